@@ -1,0 +1,304 @@
+"""The command line: every job with the same options, exit statuses and messages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from deltabook.jobs.settings import Settings, load_settings
+from deltabook.schemas.errors import DeltabookError, SettingsError
+from deltabook.schemas.names import Cadence
+
+# Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
+
+EXPECTATION_FAILED, REFUSED = 1, 3
+
+app = typer.Typer(
+    name="deltabook",
+    help="Level-2 crypto feeds in, every order book out, as Delta tables, with proof.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_errors = Console(stderr=True, highlight=False)
+
+Paths = Annotated[list[Path], typer.Argument(help="Files and folders to read.", show_default=False)]
+Source = Annotated[str, typer.Argument(help="Kind of feed: binance.", show_default=False)]
+WarehouseOption = Annotated[
+    Path | None, typer.Option("--warehouse", help="Folder of the Delta tables [env DELTABOOK_WAREHOUSE].")
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
+MasterOption = Annotated[str | None, typer.Option("--master", help="Spark master, e.g. local[2].")]
+JarsOption = Annotated[Path | None, typer.Option("--jars", help="Folder with Delta's JARs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
+DepthOption = Annotated[int | None, typer.Option("--depth", help="Levels a side in each row of books.")]
+CadenceOption = Annotated[Cadence | None, typer.Option("--cadence", help="When a row of books is written.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deltabook {version('deltabook')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Level-2 crypto feeds in, every order book out, as Delta tables, with proof."""
+
+
+@app.command()
+def ingest(
+    source: Source,
+    paths: Paths,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read raw files into events and golden samples, each file once."""
+    settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
+    _run(settings, as_json, [_ingest_stage(source, paths)])
+
+
+@app.command()
+def reconstruct(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    depth: DepthOption = None,
+    cadence: CadenceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rebuild the books of every symbol-hour whose events changed."""
+    settings = _settings(config, warehouse=warehouse, master=master, jars=jars, depth=depth, cadence=cadence)
+    _run(settings, as_json, [_reconstruct_stage()])
+
+
+@app.command()
+def validate(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the books: unbroken and in order, and equal to the golden samples."""
+    settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
+    _run(settings, as_json, [_validate_stage()])
+
+
+@app.command()
+def run(
+    source: Source,
+    paths: Paths,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    depth: DepthOption = None,
+    cadence: CadenceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ingest, reconstruct and validate."""
+    settings = _settings(config, warehouse=warehouse, master=master, jars=jars, depth=depth, cadence=cadence)
+    _run(settings, as_json, [_ingest_stage(source, paths), _reconstruct_stage(), _validate_stage()])
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="One SQL statement.", show_default=False)],
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the published tables, e.g. deltabook sql "SELECT time, bid_price, ask_price FROM book LIMIT 5"."""
+    from deltabook.jobs.sql import FORMATS, query, show
+
+    settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
+    with _reported():
+        if form not in FORMATS:
+            raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
+        rows = show(query(_warehouse(settings), statement), form, sys.stdout)
+    _finish({"rows": rows}, as_json)
+
+
+@app.command()
+def book(
+    symbol: Annotated[str, typer.Argument(help="Symbol as in the tables, e.g. BTCUSDT.", show_default=False)],
+    at: Annotated[
+        str | None, typer.Option("--at", help="ISO 8601 (UTC) or ns; default: the last book.")
+    ] = None,
+    exchange: Annotated[str | None, typer.Option("--exchange", help="If several list the symbol.")] = None,
+    levels: Annotated[int, typer.Option("--levels", min=1, help="Levels a side to show.")] = 10,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print one symbol's ladder, e.g. deltabook book BTCUSDT --at 2024-08-09T00:01:00Z."""
+    from deltabook.jobs.book import book_at, parse_time, render
+
+    settings = _settings(config, warehouse=warehouse)
+    with _reported():
+        ladder = book_at(settings.warehouse, symbol, None if at is None else parse_time(at), exchange)
+    Console(highlight=False).print(render(ladder, levels))
+    _finish(
+        {
+            "exchange": ladder.row["exchange"],
+            "symbol": symbol,
+            "timestamp": ladder.row["timestamp"],
+            "sequence": ladder.row["sequence"],
+            "status": ladder.row["status"],
+            "bids": [[str(price), str(size)] for price, size in ladder.bids[:levels]],
+            "asks": [[str(price), str(size)] for price, size in ladder.asks[:levels]],
+        },
+        as_json,
+    )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the simulated captures and tables go.")] = Path(
+        "demo"
+    ),
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate five minutes of two markets, run everything on them, and ask one query."""
+    from deltabook.jobs.demo import QUERY, write_captures
+    from deltabook.jobs.sql import query, show
+
+    settings = _settings(config, warehouse=folder / "warehouse", master=master, jars=jars)
+    with _reported():
+        captures = write_captures(folder / "captures")
+    _errors.print(f"wrote        {', '.join(str(path) for path in captures)}")
+    stages = [_ingest_stage("binance", captures), _reconstruct_stage(), _validate_stage()]
+    summary = _stages(settings, stages)
+    with _reported():
+        typer.echo(f'\n$ deltabook sql --warehouse {settings.warehouse} "{QUERY}"\n')
+        show(query(_warehouse(settings), QUERY), "table", sys.stdout)
+    _conclude(summary, as_json)
+
+
+Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
+"""A job's name, and what it does with the warehouse, its run and the progress display."""
+
+
+def _ingest_stage(source: str, paths: list[Path]) -> Stage:
+    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
+        from deltabook.jobs.ingest import SOURCES, ingest
+
+        if source not in SOURCES:
+            raise SettingsError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
+        return ingest(warehouse, current, source, paths, progress)
+
+    return "ingest", work
+
+
+def _reconstruct_stage() -> Stage:
+    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
+        from deltabook.jobs.reconstruct import reconstruct
+
+        return reconstruct(warehouse, progress)
+
+    return "reconstruct", work
+
+
+def _validate_stage() -> Stage:
+    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
+        from deltabook.jobs.validate import validate
+
+        return validate(warehouse, current, progress)
+
+    return "validate", work
+
+
+def _settings(config: Path | None, **flags: Any) -> Settings:
+    with _reported():
+        return load_settings(config, flags)
+
+
+def _warehouse(settings: Settings) -> Any:
+    from deltabook.jobs.session import spark_session
+    from deltabook.jobs.warehouse import Warehouse
+
+    return Warehouse(spark_session(settings), settings)
+
+
+def _run(settings: Settings, as_json: bool, stages: list[Stage]) -> None:
+    _conclude(_stages(settings, stages), as_json)
+
+
+def _stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
+    """Run jobs one after another, each published on its own."""
+    from deltabook.jobs.progress import Progress
+
+    summary: dict[str, Any] = {}
+    with _reported():
+        warehouse = _warehouse(settings)
+        progress = Progress(warehouse.spark, _errors)
+        for name, work in stages:
+            with warehouse.writing(name) as current:
+                current.summary |= work(warehouse, current, progress)
+            summary |= current.summary
+    return summary
+
+
+def _conclude(summary: dict[str, Any], as_json: bool) -> None:
+    """Tell a person what came out, and leave with the exit status that says it."""
+    from deltabook.jobs.summary import summary_lines
+
+    for line in summary_lines(summary):
+        _errors.print(line, soft_wrap=True)
+    status = 0
+    if any(verdict in ("failed", "errored") for verdict in summary.get("verdicts", {}).values()):
+        status = EXPECTATION_FAILED
+    if summary.get("refused"):
+        status = REFUSED
+    _finish(summary | {"exit_status": status}, as_json)
+    if status:
+        raise typer.Exit(status)
+
+
+def _finish(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result, default=str))
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn errors that are meant for people into one message and an exit status."""
+    try:
+        yield
+    except DeltabookError as error:
+        _errors.print(f"deltabook: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(error.exit_status) from None
+
+
+def main(*arguments: str) -> None:
+    """Run the command line; with arguments, as if they stood before those of the process.
+
+    Parameters
+    ----------
+    *arguments : str
+        Such as the name of the command, for `spark-submit jobs/<name>.py`.
+    """
+    app(args=[*arguments, *sys.argv[1:]])

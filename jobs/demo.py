@@ -1,0 +1,51 @@
+"""The job `demo`: a simulated market as Binance capture files, then the whole run."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from deltabook.udfs.simulator.binance import capture_lines
+from deltabook.udfs.simulator.market import Market
+
+MESSAGES = 3000
+"""Depth messages a symbol: five minutes at 100 ms."""
+
+QUERY = """SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, spread, status
+FROM book WHERE status = 'verified' ORDER BY time DESC, symbol LIMIT 6"""
+"""What the demo asks at its end."""
+
+
+def write_captures(folder: Path, messages: int = MESSAGES, seed: int = 7) -> list[Path]:
+    """Simulate two symbols and write their captures: diffs, trades, tickers, a REST snapshot, true books.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; made if missing.
+    messages : int
+        Depth messages a symbol.
+    seed : int
+        The same seed gives the same bytes.
+
+    Returns
+    -------
+    list of Path
+        One gzip file a symbol.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for offset, (symbol, mid) in enumerate((("BTCUSDT", 6_183_763), ("ETHUSDT", 264_512))):
+        market = Market(seed + offset, starting_mid=mid)
+        path = folder / f"{symbol.lower()}_20240808.gz"
+        with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as out:
+            for line in capture_lines(market, messages, symbol):
+                out.write(line)
+        paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    from deltabook.jobs.cli import main
+
+    main("demo")

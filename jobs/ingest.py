@@ -1,0 +1,389 @@
+"""The job `ingest`: raw files into `events` and `golden`, each file once.
+
+Each file is parsed once, into staged records; from them the hours' id boundaries are found, and each
+symbol-hour that gains messages is put into the feed's order together with what it held before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from deltabook.jobs.progress import Progress
+from deltabook.jobs.settings import Settings
+from deltabook.jobs.warehouse import Run, Slice, Warehouse
+from deltabook.schemas.errors import SettingsError
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import HOUR, NOT_GIVEN, EventType
+from deltabook.schemas.tables import (
+    EVENT_DATA,
+    EVENT_REFERENCES,
+    EVENTS,
+    FILES,
+    FLAT_EVENTS,
+    GOLDEN,
+    HOURS,
+    INSTRUMENTS,
+    QUARANTINE,
+    RECORDS,
+)
+from deltabook.udfs.boundaries import IdGroup, IdRange, ends, merge_hours
+from deltabook.udfs.hours import order_group
+from deltabook.udfs.sources.binance import BinanceSource
+
+SOURCES = {source.name(): source for source in (BinanceSource,)}
+"""Every source, by the name that users type."""
+
+Instrument = tuple[str, str]
+_KEYS = ("exchange", "symbol", "hour")
+
+
+def ingest(
+    warehouse: Warehouse, run: Run, source: str, paths: Sequence[Path], progress: Progress
+) -> dict[str, Any]:
+    """Read files into the warehouse.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Is being written by `run`.
+    run : Run
+        The run this belongs to.
+    source : str
+        A name of `SOURCES`.
+    paths : sequence of Path
+        Files and folders.
+    progress : Progress
+        Where to show what is done.
+
+    Returns
+    -------
+    dict
+        Counts of files, events, level changes and golden rows, and what was refused and why.
+
+    Raises
+    ------
+    SettingsError
+        If a path or the source does not exist.
+    """
+    started = time.monotonic()
+    ledger = [row.asDict() for row in warehouse.read(FILES).collect()]
+    new, known, changed = _choose(find_files(paths), ledger)
+    summary: dict[str, Any] = {"files_new": len(new), "files_known": len(known), "refused": changed}
+    counts = {"files_read": 0, "events": 0, "level_changes": 0, "trades": 0, "golden": 0, "quarantined": 0}
+    if new:
+        counts |= _ingest_new(warehouse, run, source, new, ledger, progress, summary["refused"])
+    seconds = time.monotonic() - started
+    rate = round((counts["level_changes"] + counts["trades"]) / seconds) if new else 0
+    return summary | counts | {"ingest_seconds": round(seconds, 2), "ingest_events_per_second": rate}
+
+
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """List the files that paths name, folders searched to the bottom, hidden files left out.
+
+    Raises
+    ------
+    SettingsError
+        Naming every path that does not exist, or if there is no file at all.
+    """
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise SettingsError(f"no such file or folder: {', '.join(missing)}")
+    found = {
+        file.absolute()
+        for path in paths
+        for file in ([path] if path.is_file() else path.rglob("*"))
+        if file.is_file() and not file.name.startswith(".")
+    }
+    if not found:
+        raise SettingsError(f"no files in {', '.join(map(str, paths))}")
+    return sorted(found)
+
+
+def _choose(
+    files: list[Path], ledger: list[dict[str, Any]]
+) -> tuple[dict[str, Path], list[str], list[dict[str, str]]]:
+    """Tell files apart by content: new ones by hash, known ones, and known names with new content."""
+    stored = {row["content_hash"]: row["path"] for row in ledger if row["state"] == "ingested"}
+    names = {path: digest for digest, path in stored.items()}
+    new: dict[str, Path] = {}
+    known: list[str] = []
+    changed: list[dict[str, str]] = []
+    for file in files:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest in stored or digest in new:
+            known.append(str(file))
+        elif str(file) in names:
+            reason = "its content has changed since it was ingested; ingest it under another name"
+            changed.append({"path": str(file), "reason": reason})
+        else:
+            new[digest] = file
+    return new, known, changed
+
+
+def _ingest_new(
+    warehouse: Warehouse,
+    run: Run,
+    source: str,
+    new: dict[str, Path],
+    ledger: list[dict[str, Any]],
+    progress: Progress,
+    refused: list[dict[str, str]],
+) -> dict[str, int]:
+    spark = warehouse.spark
+    instruments = {
+        (row["exchange"], row["symbol"]): row.asDict() for row in warehouse.read(INSTRUMENTS).collect()
+    }
+    scales = _scales(warehouse.settings, instruments)
+    spark.dataSource.register(SOURCES[source])
+    folder = str(warehouse.staging / run.run_id)
+    with progress.stage("reading", "files", len(new)):
+        (
+            spark.read.format(source)
+            .option("paths", json.dumps([str(path) for path in new.values()]))
+            .option(
+                "scales",
+                json.dumps({f"{exchange} {symbol}": pair for (exchange, symbol), pair in scales.items()}),
+            )
+            .load()
+            .write.partitionBy(*RECORDS.partition_by)
+            .parquet(folder)
+        )
+    staged = spark.read.schema(RECORDS.ddl).parquet(folder)
+    outcomes = staged.where("record = 'file'").select("kind", "reason", "source_file").collect()
+    failed = sorted(row.source_file for row in outcomes if row.kind == "failed")
+    refused += [{"path": row.source_file, "reason": row.reason} for row in outcomes if row.kind == "failed"]
+    staged = staged.where(~F.col("source_file").isin(failed)) if failed else staged
+    groups = _group_ids(staged)
+    for key in sorted({(group.exchange, group.symbol) for group in groups}):
+        instruments.setdefault(key, _new_instrument(key, scales, groups))
+    counted = _per_file(staged)
+    _write_events(warehouse, groups, instruments, failed, progress)
+    if any(row["golden"] for row in counted.values()) or any(group.snapshots for group in groups):
+        warehouse.append(GOLDEN, _golden(staged))
+    if any(row["quarantined"] for row in counted.values()):
+        warehouse.append(QUARANTINE, staged.where("record = 'quarantine'").select(QUARANTINE.names))
+    if instruments:
+        warehouse.overwrite(INSTRUMENTS, list(instruments.values()))
+    nothing = {"events": 0, "golden": 0, "quarantined": 0}
+    reasons = {entry["path"]: entry["reason"] for entry in refused}
+    kept = [row for row in ledger if row["content_hash"] not in new]
+    warehouse.overwrite(
+        FILES,
+        kept
+        + [
+            {
+                "content_hash": digest,
+                "path": str(path),
+                "bytes": path.stat().st_size,
+                "state": "failed" if str(path) in reasons else "ingested",
+                "reason": reasons.get(str(path), ""),
+                "run_id": run.run_id,
+                **counted.get(str(path), nothing),
+            }
+            for digest, path in new.items()
+        ],
+    )
+    totals = {name: sum(row[name] for row in counted.values()) for name in nothing}
+    return {
+        "files_read": len(new) - len(failed),
+        **totals,
+        "level_changes": sum(group.level_changes for group in groups),
+        "trades": sum(group.messages for group in groups if group.record != "book_update"),
+    }
+
+
+def _scales(
+    settings: Settings, instruments: dict[Instrument, dict[str, Any]]
+) -> dict[Instrument, tuple[int, int]]:
+    """Return the scales of instruments that differ from their feed; what is recorded cannot change."""
+    scales = {}
+    for exchange, symbols in settings.instruments.items():
+        for symbol, wanted in symbols.items():
+            scales[exchange, symbol] = (wanted.price_scale, wanted.size_scale)
+    for key, row in instruments.items():
+        recorded = (row["price_scale"], row["size_scale"])
+        if scales.get(key, recorded) != recorded:
+            raise SettingsError(
+                f"instruments.{key[0]}.{key[1]}: the warehouse holds scales {recorded}, the settings say "
+                f"{scales[key]}; scales never change: use a new --warehouse"
+            )
+        feed = FEEDS[key[0]]
+        if recorded != (feed.price_scale, feed.size_scale):
+            scales[key] = recorded
+    return scales
+
+
+def _group_ids(staged: DataFrame) -> list[Row]:
+    """Summarise the staged messages: id ranges of each file, stream and hour of their times."""
+    # `div`, as `/` would go through double and round up just before an hour.
+    time_of = F.expr(f"IF(timestamp = {NOT_GIVEN}, {NOT_GIVEN}, timestamp div {HOUR} * {HOUR})")
+    given_received = F.when(F.col("received") != NOT_GIVEN, F.col("received"))
+    return (
+        staged.where("record IN ('book_update', 'trade', 'agg_trade')")
+        .groupBy(
+            "record", "exchange", "symbol", F.col("_metadata.file_path").alias("file"), time_of.alias("time")
+        )
+        .agg(
+            F.min("sequence").alias("first"),
+            F.max("sequence").alias("last"),
+            F.coalesce(F.min(given_received), F.lit(NOT_GIVEN)).alias("received"),
+            F.count("*").alias("messages"),
+            F.sum((F.size("bid_prices") + F.size("ask_prices")).cast("bigint")).alias("level_changes"),
+            F.sum(F.col("is_snapshot").cast("bigint")).alias("snapshots"),
+        )
+        .collect()
+    )
+
+
+def _per_file(staged: DataFrame) -> dict[str, dict[str, int]]:
+    """Count the records of each raw file by where they go."""
+    rows = staged.groupBy("source_file", "record").count().collect()
+    counted: dict[str, dict[str, int]] = defaultdict(lambda: {"events": 0, "golden": 0, "quarantined": 0})
+    column = {"golden": "golden", "quarantine": "quarantined"}
+    for row in rows:
+        if row.record != "file":
+            counted[row.source_file][column.get(row.record, "events")] += row["count"]
+    return dict(counted)
+
+
+def _new_instrument(
+    key: Instrument, scales: dict[Instrument, tuple[int, int]], groups: list[Row]
+) -> dict[str, Any]:
+    """Describe an instrument met for the first time; single trades are preferred to aggregated ones."""
+    feed = FEEDS[key[0]]
+    price_scale, size_scale = scales.get(key, (feed.price_scale, feed.size_scale))
+    streams = {group.record for group in groups if (group.exchange, group.symbol) == key}
+    return {
+        "exchange": key[0],
+        "symbol": key[1],
+        "price_scale": price_scale,
+        "size_scale": size_scale,
+        "trade_stream": "agg_trade" if "agg_trade" in streams and "trade" not in streams else "trade",
+    }
+
+
+def _write_events(
+    warehouse: Warehouse,
+    groups: list[Row],
+    instruments: dict[Instrument, dict[str, Any]],
+    failed: list[str],
+    progress: Progress,
+) -> None:
+    """Order every symbol-hour that gains messages, and put it in the place of what it held."""
+    stored: dict[tuple[str, str, str], list[IdRange]] = defaultdict(list)
+    for row in warehouse.read(HOURS).orderBy("hour").collect():
+        stored[row.exchange, row.symbol, row.event_type].append(
+            IdRange(row.hour, row.first_sequence, row.last_sequence)
+        )
+    streams: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for group in groups:
+        if group.record == "book_update":
+            streams[group.exchange, group.symbol, EventType.BOOK_UPDATE].append(group)
+        elif group.record == instruments[group.exchange, group.symbol]["trade_stream"]:
+            streams[group.exchange, group.symbol, EventType.TRADE].append(group)
+    references: dict[Slice, dict[str, Any]] = {}
+    for stream, found in streams.items():
+        exchange, symbol, event_type = stream
+        new = [IdGroup(group.time, group.first, group.last, group.received) for group in found]
+        stored[stream] = merge_hours(stored[stream], new)
+        for hour, (first, end) in ends(stored[stream]).items():
+            files = [group.file for group in found if group.first < end and group.last >= first]
+            if not files:
+                continue
+            reference = references.setdefault(
+                (exchange, symbol, hour), _reference((exchange, symbol, hour), failed)
+            )
+            reference["record_files"] += sorted(set(files))
+            kind = "update" if event_type == EventType.BOOK_UPDATE else "trade"
+            reference[f"first_{kind}"], reference[f"end_{kind}"] = first, end
+    if not references:
+        return
+    touched = _event_files(warehouse, references)
+    for key, files in touched.items():
+        references[key]["event_files"] = files
+    with progress.stage("ordering", "symbol-hours", len(references)):
+        events = (
+            warehouse.frame(EVENT_REFERENCES, list(references.values()))
+            .repartitionByRange(len(references), *_KEYS)
+            .groupBy(*_KEYS)
+            .applyInPandas(order_group, FLAT_EVENTS.ddl)
+        )
+        fields = [column.name for column in EVENT_DATA]
+        head = [name for name in FLAT_EVENTS.names if name not in fields]
+        warehouse.replace(EVENTS, events.select(*head, F.struct(*fields).alias("data")), list(touched))
+    warehouse.overwrite(
+        HOURS,
+        [
+            {
+                "exchange": exchange,
+                "symbol": symbol,
+                "event_type": str(event_type),
+                "hour": found.hour,
+                "first_sequence": found.first,
+                "last_sequence": found.last,
+            }
+            for (exchange, symbol, event_type), hours in stored.items()
+            for found in hours
+        ],
+    )
+
+
+def _reference(key: Slice, failed: list[str]) -> dict[str, Any]:
+    return {
+        "exchange": key[0],
+        "symbol": key[1],
+        "hour": key[2],
+        "record_files": [],
+        "event_files": [],
+        "first_update": 0,
+        "end_update": 0,
+        "first_trade": 0,
+        "end_trade": 0,
+        "failed_files": failed,
+    }
+
+
+def _event_files(warehouse: Warehouse, references: dict[Slice, Any]) -> dict[Slice, list[str]]:
+    """Find the data files that hold the hours so far."""
+    if not warehouse.exists(EVENTS):
+        return {}
+    symbols = sorted({symbol for _, symbol, _ in references})
+    hours = sorted({hour for _, _, hour in references})
+    rows = (
+        warehouse.read(EVENTS)
+        .where(F.col("symbol").isin(symbols) & F.col("hour").isin(hours))
+        .select(*_KEYS, F.col("_metadata.file_path").alias("file"))
+        .distinct()
+        .collect()
+    )
+    files: dict[Slice, list[str]] = defaultdict(list)
+    for row in rows:
+        if (row.exchange, row.symbol, row.hour) in references:
+            files[row.exchange, row.symbol, row.hour].append(row.file)
+    return {key: sorted(found) for key, found in files.items()}
+
+
+def _golden(staged: DataFrame) -> DataFrame:
+    """Select the golden rows: the feed's own truths, and every snapshot."""
+    return (
+        staged.where("record = 'golden' OR (record = 'book_update' AND is_snapshot)")
+        .withColumn("kind", F.when(F.col("is_snapshot"), F.lit("snapshot")).otherwise(F.col("kind")))
+        .withColumn("epoch", F.lit(0).cast("bigint"))
+        .select(GOLDEN.names)
+    )
+
+
+if __name__ == "__main__":
+    from deltabook.jobs.cli import main
+
+    main("ingest")

@@ -1,0 +1,219 @@
+"""The job `reconstruct`: events into books, checkpoints and gaps.
+
+An hour is built again if its events or the settings changed since the published build; with it all
+later hours of its symbol. First one task a symbol chains the hours, keeping only what passes from
+one to the next; then every hour is replayed from its checkpoint, in parallel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark import StorageLevel
+from pyspark.sql import functions as F
+
+from deltabook.jobs.progress import Progress
+from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.tables import (
+    BOOKS,
+    CHAINED,
+    CHECKPOINTS,
+    EVENTS,
+    GAPS,
+    HOUR_REFERENCES,
+    SCHEMA_VERSION,
+    Table,
+)
+from deltabook.udfs.hours import chain_groups, replay_groups
+
+Instrument = tuple[str, str]
+_KEYS = ("exchange", "symbol", "hour")
+
+
+@dataclass
+class _Plan:
+    """What is rebuilt of one symbol: hours to chain, and those of them whose books are written again."""
+
+    chained: list[int]
+    replayed: list[int]
+
+
+def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
+    """Rebuild the books whose events changed.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Is being written.
+    progress : Progress
+        Where to show what is done.
+
+    Returns
+    -------
+    dict
+        Counts of symbol-hours, rows of books by status, and gaps.
+    """
+    started = time.monotonic()
+    settings = warehouse.settings
+    files = _files(warehouse, EVENTS)
+    built = {
+        (row.exchange, row.symbol, row.hour): row.fingerprint
+        for row in warehouse.read(CHECKPOINTS).select(*_KEYS, "fingerprint").collect()
+    }
+    prints = {key: _fingerprint(warehouse, names) for key, names in files.items()}
+    plans = _plan(prints, built, _open_gaps(warehouse))
+    replayed = [(*key, hour) for key, plan in plans.items() for hour in plan.replayed]
+    if replayed:
+        chained = [(*key, hour) for key, plan in plans.items() for hour in plan.chained]
+        _chain(
+            warehouse,
+            plans,
+            _references(chained, files, prints, _openings(warehouse, plans, built)),
+            progress,
+        )
+        openings = _files(warehouse, CHECKPOINTS)
+        references = _references(replayed, files, prints, {key: openings[key][0] for key in replayed})
+        with progress.stage("rebuilding", "symbol-hours", len(replayed)):
+            books = (
+                warehouse.frame(HOUR_REFERENCES, references)
+                .repartitionByRange(len(references), *_KEYS)
+                .groupBy(*_KEYS)
+                .applyInPandas(replay_groups(settings.depth, settings.cadence), BOOKS.ddl)
+            )
+            warehouse.replace(BOOKS, books, [key for key in replayed if key in built])
+    counts = warehouse.read(BOOKS).groupBy("status").count().collect()
+    return {
+        "symbol_hours": len(files),
+        "symbol_hours_rebuilt": len(replayed),
+        "book_rows": {row.status: row["count"] for row in sorted(counts)},
+        "gaps": warehouse.read(GAPS).count(),
+        "reconstruct_seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def _files(warehouse: Warehouse, table: Table) -> dict[Slice, list[str]]:
+    """Find the data files of each symbol-hour."""
+    rows = (
+        warehouse.read(table).select(*_KEYS, F.col("_metadata.file_path").alias("file")).distinct().collect()
+        if (warehouse.exists(table))
+        else []
+    )
+    files: dict[Slice, list[str]] = defaultdict(list)
+    for row in rows:
+        files[row.exchange, row.symbol, row.hour].append(row.file)
+    return {key: sorted(found) for key, found in sorted(files.items())}
+
+
+def _fingerprint(warehouse: Warehouse, files: list[str]) -> str:
+    """Name what an hour's books are built from; data files never change, so their names are enough."""
+    settings = warehouse.settings
+    parts = [
+        SCHEMA_VERSION,
+        str(settings.depth),
+        str(settings.cadence),
+        *(file.rsplit("/", 1)[-1] for file in files),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _open_gaps(warehouse: Warehouse) -> dict[Instrument, list[int]]:
+    """List the hours of book gaps that no snapshot had ended: what comes next may end them."""
+    rows = (
+        warehouse.read(GAPS)
+        .where((F.col("resolved_sequence") == NOT_GIVEN) & (F.col("kind") != "trade_gap"))
+        .select(*_KEYS)
+        .collect()
+    )
+    hours: dict[Instrument, list[int]] = defaultdict(list)
+    for row in rows:
+        hours[row.exchange, row.symbol].append(row.hour)
+    return hours
+
+
+def _plan(
+    prints: dict[Slice, str], built: dict[Slice, str], open_gaps: dict[Instrument, list[int]]
+) -> dict[Instrument, _Plan]:
+    """Decide what to rebuild: from the first changed hour on, chained from a checkpoint before it."""
+    hours: dict[Instrument, list[int]] = defaultdict(list)
+    for exchange, symbol, hour in sorted(prints):
+        hours[exchange, symbol].append(hour)
+    plans = {}
+    for key, found in hours.items():
+        changed = [hour for hour in found if built.get((*key, hour)) != prints[*key, hour]]
+        if not changed:
+            continue
+        first = min(changed + [hour for hour in open_gaps.get(key, []) if hour < changed[0]])
+        starts = [hour for hour in found if hour <= first and (*key, hour) in built]
+        start = max(starts, default=found[0])
+        plans[key] = _Plan(
+            [hour for hour in found if hour >= start], [hour for hour in found if hour >= changed[0]]
+        )
+    return plans
+
+
+def _openings(
+    warehouse: Warehouse, plans: dict[Instrument, _Plan], built: dict[Slice, str]
+) -> dict[Slice, str]:
+    """Find the checkpoint that each chain starts from; a chain from a symbol's first hour has none."""
+    starts = [(*key, plan.chained[0]) for key, plan in plans.items() if (*key, plan.chained[0]) in built]
+    if not starts:
+        return {}
+    files = _files(warehouse, CHECKPOINTS)
+    return {start: files[start][0] for start in starts}
+
+
+def _references(
+    keys: list[Slice], files: dict[Slice, list[str]], prints: dict[Slice, str], checkpoints: dict[Slice, str]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "exchange": key[0],
+            "symbol": key[1],
+            "hour": key[2],
+            "event_files": files[key],
+            "checkpoint_file": checkpoints.get(key, ""),
+            "fingerprint": prints[key],
+        }
+        for key in keys
+    ]
+
+
+def _chain(
+    warehouse: Warehouse, plans: dict[Instrument, _Plan], references: list[dict[str, Any]], progress: Progress
+) -> None:
+    """Write the checkpoints and gaps of the hours to be chained."""
+    settings = warehouse.settings
+    with progress.stage("chaining", "symbols", len(plans)):
+        chained = (
+            warehouse.frame(HOUR_REFERENCES, references)
+            .repartitionByRange(len(plans), "exchange", "symbol")
+            .groupBy("exchange", "symbol")
+            .applyInPandas(chain_groups(settings.depth, settings.cadence), CHAINED.ddl)
+            .persist(StorageLevel.DISK_ONLY)
+        )
+        slices = [(reference["exchange"], reference["symbol"], reference["hour"]) for reference in references]
+        for table in (CHECKPOINTS, GAPS):
+            rows = chained.where(F.col("record") == table.name).select(table.names)
+            if rows.isEmpty():
+                _clear(warehouse, table, slices)
+            else:
+                warehouse.replace(table, rows, slices if warehouse.exists(table) else [])
+        chained.unpersist()
+
+
+def _clear(warehouse: Warehouse, table: Table, slices: list[Slice]) -> None:
+    """Delete the rows of slices for which nothing is left to say."""
+    if warehouse.exists(table):
+        DeltaTable.forPath(warehouse.spark, warehouse.path(table)).delete(warehouse.predicate(slices))
+
+
+if __name__ == "__main__":
+    from deltabook.jobs.cli import main
+
+    main("reconstruct")

@@ -1,0 +1,128 @@
+"""All settings: one typed model, read from files, environment and flags, all problems told at once."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from deltabook.schemas.errors import InputError, SettingsError
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import Cadence, valid_name
+
+_ENVIRONMENT_PREFIX = "DELTABOOK_"
+_MOST_DIGITS = 18  # 10^18 still fits int64
+
+
+class Scales(BaseModel):
+    """Decimal digits of one instrument's prices and sizes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    price_scale: int = Field(ge=0, le=_MOST_DIGITS)
+    size_scale: int = Field(ge=0, le=_MOST_DIGITS)
+
+
+class Settings(BaseSettings):
+    """Every setting; `conf/deltabook.yaml` says what each one means."""
+
+    model_config = SettingsConfigDict(env_prefix=_ENVIRONMENT_PREFIX, extra="forbid")
+    config_files: ClassVar[list[Path]] = []
+
+    warehouse: Path
+    master: str = Field(min_length=1)
+    driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
+    depth: int = Field(ge=1, le=1000)
+    cadence: Cadence
+    minimum_match: float = Field(gt=0, le=1)
+    jars: Path | None
+    instruments: dict[str, dict[str, Scales]]
+
+    @field_validator("instruments")
+    @classmethod
+    def _known(cls, instruments: dict[str, dict[str, Scales]]) -> dict[str, dict[str, Scales]]:
+        for exchange, symbols in instruments.items():
+            if exchange not in FEEDS:
+                raise ValueError(f"exchange {exchange!r} is not one of {', '.join(FEEDS)}")
+            for symbol in symbols:
+                try:
+                    valid_name(symbol, "symbol")
+                except InputError as error:
+                    raise ValueError(str(error)) from None
+        return instruments
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the settings that shape the tables' content, 16 hex digits."""
+        text = self.model_dump_json(include={"depth", "cadence", "minimum_match", "instruments"})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        **_others: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags come before the environment; files are merged beneath both by `load_settings`."""
+        return init_settings, env_settings, _Files(settings_cls)
+
+
+class _Files(PydanticBaseSettingsSource):
+    """The shipped defaults, and over them the file that the user names."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        values = yaml.safe_load(files("deltabook.conf").joinpath("deltabook.yaml").read_text())
+        for path in Settings.config_files:
+            values |= _read_yaml(path)
+        return dict(values)
+
+
+def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
+    """Read the settings.
+
+    Parameters
+    ----------
+    config : Path or None
+        A YAML file that overrides the shipped defaults.
+    flags : dict
+        Values given on the command line; None means not given.
+
+    Returns
+    -------
+    Settings
+        Complete and checked.
+
+    Raises
+    ------
+    SettingsError
+        Naming every problem at once.
+    """
+    Settings.config_files = [config] if config else []
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        problems = [
+            f"  {'.'.join(map(str, problem['loc']))}: {problem['msg']} (found {problem['input']!r})"
+            for problem in error.errors()
+        ]
+        raise SettingsError("settings are not usable:\n" + "\n".join(problems)) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from None
+    if not isinstance(values, dict | None):
+        raise SettingsError(f"settings file {path}: expected `name: value` lines")
+    return values or {}

@@ -1,0 +1,210 @@
+"""The job `sql`: every table as published, and views for people, as SQL."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import IO, Any
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from deltabook.jobs.warehouse import Warehouse
+from deltabook.schemas.errors import DeltabookError, WarehouseError
+from deltabook.schemas.tables import BOOKS, EVENTS, INSTRUMENTS, TABLES
+
+FORMATS = ("table", "csv", "json")
+_DIGITS = 38
+
+
+class QueryError(DeltabookError):
+    """The query cannot be run; the text is Spark's first line."""
+
+
+def query(warehouse: Warehouse, text: str) -> DataFrame:
+    """Prepare a query over the published tables and views.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Whose tables.
+    text : str
+        One SQL statement.
+
+    Returns
+    -------
+    DataFrame
+        Not yet run.
+
+    Raises
+    ------
+    WarehouseError
+        If nothing was published yet.
+    QueryError
+        If the statement is not valid; names the views there are.
+    """
+    if not warehouse.published():
+        raise WarehouseError(
+            f"warehouse {warehouse.root} is empty: run `deltabook run` or `deltabook demo` first"
+        )
+    register_views(warehouse)
+    try:
+        return warehouse.spark.sql(text)
+    except (AnalysisException, ParseException) as error:
+        names = ", ".join(sorted([*TABLES, "book", "trades"]))
+        raise QueryError(f"{str(error).strip().splitlines()[0]}\ntables and views: {names}") from None
+
+
+def register_views(warehouse: Warehouse) -> None:
+    """Register the tables, and over them `book` and `trades` in exact decimals.
+
+    `book`: one row of `books`, with `time` (to the µs), the best bid and ask, spread, mid, and the
+    levels as arrays. `trades`: one trade a row.
+    """
+    warehouse.register_views()
+    spark = warehouse.spark
+    scales = [(row.price_scale, row.size_scale) for row in spark.table(INSTRUMENTS.name).distinct().collect()]
+    prices, sizes = (
+        _Decimals("price_scale", [p for p, _ in scales]),
+        _Decimals("size_scale", [s for _, s in scales]),
+    )
+    instruments = F.broadcast(
+        spark.table(INSTRUMENTS.name).select("exchange", "symbol", "price_scale", "size_scale")
+    )
+    books = spark.table(BOOKS.name).join(instruments, ["exchange", "symbol"])
+    for side in ("bid", "ask"):
+        books = books.withColumn(f"{side}_prices", prices.array(f"{side}_prices"))
+        books = books.withColumn(f"{side}_sizes", sizes.array(f"{side}_sizes"))
+        books = books.withColumn(f"{side}_price", F.get(f"{side}_prices", F.lit(0)))
+        books = books.withColumn(f"{side}_size", F.get(f"{side}_sizes", F.lit(0)))
+    books.select(
+        "exchange",
+        "symbol",
+        _time("timestamp").alias("time"),
+        "status",
+        "bid_size",
+        "bid_price",
+        "ask_price",
+        "ask_size",
+        (F.col("ask_price") - F.col("bid_price")).alias("spread"),
+        ((F.col("ask_price") + F.col("bid_price")) / 2).alias("mid"),
+        "bid_prices",
+        "bid_sizes",
+        "ask_prices",
+        "ask_sizes",
+        "bid_levels",
+        "ask_levels",
+        "trade_count",
+        sizes.value("buy_volume").alias("buy_volume"),
+        sizes.value("sell_volume").alias("sell_volume"),
+        "crossed",
+        "sequence",
+        "timestamp",
+        "received",
+        "order_time",
+        "epoch",
+        "hour",
+        "date",
+        "cadence",
+    ).createOrReplaceTempView("book")
+    events = spark.table(EVENTS.name).where("event_type = 'trade'").join(instruments, ["exchange", "symbol"])
+    events.select(
+        "exchange",
+        "symbol",
+        _time("timestamp").alias("time"),
+        "data.side",
+        prices.value("data.price").alias("price"),
+        sizes.value("data.size").alias("size"),
+        "data.trade_id",
+        "timestamp",
+        "received",
+        "order_time",
+        "hour",
+        "date",
+    ).createOrReplaceTempView("trades")
+
+
+def show(result: DataFrame, form: str, out: IO[str], limit: int | None = None) -> int:
+    """Print a result.
+
+    Parameters
+    ----------
+    result : DataFrame
+        What to run and print.
+    form : str
+        table, csv or json (one object a line).
+    out : text file
+        Where to.
+    limit : int, optional
+        Rows at most; None prints all.
+
+    Returns
+    -------
+    int
+        Rows printed.
+    """
+    rows = (result.limit(limit) if limit is not None else result).toLocalIterator()
+    names, count = result.columns, 0
+    if form == "csv":
+        writer = csv.writer(out)
+        writer.writerow(names)
+        for row in rows:
+            writer.writerow([_text(value) if isinstance(value, list | tuple) else value for value in row])
+            count += 1
+    elif form == "json":
+        for row in rows:
+            out.write(json.dumps(row.asDict(recursive=True), default=str) + "\n")
+            count += 1
+    else:
+        table = RichTable(*names, show_edge=False, header_style="bold")
+        for column, kind in zip(table.columns, result.dtypes, strict=True):
+            column.justify = "right" if kind[1].startswith(("decimal", "bigint", "int", "double")) else "left"
+        for row in rows:
+            table.add_row(*(_text(value) for value in row))
+            count += 1
+        width = None if out.isatty() else 10_000
+        Console(file=out, markup=False, width=width).print(table)
+    return count
+
+
+class _Decimals:
+    """Scaled integers as exact decimals: DECIMAL(19,0) times a literal for each scale there is."""
+
+    def __init__(self, column: str, scales: list[int]):
+        self.column = column
+        self.scales = sorted(set(scales)) or [0]
+
+    def value(self, name: str) -> Any:
+        return self._of(F.col(name))
+
+    def array(self, name: str) -> Any:
+        return F.transform(name, self._of)
+
+    def _of(self, scaled: Any) -> Any:
+        kind = f"decimal({_DIGITS},{self.scales[-1]})"
+        chosen = F.lit(None)
+        for scale in self.scales:
+            # DECIMAL(19,0) x DECIMAL(s+1,s) is exact in DECIMAL(20+s,s); wider types would drop digits.
+            unit = F.lit(f"1E-{scale}").cast(f"decimal({scale + 1},{scale})")
+            exact = (scaled.cast("decimal(19,0)") * unit).cast(kind)
+            chosen = F.when(F.col(self.column) == scale, exact).otherwise(chosen)
+        return chosen
+
+
+def _time(name: str) -> Any:
+    return F.timestamp_micros(F.expr(f"{name} div 1000"))  # `/` would go through double
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_text(item) for item in value) + "]"
+    return "" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    from deltabook.jobs.cli import main
+
+    main("sql")

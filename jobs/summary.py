@@ -1,0 +1,43 @@
+"""The short summary that a person reads at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of a summary.
+
+    Parameters
+    ----------
+    summary : dict
+        What the jobs returned, merged.
+
+    Yields
+    ------
+    str
+        One line each for the files, events, books, golden matches and verdicts; then every failure.
+    """
+    if "files_new" in summary:
+        yield (
+            f"files        {summary['files_read']:,} read, {summary['files_known']:,} known already, "
+            f"{len(summary['refused']):,} refused"
+        )
+        yield (
+            f"events       {summary['level_changes'] + summary['trades']:,} ({summary['level_changes']:,} level "
+            f"changes, {summary['trades']:,} trades), {summary['quarantined']:,} lines in quarantine"
+        )
+    if "book_rows" in summary:
+        rows = ", ".join(f"{count:,} {status}" for status, count in summary["book_rows"].items()) or "none"
+        yield f"books        {rows}; {summary['symbol_hours']:,} symbol-hours, {summary['gaps']:,} gaps"
+    for kind, match in summary.get("golden_matches", {}).items():
+        share = match["matched"] / match["compared"]
+        yield f"golden       {kind}: {match['matched']:,} of {match['compared']:,} equal ({share:.4%})"
+    if "verdicts" in summary:
+        verdicts = ", ".join(f"{suite} {verdict}" for suite, verdict in summary["verdicts"].items())
+        yield f"verdict      {verdicts}; {summary['unverifiable_rows']:,} book rows unverifiable"
+    for refused in summary.get("refused", []):
+        yield f"refused      {refused['path']}: {refused['reason']}"
+    for failure in summary.get("failures", []):
+        yield f"failed       {failure}"

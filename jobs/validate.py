@@ -1,0 +1,229 @@
+"""The job `validate`: are the books unbroken, and do they equal the golden samples?"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from deltabook.expectations.continuity import SUITE as CONTINUITY
+from deltabook.expectations.continuity import judge_continuity
+from deltabook.expectations.fidelity import SUITE as FIDELITY_SUITE
+from deltabook.expectations.fidelity import judge_fidelity
+from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgement
+from deltabook.jobs.progress import Progress
+from deltabook.jobs.warehouse import Run, Warehouse
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, Status
+from deltabook.schemas.tables import BOOKS, EVENTS, FIDELITY, GAPS, GOLDEN, VALIDATIONS
+
+_WORST_FIRST = (ERRORED, FAILED, NONE, PASSED)
+
+
+def validate(warehouse: Warehouse, run: Run, progress: Progress) -> dict[str, Any]:
+    """Judge all books.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Is being written by `run`.
+    run : Run
+        The run this belongs to.
+    progress : Progress
+        Where to show what is done.
+
+    Returns
+    -------
+    dict
+        Verdict of each suite, and the golden rows compared and matched by kind.
+    """
+    started = time.monotonic()
+    with progress.stage("validating", "suites", 2):
+        continuity = continuity_summary(warehouse).toPandas()
+        fidelity = fidelity_summary(warehouse).toPandas()
+        unverifiable = int(continuity["unverifiable"].sum())
+        judged = {
+            CONTINUITY: (continuity, judge_continuity(continuity), unverifiable),
+            FIDELITY_SUITE: (
+                fidelity,
+                judge_fidelity(fidelity, warehouse.settings.minimum_match),
+                int(fidelity["unverifiable"].sum()),
+            ),
+        }
+        warehouse.append(FIDELITY, [{"run_id": run.run_id, **row} for row in fidelity.to_dict("records")])
+        warehouse.append(
+            VALIDATIONS,
+            [
+                {
+                    "run_id": run.run_id,
+                    "suite": suite,
+                    "expectation": judgement.expectation,
+                    "verdict": judgement.verdict,
+                    "observed": judgement.observed,
+                    "rows": len(summary),
+                    "unverifiable": rows,
+                }
+                for suite, (summary, judgements, rows) in judged.items()
+                for judgement in judgements
+            ],
+        )
+    golden = fidelity.groupby("kind")[["compared", "matched"]].sum()
+    return {
+        "verdicts": {suite: _worst(judgements) for suite, (_, judgements, _) in judged.items()},
+        "failures": [
+            f"{suite}: {judgement.expectation}: {judgement.observed}"
+            for suite, (_, judgements, _) in judged.items()
+            for judgement in judgements
+            if judgement.verdict in (FAILED, ERRORED)
+        ],
+        "golden_matches": {
+            kind: {name: int(n) for name, n in row.items()} for kind, row in golden.iterrows()
+        },
+        "unverifiable_rows": unverifiable,
+        "crossed": int(continuity["crossed"].sum()),
+        "validate_seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def continuity_summary(warehouse: Warehouse) -> DataFrame:
+    """Count, for each symbol-hour, what the suite `continuity` judges."""
+    best = F.create_map(
+        *[F.lit(part) for feed in FEEDS.values() for part in (feed.exchange, int(feed.best_status))]
+    )
+    code = F.create_map(*[F.lit(part) for status in Status for part in (status.label, int(status))])
+    in_order = F.lag("order_time").over(_by_hour().orderBy("epoch", "sequence"))
+    books = (
+        warehouse.read(BOOKS)
+        .select("exchange", "symbol", "hour", "epoch", "sequence", "order_time", "status", "crossed")
+        .withColumn("late", F.col("order_time") < in_order)
+        .withColumn("unseeded", F.col("status") == Status.UNSEEDED.label)
+        .withColumn("below", code[F.col("status")] < best[F.col("exchange")])
+        .groupBy("exchange", "symbol", "hour")
+        .agg(
+            F.count("*").alias("rows"),
+            F.sum(F.col("late").cast("bigint")).alias("late"),
+            F.sum(F.col("crossed").cast("bigint")).alias("crossed"),
+            F.sum(F.col("unseeded").cast("bigint")).alias("unseeded"),
+            F.sum((F.col("below") & ~F.col("unseeded")).cast("bigint")).alias("proven_less"),
+            F.sum((F.col("status") == Status.UNVERIFIABLE.label).cast("bigint")).alias("unverifiable"),
+        )
+    )
+    gaps = warehouse.read(GAPS).groupBy("exchange", "symbol", "hour").agg(F.count("*").alias("gaps"))
+    worse = F.when(F.col("unseeded") == F.col("rows"), F.col("rows")).otherwise(F.col("proven_less"))
+    return books.join(gaps, ["exchange", "symbol", "hour"], "full").select(
+        "exchange",
+        "symbol",
+        _time().alias("time"),
+        F.coalesce("gaps", F.lit(0)).alias("gaps"),
+        F.coalesce("late", F.lit(0)).alias("out_of_order"),
+        F.coalesce("crossed", F.lit(0)).alias("crossed"),
+        F.coalesce(worse, F.lit(0)).alias("worse"),
+        F.coalesce("unverifiable", F.lit(0)).alias("unverifiable"),
+    )
+
+
+def fidelity_summary(warehouse: Warehouse) -> DataFrame:
+    """Compare the books with the golden rows, for each symbol-hour and kind.
+
+    `book_ticker`: at each diff whose book is seeded, the best bid and ask with the last ticker whose
+    id is not above the diff's last id. `vendor_book`: at each such row whose id is a diff's last id,
+    all its levels down to the depth of `books`. Price and size, both sides, as integers.
+    """
+    sides = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
+    keys = ("exchange", "symbol", "epoch", "sequence")
+    book = F.struct("status", *sides).alias("book")
+    books = warehouse.read(BOOKS).select(*keys, F.lit(0).alias("rank"), book, "order_time")
+    golden = warehouse.read(GOLDEN).select(*keys, "kind", F.struct(*sides).alias("golden"), "source_row")
+    tickers = golden.where("kind = 'book_ticker'").withColumn("rank", F.lit(1))
+    diffs = (
+        warehouse.read(EVENTS)
+        .where((F.col("event_type") == "book_update") & ~F.col("data.is_snapshot"))
+        .select(*keys, "hour", F.lit(2).alias("rank"))
+    )
+    vendor = golden.where("kind = 'vendor_book'").withColumn("rank", F.lit(3))
+    timeline = books
+    for part in (tickers, diffs, vendor):
+        timeline = timeline.unionByName(part, allowMissingColumns=True)
+    so_far = (
+        _by_symbol()
+        .orderBy("sequence", "rank", F.coalesce("order_time", F.lit(0)), F.coalesce("source_row", F.lit(0)))
+        .rowsBetween(Window.unboundedPreceding, 0)
+    )
+    seen = timeline.select(
+        *keys,
+        "rank",
+        F.last("book", ignorenulls=True).over(so_far).alias("book"),
+        F.last(F.when(F.col("rank") == 1, F.col("golden")), ignorenulls=True).over(so_far).alias("ticker"),
+        F.last("hour", ignorenulls=True).over(so_far).alias("hour"),
+        F.last(F.when(F.col("rank") == 2, F.col("sequence")), ignorenulls=True).over(so_far).alias("diff"),
+        F.when(F.col("rank") == 3, F.col("golden")).alias("vendor"),
+    ).where(F.col("book.status") != Status.UNSEEDED.label)
+    compared = (
+        seen.where("rank = 2 AND ticker IS NOT NULL")
+        .select(
+            *keys,
+            "hour",
+            "book.status",
+            F.lit("book_ticker").alias("kind"),
+            _equal("ticker", F.lit(1)).alias("equal"),
+        )
+        .unionByName(
+            seen.where("rank = 3 AND diff = sequence").select(
+                *keys,
+                "hour",
+                "book.status",
+                F.lit("vendor_book").alias("kind"),
+                _equal("vendor", F.lit(warehouse.settings.depth)).alias("equal"),
+            )
+        )
+    )
+    unverifiable = F.col("status") == Status.UNVERIFIABLE.label
+    return (
+        compared.groupBy("exchange", "symbol", "hour", "kind")
+        .agg(
+            F.count("*").alias("compared"),
+            F.sum(F.col("equal").cast("bigint")).alias("matched"),
+            F.coalesce(F.min(F.when(~F.col("equal"), F.col("sequence"))), F.lit(NOT_GIVEN)).alias(
+                "first_divergence"
+            ),
+            F.sum(unverifiable.cast("bigint")).alias("unverifiable"),
+        )
+        .withColumn("ratio", F.col("matched") / F.col("compared"))
+        .withColumn("time", _time())
+        .orderBy("exchange", "symbol", "hour", "kind")
+    )
+
+
+def _equal(golden: str, depth: Any) -> Any:
+    """Whether book and golden row agree on the levels that the golden row shows, at most `depth`."""
+    agree = F.lit(True)
+    for side in ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes"):
+        levels = F.least(F.size(f"{golden}.{side}"), depth)
+        agree &= F.slice(f"book.{side}", F.lit(1), levels) == F.slice(f"{golden}.{side}", F.lit(1), levels)
+    return agree
+
+
+def _by_symbol() -> Any:
+    return Window.partitionBy("exchange", "symbol", "epoch")
+
+
+def _by_hour() -> Any:
+    return Window.partitionBy("exchange", "symbol", "hour")
+
+
+def _time() -> Any:
+    return F.date_format(
+        F.timestamp_seconds(F.expr(f"hour div {NANOSECONDS_PER_SECOND}")), "yyyy-MM-dd'T'HH:mm'Z'"
+    )
+
+
+def _worst(judgements: list[Judgement]) -> str:
+    return min((judgement.verdict for judgement in judgements), key=_WORST_FIRST.index)
+
+
+if __name__ == "__main__":
+    from deltabook.jobs.cli import main
+
+    main("validate")

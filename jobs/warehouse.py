@@ -1,0 +1,259 @@
+"""The warehouse: a folder of Delta tables, its published versions, its one writer at a time."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from delta.tables import DeltaTable
+from filelock import FileLock, Timeout
+from pyspark.sql import DataFrame, SparkSession
+
+from deltabook.jobs.settings import Settings
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.names import valid_name
+from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES, Table
+
+Slice = tuple[str, str, int]
+"""Exchange, symbol and hour: what is replaced at once."""
+
+_SCHEMA_PROPERTY = "deltabook.schema_version"
+_LOCK_SECONDS = 10
+
+
+@dataclass
+class Run:
+    """One run in the making: its id, and what it will tell."""
+
+    run_id: str
+    command: str
+    started: int
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+class Warehouse:
+    """Reads and writes the tables.
+
+    Delta has no transaction over tables, so a run writes its tables first and then one row of
+    `runs` with the version of each: readers use those versions, and what no row names does not
+    exist for them. A writer first takes back what an unfinished run has left.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        Is handed in.
+    settings : Settings
+        Where the warehouse is.
+    """
+
+    def __init__(self, spark: SparkSession, settings: Settings):
+        self.spark = spark
+        self.settings = settings
+        self.root = settings.warehouse.absolute()
+        self.staging = self.root / "_staging"
+
+    def path(self, table: Table) -> str:
+        """Return the folder of a table."""
+        return str(self.root / table.name)
+
+    def exists(self, table: Table) -> bool:
+        """Whether a table was ever made."""
+        return (self.root / table.name / "_delta_log").is_dir()
+
+    @contextmanager
+    def writing(self, command: str) -> Iterator[Run]:
+        """Hold the warehouse's lock for one run; publish its tables if it ends well.
+
+        Parameters
+        ----------
+        command : str
+            For `runs.command`.
+
+        Yields
+        ------
+        Run
+            Whose `summary` the caller fills.
+
+        Raises
+        ------
+        WarehouseError
+            If another process is writing.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.root / ".lock", timeout=_LOCK_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise WarehouseError(
+                f"warehouse {self.root} is being written by another process: "
+                "wait for it, or name another --warehouse"
+            ) from None
+        try:
+            self._take_back()
+            started = time.time_ns()
+            stamp = datetime.fromtimestamp(started / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
+            run = Run(f"{stamp}-{secrets.token_hex(4)}", command, started)
+            yield run
+            self._publish(run)
+        finally:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            lock.release()
+
+    def published(self) -> dict[str, int]:
+        """Return the published version of each table; empty if nothing was published yet."""
+        if not self.exists(RUNS):
+            return {}
+        newest = (
+            self.spark.read.format("delta").load(self.path(RUNS)).orderBy("finished", ascending=False).first()
+        )
+        return dict(newest["versions"]) if newest else {}
+
+    def read(self, table: Table, versions: dict[str, int] | None = None) -> DataFrame:
+        """Read a table as it stands, or as of the versions given; empty if it was not made by then."""
+        if not self.exists(table) or (versions is not None and table.name not in versions):
+            return self.spark.createDataFrame([], table.ddl)
+        self._check_schema_version(table)
+        reader = self.spark.read.format("delta")
+        if versions is not None:
+            reader = reader.option("versionAsOf", versions[table.name])
+        return reader.load(self.path(table))
+
+    def append(self, table: Table, rows: DataFrame | Sequence[dict[str, Any]]) -> None:
+        """Add rows; none at all leaves the table as it is."""
+        if not isinstance(rows, DataFrame):
+            if not rows:
+                return
+            rows = self.frame(table, rows)
+        self._create(table)
+        rows.write.format("delta").mode("append").save(self.path(table))
+
+    def overwrite(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace a small table whole."""
+        self._create(table)
+        self.frame(table, rows).write.format("delta").mode("overwrite").save(self.path(table))
+
+    def replace(self, table: Table, rows: DataFrame, slices: Sequence[Slice]) -> None:
+        """Put rows in the place of whole slices, in one commit.
+
+        Parameters
+        ----------
+        table : Table
+            Has the columns exchange, symbol and hour.
+        rows : DataFrame
+            All of these slices. Must not be empty unless the slices are: Delta would delete them.
+        slices : sequence of (exchange, symbol, hour)
+            What the rows replace; slices that hold nothing yet cost nothing.
+        """
+        self._create(table)
+        writer = rows.write.format("delta")
+        if not slices:
+            writer.mode("append").save(self.path(table))
+            return
+        predicate = self.predicate(slices)
+        writer.mode("overwrite").option("replaceWhere", predicate).save(self.path(table))
+
+    @staticmethod
+    def predicate(slices: Sequence[Slice]) -> str:
+        """Return the SQL condition for rows of these slices, from checked names and integers alone."""
+        hours: dict[tuple[str, str], list[int]] = {}
+        for exchange, symbol, hour in slices:
+            key = (valid_name(exchange, "exchange"), valid_name(symbol, "symbol"))
+            hours.setdefault(key, []).append(int(hour))
+        return " OR ".join(
+            f"(exchange = '{exchange}' AND symbol = '{symbol}' "
+            f"AND hour IN ({', '.join(map(str, sorted(found)))}))"
+            for (exchange, symbol), found in sorted(hours.items())
+        )
+
+    def frame(self, table: Table, rows: Sequence[dict[str, Any]]) -> DataFrame:
+        """Make a small frame in a table's columns."""
+        values = [tuple(row[name] for name in table.names) for row in rows]
+        return self.spark.createDataFrame(values, table.ddl)
+
+    def register_views(self) -> None:
+        """Register every table, as published, as a temporary view of its name."""
+        versions = self.published()
+        for table in TABLES.values():
+            view = self.read(table, None if table is RUNS else versions)
+            view.createOrReplaceTempView(table.name)
+
+    def _create(self, table: Table) -> None:
+        if self.exists(table):
+            self._check_schema_version(table)
+            return
+        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table)).comment(table.doc)
+        for column in table.columns:
+            builder = builder.addColumn(column.name, column.type, comment=column.doc)
+        if table.partition_by:
+            builder = builder.partitionedBy(*table.partition_by)
+        if table.statistics:
+            builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.statistics))
+        builder.property(_SCHEMA_PROPERTY, SCHEMA_VERSION).execute()
+
+    def _check_schema_version(self, table: Table) -> None:
+        detail = self._properties(table)
+        if detail.get(_SCHEMA_PROPERTY) != SCHEMA_VERSION:
+            raise WarehouseError(
+                f"table {self.path(table)} has schema version {detail.get(_SCHEMA_PROPERTY, 'unknown')}, "
+                f"this deltabook needs {SCHEMA_VERSION}: ingest the raw files again into a new --warehouse"
+            )
+
+    def _properties(self, table: Table) -> dict[str, str]:
+        """Read the table properties from the first commit: they are set when the table is made."""
+        log = self.root / table.name / "_delta_log" / f"{0:020}.json"
+        try:
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise WarehouseError(
+                f"table {self.path(table)}: its first commit cannot be read: {error}"
+            ) from None
+        return next((dict(line["metaData"]["configuration"]) for line in lines if "metaData" in line), {})
+
+    def _version(self, table: Table) -> int:
+        return max(int(file.stem) for file in (self.root / table.name / "_delta_log").glob("*[0-9].json"))
+
+    def _take_back(self) -> None:
+        """Return every table to its published version; what came after belongs to a run that never ended."""
+        versions = self.published()
+        for table in TABLES.values():
+            if table is RUNS or not self.exists(table):
+                continue
+            published = versions.get(table.name, 0)  # version 0 is the empty table
+            found = self._version(table)
+            if found < published:
+                raise WarehouseError(
+                    f"table {self.path(table)} is at version {found}, but version {published} was published: "
+                    "commits of its log are lost; put the files of _delta_log back from a copy"
+                )
+            if found > published:
+                DeltaTable.forPath(self.spark, self.path(table)).restoreToVersion(published)
+
+    def _publish(self, run: Run) -> None:
+        versions = {
+            table.name: self._version(table)
+            for table in TABLES.values()
+            if table is not RUNS and self.exists(table)
+        }
+        self.append(
+            RUNS,
+            [
+                {
+                    "run_id": run.run_id,
+                    "command": run.command,
+                    "started": run.started,
+                    "finished": time.time_ns(),
+                    "code_version": version("deltabook"),
+                    "settings_hash": self.settings.fingerprint,
+                    "versions": versions,
+                    "summary": json.dumps(run.summary),
+                }
+            ],
+        )

@@ -1,0 +1,109 @@
+"""The words and sentinels that every table and kernel shares."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum, StrEnum
+
+from deltabook.schemas.errors import InputError
+
+NOT_GIVEN = -1
+"""An id, time, price or size that the source does not give. Integers that reach a UDF are never null."""
+
+NANOSECONDS_PER_SECOND = 1_000_000_000
+HOUR = 3600 * NANOSECONDS_PER_SECOND
+"""Length of a chunk of the feed in ns; the column `hour` is a chunk's start, ns since 1970 UTC."""
+
+NAME_PATTERN = re.compile(r"[A-Z0-9._-]{1,40}")
+"""What an exchange or symbol may be called, checked before it reaches any path or SQL text."""
+
+
+class EventType(StrEnum):
+    """What an event is: one trade, or one book update with all its level changes."""
+
+    TRADE = "trade"
+    BOOK_UPDATE = "book_update"
+
+
+class Status(IntEnum):
+    """How far a book is proven, worst first: kernels keep the number, tables the lower-case name."""
+
+    UNSEEDED = 0
+    """No snapshot yet: the book is empty, nothing is invented."""
+    SUSPECT = 1
+    """A gap, a quarantined row or a failed checksum since the last snapshot."""
+    UNVERIFIABLE = 2
+    """The feed has neither ids nor checksums that could prove the book."""
+    CHECKED = 3
+    """No ids, but the exchange's checksum matched."""
+    VERIFIED = 4
+    """Ids prove an unbroken chain from a snapshot."""
+
+    @property
+    def label(self) -> str:
+        """The name as the tables hold it."""
+        return self.name.lower()
+
+
+STATUS_LABELS = tuple(status.label for status in Status)
+
+
+class GapKind(IntEnum):
+    """What broke: kernels keep the number, the table `gaps` the lower-case name."""
+
+    SEQUENCE_GAP = 0
+    """Update ids jump: at least one depth message is missing."""
+    UNBRIDGEABLE_SNAPSHOT = 1
+    """The first diff after a snapshot does not connect to it."""
+    TRADE_GAP = 2
+    """Trade ids jump. The book is not affected."""
+    MISSING_SNAPSHOT = 3
+    """A feed of diffs without any snapshot: no book was ever built."""
+
+    @property
+    def label(self) -> str:
+        """The name as the tables hold it."""
+        return self.name.lower()
+
+
+GAP_LABELS = tuple(kind.label for kind in GapKind)
+
+
+class GoldenKind(StrEnum):
+    """What independent truth a golden row is."""
+
+    BOOK_TICKER = "book_ticker"
+    """The exchange's own best bid and ask at an update id."""
+    SNAPSHOT = "snapshot"
+    """A full book at an update id, fetched apart from the diffs."""
+    VENDOR_BOOK = "vendor_book"
+    """The top levels at an update id as the exchange or vendor publishes them."""
+
+
+class Cadence(StrEnum):
+    """When a row of `books` is written."""
+
+    CHANGE = "change"
+    """When the top `depth` levels or the status change."""
+    MESSAGE = "message"
+    """At every book update."""
+
+
+def valid_name(name: str, what: str) -> str:
+    """Return `name` if it may be an exchange or symbol, else raise.
+
+    Parameters
+    ----------
+    name : str
+        The candidate.
+    what : str
+        What it is, for the message: "symbol" or "exchange".
+
+    Raises
+    ------
+    InputError
+        If it does not match ``[A-Z0-9._-]{1,40}``.
+    """
+    if NAME_PATTERN.fullmatch(name) is None:
+        raise InputError(f"{what} {name[:80]!r} is refused: a name is 1 to 40 of A-Z 0-9 . _ -")
+    return name

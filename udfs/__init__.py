@@ -1,0 +1,1 @@
+"""What happens to the data: pure functions and numba kernels, no Spark session, no I/O of their own."""

@@ -1,0 +1,102 @@
+"""Hours as ranges of ids: the least id whose time reaches an hour opens it.
+
+A boundary with stored ids on both sides is frozen, so that a late file never moves events that
+other rows were built from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deltabook.schemas.names import HOUR, NOT_GIVEN
+
+LEAST_ID, END_ID = -(2**63), 2**63 - 1
+
+
+@dataclass(frozen=True)
+class IdRange:
+    """The ids of one stream in one hour.
+
+    Attributes
+    ----------
+    hour : int
+        Start of the hour, ns since 1970 UTC.
+    first, last : int
+        Least and greatest id, both included.
+    """
+
+    hour: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class IdGroup:
+    """Messages of one staged file whose times lie in one hour.
+
+    Attributes
+    ----------
+    time : int
+        Start of that hour, or NOT_GIVEN for messages without a time.
+    first, last : int
+        Least and greatest id.
+    received : int
+        Least receive time, ns; NOT_GIVEN if there is none.
+    """
+
+    time: int
+    first: int
+    last: int
+    received: int = NOT_GIVEN
+
+
+def merge_hours(stored: list[IdRange], groups: list[IdGroup]) -> list[IdRange]:
+    """Place new messages into hours.
+
+    Parameters
+    ----------
+    stored : list of IdRange
+        The stream's hours so far, ascending.
+    groups : list of IdGroup
+        What is new, in any order; not empty.
+
+    Returns
+    -------
+    list of IdRange
+        All hours, ascending and disjoint; `last` counts what is new. A new id below the first hour
+        belongs to it.
+    """
+    opened = {found.hour: found.first for found in stored}
+    reached = END_ID
+    for time in sorted({group.time for group in groups if group.time != NOT_GIVEN}, reverse=True):
+        reached = min(reached, min(group.first for group in groups if group.time == time))
+        before = max((found.last for found in stored if found.hour < time), default=LEAST_ID)
+        if reached < opened.get(time, END_ID) and (time not in opened or before < reached):
+            opened[time] = max(reached, before + 1)
+    if not opened:
+        received = [group.received for group in groups if group.received != NOT_GIVEN]
+        hour = min(received) // HOUR * HOUR if received else 0
+        opened[hour] = min(group.first for group in groups)
+    hours = sorted(opened)
+    merged: list[IdRange] = []
+    end = END_ID
+    for hour in reversed(hours):
+        if opened[hour] >= end:
+            continue  # every id that reached this hour lies in a later, frozen one
+        first = opened[hour] if hour != hours[0] else LEAST_ID
+        new = [group for group in groups if group.first < end and group.last >= first]
+        lasts = [min(group.last, end - 1) for group in new] + [
+            found.last for found in stored if found.hour == hour
+        ]
+        if hour == hours[0]:
+            first = min([group.first for group in new] + [opened[hour]])
+        if lasts:
+            merged.append(IdRange(hour, first, max(lasts)))
+            end = first
+    return merged[::-1]
+
+
+def ends(hours: list[IdRange]) -> dict[int, tuple[int, int]]:
+    """Return ``{hour: (least id, least id of the hour after)}``; the last hour has no end."""
+    following = [found.first for found in hours[1:]] + [END_ID]
+    return {found.hour: (found.first, end) for found, end in zip(hours, following, strict=True)}

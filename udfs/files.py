@@ -1,0 +1,109 @@
+"""Reading the warehouse's Parquet files in a worker, by reference.
+
+A group that Spark hands to a worker names its files; the worker reads them itself, so that the
+payload crosses neither the JVM nor a socket (measured: twice the rate, and the least memory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.names import Status
+from deltabook.schemas.tables import FLAT_EVENTS
+from deltabook.udfs.rebuild import Opening
+
+BATCH_ROWS = 8192
+"""Messages a batch: about a million level changes of a busy feed."""
+
+
+def local_path(uri: str) -> str:
+    """Turn a `file:` URI, as Spark prints it, into a path."""
+    return unquote(urlparse(uri).path)
+
+
+def read_events(uri: str, exchange: str, symbol: str, hour: int) -> Iterator[pa.RecordBatch]:
+    """Yield one hour's events of one data file, in the file's order.
+
+    Parameters
+    ----------
+    uri : str
+        A data file of the table `events`.
+    exchange, symbol : str
+        Whose events; the file's own partition is the symbol's.
+    hour : int
+        Start of the hour, ns since 1970 UTC.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        Columns of `flat_events`, at most `BATCH_ROWS` rows.
+    """
+    date = pa.scalar(hour // 86_400_000_000_000, pa.int32()).cast(pa.date32())
+    for batch in pq.ParquetFile(local_path(uri)).iter_batches(batch_size=BATCH_ROWS):
+        chosen = pc.and_(pc.equal(batch["exchange"], exchange), pc.equal(batch["hour"], hour))
+        if not pc.all(chosen).as_py():
+            batch = batch.filter(chosen)
+        columns = {name: batch[name] for name in batch.schema.names if name != "data"}
+        data = batch["data"]
+        columns |= {field.name: values for field, values in zip(data.type, data.flatten(), strict=True)}
+        columns |= {
+            "symbol": pa.repeat(pa.scalar(symbol), batch.num_rows),
+            "date": pa.repeat(date, batch.num_rows),
+        }
+        yield pa.RecordBatch.from_arrays(
+            [columns[name].cast(FLAT_EVENTS.arrow.field(name).type) for name in FLAT_EVENTS.names],
+            schema=FLAT_EVENTS.arrow,
+        )
+
+
+def read_opening(uri: str, exchange: str, hour: int) -> Opening:
+    """Read the state before an hour.
+
+    Parameters
+    ----------
+    uri : str
+        A data file of the table `checkpoints`; its partition is the symbol's.
+    exchange : str
+        Whose.
+    hour : int
+        Start of the hour, ns since 1970 UTC.
+
+    Returns
+    -------
+    Opening
+        As it was written.
+
+    Raises
+    ------
+    WarehouseError
+        If the file does not hold exactly one such row.
+    """
+    # A file object, not a path: pyarrow would take `symbol=…` in a path for a column.
+    with Path(local_path(uri)).open("rb") as stream:
+        table = pq.read_table(stream, filters=[("exchange", "=", exchange), ("hour", "=", hour)])
+    if table.num_rows != 1:
+        raise WarehouseError(
+            f"{uri}: expected one checkpoint of {exchange} at {hour}, found {table.num_rows}"
+        )
+    row = {name: table[name][0] for name in table.column_names}
+
+    def levels(side: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return row[f"{side}_prices"].values.to_numpy(), row[f"{side}_sizes"].values.to_numpy()
+
+    scalars = ("sequence", "trade_sequence", "order_time", "bridge_due", "updates_seen", "epoch")
+    flow = ("trade_count", "buy_volume", "sell_volume")
+    return Opening(
+        status=Status(row["status"].as_py()),
+        bids=levels("bid"),
+        asks=levels("ask"),
+        **{name: row[name].as_py() for name in (*scalars, *flow)},
+    )

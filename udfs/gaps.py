@@ -1,0 +1,107 @@
+"""The log of discontinuities: opened by a message, closed by the snapshot that replaces the book."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind
+from deltabook.udfs.continuity import APPLY, RESET, Verdicts
+
+Place = dict[str, Any]
+"""Where a message stands: hour, epoch, sequence, order_time, source_file, source_row."""
+
+
+@dataclass
+class GapLog:
+    """Collects the rows of `gaps` of one exchange and symbol.
+
+    Attributes
+    ----------
+    closed : list of dict
+        Rows that nothing can change any more.
+    open : list of dict
+        Gaps that no snapshot has ended yet.
+    applied : int
+        Book updates applied so far, to count those that each gap touched.
+    """
+
+    closed: list[dict[str, Any]] = field(default_factory=list)
+    open: list[dict[str, Any]] = field(default_factory=list)
+    applied: int = 0
+
+    def note_updates(self, verdicts: Verdicts, place_of: Any) -> None:
+        """Record what a batch of book updates shows.
+
+        Parameters
+        ----------
+        verdicts : Verdicts
+            Of n messages.
+        place_of : callable
+            ``index of message -> Place``; called only where something happened.
+        """
+        applied = self.applied + np.cumsum(verdicts.action == APPLY)
+        events = np.flatnonzero((verdicts.gap >= 0) | (verdicts.action == RESET))
+        for index in events.tolist():
+            place = place_of(index)
+            if verdicts.action[index] == RESET:
+                for gap in self.open:
+                    gap["resolved_sequence"] = place["sequence"]
+                    gap["resolved_time"] = place["order_time"]
+                    gap["resolved_by"] = "snapshot"
+                    gap["updates_affected"] += int(applied[index])
+                self.closed += self.open
+                self.open = []
+            else:
+                gap = gap_row(
+                    GapKind(verdicts.gap[index]),
+                    place,
+                    int(verdicts.expected[index]),
+                    int(verdicts.found[index]),
+                )
+                # Becomes a difference when the gap closes; the message that shows it is touched too.
+                gap["updates_affected"] = 1 - int(applied[index])
+                self.open.append(gap)
+        if len(applied):
+            self.applied = int(applied[-1])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows, open gaps counted up to the last message."""
+        still_open = [gap | {"updates_affected": gap["updates_affected"] + self.applied} for gap in self.open]
+        return self.closed + still_open
+
+
+def gap_row(kind: GapKind, place: Place, expected: int, found: int) -> dict[str, Any]:
+    """Make a row of `gaps` that nothing has resolved.
+
+    Parameters
+    ----------
+    kind : GapKind
+        What broke.
+    place : dict
+        The message that shows it.
+    expected, found : int
+        The id that should have come, and the one that did.
+
+    Returns
+    -------
+    dict
+        The columns of `gaps` but `exchange` and `symbol`.
+    """
+    return {
+        "hour": place["hour"],
+        "kind": GAP_LABELS[kind],
+        "epoch": place["epoch"],
+        "sequence": place["sequence"],
+        "expected": expected,
+        "found": found,
+        "from_time": place["order_time"],
+        "resolved_sequence": NOT_GIVEN,
+        "resolved_time": NOT_GIVEN,
+        "resolved_by": "",
+        "updates_affected": 0,
+        "source_file": place["source_file"],
+        "source_row": place["source_row"],
+    }

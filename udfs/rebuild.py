@@ -1,0 +1,263 @@
+"""Rebuilding one symbol's books from events in the feed's order, batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from deltabook.schemas.errors import OrderError
+from deltabook.schemas.feeds import Feed
+from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, Cadence, EventType, GapKind, Status
+from deltabook.schemas.tables import BOOKS
+from deltabook.udfs import continuity
+from deltabook.udfs.book import ASK, BID, Book, Levels, Side, Tops
+from deltabook.udfs.gaps import GapLog, gap_row
+
+_NOTHING: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Opening:
+    """All that an hour needs to know of the hours before it: a row of `checkpoints`.
+
+    Attributes
+    ----------
+    sequence, trade_sequence : int
+        Last update id in the book, last trade id seen; -1 if none.
+    order_time : int
+        Of the last event, ns; -1 if none.
+    status : Status
+        Of the book.
+    bridge_due, updates_seen : bool
+        A snapshot awaits its first diff; a book update was met.
+    bids, asks : (int64[:], int64[:])
+        The full book: prices and sizes, scaled, prices ascending.
+    trade_count, buy_volume, sell_volume : int
+        Trades since the last row of `books`.
+    epoch : int
+        Of the last event.
+    """
+
+    sequence: int = NOT_GIVEN
+    trade_sequence: int = NOT_GIVEN
+    order_time: int = NOT_GIVEN
+    status: Status = Status.UNSEEDED
+    bridge_due: bool = False
+    updates_seen: bool = False
+    bids: Levels = _NOTHING
+    asks: Levels = _NOTHING
+    trade_count: int = 0
+    buy_volume: int = 0
+    sell_volume: int = 0
+    epoch: int = 0
+
+
+class Rebuilder:
+    """Carries one symbol's book through batches of events.
+
+    Parameters
+    ----------
+    exchange, symbol : str
+        Whose books.
+    feed : Feed
+        The rules of the feed.
+    depth : int
+        Levels a side in each row.
+    cadence : Cadence
+        When rows are written.
+    opening : Opening
+        The state before the first batch.
+    """
+
+    def __init__(
+        self, exchange: str, symbol: str, feed: Feed, depth: int, cadence: Cadence, opening: Opening
+    ):
+        self.exchange, self.symbol = exchange, symbol
+        self.feed = feed
+        self.cadence = cadence
+        self.gaps = GapLog()
+        self.state = continuity.initial_state()
+        self.state[continuity.LAST_SEQUENCE] = opening.sequence
+        self.state[continuity.STATUS] = opening.status
+        self.state[continuity.BRIDGE_DUE] = opening.bridge_due
+        self.state[continuity.UPDATES_SEEN] = opening.updates_seen
+        written_status = int(opening.status) if opening.updates_seen else NOT_GIVEN
+        self.book = Book(opening.bids, opening.asks, depth, written_status)
+        self.trade_sequence = opening.trade_sequence
+        self.order_time, self.epoch = opening.order_time, opening.epoch
+        self.flow = np.array([opening.trade_count, opening.buy_volume, opening.sell_volume])
+        self.last_place: dict[str, Any] = {}
+
+    def opening(self) -> Opening:
+        """Return the state as it stands, for the next hour to start from."""
+        return Opening(
+            sequence=int(self.state[continuity.LAST_SEQUENCE]),
+            trade_sequence=self.trade_sequence,
+            order_time=self.order_time,
+            status=Status(int(self.state[continuity.STATUS])),
+            bridge_due=bool(self.state[continuity.BRIDGE_DUE]),
+            updates_seen=bool(self.state[continuity.UPDATES_SEEN]),
+            bids=self.book.sides[BID],
+            asks=self.book.sides[ASK],
+            trade_count=int(self.flow[0]),
+            buy_volume=int(self.flow[1]),
+            sell_volume=int(self.flow[2]),
+            epoch=self.epoch,
+        )
+
+    def feed_batch(self, events: pa.RecordBatch) -> pa.RecordBatch:
+        """Apply a batch of one hour's events.
+
+        Parameters
+        ----------
+        events : pyarrow.RecordBatch
+            Columns of `schemas.tables.FLAT_EVENTS`, in the feed's order, all of one hour.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            The rows of `books` written, in that table's columns.
+
+        Raises
+        ------
+        OrderError
+            If a book update comes before one with a smaller id.
+        """
+        is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
+        at = np.flatnonzero(is_update)
+        updates = events.take(pa.array(at))
+        sequence = _numpy(updates["sequence"])
+        verdicts, misplaced = continuity.check_updates(
+            self.feed.continuity,
+            self.feed.best_status,
+            _numpy(updates["is_snapshot"]),
+            _numpy(updates["first_sequence"]),
+            _numpy(updates["prev_sequence"]),
+            sequence,
+            self.state,
+        )
+        if misplaced >= 0:
+            raise OrderError(
+                f"{self.exchange} {self.symbol}: update {sequence[misplaced]} "
+                f"({updates['source_file'][misplaced]}, row {updates['source_row'][misplaced]}) comes after "
+                "a later one: the table `events` is not in the feed's order; ingest the hour again"
+            )
+        self.gaps.note_updates(verdicts, lambda index: _place(updates, index))
+        tops = self.book.apply(
+            _side(updates, "bid"), _side(updates, "ask"), verdicts, self.cadence is Cadence.MESSAGE
+        )
+        flow = self._trade_flow(events, at[tops.message], is_update)
+        if events.num_rows:
+            self.order_time = int(events["order_time"][-1].as_py())
+            self.epoch = int(events["epoch"][-1].as_py())
+        if len(at):
+            self.last_place = _place(updates, len(at) - 1)
+        return self._rows(updates, tops, verdicts, flow)
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Return all rows of `gaps` (without exchange and symbol) once the last batch is in."""
+        rows = self.gaps.rows()
+        if self.state[continuity.STATUS] == Status.UNSEEDED and self.last_place:
+            rows.append(gap_row(GapKind.MISSING_SNAPSHOT, self.last_place, NOT_GIVEN, NOT_GIVEN))
+        return rows
+
+    def _trade_flow(
+        self, events: pa.RecordBatch, rows_at: NDArray[np.int64], is_update: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Note trade gaps; return (count, buy, sell) between rows, shape [rows, 3], and keep the rest."""
+        at = np.flatnonzero(~is_update)
+        ids = _numpy(events["sequence"])[at]
+        before = np.concatenate(([self.trade_sequence], ids[:-1])) if len(ids) else ids
+        for jump in np.flatnonzero((ids > before + 1) & (before != NOT_GIVEN)).tolist():
+            place = _place(events, int(at[jump]))
+            self.gaps.closed.append(gap_row(GapKind.TRADE_GAP, place, int(before[jump]) + 1, int(ids[jump])))
+        if len(ids):
+            self.trade_sequence = int(ids[-1])
+        flow = np.zeros((events.num_rows + 1, 3), dtype=np.int64)
+        fresh = at[ids > before]
+        sides = events["side"].take(pa.array(fresh))
+        sizes = _numpy(events["size"])[fresh]
+        for column, side in ((1, "buy"), (2, "sell")):
+            chosen = _numpy(pc.equal(sides, side))
+            flow[fresh[chosen] + 1, column] = sizes[chosen]
+            flow[fresh[chosen] + 1, 0] = 1
+        # Differences of running sums stay exact even if the sums wrap around int64.
+        flow = self.flow + np.cumsum(flow, axis=0)
+        bounds = np.concatenate(([0], rows_at + 1))
+        between = np.diff(flow[bounds], axis=0)
+        if len(between):
+            between[0] += self.flow
+            self.flow = flow[-1] - flow[bounds[-1]]
+        else:
+            self.flow = flow[-1]
+        return between
+
+    def _rows(
+        self,
+        updates: pa.RecordBatch,
+        tops: Tops,
+        verdicts: continuity.Verdicts,
+        flow: NDArray[np.int64],
+    ) -> pa.RecordBatch:
+        rows = updates.take(pa.array(tops.message))
+        columns: dict[str, Any] = {
+            name: rows[name]
+            for name in ("date", "hour", "timestamp", "received", "order_time", "epoch", "sequence")
+        }
+        for name, side in (("bid", BID), ("ask", ASK)):
+            offsets = pa.array(tops.offsets[side].astype(np.int32))
+            columns[f"{name}_prices"] = pa.ListArray.from_arrays(offsets, pa.array(tops.prices[side]))
+            columns[f"{name}_sizes"] = pa.ListArray.from_arrays(offsets, pa.array(tops.sizes[side]))
+            columns[f"{name}_levels"] = tops.levels[:, side]
+        columns |= {
+            "exchange": _repeated(self.exchange, rows.num_rows),
+            "symbol": _repeated(self.symbol, rows.num_rows),
+            "cadence": _repeated(str(self.cadence), rows.num_rows),
+            "trade_count": flow[:, 0],
+            "buy_volume": flow[:, 1],
+            "sell_volume": flow[:, 2],
+            "status": pa.array(STATUS_LABELS).take(pa.array(verdicts.status[tops.message])),
+            "crossed": _crossed(tops),
+        }
+        return pa.RecordBatch.from_arrays(
+            [pa.array(columns[name]) for name in BOOKS.names], schema=BOOKS.arrow
+        )
+
+
+def _crossed(tops: Tops) -> NDArray[np.bool_]:
+    """Whether the best bid is above the best ask; equal is locked, which is valid."""
+    crossed = np.zeros(len(tops.message), dtype=np.bool_)
+    starts = [tops.offsets[side][:-1] for side in (BID, ASK)]
+    both = (np.diff(tops.offsets[BID]) > 0) & (np.diff(tops.offsets[ASK]) > 0)
+    crossed[both] = tops.prices[BID][starts[BID][both]] > tops.prices[ASK][starts[ASK][both]]
+    return crossed
+
+
+def _place(events: pa.RecordBatch, index: int) -> dict[str, Any]:
+    names = ("hour", "epoch", "sequence", "order_time", "source_file", "source_row")
+    return {name: events[name][index].as_py() for name in names}
+
+
+def _side(updates: pa.RecordBatch, name: str) -> Side:
+    prices, sizes = updates[f"{name}_prices"], updates[f"{name}_sizes"]
+    offsets = _numpy(prices.offsets).astype(np.int64)
+    start, end = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
+    size_start = int(sizes.offsets[0].as_py()) if len(sizes) else 0
+    return Side(
+        offsets - start,
+        _numpy(prices.values)[start:end],
+        _numpy(sizes.values)[size_start : size_start + end - start],
+    )
+
+
+def _numpy(array: pa.Array) -> NDArray[Any]:
+    return array.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _repeated(value: str, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), count)
