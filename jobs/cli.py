@@ -189,7 +189,7 @@ def demo(
     settings = _settings(config, warehouse=folder / "warehouse", master=master, jars=jars)
     with _reported():
         captures = write_captures(folder / "captures")
-    _errors.print(f"wrote        {', '.join(str(path) for path in captures)}")
+    _errors.print(f"simulated    {', '.join(str(path) for path in captures)}", soft_wrap=True)
     stages = [_ingest_stage("binance", captures), _reconstruct_stage(), _validate_stage()]
     summary = _stages(settings, stages)
     with _reported():

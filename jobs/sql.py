@@ -17,7 +17,7 @@ from deltabook.schemas.errors import DeltabookError, WarehouseError
 from deltabook.schemas.tables import BOOKS, EVENTS, INSTRUMENTS, TABLES
 
 FORMATS = ("table", "csv", "json")
-_DIGITS = 38
+_INT64_DIGITS = 19
 
 
 class QueryError(DeltabookError):
@@ -90,7 +90,7 @@ def register_views(warehouse: Warehouse) -> None:
         "ask_price",
         "ask_size",
         (F.col("ask_price") - F.col("bid_price")).alias("spread"),
-        ((F.col("ask_price") + F.col("bid_price")) / 2).alias("mid"),
+        ((F.col("ask_price") + F.col("bid_price")) * F.lit("0.5").cast("decimal(1,1)")).alias("mid"),
         "bid_prices",
         "bid_sizes",
         "ask_prices",
@@ -184,12 +184,13 @@ class _Decimals:
         return F.transform(name, self._of)
 
     def _of(self, scaled: Any) -> Any:
-        kind = f"decimal({_DIGITS},{self.scales[-1]})"
+        # Any int64 at any of these scales, and not a digit more: wider types lose decimals in a difference.
+        kind = f"decimal({_INT64_DIGITS - self.scales[0] + self.scales[-1]},{self.scales[-1]})"
         chosen = F.lit(None)
         for scale in self.scales:
-            # DECIMAL(19,0) x DECIMAL(s+1,s) is exact in DECIMAL(20+s,s); wider types would drop digits.
+            # DECIMAL(19,0) times DECIMAL(s+1,s) is exact in DECIMAL(20+s,s).
             unit = F.lit(f"1E-{scale}").cast(f"decimal({scale + 1},{scale})")
-            exact = (scaled.cast("decimal(19,0)") * unit).cast(kind)
+            exact = (scaled.cast(f"decimal({_INT64_DIGITS},0)") * unit).cast(kind)
             chosen = F.when(F.col(self.column) == scale, exact).otherwise(chosen)
         return chosen
 

@@ -24,9 +24,10 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
             f"files        {summary['files_read']:,} read, {summary['files_known']:,} known already, "
             f"{len(summary['refused']):,} refused"
         )
+        changes, trades = summary["level_changes"], summary["trades"]
         yield (
-            f"events       {summary['level_changes'] + summary['trades']:,} ({summary['level_changes']:,} level "
-            f"changes, {summary['trades']:,} trades), {summary['quarantined']:,} lines in quarantine"
+            f"events       {changes + trades:,} ({changes:,} level changes, {trades:,} trades), "
+            f"{summary['quarantined']:,} lines in quarantine"
         )
     if "book_rows" in summary:
         rows = ", ".join(f"{count:,} {status}" for status, count in summary["book_rows"].items()) or "none"

@@ -52,7 +52,8 @@ def validate(warehouse: Warehouse, run: Run, progress: Progress) -> dict[str, An
                 int(fidelity["unverifiable"].sum()),
             ),
         }
-        warehouse.append(FIDELITY, [{"run_id": run.run_id, **row} for row in fidelity.to_dict("records")])
+        measured = [{str(name): value for name, value in row.items()} for row in fidelity.to_dict("records")]
+        warehouse.append(FIDELITY, [row | {"run_id": run.run_id} for row in measured])
         warehouse.append(
             VALIDATIONS,
             [

@@ -13,8 +13,9 @@ import numba
 import numpy as np
 import pytest
 
-from deltabook.udfs.simulator.binance import capture_lines, decimal_text, level_texts
+from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market, MarketChunk
+from deltabook.udfs.simulator.printing import decimal_text, level_texts
 
 # The suite also runs uncompiled, a hundred times slower.
 MESSAGES = 300 if numba.config.DISABLE_JIT else 2_000
@@ -280,11 +281,11 @@ def test_decimal_text_is_exact(scale, decimals):
     assert [decimal_text(value, scale, decimals) for value in values] == expected
     column = np.array(values, np.int64)
     starts, stops = np.array([0, 3]), np.array([3, 8])
-    texts = level_texts(column, column, starts, stops, np.array([scale, decimals] * 2), reverse=False)
+    texts = level_texts(column, column, starts, stops, (scale, decimals) * 2, reverse=False)
     pairs = [f'["{text}","{text}"]' for text in expected]
-    assert [text.decode() for text in texts] == [",".join(pairs[:3]), ",".join(pairs[3:])]
-    texts = level_texts(column, column, starts, stops, np.array([scale, decimals] * 2), reverse=True)
-    assert texts[0].decode() == ",".join(pairs[2::-1])
+    assert texts == [",".join(pairs[:3]), ",".join(pairs[3:])]
+    texts = level_texts(column, column, starts, stops, (scale, decimals) * 2, reverse=True)
+    assert texts[0] == ",".join(pairs[2::-1])
 
 
 def test_parameters_out_of_range_are_all_named():

@@ -97,7 +97,7 @@ def to_scaled(number: object, scale: int, what: str) -> int:
     shift = exponent + scale
     if len(digits) + shift > len(str(INT64_MAX)) or len(digits) + shift <= 0:
         raise ValueError(_does_not_fit(text, scale, what))
-    scaled, rest = (mantissa * 10**shift, 0) if shift >= 0 else divmod(mantissa, 10**-shift)
+    scaled, rest = divmod(mantissa * 10 ** max(shift, 0), 10 ** max(-shift, 0))
     if rest or scaled > INT64_MAX:
         raise ValueError(_does_not_fit(text, scale, what))
     return scaled

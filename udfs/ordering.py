@@ -98,7 +98,8 @@ def _fill_times(timestamps: NDArray[np.int64], received: NDArray[np.int64], hour
         return np.where(received != NOT_GIVEN, received, hour)
     latest = np.maximum.accumulate(np.where(given, np.arange(len(given)), -1))
     latest[latest < 0] = int(np.argmax(given))
-    return timestamps[latest]
+    filled: NDArray[np.int64] = timestamps[latest]
+    return filled
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

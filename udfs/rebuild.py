@@ -189,7 +189,7 @@ class Rebuilder:
         # Differences of running sums stay exact even if the sums wrap around int64.
         flow = self.flow + np.cumsum(flow, axis=0)
         bounds = np.concatenate(([0], rows_at + 1))
-        between = np.diff(flow[bounds], axis=0)
+        between: NDArray[np.int64] = np.diff(flow[bounds], axis=0)
         if len(between):
             between[0] += self.flow
             self.flow = flow[-1] - flow[bounds[-1]]

@@ -80,7 +80,7 @@ class _Parser:
                 record
                 for row in np.flatnonzero(kinds == scan.SLOW).tolist()
                 for record in self._strict(
-                    block, *scanned.lines[row, scan.START : scan.END + 1], rows + row + 1
+                    block[scanned.lines[row, scan.START] : scanned.lines[row, scan.END]], rows + row + 1
                 )
             ]
             if slow:
@@ -148,8 +148,8 @@ class _Parser:
         for pair in np.unique(lines[depth, scan.SYMBOL_CODE] * 2 + futures[depth]).tolist():
             self.depth_symbols.add((scanned.symbols[pair // 2], bool(pair % 2)))
 
-    def _strict(self, block: bytes, start: int, end: int, row: int) -> Iterator[dict[str, Any]]:
-        line = block[start:end].rstrip(b"\r")
+    def _strict(self, line: bytes, row: int) -> Iterator[dict[str, Any]]:
+        line = line.removesuffix(b"\r")
         try:
             record = read_line(line, self.scale_of)
         except (ValueError, InputError) as error:

@@ -129,7 +129,7 @@ def _read_message(message: dict[str, Any], stream: str, scale_of: ScaleOf) -> di
 
 def _depth(message: dict[str, Any], symbol: str, futures: bool, scale_of: ScaleOf) -> dict[str, Any]:
     exchange = exchange_of(symbol, futures)
-    record = {
+    record: dict[str, Any] = {
         "record": "book_update",
         "exchange": exchange,
         "symbol": symbol,

@@ -12,6 +12,26 @@ from numpy.typing import NDArray
 
 from deltabook.udfs.compile import kernel
 from deltabook.udfs.decimals import scan_decimal
+from deltabook.udfs.sources.binance_slots import (
+    ABSENT,
+    ARRAY,
+    ASKS,
+    BIDS,
+    FALSE,
+    INTEGER,
+    LAST_UPDATE_ID,
+    NINE,
+    OPEN,
+    PREVIOUS,
+    SLOTS,
+    SPACE,
+    STREAM,
+    STRING,
+    TRUE,
+    ZERO,
+    equals,
+    scan_object,
+)
 
 SLOW, BLANK, DEPTH, TRADE, AGG_TRADE, TICKER, PARTIAL_BOOK = range(7)
 """What a line is. SLOW: to be read the strict way."""
@@ -41,21 +61,10 @@ SLOW, BLANK, DEPTH, TRADE, AGG_TRADE, TICKER, PARTIAL_BOOK = range(7)
 MOST_SYMBOLS = 4096
 _SHORTEST_LEVEL = len('["1","0"]')
 
-_QUOTE, _COMMA, _COLON, _MINUS = ord('"'), ord(","), ord(":"), ord("-")
-_OPEN, _CLOSE, _OPEN_ARRAY, _CLOSE_ARRAY = ord("{"), ord("}"), ord("["), ord("]")
-_BACKSLASH, _NEWLINE, _RETURN, _SPACE, _AT = ord("\\"), ord("\n"), ord("\r"), ord(" "), ord("@")
-_ZERO, _NINE = ord("0"), ord("9")
+_NEWLINE, _RETURN, _AT = ord("\n"), ord("\r"), ord("@")
 
-# One slot per known key: a single character is its own slot, longer keys take the free low numbers.
-_OTHER, _PREVIOUS, _STREAM, _DATA, _LAST_UPDATE_ID, _BIDS, _ASKS = range(7)
-_SLOTS = 128
-_ABSENT, _INTEGER, _STRING, _ARRAY, _TRUE, _FALSE, _NULL = range(7)
-
-_KEY_STREAM, _KEY_DATA, _KEY_LAST = b"stream", b"data", b"lastUpdateId"
-_KEY_BIDS, _KEY_ASKS, _KEY_PREVIOUS = b"bids", b"asks", b"pu"
 _DEPTH_UPDATE, _TRADE_EVENT, _AGG_EVENT, _TICKER_EVENT = b"depthUpdate", b"trade", b"aggTrade", b"bookTicker"
 _MARKET, _AT_DEPTH = b"MARKET", b"@depth"
-_LITERAL_TRUE, _LITERAL_FALSE, _LITERAL_NULL = b"true", b"false", b"null"
 
 
 @dataclass(frozen=True)
@@ -113,161 +122,10 @@ def scan_block(block: bytes, price_scale: int, size_scale: int) -> Scan:
 
 
 @kernel
-def _equals(buffer, start, end, text):
-    if end - start != len(text):
-        return False
-    for offset in range(len(text)):  # noqa: SIM110  (numba has no generator expressions here)
-        if buffer[start + offset] != text[offset]:
-            return False
-    return True
-
-
-@kernel
-def _slot(buffer, start, end):
-    length = end - start
-    if length == 1 and buffer[start] < _SLOTS:
-        return np.int64(buffer[start])
-    if length == 2 and _equals(buffer, start, end, _KEY_PREVIOUS):
-        return _PREVIOUS
-    if length == 4:
-        if _equals(buffer, start, end, _KEY_DATA):
-            return _DATA
-        if _equals(buffer, start, end, _KEY_BIDS):
-            return _BIDS
-        if _equals(buffer, start, end, _KEY_ASKS):
-            return _ASKS
-    if length == 6 and _equals(buffer, start, end, _KEY_STREAM):
-        return _STREAM
-    if length == 12 and _equals(buffer, start, end, _KEY_LAST):
-        return _LAST_UPDATE_ID
-    return _OTHER
-
-
-@kernel
-def _scan_string(buffer, position):
-    """Return the index of the closing quote of the string that starts behind `position`, or -1."""
-    position += 1
-    while buffer[position] != _QUOTE:
-        byte = buffer[position]
-        if byte == _BACKSLASH or byte < _SPACE or byte >= _SLOTS:
-            return -1
-        position += 1
-    return position
-
-
-@kernel
-def _scan_integer(buffer, position):
-    """Return (value, index behind) of an unsigned integer of at most 18 digits, or (0, -1)."""
-    value, start = 0, position
-    while _ZERO <= buffer[position] <= _NINE:
-        value = value * 10 + np.int64(buffer[position]) - _ZERO
-        position += 1
-    digits = position - start
-    if digits == 0 or digits > 18 or (digits > 1 and buffer[start] == _ZERO):
-        return 0, -1
-    return value, position
-
-
-@kernel
-def _scan_levels(buffer, position, levels, count, price_scale, size_scale):
-    """Read `[["price","size"],…]` from its bracket; return (levels so far, index behind), or (_, -1)."""
-    position += 1
-    if buffer[position] == _CLOSE_ARRAY:
-        return count, position + 1
-    while True:
-        if buffer[position] != _OPEN_ARRAY or buffer[position + 1] != _QUOTE:
-            return count, -1
-        price, position = scan_decimal(buffer, position + 2, price_scale)
-        if position < 0 or price == 0:
-            return count, -1
-        if buffer[position] != _QUOTE or buffer[position + 1] != _COMMA or buffer[position + 2] != _QUOTE:
-            return count, -1
-        size, position = scan_decimal(buffer, position + 3, size_scale)
-        if position < 0 or buffer[position] != _QUOTE or buffer[position + 1] != _CLOSE_ARRAY:
-            return count, -1
-        levels[0, count] = price
-        levels[1, count] = size
-        count += 1
-        position += 2
-        if buffer[position] == _CLOSE_ARRAY:
-            return count, position + 1
-        if buffer[position] != _COMMA:
-            return count, -1
-        position += 1
-
-
-@kernel
-def _scan_object(buffer, position, end, types, values, ends, bids, asks, counts, price_scale, size_scale):
-    """Read one message into slots; False where it is not compact JSON of the known shape."""
-    if buffer[position] != _OPEN:
-        return False
-    position += 1
-    inside_data, outer_fields = False, False
-    while True:
-        if buffer[position] != _QUOTE:
-            return False
-        key_end = _scan_string(buffer, position)
-        if key_end < 0 or buffer[key_end + 1] != _COLON:
-            return False
-        slot = _slot(buffer, position + 1, key_end)
-        if slot != _OTHER and types[slot] != _ABSENT:
-            return False
-        position = key_end + 2
-        byte = buffer[position]
-        if slot == _DATA and byte == _OPEN and not inside_data:
-            types[_DATA] = _TRUE
-            inside_data = True
-            position += 1
-            continue
-        if not inside_data and slot != _STREAM:
-            outer_fields = True
-        if byte == _QUOTE:
-            closing = _scan_string(buffer, position)
-            if closing < 0:
-                return False
-            types[slot], values[slot], ends[slot] = _STRING, position + 1, closing
-            position = closing + 1
-        elif _ZERO <= byte <= _NINE:
-            value, position = _scan_integer(buffer, position)
-            if position < 0:
-                return False
-            types[slot], values[slot] = _INTEGER, value
-        elif byte == _OPEN_ARRAY and (slot == ord("b") or slot == _BIDS):
-            counts[0], position = _scan_levels(buffer, position, bids, counts[0], price_scale, size_scale)
-            if position < 0:
-                return False
-            types[slot] = _ARRAY
-        elif byte == _OPEN_ARRAY and (slot == ord("a") or slot == _ASKS):
-            counts[1], position = _scan_levels(buffer, position, asks, counts[1], price_scale, size_scale)
-            if position < 0:
-                return False
-            types[slot] = _ARRAY
-        elif _equals(buffer, position, position + 4, _LITERAL_TRUE):
-            types[slot] = _TRUE
-            position += 4
-        elif _equals(buffer, position, min(position + 5, end), _LITERAL_FALSE):
-            types[slot] = _FALSE
-            position += 5
-        elif _equals(buffer, position, position + 4, _LITERAL_NULL):
-            types[slot] = _NULL
-            position += 4
-        else:
-            return False
-        if inside_data and buffer[position] == _CLOSE:
-            inside_data = False
-            position += 1
-        if buffer[position] == _CLOSE and not inside_data:
-            return position + 1 == end and not (outer_fields and types[_DATA] == _TRUE)
-        if buffer[position] != _COMMA:
-            return False
-        position += 1
-
-
-@kernel
 def _at_depth(buffer, start, end):
     """Return the index of `@depth` in a stream's name, or -1."""
     for position in range(start, end - len(_AT_DEPTH) + 1):
-        if buffer[position] == _AT and _equals(buffer, position, position + len(_AT_DEPTH), _AT_DEPTH):
+        if buffer[position] == _AT and equals(buffer, position, position + len(_AT_DEPTH), _AT_DEPTH):
             return position
     return -1
 
@@ -277,56 +135,56 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
     """Fill one row of `lines` from the slots; return the symbol's span, with end -1 if the line is slow."""
     slow = (0, -1)
     depth_at, partial = -1, False
-    if types[_STREAM] == _STRING:
-        depth_at = _at_depth(buffer, values[_STREAM], ends[_STREAM])
+    if types[STREAM] == STRING:
+        depth_at = _at_depth(buffer, values[STREAM], ends[STREAM])
         behind = depth_at + len(_AT_DEPTH)
-        partial = depth_at >= 0 and behind < ends[_STREAM] and _ZERO <= buffer[behind] <= _NINE
+        partial = depth_at >= 0 and behind < ends[STREAM] and ZERO <= buffer[behind] <= NINE
     for field, slot in ((EVENT_TIME, ord("E")), (TRADE_TIME, ord("T"))):
-        if types[slot] == _INTEGER:
+        if types[slot] == INTEGER:
             line[field] = values[slot]
-        elif types[slot] != _ABSENT:
+        elif types[slot] != ABSENT:
             return slow
-    if types[_LAST_UPDATE_ID] != _ABSENT:
+    if types[LAST_UPDATE_ID] != ABSENT:
         # A bare snapshot is rare and has no symbol of its own: the strict way places it.
-        if not partial or types[_LAST_UPDATE_ID] != _INTEGER or types[ord("e")] != _ABSENT:
+        if not partial or types[LAST_UPDATE_ID] != INTEGER or types[ord("e")] != ABSENT:
             return slow
-        if types[_BIDS] != _ARRAY or types[_ASKS] != _ARRAY:
+        if types[BIDS] != ARRAY or types[ASKS] != ARRAY:
             return slow
-        line[KIND], line[LAST_ID] = PARTIAL_BOOK, values[_LAST_UPDATE_ID]
-        line[FUTURES] = types[ord("E")] != _ABSENT
-        return values[_STREAM], depth_at
-    if types[ord("s")] != _STRING:
+        line[KIND], line[LAST_ID] = PARTIAL_BOOK, values[LAST_UPDATE_ID]
+        line[FUTURES] = types[ord("E")] != ABSENT
+        return values[STREAM], depth_at
+    if types[ord("s")] != STRING:
         return slow
     event_start, event_end = values[ord("e")], ends[ord("e")]
-    named = types[ord("e")] == _STRING
-    if named and _equals(buffer, event_start, event_end, _DEPTH_UPDATE):
-        if types[ord("U")] != _INTEGER or types[ord("u")] != _INTEGER or types[ord("E")] != _INTEGER:
+    named = types[ord("e")] == STRING
+    if named and equals(buffer, event_start, event_end, _DEPTH_UPDATE):
+        if types[ord("U")] != INTEGER or types[ord("u")] != INTEGER or types[ord("E")] != INTEGER:
             return slow
-        if types[ord("b")] != _ARRAY or types[ord("a")] != _ARRAY:
+        if types[ord("b")] != ARRAY or types[ord("a")] != ARRAY:
             return slow
         line[FIRST_ID], line[LAST_ID] = values[ord("U")], values[ord("u")]
-        line[FUTURES] = types[_PREVIOUS] == _INTEGER
-        if types[_PREVIOUS] == _INTEGER:
-            if types[ord("T")] != _INTEGER:
+        line[FUTURES] = types[PREVIOUS] == INTEGER
+        if types[PREVIOUS] == INTEGER:
+            if types[ord("T")] != INTEGER:
                 return slow
-            line[PREVIOUS_ID] = values[_PREVIOUS]
-        elif types[_PREVIOUS] != _ABSENT:
+            line[PREVIOUS_ID] = values[PREVIOUS]
+        elif types[PREVIOUS] != ABSENT:
             return slow
         if line[FIRST_ID] > line[LAST_ID]:
             return slow
         line[KIND] = PARTIAL_BOOK if partial else DEPTH
         return values[ord("s")], ends[ord("s")]
     if named and (
-        _equals(buffer, event_start, event_end, _TRADE_EVENT)
-        or _equals(buffer, event_start, event_end, _AGG_EVENT)
+        equals(buffer, event_start, event_end, _TRADE_EVENT)
+        or equals(buffer, event_start, event_end, _AGG_EVENT)
     ):
         aggregated = buffer[event_start] == ord("a")
         id_slot = ord("a") if aggregated else ord("t")
-        if types[id_slot] != _INTEGER or types[ord("T")] != _INTEGER:
+        if types[id_slot] != INTEGER or types[ord("T")] != INTEGER:
             return slow
-        if types[ord("p")] != _STRING or types[ord("q")] != _STRING:
+        if types[ord("p")] != STRING or types[ord("q")] != STRING:
             return slow
-        if types[ord("m")] != _TRUE and types[ord("m")] != _FALSE:
+        if types[ord("m")] != TRUE and types[ord("m")] != FALSE:
             return slow
         price, behind_price = scan_decimal(buffer, values[ord("p")], price_scale)
         size, behind_size = scan_decimal(buffer, values[ord("q")], size_scale)
@@ -334,17 +192,17 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
             return slow
         line[KIND] = AGG_TRADE if aggregated else TRADE
         line[LAST_ID], line[PRICE], line[SIZE] = values[id_slot], price, size
-        line[BUYER_IS_MAKER] = types[ord("m")] == _TRUE
-        line[FUTURES] = types[ord("M")] == _ABSENT
-        line[IN_BOOK] = types[ord("X")] == _ABSENT or (
-            types[ord("X")] == _STRING and _equals(buffer, values[ord("X")], ends[ord("X")], _MARKET)
+        line[BUYER_IS_MAKER] = types[ord("m")] == TRUE
+        line[FUTURES] = types[ord("M")] == ABSENT
+        line[IN_BOOK] = types[ord("X")] == ABSENT or (
+            types[ord("X")] == STRING and equals(buffer, values[ord("X")], ends[ord("X")], _MARKET)
         )
         return values[ord("s")], ends[ord("s")]
-    if types[ord("e")] == _ABSENT or (named and _equals(buffer, event_start, event_end, _TICKER_EVENT)):
-        if types[ord("u")] != _INTEGER:
+    if types[ord("e")] == ABSENT or (named and equals(buffer, event_start, event_end, _TICKER_EVENT)):
+        if types[ord("u")] != INTEGER:
             return slow
         for slot in (ord("b"), ord("B"), ord("a"), ord("A")):
-            if types[slot] != _STRING:
+            if types[slot] != STRING:
                 return slow
         bid_price, behind_bid = scan_decimal(buffer, values[ord("b")], price_scale)
         bid_size, behind_bid_size = scan_decimal(buffer, values[ord("B")], size_scale)
@@ -361,7 +219,7 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
             asks[0, counts[1]], asks[1, counts[1]] = ask_price, ask_size
             counts[1] += 1
         line[KIND], line[LAST_ID] = TICKER, values[ord("u")]
-        line[FUTURES] = types[ord("e")] != _ABSENT
+        line[FUTURES] = types[ord("e")] != ABSENT
         return values[ord("s")], ends[ord("s")]
     return slow
 
@@ -386,9 +244,9 @@ def _symbol_code(buffer, start, end, spans, n_symbols, last):
 
 @kernel
 def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
-    types = np.zeros(_SLOTS, dtype=np.uint8)
-    values = np.zeros(_SLOTS, dtype=np.int64)
-    ends = np.zeros(_SLOTS, dtype=np.int64)
+    types = np.zeros(SLOTS, dtype=np.uint8)
+    values = np.zeros(SLOTS, dtype=np.int64)
+    ends = np.zeros(SLOTS, dtype=np.int64)
     counts = np.zeros(2, dtype=np.int64)
     n_symbols, last_code, start = 0, -1, 0
     for row in range(len(lines)):
@@ -403,13 +261,13 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
         line[KIND] = BLANK if end == start else SLOW
         if end > start:
             position, readable = start, True
-            if buffer[position] != _OPEN:
+            if buffer[position] != OPEN:
                 line[RECEIVED], position = _received(buffer, position)
                 readable = position >= 0
-            types[:] = _ABSENT
+            types[:] = ABSENT
             bids_before, asks_before = counts[0], counts[1]
             code = -1
-            if readable and _scan_object(
+            if readable and scan_object(
                 buffer, position, end, types, values, ends, bids, asks, counts, price_scale, size_scale
             ):
                 symbol_start, symbol_end = _classify(
@@ -433,9 +291,9 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
 def _received(buffer, position):
     """Return (receive time in ns, index of the message) of `<19 digits> {`, else (-1, -1)."""
     value, start = 0, position
-    while _ZERO <= buffer[position] <= _NINE and position - start < 19:
-        value = value * 10 + np.int64(buffer[position]) - _ZERO
+    while ZERO <= buffer[position] <= NINE and position - start < 19:
+        value = value * 10 + np.int64(buffer[position]) - ZERO
         position += 1
-    if position - start != 19 or buffer[position] != _SPACE or buffer[start] > ord("8"):
+    if position - start != 19 or buffer[position] != SPACE or buffer[start] > ord("8"):
         return -1, -1
     return value, position + 1

@@ -1,0 +1,41 @@
+# make demo and make test are all that a fresh machine with Python 3.11+ and Java 17+ needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# mypy finds the packages by their import names through this link.
+TYPED := $(VENV)/typed
+PACKAGES := schemas udfs expectations jobs
+
+.PHONY: setup java demo test check format clean
+
+setup: java $(VENV)/ready
+
+java:
+	@$(PYTHON) jobs/java.py
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "deltabook needs Python 3.11 or newer; name one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m deltabook.jobs.session
+	@touch $@
+
+demo: setup
+	$(BIN)/deltabook demo
+
+test: setup
+	$(BIN)/python -m pytest
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p $(TYPED) && ln -sfn ../.. $(TYPED)/deltabook
+	cd $(TYPED) && MYPYPATH=. ../bin/mypy --config-file ../../pyproject.toml $(addprefix -p deltabook.,$(PACKAGES))
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo warehouse build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,36 @@
+"""Simulated captures for tests: lines, files, and what can be done to them."""
+
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+
+from deltabook.udfs.simulator.binance import capture_lines
+from deltabook.udfs.simulator.market import Market
+
+
+@cache
+def simulated_lines(messages: int = 120, market_type: str = "spot", symbol: str = "BTCUSDT", seed: int = 3):
+    """Lines of a short capture; the same call gives the same lines."""
+    return tuple(capture_lines(Market(seed), messages, symbol, market_type=market_type))
+
+
+def message_of(line: bytes) -> dict:
+    message = json.loads(line.split(b" ", 1)[1])
+    return message.get("data", message)
+
+
+def is_depth(line: bytes) -> bool:
+    return b"@depth@" in line[:80]
+
+
+def depth_rows(lines) -> list[int]:
+    """Indices of the diffs."""
+    return [row for row, line in enumerate(lines) if is_depth(line)]
+
+
+def write(path: Path, lines, *, compress: bool = True) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = b"".join(lines)
+    path.write_bytes(gzip.compress(data, 1, mtime=0) if compress else data)
+    return path

@@ -1,0 +1,60 @@
+"""One lazy Spark session for all tests, the real captures, and the command line as a function."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"the real captures are not at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def spark():
+    from deltabook.jobs.session import spark_session
+    from deltabook.jobs.settings import load_settings
+
+    # Two cores, and a heap that leaves room for the workers of a small machine.
+    session = spark_session(load_settings(None, {"master": "local[2]", "driver_memory": "3g"}))
+    yield session
+    session.stop()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    exit_status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads(self.stdout.splitlines()[-1])
+
+    @property
+    def said(self) -> str:
+        return " ".join(self.stderr.split())
+
+
+def invoke(*arguments: object) -> Outcome:
+    """Run the command line in this process."""
+    from deltabook.jobs.cli import app
+
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture
+def deltabook(spark):
+    """The command line in the shared session."""
+    return invoke

@@ -1,0 +1,148 @@
+"""Test help: Binance lines by hand, the events a source and the ordering make of them, and their books."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numba
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import Cadence
+from deltabook.schemas.tables import FLAT_EVENTS, RECORDS
+from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.rebuild import Opening, Rebuilder
+from deltabook.udfs.sources.binance import BinanceSource
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SCALE = 8
+START_MS = 1_723_161_600_000
+"""2024-08-09 00:00 UTC, as Binance prints it."""
+HOUR_NS = START_MS * 1_000_000
+EXCHANGE = {"spot": "BINANCE", "usdm": "BINANCE_FUTURES"}
+COMPILED = not numba.config.DISABLE_JIT
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def examples(compiled: int) -> int:
+    """Examples of a property: a tenth where every kernel runs as plain Python."""
+    return compiled if COMPILED else max(5, compiled // 10)
+
+
+def captures(market: str) -> list[Path]:
+    """The real capture files of a market, in order; skips the test where they are absent."""
+    folder = DATA / "binance" / market
+    if not folder.is_dir():
+        pytest.skip(f"the real captures are absent: no folder {folder}")
+    return sorted(folder.glob("*.gz"))
+
+
+def compact(message: object) -> str:
+    return json.dumps(message, separators=(",", ":"))
+
+
+def depth(market: str, first: int, last: int, bids: Pairs = (), asks: Pairs = (), **more: Any) -> str:
+    """A diff; for `usdm`, `pu` is the id before `first` unless given."""
+    times = {"E": START_MS + last} | ({} if market == "spot" else {"T": START_MS + last})
+    ids = {"s": "BTCUSDT", "U": first, "u": last} | ({} if market == "spot" else {"pu": first - 1})
+    body = {"e": "depthUpdate"} | times | ids | {"b": bids, "a": asks} | more
+    return compact({"stream": "btcusdt@depth@100ms", "data": body})
+
+
+def snapshot(market: str, last: int, bids: Pairs = (), asks: Pairs = (), **more: Any) -> str:
+    """A REST snapshot, which names no symbol."""
+    times = {} if market == "spot" else {"E": START_MS + last, "T": START_MS + last}
+    return compact({"lastUpdateId": last} | times | {"bids": bids, "asks": asks} | more)
+
+
+def trade(market: str, number: int, price: str = "10", size: str = "1", **more: Any) -> str:
+    """A trade; the aggressor bought unless `m=True` says otherwise."""
+    last = {"M": True} if market == "spot" else {"X": "MARKET"}
+    ids = {"e": "trade", "E": START_MS + number, "T": START_MS + number, "s": "BTCUSDT", "t": number}
+    body = ids | {"p": price, "q": size, "m": False} | last | more
+    return compact({"stream": "btcusdt@trade", "data": body})
+
+
+def read_bytes(content: bytes, path: str = "capture", **options: str) -> pa.Table:
+    """Parse a capture's content; records in the source's order, without the file's own record."""
+    source = BinanceSource({"path": path, **options})
+    reader = source.reader(None)
+    return pa.Table.from_batches(source.parse(io.BytesIO(content), path, reader.scales), schema=RECORDS.arrow)
+
+
+def read_lines(lines: Iterable[str], path: str = "capture", **options: str) -> pa.Table:
+    """Parse lines as one file."""
+    return read_bytes("".join(f"{line}\n" for line in lines).encode(), path, **options)
+
+
+def read_files(paths: Iterable[Path | str]) -> pa.Table:
+    """Parse capture files, each as a Spark task would; a file that fails fails the test."""
+    batches: list[pa.RecordBatch] = []
+    for path in paths:
+        reader = BinanceSource({"path": str(path)}).reader(None)
+        *records, verdict = reader.read(reader.partitions()[0])
+        assert verdict.column("kind").to_pylist() == ["read"], verdict.to_pylist()
+        batches += records
+    return pa.Table.from_batches(batches, schema=RECORDS.arrow)
+
+
+def messages(records: pa.Table) -> pa.Table:
+    """Book updates, and the trades of `trade`, or of `aggTrade` where there is no `trade`."""
+    kinds = set(records["record"].to_pylist())
+    trades = "trade" if "trade" in kinds else "agg_trade"
+    return records.filter(pc.is_in(records["record"], pa.array(["book_update", trades])))
+
+
+def events_of(records: pa.Table, hour: int = HOUR_NS) -> pa.RecordBatch:
+    """Put records of one symbol into the feed's order, all as one hour."""
+    ordered = order_hour(messages(records), FLAT_EVENTS.arrow.empty_table(), hour).combine_chunks()
+    return next(iter(ordered.to_batches()), pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow))
+
+
+def rebuilder(
+    market: str, levels: int = 20, cadence: Cadence = Cadence.MESSAGE, opening: Opening | None = None
+) -> Rebuilder:
+    """A rebuilder of BTCUSDT's books."""
+    exchange = EXCHANGE[market]
+    return Rebuilder(exchange, "BTCUSDT", FEEDS[exchange], levels, cadence, opening or Opening())
+
+
+def batches_of(events: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
+    for start in range(0, events.num_rows, size):
+        yield events.slice(start, size)
+
+
+def feed(building: Rebuilder, events: pa.RecordBatch, size: int = 10_000) -> list[dict[str, Any]]:
+    """Feed events in batches; return the rows of `books` (prices and sizes scaled)."""
+    rows: list[dict[str, Any]] = []
+    for batch in batches_of(events, size):
+        rows += building.feed_batch(batch).to_pylist()
+    return rows
+
+
+def decimal_book(row: dict[str, Any]) -> tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]:
+    """A row's bids and asks as the oracle gives them."""
+    bids, asks = (
+        [
+            (Decimal(price).scaleb(-SCALE), Decimal(size).scaleb(-SCALE))
+            for price, size in zip(row[f"{side}_prices"], row[f"{side}_sizes"], strict=True)
+        ]
+        for side in ("bid", "ask")
+    )
+    return bids, asks
+
+
+def opening_values(opening: Opening) -> dict[str, Any]:
+    """An opening as plain values, which compare."""
+    return {
+        name: [part.tolist() for part in value] if name in ("bids", "asks") else value
+        for name, value in vars(opening).items()
+    }

@@ -1,0 +1,300 @@
+"""The market's state, one int64 vector, and the kernels that run it: orders in, messages out.
+
+Every draw is integer arithmetic on one int64 word: compiled or not, and in any chunking, a seed gives
+the same stream. All in one file, since numba's cache does not see a change in another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from deltabook.udfs.compile import kernel
+
+BID, ASK = 0, 1
+TOP_DEPTH = 20
+MILLISECOND, MESSAGE_INTERVAL = 1_000_000, 100_000_000
+FIRST_UPDATE_ID, FIRST_TRADE_ID = 50_093_239_189, 3_735_683_259
+# Distances from the touch are log-uniform: an octave k, then one of the 2**k ticks in it.
+OCTAVES, NEAR_OCTAVES = 17, 5
+# An order d ticks from the touch owns the d >> 9 ticks behind it: far levels are sparse, as in reality.
+SLOT_SHIFT = 9
+# Order sizes are log-uniform too, from the smallest order to 2**14 times that.
+SIZE_OCTAVES = 14
+# Sizes live in a ring of ticks that follows the mid; levels that fall out of it are cancelled.
+RING, RING_MASK = 1 << 18, (1 << 18) - 1
+MINIMUM_LEVELS, MOST_FILLS, MOST_INTENSITY = 40, 64, 400
+# Probabilities, of 65,536.
+MARKET_ORDER, LARGE, FLOW_FLIP, FLASH = 2_000, 2_500, 2_000, 20_000
+REMOVE_NEAR, REMOVE_EATEN, REMOVE_FAR = 10_000, 56_000, 34_000
+# Marsaglia's multiply-with-carry multiplier: a * 2**32 - 1 and a * 2**31 - 1 are prime, and no
+# product leaves int64.
+MULTIPLIER, WORD = 1_791_398_085, 0xFFFFFFFF
+
+
+def most_events(intensity: int) -> int:
+    """Most order events a message can have: its limit, one last order, and the ring's own cancels."""
+    return 6 * intensity + MOST_FILLS + 8
+
+
+# One vector, as every array argument costs two atomic reference counts a call (six arrays: 4.1 M level
+# changes/s, one: 6.0 M). Scalars first: a pair holds bid, ask; SHOWN the price and size of either best.
+BEST, LEVELS, CHANGED, FRONT, SHOWN = 0, 2, 4, 6, 8
+LOW, UPDATE_ID, TRADE_ID, RANDOM, ACTIVITY, FLOW, MESSAGE, CLOCK, TRADES, TICKERS = range(12, 22)
+START, INTENSITY, QUIET, FLOOR, CEILING, SMALLEST = range(22, 28)
+# Then this message's own: changed prices by side, trades, tickers.
+ROOM = most_events(MOST_INTENSITY)
+TRADE_FIELDS, TICKER_FIELDS = 5, 6
+CHANGED_PRICES = 32
+TRADE_ROWS = CHANGED_PRICES + 2 * ROOM
+TICKER_ROWS = TRADE_ROWS + TRADE_FIELDS * ROOM
+# Then by tick in the ring: size of whichever side has the tick (the book never crosses), and by
+# side the last message that changed it.
+SIZES = TICKER_ROWS + TICKER_FIELDS * ROOM
+STAMPS = SIZES + RING
+STATE_LENGTH = STAMPS + 2 * RING
+
+
+def new_state(
+    seed: int, mid: int, start_time: int, intensity: int, quiet_share: float, smallest_order: int
+) -> npt.NDArray[np.int64]:
+    """Return the state of a market before its first message; the parameters are those of `Market`."""
+    state = np.zeros(STATE_LENGTH, np.int64)
+    # Any word from 1 to a * 2**32 - 2 starts the generator; neighbouring seeds are driven apart first.
+    state[RANDOM] = seed * 0x9E3779B97F4A7C15 % (MULTIPLIER * (WORD + 1) - 2) + 1
+    state[UPDATE_ID], state[TRADE_ID] = FIRST_UPDATE_ID - 1, FIRST_TRADE_ID - 1
+    state[START] = state[CLOCK] = start_time
+    state[ACTIVITY], state[INTENSITY] = 1 << 15, intensity
+    state[QUIET], state[SMALLEST] = int(quiet_share * (WORD + 1)), smallest_order
+    state[FLOOR], state[CEILING], state[LOW] = mid // 4, mid * 4, mid - RING // 2
+    _seed_book(state, mid)
+    return state
+
+
+@kernel
+def _draw(state):
+    """32 random bits."""
+    value = MULTIPLIER * (state[RANDOM] & WORD) + (state[RANDOM] >> 32)
+    state[RANDOM] = value
+    return value & WORD
+
+
+@kernel
+def _order_size(state, octaves):
+    """Log-uniform, hence heavy-tailed, over that many octaves from the smallest order."""
+    span = state[SMALLEST] << ((_draw(state) * octaves) >> 32)
+    return span + ((_draw(state) * span) >> 32)
+
+
+@kernel
+def _set_level(state, side, price, size):
+    """One order event: the level's new size under a new update id, and the ticker it may cause."""
+    slot = price & RING_MASK
+    before = state[SIZES + slot]
+    state[SIZES + slot] = size
+    state[UPDATE_ID] += 1
+    if state[STAMPS + side * RING + slot] != state[MESSAGE]:
+        state[STAMPS + side * RING + slot] = state[MESSAGE]
+        state[CHANGED_PRICES + side * ROOM + state[CHANGED + side]] = price
+        state[CHANGED + side] += 1
+    away = 2 * side - 1
+    if before == 0 and size > 0:
+        state[LEVELS + side] += 1
+        if (price - state[BEST + side]) * away < 0:
+            state[BEST + side] = price
+    elif before > 0 and size == 0:
+        state[LEVELS + side] -= 1
+        if price == state[BEST + side]:
+            price += away
+            while state[SIZES + (price & RING_MASK)] == 0:
+                price += away
+            state[BEST + side] = price
+    best, shown = state[BEST + side], SHOWN + 2 * side
+    held = state[SIZES + (best & RING_MASK)]
+    if best != state[shown] or held != state[shown + 1]:
+        state[shown], state[shown + 1] = best, held
+        row = TICKER_ROWS + TICKER_FIELDS * state[TICKERS]
+        state[TICKERS] += 1
+        state[row], state[row + 1] = state[UPDATE_ID], state[CLOCK]
+        for field in range(4):
+            state[row + 2 + field] = state[SHOWN + field]
+
+
+@kernel
+def _market_order(state):
+    """Sweep one side, a trade and an update id for each maker; flow keeps its direction for a while."""
+    if _draw(state) >> 16 < FLOW_FLIP:
+        state[FLOW] = 1 - state[FLOW]
+    if state[BEST + BID] < state[FLOOR]:
+        state[FLOW] = ASK
+    elif state[BEST + ASK] > state[CEILING]:
+        state[FLOW] = BID
+    side = state[FLOW]
+    remaining = _order_size(state, SIZE_OCTAVES if _draw(state) >> 16 < LARGE else SIZE_OCTAVES - 6)
+    for _ in range(MOST_FILLS):
+        if remaining == 0 or state[LEVELS + side] <= MINIMUM_LEVELS:
+            break
+        price = state[BEST + side]
+        held = state[SIZES + (price & RING_MASK)]
+        fill = min(remaining, held, _order_size(state, SIZE_OCTAVES))
+        row = TRADE_ROWS + TRADE_FIELDS * state[TRADES]
+        state[TRADES] += 1
+        state[TRADE_ID] += 1
+        state[row], state[row + 1], state[row + 2] = state[TRADE_ID], state[CLOCK], price
+        state[row + 3], state[row + 4] = fill, 1 - side
+        _set_level(state, side, price, held - fill)
+        remaining -= fill
+
+
+@kernel
+def _limit_order(state):
+    """Place, change or cancel at a random distance behind the front of a random side."""
+    choice = _draw(state)
+    side, roll = choice & 1, choice >> 16
+    octave = (_draw(state) * OCTAVES) >> 32
+    distance = (1 << octave) - 1 + (_draw(state) & ((1 << octave) - 1))
+    away = 2 * side - 1
+    front = state[FRONT + side] if state[FRONT + side] > 0 else state[BEST + 1 - side]
+    price = front + away * (1 + distance)
+    last = price + away * (distance >> SLOT_SHIFT)
+    if min(price, last) < max(1, state[LOW]) or max(price, last) >= state[LOW] + RING:
+        return
+    found = price
+    while found != last and state[SIZES + (found & RING_MASK)] == 0:
+        found += away
+    held = state[SIZES + (found & RING_MASK)]
+    found = found if held > 0 else price
+    size = held + _order_size(state, SIZE_OCTAVES)
+    # Near the touch, orders leave more readily on the side that the flow is eating.
+    remove = REMOVE_FAR
+    if octave < NEAR_OCTAVES:
+        remove = REMOVE_EATEN if side == state[FLOW] else REMOVE_NEAR
+    flash = roll < FLASH if held == 0 else roll & 15 == 0
+    if held > 0 and roll < remove and state[LEVELS + side] > MINIMUM_LEVELS:
+        size, flash = 0, False
+    elif held > 0 and roll & 1 == 0 and not flash:
+        size = 1 + ((held - 1) >> 8) * (_draw(state) & 255)
+    _set_level(state, side, found, size)
+    if flash:
+        _set_level(state, side, found, held)
+
+
+@kernel
+def _follow_mid(state):
+    """Move the ring of ticks towards the mid, cancelling what falls out of it."""
+    wanted = (state[BEST + BID] + state[BEST + ASK]) // 2 - RING // 2
+    for _ in range(min(abs(wanted - state[LOW]), 1_024)):
+        rising = wanted > state[LOW]
+        side = BID if rising else ASK
+        price = state[LOW] if rising else state[LOW] + RING - 1
+        if state[SIZES + (price & RING_MASK)] > 0:
+            if state[LEVELS + side] <= MINIMUM_LEVELS or state[CHANGED + side] >= state[INTENSITY] // 4:
+                break
+            _set_level(state, side, price, 0)
+        state[LOW] += 1 if rising else -1
+
+
+@kernel
+def _copy_side(state, side, limit, prices, sizes):
+    """The best `limit` levels of a side, best first; returns how many there are."""
+    count = min(limit, state[LEVELS + side])
+    price = state[BEST + side]
+    for row in range(count):
+        while state[SIZES + (price & RING_MASK)] == 0:
+            price += 2 * side - 1
+        prices[row], sizes[row] = price, state[SIZES + (price & RING_MASK)]
+        price += 2 * side - 1
+    return count
+
+
+@kernel
+def copy_book(state, head, levels):
+    """Fill `head` with update id, time, bid and ask count; `levels` is [side, price or size, level]."""
+    head[0], head[1] = state[UPDATE_ID], state[CLOCK]
+    for side in range(2):
+        head[2 + side] = _copy_side(state, side, levels.shape[2], levels[side, 0], levels[side, 1])
+
+
+@kernel
+def _begin_message(state):
+    """Set clock, activity and ring; returns how many levels the message is to change."""
+    state[MESSAGE] += 1
+    state[CHANGED + BID] = state[CHANGED + ASK] = state[TRADES] = state[TICKERS] = 0
+    state[CLOCK] = state[START] + (state[MESSAGE] - 1) * MESSAGE_INTERVAL
+    activity = abs(state[ACTIVITY] + ((_draw(state) >> 16) - 32_768) // 2)
+    state[ACTIVITY] = min(activity, 131_070 - activity)
+    _follow_mid(state)
+    spread = (state[ACTIVITY] * state[ACTIVITY]) >> 16
+    return (state[INTENSITY] + ((state[INTENSITY] * 3 * spread) >> 16)) // 2
+
+
+@kernel
+def _write_message(state, row, levels, offsets, top, counts, trades, tickers):
+    """The message's changed levels, best first, the top of both sides after it, its trades and tickers."""
+    for side in range(2):
+        number, start = state[CHANGED + side], offsets[side, row]
+        first = CHANGED_PRICES + side * ROOM
+        prices = state[first : first + number]
+        prices.sort()
+        for position in range(number):
+            price = prices[position] if side == ASK else prices[number - 1 - position]
+            behind = (price - state[BEST + side]) * (2 * side - 1) >= 0
+            levels[side, 0, start + position] = price
+            levels[side, 1, start + position] = state[SIZES + (price & RING_MASK)] if behind else 0
+        offsets[side, row + 1] = start + number
+        counts[side, row] = _copy_side(state, side, TOP_DEPTH, top[side, 0, row], top[side, 1, row])
+    # Rows of `offsets`: where a message starts among bid levels, ask levels, trades, tickers.
+    first_trade, first_ticker = offsets[2, row], offsets[3, row]
+    for position in range(state[TRADES]):
+        for field in range(TRADE_FIELDS):
+            trades[field, first_trade + position] = state[TRADE_ROWS + TRADE_FIELDS * position + field]
+    for position in range(state[TICKERS]):
+        for field in range(TICKER_FIELDS):
+            tickers[field, first_ticker + position] = state[TICKER_ROWS + TICKER_FIELDS * position + field]
+    offsets[2, row + 1], offsets[3, row + 1] = first_trade + state[TRADES], first_ticker + state[TICKERS]
+
+
+@kernel
+def advance(state, photograph, photo, photo_levels, messages, levels, offsets, top, counts, trades, tickers):
+    """Run a message for each column of `messages`; an order event costs 0.15 µs however deep the book."""
+    for row in range(messages.shape[1]):
+        messages[1, row] = state[UPDATE_ID] + 1
+        most = state[UPDATE_ID] + 5 * state[INTENSITY]
+        target = _begin_message(state)
+        start = state[CLOCK]
+        quiet = _draw(state) < state[QUIET]
+        for side in range(2):
+            count = _copy_side(state, side, TOP_DEPTH, top[side, 0, row], top[side, 1, row])
+            state[FRONT + side] = top[side, 0, row, count - 1] if quiet else 0
+        changed = state[CHANGED + BID] + state[CHANGED + ASK]
+        while changed < target and state[UPDATE_ID] < most:
+            if photo[0] == 0 and photograph <= row and 4 * changed >= target:
+                copy_book(state, photo, photo_levels)
+            state[CLOCK] = start + MESSAGE_INTERVAL * changed // target // MILLISECOND * MILLISECOND
+            if not quiet and _draw(state) >> 16 < MARKET_ORDER:
+                _market_order(state)
+            else:
+                _limit_order(state)
+            changed = state[CHANGED + BID] + state[CHANGED + ASK]
+        messages[0, row] = state[START] + state[MESSAGE] * MESSAGE_INTERVAL
+        messages[2, row] = state[UPDATE_ID]
+        _write_message(state, row, levels, offsets, top, counts, trades, tickers)
+
+
+@kernel
+def _seed_book(state, mid):
+    """Put orders on some five of eight slots of both sides, and always at the touch."""
+    for _ in range(8):
+        _draw(state)
+    for side in range(2):
+        state[BEST + side] = mid + side
+        for octave in range(OCTAVES):
+            width = max(1, (1 << octave) >> SLOT_SHIFT)
+            for distance in range((1 << octave) - 1, (2 << octave) - 1, width):
+                price = mid + side + (2 * side - 1) * (distance + ((_draw(state) * width) >> 32))
+                inside = max(1, state[LOW]) <= price < state[LOW] + RING
+                if inside and (distance == 0 or _draw(state) & 7 < 5):
+                    state[SIZES + (price & RING_MASK)] = _order_size(state, SIZE_OCTAVES)
+                    state[LEVELS + side] += 1
+        state[SHOWN + 2 * side] = state[BEST + side]
+        state[SHOWN + 2 * side + 1] = state[SIZES + (state[BEST + side] & RING_MASK)]

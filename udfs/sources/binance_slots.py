@@ -1,0 +1,180 @@
+"""One compact JSON message of the Binance streams into slots, one slot a known key: a numba pass.
+
+It reads what the exchange prints and no more: no white space, no escapes, no nested values but
+`data` and the levels. Everything else is left to the strict way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deltabook.udfs.compile import kernel
+from deltabook.udfs.decimals import scan_decimal
+
+# A key of one character is its own slot; longer keys take low numbers, which no such key has.
+OTHER, PREVIOUS, STREAM, DATA, LAST_UPDATE_ID, BIDS, ASKS = range(7)
+SLOTS = 128
+
+ABSENT, INTEGER, STRING, ARRAY, TRUE, FALSE, NULL = range(7)
+"""What a slot holds. INTEGER: its value; STRING: its start and end in the buffer."""
+
+QUOTE, COMMA, COLON = ord('"'), ord(","), ord(":")
+OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY = ord("{"), ord("}"), ord("["), ord("]")
+BACKSLASH, SPACE = ord("\\"), ord(" ")
+ZERO, NINE = ord("0"), ord("9")
+
+_KEY_STREAM, _KEY_DATA, _KEY_LAST = b"stream", b"data", b"lastUpdateId"
+_KEY_BIDS, _KEY_ASKS, _KEY_PREVIOUS = b"bids", b"asks", b"pu"
+_LITERAL_TRUE, _LITERAL_FALSE, _LITERAL_NULL = b"true", b"false", b"null"
+
+
+@kernel
+def equals(buffer, start, end, text):
+    """Whether ``buffer[start:end]`` is `text`; never reads past the line, as no text holds its end."""
+    if end - start != len(text):
+        return False
+    for offset in range(len(text)):  # noqa: SIM110  (numba has no generator expressions here)
+        if buffer[start + offset] != text[offset]:
+            return False
+    return True
+
+
+@kernel
+def _slot(buffer, start, end):
+    length = end - start
+    if length == 1 and buffer[start] < SLOTS:
+        return np.int64(buffer[start])
+    if length == 2 and equals(buffer, start, end, _KEY_PREVIOUS):
+        return PREVIOUS
+    if length == 4:
+        if equals(buffer, start, end, _KEY_DATA):
+            return DATA
+        if equals(buffer, start, end, _KEY_BIDS):
+            return BIDS
+        if equals(buffer, start, end, _KEY_ASKS):
+            return ASKS
+    if length == 6 and equals(buffer, start, end, _KEY_STREAM):
+        return STREAM
+    if length == 12 and equals(buffer, start, end, _KEY_LAST):
+        return LAST_UPDATE_ID
+    return OTHER
+
+
+@kernel
+def _scan_string(buffer, position):
+    """Return the index of the closing quote of the string that starts behind `position`, or -1."""
+    position += 1
+    while buffer[position] != QUOTE:
+        byte = buffer[position]
+        if byte == BACKSLASH or byte < SPACE or byte >= SLOTS:
+            return -1
+        position += 1
+    return position
+
+
+@kernel
+def _scan_integer(buffer, position):
+    """Return (value, index behind) of an unsigned integer of at most 18 digits, or (0, -1)."""
+    value, start = 0, position
+    while ZERO <= buffer[position] <= NINE:
+        value = value * 10 + np.int64(buffer[position]) - ZERO
+        position += 1
+    digits = position - start
+    if digits == 0 or digits > 18 or (digits > 1 and buffer[start] == ZERO):
+        return 0, -1
+    return value, position
+
+
+@kernel
+def _scan_levels(buffer, position, levels, count, price_scale, size_scale):
+    """Read `[["price","size"],…]` from its bracket; return (levels so far, index behind), or (_, -1)."""
+    position += 1
+    if buffer[position] == CLOSE_ARRAY:
+        return count, position + 1
+    while True:
+        if buffer[position] != OPEN_ARRAY or buffer[position + 1] != QUOTE:
+            return count, -1
+        price, position = scan_decimal(buffer, position + 2, price_scale)
+        if position < 0 or price == 0:
+            return count, -1
+        if buffer[position] != QUOTE or buffer[position + 1] != COMMA or buffer[position + 2] != QUOTE:
+            return count, -1
+        size, position = scan_decimal(buffer, position + 3, size_scale)
+        if position < 0 or buffer[position] != QUOTE or buffer[position + 1] != CLOSE_ARRAY:
+            return count, -1
+        levels[0, count] = price
+        levels[1, count] = size
+        count += 1
+        position += 2
+        if buffer[position] == CLOSE_ARRAY:
+            return count, position + 1
+        if buffer[position] != COMMA:
+            return count, -1
+        position += 1
+
+
+@kernel
+def scan_object(buffer, position, end, types, values, ends, bids, asks, counts, price_scale, size_scale):
+    """Read one message into slots; False where it is not compact JSON of the known shape."""
+    if buffer[position] != OPEN:
+        return False
+    position += 1
+    inside_data, outer_fields = False, False
+    while True:
+        if buffer[position] != QUOTE:
+            return False
+        key_end = _scan_string(buffer, position)
+        if key_end < 0 or buffer[key_end + 1] != COLON:
+            return False
+        slot = _slot(buffer, position + 1, key_end)
+        if slot != OTHER and types[slot] != ABSENT:
+            return False
+        position = key_end + 2
+        byte = buffer[position]
+        if slot == DATA and byte == OPEN and not inside_data:
+            types[DATA] = TRUE
+            inside_data = True
+            position += 1
+            continue
+        if not inside_data and slot != STREAM:
+            outer_fields = True
+        if byte == QUOTE:
+            closing = _scan_string(buffer, position)
+            if closing < 0:
+                return False
+            types[slot], values[slot], ends[slot] = STRING, position + 1, closing
+            position = closing + 1
+        elif ZERO <= byte <= NINE:
+            value, position = _scan_integer(buffer, position)
+            if position < 0:
+                return False
+            types[slot], values[slot] = INTEGER, value
+        elif byte == OPEN_ARRAY and (slot == ord("b") or slot == BIDS):
+            counts[0], position = _scan_levels(buffer, position, bids, counts[0], price_scale, size_scale)
+            if position < 0:
+                return False
+            types[slot] = ARRAY
+        elif byte == OPEN_ARRAY and (slot == ord("a") or slot == ASKS):
+            counts[1], position = _scan_levels(buffer, position, asks, counts[1], price_scale, size_scale)
+            if position < 0:
+                return False
+            types[slot] = ARRAY
+        elif equals(buffer, position, position + 4, _LITERAL_TRUE):
+            types[slot] = TRUE
+            position += 4
+        elif equals(buffer, position, min(position + 5, end), _LITERAL_FALSE):
+            types[slot] = FALSE
+            position += 5
+        elif equals(buffer, position, position + 4, _LITERAL_NULL):
+            types[slot] = NULL
+            position += 4
+        else:
+            return False
+        if inside_data and buffer[position] == CLOSE:
+            inside_data = False
+            position += 1
+        if buffer[position] == CLOSE and not inside_data:
+            return position + 1 == end and not (outer_fields and types[DATA] == TRUE)
+        if buffer[position] != COMMA:
+            return False
+        position += 1
