@@ -9,6 +9,7 @@ from typing import IO, Any
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, DecimalType, NumericType, StructType
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -146,22 +147,25 @@ def show(result: DataFrame, form: str, out: IO[str], limit: int | None = None) -
     int
         Rows printed.
     """
-    rows = (result.limit(limit) if limit is not None else result).toLocalIterator()
-    names, count = result.columns, 0
+    names, kinds, count = result.columns, [field.dataType for field in result.schema], 0
+    rows = (
+        [_plain(value, kind) for value, kind in zip(row, kinds, strict=True)]
+        for row in (result.limit(limit) if limit is not None else result).toLocalIterator()
+    )
     if form == "csv":
         writer = csv.writer(out)
         writer.writerow(names)
         for row in rows:
-            writer.writerow([_text(value) if isinstance(value, list | tuple) else value for value in row])
+            writer.writerow([_text(value) for value in row])
             count += 1
     elif form == "json":
         for row in rows:
-            out.write(json.dumps(row.asDict(recursive=True), default=str) + "\n")
+            out.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
             count += 1
     else:
         table = RichTable(*names, show_edge=False, header_style="bold")
-        for column, kind in zip(table.columns, result.dtypes, strict=True):
-            column.justify = "right" if kind[1].startswith(("decimal", "bigint", "int", "double")) else "left"
+        for column, kind in zip(table.columns, kinds, strict=True):
+            column.justify = "right" if isinstance(kind, NumericType) else "left"
         for row in rows:
             table.add_row(*(_text(value) for value in row))
             count += 1
@@ -199,9 +203,22 @@ def _time(name: str) -> Any:
     return F.timestamp_micros(F.expr(f"{name} div 1000"))  # `/` would go through double
 
 
+def _plain(value: Any, kind: DataType) -> Any:
+    """Make a value printable: decimals with all the digits of their type, structs as dicts."""
+    if value is None:
+        return None
+    if isinstance(kind, DecimalType):
+        return f"{value:.{kind.scale}f}"
+    if isinstance(kind, ArrayType):
+        return [_plain(item, kind.elementType) for item in value]
+    if isinstance(kind, StructType):
+        return {field.name: _plain(value[field.name], field.dataType) for field in kind}
+    return value
+
+
 def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_text(item) for item in value) + "]"
+    if isinstance(value, list | dict):
+        return json.dumps(value, default=str)
     return "" if value is None else str(value)
 
 

@@ -137,9 +137,9 @@ class _Receiver:
 
     def receive(self, stream: str, happened: int, line: str, after: str = "") -> None:
         """Queue a line, received neither before the last of its stream nor before the last of `after`."""
-        earliest = (self.last_received.get(name, 0) for name in (stream, after))
-        received = max(happened + self.generator.randint(*LATENCY), *earliest)
-        self.last_received[stream] = received
+        last = self.last_received
+        received = max(happened + self.generator.randint(*LATENCY), last.get(stream, 0), last.get(after, 0))
+        last[stream] = received
         self.pending.append((received, line))
 
     def receive_chunk(self, dialect: _Dialect, chunk: MarketChunk, partial_depth: bool) -> None:

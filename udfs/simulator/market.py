@@ -213,8 +213,7 @@ class Market:
         wanted = n_messages if photograph is None else photograph
         advance(self._state, wanted, head, inside, messages, levels, offsets, top, counts, trades, tickers)
         rows = np.arange(n_messages, dtype=np.int64)
-        return MarketChunk(
-            _snapshot(head, inside) if head[0] else None,
+        columns = [
             *messages,
             *offsets[:2],
             *_trimmed(levels, offsets[:, -1]),
@@ -224,7 +223,8 @@ class Market:
             rows.repeat(np.diff(offsets[2])),
             *tickers[:, : offsets[3, -1]].copy(),
             rows.repeat(np.diff(offsets[3])),
-        )
+        ]
+        return MarketChunk(_snapshot(head, inside) if head[0] else None, *columns)
 
     def snapshot(self, limit: int | None = SNAPSHOT_LEVELS) -> BookSnapshot:
         """Copy the book as it is after the last message.

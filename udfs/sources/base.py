@@ -109,7 +109,7 @@ def open_file(path: str) -> Any:
     """Open a file for reading, decompressing it if its first bytes say gzip, whatever its name."""
     with Path(path).open("rb") as raw:
         compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return gzip.open(path) if compressed else Path(path).open("rb")  # noqa: SIM115  (the caller's to close)
+    return gzip.open(path) if compressed else Path(path).open("rb")
 
 
 def line_blocks(stream: IO[bytes], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:

@@ -1,0 +1,108 @@
+"""The house rules that a program can check."""
+
+import ast
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ["schemas", "udfs", "expectations", "jobs"]
+"""Imports point from right to left."""
+MODULES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+LONGEST_FILE = 460
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("deltabook", *parts)).removesuffix(".__init__")
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_one_way(path):
+    layer = LAYERS.index(path.relative_to(ROOT).parts[0])
+    for name in imports_of(path):
+        if name.startswith("deltabook."):
+            assert LAYERS.index(name.split(".")[1]) <= layer, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parts[-2] != "jobs"], ids=name_of)
+def test_only_jobs_know_spark_sessions_and_files(path):
+    source = path.read_text()
+    assert "SparkSession" not in source
+    assert not re.search(r"^\s*(import logging|from rich)", source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_uses_rdds_or_the_jvm_gateway(path):
+    assert not re.search(r"\._jvm\b|\._jdf\b|\._jsparkSession\b|\.rdd\b|\.parallelize\(", path.read_text())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_stay_short(path):
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+def public_functions():
+    for path in MODULES:
+        module = import_module(name_of(path))
+        for name, thing in vars(module).items():
+            if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
+                continue
+            if inspect.isclass(thing):
+                for method_name, method in vars(thing).items():
+                    if inspect.isfunction(method) and not method_name.startswith("_"):
+                        yield f"{module.__name__}.{name}.{method_name}", method, True
+            elif inspect.isfunction(thing) or hasattr(thing, "py_func"):
+                typed = not hasattr(thing, "py_func")
+                yield f"{module.__name__}.{name}", getattr(thing, "py_func", thing), typed
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "typed"), list(public_functions()), ids=lambda value: str(value)[:60]
+)
+def test_public_functions_are_typed_and_their_docstrings_name_their_parameters(name, function, typed):
+    signature = inspect.signature(function)
+    parameters = [parameter for parameter in signature.parameters if parameter not in ("self", "cls")]
+    if typed:
+        assert signature.return_annotation is not inspect.Signature.empty, name
+        assert all(
+            signature.parameters[parameter].annotation is not inspect.Parameter.empty
+            for parameter in parameters
+        )
+    assert function.__doc__ or name.startswith("deltabook.udfs.sources") or ".FileSource." in name, name
+    section = re.search(
+        r"Parameters\n\s+-+\n(.*?)(\n\s*\n\s+\w+\n\s+-+\n|\Z)", function.__doc__ or "", re.DOTALL
+    )
+    if section:
+        documented = {
+            word.strip(" *`")
+            for line in re.findall(r"^\s+([\w*, `]+) :", section[1], re.MULTILINE)
+            for word in line.split(",")
+        }
+        assert documented == set(parameters), name
+
+
+def test_no_machine_paths_or_registry_addresses():
+    for path in [
+        *MODULES,
+        *ROOT.glob("*.toml"),
+        *ROOT.glob("conf/*.yaml"),
+        ROOT / "Makefile",
+        ROOT / "README.md",
+    ]:
+        text = path.read_text()
+        assert "/root/" not in text, path
+        assert not re.search(r"https?://[^\s]*(pypi|maven|repo1)", text), path

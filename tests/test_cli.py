@@ -1,0 +1,125 @@
+"""What the command line says before any Spark starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import invoke
+
+from deltabook.jobs.book import parse_time, show_time
+from deltabook.jobs.java import java_problem
+from deltabook.jobs.settings import load_settings
+from deltabook.schemas.errors import SettingsError
+
+COMMANDS = ["ingest", "reconstruct", "validate", "run", "sql", "book", "demo"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    shown = invoke(command, "--help")
+    assert shown.exit_status == 0
+    assert "--warehouse" in shown.stdout or command == "demo"
+
+
+def test_help_does_not_load_spark():
+    code = (
+        "import sys; import deltabook.jobs.cli; sys.exit('pyspark' in sys.modules or 'numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_unknown_option_is_a_usage_error():
+    assert invoke("run", "--nothing").exit_status == 2
+
+
+def test_all_problems_of_settings_are_told_at_once(tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text("depth: 0\ncadence: hourly\ncolour: red\ninstruments: {NOWHERE: {}}\n")
+    told = invoke("validate", "--config", config)
+    assert told.exit_status == 2
+    for problem in ("depth", "cadence", "colour", "NOWHERE"):
+        assert problem in told.stderr
+
+
+@pytest.mark.parametrize("content", ["[1, 2", "just text", None])
+def test_unreadable_settings_file_is_named(tmp_path, content):
+    config = tmp_path / "mine.yaml"
+    if content is not None:
+        config.write_text(content)
+    told = invoke("validate", "--config", config)
+    assert told.exit_status == 2
+    assert "mine.yaml" in told.said
+
+
+def test_flags_come_before_environment_before_file(tmp_path, monkeypatch):
+    config = tmp_path / "mine.yaml"
+    config.write_text("depth: 5\nwarehouse: from-file\nmaster: local[3]\n")
+    monkeypatch.setenv("DELTABOOK_WAREHOUSE", "from-environment")
+    monkeypatch.setenv("DELTABOOK_DEPTH", "6")
+    settings = load_settings(config, {"depth": 7, "warehouse": None})
+    assert (settings.depth, str(settings.warehouse), settings.master) == (7, "from-environment", "local[3]")
+    assert load_settings(None, {}).depth == 6
+
+
+def test_empty_warehouse_is_told_by_book(tmp_path):
+    told = invoke("book", "BTCUSDT", "--warehouse", tmp_path)
+    assert told.exit_status == 2
+    assert "is empty: run `deltabook run`" in told.said
+
+
+def test_missing_java_is_one_clear_sentence(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    problem = java_problem()
+    assert problem is not None
+    assert "needs Java 17 or newer, but no java is on the PATH" in problem
+    assert "openjdk-17-jre-headless" in problem
+
+
+@pytest.mark.parametrize(
+    ("printed", "right"), [("1.8.0_392", False), ("11.0.2", False), ("17.0.9", True), ("21", True)]
+)
+def test_old_java_is_told_with_its_version(tmp_path, monkeypatch, printed, right):
+    java = tmp_path / "java"
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{printed}\" 2024-01-01' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    assert (java_problem() is None) == right
+
+
+def test_java_check_runs_without_the_environment():
+    script = Path(__file__).resolve().parents[1] / "jobs" / "java.py"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", script],
+        env={"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("2024-08-09", 1_723_161_600_000_000_000),
+        ("2024-08-09T00:00:01.5Z", 1_723_161_601_500_000_000),
+        ("2024-08-09T02:00:01.000001+02:00", 1_723_161_601_000_001_000),
+        ("1723161601500000001", 1_723_161_601_500_000_001),
+    ],
+)
+def test_times_are_iso_8601_in_utc_or_nanoseconds(text, nanoseconds):
+    assert parse_time(text) == nanoseconds
+
+
+def test_unreadable_time_says_what_is_expected():
+    with pytest.raises(SettingsError, match="expected ISO 8601"):
+        parse_time("yesterday")
+
+
+def test_times_are_shown_to_the_nanosecond():
+    assert show_time(1_723_161_601_500_000_001) == "2024-08-09T00:00:01.500000001Z"

@@ -1,0 +1,222 @@
+"""What ids say: each rule by a tiny feed, and every random feed as the oracle judges it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from events import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import Market, Update, in_feed_order, rebuild
+
+from deltabook.schemas.feeds import FEEDS, Continuity
+from deltabook.schemas.names import STATUS_LABELS, GapKind, Status
+from deltabook.udfs.continuity import APPLY, IGNORE, RESET, check_updates, initial_state
+
+pytestmark = pytest.mark.kernel
+
+RULES = {"spot": FEEDS["BINANCE"], "usdm": FEEDS["BINANCE_FUTURES"]}
+SEQUENCE_GAP, UNBRIDGEABLE = GapKind.SEQUENCE_GAP, GapKind.UNBRIDGEABLE_SNAPSHOT
+Judged = list[tuple[int, str, tuple[int, int, int] | None]]
+
+
+def snapshot(last: int) -> Update:
+    return Update(True, last, (), ())
+
+
+def diff(first: int, last: int, previous: int | None = None) -> Update:
+    return Update(False, last, (), (), first, first - 1 if previous is None else previous)
+
+
+def judge(market: Market, updates: list[Update], size: int = 10_000) -> Judged:
+    """(action, status, (kind, expected, found) of a gap) of every message, in batches of `size`."""
+    state = initial_state()
+    judged: Judged = []
+    for start in range(0, len(updates), size):
+        batch = updates[start : start + size]
+        verdicts, misplaced = check_updates(
+            RULES[market].continuity,
+            RULES[market].best_status,
+            np.array([update.is_snapshot for update in batch], dtype=np.bool_),
+            np.array([update.first_sequence for update in batch], dtype=np.int64),
+            np.array([-1 if market == "spot" else update.prev_sequence for update in batch], dtype=np.int64),
+            np.array([update.sequence for update in batch], dtype=np.int64),
+            state,
+        )
+        assert misplaced == -1
+        gaps = zip(*(getattr(verdicts, name).tolist() for name in ("gap", "expected", "found")), strict=True)
+        judged += [
+            (action, STATUS_LABELS[status], gap if gap[0] >= 0 else None)
+            for action, status, gap in zip(
+                verdicts.action.tolist(), verdicts.status.tolist(), gaps, strict=True
+            )
+        ]
+    return judged
+
+
+def play(market: Market, *updates: Update) -> tuple[list[int], list[str], list[tuple[int, int, int]]]:
+    judged = judge(market, list(updates))
+    return (
+        [action for action, _, _ in judged],
+        [status for _, status, _ in judged],
+        [gap for _, _, gap in judged if gap],
+    )
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_diffs_without_a_snapshot_are_ignored_and_unseeded(market: Market) -> None:
+    assert play(market, diff(1, 2), diff(3, 4), diff(9, 9)) == ([IGNORE] * 3, ["unseeded"] * 3, [])
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_snapshot_seeds_and_verifies(market: Market) -> None:
+    assert play(market, diff(1, 2), snapshot(10)) == ([IGNORE, RESET], ["unseeded", "verified"], [])
+
+
+@pytest.mark.parametrize(("first", "last"), [(11, 12), (5, 11), (11, 11), (10, 20)])
+def test_spot_diff_that_holds_the_id_after_the_snapshot_bridges(first: int, last: int) -> None:
+    assert play("spot", snapshot(10), diff(first, last)) == ([RESET, APPLY], ["verified"] * 2, [])
+
+
+def test_spot_diff_at_the_snapshots_id_is_stale() -> None:
+    assert play("spot", snapshot(10), diff(8, 10)) == ([RESET, IGNORE], ["verified"] * 2, [])
+
+
+@pytest.mark.parametrize(("first", "last", "previous"), [(10, 12, 3), (5, 10, 3), (90, 95, 10), (1, 12, 99)])
+def test_futures_diff_that_holds_or_follows_the_snapshots_id_bridges(
+    first: int, last: int, previous: int
+) -> None:
+    assert play("usdm", snapshot(10), diff(first, last, previous)) == ([RESET, APPLY], ["verified"] * 2, [])
+
+
+@pytest.mark.parametrize("previous", [9, 11])
+def test_futures_diff_that_does_neither_is_an_unbridgeable_snapshot(previous: int) -> None:
+    actions, statuses, gaps = play("usdm", snapshot(10), diff(11, 12, previous))
+    assert (actions, statuses) == ([RESET, APPLY], ["verified", "suspect"])
+    assert gaps == [(UNBRIDGEABLE, 10, previous)]
+
+
+def test_spot_diff_that_leaves_ids_out_after_a_snapshot_is_an_unbridgeable_snapshot() -> None:
+    actions, statuses, gaps = play("spot", snapshot(10), diff(12, 15))
+    assert (actions, statuses, gaps) == ([RESET, APPLY], ["verified", "suspect"], [(UNBRIDGEABLE, 11, 12)])
+
+
+def test_spot_hole_is_one_gap_and_suspect_until_the_next_snapshot() -> None:
+    updates = [snapshot(10), diff(11, 12), diff(14, 15), diff(16, 17), snapshot(18), diff(19, 20)]
+    actions, statuses, gaps = play("spot", *updates)
+    assert actions == [RESET, APPLY, APPLY, APPLY, RESET, APPLY]
+    assert statuses == ["verified", "verified", "suspect", "suspect", "verified", "verified"]
+    assert gaps == [(SEQUENCE_GAP, 13, 14)]
+
+
+def test_futures_hole_is_told_by_the_previous_id_alone() -> None:
+    updates = [snapshot(10), diff(9, 12, 8), diff(500, 510, 12), diff(511, 520, 511)]
+    assert play("usdm", *updates)[1:] == (["verified"] * 3 + ["suspect"], [(SEQUENCE_GAP, 510, 511)])
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_stale_diff_is_ignored_and_overlap_is_applied(market: Market) -> None:
+    actions, statuses, gaps = play(market, snapshot(10), diff(10, 12), diff(11, 12), diff(12, 15, 11))
+    assert (actions, statuses, gaps) == ([RESET, APPLY, IGNORE, APPLY], ["verified"] * 4, [])
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_snapshot_on_an_unbroken_chain_is_only_compared(market: Market) -> None:
+    actions, statuses, gaps = play(market, snapshot(10), diff(10, 12), snapshot(13), diff(13, 14, 12))
+    assert (actions, statuses, gaps) == ([RESET, APPLY, IGNORE, APPLY], ["verified"] * 4, [])
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_every_break_while_suspect_is_a_gap_of_its_own(market: Market) -> None:
+    _, _, gaps = play(market, snapshot(10), diff(20, 21), diff(30, 31), diff(32, 33))
+    assert [kind for kind, _, _ in gaps] == [UNBRIDGEABLE, SEQUENCE_GAP]
+
+
+def test_row_of_a_smaller_id_is_reported_with_its_index() -> None:
+    flags, ids = np.zeros(4, np.bool_), np.array([5, 6, 4, 7])
+    _, misplaced = check_updates(Continuity.FIRST_ID, Status.VERIFIED, flags, ids, ids, ids, initial_state())
+    assert misplaced == 2
+
+
+def test_row_of_a_smaller_id_is_reported_across_batches() -> None:
+    state = initial_state()
+    for number, expected in ((5, -1), (5, -1), (4, 0)):
+        ids = np.array([number])
+        flags = np.zeros(1, np.bool_)
+        assert check_updates(Continuity.FIRST_ID, Status.VERIFIED, flags, ids, ids, ids, state)[1] == expected
+
+
+def test_no_messages_leave_the_state() -> None:
+    state = initial_state()
+    nothing = np.zeros(0, np.int64)
+    _, misplaced = check_updates(
+        Continuity.FIRST_ID, Status.VERIFIED, nothing.astype(np.bool_), nothing, nothing, nothing, state
+    )
+    assert (misplaced, state.tolist()) == (-1, initial_state().tolist())
+
+
+IDS = st.one_of(st.integers(0, 25), st.integers(0, 120))
+CHAIN = st.lists(
+    st.tuples(
+        st.sampled_from(["next", "next", "next", "next", "hole", "overlap", "again", "snapshot", "wild"]),
+        st.integers(1, 4),
+        st.integers(-2, 3),
+        IDS,
+    ),
+    max_size=30,
+)
+
+
+def feed_of(steps: list[tuple[str, int, int, int]]) -> list[Update]:
+    """A chain of ids that is mostly sound, with snapshots, holes, overlaps, duplicates and nonsense."""
+    updates: list[Update] = []
+    last = 10
+    for what, length, shift, number in steps:
+        if what == "snapshot":
+            updates.append(snapshot(max(0, last + shift)))
+        elif what == "wild":
+            updates.append(diff(min(number, last), max(number, last), number))
+        elif what == "again":
+            updates += updates[-length:]
+        else:
+            skip = {"next": 0, "hole": length, "overlap": -length}[what]
+            first = max(0, last + 1 + skip)
+            updates.append(diff(first, max(first, last + length), max(0, last + skip)))
+            last = updates[-1].sequence
+    return in_feed_order(updates)
+
+
+def oracle(market: Market, updates: list[Update]) -> Judged:
+    judged: Judged = []
+    known = 0
+    for state in rebuild(updates, market):
+        action = IGNORE if not state.applied else RESET if state.is_snapshot else APPLY
+        new = state.gaps[known:]
+        known = len(state.gaps)
+        (gap,) = new or (None,)
+        broken = gap and (int(GapKind[gap.kind.upper()]), gap.expected, gap.found)
+        judged.append((action, state.status, broken))
+    return judged
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+@settings(derandomize=True, deadline=None, max_examples=examples(800))
+@given(steps=CHAIN, sizes=st.sampled_from([1, 2, 3, 7]))
+def test_verdicts_equal_the_oracles_in_any_batches(market: Market, steps: Any, sizes: int) -> None:
+    updates = feed_of(steps)
+    expected = oracle(market, updates)
+    assert judge(market, updates) == expected
+    assert judge(market, updates, sizes) == expected
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+@settings(derandomize=True, deadline=None, max_examples=examples(800))
+@given(ids=st.lists(st.tuples(st.booleans(), IDS, IDS, IDS), max_size=25))
+def test_verdicts_equal_the_oracles_on_any_ids(market: Market, ids: Any) -> None:
+    updates = in_feed_order(
+        snapshot(last) if is_snapshot else diff(min(first, last), max(first, last), previous)
+        for is_snapshot, first, last, previous in ids
+    )
+    assert judge(market, updates) == oracle(market, updates)
