@@ -192,10 +192,11 @@ def demo(
     _errors.print(f"simulated    {', '.join(str(path) for path in captures)}", soft_wrap=True)
     stages = [_ingest_stage("binance", captures), _reconstruct_stage(), _validate_stage()]
     summary = _stages(settings, stages)
+    _tell(summary)
     with _reported():
         typer.echo(f'\n$ deltabook sql --warehouse {settings.warehouse} "{QUERY}"\n')
         show(query(_warehouse(settings), QUERY), "table", sys.stdout)
-    _conclude(summary, as_json)
+    _leave(summary, as_json)
 
 
 Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
@@ -244,7 +245,9 @@ def _warehouse(settings: Settings) -> Any:
 
 
 def _run(settings: Settings, as_json: bool, stages: list[Stage]) -> None:
-    _conclude(_stages(settings, stages), as_json)
+    summary = _stages(settings, stages)
+    _tell(summary)
+    _leave(summary, as_json)
 
 
 def _stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
@@ -262,12 +265,15 @@ def _stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
     return summary
 
 
-def _conclude(summary: dict[str, Any], as_json: bool) -> None:
-    """Tell a person what came out, and leave with the exit status that says it."""
+def _tell(summary: dict[str, Any]) -> None:
     from deltabook.jobs.summary import summary_lines
 
     for line in summary_lines(summary):
-        _errors.print(line, soft_wrap=True)
+        _errors.print(line, markup=False, soft_wrap=True)
+
+
+def _leave(summary: dict[str, Any], as_json: bool) -> None:
+    """Print the JSON, and leave with the exit status that says how it went."""
     status = 0
     if any(verdict in ("failed", "errored") for verdict in summary.get("verdicts", {}).values()):
         status = EXPECTATION_FAILED

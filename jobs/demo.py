@@ -11,8 +11,7 @@ from deltabook.udfs.simulator.market import Market
 MESSAGES = 3000
 """Depth messages a symbol: five minutes at 100 ms."""
 
-QUERY = """SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, spread, status
-FROM book WHERE status = 'verified' ORDER BY time DESC, symbol LIMIT 6"""
+QUERY = "SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, status FROM book ORDER BY time LIMIT 5"
 """What the demo asks at its end."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import reduce
 from typing import Any
 
 from pyspark.sql import DataFrame, Window
@@ -16,9 +17,10 @@ from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgeme
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, Status
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType, GoldenKind, Status
 from deltabook.schemas.tables import BOOKS, EVENTS, FIDELITY, GAPS, GOLDEN, VALIDATIONS
 
+_SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 _WORST_FIRST = (ERRORED, FAILED, NONE, PASSED)
 
 
@@ -94,7 +96,9 @@ def continuity_summary(warehouse: Warehouse) -> DataFrame:
         *[F.lit(part) for feed in FEEDS.values() for part in (feed.exchange, int(feed.best_status))]
     )
     code = F.create_map(*[F.lit(part) for status in Status for part in (status.label, int(status))])
-    in_order = F.lag("order_time").over(_by_hour().orderBy("epoch", "sequence"))
+    in_order = F.lag("order_time").over(
+        Window.partitionBy("exchange", "symbol", "hour").orderBy("epoch", "sequence")
+    )
     books = (
         warehouse.read(BOOKS)
         .select("exchange", "symbol", "hour", "epoch", "sequence", "order_time", "status", "crossed")
@@ -132,57 +136,21 @@ def fidelity_summary(warehouse: Warehouse) -> DataFrame:
     id is not above the diff's last id. `vendor_book`: at each such row whose id is a diff's last id,
     all its levels down to the depth of `books`. Price and size, both sides, as integers.
     """
-    sides = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
-    keys = ("exchange", "symbol", "epoch", "sequence")
-    book = F.struct("status", *sides).alias("book")
-    books = warehouse.read(BOOKS).select(*keys, F.lit(0).alias("rank"), book, "order_time")
-    golden = warehouse.read(GOLDEN).select(*keys, "kind", F.struct(*sides).alias("golden"), "source_row")
-    tickers = golden.where("kind = 'book_ticker'").withColumn("rank", F.lit(1))
-    diffs = (
-        warehouse.read(EVENTS)
-        .where((F.col("event_type") == "book_update") & ~F.col("data.is_snapshot"))
-        .select(*keys, "hour", F.lit(2).alias("rank"))
+    tickers = _as_of(warehouse, GoldenKind.BOOK_TICKER, 1).where("is_diff")
+    vendor = _as_of(warehouse, GoldenKind.VENDOR_BOOK, warehouse.settings.depth).where(
+        "NOT is_diff AND diff = sequence"
     )
-    vendor = golden.where("kind = 'vendor_book'").withColumn("rank", F.lit(3))
-    timeline = books
-    for part in (tickers, diffs, vendor):
-        timeline = timeline.unionByName(part, allowMissingColumns=True)
-    so_far = (
-        _by_symbol()
-        .orderBy("sequence", "rank", F.coalesce("order_time", F.lit(0)), F.coalesce("source_row", F.lit(0)))
-        .rowsBetween(Window.unboundedPreceding, 0)
-    )
-    seen = timeline.select(
-        *keys,
-        "rank",
-        F.last("book", ignorenulls=True).over(so_far).alias("book"),
-        F.last(F.when(F.col("rank") == 1, F.col("golden")), ignorenulls=True).over(so_far).alias("ticker"),
-        F.last("hour", ignorenulls=True).over(so_far).alias("hour"),
-        F.last(F.when(F.col("rank") == 2, F.col("sequence")), ignorenulls=True).over(so_far).alias("diff"),
-        F.when(F.col("rank") == 3, F.col("golden")).alias("vendor"),
-    ).where(F.col("book.status") != Status.UNSEEDED.label)
-    compared = (
-        seen.where("rank = 2 AND ticker IS NOT NULL")
-        .select(
-            *keys,
-            "hour",
-            "book.status",
-            F.lit("book_ticker").alias("kind"),
-            _equal("ticker", F.lit(1)).alias("equal"),
-        )
-        .unionByName(
-            seen.where("rank = 3 AND diff = sequence").select(
-                *keys,
-                "hour",
-                "book.status",
-                F.lit("vendor_book").alias("kind"),
-                _equal("vendor", F.lit(warehouse.settings.depth)).alias("equal"),
-            )
-        )
-    )
-    unverifiable = F.col("status") == Status.UNVERIFIABLE.label
+    equal = F.lit(True)
+    for side in _SIDES:
+        # A golden row may show fewer levels than the book has.
+        shown = F.slice(f"book.{side}", F.lit(1), F.size(f"golden.{side}"))
+        equal &= shown == F.col(f"golden.{side}")
+    unverifiable = F.col("book.status") == Status.UNVERIFIABLE.label
     return (
-        compared.groupBy("exchange", "symbol", "hour", "kind")
+        tickers.union(vendor)
+        .where((F.col("book.status") != Status.UNSEEDED.label) & F.col("golden").isNotNull())
+        .withColumn("equal", equal)
+        .groupBy("exchange", "symbol", "hour", "kind")
         .agg(
             F.count("*").alias("compared"),
             F.sum(F.col("equal").cast("bigint")).alias("matched"),
@@ -197,21 +165,43 @@ def fidelity_summary(warehouse: Warehouse) -> DataFrame:
     )
 
 
-def _equal(golden: str, depth: Any) -> Any:
-    """Whether book and golden row agree on the levels that the golden row shows, at most `depth`."""
-    agree = F.lit(True)
-    for side in ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes"):
-        levels = F.least(F.size(f"{golden}.{side}"), depth)
-        agree &= F.slice(f"book.{side}", F.lit(1), levels) == F.slice(f"{golden}.{side}", F.lit(1), levels)
-    return agree
+def _as_of(warehouse: Warehouse, kind: GoldenKind, depth: int) -> DataFrame:
+    """Give each diff, and each golden row of a kind, the book, golden row and diff that are its newest by id.
 
-
-def _by_symbol() -> Any:
-    return Window.partitionBy("exchange", "symbol", "epoch")
-
-
-def _by_hour() -> Any:
-    return Window.partitionBy("exchange", "symbol", "hour")
+    At one id the order is: book, ticker, diff, published book.
+    """
+    keys = ("exchange", "symbol", "epoch", "sequence")
+    top = [F.slice(side, 1, depth).alias(side) for side in _SIDES]
+    is_diff = (F.col("event_type") == EventType.BOOK_UPDATE) & ~F.col("data.is_snapshot")
+    parts = (
+        warehouse.read(BOOKS).select(
+            *keys, F.lit(0).alias("rank"), F.struct("status", *top).alias("book"), "order_time"
+        ),
+        warehouse.read(GOLDEN)
+        .where(F.col("kind") == kind)
+        .select(
+            *keys,
+            F.lit(1 if kind is GoldenKind.BOOK_TICKER else 3).alias("rank"),
+            F.struct(*top).alias("golden"),
+            "source_row",
+        ),
+        warehouse.read(EVENTS).where(is_diff).select(*keys, "hour", F.lit(2).alias("rank")),
+    )
+    timeline = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
+    newest = (
+        Window.partitionBy("exchange", "symbol", "epoch")
+        .orderBy("sequence", "rank", "order_time", "source_row")
+        .rowsBetween(Window.unboundedPreceding, 0)
+    )
+    return timeline.select(
+        *keys,
+        F.lit(str(kind)).alias("kind"),
+        (F.col("rank") == 2).alias("is_diff"),
+        F.last("book", ignorenulls=True).over(newest).alias("book"),
+        F.last("golden", ignorenulls=True).over(newest).alias("golden"),
+        F.last("hour", ignorenulls=True).over(newest).alias("hour"),
+        F.last(F.when(F.col("rank") == 2, F.col("sequence")), ignorenulls=True).over(newest).alias("diff"),
+    ).where(F.col("rank") != 0)
 
 
 def _time() -> Any:

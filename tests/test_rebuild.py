@@ -1,0 +1,547 @@
+"""Books against the oracle at full depth after every message, and what no batching may change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from events import (
+    COMPILED,
+    EXCHANGE,
+    batches_of,
+    captures,
+    decimal_book,
+    depth,
+    events_of,
+    examples,
+    feed,
+    opening_values,
+    read_files,
+    read_lines,
+    rebuilder,
+    snapshot,
+    trade,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import (
+    Capture,
+    Gap,
+    Level,
+    Market,
+    State,
+    Update,
+    follow_trades,
+    parse_lines,
+    read_capture,
+    rebuild,
+)
+
+from deltabook.schemas.errors import OrderError
+from deltabook.schemas.names import Cadence
+from deltabook.schemas.tables import BOOKS, FLAT_EVENTS
+from deltabook.udfs.rebuild import Rebuilder
+from deltabook.udfs.simulator.binance import capture_lines
+from deltabook.udfs.simulator.market import Market as SimulatedMarket
+
+MARKETS: tuple[Market, ...] = ("spot", "usdm")
+FULL = 64
+"""More levels than any random book here has."""
+FLOW = ("trade_count", "buy_volume", "sell_volume")
+PRICES = ["10", "10.5", "10.25", "11", "9.99999999", "0.00000001", "12", "50000", "1000000000"]
+
+LEVEL = st.tuples(st.sampled_from(PRICES), st.sampled_from(["0", "0", "1", "2", "0.00000001", "1000000000"]))
+SIDE = st.lists(LEVEL, max_size=4)
+WHOLE_SIDE = st.lists(LEVEL, max_size=5, unique_by=lambda level: level[0])
+STEP = st.one_of(
+    st.tuples(st.just("next"), st.integers(1, 3), SIDE, SIDE),
+    st.tuples(st.just("next"), st.integers(1, 3), SIDE, SIDE),
+    st.tuples(st.sampled_from(["hole", "overlap", "stale"]), st.integers(1, 3), SIDE, SIDE),
+    st.tuples(st.just("snapshot"), st.integers(-2, 2), WHOLE_SIDE, WHOLE_SIDE),
+    st.tuples(st.sampled_from(["trade", "trade", "trade hole", "fund"]), st.integers(1, 3), SIDE, SIDE),
+)
+STEPS = st.lists(STEP, max_size=24)
+
+
+def lines_of(market: Market, steps: list[Any]) -> list[str]:
+    """A feed of 100 ms of nothing but edge cases; the first diff names the symbol."""
+    lines = [depth(market, 10, 10, [("10", "3")], [("11", "3")])]
+    last, number = 10, 1
+    for what, length, bids, asks in steps:
+        if what == "snapshot":
+            lines.append(snapshot(market, max(0, last + length), bids, asks))
+        elif what in ("trade", "trade hole", "fund"):
+            number += length if what == "trade hole" else 1
+            more = {"X": "INSURANCE_FUND"} if what == "fund" and market == "usdm" else {}
+            lines.append(
+                trade(market, number, size=str(length), m=bool(length % 2), T=1723161600000 + last, **more)
+            )
+        else:
+            skip = {"next": 0, "hole": length, "overlap": -length, "stale": -2 * length - 1}[what]
+            first, end = max(0, last + 1 + skip), max(0, last + length + skip)
+            lines.append(depth(market, first, max(first, end), bids, asks))
+            last = max(last, first, end)
+    return lines
+
+
+def oracle(market: Market, lines: list[str], events: pa.RecordBatch) -> list[State]:
+    """The oracle's states of the same updates, in the order of the events."""
+    updates = {update.position: update for update in parse_lines(lines).updates}
+    chosen = events.filter(pa.compute.equal(events["event_type"], "book_update"))
+    return list(rebuild([updates[row - 1] for row in chosen["source_row"].to_pylist()], market))
+
+
+def rows_expected(states: list[State]) -> list[State]:
+    """A row follows every message that is applied, and every change of status."""
+    written, status = [], None
+    for state in states:
+        if state.applied or state.status != status:
+            written.append(state)
+            status = state.status
+    return written
+
+
+def compare(row: dict[str, Any], state: State, levels: int) -> None:
+    assert (row["sequence"], row["status"]) == (state.sequence, state.status)
+    assert decimal_book(row) == (state.bids[:levels], state.asks[:levels])
+    assert (row["bid_levels"], row["ask_levels"]) == (state.bid_levels, state.ask_levels)
+    crossed = bool(state.bids and state.asks and state.bids[0][0] > state.asks[0][0])
+    assert row["crossed"] is crossed
+
+
+def gaps_of(building: Rebuilder, *leave_out: str) -> list[tuple[Any, ...]]:
+    names = ("kind", "expected", "found", "sequence", "resolved_sequence")
+    rows = [tuple(row[name] for name in names) for row in building.finish() if row["kind"] not in leave_out]
+    return sorted(rows, key=str)
+
+
+def as_row(gap: Gap) -> tuple[Any, ...]:
+    resolved = -1 if gap.resolved_sequence is None else gap.resolved_sequence
+    return gap.kind, gap.expected, gap.found, gap.sequence, resolved
+
+
+def without_flow(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in row if name not in (*FLOW, "cadence")}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("market", MARKETS)
+@settings(derandomize=True, deadline=None, max_examples=examples(400))
+@given(steps=STEPS, levels=st.sampled_from([1, 2, 3, FULL]), size=st.sampled_from([1, 2, 5, 10_000]))
+def test_books_statuses_and_gaps_equal_the_oracle(market: Market, steps: Any, levels: int, size: int) -> None:
+    lines = lines_of(market, steps)
+    events = events_of(read_lines(lines))
+    building = rebuilder(market, levels)
+    rows = feed(building, events, size)
+    states = oracle(market, lines, events)
+    for row, state in zip(rows, rows_expected(states), strict=True):
+        compare(row, state, levels)
+    book_gaps = gaps_of(building, "trade_gap", "missing_snapshot")
+    assert book_gaps == sorted(map(as_row, states[-1].gaps), key=str)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("market", MARKETS)
+@settings(derandomize=True, deadline=None, max_examples=examples(250))
+@given(steps=STEPS, levels=st.sampled_from([1, 2, 3, 20]), size=st.sampled_from([1, 3, 10_000]))
+def test_cadence_change_writes_the_message_rows_that_differ_from_the_row_before(
+    market: Market, steps: Any, levels: int, size: int
+) -> None:
+    events = events_of(read_lines(lines_of(market, steps)))
+    messages = feed(rebuilder(market, levels), events)
+    changes = feed(rebuilder(market, levels, Cadence.CHANGE), events, size)
+    shown: list[Any] = [None]
+    expected, flows, carried = [], [], [0, 0, 0]
+    for row in messages:
+        carried = [total + row[name] for total, name in zip(carried, FLOW, strict=True)]
+        seen = [row[name] for name in ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes", "status")]
+        if seen != shown[-1]:
+            shown.append(seen)
+            expected.append(without_flow(row))
+            flows.append(carried)
+            carried = [0, 0, 0]
+    assert [without_flow(row) for row in changes] == expected
+    assert [[row[name] for name in FLOW] for row in changes] == flows
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("cadence", list(Cadence))
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@given(market=st.sampled_from(MARKETS), steps=STEPS, levels=st.sampled_from([1, 2, 20]))
+def test_batch_size_changes_no_row_no_gap_and_no_opening(
+    cadence: Cadence, market: Market, steps: Any, levels: int
+) -> None:
+    events = events_of(read_lines(lines_of(market, steps)))
+    results = []
+    for size in (1, 7, 10_000):
+        building = rebuilder(market, levels, cadence)
+        rows = feed(building, events, size)
+        results.append((rows, building.finish(), opening_values(building.opening())))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("cadence", list(Cadence))
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@given(market=st.sampled_from(MARKETS), steps=STEPS, levels=st.sampled_from([1, 2, 20]), data=st.data())
+def test_stopping_anywhere_and_continuing_from_the_opening_gives_the_same_rows(
+    cadence: Cadence, market: Market, steps: Any, levels: int, data: st.DataObject
+) -> None:
+    events = events_of(read_lines(lines_of(market, steps)))
+    whole = rebuilder(market, levels, cadence)
+    expected = feed(whole, events)
+    cuts = sorted(data.draw(st.sets(st.integers(0, events.num_rows), max_size=3)))
+    building = rebuilder(market, levels, cadence)
+    rows: list[dict[str, Any]] = []
+    for start, end in zip([0, *cuts], [*cuts, events.num_rows], strict=True):
+        building = rebuilder(market, levels, cadence, building.opening())
+        rows += feed(building, events.slice(start, end - start))
+    assert rows == expected
+    assert opening_values(building.opening()) == opening_values(whole.opening())
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("cadence", list(Cadence))
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@given(market=st.sampled_from(MARKETS), steps=STEPS)
+def test_trades_between_rows_are_a_plain_count(cadence: Cadence, market: Market, steps: Any) -> None:
+    """Event by event, so that each row is known to be its event's."""
+    events = events_of(read_lines(lines_of(market, steps)))
+    building = rebuilder(market, 2, cadence)
+    count = {"all": 0, "buy": 0, "sell": 0}
+    for batch in batches_of(events, 1):
+        (event,) = batch.to_pylist()
+        if event["side"]:
+            count["all"] += 1
+            count[event["side"]] += event["size"]
+        for row in building.feed_batch(batch).to_pylist():
+            assert [row[name] for name in FLOW] == list(count.values())
+            count = dict.fromkeys(count, 0)
+    opening = building.opening()
+    assert [opening.trade_count, opening.buy_volume, opening.sell_volume] == list(count.values())
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("market", MARKETS)
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@given(steps=STEPS, size=st.sampled_from([1, 3, 10_000]))
+def test_trade_gaps_equal_the_oracles_and_leave_the_books_alone(
+    market: Market, steps: Any, size: int
+) -> None:
+    lines = lines_of(market, steps)
+    events = events_of(read_lines(lines))
+    building = rebuilder(market)
+    rows = feed(building, events, size)
+    found = gaps_of(building, "sequence_gap", "unbridgeable_snapshot", "missing_snapshot")
+    trades = parse_lines(lines).trades
+    assert found == sorted(map(as_row, follow_trades(trades)[1]), key=str)
+    alone = events.filter(pa.compute.equal(events["event_type"], "book_update"))
+    assert [without_flow(row) for row in feed(rebuilder(market), alone, size)] == [
+        without_flow(row) for row in rows
+    ]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("market", MARKETS)
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@given(steps=STEPS)
+def test_updates_affected_is_a_plain_count(market: Market, steps: Any) -> None:
+    """Of the updates applied from the gap's own on, until the snapshot that ends it."""
+    lines = lines_of(market, steps)
+    events = events_of(read_lines(lines))
+    building = rebuilder(market)
+    feed(building, events, 3)
+    expected: list[int] = []
+    begun: list[int] = []
+    applied, known = 0, 0
+    for state in oracle(market, lines, events):
+        if state.is_snapshot and state.applied:
+            expected += [applied - start for start in begun]
+            begun = []
+        applied += state.applied and not state.is_snapshot
+        if len(state.gaps) > known:
+            known = len(state.gaps)
+            begun.append(applied - 1)
+    expected += [applied - start for start in begun]
+    rows = [row for row in building.finish() if row["kind"] in ("sequence_gap", "unbridgeable_snapshot")]
+    assert sorted(row["updates_affected"] for row in rows) == sorted(expected)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("batch", [1, 10_000])
+def test_gap_names_its_place_and_what_resolved_it(batch: int) -> None:
+    lines = [snapshot("spot", 10), depth("spot", 11, 11), depth("spot", 13, 14), snapshot("spot", 20)]
+    building = rebuilder("spot")
+    feed(building, events_of(read_lines(lines, "some file")), batch)
+    (gap,) = building.finish()
+    start = 1_723_161_600_000_000_000
+    assert gap == {
+        "hour": start,
+        "kind": "sequence_gap",
+        "epoch": 0,
+        "sequence": 14,
+        "expected": 12,
+        "found": 13,
+        "from_time": start + 14_000_000,
+        "resolved_sequence": 20,
+        "resolved_time": start + 14_000_000,
+        "resolved_by": "snapshot",
+        "updates_affected": 1,
+        "source_file": "some file",
+        "source_row": 3,
+    }
+
+
+@pytest.mark.kernel
+def test_locked_book_is_valid_and_crossed_book_is_flagged_and_kept() -> None:
+    lines = [snapshot("spot", 1, [("10", "1")], [("11", "1")]), depth("spot", 2, 2, [("11", "1")])]
+    lines += [depth("spot", 3, 3, [("11.5", "1")]), depth("spot", 4, 4, [("11.5", "0"), ("11", "0")])]
+    rows = feed(rebuilder("spot"), events_of(read_lines(lines)))
+    assert [row["crossed"] for row in rows] == [False, False, True, False]
+    assert [row["bid_levels"] for row in rows] == [1, 2, 3, 1]
+    assert {row["status"] for row in rows} == {"verified"}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("cadence", list(Cadence))
+def test_emptied_side_is_a_row_without_levels(cadence: Cadence) -> None:
+    lines = [snapshot("spot", 1, [("10", "1")], [("11", "1")]), depth("spot", 2, 2, [("10", "0")])]
+    lines += [depth("spot", 3, 3, [], [("11", "0")]), depth("spot", 4, 4, [("9", "1")])]
+    rows = feed(rebuilder("spot", 20, cadence), events_of(read_lines(lines)))
+    assert [(len(row["bid_prices"]), len(row["ask_prices"])) for row in rows] == [
+        (1, 1),
+        (0, 1),
+        (0, 0),
+        (1, 0),
+    ]
+    assert not any(row["crossed"] for row in rows)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("market", MARKETS)
+@pytest.mark.parametrize("cadence", list(Cadence))
+def test_feed_without_a_snapshot_is_unseeded_and_a_missing_snapshot(market: Market, cadence: Cadence) -> None:
+    lines = [depth(market, number, number, [("10", str(number))]) for number in range(1, 6)]
+    building = rebuilder(market, 20, cadence)
+    rows = feed(building, events_of(read_lines(lines)), 2)
+    assert [(row["sequence"], row["status"], row["bid_prices"], row["bid_levels"]) for row in rows] == [
+        (1, "unseeded", [], 0)
+    ]
+    assert gaps_of(building) == [("missing_snapshot", -1, -1, 5, -1)]
+
+
+@pytest.mark.kernel
+def test_feed_of_trades_alone_has_no_rows_and_misses_no_snapshot() -> None:
+    building = rebuilder("spot")
+    events = events_of(read_lines([trade("spot", 1), trade("spot", 2)]))
+    assert (feed(building, events), building.finish(), building.opening().trade_count) == ([], [], 2)
+
+
+@pytest.mark.kernel
+def test_no_events_are_no_rows() -> None:
+    building = rebuilder("spot")
+    before = opening_values(building.opening())
+    written = building.feed_batch(pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow))
+    assert (written.num_rows, written.schema) == (0, BOOKS.arrow)
+    assert (building.finish(), opening_values(building.opening())) == ([], before)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("batch", [1, 10_000])
+def test_events_out_of_order_are_refused_with_file_and_row(batch: int) -> None:
+    events = events_of(
+        read_lines([snapshot("spot", 1), depth("spot", 2, 3), depth("spot", 4, 7)], "some file")
+    )
+    with pytest.raises(OrderError, match=r"BINANCE BTCUSDT: update 3 \(some file, row 2\) comes after"):
+        feed(rebuilder("spot"), events.take(pa.array([0, 2, 1])), batch)
+
+
+def simulated(market: Market) -> list[str]:
+    size = {} if market == "spot" else {"price_scale": 1, "size_scale": 3, "smallest_order": 1}
+    stride = 1 if market == "spot" else 3
+    lines = capture_lines(
+        SimulatedMarket(11, **size, intensity=30),
+        60 if COMPILED else 12,
+        "BTCUSDT",
+        market_type=market,
+        update_id_stride=stride,
+        snapshot_limit=200,
+    )
+    return [line.decode().rstrip() for line in lines]
+
+
+@pytest.fixture(scope="module", params=MARKETS)
+def capture(request: pytest.FixtureRequest) -> tuple[Market, list[str], pa.Table]:
+    lines = simulated(request.param)
+    return request.param, lines, read_lines(lines)
+
+
+def without_row(records: pa.Table, row: int) -> pa.Table:
+    """The records as they would be had the line never been captured."""
+    return records.filter(pa.compute.not_equal(records["source_row"], row))
+
+
+def diffs_of(lines: list[str]) -> Iterator[tuple[int, int]]:
+    """(row, last id) of every diff."""
+    for row, line in enumerate(lines, start=1):
+        message = json.loads(line.partition(" ")[2])
+        if "@depth@" in message.get("stream", ""):
+            yield row, message["data"]["u"]
+
+
+def seeding_id(lines: list[str]) -> int:
+    bare = (json.loads(line.partition(" ")[2]) for line in lines if '"stream"' not in line)
+    (found,) = [message["lastUpdateId"] for message in bare]
+    return int(found)
+
+
+def test_simulated_capture_is_verified_and_its_books_are_the_oracles(capture: Any) -> None:
+    market, lines, records = capture
+    events = events_of(records)
+    building = rebuilder(market, 5_000)
+    states = oracle(market, lines, events)
+    for row, state in zip(feed(building, events, 50), rows_expected(states), strict=True):
+        compare(row, state, 5_000)
+    assert building.finish() == []
+    assert states[-1].status == "verified"
+
+
+def test_each_lost_diff_with_a_successor_newer_than_the_snapshot_is_one_gap(capture: Any) -> None:
+    market, lines, records = capture
+    diffs, seed = list(diffs_of(lines)), seeding_id(lines)
+    whole = feed(rebuilder(market), events_of(records))
+    lost, stale = 0, 0
+    for row, last in diffs[:-1]:
+        building = rebuilder(market)
+        rows = feed(building, events_of(without_row(records, row)))
+        gaps = building.finish()
+        if last <= seed:
+            stale += 1
+            assert gaps == []
+            books = [[row["bid_prices"], row["status"]] for row in rows if row["status"] != "unseeded"]
+            assert books == [
+                [row["bid_prices"], row["status"]] for row in whole if row["status"] != "unseeded"
+            ]
+            continue
+        lost += 1
+        (gap,) = gaps
+        assert gap["kind"] in ("sequence_gap", "unbridgeable_snapshot")
+        later = [found["status"] for found in rows if found["sequence"] > last]
+        assert later and set(later) == {"suspect"}
+        assert {found["status"] for found in rows if found["sequence"] < last} <= {"unseeded", "verified"}
+    assert stale > 0 and lost > stale
+
+
+def test_loss_of_the_last_diff_cannot_be_seen(capture: Any) -> None:
+    market, lines, records = capture
+    *_, (row, _) = diffs_of(lines)
+    building = rebuilder(market)
+    rows = feed(building, events_of(without_row(records, row)))
+    assert (building.finish(), rows[-1]["status"]) == ([], "verified")
+
+
+def test_lost_trade_is_one_trade_gap_and_changes_no_book(capture: Any) -> None:
+    market, _, records = capture
+    whole = [without_flow(row) for row in feed(rebuilder(market), events_of(records))]
+    trades = records.filter(pa.compute.equal(records["record"], "trade")).sort_by("sequence").to_pylist()
+    for found in trades[1:-1:5]:
+        building = rebuilder(market)
+        rows = feed(building, events_of(without_row(records, found["source_row"])))
+        number = found["sequence"]
+        assert gaps_of(building) == [("trade_gap", number, number + 1, number + 1, -1)]
+        assert [without_flow(row) for row in rows] == whole
+
+
+def test_lost_snapshot_leaves_every_book_unseeded(capture: Any) -> None:
+    market, _, records = capture
+    building = rebuilder(market)
+    alone = records.filter(pa.compute.invert(records["is_snapshot"]))
+    rows = feed(building, events_of(alone), 7)
+    assert [(row["status"], row["bid_levels"], row["ask_levels"]) for row in rows] == [("unseeded", 0, 0)]
+    assert [gap["kind"] for gap in building.finish()] == ["missing_snapshot"]
+
+
+def scaled(levels: tuple[Level, ...]) -> Any:
+    """Levels as exact integers: the oracle only compares and sorts them, and integers are faster."""
+    whole = [(price.scaleb(8), size.scaleb(8)) for price, size in levels]
+    assert all(number == int(number) for level in whole for number in level)
+    return tuple((int(price), int(size)) for price, size in whole)
+
+
+def read_scaled(market: Market) -> tuple[list[Update], Capture]:
+    capture = read_capture(captures(market))
+    updates = [
+        Update(
+            update.is_snapshot,
+            update.sequence,
+            scaled(update.bids),
+            scaled(update.asks),
+            update.first_sequence,
+            update.prev_sequence,
+        )
+        for update in capture.updates
+    ]
+    return updates, capture
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("market", MARKETS)
+def test_every_book_of_a_real_capture_equals_the_oracles_at_full_depth(market: Market) -> None:
+    events = events_of(read_files(captures(market)))
+    updates, capture = read_scaled(market)
+    chosen = events.filter(pa.compute.equal(events["event_type"], "book_update"))
+    assert chosen["sequence"].to_pylist() == [update.sequence for update in updates]
+    states = rebuild(updates, market, depth=None)
+    building = rebuilder(market, 20_000)
+    status, compared = None, 0
+    trades = [0, 0, 0]
+    for batch in batches_of(events, 1_000):
+        written = building.feed_batch(batch)
+        columns = {name: written.column(name) for name in written.schema.names}
+        for index in range(written.num_rows):
+            state = next(state for state in states if state.applied or state.status != status)
+            status = state.status
+            for side, levels, count in (
+                ("bid", state.bids, state.bid_levels),
+                ("ask", state.asks, state.ask_levels),
+            ):
+                prices, sizes = (
+                    columns[f"{side}_{what}"][index].values.to_pylist() for what in ("prices", "sizes")
+                )
+                assert list(zip(prices, sizes, strict=True)) == levels
+                assert columns[f"{side}_levels"][index].as_py() == count
+            assert (columns["sequence"][index].as_py(), columns["status"][index].as_py()) == (
+                state.sequence,
+                status,
+            )
+            assert columns["crossed"][index].as_py() is False
+            compared += 1
+        trades = [total + sum(columns[name].to_pylist()) for total, name in zip(trades, FLOW, strict=True)]
+    assert next((state for state in states if state.applied), None) is None
+    assert compared > 6_000 and building.finish() == []
+    opening = building.opening()
+    rest = (opening.trade_count, opening.buy_volume, opening.sell_volume)
+    sums = [len(capture.trades), *(volume(capture, maker) for maker in (False, True))]
+    assert [total + more for total, more in zip(trades, rest, strict=True)] == sums
+
+
+def volume(capture: Capture, buyer_is_maker: bool) -> int:
+    sizes = [trade.size for trade in capture.trades if trade.buyer_is_maker == buyer_is_maker]
+    return int(sum(sizes, Decimal(0)).scaleb(8))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("market", MARKETS)
+def test_change_rows_of_a_real_capture_do_not_depend_on_the_batch_size(market: Market) -> None:
+    events = events_of(read_files(captures(market)[:1]))
+    tables = []
+    for size in (13, 1_000, 1_000_000):
+        building = rebuilder(market, 20, Cadence.CHANGE)
+        tables.append(pa.Table.from_batches([building.feed_batch(part) for part in batches_of(events, size)]))
+    assert tables[0].num_rows > 1_000
+    assert tables[0].equals(tables[1]) and tables[1].equals(tables[2])
+    assert set(tables[0]["exchange"].to_pylist()) == {EXCHANGE[market]}
