@@ -24,15 +24,16 @@ def judge_fidelity(summary: pd.DataFrame, minimum_match: float) -> list[Judgemen
     list of Judgement
         One for each rule; verdict `none` where there is no golden sample.
     """
-    from great_expectations.expectations import ExpectColumnValuesToBeBetween
+    from great_expectations.expectations import ExpectColumnValuesToBeBetween, ExpectColumnValuesToNotBeNull
 
-    rule = f"more than {minimum_match:.2%} of books equal their golden samples"
     return judge(
         SUITE,
         summary,
         {
-            rule: ExpectColumnValuesToBeBetween(
+            f"more than {minimum_match:.2%} of books equal their golden samples": ExpectColumnValuesToBeBetween(
                 column="ratio", min_value=minimum_match, strict_min=True, max_value=1
-            )
+            ),
+            # A range lets missing values through.
+            "every match ratio is a number": ExpectColumnValuesToNotBeNull(column="ratio"),
         },
     )

@@ -14,6 +14,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 PASSED, FAILED, ERRORED, NONE = "passed", "failed", "errored", "none"
 """Verdicts. NONE: there was nothing to judge, which is not a pass."""
+_MOST_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,21 @@ def judge(name: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> lis
         .get_batch({"dataframe": summary})
     )
     return [
-        _judgement(text, batch.validate(expectation), summary) for text, expectation in expectations.items()
+        _judgement(text, batch.validate(expectation, result_format="COMPLETE"), summary)
+        for text, expectation in expectations.items()
     ]
 
 
 def _judgement(text: str, result: Any, summary: pd.DataFrame) -> Judgement:
-    if result.exception_info.get("raised_exception") or any(
-        isinstance(info, dict) and info.get("raised_exception") for info in result.exception_info.values()
-    ):
+    raised = [info for info in result.exception_info.values() if isinstance(info, dict)]
+    if any(info.get("raised_exception") for info in (*raised, result.exception_info)):
         return Judgement(text, ERRORED, json.dumps(result.exception_info, default=str)[:2000])
     if result.success:
         return Judgement(text, PASSED, "")
-    rows = (
-        result.result.get("unexpected_index_list") or result.result.get("partial_unexpected_index_list") or []
-    )
-    labels = [
-        f"{summary.at[row, 'exchange']} {summary.at[row, 'symbol']} {summary.at[row, 'time']}"
-        for row in rows[:20]
+    rows = result.result["unexpected_index_list"]
+    seen = [
+        " ".join(str(summary.at[row, name]) for name in ("exchange", "symbol", "time")) + f": {value}"
+        for row, value in zip(rows, result.result["unexpected_list"], strict=True)
     ]
-    values = result.result.get("partial_unexpected_list", [])
-    return Judgement(text, FAILED, "; ".join(f"{a}: {b}" for a, b in zip(labels, values, strict=False)))
+    more = f"; and {len(seen) - _MOST_SHOWN} more" if len(seen) > _MOST_SHOWN else ""
+    return Judgement(text, FAILED, "; ".join(seen[:_MOST_SHOWN]) + more)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable
 from rich.table import Table as RichTable
 
+from deltabook.jobs.published import open_table, require_published
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.names import HOUR, NANOSECONDS_PER_SECOND
-from deltabook.schemas.tables import BOOKS, INSTRUMENTS, RUNS, Table
+from deltabook.schemas.tables import BOOKS, INSTRUMENTS, Table
 
 _BAR_WIDTH = 20
 _NANOSECONDS_PER_MICROSECOND = 1000
@@ -82,7 +82,7 @@ def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) 
     WarehouseError
         If there is no such symbol (names those there are) or no book yet at that time.
     """
-    versions = _published(warehouse)
+    versions = require_published(warehouse)
     instruments = _table(warehouse, INSTRUMENTS, versions).to_table().to_pylist()
     found = [row for row in instruments if row["symbol"] == symbol and exchange in (None, row["exchange"])]
     if not found:
@@ -153,20 +153,10 @@ def render(ladder: Ladder, levels: int) -> RichTable:
     return table
 
 
-def _published(warehouse: Path) -> dict[str, int]:
-    if not (warehouse / RUNS.name / "_delta_log").is_dir():
-        raise WarehouseError(f"warehouse {warehouse} is empty: run `deltabook run` or `deltabook demo` first")
-    runs = (
-        DeltaTable(str(warehouse / RUNS.name)).to_pyarrow_dataset().to_table(columns=["finished", "versions"])
-    )
-    newest = pc.index(runs["finished"], pc.max(runs["finished"])).as_py()
-    return dict(runs["versions"][newest].as_py())
-
-
 def _table(warehouse: Path, table: Table, versions: dict[str, int]) -> ds.Dataset:
     if table.name not in versions:
         raise WarehouseError(f"warehouse {warehouse} has no {table.name} yet: run `deltabook reconstruct`")
-    return DeltaTable(str(warehouse / table.name), version=versions[table.name]).to_pyarrow_dataset()
+    return open_table(warehouse, table, versions[table.name]).to_pyarrow_dataset()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from deltabook.udfs.simulator.market import Market
 MESSAGES = 3000
 """Depth messages a symbol: five minutes at 100 ms."""
 
-QUERY = "SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, status FROM book ORDER BY time LIMIT 5"
+QUERY = (
+    "SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, status FROM book ORDER BY time LIMIT 5"
+)
 """What the demo asks at its end."""
 
 

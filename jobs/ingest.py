@@ -11,6 +11,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def ingest(
         If a path or the source does not exist.
     """
     started = time.monotonic()
-    ledger = [row.asDict() for row in warehouse.read(FILES).collect()]
+    ledger = warehouse.rows(FILES)
     new, known, changed = _choose(find_files(paths), ledger)
     summary: dict[str, Any] = {"files_new": len(new), "files_known": len(known), "refused": changed}
     counts = {"files_read": 0, "events": 0, "level_changes": 0, "trades": 0, "golden": 0, "quarantined": 0}
@@ -140,9 +141,7 @@ def _ingest_new(
     refused: list[dict[str, str]],
 ) -> dict[str, int]:
     spark = warehouse.spark
-    instruments = {
-        (row["exchange"], row["symbol"]): row.asDict() for row in warehouse.read(INSTRUMENTS).collect()
-    }
+    instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
     scales = _scales(warehouse.settings, instruments)
     spark.dataSource.register(SOURCES[source])
     folder = str(warehouse.staging / run.run_id)
@@ -167,7 +166,7 @@ def _ingest_new(
     for key in sorted({(group.exchange, group.symbol) for group in groups}):
         instruments.setdefault(key, _new_instrument(key, scales, groups))
     counted = _per_file(staged)
-    _write_events(warehouse, groups, instruments, failed, progress)
+    _write_events(warehouse, groups, instruments, progress)
     if any(row["golden"] for row in counted.values()) or any(group.snapshots for group in groups):
         warehouse.append(GOLDEN, _golden(staged))
     if any(row["quarantined"] for row in counted.values()):
@@ -276,14 +275,13 @@ def _write_events(
     warehouse: Warehouse,
     groups: list[Row],
     instruments: dict[Instrument, dict[str, Any]],
-    failed: list[str],
     progress: Progress,
 ) -> None:
     """Order every symbol-hour that gains messages, and put it in the place of what it held."""
     stored: dict[tuple[str, str, str], list[IdRange]] = defaultdict(list)
-    for row in warehouse.read(HOURS).orderBy("hour").collect():
-        stored[row.exchange, row.symbol, row.event_type].append(
-            IdRange(row.hour, row.first_sequence, row.last_sequence)
+    for row in sorted(warehouse.rows(HOURS), key=itemgetter("hour")):
+        stored[row["exchange"], row["symbol"], row["event_type"]].append(
+            IdRange(row["hour"], row["first_sequence"], row["last_sequence"])
         )
     streams: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for group in groups:
@@ -300,9 +298,7 @@ def _write_events(
             files = [group.file for group in found if group.first < end and group.last >= first]
             if not files:
                 continue
-            reference = references.setdefault(
-                (exchange, symbol, hour), _reference((exchange, symbol, hour), failed)
-            )
+            reference = references.setdefault((exchange, symbol, hour), _reference((exchange, symbol, hour)))
             reference["record_files"] += sorted(set(files))
             kind = "update" if event_type == EventType.BOOK_UPDATE else "trade"
             reference[f"first_{kind}"], reference[f"end_{kind}"] = first, end
@@ -338,7 +334,7 @@ def _write_events(
     )
 
 
-def _reference(key: Slice, failed: list[str]) -> dict[str, Any]:
+def _reference(key: Slice) -> dict[str, Any]:
     return {
         "exchange": key[0],
         "symbol": key[1],
@@ -349,7 +345,6 @@ def _reference(key: Slice, failed: list[str]) -> dict[str, Any]:
         "end_update": 0,
         "first_trade": 0,
         "end_trade": 0,
-        "failed_files": failed,
     }
 
 

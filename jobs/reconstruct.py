@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Slice, Warehouse
-from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.names import NOT_GIVEN, GapKind
 from deltabook.schemas.tables import (
     BOOKS,
     CHAINED,
@@ -63,8 +63,8 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     settings = warehouse.settings
     files = _files(warehouse, EVENTS)
     built = {
-        (row.exchange, row.symbol, row.hour): row.fingerprint
-        for row in warehouse.read(CHECKPOINTS).select(*_KEYS, "fingerprint").collect()
+        (row["exchange"], row["symbol"], row["hour"]): row["fingerprint"]
+        for row in warehouse.rows(CHECKPOINTS, *_KEYS, "fingerprint")
     }
     prints = {key: _fingerprint(warehouse, names) for key, names in files.items()}
     plans = _plan(prints, built, _open_gaps(warehouse))
@@ -124,15 +124,10 @@ def _fingerprint(warehouse: Warehouse, files: list[str]) -> str:
 
 def _open_gaps(warehouse: Warehouse) -> dict[Instrument, list[int]]:
     """List the hours of book gaps that no snapshot had ended: what comes next may end them."""
-    rows = (
-        warehouse.read(GAPS)
-        .where((F.col("resolved_sequence") == NOT_GIVEN) & (F.col("kind") != "trade_gap"))
-        .select(*_KEYS)
-        .collect()
-    )
     hours: dict[Instrument, list[int]] = defaultdict(list)
-    for row in rows:
-        hours[row.exchange, row.symbol].append(row.hour)
+    for row in warehouse.rows(GAPS, *_KEYS, "kind", "resolved_sequence"):
+        if row["resolved_sequence"] == NOT_GIVEN and row["kind"] != GapKind.TRADE_GAP.label:
+            hours[row["exchange"], row["symbol"]].append(row["hour"])
     return hours
 
 

@@ -125,7 +125,8 @@ def _fetching(builder: SparkSession.Builder, cache: Path) -> SparkSession.Builde
     cache.mkdir(parents=True, exist_ok=True)
     builder = builder.config("spark.jars.ivy", str(cache))
     builder = builder.config("spark.jars.excludes", ",".join(_SHIPPED_WITH_PYSPARK))
-    return configure_spark_with_delta_pip(builder)
+    configured: SparkSession.Builder = configure_spark_with_delta_pip(builder)
+    return configured
 
 
 def _cache_folder() -> Path:

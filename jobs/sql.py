@@ -13,8 +13,9 @@ from pyspark.sql.types import ArrayType, DataType, DecimalType, NumericType, Str
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from deltabook.jobs.published import require_published
 from deltabook.jobs.warehouse import Warehouse
-from deltabook.schemas.errors import DeltabookError, WarehouseError
+from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.tables import BOOKS, EVENTS, INSTRUMENTS, TABLES
 
 FORMATS = ("table", "csv", "json")
@@ -47,10 +48,7 @@ def query(warehouse: Warehouse, text: str) -> DataFrame:
     QueryError
         If the statement is not valid; names the views there are.
     """
-    if not warehouse.published():
-        raise WarehouseError(
-            f"warehouse {warehouse.root} is empty: run `deltabook run` or `deltabook demo` first"
-        )
+    require_published(warehouse.root)
     register_views(warehouse)
     try:
         return warehouse.spark.sql(text)

@@ -17,6 +17,7 @@ from delta.tables import DeltaTable
 from filelock import FileLock, Timeout
 from pyspark.sql import DataFrame, SparkSession
 
+from deltabook.jobs.published import SCHEMA_PROPERTY, is_made, open_table, published_versions
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import valid_name
@@ -25,7 +26,6 @@ from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES, Table
 Slice = tuple[str, str, int]
 """Exchange, symbol and hour: what is replaced at once."""
 
-_SCHEMA_PROPERTY = "deltabook.schema_version"
 _LOCK_SECONDS = 10
 
 
@@ -66,7 +66,7 @@ class Warehouse:
 
     def exists(self, table: Table) -> bool:
         """Whether a table was ever made."""
-        return (self.root / table.name / "_delta_log").is_dir()
+        return is_made(self.root, table)
 
     @contextmanager
     def writing(self, command: str) -> Iterator[Run]:
@@ -107,24 +107,21 @@ class Warehouse:
             shutil.rmtree(self.staging, ignore_errors=True)
             lock.release()
 
-    def published(self) -> dict[str, int]:
-        """Return the published version of each table; empty if nothing was published yet."""
-        if not self.exists(RUNS):
-            return {}
-        newest = (
-            self.spark.read.format("delta").load(self.path(RUNS)).orderBy("finished", ascending=False).first()
-        )
-        return dict(newest["versions"]) if newest else {}
-
     def read(self, table: Table, versions: dict[str, int] | None = None) -> DataFrame:
         """Read a table as it stands, or as of the versions given; empty if it was not made by then."""
         if not self.exists(table) or (versions is not None and table.name not in versions):
             return self.spark.createDataFrame([], table.ddl)
-        self._check_schema_version(table)
         reader = self.spark.read.format("delta")
         if versions is not None:
             reader = reader.option("versionAsOf", versions[table.name])
         return reader.load(self.path(table))
+
+    def rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
+        """Read a small table, or a few columns of one, as it stands; without a Spark job."""
+        if not self.exists(table):
+            return []
+        dataset = open_table(self.root, table).to_pyarrow_dataset()
+        return dataset.to_table(columns=list(columns) or None).to_pylist()  # type: ignore[no-any-return]
 
     def append(self, table: Table, rows: DataFrame | Sequence[dict[str, Any]]) -> None:
         """Add rows; none at all leaves the table as it is."""
@@ -180,14 +177,14 @@ class Warehouse:
 
     def register_views(self) -> None:
         """Register every table, as published, as a temporary view of its name."""
-        versions = self.published()
+        versions = published_versions(self.root)
         for table in TABLES.values():
             view = self.read(table, None if table is RUNS else versions)
             view.createOrReplaceTempView(table.name)
 
     def _create(self, table: Table) -> None:
         if self.exists(table):
-            self._check_schema_version(table)
+            open_table(self.root, table)  # of this schema version, or an error
             return
         builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table)).comment(table.doc)
         for column in table.columns:
@@ -196,33 +193,14 @@ class Warehouse:
             builder = builder.partitionedBy(*table.partition_by)
         if table.statistics:
             builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.statistics))
-        builder.property(_SCHEMA_PROPERTY, SCHEMA_VERSION).execute()
-
-    def _check_schema_version(self, table: Table) -> None:
-        detail = self._properties(table)
-        if detail.get(_SCHEMA_PROPERTY) != SCHEMA_VERSION:
-            raise WarehouseError(
-                f"table {self.path(table)} has schema version {detail.get(_SCHEMA_PROPERTY, 'unknown')}, "
-                f"this deltabook needs {SCHEMA_VERSION}: ingest the raw files again into a new --warehouse"
-            )
-
-    def _properties(self, table: Table) -> dict[str, str]:
-        """Read the table properties from the first commit: they are set when the table is made."""
-        log = self.root / table.name / "_delta_log" / f"{0:020}.json"
-        try:
-            lines = [json.loads(line) for line in log.read_text().splitlines()]
-        except (OSError, ValueError) as error:
-            raise WarehouseError(
-                f"table {self.path(table)}: its first commit cannot be read: {error}"
-            ) from None
-        return next((dict(line["metaData"]["configuration"]) for line in lines if "metaData" in line), {})
+        builder.property(SCHEMA_PROPERTY, SCHEMA_VERSION).execute()
 
     def _version(self, table: Table) -> int:
-        return max(int(file.stem) for file in (self.root / table.name / "_delta_log").glob("*[0-9].json"))
+        return open_table(self.root, table).version()
 
     def _take_back(self) -> None:
         """Return every table to its published version; what came after belongs to a run that never ended."""
-        versions = self.published()
+        versions = published_versions(self.root)
         for table in TABLES.values():
             if table is RUNS or not self.exists(table):
                 continue

@@ -281,7 +281,6 @@ EVENT_REFERENCES = Table(
         Column("end_update", "BIGINT", "Least update id of the hour after."),
         Column("first_trade", "BIGINT", "Least trade id of the hour."),
         Column("end_trade", "BIGINT", "Least trade id of the hour after."),
-        Column("failed_files", "ARRAY<STRING>", "Raw files that are refused: their records are left out."),
     ),
 )
 

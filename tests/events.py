@@ -33,8 +33,8 @@ Pairs = Sequence[tuple[str, str]]
 
 
 def examples(compiled: int) -> int:
-    """Examples of a property: a tenth where every kernel runs as plain Python."""
-    return compiled if COMPILED else max(5, compiled // 10)
+    """Examples of a property: few where every kernel runs as plain Python."""
+    return compiled if COMPILED else max(5, compiled // 30)
 
 
 def captures(market: str) -> list[Path]:

@@ -7,13 +7,26 @@ import io
 import json
 import re
 from collections.abc import Callable, Container
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from events import COMPILED, DATA, START_MS, captures, compact, depth, examples, read_lines, snapshot, trade
+from events import (
+    COMPILED,
+    DATA,
+    START_MS,
+    captures,
+    compact,
+    decimal_book,
+    depth,
+    examples,
+    read_lines,
+    snapshot,
+    trade,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import Trade, Update, parse_lines
@@ -286,8 +299,6 @@ def test_both_ways_agree_with_the_oracle() -> None:
 
 
 def as_update(record: dict[str, Any]) -> Update:
-    from events import decimal_book
-
     return Update(
         record["is_snapshot"],
         record["sequence"],
@@ -301,8 +312,6 @@ def as_update(record: dict[str, Any]) -> Update:
 
 
 def as_trade(record: dict[str, Any]) -> Trade:
-    from decimal import Decimal
-
     price, size = (Decimal(record[name]).scaleb(-8) for name in ("price", "size"))
     return Trade(
         record["sequence"],

@@ -106,9 +106,9 @@ def test_negative_zero_is_zero() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "+1", "--1", ".5", "5.", ".", "-", "1.2.3", "1,5", "1_000", "1_0.5", " 1", "1 ", "\t1", "1\n",
-        "NaN", "nan", "sNaN", "-NaN", "Infinity", "-Infinity", "inf", "1e", "e5", "1e5.0", "1e99999", "0x10",
-        "\N{ARABIC-INDIC DIGIT THREE}", "\N{FULLWIDTH DIGIT ONE}", "1\N{ARABIC-INDIC DIGIT THREE}",
+        "", " ", "+1", "--1", ".5", "5.", ".", "-", "1.2.3", "1,5", "1_000", "1_0.5", " 1", "1 ", "\t1",
+        "1\n", "NaN", "nan", "sNaN", "-NaN", "Infinity", "-Infinity", "inf", "1e", "e5", "1e5.0", "1e99999",
+        "0x10", "\N{ARABIC-INDIC DIGIT THREE}", "\N{FULLWIDTH DIGIT ONE}", "1\N{ARABIC-INDIC DIGIT THREE}",
     ],
 )  # fmt: skip
 def test_text_that_is_no_plain_number_is_refused(text: str) -> None:

@@ -16,8 +16,6 @@ from naive import in_feed_order, parse_lines
 from deltabook.schemas.tables import FLAT_EVENTS, RECORDS
 from deltabook.udfs.ordering import order_hour
 
-pytestmark = pytest.mark.kernel
-
 NOTHING = FLAT_EVENTS.arrow.empty_table()
 MS = 1_000_000
 

@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 _LANES = 64
 
-if config.DISABLE_JIT:  # type: ignore[attr-defined]
+if config.DISABLE_JIT:
 
     def count_ones(word: Any) -> int:
         """Return the number of set bits."""

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
+
+
+def _cache_folder() -> str:
+    """Name a folder for compiled kernels that changes with any file of `udfs`.
+
+    numba looks at a kernel's own file alone: a kernel compiled with another one inlined would outlive
+    a change of that other file.
+    """
+    folder = Path(__file__).parent
+    stamps = [(str(file), file.stat().st_mtime_ns) for file in sorted(folder.rglob("*.py"))]
+    digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(base) / "deltabook" / f"kernels-{digest}")
+
+
+numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or _cache_folder()
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -100,7 +100,7 @@ def to_scaled(number: object, scale: int, what: str) -> int:
     scaled, rest = divmod(mantissa * 10 ** max(shift, 0), 10 ** max(-shift, 0))
     if rest or scaled > INT64_MAX:
         raise ValueError(_does_not_fit(text, scale, what))
-    return scaled
+    return int(scaled)
 
 
 def _does_not_fit(text: str, scale: int, what: str) -> str:

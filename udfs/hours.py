@@ -120,26 +120,18 @@ def _only_row(groups: Iterator[pd.DataFrame]) -> Any:
 
 def _records(file: str, reference: Any) -> pa.Table:
     """Read the messages of one staged file that belong to the hour."""
+    # The three folders above a staged file are record=…, exchange=… and symbol=….
+    folders = Path(local_path(file)).parts[-len(RECORDS.partition_by) - 1 : -1]
+    values = {
+        name: folder.split("=", 1)[1] for name, folder in zip(RECORDS.partition_by, folders, strict=True)
+    }
+    kind = "update" if values["record"] == "book_update" else "trade"
+    first, end = int(reference[f"first_{kind}"]), int(reference[f"end_{kind}"])
+    ids = pc.field("sequence")
     with Path(local_path(file)).open("rb") as stream:
-        table = pq.read_table(
-            stream,
-            filters=(
-                (pc.field("sequence") >= min(reference.first_update, reference.first_trade))
-                & (pc.field("sequence") < max(reference.end_update, reference.end_trade))
-            ),
-        )
-    # The staged folders carry record, exchange and symbol.
-    values = dict(part.split("=", 1) for part in local_path(file).split("/") if "=" in part)
-    is_update = values["record"] == "book_update"
-    first, end = ("first_update", "end_update") if is_update else ("first_trade", "end_trade")
-    ids = table["sequence"]
-    chosen = pc.and_(pc.greater_equal(ids, int(reference[first])), pc.less(ids, int(reference[end])))
-    if len(reference.failed_files):
-        refused = pc.is_in(table["source_file"], pa.array(reference.failed_files))
-        chosen = pc.and_(chosen, pc.invert(refused))
-    table = table.filter(chosen)
-    for name in ("record", "exchange", "symbol"):
-        table = table.append_column(name, pa.repeat(pa.scalar(values[name], pa.string()), table.num_rows))
+        table = pq.read_table(stream, filters=(ids >= first) & (ids < end))
+    for name, value in values.items():
+        table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))
     return table.select(RECORDS.names).cast(RECORDS.arrow)
 
 

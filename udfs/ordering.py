@@ -103,4 +103,4 @@ def _fill_times(timestamps: NDArray[np.int64], received: NDArray[np.int64], hour
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    return column.to_numpy()
+    return column.to_numpy()  # type: ignore[no-any-return, unused-ignore]

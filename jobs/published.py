@@ -1,0 +1,75 @@
+"""What has been published, read from the tables' own logs without a JVM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, Table
+
+SCHEMA_PROPERTY = "deltabook.schema_version"
+
+
+def is_made(warehouse: Path, table: Table) -> bool:
+    """Whether a table was ever made."""
+    return (warehouse / table.name / "_delta_log").is_dir()
+
+
+def open_table(warehouse: Path, table: Table, version: int | None = None) -> DeltaTable:
+    """Open a table at a version, or as it stands.
+
+    Parameters
+    ----------
+    warehouse : Path
+        The folder of the tables.
+    table : Table
+        Which.
+    version : int, optional
+        Delta version; None: the newest.
+
+    Returns
+    -------
+    deltalake.DeltaTable
+        Not yet read.
+
+    Raises
+    ------
+    WarehouseError
+        If it has another schema version than this code.
+    """
+    opened = DeltaTable(str(warehouse / table.name), version=version)
+    found = opened.metadata().configuration.get(SCHEMA_PROPERTY, "unknown")
+    if found != SCHEMA_VERSION:
+        raise WarehouseError(
+            f"table {warehouse / table.name} has schema version {found}, this deltabook needs "
+            f"{SCHEMA_VERSION}: ingest the raw files again into a new --warehouse"
+        )
+    return opened
+
+
+def published_versions(warehouse: Path) -> dict[str, int]:
+    """Return the version of each table that the newest finished run names; empty if there is none."""
+    if not is_made(warehouse, RUNS):
+        return {}
+    runs = open_table(warehouse, RUNS).to_pyarrow_dataset().to_table(columns=["finished", "versions"])
+    if runs.num_rows == 0:
+        return {}
+    newest = pc.index(runs["finished"], pc.max(runs["finished"])).as_py()
+    return dict(runs["versions"][newest].as_py())
+
+
+def require_published(warehouse: Path) -> dict[str, int]:
+    """Return the published versions.
+
+    Raises
+    ------
+    WarehouseError
+        If nothing was published yet.
+    """
+    versions = published_versions(warehouse)
+    if not versions:
+        raise WarehouseError(f"warehouse {warehouse} is empty: run `deltabook run` or `deltabook demo` first")
+    return versions
