@@ -26,13 +26,14 @@ def judge_fidelity(summary: pd.DataFrame, minimum_match: float) -> list[Judgemen
     """
     from great_expectations.expectations import ExpectColumnValuesToBeBetween, ExpectColumnValuesToNotBeNull
 
+    above = ExpectColumnValuesToBeBetween(
+        column="ratio", min_value=minimum_match, strict_min=True, max_value=1
+    )
     return judge(
         SUITE,
         summary,
         {
-            f"more than {minimum_match:.2%} of books equal their golden samples": ExpectColumnValuesToBeBetween(
-                column="ratio", min_value=minimum_match, strict_min=True, max_value=1
-            ),
+            f"more than {minimum_match:.2%} of books equal their golden samples": above,
             # A range lets missing values through.
             "every match ratio is a number": ExpectColumnValuesToNotBeNull(column="ratio"),
         },
