@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Slice, Warehouse
-from deltabook.schemas.names import NOT_GIVEN, GapKind
+from deltabook.schemas.names import HOUR, NOT_GIVEN, GapKind
 from deltabook.schemas.tables import (
     BOOKS,
     CHAINED,
@@ -67,7 +67,7 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
         for row in warehouse.rows(CHECKPOINTS, *_KEYS, "fingerprint")
     }
     prints = {key: _fingerprint(warehouse, names) for key, names in files.items()}
-    plans = _plan(prints, built, _open_gaps(warehouse))
+    plans = _plan(prints, built, _book_gaps(warehouse))
     replayed = [(*key, hour) for key, plan in plans.items() for hour in plan.replayed]
     if replayed:
         chained = [(*key, hour) for key, plan in plans.items() for hour in plan.chained]
@@ -122,19 +122,22 @@ def _fingerprint(warehouse: Warehouse, files: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _open_gaps(warehouse: Warehouse) -> dict[Instrument, list[int]]:
-    """List the hours of book gaps that no snapshot had ended: what comes next may end them."""
-    hours: dict[Instrument, list[int]] = defaultdict(list)
-    for row in warehouse.rows(GAPS, *_KEYS, "kind", "resolved_sequence"):
-        if row["resolved_sequence"] == NOT_GIVEN and row["kind"] != GapKind.TRADE_GAP.label:
-            hours[row["exchange"], row["symbol"]].append(row["hour"])
-    return hours
+def _book_gaps(warehouse: Warehouse) -> dict[Instrument, list[tuple[int, int]]]:
+    """List (hour, time of its resolution or NOT_GIVEN) of every gap that a snapshot can end."""
+    gaps: dict[Instrument, list[tuple[int, int]]] = defaultdict(list)
+    for row in warehouse.rows(GAPS, *_KEYS, "kind", "resolved_time"):
+        if row["kind"] != GapKind.TRADE_GAP.label:
+            gaps[row["exchange"], row["symbol"]].append((row["hour"], row["resolved_time"]))
+    return gaps
 
 
 def _plan(
-    prints: dict[Slice, str], built: dict[Slice, str], open_gaps: dict[Instrument, list[int]]
+    prints: dict[Slice, str], built: dict[Slice, str], gaps: dict[Instrument, list[tuple[int, int]]]
 ) -> dict[Instrument, _Plan]:
-    """Decide what to rebuild: from the first changed hour on, chained from a checkpoint before it."""
+    """Decide what to rebuild: from the first changed hour on, chained from a checkpoint before it.
+
+    The chain starts early enough to meet again every gap that what changed may resolve otherwise.
+    """
     hours: dict[Instrument, list[int]] = defaultdict(list)
     for exchange, symbol, hour in sorted(prints):
         hours[exchange, symbol].append(hour)
@@ -143,7 +146,13 @@ def _plan(
         changed = [hour for hour in found if built.get((*key, hour)) != prints[*key, hour]]
         if not changed:
             continue
-        first = min(changed + [hour for hour in open_gaps.get(key, []) if hour < changed[0]])
+        # An hour is a range of ids: its events' times may lie a little before it.
+        reopened = [
+            hour
+            for hour, resolved in gaps.get(key, [])
+            if resolved == NOT_GIVEN or resolved >= changed[0] - HOUR
+        ]
+        first = min([changed[0], *reopened])
         starts = [hour for hour in found if hour <= first and (*key, hour) in built]
         start = max(starts, default=found[0])
         plans[key] = _Plan(

@@ -34,6 +34,8 @@ class Feed:
     price_scale, size_scale
         Decimal digits that the venue prints at most: what a scaled int64 holds unless the
         instrument's own scales are set.
+    timed_snapshots
+        Whether its snapshots carry a time; one without takes its neighbour's.
     source
         Where the rules are from.
     """
@@ -43,6 +45,7 @@ class Feed:
     best_status: Status
     price_scale: int
     size_scale: int
+    timed_snapshots: bool
     source: str
 
 
@@ -52,9 +55,9 @@ _FUTURES_DOCS = "Binance derivatives docs: How to manage a local order book corr
 FEEDS = {
     feed.exchange: feed
     for feed in (
-        Feed("BINANCE", Continuity.FIRST_ID, Status.VERIFIED, 8, 8, _SPOT_DOCS),
-        Feed("BINANCE_FUTURES", Continuity.PREVIOUS_ID, Status.VERIFIED, 8, 8, _FUTURES_DOCS),
-        Feed("BINANCE_DELIVERY", Continuity.PREVIOUS_ID, Status.VERIFIED, 8, 8, _FUTURES_DOCS),
+        Feed("BINANCE", Continuity.FIRST_ID, Status.VERIFIED, 8, 8, False, _SPOT_DOCS),
+        Feed("BINANCE_FUTURES", Continuity.PREVIOUS_ID, Status.VERIFIED, 8, 8, True, _FUTURES_DOCS),
+        Feed("BINANCE_DELIVERY", Continuity.PREVIOUS_ID, Status.VERIFIED, 8, 8, True, _FUTURES_DOCS),
     )
 }
 """Spot, USD-M and COIN-M are BINANCE, BINANCE_FUTURES and BINANCE_DELIVERY, as data vendors name them."""

@@ -78,18 +78,19 @@ def merge_hours(stored: list[IdRange], groups: list[IdGroup]) -> list[IdRange]:
         hour = min(received) // HOUR * HOUR if received else 0
         opened[hour] = min(group.first for group in groups)
     hours = sorted(opened)
+    least = min([group.first for group in groups] + [opened[hour] for hour in hours])
     merged: list[IdRange] = []
     end = END_ID
     for hour in reversed(hours):
         if opened[hour] >= end:
             continue  # every id that reached this hour lies in a later, frozen one
-        first = opened[hour] if hour != hours[0] else LEAST_ID
+        first = opened[hour]
+        if not any(opened[other] < first for other in hours if other < hour):
+            first = min(least, first)
         new = [group for group in groups if group.first < end and group.last >= first]
         lasts = [min(group.last, end - 1) for group in new] + [
             found.last for found in stored if found.hour == hour
         ]
-        if hour == hours[0]:
-            first = min([group.first for group in new] + [opened[hour]])
         if lasts:
             merged.append(IdRange(hour, first, max(lasts)))
             end = first

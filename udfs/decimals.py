@@ -37,6 +37,8 @@ def scan_decimal(buffer, position, scale):
     value = 0
     start = position
     while _ZERO <= buffer[position] <= _NINE:
+        if position - start == _MOST_DIGITS:
+            return 0, -1
         value = value * 10 + np.int64(buffer[position]) - _ZERO
         position += 1
     whole_digits = position - start
@@ -89,18 +91,19 @@ def to_scaled(number: object, scale: int, what: str) -> int:
         raise ValueError(f"{what} {text[:80]!r} is not a plain finite number")
     negative, digits, exponent = Decimal(text).as_tuple()
     assert isinstance(exponent, int)
-    mantissa = int("".join(map(str, digits)))
-    if mantissa == 0:
+    printed = "".join(map(str, digits))
+    significant = printed.rstrip("0")
+    if not significant:
         return 0
     if negative:
-        raise ValueError(f"{what} {text} is negative")
-    shift = exponent + scale
-    if len(digits) + shift > len(str(INT64_MAX)) or len(digits) + shift <= 0:
+        raise ValueError(f"{what} {text[:80]} is negative")
+    shift = exponent + len(printed) - len(significant) + scale
+    if shift < 0 or len(significant) + shift > len(str(INT64_MAX)):
         raise ValueError(_does_not_fit(text, scale, what))
-    scaled, rest = divmod(mantissa * 10 ** max(shift, 0), 10 ** max(-shift, 0))
-    if rest or scaled > INT64_MAX:
+    scaled: int = int(significant) * 10**shift
+    if scaled > INT64_MAX:
         raise ValueError(_does_not_fit(text, scale, what))
-    return int(scaled)
+    return scaled
 
 
 def _does_not_fit(text: str, scale: int, what: str) -> str:

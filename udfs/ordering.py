@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import HOUR, NOT_GIVEN, EventType
 from deltabook.schemas.tables import FLAT_EVENTS, RECORDS
 
 _NANOSECONDS_PER_DAY = 24 * HOUR
-_TRADE_STREAM, _UPDATE_STREAM = 0, 1
+_IDS = ("epoch", "sequence", "is_snapshot", "first_sequence", "prev_sequence")
+"""What orders a stream, and what two records of one message have in common."""
 
 
 def order_hour(records: pa.Table, stored: pa.Table, hour: int) -> pa.Table:
@@ -41,10 +43,15 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int) -> pa.Table:
         was stored first.
     """
     events = pa.concat_tables([_as_events(records, hour), stored.select(FLAT_EVENTS.names)]).combine_chunks()
+    if events.num_rows == 0:
+        return events
     events = events.take(pa.array(_stream_order(events)))
     events = events.filter(pa.array(~_repeats(events)))
     is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     timestamps = _numpy(events["timestamp"]).copy()
+    if not FEEDS[events["exchange"][0].as_py()].timed_snapshots:
+        # One that is stored has been given a time before; its neighbours may be others by now.
+        timestamps[_numpy(events["is_snapshot"])] = NOT_GIVEN
     order_times = np.empty(len(timestamps), dtype=np.int64)
     for stream in (is_update, ~is_update):
         timestamps[stream] = _fill_times(timestamps[stream], _numpy(events["received"])[stream], hour)
@@ -73,7 +80,7 @@ def _stream_order(events: pa.Table) -> NDArray[np.int64]:
     files = pc.rank(events["source_file"], sort_keys="ascending", tiebreaker="dense")
     keys = [
         _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE)),
-        *(_numpy(events[name]) for name in ("epoch", "sequence", "is_snapshot", "first_sequence")),
+        *(_numpy(events[name]) for name in _IDS),
         _numpy(files),
         _numpy(events["source_row"]),
     ]
@@ -85,7 +92,7 @@ def _repeats(events: pa.Table) -> NDArray[np.bool_]:
     is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     repeated = np.zeros(events.num_rows, dtype=np.bool_)
     repeated[1:] = is_update[1:] == is_update[:-1]
-    for name in ("epoch", "sequence", "is_snapshot", "first_sequence", "prev_sequence"):
+    for name in _IDS:
         values = _numpy(events[name])
         repeated[1:] &= values[1:] == values[:-1]
     return repeated
@@ -103,4 +110,4 @@ def _fill_times(timestamps: NDArray[np.int64], received: NDArray[np.int64], hour
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    return column.to_numpy()  # type: ignore[no-any-return, unused-ignore]
+    return column.to_numpy()  # type: ignore[no-any-return]

@@ -31,7 +31,7 @@ from deltabook.udfs.sources.base import EMPTY_RECORD, FileSource, line_blocks, t
 from deltabook.udfs.sources.binance_lines import exchange_of, place_snapshot, read_line, scales_of
 
 _SCALE = 8  # what Binance prints at most, on every market
-_UNITS = ((10**14, 1_000_000), (10**17, 1_000), (2**63, 1))
+_UNITS = ((2**63 // 10**6, 1_000_000), (2**63 // 10**3, 1_000), (2**63, 1))
 """(exclusive upper bound of a time's magnitude, ns per unit): ms, µs, ns."""
 _RECORD_OF = {
     scan.DEPTH: ("book_update", ""),
@@ -175,9 +175,10 @@ class _Parser:
             )
             return self._quarantined(line, record["source_row"], reason)
         try:
-            return self._timed(record | place_snapshot(message, candidates[0], self.scale_of))
+            placed = record | place_snapshot(message, candidates[0], self.scale_of)
         except (ValueError, InputError) as error:
             return self._quarantined(line, record["source_row"], str(error))
+        return self._timed(placed)
 
     def _timed(self, record: dict[str, Any]) -> dict[str, Any]:
         printed = np.array([record["timestamp"]], dtype=np.int64)

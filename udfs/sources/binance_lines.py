@@ -14,7 +14,15 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import NOT_GIVEN, valid_name
 from deltabook.udfs.decimals import INT64_MAX, to_scaled
 
-_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise ValueError(f"number {text[:80]} is out of range") from None
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_decimal)
 _RECEIVED = re.compile(rb"(\d{19}) ")
 _COIN_MARGINED = re.compile(r".+USD_(PERP|\d{6})")
 _PARTIAL_STREAM = re.compile(r"([^@]+)@depth\d")
@@ -71,6 +79,8 @@ def read_line(line: bytes, scale_of: ScaleOf) -> dict[str, Any] | None:
         message = _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("not JSON: nested too deeply") from None
     if not isinstance(message, dict):
         raise ValueError("expected a JSON object")
     stream = message.get("stream", "")
@@ -133,7 +143,7 @@ def _depth(message: dict[str, Any], symbol: str, futures: bool, scale_of: ScaleO
         "record": "book_update",
         "exchange": exchange,
         "symbol": symbol,
-        "timestamp": _integer(message, "T" if futures else "E"),
+        "timestamp": _integer(message, "T" if futures or "T" in message else "E"),
         "sequence": _integer(message, "u"),
         "first_sequence": _integer(message, "U"),
         "prev_sequence": _integer(message, "pu") if futures else NOT_GIVEN,
@@ -146,13 +156,14 @@ def _depth(message: dict[str, Any], symbol: str, futures: bool, scale_of: ScaleO
 
 def _partial_book(message: dict[str, Any], symbol: str, futures: bool, scale_of: ScaleOf) -> dict[str, Any]:
     exchange = exchange_of(valid_name(symbol, "symbol"), futures)
-    bids, asks, last = ("b", "a", "u") if "e" in message else ("bids", "asks", _BARE_SNAPSHOT)
+    bids, asks, last = ("b", "a", "u") if message.get("e") else ("bids", "asks", _BARE_SNAPSHOT)
+    time = next((key for key in ("T", "E") if key in message), None)
     return {
         "record": "golden",
         "kind": "vendor_book",
         "exchange": exchange,
         "symbol": symbol,
-        "timestamp": _integer(message, "T") if "T" in message else NOT_GIVEN,
+        "timestamp": _integer(message, time) if time else NOT_GIVEN,
         "sequence": _integer(message, last),
         **_sides(message, bids, asks, scale_of(exchange, symbol)),
     }
@@ -182,7 +193,7 @@ def _trade(message: dict[str, Any], event: str, scale_of: ScaleOf) -> dict[str, 
 def _ticker(message: dict[str, Any], futures: bool, scale_of: ScaleOf) -> dict[str, Any]:
     symbol = _symbol(message)
     exchange = exchange_of(symbol, futures)
-    levels = {"b": [[message["b"], message["B"]]], "a": [[message["a"], message["A"]]]}
+    levels = {"b": [[message.get("b"), message.get("B")]], "a": [[message.get("a"), message.get("A")]]}
     time = next((key for key in ("T", "E") if key in message), None)
     return {
         "record": "golden",
@@ -195,17 +206,22 @@ def _ticker(message: dict[str, Any], futures: bool, scale_of: ScaleOf) -> dict[s
     }
 
 
+def _shown(value: object) -> str:
+    """Print a value found, cut: a reason must stay readable."""
+    return repr(value)[:200]
+
+
 def _symbol(message: dict[str, Any]) -> str:
     symbol = message.get("s")
     if not isinstance(symbol, str):
-        raise ValueError(f"field s: expected a symbol, found {symbol!r}")
-    return valid_name(symbol.upper(), "symbol")
+        raise ValueError(f"field s: expected a symbol, found {_shown(symbol)}")
+    return valid_name(symbol.upper() if symbol.isascii() else symbol, "symbol")
 
 
 def _integer(message: dict[str, Any], key: str) -> int:
     value = message.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INT64_MAX:
-        raise ValueError(f"field {key}: expected an integer that fits int64, found {value!r}")
+        raise ValueError(f"field {key}: expected an integer that fits int64, found {_shown(value)}")
     return value
 
 
@@ -222,10 +238,10 @@ def _sides(
         prices, sizes = [], []
         levels = message.get(key)
         if not isinstance(levels, list):
-            raise ValueError(f"field {key}: expected levels, found {levels!r}")
+            raise ValueError(f"field {key}: expected levels, found {_shown(levels)}")
         for level in levels:
             if not isinstance(level, list) or len(level) < 2:
-                raise ValueError(f"field {key}: expected [price, size], found {level!r}")
+                raise ValueError(f"field {key}: expected [price, size], found {_shown(level)}")
             price = to_scaled(level[0], scales[0], "price")
             size = to_scaled(level[1], scales[1], "size")
             if price == 0:

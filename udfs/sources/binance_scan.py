@@ -124,9 +124,10 @@ def scan_block(block: bytes, price_scale: int, size_scale: int) -> Scan:
 @kernel
 def _at_depth(buffer, start, end):
     """Return the index of `@depth` in a stream's name, or -1."""
-    for position in range(start, end - len(_AT_DEPTH) + 1):
-        if buffer[position] == _AT and equals(buffer, position, position + len(_AT_DEPTH), _AT_DEPTH):
-            return position
+    for position in range(start, end):
+        if buffer[position] == _AT:
+            fits = end - position >= len(_AT_DEPTH)
+            return position if fits and equals(buffer, position, position + len(_AT_DEPTH), _AT_DEPTH) else -1
     return -1
 
 
@@ -137,6 +138,8 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
     depth_at, partial = -1, False
     if types[STREAM] == STRING:
         depth_at = _at_depth(buffer, values[STREAM], ends[STREAM])
+        if depth_at == values[STREAM]:
+            depth_at = -1
         behind = depth_at + len(_AT_DEPTH)
         partial = depth_at >= 0 and behind < ends[STREAM] and ZERO <= buffer[behind] <= NINE
     for field, slot in ((EVENT_TIME, ord("E")), (TRADE_TIME, ord("T"))):
@@ -150,10 +153,12 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
             return slow
         if types[BIDS] != ARRAY or types[ASKS] != ARRAY:
             return slow
+        if types[ord("a")] == ARRAY or types[ord("b")] == ARRAY:
+            return slow
         line[KIND], line[LAST_ID] = PARTIAL_BOOK, values[LAST_UPDATE_ID]
-        line[FUTURES] = types[ord("E")] != ABSENT
+        line[FUTURES] = types[ord("T")] != ABSENT
         return values[STREAM], depth_at
-    if types[ord("s")] != STRING:
+    if types[ord("s")] != STRING or types[BIDS] == ARRAY or types[ASKS] == ARRAY:
         return slow
     event_start, event_end = values[ord("e")], ends[ord("e")]
     named = types[ord("e")] == STRING
@@ -180,6 +185,8 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
     ):
         aggregated = buffer[event_start] == ord("a")
         id_slot = ord("a") if aggregated else ord("t")
+        if types[ord("a")] == ARRAY or types[ord("b")] == ARRAY:
+            return slow
         if types[id_slot] != INTEGER or types[ord("T")] != INTEGER:
             return slow
         if types[ord("p")] != STRING or types[ord("q")] != STRING:
@@ -291,9 +298,11 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
 def _received(buffer, position):
     """Return (receive time in ns, index of the message) of `<19 digits> {`, else (-1, -1)."""
     value, start = 0, position
+    if buffer[start] > ord("8"):
+        return -1, -1
     while ZERO <= buffer[position] <= NINE and position - start < 19:
         value = value * 10 + np.int64(buffer[position]) - ZERO
         position += 1
-    if position - start != 19 or buffer[position] != SPACE or buffer[start] > ord("8"):
+    if position - start != 19 or buffer[position] != SPACE:
         return -1, -1
     return value, position + 1

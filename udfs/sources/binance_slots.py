@@ -77,6 +77,8 @@ def _scan_integer(buffer, position):
     """Return (value, index behind) of an unsigned integer of at most 18 digits, or (0, -1)."""
     value, start = 0, position
     while ZERO <= buffer[position] <= NINE:
+        if position - start == 18:
+            return 0, -1
         value = value * 10 + np.int64(buffer[position]) - ZERO
         position += 1
     digits = position - start
@@ -136,6 +138,8 @@ def scan_object(buffer, position, end, types, values, ends, bids, asks, counts, 
             inside_data = True
             position += 1
             continue
+        if inside_data and slot == STREAM:
+            return False
         if not inside_data and slot != STREAM:
             outer_fields = True
         if byte == QUOTE:
