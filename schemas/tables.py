@@ -207,6 +207,9 @@ CHECKPOINTS = Table(
         Column("trade_count", "BIGINT", "Trades since the last row of `books`."),
         Column("buy_volume", "BIGINT", "Buying volume since the last row of `books`, scaled."),
         Column("sell_volume", "BIGINT", "Selling volume since the last row of `books`, scaled."),
+        Column(
+            "held", "BINARY", "Last events before the hour, from a snapshot that awaits a diff; Arrow stream."
+        ),
         Column("fingerprint", "STRING", "The events and settings that this hour's books are built from."),
     ),
     partition_by=("symbol",),

@@ -214,14 +214,19 @@ class Book:
         self.bids, self.asks = Ladder(), Ladder()
         self.gaps: list[Gap] = []
 
-    def apply(self, update: Update) -> bool:
-        """Take one message; return whether it changed, or could have changed, the book."""
-        return self._seed(update) if update.is_snapshot else self._follow(update)
+    def apply(self, update: Update, coming: Iterable[Update] = ()) -> bool:
+        """Take one message, given those that come; return whether it could have changed the book."""
+        return self._seed(update, coming) if update.is_snapshot else self._follow(update)
 
-    def _seed(self, snapshot: Update) -> bool:
-        if self.status == "verified":
-            return False  # met by an unbroken chain: only to be compared
+    def _seed(self, snapshot: Update, coming: Iterable[Update]) -> bool:
         L = snapshot.sequence
+        if self.status == "verified" and not self.awaits_bridge:
+            # Met by an unbroken chain: of no effect, unless the next diff breaks the chain and bridges it.
+            diff = next((u for u in coming if not u.is_snapshot and not self._is_stale(u)), None)
+            broken = self._find_break(diff) if diff else None
+            if not diff or not broken or not self._bridges(snapshot, diff):
+                return False
+            self.gaps.append(Gap("sequence_gap", *broken, sequence=L))
         self.gaps = [replace(gap, resolved_sequence=gap.resolved_sequence or L) for gap in self.gaps]
         self.bids, self.asks = Ladder(), Ladder()
         self._write(snapshot)
@@ -238,6 +243,11 @@ class Book:
         self._write(diff)
         self.awaits_bridge = False
         return True
+
+    def _bridges(self, snapshot: Update, diff: Update) -> bool:
+        fresh = Book(self.market)
+        fresh.status, fresh.last, fresh.awaits_bridge = "verified", snapshot.sequence, True
+        return not fresh._is_stale(diff) and fresh._find_break(diff) is None
 
     def _is_stale(self, diff: Update) -> bool:
         if self.market == "usdm" and self.awaits_bridge:
@@ -264,9 +274,9 @@ class Book:
 
 def rebuild(updates: Iterable[Update], market: Market, depth: int | None = None) -> Iterator[State]:
     """Yield the book after every update, taken in the order given (`in_feed_order` makes it the feed's)."""
-    book = Book(market)
-    for update in updates:
-        applied = book.apply(update)
+    book, ordered = Book(market), list(updates)
+    for index, update in enumerate(ordered):
+        applied = book.apply(update, islice(ordered, index + 1, None))
         bids = book.bids.levels(reversed(book.bids.prices), depth)
         asks = book.asks.levels(book.asks.prices, depth)
         levels = (len(book.bids.prices), len(book.asks.prices))

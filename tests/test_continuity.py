@@ -34,8 +34,9 @@ def judge(market: Market, updates: list[Update], size: int = 10_000) -> Judged:
     """(action, status, (kind, expected, found) of a gap) of every message, in batches of `size`."""
     state = initial_state()
     judged: Judged = []
+    held: list[Update] = []
     for start in range(0, len(updates), size):
-        batch = updates[start : start + size]
+        batch = held + updates[start : start + size]
         verdicts, misplaced = check_updates(
             RULES[market].continuity,
             RULES[market].best_status,
@@ -44,8 +45,10 @@ def judge(market: Market, updates: list[Update], size: int = 10_000) -> Judged:
             np.array([-1 if market == "spot" else update.prev_sequence for update in batch], dtype=np.int64),
             np.array([update.sequence for update in batch], dtype=np.int64),
             state,
+            final=start + size >= len(updates),
         )
         assert misplaced == -1
+        held = batch[len(verdicts.action) :]
         gaps = zip(*(getattr(verdicts, name).tolist() for name in ("gap", "expected", "found")), strict=True)
         judged += [
             (action, STATUS_LABELS[status], gap if gap[0] >= 0 else None)
@@ -126,6 +129,17 @@ def test_stale_diff_is_ignored_and_overlap_is_applied(market: Market) -> None:
 def test_snapshot_on_an_unbroken_chain_is_only_compared(market: Market) -> None:
     actions, statuses, gaps = play(market, snapshot(10), diff(10, 12), snapshot(13), diff(13, 14, 12))
     assert (actions, statuses, gaps) == ([RESET, APPLY, IGNORE, APPLY], ["verified"] * 4, [])
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_snapshot_that_the_diff_after_a_hole_bridges_heals_the_book(market: Market, size: int) -> None:
+    updates = [snapshot(10), diff(10, 12), snapshot(50), diff(48, 55, 47), diff(56, 57)]
+    judged = judge(market, updates, size)
+    assert [action for action, _, _ in judged] == [RESET, APPLY, RESET, APPLY, APPLY]
+    assert {status for _, status, _ in judged} == {"verified"}
+    missing = (13, 48) if market == "spot" else (12, 47)
+    assert [gap for _, _, gap in judged if gap] == [(SEQUENCE_GAP, *missing)]
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])

@@ -430,10 +430,29 @@ def test_snapshot_met_while_verified_does_not_hide_a_gap_before_it(market: Marke
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
-def test_second_snapshot_before_any_diff_is_only_compared(market: Market) -> None:
+def test_second_snapshot_before_any_diff_replaces_the_first(market: Market) -> None:
     states = play(market, snapshot(100), snapshot(105, (("5", "5"),)), diff(101, 110, 100))
-    assert (applied(states), states[1].bids) == ([True, False, True], levels(("10", "1")))
+    assert (applied(states), states[1].bids) == ([True, True, True], levels(("5", "5")))
     assert states[-1].gaps == ()
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_snapshot_that_the_diff_after_a_hole_bridges_ends_the_gap_where_it_began(market: Market) -> None:
+    seed = chain_seed(market)
+    states = play(market, *seed, snapshot(150, (("5", "5"),)), diff(148, 155, 147), diff(156, 160, 155))
+    assert (applied(states), statuses(states)) == ([True] * 5, ["verified"] * 5)
+    assert states[2].bids == levels(("5", "5"))
+    assert [(gap.kind, gap.sequence, gap.resolved_sequence) for gap in states[-1].gaps] == [
+        ("sequence_gap", 150, 150)
+    ]
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_of_two_snapshots_in_a_hole_the_one_that_bridges_is_used(market: Market) -> None:
+    seed = chain_seed(market)
+    states = play(market, *seed, snapshot(120), snapshot(150), diff(148, 155, 147))
+    assert applied(states) == [True, True, False, True, True]
+    assert (len(states[-1].gaps), states[-1].status) == (1, "verified")
 
 
 def trade(sequence: int) -> Trade:

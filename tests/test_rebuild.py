@@ -261,6 +261,9 @@ def test_updates_affected_is_a_plain_count(market: Market, steps: Any) -> None:
     begun: list[int] = []
     applied, known = 0, 0
     for state in oracle(market, lines, events):
+        if state.is_snapshot and state.applied and len(state.gaps) > known:
+            known = len(state.gaps)  # a hole that this snapshot ends at once touches no update
+            expected.append(0)
         if state.is_snapshot and state.applied:
             expected += [applied - start for start in begun]
             begun = []

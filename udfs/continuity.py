@@ -3,10 +3,12 @@
 Looks at ids alone, never at levels. One rule serves every feed (see `schemas.feeds.Continuity`):
 
 - no snapshot yet: nothing is applied, the book is unseeded;
-- a snapshot L replaces an unseeded or suspect book; on an unbroken chain it is only compared with;
+- a snapshot L replaces an unseeded or suspect book, and one that no diff has connected to yet;
 - after a snapshot, a diff that ends before L is stale, and the first one that does not must connect;
 - after that each diff must connect to the one before. One that does not is a gap: it is applied,
-  and the book is suspect until the next snapshot.
+  and the book is suspect until the next snapshot;
+- a snapshot met by an unbroken chain changes nothing, unless the next diff breaks the chain and
+  connects to the snapshot: then the gap ends where it began, and the snapshot replaces the book.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ def check_updates(
     previous: NDArray[np.int64],
     sequence: NDArray[np.int64],
     state: NDArray[np.int64],
+    final: bool = True,
 ) -> tuple[Verdicts, int]:
     """Judge book updates in the feed's order.
 
@@ -86,11 +89,14 @@ def check_updates(
         First, previous and last update id of each message; -1 where not given.
     state : int64[STATE_FIELDS]
         Changed in place; carries over to the next batch.
+    final : bool
+        Whether nothing comes after. If more may come, messages from a snapshot on that awaits the next
+        diff's verdict are left out of the result: they are to be given again, before what comes.
 
     Returns
     -------
     (Verdicts, int)
-        The verdicts, and the index of the first message that is out of order, or -1.
+        The verdicts of the messages judged, and the index of the first message that is out of order, or -1.
     """
     n = len(sequence)
     verdicts = Verdicts(
@@ -100,7 +106,7 @@ def check_updates(
         np.zeros(n, np.int64),
         np.zeros(n, np.int64),
     )
-    misplaced = _check(
+    judged, misplaced = _check(
         int(continuity),
         int(best_status),
         is_snapshot,
@@ -108,35 +114,80 @@ def check_updates(
         previous,
         sequence,
         state,
+        final,
         verdicts.action,
         verdicts.status,
         verdicts.gap,
         verdicts.expected,
         verdicts.found,
     )
-    return verdicts, misplaced
+    judged_verdicts = Verdicts(
+        verdicts.action[:judged],
+        verdicts.status[:judged],
+        verdicts.gap[:judged],
+        verdicts.expected[:judged],
+        verdicts.found[:judged],
+    )
+    return judged_verdicts, misplaced
 
 
 @kernel
 def _check(
-    rule, best_status, is_snapshot, first, previous, sequence, state, action, status, gap, expected, found
+    rule,
+    best_status,
+    is_snapshot,
+    first,
+    previous,
+    sequence,
+    state,
+    final,
+    action,
+    status,
+    gap,
+    expected,
+    found,
 ):
-    """Judge each message from the one before; cost: a few comparisons a message."""
-    for row in range(len(sequence)):
+    """Judge each message from the one before; return (messages judged, index of a misplaced one or -1).
+
+    Cost: a few comparisons a message.
+    """
+    n = len(sequence)
+    for row in range(n):
         last = sequence[row]
         if last < state[ROW_SEQUENCE]:
-            return row
-        state[ROW_SEQUENCE] = last
-        state[UPDATES_SEEN] = 1
+            return row, row
         if is_snapshot[row]:
-            if state[STATUS] <= _SUSPECT:
+            replaces = state[STATUS] <= _SUSPECT or state[BRIDGE_DUE]
+            if not replaces:
+                following = row + 1
+                while following < n and (is_snapshot[following] or _stale(rule, sequence[following], state)):
+                    following += 1
+                if following == n and not final:
+                    return row, -1
+                if following < n and not _connects(
+                    rule, first[following], previous[following], sequence[following], state
+                ):
+                    # Does the diff that breaks the chain connect to this snapshot?
+                    chain_last = state[LAST_SEQUENCE]
+                    state[LAST_SEQUENCE], state[BRIDGE_DUE] = last, 1
+                    replaces = not _stale(rule, sequence[following], state) and _connects(
+                        rule, first[following], previous[following], sequence[following], state
+                    )
+                    state[LAST_SEQUENCE], state[BRIDGE_DUE] = chain_last, 0
+                    if replaces:
+                        gap[row] = _SEQUENCE_GAP
+                        if rule == _PREVIOUS_ID:
+                            expected[row], found[row] = chain_last, previous[following]
+                        else:
+                            expected[row], found[row] = chain_last + 1, first[following]
+            if replaces:
                 action[row] = RESET
                 state[LAST_SEQUENCE] = last
                 state[STATUS] = best_status
                 state[BRIDGE_DUE] = 1
         elif state[STATUS] != _UNSEEDED and not _stale(rule, last, state):
             action[row] = APPLY
-            if not _connects(rule, first[row], previous[row], state):
+            if not _connects(rule, first[row], previous[row], last, state):
                 gap[row] = _UNBRIDGEABLE if state[BRIDGE_DUE] else _SEQUENCE_GAP
                 if rule == _PREVIOUS_ID:
                     expected[row], found[row] = state[LAST_SEQUENCE], previous[row]
@@ -145,8 +196,10 @@ def _check(
                 state[STATUS] = _SUSPECT
             state[LAST_SEQUENCE] = last
             state[BRIDGE_DUE] = 0
+        state[ROW_SEQUENCE] = last
+        state[UPDATES_SEEN] = 1
         status[row] = state[STATUS]
-    return -1
+    return n, -1
 
 
 @kernel
@@ -157,10 +210,10 @@ def _stale(rule, last, state):
 
 
 @kernel
-def _connects(rule, first, previous, state):
+def _connects(rule, first, previous, last, state):
     """Whether a diff that is not stale leaves no id between itself and the book."""
     if rule == _PREVIOUS_ID:
         if state[BRIDGE_DUE]:
-            return first <= state[LAST_SEQUENCE] or previous == state[LAST_SEQUENCE]
+            return first <= state[LAST_SEQUENCE] <= last or previous == state[LAST_SEQUENCE]
         return previous <= state[LAST_SEQUENCE]
     return first <= state[LAST_SEQUENCE] + 1

@@ -101,7 +101,9 @@ def read_opening(uri: str, exchange: str, hour: int) -> Opening:
 
     scalars = ("sequence", "trade_sequence", "order_time", "bridge_due", "updates_seen", "epoch")
     flow = ("trade_count", "buy_volume", "sell_volume")
+    held = row["held"].as_py()
     return Opening(
+        held=pa.ipc.open_stream(held).read_all().to_batches()[0] if held else None,
         status=Status(row["status"].as_py()),
         bids=levels("bid"),
         asks=levels("ask"),

@@ -46,6 +46,12 @@ class GapLog:
         events = np.flatnonzero((verdicts.gap >= 0) | (verdicts.action == RESET))
         for index in events.tolist():
             place = place_of(index)
+            if verdicts.gap[index] >= 0:
+                kind = GapKind(verdicts.gap[index])
+                gap = gap_row(kind, place, int(verdicts.expected[index]), int(verdicts.found[index]))
+                # Becomes a difference when the gap closes; an update that shows it is touched too.
+                gap["updates_affected"] = int(verdicts.action[index] == APPLY) - int(applied[index])
+                self.open.append(gap)
             if verdicts.action[index] == RESET:
                 for gap in self.open:
                     gap["resolved_sequence"] = place["sequence"]
@@ -54,16 +60,6 @@ class GapLog:
                     gap["updates_affected"] += int(applied[index])
                 self.closed += self.open
                 self.open = []
-            else:
-                gap = gap_row(
-                    GapKind(verdicts.gap[index]),
-                    place,
-                    int(verdicts.expected[index]),
-                    int(verdicts.found[index]),
-                )
-                # Becomes a difference when the gap closes; the message that shows it is touched too.
-                gap["updates_affected"] = 1 - int(applied[index])
-                self.open.append(gap)
         if len(applied):
             self.applied = int(applied[-1])
 

@@ -151,6 +151,13 @@ def _rebuilder(exchange: str, symbol: str, depth: int, cadence: Cadence, referen
     return Rebuilder(exchange, symbol, FEEDS[exchange], depth, cadence, opening)
 
 
+def _stream(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
 def _checkpoint(exchange: str, symbol: str, reference: Any, opening: Opening) -> pa.RecordBatch:
     row = {
         "record": "checkpoints",
@@ -171,6 +178,7 @@ def _checkpoint(exchange: str, symbol: str, reference: Any, opening: Opening) ->
         "trade_count": opening.trade_count,
         "buy_volume": opening.buy_volume,
         "sell_volume": opening.sell_volume,
+        "held": b"" if opening.held is None else _stream(opening.held),
         "fingerprint": reference.fingerprint,
     }
     return pa.RecordBatch.from_pylist([row], schema=CHAINED.arrow)

@@ -41,6 +41,8 @@ class Opening:
         Trades since the last row of `books`.
     epoch : int
         Of the last event.
+    held : pyarrow.RecordBatch or None
+        Last events of the hour before, from a snapshot on whose use depends on the next diff.
     """
 
     sequence: int = NOT_GIVEN
@@ -55,6 +57,7 @@ class Opening:
     buy_volume: int = 0
     sell_volume: int = 0
     epoch: int = 0
+    held: pa.RecordBatch | None = None
 
 
 class Rebuilder:
@@ -91,6 +94,7 @@ class Rebuilder:
         self.trade_sequence = opening.trade_sequence
         self.order_time, self.epoch = opening.order_time, opening.epoch
         self.flow = np.array([opening.trade_count, opening.buy_volume, opening.sell_volume])
+        self.held = opening.held
         self.last_place: dict[str, Any] = {}
 
     def opening(self) -> Opening:
@@ -108,6 +112,7 @@ class Rebuilder:
             buy_volume=int(self.flow[1]),
             sell_volume=int(self.flow[2]),
             epoch=self.epoch,
+            held=self.held,
         )
 
     def feed_batch(self, events: pa.RecordBatch) -> pa.RecordBatch:
@@ -128,6 +133,12 @@ class Rebuilder:
         OrderError
             If a book update comes before one with a smaller id.
         """
+        if self.held is not None and events.num_rows:
+            # What waited belongs to the hour in which it is decided.
+            events = pa.concat_batches([_moved(self.held, events), events])
+        return self._feed(events, final=False)
+
+    def _feed(self, events: pa.RecordBatch, final: bool) -> pa.RecordBatch:
         is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
         at = np.flatnonzero(is_update)
         updates = events.take(pa.array(at))
@@ -140,6 +151,7 @@ class Rebuilder:
             _numpy(updates["prev_sequence"]),
             sequence,
             self.state,
+            final,
         )
         if misplaced >= 0:
             raise OrderError(
@@ -147,6 +159,11 @@ class Rebuilder:
                 f"({updates['source_file'][misplaced]}, row {updates['source_row'][misplaced]}) comes after "
                 "a later one: the table `events` is not in the feed's order; ingest the hour again"
             )
+        judged = len(verdicts.action)
+        self.held = None if judged == len(at) else events.slice(at[judged])
+        if self.held is not None:
+            events, is_update = events.slice(0, at[judged]), is_update[: at[judged]]
+            updates, at = updates.slice(0, judged), at[:judged]
         self.gaps.note_updates(verdicts, lambda index: _place(updates, index))
         tops = self.book.apply(
             _side(updates, "bid"), _side(updates, "ask"), verdicts, self.cadence is Cadence.MESSAGE
@@ -161,6 +178,8 @@ class Rebuilder:
 
     def finish(self) -> list[dict[str, Any]]:
         """Return all rows of `gaps` (without exchange and symbol) once the last batch is in."""
+        if self.held is not None:
+            self._feed(self.held, final=True)
         rows = self.gaps.rows()
         if self.state[continuity.STATUS] == Status.UNSEEDED and self.last_place:
             rows.append(gap_row(GapKind.MISSING_SNAPSHOT, self.last_place, NOT_GIVEN, NOT_GIVEN))
@@ -236,6 +255,14 @@ def _crossed(tops: Tops) -> NDArray[np.bool_]:
     both = (np.diff(tops.offsets[BID]) > 0) & (np.diff(tops.offsets[ASK]) > 0)
     crossed[both] = tops.prices[BID][starts[BID][both]] > tops.prices[ASK][starts[ASK][both]]
     return crossed
+
+
+def _moved(held: pa.RecordBatch, events: pa.RecordBatch) -> pa.RecordBatch:
+    """Give held events the hour of those that come after them."""
+    for name in ("date", "hour"):
+        column = pa.repeat(events[name][0], held.num_rows)
+        held = held.set_column(held.schema.get_field_index(name), held.schema.field(name), column)
+    return held
 
 
 def _place(events: pa.RecordBatch, index: int) -> dict[str, Any]:
