@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,9 +17,11 @@ from deltabook.jobs.published import open_table, require_published
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.names import HOUR, NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, Table
+from deltabook.udfs.decimals import INT64_MAX
 
 _BAR_WIDTH = 20
-_NANOSECONDS_PER_MICROSECOND = 1000
+_LEAST_NANOSECONDS = 10**17  # 1973; a smaller number is a time in another unit
+_FRACTION = re.compile(r"(:\d\d)\.(\d+)")
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,23 @@ def parse_time(text: str) -> int:
     SettingsError
         If it is neither.
     """
-    if text.isdecimal() and len(text) > 8:
+    if text.isascii() and text.isdecimal() and _LEAST_NANOSECONDS <= int(text) <= INT64_MAX:
         return int(text)
+    # datetime keeps six digits of a fraction: the fraction is read apart.
+    fraction = _FRACTION.search(text)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = None if text.isdecimal() else datetime.fromisoformat(_FRACTION.sub(r"\1", text))
     except ValueError:
+        moment = None
+    if moment is None:
         raise SettingsError(
-            f"time {text!r}: expected ISO 8601 such as 2024-08-09T00:01:02.5Z, or ns"
-        ) from None
+            f"time {text!r}: expected ISO 8601 such as 2024-08-09T00:01:02.5Z, or ns since 1970 (19 digits)"
+        )
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since = moment - datetime.fromtimestamp(0, UTC)
-    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return microseconds * _NANOSECONDS_PER_MICROSECOND
+    seconds = since.days * 86_400 + since.seconds
+    nanoseconds = int(fraction[2].ljust(9, "0")[:9]) if fraction else 0
+    return min(max(seconds * NANOSECONDS_PER_SECOND + nanoseconds, 0), INT64_MAX)
 
 
 def show_time(nanoseconds: int) -> str:
@@ -97,7 +105,7 @@ def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) 
     books = _table(warehouse, BOOKS, versions)
     chosen = (pc.field("symbol") == symbol) & (pc.field("exchange") == instrument["exchange"])
     if at is not None:
-        chosen &= (pc.field("order_time") <= at) & (pc.field("hour") <= at + HOUR)
+        chosen &= (pc.field("order_time") <= at) & (pc.field("hour") <= min(at, INT64_MAX - HOUR) + HOUR)
     hours = books.to_table(filter=chosen, columns=["hour"])
     if hours.num_rows == 0:
         when = show_time(at) if at is not None else "any time"

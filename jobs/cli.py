@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from deltalake.exceptions import DeltaError
 from rich.console import Console
 
 from deltabook.jobs.settings import Settings, load_settings
@@ -292,11 +293,22 @@ def _finish(result: dict[str, Any], as_json: bool) -> None:
 @contextmanager
 def _reported() -> Iterator[None]:
     """Turn errors that are meant for people into one message and an exit status."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
     try:
         yield
     except DeltabookError as error:
-        _errors.print(f"deltabook: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(error.exit_status) from None
+        message, status = str(error), error.exit_status
+    except (PySparkException, Py4JError, DeltaError, OSError) as error:
+        # A worker's own error is the last line of the Python trace that Spark passes on.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        own = [line for line in lines if line.startswith("deltabook.schemas.errors.")]
+        message, status = (own or lines or [type(error).__name__])[0], DeltabookError.exit_status
+    else:
+        return
+    _errors.print(f"deltabook: {message}", markup=False, soft_wrap=True)
+    raise typer.Exit(status)
 
 
 def main(*arguments: str) -> None:

@@ -79,7 +79,9 @@ def ingest(
     ledger = warehouse.rows(FILES)
     new, known, changed = _choose(find_files(paths), ledger)
     summary: dict[str, Any] = {"files_new": len(new), "files_known": len(known), "refused": changed}
-    counts = {"files_read": 0, "events": 0, "level_changes": 0, "trades": 0, "golden": 0, "quarantined": 0}
+    counts = dict.fromkeys(
+        ("files_read", "events", "level_changes", "trades", "trades_skipped", "golden", "quarantined"), 0
+    )
     if new:
         counts |= _ingest_new(warehouse, run, source, new, ledger, progress, summary["refused"])
     seconds = time.monotonic() - started
@@ -88,7 +90,9 @@ def ingest(
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
-    """List the files that paths name, folders searched to the bottom, hidden files left out.
+    """List the files that paths name, folders searched to the bottom.
+
+    What is hidden within a folder is left out, and so are the tables of warehouses.
 
     Raises
     ------
@@ -102,11 +106,18 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         file.absolute()
         for path in paths
         for file in ([path] if path.is_file() else path.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
+        if file.is_file() and (file == path or not _left_out(file.relative_to(path), path))
     }
     if not found:
         raise SettingsError(f"no files in {', '.join(map(str, paths))}")
     return sorted(found)
+
+
+def _left_out(relative: Path, folder: Path) -> bool:
+    """Whether a file lies in something hidden, or in a Delta table."""
+    if any(part.startswith((".", "_")) for part in relative.parts):
+        return True
+    return any((folder / parent / "_delta_log").is_dir() for parent in relative.parents)
 
 
 def _choose(
@@ -119,8 +130,7 @@ def _choose(
     known: list[str] = []
     changed: list[dict[str, str]] = []
     for file in files:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = _content_hash(file)
         if digest in stored or digest in new:
             known.append(str(file))
         elif str(file) in names:
@@ -129,6 +139,11 @@ def _choose(
         else:
             new[digest] = file
     return new, known, changed
+
+
+def _content_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _ingest_new(
@@ -159,22 +174,27 @@ def _ingest_new(
         )
     staged = spark.read.schema(RECORDS.ddl).parquet(folder)
     outcomes = staged.where("record = 'file'").select("kind", "reason", "source_file").collect()
-    failed = sorted(row.source_file for row in outcomes if row.kind == "failed")
-    refused += [{"path": row.source_file, "reason": row.reason} for row in outcomes if row.kind == "failed"]
+    counted = _per_file(staged)
+    reasons = {row.source_file: row.reason for row in outcomes if row.kind == "failed"}
+    for digest, path in new.items():
+        if _content_hash(path) != digest:
+            reasons[str(path)] = "it changed while it was read; ingest it when it is complete"
+    reasons |= _unreadable(staged, counted)
+    failed = sorted(reasons)
+    refused += [{"path": path, "reason": reason} for path, reason in sorted(reasons.items())]
     staged = staged.where(~F.col("source_file").isin(failed)) if failed else staged
     groups = _group_ids(staged)
-    for key in sorted({(group.exchange, group.symbol) for group in groups}):
-        instruments.setdefault(key, _new_instrument(key, scales, groups))
-    counted = _per_file(staged)
+    _describe(instruments, scales, groups)
+    for path in failed:
+        counted.pop(path, None)
     _write_events(warehouse, groups, instruments, progress)
-    if any(row["golden"] for row in counted.values()) or any(group.snapshots for group in groups):
+    if any(group.record == "golden" or group.snapshots for group in groups):
         warehouse.append(GOLDEN, _golden(staged))
     if any(row["quarantined"] for row in counted.values()):
         warehouse.append(QUARANTINE, staged.where("record = 'quarantine'").select(QUARANTINE.names))
     if instruments:
         warehouse.overwrite(INSTRUMENTS, list(instruments.values()))
     nothing = {"events": 0, "golden": 0, "quarantined": 0}
-    reasons = {entry["path"]: entry["reason"] for entry in refused}
     kept = [row for row in ledger if row["content_hash"] not in new]
     warehouse.overwrite(
         FILES,
@@ -193,11 +213,17 @@ def _ingest_new(
         ],
     )
     totals = {name: sum(row[name] for row in counted.values()) for name in nothing}
+    trades = {"trade": 0, "agg_trade": 0, "skipped": 0}
+    for group in groups:
+        if group.record in trades:
+            taken = group.record == instruments[group.exchange, group.symbol]["trade_stream"]
+            trades[group.record if taken else "skipped"] += group.messages
     return {
         "files_read": len(new) - len(failed),
         **totals,
-        "level_changes": sum(group.level_changes for group in groups),
-        "trades": sum(group.messages for group in groups if group.record != "book_update"),
+        "level_changes": sum(group.level_changes for group in groups if group.record == "book_update"),
+        "trades": trades["trade"] + trades["agg_trade"],
+        "trades_skipped": trades["skipped"],
     }
 
 
@@ -228,7 +254,7 @@ def _group_ids(staged: DataFrame) -> list[Row]:
     time_of = F.expr(f"IF(timestamp = {NOT_GIVEN}, {NOT_GIVEN}, timestamp div {HOUR} * {HOUR})")
     given_received = F.when(F.col("received") != NOT_GIVEN, F.col("received"))
     return (
-        staged.where("record IN ('book_update', 'trade', 'agg_trade')")
+        staged.where("record IN ('book_update', 'trade', 'agg_trade', 'golden')")
         .groupBy(
             "record", "exchange", "symbol", F.col("_metadata.file_path").alias("file"), time_of.alias("time")
         )
@@ -255,20 +281,51 @@ def _per_file(staged: DataFrame) -> dict[str, dict[str, int]]:
     return dict(counted)
 
 
-def _new_instrument(
-    key: Instrument, scales: dict[Instrument, tuple[int, int]], groups: list[Row]
-) -> dict[str, Any]:
-    """Describe an instrument met for the first time; single trades are preferred to aggregated ones."""
-    feed = FEEDS[key[0]]
-    price_scale, size_scale = scales.get(key, (feed.price_scale, feed.size_scale))
-    streams = {group.record for group in groups if (group.exchange, group.symbol) == key}
+def _unreadable(staged: DataFrame, counted: dict[str, dict[str, int]]) -> dict[str, str]:
+    """Name the files of which nothing could be read, with the reason of the first line: no captures at all."""
+    files = [
+        path for path, row in counted.items() if row["quarantined"] and not row["events"] + row["golden"]
+    ]
+    if not files:
+        return {}
+    first = F.struct("source_row", "reason")
+    rows = (
+        staged.where((F.col("record") == "quarantine") & F.col("source_file").isin(files))
+        .groupBy("source_file")
+        .agg(F.min(first).alias("first"))
+        .collect()
+    )
     return {
-        "exchange": key[0],
-        "symbol": key[1],
-        "price_scale": price_scale,
-        "size_scale": size_scale,
-        "trade_stream": "agg_trade" if "agg_trade" in streams and "trade" not in streams else "trade",
+        row.source_file: f"no line could be read; line {row.first.source_row}: {row.first.reason}"
+        for row in rows
     }
+
+
+def _describe(
+    instruments: dict[Instrument, dict[str, Any]],
+    scales: dict[Instrument, tuple[int, int]],
+    groups: list[Row],
+) -> None:
+    """Record the instruments met for the first time, and which stream gives each its trades."""
+    streams: dict[Instrument, set[str]] = defaultdict(set)
+    for group in groups:
+        streams[group.exchange, group.symbol].add(group.record)
+    for key, found in sorted(streams.items()):
+        feed = FEEDS[key[0]]
+        price_scale, size_scale = scales.get(key, (feed.price_scale, feed.size_scale))
+        instrument = instruments.setdefault(
+            key,
+            {
+                "exchange": key[0],
+                "symbol": key[1],
+                "price_scale": price_scale,
+                "size_scale": size_scale,
+                "trade_stream": "",
+            },
+        )
+        # The first met is kept: ids of single and aggregated trades do not mix. Single ones are preferred.
+        if not instrument["trade_stream"]:
+            instrument["trade_stream"] = next((name for name in ("trade", "agg_trade") if name in found), "")
 
 
 def _write_events(
@@ -316,7 +373,9 @@ def _write_events(
         )
         fields = [column.name for column in EVENT_DATA]
         head = [name for name in FLAT_EVENTS.names if name not in fields]
-        warehouse.replace(EVENTS, events.select(*head, F.struct(*fields).alias("data")), list(touched))
+        warehouse.replace(
+            EVENTS, events.select(*head, F.struct(*fields).alias("data")), list(references), bool(touched)
+        )
     warehouse.overwrite(
         HOURS,
         [

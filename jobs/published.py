@@ -14,8 +14,9 @@ SCHEMA_PROPERTY = "deltabook.schema_version"
 
 
 def is_made(warehouse: Path, table: Table) -> bool:
-    """Whether a table was ever made."""
-    return (warehouse / table.name / "_delta_log").is_dir()
+    """Whether a table was ever made: its log holds a commit or a checkpoint of them."""
+    log = warehouse / table.name / "_delta_log"
+    return any(log.glob("*.json")) or any(log.glob("*.checkpoint*.parquet"))
 
 
 def open_table(warehouse: Path, table: Table, version: int | None = None) -> DeltaTable:

@@ -86,7 +86,7 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
                 .groupBy(*_KEYS)
                 .applyInPandas(replay_groups(settings.depth, settings.cadence), BOOKS.ddl)
             )
-            warehouse.replace(BOOKS, books, [key for key in replayed if key in built])
+            warehouse.replace(BOOKS, books, replayed, any(key in built for key in replayed))
     counts = warehouse.read(BOOKS).groupBy("status").count().collect()
     return {
         "symbol_hours": len(files),
@@ -202,12 +202,13 @@ def _chain(
             .persist(StorageLevel.DISK_ONLY)
         )
         slices = [(reference["exchange"], reference["symbol"], reference["hour"]) for reference in references]
+        stored = any(reference["checkpoint_file"] for reference in references)
         for table in (CHECKPOINTS, GAPS):
             rows = chained.where(F.col("record") == table.name).select(table.names)
             if rows.isEmpty():
                 _clear(warehouse, table, slices)
             else:
-                warehouse.replace(table, rows, slices if warehouse.exists(table) else [])
+                warehouse.replace(table, rows, slices, stored)
         chained.unpersist()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -67,17 +68,16 @@ def spark_session(settings: Settings) -> SparkSession:
     # Workers and the planning of Python data sources must be this interpreter, not the PATH's python3.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = builder.master(settings.master).config("spark.driver.memory", settings.driver_memory)
-    log4j = files("deltabook.conf").joinpath("log4j2.properties")
-    builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{log4j}")
+    log4j = Path(str(files("deltabook.conf").joinpath("log4j2.properties"))).as_uri()
+    builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={log4j}")
     cache = _cache_folder()
     complete = cache / "complete"
-    if settings.jars is not None or complete.exists():
-        folder = settings.jars if settings.jars is not None else cache / "jars"
-        jars = sorted(folder.glob("*.jar"))
-        if not any(jar.name.find("delta-spark") >= 0 for jar in jars):
-            raise SettingsError(
-                f"no delta-spark JAR in {folder}: expected Delta {version('delta-spark')}'s JARs"
-            )
+    folder = settings.jars if settings.jars is not None else cache / "jars"
+    jars = sorted(folder.glob("*.jar"))
+    found = any("delta-spark" in jar.name for jar in jars)
+    if settings.jars is not None and not found:
+        raise SettingsError(f"no delta-spark JAR in {folder}: expected Delta {version('delta-spark')}'s JARs")
+    if found and (settings.jars is not None or complete.exists()):
         return _start(builder.config("spark.jars", ",".join(map(str, jars))), f"check the JARs in {folder}")
     session = _start(
         _fetching(builder, cache), "Delta's JARs could not be fetched; name a folder with --jars"
@@ -108,6 +108,8 @@ def _configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.databricks.delta.snapshotPartitions": "2",
         # Staged records go to one folder a symbol and kind without being sorted first.
         "spark.sql.maxConcurrentOutputFileWriters": "256",
+        # Spark SQL's own tables are not used; without this it makes a folder wherever it is started.
+        "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "deltabook-spark-warehouse"),
         # The command line has a progress display of its own, and starts faster without the web UI.
         "spark.ui.showConsoleProgress": "false",
         "spark.ui.enabled": "false",

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSource
 
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import Cadence, valid_name
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
-_MOST_DIGITS = 18  # 10^18 still fits int64
+_MOST_DIGITS = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact in 38
 
 
 class Scales(BaseModel):
@@ -39,7 +40,7 @@ class Settings(BaseSettings):
     driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
     depth: int = Field(ge=1, le=1000)
     cadence: Cadence
-    minimum_match: float = Field(gt=0, le=1)
+    minimum_match: float = Field(gt=0, lt=1)
     jars: Path | None
     instruments: dict[str, dict[str, Scales]]
 
@@ -117,6 +118,8 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
             for problem in error.errors()
         ]
         raise SettingsError("settings are not usable:\n" + "\n".join(problems)) from None
+    except UnreadableSource as error:
+        raise SettingsError(f"settings are not usable: {error}: {error.__cause__}") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -124,6 +127,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"settings file {path} cannot be read: {error}") from None
-    if not isinstance(values, dict | None):
+    if not isinstance(values, dict | None) or not all(isinstance(name, str) for name in values or {}):
         raise SettingsError(f"settings file {path}: expected `name: value` lines")
     return values or {}

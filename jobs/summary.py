@@ -29,6 +29,11 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
             f"events       {changes + trades:,} ({changes:,} level changes, {trades:,} trades), "
             f"{summary['quarantined']:,} lines in quarantine"
         )
+        if summary["trades_skipped"]:
+            yield (
+                f"             {summary['trades_skipped']:,} trades skipped: their instrument's trades come "
+                "from the other of the streams trade and aggTrade"
+            )
     if "book_rows" in summary:
         rows = ", ".join(f"{count:,} {status}" for status, count in summary["book_rows"].items()) or "none"
         yield f"books        {rows}; {summary['symbol_hours']:,} symbol-hours, {summary['gaps']:,} gaps"

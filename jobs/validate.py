@@ -136,29 +136,35 @@ def fidelity_summary(warehouse: Warehouse) -> DataFrame:
     id is not above the diff's last id. `vendor_book`: at each such row whose id is a diff's last id,
     all its levels down to the depth of `books`. Price and size, both sides, as integers.
     """
-    tickers = _as_of(warehouse, GoldenKind.BOOK_TICKER, 1).where("is_diff")
-    vendor = _as_of(warehouse, GoldenKind.VENDOR_BOOK, warehouse.settings.depth).where(
-        "NOT is_diff AND diff = sequence"
+    tickers = _as_of(warehouse, GoldenKind.BOOK_TICKER, 1).withColumn("compared", F.col("is_diff"))
+    vendor = _as_of(warehouse, GoldenKind.VENDOR_BOOK, warehouse.settings.depth).withColumn(
+        "compared", ~F.col("is_diff") & (F.col("diff") == F.col("sequence"))
     )
     equal = F.lit(True)
     for side in _SIDES:
-        # A golden row may show fewer levels than the book has.
-        shown = F.slice(f"book.{side}", F.lit(1), F.size(f"golden.{side}"))
+        # A golden row may show fewer levels than the book has, but none only if the book has none.
+        shown = F.slice(f"book.{side}", F.lit(1), F.greatest(F.size(f"golden.{side}"), F.lit(1)))
         equal &= shown == F.col(f"golden.{side}")
     unverifiable = F.col("book.status") == Status.UNVERIFIABLE.label
+    compared = (
+        F.col("compared") & (F.col("book.status") != Status.UNSEEDED.label) & F.col("golden").isNotNull()
+    )
     return (
         tickers.union(vendor)
-        .where((F.col("book.status") != Status.UNSEEDED.label) & F.col("golden").isNotNull())
-        .withColumn("equal", equal)
+        .withColumn("equal", F.when(compared, equal))
         .groupBy("exchange", "symbol", "hour", "kind")
         .agg(
-            F.count("*").alias("compared"),
-            F.sum(F.col("equal").cast("bigint")).alias("matched"),
+            F.count("equal").alias("compared"),
+            F.count_if("equal").alias("matched"),
             F.coalesce(F.min(F.when(~F.col("equal"), F.col("sequence"))), F.lit(NOT_GIVEN)).alias(
                 "first_divergence"
             ),
-            F.sum(unverifiable.cast("bigint")).alias("unverifiable"),
+            F.count_if(F.col("equal").isNotNull() & unverifiable).alias("unverifiable"),
+            F.count_if(~F.col("is_diff")).alias("golden_rows"),
         )
+        # Where the recording of tickers has stopped, the last one is no truth any more.
+        .where("compared > 0 AND golden_rows > 0")
+        .drop("golden_rows")
         .withColumn("ratio", F.col("matched") / F.col("compared"))
         .withColumn("time", _time())
         .orderBy("exchange", "symbol", "hour", "kind")

@@ -137,7 +137,7 @@ class Warehouse:
         self._create(table)
         self.frame(table, rows).write.format("delta").mode("overwrite").save(self.path(table))
 
-    def replace(self, table: Table, rows: DataFrame, slices: Sequence[Slice]) -> None:
+    def replace(self, table: Table, rows: DataFrame, slices: Sequence[Slice], stored: bool) -> None:
         """Put rows in the place of whole slices, in one commit.
 
         Parameters
@@ -147,11 +147,13 @@ class Warehouse:
         rows : DataFrame
             All of these slices. Must not be empty unless the slices are: Delta would delete them.
         slices : sequence of (exchange, symbol, hour)
-            What the rows replace; slices that hold nothing yet cost nothing.
+            All that the rows belong to, whether the table holds something of them or not.
+        stored : bool
+            Whether the table holds any of them; if not, the rows are only added.
         """
         self._create(table)
         writer = rows.write.format("delta")
-        if not slices:
+        if not stored:
             writer.mode("append").save(self.path(table))
             return
         predicate = self.predicate(slices)
@@ -198,6 +200,9 @@ class Warehouse:
     def _version(self, table: Table) -> int:
         return open_table(self.root, table).version()
 
+    def _last_finished(self) -> int:
+        return max((row["finished"] for row in self.rows(RUNS, "finished")), default=0)
+
     def _take_back(self) -> None:
         """Return every table to its published version; what came after belongs to a run that never ended."""
         versions = published_versions(self.root)
@@ -227,7 +232,8 @@ class Warehouse:
                     "run_id": run.run_id,
                     "command": run.command,
                     "started": run.started,
-                    "finished": time.time_ns(),
+                    # Readers follow the newest row: never older than the one before, whatever the clock.
+                    "finished": max(time.time_ns(), self._last_finished() + 1),
                     "code_version": version("deltabook"),
                     "settings_hash": self.settings.fingerprint,
                     "versions": versions,

@@ -14,8 +14,11 @@ NANOSECONDS_PER_SECOND = 1_000_000_000
 HOUR = 3600 * NANOSECONDS_PER_SECOND
 """Length of a chunk of the feed in ns; the column `hour` is a chunk's start, ns since 1970 UTC."""
 
-NAME_PATTERN = re.compile(r"[A-Z0-9._-]{1,40}")
-"""What an exchange or symbol may be called, checked before it reaches any path or SQL text."""
+NAME_PATTERN = re.compile(r"(?!__)[A-Z0-9._-]{1,40}")
+"""What an exchange or symbol may be called, checked before it reaches any path or SQL text.
+
+Two underscores begin the folder name that Spark reads back as null.
+"""
 
 
 class EventType(StrEnum):

@@ -341,7 +341,9 @@ INSTRUMENTS = Table(
         _SYMBOL,
         Column("price_scale", "INT", "Decimal digits of prices: value = integer / 10^price_scale."),
         Column("size_scale", "INT", "Decimal digits of sizes: value = integer / 10^size_scale."),
-        Column("trade_stream", "STRING", "trade or agg_trade: which stream's ids order the trades."),
+        Column(
+            "trade_stream", "STRING", "trade or agg_trade, whose ids order the trades; empty if none came."
+        ),
     ),
 )
 

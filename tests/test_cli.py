@@ -53,6 +53,13 @@ def test_unreadable_settings_file_is_named(tmp_path, content):
     assert "mine.yaml" in told.said
 
 
+def test_unreadable_environment_is_a_settings_error(monkeypatch):
+    monkeypatch.setenv("DELTABOOK_INSTRUMENTS", "abc")
+    told = invoke("validate")
+    assert told.exit_status == 2
+    assert "instruments" in told.said
+
+
 def test_flags_come_before_environment_before_file(tmp_path, monkeypatch):
     config = tmp_path / "mine.yaml"
     config.write_text("depth: 5\nwarehouse: from-file\nmaster: local[3]\n")
@@ -109,6 +116,7 @@ def test_java_check_runs_without_the_environment():
         ("2024-08-09", 1_723_161_600_000_000_000),
         ("2024-08-09T00:00:01.5Z", 1_723_161_601_500_000_000),
         ("2024-08-09T02:00:01.000001+02:00", 1_723_161_601_000_001_000),
+        ("2024-08-09T00:00:01.123456789Z", 1_723_161_601_123_456_789),
         ("1723161601500000001", 1_723_161_601_500_000_001),
     ],
 )
@@ -116,9 +124,12 @@ def test_times_are_iso_8601_in_utc_or_nanoseconds(text, nanoseconds):
     assert parse_time(text) == nanoseconds
 
 
-def test_unreadable_time_says_what_is_expected():
+@pytest.mark.parametrize(
+    "text", ["yesterday", "1723161601", "1723161601500", "99999999999999999999", "\u0661" * 19]
+)
+def test_unreadable_time_says_what_is_expected(text):
     with pytest.raises(SettingsError, match="expected ISO 8601"):
-        parse_time("yesterday")
+        parse_time(text)
 
 
 def test_times_are_shown_to_the_nanosecond():

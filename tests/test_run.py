@@ -383,3 +383,77 @@ def test_spark_submit_runs_the_same_job(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["verdicts"] == {"continuity": "passed", "fidelity": "passed"}
+
+
+def test_old_hour_that_grows_and_a_new_one_come_in_one_run(deltabook, spark, tmp_path):
+    from deltabook.udfs.simulator.binance import capture_lines
+    from deltabook.udfs.simulator.market import Market
+
+    hour = 3_600_000_000_000
+    start = 1_723_161_255_000_000_000 // hour * hour + hour - 4_000_000_000
+    lines = list(capture_lines(Market(9, start_time=start), 90, "BTCUSDT"))
+    cut = depth_rows(lines)[20]
+    for name, part in (("first.gz", lines[:cut]), ("second.gz", lines[cut:])):
+        run = deltabook(
+            "run", "binance", write(tmp_path / name, part), "--warehouse", tmp_path / "w", "--json"
+        )
+        assert run.exit_status == 0
+    assert run.summary["symbol_hours"] == run.summary["symbol_hours_rebuilt"] == 2
+    assert run.summary["golden_matches"]["vendor_book"] == {"compared": 85, "matched": 85}
+
+
+def test_files_that_are_no_captures_are_refused(deltabook, tmp_path):
+    write(tmp_path / "raw" / "notes.csv", [b"timestamp,price\n", b"1,2\n"], compress=False)
+    write(tmp_path / "raw" / "empty.jsonl", [], compress=False)
+    write(tmp_path / "raw" / ".hidden" / "x.jsonl", [b"?\n"], compress=False)
+    run = deltabook("run", "binance", tmp_path / "raw", "--warehouse", tmp_path / "w", "--json")
+    assert run.exit_status == 3
+    assert run.summary["files_new"] == 2
+    (refused,) = run.summary["refused"]
+    assert refused["path"].endswith("notes.csv")
+    assert "no line could be read; line 1: not JSON" in refused["reason"]
+    assert run.summary["verdicts"] == {"continuity": "none", "fidelity": "none"}
+
+
+def test_lonely_streams_are_taken_without_inventing_a_book(deltabook, tmp_path):
+    lines = simulated_lines()
+    only_trades = [line for line in lines if b"@trade" in line]
+    only_tickers = [line.replace(b"BTCUSDT", b"ETHUSDT") for line in lines if b"@bookTicker" in line]
+    only_depth = [line.replace(b"BTCUSDT", b"XRPUSDT") for line in lines if b"@depth@" in line[:80]]
+    for name, part in (("t", only_trades), ("b", only_tickers), ("d", only_depth)):
+        write(tmp_path / "raw with space" / f"{name}.gz", part)
+    run = deltabook(
+        "run", "binance", tmp_path / "raw with space", "--warehouse", tmp_path / "w = 1%", "--json"
+    )
+    assert run.exit_status == 1
+    assert run.summary["book_rows"] == {"unseeded": 1}
+    assert run.summary["gaps"] == 1  # missing_snapshot
+    assert run.summary["golden_matches"] == {}
+
+
+def test_trades_of_the_other_stream_are_counted_as_skipped(deltabook, tmp_path):
+    lines = simulated_lines()
+    aggregated = [
+        line.replace(b'"trade"', b'"aggTrade"').replace(b'"t":', b'"a":')
+        for line in lines
+        if b"@trade" in line
+    ]
+    raw = [write(tmp_path / "depth.gz", [line for line in lines if b"@trade" not in line])]
+    raw.append(write(tmp_path / "agg.gz", aggregated))
+    raw.append(write(tmp_path / "trades.gz", [line for line in lines if b"@trade" in line]))
+    taken = [
+        deltabook("ingest", "binance", file, "--warehouse", tmp_path / "w", "--json").summary for file in raw
+    ]
+    assert [(summary["trades"], summary["trades_skipped"]) for summary in taken] == [
+        (0, 0),
+        (len(aggregated), 0),
+        (0, len(aggregated)),
+    ]
+
+
+def test_error_of_a_query_while_it_runs_is_one_message(simulated, deltabook):
+    warehouse, _, _ = simulated
+    asked = deltabook("sql", "SELECT 1 / (sequence - sequence) FROM events", "--warehouse", warehouse)
+    assert asked.exit_status == 2
+    assert "DIVIDE_BY_ZERO" in asked.said
+    assert "Traceback" not in asked.said

@@ -10,15 +10,19 @@ from typing import Any
 
 import numba
 
+from deltabook.schemas import errors
+
 
 def _cache_folder() -> str:
-    """Name a folder for compiled kernels that changes with any file of `udfs`.
+    """Name a folder for compiled kernels that changes with any file of `udfs` or `schemas`.
 
-    numba looks at a kernel's own file alone: a kernel compiled with another one inlined would outlive
-    a change of that other file.
+    numba looks at a kernel's own file alone: a kernel compiled with another's code or constants in it
+    would outlive a change of that other file.
     """
-    folder = Path(__file__).parent
-    stamps = [(str(file), file.stat().st_mtime_ns) for file in sorted(folder.rglob("*.py"))]
+    folders = (Path(__file__).parent, Path(errors.__file__).parent)
+    stamps = [
+        (str(file), file.stat().st_mtime_ns) for folder in folders for file in sorted(folder.rglob("*.py"))
+    ]
     digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return str(Path(base) / "deltabook" / f"kernels-{digest}")
