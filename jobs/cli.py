@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from deltabook.schemas.names import Cadence
 # Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
 
 EXPECTATION_FAILED, REFUSED = 1, 3
+_SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 
 app = typer.Typer(
     name="deltabook",
@@ -290,6 +292,14 @@ def _finish(result: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps(result, default=str))
 
 
+def _cause(trace: str) -> str:
+    """Find the line that tells the cause: a worker's own error, else Spark's named one, else the first."""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    own = [line for line in lines if line.startswith("deltabook.schemas.errors.")]
+    named = [line[line.index("[") :] for line in lines if _SPARK_ERROR.search(line)]
+    return next(iter(own or named or lines), "")
+
+
 @contextmanager
 def _reported() -> Iterator[None]:
     """Turn errors that are meant for people into one message and an exit status."""
@@ -301,10 +311,7 @@ def _reported() -> Iterator[None]:
     except DeltabookError as error:
         message, status = str(error), error.exit_status
     except (PySparkException, Py4JError, DeltaError, OSError) as error:
-        # A worker's own error is the last line of the Python trace that Spark passes on.
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        own = [line for line in lines if line.startswith("deltabook.schemas.errors.")]
-        message, status = (own or lines or [type(error).__name__])[0], DeltabookError.exit_status
+        message, status = _cause(str(error)) or type(error).__name__, DeltabookError.exit_status
     else:
         return
     _errors.print(f"deltabook: {message}", markup=False, soft_wrap=True)

@@ -282,7 +282,7 @@ def _per_file(staged: DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _unreadable(staged: DataFrame, counted: dict[str, dict[str, int]]) -> dict[str, str]:
-    """Name the files of which nothing could be read, with the reason of the first line: no captures at all."""
+    """Name the files of which nothing could be read, with the first line's reason: they are no captures."""
     files = [
         path for path, row in counted.items() if row["quarantined"] and not row["events"] + row["golden"]
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, Table
@@ -39,9 +40,15 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
     Raises
     ------
     WarehouseError
-        If it has another schema version than this code.
+        If it cannot be opened, or has another schema version than this code.
     """
-    opened = DeltaTable(str(warehouse / table.name), version=version)
+    try:
+        opened = DeltaTable(str(warehouse / table.name), version=version)
+    except DeltaError as error:
+        raise WarehouseError(
+            f"table {warehouse / table.name} cannot be opened ({error}): if files of its _delta_log are lost "
+            "or damaged, put them back from a copy"
+        ) from None
     found = opened.metadata().configuration.get(SCHEMA_PROPERTY, "unknown")
     if found != SCHEMA_VERSION:
         raise WarehouseError(

@@ -71,12 +71,8 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     replayed = [(*key, hour) for key, plan in plans.items() for hour in plan.replayed]
     if replayed:
         chained = [(*key, hour) for key, plan in plans.items() for hour in plan.chained]
-        _chain(
-            warehouse,
-            plans,
-            _references(chained, files, prints, _openings(warehouse, plans, built)),
-            progress,
-        )
+        references = _references(chained, files, prints, _openings(warehouse, plans, built))
+        _chain(warehouse, plans, references, built, progress)
         openings = _files(warehouse, CHECKPOINTS)
         references = _references(replayed, files, prints, {key: openings[key][0] for key in replayed})
         with progress.stage("rebuilding", "symbol-hours", len(replayed)):
@@ -189,7 +185,11 @@ def _references(
 
 
 def _chain(
-    warehouse: Warehouse, plans: dict[Instrument, _Plan], references: list[dict[str, Any]], progress: Progress
+    warehouse: Warehouse,
+    plans: dict[Instrument, _Plan],
+    references: list[dict[str, Any]],
+    built: dict[Slice, str],
+    progress: Progress,
 ) -> None:
     """Write the checkpoints and gaps of the hours to be chained."""
     settings = warehouse.settings
@@ -202,7 +202,7 @@ def _chain(
             .persist(StorageLevel.DISK_ONLY)
         )
         slices = [(reference["exchange"], reference["symbol"], reference["hour"]) for reference in references]
-        stored = any(reference["checkpoint_file"] for reference in references)
+        stored = any(key in built for key in slices)
         for table in (CHECKPOINTS, GAPS):
             rows = chained.where(F.col("record") == table.name).select(table.names)
             if rows.isEmpty():

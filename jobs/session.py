@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -134,6 +135,10 @@ def _fetching(builder: SparkSession.Builder, cache: Path) -> SparkSession.Builde
 def _cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "deltabook" / f"delta-{version('delta-spark')}"
+
+
+# PySpark prints every failed query as JSON; the command line tells the error itself.
+logging.getLogger("SQLQueryContextLogger").disabled = True
 
 
 def _start(builder: SparkSession.Builder, remedy: str) -> SparkSession:

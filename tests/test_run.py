@@ -179,8 +179,8 @@ def test_message_cadence_writes_a_row_for_every_applied_update(simulated, deltab
         rebuilt = deltabook("reconstruct", "--cadence", "message", "--warehouse", warehouse, "--json")
         assert rebuilt.summary["book_rows"]["verified"] > changes
         assert (
-            rebuilt.summary["book_rows"]["verified"] == 3 * (120 - 6) + 3
-        )  # six stale diffs, one snapshot each
+            rebuilt.summary["book_rows"]["verified"] == 3 * (120 - 5) + 3
+        )  # five stale diffs, one snapshot each
     finally:
         deltabook("reconstruct", "--warehouse", warehouse)
 
@@ -331,7 +331,8 @@ def test_lost_log_is_noticed(deltabook, tmp_path):
     last.unlink()
     run = deltabook("reconstruct", "--warehouse", tmp_path / "w")
     assert run.exit_status == 2
-    assert "commits of its log are lost" in run.said
+    assert "_delta_log" in run.said
+    assert "from a copy" in run.said
 
 
 def test_second_writer_is_told_to_wait(deltabook, tmp_path, monkeypatch):
@@ -455,5 +456,4 @@ def test_error_of_a_query_while_it_runs_is_one_message(simulated, deltabook):
     warehouse, _, _ = simulated
     asked = deltabook("sql", "SELECT 1 / (sequence - sequence) FROM events", "--warehouse", warehouse)
     assert asked.exit_status == 2
-    assert "DIVIDE_BY_ZERO" in asked.said
-    assert "Traceback" not in asked.said
+    assert "deltabook: [DIVIDE_BY_ZERO]" in asked.said
