@@ -12,7 +12,8 @@ MESSAGES = 3000
 """Depth messages a symbol: five minutes at 100 ms."""
 
 QUERY = (
-    "SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, status FROM book ORDER BY time LIMIT 5"
+    "SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, status "
+    "FROM book ORDER BY time DESC, symbol LIMIT 4"
 )
 """What the demo asks at its end."""
 

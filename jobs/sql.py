@@ -10,6 +10,7 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, DecimalType, NumericType, StructType
+from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -161,7 +162,7 @@ def show(result: DataFrame, form: str, out: IO[str], limit: int | None = None) -
             out.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
             count += 1
     else:
-        table = RichTable(*names, show_edge=False, header_style="bold")
+        table = RichTable(*names, box=box.SIMPLE, show_edge=False, header_style="bold")
         for column, kind in zip(table.columns, kinds, strict=True):
             column.justify = "right" if isinstance(kind, NumericType) else "left"
         for row in rows:
