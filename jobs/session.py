@@ -150,9 +150,3 @@ def _start(builder: SparkSession.Builder, remedy: str) -> SparkSession:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SettingsError(f"Spark did not start: {reason}. Remedy: {remedy}") from error
     return session
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.settings import load_settings
-
-    spark_session(load_settings(None, {})).stop()
