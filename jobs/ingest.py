@@ -6,7 +6,6 @@ symbol-hour that gains messages is put into the feed's order together with what 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import defaultdict
@@ -15,15 +14,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
+from deltabook.jobs.ledger import choose_new, content_hash, find_files
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.settings import Settings
+from deltabook.jobs.staged import golden, group_ids, per_file, unreadable
 from deltabook.jobs.warehouse import Run, Slice, Warehouse
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import HOUR, NOT_GIVEN, EventType
+from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import (
     EVENT_DATA,
     EVENT_REFERENCES,
@@ -77,7 +78,7 @@ def ingest(
     """
     started = time.monotonic()
     ledger = warehouse.rows(FILES)
-    new, known, changed = _choose(find_files(paths), ledger)
+    new, known, changed = choose_new(find_files(paths), ledger)
     summary: dict[str, Any] = {"files_new": len(new), "files_known": len(known), "refused": changed}
     counts = dict.fromkeys(
         ("files_read", "events", "level_changes", "trades", "trades_skipped", "golden", "quarantined"), 0
@@ -87,63 +88,6 @@ def ingest(
     seconds = time.monotonic() - started
     rate = round((counts["level_changes"] + counts["trades"]) / seconds) if new else 0
     return summary | counts | {"ingest_seconds": round(seconds, 2), "ingest_events_per_second": rate}
-
-
-def find_files(paths: Sequence[Path]) -> list[Path]:
-    """List the files that paths name, folders searched to the bottom.
-
-    What is hidden within a folder is left out, and so are the tables of warehouses.
-
-    Raises
-    ------
-    SettingsError
-        Naming every path that does not exist, or if there is no file at all.
-    """
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise SettingsError(f"no such file or folder: {', '.join(missing)}")
-    found = {
-        file.absolute()
-        for path in paths
-        for file in ([path] if path.is_file() else path.rglob("*"))
-        if file.is_file() and (file == path or not _left_out(file.relative_to(path), path))
-    }
-    if not found:
-        raise SettingsError(f"no files in {', '.join(map(str, paths))}")
-    return sorted(found)
-
-
-def _left_out(relative: Path, folder: Path) -> bool:
-    """Whether a file lies in something hidden, or in a Delta table."""
-    if any(part.startswith((".", "_")) for part in relative.parts):
-        return True
-    return any((folder / parent / "_delta_log").is_dir() for parent in relative.parents)
-
-
-def _choose(
-    files: list[Path], ledger: list[dict[str, Any]]
-) -> tuple[dict[str, Path], list[str], list[dict[str, str]]]:
-    """Tell files apart by content: new ones by hash, known ones, and known names with new content."""
-    stored = {row["content_hash"]: row["path"] for row in ledger if row["state"] == "ingested"}
-    names = {path: digest for digest, path in stored.items()}
-    new: dict[str, Path] = {}
-    known: list[str] = []
-    changed: list[dict[str, str]] = []
-    for file in files:
-        digest = _content_hash(file)
-        if digest in stored or digest in new:
-            known.append(str(file))
-        elif str(file) in names:
-            reason = "its content has changed since it was ingested; ingest it under another name"
-            changed.append({"path": str(file), "reason": reason})
-        else:
-            new[digest] = file
-    return new, known, changed
-
-
-def _content_hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _ingest_new(
@@ -174,22 +118,22 @@ def _ingest_new(
         )
     staged = spark.read.schema(RECORDS.ddl).parquet(folder)
     outcomes = staged.where("record = 'file'").select("kind", "reason", "source_file").collect()
-    counted = _per_file(staged)
+    counted = per_file(staged)
     reasons = {row.source_file: row.reason for row in outcomes if row.kind == "failed"}
     for digest, path in new.items():
-        if _content_hash(path) != digest:
+        if content_hash(path) != digest:
             reasons[str(path)] = "it changed while it was read; ingest it when it is complete"
-    reasons |= _unreadable(staged, counted)
+    reasons |= unreadable(staged, counted)
     failed = sorted(reasons)
     refused += [{"path": path, "reason": reason} for path, reason in sorted(reasons.items())]
     staged = staged.where(~F.col("source_file").isin(failed)) if failed else staged
-    groups = _group_ids(staged)
+    groups = group_ids(staged)
     _describe(instruments, scales, groups)
     for path in failed:
         counted.pop(path, None)
     _write_events(warehouse, groups, instruments, progress)
     if any(group.record == "golden" or group.snapshots for group in groups):
-        warehouse.append(GOLDEN, _golden(staged))
+        warehouse.append(GOLDEN, golden(staged))
     if any(row["quarantined"] for row in counted.values()):
         warehouse.append(QUARANTINE, staged.where("record = 'quarantine'").select(QUARANTINE.names))
     if instruments:
@@ -246,59 +190,6 @@ def _scales(
         if recorded != (feed.price_scale, feed.size_scale):
             scales[key] = recorded
     return scales
-
-
-def _group_ids(staged: DataFrame) -> list[Row]:
-    """Summarise the staged messages: id ranges of each file, stream and hour of their times."""
-    # `div`, as `/` would go through double and round up just before an hour.
-    time_of = F.expr(f"IF(timestamp = {NOT_GIVEN}, {NOT_GIVEN}, timestamp div {HOUR} * {HOUR})")
-    given_received = F.when(F.col("received") != NOT_GIVEN, F.col("received"))
-    return (
-        staged.where("record IN ('book_update', 'trade', 'agg_trade', 'golden')")
-        .groupBy(
-            "record", "exchange", "symbol", F.col("_metadata.file_path").alias("file"), time_of.alias("time")
-        )
-        .agg(
-            F.min("sequence").alias("first"),
-            F.max("sequence").alias("last"),
-            F.coalesce(F.min(given_received), F.lit(NOT_GIVEN)).alias("received"),
-            F.count("*").alias("messages"),
-            F.sum((F.size("bid_prices") + F.size("ask_prices")).cast("bigint")).alias("level_changes"),
-            F.sum(F.col("is_snapshot").cast("bigint")).alias("snapshots"),
-        )
-        .collect()
-    )
-
-
-def _per_file(staged: DataFrame) -> dict[str, dict[str, int]]:
-    """Count the records of each raw file by where they go."""
-    rows = staged.groupBy("source_file", "record").count().collect()
-    counted: dict[str, dict[str, int]] = defaultdict(lambda: {"events": 0, "golden": 0, "quarantined": 0})
-    column = {"golden": "golden", "quarantine": "quarantined"}
-    for row in rows:
-        if row.record != "file":
-            counted[row.source_file][column.get(row.record, "events")] += row["count"]
-    return dict(counted)
-
-
-def _unreadable(staged: DataFrame, counted: dict[str, dict[str, int]]) -> dict[str, str]:
-    """Name the files of which nothing could be read, with the first line's reason: they are no captures."""
-    files = [
-        path for path, row in counted.items() if row["quarantined"] and not row["events"] + row["golden"]
-    ]
-    if not files:
-        return {}
-    first = F.struct("source_row", "reason")
-    rows = (
-        staged.where((F.col("record") == "quarantine") & F.col("source_file").isin(files))
-        .groupBy("source_file")
-        .agg(F.min(first).alias("first"))
-        .collect()
-    )
-    return {
-        row.source_file: f"no line could be read; line {row.first.source_row}: {row.first.reason}"
-        for row in rows
-    }
 
 
 def _describe(
@@ -425,16 +316,6 @@ def _event_files(warehouse: Warehouse, references: dict[Slice, Any]) -> dict[Sli
         if (row.exchange, row.symbol, row.hour) in references:
             files[row.exchange, row.symbol, row.hour].append(row.file)
     return {key: sorted(found) for key, found in files.items()}
-
-
-def _golden(staged: DataFrame) -> DataFrame:
-    """Select the golden rows: the feed's own truths, and every snapshot."""
-    return (
-        staged.where("record = 'golden' OR (record = 'book_update' AND is_snapshot)")
-        .withColumn("kind", F.when(F.col("is_snapshot"), F.lit("snapshot")).otherwise(F.col("kind")))
-        .withColumn("epoch", F.lit(0).cast("bigint"))
-        .select(GOLDEN.names)
-    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def compile_kernels() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_captures(Path(folder), messages=20)[0]
         reader = BinanceSource({"path": str(path)}).reader(None)
-        records = pa.Table.from_batches(reader.read(reader.partitions()[0]))  # type: ignore[arg-type]
+        records = pa.Table.from_batches(reader.read(reader.partitions()[0]))
     messages = records.filter(pc.is_in(records["record"], pa.array(["book_update", "trade"])))
     events = order_hour(messages, FLAT_EVENTS.arrow.empty_table(), 0).combine_chunks()
     rebuilder = Rebuilder("BINANCE", "BTCUSDT", FEEDS["BINANCE"], 20, Cadence.CHANGE, Opening())

@@ -121,14 +121,7 @@ def check_updates(
         verdicts.expected,
         verdicts.found,
     )
-    judged_verdicts = Verdicts(
-        verdicts.action[:judged],
-        verdicts.status[:judged],
-        verdicts.gap[:judged],
-        verdicts.expected[:judged],
-        verdicts.found[:judged],
-    )
-    return judged_verdicts, misplaced
+    return Verdicts(*(values[:judged] for values in vars(verdicts).values())), misplaced
 
 
 @kernel
