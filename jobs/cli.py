@@ -152,12 +152,13 @@ def book(
     levels: Annotated[int, typer.Option("--levels", min=1, help="Levels a side to show.")] = 10,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
+    master: MasterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print one symbol's ladder, e.g. deltabook book BTCUSDT --at 2024-08-09T00:01:00Z."""
+    """Print one symbol's ladder, e.g. deltabook book BTCUSDT --at 2024-08-09T00:01:00Z. Starts no Spark."""
     from deltabook.jobs.book import book_at, parse_time, render
 
-    settings = _settings(config, warehouse=warehouse)
+    settings = _settings(config, warehouse=warehouse, master=master)
     with _reported():
         ladder = book_at(settings.warehouse, symbol, None if at is None else parse_time(at), exchange)
     Console(highlight=False).print(render(ladder, levels))
@@ -189,7 +190,8 @@ def demo(
     from deltabook.jobs.demo import QUERY, write_captures
     from deltabook.jobs.sql import query, show
 
-    settings = _settings(config, warehouse=folder / "warehouse", master=master, jars=jars)
+    warehouse = warehouse or folder / "warehouse"
+    settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
     with _reported():
         captures = write_captures(folder / "captures")
     _errors.print(f"simulated    {', '.join(str(path) for path in captures)}", soft_wrap=True)

@@ -18,12 +18,12 @@ def java_problem() -> str | None:
     java = shutil.which("java", path=os.path.join(home, "bin")) if home else shutil.which("java")  # noqa: PTH118
     if java is None:
         where = f"JAVA_HOME ({home}) holds no java" if home else "no java is on the PATH"
-        return f"deltabook needs Java {LEAST_JAVA} or newer, but {where}. {_REMEDY}"
+        return f"Java {LEAST_JAVA} or newer is needed, but {where}. {_REMEDY}"
     printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     found = re.search(r'version "(?:1\.)?(\d+)', printed.stderr + printed.stdout)
     if found is None or int(found[1]) < LEAST_JAVA:
         version = found[1] if found else "an unknown version"
-        return f"deltabook needs Java {LEAST_JAVA} or newer, but {java} is {version}. {_REMEDY}"
+        return f"Java {LEAST_JAVA} or newer is needed, but {java} is {version}. {_REMEDY}"
     return None
 
 

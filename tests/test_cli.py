@@ -20,7 +20,8 @@ COMMANDS = ["ingest", "reconstruct", "validate", "run", "sql", "book", "demo"]
 def test_every_command_has_help(command):
     shown = invoke(command, "--help")
     assert shown.exit_status == 0
-    assert "--warehouse" in shown.stdout or command == "demo"
+    for option in ("--warehouse", "--config", "--master", "--json"):
+        assert option in shown.stdout
 
 
 def test_help_does_not_load_spark():
@@ -81,7 +82,7 @@ def test_missing_java_is_one_clear_sentence(monkeypatch):
     monkeypatch.delenv("JAVA_HOME", raising=False)
     problem = java_problem()
     assert problem is not None
-    assert "needs Java 17 or newer, but no java is on the PATH" in problem
+    assert "Java 17 or newer is needed, but no java is on the PATH" in problem
     assert "openjdk-17-jre-headless" in problem
 
 
