@@ -181,6 +181,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where the simulated captures and tables go.")] = Path(
         "demo"
     ),
+    warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
     jars: JarsOption = None,
