@@ -127,7 +127,7 @@ def register_views(warehouse: Warehouse) -> None:
     ).createOrReplaceTempView("trades")
 
 
-def show(result: DataFrame, form: str, out: IO[str], limit: int | None = None) -> int:
+def show(result: DataFrame, form: str, out: IO[str]) -> int:
     """Print a result.
 
     Parameters
@@ -138,8 +138,6 @@ def show(result: DataFrame, form: str, out: IO[str], limit: int | None = None) -
         table, csv or json (one object a line).
     out : text file
         Where to.
-    limit : int, optional
-        Rows at most; None prints all.
 
     Returns
     -------
@@ -149,7 +147,7 @@ def show(result: DataFrame, form: str, out: IO[str], limit: int | None = None) -
     names, kinds, count = result.columns, [field.dataType for field in result.schema], 0
     rows = (
         [_plain(value, kind) for value, kind in zip(row, kinds, strict=True)]
-        for row in (result.limit(limit) if limit is not None else result).toLocalIterator()
+        for row in result.toLocalIterator()
     )
     if form == "csv":
         writer = csv.writer(out)
