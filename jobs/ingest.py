@@ -252,9 +252,11 @@ def _write_events(
             reference[f"first_{kind}"], reference[f"end_{kind}"] = first, end
     if not references:
         return
-    touched = _event_files(warehouse, references)
-    for key, files in touched.items():
-        references[key]["event_files"] = files
+    symbols, hours = (sorted({key[place] for key in references}) for place in (1, 2))
+    stored_files = warehouse.data_files(EVENTS, F.col("symbol").isin(symbols) & F.col("hour").isin(hours))
+    touched = stored_files.keys() & references.keys()
+    for key in touched:
+        references[key]["event_files"] = stored_files[key]
     with progress.stage("ordering", "symbol-hours", len(references)):
         events = (
             warehouse.frame(EVENT_REFERENCES, list(references.values()))
@@ -296,26 +298,6 @@ def _reference(key: Slice) -> dict[str, Any]:
         "first_trade": 0,
         "end_trade": 0,
     }
-
-
-def _event_files(warehouse: Warehouse, references: dict[Slice, Any]) -> dict[Slice, list[str]]:
-    """Find the data files that hold the hours so far."""
-    if not warehouse.exists(EVENTS):
-        return {}
-    symbols = sorted({symbol for _, symbol, _ in references})
-    hours = sorted({hour for _, _, hour in references})
-    rows = (
-        warehouse.read(EVENTS)
-        .where(F.col("symbol").isin(symbols) & F.col("hour").isin(hours))
-        .select(*_KEYS, F.col("_metadata.file_path").alias("file"))
-        .distinct()
-        .collect()
-    )
-    files: dict[Slice, list[str]] = defaultdict(list)
-    for row in rows:
-        if (row.exchange, row.symbol, row.hour) in references:
-            files[row.exchange, row.symbol, row.hour].append(row.file)
-    return {key: sorted(found) for key, found in files.items()}
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     """
     started = time.monotonic()
     settings = warehouse.settings
-    files = _files(warehouse, EVENTS)
+    files = warehouse.data_files(EVENTS)
     built = {
         (row["exchange"], row["symbol"], row["hour"]): row["fingerprint"]
         for row in warehouse.rows(CHECKPOINTS, *_KEYS, "fingerprint")
@@ -73,7 +73,7 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
         chained = [(*key, hour) for key, plan in plans.items() for hour in plan.chained]
         references = _references(chained, files, prints, _openings(warehouse, plans, built))
         _chain(warehouse, plans, references, built, progress)
-        openings = _files(warehouse, CHECKPOINTS)
+        openings = warehouse.data_files(CHECKPOINTS)
         references = _references(replayed, files, prints, {key: openings[key][0] for key in replayed})
         with progress.stage("rebuilding", "symbol-hours", len(replayed)):
             books = (
@@ -91,19 +91,6 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
         "gaps": warehouse.read(GAPS).count(),
         "reconstruct_seconds": round(time.monotonic() - started, 2),
     }
-
-
-def _files(warehouse: Warehouse, table: Table) -> dict[Slice, list[str]]:
-    """Find the data files of each symbol-hour."""
-    rows = (
-        warehouse.read(table).select(*_KEYS, F.col("_metadata.file_path").alias("file")).distinct().collect()
-        if (warehouse.exists(table))
-        else []
-    )
-    files: dict[Slice, list[str]] = defaultdict(list)
-    for row in rows:
-        files[row.exchange, row.symbol, row.hour].append(row.file)
-    return {key: sorted(found) for key, found in sorted(files.items())}
 
 
 def _fingerprint(warehouse: Warehouse, files: list[str]) -> str:
@@ -164,7 +151,7 @@ def _openings(
     starts = [(*key, plan.chained[0]) for key, plan in plans.items() if (*key, plan.chained[0]) in built]
     if not starts:
         return {}
-    files = _files(warehouse, CHECKPOINTS)
+    files = warehouse.data_files(CHECKPOINTS)
     return {start: files[start][0] for start in starts}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from delta.tables import DeltaTable
 from filelock import FileLock, Timeout
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 
 from deltabook.jobs.published import SCHEMA_PROPERTY, is_made, open_table, published_versions
 from deltabook.jobs.settings import Settings
@@ -122,6 +122,30 @@ class Warehouse:
             return []
         dataset = open_table(self.root, table).to_pyarrow_dataset()
         return dataset.to_table(columns=list(columns) or None).to_pylist()  # type: ignore[no-any-return]
+
+    def data_files(self, table: Table, among: Column | None = None) -> dict[Slice, list[str]]:
+        """Find the data files that hold each symbol-hour of a table, as it stands.
+
+        Parameters
+        ----------
+        table : Table
+            Has the columns exchange, symbol and hour.
+        among : Column, optional
+            Which rows to look at; None: all.
+
+        Returns
+        -------
+        dict
+            URIs by (exchange, symbol, hour), both sorted.
+        """
+        if not self.exists(table):
+            return {}
+        frame = self.read(table) if among is None else self.read(table).where(among)
+        rows = frame.select("exchange", "symbol", "hour", "_metadata.file_path").distinct().collect()
+        files: dict[Slice, list[str]] = {}
+        for row in sorted(rows):
+            files.setdefault((row.exchange, row.symbol, row.hour), []).append(row.file_path)
+        return files
 
     def append(self, table: Table, rows: DataFrame | Sequence[dict[str, Any]]) -> None:
         """Add rows; none at all leaves the table as it is."""
