@@ -17,7 +17,7 @@ from rich.console import Console
 
 from deltabook.jobs.settings import Settings, load_settings
 from deltabook.schemas.errors import DeltabookError, SettingsError
-from deltabook.schemas.names import Cadence
+from deltabook.schemas.names import Cadence, Seed
 
 # Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
 
@@ -34,7 +34,7 @@ app = typer.Typer(
 _errors = Console(stderr=True, highlight=False)
 
 Paths = Annotated[list[Path], typer.Argument(help="Files and folders to read.", show_default=False)]
-Source = Annotated[str, typer.Argument(help="Kind of feed: binance.", show_default=False)]
+Source = Annotated[str, typer.Argument(help="Kind of feed: see deltabook sources.", show_default=False)]
 WarehouseOption = Annotated[
     Path | None, typer.Option("--warehouse", help="Folder of the Delta tables [env DELTABOOK_WAREHOUSE].")
 ]
@@ -43,6 +43,13 @@ MasterOption = Annotated[str | None, typer.Option("--master", help="Spark master
 JarsOption = Annotated[Path | None, typer.Option("--jars", help="Folder with Delta's JARs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
 DepthOption = Annotated[int | None, typer.Option("--depth", help="Levels a side in each row of books.")]
+SeedOption = Annotated[
+    Seed | None, typer.Option("--seed", help="golden: feeds without snapshots start from the vendor's book.")
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="A known file with new content takes the old one's place.")
+]
+ArchiveOption = Annotated[bool, typer.Option("--archive", help="Keep a copy of each file in the warehouse.")]
 CadenceOption = Annotated[Cadence | None, typer.Option("--cadence", help="When a row of books is written.")]
 
 
@@ -69,11 +76,13 @@ def ingest(
     config: ConfigOption = None,
     master: MasterOption = None,
     jars: JarsOption = None,
+    replace: ReplaceOption = False,
+    archive: ArchiveOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read raw files into events and golden samples, each file once."""
     settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
-    _run(settings, as_json, [_ingest_stage(source, paths)])
+    _run(settings, as_json, [_ingest_stage(source, paths, replace, archive)])
 
 
 @app.command()
@@ -84,10 +93,13 @@ def reconstruct(
     jars: JarsOption = None,
     depth: DepthOption = None,
     cadence: CadenceOption = None,
+    seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the books of every symbol-hour whose events changed."""
-    settings = _settings(config, warehouse=warehouse, master=master, jars=jars, depth=depth, cadence=cadence)
+    settings = _settings(
+        config, warehouse=warehouse, master=master, jars=jars, depth=depth, cadence=cadence, seed=seed
+    )
     _run(settings, as_json, [_reconstruct_stage()])
 
 
@@ -114,11 +126,17 @@ def run(
     jars: JarsOption = None,
     depth: DepthOption = None,
     cadence: CadenceOption = None,
+    seed: SeedOption = None,
+    replace: ReplaceOption = False,
+    archive: ArchiveOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ingest, reconstruct and validate."""
-    settings = _settings(config, warehouse=warehouse, master=master, jars=jars, depth=depth, cadence=cadence)
-    _run(settings, as_json, [_ingest_stage(source, paths), _reconstruct_stage(), _validate_stage()])
+    settings = _settings(
+        config, warehouse=warehouse, master=master, jars=jars, depth=depth, cadence=cadence, seed=seed
+    )
+    stages = [_ingest_stage(source, paths, replace, archive), _reconstruct_stage(), _validate_stage()]
+    _run(settings, as_json, stages)
 
 
 @app.command()
@@ -209,13 +227,14 @@ Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
 """A job's name, and what it does with the warehouse, its run and the progress display."""
 
 
-def _ingest_stage(source: str, paths: list[Path]) -> Stage:
+def _ingest_stage(source: str, paths: list[Path], replace: bool = False, archive: bool = False) -> Stage:
     def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.ingest import SOURCES, ingest
+        from deltabook.jobs.ingest import Options, ingest
+        from deltabook.udfs.sources.registry import SOURCES
 
         if source not in SOURCES:
             raise SettingsError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
-        return ingest(warehouse, current, source, paths, progress)
+        return ingest(warehouse, current, source, paths, progress, Options(replace, archive))
 
     return "ingest", work
 

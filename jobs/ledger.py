@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,29 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return sorted(found)
 
 
-def choose_new(
-    files: list[Path], ledger: list[dict[str, Any]]
-) -> tuple[dict[str, Path], list[str], list[dict[str, str]]]:
+@dataclass(frozen=True)
+class Batch:
+    """Candidate files, told apart by content.
+
+    Attributes
+    ----------
+    new : dict
+        Paths of files with new content, by content hash.
+    known : list of str
+        Paths whose content is known.
+    replaced : dict
+        Paths that get new content in this batch, by the hash of the old.
+    changed : list of dict
+        Known paths with new content that are refused: `path` and `reason`.
+    """
+
+    new: dict[str, Path] = field(default_factory=dict)
+    known: list[str] = field(default_factory=list)
+    replaced: dict[str, str] = field(default_factory=dict)
+    changed: list[dict[str, str]] = field(default_factory=list)
+
+
+def choose(files: list[Path], ledger: list[dict[str, Any]], replace: bool) -> Batch:
     """Tell files apart by content.
 
     Parameters
@@ -45,28 +67,41 @@ def choose_new(
         Candidates.
     ledger : list of dict
         Rows of the table `files`.
+    replace : bool
+        Whether known paths with new content are taken.
 
     Returns
     -------
-    (dict, list, list)
-        New files by content hash; paths whose content is known; known paths with new content, each
-        with the reason why it is refused.
+    Batch
+        What to do with each.
     """
     stored = {row["content_hash"]: row["path"] for row in ledger if row["state"] == "ingested"}
     names = {path: digest for digest, path in stored.items()}
-    new: dict[str, Path] = {}
-    known: list[str] = []
-    changed: list[dict[str, str]] = []
+    batch = Batch()
     for file in files:
         digest = content_hash(file)
-        if digest in stored or digest in new:
-            known.append(str(file))
-        elif str(file) in names:
-            reason = "its content has changed since it was ingested; ingest it under another name"
-            changed.append({"path": str(file), "reason": reason})
+        if digest in stored or digest in batch.new:
+            batch.known.append(str(file))
+        elif str(file) not in names:
+            batch.new[digest] = file
+        elif replace:
+            batch.new[digest] = file
+            batch.replaced[names[str(file)]] = str(file)
         else:
-            new[digest] = file
-    return new, known, changed
+            reason = "its content has changed since it was ingested; --replace takes the new in place of the old"
+            batch.changed.append({"path": str(file), "reason": reason})
+    return batch
+
+
+def archive(path: Path, digest: str, warehouse: Path) -> str:
+    """Keep a copy of a file under its hash, whole or not at all; return the copy's path."""
+    kept = warehouse / "_archive" / digest[:2] / digest
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial")
+        shutil.copyfile(path, partial)
+        partial.replace(kept)
+    return str(kept)
 
 
 def content_hash(file: Path) -> str:

@@ -17,23 +17,27 @@ from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.sql import functions as F
 
+from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.progress import Progress
+from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.warehouse import Slice, Warehouse
-from deltabook.schemas.names import HOUR, NOT_GIVEN, GapKind
+from deltabook.schemas.names import HOUR, NOT_GIVEN, GapKind, Seed
 from deltabook.schemas.tables import (
     BOOKS,
     CHAINED,
     CHECKPOINTS,
+    CHECKS,
     EVENTS,
     GAPS,
     HOUR_REFERENCES,
+    INSTRUMENTS,
     SCHEMA_VERSION,
     Table,
 )
 from deltabook.udfs.hours import chain_groups, replay_groups
 
-Instrument = tuple[str, str]
 _KEYS = ("exchange", "symbol", "hour")
+_NEVER_ENDED = (GapKind.TRADE_GAP.label, GapKind.CLOCK_JUMP.label)
 
 
 @dataclass
@@ -62,19 +66,25 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     started = time.monotonic()
     settings = warehouse.settings
     files = warehouse.data_files(EVENTS)
+    instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
     built = {
         (row["exchange"], row["symbol"], row["hour"]): row["fingerprint"]
         for row in warehouse.rows(CHECKPOINTS, *_KEYS, "fingerprint")
     }
-    prints = {key: _fingerprint(warehouse, names) for key, names in files.items()}
+    seeds = find_seeds(warehouse) if settings.seed is Seed.GOLDEN else {}
+    prints = {key: _fingerprint(warehouse, names, seeds.get(key)) for key, names in files.items()}
+    vanished = [key for key in built if key not in prints]
     plans = _plan(prints, built, _book_gaps(warehouse))
+    for table in (BOOKS, CHECKPOINTS, GAPS, CHECKS) if vanished else ():
+        _clear(warehouse, table, vanished)
     replayed = [(*key, hour) for key, plan in plans.items() for hour in plan.replayed]
     if replayed:
         chained = [(*key, hour) for key, plan in plans.items() for hour in plan.chained]
-        references = _references(chained, files, prints, _openings(warehouse, plans, built))
+        known = _Known(files, prints, instruments, seeds)
+        references = known.references(chained, _openings(warehouse, plans, built))
         _chain(warehouse, plans, references, built, progress)
         openings = warehouse.data_files(CHECKPOINTS)
-        references = _references(replayed, files, prints, {key: openings[key][0] for key in replayed})
+        references = known.references(replayed, {key: openings[key][0] for key in replayed})
         with progress.stage("rebuilding", "symbol-hours", len(replayed)):
             books = (
                 warehouse.frame(HOUR_REFERENCES, references)
@@ -93,13 +103,14 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _fingerprint(warehouse: Warehouse, files: list[str]) -> str:
+def _fingerprint(warehouse: Warehouse, files: list[str], seed: dict[str, Any] | None) -> str:
     """Name what an hour's books are built from; data files never change, so their names are enough."""
     settings = warehouse.settings
     parts = [
         SCHEMA_VERSION,
         str(settings.depth),
         str(settings.cadence),
+        str(seed),
         *(file.rsplit("/", 1)[-1] for file in files),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -109,7 +120,7 @@ def _book_gaps(warehouse: Warehouse) -> dict[Instrument, list[tuple[int, int]]]:
     """List (hour, time of its resolution or NOT_GIVEN) of every gap that a snapshot can end."""
     gaps: dict[Instrument, list[tuple[int, int]]] = defaultdict(list)
     for row in warehouse.rows(GAPS, *_KEYS, "kind", "resolved_time"):
-        if row["kind"] != GapKind.TRADE_GAP.label:
+        if row["kind"] not in _NEVER_ENDED:
             gaps[row["exchange"], row["symbol"]].append((row["hour"], row["resolved_time"]))
     return gaps
 
@@ -126,7 +137,12 @@ def _plan(
         hours[exchange, symbol].append(hour)
     plans = {}
     for key, found in hours.items():
-        changed = [hour for hour in found if built.get((*key, hour)) != prints[*key, hour]]
+        gone = [hour for exchange, symbol, hour in built if (exchange, symbol) == key and hour not in found]
+        changed = [
+            hour
+            for hour in found
+            if built.get((*key, hour)) != prints[*key, hour] or (gone and hour > min(gone))
+        ]
         if not changed:
             continue
         # An hour is a range of ids: its events' times may lie a little before it.
@@ -155,20 +171,29 @@ def _openings(
     return {start: files[start][0] for start in starts}
 
 
-def _references(
-    keys: list[Slice], files: dict[Slice, list[str]], prints: dict[Slice, str], checkpoints: dict[Slice, str]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "exchange": key[0],
-            "symbol": key[1],
-            "hour": key[2],
-            "event_files": files[key],
-            "checkpoint_file": checkpoints.get(key, ""),
-            "fingerprint": prints[key],
-        }
-        for key in keys
-    ]
+@dataclass
+class _Known:
+    """What the tables know of symbol-hours: their files, fingerprints, instruments and seeds."""
+
+    files: dict[Slice, list[str]]
+    prints: dict[Slice, str]
+    instruments: dict[Instrument, dict[str, Any]]
+    seeds: dict[Slice, dict[str, Any]]
+
+    def references(self, keys: list[Slice], checkpoints: dict[Slice, str]) -> list[dict[str, Any]]:
+        return [
+            {
+                "exchange": key[0],
+                "symbol": key[1],
+                "hour": key[2],
+                **{name: self.instruments[key[:2]][name] for name in ("feed", "price_scale", "size_scale")},
+                "event_files": self.files[key],
+                "checkpoint_file": checkpoints.get(key, ""),
+                "fingerprint": self.prints[key],
+                **self.seeds.get(key, NO_SEED),
+            }
+            for key in keys
+        ]
 
 
 def _chain(
@@ -178,7 +203,7 @@ def _chain(
     built: dict[Slice, str],
     progress: Progress,
 ) -> None:
-    """Write the checkpoints and gaps of the hours to be chained."""
+    """Write the checkpoints, gaps and checks of the hours to be chained."""
     settings = warehouse.settings
     with progress.stage("chaining", "symbols", len(plans)):
         chained = (
@@ -190,7 +215,7 @@ def _chain(
         )
         slices = [(reference["exchange"], reference["symbol"], reference["hour"]) for reference in references]
         stored = any(key in built for key in slices)
-        for table in (CHECKPOINTS, GAPS):
+        for table in (CHECKPOINTS, GAPS, CHECKS):
             rows = chained.where(F.col("record") == table.name).select(table.names)
             if rows.isEmpty():
                 _clear(warehouse, table, slices)

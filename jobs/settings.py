@@ -13,8 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as UnreadableSource
 
 from deltabook.schemas.errors import InputError, SettingsError
-from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import Cadence, valid_name
+from deltabook.schemas.names import Cadence, Seed, valid_name
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
 _MOST_DIGITS = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact in 38
@@ -40,6 +39,7 @@ class Settings(BaseSettings):
     driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
     depth: int = Field(ge=1, le=1000)
     cadence: Cadence
+    seed: Seed
     minimum_match: float = Field(gt=0, lt=1)
     jars: Path | None
     instruments: dict[str, dict[str, Scales]]
@@ -48,10 +48,9 @@ class Settings(BaseSettings):
     @classmethod
     def _known(cls, instruments: dict[str, dict[str, Scales]]) -> dict[str, dict[str, Scales]]:
         for exchange, symbols in instruments.items():
-            if exchange not in FEEDS:
-                raise ValueError(f"exchange {exchange!r} is not one of {', '.join(FEEDS)}")
             for symbol in symbols:
                 try:
+                    valid_name(exchange, "exchange")
                     valid_name(symbol, "symbol")
                 except InputError as error:
                     raise ValueError(str(error)) from None
@@ -60,7 +59,7 @@ class Settings(BaseSettings):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the settings that shape the tables' content, 16 hex digits."""
-        text = self.model_dump_json(include={"depth", "cadence", "minimum_match", "instruments"})
+        text = self.model_dump_json(include={"depth", "cadence", "seed", "minimum_match", "instruments"})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod

@@ -14,6 +14,7 @@ from deltabook.jobs.settings import load_settings
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import Cadence
 from deltabook.schemas.tables import FLAT_EVENTS
+from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.sources.binance import BinanceSource
@@ -26,8 +27,11 @@ def compile_kernels() -> None:
         reader = BinanceSource({"path": str(path)}).reader(None)
         records = pa.Table.from_batches(reader.read(reader.partitions()[0]))
     messages = records.filter(pc.is_in(records["record"], pa.array(["book_update", "trade"])))
-    events = order_hour(messages, FLAT_EVENTS.arrow.empty_table(), 0).combine_chunks()
-    rebuilder = Rebuilder("BINANCE", "BTCUSDT", FEEDS["BINANCE"], 20, Cadence.CHANGE, Opening())
+    messages = messages.append_column("epoch", pa.repeat(pa.scalar(0, pa.int64()), messages.num_rows))
+    feed = FEEDS["binance"]
+    events = order_hour(messages, FLAT_EVENTS.arrow.empty_table(), 0, feed).combine_chunks()
+    scales = (DEFAULT_SCALE, DEFAULT_SCALE)
+    rebuilder = Rebuilder("BINANCE", "BTC-USDT", feed, 20, Cadence.CHANGE, scales, Opening())
     for batch in events.to_batches():
         rebuilder.feed_batch(batch)
 

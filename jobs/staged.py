@@ -1,36 +1,87 @@
-"""Staged records: what a source has yielded, summed up before it goes into the tables."""
+"""Staged records: what a source has yielded, surveyed before it goes into the tables."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from deltabook.schemas.names import HOUR, NOT_GIVEN
-from deltabook.schemas.tables import GOLDEN
+from deltabook.jobs.warehouse import Warehouse
+from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN, EventType, GoldenKind
+from deltabook.schemas.tables import GOLDEN, QUARANTINE, RECORDS, STREAM_REFERENCES, SURVEY
+from deltabook.udfs.boundaries import IdRange, epoch_and_id
+from deltabook.udfs.epochs import Restart
+from deltabook.udfs.hours import survey_group
+from deltabook.udfs.scales import Scales, misfit_batches, rescale_batches
+
+_STREAM = ("exchange", "symbol", "record")
+STREAM_OF = {"book_update": EventType.BOOK_UPDATE, "trade": EventType.TRADE, "agg_trade": EventType.TRADE}
+"""The stream of events that a kind of record belongs to."""
+
+Stream = tuple[str, str, str]
+"""Exchange, symbol and event type."""
 
 
-def group_ids(staged: DataFrame) -> list[Row]:
-    """Summarise the staged messages: id ranges of each file, stream and hour of their times."""
-    # `div`, as `/` would go through double and round up just before an hour.
-    time_of = F.expr(f"IF(timestamp = {NOT_GIVEN}, {NOT_GIVEN}, timestamp div {HOUR} * {HOUR})")
-    given_received = F.when(F.col("received") != NOT_GIVEN, F.col("received"))
+def survey(
+    warehouse: Warehouse,
+    staged: DataFrame,
+    stored: dict[Stream, list[IdRange]],
+    restarts: dict[Stream, list[Restart]],
+) -> list[Row]:
+    """Survey the staged messages, a task for each stream.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Its session is used.
+    staged : DataFrame
+        Columns of `records`.
+    stored : dict
+        The hours of each stream so far, ascending.
+    restarts : dict
+        The restarts of each stream's ids so far, in the order of time.
+
+    Returns
+    -------
+    list of Row
+        Of `survey`.
+    """
+    file = F.col("_metadata.file_path").alias("file")
+    found = staged.where("record NOT IN ('file', 'quarantine')").select(*_STREAM, file).distinct().collect()
+    files: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for row in sorted(found):
+        files[row.exchange, row.symbol, row.record].append(row.file)
+    if not files:
+        return []
+    references = []
+    for (exchange, symbol, record), names in files.items():
+        stream = (exchange, symbol, STREAM_OF.get(record, ""))
+        hours = stored.get(stream, [])
+        references.append(
+            {
+                "exchange": exchange,
+                "symbol": symbol,
+                "record": record,
+                "record_files": names,
+                # Only the newest epoch counts: the restarts before it are known already.
+                "known_times": [time for hour in hours for time in (hour.hour, hour.hour)],
+                "known_ids": [epoch_and_id(place)[1] for hour in hours for place in (hour.first, hour.last)],
+                "restarts": [part for restart in restarts.get(stream, []) for part in _flat(restart)],
+            }
+        )
     return (
-        staged.where("record IN ('book_update', 'trade', 'agg_trade', 'golden')")
-        .groupBy(
-            "record", "exchange", "symbol", F.col("_metadata.file_path").alias("file"), time_of.alias("time")
-        )
-        .agg(
-            F.min("sequence").alias("first"),
-            F.max("sequence").alias("last"),
-            F.coalesce(F.min(given_received), F.lit(NOT_GIVEN)).alias("received"),
-            F.count("*").alias("messages"),
-            F.sum((F.size("bid_prices") + F.size("ask_prices")).cast("bigint")).alias("level_changes"),
-            F.sum(F.col("is_snapshot").cast("bigint")).alias("snapshots"),
-        )
+        warehouse.frame(STREAM_REFERENCES, references)
+        .repartitionByRange(len(references), *_STREAM)
+        .groupBy(*_STREAM)
+        .applyInPandas(survey_group, SURVEY.ddl)
         .collect()
     )
+
+
+def _flat(restart: Restart) -> tuple[int, int]:
+    return restart.time, restart.below
 
 
 def per_file(staged: DataFrame) -> dict[str, dict[str, int]]:
@@ -45,7 +96,7 @@ def per_file(staged: DataFrame) -> dict[str, dict[str, int]]:
 
 
 def unreadable(staged: DataFrame, counted: dict[str, dict[str, int]]) -> dict[str, str]:
-    """Name the files of which nothing could be read, with the first line's reason: they are no captures."""
+    """Name the files of which nothing could be read, with the first row's reason: they are no captures."""
     files = [
         path for path, row in counted.items() if row["quarantined"] and not row["events"] + row["golden"]
     ]
@@ -64,11 +115,57 @@ def unreadable(staged: DataFrame, counted: dict[str, dict[str, int]]) -> dict[st
     }
 
 
-def golden(staged: DataFrame) -> DataFrame:
-    """Select the golden rows: the feed's own truths, and every snapshot."""
-    return (
-        staged.where("record = 'golden' OR (record = 'book_update' AND is_snapshot)")
-        .withColumn("kind", F.when(F.col("is_snapshot"), F.lit("snapshot")).otherwise(F.col("kind")))
-        .withColumn("epoch", F.lit(0).cast("bigint"))
-        .select(GOLDEN.names)
-    )
+def golden(staged: DataFrame, kinds: Sequence[str], restarts: dict[Stream, list[Restart]]) -> DataFrame:
+    """Select the golden rows: the feed's own truths, every snapshot, every checksum.
+
+    Parameters
+    ----------
+    staged : DataFrame
+        Columns of `records`, at the instruments' scales.
+    kinds : sequence of str
+        What there is of golden, snapshot and checksum.
+    restarts : dict
+        The restarts of each stream's ids, in the order of time.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `golden`.
+    """
+    is_update = F.col("record") == "book_update"
+    named = {
+        "golden": F.when(F.col("record") == "golden", F.col("kind")),
+        "snapshot": F.when(is_update & F.col("is_snapshot"), F.lit(str(GoldenKind.SNAPSHOT))),
+        "checksum": F.when(is_update & (F.col("checksum") != NOT_GIVEN), F.lit(str(GoldenKind.CHECKSUM))),
+    }
+    rows = staged.withColumn("kind", F.explode(F.array_compact(F.array(*[named[kind] for kind in kinds]))))
+    is_checksum = F.col("kind") == str(GoldenKind.CHECKSUM)
+    for side in ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes"):
+        rows = rows.withColumn(side, F.when(is_checksum, F.array().cast("array<bigint>")).otherwise(F.col(side)))
+    checksum = F.when(is_checksum, F.col("checksum")).otherwise(F.lit(NOT_GIVEN))
+    return rows.withColumn("checksum", checksum).withColumn("epoch", _epoch(restarts)).select(GOLDEN.names)
+
+
+def _epoch(restarts: dict[Stream, list[Restart]]) -> Column:
+    """Return how many restarts of its book's ids a golden row lies behind, as `udfs.epochs.epochs_of` does."""
+    when = F.when(F.col("timestamp") != NOT_GIVEN, F.col("timestamp")).otherwise(F.col("received"))
+    epoch = F.lit(0).cast("bigint")
+    for (exchange, symbol, event_type), found in restarts.items():
+        ours = (F.col("exchange") == exchange) & (F.col("symbol") == symbol)
+        for restart in found if event_type == EventType.BOOK_UPDATE else ():
+            near = (when >= restart.time - CLOCK_TOLERANCE) & (F.col("sequence") < restart.below)
+            behind = near | (when >= restart.time + CLOCK_TOLERANCE)
+            epoch += F.when(ours & behind, 1).otherwise(0)
+    return epoch
+
+
+def rescaled(staged: DataFrame, scales: Scales) -> DataFrame:
+    """Bring staged messages to the scales given by (exchange, symbol); see `udfs.scales.rescale`."""
+    messages = staged.where("record NOT IN ('file', 'quarantine')").select(RECORDS.names)
+    return messages.mapInArrow(rescale_batches(scales), RECORDS.ddl)
+
+
+def misfits(staged: DataFrame, scales: Scales) -> DataFrame:
+    """Return the rows of `quarantine` for the messages that those scales cannot hold."""
+    messages = staged.where("record NOT IN ('file', 'quarantine')").select(RECORDS.names)
+    return messages.mapInArrow(misfit_batches(scales), QUARANTINE.ddl)

@@ -243,12 +243,15 @@ class Warehouse:
             if found > published:
                 DeltaTable.forPath(self.spark, self.path(table)).restoreToVersion(published)
 
-    def _publish(self, run: Run) -> None:
-        versions = {
+    def versions(self) -> dict[str, int]:
+        """Return the Delta version of every table but `runs`, as they stand."""
+        return {
             table.name: self._version(table)
             for table in TABLES.values()
             if table is not RUNS and self.exists(table)
         }
+
+    def _publish(self, run: Run) -> None:
         self.append(
             RUNS,
             [
@@ -260,7 +263,7 @@ class Warehouse:
                     "finished": max(time.time_ns(), self._last_finished() + 1),
                     "code_version": version("deltabook"),
                     "settings_hash": self.settings.fingerprint,
-                    "versions": versions,
+                    "versions": self.versions(),
                     "summary": json.dumps(run.summary),
                 }
             ],

@@ -14,6 +14,9 @@ NANOSECONDS_PER_SECOND = 1_000_000_000
 HOUR = 3600 * NANOSECONDS_PER_SECOND
 """Length of a chunk of the feed in ns; the column `hour` is a chunk's start, ns since 1970 UTC."""
 
+CLOCK_TOLERANCE = 10 * NANOSECONDS_PER_SECOND
+"""A stamp further than this, in ns, from what its neighbours in the feed's order say is a clock's jump."""
+
 NAME_PATTERN = re.compile(r"(?!__)[A-Z0-9._-]{1,40}")
 """What an exchange or symbol may be called, checked before it reaches any path or SQL text.
 
@@ -62,6 +65,12 @@ class GapKind(IntEnum):
     """Trade ids jump. The book is not affected."""
     MISSING_SNAPSHOT = 3
     """A feed of diffs without any snapshot: no book was ever built."""
+    CHECKSUM_FAILURE = 4
+    """The venue's checksum is not that of the book."""
+    QUARANTINED_ROW = 5
+    """A part of a message, or a message, could not be read."""
+    CLOCK_JUMP = 6
+    """A stamp that its neighbours contradict. Ids order the feed: the book is not affected."""
 
     @property
     def label(self) -> str:
@@ -78,9 +87,20 @@ class GoldenKind(StrEnum):
     BOOK_TICKER = "book_ticker"
     """The exchange's own best bid and ask at an update id."""
     SNAPSHOT = "snapshot"
-    """A full book at an update id, fetched apart from the diffs."""
+    """A full book at an update id."""
     VENDOR_BOOK = "vendor_book"
     """The top levels at an update id as the exchange or vendor publishes them."""
+    CHECKSUM = "checksum"
+    """The venue's checksum of the best levels after a message."""
+
+
+class Seed(StrEnum):
+    """What may start the book of a feed that sends no snapshot."""
+
+    NONE = "none"
+    """Nothing: such a book stays unseeded."""
+    GOLDEN = "golden"
+    """The first book that the vendor published beside the feed."""
 
 
 class Cadence(StrEnum):

@@ -72,7 +72,7 @@ class Table:
 
 
 _EXCHANGE = Column("exchange", "STRING", "Venue and market, e.g. BINANCE, BINANCE_FUTURES.")
-_SYMBOL = Column("symbol", "STRING", "Instrument as the exchange spells it, e.g. BTCUSDT.")
+_SYMBOL = Column("symbol", "STRING", "Instrument: BTC-USDT, BTC-USDT-PERP, BTC-USD-241227.")
 _DATE = Column("date", "DATE", "UTC day of `hour`.")
 _HOUR = Column("hour", "BIGINT", "Start of the chunk, ns since 1970 UTC; chunks are ranges of ids.")
 _TIMESTAMP = Column("timestamp", "BIGINT", "Exchange's event time, ns since 1970 UTC; -1 if not given.")
@@ -97,7 +97,11 @@ EVENT_DATA = (
     Column("is_snapshot", "BOOLEAN", "True: the levels are the whole book, not changes."),
     Column("first_sequence", "BIGINT", "First update id (Binance U); -1 if not given."),
     Column("prev_sequence", "BIGINT", "Last id of the message before (Binance pu); -1 if not given."),
-    Column("checksum", "BIGINT", "The exchange's checksum of the book after this message; -1 if not given."),
+    Column("damaged", "BOOLEAN", "A part of the message, or one before it, is in quarantine."),
+    Column("checksum", "BIGINT", "Unsigned CRC-32 of the book after this message; -1 if not given."),
+    Column("price_digits", "BIGINT", "Decimals of prices in the checksum's text; -1: as few as needed."),
+    Column("size_digits", "BIGINT", "Decimals of sizes in the checksum's text; -1: as few as needed."),
+    Column("kept_levels", "BIGINT", "Levels a side that the venue keeps after the message; -1: all."),
     *_SIDES,
     Column("trade_id", "BIGINT", "The exchange's trade id; -1 for a book update."),
     Column("side", "STRING", "Aggressor: buy or sell; empty if not a trade, or a trade outside the book."),
@@ -135,6 +139,10 @@ RECORDS = Table(
         _SOURCE_FILE,
         _SOURCE_ROW,
         *EVENT_DATA,
+        Column("level_changes", "BIGINT", "Levels of both sides."),
+        Column("price_scale", "BIGINT", "Decimal digits of this record's prices."),
+        Column("size_scale", "BIGINT", "Decimal digits of this record's sizes."),
+        Column("wide", "BINARY", "Its numbers as printed, as JSON, if no int64 holds them; else empty."),
         Column("reason", "STRING", "Why a record is in quarantine, or a file failed; else empty."),
         Column("raw", "BINARY", "The record's bytes if it is in quarantine; else empty."),
     ),
@@ -223,15 +231,15 @@ GAPS = Table(
         _EXCHANGE,
         _SYMBOL,
         _HOUR,
-        Column("kind", "STRING", "sequence_gap, unbridgeable_snapshot, trade_gap or missing_snapshot."),
+        Column("kind", "STRING", "A name of `schemas.names.GapKind`, in lower case."),
         _EPOCH,
         Column("sequence", "BIGINT", "Id of the message that shows the gap."),
-        Column("expected", "BIGINT", "The id that should have come."),
-        Column("found", "BIGINT", "The id that came."),
+        Column("expected", "BIGINT", "The id, checksum or time (ns) that should have come; -1 if none."),
+        Column("found", "BIGINT", "What came instead; -1 if nothing."),
         Column("from_time", "BIGINT", "order_time of the message that shows the gap, ns since 1970 UTC."),
         Column("resolved_sequence", "BIGINT", "Id of the snapshot that ended it; -1 while open."),
         Column("resolved_time", "BIGINT", "order_time of that snapshot, ns since 1970 UTC; -1 while open."),
-        Column("resolved_by", "STRING", "snapshot, or empty while open."),
+        Column("resolved_by", "STRING", "snapshot or vendor_book; empty while open."),
         Column("updates_affected", "BIGINT", "Book updates applied to the suspect book until then."),
         _SOURCE_FILE,
         _SOURCE_ROW,
@@ -246,12 +254,13 @@ GOLDEN = Table(
     (
         _EXCHANGE,
         _SYMBOL,
-        Column("kind", "STRING", "book_ticker, snapshot or vendor_book."),
+        Column("kind", "STRING", "book_ticker, snapshot, vendor_book or checksum."),
         _EPOCH,
         Column("sequence", "BIGINT", "Update id at which it is true."),
         _TIMESTAMP,
         _RECEIVED,
         *_SIDES,
+        Column("checksum", "BIGINT", "Unsigned CRC-32 of the best levels; -1 if the kind is another."),
         _SOURCE_FILE,
         _SOURCE_ROW,
     ),
@@ -259,15 +268,79 @@ GOLDEN = Table(
     statistics=("exchange", "kind", "sequence"),
 )
 
+CHECKS = Table(
+    "checks",
+    "One symbol-hour's books against what the feed itself says of them, at full depth, as they are rebuilt.",
+    (
+        _EXCHANGE,
+        _SYMBOL,
+        _HOUR,
+        Column("kind", "STRING", "checksum or snapshot."),
+        Column("compared", "BIGINT", "Books compared."),
+        Column("matched", "BIGINT", "Books equal."),
+        Column("first_divergence", "BIGINT", "Least sequence that did not match; -1 if none."),
+    ),
+    partition_by=("symbol",),
+    statistics=("exchange", "hour"),
+)
+
 CHAINED = Table(
     "chained",
-    "What the chain of hours yields: a row of `checkpoints` or of `gaps`.",
+    "What the chain of hours yields: a row of `checkpoints`, `gaps` or `checks`.",
     (
-        Column(
-            "record", "STRING", "checkpoints or gaps: which table's columns are filled; the others are null."
-        ),
+        Column("record", "STRING", "Which table's columns are filled; the others are null."),
         *CHECKPOINTS.columns,
         *(column for column in GAPS.columns if column.name not in CHECKPOINTS.names),
+        *(column for column in CHECKS.columns if column.name not in (*CHECKPOINTS.names, *GAPS.names)),
+    ),
+)
+
+_FEED = Column("feed", "STRING", "A name of `schemas.feeds.FEEDS`.")
+_SCALES = (
+    Column("price_scale", "INT", "Decimal digits of prices: value = integer / 10^price_scale."),
+    Column("size_scale", "INT", "Decimal digits of sizes: value = integer / 10^size_scale."),
+)
+_RESTARTS = Column(
+    "restarts", "ARRAY<BIGINT>", "Each restart of the stream's ids: its time, and the id that parts it."
+)
+
+STREAM_REFERENCES = Table(
+    "stream_references",
+    "One stream of new messages to be surveyed: the files to read, and what is known of it.",
+    (
+        _EXCHANGE,
+        _SYMBOL,
+        Column("record", "STRING", "trade, agg_trade, book_update or golden."),
+        Column("record_files", "ARRAY<STRING>", "Staged Parquet files of `records`."),
+        Column("known_times", "ARRAY<BIGINT>", "Start and end of each hour stored, ns."),
+        Column("known_ids", "ARRAY<BIGINT>", "First and last id of each hour stored."),
+        _RESTARTS,
+    ),
+)
+
+SURVEY = Table(
+    "survey",
+    "Messages of one staged file whose times lie in one hour and epoch.",
+    (
+        _EXCHANGE,
+        _SYMBOL,
+        Column("record", "STRING", "trade, agg_trade, book_update or golden."),
+        Column("file", "STRING", "The staged file."),
+        Column("time", "BIGINT", "Start of the hour of their times, ns; -1 if that is not known."),
+        _EPOCH,
+        Column("first", "BIGINT", "Least id."),
+        Column("last", "BIGINT", "Greatest id."),
+        _RECEIVED,
+        Column("messages", "BIGINT", "How many."),
+        Column("level_changes", "BIGINT", "Levels of them all."),
+        Column("snapshots", "BIGINT", "How many are snapshots."),
+        Column("checksums", "BIGINT", "How many carry a checksum."),
+        Column("price_decimals", "BIGINT", "Decimals that their prices need."),
+        Column("price_digits", "BIGINT", "Digits before the point that their prices need."),
+        Column("size_decimals", "BIGINT", "Decimals that their sizes need."),
+        Column("size_digits", "BIGINT", "Digits before the point that their sizes need."),
+        Column("wide", "BIGINT", "How many have numbers that no int64 holds."),
+        _RESTARTS,
     ),
 )
 
@@ -278,12 +351,19 @@ EVENT_REFERENCES = Table(
         _EXCHANGE,
         _SYMBOL,
         _HOUR,
+        _FEED,
+        *_SCALES,
         Column("record_files", "ARRAY<STRING>", "Staged Parquet files of `records`."),
         Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour so far."),
-        Column("first_update", "BIGINT", "Least update id of the hour."),
-        Column("end_update", "BIGINT", "Least update id of the hour after."),
-        Column("first_trade", "BIGINT", "Least trade id of the hour."),
-        Column("end_trade", "BIGINT", "Least trade id of the hour after."),
+        Column("left_out", "ARRAY<STRING>", "Raw files whose events are to be left out."),
+        *(
+            Column(f"{stream}_{name}", "ARRAY<BIGINT>", doc)
+            for stream in ("update", "trade")
+            for name, doc in (
+                ("range", "Epoch and least id of the hour, and of the hour after."),
+                ("restarts", _RESTARTS.doc),
+            )
+        ),
     ),
 )
 
@@ -294,10 +374,14 @@ HOUR_REFERENCES = Table(
         _EXCHANGE,
         _SYMBOL,
         _HOUR,
+        _FEED,
+        *_SCALES,
         Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour."),
         Column(
             "checkpoint_file", "STRING", "Data file of `checkpoints` with the hour's opening; empty if none."
         ),
+        Column("seed_sequence", "BIGINT", "Id of the vendor's book that seeds the hour's; -1 if none does."),
+        *(Column(f"seed_{column.name}", column.type, column.doc) for column in _SIDES),
         Column("fingerprint", "STRING", "The events and settings that the books are built from."),
     ),
 )
@@ -335,12 +419,12 @@ VALIDATIONS = Table(
 
 INSTRUMENTS = Table(
     "instruments",
-    "One instrument's scales, recorded once.",
+    "One instrument's scales, and the feed that its books are built from, recorded once.",
     (
         _EXCHANGE,
         _SYMBOL,
-        Column("price_scale", "INT", "Decimal digits of prices: value = integer / 10^price_scale."),
-        Column("size_scale", "INT", "Decimal digits of sizes: value = integer / 10^size_scale."),
+        _FEED,
+        *_SCALES,
         Column(
             "trade_stream", "STRING", "trade or agg_trade, whose ids order the trades; empty if none came."
         ),
@@ -355,8 +439,23 @@ HOURS = Table(
         _SYMBOL,
         Column("event_type", "STRING", "trade or book_update."),
         _HOUR,
+        Column("first_epoch", "BIGINT", "Epoch of `first_sequence`."),
         Column("first_sequence", "BIGINT", "Least id of the hour; frozen once later ids are stored."),
+        Column("last_epoch", "BIGINT", "Epoch of `last_sequence`."),
         Column("last_sequence", "BIGINT", "Greatest id stored so far."),
+    ),
+)
+
+EPOCHS = Table(
+    "epochs",
+    "One restart of a stream's ids.",
+    (
+        _EXCHANGE,
+        _SYMBOL,
+        Column("event_type", "STRING", "trade or book_update."),
+        _EPOCH,
+        Column("from_time", "BIGINT", "Time of its first message, ns since 1970 UTC."),
+        Column("below_sequence", "BIGINT", "Close to that time, lesser ids are of this epoch."),
     ),
 )
 
@@ -367,6 +466,8 @@ FILES = Table(
         Column("content_hash", "STRING", "SHA-256 of the file's bytes."),
         Column("path", "STRING", "Where it was read."),
         Column("bytes", "BIGINT", "Its size."),
+        Column("source", "STRING", "The source that read it."),
+        Column("archived", "STRING", "Path of the copy that `--archive` kept; empty if none."),
         Column("state", "STRING", "ingested, or failed."),
         Column("reason", "STRING", "Why it failed; else empty."),
         Column("events", "BIGINT", "Messages taken into `events` before duplicates were dropped."),
@@ -409,11 +510,13 @@ TABLES = {
         BOOKS,
         CHECKPOINTS,
         GAPS,
+        CHECKS,
         GOLDEN,
         FIDELITY,
         VALIDATIONS,
         INSTRUMENTS,
         HOURS,
+        EPOCHS,
         FILES,
         QUARANTINE,
         RUNS,

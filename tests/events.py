@@ -74,8 +74,7 @@ def trade(market: str, number: int, price: str = "10", size: str = "1", **more: 
 def read_bytes(content: bytes, path: str = "capture", **options: str) -> pa.Table:
     """Parse a capture's content; records in the source's order, without the file's own record."""
     source = BinanceSource({"path": path, **options})
-    reader = source.reader(None)
-    return pa.Table.from_batches(source.parse(io.BytesIO(content), path, reader.scales), schema=RECORDS.arrow)
+    return pa.Table.from_batches(source.parse(io.BytesIO(content), path), schema=RECORDS.arrow)
 
 
 def read_lines(lines: Iterable[str], path: str = "capture", **options: str) -> pa.Table:

@@ -1,12 +1,15 @@
-"""Bit operations of 64-bit words that numba does not offer by name, one machine instruction each."""
+"""Bit operations of 64-bit words that numba does not offer by name, and bitmaps made of such words."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
+
+from deltabook.udfs.compile import kernel
 
 _LANES = 64
 
@@ -40,3 +43,35 @@ else:
             return builder.sub(ir.Constant(ir.IntType(_LANES), _LANES - 1), zeros)
 
         return types.int64(word), generate
+
+
+@kernel
+def occupy(words, ranks):
+    """Set the bits of all `ranks`."""
+    for rank in ranks:
+        words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
+
+
+@kernel
+def highest_at_or_below(words, start):
+    """Return the highest set bit of a bitmap at or below `start`, or -1."""
+    if start < 0:
+        return -1
+    index = start >> 6
+    word = words[index] & (~np.uint64(0) >> np.uint64(63 - (start & 63)))
+    while word == np.uint64(0):
+        index -= 1
+        if index < 0:
+            return -1
+        word = words[index]
+    return index * 64 + highest_one(word)
+
+
+@kernel
+def lowest(words):
+    """Return the lowest set bit of a bitmap, or -1."""
+    for index in range(len(words)):
+        word = words[index]
+        if word != np.uint64(0):
+            return index * 64 + highest_one(word & (~word + np.uint64(1)))
+    return -1

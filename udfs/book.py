@@ -2,7 +2,8 @@
 
 A side is an array of sizes by rank and a bitmap of the ranks that hold a size; asks are ranked
 downwards, so that on both sides the best level is the highest rank. The top levels are scanned
-again only when a change reaches them.
+again only when a change reaches them. What only the book itself can tell is told here: whether a
+checksum is right, whether a snapshot equals the book that it replaces.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.bits import highest_one
+from deltabook.schemas.feeds import Checksum
+from deltabook.schemas.names import NOT_GIVEN, GapKind, Status
+from deltabook.udfs.bits import highest_at_or_below, lowest, occupy
+from deltabook.udfs.checksums import book_checksum
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.continuity import IGNORE, RESET, Verdicts
+from deltabook.udfs.continuity import IGNORE, RESET, SEED, Verdicts
 from deltabook.udfs.ladder import build_ladder
 
 BID, ASK = 0, 1
+_UNSEEDED, _SUSPECT, _UNVERIFIABLE = int(Status.UNSEEDED), int(Status.SUSPECT), int(Status.UNVERIFIABLE)
+_CHECKED, _CHECKSUM_FAILURE = int(Status.CHECKED), int(GapKind.CHECKSUM_FAILURE)
+_NO_CHECKSUM = int(Checksum.NONE)
 
 Levels = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Prices and sizes of one side, scaled, prices ascending."""
@@ -41,6 +48,36 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Proofs:
+    """What n messages let a book be held against.
+
+    Attributes
+    ----------
+    kind : Checksum
+        What the checksums are computed over.
+    scales : (int, int)
+        Decimal digits of prices and sizes.
+    checksum : int64[n]
+        Unsigned CRC-32 of the book after the message; -1 if not given.
+    price_digits, size_digits : int64[n]
+        Decimals in the checksum's text; -1: as few as needed.
+    kept_levels : int64[n]
+        Levels a side that are left after the message; -1: all.
+    """
+
+    kind: Checksum
+    scales: tuple[int, int]
+    checksum: NDArray[np.int64]
+    price_digits: NDArray[np.int64]
+    size_digits: NDArray[np.int64]
+    kept_levels: NDArray[np.int64]
+
+
+NOT_CHECKED, WRONG, RIGHT = -1, 0, 1
+"""How a book compared."""
+
+
+@dataclass(frozen=True)
 class Tops:
     """Books written: one row each time.
 
@@ -54,6 +91,9 @@ class Tops:
         Best first, at most `depth` a row.
     levels : int64[r, 2]
         Levels of the full book, bids and asks.
+    checksum_verdicts, snapshot_verdicts : int8[n]
+        For each message NOT_CHECKED, WRONG or RIGHT: the book after it against its checksum, and the
+        book before it, if it is a snapshot of the feed's own and the book was whole, against its levels.
     """
 
     message: NDArray[np.int64]
@@ -61,6 +101,8 @@ class Tops:
     prices: tuple[NDArray[np.int64], NDArray[np.int64]]
     sizes: tuple[NDArray[np.int64], NDArray[np.int64]]
     levels: NDArray[np.int64]
+    checksum_verdicts: NDArray[np.int8]
+    snapshot_verdicts: NDArray[np.int8]
 
 
 class Book:
@@ -72,17 +114,19 @@ class Book:
         Prices and sizes, scaled, prices ascending and distinct.
     depth : int
         Levels a side that count as the top.
-    written_status : int
-        Status of the last row written, -1 if none was.
+    status : int
+        Status after the last message, -1 if there was none.
     """
 
-    def __init__(self, bids: Levels, asks: Levels, depth: int, written_status: int):
+    def __init__(self, bids: Levels, asks: Levels, depth: int, status: int):
         self.sides = [bids, asks]
         self.depth = depth
-        self.written_status = written_status
+        self.status = status
         self.tick = 0
 
-    def apply(self, bids: Side, asks: Side, verdicts: Verdicts, every_message: bool) -> Tops:
+    def apply(
+        self, bids: Side, asks: Side, verdicts: Verdicts, proofs: Proofs | None, every_message: bool
+    ) -> Tops:
         """Apply a batch of messages.
 
         Parameters
@@ -90,7 +134,10 @@ class Book:
         bids, asks : Side
             Level changes of n messages.
         verdicts : Verdicts
-            What each message does, and the status after it.
+            What each message does, and the status after it as far as ids tell. Where a checksum says
+            otherwise, it is changed in place: the status, and the gap if the message shows one.
+        proofs : Proofs or None
+            Of the messages; None for a feed that gives none.
         every_message : bool
             Write a row for every message that is applied, not only when the top or status changes.
 
@@ -110,15 +157,22 @@ class Book:
         counts = np.array([len(live[BID]), len(live[ASK])])
         for side in (BID, ASK):
             sizes[side, live[side]] = self.sides[side][1]
-            _occupy(words[side], live[side])
+            occupy(words[side], live[side])
         most = n_messages * self.depth
         message = np.empty(n_messages, dtype=np.int64)
         offsets = np.zeros((2, n_messages + 1), dtype=np.int64)
         prices_out, sizes_out = np.empty((2, most), np.int64), np.empty((2, most), np.int64)
         levels = np.empty((n_messages, 2), dtype=np.int64)
-        rows, self.written_status = _apply(
+        compares = proofs is not None
+        proofs = proofs or _no_proofs(n_messages)
+        checksum_verdicts = np.full(n_messages, NOT_CHECKED, dtype=np.int8)
+        snapshot_verdicts = np.full(n_messages, NOT_CHECKED, dtype=np.int8)
+        rows, self.status = _apply(
             verdicts.action,
             verdicts.status,
+            verdicts.gap,
+            verdicts.expected,
+            verdicts.found,
             bids.offsets,
             ladder.ranks(bids.prices),
             bids.sizes,
@@ -131,7 +185,16 @@ class Book:
             counts,
             self.depth,
             every_message,
-            self.written_status,
+            self.status,
+            compares,
+            int(proofs.kind),
+            proofs.scales,
+            proofs.checksum,
+            proofs.price_digits,
+            proofs.size_digits,
+            proofs.kept_levels,
+            checksum_verdicts,
+            snapshot_verdicts,
             message,
             offsets,
             prices_out,
@@ -150,28 +213,14 @@ class Book:
             (prices_out[BID, : ends[BID]], prices_out[ASK, : ends[ASK]]),
             (sizes_out[BID, : ends[BID]], sizes_out[ASK, : ends[ASK]]),
             levels[:rows],
+            checksum_verdicts,
+            snapshot_verdicts,
         )
 
 
-@kernel
-def _occupy(words, ranks):
-    for rank in ranks:
-        words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
-
-
-@kernel
-def _highest(words, start):
-    """Return the highest occupied rank at or below `start`, or -1."""
-    if start < 0:
-        return -1
-    index = start >> 6
-    word = words[index] & (~np.uint64(0) >> np.uint64(63 - (start & 63)))
-    while word == np.uint64(0):
-        index -= 1
-        if index < 0:
-            return -1
-        word = words[index]
-    return index * 64 + highest_one(word)
+def _no_proofs(n_messages: int) -> Proofs:
+    nothing = np.full(n_messages, NOT_GIVEN, dtype=np.int64)
+    return Proofs(Checksum.NONE, (0, 0), nothing, nothing, nothing, nothing)
 
 
 @kernel
@@ -183,7 +232,7 @@ def _take_top(words, sizes, best, depth, ranks, top_sizes):
             ranks[count], top_sizes[count] = rank, sizes[rank]
             differs = True
         count += 1
-        rank = _highest(words, rank - 1)
+        rank = highest_at_or_below(words, rank - 1)
     return count, differs
 
 
@@ -213,9 +262,55 @@ def _change_side(ranks, new_sizes, start, end, sizes, words, best, floor):
 
 
 @kernel
+def _is_whole_side(ranks, new_sizes, start, end, sizes, count):
+    """Whether a snapshot's levels are the side's, all of them and no others."""
+    for index in range(start, end):
+        if new_sizes[index] != sizes[ranks[index]]:
+            return False
+        count -= new_sizes[index] != 0
+    return count == 0
+
+
+@kernel
+def _clear_from(sizes, words, lowest_rank):
+    """Delete all levels at or above a rank; return how many there were."""
+    cleared = 0
+    rank = highest_at_or_below(words, len(sizes) - 1)
+    while rank >= lowest_rank:
+        sizes[rank] = 0
+        words[rank >> 6] &= ~(np.uint64(1) << np.uint64(rank & 63))
+        cleared += 1
+        rank = highest_at_or_below(words, rank - 1)
+    return cleared
+
+
+@kernel
+def _seeded_from(ranks, start, end, shown):
+    """Return the rank from which on a vendor's top levels say all that there is."""
+    if end - start < shown:
+        return 0
+    return ranks[start:end].min()
+
+
+@kernel
+def _keep_best(sizes, words, count, kept):
+    """Delete the worst levels until `kept` are left; return the highest rank deleted, or -1."""
+    deleted = -1
+    while count > kept:
+        deleted = lowest(words)
+        sizes[deleted] = 0
+        words[deleted >> 6] &= ~(np.uint64(1) << np.uint64(deleted & 63))
+        count -= 1
+    return deleted
+
+
+@kernel
 def _apply(
     action,
     status,
+    gap,
+    expected,
+    found,
     bid_offsets,
     bid_ranks,
     bid_sizes,
@@ -228,7 +323,16 @@ def _apply(
     counts,
     depth,
     every_message,
-    written_status,
+    last_status,
+    compares,
+    kind,
+    scales,
+    checksum,
+    price_digits,
+    size_digits,
+    kept_levels,
+    checksum_verdicts,
+    snapshot_verdicts,
     message,
     offsets,
     prices_out,
@@ -243,7 +347,7 @@ def _apply(
     top_sizes = np.zeros((2, depth), dtype=np.int64)
     top_counts = np.zeros(2, dtype=np.int64)
     for side in range(2):
-        best[side] = _highest(words[side], n_ranks - 1)
+        best[side] = highest_at_or_below(words[side], n_ranks - 1)
         top_counts[side], _ = _take_top(
             words[side], sizes[side], best[side], depth, top_ranks[side], top_sizes[side]
         )
@@ -251,42 +355,72 @@ def _apply(
     rows = 0
     for index in range(len(action)):
         changed = False
-        if action[index] != IGNORE:
-            reset = action[index] == RESET
+        act = action[index]
+        if act != IGNORE:
+            fresh = act == RESET or act == SEED
+            if compares and act == RESET and last_status > _SUSPECT:
+                equal = _is_whole_side(
+                    bid_ranks, bid_sizes, bid_offsets[index], bid_offsets[index + 1], sizes[BID], counts[BID]
+                ) and _is_whole_side(
+                    ask_ranks, ask_sizes, ask_offsets[index], ask_offsets[index + 1], sizes[ASK], counts[ASK]
+                )
+                snapshot_verdicts[index] = RIGHT if equal else WRONG
             for side in range(2):
-                if reset:
+                ranks, new_sizes = (bid_ranks, bid_sizes) if side == BID else (ask_ranks, ask_sizes)
+                start = bid_offsets[index] if side == BID else ask_offsets[index]
+                end = bid_offsets[index + 1] if side == BID else ask_offsets[index + 1]
+                if act == RESET:
                     sizes[side, :] = 0
                     words[side, :] = np.uint64(0)
-                    best[side], counts[side], floor[side] = -1, 0, -1
-                if side == BID:
-                    best[side], gained, touched = _change_side(
-                        bid_ranks, bid_sizes, bid_offsets[index], bid_offsets[index + 1],
-                        sizes[side], words[side], best[side], floor[side],
-                    )  # fmt: skip
-                else:
-                    best[side], gained, touched = _change_side(
-                        ask_ranks, ask_sizes, ask_offsets[index], ask_offsets[index + 1],
-                        sizes[side], words[side], best[side], floor[side],
-                    )  # fmt: skip
+                    counts[side] = 0
+                elif act == SEED:
+                    # The seed's `expected` is how many levels it could show.
+                    from_rank = _seeded_from(ranks, start, end, expected[index])
+                    counts[side] -= _clear_from(sizes[side], words[side], from_rank)
+                if fresh:
+                    best[side], floor[side] = n_ranks - 1, -1
+                best[side], gained, touched = _change_side(
+                    ranks, new_sizes, start, end, sizes[side], words[side], best[side], floor[side]
+                )
                 counts[side] += gained
-                if touched or reset:
-                    best[side] = _highest(words[side], best[side])
+                kept = kept_levels[index]
+                if 0 < kept < counts[side]:
+                    touched |= _keep_best(sizes[side], words[side], counts[side], kept) >= floor[side]
+                    counts[side] = kept
+                if touched or fresh:
+                    best[side] = highest_at_or_below(words[side], best[side])
                     count, differs = _take_top(
                         words[side], sizes[side], best[side], depth, top_ranks[side], top_sizes[side]
                     )
                     changed |= differs or count != top_counts[side]
                     top_counts[side] = count
                     floor[side] = top_ranks[side, depth - 1] if count == depth else -1
-        if changed or (every_message and action[index] != IGNORE) or status[index] != written_status:
-            written_status = status[index]
+            if last_status == _SUSPECT and not fresh:
+                status[index] = _SUSPECT  # a checksum has failed since the last snapshot
+            if kind != _NO_CHECKSUM and checksum[index] != NOT_GIVEN and status[index] != _UNSEEDED:
+                computed = book_checksum(
+                    kind, prices, sizes, words, scales[0], scales[1], price_digits[index], size_digits[index]
+                )
+                checksum_verdicts[index] = RIGHT if computed == checksum[index] else WRONG
+                if computed == checksum[index]:
+                    status[index] = _CHECKED if status[index] == _UNVERIFIABLE else status[index]
+                elif status[index] > _SUSPECT:
+                    status[index] = _SUSPECT
+                    gap[index], expected[index], found[index] = _CHECKSUM_FAILURE, checksum[index], computed
+        elif last_status == _SUSPECT:
+            status[index] = _SUSPECT
+        seeded = status[index] != _UNSEEDED
+        if seeded and (changed or (every_message and act != IGNORE)) or status[index] != last_status:
             for side in range(2):
                 at = offsets[side, rows]
-                for place in range(top_counts[side]):
+                shown = top_counts[side] if seeded else 0
+                for place in range(shown):
                     rank = top_ranks[side, place]
                     prices_out[side, at + place] = prices[rank if side == BID else n_ranks - 1 - rank]
                     sizes_out[side, at + place] = top_sizes[side, place]
-                offsets[side, rows + 1] = at + top_counts[side]
-                levels[rows, side] = counts[side]
+                offsets[side, rows + 1] = at + shown
+                levels[rows, side] = counts[side] if seeded else 0
             message[rows] = index
             rows += 1
-    return rows, written_status
+        last_status = status[index]
+    return rows, last_status

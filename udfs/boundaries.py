@@ -1,4 +1,6 @@
-"""Hours as ranges of ids: the least id whose time reaches an hour opens it.
+"""Hours as ranges of positions: the least one whose time reaches an hour opens it.
+
+A position is an id and its epoch in one number.
 
 A boundary with stored ids on both sides is frozen, so that a late file never moves events that
 other rows were built from.
@@ -10,19 +12,34 @@ from dataclasses import dataclass
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 
-LEAST_ID, END_ID = -(2**63), 2**63 - 1
+_IDS = 2**64
+LEAST, END = -(2**127), 2**127
+"""Positions before and behind all others."""
+
+
+def position(epoch: int, sequence: int) -> int:
+    """Return the place of an id in its stream, over all epochs: a number that only grows."""
+    return epoch * _IDS + sequence
+
+
+def epoch_and_id(place: int) -> tuple[int, int]:
+    """Return the epoch and id of a position; of `END`, ones behind all others."""
+    if place == END:
+        return 2**62, 0
+    epoch = (place + _IDS // 2) // _IDS
+    return epoch, place - epoch * _IDS
 
 
 @dataclass(frozen=True)
 class IdRange:
-    """The ids of one stream in one hour.
+    """The positions of one stream in one hour.
 
     Attributes
     ----------
     hour : int
         Start of the hour, ns since 1970 UTC.
     first, last : int
-        Least and greatest id, both included.
+        Least and greatest position, both included.
     """
 
     hour: int
@@ -39,7 +56,7 @@ class IdGroup:
     time : int
         Start of that hour, or NOT_GIVEN for messages without a time.
     first, last : int
-        Least and greatest id.
+        Least and greatest position.
     received : int
         Least receive time, ns; NOT_GIVEN if there is none.
     """
@@ -67,11 +84,11 @@ def merge_hours(stored: list[IdRange], groups: list[IdGroup]) -> list[IdRange]:
         belongs to it.
     """
     opened = {found.hour: found.first for found in stored}
-    reached = END_ID
+    reached = END
     for time in sorted({group.time for group in groups if group.time != NOT_GIVEN}, reverse=True):
         reached = min(reached, min(group.first for group in groups if group.time == time))
-        before = max((found.last for found in stored if found.hour < time), default=LEAST_ID)
-        if reached < opened.get(time, END_ID) and (time not in opened or before < reached):
+        before = max((found.last for found in stored if found.hour < time), default=LEAST)
+        if reached < opened.get(time, END) and (time not in opened or before < reached):
             opened[time] = max(reached, before + 1)
     if not opened:
         received = [group.received for group in groups if group.received != NOT_GIVEN]
@@ -80,7 +97,7 @@ def merge_hours(stored: list[IdRange], groups: list[IdGroup]) -> list[IdRange]:
     hours = sorted(opened)
     least = min([group.first for group in groups] + [opened[hour] for hour in hours])
     merged: list[IdRange] = []
-    end = END_ID
+    end = END
     for hour in reversed(hours):
         if opened[hour] >= end:
             continue  # every id that reached this hour lies in a later, frozen one
@@ -98,6 +115,6 @@ def merge_hours(stored: list[IdRange], groups: list[IdGroup]) -> list[IdRange]:
 
 
 def ends(hours: list[IdRange]) -> dict[int, tuple[int, int]]:
-    """Return ``{hour: (least id, least id of the hour after)}``; the last hour has no end."""
-    following = [found.first for found in hours[1:]] + [END_ID]
+    """Return ``{hour: (least position, least of the hour after)}``; the last hour has no end."""
+    following = [*(found.first for found in hours[1:]), END][: len(hours)]
     return {found.hour: (found.first, end) for found, end in zip(hours, following, strict=True)}

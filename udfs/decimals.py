@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from decimal import Decimal
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from deltabook.udfs.compile import kernel
 
 INT64_MAX = 2**63 - 1
+DEFAULT_SCALE = 8
+"""Decimal digits of a record's integers, unless its numbers need more or leave room for less."""
+MOST_DECIMALS, MOST_WHOLE_DIGITS = 18, 20
+"""What DECIMAL(38,18) holds."""
 _ZERO, _NINE, _POINT = ord("0"), ord("9"), ord(".")
 _PRINTED = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 _MOST_DIGITS = 18  # any 18 digits fit int64
@@ -62,52 +70,143 @@ def scan_decimal(buffer, position, scale):
     return value, position
 
 
-def to_scaled(number: object, scale: int, what: str) -> int:
-    """Convert a number as printed to an integer times 10^scale, never rounding.
+def exact(number: object, what: str) -> tuple[int, int]:
+    """Read a number as printed, never rounding.
 
     Parameters
     ----------
     number : str, int or Decimal
         The number as the source prints it.
-    scale : int
-        Decimal digits to keep.
     what : str
         What it is ("price", "size"), for the message.
 
     Returns
     -------
-    int
-        Fits int64.
+    (coefficient, decimals) : (int, int)
+        The number is coefficient / 10^decimals, with as few decimals as possible, at least 0.
 
     Raises
     ------
     ValueError
-        If it is not a finite number, is negative, or the scale cannot hold it exactly.
+        If it is not a finite number, is negative, or has more digits than DECIMAL(38,18) holds.
     """
     if isinstance(number, bool) or not isinstance(number, str | int | Decimal):
-        raise ValueError(f"{what} {number!r} is not a number")
-    text = str(number)
+        raise ValueError(f"{what} {str(number)[:80]!r} is not a number")
+    return _exact(str(number), what)
+
+
+@lru_cache(maxsize=1 << 17)
+def _exact(text: str, what: str) -> tuple[int, int]:
     if _PRINTED.fullmatch(text) is None:
         raise ValueError(f"{what} {text[:80]!r} is not a plain finite number")
     negative, digits, exponent = Decimal(text).as_tuple()
     assert isinstance(exponent, int)
     printed = "".join(map(str, digits))
-    significant = printed.rstrip("0")
+    significant = printed.rstrip("0").lstrip("0")
     if not significant:
-        return 0
+        return 0, 0
     if negative:
         raise ValueError(f"{what} {text[:80]} is negative")
-    shift = exponent + len(printed) - len(significant) + scale
-    if shift < 0 or len(significant) + shift > len(str(INT64_MAX)):
-        raise ValueError(_does_not_fit(text, scale, what))
-    scaled: int = int(significant) * 10**shift
-    if scaled > INT64_MAX:
-        raise ValueError(_does_not_fit(text, scale, what))
-    return scaled
+    exponent += len(printed) - len(printed.rstrip("0"))
+    if -exponent > MOST_DECIMALS or len(significant) + exponent > MOST_WHOLE_DIGITS:
+        raise ValueError(
+            f"{what} {text[:80]} has more than {MOST_WHOLE_DIGITS} digits before the point or more than "
+            f"{MOST_DECIMALS} behind it"
+        )
+    if exponent >= 0:
+        return int(significant) * 10**exponent, 0
+    return int(significant), -exponent
 
 
-def _does_not_fit(text: str, scale: int, what: str) -> str:
-    return (
-        f"{what} {text[:80]} does not fit int64 exactly at scale {scale}: "
-        f"set the instrument's {what}_scale under `instruments` in the settings"
-    )
+def common_scale(numbers: Sequence[tuple[int, int]]) -> int | None:
+    """Return the scale at which all numbers are int64, or None if there is none.
+
+    Parameters
+    ----------
+    numbers : sequence of (coefficient, decimals)
+        As `exact` returns them.
+
+    Returns
+    -------
+    int or None
+        `DEFAULT_SCALE` if that holds them all; more if a number has more decimals; less, as little as
+        possible, if a number is too large for it.
+    """
+    needed = max((decimals for _, decimals in numbers), default=0)
+    for scale in range(max(needed, DEFAULT_SCALE), needed - 1, -1):
+        if all(value * 10 ** (scale - decimals) <= INT64_MAX for value, decimals in numbers):
+            return scale
+    return None
+
+
+def scaled_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Make the level columns of a record from prices and sizes as printed.
+
+    Parameters
+    ----------
+    bids, asks : sequence of (price, size, …)
+        str, int or Decimal.
+
+    Returns
+    -------
+    dict
+        `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`, `price_scale`, `size_scale` and `wide`
+        of `schemas.tables.RECORDS`.
+
+    Raises
+    ------
+    ValueError
+        If a level is not a pair of plain finite numbers, a price is not above 0, or a size below.
+    """
+    columns: dict[str, Any] = {"wide": b""}
+    for place, what in ((0, "price"), (1, "size")):
+        sides = [[exact(_at(level, place), what) for level in side] for side in (bids, asks)]
+        if place == 0 and any(value == 0 for side in sides for value, _ in side):
+            raise ValueError("a level has price 0")
+        scale = common_scale([number for side in sides for number in side])
+        if scale is None:
+            columns["wide"] = _wide({"bids": bids, "asks": asks})
+            scale = DEFAULT_SCALE
+        columns[f"{what}_scale"] = scale
+        for name, side in zip(("bid", "ask"), sides, strict=True):
+            columns[f"{name}_{what}s"] = _scaled(side, scale)
+    if columns["wide"]:
+        columns |= {f"{side}_{what}": [] for side in ("bid", "ask") for what in ("prices", "sizes")}
+    return columns
+
+
+def scaled_trade(price: object, size: object) -> dict[str, Any]:
+    """Make the number columns of a trade from its price and size as printed.
+
+    Returns
+    -------
+    dict
+        `price`, `size`, `price_scale`, `size_scale` and `wide` of `schemas.tables.RECORDS`.
+
+    Raises
+    ------
+    ValueError
+        If one is not a plain finite number, or is negative.
+    """
+    columns: dict[str, Any] = {"wide": b""}
+    for what, number in (("price", price), ("size", size)):
+        read = exact(number, what)
+        scale = common_scale([read])
+        if scale is None:
+            return scaled_trade(0, 0) | {"wide": _wide({"price": price, "size": size})}
+        columns |= {what: read[0] * 10 ** (scale - read[1]), f"{what}_scale": scale}
+    return columns
+
+
+def _scaled(numbers: list[tuple[int, int]], scale: int) -> list[int]:
+    return [value * 10 ** (scale - decimals) for value, decimals in numbers if decimals <= scale]
+
+
+def _at(level: Sequence[Any], place: int) -> Any:
+    if not isinstance(level, list | tuple) or len(level) < 2:
+        raise ValueError(f"expected a level [price, size], found {str(level)[:200]!r}")
+    return level[place]
+
+
+def _wide(numbers: dict[str, Any]) -> bytes:
+    return json.dumps(numbers, default=str).encode()

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind
-from deltabook.udfs.continuity import APPLY, RESET, Verdicts
+from deltabook.udfs.continuity import APPLY, RESET, SEED, Verdicts
+
+_SHOWN_BY_THE_BOOK = (GapKind.CHECKSUM_FAILURE, GapKind.QUARANTINED_ROW)
+"""What a snapshot does not end, but shows of itself."""
 
 Place = dict[str, Any]
 """Where a message stands: hour, epoch, sequence, order_time, source_file, source_row."""
@@ -43,23 +46,27 @@ class GapLog:
             ``index of message -> Place``; called only where something happened.
         """
         applied = self.applied + np.cumsum(verdicts.action == APPLY)
-        events = np.flatnonzero((verdicts.gap >= 0) | (verdicts.action == RESET))
-        for index in events.tolist():
+        ends = (verdicts.action == RESET) | (verdicts.action == SEED)
+        for index in np.flatnonzero((verdicts.gap >= 0) | ends).tolist():
             place = place_of(index)
+            gap = []
             if verdicts.gap[index] >= 0:
                 kind = GapKind(verdicts.gap[index])
-                gap = gap_row(kind, place, int(verdicts.expected[index]), int(verdicts.found[index]))
+                gap = [gap_row(kind, place, int(verdicts.expected[index]), int(verdicts.found[index]))]
                 # Becomes a difference when the gap closes; an update that shows it is touched too.
-                gap["updates_affected"] = int(verdicts.action[index] == APPLY) - int(applied[index])
-                self.open.append(gap)
-            if verdicts.action[index] == RESET:
-                for gap in self.open:
-                    gap["resolved_sequence"] = place["sequence"]
-                    gap["resolved_time"] = place["order_time"]
-                    gap["resolved_by"] = "snapshot"
-                    gap["updates_affected"] += int(applied[index])
+                shows = verdicts.action[index] == APPLY or kind in _SHOWN_BY_THE_BOOK
+                gap[0]["updates_affected"] = int(shows) - int(applied[index])
+                if kind not in _SHOWN_BY_THE_BOOK:
+                    self.open, gap = self.open + gap, []
+            if ends[index]:
+                for ended in self.open:
+                    ended["resolved_sequence"] = place["sequence"]
+                    ended["resolved_time"] = place["order_time"]
+                    ended["resolved_by"] = "snapshot" if verdicts.action[index] == RESET else "vendor_book"
+                    ended["updates_affected"] += int(applied[index])
                 self.closed += self.open
                 self.open = []
+            self.open += gap
         if len(applied):
             self.applied = int(applied[-1])
 

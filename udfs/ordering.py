@@ -1,8 +1,10 @@
 """Putting one symbol-hour into the feed's order.
 
 Each stream keeps its own order: book updates by (epoch, update id, diff before snapshot), trades by
-(epoch, trade id). `order_time` merges the two without reordering either: it is the running maximum
-of `timestamp` in each stream's order, and at equal times trades come before book updates.
+(epoch, trade id); where a feed has no ids, by its times and, at one time, by rows of its files.
+`order_time` merges the two without reordering either: it is the running maximum of `timestamp` in
+each stream's order, and at equal times trades come before book updates. A stamp that those after it
+contradict has no part in that maximum.
 """
 
 from __future__ import annotations
@@ -14,48 +16,66 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import HOUR, NOT_GIVEN, EventType
+from deltabook.schemas.feeds import Continuity, Feed, Repeats
+from deltabook.schemas.names import CLOCK_TOLERANCE, HOUR, NOT_GIVEN, EventType
 from deltabook.schemas.tables import FLAT_EVENTS, RECORDS
+from deltabook.udfs.repeats import join_parts, repeats_of_content
+from deltabook.udfs.survey import witnessed_times
+from deltabook.udfs.times import ahead_of_their_time
 
 _NANOSECONDS_PER_DAY = 24 * HOUR
+_LEAST_DIGEST = 2**53
+"""A trade id from here on is the digest of a text, which orders nothing."""
 _IDS = ("epoch", "sequence", "is_snapshot", "first_sequence", "prev_sequence")
-"""What orders a stream, and what two records of one message have in common."""
+"""What orders a stream with ids, and what two records of one message have in common."""
 
 
-def order_hour(records: pa.Table, stored: pa.Table, hour: int) -> pa.Table:
+def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed) -> pa.Table:
     """Order one hour's events.
 
     Parameters
     ----------
     records : pyarrow.Table
-        New messages of one exchange and symbol, in the columns of `records`, all of this hour.
+        New messages of one exchange and symbol, in the columns of `records` and `epoch`, all of this
+        hour, at the instrument's scales, each file's in its own order.
     stored : pyarrow.Table
         The hour's events so far, in the columns of `flat_events`; may be empty.
     hour : int
         Start of the hour, ns since 1970 UTC.
+    feed : Feed
+        Its rules.
 
     Returns
     -------
     pyarrow.Table
-        Columns of `flat_events`, in the feed's order. A message met twice (same ids) is kept once,
-        the one of the lesser (source_file, source_row): the result does not depend on which of them
-        was stored first.
+        Columns of `flat_events`, in the feed's order. A message met twice (see `Repeats`) is kept
+        once, the one of the lesser (source_file, source_row): the result does not depend on which of
+        them was stored first.
     """
-    events = pa.concat_tables([_as_events(records, hour), stored.select(FLAT_EVENTS.names)]).combine_chunks()
+    events = pa.concat_tables([stored.select(FLAT_EVENTS.names), _as_events(records, hour)]).combine_chunks()
     if events.num_rows == 0:
         return events
-    events = events.take(pa.array(_stream_order(events)))
-    events = events.filter(pa.array(~_repeats(events)))
+    events = events.take(pa.array(_stream_order(events, feed)))
+    if feed.repeats is Repeats.JOINED:
+        events = join_parts(events)
+    if feed.repeats is Repeats.BY_IDS:
+        repeated = _repeated_ids(events)
+    else:
+        repeated = repeats_of_content(events, with_sequence=feed.repeats is Repeats.JOINED)
+    if repeated.any():
+        events = events.filter(pa.array(~repeated))
     is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     timestamps = _numpy(events["timestamp"]).copy()
-    if not FEEDS[events["exchange"][0].as_py()].timed_snapshots:
+    snapshots = _numpy(events["is_snapshot"])
+    if not feed.timed_snapshots:
         # One that is stored has been given a time before; its neighbours may be others by now.
-        timestamps[_numpy(events["is_snapshot"])] = NOT_GIVEN
+        timestamps[snapshots] = NOT_GIVEN
     order_times = np.empty(len(timestamps), dtype=np.int64)
+    received = _numpy(events["received"])
     for stream in (is_update, ~is_update):
-        timestamps[stream] = _fill_times(timestamps[stream], _numpy(events["received"])[stream], hour)
-        order_times[stream] = np.maximum.accumulate(timestamps[stream])
+        if not feed.timed_snapshots:
+            timestamps[stream] = _with_neighbours(timestamps[stream], received[stream], hour)
+        order_times[stream] = _order_times(timestamps[stream], received[stream], hour)
     for name, values in (("timestamp", timestamps), ("order_time", order_times)):
         events = events.set_column(events.schema.get_field_index(name), name, pa.array(values))
     merged = np.lexsort((np.arange(len(is_update)), is_update, order_times))
@@ -70,43 +90,61 @@ def _as_events(records: pa.Table, hour: int) -> pa.Table:
         "hour": pa.repeat(pa.scalar(hour, pa.int64()), count),
         "order_time": pa.repeat(pa.scalar(NOT_GIVEN, pa.int64()), count),
         "event_type": pc.if_else(is_update, str(EventType.BOOK_UPDATE), str(EventType.TRADE)),
-        "epoch": pa.repeat(pa.scalar(0, pa.int64()), count),
+        "epoch": records["epoch"],
     }
     columns |= {name: records[name] for name in FLAT_EVENTS.names if name in RECORDS.names}
     return pa.table([columns[name] for name in FLAT_EVENTS.names], schema=FLAT_EVENTS.arrow)
 
 
-def _stream_order(events: pa.Table) -> NDArray[np.int64]:
+def _stream_order(events: pa.Table, feed: Feed) -> NDArray[np.int64]:
+    is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
+    ids: tuple[str, ...] = _IDS
+    if feed.continuity is Continuity.NONE:
+        ids = ("epoch", "sequence", "received")  # its snapshots stand where they were heard
+    by_ids = [is_update, *(_numpy(events[name]) for name in ids)]
+    if not feed.trade_ids:
+        trade_ids = _numpy(events["trade_id"])
+        by_ids.append(np.where(trade_ids < _LEAST_DIGEST, trade_ids, NOT_GIVEN))
     files = pc.rank(events["source_file"], sort_keys="ascending", tiebreaker="dense")
-    keys = [
-        _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE)),
-        *(_numpy(events[name]) for name in _IDS),
-        _numpy(files),
-        _numpy(events["source_row"]),
-    ]
-    return np.lexsort(keys[::-1])
+    keys = [*by_ids, _numpy(files), _numpy(events["source_row"])]
+    return np.lexsort(keys[::-1])  # of equal keys the order stays: trades of one row
 
 
-def _repeats(events: pa.Table) -> NDArray[np.bool_]:
+def _repeated_ids(events: pa.Table) -> NDArray[np.bool_]:
     """Whether each event, in stream order, has the ids of the one before it."""
     is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     repeated = np.zeros(events.num_rows, dtype=np.bool_)
     repeated[1:] = is_update[1:] == is_update[:-1]
-    for name in _IDS:
+    for name in (*_IDS, "trade_id"):
         values = _numpy(events[name])
         repeated[1:] &= values[1:] == values[:-1]
     return repeated
 
 
-def _fill_times(timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int) -> NDArray[np.int64]:
+def _with_neighbours(
+    timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int
+) -> NDArray[np.int64]:
     """Give a snapshot without a time its predecessor's, or, if it is first, its successor's."""
     given = timestamps != NOT_GIVEN
+    if given.all():
+        return timestamps
     if not given.any():
         return np.where(received != NOT_GIVEN, received, hour)
     latest = np.maximum.accumulate(np.where(given, np.arange(len(given)), -1))
     latest[latest < 0] = int(np.argmax(given))
     filled: NDArray[np.int64] = timestamps[latest]
     return filled
+
+
+def _order_times(
+    timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int
+) -> NDArray[np.int64]:
+    """Return the running maximum of the stamps that nothing contradicts."""
+    times = witnessed_times(timestamps, received)
+    wrong = (times == NOT_GIVEN) | (times >= hour + HOUR + CLOCK_TOLERANCE) | ahead_of_their_time(times)
+    if wrong.all():
+        return np.full(len(times), hour)
+    return np.maximum.accumulate(np.where(wrong, times[~wrong].min(), times))
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import OrderError
 from deltabook.schemas.feeds import Feed
-from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, Cadence, EventType, GapKind, Status
+from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, Cadence, EventType, GapKind, GoldenKind, Status
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs import continuity
-from deltabook.udfs.book import ASK, BID, Book, Levels, Side, Tops
+from deltabook.udfs.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Levels, Proofs, Side, Tops
 from deltabook.udfs.gaps import GapLog, gap_row
+from deltabook.udfs.times import clock_jumps
 
 _NOTHING: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -32,7 +33,7 @@ class Opening:
     order_time : int
         Of the last event, ns; -1 if none.
     status : Status
-        Of the book.
+        Of the book after the last message.
     bridge_due, updates_seen : bool
         A snapshot awaits its first diff; a book update was met.
     bids, asks : (int64[:], int64[:])
@@ -40,7 +41,7 @@ class Opening:
     trade_count, buy_volume, sell_volume : int
         Trades since the last row of `books`.
     epoch : int
-        Of the last event.
+        Of the last book update.
     held : pyarrow.RecordBatch or None
         Last events of the hour before, from a snapshot on whose use depends on the next diff.
     """
@@ -60,6 +61,31 @@ class Opening:
     held: pa.RecordBatch | None = None
 
 
+@dataclass
+class Comparison:
+    """How often the book equalled what it could be held against.
+
+    Attributes
+    ----------
+    compared, matched : int
+        Messages.
+    first_divergence : int
+        Sequence of the first that did not match; -1 if none.
+    """
+
+    compared: int = 0
+    matched: int = 0
+    first_divergence: int = NOT_GIVEN
+
+    def note(self, verdicts: NDArray[np.int8], sequence: NDArray[np.int64]) -> None:
+        """Count a batch's verdicts, `NOT_CHECKED`, `WRONG` or `RIGHT`, at these sequences."""
+        self.compared += int(np.count_nonzero(verdicts != NOT_CHECKED))
+        self.matched += int(np.count_nonzero(verdicts == RIGHT))
+        wrong = np.flatnonzero(verdicts == WRONG)
+        if len(wrong) and self.first_divergence == NOT_GIVEN:
+            self.first_divergence = int(sequence[wrong[0]])
+
+
 class Rebuilder:
     """Carries one symbol's book through batches of events.
 
@@ -73,26 +99,42 @@ class Rebuilder:
         Levels a side in each row.
     cadence : Cadence
         When rows are written.
+    scales : (int, int)
+        Decimal digits of prices and sizes.
     opening : Opening
         The state before the first batch.
     """
 
     def __init__(
-        self, exchange: str, symbol: str, feed: Feed, depth: int, cadence: Cadence, opening: Opening
+        self,
+        exchange: str,
+        symbol: str,
+        feed: Feed,
+        depth: int,
+        cadence: Cadence,
+        scales: tuple[int, int],
+        opening: Opening,
     ):
         self.exchange, self.symbol = exchange, symbol
         self.feed = feed
         self.cadence = cadence
+        self.scales = scales
         self.gaps = GapLog()
         self.state = continuity.initial_state()
         self.state[continuity.LAST_SEQUENCE] = opening.sequence
-        self.state[continuity.STATUS] = opening.status
+        # What a checksum proved of the last message says nothing of the next.
+        proven_by_ids = Status.UNVERIFIABLE if opening.status is Status.CHECKED else opening.status
+        self.state[continuity.STATUS] = proven_by_ids
         self.state[continuity.BRIDGE_DUE] = opening.bridge_due
         self.state[continuity.UPDATES_SEEN] = opening.updates_seen
-        written_status = int(opening.status) if opening.updates_seen else NOT_GIVEN
-        self.book = Book(opening.bids, opening.asks, depth, written_status)
+        if opening.updates_seen:
+            self.state[continuity.ROW_EPOCH] = opening.epoch
+        last_status = int(opening.status) if opening.updates_seen else NOT_GIVEN
+        self.book = Book(opening.bids, opening.asks, depth, last_status)
+        self.compared: dict[GoldenKind, Comparison] = {}
+        self.hour, self.off_clock = NOT_GIVEN, np.zeros(2, dtype=np.bool_)
         self.trade_sequence = opening.trade_sequence
-        self.order_time, self.epoch = opening.order_time, opening.epoch
+        self.order_time = opening.order_time
         self.flow = np.array([opening.trade_count, opening.buy_volume, opening.sell_volume])
         self.held = opening.held
         self.last_place: dict[str, Any] = {}
@@ -103,7 +145,7 @@ class Rebuilder:
             sequence=int(self.state[continuity.LAST_SEQUENCE]),
             trade_sequence=self.trade_sequence,
             order_time=self.order_time,
-            status=Status(int(self.state[continuity.STATUS])),
+            status=Status(max(self.book.status, int(Status.UNSEEDED))),
             bridge_due=bool(self.state[continuity.BRIDGE_DUE]),
             updates_seen=bool(self.state[continuity.UPDATES_SEEN]),
             bids=self.book.sides[BID],
@@ -111,7 +153,7 @@ class Rebuilder:
             trade_count=int(self.flow[0]),
             buy_volume=int(self.flow[1]),
             sell_volume=int(self.flow[2]),
-            epoch=self.epoch,
+            epoch=int(self.state[continuity.ROW_EPOCH]) if self.state[continuity.UPDATES_SEEN] else 0,
             held=self.held,
         )
 
@@ -142,20 +184,11 @@ class Rebuilder:
         is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
         at = np.flatnonzero(is_update)
         updates = events.take(pa.array(at))
-        sequence = _numpy(updates["sequence"])
-        verdicts, misplaced = continuity.check_updates(
-            self.feed.continuity,
-            self.feed.best_status,
-            _numpy(updates["is_snapshot"]),
-            _numpy(updates["first_sequence"]),
-            _numpy(updates["prev_sequence"]),
-            sequence,
-            self.state,
-            final,
-        )
+        ids = _ids(updates)
+        verdicts, misplaced = continuity.check_updates(self.feed, ids, self.state, final)
         if misplaced >= 0:
             raise OrderError(
-                f"{self.exchange} {self.symbol}: update {sequence[misplaced]} "
+                f"{self.exchange} {self.symbol}: update {ids.sequence[misplaced]} "
                 f"({updates['source_file'][misplaced]}, row {updates['source_row'][misplaced]}) comes after "
                 "a later one: the table `events` is not in the feed's order; ingest the hour again"
             )
@@ -164,17 +197,39 @@ class Rebuilder:
         if self.held is not None:
             events, is_update = events.slice(0, at[judged]), is_update[: at[judged]]
             updates, at = updates.slice(0, judged), at[:judged]
-        self.gaps.note_updates(verdicts, lambda index: _place(updates, index))
+        proofs = _proofs(updates, self.feed, self.scales) if self.feed.own_snapshots else None
         tops = self.book.apply(
-            _side(updates, "bid"), _side(updates, "ask"), verdicts, self.cadence is Cadence.MESSAGE
+            _side(updates, "bid"), _side(updates, "ask"), verdicts, proofs, self.cadence is Cadence.MESSAGE
         )
+        self.gaps.note_updates(verdicts, lambda index: _place(updates, index))
+        for jump in self._clock_jumps(events):
+            place = _place(events, jump)
+            stamps = int(events["order_time"][jump].as_py()), int(events["timestamp"][jump].as_py())
+            self.gaps.closed.append(gap_row(GapKind.CLOCK_JUMP, place, *stamps))
+        for kind, found in (
+            (GoldenKind.CHECKSUM, tops.checksum_verdicts),
+            (GoldenKind.SNAPSHOT, tops.snapshot_verdicts),
+        ):
+            self.compared.setdefault(kind, Comparison()).note(found, ids.sequence)
         flow = self._trade_flow(events, at[tops.message], is_update)
         if events.num_rows:
             self.order_time = int(events["order_time"][-1].as_py())
-            self.epoch = int(events["epoch"][-1].as_py())
         if len(at):
             self.last_place = _place(updates, len(at) - 1)
         return self._rows(updates, tops, verdicts, flow)
+
+    def _clock_jumps(self, events: pa.RecordBatch) -> list[int]:
+        if not events.num_rows:
+            return []
+        hour = int(events["hour"][0].as_py())
+        if hour != self.hour:  # each hour tells its own, so that it can be rebuilt alone
+            self.hour, self.off_clock = hour, np.zeros(2, dtype=np.bool_)
+        return clock_jumps(events, self.off_clock)
+
+    def take_compared(self) -> dict[GoldenKind, Comparison]:
+        """Return what was compared since the last call, by kind, and begin anew."""
+        compared, self.compared = self.compared, {}
+        return {kind: found for kind, found in compared.items() if found.compared}
 
     def finish(self) -> list[dict[str, Any]]:
         """Return all rows of `gaps` (without exchange and symbol) once the last batch is in."""
@@ -192,13 +247,14 @@ class Rebuilder:
         at = np.flatnonzero(~is_update)
         ids = _numpy(events["sequence"])[at]
         before = np.concatenate(([self.trade_sequence], ids[:-1])) if len(ids) else ids
-        for jump in np.flatnonzero((ids > before + 1) & (before != NOT_GIVEN)).tolist():
+        jumped = (ids > before + 1) & (before != NOT_GIVEN) & self.feed.trade_ids
+        for jump in np.flatnonzero(jumped).tolist():
             place = _place(events, int(at[jump]))
             self.gaps.closed.append(gap_row(GapKind.TRADE_GAP, place, int(before[jump]) + 1, int(ids[jump])))
         if len(ids):
             self.trade_sequence = int(ids[-1])
         flow = np.zeros((events.num_rows + 1, 3), dtype=np.int64)
-        fresh = at[ids > before]
+        fresh = at[(ids != before) | (not self.feed.trade_ids)]
         sides = events["side"].take(pa.array(fresh))
         sizes = _numpy(events["size"])[fresh]
         for column, side in ((1, "buy"), (2, "sell")):
@@ -268,6 +324,26 @@ def _moved(held: pa.RecordBatch, events: pa.RecordBatch) -> pa.RecordBatch:
 def _place(events: pa.RecordBatch, index: int) -> dict[str, Any]:
     names = ("hour", "epoch", "sequence", "order_time", "source_file", "source_row")
     return {name: events[name][index].as_py() for name in names}
+
+
+def _ids(updates: pa.RecordBatch) -> continuity.Ids:
+    names = ("is_snapshot", "epoch", "first_sequence", "prev_sequence", "sequence", "damaged")
+    column = {name: _numpy(updates[name]) for name in names}
+    return continuity.Ids(
+        is_snapshot=column["is_snapshot"],
+        epoch=column["epoch"],
+        first=column["first_sequence"],
+        previous=column["prev_sequence"],
+        sequence=column["sequence"],
+        # A message without an id has its time in the place of one.
+        given=(column["prev_sequence"] != NOT_GIVEN) | (column["sequence"] != _numpy(updates["timestamp"])),
+        damaged=column["damaged"],
+    )
+
+
+def _proofs(updates: pa.RecordBatch, feed: Feed, scales: tuple[int, int]) -> Proofs:
+    names = ("checksum", "price_digits", "size_digits", "kept_levels")
+    return Proofs(feed.checksum, scales, *(_numpy(updates[name]) for name in names))
 
 
 def _side(updates: pa.RecordBatch, name: str) -> Side:

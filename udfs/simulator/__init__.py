@@ -1,1 +1,1 @@
-"""A seeded limit-order market and a writer of its feed as Binance capture files."""
+"""A seeded limit-order market, and writers of its feed in the dialects of several venues and vendors."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from operator import itemgetter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +11,22 @@ import numpy as np
 from deltabook.udfs.simulator.kernels import MESSAGE_INTERVAL, MILLISECOND, TOP_DEPTH
 from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, MarketChunk
 from deltabook.udfs.simulator.printing import Printing, decimal_text, level_texts
+from deltabook.udfs.simulator.recorder import (
+    LATENCY,
+    MESSAGES,
+    PARTIALS,
+    SNAPSHOTS,
+    TICKERS,
+    TRADES,
+    ReceiveQueue,
+    ReceiveTimes,
+    Recorder,
+)
 
 # The exchange stamps what it publishes a little after what happened, ms.
 PUBLISH_DELAY = 1
-# Least and most time from an event to its receive time, ns.
-LATENCY = (2_000_000, 9_000_000)
+# Levels a side of a partial book.
+PARTIAL_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,8 @@ class _Dialect:
     def size(self, lots: int) -> str:
         return decimal_text(lots, *self.printing[2:])
 
-    def trades(self, chunk: MarketChunk) -> Iterator[tuple[int, int, str]]:
-        """Yield message index, time, line."""
-        for row, trade, time, ticks, lots, maker in _rows(
-            chunk.trade_messages,
+    def trades(self, chunk: MarketChunk) -> Iterator[str]:
+        for trade, time, ticks, lots, maker in _rows(
             chunk.trade_ids,
             chunk.trade_timestamps,
             chunk.trade_prices,
@@ -54,12 +61,10 @@ class _Dialect:
                 body = f'{body},"T":{at},"m":{flag},"M":true'
             else:
                 body = f'"T":{at},{body},"X":"MARKET","m":{flag}'
-            yield row, time, self.stream("trade", f'{{"e":"trade","E":{at + PUBLISH_DELAY},{body}}}')
+            yield self.stream("trade", f'{{"e":"trade","E":{at + PUBLISH_DELAY},{body}}}')
 
-    def tickers(self, chunk: MarketChunk) -> Iterator[tuple[int, int, str]]:
-        """Yield message index, time, line."""
-        for row, update_id, time, bid, bid_lots, ask, ask_lots in _rows(
-            chunk.ticker_messages,
+    def tickers(self, chunk: MarketChunk) -> Iterator[str]:
+        for update_id, time, bid, bid_lots, ask, ask_lots in _rows(
             chunk.ticker_update_ids,
             chunk.ticker_timestamps,
             chunk.ticker_bid_prices,
@@ -75,7 +80,7 @@ class _Dialect:
             if not self.spot:
                 at = time // MILLISECOND
                 body = f'"e":"bookTicker",{body},"T":{at},"E":{at + PUBLISH_DELAY}'
-            yield row, time, self.stream("bookTicker", f"{{{body}}}")
+            yield self.stream("bookTicker", f"{{{body}}}")
 
     def depth_update(self, time: int, first: int, last: int, bids: str, asks: str) -> str:
         at = time // MILLISECOND
@@ -103,8 +108,8 @@ class _Dialect:
         bids, asks = (
             level_texts(prices.ravel(), sizes.ravel(), starts, starts + counts, self.printing)
             for prices, sizes, counts in (
-                (chunk.top_bid_prices, chunk.top_bid_sizes, chunk.top_bid_counts),
-                (chunk.top_ask_prices, chunk.top_ask_sizes, chunk.top_ask_counts),
+                (chunk.top_bid_prices, chunk.top_bid_sizes, chunk.top_bid_counts.clip(max=PARTIAL_DEPTH)),
+                (chunk.top_ask_prices, chunk.top_ask_sizes, chunk.top_ask_counts.clip(max=PARTIAL_DEPTH)),
             )
         )
         ids = _rows(chunk.timestamps, chunk.first_update_ids, chunk.last_update_ids)
@@ -127,43 +132,20 @@ class _Dialect:
         )
 
 
-@dataclass
-class _Receiver:
-    """Gives every line its receive time, and holds back those that a later line may precede."""
-
-    generator: random.Random = field(default_factory=lambda: random.Random(0))
-    last_received: dict[str, int] = field(default_factory=dict)
-    pending: list[tuple[int, str]] = field(default_factory=list)
-
-    def receive(self, stream: str, happened: int, line: str, after: str = "") -> None:
-        """Queue a line, received neither before the last of its stream nor before the last of `after`."""
-        last = self.last_received
-        received = max(happened + self.generator.randint(*LATENCY), last.get(stream, 0), last.get(after, 0))
-        last[stream] = received
-        self.pending.append((received, line))
-
-    def receive_chunk(self, dialect: _Dialect, chunk: MarketChunk, partial_depth: bool) -> None:
-        """Queue every line of a chunk, message by message so that the chunking leaves no trace."""
-        events: list[list[tuple[str, int, str]]] = [[] for _ in chunk.timestamps]
-        for stream, lines in (("trade", dialect.trades(chunk)), ("ticker", dialect.tickers(chunk))):
-            for row, time, line in lines:
-                events[row].append((stream, time, line))
-        times = chunk.timestamps.tolist()
-        partials = dialect.partials(chunk)
-        for time, message_events, diff in zip(times, events, dialect.diffs(chunk), strict=True):
-            for event in message_events:
-                self.receive(*event)
-            self.receive("depth", time, diff)
-            if partial_depth:
-                self.receive("partial", time, next(partials), after="depth")
-
-    def flush(self, until: int | None = None) -> Iterator[bytes]:
-        """Yield the queued lines received up to `until` (None: all), in receive order."""
-        self.pending.sort(key=itemgetter(0))
-        ready = [line for line in self.pending if until is None or line[0] <= until]
-        self.pending = self.pending[len(ready) :]
-        for received, text in ready:
-            yield f"{received} {text}\n".encode()
+def _queue_chunk(
+    queue: ReceiveQueue, dialect: _Dialect, chunk: MarketChunk, received: ReceiveTimes, partial_depth: bool
+) -> None:
+    """Queue every line of a chunk."""
+    streams = [
+        (TRADES, received.trades, dialect.trades(chunk)),
+        (TICKERS, received.tickers, dialect.tickers(chunk)),
+        (MESSAGES, received.messages, dialect.diffs(chunk)),
+    ]
+    if partial_depth:
+        streams.append((PARTIALS, received.partials, dialect.partials(chunk)))
+    for stream, times, lines in streams:
+        for time, line in zip(times.tolist(), lines, strict=True):
+            queue.add(time, stream, line)
 
 
 def capture_lines(
@@ -251,23 +233,29 @@ def _lines(
     chunk_messages: int,
 ) -> Iterator[bytes]:
     """Advance the market chunk by chunk; `wanted` is the message that the next snapshot falls inside."""
-    receiver = _Receiver()
+    recorder, queue = Recorder(), ReceiveQueue()
     done = 0
     while done < n_messages:
         # A chunk ends with the message that a snapshot falls into, so that it holds at most one.
         number = min(chunk_messages, n_messages - done, wanted + 1 - done)
         done += number
         chunk = market.advance(number, photograph=number - 1 if wanted < done else None)
-        receiver.receive_chunk(dialect, chunk, partial_depth)
+        _queue_chunk(queue, dialect, chunk, recorder.receive(chunk), partial_depth)
         end = int(chunk.timestamps[-1])
         if chunk.inside is not None:
-            receiver.receive("rest", end + MESSAGE_INTERVAL, dialect.snapshot(chunk.inside), after="depth")
+            received = recorder.receive_book(chunk.inside, end + MESSAGE_INTERVAL)
+            queue.add(received, SNAPSHOTS, dialect.snapshot(chunk.inside))
             wanted = wanted + snapshot_every if snapshot_every else n_messages
         elif wanted < done:
             wanted = done
         # Whatever comes later happens at `end` or after it.
-        yield from receiver.flush(end + LATENCY[0])
-    yield from receiver.flush()
+        yield from _printed(queue.ready(end + LATENCY[0]))
+    yield from _printed(queue.ready())
+
+
+def _printed(lines: Iterable[tuple[int, str]]) -> Iterator[bytes]:
+    for received, text in lines:
+        yield f"{received} {text}\n".encode()
 
 
 def _rows(*columns: Int64Array) -> Iterator[tuple[Any, ...]]:

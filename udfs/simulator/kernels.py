@@ -12,7 +12,8 @@ import numpy.typing as npt
 from deltabook.udfs.compile import kernel
 
 BID, ASK = 0, 1
-TOP_DEPTH = 20
+# Levels a side that are shown after each message, and that a quiet message leaves alone.
+TOP_DEPTH, QUIET_DEPTH = 25, 20
 MILLISECOND, MESSAGE_INTERVAL = 1_000_000, 100_000_000
 FIRST_UPDATE_ID, FIRST_TRADE_ID = 50_093_239_189, 3_735_683_259
 # Distances from the touch are log-uniform: an octave k, then one of the 2**k ticks in it.
@@ -264,8 +265,8 @@ def advance(state, photograph, photo, photo_levels, messages, levels, offsets, t
         start = state[CLOCK]
         quiet = _draw(state) < state[QUIET]
         for side in range(2):
-            count = _copy_side(state, side, TOP_DEPTH, top[side, 0, row], top[side, 1, row])
-            state[FRONT + side] = top[side, 0, row, count - 1] if quiet else 0
+            _copy_side(state, side, TOP_DEPTH, top[side, 0, row], top[side, 1, row])
+            state[FRONT + side] = top[side, 0, row, QUIET_DEPTH - 1] if quiet else 0
         changed = state[CHANGED + BID] + state[CHANGED + ASK]
         while changed < target and state[UPDATE_ID] < most:
             if photo[0] == 0 and photograph <= row and 4 * changed >= target:

@@ -72,9 +72,9 @@ class MarketChunk:
     bid_prices, bid_sizes, ask_prices, ask_sizes : numpy.ndarray
         [levels] Changed levels, best first within a message, with their size after it; 0: deleted.
     top_bid_prices, top_bid_sizes, top_ask_prices, top_ask_sizes : numpy.ndarray
-        [n, 20] The true best levels after each message, best first, 0 beyond the levels there are.
+        [n, 25] The true best levels after each message, best first, 0 beyond the levels there are.
     top_bid_counts, top_ask_counts : numpy.ndarray
-        [n] How many of those 20 levels there are.
+        [n] How many of those 25 levels there are.
     trade_ids, trade_timestamps, trade_prices, trade_sizes : numpy.ndarray
         [trades] One per maker order hit; ids rise by one.
     trade_buyer_is_maker, trade_messages : numpy.ndarray

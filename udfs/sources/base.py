@@ -1,41 +1,48 @@
-"""What every source of files shares: one task a file, blocks of whole lines, a verdict at the end."""
+"""What every source of files shares: tasks, blocks of whole lines, caps, a verdict at the end.
+
+A new source is one file in this folder: a `FileSource` (or, for one JSON message a line, a
+`messages.MessageSource`) with a name and a docstring that states the feed's rules, listed in
+`registry`, with its feeds in `schemas.feeds`. `tests/test_sources.py` holds what each must keep.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.schemas.tables import RECORDS
+from deltabook.udfs.sources.records import Records
 
 BLOCK_BYTES = 8 << 20
 """Bytes that are parsed at a time; a block is one Arrow batch."""
 LONGEST_LINE = 64 << 20
 """A longer line is no message: the file is refused instead of filling the memory."""
-_GZIP_MAGIC = b"\x1f\x8b"
+MOST_EXPANSION = 200
+"""Compressed text that grows more than this is a bomb: captures grow 3 to 30 times."""
+_GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 
-EMPTY_RECORD: dict[str, Any] = {
-    column.name: {"BIGINT": NOT_GIVEN, "STRING": "", "BINARY": b"", "BOOLEAN": False, "ARRAY<BIGINT>": []}[
-        column.type
-    ]
-    for column in RECORDS.columns
-}
-"""A record with every column at its sentinel."""
+Part = tuple[int, int] | None
+"""Row groups of a file, from and up to; None: the whole file."""
 
 
 class FileSource(DataSource):
-    """A source that reads files, one task a file.
+    """A source that reads files, a task for each part of each file.
 
-    Options: `path` (one file) or `paths` (a JSON list of files), and `scales`, a JSON object
-    ``{"EXCHANGE SYMBOL": [price_scale, size_scale]}`` for instruments that differ from their feed.
+    Options: `path` (one file) or `paths` (a JSON list of files).
 
     A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop
     the others: its last record says ``record="file", kind="failed"`` with the reason, and whoever
@@ -49,13 +56,18 @@ class FileSource(DataSource):
     def reader(self, schema: object) -> DataSourceReader:
         """Return the reader that Spark sends to its workers."""
         paths = json.loads(self.options["paths"]) if "paths" in self.options else [self.options["path"]]
-        scales = {
-            tuple(key.split(" ")): tuple(value)
-            for key, value in json.loads(self.options.get("scales", "{}")).items()
-        }
-        return _Reader(self, paths, scales)
+        return _Reader(self, paths)
 
-    def parse(self, stream: IO[bytes], path: str, scales: dict[Any, Any]) -> Iterator[pa.RecordBatch]:
+    def parts(self, path: str) -> list[Part]:
+        """Return the parts of a file that are read apart from each other; called while planning."""
+        return [None]
+
+    def read_part(self, path: str, part: Part) -> Iterator[pa.RecordBatch]:
+        """Yield the records of one part of a file; raises InputError to refuse the file whole."""
+        with open_file(path) as stream:
+            yield from self.parse(stream, path)
+
+    def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
         """Yield the records of one file.
 
         Parameters
@@ -64,8 +76,6 @@ class FileSource(DataSource):
             The file's content, decompressed.
         path : str
             Its name, for `source_file`.
-        scales : dict
-            ``{(exchange, symbol): (price_scale, size_scale)}`` of the instruments set apart.
 
         Yields
         ------
@@ -80,60 +90,141 @@ class FileSource(DataSource):
         raise NotImplementedError
 
 
-class _File(InputPartition):
-    def __init__(self, path: str):
-        super().__init__(path)
+class _Part(InputPartition):
+    def __init__(self, path: str, part: Part):
+        super().__init__((path, part))
 
 
 class _Reader(DataSourceReader):
-    def __init__(self, source: FileSource, paths: Sequence[str], scales: dict[Any, Any]):
+    def __init__(self, source: FileSource, paths: Sequence[str]):
         self.source = source
         self.paths = paths
-        self.scales = scales
 
     def partitions(self) -> Sequence[InputPartition]:
-        return [_File(path) for path in self.paths]
+        return [_Part(path, part) for path in self.paths for part in self._parts(path)]
+
+    def _parts(self, path: str) -> list[Part]:
+        try:
+            return self.source.parts(path)
+        except (OSError, InputError, pa.ArrowException):
+            return [None]  # reading it will say why
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        path = str(partition.value)
+        path, part = partition.value
         state, reason = "read", ""
         try:
-            with open_file(path) as stream:
-                yield from self.source.parse(stream, path, self.scales)
-        except (OSError, EOFError, zlib.error, InputError) as error:
+            for batch in self.source.read_part(path, part):
+                yield _counted(batch)
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, InputError, pa.ArrowException) as error:
             state, reason = "failed", f"{type(error).__name__}: {error}"
-        yield to_batch([{"record": "file", "kind": state, "reason": reason, "source_file": path}])
+        outcome = Records(path)
+        outcome.add({"record": "file", "kind": state, "reason": reason})
+        yield outcome.batch()
 
 
-def open_file(path: str) -> Any:
-    """Open a file for reading, decompressing it if its first bytes say gzip, whatever its name."""
+def _counted(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Fill `level_changes`, so that counting does not need to read the levels again."""
+    both = [pc.list_value_length(batch[f"{side}_prices"]) for side in ("bid", "ask")]
+    at = batch.schema.get_field_index("level_changes")
+    return batch.set_column(at, batch.schema.field(at), pc.add(*both).cast(pa.int64()))
+
+
+@contextmanager
+def open_file(path: str) -> Iterator[IO[bytes]]:
+    """Open a file for reading, decompressing it if its first bytes say gzip or zip, whatever its name.
+
+    Raises
+    ------
+    InputError
+        If a zip does not hold exactly one file.
+    """
     with Path(path).open("rb") as raw:
-        compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return gzip.open(path) if compressed else Path(path).open("rb")
+        magic = raw.read(4)
+    if magic.startswith(_GZIP_MAGIC):
+        with gzip.open(path) as stream:
+            yield stream
+    elif magic == _ZIP_MAGIC:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) != 1:
+                raise InputError(f"expected one file in the zip, found {len(members)}")
+            with archive.open(members[0]) as stream:
+                yield stream
+    else:
+        with Path(path).open("rb") as stream:
+            yield stream
 
 
-def line_blocks(stream: IO[bytes], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Yield blocks of whole lines; only the last may lack its newline.
 
     Raises
     ------
     InputError
-        If a line is longer than `LONGEST_LINE`.
+        If a line is longer than `LONGEST_LINE`, or the file grows out of proportion (a bomb).
     """
-    rest = b""
+    stored = Path(path).stat().st_size if path and Path(path).is_file() else None
+    rest, seen = b"", 0
     while chunk := stream.read(block_bytes):
+        seen += len(chunk)
+        if stored is not None and seen > LONGEST_LINE and seen > MOST_EXPANSION * stored:
+            raise InputError(f"it grows more than {MOST_EXPANSION} times when decompressed: not a capture")
         cut = chunk.rfind(b"\n") + 1
         if cut:
             yield rest + chunk[:cut]
             rest = chunk[cut:]
         else:
             rest += chunk
-            if len(rest) > LONGEST_LINE:
-                raise InputError(f"a line is longer than {LONGEST_LINE >> 20} MiB: not a capture file")
+        if len(rest) > LONGEST_LINE:
+            raise InputError(f"a line is longer than {LONGEST_LINE >> 20} MiB: not a capture file")
     if rest:
         yield rest
 
 
-def to_batch(records: list[dict[str, Any]]) -> pa.RecordBatch:
-    """Make a batch of a few records given as dicts; columns left out get their sentinels."""
-    return pa.RecordBatch.from_pylist([EMPTY_RECORD | record for record in records], schema=RECORDS.arrow)
+class MixedUnitsError(InputError):
+    """The event times of one file have several units: none of them can be trusted."""
+
+
+class TimeUnit:
+    """The unit of one file's event times: milliseconds, microseconds or nanoseconds, by magnitude."""
+
+    _UNITS = ((2**63 // 10**6, 1_000_000), (2**63 // 10**3, 1_000), (2**63, 1))
+    """(exclusive upper bound of a time's magnitude, ns per unit)."""
+
+    def __init__(self) -> None:
+        self.nanoseconds_per_unit = 0
+
+    def nanoseconds(self, printed: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Convert times as printed to ns.
+
+        Parameters
+        ----------
+        printed : int64[:]
+            Times; -1 (not given) stays -1, and 0 counts as not given.
+
+        Returns
+        -------
+        int64[:]
+            ns since 1970 UTC.
+
+        Raises
+        ------
+        MixedUnitsError
+            If the file's times have several units.
+        """
+        given = printed > 0
+        if not given.any():
+            return np.where(given, printed, NOT_GIVEN)
+        units = {self._unit(int(printed[given].min())), self._unit(int(printed[given].max()))}
+        units.add(self.nanoseconds_per_unit or max(units))
+        if len(units) > 1:
+            raise MixedUnitsError("event times mix units (milliseconds, microseconds or nanoseconds)")
+        self.nanoseconds_per_unit = units.pop()
+        return np.where(given, printed * self.nanoseconds_per_unit, NOT_GIVEN)
+
+    def one(self, printed: int) -> int:
+        """Convert one time."""
+        return int(self.nanoseconds(np.array([printed], dtype=np.int64))[0])
+
+    def _unit(self, time: int) -> int:
+        return next(unit for bound, unit in self._UNITS if time < bound)

@@ -17,6 +17,7 @@ from deltabook.udfs.sources.binance_slots import (
     ARRAY,
     ASKS,
     BIDS,
+    COLON,
     FALSE,
     INTEGER,
     LAST_UPDATE_ID,
@@ -61,7 +62,9 @@ SLOW, BLANK, DEPTH, TRADE, AGG_TRADE, TICKER, PARTIAL_BOOK = range(7)
 MOST_SYMBOLS = 4096
 _SHORTEST_LEVEL = len('["1","0"]')
 
-_NEWLINE, _RETURN, _AT = ord("\n"), ord("\r"), ord("@")
+_NEWLINE, _RETURN, _AT, _POINT = ord("\n"), ord("\r"), ord("@"), ord(".")
+_MOST_SECONDS = 9_223_372_035
+"""More seconds are more nanoseconds than int64 holds."""
 
 _DEPTH_UPDATE, _TRADE_EVENT, _AGG_EVENT, _TICKER_EVENT = b"depthUpdate", b"trade", b"aggTrade", b"bookTicker"
 _MARKET, _AT_DEPTH = b"MARKET", b"@depth"
@@ -296,13 +299,29 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
 
 @kernel
 def _received(buffer, position):
-    """Return (receive time in ns, index of the message) of `<19 digits> {`, else (-1, -1)."""
+    """Return (receive time in ns, index of the message) behind `<ns> ` or `<seconds>: `, else (-1, -1)."""
     value, start = 0, position
-    if buffer[start] > ord("8"):
-        return -1, -1
     while ZERO <= buffer[position] <= NINE and position - start < 19:
         value = value * 10 + np.int64(buffer[position]) - ZERO
         position += 1
-    if position - start != 19 or buffer[position] != SPACE:
+    digits = position - start
+    if digits == 19:
+        if buffer[start] > ord("8") or buffer[position] != SPACE:
+            return -1, -1
+        return value, position + 1
+    if digits < 9 or value > _MOST_SECONDS:
         return -1, -1
-    return value, position + 1
+    decimals = 0
+    if buffer[position] == _POINT:
+        position += 1
+        while ZERO <= buffer[position] <= NINE and decimals < 9:
+            value = value * 10 + np.int64(buffer[position]) - ZERO
+            decimals += 1
+            position += 1
+        if decimals == 0:
+            return -1, -1
+    if buffer[position] != COLON or buffer[position + 1] != SPACE:
+        return -1, -1
+    for _ in range(9 - decimals):
+        value *= 10
+    return value, position + 2

@@ -1,0 +1,167 @@
+"""Placing new messages: which hours they belong to, and what each hour is put together from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from operator import itemgetter
+from typing import Any
+
+from pyspark.sql import Row
+
+from deltabook.jobs.instruments import Instrument
+from deltabook.jobs.staged import STREAM_OF, Stream
+from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.schemas.names import EventType
+from deltabook.schemas.tables import EPOCHS, HOURS
+from deltabook.udfs.boundaries import IdGroup, IdRange, ends, epoch_and_id, merge_hours, position
+from deltabook.udfs.epochs import Restart
+
+_RANGE_OF = {EventType.BOOK_UPDATE: "update", EventType.TRADE: "trade"}
+
+
+class Placing:
+    """The hours and epochs of every stream, as stored and with new messages.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Where they are stored.
+    """
+
+    def __init__(self, warehouse: Warehouse):
+        self.hours: dict[Stream, list[IdRange]] = defaultdict(list)
+        self.restarts: dict[Stream, list[Restart]] = defaultdict(list)
+        for row in sorted(warehouse.rows(HOURS), key=itemgetter("hour")):
+            places = [position(row[f"{end}_epoch"], row[f"{end}_sequence"]) for end in ("first", "last")]
+            self.hours[_stream(row)].append(IdRange(row["hour"], *places))
+        for row in sorted(warehouse.rows(EPOCHS), key=itemgetter("epoch")):
+            self.restarts[_stream(row)].append(Restart(row["from_time"], row["below_sequence"]))
+
+    def place(
+        self, surveyed: list[Row], instruments: dict[Instrument, dict[str, Any]]
+    ) -> dict[Slice, dict[str, Any]]:
+        """Take new messages in.
+
+        Parameters
+        ----------
+        surveyed : list of Row
+            Rows of `survey`.
+        instruments : dict
+            Rows of `instruments` by (exchange, symbol).
+
+        Returns
+        -------
+        dict
+            Rows of `event_references`, without the data files of `events`, by (exchange, symbol, hour):
+            every hour that gains messages, or whose messages get another epoch.
+        """
+        streams: dict[Stream, list[Row]] = defaultdict(list)
+        for group in surveyed:
+            trades = instruments[group.exchange, group.symbol]["trade_stream"]
+            if group.record in ("book_update", trades):
+                streams[group.exchange, group.symbol, STREAM_OF[group.record]].append(group)
+        references: dict[Slice, dict[str, Any]] = {}
+        for stream, found in streams.items():
+            renumbered = self._restart(stream, found)
+            groups = [
+                IdGroup(row.time, position(row.epoch, row.first), position(row.epoch, row.last), row.received)
+                for row in found
+            ]
+            self.hours[stream] = merge_hours(self.hours[stream], groups)
+            for hour, (first, end) in ends(self.hours[stream]).items():
+                files = {row.file for row, group in zip(found, groups, strict=True) if _meets(group, first, end)}
+                if files or renumbered:
+                    reference = self._reference(references, stream, hour, instruments[stream[:2]])
+                    reference["record_files"] += sorted(files)
+        for key, reference in references.items():
+            self._bound(reference, key)
+        return references
+
+    def touch(self, references: dict[Slice, dict[str, Any]], key: Slice, instrument: dict[str, Any]) -> None:
+        """Add an hour that gains nothing: something of it is to be left out."""
+        if key not in references:
+            self._reference(references, (key[0], key[1], ""), key[2], instrument)
+            self._bound(references[key], key)
+
+    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return all rows of `hours` and of `epochs`."""
+        hours = [
+            _named(stream)
+            | {"hour": found.hour}
+            | dict(zip(("first_epoch", "first_sequence"), epoch_and_id(found.first), strict=True))
+            | dict(zip(("last_epoch", "last_sequence"), epoch_and_id(found.last), strict=True))
+            for stream, ranges in self.hours.items()
+            for found in ranges
+        ]
+        epochs = [
+            _named(stream) | {"epoch": number, "from_time": restart.time, "below_sequence": restart.below}
+            for stream, restarts in self.restarts.items()
+            for number, restart in enumerate(restarts, start=1)
+        ]
+        return hours, epochs
+
+    def _restart(self, stream: Stream, found: list[Row]) -> bool:
+        """Note the restarts that were found; return whether stored messages get another epoch by them."""
+        flat = max((row.restarts for row in found), key=len)
+        restarts = [Restart(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
+        before, self.restarts[stream] = self.restarts[stream], restarts
+        if restarts[: len(before)] == before:
+            new = restarts[len(before) :]
+            if not any(hour.hour > restart.time for restart in new for hour in self.hours[stream]):
+                return False
+        # Positions are told anew: every stored id lies behind as many restarts as precede its hour.
+        self.hours[stream] = [
+            IdRange(
+                hour.hour,
+                *(
+                    position(sum(restart.time <= hour.hour for restart in restarts), epoch_and_id(place)[1])
+                    for place in (hour.first, hour.last)
+                ),
+            )
+            for hour in self.hours[stream]
+        ]
+        return True
+
+    def _reference(
+        self,
+        references: dict[Slice, dict[str, Any]],
+        stream: Stream,
+        hour: int,
+        instrument: dict[str, Any],
+    ) -> dict[str, Any]:
+        exchange, symbol, _ = stream
+        return references.setdefault(
+            (exchange, symbol, hour),
+            {
+                "exchange": exchange,
+                "symbol": symbol,
+                "hour": hour,
+                "feed": instrument["feed"],
+                "price_scale": instrument["price_scale"],
+                "size_scale": instrument["size_scale"],
+                "record_files": [],
+                "event_files": [],
+                "left_out": [],
+            },
+        )
+
+    def _bound(self, reference: dict[str, Any], key: Slice) -> None:
+        for event_type, name in _RANGE_OF.items():
+            stream = (key[0], key[1], event_type)
+            first, end = ends(self.hours.get(stream, [])).get(key[2], (0, 0))
+            reference[f"{name}_range"] = [*epoch_and_id(first), *epoch_and_id(end)]
+            reference[f"{name}_restarts"] = [
+                part for restart in self.restarts.get(stream, []) for part in (restart.time, restart.below)
+            ]
+
+
+def _meets(group: IdGroup, first: int, end: int) -> bool:
+    return group.first < end and group.last >= first
+
+
+def _stream(row: dict[str, Any]) -> Stream:
+    return row["exchange"], row["symbol"], row["event_type"]
+
+
+def _named(stream: Stream) -> dict[str, Any]:
+    return dict(zip(("exchange", "symbol", "event_type"), map(str, stream), strict=True))

@@ -1,0 +1,86 @@
+"""Replacing a file: what of the tables it has to leave, and what has to be told again without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.sql import functions as F
+
+from deltabook.jobs.ledger import Batch, content_hash
+from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE
+
+
+@dataclass(frozen=True)
+class Again:
+    """What a replacement makes to be done again.
+
+    Attributes
+    ----------
+    hours : list of (exchange, symbol, hour)
+        Hours that hold events of the replaced files.
+    files : list of Path
+        Other files that told some of the same messages: which of them is kept is decided anew.
+    """
+
+    hours: list[Slice]
+    files: list[Path]
+
+
+def replaced_hours(warehouse: Warehouse, batch: Batch, ledger: list[dict[str, Any]]) -> Again:
+    """Find what the replaced files have left in the tables.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        As it stands.
+    batch : Batch
+        What is ingested.
+    ledger : list of dict
+        Rows of the table `files`.
+
+    Returns
+    -------
+    Again
+        Nothing if no file is replaced.
+
+    Raises
+    ------
+    WarehouseError
+        If a file that told some of the same messages is not there any more.
+    """
+    if not batch.replaced or not warehouse.exists(EVENTS):
+        return Again([], [])
+    events = warehouse.read(EVENTS)
+    out = list(batch.replaced.values())
+    rows = events.where(F.col("source_file").isin(out)).select("exchange", "symbol", "hour").distinct()
+    kept = {row.source_file: row["count"] for row in events.groupBy("source_file").count().collect()}
+    files = []
+    for row in ledger:
+        if row["state"] != "ingested" or row["path"] in out or kept.get(row["path"], 0) >= row["events"]:
+            continue
+        path = next((Path(name) for name in (row["path"], row["archived"]) if _holds(name, row)), None)
+        if path is None or str(path) != row["path"]:
+            raise WarehouseError(
+                f"{row['path']} told some messages that another file has told too, so a replacement has to read "
+                "it again, and it is not there as it was: put it back, or ingest all into a new --warehouse"
+            )
+        files.append(path)
+    return Again(sorted(tuple(row) for row in rows.collect()), files)
+
+
+def take_out(warehouse: Warehouse, paths: list[str]) -> None:
+    """Delete the golden and quarantined rows of files that are told again."""
+    for table in (GOLDEN, QUARANTINE):
+        if paths and warehouse.exists(table):
+            ours = F.col("source_file").isin(paths)
+            if not warehouse.read(table).where(ours).isEmpty():
+                DeltaTable.forPath(warehouse.spark, warehouse.path(table)).delete(ours)
+
+
+def _holds(name: str, row: dict[str, Any]) -> bool:
+    return bool(name) and Path(name).is_file() and content_hash(Path(name)) == row["content_hash"]

@@ -1,0 +1,52 @@
+"""Seeds: the first book that a vendor published, for feeds that send no snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from deltabook.jobs.placing import Placing
+from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.schemas.feeds import FEEDS, Continuity
+from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
+from deltabook.schemas.tables import GOLDEN, INSTRUMENTS
+from deltabook.udfs.boundaries import ends, position
+
+_SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
+NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in _SIDES}
+"""The columns of `hour_references` where nothing seeds the hour's book."""
+
+
+def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
+    """Find the first vendor's book of each symbol whose feed has no ids, and the hour it belongs to.
+
+    Returns
+    -------
+    dict
+        The seed's columns of `hour_references`, by (exchange, symbol, hour).
+    """
+    without_ids = {
+        (row["exchange"], row["symbol"])
+        for row in warehouse.rows(INSTRUMENTS)
+        if FEEDS[row["feed"]].continuity is Continuity.NONE
+    }
+    first = F.min_by(F.struct("sequence", *_SIDES), F.struct("sequence", "source_file", "source_row"))
+    rows = (
+        warehouse.read(GOLDEN)
+        .where(F.col("kind") == GoldenKind.VENDOR_BOOK)
+        .groupBy("exchange", "symbol")
+        .agg(first.alias("book"))
+        .collect()
+    )
+    hours = Placing(warehouse).hours
+    seeds = {}
+    for row in rows:
+        stream = (row.exchange, row.symbol, EventType.BOOK_UPDATE)
+        if (row.exchange, row.symbol) in without_ids and hours.get(stream):
+            place = position(0, row.book.sequence)
+            ranges = ends(hours[stream])
+            hour = next((hour for hour, (_, end) in ranges.items() if place < end), max(ranges))
+            seed = {f"seed_{name}": list(row.book[name]) for name in _SIDES}
+            seeds[row.exchange, row.symbol, hour] = seed | {"seed_sequence": row.book.sequence}
+    return seeds

@@ -1,0 +1,223 @@
+"""The market's feed as Crypto Lake's Parquet tables: `book_delta_v2`, `trades` and `book`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, MarketChunk
+from deltabook.udfs.simulator.recorder import MESSAGES, ReceiveTimes, Recorder, recorded_chunks
+
+Columns = dict[str, npt.NDArray[Any]]
+
+BOOK_DEPTH = 20
+"""Levels a side of a `book` row."""
+
+_TIMES = [("received_time", pa.timestamp("ns")), ("origin_time", pa.timestamp("ns"))]
+_WHERE = [("exchange", pa.string()), ("symbol", pa.string())]
+SCHEMAS = {
+    "book_delta_v2": pa.schema(
+        [
+            *_TIMES,
+            ("sequence_number", pa.int64()),
+            ("side_is_bid", pa.bool_()),
+            ("price", pa.float64()),
+            ("size", pa.float64()),
+            *_WHERE,
+        ]
+    ),
+    "trades": pa.schema(
+        [
+            ("side", pa.string()),
+            ("quantity", pa.float64()),
+            ("price", pa.float64()),
+            ("trade_id", pa.int64()),
+            *reversed(_TIMES),
+            *_WHERE,
+        ]
+    ),
+    "book": pa.schema(
+        [
+            *_TIMES,
+            ("sequence_number", pa.int64()),
+            *(
+                (f"{side}_{level}_{field}", pa.float64())
+                for side in ("bid", "ask")
+                for level in range(BOOK_DEPTH)
+                for field in ("price", "size")
+            ),
+            *_WHERE,
+        ]
+    ),
+}
+"""Columns of each table, as the vendor's reader returns them. In the vendor's files exchange and symbol are
+in the directory names only."""
+
+
+def tables(
+    market: Market,
+    messages: int,
+    exchange: str,
+    symbol: str,
+    *,
+    seeded: bool = False,
+    book_every: int = 1,
+    float_times: bool = False,
+) -> dict[str, pa.Table]:
+    """Run a market on and write its feed as Crypto Lake's tables.
+
+    Parameters
+    ----------
+    market : Market
+        Is advanced by `messages`.
+    messages : int
+        Diffs to write; the sequence number of each is its last update id (Binance's u).
+    exchange, symbol : str
+        As the vendor names them, such as ``BINANCE`` and ``BTC-USDT``.
+    seeded : bool
+        Begin with the whole book, as rows of a message of its own before the first diff.
+    book_every : int
+        Messages from one `book` row to the next; the first is after the first message.
+    float_times : bool
+        Send the times through float64, as some of the vendor's files have them: multiples of 256 ns.
+
+    Returns
+    -------
+    dict of str to pyarrow.Table
+        `SCHEMAS` has the columns. A trade is a row for each maker order hit.
+
+    Raises
+    ------
+    ValueError
+        `book_every` is below 1.
+    """
+    if book_every < 1:
+        raise ValueError(f"book_every must be from 1, is {book_every}")
+    recorder, done = Recorder(), 0
+    parts: dict[str, list[Columns]] = {name: [] for name in SCHEMAS}
+    if seeded:
+        book = market.snapshot(limit=None)
+        received = recorder.receive_book(book, book.timestamp, MESSAGES)
+        parts["book_delta_v2"].append(_seed_rows(market, book, received))
+    for chunk, times in recorded_chunks(market, messages, recorder):
+        parts["book_delta_v2"].append(_delta_rows(market, chunk, times))
+        parts["trades"].append(_trade_rows(market, chunk, times))
+        first = -done % book_every
+        parts["book"].append(_book_rows(market, chunk, times, slice(first, None, book_every)))
+        done += len(chunk.timestamps)
+    where = {"exchange": exchange, "symbol": symbol}
+    return {name: _table(name, rows, where, float_times) for name, rows in parts.items()}
+
+
+def write_tables(feed: dict[str, pa.Table], folder: Path) -> list[Path]:
+    """Lay tables out as the vendor does, a file a day.
+
+    Parameters
+    ----------
+    feed : dict of str to pyarrow.Table
+        What `tables` returns.
+    folder : Path
+        Holds ``<table>/exchange=<exchange>/symbol=<symbol>/dt=<day>/1.snappy.parquet`` afterwards; the day
+        is that of the origin time, UTC. A table without rows has no file.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    paths = []
+    for name, table in feed.items():
+        days = pc.strftime(table["origin_time"], format="%Y-%m-%d")
+        for day in sorted(days.unique().to_pylist()):
+            rows = table.filter(pc.equal(days, day))
+            where = "/".join(f"{key}={rows[key][0].as_py()}" for key in ("exchange", "symbol"))
+            path = folder / name / where / f"dt={day}" / "1.snappy.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(rows.drop_columns(["exchange", "symbol"]), path, compression="snappy")
+            paths.append(path)
+    return paths
+
+
+def _numbers(market: Market, prices: Int64Array, sizes: Int64Array, name: str = "size") -> Columns:
+    """Divide integers below 2**53 by a power of ten: the doubles nearest to the decimals, printed as they."""
+    return {"price": prices / 10**market.price_scale, name: sizes / 10**market.size_scale}
+
+
+def _seed_rows(market: Market, book: BookSnapshot, received: int) -> Columns:
+    counts = len(book.bid_prices), len(book.ask_prices)
+    return {
+        "received_time": np.full(sum(counts), received),
+        "origin_time": np.full(sum(counts), book.timestamp),
+        "sequence_number": np.full(sum(counts), book.last_update_id),
+        "side_is_bid": np.repeat([True, False], counts),
+        **_numbers(
+            market,
+            np.concatenate([book.bid_prices, book.ask_prices]),
+            np.concatenate([book.bid_sizes, book.ask_sizes]),
+        ),
+    }
+
+
+def _delta_rows(market: Market, chunk: MarketChunk, received: ReceiveTimes) -> Columns:
+    """A row for each changed level: of a message first the bids, then the asks, best first."""
+    counts = np.diff(chunk.bid_offsets), np.diff(chunk.ask_offsets)
+    messages = np.concatenate([np.arange(len(chunk.timestamps)).repeat(count) for count in counts])
+    order = np.argsort(messages, kind="stable")
+    messages = messages[order]
+    return {
+        "received_time": received.messages[messages],
+        "origin_time": chunk.timestamps[messages],
+        "sequence_number": chunk.last_update_ids[messages],
+        "side_is_bid": np.repeat([True, False], [count.sum() for count in counts])[order],
+        **_numbers(
+            market,
+            np.concatenate([chunk.bid_prices, chunk.ask_prices])[order],
+            np.concatenate([chunk.bid_sizes, chunk.ask_sizes])[order],
+        ),
+    }
+
+
+def _trade_rows(market: Market, chunk: MarketChunk, received: ReceiveTimes) -> Columns:
+    return {
+        "side": np.where(chunk.trade_buyer_is_maker == 1, "sell", "buy"),
+        **_numbers(market, chunk.trade_prices, chunk.trade_sizes, "quantity"),
+        "trade_id": chunk.trade_ids,
+        "origin_time": chunk.trade_timestamps,
+        "received_time": received.trades,
+    }
+
+
+def _book_rows(market: Market, chunk: MarketChunk, received: ReceiveTimes, which: slice) -> Columns:
+    rows: Columns = {
+        "received_time": received.partials[which],
+        "origin_time": chunk.timestamps[which],
+        "sequence_number": chunk.last_update_ids[which],
+    }
+    for side, prices, sizes in (
+        ("bid", chunk.top_bid_prices, chunk.top_bid_sizes),
+        ("ask", chunk.top_ask_prices, chunk.top_ask_sizes),
+    ):
+        for level in range(BOOK_DEPTH):
+            numbers = _numbers(market, prices[which, level], sizes[which, level])
+            rows |= {f"{side}_{level}_{field}": values for field, values in numbers.items()}
+    return rows
+
+
+def _table(name: str, parts: list[Columns], where: dict[str, str], float_times: bool) -> pa.Table:
+    length = sum(len(part["origin_time"]) for part in parts)
+    columns = {}
+    for field in SCHEMAS[name]:
+        if field.name in where:
+            columns[field.name] = pa.repeat(where[field.name], length)
+            continue
+        values = np.concatenate([part[field.name] for part in parts]) if parts else np.array([], np.int64)
+        if float_times and pa.types.is_timestamp(field.type):
+            values = values.astype(np.float64).astype(np.int64)
+        columns[field.name] = pa.array(values.tolist() if field.type == pa.string() else values, field.type)
+    return pa.table(columns, schema=SCHEMAS[name])

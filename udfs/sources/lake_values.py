@@ -1,0 +1,151 @@
+"""Values of Crypto Lake columns as numpy, exactly: times, ids, prices and sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+from numpy.typing import NDArray
+
+from deltabook.schemas.errors import InputError
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND
+from deltabook.udfs.decimals import DEFAULT_SCALE, INT64_MAX, exact
+from deltabook.udfs.sources.lake_columns import filled, labels
+from deltabook.udfs.sources.lake_levels import BAD, STRICT, fixed_point
+
+
+def times(column: pa.Array) -> NDArray[np.int64]:
+    """Return times in ns since 1970 UTC; 0 or less: not given.
+
+    A float64 holds seconds to 0.24 µs: it becomes a whole microsecond if one is that near.
+
+    Raises
+    ------
+    InputError
+        If one does not fit int64.
+    """
+    if pt.is_float64(column.type):
+        seconds = column.fill_null(0.0).to_numpy()
+        seconds = np.where(seconds > 0, seconds, 0.0)
+        if seconds.size and seconds.max() >= INT64_MAX // NANOSECONDS_PER_SECOND:
+            raise InputError(f"a time of {seconds.max()} seconds does not fit int64 nanoseconds")
+        whole = np.floor(seconds)
+        rest = (seconds - whole) * 1e9
+        near = np.rint(rest / 1000) * 1000
+        rest = np.where(np.abs(near - rest) <= 256, near, rest)
+        return whole.astype(np.int64) * NANOSECONDS_PER_SECOND + np.rint(rest).astype(np.int64)
+    if pt.is_timestamp(column.type):
+        if column.type.unit != "ns":
+            column = column.cast(pa.timestamp("ns", column.type.tz))
+        column = column.view(pa.int64())
+    return filled(column, 0)
+
+
+def sequences(column: pa.Array) -> NDArray[np.int64]:
+    """Return ids; 0: not given.
+
+    Raises
+    ------
+    InputError
+        If one does not fit int64, or went through a float64, which may have changed it.
+    """
+    if pt.is_null(column.type) or pt.is_float64(column.type):
+        if not pt.is_null(column.type) and not np.isnan(column.fill_null(np.nan).to_numpy()).all():
+            raise InputError("column sequence_number: expected an integer, found double: ids are not exact")
+        return np.zeros(len(column), dtype=np.int64)
+    ids = filled(column.cast(pa.int64()), 0)
+    return ids if not ids.size or ids.min() >= 0 else np.maximum(ids, 0)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Prices or sizes of a batch.
+
+    Attributes
+    ----------
+    integers
+        int64[:], each number times 10^decimals.
+    decimals
+        uint8[:], as `lake_levels.fixed_point` writes them.
+    absent
+        bool[:], null or NaN.
+    column
+        As read.
+    """
+
+    integers: NDArray[np.int64]
+    decimals: NDArray[np.uint8]
+    absent: NDArray[np.bool_]
+    column: pa.Array
+
+    @property
+    def unread(self) -> NDArray[np.bool_]:
+        """Which of them have no integer."""
+        unread: NDArray[np.bool_] = (self.decimals == BAD) | (self.decimals == STRICT)
+        return unread
+
+    def printed(self, row: int) -> str:
+        """Return a number as printed: a float in its shortest form."""
+        return str(self.column[row].as_py())
+
+
+def numbers(column: pa.Array) -> Numbers:
+    """Turn a column of prices or sizes into integers, exactly."""
+    if pt.is_float64(column.type):
+        floats = column.fill_null(np.nan).to_numpy() if column.null_count else column.to_numpy()
+        integers, decimals = np.empty(len(column), np.int64), np.empty(len(column), np.uint8)
+        unusual = fixed_point(floats, integers, decimals)
+        absent = np.isnan(floats) if unusual else np.zeros(len(column), np.bool_)
+        return Numbers(integers, decimals, absent, column)
+    absent = column.is_null().to_numpy(zero_copy_only=False)
+    if pt.is_integer(column.type):
+        coefficients, scale = filled(column, 0), 0
+    elif pt.is_decimal(column.type):
+        coefficients, scale = _coefficients(column), column.type.scale
+    else:
+        return _texts(column, absent)
+    return Numbers(*_at_default_scale(coefficients, scale, absent), absent, column)
+
+
+def _coefficients(column: pa.Array) -> NDArray[np.int64]:
+    """Return the low half of each decimal128, -1 where it needs the high half."""
+    words = np.frombuffer(column.buffers()[1], np.int64, 2 * len(column), 16 * column.offset).reshape(-1, 2)
+    return np.where(words[:, 1] == 0, words[:, 0], -1)
+
+
+def _at_default_scale(
+    coefficients: NDArray[np.int64] | NDArray[np.uint64], scale: int, absent: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Bring coefficients to eight decimals; what does not fit is for the strict way."""
+    shift = DEFAULT_SCALE - scale
+    if 0 <= shift <= 18:
+        fits = (coefficients >= 0) & (coefficients <= INT64_MAX // 10**shift)
+        integers = np.where(fits, coefficients, 0).astype(np.int64) * 10**shift
+    elif -18 <= shift < 0:
+        fits = (coefficients >= 0) & (coefficients % 10**-shift == 0)
+        integers = np.where(fits, coefficients, 0).astype(np.int64) // 10**-shift
+    else:
+        fits, integers = np.zeros(len(coefficients), np.bool_), np.zeros(len(coefficients), np.int64)
+    decimals = np.where(fits, DEFAULT_SCALE, STRICT).astype(np.uint8)
+    decimals[absent] = BAD
+    return integers, decimals
+
+
+def _texts(column: pa.Array, absent: NDArray[np.bool_]) -> Numbers:
+    codes, values = labels(column)
+    read = [_text_number(value) for value in values]
+    read.append((0, BAD))  # where code -1, null, points
+    integers = np.array([integer for integer, _ in read], dtype=np.int64)[codes]
+    decimals = np.array([digits for _, digits in read], dtype=np.uint8)[codes]
+    return Numbers(integers, decimals, absent, column)
+
+
+def _text_number(text: str | None) -> tuple[int, int]:
+    try:
+        value, digits = exact(text, "number")
+    except ValueError:
+        return 0, BAD
+    scaled = value * 10 ** max(DEFAULT_SCALE - digits, 0)
+    return (scaled, max(digits, DEFAULT_SCALE)) if scaled <= INT64_MAX else (0, STRICT)

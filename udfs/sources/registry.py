@@ -1,0 +1,22 @@
+"""Every source, by the name that users type."""
+
+from __future__ import annotations
+
+from deltabook.udfs.sources.base import FileSource
+from deltabook.udfs.sources.binance import BinanceSource
+from deltabook.udfs.sources.bybit import BybitSource
+from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
+from deltabook.udfs.sources.kraken import KrakenSource
+from deltabook.udfs.sources.okx import OkxSource
+from deltabook.udfs.sources.tardis import TardisSource
+
+_ALL: tuple[type[FileSource], ...] = (
+    CryptoLakeSource,
+    TardisSource,
+    BinanceSource,
+    OkxSource,
+    BybitSource,
+    KrakenSource,
+)
+SOURCES: dict[str, type[FileSource]] = {source.name(): source for source in _ALL}
+"""In the order in which `deltabook sources` lists them."""

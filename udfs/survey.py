@@ -1,0 +1,174 @@
+"""Surveying one stream of new messages: its hours, its epochs, and what its numbers need.
+
+A stream is looked at whole, in its own order, before any of it is put into a table: only so can a
+stamp be told that its neighbours contradict, or ids that begin anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from deltabook.schemas.names import CLOCK_TOLERANCE, HOUR, NOT_GIVEN
+from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.epochs import Restart, epochs_of, find_restarts
+from deltabook.udfs.files import local_path
+from deltabook.udfs.times import ahead_of_their_time
+
+_THIN = (
+    "timestamp",
+    "received",
+    "sequence",
+    "is_snapshot",
+    "checksum",
+    "level_changes",
+    "price_scale",
+    "size_scale",
+)
+_NUMBERS = {"price": ("bid_prices", "ask_prices", "price"), "size": ("bid_sizes", "ask_sizes", "size")}
+_LAST_FEW = 8
+
+
+def survey_stream(files: list[str], known: NDArray[np.int64], restarts: list[Restart]) -> list[dict[str, Any]]:
+    """Survey the new messages of one stream.
+
+    Parameters
+    ----------
+    files : list of str
+        Staged Parquet files of `records`, all of one exchange, symbol and kind of record.
+    known : int64[2, k]
+        Times and ids of stored messages, the first and last of each hour: what the new ones join.
+    restarts : list of Restart
+        Of the stream, as known so far.
+
+    Returns
+    -------
+    list of dict
+        Rows of `survey`, without the stream's own columns: one for each file, epoch and hour.
+    """
+    tables = [_read(file) for file in files]
+    sequence, stamps, received = (
+        np.concatenate([_numpy(table[name]) for table in tables])
+        for name in ("sequence", "timestamp", "received")
+    )
+    times = witnessed_times(stamps, received)
+    found = find_restarts(np.concatenate((known[1], sequence)), np.concatenate((known[0], times)))
+    restarts = sorted({*restarts, *found}, key=lambda restart: restart.time)
+    epochs = epochs_of(sequence, times, restarts)
+    order = np.lexsort((sequence, epochs))
+    times[order] = _without_jumps(times[order], received[order])
+    hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // HOUR * HOUR)
+    flat = [part for restart in restarts for part in (restart.time, restart.below)]
+    rows, start = [], 0
+    for file, table in zip(files, tables, strict=True):
+        part = slice(start, start + table.num_rows)
+        start = part.stop
+        needs = _needs(file, table)
+        for group in _groups(table, epochs[part], hours[part]):
+            rows.append({"file": file, "restarts": flat} | needs | group)
+            needs = dict.fromkeys(needs, 0)
+    return rows
+
+
+def witnessed_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what tells the hour of each message: the exchange's time, or, where most lack it, the recorder's.
+
+    Parameters
+    ----------
+    stamps, received : int64[n]
+        Exchange's and recorder's times, ns; -1 where not given.
+
+    Returns
+    -------
+    int64[n]
+        One clock for all; -1 where that one is not given.
+    """
+    if np.count_nonzero(stamps != NOT_GIVEN) * 2 >= np.count_nonzero(received != NOT_GIVEN):
+        return stamps.copy()
+    return received.copy()
+
+
+def _without_jumps(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Take away the stamps, given in the stream's order, that cannot be right."""
+    times = np.where(ahead_of_their_time(times), NOT_GIVEN, times)
+    # Nothing follows the last messages: there the recorder's clock is the only witness.
+    both = np.flatnonzero((times != NOT_GIVEN) & (received != NOT_GIVEN))
+    if len(both) > 2 * _LAST_FEW:
+        lead = times[both] - received[both]
+        tail = both[-_LAST_FEW:]
+        usual = np.median(lead[:-_LAST_FEW])
+        times[tail[lead[-_LAST_FEW:] > usual + 60 * CLOCK_TOLERANCE]] = NOT_GIVEN
+    return times
+
+
+def _groups(table: pa.Table, epochs: NDArray[np.int64], hours: NDArray[np.int64]) -> list[dict[str, Any]]:
+    received = table["received"]
+    return (  # type: ignore[no-any-return]
+        pa.table(
+            {
+                "epoch": epochs,
+                "time": hours,
+                "sequence": table["sequence"],
+                "received": pc.if_else(pc.equal(received, NOT_GIVEN), None, received),
+                "level_changes": table["level_changes"],
+                "snapshots": pc.cast(table["is_snapshot"], pa.int64()),
+                "checksums": pc.cast(pc.not_equal(table["checksum"], NOT_GIVEN), pa.int64()),
+            }
+        )
+        .group_by(["epoch", "time"])
+        .aggregate(
+            [
+                ("sequence", "min"),
+                ("sequence", "max"),
+                ("received", "min"),
+                ("sequence", "count"),
+                ("level_changes", "sum"),
+                ("snapshots", "sum"),
+                ("checksums", "sum"),
+            ]
+        )
+        .rename_columns(
+            ["epoch", "time", "first", "last", "received", "messages", "level_changes", "snapshots", "checksums"]
+        )
+        .sort_by([("epoch", "ascending"), ("time", "ascending")])
+        .to_pylist()
+    )
+
+
+def _needs(file: str, table: pa.Table) -> dict[str, int]:
+    """Return the digits that a file's numbers need; looked at only where records differ from the usual."""
+    needs = {"wide": 0}
+    for what, columns in _NUMBERS.items():
+        scales = _numpy(table[f"{what}_scale"])
+        if (scales == DEFAULT_SCALE).all():
+            needs |= {f"{what}_decimals": DEFAULT_SCALE, f"{what}_digits": 0}
+            continue
+        decimals, digits = 0, 0
+        with Path(local_path(file)).open("rb") as stream:
+            numbers = pq.read_table(stream, columns=[*columns, f"{what}_scale"])
+        for row in numbers.to_pylist():
+            scale = row[f"{what}_scale"]
+            for value in (*row[columns[0]], *row[columns[1]], max(row[columns[2]], 0)):
+                whole, fraction = divmod(value, 10**scale)
+                digits = max(digits, len(str(whole)))
+                decimals = max(decimals, len(f"{fraction:0{scale}d}".rstrip("0")) if fraction else 0)
+        needs |= {f"{what}_decimals": decimals, f"{what}_digits": digits}
+    with Path(local_path(file)).open("rb") as stream:
+        needs["wide"] = pc.sum(pc.not_equal(pq.read_table(stream, columns=["wide"])["wide"], b"")).as_py() or 0
+    return needs
+
+
+def _read(file: str) -> pa.Table:
+    # A file object, not a path: pyarrow would take `symbol=…` in a path for a column.
+    with Path(local_path(file)).open("rb") as stream:
+        return pq.read_table(stream, columns=list(_THIN))
+
+
+def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    return column.to_numpy()  # type: ignore[no-any-return]

@@ -1,0 +1,101 @@
+"""Clocks that jump: which stamps their neighbours in the feed's own order contradict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN, EventType
+from deltabook.udfs.compile import kernel
+
+
+
+def ahead_of_their_time(times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the stamps that run ahead of those which follow.
+
+    Parameters
+    ----------
+    times : int64[n]
+        Stamps in the feed's own order, ns; -1 where not given.
+
+    Returns
+    -------
+    bool[n]
+        True for a stamp more than `CLOCK_TOLERANCE` after a later one, where the later one belongs to
+        the longest run of stamps that do not fall, and this one does not: the fewest stamps are wrong.
+        Stamps that do not fall are never found, however long a feed is silent.
+    """
+    found = np.zeros(len(times), dtype=np.bool_)
+    given = np.flatnonzero(times != NOT_GIVEN)
+    stamps = times[given]
+    if not len(stamps) or (stamps >= np.maximum.accumulate(stamps) - CLOCK_TOLERANCE).all():
+        return found
+    right = np.zeros(len(stamps), dtype=np.bool_)
+    _longest_rise(stamps, right)
+    least_after = np.minimum.accumulate(np.where(right, stamps, stamps.max())[::-1])[::-1]
+    found[given] = ~right & (stamps > least_after + CLOCK_TOLERANCE)
+    return found
+
+
+@kernel
+def _longest_rise(stamps, right):
+    """Mark a longest subsequence that does not fall; cost: a binary search a stamp."""
+    ends = np.empty(len(stamps), dtype=np.int64)
+    before = np.empty(len(stamps), dtype=np.int64)
+    length = 0
+    for index in range(len(stamps)):
+        low, high = 0, length
+        while low < high:
+            middle = (low + high) // 2
+            if stamps[ends[middle]] <= stamps[index]:
+                low = middle + 1
+            else:
+                high = middle
+        before[index] = ends[low - 1] if low else -1
+        ends[low] = index
+        length = max(length, low + 1)
+    index = ends[length - 1]
+    while index >= 0:
+        right[index] = True
+        index = before[index]
+
+
+def clock_jumps(events: pa.RecordBatch, off_before: NDArray[np.bool_]) -> list[int]:
+    """List the events at which a stream's clock leaves the time of its neighbours.
+
+    Parameters
+    ----------
+    events : pyarrow.RecordBatch
+        Columns of `flat_events`, in the feed's order.
+    off_before : bool[2]
+        Whether the last book update and the last trade before were off; changed in place.
+
+    Returns
+    -------
+    list of int
+        Index of the first event of each run whose `timestamp` is ahead of its `order_time`, or more
+        than `CLOCK_TOLERANCE` behind it.
+    """
+    timestamps, order_times = _numpy(events["timestamp"]), _numpy(events["order_time"])
+    off = (timestamps > order_times) | (timestamps < order_times - CLOCK_TOLERANCE)
+    off &= timestamps != NOT_GIVEN
+    if not off.any() and not off_before.any():
+        return []
+    is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
+    starts: list[int] = []
+    for which, stream in enumerate((is_update, ~is_update)):
+        at = np.flatnonzero(stream)
+        if not len(at):
+            continue
+        begins = off[at] & ~np.concatenate((off_before[which : which + 1], off[at][:-1]))
+        off_before[which] = off[at[-1]]
+        starts += at[begins].tolist()
+    return sorted(starts)
+
+
+def _numpy(column: pa.Array) -> NDArray[Any]:
+    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
