@@ -162,7 +162,7 @@ def sql(
 
 @app.command()
 def book(
-    symbol: Annotated[str, typer.Argument(help="Symbol as in the tables, e.g. BTCUSDT.", show_default=False)],
+    symbol: Annotated[str, typer.Argument(help="Symbol in the tables, e.g. BTC-USDT.", show_default=False)],
     at: Annotated[
         str | None, typer.Option("--at", help="ISO 8601 (UTC) or ns; default: the last book.")
     ] = None,
@@ -173,7 +173,7 @@ def book(
     master: MasterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print one symbol's ladder, e.g. deltabook book BTCUSDT --at 2024-08-09T00:01:00Z. Starts no Spark."""
+    """Print one symbol's ladder, e.g. deltabook book BTC-USDT --at 2024-08-09T00:01:00Z. Starts no Spark."""
     from deltabook.jobs.book import book_at, parse_time, render
 
     settings = _settings(config, warehouse=warehouse, master=master)
@@ -192,6 +192,42 @@ def book(
         },
         as_json,
     )
+
+
+@app.command()
+def sources(
+    name: Annotated[str | None, typer.Argument(help="One source; default: all.", show_default=False)] = None,
+) -> None:
+    """Print what each source reads, by which rules, and what it can prove."""
+    from deltabook.jobs.sources import pages
+
+    with _reported():
+        typer.echo(pages(name))
+
+
+@app.command()
+def raw(
+    symbol: Annotated[str, typer.Argument(help="Symbol as in the tables.", show_default=False)],
+    sequence: Annotated[int, typer.Argument(help="Update id or trade id of an event.", show_default=False)],
+    exchange: Annotated[str | None, typer.Option("--exchange", help="If several list the symbol.")] = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the raw record behind an event, e.g. deltabook raw BTC-USDT 50117563873. Starts no Spark."""
+    from deltabook.jobs.raw import raw_records
+
+    settings = _settings(config, warehouse=warehouse)
+    with _reported():
+        records = raw_records(settings.warehouse, symbol, sequence, exchange)
+    for record in records:
+        event = record.event
+        what = f"{event['exchange']} {event['symbol']} {event['event_type']} {event['sequence']}"
+        _errors.print(f"{what}: {record.path}, row {event['source_row']}", markup=False, soft_wrap=True)
+        for row in record.rows:
+            typer.echo(row)
+    found = [{"path": record.path, "row": record.event["source_row"]} for record in records]
+    _finish({"records": found}, as_json)
 
 
 @app.command()

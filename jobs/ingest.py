@@ -135,7 +135,7 @@ def _ingest_new(
     counted = per_file(staged)
     reasons = _failures(staged, batch, counted)
     with progress.stage("surveying", "files", len(batch.new)):
-        surveyed = survey(warehouse, staged, placing.hours, placing.restarts)
+        surveyed = survey(warehouse, staged, placing.known)
     for (exchange, symbol), reason in foreign(instruments, source, surveyed).items():
         theirs = staged.where((F.col("exchange") == exchange) & (F.col("symbol") == symbol))
         reasons |= {row.source_file: reason for row in theirs.select("source_file").distinct().collect()}
@@ -143,7 +143,7 @@ def _ingest_new(
     refused += [{"path": path, "reason": reason} for path, reason in sorted(reasons.items())]
     if failed:
         staged = staged.where(~F.col("source_file").isin(failed))
-        surveyed = survey(warehouse, staged, placing.hours, placing.restarts)
+        surveyed = survey(warehouse, staged, placing.known)
     for path in failed:
         counted.pop(path, None)
     describe(instruments, warehouse.settings, source, surveyed)
@@ -165,9 +165,7 @@ def _ingest_new(
     return _counts(surveyed, instruments, told_anew, len(batch.new) - len(set(failed)))
 
 
-def _stage(
-    warehouse: Warehouse, run: Run, source: str, paths: list[Path], progress: Progress
-) -> DataFrame:
+def _stage(warehouse: Warehouse, run: Run, source: str, paths: list[Path], progress: Progress) -> DataFrame:
     """Parse every file once; return the staged records."""
     spark = warehouse.spark
     spark.dataSource.register(SOURCES[source])

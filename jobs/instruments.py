@@ -29,8 +29,8 @@ def foreign(
         recorded = FEEDS[instruments[key]["feed"]]
         if recorded.source != source:
             reasons[key] = (
-                f"{' '.join(key)} is built from source {recorded.source} here, and ids of {source} do not mix "
-                "with them: use another --warehouse"
+                f"{' '.join(key)} is built from source {recorded.source} here, and ids of {source} do not "
+                "mix with them: use another --warehouse"
             )
     return reasons
 

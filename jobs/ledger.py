@@ -88,7 +88,7 @@ def choose(files: list[Path], ledger: list[dict[str, Any]], replace: bool) -> Ba
             batch.new[digest] = file
             batch.replaced[names[str(file)]] = str(file)
         else:
-            reason = "its content has changed since it was ingested; --replace takes the new in place of the old"
+            reason = "its content has changed since it was ingested; --replace puts it in the old one's place"
             batch.changed.append({"path": str(file), "reason": reason})
     return batch
 

@@ -30,12 +30,25 @@ class Placing:
 
     def __init__(self, warehouse: Warehouse):
         self.hours: dict[Stream, list[IdRange]] = defaultdict(list)
+        self.times: dict[Stream, dict[int, tuple[int, int]]] = defaultdict(dict)
         self.restarts: dict[Stream, list[Restart]] = defaultdict(list)
         for row in sorted(warehouse.rows(HOURS), key=itemgetter("hour")):
             places = [position(row[f"{end}_epoch"], row[f"{end}_sequence"]) for end in ("first", "last")]
             self.hours[_stream(row)].append(IdRange(row["hour"], *places))
+            self.times[_stream(row)][row["hour"]] = row["first_time"], row["last_time"]
         for row in sorted(warehouse.rows(EPOCHS), key=itemgetter("epoch")):
             self.restarts[_stream(row)].append(Restart(row["from_time"], row["below_sequence"]))
+
+    def known(self, stream: Stream) -> dict[str, list[int]]:
+        """Return what is known of a stream: the columns of `stream_references` that a survey starts from."""
+        ends_of = [
+            (*epoch_and_id(place), time)
+            for hour in self.hours.get(stream, [])
+            for place, time in self._edges(stream, hour)
+        ]
+        columns = ("known_epochs", "known_ids", "known_times")
+        known = {name: [end[place] for end in ends_of] for place, name in enumerate(columns)}
+        return known | {"restarts": _flat(self.restarts.get(stream, []))}
 
     def place(
         self, surveyed: list[Row], instruments: dict[Instrument, dict[str, Any]]
@@ -68,8 +81,10 @@ class Placing:
                 for row in found
             ]
             self.hours[stream] = merge_hours(self.hours[stream], groups)
+            self._note_times(stream, found)
             for hour, (first, end) in ends(self.hours[stream]).items():
-                files = {row.file for row, group in zip(found, groups, strict=True) if _meets(group, first, end)}
+                met = [_meets(group, first, end) for group in groups]
+                files = {row.file for row, meets in zip(found, met, strict=True) if meets}
                 if files or renumbered:
                     reference = self._reference(references, stream, hour, instruments[stream[:2]])
                     reference["record_files"] += sorted(files)
@@ -90,6 +105,7 @@ class Placing:
             | {"hour": found.hour}
             | dict(zip(("first_epoch", "first_sequence"), epoch_and_id(found.first), strict=True))
             | dict(zip(("last_epoch", "last_sequence"), epoch_and_id(found.last), strict=True))
+            | dict(zip(("first_time", "last_time"), self.times[stream][found.hour], strict=True))
             for stream, ranges in self.hours.items()
             for found in ranges
         ]
@@ -107,20 +123,36 @@ class Placing:
         before, self.restarts[stream] = self.restarts[stream], restarts
         if restarts[: len(before)] == before:
             new = restarts[len(before) :]
-            if not any(hour.hour > restart.time for restart in new for hour in self.hours[stream]):
+            firsts = [first for first, _ in self.times[stream].values()]
+            if not any(first >= restart.time for restart in new for first in firsts):
                 return False
-        # Positions are told anew: every stored id lies behind as many restarts as precede its hour.
+        # Positions are told anew: every stored id lies behind as many restarts as precede its time.
         self.hours[stream] = [
             IdRange(
                 hour.hour,
                 *(
-                    position(sum(restart.time <= hour.hour for restart in restarts), epoch_and_id(place)[1])
-                    for place in (hour.first, hour.last)
+                    position(sum(restart.time <= time for restart in restarts), epoch_and_id(place)[1])
+                    for place, time in self._edges(stream, hour)
                 ),
             )
             for hour in self.hours[stream]
         ]
         return True
+
+    def _edges(self, stream: Stream, hour: IdRange) -> list[tuple[int, int]]:
+        """Return position and time of an hour's first and last message."""
+        return list(zip((hour.first, hour.last), self.times[stream][hour.hour], strict=True))
+
+    def _note_times(self, stream: Stream, found: list[Row]) -> None:
+        """Keep the least and greatest time of each hour; an hour without any has its own start."""
+        for hour in self.hours[stream]:
+            rows = [row for row in found if row.time == hour.hour]
+            firsts = [row.first_time for row in rows] + [first for first, _ in self._times(stream, hour.hour)]
+            lasts = [row.last_time for row in rows] + [last for _, last in self._times(stream, hour.hour)]
+            self.times[stream][hour.hour] = (min(firsts), max(lasts)) if firsts else (hour.hour, hour.hour)
+
+    def _times(self, stream: Stream, hour: int) -> list[tuple[int, int]]:
+        return [self.times[stream][hour]] if hour in self.times[stream] else []
 
     def _reference(
         self,
@@ -150,9 +182,11 @@ class Placing:
             stream = (key[0], key[1], event_type)
             first, end = ends(self.hours.get(stream, [])).get(key[2], (0, 0))
             reference[f"{name}_range"] = [*epoch_and_id(first), *epoch_and_id(end)]
-            reference[f"{name}_restarts"] = [
-                part for restart in self.restarts.get(stream, []) for part in (restart.time, restart.below)
-            ]
+            reference[f"{name}_restarts"] = _flat(self.restarts.get(stream, []))
+
+
+def _flat(restarts: list[Restart]) -> list[int]:
+    return [part for restart in restarts for part in (restart.time, restart.below)]
 
 
 def _meets(group: IdGroup, first: int, end: int) -> bool:

@@ -66,8 +66,9 @@ def replaced_hours(warehouse: Warehouse, batch: Batch, ledger: list[dict[str, An
         path = next((Path(name) for name in (row["path"], row["archived"]) if _holds(name, row)), None)
         if path is None or str(path) != row["path"]:
             raise WarehouseError(
-                f"{row['path']} told some messages that another file has told too, so a replacement has to read "
-                "it again, and it is not there as it was: put it back, or ingest all into a new --warehouse"
+                f"{row['path']} told some messages that another file has told too, so a replacement has to "
+                "read it again, and it is not there as it was: put it back, or ingest all into a new "
+                "--warehouse"
             )
         files.append(path)
     return Again(sorted(tuple(row) for row in rows.collect()), files)

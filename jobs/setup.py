@@ -3,39 +3,72 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deltabook.jobs.demo import write_captures
 from deltabook.jobs.session import spark_session
 from deltabook.jobs.settings import load_settings
-from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.names import Cadence
 from deltabook.schemas.tables import FLAT_EVENTS
 from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.epochs import epochs_of
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
-from deltabook.udfs.sources.binance import BinanceSource
+from deltabook.udfs.simulator import crypto_lake, kraken, tardis
+from deltabook.udfs.simulator.market import Market
+from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.times import ahead_of_their_time
+
+_MESSAGES = 20
 
 
-def compile_kernels() -> None:
-    """Take a short simulated capture through every kernel; numba keeps what it compiles on disk."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = write_captures(Path(folder), messages=20)[0]
-        reader = BinanceSource({"path": str(path)}).reader(None)
-        records = pa.Table.from_batches(reader.read(reader.partitions()[0]))
-    messages = records.filter(pc.is_in(records["record"], pa.array(["book_update", "trade"])))
-    messages = messages.append_column("epoch", pa.repeat(pa.scalar(0, pa.int64()), messages.num_rows))
-    feed = FEEDS["binance"]
-    events = order_hour(messages, FLAT_EVENTS.arrow.empty_table(), 0, feed).combine_chunks()
+def compile_kernels(folder: Path) -> None:
+    """Take short simulated captures through every kernel; numba keeps what it compiles on disk."""
+    lake = crypto_lake.tables(Market(1), _MESSAGES, "BINANCE", "BTC-USDT")
+    lines = tardis.csv_lines(Market(1), _MESSAGES, "binance", "BTCUSDT")
+    captures: dict[str, Sequence[Path]] = {
+        "binance": write_captures(folder, _MESSAGES),
+        "crypto_lake": crypto_lake.write_tables(lake, folder),
+        "tardis": [
+            path
+            for table in lines
+            for path in tardis.write_csv(lines[table], folder, table, "binance", "BTCUSDT")
+        ],
+        "kraken": [kraken.write_dump(kraken.dump_lines(Market(1), _MESSAGES, "XBT/USD"), folder)],
+    }
+    for source, paths in captures.items():
+        records = pa.concat_tables([_records(source, path) for path in paths])
+        for symbol in pc.unique(records["symbol"]).to_pylist():
+            _rebuild(source, records.filter(pc.equal(records["symbol"], symbol)))
+    ahead_of_their_time(np.array([0, 10**12, 1]))
+
+
+def _records(source: str, path: Path) -> pa.Table:
+    reader = SOURCES[source]({"path": str(path)}).reader(None)
+    records = pa.Table.from_batches([batch for part in reader.partitions() for batch in reader.read(part)])
+    return records.filter(pc.is_in(records["record"], pa.array(["book_update", "trade"])))
+
+
+def _rebuild(source: str, messages: pa.Table) -> None:
+    exchange, symbol = (messages[name][0].as_py() for name in ("exchange", "symbol"))
+    feed = feed_of(source, exchange)
+    epochs = epochs_of(messages["sequence"].to_numpy(), messages["timestamp"].to_numpy(), [])
+    events = order_hour(
+        messages.append_column("epoch", pa.array(epochs)), FLAT_EVENTS.arrow.empty_table(), 0, feed
+    )
     scales = (DEFAULT_SCALE, DEFAULT_SCALE)
-    rebuilder = Rebuilder("BINANCE", "BTC-USDT", feed, 20, Cadence.CHANGE, scales, Opening())
-    for batch in events.to_batches():
+    rebuilder = Rebuilder(exchange, symbol, feed, 20, Cadence.CHANGE, scales, Opening())
+    for batch in events.combine_chunks().to_batches():
         rebuilder.feed_batch(batch)
 
 
 if __name__ == "__main__":
     spark_session(load_settings(None, {})).stop()
-    compile_kernels()
+    with tempfile.TemporaryDirectory() as scratch:
+        compile_kernels(Path(scratch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
@@ -11,7 +11,6 @@ from pyspark.sql import functions as F
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import GOLDEN, QUARANTINE, RECORDS, STREAM_REFERENCES, SURVEY
-from deltabook.udfs.boundaries import IdRange, epoch_and_id
 from deltabook.udfs.epochs import Restart
 from deltabook.udfs.hours import survey_group
 from deltabook.udfs.scales import Scales, misfit_batches, rescale_batches
@@ -27,8 +26,7 @@ Stream = tuple[str, str, str]
 def survey(
     warehouse: Warehouse,
     staged: DataFrame,
-    stored: dict[Stream, list[IdRange]],
-    restarts: dict[Stream, list[Restart]],
+    known: Callable[[Stream], dict[str, list[int]]],
 ) -> list[Row]:
     """Survey the staged messages, a task for each stream.
 
@@ -38,10 +36,8 @@ def survey(
         Its session is used.
     staged : DataFrame
         Columns of `records`.
-    stored : dict
-        The hours of each stream so far, ascending.
-    restarts : dict
-        The restarts of each stream's ids so far, in the order of time.
+    known : callable
+        ``stream -> {"known_epochs", "known_ids", "known_times", "restarts"}`` of `stream_references`.
 
     Returns
     -------
@@ -57,18 +53,13 @@ def survey(
         return []
     references = []
     for (exchange, symbol, record), names in files.items():
-        stream = (exchange, symbol, STREAM_OF.get(record, ""))
-        hours = stored.get(stream, [])
         references.append(
             {
                 "exchange": exchange,
                 "symbol": symbol,
                 "record": record,
                 "record_files": names,
-                # Only the newest epoch counts: the restarts before it are known already.
-                "known_times": [time for hour in hours for time in (hour.hour, hour.hour)],
-                "known_ids": [epoch_and_id(place)[1] for hour in hours for place in (hour.first, hour.last)],
-                "restarts": [part for restart in restarts.get(stream, []) for part in _flat(restart)],
+                **known((exchange, symbol, STREAM_OF.get(record, ""))),
             }
         )
     return (
@@ -78,10 +69,6 @@ def survey(
         .applyInPandas(survey_group, SURVEY.ddl)
         .collect()
     )
-
-
-def _flat(restart: Restart) -> tuple[int, int]:
-    return restart.time, restart.below
 
 
 def per_file(staged: DataFrame) -> dict[str, dict[str, int]]:
@@ -140,14 +127,15 @@ def golden(staged: DataFrame, kinds: Sequence[str], restarts: dict[Stream, list[
     }
     rows = staged.withColumn("kind", F.explode(F.array_compact(F.array(*[named[kind] for kind in kinds]))))
     is_checksum = F.col("kind") == str(GoldenKind.CHECKSUM)
+    nothing = F.array().cast("array<bigint>")
     for side in ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes"):
-        rows = rows.withColumn(side, F.when(is_checksum, F.array().cast("array<bigint>")).otherwise(F.col(side)))
+        rows = rows.withColumn(side, F.when(is_checksum, nothing).otherwise(F.col(side)))
     checksum = F.when(is_checksum, F.col("checksum")).otherwise(F.lit(NOT_GIVEN))
     return rows.withColumn("checksum", checksum).withColumn("epoch", _epoch(restarts)).select(GOLDEN.names)
 
 
 def _epoch(restarts: dict[Stream, list[Restart]]) -> Column:
-    """Return how many restarts of its book's ids a golden row lies behind, as `udfs.epochs.epochs_of` does."""
+    """Count the restarts of its book's ids that a golden row lies behind, as `udfs.epochs.epochs_of` does."""
     when = F.when(F.col("timestamp") != NOT_GIVEN, F.col("timestamp")).otherwise(F.col("received"))
     epoch = F.lit(0).cast("bigint")
     for (exchange, symbol, event_type), found in restarts.items():

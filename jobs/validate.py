@@ -134,7 +134,8 @@ def continuity_summary(warehouse: Warehouse) -> DataFrame:
         )
     )
     is_gap = F.col("kind") != GapKind.CLOCK_JUMP.label  # ids order the feed, whatever its clock says
-    gaps = warehouse.read(GAPS).where(is_gap).groupBy("exchange", "symbol", "hour").agg(F.count("*").alias("gaps"))
+    by_hour = warehouse.read(GAPS).where(is_gap).groupBy("exchange", "symbol", "hour")
+    gaps = by_hour.agg(F.count("*").alias("gaps"))
     worse = F.when(F.col("unseeded") == F.col("rows"), F.col("rows")).otherwise(F.col("suspect"))
     return books.join(gaps, ["exchange", "symbol", "hour"], "full").select(
         "exchange",

@@ -42,7 +42,7 @@ class Repeats(IntEnum):
     BY_CONTENT = 1
     """The same time, checksum and levels are the same message: parallel recordings become one feed."""
     JOINED = 2
-    """The same id and receive time are parts of one message: what one part has and the other lacks is kept."""
+    """The same id and receive time are parts of one message: what one has and the other lacks is kept."""
 
 
 @dataclass(frozen=True)

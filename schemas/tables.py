@@ -312,8 +312,9 @@ STREAM_REFERENCES = Table(
         _SYMBOL,
         Column("record", "STRING", "trade, agg_trade, book_update or golden."),
         Column("record_files", "ARRAY<STRING>", "Staged Parquet files of `records`."),
-        Column("known_times", "ARRAY<BIGINT>", "Start and end of each hour stored, ns."),
-        Column("known_ids", "ARRAY<BIGINT>", "First and last id of each hour stored."),
+        Column("known_epochs", "ARRAY<BIGINT>", "Epochs of the first and last message of each hour stored."),
+        Column("known_ids", "ARRAY<BIGINT>", "Their ids."),
+        Column("known_times", "ARRAY<BIGINT>", "Their times, ns."),
         _RESTARTS,
     ),
 )
@@ -330,6 +331,8 @@ SURVEY = Table(
         _EPOCH,
         Column("first", "BIGINT", "Least id."),
         Column("last", "BIGINT", "Greatest id."),
+        Column("first_time", "BIGINT", "Least time, ns; -1 if not known."),
+        Column("last_time", "BIGINT", "Greatest time, ns; -1 if not known."),
         _RECEIVED,
         Column("messages", "BIGINT", "How many."),
         Column("level_changes", "BIGINT", "Levels of them all."),
@@ -443,6 +446,8 @@ HOURS = Table(
         Column("first_sequence", "BIGINT", "Least id of the hour; frozen once later ids are stored."),
         Column("last_epoch", "BIGINT", "Epoch of `last_sequence`."),
         Column("last_sequence", "BIGINT", "Greatest id stored so far."),
+        Column("first_time", "BIGINT", "Least time of its messages that nothing contradicts, ns."),
+        Column("last_time", "BIGINT", "Greatest such time, ns."),
     ),
 )
 

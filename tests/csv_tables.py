@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -56,6 +57,8 @@ def parse(content: bytes, block_bytes: int = BLOCK_BYTES, source: str = "tardis"
 
 def levels(record: Record, side: str) -> list[tuple[Decimal, Decimal]]:
     """One side of a record."""
+    if record["wide"]:
+        return [(Decimal(price), Decimal(size)) for price, size in json.loads(record["wide"])[f"{side}s"]]
     scales = {what: -record[f"{what}_scale"] for what in ("price", "size")}
     return [
         (Decimal(price).scaleb(scales["price"]), Decimal(size).scaleb(scales["size"]))

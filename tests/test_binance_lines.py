@@ -253,9 +253,9 @@ def test_more_symbols_than_the_fast_way_counts_are_read() -> None:
 @pytest.mark.parametrize("market", ["spot", "usdm"])
 def test_both_ways_agree_on_every_field_of_the_real_captures(market: str) -> None:
     for path in captures(market):
-        content = gzip.decompress(path.read_bytes())
+        content = b"".join(gzip.decompress(path.read_bytes()).splitlines(keepends=True)[:12_000])
         fast, strict = (table_of(content, strict) for strict in (False, True))
-        assert fast.num_rows == content.count(b"\n") - (0 if fast.num_rows else 1)
+        assert fast.num_rows == content.count(b"\n")
         assert fast.equals(strict)
         assert "quarantine" not in set(fast["record"].to_pylist())
 

@@ -1,7 +1,8 @@
-"""Decimal text to scaled int64: the fast way, the strict way, and that they agree."""
+"""Decimal text to integers: the fast way, the strict way, that they agree, and the scale of a record."""
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -10,14 +11,24 @@ from events import examples
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from deltabook.udfs.decimals import INT64_MAX, scan_decimal, to_scaled
+from deltabook.udfs.decimals import (
+    DEFAULT_SCALE,
+    INT64_MAX,
+    MOST_DECIMALS,
+    MOST_WHOLE_DIGITS,
+    common_scale,
+    exact,
+    scaled_levels,
+    scaled_trade,
+    scan_decimal,
+)
 
 pytestmark = pytest.mark.kernel
 
 PRINTED = st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,12})?", fullmatch=True)
 ANY_TEXT = st.one_of(
     PRINTED,
-    st.from_regex(r"[-+]?[0-9]{0,22}(\.[0-9]{0,14})?([eE][-+]?[0-9]{1,3})?", fullmatch=True),
+    st.from_regex(r"[-+]?[0-9]{0,22}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,3})?", fullmatch=True),
     st.text(alphabet="0123456789.-+eE_ ٣NaInf", max_size=24),
 )
 
@@ -29,10 +40,19 @@ def scan(text: str, scale: int) -> int | None:
     return int(value) if behind == len(raw) - 1 else None
 
 
-def exact(text: str, scale: int) -> Decimal:
+def true_value(number: object, scale: int = 0) -> Decimal:
     with localcontext() as context:
         context.prec = 400
-        return Decimal(text) * 10**scale
+        return Decimal(str(number)) * 10**scale
+
+
+def strict(number: object) -> Decimal:
+    """What the strict way reads, as Decimal."""
+    value, decimals = exact(number, "price")
+    assert decimals >= 0 and (decimals == 0 or value % 10)
+    with localcontext() as context:
+        context.prec = 400
+        return Decimal(value).scaleb(-decimals)
 
 
 @pytest.mark.parametrize(
@@ -52,55 +72,51 @@ def exact(text: str, scale: int) -> Decimal:
     ],
 )
 def test_plain_decimal_is_exact_both_ways(text: str, scale: int, value: int) -> None:
-    assert (scan(text, scale), to_scaled(text, scale, "price")) == (value, value)
+    assert scan(text, scale) == value == strict(text) * 10**scale
 
 
 @pytest.mark.parametrize("text", ["1000000000000000000", "9223372036854775807"])
 def test_19_digits_are_left_to_the_strict_way_which_is_exact(text: str) -> None:
-    assert (scan(text, 0), to_scaled(text, 0, "size")) == (None, int(text))
+    assert (scan(text, 0), strict(text)) == (None, int(text))
 
 
-def test_the_greatest_int64_is_the_last_that_fits() -> None:
-    assert to_scaled("92233720368.54775807", 8, "price") == INT64_MAX
-    for text in ("92233720368.54775808", "99999999999.99999999", "100000000000"):
-        assert scan(text, 8) is None
-        with pytest.raises(ValueError, match="does not fit int64 exactly at scale 8"):
-            to_scaled(text, 8, "price")
+@pytest.mark.parametrize("digits", [21, 40, 400, 4_301])
+def test_more_digits_than_a_decimal_column_holds_are_refused_by_both(digits: int) -> None:
+    """Python refuses to convert more than 4300 digits: that message would name neither field nor bound."""
+    for text in ("9" * digits, "0." + "0" * (digits - 20) + "9" * 19):
+        assert scan(text, 0) is None
+        with pytest.raises(ValueError, match="more than 20 digits before the point or more than 18 behind"):
+            exact(text, "price")
 
 
-@pytest.mark.parametrize("digits", [20, 21, 40, 400])
-def test_more_digits_than_int64_are_refused_by_both(digits: int) -> None:
-    assert scan("9" * digits, 0) is None
-    with pytest.raises(ValueError, match="does not fit int64"):
-        to_scaled("9" * digits, 0, "price")
+def test_as_many_digits_as_a_decimal_column_holds_are_exact() -> None:
+    text = "9" * MOST_WHOLE_DIGITS + "." + "9" * MOST_DECIMALS
+    assert exact(text, "price") == (10**38 - 1, MOST_DECIMALS)
 
 
 @pytest.mark.parametrize(
     ("text", "scale"), [("1.2300", 2), ("1.230000000000000000000000000000", 2), ("5.0", 0)]
 )
 def test_zeros_beyond_the_scale_are_accepted(text: str, scale: int) -> None:
-    value = int(exact(text, scale))
-    assert (scan(text, scale), to_scaled(text, scale, "price")) == (value, value)
+    assert scan(text, scale) == strict(text) * 10**scale == true_value(text, scale)
 
 
 @pytest.mark.parametrize(
-    ("text", "scale"), [("1.234", 2), ("0.001", 2), ("0.00000000000000000001", 8), ("1.5", 0), ("1e-9", 8)]
+    ("text", "scale"), [("1.234", 2), ("0.001", 2), ("1.5", 0), ("0." + "0" * 19 + "1", 8)]
 )
-def test_digit_beyond_the_scale_is_refused_never_rounded(text: str, scale: int) -> None:
+def test_digit_beyond_the_scale_is_left_to_the_strict_way_never_rounded(text: str, scale: int) -> None:
     assert scan(text, scale) is None
-    with pytest.raises(ValueError, match=f"at scale {scale}: set the instrument's size_scale"):
-        to_scaled(text, scale, "size")
 
 
 @pytest.mark.parametrize("text", ["-1", "-0.00000001", "-1e-8"])
 def test_negative_number_is_refused(text: str) -> None:
     assert scan(text, 8) is None
     with pytest.raises(ValueError, match=f"size {text} is negative"):
-        to_scaled(text, 8, "size")
+        exact(text, "size")
 
 
 def test_negative_zero_is_zero() -> None:
-    assert [to_scaled(text, 8, "size") for text in ("-0", "-0.00", Decimal("-0"))] == [0, 0, 0]
+    assert [exact(text, "size") for text in ("-0", "-0.00", Decimal("-0"))] == [(0, 0)] * 3
 
 
 @pytest.mark.parametrize(
@@ -114,13 +130,13 @@ def test_negative_zero_is_zero() -> None:
 def test_text_that_is_no_plain_number_is_refused(text: str) -> None:
     assert scan(text, 8) is None
     with pytest.raises(ValueError, match="is not a plain finite number"):
-        to_scaled(text, 8, "price")
+        exact(text, "price")
 
 
-@pytest.mark.parametrize("number", [True, False, None, 1.5, [], {}, b"1", float("nan")])
+@pytest.mark.parametrize("number", [True, False, None, 1.5, [], {}, ["1"], b"1", float("nan")])
 def test_value_that_is_no_number_is_refused(number: object) -> None:
     with pytest.raises(ValueError, match="is not a number"):
-        to_scaled(number, 8, "price")
+        exact(number, "price")
 
 
 @pytest.mark.parametrize(
@@ -128,41 +144,44 @@ def test_value_that_is_no_number_is_refused(number: object) -> None:
 )
 def test_decimal_that_is_not_finite_is_refused(number: Decimal) -> None:
     with pytest.raises(ValueError, match="is not a plain finite number"):
-        to_scaled(number, 8, "price")
+        exact(number, "price")
 
 
 @pytest.mark.parametrize(
     ("number", "value"),
-    [(5, 5 * 10**8), (0, 0), (Decimal("1.50"), 150_000_000), (Decimal("1E+2"), 10**10), (Decimal("1E-8"), 1)],
+    [
+        (5, (5, 0)),
+        (0, (0, 0)),
+        (Decimal("1.50"), (15, 1)),
+        (Decimal("1E+2"), (100, 0)),
+        (Decimal("1E-8"), (1, 8)),
+        ("1e2", (100, 0)),
+        ("1.5E1", (15, 0)),
+        ("2e-8", (2, 8)),
+        ("0e9999", (0, 0)),
+        ("100.0100", (10001, 2)),
+    ],
 )
-def test_integer_and_decimal_are_taken_exactly(number: object, value: int) -> None:
-    assert to_scaled(number, 8, "price") == value
+def test_number_is_read_with_as_few_decimals_as_possible(number: object, value: tuple[int, int]) -> None:
+    assert exact(number, "price") == value
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("1e2", 10**10), ("1.5E1", 15 * 10**8), ("2e-8", 2), ("0e9999", 0)]
-)
-def test_exponent_is_left_to_the_strict_way_which_is_exact(text: str, value: int) -> None:
-    assert (scan(text, 8), to_scaled(text, 8, "price")) == (None, value)
+@pytest.mark.parametrize("text", ["1e2", "1.5E1", "2e-8", "0e9999"])
+def test_exponent_is_left_to_the_strict_way(text: str) -> None:
+    assert scan(text, 8) is None
 
 
-@pytest.mark.parametrize("text", ["1e9999", "1e11", "1e-9999"])
+@pytest.mark.parametrize("text", ["1e9999", "1e20", "1e-9999", "1e-19"])
 def test_wild_magnitude_is_refused_without_work(text: str) -> None:
     assert scan(text, 8) is None
     with pytest.raises(ValueError, match="price"):
-        to_scaled(text, 8, "price")
-
-
-def test_number_of_4301_digits_is_refused_by_name() -> None:
-    """Python refuses to convert more than 4300 digits: that message would name neither field nor remedy."""
-    with pytest.raises(ValueError, match="does not fit int64 exactly at scale 8"):
-        to_scaled("1" * 4_301, 8, "price")
+        exact(text, "price")
 
 
 def test_a_long_text_is_cut_in_the_message() -> None:
     for text in ("x" * 10_000, "-" + "1" * 4_000, "1" * 4_000):
         with pytest.raises(ValueError, match="price") as refused:
-            to_scaled(text, 8, "price")
+            exact(text, "price")
         assert len(str(refused.value)) < 300
 
 
@@ -172,40 +191,119 @@ def test_fast_way_reads_from_its_position_and_says_where_it_stopped() -> None:
     assert tuple(map(int, scan_decimal(raw, 10, 1))) == (1, 13)
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(1_000))
+@pytest.mark.parametrize(
+    ("texts", "scale"),
+    [
+        ([], DEFAULT_SCALE),
+        (["0", "1.5"], DEFAULT_SCALE),
+        (["92233720368.54775807"], DEFAULT_SCALE),
+        (["92233720369"], 7),
+        (["9223372036854775807"], 0),
+        (["92233720369", "0.5"], 7),
+        (["0.0000000001", "1"], 10),
+        (["0.000000000000000001", "9"], MOST_DECIMALS),
+        (["0.000000000000000001", "10"], None),
+        (["92233720368.54775808"], None),
+        (["9223372036854775808"], None),
+    ],
+)
+def test_common_scale_is_8_unless_a_number_needs_another(texts: list[str], scale: int | None) -> None:
+    assert common_scale([exact(text, "price") for text in texts]) == scale
+
+
+def test_levels_have_one_scale_for_prices_and_one_for_sizes() -> None:
+    columns = scaled_levels([["1.5", "100000000000"], ["1", "2"]], [[Decimal("2.0000000001"), 0, "more"]])
+    assert columns == {
+        "price_scale": 10,
+        "bid_prices": [15_000_000_000, 10_000_000_000],
+        "ask_prices": [20_000_000_001],
+        "size_scale": 7,
+        "bid_sizes": [10**18, 20_000_000],
+        "ask_sizes": [0],
+        "wide": b"",
+    }
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_levels_that_no_int64_holds_are_kept_as_printed(place: int) -> None:
+    level = ["1", "1"]
+    level[place] = "92233720368.54775808"
+    columns = scaled_levels([level], [["2", "1"]])
+    assert json.loads(columns.pop("wide")) == {"bids": [level], "asks": [["2", "1"]]}
+    assert [columns[name] for name in ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")] == [[]] * 4
+
+
+@pytest.mark.parametrize(
+    ("levels", "reason"),
+    [
+        ([["0", "1"]], "price 0"),
+        ([["0.00", "1"]], "price 0"),
+        ([["1", "-1"]], "size -1 is negative"),
+        ([["1"]], "expected a level"),
+        (["12"], "expected a level"),
+        ([None], "expected a level"),
+        ([[["1"], "1"]], "is not a number"),
+        ([["1", None]], "is not a number"),
+    ],
+)
+def test_level_that_is_none_is_refused(levels: list[list[str]], reason: str) -> None:
+    for sides in ((levels, []), ([], levels)):
+        with pytest.raises(ValueError, match=reason):
+            scaled_levels(*sides)
+
+
+def test_trade_has_scales_of_its_own() -> None:
+    found = scaled_trade("0.0000000001", "100000000000")
+    assert found == {"price": 1, "price_scale": 10, "size": 10**18, "size_scale": 7, "wide": b""}
+
+
+def test_trade_that_no_int64_holds_is_kept_as_printed() -> None:
+    found = scaled_trade("1.5", "92233720368.54775808")
+    assert json.loads(found["wide"]) == {"price": "1.5", "size": "92233720368.54775808"}
+    assert (found["price"], found["size"], found["price_scale"]) == (0, 0, 8)
+
+
+@settings(derandomize=True, deadline=None, max_examples=examples(400))
 @given(text=PRINTED, scale=st.integers(0, 10))
 @example(text="0." + "0" * 12, scale=0)
-def test_plain_numbers_are_exact_or_refused(text: str, scale: int) -> None:
-    """Both ways give Decimal's value; the strict one refuses only what int64 cannot hold."""
-    assume(len(text.split(".")[0]) <= 18)  # wider: test_more_digits_than_int64_are_refused_by_both
-    expected = exact(text, scale)
-    fits = expected == expected.to_integral_value() and expected <= INT64_MAX
+def test_plain_numbers_are_exact_or_left_alone(text: str, scale: int) -> None:
+    """Both ways give Decimal's value; the fast one leaves only what int64 may not hold at the scale."""
+    expected = true_value(text, scale)
     fast = scan(text, scale)
+    assert strict(text) == true_value(text)
     assert fast is None or fast == expected
-    if fits:
-        assert to_scaled(text, scale, "price") == expected
+    if expected == expected.to_integral_value() and expected <= INT64_MAX:
         assert fast is not None or len(text.split(".")[0]) + scale > 18
-    else:
-        assert fast is None
-        with pytest.raises(ValueError, match="does not fit int64 exactly"):
-            to_scaled(text, scale, "price")
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(1_000))
+@settings(derandomize=True, deadline=None, max_examples=examples(400))
 @given(text=ANY_TEXT, scale=st.integers(0, 10))
 def test_what_the_fast_way_accepts_the_strict_way_accepts_alike(text: str, scale: int) -> None:
-    assume(len(text) <= 18 or not text[:19].isdecimal())
     fast = scan(text, scale)
-    if fast is not None:
-        assert fast == to_scaled(text, scale, "price") == exact(text, scale)
+    assume(fast is not None and len(text.partition(".")[2].rstrip("0")) <= MOST_DECIMALS)
+    assert fast == strict(text) * 10**scale == true_value(text, scale)
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(1_000))
-@given(text=ANY_TEXT, scale=st.integers(0, 10))
-def test_strict_way_gives_an_exact_int64_or_a_value_error(text: str, scale: int) -> None:
+@settings(derandomize=True, deadline=None, max_examples=examples(400))
+@given(text=ANY_TEXT)
+def test_strict_way_gives_the_exact_number_or_a_value_error(text: str) -> None:
     try:
-        value = to_scaled(text, scale, "price")
+        value = strict(text)
     except ValueError:
         return
-    assert isinstance(value, int) and 0 <= value <= INT64_MAX
-    assert value == exact(text, scale)
+    assert value == true_value(text) >= 0
+
+
+@settings(derandomize=True, deadline=None, max_examples=examples(200))
+@given(numbers=st.lists(st.tuples(PRINTED, PRINTED), max_size=6), bids=st.integers(0, 6))
+def test_levels_are_exact_at_their_scale_or_kept_as_printed(
+    numbers: list[tuple[str, str]], bids: int
+) -> None:
+    assume(all(true_value(price) for price, _ in numbers))
+    columns = scaled_levels(numbers[:bids], numbers[bids:])
+    if columns["wide"]:
+        return
+    for place, what in ((0, "price"), (1, "size")):
+        found = columns[f"bid_{what}s"] + columns[f"ask_{what}s"]
+        assert found == [true_value(level[place], columns[f"{what}_scale"]) for level in numbers]
+        assert all(0 <= value <= INT64_MAX for value in found)

@@ -357,7 +357,7 @@ def _apply(
         changed = False
         act = action[index]
         if act != IGNORE:
-            fresh = act == RESET or act == SEED
+            fresh = act >= RESET  # or SEED
             if compares and act == RESET and last_status > _SUSPECT:
                 equal = _is_whole_side(
                     bid_ranks, bid_sizes, bid_offsets[index], bid_offsets[index + 1], sizes[BID], counts[BID]
@@ -410,7 +410,7 @@ def _apply(
         elif last_status == _SUSPECT:
             status[index] = _SUSPECT
         seeded = status[index] != _UNSEEDED
-        if seeded and (changed or (every_message and act != IGNORE)) or status[index] != last_status:
+        if (seeded and (changed or (every_message and act != IGNORE))) or status[index] != last_status:
             for side in range(2):
                 at = offsets[side, rows]
                 shown = top_counts[side] if seeded else 0

@@ -206,8 +206,10 @@ def _check(
                     following += 1
                 if following == n and not final:
                     return row, -1
-                if following < n and epoch[following] == epoch[row] and not _connects(
-                    rule, first[following], previous[following], sequence[following], state
+                if (
+                    following < n
+                    and epoch[following] == epoch[row]
+                    and not _connects(rule, first[following], previous[following], sequence[following], state)
                 ):
                     # Does the diff that breaks the chain connect to this snapshot?
                     chain_last = state[LAST_SEQUENCE]

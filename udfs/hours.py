@@ -25,7 +25,7 @@ from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.scales import rescale
 from deltabook.udfs.seeding import with_seed
-from deltabook.udfs.survey import survey_stream, witnessed_times
+from deltabook.udfs.survey import Known, survey_stream, witnessed_times
 
 Group = Callable[[tuple[Any, ...], Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]
 
@@ -47,7 +47,9 @@ def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterat
     """
     stream = dict(zip(("exchange", "symbol", "record"), map(str, key), strict=True))
     reference = _only_row(groups)
-    known = np.array([reference.known_times, reference.known_ids], dtype=np.int64)
+    known = Known(
+        *(np.array(reference[f"known_{name}"], dtype=np.int64) for name in ("epochs", "ids", "times"))
+    )
     rows = survey_stream(list(reference.record_files), known, _restarts(reference.restarts))
     yield to_frame(pa.RecordBatch.from_pylist([stream | row for row in rows], schema=SURVEY.arrow))
 
@@ -109,6 +111,7 @@ def chain_groups(depth: int, cadence: Cadence) -> Group:
         hours = pd.concat(groups).sort_values("hour")
         rebuilder = _rebuilder(exchange, symbol, depth, cadence, hours.iloc[0])
         rows: list[dict[str, Any]] = []
+        reference: Any
         for reference in hours.itertuples(index=False):
             yield to_frame(_checkpoint(exchange, symbol, reference, rebuilder.opening()))
             for batch in _events(exchange, symbol, reference):
@@ -196,9 +199,7 @@ def _epochs(records: pa.Table, reference: Any) -> pa.Array:
 
 
 def _epochs_of(messages: pa.Table, restarts: Any) -> NDArray[np.int64]:
-    sequence, stamps, received = (
-        messages[name].to_numpy() for name in ("sequence", "timestamp", "received")
-    )
+    sequence, stamps, received = (messages[name].to_numpy() for name in ("sequence", "timestamp", "received"))
     return epochs_of(sequence, witnessed_times(stamps, received), _restarts(restarts))
 
 

@@ -136,9 +136,7 @@ def _with_neighbours(
     return filled
 
 
-def _order_times(
-    timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int
-) -> NDArray[np.int64]:
+def _order_times(timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int) -> NDArray[np.int64]:
     """Return the running maximum of the stamps that nothing contradicts."""
     times = witnessed_times(timestamps, received)
     wrong = (times == NOT_GIVEN) | (times >= hour + HOUR + CLOCK_TOLERANCE) | ahead_of_their_time(times)

@@ -45,7 +45,7 @@ def fits(records: pa.Table, price_scale: int, size_scale: int) -> NDArray[np.boo
     bool[n]
         False for a record of which a number has more decimals, or does not fit int64.
     """
-    right = records["wide"].to_numpy() == b""
+    right: NDArray[np.bool_] = np.equal(records["wide"].to_numpy(), b"")
     for name, scale_name in _COLUMNS.items():
         scales = _numpy(records[scale_name])
         scale = price_scale if scale_name == "price_scale" else size_scale
@@ -128,9 +128,9 @@ def _misfit(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[s
         "source_file": record["source_file"],
         "source_row": record["source_row"],
         "reason": (
-            f"{record['exchange']} {record['symbol']} {record['sequence']}: a number does not fit int64 exactly "
-            f"at the instrument's scales, {price_scale} for prices and {size_scale} for sizes: ingest into a "
-            "new --warehouse, where the scales are decided anew, or set them under `instruments`"
+            f"{record['exchange']} {record['symbol']} {record['sequence']}: a number does not fit int64 "
+            f"exactly at the instrument's scales, {price_scale} for prices and {size_scale} for sizes: ingest "
+            "into a new --warehouse, where the scales are decided anew, or set them under `instruments`"
         ),
         "raw": record["wide"] or numbers.encode(),
     }
@@ -147,21 +147,18 @@ def _converted(values: Any, own: int, scale: int) -> Any:
 def _all_fit(column: pa.ChunkedArray, own: int, scale: int) -> NDArray[np.bool_]:
     if not pa.types.is_list(column.type):
         values = _numpy(column)
-        return (values == NOT_GIVEN) | _fit(values, own, scale)
+        return np.asarray((values == NOT_GIVEN) | _fit(values, own, scale))
     column = column.combine_chunks()
     flat = _fit(_numpy(column.flatten()), own, scale)
     wrong_before = np.concatenate(([0], np.cumsum(~flat)))
     ends = np.concatenate(([0], np.cumsum(_numpy(pc.list_value_length(column)))))
-    return wrong_before[ends[1:]] == wrong_before[ends[:-1]]
+    return np.asarray(wrong_before[ends[1:]] == wrong_before[ends[:-1]])
 
 
 def _fit(values: NDArray[np.int64], own: int, scale: int) -> NDArray[np.bool_]:
-    right: NDArray[np.bool_]
     if scale > own:
-        right = values <= INT64_MAX // 10 ** (scale - own)
-    else:
-        right = values % 10 ** (own - scale) == 0
-    return right
+        return np.asarray(values <= INT64_MAX // 10 ** (scale - own))
+    return np.asarray(values % 10 ** (own - scale) == 0)
 
 
 def _numpy(column: Any) -> NDArray[Any]:

@@ -6,6 +6,7 @@ stamp be told that its neighbours contradict, or ids that begin anew.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,34 @@ _THIN = (
     "size_scale",
 )
 _NUMBERS = {"price": ("bid_prices", "ask_prices", "price"), "size": ("bid_sizes", "ask_sizes", "size")}
+_COUNTS = ("messages", "level_changes", "snapshots", "checksums")
 _LAST_FEW = 8
 
 
-def survey_stream(files: list[str], known: NDArray[np.int64], restarts: list[Restart]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Known:
+    """Messages that are stored already, the first and last of each hour.
+
+    Attributes
+    ----------
+    epochs, ids, times : int64[k]
+        Of each; times in ns.
+    """
+
+    epochs: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    times: NDArray[np.int64]
+
+
+def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> list[dict[str, Any]]:
     """Survey the new messages of one stream.
 
     Parameters
     ----------
     files : list of str
         Staged Parquet files of `records`, all of one exchange, symbol and kind of record.
-    known : int64[2, k]
-        Times and ids of stored messages, the first and last of each hour: what the new ones join.
+    known : Known
+        Stored messages, the first and last of each hour: what the new ones join.
     restarts : list of Restart
         Of the stream, as known so far.
 
@@ -58,8 +75,7 @@ def survey_stream(files: list[str], known: NDArray[np.int64], restarts: list[Res
         for name in ("sequence", "timestamp", "received")
     )
     times = witnessed_times(stamps, received)
-    found = find_restarts(np.concatenate((known[1], sequence)), np.concatenate((known[0], times)))
-    restarts = sorted({*restarts, *found}, key=lambda restart: restart.time)
+    restarts = _with_new(restarts, known, sequence, times)
     epochs = epochs_of(sequence, times, restarts)
     order = np.lexsort((sequence, epochs))
     times[order] = _without_jumps(times[order], received[order])
@@ -70,14 +86,14 @@ def survey_stream(files: list[str], known: NDArray[np.int64], restarts: list[Res
         part = slice(start, start + table.num_rows)
         start = part.stop
         needs = _needs(file, table)
-        for group in _groups(table, epochs[part], hours[part]):
+        for group in _groups(table, epochs[part], hours[part], times[part]):
             rows.append({"file": file, "restarts": flat} | needs | group)
             needs = dict.fromkeys(needs, 0)
     return rows
 
 
 def witnessed_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what tells the hour of each message: the exchange's time, or, where most lack it, the recorder's.
+    """Return what tells each message's hour: the exchange's time, or, where most lack it, the recorder's.
 
     Parameters
     ----------
@@ -107,13 +123,29 @@ def _without_jumps(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDA
     return times
 
 
-def _groups(table: pa.Table, epochs: NDArray[np.int64], hours: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _with_new(
+    restarts: list[Restart], known: Known, sequence: NDArray[np.int64], times: NDArray[np.int64]
+) -> list[Restart]:
+    """Add the restarts that new messages show, looked for within each epoch known so far."""
+    epochs = np.concatenate((known.epochs, epochs_of(sequence, times, restarts)))
+    ids, stamps = np.concatenate((known.ids, sequence)), np.concatenate((known.times, times))
+    found = list(restarts)
+    for epoch in range(len(restarts) + 1):
+        ours = epochs == epoch
+        found += find_restarts(ids[ours], stamps[ours])
+    return sorted(found, key=lambda restart: restart.time)
+
+
+def _groups(
+    table: pa.Table, epochs: NDArray[np.int64], hours: NDArray[np.int64], times: NDArray[np.int64]
+) -> list[dict[str, Any]]:
     received = table["received"]
     return (  # type: ignore[no-any-return]
         pa.table(
             {
                 "epoch": epochs,
                 "time": hours,
+                "stamp": times,
                 "sequence": table["sequence"],
                 "received": pc.if_else(pc.equal(received, NOT_GIVEN), None, received),
                 "level_changes": table["level_changes"],
@@ -126,6 +158,8 @@ def _groups(table: pa.Table, epochs: NDArray[np.int64], hours: NDArray[np.int64]
             [
                 ("sequence", "min"),
                 ("sequence", "max"),
+                ("stamp", "min"),
+                ("stamp", "max"),
                 ("received", "min"),
                 ("sequence", "count"),
                 ("level_changes", "sum"),
@@ -133,9 +167,7 @@ def _groups(table: pa.Table, epochs: NDArray[np.int64], hours: NDArray[np.int64]
                 ("checksums", "sum"),
             ]
         )
-        .rename_columns(
-            ["epoch", "time", "first", "last", "received", "messages", "level_changes", "snapshots", "checksums"]
-        )
+        .rename_columns(["epoch", "time", "first", "last", "first_time", "last_time", "received", *_COUNTS])
         .sort_by([("epoch", "ascending"), ("time", "ascending")])
         .to_pylist()
     )
@@ -160,7 +192,8 @@ def _needs(file: str, table: pa.Table) -> dict[str, int]:
                 decimals = max(decimals, len(f"{fraction:0{scale}d}".rstrip("0")) if fraction else 0)
         needs |= {f"{what}_decimals": decimals, f"{what}_digits": digits}
     with Path(local_path(file)).open("rb") as stream:
-        needs["wide"] = pc.sum(pc.not_equal(pq.read_table(stream, columns=["wide"])["wide"], b"")).as_py() or 0
+        wide = pq.read_table(stream, columns=["wide"])["wide"]
+    needs["wide"] = pc.sum(pc.not_equal(wide, b"")).as_py() or 0
     return needs
 
 

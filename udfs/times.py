@@ -13,7 +13,6 @@ from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN, EventType
 from deltabook.udfs.compile import kernel
 
 
-
 def ahead_of_their_time(times: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Find the stamps that run ahead of those which follow.
 

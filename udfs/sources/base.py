@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -141,8 +141,8 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
     with Path(path).open("rb") as raw:
         magic = raw.read(4)
     if magic.startswith(_GZIP_MAGIC):
-        with gzip.open(path) as stream:
-            yield stream
+        with gzip.open(path) as decompressed:
+            yield cast(IO[bytes], decompressed)
     elif magic == _ZIP_MAGIC:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]

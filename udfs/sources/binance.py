@@ -38,7 +38,9 @@ from deltabook.udfs.sources.binance_depth_csv import is_depth_csv, parse_depth_c
 from deltabook.udfs.sources.binance_lines import SPOT, instrument, place_snapshot, read_line
 from deltabook.udfs.sources.messages import Line, split_line
 from deltabook.udfs.sources.records import Records, column_batch, labels
+from deltabook.udfs.sources.tables_csv import short_blocks
 
+_MOST_LINES = 1 << 20
 _NO_NAMES = ("", ""), ("", "")
 _RECORD_OF = {
     scan.DEPTH: ("book_update", ""),
@@ -59,7 +61,7 @@ class BinanceSource(FileSource):
 
     def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
         """Yield the records of one capture file (see `FileSource.parse`)."""
-        blocks = line_blocks(stream, path)
+        blocks = short_blocks(line_blocks(stream, path), _MOST_LINES)
         first = next(blocks, b"")
         blocks = chain([first], blocks)
         if is_depth_csv(first):

@@ -302,11 +302,13 @@ def _received(buffer, position):
     """Return (receive time in ns, index of the message) behind `<ns> ` or `<seconds>: `, else (-1, -1)."""
     value, start = 0, position
     while ZERO <= buffer[position] <= NINE and position - start < 19:
+        if position - start == 18 and buffer[start] > ord("8"):
+            return -1, -1
         value = value * 10 + np.int64(buffer[position]) - ZERO
         position += 1
     digits = position - start
     if digits == 19:
-        if buffer[start] > ord("8") or buffer[position] != SPACE:
+        if buffer[position] != SPACE:
             return -1, -1
         return value, position + 1
     if digits < 9 or value > _MOST_SECONDS:

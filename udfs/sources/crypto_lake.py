@@ -5,7 +5,8 @@ an exchange or symbol that is no column. A column that is missing, renamed or of
 file; the vendor's older names are known: `receipt_timestamp`, `timestamp`, `amount`, `id`.
 
 - `book_delta_v2`, a row per level change: rows that follow each other with the same `received_time` and
-  `sequence_number` are one message. Its order is `sequence_number` if that is above 0, else `received_time`.
+  `sequence_number` are one message. Its order is `sequence_number`, then `received_time`; where no message
+  has a `sequence_number` above 0, `received_time` alone.
 - `trades`: ordered by `received_time`; a `trade_id` that is text is replaced by its hash.
 - `book`, the vendor's top levels, becomes golden rows; a level without price or size ends its side.
 - Times are timestamps, int64 nanoseconds or float64 seconds; whole microseconds that a float has rounded

@@ -37,6 +37,7 @@ class DeltaReader(LakeReader):
         super().__init__(layout, path)
         self.open: dict[str, NDArray[Any]] = {}
         self.open_row = 1
+        self.last_ids: dict[int, int] = {}
         self.printed: dict[int, tuple[str, str]] = {}
         """Price and size, by row, that no kernel reads."""
 
@@ -96,7 +97,8 @@ class DeltaReader(LakeReader):
         first = bounds[:-1]
         received = without_float_rounding(rows["received"][first])
         sequence = rows["sequence"][first]
-        sequence = np.where(sequence > 0, sequence, received)
+        if (sequence <= 0).any():
+            sequence = self._placed(sequence, rows["instrument"][first], received)
         if (sequence <= 0).any():
             raise InputError(f"row {row + int(first[np.argmax(sequence <= 0)])}: {NO_PLACE}")
         left_out = rows["sides"][: bounds[-1]] == LEFT_OUT
@@ -119,6 +121,24 @@ class DeltaReader(LakeReader):
             self.records.add(record | self._strict_levels(rows, record, bounds[message : message + 2], row))
         self.printed = {at: level for at, level in self.printed.items() if at >= row + bounds[-1]}
         yield from self.made(batch, strict)
+
+    def _placed(
+        self, sequence: NDArray[np.int64], instrument: NDArray[np.int32], received: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Give a message without an id its neighbour's, as an id never compares with a time."""
+        placed = sequence.copy()
+        for code in np.unique(instrument).tolist():
+            ours = np.flatnonzero(instrument == code)
+            given = sequence[ours] > 0
+            if not given.any():
+                known = self.last_ids.get(code)
+                placed[ours] = received[ours] if known is None else known
+                continue
+            latest = np.maximum.accumulate(np.where(given, np.arange(len(ours)), -1))
+            latest[latest < 0] = int(np.argmax(given))
+            placed[ours] = sequence[ours[latest]]
+            self.last_ids[code] = int(placed[ours[-1]])
+        return placed
 
     def _strict_levels(
         self, rows: dict[str, NDArray[Any]], record: dict[str, Any], bounds: NDArray[np.int64], row: int

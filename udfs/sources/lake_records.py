@@ -37,6 +37,8 @@ class LakeReader:
         self.path = path
         self.instruments = Instruments(path, layout.spelled)
         self.records = Records(path)
+        self.fields = RECORDS.arrow
+        self.constants: dict[tuple[Any, pa.DataType], pa.Array] = {}
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
         """Yield the records of a batch whose first row is row `row` of the file, from 1."""
@@ -62,21 +64,32 @@ class LakeReader:
     def batch(self, instrument: NDArray[np.int32], columns: dict[str, Any]) -> pa.RecordBatch:
         """Make a batch of records; columns left out get their sentinels."""
         for place, name in enumerate(("exchange", "symbol")):
-            columns[name] = labelled(instrument, [pair[place] for pair in self.instruments.names])
+            names = [pair[place] for pair in self.instruments.names]
+            columns[name] = names[0] if len(names) == 1 else labelled(instrument, names)
         empty = EMPTY_RECORD | {"source_file": self.path}
         arrays = []
-        for field in RECORDS.arrow:
+        for field in self.fields:
             value = columns.get(field.name, empty[field.name])
             if isinstance(value, np.ndarray):
                 value = pa.array(value, field.type)
             elif not isinstance(value, pa.Array):
-                value = pa.repeat(pa.scalar(value, field.type), len(instrument))
+                value = self.constant(value, field.type, len(instrument))
             arrays.append(value)
-        return pa.RecordBatch.from_arrays(arrays, schema=RECORDS.arrow)
+        return pa.RecordBatch.from_arrays(arrays, schema=self.fields)
+
+    def constant(self, value: Any, type_: pa.DataType, count: int) -> pa.Array:
+        """Return a column of one value, cut from the longest made so far."""
+        made = self.constants.get((value, type_))
+        if made is None or len(made) < count:
+            made = self.constants[value, type_] = pa.repeat(pa.scalar(value, type_), count)
+        return made.slice(0, count)
 
     def made(self, batch: pa.RecordBatch, left_out: NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
         """Yield a batch without some of its records, then the records that were made one by one."""
-        yield batch.filter(pa.array(~left_out)) if left_out.any() else batch
+        if left_out.any():
+            batch = batch.filter(pa.array(~left_out))
+        if batch.num_rows:
+            yield batch
         if len(self.records):
             yield self.records.batch()
 
@@ -131,6 +144,4 @@ def strict_messages(columns: dict[str, Any]) -> NDArray[np.bool_]:
 
 def labelled(codes: NDArray[np.int32], names: list[str]) -> pa.Array:
     """Return the text column that codes stand for."""
-    if len(names) == 1:
-        return pa.repeat(pa.scalar(names[0]), len(codes))
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string())).cast(pa.string())

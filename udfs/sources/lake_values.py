@@ -98,15 +98,18 @@ def numbers(column: pa.Array) -> Numbers:
         integers, decimals = np.empty(len(column), np.int64), np.empty(len(column), np.uint8)
         unusual = fixed_point(floats, integers, decimals)
         absent = np.isnan(floats) if unusual else np.zeros(len(column), np.bool_)
-        return Numbers(integers, decimals, absent, column)
-    absent = column.is_null().to_numpy(zero_copy_only=False)
-    if pt.is_integer(column.type):
-        coefficients, scale = filled(column, 0), 0
-    elif pt.is_decimal(column.type):
-        coefficients, scale = _coefficients(column), column.type.scale
     else:
-        return _texts(column, absent)
-    return Numbers(*_at_default_scale(coefficients, scale, absent), absent, column)
+        absent = column.is_null().to_numpy(zero_copy_only=False)
+        if pt.is_integer(column.type):
+            integers, decimals = _at_default_scale(filled(column, 0), 0, absent)
+        elif pt.is_decimal(column.type):
+            integers, decimals = _at_default_scale(_coefficients(column), column.type.scale, absent)
+        else:
+            return _texts(column, absent)
+    rows = np.flatnonzero(decimals == STRICT)
+    for row, value in zip(rows.tolist(), column.take(pa.array(rows)).to_pylist(), strict=True):
+        integers[row], decimals[row] = _text_number(str(value))
+    return Numbers(integers, decimals, absent, column)
 
 
 def _coefficients(column: pa.Array) -> NDArray[np.int64]:

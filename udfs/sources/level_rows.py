@@ -22,9 +22,9 @@ class LevelParser(TableParser):
     """Reads a table of levels.
 
     A row that is not readable goes to quarantine, and its message is marked as damaged. Where only its
-    instrument can be told, the message before it is marked, and an empty update is put behind that; where
-    not even that can be told, this happens to every book of the file. If there is none yet, the next
-    message is marked.
+    instrument can be told, an empty damaged update with the stamps of the book's last message is put at
+    its place, and the message just before it, if it is the book's, is marked; where not even that can be
+    told, this happens to every book of the file. If there is none yet, the next message is marked.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class _Damage:
             if book is None or (place < 0 and book not in self.parser.last):
                 self.due.add((before, book))
                 continue
-            if place >= 0:
+            if place >= 0 and place == before - 1:  # others may have been finished with the block before
                 self.damaged[place] = True
             if (before, book) not in self.marked:
                 self.marked.add((before, book))

@@ -7,13 +7,29 @@ import re
 from deltabook.schemas.names import valid_name
 
 _ASSETS = {"XBT": "BTC", "XDG": "DOGE"}
-_QUOTES = sorted(
-    "USDT USDC FDUSD TUSD BUSD USDP USD1 USDE USD DAI AEUR EURI EUR GBP TRY BRL RUB UAH ZAR NGN IDRT BIDR BKRW BVND "
-    "AUD CAD CHF JPY KRW SGD HKD INR PLN RON ARS MXN COP CZK VAI BTC XBT ETH BNB TRX XRP DOGE DOT SOL PAX USDS".split(),
-    key=len,
-    reverse=True,
+_DOLLARS = (
+    "USDT",
+    "USDC",
+    "FDUSD",
+    "TUSD",
+    "BUSD",
+    "USDP",
+    "USD1",
+    "USDE",
+    "USDS",
+    "DAI",
+    "VAI",
+    "USD",
+    "PAX",
 )
+_MONEY = (
+    *("AEUR", "EURI", "EUR", "GBP", "TRY", "BRL", "RUB", "UAH", "ZAR", "NGN", "IDRT", "BIDR", "BKRW", "BVND"),
+    *("AUD", "CAD", "CHF", "JPY", "KRW", "SGD", "HKD", "INR", "PLN", "RON", "ARS", "MXN", "COP", "CZK"),
+)
+_COINS = ("BTC", "XBT", "ETH", "BNB", "TRX", "XRP", "DOGE", "DOT", "SOL")
+_QUOTES = sorted((*_DOLLARS, *_MONEY, *_COINS), key=len, reverse=True)
 """What instruments are quoted in, longest first: a concatenated name is cut before the longest that fits."""
+_SLASH = re.compile(r"(?<=[A-Z0-9])/(?=[A-Z0-9])")
 _EXPIRY = re.compile(r"\d{6}")
 
 
@@ -26,9 +42,9 @@ def pair(concatenated: str, quote: str = "") -> str:
     """Return `BASE-QUOTE` of a name such as BTCUSDT; one whose quote is not known stays as it is."""
     if concatenated.startswith("XBT") and concatenated[3:] in _QUOTES:
         quote = concatenated[3:]
-    for quote in [quote] if quote else _QUOTES:
-        if concatenated.endswith(quote) and len(concatenated) > len(quote):
-            return f"{asset(concatenated.removesuffix(quote))}-{asset(quote)}"
+    for candidate in [quote] if quote else _QUOTES:
+        if concatenated.endswith(candidate) and len(concatenated) > len(candidate):
+            return f"{asset(concatenated.removesuffix(candidate))}-{asset(candidate)}"
     return concatenated
 
 
@@ -55,7 +71,7 @@ def canonical(spelled: str, *, perpetual: bool = False, quote: str = "") -> str:
     InputError
         If it is no name.
     """
-    valid = valid_name(spelled.upper().replace("/", "-") if spelled.isascii() else spelled, "symbol")
+    valid = valid_name(_SLASH.sub("-", spelled.upper()) if spelled.isascii() else spelled, "symbol")
     parts = re.split(r"[-_]", valid)
     if not all(parts):
         return valid

@@ -16,7 +16,7 @@ from deltabook.udfs.sources.base import LONGEST_LINE
 from deltabook.udfs.sources.table_columns import Columns, Rows, Shape
 
 MOST_FIELDS = 4 << 20
-"""Fields that are read at a time; a block of blank lines would else need a hundred times its size."""
+"""Fields that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TableParser:
     def parse(self, blocks: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
         """Yield the records of the lines behind the header."""
         carried = b""
-        for block in chain(_pieces(blocks, max(1, MOST_FIELDS // len(self.shape.names))), [None]):
+        for block in chain(short_blocks(blocks, max(1, MOST_FIELDS // len(self.shape.names))), [None]):
             rows = Rows(carried + (block or b""), len(self.shape.names))
             columns = Columns(rows, self.shape, self.named)
             messages = self._messages(columns, at_end=block is None)
@@ -96,7 +96,8 @@ class TableParser:
         return Messages(number, firsts, keep, end)
 
 
-def _pieces(blocks: Iterable[bytes], most_lines: int) -> Iterator[bytes]:
+def short_blocks(blocks: Iterable[bytes], most_lines: int) -> Iterator[bytes]:
+    """Cut blocks of more lines: one of blank lines would need a hundred times its size as arrays."""
     for block in blocks:
         start = 0
         if block.count(b"\n") > most_lines:

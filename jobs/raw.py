@@ -1,0 +1,109 @@
+"""The command `raw`: the raw record behind an event, from the file that the ledger knows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from deltabook.jobs.ledger import content_hash
+from deltabook.jobs.published import open_table, require_published
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.tables import EVENTS, FILES, Table
+from deltabook.udfs.sources.base import open_file
+
+_TABULAR = ("crypto_lake", "tardis")
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """One event's raw record.
+
+    Attributes
+    ----------
+    event : dict
+        Its row of `events`.
+    path : str
+        The raw file, or its copy in the archive.
+    rows : list of bytes
+        The line, or the rows of a table that make the message.
+    """
+
+    event: dict[str, Any]
+    path: str
+    rows: list[bytes]
+
+
+def raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str | None) -> list[RawRecord]:
+    """Find the raw records behind the events of one id.
+
+    Parameters
+    ----------
+    warehouse : Path
+        The folder of the tables.
+    symbol : str
+        As in the tables.
+    sequence : int
+        Update id or trade id.
+    exchange : str, optional
+        If several list the symbol.
+
+    Returns
+    -------
+    list of RawRecord
+        In the order of `events`; a book update and a trade may have the same id.
+
+    Raises
+    ------
+    WarehouseError
+        If there is no such event, or the raw file is not there as it was, nor a copy of it.
+    """
+    versions = require_published(warehouse)
+    wanted = (pc.field("symbol") == symbol) & (pc.field("sequence") == sequence)
+    if exchange is not None:
+        wanted &= pc.field("exchange") == exchange
+    events = _rows(warehouse, EVENTS, versions, wanted)
+    if not events:
+        raise WarehouseError(f"{symbol} {sequence}: no such event in {warehouse}")
+    ledger = {row["path"]: row for row in _rows(warehouse, FILES, versions, None)}
+    return [_record(event, ledger[event["source_file"]]) for event in events]
+
+
+def _rows(warehouse: Path, table: Table, versions: dict[str, int], wanted: Any) -> list[dict[str, Any]]:
+    if table.name not in versions:
+        return []
+    dataset = open_table(warehouse, table, versions[table.name]).to_pyarrow_dataset()
+    return dataset.to_table(filter=wanted).to_pylist()  # type: ignore[no-any-return]
+
+
+def _record(event: dict[str, Any], file: dict[str, Any]) -> RawRecord:
+    for path in (file["path"], file["archived"]):
+        if path and Path(path).is_file() and content_hash(Path(path)) == file["content_hash"]:
+            levels = len(event["data"]["bid_prices"]) + len(event["data"]["ask_prices"])
+            rows = max(levels, 1) if _is_table(path, file["source"]) else 1
+            return RawRecord(event, path, _read(path, event["source_row"], rows))
+    raise WarehouseError(
+        f"{file['path']} is not there as it was ingested (SHA-256 {file['content_hash']}), and no copy of it "
+        "was kept: put it back; ingest with --archive keeps copies"
+    )
+
+
+def _is_table(path: str, source: str) -> bool:
+    if source in _TABULAR:
+        return True
+    with open_file(path) as stream:
+        return stream.read(16).startswith(b"symbol,timestamp")
+
+
+def _read(path: str, row: int, rows: int) -> list[bytes]:
+    with Path(path).open("rb") as raw:
+        if raw.read(4) == b"PAR1":
+            table = pq.ParquetFile(path).read().slice(row - 1, rows)
+            return [json.dumps(found, default=str).encode() for found in table.to_pylist()]
+    with open_file(path) as stream:
+        return [line.rstrip(b"\r\n") for line in islice(stream, row - 1, row - 1 + rows)]

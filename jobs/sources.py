@@ -1,0 +1,51 @@
+"""The command `sources`: what each source reads and can prove, from its own page and its feeds."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+from deltabook.schemas.errors import SettingsError
+from deltabook.schemas.feeds import FEEDS, Checksum, Continuity, Feed
+from deltabook.schemas.names import Status
+from deltabook.udfs.sources.registry import SOURCES
+
+_BY = {
+    Status.VERIFIED: "its ids prove an unbroken chain from a snapshot",
+    Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
+    Status.UNVERIFIABLE: "neither ids nor checksums: what is missing cannot be seen",
+}
+
+
+def pages(name: str | None) -> str:
+    """Return the page of one source, or of all.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such source.
+    """
+    if name is not None and name not in SOURCES:
+        raise SettingsError(f"source {name!r}: expected one of {', '.join(SOURCES)}")
+    return "\n\n".join(page(source) for source in ([name] if name else SOURCES))
+
+
+def page(name: str) -> str:
+    """Return the page of a source: its module's docstring, then what each of its feeds can prove."""
+    text = inspect.getdoc(sys.modules[SOURCES[name].__module__]) or ""
+    feeds = [feed for feed in FEEDS.values() if feed.source == name]
+    return "\n".join([name.upper(), "", text, "", *(_proof(feed) for feed in feeds)])
+
+
+def _proof(feed: Feed) -> str:
+    where = ", ".join(feed.exchanges) or "any exchange"
+    also = ""
+    if feed.checksum is not Checksum.NONE and feed.continuity is not Continuity.NONE:
+        also = "; where a message has no id, its checksum makes the book checked"
+    if not feed.own_snapshots or feed.best_status is Status.VERIFIED:
+        seeded = "a snapshot starts a book"
+    elif feed.name == "crypto_lake":
+        seeded = "no snapshot: --seed golden starts a book from the vendor's"
+    else:
+        seeded = "the feed's own snapshot starts a book"
+    return f"  {where}: {feed.best_status.label} at best ({_BY[feed.best_status]}{also}); {seeded}."
