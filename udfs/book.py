@@ -305,6 +305,50 @@ def _keep_best(sizes, words, count, kept):
 
 
 @kernel
+def _apply_side(
+    act,
+    ranks,
+    new_sizes,
+    start,
+    end,
+    sizes,
+    words,
+    best,
+    floor,
+    count,
+    kept,
+    shown,
+    depth,
+    top_ranks,
+    top_sizes,
+    top_count,
+):
+    """Apply one message to a side; return (best, floor, count, levels in the top, whether the top changed)."""
+    fresh = act >= RESET  # or SEED
+    if act == RESET:
+        sizes[:] = 0
+        words[:] = np.uint64(0)
+        count = 0
+    elif act == SEED:
+        count -= _clear_from(sizes, words, _seeded_from(ranks, start, end, shown))
+    if fresh:
+        best, floor = len(sizes) - 1, -1
+    best, gained, touched = _change_side(ranks, new_sizes, start, end, sizes, words, best, floor)
+    count += gained
+    if 0 < kept < count:
+        touched |= _keep_best(sizes, words, count, kept) >= floor
+        count = kept
+    changed = False
+    if touched or fresh:
+        best = highest_at_or_below(words, best)
+        listed, differs = _take_top(words, sizes, best, depth, top_ranks, top_sizes)
+        changed = differs or listed != top_count
+        top_count = listed
+        floor = top_ranks[depth - 1] if listed == depth else -1
+    return best, floor, count, top_count, changed
+
+
+@kernel
 def _apply(
     action,
     status,
@@ -365,36 +409,19 @@ def _apply(
                     ask_ranks, ask_sizes, ask_offsets[index], ask_offsets[index + 1], sizes[ASK], counts[ASK]
                 )
                 snapshot_verdicts[index] = RIGHT if equal else WRONG
-            for side in range(2):
-                ranks, new_sizes = (bid_ranks, bid_sizes) if side == BID else (ask_ranks, ask_sizes)
-                start = bid_offsets[index] if side == BID else ask_offsets[index]
-                end = bid_offsets[index + 1] if side == BID else ask_offsets[index + 1]
-                if act == RESET:
-                    sizes[side, :] = 0
-                    words[side, :] = np.uint64(0)
-                    counts[side] = 0
-                elif act == SEED:
-                    # The seed's `expected` is how many levels it could show.
-                    from_rank = _seeded_from(ranks, start, end, expected[index])
-                    counts[side] -= _clear_from(sizes[side], words[side], from_rank)
-                if fresh:
-                    best[side], floor[side] = n_ranks - 1, -1
-                best[side], gained, touched = _change_side(
-                    ranks, new_sizes, start, end, sizes[side], words[side], best[side], floor[side]
-                )
-                counts[side] += gained
-                kept = kept_levels[index]
-                if 0 < kept < counts[side]:
-                    touched |= _keep_best(sizes[side], words[side], counts[side], kept) >= floor[side]
-                    counts[side] = kept
-                if touched or fresh:
-                    best[side] = highest_at_or_below(words[side], best[side])
-                    count, differs = _take_top(
-                        words[side], sizes[side], best[side], depth, top_ranks[side], top_sizes[side]
-                    )
-                    changed |= differs or count != top_counts[side]
-                    top_counts[side] = count
-                    floor[side] = top_ranks[side, depth - 1] if count == depth else -1
+            bid_change = _apply_side(
+                act, bid_ranks, bid_sizes, bid_offsets[index], bid_offsets[index + 1], sizes[BID], words[BID],
+                best[BID], floor[BID], counts[BID], kept_levels[index], expected[index], depth,
+                top_ranks[BID], top_sizes[BID], top_counts[BID],
+            )  # fmt: skip
+            ask_change = _apply_side(
+                act, ask_ranks, ask_sizes, ask_offsets[index], ask_offsets[index + 1], sizes[ASK], words[ASK],
+                best[ASK], floor[ASK], counts[ASK], kept_levels[index], expected[index], depth,
+                top_ranks[ASK], top_sizes[ASK], top_counts[ASK],
+            )  # fmt: skip
+            best[BID], floor[BID], counts[BID], top_counts[BID], bids_changed = bid_change
+            best[ASK], floor[ASK], counts[ASK], top_counts[ASK], asks_changed = ask_change
+            changed = bids_changed or asks_changed
             if last_status == _SUSPECT and not fresh:
                 status[index] = _SUSPECT  # a checksum has failed since the last snapshot
             if kind != _NO_CHECKSUM and checksum[index] != NOT_GIVEN and status[index] != _UNSEEDED:

@@ -25,7 +25,7 @@ from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.scales import rescale
 from deltabook.udfs.seeding import with_seed
-from deltabook.udfs.survey import Known, survey_stream, witnessed_times
+from deltabook.udfs.survey import Known, epoch_times, survey_stream
 
 Group = Callable[[tuple[Any, ...], Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]
 
@@ -200,7 +200,7 @@ def _epochs(records: pa.Table, reference: Any) -> pa.Array:
 
 def _epochs_of(messages: pa.Table, restarts: Any) -> NDArray[np.int64]:
     sequence, stamps, received = (messages[name].to_numpy() for name in ("sequence", "timestamp", "received"))
-    return epochs_of(sequence, witnessed_times(stamps, received), _restarts(restarts))
+    return epochs_of(sequence, epoch_times(stamps, received), _restarts(restarts))
 
 
 def _restarts(flat: Any) -> list[Restart]:

@@ -62,7 +62,7 @@ def build_ladder(parts: list[NDArray[np.int64]], tick: int) -> Ladder:
     """
     parts = [part for part in parts if len(part)]
     if not parts:
-        return Ladder(np.empty(0, np.int64), 0, 1, np.zeros(1, np.uint64), np.zeros(1, np.int64))
+        return Ladder(np.empty(0, np.int64), 0, tick, np.zeros(1, np.uint64), np.zeros(1, np.int64))
     lowest = min(int(part.min()) for part in parts)
     span = max(int(part.max()) for part in parts) - lowest
     while True:

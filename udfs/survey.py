@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import CLOCK_TOLERANCE, HOUR, NOT_GIVEN
 from deltabook.udfs.decimals import DEFAULT_SCALE
-from deltabook.udfs.epochs import Restart, epochs_of, find_restarts
+from deltabook.udfs.epochs import NEIGHBOURS, Restart, epochs_of, find_restarts
 from deltabook.udfs.files import local_path
 from deltabook.udfs.times import ahead_of_their_time
 
@@ -75,8 +75,8 @@ def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> li
         for name in ("sequence", "timestamp", "received")
     )
     times = witnessed_times(stamps, received)
-    restarts = _with_new(restarts, known, sequence, times)
-    epochs = epochs_of(sequence, times, restarts)
+    restarts = _with_new(restarts, known, sequence, epoch_times(stamps, received))
+    epochs = epochs_of(sequence, epoch_times(stamps, received), restarts)
     order = np.lexsort((sequence, epochs))
     times[order] = _without_jumps(times[order], received[order])
     hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // HOUR * HOUR)
@@ -110,6 +110,12 @@ def witnessed_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> N
     return received.copy()
 
 
+def epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what tells each message's epoch: what tells its hour, or, without that, any time it has."""
+    times = witnessed_times(stamps, received)
+    return np.where(times == NOT_GIVEN, np.where(stamps == NOT_GIVEN, received, stamps), times)
+
+
 def _without_jumps(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
     """Take away the stamps, given in the stream's order, that cannot be right."""
     times = np.where(ahead_of_their_time(times), NOT_GIVEN, times)
@@ -127,8 +133,10 @@ def _with_new(
     restarts: list[Restart], known: Known, sequence: NDArray[np.int64], times: NDArray[np.int64]
 ) -> list[Restart]:
     """Add the restarts that new messages show, looked for within each epoch known so far."""
-    epochs = np.concatenate((known.epochs, epochs_of(sequence, times, restarts)))
-    ids, stamps = np.concatenate((known.ids, sequence)), np.concatenate((known.times, times))
+    # A stored message stands for many: it has the weight of all the neighbours that are asked.
+    weighed = [np.repeat(values, NEIGHBOURS) for values in (known.epochs, known.ids, known.times)]
+    epochs = np.concatenate((weighed[0], epochs_of(sequence, times, restarts)))
+    ids, stamps = np.concatenate((weighed[1], sequence)), np.concatenate((weighed[2], times))
     found = list(restarts)
     for epoch in range(len(restarts) + 1):
         ours = epochs == epoch
