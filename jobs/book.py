@@ -14,9 +14,10 @@ import pyarrow.dataset as ds
 from rich.table import Table as RichTable
 
 from deltabook.jobs.published import open_table, require_published
+from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.names import HOUR, NANOSECONDS_PER_SECOND
-from deltabook.schemas.tables import BOOKS, INSTRUMENTS, Table
+from deltabook.schemas.tables import BOOKS, INSTRUMENTS
 from deltabook.udfs.decimals import INT64_MAX
 
 _BAR_WIDTH = 20

@@ -24,19 +24,9 @@ from deltabook.jobs.progress import Progress
 from deltabook.jobs.replacing import replaced_hours, take_out
 from deltabook.jobs.staged import Stream, golden, misfits, per_file, rescaled, survey, unreadable
 from deltabook.jobs.warehouse import Run, Slice, Warehouse
-from deltabook.schemas.tables import (
-    EPOCHS,
-    EVENT_DATA,
-    EVENT_REFERENCES,
-    EVENTS,
-    FILES,
-    FLAT_EVENTS,
-    GOLDEN,
-    HOURS,
-    INSTRUMENTS,
-    QUARANTINE,
-    RECORDS,
-)
+from deltabook.schemas.columns import EVENT_DATA
+from deltabook.schemas.frames import EVENT_REFERENCES, FLAT_EVENTS, RECORDS
+from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.epochs import Restart
 from deltabook.udfs.hours import order_group

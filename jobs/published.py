@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, Table
+from deltabook.schemas.tables import RUNS, SCHEMA_VERSION
 
 SCHEMA_PROPERTY = "deltabook.schema_version"
 

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import open_table, require_published
+from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.tables import EVENTS, FILES, Table
+from deltabook.schemas.tables import EVENTS, FILES
 from deltabook.udfs.sources.base import open_file
 
 _TABULAR = ("crypto_lake", "tardis")

@@ -21,19 +21,10 @@ from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.schemas.columns import Table
+from deltabook.schemas.frames import CHAINED, HOUR_REFERENCES
 from deltabook.schemas.names import HOUR, NOT_GIVEN, GapKind, Seed
-from deltabook.schemas.tables import (
-    BOOKS,
-    CHAINED,
-    CHECKPOINTS,
-    CHECKS,
-    EVENTS,
-    GAPS,
-    HOUR_REFERENCES,
-    INSTRUMENTS,
-    SCHEMA_VERSION,
-    Table,
-)
+from deltabook.schemas.tables import BOOKS, CHECKPOINTS, CHECKS, EVENTS, GAPS, INSTRUMENTS, SCHEMA_VERSION
 from deltabook.udfs.hours import chain_groups, replay_groups
 
 _KEYS = ("exchange", "symbol", "hour")

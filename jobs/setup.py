@@ -14,8 +14,8 @@ from deltabook.jobs.demo import write_captures
 from deltabook.jobs.session import spark_session
 from deltabook.jobs.settings import load_settings
 from deltabook.schemas.feeds import feed_of
+from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Cadence
-from deltabook.schemas.tables import FLAT_EVENTS
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.epochs import epochs_of
 from deltabook.udfs.ordering import order_hour

@@ -9,8 +9,9 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from deltabook.jobs.warehouse import Warehouse
+from deltabook.schemas.frames import RECORDS, STREAM_REFERENCES, SURVEY
 from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN, EventType, GoldenKind
-from deltabook.schemas.tables import GOLDEN, QUARANTINE, RECORDS, STREAM_REFERENCES, SURVEY
+from deltabook.schemas.tables import GOLDEN, QUARANTINE
 from deltabook.udfs.epochs import Restart
 from deltabook.udfs.hours import survey_group
 from deltabook.udfs.scales import Scales, misfit_batches, rescale_batches

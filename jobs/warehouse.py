@@ -19,9 +19,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 
 from deltabook.jobs.published import SCHEMA_PROPERTY, is_made, open_table, published_versions
 from deltabook.jobs.settings import Settings
+from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import valid_name
-from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES, Table
+from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES
 
 Slice = tuple[str, str, int]
 """Exchange, symbol and hour: what is replaced at once."""

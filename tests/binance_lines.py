@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from events import START_MS, compact, depth, trade
 
-from deltabook.schemas.tables import RECORDS
+from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources import binance
 from deltabook.udfs.sources import binance_scan as scan
 from deltabook.udfs.sources.binance import BinanceSource

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from deltabook.schemas.tables import RECORDS
+from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources import binance, tardis
 from deltabook.udfs.sources.base import BLOCK_BYTES, FileSource, line_blocks
 

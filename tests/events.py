@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pytest
 
 from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import Cadence
-from deltabook.schemas.tables import FLAT_EVENTS, RECORDS
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.sources.binance import BinanceSource
@@ -27,6 +27,8 @@ START_MS = 1_723_161_600_000
 """2024-08-09 00:00 UTC, as Binance prints it."""
 HOUR_NS = START_MS * 1_000_000
 EXCHANGE = {"spot": "BINANCE", "usdm": "BINANCE_FUTURES"}
+SYMBOL = {"spot": "BTC-USDT", "usdm": "BTC-USDT-PERP"}
+FEED = {"spot": FEEDS["binance"], "usdm": FEEDS["binance_futures"]}
 COMPILED = not numba.config.DISABLE_JIT
 
 Pairs = Sequence[tuple[str, str]]
@@ -100,18 +102,26 @@ def messages(records: pa.Table) -> pa.Table:
     return records.filter(pc.is_in(records["record"], pa.array(["book_update", trades])))
 
 
+def in_first_epoch(records: pa.Table) -> pa.Table:
+    """Records with their epoch, as `order_hour` takes them."""
+    return records.append_column("epoch", pa.repeat(pa.scalar(0, pa.int64()), records.num_rows))
+
+
 def events_of(records: pa.Table, hour: int = HOUR_NS) -> pa.RecordBatch:
     """Put records of one symbol into the feed's order, all as one hour."""
-    ordered = order_hour(messages(records), FLAT_EVENTS.arrow.empty_table(), hour).combine_chunks()
+    chosen = in_first_epoch(messages(records))
+    futures = "BINANCE_FUTURES" in chosen["exchange"].to_pylist()
+    feed = FEED["usdm" if futures else "spot"]
+    ordered = order_hour(chosen, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
     return next(iter(ordered.to_batches()), pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow))
 
 
 def rebuilder(
     market: str, levels: int = 20, cadence: Cadence = Cadence.MESSAGE, opening: Opening | None = None
 ) -> Rebuilder:
-    """A rebuilder of BTCUSDT's books."""
-    exchange = EXCHANGE[market]
-    return Rebuilder(exchange, "BTCUSDT", FEEDS[exchange], levels, cadence, opening or Opening())
+    """A rebuilder of one instrument's books."""
+    names = EXCHANGE[market], SYMBOL[market]
+    return Rebuilder(*names, FEED[market], levels, cadence, (SCALE, SCALE), opening or Opening())
 
 
 def batches_of(events: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from deltabook.schemas.tables import RECORDS
+from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
 
 T0 = 1_723_075_200_233_000_000

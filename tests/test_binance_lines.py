@@ -36,7 +36,7 @@ from events import (
 )
 from naive import Trade, Update, parse_lines
 
-from deltabook.schemas.tables import RECORDS
+from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources import binance
 from deltabook.udfs.sources import binance_scan as scan
 

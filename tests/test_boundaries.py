@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN
-from deltabook.udfs.boundaries import END_ID, IdGroup, IdRange, ends, merge_hours
+from deltabook.udfs.boundaries import END, IdGroup, IdRange, ends, merge_hours
 
 Event = tuple[int, int]
 """(id, hour of its time, counted from 0; -1: no time)"""
@@ -117,7 +117,7 @@ def test_hour_that_only_a_stray_stamp_names_is_dropped_when_later_ids_are_frozen
 
 
 def test_last_hour_has_no_end() -> None:
-    assert ends(hours((0, 5, 9), (1, 12, 20))) == {0: (5, 12), HOUR: (12, END_ID)}
+    assert ends(hours((0, 5, 9), (1, 12, 20))) == {0: (5, 12), HOUR: (12, END)}
 
 
 def test_message_without_a_time_below_a_first_hour_that_is_never_reached_is_placed() -> None:

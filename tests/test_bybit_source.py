@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.tables import RECORDS
+from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.base import open_file
 from deltabook.udfs.sources.bybit import BybitSource, symbol_of
 from deltabook.udfs.sources.messages import text_id
@@ -202,7 +202,6 @@ BAD = {
     "a negative id": book(u=-1),
     "an id beyond int64": book(u=2**63),
     "no time": book(ts=None),
-    "a time of another unit": book(ts=TIME * 1000),
     "no levels": book(b=None),
     "a level that is no list": book(b=["1"]),
     "a level without a size": book(b=[["1"]]),
@@ -229,6 +228,11 @@ def test_a_bad_line_goes_to_quarantine_with_its_bytes_and_the_next_is_read(line)
     assert only(bad, "record", "source_row", "raw") == ("quarantine", 2, line)
     assert bad["reason"]
     assert only(good, "record", "source_row", "damaged") == ("book_update", 3, False)
+
+
+def test_times_of_two_units_refuse_the_file():
+    with pytest.raises(InputError, match="mix units"):
+        read(book(), book(ts=TIME * 1000))
 
 
 LINES = [book(), book(kind="delta"), trades(TRADE, TRADE), b"1733011200.5: " + book(200), LINEAR]

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import Market, Update, in_feed_order, rebuild
 
-from deltabook.schemas.feeds import FEEDS, Continuity
-from deltabook.schemas.names import STATUS_LABELS, GapKind, Status
-from deltabook.udfs.continuity import APPLY, IGNORE, RESET, check_updates, initial_state
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import STATUS_LABELS, GapKind
+from deltabook.udfs.continuity import APPLY, IGNORE, RESET, Ids, check_updates, initial_state
 
 pytestmark = pytest.mark.kernel
 
-RULES = {"spot": FEEDS["BINANCE"], "usdm": FEEDS["BINANCE_FUTURES"]}
+RULES = {"spot": FEEDS["binance"], "usdm": FEEDS["binance_futures"]}
 SEQUENCE_GAP, UNBRIDGEABLE = GapKind.SEQUENCE_GAP, GapKind.UNBRIDGEABLE_SNAPSHOT
 Judged = list[tuple[int, str, tuple[int, int, int] | None]]
 
@@ -30,6 +30,23 @@ def diff(first: int, last: int, previous: int | None = None) -> Update:
     return Update(False, last, (), (), first, first - 1 if previous is None else previous)
 
 
+def ids_of(
+    sequence: list[int],
+    is_snapshot: list[bool] | None = None,
+    first: list[int] | None = None,
+    previous: list[int] | None = None,
+    epoch: list[int] | None = None,
+    damaged: list[bool] | None = None,
+) -> Ids:
+    n = len(sequence)
+    numbers = [np.array(values, dtype=np.int64) for values in (epoch or [0] * n, first or sequence)]
+    numbers += [np.array(values, dtype=np.int64) for values in (previous or sequence, sequence)]
+    flags = [
+        np.array(values, dtype=np.bool_) for values in (is_snapshot or [False] * n, damaged or [False] * n)
+    ]
+    return Ids(flags[0], *numbers, np.ones(n, dtype=np.bool_), flags[1])
+
+
 def judge(market: Market, updates: list[Update], size: int = 10_000) -> Judged:
     """(action, status, (kind, expected, found) of a gap) of every message, in batches of `size`."""
     state = initial_state()
@@ -38,12 +55,13 @@ def judge(market: Market, updates: list[Update], size: int = 10_000) -> Judged:
     for start in range(0, len(updates), size):
         batch = held + updates[start : start + size]
         verdicts, misplaced = check_updates(
-            RULES[market].continuity,
-            RULES[market].best_status,
-            np.array([update.is_snapshot for update in batch], dtype=np.bool_),
-            np.array([update.first_sequence for update in batch], dtype=np.int64),
-            np.array([-1 if market == "spot" else update.prev_sequence for update in batch], dtype=np.int64),
-            np.array([update.sequence for update in batch], dtype=np.int64),
+            RULES[market],
+            ids_of(
+                [update.sequence for update in batch],
+                [update.is_snapshot for update in batch],
+                [update.first_sequence for update in batch],
+                [-1 if market == "spot" else update.prev_sequence for update in batch],
+            ),
             state,
             final=start + size >= len(updates),
         )
@@ -149,25 +167,19 @@ def test_every_break_while_suspect_is_a_gap_of_its_own(market: Market) -> None:
 
 
 def test_row_of_a_smaller_id_is_reported_with_its_index() -> None:
-    flags, ids = np.zeros(4, np.bool_), np.array([5, 6, 4, 7])
-    _, misplaced = check_updates(Continuity.FIRST_ID, Status.VERIFIED, flags, ids, ids, ids, initial_state())
+    _, misplaced = check_updates(RULES["spot"], ids_of([5, 6, 4, 7]), initial_state())
     assert misplaced == 2
 
 
 def test_row_of_a_smaller_id_is_reported_across_batches() -> None:
     state = initial_state()
     for number, expected in ((5, -1), (5, -1), (4, 0)):
-        ids = np.array([number])
-        flags = np.zeros(1, np.bool_)
-        assert check_updates(Continuity.FIRST_ID, Status.VERIFIED, flags, ids, ids, ids, state)[1] == expected
+        assert check_updates(RULES["spot"], ids_of([number]), state)[1] == expected
 
 
 def test_no_messages_leave_the_state() -> None:
     state = initial_state()
-    nothing = np.zeros(0, np.int64)
-    _, misplaced = check_updates(
-        Continuity.FIRST_ID, Status.VERIFIED, nothing.astype(np.bool_), nothing, nothing, nothing, state
-    )
+    _, misplaced = check_updates(RULES["spot"], ids_of([]), state)
     assert (misplaced, state.tolist()) == (-1, initial_state().tolist())
 
 
@@ -234,3 +246,27 @@ def test_verdicts_equal_the_oracles_on_any_ids(market: Market, ids: Any) -> None
         for is_snapshot, first, last, previous in ids
     )
     assert judge(market, updates) == oracle(market, updates)
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_ids_that_begin_anew_are_a_gap_and_a_snapshot_behind_them_ends_it(market: Market) -> None:
+    ids = ids_of([10, 12, 3, 4, 5], [True, False, False, True, False], [10, 11, 2, 4, 5],
+                 [9, 10, 1, 3, 4], epoch=[0, 0, 1, 1, 1])  # fmt: skip
+    verdicts, misplaced = check_updates(RULES[market], ids, initial_state())
+    assert misplaced == -1
+    assert verdicts.action.tolist() == [RESET, APPLY, APPLY, RESET, APPLY]
+    assert [STATUS_LABELS[status] for status in verdicts.status] == [
+        "verified", "verified", "suspect", "verified", "verified"
+    ]  # fmt: skip
+    assert verdicts.gap.tolist() == [-1, -1, SEQUENCE_GAP, -1, -1]
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_a_damaged_message_makes_the_book_suspect_until_the_next_snapshot(market: Market) -> None:
+    ids = ids_of([10, 12, 14, 16, 17], [True, False, False, True, False], [10, 11, 13, 16, 17],
+                 [9, 10, 12, 15, 16], damaged=[False, True, False, False, False])  # fmt: skip
+    verdicts, _ = check_updates(RULES[market], ids, initial_state())
+    assert [STATUS_LABELS[status] for status in verdicts.status] == [
+        "verified", "suspect", "suspect", "verified", "verified"
+    ]  # fmt: skip
+    assert verdicts.gap.tolist() == [-1, GapKind.QUARANTINED_ROW, -1, -1, -1]

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from captures import simulated_lines, write
 
 from deltabook.jobs.published import open_table
 from deltabook.schemas.tables import EPOCHS, EVENTS, GAPS
-from captures import simulated_lines, write
 
 pytestmark = pytest.mark.spark
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deltabook.schemas.tables import RECORDS
+from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources import messages
 from deltabook.udfs.sources.base import line_blocks, open_file
 from deltabook.udfs.sources.clock import WILDLY_AHEAD, file_order

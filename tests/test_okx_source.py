@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deltabook.schemas.tables import RECORDS
+from deltabook.schemas.errors import InputError
+from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.base import open_file
 from deltabook.udfs.sources.messages import text_id
 from deltabook.udfs.sources.okx import LARGEST_MESSAGE, OkxSource
@@ -269,7 +270,6 @@ BAD = {
     "a time of zero": book(ts="0"),
     "a time that is no number": book(ts="now"),
     "a time beyond int64": book(ts=str(2**63)),
-    "a time of another unit": UPDATE.replace(str(TIME).encode(), b"%d" % (TIME * 1000)),
     "a checksum that is a text": book(checksum="1"),
     "a checksum that is a truth": book(checksum=False),
     "a checksum beyond 32 bits": book(checksum=2**32),
@@ -287,6 +287,11 @@ BAD = {
     "a trade without a price": trade(px=None),
     "one bad trade of two": v5("trades", TRADE, TRADE | {"px": "x"}),
 }
+
+
+def test_times_of_two_units_refuse_the_file():
+    with pytest.raises(InputError, match="mix units"):
+        read(UPDATE, UPDATE.replace(str(TIME).encode(), b"%d" % (TIME * 1000)))
 
 
 @pytest.mark.parametrize("line", BAD.values(), ids=BAD.keys())

@@ -8,12 +8,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from events import HOUR_NS, START_MS, depth, examples, messages, read_lines, snapshot, trade
+from events import (
+    FEED,
+    HOUR_NS,
+    START_MS,
+    depth,
+    examples,
+    in_first_epoch,
+    messages,
+    read_lines,
+    snapshot,
+    trade,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import in_feed_order, parse_lines
 
-from deltabook.schemas.tables import FLAT_EVENTS, RECORDS
+from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.udfs.ordering import order_hour
 
 NOTHING = FLAT_EVENTS.arrow.empty_table()
@@ -25,7 +36,10 @@ def order(records: pa.Table, stored: pa.Table = NOTHING) -> list[dict[str, Any]]
 
 
 def order_table(records: pa.Table, stored: pa.Table = NOTHING) -> pa.Table:
-    ordered = order_hour(messages(records), stored, HOUR_NS)
+    futures = "BINANCE_FUTURES" in records["exchange"].to_pylist() + stored["exchange"].to_pylist()
+    ordered = order_hour(
+        in_first_epoch(messages(records)), stored, HOUR_NS, FEED["usdm" if futures else "spot"]
+    )
     assert ordered.schema == FLAT_EVENTS.arrow
     return ordered
 
@@ -106,7 +120,7 @@ def test_time_of_a_trade_never_fills_a_snapshot() -> None:
 def snapshot_alone(received: int) -> pa.Table:
     """A snapshot whose depth is of another hour: placed by hand, as no diff shares its file's hour."""
     records = read_lines([f"{received} {snapshot('spot', 1)}" if received >= 0 else snapshot("spot", 1)])
-    row = records.to_pylist()[0] | {"record": "book_update", "exchange": "BINANCE", "symbol": "BTCUSDT"}
+    row = records.to_pylist()[0] | {"record": "book_update", "exchange": "BINANCE", "symbol": "BTC-USDT"}
     row |= {"is_snapshot": True, "sequence": 1, "received": received, "reason": "", "raw": b""}
     return pa.Table.from_pylist([row], schema=RECORDS.arrow)
 

@@ -43,8 +43,9 @@ from naive import (
 )
 
 from deltabook.schemas.errors import OrderError
+from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Cadence
-from deltabook.schemas.tables import BOOKS, FLAT_EVENTS
+from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.rebuild import Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market as SimulatedMarket
@@ -361,7 +362,7 @@ def test_events_out_of_order_are_refused_with_file_and_row(batch: int) -> None:
     events = events_of(
         read_lines([snapshot("spot", 1), depth("spot", 2, 3), depth("spot", 4, 7)], "some file")
     )
-    with pytest.raises(OrderError, match=r"BINANCE BTCUSDT: update 3 \(some file, row 2\) comes after"):
+    with pytest.raises(OrderError, match=r"BINANCE BTC-USDT: update 3 \(some file, row 2\) comes after"):
         feed(rebuilder("spot"), events.take(pa.array([0, 2, 1])), batch)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.names import GAP_LABELS, STATUS_LABELS
 from deltabook.schemas.tables import EVENTS, SCHEMA_VERSION, TABLES
 
@@ -14,7 +14,7 @@ def test_unified_event_schema_has_its_columns():
 def test_layout_is_that_of_this_schema_version():
     layout = "\n".join(f"{table.name}({table.ddl}) by {table.partition_by}" for table in TABLES.values())
     found = hashlib.sha256(layout.encode()).hexdigest()[:16]
-    assert (SCHEMA_VERSION, found) == ("1", "a2a37edd92acc421"), "a changed layout needs a new SCHEMA_VERSION"
+    assert (SCHEMA_VERSION, found) == ("2", "b902294978d13d5e"), "a changed layout needs a new SCHEMA_VERSION"
 
 
 def test_every_column_says_what_it_holds():
@@ -31,10 +31,19 @@ def test_partition_and_statistics_columns_exist():
 
 def test_statuses_rise_from_unseeded_to_verified():
     assert STATUS_LABELS == ("unseeded", "suspect", "unverifiable", "checked", "verified")
-    assert GAP_LABELS == ("sequence_gap", "unbridgeable_snapshot", "trade_gap", "missing_snapshot")
+    assert GAP_LABELS == (
+        "sequence_gap",
+        "unbridgeable_snapshot",
+        "trade_gap",
+        "missing_snapshot",
+        "checksum_failure",
+        "quarantined_row",
+        "clock_jump",
+    )
 
 
 def test_feeds_name_their_rules():
     for name, feed in FEEDS.items():
-        assert feed.exchange == name
-        assert feed.source
+        assert feed.name == name
+        assert feed.rules
+        assert feed_of(feed.source, (*feed.exchanges, "ANY")[0]) is feed

@@ -323,7 +323,7 @@ def _apply_side(
     top_sizes,
     top_count,
 ):
-    """Apply one message to a side; return (best, floor, count, levels in the top, whether the top changed)."""
+    """Apply one message to a side; return (best, floor, count, levels of the top, whether it changed)."""
     fresh = act >= RESET  # or SEED
     if act == RESET:
         sizes[:] = 0

@@ -151,7 +151,7 @@ def scaled_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) 
     -------
     dict
         `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`, `price_scale`, `size_scale` and `wide`
-        of `schemas.tables.RECORDS`.
+        of `schemas.frames.RECORDS`.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def scaled_trade(price: object, size: object) -> dict[str, Any]:
     Returns
     -------
     dict
-        `price`, `size`, `price_scale`, `size_scale` and `wide` of `schemas.tables.RECORDS`.
+        `price`, `size`, `price_scale`, `size_scale` and `wide` of `schemas.frames.RECORDS`.
 
     Raises
     ------

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Status
-from deltabook.schemas.tables import FLAT_EVENTS
 from deltabook.udfs.rebuild import Opening
 
 BATCH_ROWS = 8192

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.frames import CHAINED, FLAT_EVENTS, RECORDS, SURVEY
 from deltabook.schemas.names import NOT_GIVEN, Cadence, EventType
-from deltabook.schemas.tables import CHAINED, FLAT_EVENTS, RECORDS, SURVEY
 from deltabook.udfs.epochs import Restart, epochs_of
 from deltabook.udfs.files import local_path, read_events, read_opening
 from deltabook.udfs.frames import to_frame

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import Continuity, Feed, Repeats
+from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import CLOCK_TOLERANCE, HOUR, NOT_GIVEN, EventType
-from deltabook.schemas.tables import FLAT_EVENTS, RECORDS
 from deltabook.udfs.repeats import join_parts, repeats_of_content
 from deltabook.udfs.survey import witnessed_times
 from deltabook.udfs.times import ahead_of_their_time

@@ -163,7 +163,7 @@ class Rebuilder:
         Parameters
         ----------
         events : pyarrow.RecordBatch
-            Columns of `schemas.tables.FLAT_EVENTS`, in the feed's order, all of one hour.
+            Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order, all of one hour.
 
         Returns
         -------

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.schemas.tables import QUARANTINE, RECORDS
+from deltabook.schemas.tables import QUARANTINE
 from deltabook.udfs.decimals import INT64_MAX
 
 Scales = dict[tuple[str, str], tuple[int, int]]
@@ -129,8 +130,8 @@ def _misfit(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[s
         "source_row": record["source_row"],
         "reason": (
             f"{record['exchange']} {record['symbol']} {record['sequence']}: a number does not fit int64 "
-            f"exactly at the instrument's scales, {price_scale} for prices and {size_scale} for sizes: ingest "
-            "into a new --warehouse, where the scales are decided anew, or set them under `instruments`"
+            f"exactly at the instrument's scales, {price_scale} for prices and {size_scale} for sizes: "
+            "ingest into a new --warehouse, where the scales are decided anew, or set them under `instruments`"
         ),
         "raw": record["wide"] or numbers.encode(),
     }

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import NOT_GIVEN, EventType
-from deltabook.schemas.tables import FLAT_EVENTS
 from deltabook.udfs.continuity import SEED_MARK
 
 _SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
 from deltabook.schemas.errors import InputError
+from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.schemas.tables import RECORDS
 from deltabook.udfs.sources.records import Records
 
 BLOCK_BYTES = 8 << 20

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from deltabook.schemas.tables import RECORDS
+from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.sources.lake_columns import Instruments, Layout
 from deltabook.udfs.sources.lake_levels import ASK, BID, STRICT, scale_messages, split_sides
@@ -118,7 +118,7 @@ def level_columns(
     Returns
     -------
     dict
-        Columns of `schemas.tables.RECORDS`; a scale of `STRICT` says that the message's are not right.
+        Columns of `schemas.frames.RECORDS`; a scale of `STRICT` says that the message's are not right.
     """
     columns: dict[str, Any] = {}
     for what, values, decimals in (("price", prices, price_decimals), ("size", sizes, size_decimals)):

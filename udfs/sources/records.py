@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.schemas.tables import RECORDS
 from deltabook.udfs.decimals import DEFAULT_SCALE
 
 _SENTINELS: dict[str, Any] = {"BIGINT": NOT_GIVEN, "STRING": "", "BINARY": b"", "BOOLEAN": False}

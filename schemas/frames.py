@@ -1,0 +1,153 @@
+"""Shapes of what passes between jobs and workers: records, references and results, none of them a table."""
+
+from __future__ import annotations
+
+from deltabook.schemas.columns import (
+    EPOCH,
+    EVENT_DATA,
+    EVENT_HEAD,
+    EXCHANGE,
+    FEED,
+    HOUR,
+    RECEIVED,
+    SCALES,
+    SEQUENCE,
+    SIDES,
+    SOURCE_FILE,
+    SOURCE_ROW,
+    SYMBOL,
+    TIMESTAMP,
+    Column,
+    Table,
+)
+from deltabook.schemas.tables import CHECKPOINTS, CHECKS, GAPS
+
+RECORDS = Table(
+    "records",
+    "What a source yields: one parsed message, one unreadable record, or the end of one file.",
+    (
+        Column("record", "STRING", "trade, agg_trade, book_update, golden, quarantine or file."),
+        Column("kind", "STRING", "Kind of a golden record; outcome (`read`, `failed`) of a file."),
+        EXCHANGE,
+        SYMBOL,
+        TIMESTAMP,
+        RECEIVED,
+        SEQUENCE,
+        SOURCE_FILE,
+        SOURCE_ROW,
+        *EVENT_DATA,
+        Column("level_changes", "BIGINT", "Levels of both sides."),
+        Column("price_scale", "BIGINT", "Decimal digits of this record's prices."),
+        Column("size_scale", "BIGINT", "Decimal digits of this record's sizes."),
+        Column("wide", "BINARY", "Its numbers as printed, as JSON, if no int64 holds them; else empty."),
+        Column("reason", "STRING", "Why a record is in quarantine, or a file failed; else empty."),
+        Column("raw", "BINARY", "The record's bytes if it is in quarantine; else empty."),
+    ),
+    partition_by=("record", "exchange", "symbol"),
+)
+
+FLAT_EVENTS = Table(
+    "flat_events",
+    "An event with the fields of `data` beside the others, as kernels read and write it.",
+    (*EVENT_HEAD, *EVENT_DATA),
+)
+
+_RESTARTS = Column(
+    "restarts", "ARRAY<BIGINT>", "Each restart of the stream's ids: its time, and the id that parts it."
+)
+
+STREAM_REFERENCES = Table(
+    "stream_references",
+    "One stream of new messages to be surveyed: the files to read, and what is known of it.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        Column("record", "STRING", "trade, agg_trade, book_update or golden."),
+        Column("record_files", "ARRAY<STRING>", "Staged Parquet files of `records`."),
+        Column("known_epochs", "ARRAY<BIGINT>", "Epochs of the first and last message of each hour stored."),
+        Column("known_ids", "ARRAY<BIGINT>", "Their ids."),
+        Column("known_times", "ARRAY<BIGINT>", "Their times, ns."),
+        _RESTARTS,
+    ),
+)
+
+SURVEY = Table(
+    "survey",
+    "Messages of one staged file whose times lie in one hour and epoch.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        Column("record", "STRING", "trade, agg_trade, book_update or golden."),
+        Column("file", "STRING", "The staged file."),
+        Column("time", "BIGINT", "Start of the hour of their times, ns; -1 if that is not known."),
+        EPOCH,
+        Column("first", "BIGINT", "Least id."),
+        Column("last", "BIGINT", "Greatest id."),
+        Column("first_time", "BIGINT", "Least time, ns; -1 if not known."),
+        Column("last_time", "BIGINT", "Greatest time, ns; -1 if not known."),
+        RECEIVED,
+        Column("messages", "BIGINT", "How many."),
+        Column("level_changes", "BIGINT", "Levels of them all."),
+        Column("snapshots", "BIGINT", "How many are snapshots."),
+        Column("checksums", "BIGINT", "How many carry a checksum."),
+        Column("price_decimals", "BIGINT", "Decimals that their prices need."),
+        Column("price_digits", "BIGINT", "Digits before the point that their prices need."),
+        Column("size_decimals", "BIGINT", "Decimals that their sizes need."),
+        Column("size_digits", "BIGINT", "Digits before the point that their sizes need."),
+        Column("wide", "BIGINT", "How many have numbers that no int64 holds."),
+        _RESTARTS,
+    ),
+)
+
+EVENT_REFERENCES = Table(
+    "event_references",
+    "One symbol-hour of raw messages to be put in order: the files to read and the ids to take.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        HOUR,
+        FEED,
+        *SCALES,
+        Column("record_files", "ARRAY<STRING>", "Staged Parquet files of `records`."),
+        Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour so far."),
+        Column("left_out", "ARRAY<STRING>", "Raw files whose events are to be left out."),
+        *(
+            Column(f"{stream}_{name}", "ARRAY<BIGINT>", doc)
+            for stream in ("update", "trade")
+            for name, doc in (
+                ("range", "Epoch and least id of the hour, and of the hour after."),
+                ("restarts", _RESTARTS.doc),
+            )
+        ),
+    ),
+)
+
+HOUR_REFERENCES = Table(
+    "hour_references",
+    "One symbol-hour to be rebuilt: the files to read.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        HOUR,
+        FEED,
+        *SCALES,
+        Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour."),
+        Column(
+            "checkpoint_file", "STRING", "Data file of `checkpoints` with the hour's opening; empty if none."
+        ),
+        Column("seed_sequence", "BIGINT", "Id of the vendor's book that seeds the hour's; -1 if none does."),
+        *(Column(f"seed_{column.name}", column.type, column.doc) for column in SIDES),
+        Column("fingerprint", "STRING", "The events and settings that the books are built from."),
+    ),
+)
+
+CHAINED = Table(
+    "chained",
+    "What the chain of hours yields: a row of `checkpoints`, `gaps` or `checks`.",
+    (
+        Column("record", "STRING", "Which table's columns are filled; the others are null."),
+        *CHECKPOINTS.columns,
+        *(column for column in GAPS.columns if column.name not in CHECKPOINTS.names),
+        *(column for column in CHECKS.columns if column.name not in (*CHECKPOINTS.names, *GAPS.names)),
+    ),
+)
