@@ -37,9 +37,8 @@ def test_unknown_option_is_a_usage_error():
 
 def test_all_problems_of_settings_are_told_at_once(tmp_path):
     config = tmp_path / "mine.yaml"
-    config.write_text(
-        "depth: 0\ncadence: hourly\ncolour: red\ninstruments: {BINANCE: {btc: {price_scale: 99, size_scale: 8}}}\n"
-    )
+    scales = "{BINANCE: {btc: {price_scale: 99, size_scale: 8}}}"
+    config.write_text(f"depth: 0\ncadence: hourly\ncolour: red\ninstruments: {scales}\n")
     told = invoke("validate", "--config", config)
     assert told.exit_status == 2
     for problem in ("depth", "cadence", "colour", "price_scale"):

@@ -89,7 +89,7 @@ def test_same_files_again_change_nothing(simulated, deltabook):
 def test_every_event_names_its_file_and_row(simulated, deltabook):
     warehouse, files, _ = simulated
     query = """SELECT source_file, source_row, sequence FROM events
-        WHERE event_type = 'trade' AND symbol = 'ETHUSDT'"""
+        WHERE event_type = 'trade' AND symbol = 'ETH-USDT'"""
     outcome = deltabook("sql", query, "--warehouse", warehouse, "--format", "json")
     lines = simulated_lines(symbol="ETHUSDT", seed=4)
     rows = [json.loads(line) for line in outcome.stdout.splitlines()]
@@ -139,7 +139,7 @@ def test_books_know_the_trades_since_the_row_before(simulated, spark):
 
 def test_ladder_is_printed_without_a_session(simulated, deltabook):
     warehouse, _, _ = simulated
-    shown = deltabook("book", "ETHUSDT", "--warehouse", warehouse, "--levels", 3, "--json")
+    shown = deltabook("book", "ETH-USDT", "--warehouse", warehouse, "--levels", 3, "--json")
     asks, bids = shown.summary["asks"], shown.summary["bids"]
     assert len(asks) == len(bids) == 3
     assert Decimal(bids[0][0]) < Decimal(asks[0][0])
@@ -147,22 +147,20 @@ def test_ladder_is_printed_without_a_session(simulated, deltabook):
     assert shown.summary["status"] == "verified"
 
 
-def test_ladder_needs_an_exchange_where_two_list_the_symbol(simulated, deltabook):
+def test_ladder_before_the_first_book_says_so(simulated, deltabook):
     warehouse, _, _ = simulated
-    shown = deltabook("book", "BTCUSDT", "--warehouse", warehouse)
-    assert shown.exit_status == 2
-    assert "BINANCE, BINANCE_FUTURES: choose one with --exchange" in shown.said
     shown = deltabook(
-        "book", "BTCUSDT", "--exchange", "BINANCE", "--at", "2001-01-01", "--warehouse", warehouse
+        "book", "BTC-USDT", "--exchange", "BINANCE", "--at", "2001-01-01", "--warehouse", warehouse
     )
+    assert shown.exit_status == 2
     assert "first book comes later" in shown.said
 
 
 def test_unknown_symbol_names_those_there_are(simulated, deltabook):
     warehouse, _, _ = simulated
-    shown = deltabook("book", "XRPUSDT", "--warehouse", warehouse)
+    shown = deltabook("book", "XRP-USDT", "--warehouse", warehouse)
     assert shown.exit_status == 2
-    assert "BINANCE BTCUSDT, BINANCE ETHUSDT, BINANCE_FUTURES BTCUSDT" in shown.said
+    assert "BINANCE BTC-USDT, BINANCE ETH-USDT, BINANCE_FUTURES BTC-USDT-PERP" in shown.said
 
 
 def test_wrong_query_names_the_views(simulated, deltabook):
@@ -253,7 +251,7 @@ def test_truncated_gzip_is_refused_whole_and_the_others_go_on(deltabook, spark, 
     assert "EOFError" in run.summary["refused"][0]["reason"]
     for table in ("events", "golden", "books"):
         rows = spark.read.format("delta").load(str(tmp_path / "w" / table))
-        assert [row.symbol for row in rows.select("symbol").distinct().collect()] == ["ETHUSDT"]
+        assert [row.symbol for row in rows.select("symbol").distinct().collect()] == ["ETH-USDT"]
     ledger = spark.read.format("delta").load(str(tmp_path / "w" / "files")).collect()
     assert {Path(row.path).name: row.state for row in ledger} == {"good.gz": "ingested", "bad.gz": "failed"}
     bad.write_bytes(complete)
@@ -277,13 +275,25 @@ def test_unreadable_line_goes_to_quarantine_with_file_and_row(deltabook, spark, 
     assert bytes(kept.raw) + b"\n" == lines[row]
 
 
-def test_changed_file_under_a_known_name_is_refused(deltabook, tmp_path):
-    raw = write(tmp_path / "raw.gz", simulated_lines())
-    deltabook("ingest", "binance", raw, "--warehouse", tmp_path / "w")
-    write(raw, simulated_lines(seed=8))
-    again = deltabook("ingest", "binance", raw, "--warehouse", tmp_path / "w", "--json")
+def test_changed_file_under_a_known_name_is_refused_or_put_in_the_old_ones_place(deltabook, spark, tmp_path):
+    lines = list(simulated_lines())
+    half = depth_rows(lines)[60]
+    files = [tmp_path / "raw" / name for name in ("a.gz", "b.gz")]
+    write(files[0], lines[: half + 20])  # the two tell some of the same messages
+    write(files[1], lines[half:])
+    warehouse, fresh = tmp_path / "w", tmp_path / "fresh"
+    deltabook("run", "binance", *files, "--warehouse", warehouse)
+    write(files[0], lines[: half + 40])
+    again = deltabook("ingest", "binance", files[0], "--warehouse", warehouse, "--json")
     assert again.exit_status == 3
-    assert "has changed since it was ingested" in again.said
+    assert "has changed since it was ingested; --replace" in again.said
+    write(files[0], lines[:half])
+    replaced = deltabook("run", "binance", *files, "--replace", "--warehouse", warehouse, "--json")
+    assert (replaced.exit_status, replaced.summary["files_replaced"]) == (0, 1)
+    deltabook("run", "binance", *files, "--warehouse", fresh)
+    for table in ("events", "books", "golden", "gaps"):
+        assert digest(spark, warehouse, table) == digest(spark, fresh, table), table
+    assert spark.read.format("delta").load(str(warehouse / "files")).count() == 2
 
 
 def test_prices_beyond_doubles_stay_exact(deltabook, tmp_path):

@@ -287,7 +287,7 @@ def _clear_from(sizes, words, lowest_rank):
 @kernel
 def _seeded_from(ranks, start, end, shown):
     """Return the rank from which on a vendor's top levels say all that there is."""
-    if end - start < shown:
+    if end == start or end - start < shown:
         return 0
     return ranks[start:end].min()
 

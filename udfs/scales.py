@@ -131,7 +131,7 @@ def _misfit(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[s
         "reason": (
             f"{record['exchange']} {record['symbol']} {record['sequence']}: a number does not fit int64 "
             f"exactly at the instrument's scales, {price_scale} for prices and {size_scale} for sizes: "
-            "ingest into a new --warehouse, where the scales are decided anew, or set them under `instruments`"
+            "ingest into a new --warehouse, which decides the scales anew, or set them under `instruments`"
         ),
         "raw": record["wide"] or numbers.encode(),
     }
