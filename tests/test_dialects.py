@@ -1,0 +1,158 @@
+"""One true market, written in every dialect: read through every source it gives the same books."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from events import in_first_epoch
+
+from deltabook.schemas.feeds import feed_of
+from deltabook.schemas.frames import FLAT_EVENTS
+from deltabook.schemas.names import HOUR, Cadence
+from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.rebuild import Opening, Rebuilder
+from deltabook.udfs.seeding import with_seed
+from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
+from deltabook.udfs.simulator.market import Market
+from deltabook.udfs.sources.registry import SOURCES
+
+MESSAGES, SEED, TOP = 150, 11, 10
+
+
+def market() -> Market:
+    return Market(SEED)
+
+
+def write_binance(folder: Path) -> list[Path]:
+    path = folder / "btcusdt.jsonl"
+    path.write_bytes(b"".join(binance.capture_lines(market(), MESSAGES, "BTCUSDT")))
+    return [path]
+
+
+def write_lake(folder: Path) -> list[Path]:
+    return crypto_lake.write_tables(
+        crypto_lake.tables(market(), MESSAGES, "BINANCE", "BTC-USDT", seeded=True), folder
+    )
+
+
+def write_tardis(folder: Path) -> list[Path]:
+    lines = tardis.csv_lines(market(), MESSAGES, "binance", "BTCUSDT")
+    names = "binance", "BTCUSDT"
+    return [path for table in lines for path in tardis.write_csv(lines[table], folder, table, *names)]
+
+
+def write_kraken(folder: Path) -> list[Path]:
+    return [kraken.write_dump(kraken.dump_lines(market(), MESSAGES, "XBT/USDT", depth=100), folder)]
+
+
+WRITERS = {
+    "binance": (write_binance, "verified"),
+    "crypto_lake": (write_lake, "unverifiable"),
+    "tardis": (write_tardis, "unverifiable"),
+    "kraken": (write_kraken, "checked"),
+}
+
+
+def records_of(source: str, paths: Sequence[Path]) -> pa.Table:
+    batches = []
+    for path in paths:
+        reader = SOURCES[source]({"path": str(path)}).reader(None)
+        batches += [batch for part in reader.partitions() for batch in reader.read(part)]
+    return pa.Table.from_batches(batches)
+
+
+def first_book(records: pa.Table) -> pd.Series:
+    """The vendor's first book, as a reference of its hour names it."""
+    golden = records.filter(pc.equal(records["kind"], "vendor_book")).sort_by("sequence")
+    row = golden.slice(0, 1).to_pylist()[0]
+    names = ("sequence", "bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
+    return pd.Series({f"seed_{name}": row[name] for name in names})
+
+
+def rebuilt(source: str, records: pa.Table) -> tuple[list[dict[str, Any]], Rebuilder]:
+    events = in_first_epoch(records.filter(pc.is_in(records["record"], pa.array(["book_update", "trade"]))))
+    exchange, symbol = (events[name][0].as_py() for name in ("exchange", "symbol"))
+    feed = feed_of(source, exchange)
+    hour = pc.max(events["timestamp"]).as_py() // HOUR * HOUR
+    events = order_hour(events, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
+    building = Rebuilder(exchange, symbol, feed, TOP, Cadence.MESSAGE, (8, 8), Opening())
+    batches = iter(events.to_batches())
+    if source == "crypto_lake":
+        batches = with_seed(batches, first_book(records))
+    books = [row for batch in batches for row in building.feed_batch(batch).to_pylist()]
+    return books, building
+
+
+def top(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(tuple(row[f"{side}_{what}"]) for side in ("bid", "ask") for what in ("prices", "sizes"))
+
+
+@pytest.fixture(scope="module")
+def dialects(tmp_path_factory):
+    """Records and books of the market in each dialect."""
+    found = {}
+    for source, (write, _) in WRITERS.items():
+        folder = tmp_path_factory.mktemp(source)
+        folder.mkdir(exist_ok=True)
+        records = records_of(source, write(folder))
+        found[source] = records, *rebuilt(source, records)
+    return found
+
+
+def test_nothing_of_any_dialect_is_unreadable(dialects):
+    for source, (records, _, _) in dialects.items():
+        kinds = set(records["record"].to_pylist())
+        assert "quarantine" not in kinds, source
+        assert {"book_update", "trade", "file"} <= kinds, source
+
+
+def test_status_is_what_the_dialect_can_prove_and_there_is_no_gap(dialects):
+    for source, (_, books, building) in dialects.items():
+        best = WRITERS[source][1]
+        assert books[-1]["status"] == best
+        assert sum(row["status"] == best for row in books) > MESSAGES / 2, source
+        assert building.finish() == [], source
+
+
+def test_lake_books_are_those_of_the_capture_at_the_same_ids(dialects):
+    truth = {row["sequence"]: top(row) for row in dialects["binance"][1] if row["status"] == "verified"}
+    ours = {row["sequence"]: top(row) for row in dialects["crypto_lake"][1] if row["bid_prices"]}
+    assert len(truth.keys() & ours.keys()) > MESSAGES / 2
+    assert {at: ours[at] for at in truth.keys() & ours.keys()} == {
+        at: truth[at] for at in truth.keys() & ours.keys()
+    }
+
+
+@pytest.mark.parametrize(("source", "resolution"), [("tardis", 1_000), ("kraken", 1_000)])
+def test_books_are_those_of_the_capture_at_the_same_times(dialects, source, resolution):
+    truth = {row["timestamp"] // resolution: top(row) for row in dialects["binance"][1]}
+    ours = {row["timestamp"] // resolution: top(row) for row in dialects[source][1]}
+    seeded = min(
+        row["timestamp"] // resolution for row in dialects["binance"][1] if row["status"] == "verified"
+    )
+    common = [at for at in truth.keys() & ours.keys() if at > seeded]
+    assert len(common) > MESSAGES / 2
+    assert [ours[at] for at in sorted(common)] == [truth[at] for at in sorted(common)]
+
+
+def test_trades_are_the_same(dialects):
+    def trades(records: pa.Table) -> list[tuple[Any, ...]]:
+        chosen = records.filter(pc.equal(records["record"], "trade")).to_pylist()
+        return sorted((row["timestamp"] // 1_000, row["price"], row["size"], row["side"]) for row in chosen)
+
+    truth = trades(dialects["binance"][0])
+    assert len(truth) > 20
+    for source in ("crypto_lake", "tardis", "kraken"):
+        assert trades(dialects[source][0]) == truth, source
+
+
+def test_kraken_checksums_all_match(dialects):
+    assert dialects["kraken"][2].compared["checksum"].compared > MESSAGES / 2
+    compared = dialects["kraken"][2].compared["checksum"]
+    assert compared.matched == compared.compared
