@@ -23,7 +23,7 @@ from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.simulator import crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES
-from deltabook.udfs.times import ahead_of_their_time
+from deltabook.udfs.times import off_the_rise
 
 _MESSAGES = 20
 
@@ -46,7 +46,7 @@ def compile_kernels(folder: Path) -> None:
         records = pa.concat_tables([_records(source, path) for path in paths])
         for symbol in pc.unique(records["symbol"]).to_pylist():
             _rebuild(source, records.filter(pc.equal(records["symbol"], symbol)))
-    ahead_of_their_time(np.array([0, 10**12, 1]))
+    off_the_rise(np.array([0, 10**12, 1]))
 
 
 def _records(source: str, path: Path) -> pa.Table:

@@ -74,17 +74,17 @@ def test_files_that_cannot_be_read_are_refused_whole_and_the_others_go_in(deltab
     mixed = [edited(lines[row], E=message_of(lines[row])["E"] * 1000) for row in depth_rows(lines)[-1:]]
     write(tmp_path / "raw" / "mixed.jsonl", lines[:-40] + mixed, compress=False)
     (tmp_path / "raw" / "bomb.gz").write_bytes(gzip.compress(b"\n" * (80 << 20), 9))
-    (tmp_path / "raw" / "line.gz").write_bytes(gzip.compress(b"x" * (65 << 20), 1))
+    (tmp_path / "raw" / "line.txt").write_bytes(b"x" * (65 << 20))
     run = deltabook("ingest", "binance", tmp_path / "raw", *into(tmp_path / "w"))
     assert run.exit_status == 3
     reasons = {Path(refused["path"]).name: refused["reason"] for refused in run.summary["refused"]}
-    assert reasons.keys() == {"truncated.gz", "crc.gz", "truncated.zip", "mixed.jsonl", "bomb.gz", "line.gz"}
+    assert reasons.keys() == {"truncated.gz", "crc.gz", "truncated.zip", "mixed.jsonl", "bomb.gz", "line.txt"}
     assert "EOFError" in reasons["truncated.gz"]
     assert "CRC" in reasons["crc.gz"]
     assert "BadZipFile" in reasons["truncated.zip"]
     assert "mix units" in reasons["mixed.jsonl"]
     assert "grows more than" in reasons["bomb.gz"]
-    assert "longer than 64 MiB" in reasons["line.gz"]
+    assert "longer than 64 MiB" in reasons["line.txt"]
     assert {row["source_file"] for row in rows(tmp_path / "w", tables.EVENTS)} == {str(good)}
     states = {Path(row["path"]).name: row["state"] for row in rows(tmp_path / "w", tables.FILES)}
     assert states == {"good.gz": "ingested"} | dict.fromkeys(reasons, "failed")
@@ -164,7 +164,7 @@ def test_one_source_an_instrument(deltabook, sound, tmp_path):
 def test_a_wild_stamp_is_recorded_and_moves_nothing(deltabook, sound, tmp_path, shift):
     lines, warehouse = sound
     lines = list(lines)
-    picked = depth_rows(lines)[30], depth_rows(lines)[-1]
+    picked = depth_rows(lines)[0], depth_rows(lines)[30], depth_rows(lines)[-1]
     wild = {}
     for row in picked:
         message = message_of(lines[row])

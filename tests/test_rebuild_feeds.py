@@ -235,9 +235,6 @@ def test_a_vendors_book_seeds_a_feed_without_snapshots_as_the_oracle_does(
         for place, what in enumerate(("prices", "sizes"))
     }
     reference.__dict__.update(columns)
-    reference = type("Row", (SimpleNamespace,), {"__getitem__": lambda row, name: getattr(row, name)})(
-        **vars(reference)
-    )
     batches = list(with_seed(iter(events_of(messages, [0] * len(messages))), reference))
     rows, gaps, _ = run("crypto_lake", batches, cuts)
     expected = [truth(state) for state in states if state.applied and state.status != "unseeded"]

@@ -21,7 +21,7 @@ from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import CLOCK_TOLERANCE, HOUR, NOT_GIVEN, EventType
 from deltabook.udfs.repeats import join_parts, repeats_of_content
 from deltabook.udfs.survey import witnessed_times
-from deltabook.udfs.times import ahead_of_their_time
+from deltabook.udfs.times import contradicted
 
 _NANOSECONDS_PER_DAY = 24 * HOUR
 _LEAST_DIGEST = 2**53
@@ -139,7 +139,7 @@ def _with_neighbours(
 def _order_times(timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int) -> NDArray[np.int64]:
     """Return the running maximum of the stamps that nothing contradicts."""
     times = witnessed_times(timestamps, received)
-    wrong = (times == NOT_GIVEN) | (times >= hour + HOUR + CLOCK_TOLERANCE) | ahead_of_their_time(times)
+    wrong = (times == NOT_GIVEN) | (times >= hour + HOUR + CLOCK_TOLERANCE) | contradicted(times, received)
     if wrong.all():
         return np.full(len(times), hour)
     return np.maximum.accumulate(np.where(wrong, times[~wrong].min(), times))

@@ -49,7 +49,7 @@ def with_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.
 
 def _seed(reference: Any, events: pa.RecordBatch, beside: int) -> pa.RecordBatch:
     neighbour = events.slice(beside, 1).to_pylist()[0]
-    levels = {side: [int(value) for value in reference[f"seed_{side}"]] for side in _SIDES}
+    levels = {side: [int(value) for value in getattr(reference, f"seed_{side}")] for side in _SIDES}
     given = {
         "event_type": str(EventType.BOOK_UPDATE),
         "sequence": int(reference.seed_sequence),

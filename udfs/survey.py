@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deltabook.schemas.names import CLOCK_TOLERANCE, HOUR, NOT_GIVEN
+from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.epochs import NEIGHBOURS, Restart, epochs_of, find_restarts
 from deltabook.udfs.files import local_path
-from deltabook.udfs.times import ahead_of_their_time
+from deltabook.udfs.times import contradicted
 
 _THIN = (
     "timestamp",
@@ -34,7 +34,6 @@ _THIN = (
 )
 _NUMBERS = {"price": ("bid_prices", "ask_prices", "price"), "size": ("bid_sizes", "ask_sizes", "size")}
 _COUNTS = ("messages", "level_changes", "snapshots", "checksums")
-_LAST_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> li
     restarts = _with_new(restarts, known, sequence, epoch_times(stamps, received))
     epochs = epochs_of(sequence, epoch_times(stamps, received), restarts)
     order = np.lexsort((sequence, epochs))
-    times[order] = _without_jumps(times[order], received[order])
+    times[order[contradicted(times[order], received[order])]] = NOT_GIVEN
     hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // HOUR * HOUR)
     flat = [part for restart in restarts for part in (restart.time, restart.below)]
     rows, start = [], 0
@@ -114,19 +113,6 @@ def epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArr
     """Return what tells each message's epoch: what tells its hour, or, without that, any time it has."""
     times = witnessed_times(stamps, received)
     return np.where(times == NOT_GIVEN, np.where(stamps == NOT_GIVEN, received, stamps), times)
-
-
-def _without_jumps(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Take away the stamps, given in the stream's order, that cannot be right."""
-    times = np.where(ahead_of_their_time(times), NOT_GIVEN, times)
-    # Nothing follows the last messages: there the recorder's clock is the only witness.
-    both = np.flatnonzero((times != NOT_GIVEN) & (received != NOT_GIVEN))
-    if len(both) > 2 * _LAST_FEW:
-        lead = times[both] - received[both]
-        tail = both[-_LAST_FEW:]
-        usual = np.median(lead[:-_LAST_FEW])
-        times[tail[lead[-_LAST_FEW:] > usual + 60 * CLOCK_TOLERANCE]] = NOT_GIVEN
-    return times
 
 
 def _with_new(

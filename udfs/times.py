@@ -9,12 +9,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN, EventType
+from deltabook.schemas.names import CLOCK_TOLERANCE, NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType
 from deltabook.udfs.compile import kernel
 
+LONGEST_WAY = 1800 * NANOSECONDS_PER_SECOND
+"""From the exchange to the recorder, ns: where some stamps lie this near to their receipt, others are wrong."""
 
-def ahead_of_their_time(times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the stamps that run ahead of those which follow.
+
+def contradicted(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the stamps that cannot be right.
+
+    Parameters
+    ----------
+    times, received : int64[n]
+        Stamps in the feed's own order, and when each was received, ns; -1 where not given.
+
+    Returns
+    -------
+    bool[n]
+        True for a stamp further than `LONGEST_WAY` from its receipt, if others are near theirs, and for
+        one that is off the rise of the rest.
+    """
+    distance = np.abs(times - received)
+    both = (times != NOT_GIVEN) & (received != NOT_GIVEN)
+    near = both & (distance <= LONGEST_WAY)
+    wrong = both & ~near & near.any()
+    return wrong | off_the_rise(np.where(wrong, NOT_GIVEN, times))
+
+
+def off_the_rise(times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the stamps that do not fit the longest run which does not fall: the fewest are wrong.
 
     Parameters
     ----------
@@ -24,9 +48,8 @@ def ahead_of_their_time(times: NDArray[np.int64]) -> NDArray[np.bool_]:
     Returns
     -------
     bool[n]
-        True for a stamp more than `CLOCK_TOLERANCE` after a later one, where the later one belongs to
-        the longest run of stamps that do not fall, and this one does not: the fewest stamps are wrong.
-        Stamps that do not fall are never found, however long a feed is silent.
+        True for a stamp that is not of that run, and more than `CLOCK_TOLERANCE` after a later stamp of
+        it or before an earlier one. Stamps that do not fall are never found, however long a feed is silent.
     """
     found = np.zeros(len(times), dtype=np.bool_)
     given = np.flatnonzero(times != NOT_GIVEN)
@@ -36,7 +59,9 @@ def ahead_of_their_time(times: NDArray[np.int64]) -> NDArray[np.bool_]:
     right = np.zeros(len(stamps), dtype=np.bool_)
     _longest_rise(stamps, right)
     least_after = np.minimum.accumulate(np.where(right, stamps, stamps.max())[::-1])[::-1]
-    found[given] = ~right & (stamps > least_after + CLOCK_TOLERANCE)
+    most_before = np.maximum.accumulate(np.where(right, stamps, stamps.min()))
+    off = (stamps > least_after + CLOCK_TOLERANCE) | (stamps < most_before - CLOCK_TOLERANCE)
+    found[given] = ~right & off
     return found
 
 
