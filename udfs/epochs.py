@@ -57,7 +57,7 @@ def find_restarts(sequence: NDArray[np.int64], times: NDArray[np.int64]) -> list
     start = 0
     for at in _falls(ids).tolist():
         before, after = ids[max(start, at - NEIGHBOURS) : at], ids[at : at + NEIGHBOURS]
-        if len(after) < _FEWEST or not len(before) or after.max() >= before.min():
+        if min(len(before), len(after)) < _FEWEST or after.max() >= before.min():
             continue
         if stamps[at] == stamps[at - 1] or _fills_a_hole(ids[start:at], after):
             continue

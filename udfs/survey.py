@@ -20,7 +20,7 @@ from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.epochs import NEIGHBOURS, Restart, epochs_of, find_restarts
 from deltabook.udfs.files import local_path
-from deltabook.udfs.times import contradicted
+from deltabook.udfs.times import contradicted, far_from_receipt
 
 _THIN = (
     "timestamp",
@@ -112,7 +112,8 @@ def witnessed_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> N
 def epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return what tells each message's epoch: what tells its hour, or, without that, any time it has."""
     times = witnessed_times(stamps, received)
-    return np.where(times == NOT_GIVEN, np.where(stamps == NOT_GIVEN, received, stamps), times)
+    times = np.where(times == NOT_GIVEN, np.where(stamps == NOT_GIVEN, received, stamps), times)
+    return np.where(far_from_receipt(times, received), received, times)
 
 
 def _with_new(

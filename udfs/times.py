@@ -13,7 +13,7 @@ from deltabook.schemas.names import CLOCK_TOLERANCE, NANOSECONDS_PER_SECOND, NOT
 from deltabook.udfs.compile import kernel
 
 LONGEST_WAY = 1800 * NANOSECONDS_PER_SECOND
-"""From the exchange to the recorder, ns: where some stamps lie this near to their receipt, others are wrong."""
+"""From the exchange to the recorder, ns: where some stamps are this near to their receipt, others err."""
 
 
 def contradicted(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -30,11 +30,28 @@ def contradicted(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArr
         True for a stamp further than `LONGEST_WAY` from its receipt, if others are near theirs, and for
         one that is off the rise of the rest.
     """
-    distance = np.abs(times - received)
+    wrong = far_from_receipt(times, received)
+    found: NDArray[np.bool_] = wrong | off_the_rise(np.where(wrong, NOT_GIVEN, times))
+    return found
+
+
+def far_from_receipt(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the stamps further than `LONGEST_WAY` from their receipt; none if the clocks never agree.
+
+    Parameters
+    ----------
+    times, received : int64[n]
+        Stamps, in any order, and when each was received, ns; -1 where not given.
+
+    Returns
+    -------
+    bool[n]
+        False where either is not given.
+    """
     both = (times != NOT_GIVEN) & (received != NOT_GIVEN)
-    near = both & (distance <= LONGEST_WAY)
-    wrong = both & ~near & near.any()
-    return wrong | off_the_rise(np.where(wrong, NOT_GIVEN, times))
+    near = both & (np.abs(times - received) <= LONGEST_WAY)
+    far: NDArray[np.bool_] = both & ~near & bool(near.any())
+    return far
 
 
 def off_the_rise(times: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -167,7 +167,7 @@ def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTE
     rest, seen = b"", 0
     while chunk := stream.read(block_bytes):
         seen += len(chunk)
-        if stored is not None and seen > LONGEST_LINE and seen > MOST_EXPANSION * stored:
+        if stored is not None and seen > max(2 * BLOCK_BYTES, MOST_EXPANSION * stored):
             raise InputError(f"it grows more than {MOST_EXPANSION} times when decompressed: not a capture")
         cut = chunk.rfind(b"\n") + 1
         if cut:
