@@ -111,7 +111,7 @@ def test_a_sample_is_read_to_its_end_into_valid_records(sample):
         assert row["level_changes"] == levels == len(row["bid_sizes"]) + len(row["ask_sizes"])
 
 
-@pytest.mark.parametrize("size", [64, 999, 1 << 16])
+@pytest.mark.parametrize("size", [512, 999, 1 << 16])
 def test_blocks_of_any_size_give_the_same_records(sample, monkeypatch, size):
     name, path = sample
     whole = messages(read(name, path))
