@@ -7,34 +7,30 @@ the feed's order together with what it held before.
 
 from __future__ import annotations
 
-import json
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+from pyspark.sql import Row
 
 from deltabook.jobs.instruments import Instrument, describe, foreign
 from deltabook.jobs.ledger import Batch, archive, choose, content_hash, find_files
 from deltabook.jobs.placing import Placing
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.replacing import replaced_hours, take_out
-from deltabook.jobs.staged import Stream, golden, misfits, per_file, rescaled, survey, unreadable
+from deltabook.jobs.staged import Staged, Stream, stage, survey
 from deltabook.jobs.warehouse import Run, Slice, Warehouse
-from deltabook.schemas.columns import EVENT_DATA
-from deltabook.schemas.frames import EVENT_REFERENCES, FLAT_EVENTS, RECORDS
+from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
+from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE
 from deltabook.udfs.decimals import DEFAULT_SCALE
-from deltabook.udfs.epochs import Restart
-from deltabook.udfs.hours import order_group
-from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.epochs import Restart, flatten
+from deltabook.udfs.intake import order_groups, others_groups
 
 _KEYS = ("exchange", "symbol", "hour")
-_STAGED_BLOCK = 16 << 20
-"""Bytes of a staged row group: an hour is found by its ids, and small groups leave the others unread."""
 
 
 @dataclass(frozen=True)
@@ -121,122 +117,98 @@ def _ingest_new(
     placing = Placing(warehouse)
     instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
     again = replaced_hours(warehouse, batch, ledger)
-    staged = _stage(warehouse, run, source, [*batch.new.values(), *again.files], progress)
-    counted = per_file(staged)
-    reasons = _failures(staged, batch, counted)
-    with progress.stage("surveying", "files", len(batch.new)):
-        surveyed = survey(warehouse, staged, placing.known)
-    for (exchange, symbol), reason in foreign(instruments, source, surveyed).items():
-        theirs = staged.where((F.col("exchange") == exchange) & (F.col("symbol") == symbol))
-        reasons |= {row.source_file: reason for row in theirs.select("source_file").distinct().collect()}
-    failed = sorted(reasons)
+    staged = stage(warehouse, run.run_id, source, [*batch.new.values(), *again.files], progress)
+    reasons = staged.failures() | _foreign_files(instruments, source, staged) | _changed_files(batch)
     refused += [{"path": path, "reason": reason} for path, reason in sorted(reasons.items())]
-    if failed:
-        staged = staged.where(~F.col("source_file").isin(failed))
-        surveyed = survey(warehouse, staged, placing.known)
-    for path in failed:
-        counted.pop(path, None)
+    staged = staged.without(reasons)
+    surveyed = survey(warehouse, staged, placing.known, progress)
     describe(instruments, warehouse.settings, source, surveyed)
     references = placing.place(surveyed, instruments)
     for key in again.hours:
         placing.touch(references, key, instruments[key[:2]])
-    out = sorted({*batch.replaced.values(), *map(str, again.files)} - set(failed))
-    _write_events(warehouse, references, [path for path in out if path not in failed], progress)
+    out = sorted({*batch.replaced.values(), *map(str, again.files)} - reasons.keys())
+    _write_events(warehouse, references, out, progress)
     if references:
         for table, rows in zip((HOURS, EPOCHS), placing.rows(), strict=True):
             if rows or warehouse.exists(table):
                 warehouse.overwrite(table, rows)
     take_out(warehouse, out)
-    _write_others(warehouse, staged, surveyed, instruments, counted, placing.restarts)
+    _write_others(warehouse, staged, surveyed, instruments, placing.restarts)
     if instruments:
         warehouse.overwrite(INSTRUMENTS, list(instruments.values()))
+    counted = staged.counted()
     _write_ledger(warehouse, run, source, batch, ledger, counted, reasons, options)
     told_anew = {path: row for path, row in counted.items() if Path(path) not in again.files}
-    return _counts(surveyed, instruments, told_anew, len(batch.new) - len(set(failed)))
+    return _counts(surveyed, instruments, told_anew, len(batch.new) - len(reasons))
 
 
-def _stage(warehouse: Warehouse, run: Run, source: str, paths: list[Path], progress: Progress) -> DataFrame:
-    """Parse every file once; return the staged records."""
-    spark = warehouse.spark
-    spark.dataSource.register(SOURCES[source])
-    folder = str(warehouse.staging / run.run_id)
-    with progress.stage("reading", "files", len(paths)):
-        (
-            spark.read.format(source)
-            .option("paths", json.dumps([str(path) for path in paths]))
-            .load()
-            .write.partitionBy(*RECORDS.partition_by)
-            .option("parquet.block.size", _STAGED_BLOCK)
-            .parquet(folder)
-        )
-    return spark.read.schema(RECORDS.ddl).parquet(folder)
+def _foreign_files(
+    instruments: dict[Instrument, dict[str, Any]], source: str, staged: Staged
+) -> dict[str, str]:
+    """Name the files that tell of instruments which the warehouse builds from another source."""
+    messages = staged.messages()
+    reasons = foreign(instruments, source, {(row.exchange, row.symbol) for row in messages})
+    told = [(row.source_file, reasons.get((row.exchange, row.symbol))) for row in messages]
+    return {path: reason for path, reason in told if reason}
 
 
-def _failures(staged: DataFrame, batch: Batch, counted: dict[str, dict[str, int]]) -> dict[str, str]:
-    """Name the files that are refused whole, and why."""
-    outcomes = staged.where("record = 'file'").select("kind", "reason", "source_file").collect()
-    reasons = unreadable(staged, counted)
-    reasons |= {row.source_file: row.reason for row in outcomes if row.kind == "failed"}
-    for digest, path in batch.new.items():
-        if content_hash(path) != digest:
-            reasons[str(path)] = "it changed while it was read; ingest it when it is complete"
-    return reasons
+def _changed_files(batch: Batch) -> dict[str, str]:
+    """Name the files that were still being written."""
+    reason = "it changed while it was read; ingest it when it is complete"
+    return {str(path): reason for digest, path in batch.new.items() if content_hash(path) != digest}
 
 
 def _write_events(
     warehouse: Warehouse, references: dict[Slice, dict[str, Any]], left_out: list[str], progress: Progress
 ) -> None:
     """Order every symbol-hour that gains messages, and put it in the place of what it held."""
-    if not references:
-        return
-    symbols, hours = (sorted({key[place] for key in references}) for place in (1, 2))
-    stored = warehouse.data_files(EVENTS, F.col("symbol").isin(symbols) & F.col("hour").isin(hours))
-    touched = stored.keys() & references.keys()
-    for key in touched:
+    stored = warehouse.data_files(EVENTS)
+    for key in stored.keys() & references.keys():
         references[key] |= {"event_files": stored[key], "left_out": left_out}
+    order = order_groups(str(warehouse.root))
     with progress.stage("ordering", "symbol-hours", len(references)):
-        events = (
-            warehouse.frame(EVENT_REFERENCES, list(references.values()))
-            .repartitionByRange(len(references), *_KEYS)
-            .groupBy(*_KEYS)
-            .applyInPandas(order_group, FLAT_EVENTS.ddl)
-        )
-        fields = [column.name for column in EVENT_DATA]
-        head = [name for name in FLAT_EVENTS.names if name not in fields]
-        warehouse.replace(
-            EVENTS, events.select(*head, F.struct(*fields).alias("data")), list(references), bool(touched)
-        )
+        added = warehouse.apply(EVENT_REFERENCES, list(references.values()), _KEYS, order, ADDED)
+    warehouse.add(EVENTS, added, sorted(stored.keys() & references.keys()))
 
 
 def _write_others(
     warehouse: Warehouse,
-    staged: DataFrame,
+    staged: Staged,
     surveyed: list[Row],
     instruments: dict[Instrument, dict[str, Any]],
-    counted: dict[str, dict[str, int]],
     restarts: dict[Stream, list[Restart]],
 ) -> None:
     """Write what is not an event: golden rows, and what is in quarantine."""
-    if any(row["quarantined"] for row in counted.values()):
-        warehouse.append(QUARANTINE, staged.where("record = 'quarantine'").select(QUARANTINE.names))
-    scales = {key: (row["price_scale"], row["size_scale"]) for key, row in instruments.items()}
-    usual = all(
-        scales[row.exchange, row.symbol] == (DEFAULT_SCALE, DEFAULT_SCALE)
-        and not (row.price_digits or row.size_digits or row.wide)
-        for row in surveyed
-    )
-    if not usual:
-        wrong = misfits(staged, scales)
-        if not wrong.isEmpty():
-            warehouse.append(QUARANTINE, wrong)
-        staged = rescaled(staged, scales)
-    kinds = {
-        "golden": any(row.record == "golden" for row in surveyed),
-        "snapshot": any(row.snapshots for row in surveyed),
-        "checksum": any(row.checksums for row in surveyed),
-    }
-    if any(kinds.values()):
-        warehouse.append(GOLDEN, golden(staged, [kind for kind in kinds if kinds[kind]], restarts))
+    files: dict[Instrument, list[str]] = defaultdict(list)
+    looked_into = {row.file for row in surveyed if _has_others(row, instruments[row.exchange, row.symbol])}
+    for row in staged.files:
+        if row.record in ("golden", "quarantine") or row.file in looked_into:
+            files[row.exchange, row.symbol].append(row.file)
+    references = [
+        {
+            "exchange": exchange,
+            "symbol": symbol,
+            **_scales(instruments.get((exchange, symbol))),
+            "record_files": files[exchange, symbol],
+            "restarts": flatten(restarts.get((exchange, symbol, EventType.BOOK_UPDATE), [])),
+        }
+        for exchange, symbol in sorted(files)
+    ]
+    write = others_groups(str(warehouse.root))
+    added = warehouse.apply(OTHER_REFERENCES, references, ("exchange", "symbol"), write, ADDED)
+    for table in (GOLDEN, QUARANTINE):
+        warehouse.add(table, added)
+
+
+def _has_others(found: Row, instrument: dict[str, Any]) -> bool:
+    """Whether messages make golden rows, or may have numbers that the instrument's scales do not hold."""
+    unusual = found.price_digits or found.size_digits or found.wide or _scales(instrument) != _scales(None)
+    return bool(found.snapshots or found.checksums or unusual)
+
+
+def _scales(instrument: dict[str, Any] | None) -> dict[str, int]:
+    names = ("price_scale", "size_scale")
+    return {name: instrument[name] if instrument else DEFAULT_SCALE for name in names}
 
 
 def _write_ledger(

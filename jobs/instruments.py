@@ -20,12 +20,11 @@ _DIGITS, _HEADROOM = 18, 1
 
 
 def foreign(
-    instruments: dict[Instrument, dict[str, Any]], source: str, surveyed: list[Row]
+    instruments: dict[Instrument, dict[str, Any]], source: str, told: set[Instrument]
 ) -> dict[Instrument, str]:
     """Name the instruments that the warehouse builds from another source, and why they are refused."""
-    found = {(row.exchange, row.symbol) for row in surveyed} & instruments.keys()
     reasons = {}
-    for key in sorted(found):
+    for key in sorted(told & instruments.keys()):
         recorded = FEEDS[instruments[key]["feed"]]
         if recorded.source != source:
             reasons[key] = (

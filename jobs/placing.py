@@ -14,9 +14,9 @@ from deltabook.jobs.warehouse import Slice, Warehouse
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, HOURS
 from deltabook.udfs.boundaries import IdGroup, IdRange, ends, epoch_and_id, merge_hours, position
-from deltabook.udfs.epochs import Restart
+from deltabook.udfs.epochs import Restart, flatten, unflatten
 
-_RANGE_OF = {EventType.BOOK_UPDATE: "update", EventType.TRADE: "trade"}
+_STREAM_NAMES: dict[str, str] = {EventType.BOOK_UPDATE: "update", EventType.TRADE: "trade"}
 
 
 class Placing:
@@ -48,7 +48,7 @@ class Placing:
         ]
         columns = ("known_epochs", "known_ids", "known_times")
         known = {name: [end[place] for end in ends_of] for place, name in enumerate(columns)}
-        return known | {"restarts": _flat(self.restarts.get(stream, []))}
+        return known | {"restarts": flatten(self.restarts.get(stream, []))}
 
     def place(
         self, surveyed: list[Row], instruments: dict[Instrument, dict[str, Any]]
@@ -87,7 +87,7 @@ class Placing:
                 files = {row.file for row, meets in zip(found, met, strict=True) if meets}
                 if files or renumbered:
                     reference = self._reference(references, stream, hour, instruments[stream[:2]])
-                    reference["record_files"] += sorted(files)
+                    reference[f"{_STREAM_NAMES[stream[2]]}_files"] = sorted(files)
         for key, reference in references.items():
             self._bound(reference, key)
         return references
@@ -119,7 +119,7 @@ class Placing:
     def _restart(self, stream: Stream, found: list[Row]) -> bool:
         """Note the restarts that were found; return whether stored messages get another epoch by them."""
         flat = max((row.restarts for row in found), key=len)
-        restarts = [Restart(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
+        restarts = unflatten(flat)
         before, self.restarts[stream] = self.restarts[stream], restarts
         if restarts[: len(before)] == before:
             new = restarts[len(before) :]
@@ -171,22 +171,19 @@ class Placing:
                 "feed": instrument["feed"],
                 "price_scale": instrument["price_scale"],
                 "size_scale": instrument["size_scale"],
-                "record_files": [],
+                "update_files": [],
+                "trade_files": [],
                 "event_files": [],
                 "left_out": [],
             },
         )
 
     def _bound(self, reference: dict[str, Any], key: Slice) -> None:
-        for event_type, name in _RANGE_OF.items():
+        for event_type, name in _STREAM_NAMES.items():
             stream = (key[0], key[1], event_type)
             first, end = ends(self.hours.get(stream, [])).get(key[2], (0, 0))
             reference[f"{name}_range"] = [*epoch_and_id(first), *epoch_and_id(end)]
-            reference[f"{name}_restarts"] = _flat(self.restarts.get(stream, []))
-
-
-def _flat(restarts: list[Restart]) -> list[int]:
-    return [part for restart in restarts for part in (restart.time, restart.below)]
+            reference[f"{name}_restarts"] = flatten(self.restarts.get(stream, []))
 
 
 def _meets(group: IdGroup, first: int, end: int) -> bool:

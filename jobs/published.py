@@ -60,14 +60,42 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
 
 
 def published_versions(warehouse: Path) -> dict[str, int]:
-    """Return the version of each table that the newest finished run names; empty if there is none."""
+    """Return the version of each table that the newest finished run names; empty if there is none.
+
+    Raises
+    ------
+    WarehouseError
+        If commits up to those versions are lost: Delta would go on without a word from what is left.
+    """
     if not is_made(warehouse, RUNS):
+        if any((warehouse / RUNS.name).glob("*.parquet")):
+            raise _lost(warehouse, RUNS.name)
         return {}
+    _check_log(warehouse, RUNS.name, 0)
     runs = open_table(warehouse, RUNS).to_pyarrow_dataset().to_table(columns=["finished", "versions"])
     if runs.num_rows == 0:
         return {}
     newest = pc.index(runs["finished"], pc.max(runs["finished"])).as_py()
-    return dict(runs["versions"][newest].as_py())
+    versions = dict(runs["versions"][newest].as_py())
+    for name, version in versions.items():
+        _check_log(warehouse, name, version)
+    return versions
+
+
+def _check_log(warehouse: Path, table: str, published: int) -> None:
+    log = warehouse / table / "_delta_log"
+    commits = list(log.glob("*.json"))
+    names = [path.name.split(".")[0] for path in (*commits, *log.glob("*.checkpoint*.parquet"))]
+    newest = max((int(name) for name in names if name.isdecimal()), default=-1)
+    if newest < published or any(path.stat().st_size == 0 for path in commits):
+        raise _lost(warehouse, table)
+
+
+def _lost(warehouse: Path, table: str) -> WarehouseError:
+    return WarehouseError(
+        f"table {warehouse / table}: commits that were published are lost: put the files of its _delta_log "
+        "back from a copy"
+    )
 
 
 def require_published(warehouse: Path) -> dict[str, int]:

@@ -13,16 +13,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from delta.tables import DeltaTable
-from pyspark import StorageLevel
-from pyspark.sql import functions as F
-
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.warehouse import Slice, Warehouse
-from deltabook.schemas.columns import Table
-from deltabook.schemas.frames import CHAINED, HOUR_REFERENCES
+from deltabook.schemas.frames import ADDED, CHAINED, HOUR_REFERENCES
 from deltabook.schemas.names import HOUR, NOT_GIVEN, GapKind, Seed
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, CHECKS, EVENTS, GAPS, INSTRUMENTS, SCHEMA_VERSION
 from deltabook.udfs.hours import chain_groups, replay_groups
@@ -67,7 +62,7 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     vanished = [key for key in built if key not in prints]
     plans = _plan(prints, built, _book_gaps(warehouse))
     for table in (BOOKS, CHECKPOINTS, GAPS, CHECKS) if vanished else ():
-        _clear(warehouse, table, vanished)
+        warehouse.delete(table, warehouse.predicate(vanished))
     replayed = [(*key, hour) for key, plan in plans.items() for hour in plan.replayed]
     if replayed:
         chained = [(*key, hour) for key, plan in plans.items() for hour in plan.chained]
@@ -76,20 +71,16 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
         _chain(warehouse, plans, references, built, progress)
         openings = warehouse.data_files(CHECKPOINTS)
         references = known.references(replayed, {key: openings[key][0] for key in replayed})
+        replay = replay_groups(str(warehouse.root), settings.depth, settings.cadence)
         with progress.stage("rebuilding", "symbol-hours", len(replayed)):
-            books = (
-                warehouse.frame(HOUR_REFERENCES, references)
-                .repartitionByRange(len(references), *_KEYS)
-                .groupBy(*_KEYS)
-                .applyInPandas(replay_groups(settings.depth, settings.cadence), BOOKS.ddl)
-            )
-            warehouse.replace(BOOKS, books, replayed, any(key in built for key in replayed))
+            added = warehouse.apply(HOUR_REFERENCES, references, _KEYS, replay, ADDED)
+        warehouse.add(BOOKS, added, [key for key in replayed if key in built])
     counts = warehouse.read(BOOKS).groupBy("status").count().collect()
     return {
         "symbol_hours": len(files),
         "symbol_hours_rebuilt": len(replayed),
         "book_rows": {row.status: row["count"] for row in sorted(counts)},
-        "gaps": warehouse.read(GAPS).count(),
+        "gaps": len(warehouse.rows(GAPS, "hour")),
         "reconstruct_seconds": round(time.monotonic() - started, 2),
     }
 
@@ -196,29 +187,15 @@ def _chain(
 ) -> None:
     """Write the checkpoints, gaps and checks of the hours to be chained."""
     settings = warehouse.settings
+    chain = chain_groups(str(warehouse.root), settings.depth, settings.cadence)
     with progress.stage("chaining", "symbols", len(plans)):
-        chained = (
-            warehouse.frame(HOUR_REFERENCES, references)
-            .repartitionByRange(len(plans), "exchange", "symbol")
-            .groupBy("exchange", "symbol")
-            .applyInPandas(chain_groups(settings.depth, settings.cadence), CHAINED.ddl)
-            .persist(StorageLevel.DISK_ONLY)
-        )
-        slices = [(reference["exchange"], reference["symbol"], reference["hour"]) for reference in references]
-        stored = any(key in built for key in slices)
-        for table in (CHECKPOINTS, GAPS, CHECKS):
-            rows = chained.where(F.col("record") == table.name).select(table.names)
-            if rows.isEmpty():
-                _clear(warehouse, table, slices)
-            else:
-                warehouse.replace(table, rows, slices, stored)
-        chained.unpersist()
-
-
-def _clear(warehouse: Warehouse, table: Table, slices: list[Slice]) -> None:
-    """Delete the rows of slices for which nothing is left to say."""
-    if warehouse.exists(table):
-        DeltaTable.forPath(warehouse.spark, warehouse.path(table)).delete(warehouse.predicate(slices))
+        found = warehouse.apply(HOUR_REFERENCES, references, ("exchange", "symbol"), chain, CHAINED)
+    slices = [tuple(reference[name] for name in _KEYS) for reference in references]
+    slices = [key for key in slices if key in built]
+    warehouse.add(CHECKPOINTS, found, slices)
+    for table in (GAPS, CHECKS):
+        rows = [row.asDict() for row in found if row.table == table.name]
+        warehouse.replace(table, rows, slices)
 
 
 if __name__ == "__main__":

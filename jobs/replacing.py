@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
 from deltabook.jobs.ledger import Batch, content_hash
@@ -77,10 +76,13 @@ def replaced_hours(warehouse: Warehouse, batch: Batch, ledger: list[dict[str, An
 def take_out(warehouse: Warehouse, paths: list[str]) -> None:
     """Delete the golden and quarantined rows of files that are told again."""
     for table in (GOLDEN, QUARANTINE):
-        if paths and warehouse.exists(table):
-            ours = F.col("source_file").isin(paths)
-            if not warehouse.read(table).where(ours).isEmpty():
-                DeltaTable.forPath(warehouse.spark, warehouse.path(table)).delete(ours)
+        if paths:
+            warehouse.delete(table, f"source_file IN ({', '.join(map(_literal, paths))})")
+
+
+def _literal(text: str) -> str:
+    """Write a text in SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _holds(name: str, row: dict[str, Any]) -> bool:

@@ -1,20 +1,21 @@
-"""Staged records: what a source has yielded, surveyed before it goes into the tables."""
+"""Staged records: what a source has yielded, before it goes into the tables."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, Row
-from pyspark.sql import functions as F
+from pyspark.sql import Row
 
+from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Warehouse
-from deltabook.schemas.frames import RECORDS, STREAM_REFERENCES, SURVEY
-from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN, EventType, GoldenKind
-from deltabook.schemas.tables import GOLDEN, QUARANTINE
-from deltabook.udfs.epochs import Restart
-from deltabook.udfs.hours import survey_group
-from deltabook.udfs.scales import Scales, misfit_batches, rescale_batches
+from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY
+from deltabook.schemas.names import EventType
+from deltabook.udfs.intake import survey_group
+from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.staging import stage_groups
 
 _STREAM = ("exchange", "symbol", "record")
 STREAM_OF = {"book_update": EventType.BOOK_UPDATE, "trade": EventType.TRADE, "agg_trade": EventType.TRADE}
@@ -24,10 +25,70 @@ Stream = tuple[str, str, str]
 """Exchange, symbol and event type."""
 
 
+class Staged:
+    """The files of records that a source has yielded, and what came of each raw file.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        Of `staged`.
+
+    Attributes
+    ----------
+    files : list of Row
+        Those that name a file of records, in the order of the raw files.
+    """
+
+    def __init__(self, rows: Iterable[Row]):
+        ordered = sorted(rows, key=lambda row: (row.source_file, row.part))
+        self.files = [row for row in ordered if row.file]
+        self._ends = [row for row in ordered if not row.file]
+
+    def without(self, paths: Iterable[str]) -> Staged:
+        """Leave raw files out."""
+        out = set(paths)
+        return Staged(row for row in (*self.files, *self._ends) if row.source_file not in out)
+
+    def messages(self) -> list[Row]:
+        """Return the files that hold parsed records."""
+        return [row for row in self.files if row.record != "quarantine"]
+
+    def counted(self) -> dict[str, dict[str, int]]:
+        """Count the records of each raw file that has any, by where they go."""
+        counted: dict[str, dict[str, int]] = defaultdict(lambda: {"events": 0, "golden": 0, "quarantined": 0})
+        column = {"golden": "golden", "quarantine": "quarantined"}
+        for row in self.files:
+            counted[row.source_file][column.get(row.record, "events")] += row.records
+        return dict(counted)
+
+    def failures(self) -> dict[str, str]:
+        """Name the raw files that are refused whole, and why: they could not be read, or not to their end."""
+        reasons: dict[str, str] = {}
+        readable = {row.source_file for row in self.messages()}
+        for row in self.files:
+            if row.source_file not in readable:
+                first = f"no line could be read; line {row.source_row}: {row.reason}"
+                reasons.setdefault(row.source_file, first)
+        return reasons | {row.source_file: row.reason for row in self._ends if row.failed}
+
+
+def stage(warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress) -> Staged:
+    """Parse raw files, a task for each part of each."""
+    reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
+    parts = [
+        {"part": number, "source_file": path, "row_groups": list(rows or ())}
+        for number, (path, rows) in enumerate(part.value for part in reader.partitions())
+    ]
+    parse = stage_groups(SOURCES[source], str(warehouse.staging / run_id))
+    with progress.stage("reading", "parts of files", len(parts)):
+        return Staged(warehouse.apply(PARTS, parts, ("part",), parse, STAGED))
+
+
 def survey(
     warehouse: Warehouse,
-    staged: DataFrame,
+    staged: Staged,
     known: Callable[[Stream], dict[str, list[int]]],
+    progress: Progress,
 ) -> list[Row]:
     """Survey the staged messages, a task for each stream.
 
@@ -35,126 +96,28 @@ def survey(
     ----------
     warehouse : Warehouse
         Its session is used.
-    staged : DataFrame
-        Columns of `records`.
+    staged : Staged
+        What was parsed.
     known : callable
         ``stream -> {"known_epochs", "known_ids", "known_times", "restarts"}`` of `stream_references`.
+    progress : Progress
+        Where to show what is done.
 
     Returns
     -------
     list of Row
         Of `survey`.
     """
-    file = F.col("_metadata.file_path").alias("file")
-    found = staged.where("record NOT IN ('file', 'quarantine')").select(*_STREAM, file).distinct().collect()
-    files: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for row in sorted(found):
+    files: dict[Stream, list[str]] = defaultdict(list)
+    for row in staged.messages():
         files[row.exchange, row.symbol, row.record].append(row.file)
-    if not files:
-        return []
-    references = []
-    for (exchange, symbol, record), names in files.items():
-        references.append(
-            {
-                "exchange": exchange,
-                "symbol": symbol,
-                "record": record,
-                "record_files": names,
-                **known((exchange, symbol, STREAM_OF.get(record, ""))),
-            }
-        )
-    return (
-        warehouse.frame(STREAM_REFERENCES, references)
-        .repartitionByRange(len(references), *_STREAM)
-        .groupBy(*_STREAM)
-        .applyInPandas(survey_group, SURVEY.ddl)
-        .collect()
-    )
-
-
-def per_file(staged: DataFrame) -> dict[str, dict[str, int]]:
-    """Count the records of each raw file by where they go."""
-    rows = staged.groupBy("source_file", "record").count().collect()
-    counted: dict[str, dict[str, int]] = defaultdict(lambda: {"events": 0, "golden": 0, "quarantined": 0})
-    column = {"golden": "golden", "quarantine": "quarantined"}
-    for row in rows:
-        if row.record != "file":
-            counted[row.source_file][column.get(row.record, "events")] += row["count"]
-    return dict(counted)
-
-
-def unreadable(staged: DataFrame, counted: dict[str, dict[str, int]]) -> dict[str, str]:
-    """Name the files of which nothing could be read, with the first row's reason: they are no captures."""
-    files = [
-        path for path, row in counted.items() if row["quarantined"] and not row["events"] + row["golden"]
+    references = [
+        {
+            **dict(zip(_STREAM, stream, strict=True)),
+            "record_files": names,
+            **known((*stream[:2], STREAM_OF.get(stream[2], ""))),
+        }
+        for stream, names in sorted(files.items())
     ]
-    if not files:
-        return {}
-    first = F.struct("source_row", "reason")
-    rows = (
-        staged.where((F.col("record") == "quarantine") & F.col("source_file").isin(files))
-        .groupBy("source_file")
-        .agg(F.min(first).alias("first"))
-        .collect()
-    )
-    return {
-        row.source_file: f"no line could be read; line {row.first.source_row}: {row.first.reason}"
-        for row in rows
-    }
-
-
-def golden(staged: DataFrame, kinds: Sequence[str], restarts: dict[Stream, list[Restart]]) -> DataFrame:
-    """Select the golden rows: the feed's own truths, every snapshot, every checksum.
-
-    Parameters
-    ----------
-    staged : DataFrame
-        Columns of `records`, at the instruments' scales.
-    kinds : sequence of str
-        What there is of golden, snapshot and checksum.
-    restarts : dict
-        The restarts of each stream's ids, in the order of time.
-
-    Returns
-    -------
-    DataFrame
-        Columns of `golden`.
-    """
-    is_update = F.col("record") == "book_update"
-    named = {
-        "golden": F.when(F.col("record") == "golden", F.col("kind")),
-        "snapshot": F.when(is_update & F.col("is_snapshot"), F.lit(str(GoldenKind.SNAPSHOT))),
-        "checksum": F.when(is_update & (F.col("checksum") != NOT_GIVEN), F.lit(str(GoldenKind.CHECKSUM))),
-    }
-    rows = staged.withColumn("kind", F.explode(F.array_compact(F.array(*[named[kind] for kind in kinds]))))
-    is_checksum = F.col("kind") == str(GoldenKind.CHECKSUM)
-    nothing = F.array().cast("array<bigint>")
-    for side in ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes"):
-        rows = rows.withColumn(side, F.when(is_checksum, nothing).otherwise(F.col(side)))
-    checksum = F.when(is_checksum, F.col("checksum")).otherwise(F.lit(NOT_GIVEN))
-    return rows.withColumn("checksum", checksum).withColumn("epoch", _epoch(restarts)).select(GOLDEN.names)
-
-
-def _epoch(restarts: dict[Stream, list[Restart]]) -> Column:
-    """Count the restarts of its book's ids that a golden row lies behind, as `udfs.epochs.epochs_of` does."""
-    when = F.when(F.col("timestamp") != NOT_GIVEN, F.col("timestamp")).otherwise(F.col("received"))
-    epoch = F.lit(0).cast("bigint")
-    for (exchange, symbol, event_type), found in restarts.items():
-        ours = (F.col("exchange") == exchange) & (F.col("symbol") == symbol)
-        for restart in found if event_type == EventType.BOOK_UPDATE else ():
-            near = (when >= restart.time - CLOCK_TOLERANCE) & (F.col("sequence") < restart.below)
-            behind = near | (when >= restart.time + CLOCK_TOLERANCE)
-            epoch += F.when(ours & behind, 1).otherwise(0)
-    return epoch
-
-
-def rescaled(staged: DataFrame, scales: Scales) -> DataFrame:
-    """Bring staged messages to the scales given by (exchange, symbol); see `udfs.scales.rescale`."""
-    messages = staged.where("record NOT IN ('file', 'quarantine')").select(RECORDS.names)
-    return messages.mapInArrow(rescale_batches(scales), RECORDS.ddl)
-
-
-def misfits(staged: DataFrame, scales: Scales) -> DataFrame:
-    """Return the rows of `quarantine` for the messages that those scales cannot hold."""
-    messages = staged.where("record NOT IN ('file', 'quarantine')").select(RECORDS.names)
-    return messages.mapInArrow(misfit_batches(scales), QUARANTINE.ddl)
+    with progress.stage("surveying", "streams", len(references)):
+        return warehouse.apply(STREAM_REFERENCES, references, _STREAM, survey_group, SURVEY)

@@ -15,16 +15,31 @@ _ARROW_TYPES = {
     "DOUBLE": pa.float64(),
     "DATE": pa.date32(),
     "ARRAY<BIGINT>": pa.list_(pa.int64()),
+    "ARRAY<STRING>": pa.list_(pa.string()),
+    "MAP<STRING, BIGINT>": pa.map_(pa.string(), pa.int64()),
 }
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: name, Spark SQL type, and one sentence on what it holds."""
+    """One column: name, Spark SQL type, one sentence on what it holds, and the fields of a struct."""
 
     name: str
     type: str
     doc: str
+    fields: tuple[Column, ...] = ()
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The type in Arrow."""
+        if self.fields:
+            return pa.struct([(column.name, column.arrow) for column in self.fields])
+        return _ARROW_TYPES[self.type]
+
+
+def struct(name: str, fields: tuple[Column, ...], doc: str) -> Column:
+    """Make a column of several fields."""
+    return Column(name, "STRUCT<" + ", ".join(f"{one.name}: {one.type}" for one in fields) + ">", doc, fields)
 
 
 @dataclass(frozen=True)
@@ -64,8 +79,8 @@ class Table:
 
     @property
     def arrow(self) -> pa.Schema:
-        """The schema in Arrow; only for tables whose columns are scalars and arrays of BIGINT."""
-        return pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in self.columns])
+        """The schema in Arrow."""
+        return pa.schema([(column.name, column.arrow) for column in self.columns])
 
 
 EXCHANGE = Column("exchange", "STRING", "Venue and market, e.g. BINANCE, BINANCE_FUTURES.")

@@ -20,7 +20,7 @@ from deltabook.schemas.columns import (
     Column,
     Table,
 )
-from deltabook.schemas.tables import CHECKPOINTS, CHECKS, GAPS
+from deltabook.schemas.tables import CHECKS, GAPS
 
 RECORDS = Table(
     "records",
@@ -43,7 +43,46 @@ RECORDS = Table(
         Column("reason", "STRING", "Why a record is in quarantine, or a file failed; else empty."),
         Column("raw", "BINARY", "The record's bytes if it is in quarantine; else empty."),
     ),
-    partition_by=("record", "exchange", "symbol"),
+)
+
+STAGED = Table(
+    "staged",
+    "One file of parsed records of one raw file, or the end of one part of it.",
+    (
+        Column("part", "BIGINT", "Number of the part of the raw file."),
+        SOURCE_FILE,
+        Column("record", "STRING", "trade, agg_trade, book_update, golden or quarantine; file: the end."),
+        EXCHANGE,
+        SYMBOL,
+        Column("file", "STRING", "The file of records, in Arrow's file format; empty at the end."),
+        Column("records", "BIGINT", "How many it holds."),
+        Column("failed", "BOOLEAN", "The part could not be read to its end."),
+        Column("source_row", "BIGINT", "Of the first record in quarantine; -1 if there is none."),
+        Column("reason", "STRING", "Why that is in quarantine, or why the part failed; else empty."),
+    ),
+)
+
+PARTS = Table(
+    "parts",
+    "One part of a raw file to be parsed.",
+    (
+        Column("part", "BIGINT", "Its number."),
+        SOURCE_FILE,
+        Column("row_groups", "ARRAY<BIGINT>", "Row groups, from and up to; empty: the whole file."),
+    ),
+)
+
+ADDED = Table(
+    "added",
+    "One data file that a worker has written, to be committed.",
+    (
+        Column("table", "STRING", "Name of the table."),
+        Column("path", "STRING", "Path below the folder of the table."),
+        Column("bytes", "BIGINT", "Its size."),
+        Column("partition", "STRING", "Values of the partition columns, as JSON."),
+        Column("modified", "BIGINT", "When it was written, ms since 1970 UTC."),
+        Column("statistics", "STRING", "Delta's statistics of it, as JSON."),
+    ),
 )
 
 FLAT_EVENTS = Table(
@@ -63,7 +102,7 @@ STREAM_REFERENCES = Table(
         EXCHANGE,
         SYMBOL,
         Column("record", "STRING", "trade, agg_trade, book_update or golden."),
-        Column("record_files", "ARRAY<STRING>", "Staged Parquet files of `records`."),
+        Column("record_files", "ARRAY<STRING>", "Staged files of `records`."),
         Column("known_epochs", "ARRAY<BIGINT>", "Epochs of the first and last message of each hour stored."),
         Column("known_ids", "ARRAY<BIGINT>", "Their ids."),
         Column("known_times", "ARRAY<BIGINT>", "Their times, ns."),
@@ -108,17 +147,29 @@ EVENT_REFERENCES = Table(
         HOUR,
         FEED,
         *SCALES,
-        Column("record_files", "ARRAY<STRING>", "Staged Parquet files of `records`."),
         Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour so far."),
         Column("left_out", "ARRAY<STRING>", "Raw files whose events are to be left out."),
         *(
-            Column(f"{stream}_{name}", "ARRAY<BIGINT>", doc)
+            Column(f"{stream}_{name}", f"ARRAY<{type_of}>", doc)
             for stream in ("update", "trade")
-            for name, doc in (
-                ("range", "Epoch and least id of the hour, and of the hour after."),
-                ("restarts", _RESTARTS.doc),
+            for name, type_of, doc in (
+                ("files", "STRING", "Staged files of `records`."),
+                ("range", "BIGINT", "Epoch and least id of the hour, and of the hour after."),
+                ("restarts", "BIGINT", _RESTARTS.doc),
             )
         ),
+    ),
+)
+
+OTHER_REFERENCES = Table(
+    "other_references",
+    "One instrument's new records, of which what is no event goes into `golden` or `quarantine`.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        *SCALES,
+        Column("record_files", "ARRAY<STRING>", "Staged files of `records`, of any kind."),
+        Column("restarts", "ARRAY<BIGINT>", "As in `stream_references`, of its book updates."),
     ),
 )
 
@@ -143,11 +194,10 @@ HOUR_REFERENCES = Table(
 
 CHAINED = Table(
     "chained",
-    "What the chain of hours yields: a row of `checkpoints`, `gaps` or `checks`.",
+    "What the chain of hours yields: a data file of `checkpoints`, or a row of the table named.",
     (
-        Column("record", "STRING", "Which table's columns are filled; the others are null."),
-        *CHECKPOINTS.columns,
-        *(column for column in GAPS.columns if column.name not in CHECKPOINTS.names),
-        *(column for column in CHECKS.columns if column.name not in (*CHECKPOINTS.names, *GAPS.names)),
+        *ADDED.columns,
+        *(column for column in GAPS.columns if column.name not in ADDED.names),
+        *(column for column in CHECKS.columns if column.name not in (*ADDED.names, *GAPS.names)),
     ),
 )

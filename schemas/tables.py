@@ -20,6 +20,7 @@ from deltabook.schemas.columns import (
     TIMESTAMP,
     Column,
     Table,
+    struct,
 )
 
 SCHEMA_VERSION = "2"
@@ -30,11 +31,7 @@ EVENTS = Table(
     "One message of one feed: a trade, or a book update with all its level changes, in feed order.",
     (
         *EVENT_HEAD,
-        Column(
-            "data",
-            "STRUCT<" + ", ".join(f"{column.name}: {column.type}" for column in EVENT_DATA) + ">",
-            "The message: levels of a book update, or price and size of a trade.",
-        ),
+        struct("data", EVENT_DATA, "The message: levels of a book update, or price and size of a trade."),
     ),
     partition_by=("symbol", "date"),
     statistics=("exchange", "hour", "event_type", "timestamp", "order_time", "sequence"),

@@ -6,6 +6,7 @@ file a message is in, and when that file comes, does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,16 @@ class Restart:
 
     time: int
     below: int
+
+
+def flatten(restarts: list[Restart]) -> list[int]:
+    """Return times and ids in turn, as references carry restarts."""
+    return [part for restart in restarts for part in (restart.time, restart.below)]
+
+
+def unflatten(flat: Sequence[int]) -> list[Restart]:
+    """Return the restarts of what `flatten` has made."""
+    return [Restart(int(time), int(below)) for time, below in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def find_restarts(sequence: NDArray[np.int64], times: NDArray[np.int64]) -> list[Restart]:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
+from zipimport import zipimporter
 
 import pandas as pd
 import pyarrow as pa
+
+from deltabook.schemas.errors import WarehouseError
+
+Group = Callable[[tuple[Any, ...], Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]
+"""A function that `applyInPandas` applies to each group: key and frames in, frames out."""
+
+
+# Before each task Spark makes every importer of an archive read it anew, and a worker has one for each
+# package of the pyspark.zip that it was started from (measured, Python 3.11: 0.5 s of CPU a task).
+for _path, _importer in list(sys.path_importer_cache.items()):
+    if isinstance(_importer, zipimporter):
+        del sys.path_importer_cache[_path]
 
 
 class _ArrowSeries(pd.Series):
@@ -47,3 +62,11 @@ def to_frame(batch: pa.RecordBatch) -> pd.DataFrame:
     """
     arrays = {name: pd.arrays.ArrowExtensionArray(batch.column(name)) for name in batch.schema.names}
     return _ArrowFrame(arrays, copy=False)
+
+
+def only_row(groups: Iterator[pd.DataFrame]) -> Any:
+    """Return the one reference that a group consists of."""
+    rows = pd.concat(groups)
+    if len(rows) != 1:
+        raise WarehouseError(f"expected one reference a group, found {len(rows)}")
+    return rows.iloc[0]

@@ -55,7 +55,7 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed) -> pa
     events = pa.concat_tables([stored.select(FLAT_EVENTS.names), _as_events(records, hour)]).combine_chunks()
     if events.num_rows == 0:
         return events
-    events = events.take(pa.array(_stream_order(events, feed)))
+    events = _taken(events, _stream_order(events, feed))
     if feed.repeats is Repeats.JOINED:
         events = join_parts(events)
     if feed.repeats is Repeats.BY_IDS:
@@ -78,8 +78,7 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed) -> pa
         order_times[stream] = _order_times(timestamps[stream], received[stream], hour)
     for name, values in (("timestamp", timestamps), ("order_time", order_times)):
         events = events.set_column(events.schema.get_field_index(name), name, pa.array(values))
-    merged = np.lexsort((np.arange(len(is_update)), is_update, order_times))
-    return events.take(pa.array(merged))
+    return _taken(events, np.lexsort((np.arange(len(is_update)), is_update, order_times)))
 
 
 def _as_events(records: pa.Table, hour: int) -> pa.Table:
@@ -108,6 +107,11 @@ def _stream_order(events: pa.Table, feed: Feed) -> NDArray[np.int64]:
     files = pc.rank(events["source_file"], sort_keys="ascending", tiebreaker="dense")
     keys = [*by_ids, _numpy(files), _numpy(events["source_row"])]
     return np.lexsort(keys[::-1])  # of equal keys the order stays: trades of one row
+
+
+def _taken(events: pa.Table, order: NDArray[np.int64]) -> pa.Table:
+    # One recording is in its own order already: taking would only copy it.
+    return events if (np.diff(order) == 1).all() else events.take(pa.array(order))
 
 
 def _repeated_ids(events: pa.Table) -> NDArray[np.bool_]:

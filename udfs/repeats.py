@@ -33,12 +33,14 @@ def repeats_of_content(events: pa.Table, with_sequence: bool) -> NDArray[np.bool
         True for a message whose content an earlier one has. What one file tells twice happened twice:
         the k-th of its kind in one file is the k-th in another.
     """
+    n = events.num_rows
+    files = _numpy(pc.rank(events["source_file"], tiebreaker="dense"))
+    if (files[1:] == files[:-1]).all():
+        return np.zeros(n, dtype=np.bool_)
     content = contents(events)
     if with_sequence:
         _add(content, _numpy(events["sequence"]))
-    n = len(content)
     places = np.arange(n)
-    files = _numpy(pc.rank(events["source_file"], tiebreaker="dense"))
     order = np.lexsort((places, files, content))
     starts = _changes(content[order], files[order])
     occurrence = np.empty(n, dtype=np.int64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.schemas.tables import QUARANTINE
 from deltabook.udfs.decimals import INT64_MAX
-
-Scales = dict[tuple[str, str], tuple[int, int]]
-"""(price_scale, size_scale) by (exchange, symbol)."""
-
-Batches = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 _COLUMNS = {
     "bid_prices": "price_scale",
@@ -90,36 +83,19 @@ def rescale(records: pa.Table, price_scale: int, size_scale: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=records.schema)
 
 
-def rescale_batches(scales: Scales) -> Batches:
-    """Make the function for `mapInArrow` that brings records of many instruments to their scales."""
+def misfits(records: pa.Table, price_scale: int, size_scale: int) -> pa.RecordBatch:
+    """Return the rows of `quarantine` for the records that an instrument's scales do not hold.
 
-    def convert(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for key, records in _by_instrument(batches):
-            yield from rescale(records, *scales[key]).to_batches()
-
-    return convert
-
-
-def misfit_batches(scales: Scales) -> Batches:
-    """Make the function for `mapInArrow` that turns records which do not fit into rows of `quarantine`."""
-
-    def convert(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for key, records in _by_instrument(batches):
-            wrong = records.filter(pa.array(~fits(records, *scales[key])))
-            yield pa.RecordBatch.from_pylist(
-                [_misfit(record, *scales[key]) for record in wrong.to_pylist()], schema=QUARANTINE.arrow
-            )
-
-    return convert
-
-
-def _by_instrument(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[tuple[str, str], pa.Table]]:
-    for batch in batches:
-        records = pa.table({name: batch[name].cast(RECORDS.arrow.field(name).type) for name in RECORDS.names})
-        keys = records.group_by(["exchange", "symbol"]).aggregate([]).to_pylist()
-        for key in keys:
-            ours = pc.and_(*(pc.equal(records[name], key[name]) for name in ("exchange", "symbol")))
-            yield (key["exchange"], key["symbol"]), records.filter(ours)
+    Parameters
+    ----------
+    records : pyarrow.Table
+        Columns of `records`.
+    price_scale, size_scale : int
+        The instrument's.
+    """
+    wrong = records.filter(pa.array(~fits(records, price_scale, size_scale))).to_pylist()
+    rows = [_misfit(record, price_scale, size_scale) for record in wrong]
+    return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE.arrow)
 
 
 def _misfit(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[str, Any]:

@@ -7,19 +7,17 @@ stamp be told that its neighbours contradict, or ids that begin anew.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.udfs.decimals import DEFAULT_SCALE
-from deltabook.udfs.epochs import NEIGHBOURS, Restart, epochs_of, find_restarts
-from deltabook.udfs.files import local_path
+from deltabook.udfs.epochs import NEIGHBOURS, Restart, epochs_of, find_restarts, flatten
+from deltabook.udfs.staging import read_staged
 from deltabook.udfs.times import contradicted, far_from_receipt
 
 _THIN = (
@@ -57,7 +55,7 @@ def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> li
     Parameters
     ----------
     files : list of str
-        Staged Parquet files of `records`, all of one exchange, symbol and kind of record.
+        Staged files of `records`, all of one exchange, symbol and kind of record.
     known : Known
         Stored messages, the first and last of each hour: what the new ones join.
     restarts : list of Restart
@@ -68,7 +66,7 @@ def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> li
     list of dict
         Rows of `survey`, without the stream's own columns: one for each file, epoch and hour.
     """
-    tables = [_read(file) for file in files]
+    tables = [read_staged(file, *_THIN) for file in files]
     sequence, stamps, received = (
         np.concatenate([_numpy(table[name]) for table in tables])
         for name in ("sequence", "timestamp", "received")
@@ -79,7 +77,7 @@ def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> li
     order = np.lexsort((sequence, epochs))
     times[order[contradicted(times[order], received[order])]] = NOT_GIVEN
     hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // HOUR * HOUR)
-    flat = [part for restart in restarts for part in (restart.time, restart.below)]
+    flat = flatten(restarts)
     rows, start = [], 0
     for file, table in zip(files, tables, strict=True):
         part = slice(start, start + table.num_rows)
@@ -177,8 +175,7 @@ def _needs(file: str, table: pa.Table) -> dict[str, int]:
             needs |= {f"{what}_decimals": DEFAULT_SCALE, f"{what}_digits": 0}
             continue
         decimals, digits = 0, 0
-        with Path(local_path(file)).open("rb") as stream:
-            numbers = pq.read_table(stream, columns=[*columns, f"{what}_scale"])
+        numbers = read_staged(file, *columns, f"{what}_scale")
         for row in numbers.to_pylist():
             scale = row[f"{what}_scale"]
             for value in (*row[columns[0]], *row[columns[1]], max(row[columns[2]], 0)):
@@ -186,16 +183,9 @@ def _needs(file: str, table: pa.Table) -> dict[str, int]:
                 digits = max(digits, len(str(whole)))
                 decimals = max(decimals, len(f"{fraction:0{scale}d}".rstrip("0")) if fraction else 0)
         needs |= {f"{what}_decimals": decimals, f"{what}_digits": digits}
-    with Path(local_path(file)).open("rb") as stream:
-        wide = pq.read_table(stream, columns=["wide"])["wide"]
+    wide = read_staged(file, "wide")["wide"]
     needs["wide"] = pc.sum(pc.not_equal(wide, b"")).as_py() or 0
     return needs
-
-
-def _read(file: str) -> pa.Table:
-    # A file object, not a path: pyarrow would take `symbol=…` in a path for a column.
-    with Path(local_path(file)).open("rb") as stream:
-        return pq.read_table(stream, columns=list(_THIN))
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

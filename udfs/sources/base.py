@@ -90,7 +90,9 @@ class FileSource(DataSource):
         raise NotImplementedError
 
 
-class _Part(InputPartition):
+class FilePart(InputPartition):
+    """One part of a file, as Spark passes it to a reader: its value is (path, part)."""
+
     def __init__(self, path: str, part: Part):
         super().__init__((path, part))
 
@@ -101,7 +103,7 @@ class _Reader(DataSourceReader):
         self.paths = paths
 
     def partitions(self) -> Sequence[InputPartition]:
-        return [_Part(path, part) for path in self.paths for part in self._parts(path)]
+        return [FilePart(path, part) for path in self.paths for part in self._parts(path)]
 
     def _parts(self, path: str) -> list[Part]:
         try:

@@ -1,0 +1,53 @@
+"""Running a command and watching it: wall time, and the most memory that its processes hold together."""
+
+import subprocess
+import threading
+from dataclasses import dataclass
+from time import monotonic
+
+import psutil
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: float
+    peak_bytes: int  # of the proportional set sizes: pages that processes share count once
+    stdout: str
+
+
+def measure(command: list[str]) -> Measured:
+    """Run a command to its end; raise if it fails."""
+    started, peaks, ended = monotonic(), [0], threading.Event()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+
+        def watch() -> None:
+            while not ended.wait(POLL_SECONDS):
+                peaks.append(held_by(process.pid))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        stdout, stderr = process.communicate()
+        seconds = monotonic() - started
+        ended.set()
+        watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed ({process.returncode}):\n{stderr[-2000:]}")
+    return Measured(seconds, max(peaks), stdout)
+
+
+def held_by(pid: int) -> int:
+    """Return the bytes that a process and its descendants hold."""
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in family:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:  # it has just ended
+            continue
+    return total

@@ -1,0 +1,200 @@
+"""The functions that Spark applies to staged records: survey streams, order hours, keep what is no event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from deltabook.schemas.columns import EVENT_DATA, SIDES
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.frames import FLAT_EVENTS, RECORDS, SURVEY
+from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
+from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE
+from deltabook.udfs.datafiles import write_data_file
+from deltabook.udfs.epochs import epochs_of, unflatten
+from deltabook.udfs.files import BATCH_ROWS, read_events
+from deltabook.udfs.frames import Group, only_row, to_frame
+from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.scales import misfits, rescale
+from deltabook.udfs.staging import read_staged, read_staged_between
+from deltabook.udfs.survey import Known, epoch_times, survey_stream
+
+
+def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Survey one stream's new messages.
+
+    Parameters
+    ----------
+    key : (str, str, str)
+        Exchange, symbol and kind of record.
+    groups : iterator of pandas.DataFrame
+        One row of `stream_references`.
+
+    Yields
+    ------
+    pandas.DataFrame
+        Rows of `survey`.
+    """
+    stream = dict(zip(("exchange", "symbol", "record"), map(str, key), strict=True))
+    reference = only_row(groups)
+    known = Known(
+        *(np.array(reference[f"known_{name}"], dtype=np.int64) for name in ("epochs", "ids", "times"))
+    )
+    rows = survey_stream(list(reference.record_files), known, unflatten(reference.restarts))
+    yield to_frame(pa.RecordBatch.from_pylist([stream | row for row in rows], schema=SURVEY.arrow))
+
+
+def order_groups(root: str) -> Group:
+    """Make the function that puts one symbol-hour's messages into the feed's order and writes its events.
+
+    Parameters
+    ----------
+    root : str
+        Folder of the warehouse.
+
+    Returns
+    -------
+    callable
+        For `groupBy(exchange, symbol, hour).applyInPandas`: one row of `event_references` in, a row
+        of `added` out.
+    """
+
+    def order(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        exchange, symbol, hour = str(key[0]), str(key[1]), int(key[2])
+        reference = only_row(groups)
+        scales = int(reference["price_scale"]), int(reference["size_scale"])
+        new = [
+            rescale(records, *scales) for name in ("update", "trade") for records in _records(reference, name)
+        ]
+        stored = pa.Table.from_batches(
+            [batch for file in reference.event_files for batch in read_events(file, exchange, symbol, hour)],
+            schema=FLAT_EVENTS.arrow,
+        )
+        if len(reference.left_out):
+            out = pc.is_in(stored["source_file"], pa.array(list(reference.left_out), pa.string()))
+            stored = stored.filter(pc.invert(out))
+        records = pa.concat_tables(new) if new else _with_epoch(RECORDS.arrow.empty_table(), [])
+        events = order_hour(records, _renumbered(stored, reference), hour, FEEDS[reference.feed])
+        batches = map(_nested, events.to_batches(max_chunksize=BATCH_ROWS))
+        yield to_frame(write_data_file(root, EVENTS, batches))
+
+    return order
+
+
+def others_groups(root: str) -> Group:
+    """Make the function that writes one instrument's golden and quarantined rows.
+
+    Golden are the feed's own truths, every snapshot and every checksum. In quarantine are records
+    that could not be read, and those whose numbers the instrument's scales do not hold.
+
+    Parameters
+    ----------
+    root : str
+        Folder of the warehouse.
+
+    Returns
+    -------
+    callable
+        For `groupBy(exchange, symbol).applyInPandas`: one row of `other_references` in, rows of
+        `added` out.
+    """
+
+    def write(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        reference = only_row(groups)
+        scales = int(reference["price_scale"]), int(reference["size_scale"])
+        golden: list[pa.RecordBatch] = []
+        quarantined: list[pa.RecordBatch] = []
+        for file in reference.record_files:
+            records = read_staged(file)
+            if records["record"][0].as_py() == "quarantine":
+                quarantined += records.select(QUARANTINE.names).to_batches()
+                continue
+            quarantined.append(misfits(records, *scales))
+            golden += _golden(rescale(records, *scales), reference.restarts).to_batches()
+        for table, batches in ((GOLDEN, golden), (QUARANTINE, quarantined)):
+            yield to_frame(write_data_file(root, table, batches))
+
+    return write
+
+
+def _records(reference: Any, stream: str) -> Iterator[pa.Table]:
+    """Read the messages of one stream that belong to the hour, a table for each staged file."""
+    first_epoch, first, end_epoch, end = map(int, reference[f"{stream}_range"])
+    restarts = reference[f"{stream}_restarts"]
+    for file in reference[f"{stream}_files"]:
+        if not len(restarts):  # of one epoch, ids alone tell; the last hour has no end
+            bounded = read_staged_between(file, first, end if end_epoch == first_epoch else None)
+            yield _with_epoch(bounded, restarts)
+            continue
+        records = _with_epoch(read_staged(file), restarts)
+        epoch, ids = records["epoch"].to_numpy(), records["sequence"].to_numpy()
+        behind = (epoch > first_epoch) | ((epoch == first_epoch) & (ids >= first))
+        before = (epoch < end_epoch) | ((epoch == end_epoch) & (ids < end))
+        yield records.filter(pa.array(behind & before))
+
+
+def _with_epoch(records: pa.Table, restarts: Any) -> pa.Table:
+    return records.append_column("epoch", pa.array(_epochs(records, restarts)))
+
+
+def _epochs(messages: pa.Table, restarts: Any) -> NDArray[np.int64]:
+    sequence, stamps, received = (messages[name].to_numpy() for name in ("sequence", "timestamp", "received"))
+    return epochs_of(sequence, epoch_times(stamps, received), unflatten(restarts))
+
+
+def _renumbered(stored: pa.Table, reference: Any) -> pa.Table:
+    """Give stored events their epoch anew: a file that came late may show a restart before them."""
+    if not len(reference.update_restarts) and not len(reference.trade_restarts):
+        return stored
+    is_update = pc.equal(stored["event_type"], EventType.BOOK_UPDATE).to_numpy()
+    epoch = np.zeros(stored.num_rows, dtype=np.int64)
+    for stream, restarts in (
+        (is_update, reference.update_restarts),
+        (~is_update, reference.trade_restarts),
+    ):
+        epoch[stream] = _epochs(stored.filter(pa.array(stream)), restarts)
+    return stored.set_column(stored.schema.get_field_index("epoch"), "epoch", pa.array(epoch))
+
+
+def _nested(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Put the fields of `data` into one column."""
+    fields = EVENTS.arrow.field("data").type
+    data = pa.StructArray.from_arrays([batch[column.name] for column in EVENT_DATA], fields=list(fields))
+    columns = [data if name == "data" else batch[name] for name in EVENTS.names]
+    return pa.RecordBatch.from_arrays(columns, schema=EVENTS.arrow)
+
+
+def _golden(records: pa.Table, restarts: Any) -> pa.Table:
+    """Select the golden rows of one staged file, at the instrument's scales."""
+    received, stamps = records["received"].to_numpy(), records["timestamp"].to_numpy()
+    when = np.where(stamps == NOT_GIVEN, received, stamps)
+    epoch = pa.array(epochs_of(records["sequence"].to_numpy(), when, unflatten(restarts)))
+    records = records.append_column("epoch", epoch)
+    if records["record"][0].as_py() == "golden":
+        return _with(records, checksum=NOT_GIVEN)
+    snapshots = records.filter(records["is_snapshot"])
+    checked = records.filter(pc.not_equal(records["checksum"], NOT_GIVEN))
+    no_levels: dict[str, Any] = {side.name: [] for side in SIDES}
+    return pa.concat_tables(
+        [
+            _with(snapshots, kind=str(GoldenKind.SNAPSHOT), checksum=NOT_GIVEN),
+            _with(checked, kind=str(GoldenKind.CHECKSUM), **no_levels),
+        ]
+    )
+
+
+def _with(records: pa.Table, **constants: Any) -> pa.Table:
+    """Make rows of `golden` of records, some columns of which have one value throughout."""
+    columns = {
+        field.name: pa.array([constants[field.name]] * records.num_rows, field.type)
+        if field.name in constants
+        else records[field.name]
+        for field in GOLDEN.arrow
+    }
+    return pa.table(columns, schema=GOLDEN.arrow)

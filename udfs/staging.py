@@ -1,0 +1,159 @@
+"""Parsed records on their way into the tables: files in Arrow's own format, one a stream and part.
+
+Each holds records of one exchange, symbol and kind, of one raw file: a raw file that is refused
+is left out with its files.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deltabook.schemas.frames import RECORDS, STAGED
+from deltabook.schemas.names import NOT_GIVEN
+from deltabook.udfs.frames import Group, only_row, to_frame
+from deltabook.udfs.sources.base import FilePart, FileSource
+
+_KEYS = ("record", "exchange", "symbol")
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+Key = tuple[str, str, str]
+"""Record, exchange and symbol."""
+
+
+def stage_groups(source: type[FileSource], folder: str) -> Group:
+    """Make the function that parses one part of a raw file into staged files.
+
+    Parameters
+    ----------
+    source : subclass of FileSource
+        Reads it.
+    folder : str
+        Where to stage.
+
+    Returns
+    -------
+    callable
+        For `groupBy("part").applyInPandas`: one row of `parts` in, rows of `staged` out.
+    """
+
+    def stage(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        reference = only_row(groups)
+        path, rows = str(reference.source_file), [int(row) for row in reference.row_groups]
+        reader = source({"path": path}).reader(None)
+        files = _Files(Path(folder))
+        end = {"record": "file", "exchange": "", "symbol": "", "file": "", "records": 0}
+        for batch in reader.read(FilePart(path, (rows[0], rows[1]) if rows else None)):
+            for stream, records in _by_stream(batch):
+                if stream[0] == "file":
+                    last = records.to_pylist()[-1]
+                    end |= {"reason": last["reason"], "failed": last["kind"] == "failed"}
+                else:
+                    files.add(stream, records)
+        common = {"part": int(key[0]), "source_file": path, "source_row": NOT_GIVEN}
+        told = [common | {"failed": False, "reason": ""} | row for row in [*files.close(), end]]
+        yield to_frame(pa.RecordBatch.from_pylist(told, schema=STAGED.arrow))
+
+    return stage
+
+
+def read_staged(file: str, *names: str) -> pa.Table:
+    """Read a staged file.
+
+    Parameters
+    ----------
+    file : str
+        Its path.
+    *names : str
+        Columns of `records`; none: all.
+
+    Returns
+    -------
+    pyarrow.Table
+        Those columns, in the order of `records`.
+    """
+    with pa.memory_map(file) as stream:
+        return pa.ipc.open_file(stream, options=_columns(names)).read_all()
+
+
+def read_staged_between(file: str, first: int, end: int | None) -> pa.Table:
+    """Read the records of a staged file whose ids lie in a range; batches without any are passed over.
+
+    Parameters
+    ----------
+    file : str
+        Its path.
+    first, end : int
+        Least id, and the id after the greatest; None: no end.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns of `records`.
+    """
+    with pa.memory_map(file) as stream:
+        ids = pa.ipc.open_file(stream, options=_columns(("sequence",)))
+        whole = pa.ipc.open_file(stream)
+        found = []
+        for number in range(ids.num_record_batches):
+            sequence = ids.get_batch(number)["sequence"]
+            wanted = pc.greater_equal(sequence, first)
+            if end is not None:
+                wanted = pc.and_(wanted, pc.less(sequence, end))
+            count = pc.sum(wanted).as_py() or 0
+            if count:
+                batch = whole.get_batch(number)
+                found.append(batch if count == batch.num_rows else batch.filter(wanted))
+        return pa.Table.from_batches(found, schema=RECORDS.arrow)
+
+
+def _columns(names: tuple[str, ...]) -> pa.ipc.IpcReadOptions:
+    return pa.ipc.IpcReadOptions(included_fields=[RECORDS.names.index(name) for name in names] or None)
+
+
+class _Files:
+    """The staged files of one part, a stream each."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.rows: dict[Key, dict[str, Any]] = {}
+        self.writers: dict[Key, pa.ipc.RecordBatchFileWriter] = {}
+
+    def add(self, stream: Key, records: pa.RecordBatch) -> None:
+        if stream not in self.rows:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = str(self.folder / f"{uuid.uuid4()}.arrow")
+            self.writers[stream] = pa.ipc.new_file(file, RECORDS.arrow, options=_OPTIONS)
+            self.rows[stream] = dict(zip(_KEYS, stream, strict=True)) | {"file": file, "records": 0}
+            if stream[0] == "quarantine":
+                first = records.slice(0, 1).to_pylist()[0]
+                self.rows[stream] |= {name: first[name] for name in ("source_row", "reason")}
+        self.rows[stream]["records"] += records.num_rows
+        self.writers[stream].write_batch(records)
+
+    def close(self) -> list[dict[str, Any]]:
+        for writer in self.writers.values():
+            writer.close()
+        return [self.rows[stream] for stream in sorted(self.rows)]
+
+
+def _by_stream(batch: pa.RecordBatch) -> Iterator[tuple[Key, pa.RecordBatch]]:
+    """Split a batch by stream, in its own order."""
+    codes = np.zeros(batch.num_rows, dtype=np.int64)
+    for name in _KEYS:
+        encoded = batch[name].dictionary_encode()
+        codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy()
+    found, firsts = np.unique(codes, return_index=True)
+    for code, first in zip(found.tolist(), firsts.tolist(), strict=True):
+        record, exchange, symbol = (str(batch[name][first]) for name in _KEYS)
+        yield (
+            (record, exchange, symbol),
+            (batch if len(found) == 1 else batch.filter(pa.array(codes == code))),
+        )
