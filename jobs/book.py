@@ -17,7 +17,7 @@ from deltabook.jobs.published import open_table, require_published
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.names import HOUR, NANOSECONDS_PER_SECOND
-from deltabook.schemas.tables import BOOKS, INSTRUMENTS
+from deltabook.schemas.tables import BOOKS, INSTRUMENTS, form_of
 from deltabook.udfs.decimals import INT64_MAX
 
 _BAR_WIDTH = 20
@@ -103,7 +103,7 @@ def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) 
         venues = ", ".join(sorted(row["exchange"] for row in found))
         raise WarehouseError(f"{symbol} is listed on {venues}: choose one with --exchange")
     instrument = found[0]
-    books = _table(warehouse, BOOKS, versions)
+    books = _table(warehouse, form_of(BOOKS, instrument["is_decimal"]), versions)
     chosen = (pc.field("symbol") == symbol) & (pc.field("exchange") == instrument["exchange"])
     if at is not None:
         chosen &= (pc.field("order_time") <= at) & (pc.field("hour") <= min(at, INT64_MAX - HOUR) + HOUR)
@@ -120,9 +120,14 @@ def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) 
     row = rows.take(order[-1:]).to_pylist()[0]
 
     def levels(side: str) -> list[tuple[Decimal, Decimal]]:
-        prices = [Decimal(price).scaleb(-instrument["price_scale"]) for price in row[f"{side}_prices"]]
-        sizes = [Decimal(size).scaleb(-instrument["size_scale"]) for size in row[f"{side}_sizes"]]
-        return list(zip(prices, sizes, strict=True))
+        found = [row[f"{side}_{what}"] for what in ("prices", "sizes")]
+        if not instrument["is_decimal"]:
+            scales = instrument["price_scale"], instrument["size_scale"]
+            found = [
+                [Decimal(number).scaleb(-scale) for number in numbers]
+                for numbers, scale in zip(found, scales, strict=True)
+            ]
+        return list(zip(*found, strict=True))
 
     return Ladder(row, levels("bid"), levels("ask"))
 

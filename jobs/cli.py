@@ -23,6 +23,7 @@ from deltabook.schemas.names import Cadence, Seed
 
 EXPECTATION_FAILED, REFUSED = 1, 3
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
+_PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
 
 app = typer.Typer(
     name="deltabook",
@@ -351,11 +352,12 @@ def _finish(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _cause(trace: str) -> str:
-    """Find the line that tells the cause: a worker's own error, else Spark's named one, else the first."""
+    """Find the line that tells the cause: a worker's own error or another, else Spark's, else the first."""
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     own = [line for line in lines if line.startswith("deltabook.schemas.errors.")]
     named = [line[line.index("[") :] for line in lines if _SPARK_ERROR.search(line)]
-    return next(iter(own or named or lines), "")
+    others = [line for line in lines if _PYTHON_ERROR.match(line)]
+    return next(iter(own or others or named or lines), "")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from pyspark.sql import Row
 
-from deltabook.jobs.instruments import Instrument, describe, foreign
+from deltabook.jobs.instruments import USUAL_SCALES, Instrument, describe, foreign
 from deltabook.jobs.ledger import Batch, archive, choose, content_hash, find_files
 from deltabook.jobs.placing import Placing
 from deltabook.jobs.progress import Progress
@@ -25,8 +25,7 @@ from deltabook.jobs.staged import Staged, Stream, stage, survey
 from deltabook.jobs.warehouse import Run, Slice, Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
-from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE
-from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE, both
 from deltabook.udfs.epochs import Restart, flatten
 from deltabook.udfs.intake import order_groups, others_groups
 
@@ -94,9 +93,10 @@ def ingest(
         "files_replaced": len(batch.replaced),
         "refused": batch.changed,
     }
-    counts = dict.fromkeys(
+    counts: dict[str, Any] = dict.fromkeys(
         ("files_read", "events", "level_changes", "trades", "trades_skipped", "golden", "quarantined"), 0
     )
+    counts["decimal_instruments"] = []
     if batch.new:
         counts |= _ingest_new(warehouse, run, source, batch, ledger, progress, summary["refused"], options)
     seconds = time.monotonic() - started
@@ -113,7 +113,7 @@ def _ingest_new(
     progress: Progress,
     refused: list[dict[str, str]],
     options: Options,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     placing = Placing(warehouse)
     instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
     again = replaced_hours(warehouse, batch, ledger)
@@ -162,13 +162,14 @@ def _write_events(
     warehouse: Warehouse, references: dict[Slice, dict[str, Any]], left_out: list[str], progress: Progress
 ) -> None:
     """Order every symbol-hour that gains messages, and put it in the place of what it held."""
-    stored = warehouse.data_files(EVENTS)
+    stored = {key: files for table in both(EVENTS) for key, files in warehouse.data_files(table).items()}
     for key in stored.keys() & references.keys():
         references[key] |= {"event_files": stored[key], "left_out": left_out}
     order = order_groups(str(warehouse.root))
     with progress.stage("ordering", "symbol-hours", len(references)):
         added = warehouse.apply(EVENT_REFERENCES, list(references.values()), _KEYS, order, ADDED)
-    warehouse.add(EVENTS, added, sorted(stored.keys() & references.keys()))
+    for table in both(EVENTS):
+        warehouse.add(table, added, sorted(stored.keys() & references.keys()))
 
 
 def _write_others(
@@ -196,19 +197,18 @@ def _write_others(
     ]
     write = others_groups(str(warehouse.root))
     added = warehouse.apply(OTHER_REFERENCES, references, ("exchange", "symbol"), write, ADDED)
-    for table in (GOLDEN, QUARANTINE):
+    for table in (*both(GOLDEN), QUARANTINE):
         warehouse.add(table, added)
 
 
 def _has_others(found: Row, instrument: dict[str, Any]) -> bool:
     """Whether messages make golden rows, or may have numbers that the instrument's scales do not hold."""
-    unusual = found.price_digits or found.size_digits or found.wide or _scales(instrument) != _scales(None)
+    unusual = found.price_digits or found.size_digits or found.wide or _scales(instrument) != USUAL_SCALES
     return bool(found.snapshots or found.checksums or unusual)
 
 
-def _scales(instrument: dict[str, Any] | None) -> dict[str, int]:
-    names = ("price_scale", "size_scale")
-    return {name: instrument[name] if instrument else DEFAULT_SCALE for name in names}
+def _scales(instrument: dict[str, Any] | None) -> dict[str, int | bool]:
+    return {name: instrument[name] for name in USUAL_SCALES} if instrument else USUAL_SCALES
 
 
 def _write_ledger(
@@ -246,9 +246,10 @@ def _counts(
     instruments: dict[Instrument, dict[str, Any]],
     counted: dict[str, dict[str, int]],
     files_read: int,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     names = ("events", "golden", "quarantined")
     totals = {name: sum(row[name] for row in counted.values()) for name in names}
+    met = {(group.exchange, group.symbol) for group in surveyed}
     trades = {True: 0, False: 0}
     for group in surveyed:
         if group.record in ("trade", "agg_trade"):
@@ -260,6 +261,7 @@ def _counts(
         "level_changes": sum(group.level_changes for group in surveyed if group.record == "book_update"),
         "trades": trades[True],
         "trades_skipped": trades[False],
+        "decimal_instruments": sorted(" ".join(key) for key in met if instruments[key]["is_decimal"]),
     }
 
 

@@ -1,4 +1,4 @@
-"""Instruments: which feed each is built from, and the scales of its integers, decided once."""
+"""Instruments: which feed each is built from, and what its numbers are, decided once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.survey import digits_of
 
 Instrument = tuple[str, str]
 """Exchange and symbol."""
 
+USUAL_SCALES: dict[str, int | bool] = {
+    "price_scale": DEFAULT_SCALE,
+    "size_scale": DEFAULT_SCALE,
+    "is_decimal": False,
+}
+"""What `instruments` says of numbers that fit int64 with eight decimals."""
+DECIMAL_SCALES: dict[str, int | bool] = {"price_scale": 18, "size_scale": 18, "is_decimal": True}
+"""What `instruments` says of numbers that are DECIMAL(38,18)."""
+
 _DIGITS, _HEADROOM = 18, 1
-"""Any 18 digits fit int64; one more before the point than seen so far is left room for."""
+"""Any 18 digits fit int64, and nine times as much; one digit more is left room for where none is needed."""
 
 
 def foreign(
@@ -56,14 +66,13 @@ def describe(
         If the settings give a recorded instrument other scales.
     """
     for exchange, symbols in settings.instruments.items():
-        for symbol, wanted in symbols.items():
-            recorded = instruments.get((exchange, symbol), {})
-            held = recorded.get("price_scale"), recorded.get("size_scale")
-            scales = (wanted.price_scale, wanted.size_scale)
-            if recorded and scales != held:
+        for symbol, scales in symbols.items():
+            recorded, wanted = instruments.get((exchange, symbol)), scales.model_dump()
+            held = {name: recorded[name] for name in wanted} if recorded else wanted
+            if held != wanted:
                 raise SettingsError(
-                    f"instruments.{exchange}.{symbol}: the warehouse holds scales {held}, the settings say "
-                    f"{scales}; scales never change: use a new --warehouse"
+                    f"instruments.{exchange}.{symbol}: the warehouse holds {held}, the settings say "
+                    f"{wanted}; scales never change: use a new --warehouse"
                 )
     groups: dict[Instrument, list[Row]] = defaultdict(list)
     for row in surveyed:
@@ -75,8 +84,7 @@ def describe(
                 "exchange": key[0],
                 "symbol": key[1],
                 "feed": feed_of(source, key[0]).name,
-                "price_scale": given.price_scale if given else _scale(rows, "price"),
-                "size_scale": given.size_scale if given else _scale(rows, "size"),
+                **(given.model_dump() if given else _scales(rows)),
                 "trade_stream": "",
             }
         # The first met is kept: ids of single and aggregated trades do not mix. Single ones are preferred.
@@ -86,11 +94,23 @@ def describe(
             instruments[key]["trade_stream"] = stream
 
 
-def _scale(rows: list[Row], what: str) -> int:
+def _scales(rows: list[Row]) -> dict[str, int | bool]:
+    """Choose the scales, or decimals if no int64 holds all numbers at any one."""
+    price_scale, size_scale = (_scale(rows, what) for what in ("price", "size"))
+    if price_scale is None or size_scale is None or any(row.wide for row in rows):
+        return DECIMAL_SCALES
+    return {"price_scale": price_scale, "size_scale": size_scale, "is_decimal": False}
+
+
+def _scale(rows: list[Row], what: str) -> int | None:
     """Choose a scale: eight decimals unless the numbers need more, or room before the point."""
-    decimals = max(row[f"{what}_decimals"] for row in rows)
-    digits = max(row[f"{what}_digits"] for row in rows)
-    if decimals <= DEFAULT_SCALE:
-        needed = max((row[f"{what}_decimals"] for row in rows if row[f"{what}_digits"]), default=0)
-        return int(max(needed, min(DEFAULT_SCALE, _DIGITS - digits - _HEADROOM)))
-    return int(min(decimals, max(_DIGITS - digits, 0)))
+    needs: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        needs[row.file] = max(needs.get(row.file, (0, 0)), (row[f"{what}_decimals"], row[f"{what}_digits"]))
+    # A file of which all fits the usual scale was not looked at; if all are so, that scale is right.
+    if not any(digits for _, digits in needs.values()):
+        return DEFAULT_SCALE
+    found = [need if need[1] else digits_of(file, what) for file, need in needs.items()]
+    decimals, digits = (max(counts) for counts in zip(*found, strict=True))
+    scale = max(decimals, min(DEFAULT_SCALE, _DIGITS - digits - _HEADROOM))
+    return int(scale) if scale + digits <= _DIGITS else None

@@ -11,6 +11,7 @@ from pyspark.sql import Row
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.staged import STREAM_OF, Stream
 from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.schemas.columns import SCALES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, HOURS
 from deltabook.udfs.boundaries import IdGroup, IdRange, ends, epoch_and_id, merge_hours, position
@@ -169,8 +170,7 @@ class Placing:
                 "symbol": symbol,
                 "hour": hour,
                 "feed": instrument["feed"],
-                "price_scale": instrument["price_scale"],
-                "size_scale": instrument["size_scale"],
+                **{column.name: instrument[column.name] for column in SCALES},
                 "update_files": [],
                 "trade_files": [],
                 "event_files": [],

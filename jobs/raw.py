@@ -15,7 +15,7 @@ from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import open_table, require_published
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.tables import EVENTS, FILES
+from deltabook.schemas.tables import EVENTS, FILES, both
 from deltabook.udfs.sources.base import open_file
 
 _TABULAR = ("crypto_lake", "tardis")
@@ -68,7 +68,7 @@ def raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str | Non
     wanted = (pc.field("symbol") == symbol) & (pc.field("sequence") == sequence)
     if exchange is not None:
         wanted &= pc.field("exchange") == exchange
-    events = _rows(warehouse, EVENTS, versions, wanted)
+    events = [event for table in both(EVENTS) for event in _rows(warehouse, table, versions, wanted)]
     if not events:
         raise WarehouseError(f"{symbol} {sequence}: no such event in {warehouse}")
     ledger = {row["path"]: row for row in _rows(warehouse, FILES, versions, None)}

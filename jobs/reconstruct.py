@@ -17,12 +17,23 @@ from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.schemas.columns import SCALES, Table
 from deltabook.schemas.frames import ADDED, CHAINED, HOUR_REFERENCES
 from deltabook.schemas.names import HOUR, NOT_GIVEN, GapKind, Seed
-from deltabook.schemas.tables import BOOKS, CHECKPOINTS, CHECKS, EVENTS, GAPS, INSTRUMENTS, SCHEMA_VERSION
+from deltabook.schemas.tables import (
+    BOOKS,
+    CHECKPOINTS,
+    CHECKS,
+    EVENTS,
+    GAPS,
+    INSTRUMENTS,
+    SCHEMA_VERSION,
+    both,
+)
 from deltabook.udfs.hours import chain_groups, replay_groups
 
 _KEYS = ("exchange", "symbol", "hour")
+_OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))
 _NEVER_ENDED = (GapKind.TRADE_GAP.label, GapKind.CLOCK_JUMP.label)
 
 
@@ -51,17 +62,18 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     """
     started = time.monotonic()
     settings = warehouse.settings
-    files = warehouse.data_files(EVENTS)
+    files = _data_files(warehouse, EVENTS)
     instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
     built = {
         (row["exchange"], row["symbol"], row["hour"]): row["fingerprint"]
-        for row in warehouse.rows(CHECKPOINTS, *_KEYS, "fingerprint")
+        for table in both(CHECKPOINTS)
+        for row in warehouse.rows(table, *_KEYS, "fingerprint")
     }
     seeds = find_seeds(warehouse) if settings.seed is Seed.GOLDEN else {}
     prints = {key: _fingerprint(warehouse, names, seeds.get(key)) for key, names in files.items()}
     vanished = [key for key in built if key not in prints]
     plans = _plan(prints, built, _book_gaps(warehouse))
-    for table in (BOOKS, CHECKPOINTS, GAPS, CHECKS) if vanished else ():
+    for table in (*both(BOOKS), *both(CHECKPOINTS), GAPS, CHECKS) if vanished else ():
         warehouse.delete(table, warehouse.predicate(vanished))
     replayed = [(*key, hour) for key, plan in plans.items() for hour in plan.replayed]
     if replayed:
@@ -69,13 +81,15 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
         known = _Known(files, prints, instruments, seeds)
         references = known.references(chained, _openings(warehouse, plans, built))
         _chain(warehouse, plans, references, built, progress)
-        openings = warehouse.data_files(CHECKPOINTS)
+        openings = _data_files(warehouse, CHECKPOINTS)
         references = known.references(replayed, {key: openings[key][0] for key in replayed})
         replay = replay_groups(str(warehouse.root), settings.depth, settings.cadence)
         with progress.stage("rebuilding", "symbol-hours", len(replayed)):
             added = warehouse.apply(HOUR_REFERENCES, references, _KEYS, replay, ADDED)
-        warehouse.add(BOOKS, added, [key for key in replayed if key in built])
-    counts = warehouse.read(BOOKS).groupBy("status").count().collect()
+        for table in both(BOOKS):
+            warehouse.add(table, added, [key for key in replayed if key in built])
+    statuses = warehouse.read_both(BOOKS, lambda rows: rows.select("status"))
+    counts = statuses.groupBy("status").count().collect()
     return {
         "symbol_hours": len(files),
         "symbol_hours_rebuilt": len(replayed),
@@ -83,6 +97,14 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
         "gaps": len(warehouse.rows(GAPS, "hour")),
         "reconstruct_seconds": round(time.monotonic() - started, 2),
     }
+
+
+def _data_files(warehouse: Warehouse, table: Table) -> dict[Slice, list[str]]:
+    """Find the data files of every symbol-hour, of scaled integers or of decimals."""
+    files: dict[Slice, list[str]] = {}
+    for one in both(table):
+        files |= warehouse.data_files(one)
+    return dict(sorted(files.items()))
 
 
 def _fingerprint(warehouse: Warehouse, files: list[str], seed: dict[str, Any] | None) -> str:
@@ -149,7 +171,7 @@ def _openings(
     starts = [(*key, plan.chained[0]) for key, plan in plans.items() if (*key, plan.chained[0]) in built]
     if not starts:
         return {}
-    files = warehouse.data_files(CHECKPOINTS)
+    files = _data_files(warehouse, CHECKPOINTS)
     return {start: files[start][0] for start in starts}
 
 
@@ -168,7 +190,7 @@ class _Known:
                 "exchange": key[0],
                 "symbol": key[1],
                 "hour": key[2],
-                **{name: self.instruments[key[:2]][name] for name in ("feed", "price_scale", "size_scale")},
+                **{name: self.instruments[key[:2]][name] for name in _OF_INSTRUMENT},
                 "event_files": self.files[key],
                 "checkpoint_file": checkpoints.get(key, ""),
                 "fingerprint": self.prints[key],
@@ -192,7 +214,8 @@ def _chain(
         found = warehouse.apply(HOUR_REFERENCES, references, ("exchange", "symbol"), chain, CHAINED)
     slices = [tuple(reference[name] for name in _KEYS) for reference in references]
     slices = [key for key in slices if key in built]
-    warehouse.add(CHECKPOINTS, found, slices)
+    for table in both(CHECKPOINTS):
+        warehouse.add(table, found, slices)
     for table in (GAPS, CHECKS):
         rows = [row.asDict() for row in found if row.table == table.name]
         warehouse.replace(table, rows, slices)

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from deltabook.jobs.ledger import Batch, content_hash
 from deltabook.jobs.warehouse import Slice, Warehouse
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE
+from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, both
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ def replaced_hours(warehouse: Warehouse, batch: Batch, ledger: list[dict[str, An
     WarehouseError
         If a file that told some of the same messages is not there any more.
     """
-    if not batch.replaced or not warehouse.exists(EVENTS):
+    if not batch.replaced:
         return Again([], [])
-    events = warehouse.read(EVENTS)
+    events = warehouse.read_both(
+        EVENTS, lambda rows: rows.select("exchange", "symbol", "hour", "source_file")
+    )
     out = list(batch.replaced.values())
     rows = events.where(F.col("source_file").isin(out)).select("exchange", "symbol", "hour").distinct()
     kept = {row.source_file: row["count"] for row in events.groupBy("source_file").count().collect()}
@@ -75,7 +77,7 @@ def replaced_hours(warehouse: Warehouse, batch: Batch, ledger: list[dict[str, An
 
 def take_out(warehouse: Warehouse, paths: list[str]) -> None:
     """Delete the golden and quarantined rows of files that are told again."""
-    for table in (GOLDEN, QUARANTINE):
+    for table in (*both(GOLDEN), QUARANTINE):
         if paths:
             warehouse.delete(table, f"source_file IN ({', '.join(map(_literal, paths))})")
 

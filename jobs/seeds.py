@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -10,8 +11,9 @@ from deltabook.jobs.placing import Placing
 from deltabook.jobs.warehouse import Slice, Warehouse
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
-from deltabook.schemas.tables import GOLDEN, INSTRUMENTS
+from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both
 from deltabook.udfs.boundaries import ends, position
+from deltabook.udfs.numbers import to_integer
 
 _SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in _SIDES}
@@ -32,13 +34,16 @@ def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
         if FEEDS[row["feed"]].continuity is Continuity.NONE
     }
     first = F.min_by(F.struct("sequence", *_SIDES), F.struct("sequence", "source_file", "source_row"))
-    rows = (
-        warehouse.read(GOLDEN)
+    rows = [
+        row
+        for table in both(GOLDEN)
+        if warehouse.exists(table)
+        for row in warehouse.read(table)
         .where(F.col("kind") == GoldenKind.VENDOR_BOOK)
         .groupBy("exchange", "symbol")
         .agg(first.alias("book"))
         .collect()
-    )
+    ]
     hours = Placing(warehouse).hours
     seeds = {}
     for row in rows:
@@ -47,6 +52,11 @@ def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
             place = position(0, row.book.sequence)
             ranges = ends(hours[stream])
             hour = next((hour for hour, (_, end) in ranges.items() if place < end), max(ranges))
-            seed = {f"seed_{name}": list(row.book[name]) for name in _SIDES}
+            seed = {f"seed_{name}": list(map(_integer, row.book[name])) for name in _SIDES}
             seeds[row.exchange, row.symbol, hour] = seed | {"seed_sequence": row.book.sequence}
     return seeds
+
+
+def _integer(number: int | Decimal) -> int:
+    """Return a price or size as `hour_references` carries it: at its table's scale."""
+    return to_integer(number) if isinstance(number, Decimal) else number

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
 
@@ -20,12 +20,24 @@ _MOST_DIGITS = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact 
 
 
 class Scales(BaseModel):
-    """Decimal digits of one instrument's prices and sizes."""
+    """What one instrument's prices and sizes are: integers of so many decimal digits, or decimals."""
 
     model_config = ConfigDict(extra="forbid")
 
-    price_scale: int = Field(ge=0, le=_MOST_DIGITS)
-    size_scale: int = Field(ge=0, le=_MOST_DIGITS)
+    price_scale: int = Field(ge=0)
+    size_scale: int = Field(ge=0)
+    is_decimal: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decimals_need_no_scales(cls, given: Any) -> Any:
+        return given | {"price_scale": 18, "size_scale": 18} if given == {"is_decimal": True} else given
+
+    @model_validator(mode="after")
+    def _fits(self) -> Scales:
+        if not self.is_decimal and max(self.price_scale, self.size_scale) > _MOST_DIGITS:
+            raise ValueError(f"a scale has at most {_MOST_DIGITS} digits; more need `is_decimal: true` alone")
+        return self
 
 
 class Settings(BaseSettings):
@@ -76,16 +88,19 @@ class Settings(BaseSettings):
 
 
 class _Files(PydanticBaseSettingsSource):
-    """The shipped defaults, and over them the file that the user names."""
+    """The shipped defaults, and over them the files that the user names."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError
 
     def __call__(self) -> dict[str, Any]:
-        values = yaml.safe_load(files("deltabook.conf").joinpath("deltabook.yaml").read_text())
+        shipped = [files("deltabook.conf").joinpath(name) for name in ("deltabook.yaml", "instruments.yaml")]
+        values: dict[str, Any] = {}
+        for text in (file.read_text() for file in shipped):
+            values |= yaml.safe_load(text)
         for path in Settings.config_files:
             values |= _read_yaml(path)
-        return dict(values)
+        return values
 
 
 def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:

@@ -18,6 +18,7 @@ from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Cadence
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.epochs import epochs_of
+from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.simulator import crypto_lake, kraken, tardis
@@ -62,8 +63,8 @@ def _rebuild(source: str, messages: pa.Table) -> None:
     events = order_hour(
         messages.append_column("epoch", pa.array(epochs)), FLAT_EVENTS.arrow.empty_table(), 0, feed
     )
-    scales = (DEFAULT_SCALE, DEFAULT_SCALE)
-    rebuilder = Rebuilder(exchange, symbol, feed, 20, Cadence.CHANGE, scales, Opening())
+    numbers = Scaled(DEFAULT_SCALE, DEFAULT_SCALE)
+    rebuilder = Rebuilder(exchange, symbol, feed, 20, Cadence.CHANGE, numbers, Opening())
     for batch in events.combine_chunks().to_batches():
         rebuilder.feed_batch(batch)
 

@@ -16,8 +16,10 @@ from rich.table import Table as RichTable
 
 from deltabook.jobs.published import require_published
 from deltabook.jobs.warehouse import Warehouse
+from deltabook.schemas.columns import SIDES, Table
 from deltabook.schemas.errors import DeltabookError
-from deltabook.schemas.tables import BOOKS, EVENTS, INSTRUMENTS, TABLES
+from deltabook.schemas.names import EventType
+from deltabook.schemas.tables import BOOKS, EVENTS, INSTRUMENTS, TABLES, both
 
 FORMATS = ("table", "csv", "json")
 _INT64_DIGITS = 19
@@ -61,26 +63,44 @@ def query(warehouse: Warehouse, text: str) -> DataFrame:
 def register_views(warehouse: Warehouse) -> None:
     """Register the tables, and over them `book` and `trades` in exact decimals.
 
-    `book`: one row of `books`, with `time` (to the µs), the best bid and ask, spread, mid, and the
-    levels as arrays. `trades`: one trade a row.
+    `book`: one row of `books` or `books_decimal`, with `time` (to the µs), the best bid and ask, spread,
+    mid, and the levels as arrays. `trades`: one trade a row.
     """
     warehouse.register_views()
     spark = warehouse.spark
-    scales = [(row.price_scale, row.size_scale) for row in spark.table(INSTRUMENTS.name).distinct().collect()]
-    prices, sizes = (
-        _Decimals("price_scale", [p for p, _ in scales]),
-        _Decimals("size_scale", [s for _, s in scales]),
-    )
-    instruments = F.broadcast(
-        spark.table(INSTRUMENTS.name).select("exchange", "symbol", "price_scale", "size_scale")
-    )
-    books = spark.table(BOOKS.name).join(instruments, ["exchange", "symbol"])
+    instruments = spark.table(INSTRUMENTS.name).where("NOT is_decimal")
+    scales = [(row.price_scale, row.size_scale) for row in instruments.distinct().collect()]
+    numbers = {
+        "price_scale": _Decimals("price_scale", [price for price, _ in scales]),
+        "size_scale": _Decimals("size_scale", [size for _, size in scales]),
+    }
+    instruments = F.broadcast(instruments.select("exchange", "symbol", "price_scale", "size_scale"))
+    for view, table, columns in (("book", BOOKS, _book_columns), ("trades", EVENTS, _trade_columns)):
+        scaled, decimal = both(table)
+        rows = columns(spark.table(scaled.name).join(instruments, ["exchange", "symbol"]), scaled, numbers)
+        if warehouse.exists(decimal):
+            wide = columns(spark.table(decimal.name), decimal, None)
+            rows = rows.select(*(F.col(one.name).cast(one.dataType) for one in wide.schema)).union(wide)
+        rows.createOrReplaceTempView(view)
+
+
+def _book_columns(books: DataFrame, table: Table, numbers: dict[str, _Decimals] | None) -> DataFrame:
+    """Return the columns of the view `book`, of books of scaled integers or of decimals."""
+    for column in table.columns:
+        if numbers and column.scale:
+            exact = numbers[column.scale]
+            value = exact.array if column.type.startswith("ARRAY") else exact.value
+            books = books.withColumn(column.name, value(column.name))
     for side in ("bid", "ask"):
-        books = books.withColumn(f"{side}_prices", prices.array(f"{side}_prices"))
-        books = books.withColumn(f"{side}_sizes", sizes.array(f"{side}_sizes"))
-        books = books.withColumn(f"{side}_price", F.get(f"{side}_prices", F.lit(0)))
-        books = books.withColumn(f"{side}_size", F.get(f"{side}_sizes", F.lit(0)))
-    books.select(
+        for what in ("price", "size"):
+            books = books.withColumn(f"{side}_{what}", F.get(f"{side}_{what}s", F.lit(0)))
+    bid, ask = F.col("bid_price"), F.col("ask_price")
+    spread = ask - bid
+    if not numbers:
+        # So that half a sum is exact in 38 digits; prices too long for that have neither mid nor spread.
+        bid, ask = (price.try_cast("decimal(35,18)") for price in (bid, ask))
+        spread = (ask - bid).cast("decimal(38,18)")
+    return books.select(
         "exchange",
         "symbol",
         _time("timestamp").alias("time"),
@@ -89,17 +109,14 @@ def register_views(warehouse: Warehouse) -> None:
         "bid_price",
         "ask_price",
         "ask_size",
-        (F.col("ask_price") - F.col("bid_price")).alias("spread"),
-        ((F.col("ask_price") + F.col("bid_price")) * F.lit("0.5").cast("decimal(1,1)")).alias("mid"),
-        "bid_prices",
-        "bid_sizes",
-        "ask_prices",
-        "ask_sizes",
+        spread.alias("spread"),
+        ((ask + bid) * F.lit("0.5").cast("decimal(1,1)")).alias("mid"),
+        *(column.name for column in SIDES),
         "bid_levels",
         "ask_levels",
         "trade_count",
-        sizes.value("buy_volume").alias("buy_volume"),
-        sizes.value("sell_volume").alias("sell_volume"),
+        "buy_volume",
+        "sell_volume",
         "crossed",
         "sequence",
         "timestamp",
@@ -109,22 +126,28 @@ def register_views(warehouse: Warehouse) -> None:
         "hour",
         "date",
         "cadence",
-    ).createOrReplaceTempView("book")
-    events = spark.table(EVENTS.name).where("event_type = 'trade'").join(instruments, ["exchange", "symbol"])
-    events.select(
+    )
+
+
+def _trade_columns(events: DataFrame, table: Table, numbers: dict[str, _Decimals] | None) -> DataFrame:
+    """Return the columns of the view `trades`, of events of scaled integers or of decimals."""
+    price, size = F.col("data.price"), F.col("data.size")
+    if numbers:
+        price, size = numbers["price_scale"].value("data.price"), numbers["size_scale"].value("data.size")
+    return events.where(F.col("event_type") == EventType.TRADE).select(
         "exchange",
         "symbol",
         _time("timestamp").alias("time"),
         "data.side",
-        prices.value("data.price").alias("price"),
-        sizes.value("data.size").alias("size"),
+        price.alias("price"),
+        size.alias("size"),
         "data.trade_id",
         "timestamp",
         "received",
         "order_time",
         "hour",
         "date",
-    ).createOrReplaceTempView("trades")
+    )
 
 
 def show(result: DataFrame, form: str, out: IO[str]) -> int:

@@ -34,6 +34,8 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
                 f"             {summary['trades_skipped']:,} trades skipped: their instrument's trades come "
                 "from the other of the streams trade and aggTrade"
             )
+        for instrument in summary["decimal_instruments"]:
+            yield f"decimals     {instrument}: its numbers need DECIMAL(38,18): events_decimal, books_decimal"
     if "book_rows" in summary:
         rows = ", ".join(f"{count:,} {status}" for status, count in summary["book_rows"].items()) or "none"
         yield f"books        {rows}; {summary['symbol_hours']:,} symbol-hours, {summary['gaps']:,} gaps"

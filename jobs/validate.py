@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from functools import reduce
 from importlib.metadata import version
 from operator import itemgetter
@@ -19,11 +20,23 @@ from deltabook.expectations.fidelity import judge_fidelity
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgement
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Run, Warehouse
+from deltabook.schemas.columns import Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType, GapKind, GoldenKind, Status
-from deltabook.schemas.tables import BOOKS, CHECKS, EVENTS, FIDELITY, GAPS, GOLDEN, RUNS, VALIDATIONS
+from deltabook.schemas.tables import (
+    BOOKS,
+    CHECKS,
+    EVENTS,
+    FIDELITY,
+    GAPS,
+    GOLDEN,
+    RUNS,
+    VALIDATIONS,
+    both,
+)
 
 _SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
-_JUDGED = (BOOKS, CHECKS, EVENTS, GAPS, GOLDEN)
+_JUDGED = (*both(BOOKS), CHECKS, *both(EVENTS), GAPS, *both(GOLDEN))
+_OF_BOOKS = ("exchange", "symbol", "hour", "epoch", "sequence", "order_time", "status", "crossed")
 _WORST_FIRST = (ERRORED, FAILED, NONE, PASSED)
 
 
@@ -118,8 +131,7 @@ def continuity_summary(warehouse: Warehouse) -> DataFrame:
         Window.partitionBy("exchange", "symbol", "hour").orderBy("epoch", "sequence")
     )
     books = (
-        warehouse.read(BOOKS)
-        .select("exchange", "symbol", "hour", "epoch", "sequence", "order_time", "status", "crossed")
+        warehouse.read_both(BOOKS, lambda rows: rows.select(*_OF_BOOKS))
         .withColumn("late", F.col("order_time") < in_order)
         .withColumn("unseeded", F.col("status") == Status.UNSEEDED.label)
         .withColumn("suspect", F.col("status") == Status.SUSPECT.label)
@@ -157,8 +169,21 @@ def fidelity_summary(warehouse: Warehouse) -> DataFrame:
     all its levels down to the depth of `books`. Price and size, both sides, as integers. `checksum` and
     `snapshot`: as the rebuild has compared them, at full depth.
     """
-    tickers = _as_of(warehouse, GoldenKind.BOOK_TICKER, 1).withColumn("compared", F.col("is_diff"))
-    vendor = _as_of(warehouse, GoldenKind.VENDOR_BOOK, warehouse.settings.depth).withColumn(
+    forms = list(zip(*map(both, (BOOKS, GOLDEN, EVENTS)), strict=True))
+    by_id = [_compared(warehouse, tables) for tables in forms if warehouse.exists(tables[0])]
+    rebuilt = warehouse.read(CHECKS).withColumn("unverifiable", F.lit(0).cast("bigint"))
+    return (
+        reduce(DataFrame.unionByName, by_id, rebuilt)
+        .withColumn("ratio", F.col("matched") / F.col("compared"))
+        .withColumn("time", _time())
+        .orderBy("exchange", "symbol", "hour", "kind")
+    )
+
+
+def _compared(warehouse: Warehouse, tables: Sequence[Table]) -> DataFrame:
+    """Count the books of one form, scaled or decimal, that are held against golden rows by id."""
+    tickers = _as_of(warehouse, tables, GoldenKind.BOOK_TICKER, 1).withColumn("compared", F.col("is_diff"))
+    vendor = _as_of(warehouse, tables, GoldenKind.VENDOR_BOOK, warehouse.settings.depth).withColumn(
         "compared", ~F.col("is_diff") & (F.col("diff") == F.col("sequence"))
     )
     equal = F.lit(True)
@@ -170,7 +195,7 @@ def fidelity_summary(warehouse: Warehouse) -> DataFrame:
     compared = (
         F.col("compared") & (F.col("book.status") != Status.UNSEEDED.label) & F.col("golden").isNotNull()
     )
-    compared_by_id = (
+    return (
         tickers.union(vendor)
         .withColumn("equal", F.when(compared, equal))
         .groupBy("exchange", "symbol", "hour", "kind")
@@ -187,36 +212,26 @@ def fidelity_summary(warehouse: Warehouse) -> DataFrame:
         .where("compared > 0 AND golden_rows > 0")
         .drop("golden_rows")
     )
-    rebuilt = warehouse.read(CHECKS).withColumn("unverifiable", F.lit(0).cast("bigint"))
-    return (
-        compared_by_id.unionByName(rebuilt)
-        .withColumn("ratio", F.col("matched") / F.col("compared"))
-        .withColumn("time", _time())
-        .orderBy("exchange", "symbol", "hour", "kind")
-    )
 
 
-def _as_of(warehouse: Warehouse, kind: GoldenKind, depth: int) -> DataFrame:
+def _as_of(warehouse: Warehouse, tables: Sequence[Table], kind: GoldenKind, depth: int) -> DataFrame:
     """Give each diff, and each golden row of a kind, the book, golden row and diff that are its newest by id.
 
     At one id the order is: book, ticker, diff, published book.
     """
+    books, golden, events = map(warehouse.read, tables)
     keys = ("exchange", "symbol", "epoch", "sequence")
     top = [F.slice(side, 1, depth).alias(side) for side in _SIDES]
     is_diff = (F.col("event_type") == EventType.BOOK_UPDATE) & ~F.col("data.is_snapshot")
     parts = (
-        warehouse.read(BOOKS).select(
-            *keys, F.lit(0).alias("rank"), F.struct("status", *top).alias("book"), "order_time"
-        ),
-        warehouse.read(GOLDEN)
-        .where(F.col("kind") == kind)
-        .select(
+        books.select(*keys, F.lit(0).alias("rank"), F.struct("status", *top).alias("book"), "order_time"),
+        golden.where(F.col("kind") == kind).select(
             *keys,
             F.lit(1 if kind is GoldenKind.BOOK_TICKER else 3).alias("rank"),
             F.struct(*top).alias("golden"),
             "source_row",
         ),
-        warehouse.read(EVENTS).where(is_diff).select(*keys, "hour", F.lit(2).alias("rank")),
+        events.where(is_diff).select(*keys, "hour", F.lit(2).alias("rank")),
     )
     timeline = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
     newest = (

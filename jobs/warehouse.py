@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from deltabook.jobs.settings import Settings
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import valid_name
-from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES
+from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES, both
 from deltabook.udfs.files import local_path
 from deltabook.udfs.frames import Group
 
@@ -160,6 +160,11 @@ class Warehouse:
             for exchange, hour in [least] if least == greatest else _keys_within(uri):
                 files[exchange, row["partition.symbol"], hour].append(uri)
         return {key: files[key] for key in sorted(files)}
+
+    def read_both(self, table: Table, columns: Callable[[DataFrame], DataFrame]) -> DataFrame:
+        """Read a table and the one of decimals beside it, as they stand, each through `columns`."""
+        scaled, decimal = (columns(self.read(one)) for one in both(table))
+        return scaled.unionByName(decimal) if self.exists(both(table)[1]) else scaled
 
     def add(self, table: Table, added: Iterable[Row], instead_of: Sequence[Slice] = ()) -> None:
         """Commit data files that workers have written.

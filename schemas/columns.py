@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+
+DECIMAL = pa.decimal128(38, 18)
+"""Numbers of an instrument that int64 cannot hold at any one scale."""
 
 _ARROW_TYPES = {
     "BIGINT": pa.int64(),
@@ -14,7 +17,10 @@ _ARROW_TYPES = {
     "BINARY": pa.binary(),
     "DOUBLE": pa.float64(),
     "DATE": pa.date32(),
+    "DECIMAL(38,18)": DECIMAL,
     "ARRAY<BIGINT>": pa.list_(pa.int64()),
+    "ARRAY<DECIMAL(38,18)>": pa.list_(DECIMAL),
+    "ARRAY<DECIMAL(38,0)>": pa.list_(pa.decimal128(38, 0)),
     "ARRAY<STRING>": pa.list_(pa.string()),
     "MAP<STRING, BIGINT>": pa.map_(pa.string(), pa.int64()),
 }
@@ -22,12 +28,25 @@ _ARROW_TYPES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column: name, Spark SQL type, one sentence on what it holds, and the fields of a struct."""
+    """One column.
+
+    Attributes
+    ----------
+    name, type
+        Its name, and its type in Spark SQL.
+    doc
+        One sentence on what it holds.
+    fields
+        Those of a struct.
+    scale
+        Which of the instrument's scales its integers have: price_scale, size_scale, or none.
+    """
 
     name: str
     type: str
     doc: str
     fields: tuple[Column, ...] = ()
+    scale: str = ""
 
     @property
     def arrow(self) -> pa.DataType:
@@ -40,6 +59,11 @@ class Column:
 def struct(name: str, fields: tuple[Column, ...], doc: str) -> Column:
     """Make a column of several fields."""
     return Column(name, "STRUCT<" + ", ".join(f"{one.name}: {one.type}" for one in fields) + ">", doc, fields)
+
+
+def scaled(name: str, doc: str, scale: str, type_of: str = "BIGINT") -> Column:
+    """Make a column of prices or sizes, as integers at one of the instrument's scales."""
+    return Column(name, type_of, f"{doc}, scaled by 10^{scale}.", scale=scale)
 
 
 @dataclass(frozen=True)
@@ -82,6 +106,24 @@ class Table:
         """The schema in Arrow."""
         return pa.schema([(column.name, column.arrow) for column in self.columns])
 
+    def decimal(self) -> Table:
+        """Return the table of the same rows whose prices and sizes are DECIMAL(38,18)."""
+        return replace(
+            self,
+            name=f"{self.name}_decimal",
+            doc=f"{self.doc[:-1]}: instruments whose numbers need DECIMAL(38,18).",
+            columns=tuple(map(_as_decimal, self.columns)),
+        )
+
+
+def _as_decimal(column: Column) -> Column:
+    if column.fields:
+        return struct(column.name, tuple(map(_as_decimal, column.fields)), column.doc)
+    if not column.scale:
+        return column
+    doc = column.doc.replace(f"scaled by 10^{column.scale}", "exact")
+    return replace(column, type=column.type.replace("BIGINT", "DECIMAL(38,18)"), doc=doc)
+
 
 EXCHANGE = Column("exchange", "STRING", "Venue and market, e.g. BINANCE, BINANCE_FUTURES.")
 SYMBOL = Column("symbol", "STRING", "Instrument: BTC-USDT, BTC-USDT-PERP, BTC-USD-241227.")
@@ -97,10 +139,10 @@ ORDER_TIME = Column(
 EPOCH = Column("epoch", "BIGINT", "Rises by one each time the venue restarts its ids; 0 at first.")
 SEQUENCE = Column("sequence", "BIGINT", "Last update id of a book update; trade id of a trade.")
 SIDES = (
-    Column("bid_prices", "ARRAY<BIGINT>", "Bid prices, scaled by 10^price_scale."),
-    Column("bid_sizes", "ARRAY<BIGINT>", "Absolute sizes at `bid_prices`, scaled by 10^size_scale."),
-    Column("ask_prices", "ARRAY<BIGINT>", "Ask prices, scaled by 10^price_scale."),
-    Column("ask_sizes", "ARRAY<BIGINT>", "Absolute sizes at `ask_prices`, scaled by 10^size_scale."),
+    scaled("bid_prices", "Bid prices", "price_scale", "ARRAY<BIGINT>"),
+    scaled("bid_sizes", "Absolute sizes at `bid_prices`", "size_scale", "ARRAY<BIGINT>"),
+    scaled("ask_prices", "Ask prices", "price_scale", "ARRAY<BIGINT>"),
+    scaled("ask_sizes", "Absolute sizes at `ask_prices`", "size_scale", "ARRAY<BIGINT>"),
 )
 SOURCE_FILE = Column("source_file", "STRING", "Path of the raw file.")
 SOURCE_ROW = Column("source_row", "BIGINT", "Line of the raw file, from 1.")
@@ -117,8 +159,8 @@ EVENT_DATA = (
     *SIDES,
     Column("trade_id", "BIGINT", "The exchange's trade id; -1 for a book update."),
     Column("side", "STRING", "Aggressor: buy or sell; empty if not a trade, or a trade outside the book."),
-    Column("price", "BIGINT", "Trade price, scaled; -1 for a book update."),
-    Column("size", "BIGINT", "Trade size, scaled; -1 for a book update."),
+    scaled("price", "Trade price (-1 for a book update)", "price_scale"),
+    scaled("size", "Trade size (-1 for a book update)", "size_scale"),
 )
 """Fields of `events.data`. A size of 0 deletes the level."""
 
@@ -141,4 +183,5 @@ FEED = Column("feed", "STRING", "A name of `schemas.feeds.FEEDS`.")
 SCALES = (
     Column("price_scale", "INT", "Decimal digits of prices: value = integer / 10^price_scale."),
     Column("size_scale", "INT", "Decimal digits of sizes: value = integer / 10^size_scale."),
+    Column("is_decimal", "BOOLEAN", "Its numbers need DECIMAL(38,18): it is in the tables `…_decimal`."),
 )

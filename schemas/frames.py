@@ -187,7 +187,10 @@ HOUR_REFERENCES = Table(
             "checkpoint_file", "STRING", "Data file of `checkpoints` with the hour's opening; empty if none."
         ),
         Column("seed_sequence", "BIGINT", "Id of the vendor's book that seeds the hour's; -1 if none does."),
-        *(Column(f"seed_{column.name}", column.type, column.doc) for column in SIDES),
+        *(
+            Column(f"seed_{column.name}", "ARRAY<DECIMAL(38,0)>", f"Of that book: {column.doc}")
+            for column in SIDES
+        ),
         Column("fingerprint", "STRING", "The events and settings that the books are built from."),
     ),
 )

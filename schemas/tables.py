@@ -20,10 +20,11 @@ from deltabook.schemas.columns import (
     TIMESTAMP,
     Column,
     Table,
+    scaled,
     struct,
 )
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 """Value of the table property `deltabook.schema_version`."""
 
 EVENTS = Table(
@@ -55,8 +56,8 @@ BOOKS = Table(
         Column("bid_levels", "BIGINT", "Bid levels of the full book."),
         Column("ask_levels", "BIGINT", "Ask levels of the full book."),
         Column("trade_count", "BIGINT", "Trades in the book since the row before."),
-        Column("buy_volume", "BIGINT", "Buying aggressors' volume since the row before, scaled."),
-        Column("sell_volume", "BIGINT", "Selling aggressors' volume since the row before, scaled."),
+        scaled("buy_volume", "Buying aggressors' volume since the row before", "size_scale"),
+        scaled("sell_volume", "Selling aggressors' volume since the row before", "size_scale"),
         Column("status", "STRING", "verified, checked, unverifiable, suspect or unseeded."),
         Column("crossed", "BOOLEAN", "Best bid above best ask. Equal (locked) is valid."),
     ),
@@ -80,8 +81,8 @@ CHECKPOINTS = Table(
         Column("updates_seen", "BOOLEAN", "A book update was met, whether or not a book could be built."),
         *SIDES,
         Column("trade_count", "BIGINT", "Trades since the last row of `books`."),
-        Column("buy_volume", "BIGINT", "Buying volume since the last row of `books`, scaled."),
-        Column("sell_volume", "BIGINT", "Selling volume since the last row of `books`, scaled."),
+        scaled("buy_volume", "Buying volume since the last row of `books`", "size_scale"),
+        scaled("sell_volume", "Selling volume since the last row of `books`", "size_scale"),
         Column(
             "held", "BINARY", "Last events before the hour, from a snapshot that awaits a diff; Arrow stream."
         ),
@@ -270,15 +271,22 @@ RUNS = Table(
     ),
 )
 
+EVENTS_DECIMAL, BOOKS_DECIMAL = EVENTS.decimal(), BOOKS.decimal()
+CHECKPOINTS_DECIMAL, GOLDEN_DECIMAL = CHECKPOINTS.decimal(), GOLDEN.decimal()
+
 TABLES = {
     table.name: table
     for table in (
         EVENTS,
+        EVENTS_DECIMAL,
         BOOKS,
+        BOOKS_DECIMAL,
         CHECKPOINTS,
+        CHECKPOINTS_DECIMAL,
         GAPS,
         CHECKS,
         GOLDEN,
+        GOLDEN_DECIMAL,
         FIDELITY,
         VALIDATIONS,
         INSTRUMENTS,
@@ -290,3 +298,13 @@ TABLES = {
     )
 }
 """The tables of a warehouse, by name."""
+
+
+def both(table: Table) -> tuple[Table, Table]:
+    """Return a table of scaled integers, and the one of the instruments that need DECIMAL(38,18)."""
+    return table, TABLES[f"{table.name}_decimal"]
+
+
+def form_of(table: Table, is_decimal: bool) -> Table:
+    """Return that of the two which holds an instrument."""
+    return both(table)[int(is_decimal)]

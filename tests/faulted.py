@@ -22,9 +22,13 @@ def into(warehouse: Path) -> tuple[object, ...]:
     return "--warehouse", warehouse, "--json"
 
 
-def build(source: str, files: list[Path], warehouse: Path, *how: object) -> Outcome:
+def build(
+    source: str, files: list[Path], warehouse: Path, *how: object, config: Path | None = None
+) -> Outcome:
     """Ingest and reconstruct: the last outcome, with the summaries of both."""
-    taken = invoke("ingest", source, *files, *into(warehouse))
+    given = () if config is None else ("--config", config)
+    how = (*how, *given)
+    taken = invoke("ingest", source, *files, *given, *into(warehouse))
     built = invoke("reconstruct", *how, *into(warehouse))
     status = taken.exit_status or built.exit_status
     summary = json.dumps(taken.summary | built.summary) if built.stdout else built.stdout

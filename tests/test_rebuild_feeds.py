@@ -22,6 +22,7 @@ from naive_feeds import Message, State, VendorBook, kraken_checksum, okx_checksu
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind
+from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.seeding import with_seed
@@ -124,7 +125,7 @@ def run(
     compared: Counter = Counter()
     opening, chain = Opening(), None
     for hour, found in itertools.groupby(batches, key=lambda batch: batch["hour"][0].as_py()):
-        arguments = ("X", "Y", FEEDS[name], DEPTH, Cadence.MESSAGE, (SCALE, SCALE))
+        arguments = ("X", "Y", FEEDS[name], DEPTH, Cadence.MESSAGE, Scaled(SCALE, SCALE))
         replayed = Rebuilder(*arguments, opening)
         chain = chain or Rebuilder(*arguments, Opening())
         events = pa.concat_batches(list(found))
@@ -228,7 +229,7 @@ def test_a_vendors_book_seeds_a_feed_without_snapshots_as_the_oracle_does(
     vendor = VendorBook(at, levels(bids, 0), levels(asks, 6))
     shown = max(len(vendor.bids), len(vendor.asks), 1)
     states = list(rebuild(messages, vendor_books=[vendor], vendor_levels=shown))
-    reference = SimpleNamespace(seed_sequence=at)
+    reference = SimpleNamespace(seed_sequence=at, is_decimal=False)
     columns = {
         f"seed_{side}_{what}": [int(level[place].scaleb(SCALE)) for level in getattr(vendor, f"{side}s")]
         for side in ("bid", "ask")
@@ -256,7 +257,7 @@ def rebuilt(source: str, paths: list[str]) -> dict[tuple[str, str], tuple[Counte
         feed = FEEDS[source]
         hour = pc.max(ours["timestamp"]).as_py() // HOUR * HOUR
         events = order_hour(ours, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
-        building = Rebuilder(*key, feed, 20, Cadence.MESSAGE, (SCALE, SCALE), Opening())
+        building = Rebuilder(*key, feed, 20, Cadence.MESSAGE, Scaled(SCALE, SCALE), Opening())
         statuses = Counter(
             status
             for batch in events.to_batches()

@@ -20,6 +20,7 @@ from deltabook.udfs.checksums import book_checksum
 from deltabook.udfs.compile import kernel
 from deltabook.udfs.continuity import IGNORE, RESET, SEED, Verdicts
 from deltabook.udfs.ladder import build_ladder
+from deltabook.udfs.numbers import Printing
 
 BID, ASK = 0, 1
 _UNSEEDED, _SUSPECT, _UNVERIFIABLE = int(Status.UNSEEDED), int(Status.SUSPECT), int(Status.UNVERIFIABLE)
@@ -55,8 +56,8 @@ class Proofs:
     ----------
     kind : Checksum
         What the checksums are computed over.
-    scales : (int, int)
-        Decimal digits of prices and sizes.
+    printing : Printing
+        The digits of prices and sizes.
     checksum : int64[n]
         Unsigned CRC-32 of the book after the message; -1 if not given.
     price_digits, size_digits : int64[n]
@@ -66,7 +67,7 @@ class Proofs:
     """
 
     kind: Checksum
-    scales: tuple[int, int]
+    printing: Printing
     checksum: NDArray[np.int64]
     price_digits: NDArray[np.int64]
     size_digits: NDArray[np.int64]
@@ -188,7 +189,9 @@ class Book:
             self.status,
             compares,
             int(proofs.kind),
-            proofs.scales,
+            (proofs.printing.price_scale, proofs.printing.size_scale),
+            proofs.printing.wholes,
+            proofs.printing.fractions,
             proofs.checksum,
             proofs.price_digits,
             proofs.size_digits,
@@ -220,7 +223,7 @@ class Book:
 
 def _no_proofs(n_messages: int) -> Proofs:
     nothing = np.full(n_messages, NOT_GIVEN, dtype=np.int64)
-    return Proofs(Checksum.NONE, (0, 0), nothing, nothing, nothing, nothing)
+    return Proofs(Checksum.NONE, Printing(0, 0), nothing, nothing, nothing, nothing)
 
 
 @kernel
@@ -371,6 +374,8 @@ def _apply(
     compares,
     kind,
     scales,
+    wholes,
+    fractions,
     checksum,
     price_digits,
     size_digits,
@@ -426,8 +431,9 @@ def _apply(
                 status[index] = _SUSPECT  # a checksum has failed since the last snapshot
             if kind != _NO_CHECKSUM and checksum[index] != NOT_GIVEN and status[index] != _UNSEEDED:
                 computed = book_checksum(
-                    kind, prices, sizes, words, scales[0], scales[1], price_digits[index], size_digits[index]
-                )
+                    kind, prices, sizes, words, scales, wholes, fractions,
+                    price_digits[index], size_digits[index],
+                )  # fmt: skip
                 checksum_verdicts[index] = RIGHT if computed == checksum[index] else WRONG
                 if computed == checksum[index]:
                     status[index] = _CHECKED if status[index] == _UNVERIFIABLE else status[index]

@@ -50,31 +50,42 @@ def _digits(crc, value, least, text):
 
 
 @kernel
-def _fixed(crc, value, scale, digits, text):
-    """Add a number printed with `digits` decimals, without its point and leading zeros."""
-    for _ in range(scale - max(digits, 0)):
-        if value % 10:
-            break  # it has more decimals than the venue prints: its own digits cannot match
-        value //= 10
-    for _ in range(digits - scale):
-        value *= 10
-    return _digits(crc, value, 0, text)
+def _parts(value, scale, wholes, fractions):
+    """Return what stands before the point and behind it, of a scaled integer or of a code."""
+    if len(wholes):
+        return wholes[value], fractions[value]
+    unit = 1
+    for _ in range(scale):
+        unit *= 10
+    return value // unit, value % unit
 
 
 @kernel
-def _shortest(crc, value, scale, text):
+def _fixed(crc, whole, fraction, scale, digits, text):
+    """Add a number printed with `digits` decimals, without its point and leading zeros."""
+    for _ in range(scale - max(digits, 0)):
+        if fraction % 10:
+            break  # it has more decimals than the venue prints: its own digits cannot match
+        fraction //= 10
+        scale -= 1
+    for _ in range(digits - scale):
+        fraction *= 10
+        scale += 1
+    if whole == 0:
+        return _digits(crc, fraction, 0, text)
+    return _digits(_digits(crc, whole, 0, text), fraction, scale, text)
+
+
+@kernel
+def _shortest(crc, whole, fraction, scale, text):
     """Add a number printed with as few decimals as it needs."""
-    decimals = scale
-    while decimals > 0 and value % 10 == 0:
-        value //= 10
-        decimals -= 1
-    unit = 1
-    for _ in range(decimals):
-        unit *= 10
-    crc = _digits(crc, value // unit, 1, text)
-    if decimals:
+    while scale > 0 and fraction % 10 == 0:
+        fraction //= 10
+        scale -= 1
+    crc = _digits(crc, whole, 1, text)
+    if scale:
         crc = _byte(crc, _POINT)
-        crc = _digits(crc, value % unit, decimals, text)
+        crc = _digits(crc, fraction, scale, text)
     return crc
 
 
@@ -84,21 +95,23 @@ def _price(prices, side, rank):
 
 
 @kernel
-def _kraken(prices, sizes, words, price_scale, size_scale, price_digits, size_digits, text):
+def _kraken(prices, sizes, words, scales, wholes, fractions, price_digits, size_digits, text):
     crc = np.int64(0xFFFFFFFF)
     for side in (1, 0):
         rank = highest_at_or_below(words[side], len(prices) - 1)
         for _ in range(KRAKEN_LEVELS):
             if rank < 0:
                 break
-            crc = _fixed(crc, _price(prices, side, rank), price_scale, price_digits, text)
-            crc = _fixed(crc, sizes[side, rank], size_scale, size_digits, text)
+            price = _parts(_price(prices, side, rank), scales[0], wholes[0], fractions[0])
+            size = _parts(sizes[side, rank], scales[1], wholes[1], fractions[1])
+            crc = _fixed(crc, price[0], price[1], scales[0], price_digits, text)
+            crc = _fixed(crc, size[0], size[1], scales[1], size_digits, text)
             rank = highest_at_or_below(words[side], rank - 1)
     return crc
 
 
 @kernel
-def _okx(prices, sizes, words, price_scale, size_scale, text):
+def _okx(prices, sizes, words, scales, wholes, fractions, text):
     crc = np.int64(0xFFFFFFFF)
     bid = highest_at_or_below(words[0], len(prices) - 1)
     ask = highest_at_or_below(words[1], len(prices) - 1)
@@ -111,16 +124,18 @@ def _okx(prices, sizes, words, price_scale, size_scale, text):
             if not first:
                 crc = _byte(crc, _COLON)
             first = False
-            crc = _shortest(crc, _price(prices, side, rank), price_scale, text)
+            price = _parts(_price(prices, side, rank), scales[0], wholes[0], fractions[0])
+            size = _parts(sizes[side, rank], scales[1], wholes[1], fractions[1])
+            crc = _shortest(crc, price[0], price[1], scales[0], text)
             crc = _byte(crc, _COLON)
-            crc = _shortest(crc, sizes[side, rank], size_scale, text)
+            crc = _shortest(crc, size[0], size[1], scales[1], text)
         bid = highest_at_or_below(words[0], bid - 1)
         ask = highest_at_or_below(words[1], ask - 1)
     return crc
 
 
 @kernel
-def book_checksum(kind, prices, sizes, words, price_scale, size_scale, price_digits, size_digits):
+def book_checksum(kind, prices, sizes, words, scales, wholes, fractions, price_digits, size_digits):
     """Return a book's checksum as an unsigned 32-bit number; cost: a table look-up a byte printed.
 
     Parameters
@@ -128,13 +143,15 @@ def book_checksum(kind, prices, sizes, words, price_scale, size_scale, price_dig
     kind : int
         `schemas.feeds.Checksum`.
     prices : int64[n]
-        Distinct prices, ascending, scaled.
+        Distinct prices, ascending, scaled or codes.
     sizes : int64[2, n]
-        By side and rank, scaled.
+        By side and rank, scaled or codes.
     words : uint64[2, :]
         Occupied ranks of each side.
-    price_scale, size_scale : int
-        Decimal digits of the integers.
+    scales : (int, int)
+        Decimal digits of prices and sizes.
+    wholes, fractions : (int64[:], int64[:])
+        Of prices and of sizes, by code; see `numbers.Printing`.
     price_digits, size_digits : int
         Decimals that the venue prints; -1: as few as needed.
 
@@ -145,7 +162,7 @@ def book_checksum(kind, prices, sizes, words, price_scale, size_scale, price_dig
     """
     text = np.empty(_MOST_DIGITS, dtype=np.int64)
     if kind == _KRAKEN:
-        crc = _kraken(prices, sizes, words, price_scale, size_scale, price_digits, size_digits, text)
+        crc = _kraken(prices, sizes, words, scales, wholes, fractions, price_digits, size_digits, text)
     else:
-        crc = _okx(prices, sizes, words, price_scale, size_scale, text)
+        crc = _okx(prices, sizes, words, scales, wholes, fractions, text)
     return crc ^ np.int64(0xFFFFFFFF)

@@ -10,16 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import Status
-from deltabook.udfs.rebuild import Opening
 
 BATCH_ROWS = 8192
 """Messages a batch: about a million level changes of a busy feed."""
@@ -30,23 +26,28 @@ def local_path(uri: str) -> str:
     return unquote(urlparse(uri).path)
 
 
-def read_events(uri: str, exchange: str, symbol: str, hour: int) -> Iterator[pa.RecordBatch]:
+def read_events(
+    uri: str, exchange: str, symbol: str, hour: int, is_decimal: bool = False
+) -> Iterator[pa.RecordBatch]:
     """Yield one hour's events of one data file, in the file's order.
 
     Parameters
     ----------
     uri : str
-        A data file of the table `events`.
+        A data file of the table `events` or `events_decimal`.
     exchange, symbol : str
         Whose events; the file's own partition is the symbol's.
     hour : int
         Start of the hour, ns since 1970 UTC.
+    is_decimal : bool
+        Which of the two tables.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Columns of `flat_events`, at most `BATCH_ROWS` rows.
+        Columns of `flat_events`, prices and sizes as the table has them, at most `BATCH_ROWS` rows.
     """
+    schema = FLAT_EVENTS.decimal().arrow if is_decimal else FLAT_EVENTS.arrow
     date = pa.scalar(hour // 86_400_000_000_000, pa.int32()).cast(pa.date32())
     for batch in pq.ParquetFile(local_path(uri)).iter_batches(batch_size=BATCH_ROWS):
         chosen = pc.and_(pc.equal(batch["exchange"], exchange), pc.equal(batch["hour"], hour))
@@ -60,18 +61,17 @@ def read_events(uri: str, exchange: str, symbol: str, hour: int) -> Iterator[pa.
             "date": pa.repeat(date, batch.num_rows),
         }
         yield pa.RecordBatch.from_arrays(
-            [columns[name].cast(FLAT_EVENTS.arrow.field(name).type) for name in FLAT_EVENTS.names],
-            schema=FLAT_EVENTS.arrow,
+            [columns[field.name].cast(field.type) for field in schema], schema=schema
         )
 
 
-def read_opening(uri: str, exchange: str, hour: int) -> Opening:
+def read_checkpoint(uri: str, exchange: str, hour: int) -> pa.Table:
     """Read the state before an hour.
 
     Parameters
     ----------
     uri : str
-        A data file of the table `checkpoints`; its partition is the symbol's.
+        A data file of the table `checkpoints` or `checkpoints_decimal`; its partition is the symbol's.
     exchange : str
         Whose.
     hour : int
@@ -79,8 +79,8 @@ def read_opening(uri: str, exchange: str, hour: int) -> Opening:
 
     Returns
     -------
-    Opening
-        As it was written.
+    pyarrow.Table
+        One row, as it was written.
 
     Raises
     ------
@@ -94,18 +94,4 @@ def read_opening(uri: str, exchange: str, hour: int) -> Opening:
         raise WarehouseError(
             f"{uri}: expected one checkpoint of {exchange} at {hour}, found {table.num_rows}"
         )
-    row = {name: table[name][0] for name in table.column_names}
-
-    def levels(side: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return row[f"{side}_prices"].values.to_numpy(), row[f"{side}_sizes"].values.to_numpy()
-
-    scalars = ("sequence", "trade_sequence", "order_time", "bridge_due", "updates_seen", "epoch")
-    flow = ("trade_count", "buy_volume", "sell_volume")
-    held = row["held"].as_py()
-    return Opening(
-        held=pa.ipc.open_stream(held).read_all().to_batches()[0] if held else None,
-        status=Status(row["status"].as_py()),
-        bids=levels("bid"),
-        asks=levels("ask"),
-        **{name: row[name].as_py() for name in (*scalars, *flow)},
-    )
+    return table

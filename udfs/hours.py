@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain as chained
 from typing import Any
 
 import pandas as pd
@@ -13,10 +14,12 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import CHAINED
 from deltabook.schemas.names import NOT_GIVEN, Cadence
-from deltabook.schemas.tables import BOOKS, CHECKPOINTS, CHECKS, GAPS
+from deltabook.schemas.tables import CHECKPOINTS, CHECKS, GAPS, form_of
+from deltabook.udfs.checkpoints import checkpoint_row, held_events, opening_of
 from deltabook.udfs.datafiles import write_data_file
-from deltabook.udfs.files import read_events, read_opening
+from deltabook.udfs.files import read_checkpoint, read_events
 from deltabook.udfs.frames import Group, only_row, to_frame
+from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.seeding import with_seed
 
@@ -42,23 +45,27 @@ def chain_groups(root: str, depth: int, cadence: Cadence) -> Group:
 
     def chain(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         exchange, symbol = str(key[0]), str(key[1])
-        hours = pd.concat(groups).sort_values("hour")
-        rebuilder = _rebuilder(exchange, symbol, depth, cadence, hours.iloc[0])
+        hours: list[Any] = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
+        numbers = _numbers(exchange, symbol, hours)
+        rebuilder = _rebuilder(exchange, symbol, depth, cadence, hours[0], numbers)
+        checkpoints = form_of(CHECKPOINTS, numbers.is_decimal)
         rows: list[dict[str, Any]] = []
-        reference: Any
-        for reference in hours.itertuples(index=False):
-            opening = _checkpoint(exchange, symbol, reference, rebuilder.opening())
-            rows += write_data_file(root, CHECKPOINTS, [opening]).to_pylist()
+        for reference in hours:
+            hour = int(reference.hour)
+            named = {"exchange": exchange, "symbol": symbol, "hour": hour}
+            named |= {"fingerprint": reference.fingerprint}
+            opening = checkpoint_row(rebuilder.opening(), numbers, named)
+            rows += write_data_file(root, checkpoints, [opening]).to_pylist()
             for batch in _events(exchange, symbol, reference):
-                rebuilder.feed_batch(batch)
+                rebuilder.feed_batch(numbers.encode(batch))
             compared = rebuilder.take_compared().items()
             rows += [
-                asdict(found) | {"table": CHECKS.name, "hour": int(reference.hour), "kind": str(kind)}
+                asdict(found) | {"table": CHECKS.name, "hour": hour, "kind": str(kind)}
                 for kind, found in compared
             ]
         rows += [row | {"table": GAPS.name} for row in rebuilder.finish()]
-        named = [row | {"exchange": exchange, "symbol": symbol} for row in rows]
-        yield to_frame(pa.RecordBatch.from_pylist(named, schema=CHAINED.arrow))
+        named = {"exchange": exchange, "symbol": symbol}
+        yield to_frame(pa.RecordBatch.from_pylist([row | named for row in rows], schema=CHAINED.arrow))
 
     return chain
 
@@ -85,9 +92,10 @@ def replay_groups(root: str, depth: int, cadence: Cadence) -> Group:
     def replay(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         exchange, symbol = str(key[0]), str(key[1])
         reference = only_row(groups)
-        rebuilder = _rebuilder(exchange, symbol, depth, cadence, reference)
-        batches = map(rebuilder.feed_batch, _events(exchange, symbol, reference))
-        yield to_frame(write_data_file(root, BOOKS, batches))
+        numbers = _numbers(exchange, symbol, [reference])
+        rebuilder = _rebuilder(exchange, symbol, depth, cadence, reference, numbers)
+        events = map(numbers.encode, _events(exchange, symbol, reference))
+        yield to_frame(write_data_file(root, rebuilder.books, map(rebuilder.feed_batch, events)))
 
     return replay
 
@@ -98,45 +106,31 @@ def _events(exchange: str, symbol: str, reference: Any) -> Iterator[pa.RecordBat
             f"{exchange} {symbol}: hour {reference.hour} lies in {len(reference.event_files)} data files, "
             "expected one: ingest the hour again"
         )
-    events = read_events(reference.event_files[0], exchange, symbol, int(reference.hour))
+    file, hour, is_decimal = reference.event_files[0], int(reference.hour), bool(reference.is_decimal)
+    events = read_events(file, exchange, symbol, hour, is_decimal)
     return events if reference.seed_sequence == NOT_GIVEN else with_seed(events, reference)
 
 
-def _rebuilder(exchange: str, symbol: str, depth: int, cadence: Cadence, reference: Any) -> Rebuilder:
+def _numbers(exchange: str, symbol: str, references: list[Any]) -> Numbers:
+    """Return what the prices and sizes of hours are; decimals are collected by reading the hours once."""
+    if not references[0].is_decimal:
+        return Scaled(int(references[0].price_scale), int(references[0].size_scale))
+    parts: list[Rows] = []
+    if references[0].checkpoint_file:
+        opening = _opening(exchange, references[0])
+        parts = [rows for rows in (opening, held_events(opening)) if rows is not None]
+    events = (batch for reference in references for batch in _events(exchange, symbol, reference))
+    return Codes.of(chained(parts, events))
+
+
+def _opening(exchange: str, reference: Any) -> pa.Table:
+    return read_checkpoint(reference.checkpoint_file, exchange, int(reference.hour))
+
+
+def _rebuilder(
+    exchange: str, symbol: str, depth: int, cadence: Cadence, reference: Any, numbers: Numbers
+) -> Rebuilder:
     opening = Opening()
     if reference.checkpoint_file:
-        opening = read_opening(reference.checkpoint_file, exchange, int(reference.hour))
-    scales = int(reference.price_scale), int(reference.size_scale)
-    return Rebuilder(exchange, symbol, FEEDS[reference.feed], depth, cadence, scales, opening)
-
-
-def _stream(batch: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue())
-
-
-def _checkpoint(exchange: str, symbol: str, reference: Any, opening: Opening) -> pa.RecordBatch:
-    row = {
-        "exchange": exchange,
-        "symbol": symbol,
-        "hour": int(reference.hour),
-        "epoch": opening.epoch,
-        "sequence": opening.sequence,
-        "trade_sequence": opening.trade_sequence,
-        "order_time": opening.order_time,
-        "status": int(opening.status),
-        "bridge_due": opening.bridge_due,
-        "updates_seen": opening.updates_seen,
-        "bid_prices": opening.bids[0],
-        "bid_sizes": opening.bids[1],
-        "ask_prices": opening.asks[0],
-        "ask_sizes": opening.asks[1],
-        "trade_count": opening.trade_count,
-        "buy_volume": opening.buy_volume,
-        "sell_volume": opening.sell_volume,
-        "held": b"" if opening.held is None else _stream(opening.held),
-        "fingerprint": reference.fingerprint,
-    }
-    return pa.RecordBatch.from_pylist([row], schema=CHECKPOINTS.arrow)
+        opening = opening_of(_opening(exchange, reference), numbers)
+    return Rebuilder(exchange, symbol, FEEDS[reference.feed], depth, cadence, numbers, opening)

@@ -11,17 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from deltabook.schemas.columns import EVENT_DATA, SIDES
+from deltabook.schemas.columns import EVENT_DATA, SIDES, Table
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS, SURVEY
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
-from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE
+from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, form_of
 from deltabook.udfs.datafiles import write_data_file
 from deltabook.udfs.epochs import epochs_of, unflatten
 from deltabook.udfs.files import BATCH_ROWS, read_events
 from deltabook.udfs.frames import Group, only_row, to_frame
+from deltabook.udfs.numbers import Codes, Scaled
 from deltabook.udfs.ordering import order_hour
-from deltabook.udfs.scales import misfits, rescale
+from deltabook.udfs.scales import misfits, rescale, to_decimals
 from deltabook.udfs.staging import read_staged, read_staged_between
 from deltabook.udfs.survey import Known, epoch_times, survey_stream
 
@@ -68,21 +69,30 @@ def order_groups(root: str) -> Group:
     def order(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         exchange, symbol, hour = str(key[0]), str(key[1]), int(key[2])
         reference = only_row(groups)
-        scales = int(reference["price_scale"]), int(reference["size_scale"])
         new = [
-            rescale(records, *scales) for name in ("update", "trade") for records in _records(reference, name)
+            _at_scale(records, reference)
+            for name in ("update", "trade")
+            for records in _records(reference, name)
         ]
-        stored = pa.Table.from_batches(
-            [batch for file in reference.event_files for batch in read_events(file, exchange, symbol, hour)],
-            schema=FLAT_EVENTS.arrow,
-        )
+        known = [
+            batch
+            for file in reference.event_files
+            for batch in read_events(file, exchange, symbol, hour, bool(reference.is_decimal))
+        ]
+        # By codes, if they are decimals: what is put in order is only compared.
+        numbers = Codes.of([*new, *known]) if reference.is_decimal else Scaled(*_scales(reference))
+        new = list(map(numbers.encode, new))
+        stored = pa.Table.from_batches(map(numbers.encode, known), schema=FLAT_EVENTS.arrow)
         if len(reference.left_out):
             out = pc.is_in(stored["source_file"], pa.array(list(reference.left_out), pa.string()))
             stored = stored.filter(pc.invert(out))
         records = pa.concat_tables(new) if new else _with_epoch(RECORDS.arrow.empty_table(), [])
         events = order_hour(records, _renumbered(stored, reference), hour, FEEDS[reference.feed])
-        batches = map(_nested, events.to_batches(max_chunksize=BATCH_ROWS))
-        yield to_frame(write_data_file(root, EVENTS, batches))
+        table = form_of(EVENTS, numbers.is_decimal)
+        batches = (
+            _nested(numbers.decode(batch), table) for batch in events.to_batches(max_chunksize=BATCH_ROWS)
+        )
+        yield to_frame(write_data_file(root, table, batches))
 
     return order
 
@@ -107,7 +117,7 @@ def others_groups(root: str) -> Group:
 
     def write(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         reference = only_row(groups)
-        scales = int(reference["price_scale"]), int(reference["size_scale"])
+        table = form_of(GOLDEN, reference.is_decimal)
         golden: list[pa.RecordBatch] = []
         quarantined: list[pa.RecordBatch] = []
         for file in reference.record_files:
@@ -115,12 +125,22 @@ def others_groups(root: str) -> Group:
             if records["record"][0].as_py() == "quarantine":
                 quarantined += records.select(QUARANTINE.names).to_batches()
                 continue
-            quarantined.append(misfits(records, *scales))
-            golden += _golden(rescale(records, *scales), reference.restarts).to_batches()
-        for table, batches in ((GOLDEN, golden), (QUARANTINE, quarantined)):
-            yield to_frame(write_data_file(root, table, batches))
+            if not reference.is_decimal:
+                quarantined.append(misfits(records, *_scales(reference)))
+            golden += _golden(_at_scale(records, reference), reference.restarts, table).to_batches()
+        for written, batches in ((table, golden), (QUARANTINE, quarantined)):
+            yield to_frame(write_data_file(root, written, batches))
 
     return write
+
+
+def _at_scale(records: pa.Table, reference: Any) -> pa.Table:
+    """Bring records to what their instrument's prices and sizes are."""
+    return to_decimals(records) if reference.is_decimal else rescale(records, *_scales(reference))
+
+
+def _scales(reference: Any) -> tuple[int, int]:
+    return int(reference.price_scale), int(reference.size_scale)
 
 
 def _records(reference: Any, stream: str) -> Iterator[pa.Table]:
@@ -162,39 +182,39 @@ def _renumbered(stored: pa.Table, reference: Any) -> pa.Table:
     return stored.set_column(stored.schema.get_field_index("epoch"), "epoch", pa.array(epoch))
 
 
-def _nested(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _nested(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """Put the fields of `data` into one column."""
-    fields = EVENTS.arrow.field("data").type
+    fields = table.arrow.field("data").type
     data = pa.StructArray.from_arrays([batch[column.name] for column in EVENT_DATA], fields=list(fields))
-    columns = [data if name == "data" else batch[name] for name in EVENTS.names]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENTS.arrow)
+    columns = [data if name == "data" else batch[name] for name in table.names]
+    return pa.RecordBatch.from_arrays(columns, schema=table.arrow)
 
 
-def _golden(records: pa.Table, restarts: Any) -> pa.Table:
+def _golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
     """Select the golden rows of one staged file, at the instrument's scales."""
     received, stamps = records["received"].to_numpy(), records["timestamp"].to_numpy()
     when = np.where(stamps == NOT_GIVEN, received, stamps)
     epoch = pa.array(epochs_of(records["sequence"].to_numpy(), when, unflatten(restarts)))
     records = records.append_column("epoch", epoch)
     if records["record"][0].as_py() == "golden":
-        return _with(records, checksum=NOT_GIVEN)
+        return _with(records, table, checksum=NOT_GIVEN)
     snapshots = records.filter(records["is_snapshot"])
     checked = records.filter(pc.not_equal(records["checksum"], NOT_GIVEN))
     no_levels: dict[str, Any] = {side.name: [] for side in SIDES}
     return pa.concat_tables(
         [
-            _with(snapshots, kind=str(GoldenKind.SNAPSHOT), checksum=NOT_GIVEN),
-            _with(checked, kind=str(GoldenKind.CHECKSUM), **no_levels),
+            _with(snapshots, table, kind=str(GoldenKind.SNAPSHOT), checksum=NOT_GIVEN),
+            _with(checked, table, kind=str(GoldenKind.CHECKSUM), **no_levels),
         ]
     )
 
 
-def _with(records: pa.Table, **constants: Any) -> pa.Table:
-    """Make rows of `golden` of records, some columns of which have one value throughout."""
+def _with(records: pa.Table, table: Table, **constants: Any) -> pa.Table:
+    """Make golden rows of records, some columns of which have one value throughout."""
     columns = {
         field.name: pa.array([constants[field.name]] * records.num_rows, field.type)
         if field.name in constants
         else records[field.name]
-        for field in GOLDEN.arrow
+        for field in table.arrow
     }
-    return pa.table(columns, schema=GOLDEN.arrow)
+    return pa.table(columns, schema=table.arrow)

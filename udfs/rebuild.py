@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.errors import OrderError
-from deltabook.schemas.feeds import Feed
+from deltabook.schemas.feeds import Checksum, Feed
 from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, Cadence, EventType, GapKind, GoldenKind, Status
-from deltabook.schemas.tables import BOOKS
+from deltabook.schemas.tables import BOOKS, form_of
 from deltabook.udfs import continuity
 from deltabook.udfs.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Levels, Proofs, Side, Tops
 from deltabook.udfs.gaps import GapLog, gap_row
+from deltabook.udfs.numbers import Numbers, Printing
 from deltabook.udfs.times import clock_jumps
 
 _NOTHING: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
@@ -37,7 +38,7 @@ class Opening:
     bridge_due, updates_seen : bool
         A snapshot awaits its first diff; a book update was met.
     bids, asks : (int64[:], int64[:])
-        The full book: prices and sizes, scaled, prices ascending.
+        The full book: prices and sizes, scaled or codes, prices ascending.
     trade_count, buy_volume, sell_volume : int
         Trades since the last row of `books`.
     epoch : int
@@ -99,8 +100,8 @@ class Rebuilder:
         Levels a side in each row.
     cadence : Cadence
         When rows are written.
-    scales : (int, int)
-        Decimal digits of prices and sizes.
+    numbers : Numbers
+        What its prices and sizes are.
     opening : Opening
         The state before the first batch.
     """
@@ -112,13 +113,14 @@ class Rebuilder:
         feed: Feed,
         depth: int,
         cadence: Cadence,
-        scales: tuple[int, int],
+        numbers: Numbers,
         opening: Opening,
     ):
         self.exchange, self.symbol = exchange, symbol
         self.feed = feed
         self.cadence = cadence
-        self.scales = scales
+        self.numbers, self.printing = numbers, numbers.printing
+        self.books = form_of(BOOKS, numbers.is_decimal)
         self.gaps = GapLog()
         self.state = continuity.initial_state()
         self.state[continuity.LAST_SEQUENCE] = opening.sequence
@@ -163,12 +165,13 @@ class Rebuilder:
         Parameters
         ----------
         events : pyarrow.RecordBatch
-            Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order, all of one hour.
+            Columns of `schemas.frames.FLAT_EVENTS`, as `numbers` codes them, in the feed's order, all of
+            one hour.
 
         Returns
         -------
         pyarrow.RecordBatch
-            The rows of `books` written, in that table's columns.
+            The rows of `books` (or `books_decimal`) written, in that table's columns.
 
         Raises
         ------
@@ -197,7 +200,7 @@ class Rebuilder:
         if self.held is not None:
             events, is_update = events.slice(0, at[judged]), is_update[: at[judged]]
             updates, at = updates.slice(0, judged), at[:judged]
-        proofs = _proofs(updates, self.feed, self.scales) if self.feed.own_snapshots else None
+        proofs = _proofs(updates, self.feed.checksum, self.printing) if self.feed.own_snapshots else None
         tops = self.book.apply(
             _side(updates, "bid"), _side(updates, "ask"), verdicts, proofs, self.cadence is Cadence.MESSAGE
         )
@@ -242,7 +245,7 @@ class Rebuilder:
 
     def _trade_flow(
         self, events: pa.RecordBatch, rows_at: NDArray[np.int64], is_update: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
+    ) -> NDArray[Any]:
         """Note trade gaps; return (count, buy, sell) between rows, shape [rows, 3], and keep the rest."""
         at = np.flatnonzero(~is_update)
         ids = _numpy(events["sequence"])[at]
@@ -253,18 +256,18 @@ class Rebuilder:
             self.gaps.closed.append(gap_row(GapKind.TRADE_GAP, place, int(before[jump]) + 1, int(ids[jump])))
         if len(ids):
             self.trade_sequence = int(ids[-1])
-        flow = np.zeros((events.num_rows + 1, 3), dtype=np.int64)
         fresh = at[(ids != before) | (not self.feed.trade_ids)]
         sides = events["side"].take(pa.array(fresh))
-        sizes = _numpy(events["size"])[fresh]
+        amounts = self.numbers.amounts(_numpy(events["size"])[fresh])
+        flow = np.zeros((events.num_rows + 1, 3), dtype=amounts.dtype)
         for column, side in ((1, "buy"), (2, "sell")):
             chosen = _numpy(pc.equal(sides, side))
-            flow[fresh[chosen] + 1, column] = sizes[chosen]
+            flow[fresh[chosen] + 1, column] = amounts[chosen]
             flow[fresh[chosen] + 1, 0] = 1
         # Differences of running sums stay exact even if the sums wrap around int64.
         flow = self.flow + np.cumsum(flow, axis=0)
         bounds = np.concatenate(([0], rows_at + 1))
-        between: NDArray[np.int64] = np.diff(flow[bounds], axis=0)
+        between: NDArray[Any] = np.diff(flow[bounds], axis=0)
         if len(between):
             between[0] += self.flow
             self.flow = flow[-1] - flow[bounds[-1]]
@@ -277,7 +280,7 @@ class Rebuilder:
         updates: pa.RecordBatch,
         tops: Tops,
         verdicts: continuity.Verdicts,
-        flow: NDArray[np.int64],
+        flow: NDArray[Any],
     ) -> pa.RecordBatch:
         rows = updates.take(pa.array(tops.message))
         columns: dict[str, Any] = {
@@ -293,15 +296,16 @@ class Rebuilder:
             "exchange": _repeated(self.exchange, rows.num_rows),
             "symbol": _repeated(self.symbol, rows.num_rows),
             "cadence": _repeated(str(self.cadence), rows.num_rows),
-            "trade_count": flow[:, 0],
-            "buy_volume": flow[:, 1],
-            "sell_volume": flow[:, 2],
+            "trade_count": flow[:, 0].astype(np.int64),
             "status": pa.array(STATUS_LABELS).take(pa.array(verdicts.status[tops.message])),
             "crossed": _crossed(tops),
         }
-        return pa.RecordBatch.from_arrays(
-            [pa.array(columns[name]) for name in BOOKS.names], schema=BOOKS.arrow
-        )
+        arrays = {name: pa.array(column) for name, column in columns.items()}
+        rows = self.numbers.decode(pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)))
+        what = f"{self.exchange} {self.symbol}"
+        for place, name in ((1, "buy_volume"), (2, "sell_volume")):
+            rows = rows.append_column(name, self.numbers.volume(flow[:, place], what))
+        return rows.select(self.books.names).cast(self.books.arrow)
 
 
 def _crossed(tops: Tops) -> NDArray[np.bool_]:
@@ -341,9 +345,9 @@ def _ids(updates: pa.RecordBatch) -> continuity.Ids:
     )
 
 
-def _proofs(updates: pa.RecordBatch, feed: Feed, scales: tuple[int, int]) -> Proofs:
+def _proofs(updates: pa.RecordBatch, kind: Checksum, printing: Printing) -> Proofs:
     names = ("checksum", "price_digits", "size_digits", "kept_levels")
-    return Proofs(feed.checksum, scales, *(_numpy(updates[name]) for name in names))
+    return Proofs(kind, printing, *(_numpy(updates[name]) for name in names))
 
 
 def _side(updates: pa.RecordBatch, name: str) -> Side:

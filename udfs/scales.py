@@ -1,8 +1,10 @@
-"""From a record's own scales to its instrument's, exactly."""
+"""From a record's own scales to its instrument's, or to decimals, exactly."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -10,18 +12,38 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.schemas.tables import QUARANTINE
 from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.numbers import SCALE_OF
 
-_COLUMNS = {
-    "bid_prices": "price_scale",
-    "ask_prices": "price_scale",
-    "price": "price_scale",
-    "bid_sizes": "size_scale",
-    "ask_sizes": "size_scale",
-    "size": "size_scale",
-}
+
+def digits_needed(records: pa.Table, scale_name: str) -> tuple[int, int]:
+    """Tell how many digits all prices, or all sizes, need.
+
+    Parameters
+    ----------
+    records : pyarrow.Table
+        Those columns of `records`, and their scale's.
+    scale_name : str
+        price_scale or size_scale.
+
+    Returns
+    -------
+    (decimals, digits) : (int, int)
+        Behind the point, and before it.
+    """
+    decimals, digits = 0, 0
+    for name in (name for name, scale in SCALE_OF.items() if scale == scale_name):
+        column = _flat(records, name)
+        for scale in np.unique(column.scales[column.given]).tolist():
+            values = column.values[column.given & (column.scales == scale)]
+            digits = max(digits, len(str(int(values.max()) // 10**scale)))
+            while scale > decimals and not (values % 10).any():
+                values, scale = values // 10, scale - 1
+            decimals = max(decimals, scale)
+    return decimals, digits
 
 
 def fits(records: pa.Table, price_scale: int, size_scale: int) -> NDArray[np.bool_]:
@@ -39,15 +61,16 @@ def fits(records: pa.Table, price_scale: int, size_scale: int) -> NDArray[np.boo
     bool[n]
         False for a record of which a number has more decimals, or does not fit int64.
     """
-    right: NDArray[np.bool_] = np.equal(records["wide"].to_numpy(), b"")
-    for name, scale_name in _COLUMNS.items():
-        scales = _numpy(records[scale_name])
+    right: NDArray[np.bool_] = np.equal(_numpy(records["wide"]), b"")
+    for name, scale_name in SCALE_OF.items():
+        column = _flat(records, name)
         scale = price_scale if scale_name == "price_scale" else size_scale
-        for own in np.unique(scales[right]).tolist():
-            if own == scale:
-                continue
-            chosen = np.flatnonzero(scales == own)
-            right[chosen] &= _all_fit(records[name].take(pa.array(chosen)), own, scale)
+        for own in np.unique(column.scales).tolist():
+            chosen = np.flatnonzero(column.given & (column.scales == own))
+            values = column.values[chosen]
+            most = INT64_MAX // 10 ** max(scale - own, 0)
+            wrong = (values > most) | (values % 10 ** max(own - scale, 0) != 0)
+            right[column.record[chosen[wrong]]] = False
     return right
 
 
@@ -73,14 +96,46 @@ def rescale(records: pa.Table, price_scale: int, size_scale: int) -> pa.Table:
     right = fits(records, price_scale, size_scale)
     stays = right | _numpy(pc.equal(records["record"], "book_update"))
     records, right = records.filter(pa.array(stays)), right[stays]
-    rows = records.to_pylist()
-    for row, whole in zip(rows, right.tolist(), strict=True):
-        for name, scale_name in _COLUMNS.items():
-            row[name] = _converted(row[name], row[scale_name], wanted[scale_name]) if whole else ()
-        if not whole:
-            row |= {"damaged": True, "price": NOT_GIVEN, "size": NOT_GIVEN}
-        row |= wanted
-    return pa.Table.from_pylist(rows, schema=records.schema)
+    columns = {name: records[name] for name in records.schema.names}
+    for name, scale_name in SCALE_OF.items():
+        column, scale = _flat(records, name), wanted[scale_name]
+        whole = right[column.record]
+        values = np.where(whole, column.values, NOT_GIVEN)
+        for own in np.unique(column.scales).tolist():
+            chosen = whole & column.given & (column.scales == own)
+            values[chosen] = values[chosen] * 10 ** max(scale - own, 0) // 10 ** max(own - scale, 0)
+        columns[name] = column.with_values(pa.array(values), right)
+    columns["damaged"] = pa.array(_numpy(records["damaged"]) | ~right)
+    columns |= {name: pa.repeat(pa.scalar(scale, pa.int64()), len(right)) for name, scale in wanted.items()}
+    return pa.table(columns, schema=records.schema)
+
+
+def to_decimals(records: pa.Table) -> pa.Table:
+    """Bring records of any scales, and those that no int64 holds, to DECIMAL(38,18).
+
+    Parameters
+    ----------
+    records : pyarrow.Table
+        Columns of `records`, perhaps with others behind them.
+
+    Returns
+    -------
+    pyarrow.Table
+        The same rows and columns, prices and sizes as decimals. An int64 at any scale is exact.
+    """
+    is_wide = np.not_equal(_numpy(records["wide"]), b"")
+    columns = {name: records[name] for name in records.schema.names}
+    for name in SCALE_OF:
+        column = _flat(records, name)
+        columns[name] = column.with_values(_decimals(column))
+    converted = pa.table(columns)
+    if not is_wide.any():
+        return converted
+    rows = [_as_printed(row) for row in converted.filter(pa.array(is_wide)).to_pylist()]
+    wide = pa.Table.from_pylist(rows, schema=converted.schema)
+    parted = pa.concat_tables([converted.filter(pa.array(~is_wide)), wide])
+    order = np.argsort(np.concatenate((np.flatnonzero(~is_wide), np.flatnonzero(is_wide))))
+    return parted.take(pa.array(order))
 
 
 def misfits(records: pa.Table, price_scale: int, size_scale: int) -> pa.RecordBatch:
@@ -100,7 +155,7 @@ def misfits(records: pa.Table, price_scale: int, size_scale: int) -> pa.RecordBa
 
 def _misfit(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[str, Any]:
     scales = {"price_scale": record["price_scale"], "size_scale": record["size_scale"]}
-    numbers = json.dumps({name: record[name] for name in _COLUMNS} | scales)
+    numbers = json.dumps({name: record[name] for name in SCALE_OF} | scales)
     return {
         "source_file": record["source_file"],
         "source_row": record["source_row"],
@@ -113,29 +168,62 @@ def _misfit(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[s
     }
 
 
-def _converted(values: Any, own: int, scale: int) -> Any:
-    if isinstance(values, list):
-        return [_converted(value, own, scale) for value in values]
-    if values == NOT_GIVEN or own == scale:
-        return values
-    return values * 10 ** (scale - own) if scale > own else values // 10 ** (own - scale)
+@dataclass(frozen=True)
+class _Flat:
+    """A column of numbers without its lists: of each its value, its scale, and its record's place."""
+
+    values: NDArray[np.int64]
+    scales: NDArray[np.int64]
+    record: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None
+
+    @property
+    def given(self) -> NDArray[np.bool_]:
+        return np.asarray(self.values != NOT_GIVEN)
+
+    def with_values(self, values: pa.Array, kept: NDArray[np.bool_] | None = None) -> pa.Array:
+        """Return a column of the same shape; the list of a record that is not kept is empty."""
+        if self.lengths is None:
+            return values
+        lengths = self.lengths
+        if kept is not None:
+            lengths, values = np.where(kept, lengths, 0), values.filter(pa.array(kept[self.record]))
+        ends = pa.array(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
+        return pa.ListArray.from_arrays(ends, values)
 
 
-def _all_fit(column: pa.ChunkedArray, own: int, scale: int) -> NDArray[np.bool_]:
+def _flat(records: pa.Table, name: str) -> _Flat:
+    column, scales = records[name].combine_chunks(), _numpy(records[SCALE_OF[name]])
+    places = np.arange(records.num_rows)
     if not pa.types.is_list(column.type):
-        values = _numpy(column)
-        return np.asarray((values == NOT_GIVEN) | _fit(values, own, scale))
-    column = column.combine_chunks()
-    flat = _fit(_numpy(column.flatten()), own, scale)
-    wrong_before = np.concatenate(([0], np.cumsum(~flat)))
-    ends = np.concatenate(([0], np.cumsum(_numpy(pc.list_value_length(column)))))
-    return np.asarray(wrong_before[ends[1:]] == wrong_before[ends[:-1]])
+        return _Flat(_numpy(column), scales, places, None)
+    lengths = _numpy(pc.list_value_length(column)).astype(np.int64)
+    return _Flat(_numpy(column.flatten()), np.repeat(scales, lengths), np.repeat(places, lengths), lengths)
 
 
-def _fit(values: NDArray[np.int64], own: int, scale: int) -> NDArray[np.bool_]:
-    if scale > own:
-        return np.asarray(values <= INT64_MAX // 10 ** (scale - own))
-    return np.asarray(values % 10 ** (own - scale) == 0)
+def _decimals(column: _Flat) -> pa.Array:
+    """Return integers at scales of their own as decimals; -1 (not given) stays -1."""
+    scales = np.where(column.given, column.scales, 0)
+    parts, places = [pa.array([], DECIMAL)], [np.empty(0, dtype=np.int64)]
+    for scale in np.unique(scales).tolist():
+        place = np.flatnonzero(scales == scale)
+        values = column.values[place]
+        words = np.stack((values, values >> 63), axis=1)  # two words of 64 bits, the low one first
+        kind = pa.decimal128(DECIMAL.precision, scale)
+        parts.append(pa.Array.from_buffers(kind, len(place), [None, pa.py_buffer(words)]).cast(DECIMAL))
+        places.append(place)
+    return pa.concat_arrays(parts).take(pa.array(np.argsort(np.concatenate(places))))
+
+
+def _as_printed(row: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the numbers of a record that no int64 holds."""
+    printed = json.loads(row["wide"])
+    if "price" in printed:
+        return row | {name: Decimal(str(printed[name])) for name in ("price", "size")}
+    for side in ("bid", "ask"):
+        for place, what in enumerate(("prices", "sizes")):
+            row[f"{side}_{what}"] = [Decimal(str(level[place])) for level in printed[f"{side}s"]]
+    return row
 
 
 def _numpy(column: Any) -> NDArray[Any]:

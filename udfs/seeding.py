@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.udfs.continuity import SEED_MARK
+from deltabook.udfs.numbers import to_decimal
 
 _SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 
@@ -22,7 +22,7 @@ def with_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.
     Parameters
     ----------
     batches : iterator of pyarrow.RecordBatch
-        One hour's events, columns of `flat_events`, in the feed's order.
+        One hour's events, columns of `flat_events`, not coded yet, in the feed's order.
     reference : row of `hour_references`
         Names the seed: its sequence and levels.
 
@@ -49,7 +49,11 @@ def with_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.
 
 def _seed(reference: Any, events: pa.RecordBatch, beside: int) -> pa.RecordBatch:
     neighbour = events.slice(beside, 1).to_pylist()[0]
-    levels = {side: [int(value) for value in getattr(reference, f"seed_{side}")] for side in _SIDES}
+    levels: dict[str, list[Any]] = {
+        side: [int(value) for value in getattr(reference, f"seed_{side}")] for side in _SIDES
+    }
+    if reference.is_decimal:
+        levels = {side: list(map(to_decimal, values)) for side, values in levels.items()}
     given = {
         "event_type": str(EventType.BOOK_UPDATE),
         "sequence": int(reference.seed_sequence),
@@ -61,4 +65,4 @@ def _seed(reference: Any, events: pa.RecordBatch, beside: int) -> pa.RecordBatch
         "kept_levels": NOT_GIVEN,
         "timestamp": neighbour["order_time"],
     }
-    return pa.RecordBatch.from_pylist([neighbour | given | levels], schema=FLAT_EVENTS.arrow)
+    return pa.RecordBatch.from_pylist([neighbour | given | levels], schema=events.schema)

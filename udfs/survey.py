@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.epochs import NEIGHBOURS, Restart, epochs_of, find_restarts, flatten
+from deltabook.udfs.numbers import SCALE_OF
+from deltabook.udfs.scales import digits_needed
 from deltabook.udfs.staging import read_staged
 from deltabook.udfs.times import contradicted, far_from_receipt
 
@@ -30,7 +32,6 @@ _THIN = (
     "price_scale",
     "size_scale",
 )
-_NUMBERS = {"price": ("bid_prices", "ask_prices", "price"), "size": ("bid_sizes", "ask_sizes", "size")}
 _COUNTS = ("messages", "level_changes", "snapshots", "checksums")
 
 
@@ -168,24 +169,21 @@ def _groups(
 
 def _needs(file: str, table: pa.Table) -> dict[str, int]:
     """Return the digits that a file's numbers need; looked at only where records differ from the usual."""
-    needs = {"wide": 0}
-    for what, columns in _NUMBERS.items():
-        scales = _numpy(table[f"{what}_scale"])
-        if (scales == DEFAULT_SCALE).all():
-            needs |= {f"{what}_decimals": DEFAULT_SCALE, f"{what}_digits": 0}
-            continue
-        decimals, digits = 0, 0
-        numbers = read_staged(file, *columns, f"{what}_scale")
-        for row in numbers.to_pylist():
-            scale = row[f"{what}_scale"]
-            for value in (*row[columns[0]], *row[columns[1]], max(row[columns[2]], 0)):
-                whole, fraction = divmod(value, 10**scale)
-                digits = max(digits, len(str(whole)))
-                decimals = max(decimals, len(f"{fraction:0{scale}d}".rstrip("0")) if fraction else 0)
+    needs: dict[str, int] = {}
+    for what in ("price", "size"):
+        decimals, digits = DEFAULT_SCALE, 0
+        if not (_numpy(table[f"{what}_scale"]) == DEFAULT_SCALE).all():
+            decimals, digits = digits_of(file, what)
         needs |= {f"{what}_decimals": decimals, f"{what}_digits": digits}
     wide = read_staged(file, "wide")["wide"]
-    needs["wide"] = pc.sum(pc.not_equal(wide, b"")).as_py() or 0
-    return needs
+    return needs | {"wide": pc.sum(pc.not_equal(wide, b"")).as_py() or 0}
+
+
+def digits_of(file: str, what: str) -> tuple[int, int]:
+    """Return the digits behind the point and before it that the prices or sizes of a staged file need."""
+    scale = f"{what}_scale"
+    names = [name for name, scale_of in SCALE_OF.items() if scale_of == scale]
+    return digits_needed(read_staged(file, *names, scale), scale)
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

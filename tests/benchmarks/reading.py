@@ -47,7 +47,9 @@ def raw_files(folder: Path) -> Path:
 def ingest(raw: Path, warehouse: Path) -> dict[str, float]:
     """Run `deltabook ingest` into a new warehouse; see that every level change is in it."""
     shutil.rmtree(warehouse, ignore_errors=True)
-    measured = measure([DELTABOOK, "ingest", "crypto_lake", str(raw), "--warehouse", str(warehouse), "--json"])
+    measured = measure(
+        [DELTABOOK, "ingest", "crypto_lake", str(raw), "--warehouse", str(warehouse), "--json"]
+    )
     summary = json.loads(measured.stdout.splitlines()[-1])
     rows = summary["level_changes"]
     return {"rows": rows, "seconds": summary["ingest_seconds"], "process": measured.seconds}
@@ -67,7 +69,7 @@ def main(folder: Path, rounds: int) -> None:
         for name, run in programs.items():
             runs[name].append(run())
             if runs[name][-1]["rows"] != ROWS * len(SYMBOLS):
-                raise SystemExit(f"{name} has read {runs[name][-1]['rows']:,} rows of {ROWS * len(SYMBOLS):,}")
+                raise SystemExit(f"{name} has read {runs[name][-1]['rows']:,} rows")
     title = f"{ROWS * len(SYMBOLS):,} rows, {len(SYMBOLS)} files, median of {rounds} rounds"
     table = Table("", "seconds", "M rows/s", "of deltabook's time", "whole process, s", title=title)
     middle = {

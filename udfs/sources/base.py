@@ -127,8 +127,12 @@ class _Reader(DataSourceReader):
 def _counted(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Fill `level_changes`, so that counting does not need to read the levels again."""
     both = [pc.list_value_length(batch[f"{side}_prices"]) for side in ("bid", "ask")]
+    counts = pc.add(*both).to_numpy(zero_copy_only=False).astype(np.int64)
+    for row in np.flatnonzero(np.not_equal(batch["wide"].to_numpy(zero_copy_only=False), b"")).tolist():
+        printed = json.loads(batch["wide"][row].as_py())
+        counts[row] = sum(len(printed.get(side, ())) for side in ("bids", "asks"))
     at = batch.schema.get_field_index("level_changes")
-    return batch.set_column(at, batch.schema.field(at), pc.add(*both).cast(pa.int64()))
+    return batch.set_column(at, batch.schema.field(at), pa.array(counts))
 
 
 @contextmanager
