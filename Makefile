@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # mypy finds the packages by their import names through this link.
 TYPED := $(VENV)/typed
+BENCH := .bench
 PACKAGES := schemas udfs expectations jobs
 
-.PHONY: setup java demo test check format clean
+.PHONY: setup java demo test check format bench clean
 
 setup: java $(VENV)/ready
 
@@ -24,7 +25,7 @@ demo: setup
 	$(BIN)/deltabook demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
 
 check: setup
@@ -33,9 +34,19 @@ check: setup
 	@mkdir -p $(TYPED) && ln -sfn ../.. $(TYPED)/deltabook
 	cd $(TYPED) && MYPYPATH=. ../bin/mypy --config-file ../../pyproject.toml $(addprefix -p deltabook.,$(PACKAGES))
 
+# Peers live in an environment of their own: they need other versions.
+bench: setup $(BENCH)/ready
+	$(BENCH)/bin/python tests/benchmarks/reading.py $(BENCH)/data
+	$(BENCH)/bin/python tests/benchmarks/memory.py $(BENCH)/data
+
+$(BENCH)/ready: tests/benchmarks/peers.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/benchmarks/peers.txt
+	@touch $@
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo warehouse build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) demo warehouse build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from zipimport import zipimporter
@@ -16,11 +15,9 @@ Group = Callable[[tuple[Any, ...], Iterator[pd.DataFrame]], Iterator[pd.DataFram
 """A function that `applyInPandas` applies to each group: key and frames in, frames out."""
 
 
-# Before each task Spark makes every importer of an archive read it anew, and a worker has one for each
-# package of the pyspark.zip that it was started from (measured, Python 3.11: 0.5 s of CPU a task).
-for _path, _importer in list(sys.path_importer_cache.items()):
-    if isinstance(_importer, zipimporter):
-        del sys.path_importer_cache[_path]
+# Before each task Spark has every importer of an archive read it anew, and a worker has one for each package
+# of pyspark.zip. Archives do not change while a worker lives (measured, Python 3.11: 0.35 s of CPU a task).
+zipimporter.invalidate_caches = lambda self: None  # type: ignore[method-assign]
 
 
 class _ArrowSeries(pd.Series):

@@ -52,7 +52,7 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed) -> pa
         once, the one of the lesser (source_file, source_row): the result does not depend on which of
         them was stored first.
     """
-    events = pa.concat_tables([stored.select(FLAT_EVENTS.names), _as_events(records, hour)]).combine_chunks()
+    events = pa.concat_tables([stored.select(FLAT_EVENTS.names), _as_events(records, hour)])
     if events.num_rows == 0:
         return events
     events = _taken(events, _stream_order(events, feed))

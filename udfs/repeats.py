@@ -70,8 +70,22 @@ def join_parts(events: pa.Table) -> pa.Table:
     keys = [_numpy(events[name]) for name in ("epoch", "sequence", "received", "is_snapshot")]
     starts = _changes(*keys) | ~is_update
     starts[1:] |= ~is_update[:-1]
-    if starts.all():
-        return events
+    in_parts = ~starts
+    in_parts[:-1] |= ~starts[1:]
+    # Most messages are whole: what lies between those in parts is passed on without a copy.
+    bounds = np.flatnonzero(np.diff(in_parts, prepend=False, append=False))
+    pieces, done = [], 0
+    for first, end in bounds.reshape(-1, 2).tolist():
+        pieces += [
+            events.slice(done, first - done),
+            _joined(events.slice(first, end - first), starts[first:end]),
+        ]
+        done = end
+    return pa.concat_tables([*pieces, events.slice(done)])
+
+
+def _joined(events: pa.Table, starts: NDArray[np.bool_]) -> pa.Table:
+    """Join messages each of which is in parts, the first part where `starts` says."""
     message = np.cumsum(starts) - 1
     files = _numpy(pc.rank(events["source_file"], tiebreaker="dense"))
     first = np.flatnonzero(starts)

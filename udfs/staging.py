@@ -48,7 +48,7 @@ def stage_groups(source: type[FileSource], folder: str) -> Group:
         reference = only_row(groups)
         path, rows = str(reference.source_file), [int(row) for row in reference.row_groups]
         reader = source({"path": path}).reader(None)
-        files = _Files(Path(folder))
+        files = _Files(Path(folder), int(key[0]))
         end = {"record": "file", "exchange": "", "symbol": "", "file": "", "records": 0}
         for batch in reader.read(FilePart(path, (rows[0], rows[1]) if rows else None)):
             for stream, records in _by_stream(batch):
@@ -121,15 +121,17 @@ def _columns(names: tuple[str, ...]) -> pa.ipc.IpcReadOptions:
 class _Files:
     """The staged files of one part, a stream each."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, part: int):
         self.folder = folder
+        self.part = part
         self.rows: dict[Key, dict[str, Any]] = {}
         self.writers: dict[Key, pa.ipc.RecordBatchFileWriter] = {}
 
     def add(self, stream: Key, records: pa.RecordBatch) -> None:
         if stream not in self.rows:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = str(self.folder / f"{uuid.uuid4()}.arrow")
+            # Names sort as the parts do: one recording's messages are met in its own order.
+            file = str(self.folder / f"{self.part:08}-{uuid.uuid4()}.arrow")
             self.writers[stream] = pa.ipc.new_file(file, RECORDS.arrow, options=_OPTIONS)
             self.rows[stream] = dict(zip(_KEYS, stream, strict=True)) | {"file": file, "records": 0}
             if stream[0] == "quarantine":

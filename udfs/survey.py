@@ -22,8 +22,8 @@ from deltabook.udfs.scales import digits_needed
 from deltabook.udfs.staging import read_staged
 from deltabook.udfs.times import contradicted, far_from_receipt
 
+_ORDERING = ("sequence", "timestamp", "received")
 _THIN = (
-    "timestamp",
     "received",
     "sequence",
     "is_snapshot",
@@ -67,24 +67,24 @@ def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> li
     list of dict
         Rows of `survey`, without the stream's own columns: one for each file, epoch and hour.
     """
-    tables = [read_staged(file, *_THIN) for file in files]
-    sequence, stamps, received = (
-        np.concatenate([_numpy(table[name]) for table in tables])
-        for name in ("sequence", "timestamp", "received")
-    )
+    # Only what orders a stream is held of it whole: 24 bytes a message, and as much again while it is judged.
+    sequence, stamps, received = _ordering(files)
+    when = epoch_times(stamps, received)
+    restarts = _with_new(restarts, known, sequence, when)
+    epochs = epochs_of(sequence, when, restarts)
     times = witnessed_times(stamps, received)
-    restarts = _with_new(restarts, known, sequence, epoch_times(stamps, received))
-    epochs = epochs_of(sequence, epoch_times(stamps, received), restarts)
+    del when, stamps
     order = np.lexsort((sequence, epochs))
     times[order[contradicted(times[order], received[order])]] = NOT_GIVEN
-    hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // HOUR * HOUR)
+    del order, sequence, received
     flat = flatten(restarts)
     rows, start = [], 0
-    for file, table in zip(files, tables, strict=True):
+    for file in files:
+        table = read_staged(file, *_THIN)
         part = slice(start, start + table.num_rows)
         start = part.stop
         needs = _needs(file, table)
-        for group in _groups(table, epochs[part], hours[part], times[part]):
+        for group in _groups(table, epochs[part], times[part]):
             rows.append({"file": file, "restarts": flat} | needs | group)
             needs = dict.fromkeys(needs, 0)
     return rows
@@ -130,10 +130,16 @@ def _with_new(
     return sorted(found, key=lambda restart: restart.time)
 
 
-def _groups(
-    table: pa.Table, epochs: NDArray[np.int64], hours: NDArray[np.int64], times: NDArray[np.int64]
-) -> list[dict[str, Any]]:
+def _ordering(files: list[str]) -> list[NDArray[np.int64]]:
+    """Return the ids of all messages, and their exchange's and recorder's times."""
+    tables = (read_staged(file, *_ORDERING).select(_ORDERING) for file in files)
+    parts = [[_numpy(column) for column in table.columns] for table in tables]
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+def _groups(table: pa.Table, epochs: NDArray[np.int64], times: NDArray[np.int64]) -> list[dict[str, Any]]:
     received = table["received"]
+    hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // HOUR * HOUR)
     return (  # type: ignore[no-any-return]
         pa.table(
             {

@@ -23,7 +23,9 @@ def main(folder: Path) -> None:
             partial.rename(path)
         warehouse = folder / "warehouse"
         shutil.rmtree(warehouse, ignore_errors=True)
-        measured = measure([DELTABOOK, "ingest", "crypto_lake", str(path), "--warehouse", str(warehouse)])
+        measured = measure(
+            [DELTABOOK, "ingest", "crypto_lake", str(path), "--warehouse", str(warehouse)], memory=True
+        )
         peaks.append(measured.peak_bytes)
         print(f"{rows:>12,} rows: peak {measured.peak_bytes / 2**20:,.0f} MiB, {measured.seconds:.0f} s")
     print(f"ratio {peaks[1] / peaks[0]:.2f}")

@@ -55,6 +55,13 @@ def ingest(raw: Path, warehouse: Path) -> dict[str, float]:
     return {"rows": rows, "seconds": summary["ingest_seconds"], "process": measured.seconds}
 
 
+def warm_ingest(raw: Path, warehouse: Path) -> dict[str, float]:
+    """The same in a session that has ingested before: without the start of the JVM and of its workers."""
+    command = [str(Path(DELTABOOK).with_name("python")), str(Path(__file__).with_name("warm.py"))]
+    measured = measure([*command, str(raw), str(warehouse)])
+    return json.loads(measured.stdout.splitlines()[-1]) | {"process": measured.seconds}
+
+
 def peer(name: str, raw: Path) -> dict[str, float]:
     measured = measure([sys.executable, str(Path(__file__).with_name("peers.py")), name, str(raw)])
     return json.loads(measured.stdout) | {"process": measured.seconds}
@@ -62,7 +69,10 @@ def peer(name: str, raw: Path) -> dict[str, float]:
 
 def main(folder: Path, rounds: int) -> None:
     raw = raw_files(folder)
-    programs = {"deltabook ingest": lambda: ingest(raw, folder / "warehouse")}
+    programs = {
+        "deltabook ingest": lambda: ingest(raw, folder / "warehouse"),
+        "deltabook ingest, session warm": lambda: warm_ingest(raw, folder / "warehouse"),
+    }
     programs |= {f"{name}, reading only": lambda name=name: peer(name, raw) for name in READERS}
     runs = {name: [] for name in programs}
     for _ in range(rounds):
