@@ -70,9 +70,10 @@ def public_functions():
                 yield f"{module.__name__}.{name}", getattr(thing, "py_func", thing), typed
 
 
-@pytest.mark.parametrize(
-    ("name", "function", "typed"), list(public_functions()), ids=lambda value: str(value)[:60]
-)
+FUNCTIONS = list(public_functions())
+
+
+@pytest.mark.parametrize(("name", "function", "typed"), FUNCTIONS, ids=[name for name, _, _ in FUNCTIONS])
 def test_public_functions_are_typed_and_their_docstrings_name_their_parameters(name, function, typed):
     signature = inspect.signature(function)
     parameters = [parameter for parameter in signature.parameters if parameter not in ("self", "cls")]

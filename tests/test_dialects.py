@@ -73,7 +73,7 @@ def first_book(records: pa.Table) -> pd.Series:
     golden = records.filter(pc.equal(records["kind"], "vendor_book")).sort_by("sequence")
     row = golden.slice(0, 1).to_pylist()[0]
     names = ("sequence", "bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
-    return pd.Series({f"seed_{name}": row[name] for name in names})
+    return pd.Series({f"seed_{name}": row[name] for name in names} | {"is_decimal": False})
 
 
 def rebuilt(source: str, records: pa.Table) -> tuple[list[dict[str, Any]], Rebuilder]:

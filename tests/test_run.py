@@ -334,17 +334,6 @@ def test_work_of_a_run_that_never_ended_is_taken_back(deltabook, spark, tmp_path
     assert {table: digest(spark, tmp_path / "w", table) for table in before} == before
 
 
-def test_lost_log_is_noticed(deltabook, tmp_path):
-    raw = write(tmp_path / "raw.gz", simulated_lines())
-    deltabook("ingest", "binance", raw, "--warehouse", tmp_path / "w")
-    last = max((tmp_path / "w" / "events" / "_delta_log").glob("*.json"))
-    last.unlink()
-    run = deltabook("reconstruct", "--warehouse", tmp_path / "w")
-    assert run.exit_status == 2
-    assert "_delta_log" in run.said
-    assert "from a copy" in run.said
-
-
 def test_second_writer_is_told_to_wait(deltabook, tmp_path, monkeypatch):
     from filelock import FileLock
 
