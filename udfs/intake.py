@@ -20,7 +20,7 @@ from deltabook.udfs.datafiles import write_data_file
 from deltabook.udfs.epochs import epochs_of, unflatten
 from deltabook.udfs.files import BATCH_ROWS, read_events
 from deltabook.udfs.frames import Group, only_row, to_frame
-from deltabook.udfs.numbers import Codes, Scaled
+from deltabook.udfs.numbers import Codes, Numbers, Scaled
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.scales import misfits, rescale, to_decimals
 from deltabook.udfs.staging import read_staged, read_staged_between
@@ -67,27 +67,7 @@ def order_groups(root: str) -> Group:
     """
 
     def order(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        exchange, symbol, hour = str(key[0]), str(key[1]), int(key[2])
-        reference = only_row(groups)
-        new = [
-            _at_scale(records, reference)
-            for name in ("update", "trade")
-            for records in _records(reference, name)
-        ]
-        known = [
-            batch
-            for file in reference.event_files
-            for batch in read_events(file, exchange, symbol, hour, bool(reference.is_decimal))
-        ]
-        # By codes, if they are decimals: what is put in order is only compared.
-        numbers = Codes.of([*new, *known]) if reference.is_decimal else Scaled(*_scales(reference))
-        new = list(map(numbers.encode, new))
-        stored = pa.Table.from_batches(map(numbers.encode, known), schema=FLAT_EVENTS.arrow)
-        if len(reference.left_out):
-            out = pc.is_in(stored["source_file"], pa.array(list(reference.left_out), pa.string()))
-            stored = stored.filter(pc.invert(out))
-        records = pa.concat_tables(new) if new else _with_epoch(RECORDS.arrow.empty_table(), [])
-        events = order_hour(records, _renumbered(stored, reference), hour, FEEDS[reference.feed])
+        events, numbers = _ordered(only_row(groups), str(key[0]), str(key[1]), int(key[2]))
         table = form_of(EVENTS, numbers.is_decimal)
         batches = (
             _nested(numbers.decode(batch), table) for batch in events.to_batches(max_chunksize=BATCH_ROWS)
@@ -95,6 +75,27 @@ def order_groups(root: str) -> Group:
         yield to_frame(write_data_file(root, table, batches))
 
     return order
+
+
+def _ordered(reference: Any, exchange: str, symbol: str, hour: int) -> tuple[pa.Table, Numbers]:
+    """Return one symbol-hour's events in the feed's order, and what their prices and sizes are."""
+    new = [
+        _at_scale(records, reference) for name in ("update", "trade") for records in _records(reference, name)
+    ]
+    known = [
+        batch
+        for file in reference.event_files
+        for batch in read_events(file, exchange, symbol, hour, bool(reference.is_decimal))
+    ]
+    # By codes, if they are decimals: what is put in order is only compared.
+    numbers = Codes.of([*new, *known]) if reference.is_decimal else Scaled(*_scales(reference))
+    new = list(map(numbers.encode, new))
+    stored = pa.Table.from_batches(map(numbers.encode, known), schema=FLAT_EVENTS.arrow)
+    if len(reference.left_out):
+        out = pc.is_in(stored["source_file"], pa.array(list(reference.left_out), pa.string()))
+        stored = stored.filter(pc.invert(out))
+    records = pa.concat_tables(new) if new else _with_epoch(RECORDS.arrow.empty_table(), [])
+    return order_hour(records, _renumbered(stored, reference), hour, FEEDS[reference.feed]), numbers
 
 
 def others_groups(root: str) -> Group:
