@@ -166,7 +166,7 @@ class Codes:
             integers = _integers(numbers)
             wholes.append(np.minimum(integers // _UNIT, INT64_MAX).astype(np.int64))
             fractions.append((integers % _UNIT).astype(np.int64))
-        return Printing(DECIMAL.scale, DECIMAL.scale, tuple(wholes), tuple(fractions))  # type: ignore[arg-type]
+        return Printing(DECIMAL.scale, DECIMAL.scale, tuple(wholes), tuple(fractions))
 
     def _mapped(self, rows: Rows, mapping: Any, kind: pa.DataType) -> Rows:
         for name in SCALE_OF.keys() & set(rows.schema.names):
