@@ -107,8 +107,6 @@ def _configured(builder: SparkSession.Builder) -> SparkSession.Builder:
         "spark.sql.shuffle.partitions": "8",
         # A Delta log of this size is replayed by two tasks faster than by the default 50.
         "spark.databricks.delta.snapshotPartitions": "2",
-        # Staged records go to one folder a symbol and kind without being sorted first.
-        "spark.sql.maxConcurrentOutputFileWriters": "256",
         # Spark SQL's own tables are not used; without this it makes a folder wherever it is started.
         "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "deltabook-spark-warehouse"),
         # The command line has a progress display of its own, and starts faster without the web UI.
