@@ -127,7 +127,7 @@ def _ingest_new(
     for key in again.hours:
         placing.touch(references, key, instruments[key[:2]])
     out = sorted({*batch.replaced.values(), *map(str, again.files)} - reasons.keys())
-    _write_events(warehouse, references, out, progress)
+    _write_events(warehouse, _largest_first(references, surveyed), out, progress)
     if references:
         for table, rows in zip((HOURS, EPOCHS), placing.rows(), strict=True):
             if rows or warehouse.exists(table):
@@ -156,6 +156,16 @@ def _changed_files(batch: Batch) -> dict[str, str]:
     """Name the files that were still being written."""
     reason = "it changed while it was read; ingest it when it is complete"
     return {str(path): reason for digest, path in batch.new.items() if content_hash(path) != digest}
+
+
+def _largest_first(
+    references: dict[Slice, dict[str, Any]], surveyed: list[Row]
+) -> dict[Slice, dict[str, Any]]:
+    """Sort symbol-hours by what they gain: a small one that comes last fills a core, a large one holds all up."""
+    gains: dict[Slice, int] = defaultdict(int)
+    for row in surveyed:
+        gains[row.exchange, row.symbol, row.time] += row.messages + row.level_changes
+    return {key: references[key] for key in sorted(references, key=lambda key: (-gains[key], key))}
 
 
 def _write_events(

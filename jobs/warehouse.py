@@ -230,7 +230,7 @@ class Warehouse:
     def apply(
         self, shape: Table, references: Rows, keys: Sequence[str], function: Group, result: Table
     ) -> list[Row]:
-        """Apply a function to each group of references, in a Spark task of its own.
+        """Apply a function to each group of references, in a Spark task of its own, the first groups first.
 
         Parameters
         ----------
@@ -252,11 +252,14 @@ class Warehouse:
         """
         if not references:
             return []
-        groups = len({tuple(row[name] for name in keys) for row in references})
-        frame = self.spark.createDataFrame(_arrow(shape, references), shape.ddl)
+        tasks: dict[tuple[Any, ...], int] = {}
+        task = [tasks.setdefault(tuple(row[name] for name in keys), len(tasks)) for row in references]
+        rows = _arrow(shape, references).append_column("task", pa.array(task, pa.int32()))
+        # The task is told, not hashed: no two groups share one, and grouping needs no second exchange.
         return (
-            frame.repartitionByRange(groups, *keys)
-            .groupBy(*keys)
+            self.spark.createDataFrame(rows, f"{shape.ddl}, task INT")
+            .repartitionById(len(tasks), "task")
+            .groupBy(*keys, "task")
             .applyInPandas(function, result.ddl)
             .collect()
         )

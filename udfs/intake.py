@@ -42,7 +42,7 @@ def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterat
     pandas.DataFrame
         Rows of `survey`.
     """
-    stream = dict(zip(("exchange", "symbol", "record"), map(str, key), strict=True))
+    stream = dict(zip(("exchange", "symbol", "record"), map(str, key[:3]), strict=True))
     reference = only_row(groups)
     known = Known(
         *(np.array(reference[f"known_{name}"], dtype=np.int64) for name in ("epochs", "ids", "times"))
