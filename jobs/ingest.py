@@ -161,7 +161,7 @@ def _changed_files(batch: Batch) -> dict[str, str]:
 def _largest_first(
     references: dict[Slice, dict[str, Any]], surveyed: list[Row]
 ) -> dict[Slice, dict[str, Any]]:
-    """Sort symbol-hours by what they gain: a small one that comes last fills a core, a large one holds all up."""
+    """Sort symbol-hours by what they gain: a large one that came last would keep the others waiting."""
     gains: dict[Slice, int] = defaultdict(int)
     for row in surveyed:
         gains[row.exchange, row.symbol, row.time] += row.messages + row.level_changes

@@ -98,7 +98,7 @@ def read_staged_between(file: str, first: int, end: int | None) -> pa.Table:
     pyarrow.Table
         Columns of `records`.
     """
-    with pa.memory_map(file) as stream:
+    with pa.OSFile(file) as stream:
         ids = pa.ipc.open_file(stream, options=_columns(("sequence",)))
         whole = pa.ipc.open_file(stream)
         found = []

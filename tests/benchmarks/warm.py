@@ -1,4 +1,4 @@
-"""`deltabook ingest` in a session that has ingested before: python warm.py RAW WAREHOUSE."""
+"""`deltabook ingest` in a session that has ingested three times before: python warm.py RAW WAREHOUSE."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ if __name__ == "__main__":
     raw, root = Path(sys.argv[1]), Path(sys.argv[2])
     settings = load_settings(None, {"warehouse": root})
     spark = spark_session(settings)
-    for _ in range(2):
+    for _ in range(4):
         shutil.rmtree(root, ignore_errors=True)
         warehouse = Warehouse(spark, settings)
         with warehouse.writing("ingest") as run:
