@@ -17,7 +17,7 @@ from rich.console import Console
 
 from deltabook.jobs.settings import Settings, load_settings
 from deltabook.schemas.errors import DeltabookError, SettingsError
-from deltabook.schemas.names import Cadence, Seed
+from deltabook.schemas.names import OnGap, Seed
 
 # Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
 
@@ -51,7 +51,13 @@ ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="A known file with new content takes the old one's place.")
 ]
 ArchiveOption = Annotated[bool, typer.Option("--archive", help="Keep a copy of each file in the warehouse.")]
-CadenceOption = Annotated[Cadence | None, typer.Option("--cadence", help="When a row of books is written.")]
+CadenceOption = Annotated[
+    str | None, typer.Option("--cadence", help="Rows of books: change, message, or a step: 100ms, 1s, 5m.")
+]
+OnGapOption = Annotated[
+    OnGap | None,
+    typer.Option("--on-gap", help="Rows of a suspect book: flag, wait (none), raise (stop)."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -94,12 +100,20 @@ def reconstruct(
     jars: JarsOption = None,
     depth: DepthOption = None,
     cadence: CadenceOption = None,
+    on_gap: OnGapOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the books of every symbol-hour whose events changed."""
     settings = _settings(
-        config, warehouse=warehouse, master=master, jars=jars, depth=depth, cadence=cadence, seed=seed
+        config,
+        warehouse=warehouse,
+        master=master,
+        jars=jars,
+        depth=depth,
+        cadence=cadence,
+        on_gap=on_gap,
+        seed=seed,
     )
     _run(settings, as_json, [_reconstruct_stage()])
 
@@ -127,6 +141,7 @@ def run(
     jars: JarsOption = None,
     depth: DepthOption = None,
     cadence: CadenceOption = None,
+    on_gap: OnGapOption = None,
     seed: SeedOption = None,
     replace: ReplaceOption = False,
     archive: ArchiveOption = False,
@@ -134,7 +149,14 @@ def run(
 ) -> None:
     """Ingest, reconstruct and validate."""
     settings = _settings(
-        config, warehouse=warehouse, master=master, jars=jars, depth=depth, cadence=cadence, seed=seed
+        config,
+        warehouse=warehouse,
+        master=master,
+        jars=jars,
+        depth=depth,
+        cadence=cadence,
+        on_gap=on_gap,
+        seed=seed,
     )
     stages = [_ingest_stage(source, paths, replace, archive), _reconstruct_stage(), _validate_stage()]
     _run(settings, as_json, stages)

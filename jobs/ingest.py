@@ -172,7 +172,7 @@ def _write_events(
     warehouse: Warehouse, references: dict[Slice, dict[str, Any]], left_out: list[str], progress: Progress
 ) -> None:
     """Order every symbol-hour that gains messages, and put it in the place of what it held."""
-    stored = {key: files for table in both(EVENTS) for key, files in warehouse.data_files(table).items()}
+    stored = warehouse.files_of_both(EVENTS)
     for key in stored.keys() & references.keys():
         references[key] |= {"event_files": stored[key], "left_out": left_out}
     order = order_groups(str(warehouse.root))

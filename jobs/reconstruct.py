@@ -1,48 +1,69 @@
 """The job `reconstruct`: events into books, checkpoints and gaps.
 
-An hour is built again if its events or the settings changed since the published build; with it all
-later hours of its symbol. First one task a symbol chains the hours, keeping only what passes from
-one to the next; then every hour is replayed from its checkpoint, in parallel.
+An hour is built again if its events or the settings changed since the published build; with it the
+hours after it, until one opens as its stored books did. Either one task a symbol goes through its
+hours and writes everything, or it only chains them, keeping what passes from one to the next, and
+every hour is then replayed from its checkpoint, in parallel: whichever keeps the cores busier. Both
+yield the same. Measured on 8 M level changes an hour: chaining costs 0.4 of going through.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from heapq import heapreplace
+from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.warehouse import Slice, Warehouse
-from deltabook.schemas.columns import SCALES, Table
-from deltabook.schemas.frames import ADDED, CHAINED, HOUR_REFERENCES
-from deltabook.schemas.names import HOUR, NOT_GIVEN, GapKind, Seed
+from deltabook.schemas.columns import SCALES
+from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
+from deltabook.schemas.names import HOUR, NOT_GIVEN, STATUS_LABELS, GapKind, Seed
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKPOINTS,
     CHECKS,
+    COVERAGE,
     EVENTS,
     GAPS,
     INSTRUMENTS,
     SCHEMA_VERSION,
     both,
 )
-from deltabook.udfs.hours import chain_groups, replay_groups
+from deltabook.udfs.files import local_path
+from deltabook.udfs.hours import rebuild_groups
 
 _KEYS = ("exchange", "symbol", "hour")
 _OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))
-_NEVER_ENDED = (GapKind.TRADE_GAP.label, GapKind.CLOCK_JUMP.label)
+_NEVER_ENDED = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))
+_BY_HOUR = (GAPS, CHECKS, COVERAGE)
+_CHECKPOINTS = tuple(table.name for table in both(CHECKPOINTS))
+
+
+_CHAINING = 0.4
+"""Cost of chaining an hour, against replaying it."""
 
 
 @dataclass
 class _Plan:
-    """What is rebuilt of one symbol: hours to chain, and those of them whose books are written again."""
+    """What is rebuilt of one symbol: hours to chain, those of them that have changed, and what opens them.
+
+    The first hour opens from its stored checkpoint if `from_checkpoint`, else from nothing. Hours before
+    `first_changed` are chained only to meet their gaps again.
+    """
 
     chained: list[int]
-    replayed: list[int]
+    changed: set[int]
+    from_checkpoint: bool
+
+    @property
+    def first_changed(self) -> int:
+        return min(self.changed)
 
 
 def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
@@ -62,7 +83,7 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     """
     started = time.monotonic()
     settings = warehouse.settings
-    files = _data_files(warehouse, EVENTS)
+    files = warehouse.files_of_both(EVENTS)
     instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
     built = {
         (row["exchange"], row["symbol"], row["hour"]): row["fingerprint"]
@@ -73,38 +94,31 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     prints = {key: _fingerprint(warehouse, names, seeds.get(key)) for key, names in files.items()}
     vanished = [key for key in built if key not in prints]
     plans = _plan(prints, built, _book_gaps(warehouse))
-    for table in (*both(BOOKS), *both(CHECKPOINTS), GAPS, CHECKS) if vanished else ():
+    for table in (*_BY_HOUR, *both(CHECKPOINTS), *both(BOOKS)) if vanished else ():
         warehouse.delete(table, warehouse.predicate(vanished))
-    replayed = [(*key, hour) for key, plan in plans.items() for hour in plan.replayed]
-    if replayed:
-        chained = [(*key, hour) for key, plan in plans.items() for hour in plan.chained]
-        known = _Known(files, prints, instruments, seeds)
-        references = known.references(chained, _openings(warehouse, plans, built))
-        _chain(warehouse, plans, references, built, progress)
-        openings = _data_files(warehouse, CHECKPOINTS)
-        references = known.references(replayed, {key: openings[key][0] for key in replayed})
-        replay = replay_groups(str(warehouse.root), settings.depth, settings.cadence)
-        with progress.stage("rebuilding", "symbol-hours", len(replayed)):
-            added = warehouse.apply(HOUR_REFERENCES, references, _KEYS, replay, ADDED)
-        for table in both(BOOKS):
-            warehouse.add(table, added, [key for key in replayed if key in built])
+    known = _Known(files, prints, instruments, seeds)
+    rebuilt = _rebuild(warehouse, plans, known, built, progress) if plans else []
     statuses = warehouse.read_both(BOOKS, lambda rows: rows.select("status"))
     counts = statuses.groupBy("status").count().collect()
+    gaps = warehouse.rows(GAPS, "kind")
     return {
         "symbol_hours": len(files),
-        "symbol_hours_rebuilt": len(replayed),
+        "symbol_hours_rebuilt": len(rebuilt),
         "book_rows": {row.status: row["count"] for row in sorted(counts)},
-        "gaps": len(warehouse.rows(GAPS, "hour")),
+        "gaps": len(gaps),
+        "gaps_by_kind": dict(sorted(Counter(row["kind"] for row in gaps).items())),
+        "coverage": _shares(warehouse),
         "reconstruct_seconds": round(time.monotonic() - started, 2),
     }
 
 
-def _data_files(warehouse: Warehouse, table: Table) -> dict[Slice, list[str]]:
-    """Find the data files of every symbol-hour, of scaled integers or of decimals."""
-    files: dict[Slice, list[str]] = {}
-    for one in both(table):
-        files |= warehouse.data_files(one)
-    return dict(sorted(files.items()))
+def _shares(warehouse: Warehouse) -> dict[str, float]:
+    """Return the share of all recorded time that books had each status, or that feeds were silent."""
+    names = [name for name in COVERAGE.names if name in (*STATUS_LABELS, "silent")]
+    rows = warehouse.rows(COVERAGE, *names)
+    totals = {name: sum(row[name] for row in rows) for name in names}
+    whole = sum(totals.values())
+    return {name: time / whole for name, time in totals.items() if time}
 
 
 def _fingerprint(warehouse: Warehouse, files: list[str], seed: dict[str, Any] | None) -> str:
@@ -112,8 +126,7 @@ def _fingerprint(warehouse: Warehouse, files: list[str], seed: dict[str, Any] | 
     settings = warehouse.settings
     parts = [
         SCHEMA_VERSION,
-        str(settings.depth),
-        str(settings.cadence),
+        str(settings.writing),
         str(seed),
         *(file.rsplit("/", 1)[-1] for file in files),
     ]
@@ -142,37 +155,25 @@ def _plan(
     plans = {}
     for key, found in hours.items():
         gone = [hour for exchange, symbol, hour in built if (exchange, symbol) == key and hour not in found]
-        changed = [
-            hour
-            for hour in found
-            if built.get((*key, hour)) != prints[*key, hour] or (gone and hour > min(gone))
-        ]
+        changed = {hour for hour in found if built.get((*key, hour)) != prints[*key, hour]}
+        changed |= {hour for one in gone for hour in found if hour > one and hour == _after(found, one)}
         if not changed:
             continue
         # An hour is a range of ids: its events' times may lie a little before it.
         reopened = [
             hour
             for hour, resolved in gaps.get(key, [])
-            if resolved == NOT_GIVEN or resolved >= changed[0] - HOUR
+            if resolved == NOT_GIVEN or resolved >= min(changed) - HOUR
         ]
-        first = min([changed[0], *reopened])
+        first = min([*changed, *reopened, *gone])
         starts = [hour for hour in found if hour <= first and (*key, hour) in built]
         start = max(starts, default=found[0])
-        plans[key] = _Plan(
-            [hour for hour in found if hour >= start], [hour for hour in found if hour >= changed[0]]
-        )
+        plans[key] = _Plan([hour for hour in found if hour >= start], changed, bool(starts))
     return plans
 
 
-def _openings(
-    warehouse: Warehouse, plans: dict[Instrument, _Plan], built: dict[Slice, str]
-) -> dict[Slice, str]:
-    """Find the checkpoint that each chain starts from; a chain from a symbol's first hour has none."""
-    starts = [(*key, plan.chained[0]) for key, plan in plans.items() if (*key, plan.chained[0]) in built]
-    if not starts:
-        return {}
-    files = _data_files(warehouse, CHECKPOINTS)
-    return {start: files[start][0] for start in starts}
+def _after(hours: list[int], gone: int) -> int:
+    return min((hour for hour in hours if hour > gone), default=NOT_GIVEN)
 
 
 @dataclass
@@ -184,7 +185,9 @@ class _Known:
     instruments: dict[Instrument, dict[str, Any]]
     seeds: dict[Slice, dict[str, Any]]
 
-    def references(self, keys: list[Slice], checkpoints: dict[Slice, str]) -> list[dict[str, Any]]:
+    def references(
+        self, keys: list[Slice], checkpoints: dict[Slice, str], told: dict[Slice, dict[str, bool]]
+    ) -> list[dict[str, Any]]:
         return [
             {
                 "exchange": key[0],
@@ -195,30 +198,80 @@ class _Known:
                 "checkpoint_file": checkpoints.get(key, ""),
                 "fingerprint": self.prints[key],
                 **self.seeds.get(key, NO_SEED),
+                **told[key],
             }
             for key in keys
         ]
 
 
-def _chain(
+def _rebuild(
     warehouse: Warehouse,
     plans: dict[Instrument, _Plan],
-    references: list[dict[str, Any]],
+    known: _Known,
     built: dict[Slice, str],
     progress: Progress,
-) -> None:
-    """Write the checkpoints, gaps and checks of the hours to be chained."""
-    settings = warehouse.settings
-    chain = chain_groups(str(warehouse.root), settings.depth, settings.cadence)
-    with progress.stage("chaining", "symbols", len(plans)):
-        found = warehouse.apply(HOUR_REFERENCES, references, ("exchange", "symbol"), chain, CHAINED)
-    slices = [tuple(reference[name] for name in _KEYS) for reference in references]
-    slices = [key for key in slices if key in built]
+) -> list[Slice]:
+    """Rebuild what is planned; return the symbol-hours whose books were written."""
+    rebuild = rebuild_groups(str(warehouse.root), warehouse.settings.writing)
+    at_once = _at_once(plans, known.files, warehouse.cores)
+    told = {
+        (*key, hour): {
+            "changed": hour in plan.changed,
+            "chained": True,
+            "replayed": at_once and hour >= plan.first_changed,
+        }
+        for key, plan in plans.items()
+        for hour in plan.chained
+    }
+    checkpoints = {
+        key: names[0] for key, names in warehouse.files_of_both(CHECKPOINTS).items() if key in built
+    }
+    for key, plan in plans.items():
+        if not plan.from_checkpoint:
+            checkpoints.pop((*key, plan.chained[0]), None)
+    references = known.references(list(told), checkpoints, told)
+    with progress.stage("rebuilding" if at_once else "chaining", "symbols", len(plans)):
+        found = warehouse.apply(HOUR_REFERENCES, references, ("exchange", "symbol"), rebuild, REBUILT)
+    chained = [(row.exchange, row.symbol, row.hour) for row in found if row.table in _CHECKPOINTS]
+    stored = [key for key in chained if key in built]
     for table in both(CHECKPOINTS):
-        warehouse.add(table, found, slices)
-    for table in (GAPS, CHECKS):
+        warehouse.add(table, found, stored)
+    for table in _BY_HOUR:
         rows = [row.asDict() for row in found if row.table == table.name]
-        warehouse.replace(table, rows, slices)
+        warehouse.replace(table, rows, stored)
+    replayed = [key for key in chained if key[2] >= plans[key[:2]].first_changed]
+    added = found
+    if not at_once:
+        openings = {key: names[0] for key, names in warehouse.files_of_both(CHECKPOINTS).items()}
+        alone = {key: {"changed": False, "chained": False, "replayed": True} for key in replayed}
+        references = known.references(replayed, openings, alone)
+        with progress.stage("rebuilding", "symbol-hours", len(replayed)):
+            added = warehouse.apply(HOUR_REFERENCES, references, _KEYS, rebuild, REBUILT)
+    for table in both(BOOKS):
+        warehouse.add(table, added, [key for key in replayed if key in built])
+    return replayed
+
+
+def _at_once(plans: dict[Instrument, _Plan], files: dict[Slice, list[str]], cores: int) -> bool:
+    """Whether each symbol's hours are better gone through once than chained first and then replayed."""
+    costs = {
+        key: [
+            sum(Path(local_path(name)).stat().st_size for name in files[*key, hour]) for hour in plan.chained
+        ]
+        for key, plan in plans.items()
+    }
+    by_symbol = [float(sum(cost)) for cost in costs.values()]
+    by_hour = [float(one) for cost in costs.values() for one in cost]
+    chaining = _longest([cost * _CHAINING for cost in by_symbol], cores)
+    return _longest(by_symbol, cores) <= chaining + _longest(by_hour, cores)
+
+
+def _longest(costs: list[float], cores: int) -> float:
+    """Return when the last of these tasks ends, the dearest started first."""
+    ends = [0.0] * cores
+    for cost in sorted(costs, reverse=True):
+        heapreplace(ends, ends[0] + cost)
+    return max(ends)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as UnreadableSource
 
 from deltabook.schemas.errors import InputError, SettingsError
-from deltabook.schemas.names import Cadence, Seed, valid_name
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Cadence, OnGap, Seed, Writing, step_of, valid_name
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
+_OF_CONTENT = {"cadence", "depth", "instruments", "minimum_match", "ofi_levels", "on_gap", "seed"}
+_OF_CONTENT |= {"silence_seconds"}
 _MOST_DIGITS = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact in 38
 
 
@@ -50,7 +52,10 @@ class Settings(BaseSettings):
     master: str = Field(min_length=1)
     driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
     depth: int = Field(ge=1, le=1000)
-    cadence: Cadence
+    cadence: str
+    on_gap: OnGap
+    ofi_levels: int = Field(ge=0, le=20)
+    silence_seconds: int = Field(ge=1, le=3600)
     seed: Seed
     minimum_match: float = Field(gt=0, lt=1)
     jars: Path | None
@@ -68,10 +73,26 @@ class Settings(BaseSettings):
                     raise ValueError(str(error)) from None
         return instruments
 
+    @field_validator("cadence")
+    @classmethod
+    def _is_cadence(cls, cadence: str) -> str:
+        if cadence not in tuple(Cadence):
+            try:
+                step_of(cadence)
+            except ValueError as error:
+                raise ValueError(f"expected change, message or a step of time: {error}") from None
+        return cadence
+
+    @property
+    def writing(self) -> Writing:
+        """Which rows of books are written."""
+        silence = self.silence_seconds * NANOSECONDS_PER_SECOND
+        return Writing(self.depth, self.cadence, self.on_gap, silence, self.ofi_levels)
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the settings that shape the tables' content, 16 hex digits."""
-        text = self.model_dump_json(include={"depth", "cadence", "seed", "minimum_match", "instruments"})
+        text = self.model_dump_json(include=_OF_CONTENT)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod

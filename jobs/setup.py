@@ -15,7 +15,7 @@ from deltabook.jobs.session import spark_session
 from deltabook.jobs.settings import load_settings
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import Cadence
+from deltabook.schemas.names import Writing
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.epochs import epochs_of
 from deltabook.udfs.numbers import Scaled
@@ -64,7 +64,7 @@ def _rebuild(source: str, messages: pa.Table) -> None:
         messages.append_column("epoch", pa.array(epochs)), FLAT_EVENTS.arrow.empty_table(), 0, feed
     )
     numbers = Scaled(DEFAULT_SCALE, DEFAULT_SCALE)
-    rebuilder = Rebuilder(exchange, symbol, feed, 20, Cadence.CHANGE, numbers, Opening())
+    rebuilder = Rebuilder(exchange, symbol, feed, Writing(), numbers, Opening())
     for batch in events.combine_chunks().to_batches():
         rebuilder.feed_batch(batch)
 

@@ -7,7 +7,7 @@ import json
 from typing import IO, Any
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, DecimalType, NumericType, StructType
 from rich import box
@@ -56,12 +56,12 @@ def query(warehouse: Warehouse, text: str) -> DataFrame:
     try:
         return warehouse.spark.sql(text)
     except (AnalysisException, ParseException) as error:
-        names = ", ".join(sorted([*TABLES, "book", "trades"]))
+        names = ", ".join(sorted([*TABLES, "book", "features", "trades"]))
         raise QueryError(f"{str(error).strip().splitlines()[0]}\ntables and views: {names}") from None
 
 
 def register_views(warehouse: Warehouse) -> None:
-    """Register the tables, and over them `book` and `trades` in exact decimals.
+    """Register the tables, and over them `book`, `features` and `trades` in exact decimals.
 
     `book`: one row of `books` or `books_decimal`, with `time` (to the µs), the best bid and ask, spread,
     mid, and the levels as arrays. `trades`: one trade a row.
@@ -82,6 +82,42 @@ def register_views(warehouse: Warehouse) -> None:
             wide = columns(spark.table(decimal.name), decimal, None)
             rows = rows.select(*(F.col(one.name).cast(one.dataType) for one in wide.schema)).union(wide)
         rows.createOrReplaceTempView(view)
+    _features(spark.table("book")).createOrReplaceTempView("features")
+
+
+def _features(book: DataFrame) -> DataFrame:
+    """Return the columns of the view `features`, all but `spreads`, `mid` and `ofi` in doubles.
+
+    `spreads`: ask less bid, level by level, in units of price. `mid`: half the sum of the best prices.
+    `microprice`: ``(bid * ask_size + ask * bid_size) / (bid_size + ask_size)``, the mid weighted by the
+    other side's size (Gatheral and Oomen 2010). `imbalance`: ``(bid_size - ask_size) / (bid_size +
+    ask_size)`` at the best level, -1 to 1; `depth_imbalance`: the same of all levels shown. `ofi`: order
+    flow imbalance by level since the row before, in units of size, see `udfs.orderflow`; `ofi_total`:
+    its sum.
+    """
+    bid, ask, bid_size, ask_size = (
+        F.col(name).cast("double") for name in ("bid_price", "ask_price", "bid_size", "ask_size")
+    )
+    bids, asks = (F.aggregate(f"{side}_sizes", F.lit(0.0), _plus) for side in ("bid", "ask"))
+    shared = F.least(F.size("bid_prices"), F.size("ask_prices"))
+    spreads = F.slice(
+        F.zip_with("ask_prices", "bid_prices", lambda one, other: one - other), F.lit(1), shared
+    )
+    return book.select(
+        *("exchange", "symbol", "time", "status"),
+        spreads.alias("spreads"),
+        "mid",
+        F.try_divide(bid * ask_size + ask * bid_size, bid_size + ask_size).alias("microprice"),
+        F.try_divide(bid_size - ask_size, bid_size + ask_size).alias("imbalance"),
+        F.try_divide(bids - asks, bids + asks).alias("depth_imbalance"),
+        "ofi",
+        F.aggregate("ofi", F.lit(0.0), _plus).alias("ofi_total"),
+        *("trade_count", "buy_volume", "sell_volume", "sequence", "order_time", "epoch", "hour", "date"),
+    )
+
+
+def _plus(total: Column, value: Column) -> Column:
+    return total + value.cast("double")
 
 
 def _book_columns(books: DataFrame, table: Table, numbers: dict[str, _Decimals] | None) -> DataFrame:
@@ -117,6 +153,7 @@ def _book_columns(books: DataFrame, table: Table, numbers: dict[str, _Decimals] 
         "trade_count",
         "buy_volume",
         "sell_volume",
+        "ofi",
         "crossed",
         "sequence",
         "timestamp",

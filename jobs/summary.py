@@ -38,7 +38,11 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
             yield f"decimals     {instrument}: its numbers need DECIMAL(38,18): events_decimal, books_decimal"
     if "book_rows" in summary:
         rows = ", ".join(f"{count:,} {status}" for status, count in summary["book_rows"].items()) or "none"
-        yield f"books        {rows}; {summary['symbol_hours']:,} symbol-hours, {summary['gaps']:,} gaps"
+        yield f"books        {rows}; {summary['symbol_hours']:,} symbol-hours"
+        gaps = ", ".join(f"{count:,} {kind}" for kind, count in summary["gaps_by_kind"].items()) or "none"
+        yield f"gaps         {gaps}"
+        covered = ", ".join(f"{share:.2%} {status}" for status, share in summary["coverage"].items())
+        yield f"coverage     {covered or 'none'} of the time"
     for kind, match in summary.get("golden_matches", {}).items():
         share = match["matched"] / match["compared"]
         yield f"golden       {kind}: {match['matched']:,} of {match['compared']:,} equal ({share:.4%})"

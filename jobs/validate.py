@@ -145,8 +145,9 @@ def continuity_summary(warehouse: Warehouse) -> DataFrame:
             F.sum((F.col("status") == Status.UNVERIFIABLE.label).cast("bigint")).alias("unverifiable"),
         )
     )
-    is_gap = F.col("kind") != GapKind.CLOCK_JUMP.label  # ids order the feed, whatever its clock says
-    by_hour = warehouse.read(GAPS).where(is_gap).groupBy("exchange", "symbol", "hour")
+    # Ids order the feed, whatever its clock says; silence is told by `coverage`; crossed rows are counted.
+    no_gaps = (GapKind.CLOCK_JUMP.label, GapKind.SILENCE.label, GapKind.CROSSED_BOOK.label)
+    by_hour = warehouse.read(GAPS).where(~F.col("kind").isin(*no_gaps)).groupBy("exchange", "symbol", "hour")
     gaps = by_hour.agg(F.count("*").alias("gaps"))
     worse = F.when(F.col("unseeded") == F.col("rows"), F.col("rows")).otherwise(F.col("suspect"))
     return books.join(gaps, ["exchange", "symbol", "hour"], "full").select(
@@ -182,6 +183,8 @@ def fidelity_summary(warehouse: Warehouse) -> DataFrame:
 
 def _compared(warehouse: Warehouse, tables: Sequence[Table]) -> DataFrame:
     """Count the books of one form, scaled or decimal, that are held against golden rows by id."""
+    # Where not every change has a row, the newest row is the book only at its own sequence.
+    is_book = F.lit(warehouse.settings.writing.has_all) | (F.col("book.sequence") == F.col("diff"))
     tickers = _as_of(warehouse, tables, GoldenKind.BOOK_TICKER, 1).withColumn("compared", F.col("is_diff"))
     vendor = _as_of(warehouse, tables, GoldenKind.VENDOR_BOOK, warehouse.settings.depth).withColumn(
         "compared", ~F.col("is_diff") & (F.col("diff") == F.col("sequence"))
@@ -193,7 +196,10 @@ def _compared(warehouse: Warehouse, tables: Sequence[Table]) -> DataFrame:
         equal &= shown == F.col(f"golden.{side}")
     unverifiable = F.col("book.status") == Status.UNVERIFIABLE.label
     compared = (
-        F.col("compared") & (F.col("book.status") != Status.UNSEEDED.label) & F.col("golden").isNotNull()
+        F.col("compared")
+        & is_book
+        & (F.col("book.status") != Status.UNSEEDED.label)
+        & F.col("golden").isNotNull()
     )
     return (
         tickers.union(vendor)
@@ -224,7 +230,9 @@ def _as_of(warehouse: Warehouse, tables: Sequence[Table], kind: GoldenKind, dept
     top = [F.slice(side, 1, depth).alias(side) for side in _SIDES]
     is_diff = (F.col("event_type") == EventType.BOOK_UPDATE) & ~F.col("data.is_snapshot")
     parts = (
-        books.select(*keys, F.lit(0).alias("rank"), F.struct("status", *top).alias("book"), "order_time"),
+        books.select(
+            *keys, F.lit(0).alias("rank"), F.struct("status", "sequence", *top).alias("book"), "order_time"
+        ),
         golden.where(F.col("kind") == kind).select(
             *keys,
             F.lit(1 if kind is GoldenKind.BOOK_TICKER else 3).alias("rank"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 import shutil
 import time
@@ -38,6 +40,7 @@ Rows = Sequence[dict[str, Any]]
 """Few enough for the driver: they are written without a Spark job (measured: 20 ms, not 800)."""
 
 _LOCK_SECONDS = 10
+_MANY = 1000
 
 
 @dataclass
@@ -160,6 +163,21 @@ class Warehouse:
             for exchange, hour in [least] if least == greatest else _keys_within(uri):
                 files[exchange, row["partition.symbol"], hour].append(uri)
         return {key: files[key] for key in sorted(files)}
+
+    def files_of_both(self, table: Table) -> dict[Slice, list[str]]:
+        """Find the data files of every symbol-hour, of scaled integers or of decimals."""
+        files: dict[Slice, list[str]] = {}
+        for one in both(table):
+            files |= self.data_files(one)
+        return dict(sorted(files.items()))
+
+    @property
+    def cores(self) -> int:
+        """How many tasks run at once; of a cluster, as many as are asked for."""
+        found = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", str(self.spark.conf.get("spark.master")))
+        if found is None:
+            return _MANY
+        return (os.cpu_count() or 1) if found[1] == "*" else int(found[1] or 1)
 
     def read_both(self, table: Table, columns: Callable[[DataFrame], DataFrame]) -> DataFrame:
         """Read a table and the one of decimals beside it, as they stand, each through `columns`."""

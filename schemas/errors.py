@@ -23,5 +23,9 @@ class WarehouseError(DeltabookError):
     """The warehouse is missing, locked, of another schema version, or not as the ledger says."""
 
 
+class GapError(DeltabookError):
+    """A feed has a gap, and the run was told to end at the first."""
+
+
 class OrderError(DeltabookError):
     """Events reached the kernel out of the feed's order: a bug or a hand-edited table."""

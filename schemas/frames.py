@@ -20,7 +20,7 @@ from deltabook.schemas.columns import (
     Column,
     Table,
 )
-from deltabook.schemas.tables import CHECKS, GAPS
+from deltabook.schemas.tables import CHECKS, COVERAGE, GAPS
 
 RECORDS = Table(
     "records",
@@ -192,15 +192,19 @@ HOUR_REFERENCES = Table(
             for column in SIDES
         ),
         Column("fingerprint", "STRING", "The events and settings that the books are built from."),
+        Column("changed", "BOOLEAN", "Its events or settings are others than those of its stored books."),
+        Column("chained", "BOOLEAN", "Its checkpoint, gaps and comparisons are to be written."),
+        Column("replayed", "BOOLEAN", "Its books are to be written."),
     ),
 )
 
-CHAINED = Table(
-    "chained",
-    "What the chain of hours yields: a data file of `checkpoints`, or a row of the table named.",
+REBUILT = Table(
+    "rebuilt",
+    "What rebuilding hours yields: a data file of `checkpoints` or `books`, or a row of the table named.",
     (
         *ADDED.columns,
         *(column for column in GAPS.columns if column.name not in ADDED.names),
         *(column for column in CHECKS.columns if column.name not in (*ADDED.names, *GAPS.names)),
+        *(column for column in COVERAGE.columns if column.name not in (*ADDED.names, *GAPS.names)),
     ),
 )

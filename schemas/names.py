@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from deltabook.schemas.errors import InputError
@@ -71,6 +72,10 @@ class GapKind(IntEnum):
     """A part of a message, or a message, could not be read."""
     CLOCK_JUMP = 6
     """A stamp that its neighbours contradict. Ids order the feed: the book is not affected."""
+    CROSSED_BOOK = 7
+    """Best bid above best ask, until they are not."""
+    SILENCE = 8
+    """No book update for longer than the setting `silence_seconds`: not the same as a quiet market."""
 
     @property
     def label(self) -> str:
@@ -104,12 +109,82 @@ class Seed(StrEnum):
 
 
 class Cadence(StrEnum):
-    """When a row of `books` is written."""
+    """When the kernel makes a row of `books`; a grid of time keeps the last of each step of `CHANGE`."""
 
     CHANGE = "change"
     """When the top `depth` levels or the status change."""
     MESSAGE = "message"
     """At every book update."""
+
+
+class OnGap(StrEnum):
+    """What becomes of the rows of a suspect book."""
+
+    FLAG = "flag"
+    """They are written, with their status."""
+    WAIT = "wait"
+    """They are left out, until a snapshot."""
+    RAISE = "raise"
+    """The run ends at the first gap, with nothing published."""
+
+
+_STEP = re.compile(r"([1-9][0-9]{0,9})(ms|s|m|h)")
+_NANOSECONDS = {"ms": 1_000_000, "s": NANOSECONDS_PER_SECOND, "m": 60 * NANOSECONDS_PER_SECOND, "h": HOUR}
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Which rows of `books` are written.
+
+    Attributes
+    ----------
+    depth
+        Levels a side.
+    cadence
+        change, message, or the step of a grid of time: 100ms, 1s, 5m, 1h.
+    on_gap
+        What becomes of the rows of a suspect book.
+    silence
+        Time without a book update that counts as silence, ns.
+    ofi_levels
+        Levels whose order flow imbalance each row has; no more than `depth`.
+    """
+
+    depth: int = 20
+    cadence: str = Cadence.CHANGE
+    on_gap: OnGap = OnGap.FLAG
+    silence: int = HOUR
+    ofi_levels: int = 5
+
+    @property
+    def of_kernel(self) -> Cadence:
+        """When the kernel makes a row."""
+        return Cadence.MESSAGE if self.cadence == Cadence.MESSAGE else Cadence.CHANGE
+
+    @property
+    def step(self) -> int:
+        """Step of the grid, ns; 0 if every row that the kernel makes is written."""
+        return 0 if self.cadence in tuple(Cadence) else step_of(self.cadence)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the newest row is the book: every change of the top levels has one."""
+        return not self.step and self.on_gap is not OnGap.WAIT
+
+
+def step_of(text: str) -> int:
+    """Read a length of time, such as 100ms, in ns.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or longer than an hour.
+    """
+    found = _STEP.fullmatch(text)
+    step = int(found[1]) * _NANOSECONDS[found[2]] if found else 0
+    if not 0 < step <= HOUR:
+        raise ValueError(f"{text!r} is no length of time up to 1h, such as 100ms, 1s or 5m")
+    return step
 
 
 def valid_name(name: str, what: str) -> str:

@@ -23,8 +23,9 @@ from deltabook.schemas.columns import (
     scaled,
     struct,
 )
+from deltabook.schemas.names import Status
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 """Value of the table property `deltabook.schema_version`."""
 
 EVENTS = Table(
@@ -40,13 +41,13 @@ EVENTS = Table(
 
 BOOKS = Table(
     "books",
-    "One row each time the top levels or the status change, or one per message (see `cadence`).",
+    "One row each time the top levels or the status change, per message, or per step (see `cadence`).",
     (
         EXCHANGE,
         SYMBOL,
         DATE,
         HOUR,
-        Column("cadence", "STRING", "change or message."),
+        Column("cadence", "STRING", "change, message, or a step of time, such as 100ms: its last row."),
         TIMESTAMP,
         RECEIVED,
         ORDER_TIME,
@@ -58,11 +59,13 @@ BOOKS = Table(
         Column("trade_count", "BIGINT", "Trades in the book since the row before."),
         scaled("buy_volume", "Buying aggressors' volume since the row before", "size_scale"),
         scaled("sell_volume", "Selling aggressors' volume since the row before", "size_scale"),
+        scaled("ofi", "Order flow imbalance by level since the row before", "size_scale", "ARRAY<BIGINT>"),
         Column("status", "STRING", "verified, checked, unverifiable, suspect or unseeded."),
         Column("crossed", "BOOLEAN", "Best bid above best ask. Equal (locked) is valid."),
     ),
     partition_by=("symbol", "date"),
     statistics=("exchange", "hour", "timestamp", "order_time", "sequence", "status"),
+    alike=True,
 )
 
 CHECKPOINTS = Table(
@@ -76,6 +79,7 @@ CHECKPOINTS = Table(
         Column("sequence", "BIGINT", "Last update id that the book contains; -1 if none."),
         Column("trade_sequence", "BIGINT", "Last trade id seen; -1 if none."),
         ORDER_TIME,
+        Column("update_time", "BIGINT", "order_time of the last book update, ns; -1 if none."),
         Column("status", "INT", "Status code: 0 unseeded, 1 suspect, 2 unverifiable, 3 checked, 4 verified."),
         Column("bridge_due", "BOOLEAN", "A snapshot was taken and no diff has connected to it yet."),
         Column("updates_seen", "BOOLEAN", "A book update was met, whether or not a book could be built."),
@@ -105,9 +109,9 @@ GAPS = Table(
         Column("expected", "BIGINT", "The id, checksum or time (ns) that should have come; -1 if none."),
         Column("found", "BIGINT", "What came instead; -1 if nothing."),
         Column("from_time", "BIGINT", "order_time of the message that shows the gap, ns since 1970 UTC."),
-        Column("resolved_sequence", "BIGINT", "Id of the snapshot that ended it; -1 while open."),
-        Column("resolved_time", "BIGINT", "order_time of that snapshot, ns since 1970 UTC; -1 while open."),
-        Column("resolved_by", "STRING", "snapshot or vendor_book; empty while open."),
+        Column("resolved_sequence", "BIGINT", "Id of the message that ended it; -1 while open."),
+        Column("resolved_time", "BIGINT", "order_time of that message, ns since 1970 UTC; -1 while open."),
+        Column("resolved_by", "STRING", "snapshot, vendor_book or book_update; empty while open."),
         Column("updates_affected", "BIGINT", "Book updates applied to the suspect book until then."),
         SOURCE_FILE,
         SOURCE_ROW,
@@ -147,6 +151,25 @@ CHECKS = Table(
         Column("compared", "BIGINT", "Books compared."),
         Column("matched", "BIGINT", "Books equal."),
         Column("first_divergence", "BIGINT", "Least sequence that did not match; -1 if none."),
+    ),
+    partition_by=("symbol",),
+    statistics=("exchange", "hour"),
+)
+
+COVERAGE = Table(
+    "coverage",
+    "How long one symbol-hour's book had each status. Time up to a book update counts in that update's hour.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        HOUR,
+        Column("from_time", "BIGINT", "order_time of the first book update, ns since 1970 UTC."),
+        Column("to_time", "BIGINT", "order_time of the last book update, ns since 1970 UTC."),
+        *(
+            Column(status.label, "BIGINT", f"Time during which the book was {status.label}, ns.")
+            for status in sorted(Status, reverse=True)
+        ),
+        Column("silent", "BIGINT", "Time of silence, ns: it has no status."),
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour"),
@@ -285,6 +308,7 @@ TABLES = {
         CHECKPOINTS_DECIMAL,
         GAPS,
         CHECKS,
+        COVERAGE,
         GOLDEN,
         GOLDEN_DECIMAL,
         FIDELITY,

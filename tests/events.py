@@ -16,7 +16,7 @@ import pytest
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
-from deltabook.schemas.names import Cadence
+from deltabook.schemas.names import Cadence, Writing
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
@@ -122,7 +122,13 @@ def rebuilder(
 ) -> Rebuilder:
     """A rebuilder of one instrument's books."""
     names = EXCHANGE[market], SYMBOL[market]
-    return Rebuilder(*names, FEED[market], levels, cadence, Scaled(SCALE, SCALE), opening or Opening())
+    return Rebuilder(
+        *names,
+        FEED[market],
+        Writing(levels, cadence),
+        Scaled(SCALE, SCALE),
+        opening or Opening(),
+    )
 
 
 def batches_of(events: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,7 @@ from events import in_first_epoch
 
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import HOUR, Cadence
+from deltabook.schemas.names import HOUR, Cadence, Writing
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
@@ -82,7 +82,7 @@ def rebuilt(source: str, records: pa.Table) -> tuple[list[dict[str, Any]], Rebui
     feed = feed_of(source, exchange)
     hour = pc.max(events["timestamp"]).as_py() // HOUR * HOUR
     events = order_hour(events, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
-    building = Rebuilder(exchange, symbol, feed, TOP, Cadence.MESSAGE, Scaled(8, 8), Opening())
+    building = Rebuilder(exchange, symbol, feed, Writing(TOP, Cadence.MESSAGE), Scaled(8, 8), Opening())
     batches = iter(events.to_batches())
     if source == "crypto_lake":
         batches = with_seed(batches, first_book(records))

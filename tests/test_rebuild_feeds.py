@@ -21,7 +21,7 @@ from naive_feeds import Message, State, VendorBook, kraken_checksum, okx_checksu
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind
+from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind, Writing
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
@@ -125,7 +125,13 @@ def run(
     compared: Counter = Counter()
     opening, chain = Opening(), None
     for hour, found in itertools.groupby(batches, key=lambda batch: batch["hour"][0].as_py()):
-        arguments = ("X", "Y", FEEDS[name], DEPTH, Cadence.MESSAGE, Scaled(SCALE, SCALE))
+        arguments = (
+            "X",
+            "Y",
+            FEEDS[name],
+            Writing(DEPTH, Cadence.MESSAGE),
+            Scaled(SCALE, SCALE),
+        )
         replayed = Rebuilder(*arguments, opening)
         chain = chain or Rebuilder(*arguments, Opening())
         events = pa.concat_batches(list(found))
@@ -257,7 +263,7 @@ def rebuilt(source: str, paths: list[str]) -> dict[tuple[str, str], tuple[Counte
         feed = FEEDS[source]
         hour = pc.max(ours["timestamp"]).as_py() // HOUR * HOUR
         events = order_hour(ours, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
-        building = Rebuilder(*key, feed, 20, Cadence.MESSAGE, Scaled(SCALE, SCALE), Opening())
+        building = Rebuilder(*key, feed, Writing(20, Cadence.MESSAGE), Scaled(SCALE, SCALE), Opening())
         statuses = Counter(
             status
             for batch in events.to_batches()

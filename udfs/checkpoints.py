@@ -12,7 +12,16 @@ from deltabook.udfs.book import Levels
 from deltabook.udfs.numbers import Numbers
 from deltabook.udfs.rebuild import Opening
 
-_SCALARS = ("sequence", "trade_sequence", "order_time", "bridge_due", "updates_seen", "epoch", "trade_count")
+_SCALARS = (
+    "sequence",
+    "trade_sequence",
+    "order_time",
+    "update_time",
+    "bridge_due",
+    "updates_seen",
+    "epoch",
+    "trade_count",
+)
 _VOLUMES = ("buy_volume", "sell_volume")
 
 

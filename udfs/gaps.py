@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind
 from deltabook.udfs.continuity import APPLY, RESET, SEED, Verdicts
@@ -29,11 +30,19 @@ class GapLog:
         Gaps that no snapshot has ended yet.
     applied : int
         Book updates applied so far, to count those that each gap touched.
+    crossing : dict or None
+        The gap of a book that is crossed now.
     """
 
     closed: list[dict[str, Any]] = field(default_factory=list)
     open: list[dict[str, Any]] = field(default_factory=list)
     applied: int = 0
+    crossing: dict[str, Any] | None = None
+
+    @property
+    def are_open(self) -> bool:
+        """Whether what comes may still change a row."""
+        return bool(self.open) or self.crossing is not None
 
     def note_updates(self, verdicts: Verdicts, place_of: Any) -> None:
         """Record what a batch of book updates shows.
@@ -70,10 +79,39 @@ class GapLog:
         if len(applied):
             self.applied = int(applied[-1])
 
+    def note_crossed(self, crossed: NDArray[np.bool_], message: NDArray[np.int64], place_of: Any) -> None:
+        """Record where a batch's books begin to be crossed, and where they are no more.
+
+        Parameters
+        ----------
+        crossed : bool[r]
+            Of each row of books.
+        message : int64[r]
+            The message that each follows.
+        place_of : callable
+            ``index of message -> Place``.
+        """
+        if not len(crossed):
+            return
+        flips = np.flatnonzero(np.diff(crossed, prepend=self.crossing is not None)).tolist()
+        for row, end in zip([0, *flips], [*flips, len(crossed)], strict=True):
+            if row in flips:
+                self._cross(place_of(int(message[row])))
+            if self.crossing is not None:
+                self.crossing["updates_affected"] += end - row
+
+    def _cross(self, place: Place) -> None:
+        if self.crossing is None:
+            self.crossing = gap_row(GapKind.CROSSED_BOOK, place, NOT_GIVEN, NOT_GIVEN)
+            return
+        ended = {"resolved_sequence": place["sequence"], "resolved_time": place["order_time"]}
+        self.closed.append(self.crossing | ended | {"resolved_by": "book_update"})
+        self.crossing = None
+
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows, open gaps counted up to the last message."""
         still_open = [gap | {"updates_affected": gap["updates_affected"] + self.applied} for gap in self.open]
-        return self.closed + still_open
+        return self.closed + still_open + ([] if self.crossing is None else [self.crossing])
 
 
 def gap_row(kind: GapKind, place: Place, expected: int, found: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The functions that Spark applies to hours of events: chain a symbol's hours, and replay each."""
+"""The function that Spark applies to hours of events: carries a book through them, writes what it is told."""
 
 from __future__ import annotations
 
@@ -10,127 +10,169 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.errors import GapError, WarehouseError
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.frames import CHAINED
-from deltabook.schemas.names import NOT_GIVEN, Cadence
-from deltabook.schemas.tables import CHECKPOINTS, CHECKS, GAPS, form_of
+from deltabook.schemas.frames import REBUILT
+from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind, OnGap, Status, Writing
+from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, form_of
 from deltabook.udfs.checkpoints import checkpoint_row, held_events, opening_of
 from deltabook.udfs.datafiles import write_data_file
 from deltabook.udfs.files import read_checkpoint, read_events
-from deltabook.udfs.frames import Group, only_row, to_frame
+from deltabook.udfs.frames import Group, to_frame
 from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.seeding import with_seed
+from deltabook.udfs.thinning import written_rows
+
+_NOT_OF_THE_STATE = ("exchange", "symbol", "hour", "fingerprint")
+_NO_BREAK = {GAP_LABELS[kind] for kind in (GapKind.CLOCK_JUMP, GapKind.SILENCE)}
 
 
-def chain_groups(root: str, depth: int, cadence: Cadence) -> Group:
-    """Make the function that runs one symbol's hours in sequence and keeps what passes between them.
+def rebuild_groups(root: str, writing: Writing) -> Group:
+    """Make the function that rebuilds hours of one symbol, one after another.
 
     Parameters
     ----------
     root : str
         Folder of the warehouse.
-    depth : int
-        Levels a side in each row of `books`; trades are counted between those rows.
-    cadence : Cadence
-        When rows are written.
+    writing : Writing
+        Which rows of books are written.
 
     Returns
     -------
     callable
-        For `groupBy(exchange, symbol).applyInPandas`: rows of `hour_references` in, rows of
-        `chained` out: the data file with the opening of each hour, every gap, every comparison.
+        For `groupBy(exchange, symbol, …).applyInPandas`: rows of `hour_references` in, rows of `rebuilt`
+        out. Of an hour that is `chained`: the data file with its opening, every gap, every comparison,
+        its coverage. Of one that is `replayed`: the data file with its books. Hours that would come out
+        as they are stored, since nothing before them differs any more, are passed over.
     """
 
-    def chain(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        exchange, symbol = str(key[0]), str(key[1])
-        hours: list[Any] = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
-        numbers = _numbers(exchange, symbol, hours)
-        rebuilder = _rebuilder(exchange, symbol, depth, cadence, hours[0], numbers)
-        checkpoints = form_of(CHECKPOINTS, numbers.is_decimal)
+    def rebuild(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        hours = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
+        rows = _Rebuild(root, writing, str(key[0]), str(key[1]), hours).rows()
+        named = {"exchange": str(key[0]), "symbol": str(key[1])}
+        yield to_frame(pa.RecordBatch.from_pylist([row | named for row in rows], schema=REBUILT.arrow))
+
+    return rebuild
+
+
+class _Rebuild:
+    """Hours of one symbol on their way through one book."""
+
+    def __init__(self, root: str, writing: Writing, exchange: str, symbol: str, hours: list[Any]):
+        self.root, self.writing = root, writing
+        self.exchange, self.symbol = exchange, symbol
+        self.hours = hours
+        self.numbers = self._numbers()
+        self.rebuilder = self._rebuilder(self._checkpoint(hours[0]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Go through the hours; return the rows of `rebuilt`."""
         rows: list[dict[str, Any]] = []
-        for reference in hours:
-            hour = int(reference.hour)
-            named = {"exchange": exchange, "symbol": symbol, "hour": hour}
-            named |= {"fingerprint": reference.fingerprint}
-            opening = checkpoint_row(rebuilder.opening(), numbers, named)
-            rows += write_data_file(root, checkpoints, [opening]).to_pylist()
-            for batch in _events(exchange, symbol, reference):
-                rebuilder.feed_batch(numbers.encode(batch))
-            compared = rebuilder.take_compared().items()
-            rows += [
-                asdict(found) | {"table": CHECKS.name, "hour": hour, "kind": str(kind)}
-                for kind, found in compared
-            ]
-        rows += [row | {"table": GAPS.name} for row in rebuilder.finish()]
-        named = {"exchange": exchange, "symbol": symbol}
-        yield to_frame(pa.RecordBatch.from_pylist([row | named for row in rows], schema=CHAINED.arrow))
+        differs = False
+        waiting = list(self.hours)
+        while waiting:
+            reference = waiting.pop(0)
+            if differs and not reference.changed and self._as_stored(reference):
+                while waiting and not waiting[0].changed:
+                    waiting.pop(0)
+                if not waiting:
+                    break
+                rows += self._finished()
+                self.rebuilder = self._rebuilder(self._checkpoint(waiting[0]))
+                continue
+            differs |= bool(reference.changed)
+            rows += self._hour(reference)
+        return rows + self._finished() if self.hours[0].chained else rows
 
-    return chain
+    def _hour(self, reference: Any) -> Iterator[dict[str, Any]]:
+        hour = int(reference.hour)
+        if reference.chained:
+            checkpoints = form_of(CHECKPOINTS, self.numbers.is_decimal)
+            for row in write_data_file(self.root, checkpoints, [self._row(reference)]).to_pylist():
+                yield row | {"hour": hour}
+        self.rebuilder.skip_rows(not reference.replayed)
+        batches = map(self._fed, map(self.numbers.encode, self._events(reference)))
+        if reference.replayed:
+            written = written_rows(batches, self.writing, self.numbers)
+            yield from write_data_file(self.root, self.rebuilder.books, written).to_pylist()
+        else:
+            for _ in batches:
+                continue
+        if reference.chained:
+            for kind, found in self.rebuilder.take_compared().items():
+                yield asdict(found) | {"table": CHECKS.name, "hour": hour, "kind": str(kind)}
 
+    def _fed(self, events: pa.RecordBatch) -> pa.RecordBatch:
+        rows = self.rebuilder.feed_batch(events)
+        if self.writing.on_gap is OnGap.RAISE:
+            self._raise_at_gap()
+        return rows
 
-def replay_groups(root: str, depth: int, cadence: Cadence) -> Group:
-    """Make the function that rebuilds one symbol-hour from its checkpoint.
+    def _raise_at_gap(self) -> None:
+        for gap in self.rebuilder.gaps.rows():
+            if gap["kind"] not in _NO_BREAK:
+                raise GapError(
+                    f"{self.exchange} {self.symbol}: {gap['kind']} at sequence {gap['sequence']} "
+                    f"({gap['source_file']}, row {gap['source_row']}): expected {gap['expected']}, found "
+                    f"{gap['found']}. Nothing is published. Add what is missing, or go on past gaps with "
+                    "--on-gap flag or wait"
+                )
 
-    Parameters
-    ----------
-    root : str
-        Folder of the warehouse.
-    depth : int
-        Levels a side in each row.
-    cadence : Cadence
-        When rows are written.
+    def _finished(self) -> list[dict[str, Any]]:
+        """Return the gaps and coverage of the book so far."""
+        gaps = self.rebuilder.finish()
+        if self.writing.on_gap is OnGap.RAISE:
+            self._raise_at_gap()
+        covered = self.rebuilder.coverage.take_rows()
+        return [row | {"table": GAPS.name} for row in gaps] + [
+            row | {"table": COVERAGE.name} for row in covered
+        ]
 
-    Returns
-    -------
-    callable
-        For `groupBy(exchange, symbol, hour).applyInPandas`: one row of `hour_references` in, a row
-        of `added` out.
-    """
+    def _as_stored(self, reference: Any) -> bool:
+        """Whether an hour opens as its stored books did, and no gap is open that its events may end."""
+        if self.rebuilder.gaps.are_open or self.rebuilder.held is not None:
+            return False
+        if self.rebuilder.opening().status is Status.UNSEEDED:
+            return False
+        found = pa.Table.from_batches([self._row(reference)])
+        names = [name for name in found.schema.names if name not in _NOT_OF_THE_STATE]
+        found = found.select(names)
+        stored = self._checkpoint(reference)
+        return stored is not None and bool(stored.select(names).cast(found.schema).equals(found))
 
-    def replay(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        exchange, symbol = str(key[0]), str(key[1])
-        reference = only_row(groups)
-        numbers = _numbers(exchange, symbol, [reference])
-        rebuilder = _rebuilder(exchange, symbol, depth, cadence, reference, numbers)
-        events = map(numbers.encode, _events(exchange, symbol, reference))
-        yield to_frame(write_data_file(root, rebuilder.books, map(rebuilder.feed_batch, events)))
-
-    return replay
-
-
-def _events(exchange: str, symbol: str, reference: Any) -> Iterator[pa.RecordBatch]:
-    if len(reference.event_files) != 1:
-        raise WarehouseError(
-            f"{exchange} {symbol}: hour {reference.hour} lies in {len(reference.event_files)} data files, "
-            "expected one: ingest the hour again"
+    def _row(self, reference: Any) -> pa.RecordBatch:
+        named = {"exchange": self.exchange, "symbol": self.symbol, "hour": int(reference.hour)}
+        return checkpoint_row(
+            self.rebuilder.opening(), self.numbers, named | {"fingerprint": reference.fingerprint}
         )
-    file, hour, is_decimal = reference.event_files[0], int(reference.hour), bool(reference.is_decimal)
-    events = read_events(file, exchange, symbol, hour, is_decimal)
-    return events if reference.seed_sequence == NOT_GIVEN else with_seed(events, reference)
 
+    def _events(self, reference: Any) -> Iterator[pa.RecordBatch]:
+        if len(reference.event_files) != 1:
+            raise WarehouseError(
+                f"{self.exchange} {self.symbol}: hour {reference.hour} lies in {len(reference.event_files)} "
+                "data files, expected one: ingest the hour again"
+            )
+        file, hour, is_decimal = reference.event_files[0], int(reference.hour), bool(reference.is_decimal)
+        events = read_events(file, self.exchange, self.symbol, hour, is_decimal)
+        return events if reference.seed_sequence == NOT_GIVEN else with_seed(events, reference)
 
-def _numbers(exchange: str, symbol: str, references: list[Any]) -> Numbers:
-    """Return what the prices and sizes of hours are; decimals are collected by reading the hours once."""
-    if not references[0].is_decimal:
-        return Scaled(int(references[0].price_scale), int(references[0].size_scale))
-    parts: list[Rows] = []
-    if references[0].checkpoint_file:
-        opening = _opening(exchange, references[0])
-        parts = [rows for rows in (opening, held_events(opening)) if rows is not None]
-    events = (batch for reference in references for batch in _events(exchange, symbol, reference))
-    return Codes.of(chained(parts, events))
+    def _numbers(self) -> Numbers:
+        """Return what prices and sizes are; decimals are collected by reading the hours once."""
+        first = self.hours[0]
+        if not first.is_decimal:
+            return Scaled(int(first.price_scale), int(first.size_scale))
+        openings = [self._checkpoint(reference) for reference in self.hours]
+        parts = [(opening, held_events(opening)) for opening in openings if opening is not None]
+        known: list[Rows] = [rows for part in parts for rows in part if rows is not None]
+        return Codes.of(chained(known, (batch for hour in self.hours for batch in self._events(hour))))
 
+    def _checkpoint(self, reference: Any) -> pa.Table | None:
+        if not reference.checkpoint_file:
+            return None
+        return read_checkpoint(reference.checkpoint_file, self.exchange, int(reference.hour))
 
-def _opening(exchange: str, reference: Any) -> pa.Table:
-    return read_checkpoint(reference.checkpoint_file, exchange, int(reference.hour))
-
-
-def _rebuilder(
-    exchange: str, symbol: str, depth: int, cadence: Cadence, reference: Any, numbers: Numbers
-) -> Rebuilder:
-    opening = Opening()
-    if reference.checkpoint_file:
-        opening = opening_of(_opening(exchange, reference), numbers)
-    return Rebuilder(exchange, symbol, FEEDS[reference.feed], depth, cadence, numbers, opening)
+    def _rebuilder(self, checkpoint: pa.Table | None) -> Rebuilder:
+        opening = Opening() if checkpoint is None else opening_of(checkpoint, self.numbers)
+        feed = FEEDS[self.hours[0].feed]
+        return Rebuilder(self.exchange, self.symbol, feed, self.writing, self.numbers, opening)

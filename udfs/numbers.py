@@ -78,6 +78,10 @@ class Scaled:
         """Return sizes as numbers that can be added."""
         return sizes
 
+    def addends(self, column: pa.Array) -> NDArray[Any]:
+        """Return the sizes of a table's column as numbers that can be added."""
+        return column.to_numpy()  # type: ignore[no-any-return]
+
     def volume(self, amounts: Iterable[Any], what: str) -> pa.Array:
         """Return sums of `amounts` as a column of a table."""
         return pa.array(amounts, pa.int64())
@@ -140,6 +144,10 @@ class Codes:
     def amounts(self, sizes: NDArray[np.int64]) -> NDArray[Any]:
         """Return sizes as numbers that can be added: Python's integers, at the scale of DECIMAL(38,18)."""
         return self.amount_of[sizes]
+
+    def addends(self, column: pa.Array) -> NDArray[Any]:
+        """Return the sizes of a table's column as numbers that can be added: Python's integers."""
+        return _integers(column)
 
     def volume(self, amounts: Iterable[Any], what: str) -> pa.Array:
         """Return sums of `amounts` as a column of a table.

@@ -12,14 +12,26 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import OrderError
 from deltabook.schemas.feeds import Checksum, Feed
-from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, Cadence, EventType, GapKind, GoldenKind, Status
+from deltabook.schemas.names import (
+    NOT_GIVEN,
+    STATUS_LABELS,
+    Cadence,
+    EventType,
+    GapKind,
+    GoldenKind,
+    Status,
+    Writing,
+)
 from deltabook.schemas.tables import BOOKS, form_of
 from deltabook.udfs import continuity
 from deltabook.udfs.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Levels, Proofs, Side, Tops
+from deltabook.udfs.coverage import Coverage
 from deltabook.udfs.gaps import GapLog, gap_row
 from deltabook.udfs.numbers import Numbers, Printing
+from deltabook.udfs.orderflow import Top, order_flow, top_of
 from deltabook.udfs.times import clock_jumps
 
+_OF_MESSAGE = ["date", "hour", "timestamp", "received", "order_time", "epoch", "sequence"]
 _NOTHING: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
@@ -33,6 +45,8 @@ class Opening:
         Last update id in the book, last trade id seen; -1 if none.
     order_time : int
         Of the last event, ns; -1 if none.
+    update_time : int
+        order_time of the last book update, ns; -1 if none.
     status : Status
         Of the book after the last message.
     bridge_due, updates_seen : bool
@@ -50,6 +64,7 @@ class Opening:
     sequence: int = NOT_GIVEN
     trade_sequence: int = NOT_GIVEN
     order_time: int = NOT_GIVEN
+    update_time: int = NOT_GIVEN
     status: Status = Status.UNSEEDED
     bridge_due: bool = False
     updates_seen: bool = False
@@ -96,10 +111,8 @@ class Rebuilder:
         Whose books.
     feed : Feed
         The rules of the feed.
-    depth : int
-        Levels a side in each row.
-    cadence : Cadence
-        When rows are written.
+    writing : Writing
+        Which rows are written.
     numbers : Numbers
         What its prices and sizes are.
     opening : Opening
@@ -111,14 +124,13 @@ class Rebuilder:
         exchange: str,
         symbol: str,
         feed: Feed,
-        depth: int,
-        cadence: Cadence,
+        writing: Writing,
         numbers: Numbers,
         opening: Opening,
     ):
         self.exchange, self.symbol = exchange, symbol
         self.feed = feed
-        self.cadence = cadence
+        self.writing = writing
         self.numbers, self.printing = numbers, numbers.printing
         self.books = form_of(BOOKS, numbers.is_decimal)
         self.gaps = GapLog()
@@ -132,7 +144,8 @@ class Rebuilder:
         if opening.updates_seen:
             self.state[continuity.ROW_EPOCH] = opening.epoch
         last_status = int(opening.status) if opening.updates_seen else NOT_GIVEN
-        self.book = Book(opening.bids, opening.asks, depth, last_status)
+        self.book = Book(opening.bids, opening.asks, writing.depth, last_status)
+        self.coverage = Coverage(writing.silence, opening.update_time)
         self.compared: dict[GoldenKind, Comparison] = {}
         self.hour, self.off_clock = NOT_GIVEN, np.zeros(2, dtype=np.bool_)
         self.trade_sequence = opening.trade_sequence
@@ -140,6 +153,18 @@ class Rebuilder:
         self.flow = np.array([opening.trade_count, opening.buy_volume, opening.sell_volume])
         self.held = opening.held
         self.last_place: dict[str, Any] = {}
+        self.skip_rows(False)
+
+    def skip_rows(self, skipped: bool) -> None:
+        """From here on make no rows of books, or make them again: the book alone is carried on."""
+        self.rows_skipped = skipped
+        seeded = self.book.status > Status.UNSEEDED
+        depth, (bids, asks) = self.writing.depth, self.book.sides
+        best: list[Levels] = [_NOTHING, _NOTHING]
+        if seeded:
+            best = [(bids[0][::-1][:depth], bids[1][::-1][:depth]), (asks[0][:depth], asks[1][:depth])]
+        prices, sizes = zip(*best, strict=True)
+        self.shown = top_of(prices, tuple(map(self.numbers.amounts, sizes)))
 
     def opening(self) -> Opening:
         """Return the state as it stands, for the next hour to start from."""
@@ -147,6 +172,7 @@ class Rebuilder:
             sequence=int(self.state[continuity.LAST_SEQUENCE]),
             trade_sequence=self.trade_sequence,
             order_time=self.order_time,
+            update_time=self.coverage.update_time,
             status=Status(max(self.book.status, int(Status.UNSEEDED))),
             bridge_due=bool(self.state[continuity.BRIDGE_DUE]),
             updates_seen=bool(self.state[continuity.UPDATES_SEEN]),
@@ -171,7 +197,7 @@ class Rebuilder:
         Returns
         -------
         pyarrow.RecordBatch
-            The rows of `books` (or `books_decimal`) written, in that table's columns.
+            The rows of `books` (or `books_decimal`) made, in that table's columns; none while skipped.
 
         Raises
         ------
@@ -186,7 +212,8 @@ class Rebuilder:
     def _feed(self, events: pa.RecordBatch, final: bool) -> pa.RecordBatch:
         is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
         at = np.flatnonzero(is_update)
-        updates = events.take(pa.array(at))
+        # Without trades among them, taking the updates would only copy them.
+        updates = events if len(at) == events.num_rows else events.take(pa.array(at))
         ids = _ids(updates)
         verdicts, misplaced = continuity.check_updates(self.feed, ids, self.state, final)
         if misplaced >= 0:
@@ -201,10 +228,13 @@ class Rebuilder:
             events, is_update = events.slice(0, at[judged]), is_update[: at[judged]]
             updates, at = updates.slice(0, judged), at[:judged]
         proofs = _proofs(updates, self.feed.checksum, self.printing) if self.feed.own_snapshots else None
-        tops = self.book.apply(
-            _side(updates, "bid"), _side(updates, "ask"), verdicts, proofs, self.cadence is Cadence.MESSAGE
-        )
+        status_before = self.book.status
+        every = self.writing.of_kernel is Cadence.MESSAGE
+        tops = self.book.apply(_side(updates, "bid"), _side(updates, "ask"), verdicts, proofs, every)
         self.gaps.note_updates(verdicts, lambda index: _place(updates, index))
+        crossed = _crossed(tops)
+        self.gaps.note_crossed(crossed, tops.message, lambda index: _place(updates, index))
+        self._note_silence(updates, status_before, verdicts.status)
         for jump in self._clock_jumps(events):
             place = _place(events, jump)
             stamps = int(events["order_time"][jump].as_py()), int(events["timestamp"][jump].as_py())
@@ -219,7 +249,22 @@ class Rebuilder:
             self.order_time = int(events["order_time"][-1].as_py())
         if len(at):
             self.last_place = _place(updates, len(at) - 1)
-        return self._rows(updates, tops, verdicts, flow)
+        if self.rows_skipped:
+            return pa.RecordBatch.from_pylist([], schema=self.books.arrow)
+        return self._rows(updates, tops, verdicts, flow, crossed)
+
+    def _note_silence(self, updates: pa.RecordBatch, status_before: int, status: NDArray[np.int8]) -> None:
+        if not updates.num_rows:
+            return
+        times, hour = _numpy(updates["order_time"]), int(updates["hour"][0].as_py())
+        for index, before in self.coverage.note(hour, times, status_before, status):
+            place = _place(updates, index)
+            due, found = before + self.writing.silence, place["order_time"]
+            self.gaps.closed.append(
+                gap_row(GapKind.SILENCE, place, due, found)
+                | {"from_time": before, "resolved_time": found, "resolved_by": "book_update"}
+                | {"resolved_sequence": place["sequence"]}
+            )
 
     def _clock_jumps(self, events: pa.RecordBatch) -> list[int]:
         if not events.num_rows:
@@ -281,12 +326,10 @@ class Rebuilder:
         tops: Tops,
         verdicts: continuity.Verdicts,
         flow: NDArray[Any],
+        crossed: NDArray[np.bool_],
     ) -> pa.RecordBatch:
-        rows = updates.take(pa.array(tops.message))
-        columns: dict[str, Any] = {
-            name: rows[name]
-            for name in ("date", "hour", "timestamp", "received", "order_time", "epoch", "sequence")
-        }
+        rows = updates.select(_OF_MESSAGE).take(pa.array(tops.message))
+        columns: dict[str, Any] = {name: rows[name] for name in _OF_MESSAGE}
         for name, side in (("bid", BID), ("ask", ASK)):
             offsets = pa.array(tops.offsets[side].astype(np.int32))
             columns[f"{name}_prices"] = pa.ListArray.from_arrays(offsets, pa.array(tops.prices[side]))
@@ -295,17 +338,28 @@ class Rebuilder:
         columns |= {
             "exchange": _repeated(self.exchange, rows.num_rows),
             "symbol": _repeated(self.symbol, rows.num_rows),
-            "cadence": _repeated(str(self.cadence), rows.num_rows),
+            "cadence": _repeated(self.writing.cadence, rows.num_rows),
             "trade_count": flow[:, 0].astype(np.int64),
             "status": pa.array(STATUS_LABELS).take(pa.array(verdicts.status[tops.message])),
-            "crossed": _crossed(tops),
+            "crossed": crossed,
         }
         arrays = {name: pa.array(column) for name, column in columns.items()}
         rows = self.numbers.decode(pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)))
         what = f"{self.exchange} {self.symbol}"
         for place, name in ((1, "buy_volume"), (2, "sell_volume")):
             rows = rows.append_column(name, self.numbers.volume(flow[:, place], what))
+        rows = rows.append_column("ofi", self._order_flow(tops, verdicts, what))
         return rows.select(self.books.names).cast(self.books.arrow)
+
+    def _order_flow(self, tops: Tops, verdicts: continuity.Verdicts, what: str) -> pa.Array:
+        sizes = tuple(self.numbers.amounts(values) for values in tops.sizes)
+        books = Top(tops.offsets, tops.prices, sizes)  # type: ignore[arg-type]
+        replaced = verdicts.action[tops.message] >= continuity.RESET
+        flow = order_flow(self.shown, books, replaced, min(self.writing.ofi_levels, self.writing.depth))
+        if len(replaced):
+            self.shown = books.last()
+        offsets = np.arange(len(replaced) + 1, dtype=np.int32) * flow.shape[1]
+        return pa.ListArray.from_arrays(pa.array(offsets), self.numbers.volume(flow.ravel(), what))
 
 
 def _crossed(tops: Tops) -> NDArray[np.bool_]:
