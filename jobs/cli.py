@@ -54,6 +54,9 @@ ArchiveOption = Annotated[bool, typer.Option("--archive", help="Keep a copy of e
 CadenceOption = Annotated[
     str | None, typer.Option("--cadence", help="Rows of books: change, message, or a step: 100ms, 1s, 5m.")
 ]
+ChunkOption = Annotated[
+    str | None, typer.Option("--chunk", help="Length of the chunks that are rebuilt one by one: 10s to 1d.")
+]
 OnGapOption = Annotated[
     OnGap | None,
     typer.Option("--on-gap", help="Rows of a suspect book: flag, wait (none), raise (stop)."),
@@ -83,12 +86,13 @@ def ingest(
     config: ConfigOption = None,
     master: MasterOption = None,
     jars: JarsOption = None,
+    chunk: ChunkOption = None,
     replace: ReplaceOption = False,
     archive: ArchiveOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read raw files into events and golden samples, each file once."""
-    settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
+    settings = _settings(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk)
     _run(settings, as_json, [_ingest_stage(source, paths, replace, archive)])
 
 
@@ -102,6 +106,9 @@ def reconstruct(
     cadence: CadenceOption = None,
     on_gap: OnGapOption = None,
     seed: SeedOption = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Build the books of this run again, and compare them.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the books of every symbol-hour whose events changed."""
@@ -115,7 +122,21 @@ def reconstruct(
         on_gap=on_gap,
         seed=seed,
     )
-    _run(settings, as_json, [_reconstruct_stage()])
+    if as_of is None:
+        return _run(settings, as_json, [_reconstruct_stage()])
+    with _reported():
+        from deltabook.jobs.progress import Progress
+        from deltabook.jobs.reproduce import reproduce
+
+        found = _warehouse(settings)
+        result = reproduce(found, as_of, Progress(found.spark, _errors))
+    hours, equal = result["symbol_hours"], result["symbol_hours"] - len(result["differing"])
+    _errors.print(f"books        {equal:,} of {hours:,} symbol-hours equal; digest {result['digest']}")
+    for hour in result["differing"]:
+        _errors.print(f"differs      {hour}", markup=False)
+    _finish(result | {"exit_status": EXPECTATION_FAILED if result["differing"] else 0}, as_json)
+    if result["differing"]:
+        raise typer.Exit(EXPECTATION_FAILED)
 
 
 @app.command()
@@ -143,6 +164,7 @@ def run(
     cadence: CadenceOption = None,
     on_gap: OnGapOption = None,
     seed: SeedOption = None,
+    chunk: ChunkOption = None,
     replace: ReplaceOption = False,
     archive: ArchiveOption = False,
     as_json: JsonOption = False,
@@ -155,6 +177,7 @@ def run(
         jars=jars,
         depth=depth,
         cadence=cadence,
+        chunk=chunk,
         on_gap=on_gap,
         seed=seed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -30,6 +31,7 @@ class Placing:
     """
 
     def __init__(self, warehouse: Warehouse):
+        self._warehouse = warehouse
         self.hours: dict[Stream, list[IdRange]] = defaultdict(list)
         self.times: dict[Stream, dict[int, tuple[int, int]]] = defaultdict(dict)
         self.restarts: dict[Stream, list[Restart]] = defaultdict(list)
@@ -40,7 +42,12 @@ class Placing:
         for row in sorted(warehouse.rows(EPOCHS), key=itemgetter("epoch")):
             self.restarts[_stream(row)].append(Restart(row["from_time"], row["below_sequence"]))
 
-    def known(self, stream: Stream) -> dict[str, list[int]]:
+    @cached_property
+    def chunk(self) -> int:
+        """Length of an hour, ns."""
+        return self._warehouse.chunk
+
+    def known(self, stream: Stream) -> dict[str, Any]:
         """Return what is known of a stream: the columns of `stream_references` that a survey starts from."""
         ends_of = [
             (*epoch_and_id(place), time)
@@ -49,7 +56,7 @@ class Placing:
         ]
         columns = ("known_epochs", "known_ids", "known_times")
         known = {name: [end[place] for end in ends_of] for place, name in enumerate(columns)}
-        return known | {"restarts": flatten(self.restarts.get(stream, []))}
+        return known | {"restarts": flatten(self.restarts.get(stream, [])), "chunk": self.chunk}
 
     def place(
         self, surveyed: list[Row], instruments: dict[Instrument, dict[str, Any]]
@@ -81,7 +88,7 @@ class Placing:
                 IdGroup(row.time, position(row.epoch, row.first), position(row.epoch, row.last), row.received)
                 for row in found
             ]
-            self.hours[stream] = merge_hours(self.hours[stream], groups)
+            self.hours[stream] = merge_hours(self.hours[stream], groups, self.chunk)
             self._note_times(stream, found)
             for hour, (first, end) in ends(self.hours[stream]).items():
                 met = [_meets(group, first, end) for group in groups]
@@ -169,6 +176,7 @@ class Placing:
                 "exchange": exchange,
                 "symbol": symbol,
                 "hour": hour,
+                "chunk": self.chunk,
                 "feed": instrument["feed"],
                 **{column.name: instrument[column.name] for column in SCALES},
                 "update_files": [],

@@ -23,7 +23,7 @@ from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.warehouse import Slice, Warehouse
 from deltabook.schemas.columns import SCALES
 from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
-from deltabook.schemas.names import HOUR, NOT_GIVEN, STATUS_LABELS, GapKind, Seed
+from deltabook.schemas.names import DAY, NOT_GIVEN, STATUS_LABELS, GapKind, Seed
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKPOINTS,
@@ -82,27 +82,22 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
         Counts of symbol-hours, rows of books by status, and gaps.
     """
     started = time.monotonic()
-    settings = warehouse.settings
-    files = warehouse.files_of_both(EVENTS)
-    instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
+    known = Known.of(warehouse)
     built = {
         (row["exchange"], row["symbol"], row["hour"]): row["fingerprint"]
         for table in both(CHECKPOINTS)
         for row in warehouse.rows(table, *_KEYS, "fingerprint")
     }
-    seeds = find_seeds(warehouse) if settings.seed is Seed.GOLDEN else {}
-    prints = {key: _fingerprint(warehouse, names, seeds.get(key)) for key, names in files.items()}
-    vanished = [key for key in built if key not in prints]
-    plans = _plan(prints, built, _book_gaps(warehouse))
+    vanished = [key for key in built if key not in known.prints]
+    plans = _plan(known.prints, built, _book_gaps(warehouse))
     for table in (*_BY_HOUR, *both(CHECKPOINTS), *both(BOOKS)) if vanished else ():
         warehouse.delete(table, warehouse.predicate(vanished))
-    known = _Known(files, prints, instruments, seeds)
     rebuilt = _rebuild(warehouse, plans, known, built, progress) if plans else []
     statuses = warehouse.read_both(BOOKS, lambda rows: rows.select("status"))
     counts = statuses.groupBy("status").count().collect()
     gaps = warehouse.rows(GAPS, "kind")
     return {
-        "symbol_hours": len(files),
+        "symbol_hours": len(known.files),
         "symbol_hours_rebuilt": len(rebuilt),
         "book_rows": {row.status: row["count"] for row in sorted(counts)},
         "gaps": len(gaps),
@@ -163,7 +158,7 @@ def _plan(
         reopened = [
             hour
             for hour, resolved in gaps.get(key, [])
-            if resolved == NOT_GIVEN or resolved >= min(changed) - HOUR
+            if resolved == NOT_GIVEN or resolved >= min(changed) - DAY
         ]
         first = min([*changed, *reopened, *gone])
         starts = [hour for hour in found if hour <= first and (*key, hour) in built]
@@ -177,7 +172,7 @@ def _after(hours: list[int], gone: int) -> int:
 
 
 @dataclass
-class _Known:
+class Known:
     """What the tables know of symbol-hours: their files, fingerprints, instruments and seeds."""
 
     files: dict[Slice, list[str]]
@@ -185,9 +180,29 @@ class _Known:
     instruments: dict[Instrument, dict[str, Any]]
     seeds: dict[Slice, dict[str, Any]]
 
+    @classmethod
+    def of(cls, warehouse: Warehouse) -> Known:
+        """Read it."""
+        files = warehouse.files_of_both(EVENTS)
+        seeds = find_seeds(warehouse) if warehouse.settings.seed is Seed.GOLDEN else {}
+        prints = {key: _fingerprint(warehouse, names, seeds.get(key)) for key, names in files.items()}
+        instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
+        return cls(files, prints, instruments, seeds)
+
     def references(
         self, keys: list[Slice], checkpoints: dict[Slice, str], told: dict[Slice, dict[str, bool]]
     ) -> list[dict[str, Any]]:
+        """Return rows of `hour_references`.
+
+        Parameters
+        ----------
+        keys : list of (exchange, symbol, hour)
+            Which.
+        checkpoints : dict
+            Data file of the checkpoint that opens each, where there is one.
+        told : dict
+            What each is: changed, chained, replayed.
+        """
         return [
             {
                 "exchange": key[0],
@@ -207,7 +222,7 @@ class _Known:
 def _rebuild(
     warehouse: Warehouse,
     plans: dict[Instrument, _Plan],
-    known: _Known,
+    known: Known,
     built: dict[Slice, str],
     progress: Progress,
 ) -> list[Slice]:

@@ -13,7 +13,16 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as UnreadableSource
 
 from deltabook.schemas.errors import InputError, SettingsError
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Cadence, OnGap, Seed, Writing, step_of, valid_name
+from deltabook.schemas.names import (
+    DAY,
+    NANOSECONDS_PER_SECOND,
+    Cadence,
+    OnGap,
+    Seed,
+    Writing,
+    step_of,
+    valid_name,
+)
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
 _OF_CONTENT = {"cadence", "depth", "instruments", "minimum_match", "ofi_levels", "on_gap", "seed"}
@@ -51,8 +60,9 @@ class Settings(BaseSettings):
     warehouse: Path
     master: str = Field(min_length=1)
     driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
-    depth: int = Field(ge=1, le=1000)
+    depth: int = Field(ge=1, le=5000)
     cadence: str
+    chunk: str
     on_gap: OnGap
     ofi_levels: int = Field(ge=0, le=20)
     silence_seconds: int = Field(ge=1, le=3600)
@@ -82,6 +92,13 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"expected change, message or a step of time: {error}") from None
         return cadence
+
+    @field_validator("chunk")
+    @classmethod
+    def _is_chunk(cls, chunk: str) -> str:
+        if DAY % step_of(chunk) or step_of(chunk) < NANOSECONDS_PER_SECOND:
+            raise ValueError(f"{chunk!r}: expected a length of time from 1s to 1d that divides a day")
+        return chunk
 
     @property
     def writing(self) -> Writing:

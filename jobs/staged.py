@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import Row
 
@@ -87,7 +88,7 @@ def stage(warehouse: Warehouse, run_id: str, source: str, paths: list[Path], pro
 def survey(
     warehouse: Warehouse,
     staged: Staged,
-    known: Callable[[Stream], dict[str, list[int]]],
+    known: Callable[[Stream], dict[str, Any]],
     progress: Progress,
 ) -> list[Row]:
     """Survey the staged messages, a task for each stream.
@@ -99,7 +100,7 @@ def survey(
     staged : Staged
         What was parsed.
     known : callable
-        ``stream -> {"known_epochs", "known_ids", "known_times", "restarts"}`` of `stream_references`.
+        ``stream -> columns of `stream_references```: what is known of it.
     progress : Progress
         Where to show what is done.
 

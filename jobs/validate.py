@@ -21,7 +21,15 @@ from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgeme
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.columns import Table
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType, GapKind, GoldenKind, Status
+from deltabook.schemas.names import (
+    NANOSECONDS_PER_SECOND,
+    NOT_GIVEN,
+    Cadence,
+    EventType,
+    GapKind,
+    GoldenKind,
+    Status,
+)
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKS,
@@ -184,7 +192,7 @@ def fidelity_summary(warehouse: Warehouse) -> DataFrame:
 def _compared(warehouse: Warehouse, tables: Sequence[Table]) -> DataFrame:
     """Count the books of one form, scaled or decimal, that are held against golden rows by id."""
     # Where not every change has a row, the newest row is the book only at its own sequence.
-    is_book = F.lit(warehouse.settings.writing.has_all) | (F.col("book.sequence") == F.col("diff"))
+    is_book = F.col("book.cadence").isin(*map(str, Cadence)) | (F.col("book.sequence") == F.col("diff"))
     tickers = _as_of(warehouse, tables, GoldenKind.BOOK_TICKER, 1).withColumn("compared", F.col("is_diff"))
     vendor = _as_of(warehouse, tables, GoldenKind.VENDOR_BOOK, warehouse.settings.depth).withColumn(
         "compared", ~F.col("is_diff") & (F.col("diff") == F.col("sequence"))
@@ -231,7 +239,10 @@ def _as_of(warehouse: Warehouse, tables: Sequence[Table], kind: GoldenKind, dept
     is_diff = (F.col("event_type") == EventType.BOOK_UPDATE) & ~F.col("data.is_snapshot")
     parts = (
         books.select(
-            *keys, F.lit(0).alias("rank"), F.struct("status", "sequence", *top).alias("book"), "order_time"
+            *keys,
+            F.lit(0).alias("rank"),
+            F.struct("status", "sequence", "cadence", *top).alias("book"),
+            "order_time",
         ),
         golden.where(F.col("kind") == kind).select(
             *keys,
@@ -260,7 +271,7 @@ def _as_of(warehouse: Warehouse, tables: Sequence[Table], kind: GoldenKind, dept
 
 def _time() -> Any:
     return F.date_format(
-        F.timestamp_seconds(F.expr(f"hour div {NANOSECONDS_PER_SECOND}")), "yyyy-MM-dd'T'HH:mm'Z'"
+        F.timestamp_seconds(F.expr(f"hour div {NANOSECONDS_PER_SECOND}")), "yyyy-MM-dd'T'HH:mm:ss'Z'"
     )
 
 

@@ -27,9 +27,9 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from deltabook.jobs.published import SCHEMA_PROPERTY, is_made, open_table, published_versions
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.columns import Table
-from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.names import valid_name
-from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES, both
+from deltabook.schemas.errors import SettingsError, WarehouseError
+from deltabook.schemas.names import step_of, valid_name
+from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, both
 from deltabook.udfs.files import local_path
 from deltabook.udfs.frames import Group
 
@@ -41,6 +41,7 @@ Rows = Sequence[dict[str, Any]]
 
 _LOCK_SECONDS = 10
 _MANY = 1000
+_CHUNK_PROPERTY = "deltabook.chunk"
 
 
 @dataclass
@@ -66,10 +67,13 @@ class Warehouse:
         Is handed in.
     settings : Settings
         Where the warehouse is.
+    versions : dict, optional
+        Delta version of each table that is read, where they are not read as they stand.
     """
 
-    def __init__(self, spark: SparkSession, settings: Settings):
+    def __init__(self, spark: SparkSession, settings: Settings, versions: dict[str, int] | None = None):
         self.spark = spark
+        self.versions_read = versions
         self.settings = settings
         self.root = settings.warehouse.absolute()
         self.staging = self.root / "_staging"
@@ -79,8 +83,12 @@ class Warehouse:
         return str(self.root / table.name)
 
     def exists(self, table: Table) -> bool:
-        """Whether a table was ever made."""
-        return is_made(self.root, table)
+        """Whether a table was ever made, or had been at the version that is read."""
+        is_read = self.versions_read is None or table.name in self.versions_read
+        return is_read and is_made(self.root, table)
+
+    def _opened(self, table: Table) -> DeltaTable:
+        return open_table(self.root, table, (self.versions_read or {}).get(table.name))
 
     @contextmanager
     def writing(self, command: str) -> Iterator[Run]:
@@ -123,6 +131,7 @@ class Warehouse:
 
     def read(self, table: Table, versions: dict[str, int] | None = None) -> DataFrame:
         """Read a table as it stands, or as of the versions given; empty if it was not made by then."""
+        versions = versions or self.versions_read
         if not self.exists(table) or (versions is not None and table.name not in versions):
             return self.spark.createDataFrame([], table.ddl)
         reader = self.spark.read.format("delta")
@@ -134,7 +143,7 @@ class Warehouse:
         """Read a small table, or a few columns of one, as it stands; without a Spark job."""
         if not self.exists(table):
             return []
-        dataset = open_table(self.root, table).to_pyarrow_dataset()
+        dataset = self._opened(table).to_pyarrow_dataset()
         return dataset.to_table(columns=list(columns) or None).to_pylist()  # type: ignore[no-any-return]
 
     def data_files(self, table: Table) -> dict[Slice, list[str]]:
@@ -155,7 +164,7 @@ class Warehouse:
         """
         if not self.exists(table):
             return {}
-        actions = pa.table(open_table(self.root, table).get_add_actions(flatten=True))
+        actions = pa.table(self._opened(table).get_add_actions(flatten=True))
         files: dict[Slice, list[str]] = defaultdict(list)
         for row in actions.sort_by("path").to_pylist():
             uri = f"{Path(self.path(table)).as_uri()}/{row['path']}"
@@ -170,6 +179,25 @@ class Warehouse:
         for one in both(table):
             files |= self.data_files(one)
         return dict(sorted(files.items()))
+
+    @property
+    def chunk(self) -> int:
+        """Length of an hour of this warehouse, ns.
+
+        Raises
+        ------
+        SettingsError
+            If the settings name another than the one that its first ingest fixed.
+        """
+        asked = self.settings.chunk
+        if self.exists(HOURS):
+            fixed = open_table(self.root, HOURS).metadata().configuration[_CHUNK_PROPERTY]
+            if step_of(fixed) != step_of(asked):
+                raise SettingsError(
+                    f"warehouse {self.root} has chunks of {fixed}, not of {asked}: give --chunk {fixed}, or "
+                    "ingest into a new --warehouse"
+                )
+        return step_of(asked)
 
     @property
     def cores(self) -> int:
@@ -297,6 +325,8 @@ class Warehouse:
             pa.field(column.name, column.arrow, metadata={"comment": column.doc}) for column in table.columns
         ]
         properties: dict[str, str | None] = {SCHEMA_PROPERTY: SCHEMA_VERSION}
+        if table is HOURS:
+            properties[_CHUNK_PROPERTY] = self.settings.chunk
         if table.statistics:
             properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
         return DeltaTable.create(

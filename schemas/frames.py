@@ -95,6 +95,8 @@ _RESTARTS = Column(
     "restarts", "ARRAY<BIGINT>", "Each restart of the stream's ids: its time, and the id that parts it."
 )
 
+_CHUNK = Column("chunk", "BIGINT", "Length of an hour of this warehouse, ns.")
+
 STREAM_REFERENCES = Table(
     "stream_references",
     "One stream of new messages to be surveyed: the files to read, and what is known of it.",
@@ -103,6 +105,7 @@ STREAM_REFERENCES = Table(
         SYMBOL,
         Column("record", "STRING", "trade, agg_trade, book_update or golden."),
         Column("record_files", "ARRAY<STRING>", "Staged files of `records`."),
+        _CHUNK,
         Column("known_epochs", "ARRAY<BIGINT>", "Epochs of the first and last message of each hour stored."),
         Column("known_ids", "ARRAY<BIGINT>", "Their ids."),
         Column("known_times", "ARRAY<BIGINT>", "Their times, ns."),
@@ -145,6 +148,7 @@ EVENT_REFERENCES = Table(
         EXCHANGE,
         SYMBOL,
         HOUR,
+        _CHUNK,
         FEED,
         *SCALES,
         Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour so far."),

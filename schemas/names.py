@@ -13,7 +13,8 @@ NOT_GIVEN = -1
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 HOUR = 3600 * NANOSECONDS_PER_SECOND
-"""Length of a chunk of the feed in ns; the column `hour` is a chunk's start, ns since 1970 UTC."""
+"""Usual length of a chunk of the feed in ns; the column `hour` is a chunk's start, ns since 1970 UTC."""
+DAY = 24 * HOUR
 
 CLOCK_TOLERANCE = 10 * NANOSECONDS_PER_SECOND
 """A stamp further than this, in ns, from what its neighbours in the feed's order say is a clock's jump."""
@@ -73,7 +74,7 @@ class GapKind(IntEnum):
     CLOCK_JUMP = 6
     """A stamp that its neighbours contradict. Ids order the feed: the book is not affected."""
     CROSSED_BOOK = 7
-    """Best bid above best ask, until they are not."""
+    """Best bid above best ask, though no gap is known, until they are not."""
     SILENCE = 8
     """No book update for longer than the setting `silence_seconds`: not the same as a quiet market."""
 
@@ -128,8 +129,9 @@ class OnGap(StrEnum):
     """The run ends at the first gap, with nothing published."""
 
 
-_STEP = re.compile(r"([1-9][0-9]{0,9})(ms|s|m|h)")
-_NANOSECONDS = {"ms": 1_000_000, "s": NANOSECONDS_PER_SECOND, "m": 60 * NANOSECONDS_PER_SECOND, "h": HOUR}
+_STEP = re.compile(r"([1-9][0-9]{0,9})(ms|s|m|h|d)")
+_NANOSECONDS = {"ms": 1_000_000, "s": NANOSECONDS_PER_SECOND, "m": 60 * NANOSECONDS_PER_SECOND}
+_NANOSECONDS |= {"h": HOUR, "d": DAY}
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,9 @@ class Writing:
         return 0 if self.cadence in tuple(Cadence) else step_of(self.cadence)
 
     @property
-    def has_all(self) -> bool:
-        """Whether the newest row is the book: every change of the top levels has one."""
-        return not self.step and self.on_gap is not OnGap.WAIT
+    def label(self) -> str:
+        """What the column `cadence` says; a member of `Cadence` where every change of the top has its row."""
+        return f"{self.cadence}, no suspect" if self.on_gap is OnGap.WAIT else self.cadence
 
 
 def step_of(text: str) -> int:
@@ -178,12 +180,12 @@ def step_of(text: str) -> int:
     Raises
     ------
     ValueError
-        If it is none, or longer than an hour.
+        If it is none, or longer than a day.
     """
     found = _STEP.fullmatch(text)
     step = int(found[1]) * _NANOSECONDS[found[2]] if found else 0
-    if not 0 < step <= HOUR:
-        raise ValueError(f"{text!r} is no length of time up to 1h, such as 100ms, 1s or 5m")
+    if not 0 < step <= DAY:
+        raise ValueError(f"{text!r} is no length of time up to 1d, such as 100ms, 1s or 5m")
     return step
 
 

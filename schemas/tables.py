@@ -47,7 +47,11 @@ BOOKS = Table(
         SYMBOL,
         DATE,
         HOUR,
-        Column("cadence", "STRING", "change, message, or a step of time, such as 100ms: its last row."),
+        Column(
+            "cadence",
+            "STRING",
+            "change, message or a step, such as 100ms; with `, no suspect` if those rows are left out.",
+        ),
         TIMESTAMP,
         RECEIVED,
         ORDER_TIME,

@@ -118,7 +118,8 @@ def compare(row: dict[str, Any], state: State, levels: int) -> None:
 def gaps_of(building: Rebuilder, *leave_out: str) -> list[tuple[Any, ...]]:
     names = ("kind", "expected", "found", "sequence", "resolved_sequence")
     rows = [tuple(row[name] for name in names) for row in building.finish() if row["kind"] not in leave_out]
-    return sorted(rows, key=str)
+    # The oracle tells what ids show, not what levels do.
+    return sorted((row for row in rows if row[0] != "crossed_book"), key=str)
 
 
 def as_row(gap: Gap) -> tuple[Any, ...]:

@@ -174,7 +174,7 @@ def gaps_of(gaps: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
             gap["updates_affected"],
         )
         for gap in gaps
-        if gap["kind"] not in ("missing_snapshot", "clock_jump")
+        if gap["kind"] not in ("missing_snapshot", "clock_jump", "crossed_book", "silence")
     )
 
 

@@ -67,7 +67,7 @@ class IdGroup:
     received: int = NOT_GIVEN
 
 
-def merge_hours(stored: list[IdRange], groups: list[IdGroup]) -> list[IdRange]:
+def merge_hours(stored: list[IdRange], groups: list[IdGroup], chunk: int = HOUR) -> list[IdRange]:
     """Place new messages into hours.
 
     Parameters
@@ -76,6 +76,8 @@ def merge_hours(stored: list[IdRange], groups: list[IdGroup]) -> list[IdRange]:
         The stream's hours so far, ascending.
     groups : list of IdGroup
         What is new, in any order; not empty.
+    chunk : int
+        Length of an hour, ns.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def merge_hours(stored: list[IdRange], groups: list[IdGroup]) -> list[IdRange]:
             opened[time] = max(reached, before + 1)
     if not opened:
         received = [group.received for group in groups if group.received != NOT_GIVEN]
-        hour = min(received) // HOUR * HOUR if received else 0
+        hour = min(received) // chunk * chunk if received else 0
         opened[hour] = min(group.first for group in groups)
     hours = sorted(opened)
     least = min([group.first for group in groups] + [opened[hour] for hour in hours])

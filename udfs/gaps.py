@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class GapLog:
         if not len(crossed):
             return
         flips = np.flatnonzero(np.diff(crossed, prepend=self.crossing is not None)).tolist()
-        for row, end in zip([0, *flips], [*flips, len(crossed)], strict=True):
+        for row, end in pairwise(sorted({0, *flips, len(crossed)})):
             if row in flips:
                 self._cross(place_of(int(message[row])))
             if self.crossing is not None:

@@ -95,7 +95,8 @@ class _Rebuild:
         batches = map(self._fed, map(self.numbers.encode, self._events(reference)))
         if reference.replayed:
             written = written_rows(batches, self.writing, self.numbers)
-            yield from write_data_file(self.root, self.rebuilder.books, written).to_pylist()
+            for row in write_data_file(self.root, self.rebuilder.books, written).to_pylist():
+                yield row | {"hour": hour}
         else:
             for _ in batches:
                 continue

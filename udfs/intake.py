@@ -47,7 +47,8 @@ def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterat
     known = Known(
         *(np.array(reference[f"known_{name}"], dtype=np.int64) for name in ("epochs", "ids", "times"))
     )
-    rows = survey_stream(list(reference.record_files), known, unflatten(reference.restarts))
+    restarts, chunk = unflatten(reference.restarts), int(reference.chunk)
+    rows = survey_stream(list(reference.record_files), known, restarts, chunk)
     yield to_frame(pa.RecordBatch.from_pylist([stream | row for row in rows], schema=SURVEY.arrow))
 
 
@@ -95,7 +96,8 @@ def _ordered(reference: Any, exchange: str, symbol: str, hour: int) -> tuple[pa.
         out = pc.is_in(stored["source_file"], pa.array(list(reference.left_out), pa.string()))
         stored = stored.filter(pc.invert(out))
     records = pa.concat_tables(new) if new else _with_epoch(RECORDS.arrow.empty_table(), [])
-    return order_hour(records, _renumbered(stored, reference), hour, FEEDS[reference.feed]), numbers
+    stored, feed = _renumbered(stored, reference), FEEDS[reference.feed]
+    return order_hour(records, stored, hour, feed, int(reference.chunk)), numbers
 
 
 def others_groups(root: str) -> Group:

@@ -18,19 +18,18 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import Continuity, Feed, Repeats
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
-from deltabook.schemas.names import CLOCK_TOLERANCE, HOUR, NOT_GIVEN, EventType
+from deltabook.schemas.names import CLOCK_TOLERANCE, DAY, HOUR, NOT_GIVEN, EventType
 from deltabook.udfs.repeats import join_parts, repeats_of_content
 from deltabook.udfs.survey import witnessed_times
 from deltabook.udfs.times import contradicted
 
-_NANOSECONDS_PER_DAY = 24 * HOUR
 _LEAST_DIGEST = 2**53
 """A trade id from here on is the digest of a text, which orders nothing."""
 _IDS = ("epoch", "sequence", "is_snapshot", "first_sequence", "prev_sequence")
 """What orders a stream with ids, and what two records of one message have in common."""
 
 
-def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed) -> pa.Table:
+def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed, chunk: int = HOUR) -> pa.Table:
     """Order one hour's events.
 
     Parameters
@@ -44,6 +43,8 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed) -> pa
         Start of the hour, ns since 1970 UTC.
     feed : Feed
         Its rules.
+    chunk : int
+        Length of an hour, ns.
 
     Returns
     -------
@@ -75,7 +76,7 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed) -> pa
     for stream in (is_update, ~is_update):
         if not feed.timed_snapshots:
             timestamps[stream] = _with_neighbours(timestamps[stream], received[stream], hour)
-        order_times[stream] = _order_times(timestamps[stream], received[stream], hour)
+        order_times[stream] = _order_times(timestamps[stream], received[stream], hour, hour + chunk)
     for name, values in (("timestamp", timestamps), ("order_time", order_times)):
         events = events.set_column(events.schema.get_field_index(name), name, pa.array(values))
     return _taken(events, np.lexsort((np.arange(len(is_update)), is_update, order_times)))
@@ -85,7 +86,7 @@ def _as_events(records: pa.Table, hour: int) -> pa.Table:
     count = records.num_rows
     is_update = pc.equal(records["record"], "book_update")
     columns: dict[str, Any] = {
-        "date": pa.repeat(pa.scalar(hour // _NANOSECONDS_PER_DAY, pa.int32()), count).cast(pa.date32()),
+        "date": pa.repeat(pa.scalar(hour // DAY, pa.int32()), count).cast(pa.date32()),
         "hour": pa.repeat(pa.scalar(hour, pa.int64()), count),
         "order_time": pa.repeat(pa.scalar(NOT_GIVEN, pa.int64()), count),
         "event_type": pc.if_else(is_update, str(EventType.BOOK_UPDATE), str(EventType.TRADE)),
@@ -140,10 +141,12 @@ def _with_neighbours(
     return filled
 
 
-def _order_times(timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int) -> NDArray[np.int64]:
+def _order_times(
+    timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int, end: int
+) -> NDArray[np.int64]:
     """Return the running maximum of the stamps that nothing contradicts."""
     times = witnessed_times(timestamps, received)
-    wrong = (times == NOT_GIVEN) | (times >= hour + HOUR + CLOCK_TOLERANCE) | contradicted(times, received)
+    wrong = (times == NOT_GIVEN) | (times >= end + CLOCK_TOLERANCE) | contradicted(times, received)
     if wrong.all():
         return np.full(len(times), hour)
     return np.maximum.accumulate(np.where(wrong, times[~wrong].min(), times))

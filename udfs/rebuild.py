@@ -233,7 +233,9 @@ class Rebuilder:
         tops = self.book.apply(_side(updates, "bid"), _side(updates, "ask"), verdicts, proofs, every)
         self.gaps.note_updates(verdicts, lambda index: _place(updates, index))
         crossed = _crossed(tops)
-        self.gaps.note_crossed(crossed, tops.message, lambda index: _place(updates, index))
+        # Of a suspect book it is no news: its gap is told.
+        news = crossed & (verdicts.status[tops.message] != Status.SUSPECT)
+        self.gaps.note_crossed(news, tops.message, lambda index: _place(updates, index))
         self._note_silence(updates, status_before, verdicts.status)
         for jump in self._clock_jumps(events):
             place = _place(events, jump)
@@ -338,7 +340,7 @@ class Rebuilder:
         columns |= {
             "exchange": _repeated(self.exchange, rows.num_rows),
             "symbol": _repeated(self.symbol, rows.num_rows),
-            "cadence": _repeated(self.writing.cadence, rows.num_rows),
+            "cadence": _repeated(self.writing.label, rows.num_rows),
             "trade_count": flow[:, 0].astype(np.int64),
             "status": pa.array(STATUS_LABELS).take(pa.array(verdicts.status[tops.message])),
             "crossed": crossed,

@@ -50,7 +50,9 @@ class Known:
     times: NDArray[np.int64]
 
 
-def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> list[dict[str, Any]]:
+def survey_stream(
+    files: list[str], known: Known, restarts: list[Restart], chunk: int = HOUR
+) -> list[dict[str, Any]]:
     """Survey the new messages of one stream.
 
     Parameters
@@ -61,6 +63,8 @@ def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> li
         Stored messages, the first and last of each hour: what the new ones join.
     restarts : list of Restart
         Of the stream, as known so far.
+    chunk : int
+        Length of an hour, ns.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def survey_stream(files: list[str], known: Known, restarts: list[Restart]) -> li
         part = slice(start, start + table.num_rows)
         start = part.stop
         needs = _needs(file, table)
-        for group in _groups(table, epochs[part], times[part]):
+        for group in _groups(table, epochs[part], times[part], chunk):
             rows.append({"file": file, "restarts": flat} | needs | group)
             needs = dict.fromkeys(needs, 0)
     return rows
@@ -137,9 +141,11 @@ def _ordering(files: list[str]) -> list[NDArray[np.int64]]:
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
-def _groups(table: pa.Table, epochs: NDArray[np.int64], times: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _groups(
+    table: pa.Table, epochs: NDArray[np.int64], times: NDArray[np.int64], chunk: int
+) -> list[dict[str, Any]]:
     received = table["received"]
-    hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // HOUR * HOUR)
+    hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // chunk * chunk)
     return (  # type: ignore[no-any-return]
         pa.table(
             {

@@ -1,0 +1,227 @@
+"""Hours through the command: one pass or two, what is rebuilt again, grids of time, gaps and silence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import Decimal
+
+import pytest
+from captures import depth_rows, message_of, write
+from faulted import BOOK, books, build, edited, lake, of_table, rows
+
+import deltabook.jobs.reconstruct
+from deltabook.schemas import tables
+from deltabook.schemas.names import HOUR
+from deltabook.udfs.simulator.binance import capture_lines
+from deltabook.udfs.simulator.market import Market
+
+pytestmark = pytest.mark.spark
+
+START = 1_723_161_255_000_000_000 // HOUR * HOUR
+SECOND_MS, SECOND = 1_000, 1_000_000_000
+STORED = ("exchange", "symbol", "hour")
+OF_BOOKS = (*BOOK, "hour", "buy_volume", "sell_volume", "ofi", "crossed", "bid_levels", "ask_levels")
+
+
+@pytest.fixture(scope="module")
+def five_hours(spark, tmp_path_factory):
+    """A capture whose messages lie 36 s apart, over five hours, with a snapshot each 1.5; its warehouse."""
+    folder = tmp_path_factory.mktemp("hours")
+    lines = list(capture_lines(Market(9, start_time=START + HOUR // 2), 350, "BTCUSDT", snapshot_every=150))
+    slow = [stretched(line) for line in lines]
+    run = build("binance", [write(folder / "raw.gz", slow)], folder / "w")
+    assert (run.exit_status, run.summary["gaps"]) == (0, 0), run.said
+    assert run.summary["symbol_hours"] == 5
+    return slow, folder / "w"
+
+
+def stretched(line: bytes) -> bytes:
+    """A line, 100 ms of which are 36 s, received and stamped."""
+    message, received = message_of(line), int(line.split(b" ", 1)[0])
+    first = START + HOUR // 2
+    times = {
+        name: (first + (message[name] * 10**6 - first) * 360) // 10**6 for name in "ET" if name in message
+    }
+    return b"%d " % (first + (received - first) * 360) + edited(line, **times).split(b" ", 1)[1]
+
+
+def kept_of(warehouse, table, *left_out: str) -> list[str]:
+    found = rows(warehouse, table)
+    return sorted(
+        repr({name: row[name] for name in row if name not in (*left_out, "source_file", "source_row")})
+        for row in found
+    )
+
+
+def all_of(warehouse) -> dict[str, list[str]]:
+    kept = (tables.BOOKS, tables.CHECKPOINTS, tables.GAPS, tables.CHECKS, tables.COVERAGE)
+    return {table.name: kept_of(warehouse, table, "fingerprint") for table in kept}
+
+
+def test_one_pass_and_a_chain_with_parallel_replays_are_the_same(five_hours, tmp_path, monkeypatch):
+    lines, warehouse = five_hours
+    diffs = depth_rows(lines)
+    lost = [diffs[100], diffs[222]]
+    raw = write(tmp_path / "raw.gz", [line for row, line in enumerate(lines) if row not in lost])
+    for at_once in (True, False):
+        monkeypatch.setattr(deltabook.jobs.reconstruct, "_at_once", lambda *_, chosen=at_once: chosen)
+        run = build("binance", [raw], tmp_path / str(at_once))
+        assert run.summary["gaps_by_kind"] == {"sequence_gap": 2, "silence": 2}
+    assert all_of(tmp_path / "True") == all_of(tmp_path / "False")
+    assert all_of(tmp_path / "True")["books"] != all_of(warehouse)["books"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_late_file_rebuilds_its_hour_and_those_up_to_the_next_snapshot(
+    five_hours, tmp_path, monkeypatch, at_once
+):
+    lines = list(five_hours[0])
+    monkeypatch.setattr(deltabook.jobs.reconstruct, "_at_once", lambda *_: at_once)
+    # The second snapshot shows the whole book: what follows from it is the same, whatever came before.
+    diffs = depth_rows(lines)
+    second = [row for row, line in enumerate(lines) if b"lastUpdateId" in line and b"stream" not in line][1]
+    last = message_of(lines[max(row for row in diffs if row < second)])["u"]
+    build("binance", [write(tmp_path / "whole.gz", lines)], tmp_path / "deep", "--depth", 3000)
+    known = [row for row in rows(tmp_path / "deep", tables.BOOKS) if row["sequence"] <= last]
+    book = max(known, key=lambda row: row["sequence"])
+    shown = {}
+    for side in ("bid", "ask"):
+        levels = zip(book[f"{side}_prices"], book[f"{side}_sizes"], strict=True)
+        shown[f"{side}s"] = [[f"{Decimal(number).scaleb(-8):f}" for number in level] for level in levels]
+        assert len(shown[f"{side}s"]) == book[f"{side}_levels"]
+    lines[second] = edited(lines[second], lastUpdateId=last, **shown)
+    build("binance", [write(tmp_path / "raw.gz", lines)], tmp_path / "once")
+    late = diffs[20]
+    build("binance", [write(tmp_path / "most.gz", lines[:late] + lines[late + 1 :])], tmp_path / "w")
+    (gap,) = (row for row in rows(tmp_path / "w", tables.GAPS) if row["kind"] == "sequence_gap")
+    assert (gap["resolved_sequence"], gap["hour"]) == (last, START)
+    before = {path.name for path in (tmp_path / "w" / "books").rglob("*.parquet")}
+    run = build("binance", [write(tmp_path / "late.gz", [lines[late]])], tmp_path / "w")
+    assert run.summary["gaps"] == 0
+    assert run.summary["symbol_hours_rebuilt"] == (gap["resolved_time"] - START) // HOUR + 1 == 3
+    assert len({path.name for path in (tmp_path / "w" / "books").rglob("*.parquet")} - before) == 3
+    assert all_of(tmp_path / "w") == all_of(tmp_path / "once")
+
+
+def test_chunks_of_any_length_give_the_same_books(five_hours, deltabook, tmp_path):
+    lines, warehouse = five_hours
+    raw = write(tmp_path / "raw.gz", lines)
+    for chunk, hours in (("10m", 22), ("1d", 2)):
+        deltabook("ingest", "binance", raw, "--warehouse", tmp_path / chunk, "--chunk", chunk)
+        run = deltabook("reconstruct", "--warehouse", tmp_path / chunk, "--json")
+        assert run.summary["symbol_hours"] == hours
+        for table in (tables.BOOKS, tables.GAPS):
+            assert kept_of(tmp_path / chunk, table, "hour") == kept_of(warehouse, table, "hour")
+    other = write(tmp_path / "other.gz", lines[:-1])
+    again = deltabook("ingest", "binance", other, "--warehouse", tmp_path / "1d")
+    assert again.exit_status == 2
+    assert "has chunks of 1d, not of 1h: give --chunk 1d" in again.said
+
+
+def test_books_of_an_earlier_run_can_be_built_again(five_hours, deltabook, tmp_path):
+    lines, _ = five_hours
+    half = depth_rows(lines)[170]
+    for name, part in (("a.gz", lines[:half]), ("b.gz", lines[half:])):
+        build("binance", [write(tmp_path / name, part)], tmp_path / "w")
+    first = sorted((row["finished"], row["run_id"]) for row in rows(tmp_path / "w", tables.RUNS))[1][1]
+    before = books(tmp_path / "w")
+    how = ("reconstruct", "--warehouse", tmp_path / "w", "--as-of", first, "--json")
+    run = deltabook(*how)
+    assert (run.exit_status, run.summary["differing"], run.summary["symbol_hours"]) == (0, [], 3), run.said
+    assert deltabook(*how).summary["digest"] == run.summary["digest"]
+    assert books(tmp_path / "w") == before
+    assert "with other settings" in deltabook(*how, "--depth", 5).said
+    assert first in deltabook(*how[:3], "--as-of", "none").said
+
+
+def test_grid_has_the_last_row_of_each_step_and_the_sums_of_all(five_hours, tmp_path):
+    lines, warehouse = five_hours
+    build("binance", [write(tmp_path / "raw.gz", lines)], tmp_path / "w", "--cadence", "5m")
+    steps = defaultdict(list)
+    for row in sorted(rows(warehouse, tables.BOOKS), key=lambda row: (row["order_time"], row["sequence"])):
+        steps[row["hour"], row["order_time"] // (300 * SECOND)].append(row)
+    expected = []
+    for found in steps.values():
+        sums = {
+            name: sum(row[name] for row in found) for name in ("trade_count", "buy_volume", "sell_volume")
+        }
+        flow = [sum(level) for level in zip(*(row["ofi"] for row in found), strict=True)]
+        expected.append(repr(found[-1] | sums | {"ofi": flow, "cadence": "5m"}))
+    assert sorted(map(repr, rows(tmp_path / "w", tables.BOOKS))) == sorted(expected)
+    assert len(expected) < len(books(warehouse)) / 5
+
+
+def test_suspect_rows_are_left_out_or_end_the_run_if_that_is_asked_for(five_hours, deltabook, tmp_path):
+    lines, _ = five_hours
+    lost = depth_rows(lines)[100]
+    kept = lines[:lost] + lines[lost + 1 :]
+    shows = min(row for row in depth_rows(kept) if row >= lost)
+    raw = write(tmp_path / "raw.gz", kept)
+    build("binance", [raw], tmp_path / "flag")
+    flagged = rows(tmp_path / "flag", tables.BOOKS, "status", *OF_BOOKS)
+    assert {"suspect", "verified"} < {row["status"] for row in flagged}
+    run = build("binance", [raw], tmp_path / "wait", "--on-gap", "wait")
+    assert run.summary["gaps_by_kind"] == {"sequence_gap": 1, "silence": 1}
+    waited = rows(tmp_path / "wait", tables.BOOKS, "status", *OF_BOOKS)
+    assert sorted(map(repr, waited)) == sorted(repr(row) for row in flagged if row["status"] != "suspect")
+    judged = deltabook("validate", "--warehouse", tmp_path / "wait", "--json")
+    assert judged.summary["verdicts"] == {"continuity": "failed", "fidelity": "passed"}
+    deltabook("ingest", "binance", raw, "--warehouse", tmp_path / "raise")
+    run = deltabook("reconstruct", "--warehouse", tmp_path / "raise", "--on-gap", "raise")
+    assert run.exit_status == 2
+    assert "sequence_gap at sequence" in run.said
+    assert f"row {shows + 1}" in run.said
+    assert "--on-gap flag" in run.said
+    assert rows(tmp_path / "raise", tables.BOOKS) == []
+
+
+def test_silence_is_recorded_and_no_time_of_it_is_verified(five_hours, tmp_path):
+    lines, warehouse = five_hours
+    (config := tmp_path / "settings.yaml").write_text("silence_seconds: 30\n")
+    build("binance", [write(tmp_path / "raw.gz", lines)], tmp_path / "w", config=config)
+    silences = [row for row in rows(tmp_path / "w", tables.GAPS) if row["kind"] == "silence"]
+    assert len(silences) > 300
+    for gap in silences:
+        assert gap["found"] - gap["from_time"] > 30 * SECOND
+        assert (gap["expected"], gap["resolved_time"]) == (gap["from_time"] + 30 * SECOND, gap["found"])
+    covered = rows(tmp_path / "w", tables.COVERAGE)
+    silent = sum(gap["found"] - gap["expected"] for gap in silences)
+    assert sum(row["silent"] for row in covered) == silent > 0
+    whole = rows(warehouse, tables.COVERAGE)
+    assert sum(row["silent"] for row in whole) == 0
+    for row, undisturbed in zip(covered, whole, strict=True):
+        assert (
+            row["verified"] + row["silent"] + row["unseeded"]
+            == undisturbed["verified"] + undisturbed["unseeded"]
+        )
+    assert books(tmp_path / "w") == books(warehouse)
+
+
+def test_crossed_book_is_one_gap_from_where_it_begins_to_where_it_ends(spark, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = lake(tmp_path / "lake")
+    deltas = of_table(files, "book_delta_v2")
+    table = pq.ParquetFile(deltas).read()
+    sequence = table["sequence_number"].to_pylist()
+    at = sequence.index(sorted(set(sequence))[30])
+    bid = table.slice(at, 1).to_pylist()[0]
+    high = max(row["price"] for row in table.to_pylist()) + 1
+    crossing = [bid | {"side_is_bid": True, "price": high, "size": 1.0}]
+    ending_at = sequence.index(sorted(set(sequence))[40])
+    ending = [table.slice(ending_at, 1).to_pylist()[0] | {"side_is_bid": True, "price": high, "size": 0.0}]
+    parts = [
+        table.slice(0, at),
+        pa.Table.from_pylist(crossing, schema=table.schema),
+        table.slice(at, ending_at - at),
+    ]
+    parts += [pa.Table.from_pylist(ending, schema=table.schema), table.slice(ending_at)]
+    pq.write_table(pa.concat_tables(parts), deltas)
+    run = build("crypto_lake", files, tmp_path / "w", "--seed", "golden")
+    assert run.summary["gaps_by_kind"] == {"crossed_book": 1}
+    (gap,) = rows(tmp_path / "w", tables.GAPS)
+    crossed = [row for row in rows(tmp_path / "w", tables.BOOKS, "sequence", "crossed") if row["crossed"]]
+    assert gap["updates_affected"] == len(crossed) > 1
+    assert (gap["sequence"], gap["resolved_by"]) == (min(row["sequence"] for row in crossed), "book_update")
+    assert gap["resolved_sequence"] > max(row["sequence"] for row in crossed)
