@@ -38,6 +38,7 @@ check: setup
 bench: setup $(BENCH)/ready
 	$(BENCH)/bin/python tests/benchmarks/reading.py $(BENCH)/data
 	$(BENCH)/bin/python tests/benchmarks/memory.py $(BENCH)/data
+	$(BIN)/python tests/benchmarks/rebuilding.py $(BENCH)/data
 
 $(BENCH)/ready: tests/benchmarks/peers.txt
 	$(PYTHON) -m venv $(BENCH)
