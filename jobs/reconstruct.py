@@ -93,13 +93,12 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     for table in (*_BY_HOUR, *both(CHECKPOINTS), *both(BOOKS)) if vanished else ():
         warehouse.delete(table, warehouse.predicate(vanished))
     rebuilt = _rebuild(warehouse, plans, known, built, progress) if plans else []
-    statuses = warehouse.read_both(BOOKS, lambda rows: rows.select("status"))
-    counts = statuses.groupBy("status").count().collect()
+    statuses = sum((warehouse.counts(table, "status") for table in both(BOOKS)), Counter[str]())
     gaps = warehouse.rows(GAPS, "kind")
     return {
         "symbol_hours": len(known.files),
         "symbol_hours_rebuilt": len(rebuilt),
-        "book_rows": {row.status: row["count"] for row in sorted(counts)},
+        "book_rows": dict(sorted(statuses.items())),
         "gaps": len(gaps),
         "gaps_by_kind": dict(sorted(Counter(row["kind"] for row in gaps).items())),
         "coverage": _shares(warehouse),
