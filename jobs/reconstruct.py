@@ -150,7 +150,7 @@ def _plan(
     for key, found in hours.items():
         gone = [hour for exchange, symbol, hour in built if (exchange, symbol) == key and hour not in found]
         changed = {hour for hour in found if built.get((*key, hour)) != prints[*key, hour]}
-        changed |= {hour for one in gone for hour in found if hour > one and hour == _after(found, one)}
+        changed |= {min(after) for one in gone if (after := [hour for hour in found if hour > one])}
         if not changed:
             continue
         # An hour is a range of ids: its events' times may lie a little before it.
@@ -164,10 +164,6 @@ def _plan(
         start = max(starts, default=found[0])
         plans[key] = _Plan([hour for hour in found if hour >= start], changed, bool(starts))
     return plans
-
-
-def _after(hours: list[int], gone: int) -> int:
-    return min((hour for hour in hours if hour > gone), default=NOT_GIVEN)
 
 
 @dataclass

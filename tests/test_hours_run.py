@@ -103,6 +103,19 @@ def test_late_file_rebuilds_its_hour_and_those_up_to_the_next_snapshot(
     assert all_of(tmp_path / "w") == all_of(tmp_path / "once")
 
 
+def test_new_hour_after_hours_that_are_passed_over_opens_from_the_one_before_it(five_hours, tmp_path):
+    lines, warehouse = five_hours
+    trades = [row for row, line in enumerate(lines) if b"@trade" in line[:80]]
+    last_hour = (START + 4 * HOUR) // 10**6
+    new = {row for row, line in enumerate(lines) if message_of(line).get("E", 0) >= last_hour} | {trades[20]}
+    parts = [[line for row, line in enumerate(lines) if (row in new) == late] for late in (False, True)]
+    run = build("binance", [write(tmp_path / "most.gz", parts[0])], tmp_path / "w")
+    assert (run.summary["symbol_hours"], run.summary["gaps_by_kind"]) == (4, {"trade_gap": 1})
+    run = build("binance", [write(tmp_path / "late.gz", parts[1])], tmp_path / "w")
+    assert run.summary["symbol_hours_rebuilt"] == 3  # the first, the last, and the one that opens it
+    assert all_of(tmp_path / "w") == all_of(warehouse)
+
+
 def test_chunks_of_any_length_give_the_same_books(five_hours, deltabook, tmp_path):
     lines, warehouse = five_hours
     raw = write(tmp_path / "raw.gz", lines)

@@ -74,11 +74,15 @@ class _Rebuild:
         while waiting:
             reference = waiting.pop(0)
             if differs and not reference.changed and self._as_stored(reference):
+                last = reference
                 while waiting and not waiting[0].changed:
-                    waiting.pop(0)
+                    last = waiting.pop(0)
                 if not waiting:
                     break
+                if not waiting[0].checkpoint_file:  # a new hour opens from the one before it
+                    waiting.insert(0, last)
                 rows += self._finished()
+                differs = False
                 self.rebuilder = self._rebuilder(self._checkpoint(waiting[0]))
                 continue
             differs |= bool(reference.changed)
