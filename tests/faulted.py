@@ -9,7 +9,7 @@ from typing import Any
 from captures import simulated_lines, write
 from conftest import Outcome, invoke
 
-from deltabook.jobs.published import open_table
+from deltabook.jobs.published import is_made, open_table
 from deltabook.schemas import tables
 from deltabook.schemas.tables import Table
 from deltabook.udfs.simulator import crypto_lake
@@ -36,7 +36,7 @@ def build(
 
 
 def rows(warehouse: Path, table: Table, *columns: str) -> list[dict[str, Any]]:
-    if not (warehouse / table.name).exists():
+    if not is_made(warehouse, table):
         return []
     return open_table(warehouse, table).to_pyarrow_table(columns=list(columns) or None).to_pylist()
 
@@ -58,8 +58,11 @@ def gap_kinds(warehouse: Path) -> set[str]:
 
 def versions(warehouse: Path) -> dict[str, int]:
     """Delta version of every table."""
-    made = [table for table in tables.TABLES.values() if (warehouse / table.name / "_delta_log").exists()]
-    return {table.name: open_table(warehouse, table).version() for table in made}
+    return {
+        table.name: open_table(warehouse, table).version()
+        for table in tables.TABLES.values()
+        if is_made(warehouse, table)
+    }
 
 
 def reasons(run: Outcome) -> dict[str, str]:
