@@ -43,7 +43,9 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file o
 MasterOption = Annotated[str | None, typer.Option("--master", help="Spark master, e.g. local[2].")]
 JarsOption = Annotated[Path | None, typer.Option("--jars", help="Folder with Delta's JARs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
-DepthOption = Annotated[int | None, typer.Option("--depth", help="Levels a side in each row of books.")]
+DepthOption = Annotated[
+    str | None, typer.Option("--depth", help="Levels a side in each row of books, or full.")
+]
 SeedOption = Annotated[
     Seed | None, typer.Option("--seed", help="golden: feeds without snapshots start from the vendor's book.")
 ]
@@ -52,7 +54,11 @@ ReplaceOption = Annotated[
 ]
 ArchiveOption = Annotated[bool, typer.Option("--archive", help="Keep a copy of each file in the warehouse.")]
 CadenceOption = Annotated[
-    str | None, typer.Option("--cadence", help="Rows of books: change, message, or a step: 100ms, 1s, 5m.")
+    str | None,
+    typer.Option("--cadence", help="Rows of books: change, message or a step; more steps: change,1s,1m."),
+]
+CheckpointOption = Annotated[
+    int | None, typer.Option("--checkpoint-every", help="Level changes between states kept within an hour.")
 ]
 ChunkOption = Annotated[
     str | None, typer.Option("--chunk", help="Length of the chunks that are rebuilt one by one: 10s to 1d.")
@@ -104,6 +110,7 @@ def reconstruct(
     jars: JarsOption = None,
     depth: DepthOption = None,
     cadence: CadenceOption = None,
+    checkpoint_every: CheckpointOption = None,
     on_gap: OnGapOption = None,
     seed: SeedOption = None,
     as_of: Annotated[
@@ -119,6 +126,7 @@ def reconstruct(
         jars=jars,
         depth=depth,
         cadence=cadence,
+        checkpoint_every=checkpoint_every,
         on_gap=on_gap,
         seed=seed,
     )
@@ -162,6 +170,7 @@ def run(
     jars: JarsOption = None,
     depth: DepthOption = None,
     cadence: CadenceOption = None,
+    checkpoint_every: CheckpointOption = None,
     on_gap: OnGapOption = None,
     seed: SeedOption = None,
     chunk: ChunkOption = None,
@@ -177,6 +186,7 @@ def run(
         jars=jars,
         depth=depth,
         cadence=cadence,
+        checkpoint_every=checkpoint_every,
         chunk=chunk,
         on_gap=on_gap,
         seed=seed,

@@ -31,6 +31,7 @@ from deltabook.schemas.tables import (
     COVERAGE,
     EVENTS,
     GAPS,
+    GRIDS,
     INSTRUMENTS,
     SCHEMA_VERSION,
     both,
@@ -41,6 +42,7 @@ from deltabook.udfs.hours import rebuild_groups
 _KEYS = ("exchange", "symbol", "hour")
 _OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))
 _NEVER_ENDED = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))
+_BOOKS = (*both(BOOKS), *both(GRIDS))
 _BY_HOUR = (GAPS, CHECKS, COVERAGE)
 _CHECKPOINTS = tuple(table.name for table in both(CHECKPOINTS))
 
@@ -90,7 +92,7 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     }
     vanished = [key for key in built if key not in known.prints]
     plans = _plan(known.prints, built, _book_gaps(warehouse))
-    for table in (*_BY_HOUR, *both(CHECKPOINTS), *both(BOOKS)) if vanished else ():
+    for table in (*_BY_HOUR, *both(CHECKPOINTS), *_BOOKS) if vanished else ():
         warehouse.delete(table, warehouse.predicate(vanished))
     rebuilt = _rebuild(warehouse, plans, known, built, progress) if plans else []
     statuses = sum((warehouse.counts(table, "status") for table in both(BOOKS)), Counter[str]())
@@ -222,7 +224,7 @@ def _rebuild(
     progress: Progress,
 ) -> list[Slice]:
     """Rebuild what is planned; return the symbol-hours whose books were written."""
-    rebuild = rebuild_groups(str(warehouse.root), warehouse.settings.writing)
+    rebuild = rebuild_groups(str(warehouse.root), warehouse.written)
     at_once = _at_once(plans, known.files, warehouse.cores)
     told = {
         (*key, hour): {
@@ -257,7 +259,7 @@ def _rebuild(
         references = known.references(replayed, openings, alone)
         with progress.stage("rebuilding", "symbol-hours", len(replayed)):
             added = warehouse.apply(HOUR_REFERENCES, references, _KEYS, rebuild, REBUILT)
-    for table in both(BOOKS):
+    for table in _BOOKS:
         warehouse.add(table, added, [key for key in replayed if key in built])
     return replayed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,6 +15,7 @@ from pydantic_settings import SettingsError as UnreadableSource
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import (
     DAY,
+    FULL_DEPTH,
     NANOSECONDS_PER_SECOND,
     Cadence,
     OnGap,
@@ -25,8 +26,8 @@ from deltabook.schemas.names import (
 )
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
-_OF_CONTENT = {"cadence", "depth", "instruments", "minimum_match", "ofi_levels", "on_gap", "seed"}
-_OF_CONTENT |= {"silence_seconds"}
+_OF_CONTENT = {"cadence", "checkpoint_every", "depth", "instruments", "minimum_match", "ofi_levels", "on_gap"}
+_OF_CONTENT |= {"seed", "silence_seconds"}
 _MOST_DIGITS = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact in 38
 
 
@@ -60,8 +61,9 @@ class Settings(BaseSettings):
     warehouse: Path
     master: str = Field(min_length=1)
     driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
-    depth: int = Field(ge=1, le=5000)
+    depth: Annotated[int, Field(ge=1, le=FULL_DEPTH)] | Literal["full"]
     cadence: str
+    checkpoint_every: int = Field(ge=1)
     chunk: str
     on_gap: OnGap
     ofi_levels: int = Field(ge=0, le=20)
@@ -85,13 +87,18 @@ class Settings(BaseSettings):
 
     @field_validator("cadence")
     @classmethod
-    def _is_cadence(cls, cadence: str) -> str:
-        if cadence not in tuple(Cadence):
+    def _are_cadences(cls, text: str) -> str:
+        first, *grids = cadences = text.split(",")
+        if len(set(cadences)) < len(cadences):
+            raise ValueError("names one twice")
+        for step in grids if first in tuple(Cadence) else cadences:
             try:
-                step_of(cadence)
+                step_of(step)
             except ValueError as error:
-                raise ValueError(f"expected change, message or a step of time: {error}") from None
-        return cadence
+                raise ValueError(
+                    f"expected change, message or a step of time, then steps alone: {error}"
+                ) from None
+        return text
 
     @field_validator("chunk")
     @classmethod
@@ -103,8 +110,16 @@ class Settings(BaseSettings):
     @property
     def writing(self) -> Writing:
         """Which rows of books are written."""
-        silence = self.silence_seconds * NANOSECONDS_PER_SECOND
-        return Writing(self.depth, self.cadence, self.on_gap, silence, self.ofi_levels)
+        cadence, *grids = self.cadence.split(",")
+        return Writing(
+            depth=FULL_DEPTH if self.depth == "full" else self.depth,
+            cadence=cadence,
+            grids=tuple(grids),
+            on_gap=self.on_gap,
+            silence=self.silence_seconds * NANOSECONDS_PER_SECOND,
+            ofi_levels=self.ofi_levels,
+            checkpoint_every=self.checkpoint_every,
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -19,7 +19,7 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SIDES, Table
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.names import EventType
-from deltabook.schemas.tables import BOOKS, EVENTS, INSTRUMENTS, TABLES, both
+from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, INSTRUMENTS, TABLES, both
 
 FORMATS = ("table", "csv", "json")
 _INT64_DIGITS = 19
@@ -56,15 +56,15 @@ def query(warehouse: Warehouse, text: str) -> DataFrame:
     try:
         return warehouse.spark.sql(text)
     except (AnalysisException, ParseException) as error:
-        names = ", ".join(sorted([*TABLES, "book", "features", "trades"]))
+        names = ", ".join(sorted([*TABLES, "book", "features", "grid", "trades"]))
         raise QueryError(f"{str(error).strip().splitlines()[0]}\ntables and views: {names}") from None
 
 
 def register_views(warehouse: Warehouse) -> None:
-    """Register the tables, and over them `book`, `features` and `trades` in exact decimals.
+    """Register the tables, and over them `book`, `grid`, `features` and `trades` in exact decimals.
 
     `book`: one row of `books` or `books_decimal`, with `time` (to the µs), the best bid and ask, spread,
-    mid, and the levels as arrays. `trades`: one trade a row.
+    mid, and the levels as arrays. `grid`: the same of `grids`. `trades`: one trade a row.
     """
     warehouse.register_views()
     spark = warehouse.spark
@@ -75,7 +75,11 @@ def register_views(warehouse: Warehouse) -> None:
         "size_scale": _Decimals("size_scale", [size for _, size in scales]),
     }
     instruments = F.broadcast(instruments.select("exchange", "symbol", "price_scale", "size_scale"))
-    for view, table, columns in (("book", BOOKS, _book_columns), ("trades", EVENTS, _trade_columns)):
+    for view, table, columns in (
+        ("book", BOOKS, _book_columns),
+        ("grid", GRIDS, _book_columns),
+        ("trades", EVENTS, _trade_columns),
+    ):
         scaled, decimal = both(table)
         rows = columns(spark.table(scaled.name).join(instruments, ["exchange", "symbol"]), scaled, numbers)
         if warehouse.exists(decimal):

@@ -194,7 +194,7 @@ def _compared(warehouse: Warehouse, tables: Sequence[Table]) -> DataFrame:
     # Where not every change has a row, the newest row is the book only at its own sequence.
     is_book = F.col("book.cadence").isin(*map(str, Cadence)) | (F.col("book.sequence") == F.col("diff"))
     tickers = _as_of(warehouse, tables, GoldenKind.BOOK_TICKER, 1).withColumn("compared", F.col("is_diff"))
-    vendor = _as_of(warehouse, tables, GoldenKind.VENDOR_BOOK, warehouse.settings.depth).withColumn(
+    vendor = _as_of(warehouse, tables, GoldenKind.VENDOR_BOOK, warehouse.settings.writing.depth).withColumn(
         "compared", ~F.col("is_diff") & (F.col("diff") == F.col("sequence"))
     )
     equal = F.lit(True)

@@ -29,7 +29,7 @@ from deltabook.jobs.published import SCHEMA_PROPERTY, is_made, open_table, publi
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
-from deltabook.schemas.names import step_of, valid_name
+from deltabook.schemas.names import Cadence, Writing, step_of, valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, both
 from deltabook.udfs.files import local_path
 from deltabook.udfs.frames import Group
@@ -199,15 +199,36 @@ class Warehouse:
         SettingsError
             If the settings name another than the one that its first ingest fixed.
         """
-        asked = self.settings.chunk
-        if self.exists(HOURS):
-            fixed = open_table(self.root, HOURS).metadata().configuration[_CHUNK_PROPERTY]
-            if step_of(fixed) != step_of(asked):
-                raise SettingsError(
-                    f"warehouse {self.root} has chunks of {fixed}, not of {asked}: give --chunk {fixed}, or "
-                    "ingest into a new --warehouse"
-                )
+        asked, fixed = self.settings.chunk, self._fixed_chunk()
+        if step_of(fixed) != step_of(asked):
+            raise SettingsError(
+                f"warehouse {self.root} has chunks of {fixed}, not of {asked}: give --chunk {fixed}, or "
+                "ingest into a new --warehouse"
+            )
         return step_of(asked)
+
+    def _fixed_chunk(self) -> str:
+        if not self.exists(HOURS):
+            return self.settings.chunk
+        return str(open_table(self.root, HOURS).metadata().configuration[_CHUNK_PROPERTY])
+
+    @property
+    def written(self) -> Writing:
+        """What is written of books.
+
+        Raises
+        ------
+        SettingsError
+            If steps of a grid would run across the end of a chunk.
+        """
+        writing, chunk = self.settings.writing, self._fixed_chunk()
+        for cadence in (writing.cadence, *writing.grids):
+            if cadence not in tuple(Cadence) and step_of(chunk) % step_of(cadence):
+                raise SettingsError(
+                    f"--cadence {cadence}: chunks of {chunk} cannot be cut into such steps; choose one that "
+                    "divides them"
+                )
+        return writing
 
     @property
     def cores(self) -> int:

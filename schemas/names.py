@@ -16,6 +16,9 @@ HOUR = 3600 * NANOSECONDS_PER_SECOND
 """Usual length of a chunk of the feed in ns; the column `hour` is a chunk's start, ns since 1970 UTC."""
 DAY = 24 * HOUR
 
+FULL_DEPTH = 2**31 - 1
+"""A depth that no book has: all its levels are shown."""
+
 CLOCK_TOLERANCE = 10 * NANOSECONDS_PER_SECOND
 """A stamp further than this, in ns, from what its neighbours in the feed's order say is a clock's jump."""
 
@@ -136,42 +139,42 @@ _NANOSECONDS |= {"h": HOUR, "d": DAY}
 
 @dataclass(frozen=True)
 class Writing:
-    """Which rows of `books` are written.
+    """What is written of rebuilt books.
 
     Attributes
     ----------
     depth
-        Levels a side.
+        Levels a side; `FULL_DEPTH`: all.
     cadence
-        change, message, or the step of a grid of time: 100ms, 1s, 5m, 1h.
+        Of `books`: change, message, or the step of a grid of time: 100ms, 1s, 5m, 1h.
+    grids
+        Steps of the table `grids`.
     on_gap
         What becomes of the rows of a suspect book.
     silence
         Time without a book update that counts as silence, ns.
     ofi_levels
         Levels whose order flow imbalance each row has; no more than `depth`.
+    checkpoint_every
+        Level changes of an hour after which its state is kept.
     """
 
     depth: int = 20
     cadence: str = Cadence.CHANGE
+    grids: tuple[str, ...] = ()
     on_gap: OnGap = OnGap.FLAG
     silence: int = HOUR
     ofi_levels: int = 5
+    checkpoint_every: int = 1_000_000
 
     @property
     def of_kernel(self) -> Cadence:
         """When the kernel makes a row."""
         return Cadence.MESSAGE if self.cadence == Cadence.MESSAGE else Cadence.CHANGE
 
-    @property
-    def step(self) -> int:
-        """Step of the grid, ns; 0 if every row that the kernel makes is written."""
-        return 0 if self.cadence in tuple(Cadence) else step_of(self.cadence)
-
-    @property
-    def label(self) -> str:
+    def label(self, cadence: str) -> str:
         """What the column `cadence` says; a member of `Cadence` where every change of the top has its row."""
-        return f"{self.cadence}, no suspect" if self.on_gap is OnGap.WAIT else self.cadence
+        return f"{cadence}, no suspect" if self.on_gap is OnGap.WAIT else cadence
 
 
 def step_of(text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deltabook.schemas.columns import (
     DATE,
     EPOCH,
@@ -25,7 +27,7 @@ from deltabook.schemas.columns import (
 )
 from deltabook.schemas.names import Status
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 """Value of the table property `deltabook.schema_version`."""
 
 EVENTS = Table(
@@ -72,13 +74,21 @@ BOOKS = Table(
     alike=True,
 )
 
+GRIDS = replace(
+    BOOKS,
+    name="grids",
+    doc="The last row of books of each step of a grid of time, with the sums over the rows since the last.",
+    statistics=(*BOOKS.statistics, "cadence"),
+)
+
 CHECKPOINTS = Table(
     "checkpoints",
-    "The full book and all state before the first event of an hour.",
+    "The full book and all state before one event: the first of an hour, and others within it.",
     (
         EXCHANGE,
         SYMBOL,
         HOUR,
+        Column("event", "BIGINT", "Events of the hour before it: 0 is the hour's opening."),
         EPOCH,
         Column("sequence", "BIGINT", "Last update id that the book contains; -1 if none."),
         Column("trade_sequence", "BIGINT", "Last trade id seen; -1 if none."),
@@ -97,7 +107,7 @@ CHECKPOINTS = Table(
         Column("fingerprint", "STRING", "The events and settings that this hour's books are built from."),
     ),
     partition_by=("symbol",),
-    statistics=("exchange", "hour", "sequence"),
+    statistics=("exchange", "hour", "event", "sequence"),
 )
 
 GAPS = Table(
@@ -299,6 +309,7 @@ RUNS = Table(
 )
 
 EVENTS_DECIMAL, BOOKS_DECIMAL = EVENTS.decimal(), BOOKS.decimal()
+GRIDS_DECIMAL = GRIDS.decimal()
 CHECKPOINTS_DECIMAL, GOLDEN_DECIMAL = CHECKPOINTS.decimal(), GOLDEN.decimal()
 
 TABLES = {
@@ -308,6 +319,8 @@ TABLES = {
         EVENTS_DECIMAL,
         BOOKS,
         BOOKS_DECIMAL,
+        GRIDS,
+        GRIDS_DECIMAL,
         CHECKPOINTS,
         CHECKPOINTS_DECIMAL,
         GAPS,

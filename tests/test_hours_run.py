@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 from captures import depth_rows, message_of, write
 from faulted import BOOK, books, build, edited, lake, of_table, rows
 
 import deltabook.jobs.reconstruct
+from deltabook.jobs.published import open_table
 from deltabook.schemas import tables
-from deltabook.schemas.names import HOUR
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import HOUR, Writing
+from deltabook.udfs.checkpoints import opening_of
+from deltabook.udfs.files import read_checkpoint, read_events
+from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.rebuild import Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 
@@ -147,21 +154,88 @@ def test_books_of_an_earlier_run_can_be_built_again(five_hours, deltabook, tmp_p
     assert first in deltabook(*how[:3], "--as-of", "none").said
 
 
-def test_grid_has_the_last_row_of_each_step_and_the_sums_of_all(five_hours, tmp_path):
+def test_grids_have_the_last_row_of_each_step_and_the_sums_of_all(five_hours, tmp_path):
     lines, warehouse = five_hours
-    build("binance", [write(tmp_path / "raw.gz", lines)], tmp_path / "w", "--cadence", "5m")
-    steps = defaultdict(list)
-    for row in sorted(rows(warehouse, tables.BOOKS), key=lambda row: (row["order_time"], row["sequence"])):
-        steps[row["hour"], row["order_time"] // (300 * SECOND)].append(row)
-    expected = []
-    for found in steps.values():
-        sums = {
-            name: sum(row[name] for row in found) for name in ("trade_count", "buy_volume", "sell_volume")
-        }
-        flow = [sum(level) for level in zip(*(row["ofi"] for row in found), strict=True)]
-        expected.append(repr(found[-1] | sums | {"ofi": flow, "cadence": "5m"}))
-    assert sorted(map(repr, rows(tmp_path / "w", tables.BOOKS))) == sorted(expected)
-    assert len(expected) < len(books(warehouse)) / 5
+    build("binance", [write(tmp_path / "raw.gz", lines)], tmp_path / "w", "--cadence", "5m,1h")
+    changes = sorted(rows(warehouse, tables.BOOKS), key=lambda row: (row["order_time"], row["sequence"]))
+    for table, cadence, seconds in ((tables.BOOKS, "5m", 300), (tables.GRIDS, "1h", 3600)):
+        steps = defaultdict(list)
+        for row in changes:
+            steps[row["hour"], row["order_time"] // (seconds * SECOND)].append(row)
+        expected = []
+        for found in steps.values():
+            sums = {
+                name: sum(row[name] for row in found) for name in ("trade_count", "buy_volume", "sell_volume")
+            }
+            flow = [sum(level) for level in zip(*(row["ofi"] for row in found), strict=True)]
+            expected.append(repr(found[-1] | sums | {"ofi": flow, "cadence": cadence}))
+        assert sorted(map(repr, rows(tmp_path / "w", table))) == sorted(expected)
+        assert 3 < len(expected) < len(changes) / 5
+
+
+def test_several_cadences_come_of_one_pass_and_none_changes_the_other(five_hours, deltabook, tmp_path):
+    lines, warehouse = five_hours
+    raw = write(tmp_path / "raw.gz", lines)
+    build("binance", [raw], tmp_path / "w", "--cadence", "change,5m,1h")
+    build("binance", [raw], tmp_path / "alone", "--cadence", "5m")
+    assert all_of(tmp_path / "w")["books"] == all_of(warehouse)["books"]
+    grids = rows(tmp_path / "w", tables.GRIDS)
+    assert {row["cadence"] for row in grids} == {"5m", "1h"}
+    alone = rows(tmp_path / "alone", tables.BOOKS)
+    assert sorted(repr(row) for row in grids if row["cadence"] == "5m") == sorted(map(repr, alone))
+    count = "SELECT cadence, count(*) n, max(mid) > 0 sane FROM grid GROUP BY cadence ORDER BY n"
+    run = deltabook("sql", count, "--warehouse", tmp_path / "w", "--format", "csv")
+    assert run.stdout.split() == ["cadence,n,sane", "1h,4,True", f"5m,{len(alone)},True"]
+    again = deltabook("reconstruct", "--warehouse", tmp_path / "w", "--cadence", "7m")
+    assert (again.exit_status, "cannot be cut into such steps" in again.said) == (2, True)
+    run = build("binance", [write(tmp_path / "b.gz", lines[:-1])], tmp_path / "w", "--cadence", "change")
+    assert run.exit_status == 0
+    assert rows(tmp_path / "w", tables.GRIDS) == []
+
+
+def test_full_depth_shows_every_level(five_hours, tmp_path):
+    lines, _ = five_hours
+    build("binance", [write(tmp_path / "raw.gz", lines[:200])], tmp_path / "w", "--depth", "full")
+    found = rows(tmp_path / "w", tables.BOOKS)
+    assert max(row["bid_levels"] for row in found) > 500
+    for row in found:
+        assert (row["bid_levels"], row["ask_levels"]) == (len(row["bid_prices"]), len(row["ask_prices"]))
+
+
+def test_states_kept_within_an_hour_start_the_rest_of_it(five_hours, tmp_path):
+    lines, _ = five_hours
+    raw = write(tmp_path / "raw.gz", lines)
+    build("binance", [raw], tmp_path / "w", "--checkpoint-every", 100)
+    kept = rows(tmp_path / "w", tables.CHECKPOINTS, "hour", "event", "sequence", "bid_prices", "ask_prices")
+    (known,) = files_of(tmp_path / "w", tables.CHECKPOINTS, START + HOUR)
+    (events,) = files_of(tmp_path / "w", tables.EVENTS, START + HOUR)
+    within = sorted(row["event"] for row in kept if row["hour"] == START + HOUR)
+    assert within[0] == 0 and len(within) > 3
+    whole = replayed(known, events, 0)
+    assert len(whole) > 50
+    for event in within[1:]:
+        part = replayed(known, events, event)
+        assert part == whole[-len(part) :]
+        assert 0 < len(part) < len(whole)
+
+
+def files_of(warehouse, table, hour):
+    found = open_table(warehouse, table).get_add_actions(flatten=True)
+    return [
+        f"{(warehouse / table.name).as_uri()}/{row['path']}"
+        for row in pa.table(found).to_pylist()
+        if row["min.hour"] == hour
+    ]
+
+
+def replayed(checkpoints, events, event) -> list[str]:
+    """Rows of the hour's books from an event on."""
+    numbers = Scaled(8, 8)
+    opening = opening_of(read_checkpoint(checkpoints, "BINANCE", START + HOUR, event), numbers)
+    building = Rebuilder("BINANCE", "BTC-USDT", FEEDS["binance"], Writing(), numbers, opening)
+    batches = pa.Table.from_batches(read_events(events, "BINANCE", "BTC-USDT", START + HOUR))
+    rest = batches.slice(event).combine_chunks().to_batches()[0]
+    return list(map(repr, building.feed_batch(rest).to_pylist()))
 
 
 def test_suspect_rows_are_left_out_or_end_the_run_if_that_is_asked_for(five_hours, deltabook, tmp_path):

@@ -46,7 +46,9 @@ from deltabook.schemas.errors import OrderError
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Cadence
 from deltabook.schemas.tables import BOOKS
-from deltabook.udfs.rebuild import Rebuilder
+from deltabook.udfs.checkpoints import checkpoint_row, opening_of
+from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market as SimulatedMarket
 
@@ -188,6 +190,12 @@ def test_batch_size_changes_no_row_no_gap_and_no_opening(
     assert results[0] == results[1] == results[2]
 
 
+def stored(opening: Opening) -> Opening:
+    """An opening as it is read again from its row of `checkpoints`."""
+    named = {"exchange": "X", "symbol": "Y", "hour": 0, "event": 0, "fingerprint": ""}
+    return opening_of(pa.Table.from_batches([checkpoint_row(opening, Scaled(8, 8), named)]), Scaled(8, 8))
+
+
 @pytest.mark.kernel
 @pytest.mark.parametrize("cadence", list(Cadence))
 @settings(derandomize=True, deadline=None, max_examples=examples(150))
@@ -202,7 +210,7 @@ def test_stopping_anywhere_and_continuing_from_the_opening_gives_the_same_rows(
     building = rebuilder(market, levels, cadence)
     rows: list[dict[str, Any]] = []
     for start, end in zip([0, *cuts], [*cuts, events.num_rows], strict=True):
-        building = rebuilder(market, levels, cadence, building.opening())
+        building = rebuilder(market, levels, cadence, stored(building.opening()))
         rows += feed(building, events.slice(start, end - start))
     assert rows == expected
     assert opening_values(building.opening()) == opening_values(whole.opening())

@@ -159,7 +159,8 @@ class Book:
         for side in (BID, ASK):
             sizes[side, live[side]] = self.sides[side][1]
             occupy(words[side], live[side])
-        most = n_messages * self.depth
+        depth = max(1, min(self.depth, n_ranks))
+        most = n_messages * depth
         message = np.empty(n_messages, dtype=np.int64)
         offsets = np.zeros((2, n_messages + 1), dtype=np.int64)
         prices_out, sizes_out = np.empty((2, most), np.int64), np.empty((2, most), np.int64)
@@ -184,7 +185,7 @@ class Book:
             sizes,
             words,
             counts,
-            self.depth,
+            depth,
             every_message,
             self.status,
             compares,

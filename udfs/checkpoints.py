@@ -1,9 +1,11 @@
-"""Rows of `checkpoints`: the state before an hour, written and read."""
+"""Rows of `checkpoints`: the state before an event, written and read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from deltabook.schemas.names import Status
@@ -26,16 +28,16 @@ _VOLUMES = ("buy_volume", "sell_volume")
 
 
 def checkpoint_row(opening: Opening, numbers: Numbers, named: dict[str, Any]) -> pa.RecordBatch:
-    """Make the row of an hour's opening.
+    """Make the row of a state.
 
     Parameters
     ----------
     opening : Opening
-        The state before the hour.
+        The state before an event.
     numbers : Numbers
         What its prices and sizes are.
     named : dict
-        exchange, symbol, hour and fingerprint.
+        exchange, symbol, hour, event and fingerprint.
 
     Returns
     -------
@@ -83,6 +85,37 @@ def opening_of(checkpoint: pa.Table, numbers: Numbers) -> Opening:
         buy_volume=numbers.amount(row["buy_volume"]),
         sell_volume=numbers.amount(row["sell_volume"]),
     )
+
+
+def pieces(batches: Iterator[pa.RecordBatch], every: int) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """Cut events behind the message with which `every` level changes have come since the last cut.
+
+    Parameters
+    ----------
+    batches : iterator of pyarrow.RecordBatch
+        Columns of `flat_events`.
+    every : int
+        Level changes.
+
+    Yields
+    ------
+    (pyarrow.RecordBatch, bool)
+        The same events, and whether a cut comes before them.
+    """
+    count, is_due = 0, False
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        offsets = [batch[f"{side}_prices"].offsets.to_numpy().astype(np.int64) for side in ("bid", "ask")]
+        ends = count + sum(of_side[1:] - of_side[0] for of_side in offsets)
+        start = base = 0
+        while (cut := int(np.searchsorted(ends, base + every)) + 1) <= batch.num_rows:
+            yield batch.slice(start, cut - start), is_due
+            start, base, is_due = cut, int(ends[cut - 1]), True
+        if start < batch.num_rows:
+            yield batch.slice(start), is_due
+            is_due = False
+        count = int(ends[-1]) - base
 
 
 def _levels(coded: pa.Table, side: str) -> Levels:

@@ -25,7 +25,28 @@ _ROW_GROUP_BYTES = 32 << 20
 
 
 def write_data_file(root: str, table: Table, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """Write one data file of a table, all of whose rows have the same partition.
+    """Write one data file of a table.
+
+    Parameters
+    ----------
+    root, table
+        As of `DataFile`.
+    batches : iterable of pyarrow.RecordBatch
+        As `DataFile.add` takes them.
+
+    Returns
+    -------
+    pyarrow.RecordBatch
+        Its row of `added`; none, and no file, if there is nothing to write.
+    """
+    file = DataFile(root, table)
+    for batch in batches:
+        file.add(batch)
+    return pa.RecordBatch.from_pylist(file.close(), schema=ADDED.arrow)
+
+
+class DataFile:
+    """A data file in the making, with the statistics that Delta keeps of it.
 
     Parameters
     ----------
@@ -33,26 +54,10 @@ def write_data_file(root: str, table: Table, batches: Iterable[pa.RecordBatch]) 
         Folder of the warehouse.
     table : Table
         Whose file.
-    batches : iterable of pyarrow.RecordBatch
-        The table's columns, in order. They are written as they come: no more than a row group is held.
-
-    Returns
-    -------
-    pyarrow.RecordBatch
-        Its row of `added`; none, and no file, if there is nothing to write.
     """
-    writing = _Writing(Path(root) / table.name, table)
-    for batch in batches:
-        writing.add(batch)
-    rows = writing.close()
-    return pa.RecordBatch.from_pylist(rows, schema=ADDED.arrow)
 
-
-class _Writing:
-    """A data file in the making, with the statistics that Delta keeps of it."""
-
-    def __init__(self, root: Path, table: Table):
-        self.root = root
+    def __init__(self, root: str, table: Table):
+        self.root = Path(root) / table.name
         self.table = table
         self.schema = pa.schema([field for field in table.arrow if field.name not in table.partition_by])
         self.held: list[pa.RecordBatch] = []
@@ -64,6 +69,13 @@ class _Writing:
         self.greatest: dict[str, Any] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
+        """Write rows, as they come: no more than a row group is held.
+
+        Parameters
+        ----------
+        batch : pyarrow.RecordBatch
+            The table's columns, in its order; all rows of a file have the same partition.
+        """
         if not batch.num_rows:
             return
         if not self.rows:
@@ -79,6 +91,7 @@ class _Writing:
             self._write()
 
     def close(self) -> list[dict[str, Any]]:
+        """Return the file's row of `added`; none, and no file, if there was nothing to write."""
         if not self.rows:
             return []
         self._write()

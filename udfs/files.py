@@ -27,7 +27,7 @@ def local_path(uri: str) -> str:
 
 
 def read_events(
-    uri: str, exchange: str, symbol: str, hour: int, is_decimal: bool = False
+    uri: str, exchange: str, symbol: str, hour: int, is_decimal: bool = False, rows: int = BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:
     """Yield one hour's events of one data file, in the file's order.
 
@@ -41,15 +41,17 @@ def read_events(
         Start of the hour, ns since 1970 UTC.
     is_decimal : bool
         Which of the two tables.
+    rows : int
+        Events a batch at most.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Columns of `flat_events`, prices and sizes as the table has them, at most `BATCH_ROWS` rows.
+        Columns of `flat_events`, prices and sizes as the table has them.
     """
     schema = FLAT_EVENTS.decimal().arrow if is_decimal else FLAT_EVENTS.arrow
     date = pa.scalar(hour // 86_400_000_000_000, pa.int32()).cast(pa.date32())
-    for batch in pq.ParquetFile(local_path(uri)).iter_batches(batch_size=BATCH_ROWS):
+    for batch in pq.ParquetFile(local_path(uri)).iter_batches(batch_size=rows):
         chosen = pc.and_(pc.equal(batch["exchange"], exchange), pc.equal(batch["hour"], hour))
         if not pc.all(chosen).as_py():
             batch = batch.filter(chosen)
@@ -65,8 +67,8 @@ def read_events(
         )
 
 
-def read_checkpoint(uri: str, exchange: str, hour: int) -> pa.Table:
-    """Read the state before an hour.
+def read_checkpoint(uri: str, exchange: str, hour: int, event: int = 0) -> pa.Table:
+    """Read the state before an event of an hour.
 
     Parameters
     ----------
@@ -76,6 +78,8 @@ def read_checkpoint(uri: str, exchange: str, hour: int) -> pa.Table:
         Whose.
     hour : int
         Start of the hour, ns since 1970 UTC.
+    event : int
+        How many events of the hour come before it.
 
     Returns
     -------
@@ -88,10 +92,12 @@ def read_checkpoint(uri: str, exchange: str, hour: int) -> pa.Table:
         If the file does not hold exactly one such row.
     """
     # A file object, not a path: pyarrow would take `symbol=…` in a path for a column.
+    chosen = [("exchange", "=", exchange), ("hour", "=", hour), ("event", "=", event)]
     with Path(local_path(uri)).open("rb") as stream:
-        table = pq.read_table(stream, filters=[("exchange", "=", exchange), ("hour", "=", hour)])
+        table = pq.read_table(stream, filters=chosen)
     if table.num_rows != 1:
         raise WarehouseError(
-            f"{uri}: expected one checkpoint of {exchange} at {hour}, found {table.num_rows}"
+            f"{uri}: expected one checkpoint of {exchange} at {hour} before event {event}, found "
+            f"{table.num_rows}"
         )
     return table

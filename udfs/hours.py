@@ -9,22 +9,25 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deltabook.schemas.errors import GapError, WarehouseError
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import REBUILT
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind, OnGap, Status, Writing
-from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, form_of
-from deltabook.udfs.checkpoints import checkpoint_row, held_events, opening_of
-from deltabook.udfs.datafiles import write_data_file
-from deltabook.udfs.files import read_checkpoint, read_events
+from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, form_of
+from deltabook.udfs.checkpoints import checkpoint_row, held_events, opening_of, pieces
+from deltabook.udfs.continuity import SEED_MARK
+from deltabook.udfs.datafiles import DataFile, write_data_file
+from deltabook.udfs.files import BATCH_ROWS, read_checkpoint, read_events
 from deltabook.udfs.frames import Group, to_frame
 from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.seeding import with_seed
-from deltabook.udfs.thinning import written_rows
+from deltabook.udfs.thinning import Thinning
 
-_NOT_OF_THE_STATE = ("exchange", "symbol", "hour", "fingerprint")
+_NOT_OF_THE_STATE = ("exchange", "symbol", "hour", "event", "fingerprint")
+_USUAL_DEPTH, _DEEPEST = 20, 5000
 _NO_BREAK = {GAP_LABELS[kind] for kind in (GapKind.CLOCK_JUMP, GapKind.SILENCE)}
 
 
@@ -42,8 +45,8 @@ def rebuild_groups(root: str, writing: Writing) -> Group:
     -------
     callable
         For `groupBy(exchange, symbol, …).applyInPandas`: rows of `hour_references` in, rows of `rebuilt`
-        out. Of an hour that is `chained`: the data file with its opening, every gap, every comparison,
-        its coverage. Of one that is `replayed`: the data file with its books. Hours that would come out
+        out. Of an hour that is `chained`: the data file with its checkpoints, every gap, every comparison,
+        its coverage. Of one that is `replayed`: the data files with its books. Hours that would come out
         as they are stored, since nothing before them differs any more, are passed over.
     """
 
@@ -89,24 +92,46 @@ class _Rebuild:
             rows += self._hour(reference)
         return rows + self._finished() if self.hours[0].chained else rows
 
-    def _hour(self, reference: Any) -> Iterator[dict[str, Any]]:
-        hour = int(reference.hour)
+    def _hour(self, reference: Any) -> list[dict[str, Any]]:
+        added = self._books_and_checkpoints(reference)
+        rows = [row | {"hour": int(reference.hour)} for row in added]
         if reference.chained:
-            checkpoints = form_of(CHECKPOINTS, self.numbers.is_decimal)
-            for row in write_data_file(self.root, checkpoints, [self._row(reference)]).to_pylist():
-                yield row | {"hour": hour}
+            rows += [
+                asdict(found) | {"table": CHECKS.name, "hour": int(reference.hour), "kind": str(kind)}
+                for kind, found in self.rebuilder.take_compared().items()
+            ]
+        return rows
+
+    def _books_and_checkpoints(self, reference: Any) -> list[dict[str, Any]]:
+        """Go through an hour; return the rows of `added` of the files that are written."""
         self.rebuilder.skip_rows(not reference.replayed)
-        batches = map(self._fed, map(self.numbers.encode, self._events(reference)))
-        if reference.replayed:
-            written = written_rows(batches, self.writing, self.numbers)
-            for row in write_data_file(self.root, self.rebuilder.books, written).to_pylist():
-                yield row | {"hour": hour}
-        else:
-            for _ in batches:
-                continue
+        books = self._cadences() if reference.replayed else []
+        checkpoints = [self._row(reference)]
+        event = 0
+        for events, is_due in pieces(self._events(reference), self.writing.checkpoint_every):
+            if is_due:
+                checkpoints.append(self._row(reference, event))
+            rows = self._fed(self.numbers.encode(events))
+            for thinning, file in books:
+                file.add(thinning.choose(rows))
+            event += _stored(events)
+        added = []
+        for thinning, file in books:
+            for rows in thinning.rest():
+                file.add(rows)
+            added += file.close()
         if reference.chained:
-            for kind, found in self.rebuilder.take_compared().items():
-                yield asdict(found) | {"table": CHECKS.name, "hour": hour, "kind": str(kind)}
+            table = form_of(CHECKPOINTS, self.numbers.is_decimal)
+            added += write_data_file(self.root, table, checkpoints).to_pylist()
+        return added
+
+    def _cadences(self) -> list[tuple[Thinning, DataFile]]:
+        grids = form_of(GRIDS, self.numbers.is_decimal)
+        tables = {self.writing.cadence: self.rebuilder.books} | dict.fromkeys(self.writing.grids, grids)
+        return [
+            (Thinning(self.writing, cadence, self.numbers), DataFile(self.root, table))
+            for cadence, table in tables.items()
+        ]
 
     def _fed(self, events: pa.RecordBatch) -> pa.RecordBatch:
         rows = self.rebuilder.feed_batch(events)
@@ -146,8 +171,9 @@ class _Rebuild:
         stored = self._checkpoint(reference)
         return stored is not None and bool(stored.select(names).cast(found.schema).equals(found))
 
-    def _row(self, reference: Any) -> pa.RecordBatch:
+    def _row(self, reference: Any, event: int = 0) -> pa.RecordBatch:
         named = {"exchange": self.exchange, "symbol": self.symbol, "hour": int(reference.hour)}
+        named |= {"event": event}
         return checkpoint_row(
             self.rebuilder.opening(), self.numbers, named | {"fingerprint": reference.fingerprint}
         )
@@ -159,7 +185,9 @@ class _Rebuild:
                 "data files, expected one: ingest the hour again"
             )
         file, hour, is_decimal = reference.event_files[0], int(reference.hour), bool(reference.is_decimal)
-        events = read_events(file, self.exchange, self.symbol, hour, is_decimal)
+        # Deep rows are many numbers: fewer are made at once.
+        rows = max(1, BATCH_ROWS * _USUAL_DEPTH // max(_USUAL_DEPTH, min(self.writing.depth, _DEEPEST)))
+        events = read_events(file, self.exchange, self.symbol, hour, is_decimal, rows)
         return events if reference.seed_sequence == NOT_GIVEN else with_seed(events, reference)
 
     def _numbers(self) -> Numbers:
@@ -181,3 +209,9 @@ class _Rebuild:
         opening = Opening() if checkpoint is None else opening_of(checkpoint, self.numbers)
         feed = FEEDS[self.hours[0].feed]
         return Rebuilder(self.exchange, self.symbol, feed, self.writing, self.numbers, opening)
+
+
+def _stored(events: pa.RecordBatch) -> int:
+    """Count events of the file: a seed is none."""
+    seeds: int = pc.sum(pc.equal(events["first_sequence"], SEED_MARK)).as_py() or 0
+    return int(events.num_rows) - seeds

@@ -340,7 +340,7 @@ class Rebuilder:
         columns |= {
             "exchange": _repeated(self.exchange, rows.num_rows),
             "symbol": _repeated(self.symbol, rows.num_rows),
-            "cadence": _repeated(self.writing.label, rows.num_rows),
+            "cadence": _repeated(self.writing.label(self.writing.cadence), rows.num_rows),
             "trade_count": flow[:, 0].astype(np.int64),
             "status": pa.array(STATUS_LABELS).take(pa.array(verdicts.status[tops.message])),
             "crossed": crossed,

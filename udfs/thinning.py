@@ -2,60 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 
-from deltabook.schemas.names import OnGap, Status, Writing
+from deltabook.schemas.names import Cadence, OnGap, Status, Writing, step_of
 from deltabook.udfs.numbers import Numbers
 
 _SUMS = ("trade_count", "buy_volume", "sell_volume", "ofi")
 
 
-def written_rows(
-    batches: Iterator[pa.RecordBatch], writing: Writing, numbers: Numbers
-) -> Iterator[pa.RecordBatch]:
-    """Choose the rows of one hour's books that are written.
+class Thinning:
+    """Chooses those of one hour's rows of books that one cadence has.
 
     Parameters
     ----------
-    batches : iterator of pyarrow.RecordBatch
-        Rows of `books` or `books_decimal`, in the feed's order.
     writing : Writing
-        Which.
+        What becomes of suspect rows.
+    cadence : str
+        A member of `Cadence`: all the others. A step: of each step the last, with the sums over them all.
     numbers : Numbers
-        What their prices and sizes are.
-
-    Yields
-    ------
-    pyarrow.RecordBatch
-        The rows chosen. On a grid, each step has the last of its rows, with the sums of them all.
+        What the rows' prices and sizes are.
     """
-    chosen = map(_proven, batches) if writing.on_gap is OnGap.WAIT else batches
-    yield from _last_of_steps(chosen, writing.step, numbers) if writing.step else chosen
+
+    def __init__(self, writing: Writing, cadence: str, numbers: Numbers):
+        self.numbers = numbers
+        self.waits = writing.on_gap is OnGap.WAIT
+        self.label = writing.label(cadence)
+        self.step = 0 if cadence in tuple(Cadence) else step_of(cadence)
+        self.held: pa.RecordBatch | None = None  # the last row so far: the next batch may be of its step
+
+    def choose(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows chosen of a batch of `books` or `books_decimal`, and of what the last one left.
+
+        Parameters
+        ----------
+        rows : pyarrow.RecordBatch
+            In the feed's order, after those before.
+        """
+        rows = _proven(rows) if self.waits else rows
+        if not self.step or not rows.num_rows:
+            return rows
+        rows = rows if self.held is None else pa.concat_batches([self.held, rows])
+        steps = rows["order_time"].to_numpy() // self.step
+        lasts = np.append(np.flatnonzero(np.diff(steps)), len(steps) - 1)
+        summed = _summed(rows, lasts, self.numbers)
+        self.held = summed.slice(summed.num_rows - 1)
+        return self._labelled(summed.slice(0, summed.num_rows - 1))
+
+    def rest(self) -> list[pa.RecordBatch]:
+        """Return what no later row can change, once the last batch is in."""
+        return [] if self.held is None else [self._labelled(self.held)]
+
+    def _labelled(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        at = rows.schema.get_field_index("cadence")
+        labels = pa.repeat(pa.scalar(self.label, pa.string()), rows.num_rows)
+        return rows.set_column(at, rows.schema.field(at), labels)
 
 
 def _proven(rows: pa.RecordBatch) -> pa.RecordBatch:
     suspect = np.array([status == Status.SUSPECT.label for status in rows["status"].to_pylist()], dtype=bool)
     return rows.filter(pa.array(~suspect)) if suspect.any() else rows
-
-
-def _last_of_steps(
-    batches: Iterator[pa.RecordBatch], step: int, numbers: Numbers
-) -> Iterator[pa.RecordBatch]:
-    held: pa.RecordBatch | None = None  # the last row so far: the next batch may be of its step
-    for rows in batches:
-        if not rows.num_rows:
-            continue
-        rows = rows if held is None else pa.concat_batches([held, rows])
-        steps = rows["order_time"].to_numpy() // step
-        lasts = np.append(np.flatnonzero(np.diff(steps)), len(steps) - 1)
-        summed = _summed(rows, lasts, numbers)
-        yield summed.slice(0, summed.num_rows - 1)
-        held = summed.slice(summed.num_rows - 1)
-    if held is not None:
-        yield held
 
 
 def _summed(rows: pa.RecordBatch, lasts: np.ndarray, numbers: Numbers) -> pa.RecordBatch:
