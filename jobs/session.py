@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import tempfile
 from importlib.metadata import version
@@ -68,7 +69,7 @@ def spark_session(settings: Settings) -> SparkSession:
         raise SettingsError(problem)
     # Workers and the planning of Python data sources must be this interpreter, not the PATH's python3.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    builder = builder.master(settings.master).config("spark.driver.memory", settings.driver_memory)
+    builder = builder.master(_retrying(settings.master)).config("spark.driver.memory", settings.driver_memory)
     log4j = Path(str(files("deltabook.conf").joinpath("log4j2.properties"))).as_uri()
     builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={log4j}")
     cache = _cache_folder()
@@ -85,6 +86,12 @@ def spark_session(settings: Settings) -> SparkSession:
     )
     complete.touch()
     return session
+
+
+def _retrying(master: str) -> str:
+    """Return a local master that tries a task twice: a worker that dies must not end the run."""
+    found = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
+    return f"local[{found[1] or 1},2]" if found else master
 
 
 def _configured(builder: SparkSession.Builder) -> SparkSession.Builder:

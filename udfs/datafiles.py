@@ -11,6 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from deltabook.schemas.columns import Table
 from deltabook.schemas.frames import ADDED
 
-_ROW_GROUP_BYTES = 32 << 20
+_ROW_GROUP_BYTES = 8 << 20
 
 
 def write_data_file(root: str, table: Table, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
@@ -62,6 +63,8 @@ class DataFile:
         self.schema = pa.schema([field for field in table.arrow if field.name not in table.partition_by])
         self.held: list[pa.RecordBatch] = []
         self.writer: pq.ParquetWriter | None = None
+        self.aside = ThreadPoolExecutor(1)
+        self.written: Future[None] | None = None
         self.path = ""
         self.partition: dict[str, str] = {}
         self.rows = 0
@@ -69,7 +72,7 @@ class DataFile:
         self.greatest: dict[str, Any] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Write rows, as they come: no more than a row group is held.
+        """Write rows, as they come: one row group is collected while the last one is written beside it.
 
         Parameters
         ----------
@@ -95,8 +98,10 @@ class DataFile:
         if not self.rows:
             return []
         self._write()
+        self._wait()
         assert self.writer is not None
         self.writer.close()
+        self.aside.shutdown()
         ends = {"minValues": self.least, "maxValues": self.greatest}
         nulls = {"nullCount": dict.fromkeys(self.table.statistics, 0)}
         added = {
@@ -128,8 +133,13 @@ class DataFile:
             )
         if self.held:
             rows = pa.Table.from_batches(self.held)
-            self.writer.write_table(rows, row_group_size=rows.num_rows)
+            self._wait()
+            self.written = self.aside.submit(self.writer.write_table, rows, row_group_size=rows.num_rows)
             self.held = []
+
+    def _wait(self) -> None:
+        if self.written is not None:
+            self.written.result()
 
 
 def _encodings(schema: pa.Schema, alike: bool) -> tuple[list[str], list[str]]:

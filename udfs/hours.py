@@ -16,6 +16,7 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import REBUILT
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind, OnGap, Status, Writing
 from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, form_of
+from deltabook.udfs.ahead import ahead
 from deltabook.udfs.checkpoints import checkpoint_row, held_events, opening_of, pieces
 from deltabook.udfs.continuity import SEED_MARK
 from deltabook.udfs.datafiles import DataFile, write_data_file
@@ -187,7 +188,7 @@ class _Rebuild:
         file, hour, is_decimal = reference.event_files[0], int(reference.hour), bool(reference.is_decimal)
         # Deep rows are many numbers: fewer are made at once.
         rows = max(1, BATCH_ROWS * _USUAL_DEPTH // max(_USUAL_DEPTH, min(self.writing.depth, _DEEPEST)))
-        events = read_events(file, self.exchange, self.symbol, hour, is_decimal, rows)
+        events = ahead(read_events(file, self.exchange, self.symbol, hour, is_decimal, rows))
         return events if reference.seed_sequence == NOT_GIVEN else with_seed(events, reference)
 
     def _numbers(self) -> Numbers:

@@ -18,6 +18,9 @@ TICKS = 100
 OPENING_MID = 60_000 * TICKS
 SEED_LEVELS = 20
 MESSAGE_NANOSECONDS = 100_000_000
+HOUR_NANOSECONDS = 3_600_000_000_000
+HOUR_ROWS = 8_000_000
+"""Level changes of a busy symbol's hour."""
 
 
 def lake_path(folder: Path, table: str, exchange: str = "BINANCE", symbol: str = "BTC-USDT") -> Path:
@@ -42,6 +45,40 @@ def write_deltas(
     _write(path, tables, compression, exchange, symbol)
 
 
+def hours_file(
+    folder: Path, hours: int = 1, *, symbol: str = "BTC-USDT", seed: int = 0, with_seed: bool = False
+) -> Path:
+    """Make a folder with a `book_delta_v2` file of whole hours of `HOUR_ROWS` rows, if it is not there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    hours : int
+        How many.
+    symbol : str
+        Its name; another `seed`, another market.
+    with_seed : bool
+        Also the vendor's book that seeds it.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    path = lake_path(folder, "book_delta_v2", symbol=symbol)
+    if not path.exists():
+        partial = path.with_name(".partial")
+        per_message = 25
+        span = HOUR_NANOSECONDS * per_message // HOUR_ROWS - 50_000  # a little less than the hour
+        shape = {"rows_per_message": per_message, "message_nanoseconds": span, "symbol": symbol, "seed": seed}
+        write_deltas(partial, HOUR_ROWS * hours, **shape)
+        if with_seed:
+            write_seed(lake_path(folder, "book", symbol=symbol), symbol=symbol)
+        partial.rename(path)
+    return folder
+
+
 def write_seed(path: Path, exchange: str = "BINANCE", symbol: str = "BTC-USDT") -> None:
     """Write a `book` file of one row: the book after the first message of `write_deltas`, any seed."""
     received, origin = _times(np.zeros(1, dtype=np.int64), MESSAGE_NANOSECONDS)
@@ -58,7 +95,7 @@ def write_trades(
     path: Path,
     rows: int,
     *,
-    span_nanoseconds: int = 3_600_000_000_000,
+    span_nanoseconds: int = HOUR_NANOSECONDS,
     compression: str = "snappy",
     exchange: str = "BINANCE",
     symbol: str = "BTC-USDT",

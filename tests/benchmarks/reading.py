@@ -10,17 +10,13 @@ import statistics
 import sys
 from pathlib import Path
 
-from lake_data import lake_path, write_deltas
+from lake_data import HOUR_ROWS, hours_file
 from measure import measure
 from peers import READERS
 from rich.console import Console
 from rich.table import Table
 
 SYMBOLS = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
-ROWS = 8_000_000
-ROWS_PER_MESSAGE = 25
-MESSAGE_NANOSECONDS = 3_600_000_000_000 * ROWS_PER_MESSAGE // ROWS - 50_000
-"""So that a symbol's rows fill one hour."""
 DELTABOOK = str(Path(__file__).parents[2] / ".venv" / "bin" / "deltabook")
 
 
@@ -28,19 +24,7 @@ def raw_files(folder: Path) -> Path:
     """Make the files if they are not there."""
     raw = folder / "three symbols"
     for seed, symbol in enumerate(SYMBOLS):
-        path = lake_path(raw, "book_delta_v2", symbol=symbol)
-        if not path.exists():
-            partial = lake_path(folder / "partial", "book_delta_v2", symbol=symbol)
-            write_deltas(
-                partial,
-                ROWS,
-                rows_per_message=ROWS_PER_MESSAGE,
-                message_nanoseconds=MESSAGE_NANOSECONDS,
-                symbol=symbol,
-                seed=seed,
-            )
-            path.parent.mkdir(parents=True)
-            partial.rename(path)
+        hours_file(raw, symbol=symbol, seed=seed)
     return raw
 
 
@@ -78,9 +62,9 @@ def main(folder: Path, rounds: int) -> None:
     for _ in range(rounds):
         for name, run in programs.items():
             runs[name].append(run())
-            if runs[name][-1]["rows"] != ROWS * len(SYMBOLS):
+            if runs[name][-1]["rows"] != HOUR_ROWS * len(SYMBOLS):
                 raise SystemExit(f"{name} has read {runs[name][-1]['rows']:,} rows")
-    title = f"{ROWS * len(SYMBOLS):,} rows, {len(SYMBOLS)} files, median of {rounds} rounds"
+    title = f"{HOUR_ROWS * len(SYMBOLS):,} rows, {len(SYMBOLS)} files, median of {rounds} rounds"
     table = Table("", "seconds", "M rows/s", "of deltabook's time", "whole process, s", title=title)
     middle = {
         name: [statistics.median(run[what] for run in found) for what in ("seconds", "process")]
@@ -88,7 +72,7 @@ def main(folder: Path, rounds: int) -> None:
     }
     ours = middle["deltabook ingest"][0]
     for name, (seconds, process) in middle.items():
-        rate = ROWS * len(SYMBOLS) / seconds / 1e6
+        rate = HOUR_ROWS * len(SYMBOLS) / seconds / 1e6
         table.add_row(name, f"{seconds:.1f}", f"{rate:.2f}", f"{seconds / ours:.2f}", f"{process:.1f}")
     Console(width=110).print(table)
 

@@ -1,6 +1,6 @@
 """Events into books, in a warm session: python rebuilding.py FOLDER, with the project's own Python.
 
-Crypto Lake files of 1, 2, 4 and 8 symbol-hours of 8 M level changes are made in FOLDER once, each with the
+Crypto Lake files of 1 to 16 symbol-hours of 8 M level changes are made in FOLDER once, each with the
 vendor's book that seeds it. A change of a setting that no row shows makes every hour be rebuilt.
 """
 
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from lake_data import lake_path, write_deltas, write_seed
+from lake_data import HOUR_ROWS, hours_file
 from rich.console import Console
 from rich.table import Table
 
@@ -19,60 +19,99 @@ from deltabook.jobs.progress import Progress
 from deltabook.jobs.session import spark_session
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import Writing
+from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS
+from deltabook.udfs.checkpoints import opening_of
+from deltabook.udfs.datafiles import write_data_file
+from deltabook.udfs.files import read_checkpoint, read_events
+from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.rebuild import Rebuilder
 
-ROWS = 8_000_000
-ROWS_PER_MESSAGE = 25
-MESSAGE_NANOSECONDS = 3_600_000_000_000 * ROWS_PER_MESSAGE // ROWS - 50_000
+KEY = ("BINANCE", "BTC-USDT")
 ROUNDS = 3
+CADENCES = ("change", "change,100ms,1s", "message", "100ms", "1s")
+silences = iter(range(60, 3600))
 
 
-def lake_folder(folder: Path, hours: int) -> Path:
-    """Make the files if they are not there."""
-    lake = folder / f"{ROWS * hours} rows, seeded"
-    path = lake_path(lake, "book_delta_v2")
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        shape = {"rows_per_message": ROWS_PER_MESSAGE, "message_nanoseconds": MESSAGE_NANOSECONDS}
-        write_deltas(partial, ROWS * hours, **shape)
-        write_seed(lake_path(lake, "book"))
-        partial.rename(path)
-    return lake
+def opened(spark, root: Path, **settings) -> Warehouse:
+    return Warehouse(spark, load_settings(None, {"warehouse": root, "seed": "golden"} | settings))
 
 
-def rebuild(spark, root: Path, silence: int) -> tuple[float, int]:
-    """Rebuild every hour; return the seconds and the rows of books."""
-    settings = load_settings(None, {"warehouse": root, "seed": "golden", "silence_seconds": silence})
-    warehouse = Warehouse(spark, settings)
-    with warehouse.writing("reconstruct"):
-        started = time.perf_counter()
-        summary = job.reconstruct(warehouse, Progress(spark, Console(file=sys.stderr)))
-        seconds = time.perf_counter() - started
-    if summary["symbol_hours_rebuilt"] != summary["symbol_hours"]:
-        raise SystemExit(f"rebuilt {summary['symbol_hours_rebuilt']} of {summary['symbol_hours']} hours")
-    return seconds, sum(summary["book_rows"].values())
+def rebuild(spark, root: Path, **settings) -> tuple[float, int]:
+    """Rebuild every hour, ROUNDS times; return the least seconds and the rows of books."""
+    took = []
+    for _ in range(ROUNDS):
+        warehouse = opened(spark, root, silence_seconds=next(silences), **settings)
+        with warehouse.writing("reconstruct"):
+            started = time.perf_counter()
+            summary = job.reconstruct(warehouse, Progress(spark, Console(file=sys.stderr)))
+            took.append(time.perf_counter() - started)
+        if summary["symbol_hours_rebuilt"] != summary["symbol_hours"]:
+            raise SystemExit(f"rebuilt {summary['symbol_hours_rebuilt']} of {summary['symbol_hours']} hours")
+    return min(took), sum(summary["book_rows"].values())
+
+
+def stages(warehouse: Warehouse) -> dict[str, float]:
+    """Seconds of an hour's stages on one core, one after another."""
+    hour = sorted(warehouse.data_files(EVENTS))[1]
+    (events_file,), (checkpoint_file,) = (
+        warehouse.data_files(table)[hour] for table in (EVENTS, CHECKPOINTS)
+    )
+    numbers, best = Scaled(2, 5), {}
+    for _ in range(ROUNDS):
+        opening = opening_of(read_checkpoint(checkpoint_file, KEY[0], hour[2]), numbers)
+        rebuilder = Rebuilder(*KEY, FEEDS["crypto_lake"], Writing(), numbers, opening)
+        times = [time.perf_counter()]
+        events = list(read_events(events_file, *KEY, hour[2]))
+        times.append(time.perf_counter())
+        books = [rebuilder.feed_batch(batch) for batch in events]
+        times.append(time.perf_counter())
+        write_data_file(str(warehouse.root / "_measured"), BOOKS, books)
+        times.append(time.perf_counter())
+        for name, start, end in zip(
+            ("reading", "kernel and rows", "writing"), times, times[1:], strict=False
+        ):
+            best[name] = min(best.get(name, end - start), end - start)
+    shutil.rmtree(warehouse.root / "_measured")
+    return best
 
 
 def main(folder: Path) -> None:
     spark = spark_session(load_settings(None, {"master": "local[2]"}))
-    chosen = job._at_once
-    table = Table("symbol-hours", "level changes", "way", "seconds", "M level changes/s", "rows of books")
-    for hours in (1, 2, 4, 8):
-        root = folder / "warehouse"
+    chosen, root = job._at_once, folder / "warehouse"
+    ways = {"one pass": lambda *_: True, "chain, then replay": lambda *_: False}
+    table = Table("symbol-hours", "way", "seconds", "M level changes/s", "rows of books")
+    seconds: dict[tuple[str, int], float] = {}
+    for hours in (1, 2, 4, 8, 16):
         shutil.rmtree(root, ignore_errors=True)
-        warehouse = Warehouse(spark, load_settings(None, {"warehouse": root}))
-        with warehouse.writing("ingest") as run:
-            progress = Progress(spark, Console(file=sys.stderr))
-            ingest(warehouse, run, "crypto_lake", [lake_folder(folder, hours)], progress)
-        for way, at_once in (("one pass", lambda *_: True), ("chain, then replay", lambda *_: False)):
+        with opened(spark, root).writing("ingest") as run:
+            lake = hours_file(folder / f"{hours} hours, seeded", hours, with_seed=True)
+            ingest(opened(spark, root), run, "crypto_lake", [lake], Progress(spark, Console(file=sys.stderr)))
+        for way, at_once in ways.items():
             job._at_once = at_once
-            took = [
-                rebuild(spark, root, 3000 + number + 100 * (way != "one pass")) for number in range(ROUNDS)
-            ]
-            seconds, rows = min(took)
-            rate = ROWS * hours / seconds / 1e6
-            table.add_row(str(hours), f"{ROWS * hours:,}", way, f"{seconds:.1f}", f"{rate:.2f}", f"{rows:,}")
-    job._at_once = chosen
-    Console(width=110).print(table)
+            took, rows = rebuild(spark, root)
+            seconds[way, hours] = took
+            rate = HOUR_ROWS * hours / took / 1e6
+            table.add_row(str(hours), way, f"{took:.1f}", f"{rate:.2f}", f"{rows:,}")
+        job._at_once = chosen
+        if hours == 2:
+            cadences = {cadence: rebuild(spark, root, cadence=cadence)[0] for cadence in CADENCES}
+        if hours == 4:
+            parts = stages(opened(spark, root))
+    console = Console(width=110)
+    console.print(table)
+    each = (seconds["one pass", 16] - seconds["one pass", 8]) / 8
+    for hours in (4, 8, 16):
+        straight = seconds["one pass", 1] + each * (hours - 1)
+        console.print(f"{hours} hours: {seconds['one pass', hours] / straight:.2f} of a straight line")
+    whole = sum(parts.values())
+    for name, took in parts.items():
+        console.print(f"{name}: {took:.2f} s an hour on one core, {took / whole:.0%}")
+    rest = seconds["one pass", 1] - each
+    console.print(f"an hour of many, in one pass: {each:.2f} s; Spark and all else: {rest:.2f} s a run")
+    for cadence, took in cadences.items():
+        console.print(f"--cadence {cadence}: {took / cadences['change']:.2f} of the time of change")
 
 
 if __name__ == "__main__":

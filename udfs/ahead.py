@@ -1,0 +1,25 @@
+"""Work in a second thread: Parquet is read and written by code that leaves Python's lock to others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield what an iterator yields; while one item is in use, the next is made.
+
+    Parameters
+    ----------
+    items : iterator
+        Is advanced in a thread of its own.
+    """
+    end = object()
+    with ThreadPoolExecutor(1) as aside:
+        coming = aside.submit(next, items, end)  # type: ignore[call-overload]
+        while (item := coming.result()) is not end:
+            coming = aside.submit(next, items, end)  # type: ignore[call-overload]
+            yield item
