@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from functools import reduce
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from operator import itemgetter
 from typing import Any
 
-from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as F
+import pandas as pd
+from pyspark.sql import Row
 
 from deltabook.expectations.continuity import SUITE as CONTINUITY
 from deltabook.expectations.continuity import judge_continuity
@@ -20,16 +20,8 @@ from deltabook.expectations.fidelity import judge_fidelity
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgement
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Run, Warehouse
-from deltabook.schemas.columns import Table
-from deltabook.schemas.names import (
-    NANOSECONDS_PER_SECOND,
-    NOT_GIVEN,
-    Cadence,
-    EventType,
-    GapKind,
-    GoldenKind,
-    Status,
-)
+from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, GapKind
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKS,
@@ -37,14 +29,16 @@ from deltabook.schemas.tables import (
     FIDELITY,
     GAPS,
     GOLDEN,
+    HOURS,
     RUNS,
     VALIDATIONS,
     both,
 )
+from deltabook.udfs.judging import OF_BOOKS, judge_groups
 
-_SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
+_KEYS = ("exchange", "symbol", "hour")
+_OF_CONTINUITY = ("time", "gaps", "out_of_order", "crossed", "worse", "unverifiable")
 _JUDGED = (*both(BOOKS), CHECKS, *both(EVENTS), GAPS, *both(GOLDEN))
-_OF_BOOKS = ("exchange", "symbol", "hour", "epoch", "sequence", "order_time", "status", "crossed")
 _WORST_FIRST = (ERRORED, FAILED, NONE, PASSED)
 
 
@@ -69,8 +63,9 @@ def validate(warehouse: Warehouse, run: Run, progress: Progress) -> dict[str, An
     if (told := _told_before(warehouse)) is not None:
         return told
     with progress.stage("validating", "suites", 2):
-        continuity = continuity_summary(warehouse).toPandas()
-        fidelity = fidelity_summary(warehouse).toPandas()
+        counted = _judge(warehouse)
+        continuity = continuity_summary(warehouse, counted)
+        fidelity = fidelity_summary(warehouse, counted)
         unverifiable = int(continuity["unverifiable"].sum())
         judged = {
             CONTINUITY: (continuity, judge_continuity(continuity), unverifiable),
@@ -133,146 +128,79 @@ def _told_before(warehouse: Warehouse) -> dict[str, Any] | None:
     return dict(json.loads(last["summary"]))
 
 
-def continuity_summary(warehouse: Warehouse) -> DataFrame:
-    """Count, for each symbol-hour, what the suite `continuity` judges."""
-    in_order = F.lag("order_time").over(
-        Window.partitionBy("exchange", "symbol", "hour").orderBy("epoch", "sequence")
-    )
-    books = (
-        warehouse.read_both(BOOKS, lambda rows: rows.select(*_OF_BOOKS))
-        .withColumn("late", F.col("order_time") < in_order)
-        .withColumn("unseeded", F.col("status") == Status.UNSEEDED.label)
-        .withColumn("suspect", F.col("status") == Status.SUSPECT.label)
-        .groupBy("exchange", "symbol", "hour")
-        .agg(
-            F.count("*").alias("rows"),
-            F.sum(F.col("late").cast("bigint")).alias("late"),
-            F.sum(F.col("crossed").cast("bigint")).alias("crossed"),
-            F.sum(F.col("unseeded").cast("bigint")).alias("unseeded"),
-            F.sum(F.col("suspect").cast("bigint")).alias("suspect"),
-            F.sum((F.col("status") == Status.UNVERIFIABLE.label).cast("bigint")).alias("unverifiable"),
-        )
-    )
+def continuity_summary(warehouse: Warehouse, judged: list[Row]) -> pd.DataFrame:
+    """Return, for each symbol-hour, the counts that the suite `continuity` judges."""
     # Ids order the feed, whatever its clock says; silence is told by `coverage`; crossed rows are counted.
     no_gaps = (GapKind.CLOCK_JUMP.label, GapKind.SILENCE.label, GapKind.CROSSED_BOOK.label)
-    by_hour = warehouse.read(GAPS).where(~F.col("kind").isin(*no_gaps)).groupBy("exchange", "symbol", "hour")
-    gaps = by_hour.agg(F.count("*").alias("gaps"))
-    worse = F.when(F.col("unseeded") == F.col("rows"), F.col("rows")).otherwise(F.col("suspect"))
-    return books.join(gaps, ["exchange", "symbol", "hour"], "full").select(
-        "exchange",
-        "symbol",
-        _time().alias("time"),
-        F.coalesce("gaps", F.lit(0)).alias("gaps"),
-        F.coalesce("late", F.lit(0)).alias("out_of_order"),
-        F.coalesce("crossed", F.lit(0)).alias("crossed"),
-        F.coalesce(worse, F.lit(0)).alias("worse"),
-        F.coalesce("unverifiable", F.lit(0)).alias("unverifiable"),
-    )
+    rows = warehouse.rows(GAPS, *_KEYS, "kind")
+    gaps = Counter(tuple(row[name] for name in _KEYS) for row in rows if row["kind"] not in no_gaps)
+    books = {(row.exchange, row.symbol, row.hour): row for row in judged if row.kind == OF_BOOKS}
+    found = []
+    for key in sorted(gaps.keys() | books.keys()):
+        counts = books[key].asDict() if key in books else dict.fromkeys(JUDGED.names, 0)
+        worse = counts["rows"] if counts["unseeded"] == counts["rows"] else counts["suspect"]
+        found.append(
+            dict(zip(_KEYS, key, strict=True))
+            | {"time": show_hour(key[2]), "gaps": gaps[key], "out_of_order": counts["late"], "worse": worse}
+            | {name: counts[name] for name in ("crossed", "unverifiable")}
+        )
+    return pd.DataFrame(found, columns=[*_KEYS, *_OF_CONTINUITY])
 
 
-def fidelity_summary(warehouse: Warehouse) -> DataFrame:
-    """Compare the books with the golden rows, for each symbol-hour and kind.
+def fidelity_summary(warehouse: Warehouse, judged: list[Row]) -> pd.DataFrame:
+    """Return, for each symbol-hour and kind of golden row, how many books were compared and equal.
 
     `book_ticker`: at each diff whose book is seeded, the best bid and ask with the last ticker whose
     id is not above the diff's last id. `vendor_book`: at each such row whose id is a diff's last id,
-    all its levels down to the depth of `books`. Price and size, both sides, as integers. `checksum` and
+    all its levels down to the depth of `books`. Price and size, both sides, exactly. `checksum` and
     `snapshot`: as the rebuild has compared them, at full depth.
     """
-    forms = list(zip(*map(both, (BOOKS, GOLDEN, EVENTS)), strict=True))
-    by_id = [_compared(warehouse, tables) for tables in forms if warehouse.exists(tables[0])]
-    rebuilt = warehouse.read(CHECKS).withColumn("unverifiable", F.lit(0).cast("bigint"))
-    return (
-        reduce(DataFrame.unionByName, by_id, rebuilt)
-        .withColumn("ratio", F.col("matched") / F.col("compared"))
-        .withColumn("time", _time())
-        .orderBy("exchange", "symbol", "hour", "kind")
-    )
+    names = (*_KEYS, "kind", "compared", "matched", "first_divergence", "unverifiable")
+    rows = [row.asDict() for row in judged if row.kind != OF_BOOKS]
+    rows += [row | {"unverifiable": 0} for row in warehouse.rows(CHECKS)]
+    found = [
+        {name: row[name] for name in names}
+        | {"ratio": row["matched"] / row["compared"], "time": show_hour(row["hour"])}
+        for row in sorted(rows, key=itemgetter(*_KEYS, "kind"))
+    ]
+    return pd.DataFrame(found, columns=[*names, "ratio", "time"])
 
 
-def _compared(warehouse: Warehouse, tables: Sequence[Table]) -> DataFrame:
-    """Count the books of one form, scaled or decimal, that are held against golden rows by id."""
-    # Where not every change has a row, the newest row is the book only at its own sequence.
-    is_book = F.col("book.cadence").isin(*map(str, Cadence)) | (F.col("book.sequence") == F.col("diff"))
-    tickers = _as_of(warehouse, tables, GoldenKind.BOOK_TICKER, 1).withColumn("compared", F.col("is_diff"))
-    vendor = _as_of(warehouse, tables, GoldenKind.VENDOR_BOOK, warehouse.settings.writing.depth).withColumn(
-        "compared", ~F.col("is_diff") & (F.col("diff") == F.col("sequence"))
-    )
-    equal = F.lit(True)
-    for side in _SIDES:
-        # A golden row may show fewer levels than the book has, but none only if the book has none.
-        shown = F.slice(f"book.{side}", F.lit(1), F.greatest(F.size(f"golden.{side}"), F.lit(1)))
-        equal &= shown == F.col(f"golden.{side}")
-    unverifiable = F.col("book.status") == Status.UNVERIFIABLE.label
-    compared = (
-        F.col("compared")
-        & is_book
-        & (F.col("book.status") != Status.UNSEEDED.label)
-        & F.col("golden").isNotNull()
-    )
-    return (
-        tickers.union(vendor)
-        .withColumn("equal", F.when(compared, equal))
-        .groupBy("exchange", "symbol", "hour", "kind")
-        .agg(
-            F.count("equal").alias("compared"),
-            F.count_if("equal").alias("matched"),
-            F.coalesce(F.min(F.when(~F.col("equal"), F.col("sequence"))), F.lit(NOT_GIVEN)).alias(
-                "first_divergence"
-            ),
-            F.count_if(F.col("equal").isNotNull() & unverifiable).alias("unverifiable"),
-            F.count_if(~F.col("is_diff")).alias("golden_rows"),
+def _judge(warehouse: Warehouse) -> list[Row]:
+    """Count every symbol-hour, in workers; return rows of `judged`."""
+    books, events = warehouse.files_of_both(BOOKS), warehouse.files_of_both(EVENTS)
+    golden: dict[str, list[str]] = defaultdict(list)
+    for table in both(GOLDEN):
+        for symbol, files in warehouse.files_by_symbol(table).items():
+            golden[symbol] += files
+    first = {
+        (row["exchange"], row["symbol"], row["hour"]): (row["first_epoch"], row["first_sequence"])
+        for row in warehouse.rows(HOURS)
+        if row["event_type"] == EventType.BOOK_UPDATE
+    }
+    references: list[dict[str, Any]] = []
+    before: dict[str, Any] = {}
+    for key, files in events.items():
+        if before.get("symbol") != key[1] or before.get("exchange") != key[0]:
+            before = {"hour": None, "files": []}
+        epoch, sequence = first.get(key, (0, 0))
+        epoch_before, sequence_before = first.get((*key[:2], before["hour"]), (None, 0))
+        references.append(
+            dict(zip(_KEYS, key, strict=True))
+            | {"event_files": files, "book_files": books.get(key, []), "files_before": before["files"]}
+            | {"golden_files": golden[key[1]]}
+            | {"golden_from": min(sequence, sequence_before) if epoch == epoch_before else sequence}
         )
-        # Where the recording of tickers has stopped, the last one is no truth any more.
-        .where("compared > 0 AND golden_rows > 0")
-        .drop("golden_rows")
-    )
+        before = {"exchange": key[0], "symbol": key[1], "hour": key[2]} | {
+            "files": books.get(key) or before["files"]
+        }
+    judge = judge_groups(warehouse.settings.writing.depth)
+    return warehouse.apply(JUDGE_REFERENCES, references, _KEYS, judge, JUDGED)
 
 
-def _as_of(warehouse: Warehouse, tables: Sequence[Table], kind: GoldenKind, depth: int) -> DataFrame:
-    """Give each diff, and each golden row of a kind, the book, golden row and diff that are its newest by id.
-
-    At one id the order is: book, ticker, diff, published book.
-    """
-    books, golden, events = map(warehouse.read, tables)
-    keys = ("exchange", "symbol", "epoch", "sequence")
-    top = [F.slice(side, 1, depth).alias(side) for side in _SIDES]
-    is_diff = (F.col("event_type") == EventType.BOOK_UPDATE) & ~F.col("data.is_snapshot")
-    parts = (
-        books.select(
-            *keys,
-            F.lit(0).alias("rank"),
-            F.struct("status", "sequence", "cadence", *top).alias("book"),
-            "order_time",
-        ),
-        golden.where(F.col("kind") == kind).select(
-            *keys,
-            F.lit(1 if kind is GoldenKind.BOOK_TICKER else 3).alias("rank"),
-            F.struct(*top).alias("golden"),
-            "source_row",
-        ),
-        events.where(is_diff).select(*keys, "hour", F.lit(2).alias("rank")),
-    )
-    timeline = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
-    newest = (
-        Window.partitionBy("exchange", "symbol", "epoch")
-        .orderBy("sequence", "rank", "order_time", "source_row")
-        .rowsBetween(Window.unboundedPreceding, 0)
-    )
-    return timeline.select(
-        *keys,
-        F.lit(str(kind)).alias("kind"),
-        (F.col("rank") == 2).alias("is_diff"),
-        F.last("book", ignorenulls=True).over(newest).alias("book"),
-        F.last("golden", ignorenulls=True).over(newest).alias("golden"),
-        F.last("hour", ignorenulls=True).over(newest).alias("hour"),
-        F.last(F.when(F.col("rank") == 2, F.col("sequence")), ignorenulls=True).over(newest).alias("diff"),
-    ).where(F.col("rank") != 0)
-
-
-def _time() -> Any:
-    return F.date_format(
-        F.timestamp_seconds(F.expr(f"hour div {NANOSECONDS_PER_SECOND}")), "yyyy-MM-dd'T'HH:mm:ss'Z'"
-    )
+def show_hour(hour: int) -> str:
+    """Print the start of an hour as ISO 8601, UTC."""
+    return f"{datetime.fromtimestamp(hour // NANOSECONDS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%S}Z"
 
 
 def _worst(judgements: list[Judgement]) -> str:

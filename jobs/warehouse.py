@@ -183,6 +183,15 @@ class Warehouse:
                 files[exchange, row["partition.symbol"], hour].append(uri)
         return {key: files[key] for key in sorted(files)}
 
+    def files_by_symbol(self, table: Table) -> dict[str, list[str]]:
+        """Find the data files of each symbol, of a table that partitions by it, as it stands."""
+        if not self.exists(table):
+            return {}
+        files: dict[str, list[str]] = defaultdict(list)
+        for row in pa.table(self._opened(table).get_add_actions(flatten=True)).sort_by("path").to_pylist():
+            files[row["partition.symbol"]].append(f"{Path(self.path(table)).as_uri()}/{row['path']}")
+        return files
+
     def files_of_both(self, table: Table) -> dict[Slice, list[str]]:
         """Find the data files of every symbol-hour, of scaled integers or of decimals."""
         files: dict[Slice, list[str]] = {}

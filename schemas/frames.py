@@ -202,6 +202,41 @@ HOUR_REFERENCES = Table(
     ),
 )
 
+JUDGE_REFERENCES = Table(
+    "judge_references",
+    "One symbol-hour to be judged: the files to read.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        HOUR,
+        Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour."),
+        Column("book_files", "ARRAY<STRING>", "Its data file of `books`, if it has rows."),
+        Column("files_before", "ARRAY<STRING>", "That of the last hour before it that has rows."),
+        Column("golden_files", "ARRAY<STRING>", "Data files of `golden` that hold the symbol."),
+        Column("golden_from", "BIGINT", "Least id of the hour before, of the same epoch."),
+    ),
+)
+
+JUDGED = Table(
+    "judged",
+    "What was counted of one symbol-hour's books, or of their comparisons with one kind of golden row.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        HOUR,
+        Column("kind", "STRING", "books, or a kind of golden row."),
+        Column("rows", "BIGINT", "Rows of books."),
+        Column("late", "BIGINT", "Rows whose order_time falls behind the one before, in the order of ids."),
+        Column("crossed", "BIGINT", "Rows that are crossed."),
+        Column("unseeded", "BIGINT", "Rows of that status."),
+        Column("suspect", "BIGINT", "Rows of that status."),
+        Column("unverifiable", "BIGINT", "Rows of that status; of a golden kind: books compared."),
+        Column("compared", "BIGINT", "Books compared."),
+        Column("matched", "BIGINT", "Books equal."),
+        Column("first_divergence", "BIGINT", "Least id that did not match; -1 if none."),
+    ),
+)
+
 REBUILT = Table(
     "rebuilt",
     "What rebuilding hours yields: a data file of `checkpoints` or `books`, or a row of the table named.",

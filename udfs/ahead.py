@@ -17,9 +17,15 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     items : iterator
         Is advanced in a thread of its own.
     """
-    end = object()
     with ThreadPoolExecutor(1) as aside:
-        coming = aside.submit(next, items, end)  # type: ignore[call-overload]
-        while (item := coming.result()) is not end:
-            coming = aside.submit(next, items, end)  # type: ignore[call-overload]
-            yield item
+        coming = aside.submit(_next, items)
+        while found := coming.result():
+            coming = aside.submit(_next, items)
+            yield found[0]
+
+
+def _next(items: Iterator[T]) -> tuple[T, ...]:
+    """Return the next item, or nothing at the end."""
+    for item in items:
+        return (item,)
+    return ()

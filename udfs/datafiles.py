@@ -30,8 +30,10 @@ def write_data_file(root: str, table: Table, batches: Iterable[pa.RecordBatch]) 
 
     Parameters
     ----------
-    root, table
-        As of `DataFile`.
+    root : str
+        Folder of the warehouse.
+    table : Table
+        Whose file.
     batches : iterable of pyarrow.RecordBatch
         As `DataFile.add` takes them.
 
