@@ -70,7 +70,7 @@ class _Hour:
         }
         golden = {kind: rows for kind, rows in golden.items() if rows.num_rows}
         lengths = [pc.max(pc.list_value_length(rows[side])) for rows in golden.values() for side in SIDES]
-        levels = max((length.as_py() for length in lengths), default=0)
+        levels = max((1, *(length.as_py() for length in lengths))) if golden else 0
         books = self._books(self.reference.book_files, levels)
         judged = [_counts(books)] if books.num_rows else []
         if golden:

@@ -1,0 +1,147 @@
+"""What is counted of a symbol-hour, against plain loops over its rows."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deltabook.schemas.columns import Table
+from deltabook.schemas.names import HOUR, NOT_GIVEN
+from deltabook.schemas.tables import BOOKS, EVENTS, GOLDEN
+from deltabook.udfs.datafiles import write_data_file
+from deltabook.udfs.judging import SIDES, judge_groups
+
+START = 1_723_158_000_000_000_000 // HOUR * HOUR
+DEPTH = 2
+
+PLACE = st.tuples(st.integers(0, 1), st.integers(1, 12))
+"""Epoch and id."""
+LISTS = st.tuples(*[st.lists(st.integers(1, 2), max_size=3)] * 2)
+STATUS = st.sampled_from(["verified", "unverifiable", "suspect", "unseeded"])
+
+
+def rows_of(table: Table, rows: list[dict[str, Any]]) -> list[pa.RecordBatch]:
+    default = {"BIGINT": 0, "STRING": "", "DATE": datetime.date(2024, 8, 8), "BOOLEAN": False}
+    usual = {column.name: default.get(column.type, []) for column in table.columns}
+    usual |= {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": START}
+    return [pa.RecordBatch.from_pylist([usual | row for row in rows], schema=table.arrow)]
+
+
+def file_of(root: Path, table: Table, rows: list[dict[str, Any]]) -> list[str]:
+    written = write_data_file(str(root), table, rows_of(table, rows) if rows else []).to_pylist()
+    return [(root / table.name / row["path"]).as_uri() for row in written]
+
+
+def levels(bids: list[int], asks: list[int]) -> dict[str, list[int]]:
+    return {"bid_prices": bids, "bid_sizes": bids, "ask_prices": asks, "ask_sizes": asks}
+
+
+def same(book: dict[str, Any], golden: dict[str, Any], depth: int) -> bool:
+    """Golden rows may show less than the book, but nothing only if it has nothing."""
+    known = {side: golden[side][:depth] for side in SIDES}
+    return all(book[side][: max(len(known[side]), 1)] == known[side] for side in SIDES)
+
+
+def expected(kind: str, diffs: list, books: list, golden: list) -> dict[str, int]:
+    depth = 1 if kind == "book_ticker" else DEPTH
+    verdicts, unverifiable, stopped = [], 0, dict.fromkeys((0, 1), True)
+    last = max(number for _, number in diffs)
+    for epoch in {of for of, _ in diffs}:
+        first = min(number for of, number in diffs if of == epoch)
+        ids = [row["sequence"] for row in golden if row["epoch"] == epoch]
+        stopped[epoch] = not any(first < number <= last for number in ids)
+    places = diffs if kind == "book_ticker" else [(row["epoch"], row["sequence"]) for row in golden]
+    for at, (epoch, number) in enumerate(places):
+        of = [row for row in golden if (row["epoch"], row["sequence"] <= number) == (epoch, True)]
+        found = golden[at] if kind != "book_ticker" else (of[-1] if of else None)
+        shown = [row for row in books if (row["epoch"], row["sequence"] <= number) == (epoch, True)]
+        if found is None or not shown or (epoch, number) not in diffs:
+            continue
+        if (kind == "book_ticker" and stopped[epoch]) or shown[-1]["status"] == "unseeded":
+            continue
+        if shown[-1]["cadence"] == "1s" and shown[-1]["sequence"] != number:
+            continue
+        verdicts.append((number, same(shown[-1], found, depth)))
+        unverifiable += shown[-1]["status"] == "unverifiable"
+    wrong = [number for number, equal in verdicts if not equal]
+    return {
+        "compared": len(verdicts),
+        "matched": len(verdicts) - len(wrong),
+        "first_divergence": min(wrong, default=NOT_GIVEN),
+        "unverifiable": unverifiable,
+    }
+
+
+@pytest.mark.parametrize("kind", ["book_ticker", "vendor_book"])
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    diffs=st.lists(PLACE, min_size=1, unique=True),
+    shown=st.lists(st.tuples(PLACE, LISTS, STATUS), min_size=1, max_size=8),
+    known=st.lists(st.tuples(PLACE, LISTS), min_size=1, max_size=8),
+    cadence=st.sampled_from(["change", "1s"]),
+    earlier=st.integers(0, 2),
+)
+def test_comparisons_are_those_of_plain_loops(
+    tmp_path_factory: Any, kind: str, diffs: list, shown: list, known: list, cadence: str, earlier: int
+) -> None:
+    root = tmp_path_factory.mktemp("judged")
+    diffs = sorted(diffs)
+    books = [
+        {"epoch": epoch, "sequence": number, "status": status, "cadence": cadence, **levels(*lists)}
+        for (epoch, number), lists, status in sorted(shown, key=lambda one: one[0])
+    ]
+    golden = [
+        {"epoch": epoch, "sequence": number, "source_row": row, "kind": kind, **levels(*lists)}
+        for row, ((epoch, number), lists) in enumerate(sorted(known, key=lambda one: one[0]))
+    ]
+    data = {
+        field.name: {pa.int64(): 0, pa.string(): "", pa.bool_(): False}.get(field.type, [])
+        for field in EVENTS.arrow.field("data").type
+    }
+    events = [
+        {"event_type": "book_update", "epoch": epoch, "sequence": number, "data": data}
+        for epoch, number in diffs
+    ]
+    reference = {
+        "exchange": "BINANCE",
+        "symbol": "BTC-USDT",
+        "hour": START,
+        "event_files": file_of(root, EVENTS, events),
+        "book_files": file_of(root, BOOKS, books[earlier:]),
+        "files_before": file_of(root, BOOKS, books[:earlier]),
+        "golden_files": [file for row in golden for file in file_of(root, GOLDEN, [row])],
+        "golden_from": 0,
+    }
+    (frame,) = judge_groups(DEPTH)(("BINANCE", "BTC-USDT", START), iter([pd.DataFrame([reference])]))
+    found = {row["kind"]: row for row in frame.to_dict("records")}
+    own = books[earlier:]
+    if own:
+        assert (found["books"]["rows"], found["books"]["crossed"], found["books"]["late"]) == (len(own), 0, 0)
+        for status in ("unseeded", "suspect", "unverifiable"):
+            assert found["books"][status] == sum(row["status"] == status for row in own)
+    seen = books[max(earlier - 1, 0) :]  # of the hours before, the last row
+    told = expected(kind, diffs, seen, golden)
+    counted = found.get(kind, {"compared": 0, "matched": 0, "first_divergence": NOT_GIVEN, "unverifiable": 0})
+    assert {name: counted[name] for name in told} == told
+
+
+def test_rows_out_of_order_and_crossed_are_counted(tmp_path: Path) -> None:
+    times = [(5, 100, False), (6, 300, True), (7, 200, True), (8, 400, False)]
+    books = [
+        {"sequence": number, "order_time": time, "crossed": crossed, "status": "suspect"}
+        for number, time, crossed in times
+    ]
+    reference = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": START, "golden_from": 0}
+    reference |= {"files_before": [], "golden_files": [], "book_files": file_of(tmp_path, BOOKS, books)}
+    trade = {"event_type": "trade", "data": None}
+    reference |= {"event_files": file_of(tmp_path, EVENTS, [trade])}
+    (frame,) = judge_groups(DEPTH)(("BINANCE", "BTC-USDT", START), iter([pd.DataFrame([reference])]))
+    (row,) = frame.to_dict("records")
+    assert [row[name] for name in ("kind", "rows", "late", "crossed", "suspect")] == ["books", 4, 1, 2, 4]
