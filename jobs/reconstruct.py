@@ -4,7 +4,10 @@ An hour is built again if its events or the settings changed since the published
 hours after it, until one opens as its stored books did. Either one task a symbol goes through its
 hours and writes everything, or it only chains them, keeping what passes from one to the next, and
 every hour is then replayed from its checkpoint, in parallel: whichever keeps the cores busier. Both
-yield the same. Measured on 8 M level changes an hour: chaining costs half of going through.
+yield the same. Measured on 8 M level changes an hour of one symbol, on two cores: an hour takes 0.7 s (1.2 s
+of work), its chain 0.44 s. That books compose (the last size at a price holds, whatever was before) would let
+the chain be split too, at 0.28 s an hour: on two cores no gain over going through once, and the trades since
+a row and what a checksum proves do not compose.
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ _CHECKPOINTS = tuple(table.name for table in both(CHECKPOINTS))
 
 
 _CHAINING = 0.5
-"""Cost of chaining an hour, against replaying it."""
+"""Cost of chaining an hour, against going through it."""
+_BESIDE_IDLE = 0.6
+"""Cost of an hour beside an idle core, against a busy one: files are read and written in second threads."""
 
 
 @dataclass
@@ -274,8 +279,8 @@ def _at_once(plans: dict[Instrument, _Plan], files: dict[Slice, list[str]], core
     }
     by_symbol = [float(sum(cost)) for cost in costs.values()]
     by_hour = [float(one) for cost in costs.values() for one in cost]
-    chaining = _longest([cost * _CHAINING for cost in by_symbol], cores)
-    return _longest(by_symbol, cores) <= chaining + _longest(by_hour, cores)
+    through = _longest(by_symbol, cores) * (_BESIDE_IDLE if len(plans) < cores else 1)
+    return through <= through * _CHAINING + _longest(by_hour, cores)
 
 
 def _longest(costs: list[float], cores: int) -> float:

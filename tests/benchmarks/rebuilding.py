@@ -30,6 +30,7 @@ from deltabook.udfs.rebuild import Rebuilder
 
 KEY = ("BINANCE", "BTC-USDT")
 ROUNDS = 3
+HOURS = (1, 2, 4, 8, 16)
 CADENCES = ("change", "change,100ms,1s", "message", "100ms", "1s")
 silences = iter(range(60, 3600))
 
@@ -39,17 +40,15 @@ def opened(spark, root: Path, **settings) -> Warehouse:
 
 
 def rebuild(spark, root: Path, **settings) -> tuple[float, int]:
-    """Rebuild every hour, ROUNDS times; return the least seconds and the rows of books."""
-    took = []
-    for _ in range(ROUNDS):
-        warehouse = opened(spark, root, silence_seconds=next(silences), **settings)
-        with warehouse.writing("reconstruct"):
-            started = time.perf_counter()
-            summary = job.reconstruct(warehouse, Progress(spark, Console(file=sys.stderr)))
-            took.append(time.perf_counter() - started)
-        if summary["symbol_hours_rebuilt"] != summary["symbol_hours"]:
-            raise SystemExit(f"rebuilt {summary['symbol_hours_rebuilt']} of {summary['symbol_hours']} hours")
-    return min(took), sum(summary["book_rows"].values())
+    """Rebuild every hour; return the seconds and the rows of books."""
+    warehouse = opened(spark, root, silence_seconds=next(silences), **settings)
+    with warehouse.writing("reconstruct"):
+        started = time.perf_counter()
+        summary = job.reconstruct(warehouse, Progress(spark, Console(file=sys.stderr)))
+        seconds = time.perf_counter() - started
+    if summary["symbol_hours_rebuilt"] != summary["symbol_hours"]:
+        raise SystemExit(f"rebuilt {summary['symbol_hours_rebuilt']} of {summary['symbol_hours']} hours")
+    return seconds, sum(summary["book_rows"].values())
 
 
 def stages(warehouse: Warehouse) -> dict[str, float]:
@@ -79,37 +78,46 @@ def stages(warehouse: Warehouse) -> dict[str, float]:
 
 def main(folder: Path) -> None:
     spark = spark_session(load_settings(None, {"master": "local[2]"}))
-    chosen, root = job._at_once, folder / "warehouse"
+    chosen = job._at_once
     ways = {"one pass": lambda *_: True, "chain, then replay": lambda *_: False}
-    table = Table("symbol-hours", "way", "seconds", "M level changes/s", "rows of books")
-    seconds: dict[tuple[str, int], float] = {}
-    for hours in (1, 2, 4, 8, 16):
+    roots = {hours: folder / f"warehouse {hours}" for hours in HOURS}
+    for hours, root in roots.items():
         shutil.rmtree(root, ignore_errors=True)
         with opened(spark, root).writing("ingest") as run:
             lake = hours_file(folder / f"{hours} hours, seeded", hours, with_seed=True)
             ingest(opened(spark, root), run, "crypto_lake", [lake], Progress(spark, Console(file=sys.stderr)))
+    seconds: dict[tuple[str, int], float] = {}
+    rows: dict[int, int] = {}
+    cadences: dict[str, float] = {}
+    for _ in range(ROUNDS):  # what is compared lies close together in time
         for way, at_once in ways.items():
             job._at_once = at_once
-            took, rows = rebuild(spark, root)
-            seconds[way, hours] = took
-            rate = HOUR_ROWS * hours / took / 1e6
-            table.add_row(str(hours), way, f"{took:.1f}", f"{rate:.2f}", f"{rows:,}")
+            for hours, root in roots.items():
+                took, rows[hours] = rebuild(spark, root)
+                seconds[way, hours] = min(seconds.get((way, hours), took), took)
         job._at_once = chosen
-        if hours == 2:
-            cadences = {cadence: rebuild(spark, root, cadence=cadence)[0] for cadence in CADENCES}
-        if hours == 4:
-            parts = stages(opened(spark, root))
+        for cadence in CADENCES:
+            took, _ = rebuild(spark, roots[2], cadence=cadence)
+            cadences[cadence] = min(cadences.get(cadence, took), took)
+    tell(seconds, rows, cadences, stages(opened(spark, roots[4])))
+
+
+def tell(
+    seconds: dict[tuple[str, int], float],
+    rows: dict[int, int],
+    cadences: dict[str, float],
+    parts: dict[str, float],
+) -> None:
     console = Console(width=110)
+    table = Table("symbol-hours", "way", "seconds", "a further hour", "M level changes/s", "rows of books")
+    for (way, hours), took in seconds.items():
+        further = f"{(took - seconds[way, 1]) / (hours - 1):.2f}" if hours > 1 else ""
+        rate = HOUR_ROWS * hours / took / 1e6
+        table.add_row(str(hours), way, f"{took:.1f}", further, f"{rate:.2f}", f"{rows[hours]:,}")
     console.print(table)
-    each = (seconds["one pass", 16] - seconds["one pass", 8]) / 8
-    for hours in (4, 8, 16):
-        straight = seconds["one pass", 1] + each * (hours - 1)
-        console.print(f"{hours} hours: {seconds['one pass', hours] / straight:.2f} of a straight line")
     whole = sum(parts.values())
     for name, took in parts.items():
         console.print(f"{name}: {took:.2f} s an hour on one core, {took / whole:.0%}")
-    rest = seconds["one pass", 1] - each
-    console.print(f"an hour of many, in one pass: {each:.2f} s; Spark and all else: {rest:.2f} s a run")
     for cadence, took in cadences.items():
         console.print(f"--cadence {cadence}: {took / cadences['change']:.2f} of the time of change")
 
