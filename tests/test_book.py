@@ -1,0 +1,152 @@
+"""The book's kernel, message by message, against dicts: resets, seeds, levels kept, rows and verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from events import COMPILED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deltabook.schemas.feeds import Checksum
+from deltabook.schemas.names import NOT_GIVEN, Status
+from deltabook.udfs.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Proofs, Side
+from deltabook.udfs.continuity import APPLY, IGNORE, RESET, SEED, Verdicts
+from deltabook.udfs.numbers import Printing
+
+PRICES = (1, 2, 3, 40, 63, 64, 65, 66, 100, 127, 128, 129, 130, 190, 191, 192, 200)
+"""Their ranks lie on both sides of the bitmap's words."""
+SIZES = st.sampled_from([0, 0, 1, 2])
+LEVELS = st.lists(st.tuples(st.sampled_from(PRICES), SIZES), max_size=8)
+WHOLE = st.lists(st.tuples(st.sampled_from(PRICES), SIZES), max_size=10, unique_by=lambda level: level[0])
+STATUS = st.sampled_from([Status.UNSEEDED, Status.SUSPECT, Status.UNVERIFIABLE, Status.VERIFIED])
+
+
+@dataclass
+class Message:
+    action: int
+    bids: list[tuple[int, int]]
+    asks: list[tuple[int, int]]
+    status: int
+    shown: int = 0
+    kept: int = NOT_GIVEN
+
+    @property
+    def sides(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        return self.bids, self.asks
+
+
+MESSAGE = st.one_of(
+    st.builds(Message, st.sampled_from([IGNORE, APPLY, APPLY, APPLY]), LEVELS, LEVELS, STATUS),
+    st.builds(Message, st.just(APPLY), LEVELS, LEVELS, STATUS, kept=st.integers(1, 4)),
+    st.builds(Message, st.sampled_from([RESET, SEED]), WHOLE, WHOLE, STATUS, st.integers(0, 6)),
+)
+
+
+@dataclass
+class Oracle:
+    """A book as two dicts."""
+
+    depth: int
+    status: int = NOT_GIVEN
+    sides: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
+
+    def top(self) -> list[list[tuple[int, int]]]:
+        bids = sorted(self.sides[BID].items(), reverse=True)[: self.depth]
+        return [bids, sorted(self.sides[ASK].items())[: self.depth]]
+
+    def apply(self, message: Message, every: bool) -> tuple[dict[str, Any] | None, int]:
+        """The row written, if one is, and the verdict on a snapshot."""
+        verdict, before, status = NOT_CHECKED, self.top(), message.status
+        if message.action == RESET and self.status > Status.SUSPECT:
+            told = tuple({price: size for price, size in levels if size} for levels in message.sides)
+            verdict = RIGHT if told == self.sides else WRONG
+        if message.action != IGNORE:
+            for side, levels in enumerate(message.sides):
+                self.change(side, levels, message)
+        if self.status == Status.SUSPECT and message.action in (IGNORE, APPLY):
+            status = Status.SUSPECT
+        changed = self.top() != before or (every and message.action != IGNORE)
+        written = (status != Status.UNSEEDED and changed) or status != self.status
+        self.status = status
+        if not written:
+            return None, verdict
+        shown = self.top() if status != Status.UNSEEDED else [[], []]
+        levels = [len(side) if status != Status.UNSEEDED else 0 for side in self.sides]
+        return {"top": shown, "levels": levels}, verdict
+
+    def change(self, side: int, levels: list[tuple[int, int]], message: Message) -> None:
+        book = self.sides[side]
+        if message.action == RESET or (message.action == SEED and len(levels) < max(message.shown, 1)):
+            book.clear()
+        elif message.action == SEED:
+            prices = [price for price, _ in levels]
+            for price in [*book]:
+                if (price >= min(prices)) if side == BID else (price <= max(prices)):
+                    del book[price]
+        for price, size in levels:
+            book.pop(price, None)
+            if size:
+                book[price] = size
+        worst_first = sorted(book, reverse=side == ASK)
+        if message.kept > 0:
+            for price in worst_first[: max(len(book) - message.kept, 0)]:
+                del book[price]
+
+
+def side_of(messages: list[Message], side: int) -> Side:
+    levels = [message.sides[side] for message in messages]
+    flat = np.array([level for one in levels for level in one], dtype=np.int64).reshape(-1, 2)
+    return Side(np.cumsum([0, *map(len, levels)]), flat[:, 0].copy(), flat[:, 1].copy())
+
+
+def column(values: list[int], kind: Any = np.int64) -> np.ndarray:
+    return np.array(values, dtype=kind)
+
+
+def fed(book: Book, messages: list[Message], every: bool) -> tuple[list[dict[str, Any]], list[int]]:
+    """Rows and verdicts of one batch, as the oracle tells them."""
+    nothing = column([NOT_GIVEN] * len(messages))
+    verdicts = Verdicts(
+        column([message.action for message in messages], np.int8),
+        column([message.status for message in messages], np.int8),
+        column([NOT_GIVEN] * len(messages), np.int8),
+        column([message.shown for message in messages]),
+        nothing.copy(),
+    )
+    kept = column([message.kept for message in messages])
+    proofs = Proofs(Checksum.NONE, Printing(0, 0), nothing, nothing, nothing, kept)
+    tops = book.apply(side_of(messages, BID), side_of(messages, ASK), verdicts, proofs, every)
+    rows = []
+    for row in range(len(tops.message)):
+        top = []
+        for side in (BID, ASK):
+            start, end = tops.offsets[side][row : row + 2]
+            prices, sizes = tops.prices[side][start:end].tolist(), tops.sizes[side][start:end].tolist()
+            top.append(list(zip(prices, sizes, strict=True)))
+        rows.append({"at": int(tops.message[row]), "top": top, "levels": tops.levels[row].tolist()})
+    return rows, tops.snapshot_verdicts.tolist()
+
+
+@pytest.mark.kernel
+@settings(derandomize=True, deadline=None, max_examples=1000 if COMPILED else 150)
+@given(
+    batches=st.lists(st.lists(MESSAGE, max_size=8), min_size=1, max_size=3),
+    depth=st.sampled_from([1, 2, 3, 20]),
+    every=st.booleans(),
+)
+def test_book_equals_dicts_after_every_message(batches: list[list[Message]], depth: int, every: bool) -> None:
+    nothing = (np.empty(0, np.int64), np.empty(0, np.int64))
+    book, oracle = Book(nothing, nothing, depth, NOT_GIVEN), Oracle(depth)
+    for messages in batches:
+        told = [oracle.apply(message, every) for message in messages]
+        expected = [{"at": at} | row for at, (row, _) in enumerate(told) if row is not None]
+        assert fed(book, messages, every) == (expected, [verdict for _, verdict in told])
+        assert book.status == oracle.status
+        for side in (BID, ASK):
+            prices, sizes = book.sides[side]
+            found = list(zip(prices.tolist(), sizes.tolist(), strict=True))
+            assert found == sorted(oracle.sides[side].items())
