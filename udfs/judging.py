@@ -108,7 +108,8 @@ class _Hour:
         for file in files:
             # Batch by batch: a file's deep levels need not fit in memory.
             for batch in pq.ParquetFile(local_path(file)).iter_batches(columns=columns):
-                batch = batch.filter(pc.equal(batch["exchange"], self.reference.exchange))
+                own = pc.equal(batch["exchange"], self.reference.exchange)
+                batch = batch if pc.all(own).as_py() else batch.filter(own)
                 for side in SIDES if levels else ():
                     at = batch.schema.get_field_index(side)
                     batch = batch.set_column(at, side, pc.list_slice(batch[side], 0, levels))
@@ -121,8 +122,11 @@ class _Hour:
         ids = pc.min_max(self.diffs["sequence"])
         tables = []
         for file in self.reference.golden_files if self.diffs.num_rows else ():
-            # The newest row before the first diff may be one of the hour before.
-            first = min(ids["min"].as_py(), self.reference.golden_from)
+            first = ids["min"].as_py()
+            if (
+                kind is GoldenKind.BOOK_TICKER
+            ):  # the newest before the first diff may be one of the hour before
+                first = min(first, self.reference.golden_from)
             chosen = [
                 ("exchange", "=", self.reference.exchange),
                 ("kind", "=", str(kind)),
