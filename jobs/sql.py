@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from typing import IO, Any
 
 from pyspark.errors import AnalysisException, ParseException
@@ -22,6 +23,10 @@ from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, INSTRUMENTS, TABLES, both
 
 FORMATS = ("table", "csv", "json")
+_VIEWS = {"book": BOOKS, "features": BOOKS, "grid": GRIDS, "trades": EVENTS}
+"""Views for people, each of one table or of the one of decimals beside it."""
+_OF_SCALES = ("exchange", "symbol", "price_scale", "size_scale", "is_decimal")
+_WORD = re.compile(r"\w+")
 _INT64_DIGITS = 19
 
 
@@ -51,42 +56,51 @@ def query(warehouse: Warehouse, text: str) -> DataFrame:
     QueryError
         If the statement is not valid; names the views there are.
     """
-    require_published(warehouse.root)
-    register_views(warehouse)
+    published = require_published(warehouse.root)
+    register_views(
+        Warehouse(warehouse.spark, warehouse.settings, published), set(_WORD.findall(text.lower()))
+    )
     try:
         return warehouse.spark.sql(text)
     except (AnalysisException, ParseException) as error:
-        names = ", ".join(sorted([*TABLES, "book", "features", "grid", "trades"]))
+        names = ", ".join(sorted([*TABLES, *_VIEWS]))
         raise QueryError(f"{str(error).strip().splitlines()[0]}\ntables and views: {names}") from None
 
 
-def register_views(warehouse: Warehouse) -> None:
+def register_views(warehouse: Warehouse, words: set[str]) -> None:
     """Register the tables, and over them `book`, `grid`, `features` and `trades` in exact decimals.
 
     `book`: one row of `books` or `books_decimal`, with `time` (to the µs), the best bid and ask, spread,
     mid, and the levels as arrays. `grid`: the same of `grids`. `trades`: one trade a row.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Reads the published versions.
+    words : set of str
+        Only those that are among them are registered (each takes a fifth of a second); all if none is.
     """
-    warehouse.register_views()
+    named = words & {*TABLES, *_VIEWS} or {*TABLES, *_VIEWS}
+    under = [_VIEWS[name] for name in _VIEWS if name in named]
+    warehouse.register_views({*named & TABLES.keys(), *(one.name for table in under for one in both(table))})
     spark = warehouse.spark
-    instruments = spark.table(INSTRUMENTS.name).where("NOT is_decimal")
-    scales = [(row.price_scale, row.size_scale) for row in instruments.distinct().collect()]
-    numbers = {
-        "price_scale": _Decimals("price_scale", [price for price, _ in scales]),
-        "size_scale": _Decimals("size_scale", [size for _, size in scales]),
-    }
-    instruments = F.broadcast(instruments.select("exchange", "symbol", "price_scale", "size_scale"))
-    for view, table, columns in (
-        ("book", BOOKS, _book_columns),
-        ("grid", GRIDS, _book_columns),
-        ("trades", EVENTS, _trade_columns),
-    ):
+    known = [row for row in warehouse.rows(INSTRUMENTS, *_OF_SCALES) if not row["is_decimal"]]
+    numbers = {name: _Decimals(name, [row[name] for row in known]) for name in ("price_scale", "size_scale")}
+    kinds = {column.name: column.type for column in INSTRUMENTS.columns}
+    shape = ", ".join(f"{name} {kinds[name]}" for name in _OF_SCALES)
+    scales = [tuple(row[name] for name in _OF_SCALES) for row in known]
+    instruments = F.broadcast(spark.createDataFrame(scales, shape).drop("is_decimal"))
+    for view, table in _VIEWS.items():
+        if view not in named:
+            continue
+        columns = _trade_columns if table is EVENTS else _book_columns
         scaled, decimal = both(table)
         rows = columns(spark.table(scaled.name).join(instruments, ["exchange", "symbol"]), scaled, numbers)
         if warehouse.exists(decimal):
             wide = columns(spark.table(decimal.name), decimal, None)
             rows = rows.select(*(F.col(one.name).cast(one.dataType) for one in wide.schema)).union(wide)
+        rows = _features(rows) if view == "features" else rows
         rows.createOrReplaceTempView(view)
-    _features(spark.table("book")).createOrReplaceTempView("features")
 
 
 def _features(book: DataFrame) -> DataFrame:

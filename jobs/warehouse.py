@@ -350,10 +350,10 @@ class Warehouse:
             .collect()
         )
 
-    def register_views(self) -> None:
-        """Register every table, as published, as a temporary view of its name."""
+    def register_views(self, names: Iterable[str]) -> None:
+        """Register tables, as published, as temporary views of their names."""
         versions = published_versions(self.root)
-        for table in TABLES.values():
+        for table in map(TABLES.__getitem__, names):
             view = self.read(table, None if table is RUNS else versions)
             view.createOrReplaceTempView(table.name)
 
