@@ -33,6 +33,8 @@ class Message:
     status: int
     shown: int = 0
     kept: int = NOT_GIVEN
+    repeats: str = ""
+    """Of a snapshot: which of its sides are the book's own, or how they nearly are."""
 
     @property
     def sides(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -43,6 +45,14 @@ MESSAGE = st.one_of(
     st.builds(Message, st.sampled_from([IGNORE, APPLY, APPLY, APPLY]), LEVELS, LEVELS, STATUS),
     st.builds(Message, st.just(APPLY), LEVELS, LEVELS, STATUS, kept=st.integers(1, 4)),
     st.builds(Message, st.sampled_from([RESET, SEED]), WHOLE, WHOLE, STATUS, st.integers(0, 6)),
+    st.builds(
+        Message,
+        st.just(RESET),
+        WHOLE,
+        WHOLE,
+        STATUS,
+        repeats=st.sampled_from(["bids and asks", "bids", "asks", "others", "fewer", "more"]),
+    ),
 )
 
 
@@ -53,6 +63,18 @@ class Oracle:
     depth: int
     status: int = NOT_GIVEN
     sides: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
+
+    def repeat(self, message: Message) -> None:
+        """Give a snapshot levels that are the book's, or nearly."""
+        bids, asks = ([*side.items()] for side in self.sides)
+        changed = {
+            "others": [(price, size + 1) for price, size in asks],
+            "fewer": asks[1:],
+            "more": [*asks, (max(self.sides[ASK], default=0) + 1, 1)],
+        }
+        if message.repeats:
+            message.bids = message.bids if message.repeats == "asks" else bids
+            message.asks = message.asks if message.repeats == "bids" else changed.get(message.repeats, asks)
 
     def top(self) -> list[list[tuple[int, int]]]:
         bids = sorted(self.sides[BID].items(), reverse=True)[: self.depth]
@@ -137,12 +159,21 @@ def fed(book: Book, messages: list[Message], every: bool) -> tuple[list[dict[str
     batches=st.lists(st.lists(MESSAGE, max_size=8), min_size=1, max_size=3),
     depth=st.sampled_from([1, 2, 3, 20]),
     every=st.booleans(),
+    levels=st.sampled_from([0, 0, 5, 70, 130]),
+    status=STATUS,
 )
-def test_book_equals_dicts_after_every_message(batches: list[list[Message]], depth: int, every: bool) -> None:
-    nothing = (np.empty(0, np.int64), np.empty(0, np.int64))
-    book, oracle = Book(nothing, nothing, depth, NOT_GIVEN), Oracle(depth)
+def test_book_equals_dicts_after_every_message(
+    batches: list[list[Message]], depth: int, every: bool, levels: int, status: Status
+) -> None:
+    prices = np.arange(1, levels + 1)
+    book = Book((prices, prices), (prices, prices), depth, int(status))
+    bids, asks = ({price: price for price in prices.tolist()} for _ in (BID, ASK))
+    oracle = Oracle(depth, status, (bids, asks))
     for messages in batches:
-        told = [oracle.apply(message, every) for message in messages]
+        told = []
+        for message in messages:
+            oracle.repeat(message)
+            told.append(oracle.apply(message, every))
         expected = [{"at": at} | row for at, (row, _) in enumerate(told) if row is not None]
         assert fed(book, messages, every) == (expected, [verdict for _, verdict in told])
         assert book.status == oracle.status
