@@ -22,7 +22,8 @@ from deltabook.jobs.placing import Placing
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.replacing import replaced_hours, take_out
 from deltabook.jobs.staged import Staged, Stream, stage, survey
-from deltabook.jobs.warehouse import Run, Slice, Warehouse
+from deltabook.jobs.stored import Slice
+from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE, both

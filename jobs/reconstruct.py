@@ -23,7 +23,8 @@ from typing import Any
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.seeds import NO_SEED, find_seeds
-from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.jobs.stored import Slice
+from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
 from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
 from deltabook.schemas.names import DAY, NOT_GIVEN, STATUS_LABELS, GapKind, Seed

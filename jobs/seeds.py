@@ -8,7 +8,8 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from deltabook.jobs.placing import Placing
-from deltabook.jobs.warehouse import Slice, Warehouse
+from deltabook.jobs.stored import Slice
+from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both

@@ -8,34 +8,27 @@ import re
 import secrets
 import shutil
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from deltalake.transaction import AddAction, RemoveAction
 from filelock import FileLock, Timeout
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from deltabook.jobs.published import SCHEMA_PROPERTY, is_made, open_table, published_versions
+from deltabook.jobs.published import SCHEMA_PROPERTY, open_table, published_versions
 from deltabook.jobs.settings import Settings
+from deltabook.jobs.stored import Slice, Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.names import Cadence, Writing, step_of, valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, both
-from deltabook.udfs.files import local_path
 from deltabook.udfs.frames import Group
-
-Slice = tuple[str, str, int]
-"""Exchange, symbol and hour: what is replaced at once."""
 
 Rows = Sequence[dict[str, Any]]
 """Few enough for the driver: they are written without a Spark job (measured: 20 ms, not 800)."""
@@ -55,7 +48,7 @@ class Run:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-class Warehouse:
+class Warehouse(Stored):
     """Reads and writes the tables.
 
     Delta has no transaction over tables, so a run writes its tables first and then one row of
@@ -73,23 +66,10 @@ class Warehouse:
     """
 
     def __init__(self, spark: SparkSession, settings: Settings, versions: dict[str, int] | None = None):
+        super().__init__(settings.warehouse.absolute(), versions)
         self.spark = spark
-        self.versions_read = versions
         self.settings = settings
-        self.root = settings.warehouse.absolute()
         self.staging = self.root / "_staging"
-
-    def path(self, table: Table) -> str:
-        """Return the folder of a table."""
-        return str(self.root / table.name)
-
-    def exists(self, table: Table) -> bool:
-        """Whether a table was ever made, or had been at the version that is read."""
-        is_read = self.versions_read is None or table.name in self.versions_read
-        return is_read and is_made(self.root, table)
-
-    def _opened(self, table: Table) -> DeltaTable:
-        return open_table(self.root, table, (self.versions_read or {}).get(table.name))
 
     @contextmanager
     def writing(self, command: str) -> Iterator[Run]:
@@ -139,65 +119,6 @@ class Warehouse:
         if versions is not None:
             reader = reader.option("versionAsOf", versions[table.name])
         return reader.load(self.path(table))
-
-    def rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
-        """Read a small table, or a few columns of one, as it stands; without a Spark job."""
-        if not self.exists(table):
-            return []
-        dataset = self._opened(table).to_pyarrow_dataset()
-        return dataset.to_table(columns=list(columns) or None).to_pylist()  # type: ignore[no-any-return]
-
-    def counts(self, table: Table, column: str) -> Counter[str]:
-        """Count the rows of a table as it stands, by what one column says; without a Spark job."""
-        counts: Counter[str] = Counter()
-        if self.exists(table):
-            for batch in self._opened(table).to_pyarrow_dataset().to_batches(columns=[column]):
-                found = pc.value_counts(batch[column]).flatten()
-                counts.update(dict(zip(*(values.to_pylist() for values in found), strict=True)))
-        return counts
-
-    def data_files(self, table: Table) -> dict[Slice, list[str]]:
-        """Find the data files that hold each symbol-hour of a table, as it stands.
-
-        The log tells it of a file with one symbol-hour; one with several is looked into.
-
-        Parameters
-        ----------
-        table : Table
-            Has the columns exchange, symbol and hour, partitions by symbol and keeps statistics of the
-            other two.
-
-        Returns
-        -------
-        dict
-            URIs by (exchange, symbol, hour), both sorted.
-        """
-        if not self.exists(table):
-            return {}
-        actions = pa.table(self._opened(table).get_add_actions(flatten=True))
-        files: dict[Slice, list[str]] = defaultdict(list)
-        for row in actions.sort_by("path").to_pylist():
-            uri = f"{Path(self.path(table)).as_uri()}/{row['path']}"
-            least, greatest = ((row[f"{end}.exchange"], row[f"{end}.hour"]) for end in ("min", "max"))
-            for exchange, hour in [least] if least == greatest else _keys_within(uri):
-                files[exchange, row["partition.symbol"], hour].append(uri)
-        return {key: files[key] for key in sorted(files)}
-
-    def files_by_symbol(self, table: Table) -> dict[str, list[str]]:
-        """Find the data files of each symbol, of a table that partitions by it, as it stands."""
-        if not self.exists(table):
-            return {}
-        files: dict[str, list[str]] = defaultdict(list)
-        for row in pa.table(self._opened(table).get_add_actions(flatten=True)).sort_by("path").to_pylist():
-            files[row["partition.symbol"]].append(f"{Path(self.path(table)).as_uri()}/{row['path']}")
-        return files
-
-    def files_of_both(self, table: Table) -> dict[Slice, list[str]]:
-        """Find the data files of every symbol-hour, of scaled integers or of decimals."""
-        files: dict[Slice, list[str]] = {}
-        for one in both(table):
-            files |= self.data_files(one)
-        return dict(sorted(files.items()))
 
     @property
     def chunk(self) -> int:
@@ -423,9 +344,3 @@ class Warehouse:
 
 def _arrow(table: Table, rows: Rows) -> pa.Table:
     return pa.Table.from_pylist([*rows], schema=table.arrow)
-
-
-def _keys_within(uri: str) -> list[tuple[str, int]]:
-    """List the exchanges and hours of one data file."""
-    keys = pq.ParquetFile(local_path(uri)).read(["exchange", "hour"]).group_by(["exchange", "hour"])
-    return [(row["exchange"], row["hour"]) for row in keys.aggregate([]).to_pylist()]

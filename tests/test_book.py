@@ -159,7 +159,7 @@ def fed(book: Book, messages: list[Message], every: bool) -> tuple[list[dict[str
     batches=st.lists(st.lists(MESSAGE, max_size=8), min_size=1, max_size=3),
     depth=st.sampled_from([1, 2, 3, 20]),
     every=st.booleans(),
-    levels=st.sampled_from([0, 0, 5, 70, 130]),
+    levels=st.sampled_from([0, 0, 5, 63, 70, 130]),
     status=STATUS,
 )
 def test_book_equals_dicts_after_every_message(

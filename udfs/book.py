@@ -335,8 +335,6 @@ def _apply_side(
         count = 0
     elif act == SEED:
         count -= _clear_from(sizes, words, _seeded_from(ranks, start, end, shown))
-    if fresh:
-        best, floor = len(sizes) - 1, -1
     best, gained, touched = _change_side(ranks, new_sizes, start, end, sizes, words, best, floor)
     count += gained
     if 0 < kept < count:
