@@ -270,3 +270,20 @@ def test_a_damaged_message_makes_the_book_suspect_until_the_next_snapshot(market
         "verified", "suspect", "suspect", "verified", "verified"
     ]  # fmt: skip
     assert verdicts.gap.tolist() == [-1, GapKind.QUARANTINED_ROW, -1, -1, -1]
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_restart_of_the_ids_is_a_gap_that_names_both_ids_and_ends_at_a_snapshot(market: Market) -> None:
+    ids = ids_of(
+        [10, 12, 5, 7, 9, 10],
+        [True, False, False, False, True, False],
+        first=[10, 11, 4, 6, 9, 10],
+        previous=[-1, 10, 3, 5, -1, 9],
+        epoch=[0, 0, 1, 1, 1, 1],
+    )
+    verdicts, _ = check_updates(RULES[market], ids, initial_state())
+    assert verdicts.action.tolist() == [RESET, APPLY, APPLY, APPLY, RESET, APPLY]
+    labels = [STATUS_LABELS[status] for status in verdicts.status]
+    assert labels == ["verified", "verified", "suspect", "suspect", "verified", "verified"]
+    assert verdicts.gap.tolist() == [-1, -1, SEQUENCE_GAP, -1, -1, -1]
+    assert (int(verdicts.expected[2]), int(verdicts.found[2])) == (13, 4)
