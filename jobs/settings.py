@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     warehouse: Path
     master: str = Field(min_length=1)
     driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
-    depth: Annotated[int, Field(ge=1, le=FULL_DEPTH)] | Literal["full"]
+    depth: int = Field(ge=1, le=FULL_DEPTH)
     cadence: str
     checkpoint_every: int = Field(ge=1)
     chunk: str
@@ -84,6 +84,11 @@ class Settings(BaseSettings):
                 except InputError as error:
                     raise ValueError(str(error)) from None
         return instruments
+
+    @field_validator("depth", mode="before")
+    @classmethod
+    def _may_be_full(cls, depth: Any) -> Any:
+        return FULL_DEPTH if depth == "full" else depth
 
     @field_validator("cadence")
     @classmethod
@@ -112,7 +117,7 @@ class Settings(BaseSettings):
         """Which rows of books are written."""
         cadence, *grids = self.cadence.split(",")
         return Writing(
-            depth=FULL_DEPTH if self.depth == "full" else self.depth,
+            depth=self.depth,
             cadence=cadence,
             grids=tuple(grids),
             on_gap=self.on_gap,

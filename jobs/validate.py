@@ -194,7 +194,7 @@ def _judge(warehouse: Warehouse) -> list[Row]:
         before = {"exchange": key[0], "symbol": key[1], "hour": key[2]} | {
             "files": books.get(key) or before["files"]
         }
-    judge = judge_groups(warehouse.settings.writing.depth)
+    judge = judge_groups(warehouse.settings.depth)
     return warehouse.apply(JUDGE_REFERENCES, references, _KEYS, judge, JUDGED)
 
 
