@@ -13,11 +13,13 @@ from deltalake import DeltaTable
 
 from deltabook.jobs.published import is_made, open_table
 from deltabook.schemas.columns import Table
-from deltabook.schemas.tables import both
+from deltabook.schemas.tables import RUNS, both
 from deltabook.udfs.files import local_path
 
 Slice = tuple[str, str, int]
 """Exchange, symbol and hour: what is replaced at once."""
+KEYS = ("exchange", "symbol", "hour")
+"""The columns that name it."""
 
 
 class Stored:
@@ -41,7 +43,8 @@ class Stored:
 
     def exists(self, table: Table) -> bool:
         """Whether a table was ever made, or had been at the version that is read."""
-        is_read = self.versions_read is None or table.name in self.versions_read
+        # Of `runs` no row names a version: it is read as it stands.
+        is_read = self.versions_read is None or table is RUNS or table.name in self.versions_read
         return is_read and is_made(self.root, table)
 
     def _opened(self, table: Table) -> DeltaTable:
@@ -79,12 +82,8 @@ class Stored:
         dict
             URIs by (exchange, symbol, hour), both sorted.
         """
-        if not self.exists(table):
-            return {}
-        actions = pa.table(self._opened(table).get_add_actions(flatten=True))
         files: dict[Slice, list[str]] = defaultdict(list)
-        for row in actions.sort_by("path").to_pylist():
-            uri = f"{Path(self.path(table)).as_uri()}/{row['path']}"
+        for uri, row in self._added(table):
             least, greatest = ((row[f"{end}.exchange"], row[f"{end}.hour"]) for end in ("min", "max"))
             for exchange, hour in [least] if least == greatest else _keys_within(uri):
                 files[exchange, row["partition.symbol"], hour].append(uri)
@@ -92,12 +91,18 @@ class Stored:
 
     def files_by_symbol(self, table: Table) -> dict[str, list[str]]:
         """Find the data files of each symbol, of a table that partitions by it, as it stands."""
-        if not self.exists(table):
-            return {}
         files: dict[str, list[str]] = defaultdict(list)
-        for row in pa.table(self._opened(table).get_add_actions(flatten=True)).sort_by("path").to_pylist():
-            files[row["partition.symbol"]].append(f"{Path(self.path(table)).as_uri()}/{row['path']}")
+        for uri, row in self._added(table):
+            files[row["partition.symbol"]].append(uri)
         return files
+
+    def _added(self, table: Table) -> list[tuple[str, dict[str, Any]]]:
+        """List the URIs of a table's data files, and what its log says of each."""
+        if not self.exists(table):
+            return []
+        actions = pa.table(self._opened(table).get_add_actions(flatten=True)).sort_by("path")
+        folder = Path(self.path(table)).as_uri()
+        return [(f"{folder}/{row['path']}", row) for row in actions.to_pylist()]
 
     def files_of_both(self, table: Table) -> dict[Slice, list[str]]:
         """Find the data files of every symbol-hour, of scaled integers or of decimals."""

@@ -110,14 +110,14 @@ class Warehouse(Stored):
             shutil.rmtree(self.staging, ignore_errors=True)
             lock.release()
 
-    def read(self, table: Table, versions: dict[str, int] | None = None) -> DataFrame:
-        """Read a table as it stands, or as of the versions given; empty if it was not made by then."""
-        versions = versions or self.versions_read
-        if not self.exists(table) or (versions is not None and table.name not in versions):
+    def read(self, table: Table) -> DataFrame:
+        """Read a table; empty if it was not made by then."""
+        if not self.exists(table):
             return self.spark.createDataFrame([], table.ddl)
         reader = self.spark.read.format("delta")
-        if versions is not None:
-            reader = reader.option("versionAsOf", versions[table.name])
+        version_read = (self.versions_read or {}).get(table.name)
+        if version_read is not None:
+            reader = reader.option("versionAsOf", version_read)
         return reader.load(self.path(table))
 
     @property
@@ -272,11 +272,9 @@ class Warehouse(Stored):
         )
 
     def register_views(self, names: Iterable[str]) -> None:
-        """Register tables, as published, as temporary views of their names."""
-        versions = published_versions(self.root)
+        """Register tables as temporary views of their names."""
         for table in map(TABLES.__getitem__, names):
-            view = self.read(table, None if table is RUNS else versions)
-            view.createOrReplaceTempView(table.name)
+            self.read(table).createOrReplaceTempView(table.name)
 
     def _create(self, table: Table) -> DeltaTable:
         """Open a table of this schema version; make it if there is none."""

@@ -186,6 +186,9 @@ def test_several_cadences_come_of_one_pass_and_none_changes_the_other(five_hours
     count = "SELECT cadence, count(*) n, max(mid) > 0 sane FROM grid GROUP BY cadence ORDER BY n"
     run = deltabook("sql", count, "--warehouse", tmp_path / "w", "--format", "csv")
     assert run.stdout.split() == ["cadence,n,sane", "1h,4,True", f"5m,{len(alone)},True"]
+    runs = "SELECT count(*) n, count(DISTINCT command) jobs FROM runs"
+    run = deltabook("sql", runs, "--warehouse", tmp_path / "w", "--format", "csv")
+    assert run.stdout.split() == ["n,jobs", "2,2"]
     again = deltabook("reconstruct", "--warehouse", tmp_path / "w", "--cadence", "7m")
     assert (again.exit_status, "cannot be cut into such steps" in again.said) == (2, True)
     run = build("binance", [write(tmp_path / "b.gz", lines[:-1])], tmp_path / "w", "--cadence", "change")
