@@ -22,15 +22,13 @@ from deltabook.jobs.placing import Placing
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.replacing import replaced_hours, take_out
 from deltabook.jobs.staged import Staged, Stream, stage, survey
-from deltabook.jobs.stored import Slice
+from deltabook.jobs.stored import KEYS, Slice
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE, both
 from deltabook.udfs.epochs import Restart, flatten
 from deltabook.udfs.intake import order_groups, others_groups
-
-_KEYS = ("exchange", "symbol", "hour")
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def _write_events(
         references[key] |= {"event_files": stored[key], "left_out": left_out}
     order = order_groups(str(warehouse.root))
     with progress.stage("ordering", "symbol-hours", len(references)):
-        added = warehouse.apply(EVENT_REFERENCES, list(references.values()), _KEYS, order, ADDED)
+        added = warehouse.apply(EVENT_REFERENCES, list(references.values()), KEYS, order, ADDED)
     for table in both(EVENTS):
         warehouse.add(table, added, sorted(stored.keys() & references.keys()))
 

@@ -23,7 +23,7 @@ from typing import Any
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.seeds import NO_SEED, find_seeds
-from deltabook.jobs.stored import Slice
+from deltabook.jobs.stored import KEYS, Slice
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
 from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
@@ -43,7 +43,6 @@ from deltabook.schemas.tables import (
 from deltabook.udfs.files import local_path
 from deltabook.udfs.hours import rebuild_groups
 
-_KEYS = ("exchange", "symbol", "hour")
 _OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))
 _NEVER_ENDED = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))
 _BOOKS = (*both(BOOKS), *both(GRIDS))
@@ -94,7 +93,7 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     built = {
         (row["exchange"], row["symbol"], row["hour"]): row["fingerprint"]
         for table in both(CHECKPOINTS)
-        for row in warehouse.rows(table, *_KEYS, "fingerprint")
+        for row in warehouse.rows(table, *KEYS, "fingerprint")
     }
     vanished = [key for key in built if key not in known.prints]
     plans = _plan(known.prints, built, _book_gaps(warehouse))
@@ -138,7 +137,7 @@ def _fingerprint(warehouse: Warehouse, files: list[str], seed: dict[str, Any] | 
 def _book_gaps(warehouse: Warehouse) -> dict[Instrument, list[tuple[int, int]]]:
     """List (hour, time of its resolution or NOT_GIVEN) of every gap that a snapshot can end."""
     gaps: dict[Instrument, list[tuple[int, int]]] = defaultdict(list)
-    for row in warehouse.rows(GAPS, *_KEYS, "kind", "resolved_time"):
+    for row in warehouse.rows(GAPS, *KEYS, "kind", "resolved_time"):
         if row["kind"] not in _NEVER_ENDED:
             gaps[row["exchange"], row["symbol"]].append((row["hour"], row["resolved_time"]))
     return gaps
@@ -264,7 +263,7 @@ def _rebuild(
         alone = {key: {"changed": False, "chained": False, "replayed": True} for key in replayed}
         references = known.references(replayed, openings, alone)
         with progress.stage("rebuilding", "symbol-hours", len(replayed)):
-            added = warehouse.apply(HOUR_REFERENCES, references, _KEYS, rebuild, REBUILT)
+            added = warehouse.apply(HOUR_REFERENCES, references, KEYS, rebuild, REBUILT)
     for table in _BOOKS:
         warehouse.add(table, added, [key for key in replayed if key in built])
     return replayed

@@ -10,14 +10,14 @@ from pyspark.sql import functions as F
 from deltabook.jobs.placing import Placing
 from deltabook.jobs.stored import Slice
 from deltabook.jobs.warehouse import Warehouse
+from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both
 from deltabook.udfs.boundaries import ends, position
 from deltabook.udfs.numbers import to_integer
 
-_SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
-NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in _SIDES}
+NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in SIDE_NAMES}
 """The columns of `hour_references` where nothing seeds the hour's book."""
 
 
@@ -34,7 +34,7 @@ def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
         for row in warehouse.rows(INSTRUMENTS)
         if FEEDS[row["feed"]].continuity is Continuity.NONE
     }
-    first = F.min_by(F.struct("sequence", *_SIDES), F.struct("sequence", "source_file", "source_row"))
+    first = F.min_by(F.struct("sequence", *SIDE_NAMES), F.struct("sequence", "source_file", "source_row"))
     rows = [
         row
         for table in both(GOLDEN)
@@ -53,7 +53,7 @@ def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
             place = position(0, row.book.sequence)
             ranges = ends(hours[stream])
             hour = next((hour for hour, (_, end) in ranges.items() if place < end), max(ranges))
-            seed = {f"seed_{name}": list(map(_integer, row.book[name])) for name in _SIDES}
+            seed = {f"seed_{name}": list(map(_integer, row.book[name])) for name in SIDE_NAMES}
             seeds[row.exchange, row.symbol, hour] = seed | {"seed_sequence": row.book.sequence}
     return seeds
 

@@ -7,6 +7,7 @@ import json
 import re
 from typing import IO, Any
 
+import pyarrow as pa
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -25,7 +26,6 @@ from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, INSTRUMENTS, TABLES, 
 FORMATS = ("table", "csv", "json")
 _VIEWS = {"book": BOOKS, "features": BOOKS, "grid": GRIDS, "trades": EVENTS}
 """Views for people, each of one table or of the one of decimals beside it."""
-_OF_SCALES = ("exchange", "symbol", "price_scale", "size_scale", "is_decimal")
 _WORD = re.compile(r"\w+")
 _INT64_DIGITS = 19
 
@@ -84,12 +84,10 @@ def register_views(warehouse: Warehouse, words: set[str]) -> None:
     under = [_VIEWS[name] for name in _VIEWS if name in named]
     warehouse.register_views({*named & TABLES.keys(), *(one.name for table in under for one in both(table))})
     spark = warehouse.spark
-    known = [row for row in warehouse.rows(INSTRUMENTS, *_OF_SCALES) if not row["is_decimal"]]
+    known = [row for row in warehouse.rows(INSTRUMENTS) if not row["is_decimal"]]
     numbers = {name: _Decimals(name, [row[name] for row in known]) for name in ("price_scale", "size_scale")}
-    kinds = {column.name: column.type for column in INSTRUMENTS.columns}
-    shape = ", ".join(f"{name} {kinds[name]}" for name in _OF_SCALES)
-    scales = [tuple(row[name] for name in _OF_SCALES) for row in known]
-    instruments = F.broadcast(spark.createDataFrame(scales, shape).drop("is_decimal"))
+    rows = spark.createDataFrame(pa.Table.from_pylist(known, INSTRUMENTS.arrow), INSTRUMENTS.ddl)
+    instruments = F.broadcast(rows.select("exchange", "symbol", *numbers))
     for view, table in _VIEWS.items():
         if view not in named:
             continue

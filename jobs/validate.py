@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -19,9 +20,10 @@ from deltabook.expectations.fidelity import SUITE as FIDELITY_SUITE
 from deltabook.expectations.fidelity import judge_fidelity
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgement
 from deltabook.jobs.progress import Progress
+from deltabook.jobs.stored import KEYS
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, GapKind
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType, GapKind
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKS,
@@ -36,7 +38,6 @@ from deltabook.schemas.tables import (
 )
 from deltabook.udfs.judging import OF_BOOKS, judge_groups
 
-_KEYS = ("exchange", "symbol", "hour")
 _OF_CONTINUITY = ("time", "gaps", "out_of_order", "crossed", "worse", "unverifiable")
 _JUDGED = (*both(BOOKS), CHECKS, *both(EVENTS), GAPS, *both(GOLDEN))
 _WORST_FIRST = (ERRORED, FAILED, NONE, PASSED)
@@ -132,19 +133,19 @@ def continuity_summary(warehouse: Warehouse, judged: list[Row]) -> pd.DataFrame:
     """Return, for each symbol-hour, the counts that the suite `continuity` judges."""
     # Ids order the feed, whatever its clock says; silence is told by `coverage`; crossed rows are counted.
     no_gaps = (GapKind.CLOCK_JUMP.label, GapKind.SILENCE.label, GapKind.CROSSED_BOOK.label)
-    rows = warehouse.rows(GAPS, *_KEYS, "kind")
-    gaps = Counter(tuple(row[name] for name in _KEYS) for row in rows if row["kind"] not in no_gaps)
+    rows = warehouse.rows(GAPS, *KEYS, "kind")
+    gaps = Counter(tuple(row[name] for name in KEYS) for row in rows if row["kind"] not in no_gaps)
     books = {(row.exchange, row.symbol, row.hour): row for row in judged if row.kind == OF_BOOKS}
     found = []
     for key in sorted(gaps.keys() | books.keys()):
         counts = books[key].asDict() if key in books else dict.fromkeys(JUDGED.names, 0)
         worse = counts["rows"] if counts["unseeded"] == counts["rows"] else counts["suspect"]
         found.append(
-            dict(zip(_KEYS, key, strict=True))
-            | {"time": show_hour(key[2]), "gaps": gaps[key], "out_of_order": counts["late"], "worse": worse}
+            dict(zip(KEYS, key, strict=True))
+            | {"time": _show_hour(key[2]), "gaps": gaps[key], "out_of_order": counts["late"], "worse": worse}
             | {name: counts[name] for name in ("crossed", "unverifiable")}
         )
-    return pd.DataFrame(found, columns=[*_KEYS, *_OF_CONTINUITY])
+    return pd.DataFrame(found, columns=[*KEYS, *_OF_CONTINUITY])
 
 
 def fidelity_summary(warehouse: Warehouse, judged: list[Row]) -> pd.DataFrame:
@@ -155,13 +156,13 @@ def fidelity_summary(warehouse: Warehouse, judged: list[Row]) -> pd.DataFrame:
     all its levels down to the depth of `books`. Price and size, both sides, exactly. `checksum` and
     `snapshot`: as the rebuild has compared them, at full depth.
     """
-    names = (*_KEYS, "kind", "compared", "matched", "first_divergence", "unverifiable")
+    names = (*KEYS, "kind", "compared", "matched", "first_divergence", "unverifiable")
     rows = [row.asDict() for row in judged if row.kind != OF_BOOKS]
     rows += [row | {"unverifiable": 0} for row in warehouse.rows(CHECKS)]
     found = [
         {name: row[name] for name in names}
-        | {"ratio": row["matched"] / row["compared"], "time": show_hour(row["hour"])}
-        for row in sorted(rows, key=itemgetter(*_KEYS, "kind"))
+        | {"ratio": row["matched"] / row["compared"], "time": _show_hour(row["hour"])}
+        for row in sorted(rows, key=itemgetter(*KEYS, "kind"))
     ]
     return pd.DataFrame(found, columns=[*names, "ratio", "time"])
 
@@ -179,26 +180,24 @@ def _judge(warehouse: Warehouse) -> list[Row]:
         if row["event_type"] == EventType.BOOK_UPDATE
     }
     references: list[dict[str, Any]] = []
-    before: dict[str, Any] = {}
-    for key, files in events.items():
-        if before.get("symbol") != key[1] or before.get("exchange") != key[0]:
-            before = {"hour": None, "files": []}
-        epoch, sequence = first.get(key, (0, 0))
-        epoch_before, sequence_before = first.get((*key[:2], before["hour"]), (None, 0))
-        references.append(
-            dict(zip(_KEYS, key, strict=True))
-            | {"event_files": files, "book_files": books.get(key, []), "files_before": before["files"]}
-            | {"golden_files": golden[key[1]]}
-            | {"golden_from": min(sequence, sequence_before) if epoch == epoch_before else sequence}
-        )
-        before = {"exchange": key[0], "symbol": key[1], "hour": key[2]} | {
-            "files": books.get(key) or before["files"]
-        }
+    for _, keys in groupby(events, itemgetter(0, 1)):
+        shown: list[str] = []  # of the last hour that has rows
+        epoch_before, sequence_before = None, NOT_GIVEN
+        for key in keys:
+            epoch, sequence = first.get(key, (NOT_GIVEN, NOT_GIVEN))
+            references.append(
+                dict(zip(KEYS, key, strict=True))
+                | {"event_files": events[key], "book_files": books.get(key, []), "files_before": shown}
+                | {"golden_files": golden[key[1]]}
+                | {"golden_from": sequence_before if epoch == epoch_before else sequence}
+            )
+            shown = books.get(key) or shown
+            epoch_before, sequence_before = epoch, sequence
     judge = judge_groups(warehouse.settings.depth)
-    return warehouse.apply(JUDGE_REFERENCES, references, _KEYS, judge, JUDGED)
+    return warehouse.apply(JUDGE_REFERENCES, references, KEYS, judge, JUDGED)
 
 
-def show_hour(hour: int) -> str:
+def _show_hour(hour: int) -> str:
     """Print the start of an hour as ISO 8601, UTC."""
     return f"{datetime.fromtimestamp(hour // NANOSECONDS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%S}Z"
 

@@ -148,6 +148,7 @@ SIDES = (
     scaled("ask_prices", "Ask prices", "price_scale", "ARRAY<BIGINT>"),
     scaled("ask_sizes", "Absolute sizes at `ask_prices`", "size_scale", "ARRAY<BIGINT>"),
 )
+SIDE_NAMES = tuple(column.name for column in SIDES)
 SOURCE_FILE = Column("source_file", "STRING", "Path of the raw file.")
 SOURCE_ROW = Column("source_row", "BIGINT", "Line of the raw file, from 1.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,8 +61,8 @@ class Oracle:
     """A book as two dicts."""
 
     depth: int
-    status: int = NOT_GIVEN
-    sides: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
+    status: int
+    sides: tuple[dict[int, int], dict[int, int]]
 
     def repeat(self, message: Message) -> None:
         """Give a snapshot levels that are the book's, or nearly."""

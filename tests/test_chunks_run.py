@@ -40,10 +40,9 @@ def test_chunks_of_seconds_and_of_a_day_are_the_same(
     try:
         for name, value in SHARED_OUT.items():
             spark.conf.set(name, value)
-        for at in (0, len(files) // 2):  # part by part, the later one first
-            part = files[len(files) // 2 :] if at == 0 else files[: len(files) // 2]
-            if part:
-                build(source, part, tmp_path / chunk, config=settings(tmp_path, chunk))
+        half = len(files) // 2
+        for part in filter(None, (files[half:], files[:half])):
+            build(source, part, tmp_path / chunk, config=settings(tmp_path, chunk))
     finally:
         for name, value in before.items():
             spark.conf.set(name, value)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltabook.schemas.columns import Table
+from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.schemas.tables import BOOKS, EVENTS, GOLDEN
 from deltabook.udfs.datafiles import write_data_file
-from deltabook.udfs.judging import SIDES, judge_groups
+from deltabook.udfs.judging import judge_groups
 
 START = 1_723_158_000_000_000_000 // HOUR * HOUR
 DEPTH = 2
@@ -45,8 +45,8 @@ def levels(bids: list[int], asks: list[int]) -> dict[str, list[int]]:
 
 def same(book: dict[str, Any], golden: dict[str, Any], depth: int) -> bool:
     """Golden rows may show less than the book, but nothing only if it has nothing."""
-    known = {side: golden[side][:depth] for side in SIDES}
-    return all(book[side][: max(len(known[side]), 1)] == known[side] for side in SIDES)
+    known = {side: golden[side][:depth] for side in SIDE_NAMES}
+    return all(book[side][: max(len(known[side]), 1)] == known[side] for side in SIDE_NAMES)
 
 
 def expected(kind: str, diffs: list, books: list, golden: list) -> dict[str, int]:

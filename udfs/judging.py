@@ -18,16 +18,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, Cadence, EventType, GoldenKind, Status
 from deltabook.udfs.files import local_path
 from deltabook.udfs.frames import Group, only_row, to_frame
+from deltabook.udfs.numbers import Rows
 
-SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 OF_BOOKS = "books"
 """What `judged.kind` says of the rows of an hour's books themselves."""
 _OF_BOOKS = ("epoch", "sequence", "order_time", "status", "cadence", "crossed")
-_COUNTS = ("rows", "late", "crossed", "unseeded", "suspect", "unverifiable", "compared", "matched")
 _AT_ONCE = 65_536
 
 
@@ -47,7 +47,8 @@ def judge_groups(depth: int) -> Group:
     """
 
     def judge(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        named = {"exchange": str(key[0]), "symbol": str(key[1]), "hour": int(key[2])}
+        named: dict[str, Any] = dict.fromkeys(JUDGED.names, 0) | {"first_divergence": NOT_GIVEN}
+        named |= {"exchange": str(key[0]), "symbol": str(key[1]), "hour": int(key[2])}
         rows = [named | row for row in _Hour(only_row(groups), depth).rows()]
         yield to_frame(pa.RecordBatch.from_pylist(rows, schema=JUDGED.arrow))
 
@@ -63,13 +64,15 @@ class _Hour:
         self.diffs = self._diffs()
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the hour's rows of `judged`, without its names."""
+        """Return the hour's rows of `judged`, without its names and what was not counted."""
         golden = {
             kind: self._golden(kind, depth)
             for kind, depth in ((GoldenKind.BOOK_TICKER, 1), (GoldenKind.VENDOR_BOOK, self.depth))
         }
         golden = {kind: rows for kind, rows in golden.items() if rows.num_rows}
-        lengths = [pc.max(pc.list_value_length(rows[side])) for rows in golden.values() for side in SIDES]
+        lengths = [
+            pc.max(pc.list_value_length(rows[side])) for rows in golden.values() for side in SIDE_NAMES
+        ]
         levels = max((1, *(length.as_py() for length in lengths))) if golden else 0
         books = self._books(self.reference.book_files, levels)
         judged = [_counts(books)] if books.num_rows else []
@@ -78,8 +81,7 @@ class _Hour:
             known = [rows for rows in (before.slice(max(before.num_rows - 1, 0)), books) if rows.num_rows]
             books = pa.concat_tables(known).combine_chunks() if known else books
             judged += [self._compared(kind, books, rows) for kind, rows in golden.items() if known]
-        nothing = dict.fromkeys(_COUNTS, 0) | {"first_divergence": NOT_GIVEN}
-        return [nothing | row for row in judged if row]
+        return [row for row in judged if row]
 
     def _diffs(self) -> pa.Table:
         """Return epochs and ids of the hour's diffs, in the feed's order."""
@@ -103,42 +105,33 @@ class _Hour:
 
     def _books(self, files: Any, levels: int) -> pa.Table:
         """Read the exchange's rows of books, in the feed's order, sides cut to so many levels; 0: none."""
-        columns = ["exchange", *_OF_BOOKS, *(SIDES if levels else ())]
+        columns = ["exchange", *_OF_BOOKS, *(SIDE_NAMES if levels else ())]
         batches = []
         for file in files:
             # Batch by batch: a file's deep levels need not fit in memory.
             for batch in pq.ParquetFile(local_path(file)).iter_batches(columns=columns):
                 own = pc.equal(batch["exchange"], self.reference.exchange)
                 batch = batch if pc.all(own).as_py() else batch.filter(own)
-                for side in SIDES if levels else ():
-                    at = batch.schema.get_field_index(side)
-                    batch = batch.set_column(at, side, pc.list_slice(batch[side], 0, levels))
-                batches.append(batch)
+                batches.append(_cut(batch, levels) if levels else batch)
         return pa.Table.from_batches(batches) if batches else pa.table({name: [] for name in columns})
 
     def _golden(self, kind: GoldenKind, depth: int) -> pa.Table:
         """Read golden rows of a kind that the hour's diffs may be held against, by id, cut to `depth`."""
-        columns = ["epoch", "sequence", "source_row", *SIDES]
-        ids = pc.min_max(self.diffs["sequence"])
+        columns = ["epoch", "sequence", "source_row", *SIDE_NAMES]
+        ids = pc.min_max(self.diffs["sequence"]).as_py()
         tables = []
         for file in self.reference.golden_files if self.diffs.num_rows else ():
-            first = ids["min"].as_py()
-            if (
-                kind is GoldenKind.BOOK_TICKER
-            ):  # the newest before the first diff may be one of the hour before
-                first = min(first, self.reference.golden_from)
+            # The newest ticker before the first diff may be one of the hour before.
+            is_ticker = kind is GoldenKind.BOOK_TICKER
             chosen = [
                 ("exchange", "=", self.reference.exchange),
                 ("kind", "=", str(kind)),
-                ("sequence", ">=", first),
-                ("sequence", "<=", ids["max"].as_py()),
+                ("sequence", ">=", min(ids["min"], self.reference.golden_from) if is_ticker else ids["min"]),
+                ("sequence", "<=", ids["max"]),
             ]
             with Path(local_path(file)).open("rb") as stream:
                 rows = pq.read_table(stream, columns=columns, filters=chosen)
-            for side in SIDES:
-                at = rows.schema.get_field_index(side)
-                rows = rows.set_column(at, side, pc.list_slice(rows[side], 0, depth))
-            tables += [rows] if rows.num_rows else []
+            tables += [_cut(rows, depth)] if rows.num_rows else []
         if not tables:
             return pa.table({name: [] for name in columns})
         by_id = [(name, "ascending") for name in columns[:3]]
@@ -158,11 +151,9 @@ class _Hour:
                 if not (known > diffs[0]).any():
                     continue
                 at, found = diffs, _newest(known, diffs)
-                diff = np.arange(len(diffs))
             else:
                 at, found = known, np.arange(len(known))
-                diff = _newest(diffs, known)
-            book = _newest(shown, at)
+            book, diff = _newest(shown, at), _newest(diffs, at)
             held = (found >= 0) & (book >= 0) & (diff >= 0) & (diffs[diff] == at)
             parts.append((book[held] + first, found[held] + first_known, at[held]))
         if not parts:
@@ -178,9 +169,8 @@ class _Hour:
         of_books, of_golden, at = of_books[seeded], of_golden[seeded], at[seeded]
         equal = np.concatenate(
             [
-                _are_equal(books, golden, of_books[start:end], of_golden[start:end])
+                _are_equal(books, golden, *(rows[start : start + _AT_ONCE] for rows in (of_books, of_golden)))
                 for start in range(0, len(at), _AT_ONCE)
-                for end in (start + _AT_ONCE,)
             ]
         )
         unverifiable = _numpy(pc.equal(status, Status.UNVERIFIABLE.label))[seeded]
@@ -191,6 +181,13 @@ class _Hour:
             "first_divergence": NOT_GIVEN if equal.all() else int(at[~equal].min()),
             "unverifiable": int(unverifiable.sum()),
         }
+
+
+def _cut(rows: Rows, levels: int) -> Rows:
+    """Leave so many levels of each side at most."""
+    for side in SIDE_NAMES:
+        rows = rows.set_column(rows.schema.get_field_index(side), side, pc.list_slice(rows[side], 0, levels))
+    return rows
 
 
 def _counts(books: pa.Table) -> dict[str, Any]:
@@ -230,7 +227,7 @@ def _are_equal(
 ) -> NDArray[np.bool_]:
     """Whether books equal golden rows, price and size, both sides, as deep as those show."""
     equal = np.ones(len(of_books), dtype=np.bool_)
-    for side in SIDES:
+    for side in SIDE_NAMES:
         equal &= _same_lists(books[side], golden[side], of_books, of_golden)
     return equal
 

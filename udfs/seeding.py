@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.udfs.continuity import SEED_MARK
 from deltabook.udfs.numbers import to_decimal
-
-_SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 
 
 def with_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.RecordBatch]:
@@ -50,7 +49,7 @@ def with_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.
 def _seed(reference: Any, events: pa.RecordBatch, beside: int) -> pa.RecordBatch:
     neighbour = events.slice(beside, 1).to_pylist()[0]
     levels: dict[str, list[Any]] = {
-        side: [int(value) for value in getattr(reference, f"seed_{side}")] for side in _SIDES
+        side: [int(value) for value in getattr(reference, f"seed_{side}")] for side in SIDE_NAMES
     }
     if reference.is_decimal:
         levels = {side: list(map(to_decimal, values)) for side, values in levels.items()}
