@@ -13,7 +13,7 @@ from naive import Market, Update, in_feed_order, rebuild
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import STATUS_LABELS, GapKind
-from deltabook.udfs.continuity import APPLY, IGNORE, RESET, Ids, check_updates, initial_state
+from deltabook.udfs.continuity import APPLY, IGNORE, RESET, SEED, SEED_MARK, Ids, check_updates, initial_state
 
 pytestmark = pytest.mark.kernel
 
@@ -287,3 +287,38 @@ def test_restart_of_the_ids_is_a_gap_that_names_both_ids_and_ends_at_a_snapshot(
     assert labels == ["verified", "verified", "suspect", "suspect", "verified", "verified"]
     assert verdicts.gap.tolist() == [-1, -1, SEQUENCE_GAP, -1, -1, -1]
     assert (int(verdicts.expected[2]), int(verdicts.found[2])) == (13, 4)
+
+
+def own(feed: str, ids: list[tuple[bool, int, int]], first: list[int] | None = None) -> Any:
+    """Verdicts on a feed's own (is snapshot, previous id, id), its message ids given."""
+    snapshots, previous, sequence = (list(values) for values in zip(*ids, strict=True))
+    return check_updates(FEEDS[feed], ids_of(sequence, snapshots, first, previous), initial_state())[0]
+
+
+def told(verdicts: Any) -> tuple[list[int], list[str], list[tuple[int, int, int]]]:
+    gaps = zip(verdicts.gap.tolist(), verdicts.expected.tolist(), verdicts.found.tolist(), strict=True)
+    labels = [STATUS_LABELS[status] for status in verdicts.status]
+    return verdicts.action.tolist(), labels, [gap for gap in gaps if gap[0] >= 0]
+
+
+def test_rising_ids_tell_a_hole_and_a_message_met_twice() -> None:
+    ids = [(False, -1, 3), (True, -1, 5), (False, -1, 6), (False, -1, 6), (False, -1, 9), (True, -1, 12)]
+    actions, statuses, gaps = told(own("bybit", ids))
+    assert actions == [IGNORE, RESET, APPLY, IGNORE, APPLY, RESET]
+    assert statuses == ["unseeded", "verified", "verified", "verified", "suspect", "verified"]
+    assert gaps == [(SEQUENCE_GAP, 7, 9)]
+
+
+def test_linked_ids_tell_a_hole_until_the_next_snapshot() -> None:
+    ids = [(True, -1, 5), (False, 5, 8), (False, 9, 9), (False, 9, 10), (True, -1, 20), (False, 20, 21)]
+    actions, statuses, gaps = told(own("okx", ids))
+    assert actions == [RESET, APPLY, APPLY, APPLY, RESET, APPLY]
+    assert statuses == ["verified", "verified", "suspect", "suspect", "verified", "verified"]
+    assert gaps == [(SEQUENCE_GAP, 8, 9)]
+
+
+def test_a_vendors_levels_seed_a_book_once_and_are_no_message_of_the_feed() -> None:
+    ids = [(False, 5, 6), (True, 20, 6), (True, 20, 6), (False, 6, 7)]
+    verdicts = own("okx", ids, first=[6, SEED_MARK, SEED_MARK, 7])
+    assert told(verdicts) == ([IGNORE, SEED, IGNORE, APPLY], ["unseeded"] + ["unverifiable"] * 3, [])
+    assert verdicts.expected[1] == 20

@@ -192,7 +192,7 @@ def _check(
         if restarted and state[UPDATES_SEEN] and state[STATUS] != _UNSEEDED:
             gap[row] = _SEQUENCE_GAP
             expected[row], found[row] = state[LAST_SEQUENCE] + 1, first[row]
-            state[STATUS], state[BRIDGE_DUE] = _SUSPECT, 0
+            state[STATUS] = _SUSPECT
             state[LAST_SEQUENCE] = NOT_GIVEN
         if is_snapshot[row]:
             replaces = state[STATUS] <= _SUSPECT or state[BRIDGE_DUE]
@@ -297,7 +297,7 @@ def _check_own(
             if state[STATUS] != _UNSEEDED and gap[row] == _NO_GAP:
                 gap[row], expected[row], found[row] = _QUARANTINED_ROW, NOT_GIVEN, NOT_GIVEN
             state[STATUS] = min(state[STATUS], _SUSPECT)
-        if action[row] != IGNORE and first[row] != SEED_MARK:
+        if first[row] != SEED_MARK:
             state[LAST_SEQUENCE] = last
         state[ROW_EPOCH], state[ROW_SEQUENCE] = epoch[row], last
         state[UPDATES_SEEN] = 1

@@ -1,0 +1,50 @@
+"""The log of gaps by itself: what opens a row, what ends it, whether anything still can."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deltabook.schemas.names import NOT_GIVEN, GapKind
+from deltabook.udfs.continuity import APPLY, RESET, Verdicts
+from deltabook.udfs.gaps import GapLog, Place
+
+pytestmark = pytest.mark.kernel
+
+
+def place_of(index: int) -> Place:
+    return {"hour": 0, "epoch": 0, "sequence": 100 + index, "order_time": 1_000 + index,
+            "source_file": "f", "source_row": index}  # fmt: skip
+
+
+def verdicts(*judged: tuple[int, int]) -> Verdicts:
+    """(action, gap) of each message."""
+    action, gap = (np.array(values, dtype=np.int8) for values in zip(*judged, strict=True))
+    numbers = np.arange(len(judged), dtype=np.int64)
+    return Verdicts(action, np.zeros_like(action), gap, numbers + 50, numbers + 60)
+
+
+def test_a_gap_is_open_until_a_snapshot_and_counts_what_came_meanwhile() -> None:
+    log = GapLog()
+    log.note_updates(verdicts((RESET, -1), (APPLY, -1), (APPLY, GapKind.SEQUENCE_GAP), (APPLY, -1)), place_of)
+    assert log.are_open
+    (row,) = log.rows()
+    assert (row["expected"], row["found"], row["resolved_sequence"]) == (52, 62, NOT_GIVEN)
+    assert row["updates_affected"] == 2
+    log.note_updates(verdicts((APPLY, -1), (RESET, -1), (APPLY, -1)), place_of)
+    assert not log.are_open
+    (row,) = log.rows()
+    assert (row["updates_affected"], row["resolved_sequence"], row["resolved_by"]) == (3, 101, "snapshot")
+
+
+def test_a_crossed_book_is_open_until_an_update_uncrosses_it() -> None:
+    log = GapLog()
+    rows = np.arange(3)
+    log.note_crossed(np.array([False, True, True]), rows, place_of)
+    assert log.are_open
+    (row,) = log.rows()
+    assert (row["kind"], row["sequence"], row["updates_affected"]) == ("crossed_book", 101, 2)
+    log.note_crossed(np.array([True, False, False]), rows, place_of)
+    assert not log.are_open
+    (row,) = log.rows()
+    assert (row["updates_affected"], row["resolved_sequence"], row["resolved_by"]) == (3, 101, "book_update")
