@@ -34,11 +34,9 @@ check: setup
 	@mkdir -p $(TYPED) && ln -sfn ../.. $(TYPED)/deltabook
 	cd $(TYPED) && MYPYPATH=. ../bin/mypy --config-file ../../pyproject.toml $(addprefix -p deltabook.,$(PACKAGES))
 
-# Peers live in an environment of their own: they need other versions.
+# Peers live in an environment of their own: they need other versions. make bench WHAT=kernel runs one.
 bench: setup $(BENCH)/ready
-	$(BENCH)/bin/python tests/benchmarks/reading.py $(BENCH)/data
-	$(BENCH)/bin/python tests/benchmarks/memory.py $(BENCH)/data
-	$(BIN)/python tests/benchmarks/rebuilding.py $(BENCH)/data
+	$(BIN)/deltabook bench $(WHAT) --folder $(BENCH)/data --peers $(BENCH)/bin/python
 
 $(BENCH)/ready: tests/benchmarks/peers.txt
 	$(PYTHON) -m venv $(BENCH)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from deltalake.exceptions import DeltaError
 from rich.console import Console
 
-from deltabook.jobs.settings import Settings, load_settings
-from deltabook.schemas.errors import DeltabookError, SettingsError
+from deltabook.jobs.commands import (
+    EXPECTATION_FAILED,
+    errors,
+    finish,
+    ingest_stage,
+    leave,
+    open_warehouse,
+    reconstruct_stage,
+    reported,
+    run_and_leave,
+    run_stages,
+    settings_of,
+    tell,
+    validate_stage,
+)
+from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import OnGap, Seed
 
 # Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
-
-EXPECTATION_FAILED, REFUSED = 1, 3
-_SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
-_PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
 
 app = typer.Typer(
     name="deltabook",
@@ -32,7 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_errors = Console(stderr=True, highlight=False)
 
 Paths = Annotated[list[Path], typer.Argument(help="Files and folders to read.", show_default=False)]
 Source = Annotated[str, typer.Argument(help="Kind of feed: see deltabook sources.", show_default=False)]
@@ -98,8 +102,8 @@ def ingest(
     as_json: JsonOption = False,
 ) -> None:
     """Read raw files into events and golden samples, each file once."""
-    settings = _settings(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk)
-    _run(settings, as_json, [_ingest_stage(source, paths, replace, archive)])
+    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk)
+    run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive)])
 
 
 @app.command()
@@ -119,7 +123,7 @@ def reconstruct(
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the books of every symbol-hour whose events changed."""
-    settings = _settings(
+    settings = settings_of(
         config,
         warehouse=warehouse,
         master=master,
@@ -131,18 +135,18 @@ def reconstruct(
         seed=seed,
     )
     if as_of is None:
-        return _run(settings, as_json, [_reconstruct_stage()])
-    with _reported():
+        return run_and_leave(settings, as_json, [reconstruct_stage()])
+    with reported():
         from deltabook.jobs.progress import Progress
         from deltabook.jobs.reproduce import reproduce
 
-        found = _warehouse(settings)
-        result = reproduce(found, as_of, Progress(found.spark, _errors))
+        found = open_warehouse(settings)
+        result = reproduce(found, as_of, Progress(found.spark, errors))
     hours, equal = result["symbol_hours"], result["symbol_hours"] - len(result["differing"])
-    _errors.print(f"books        {equal:,} of {hours:,} symbol-hours equal; digest {result['digest']}")
+    errors.print(f"books        {equal:,} of {hours:,} symbol-hours equal; digest {result['digest']}")
     for hour in result["differing"]:
-        _errors.print(f"differs      {hour}", markup=False)
-    _finish(result | {"exit_status": EXPECTATION_FAILED if result["differing"] else 0}, as_json)
+        errors.print(f"differs      {hour}", markup=False)
+    finish(result | {"exit_status": EXPECTATION_FAILED if result["differing"] else 0}, as_json)
     if result["differing"]:
         raise typer.Exit(EXPECTATION_FAILED)
 
@@ -156,8 +160,8 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Judge the books: unbroken and in order, and equal to the golden samples."""
-    settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
-    _run(settings, as_json, [_validate_stage()])
+    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
+    run_and_leave(settings, as_json, [validate_stage()])
 
 
 @app.command()
@@ -179,7 +183,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Ingest, reconstruct and validate."""
-    settings = _settings(
+    settings = settings_of(
         config,
         warehouse=warehouse,
         master=master,
@@ -191,8 +195,8 @@ def run(
         on_gap=on_gap,
         seed=seed,
     )
-    stages = [_ingest_stage(source, paths, replace, archive), _reconstruct_stage(), _validate_stage()]
-    _run(settings, as_json, stages)
+    stages = [ingest_stage(source, paths, replace, archive), reconstruct_stage(), validate_stage()]
+    run_and_leave(settings, as_json, stages)
 
 
 @app.command()
@@ -208,12 +212,12 @@ def sql(
     """Ask the published tables, e.g. deltabook sql "SELECT time, bid_price, ask_price FROM book LIMIT 5"."""
     from deltabook.jobs.sql import FORMATS, query, show
 
-    settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
-    with _reported():
+    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
+    with reported():
         if form not in FORMATS:
             raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
-        rows = show(query(_warehouse(settings), statement), form, sys.stdout)
-    _finish({"rows": rows}, as_json)
+        rows = show(query(open_warehouse(settings), statement), form, sys.stdout)
+    finish({"rows": rows}, as_json)
 
 
 @app.command()
@@ -232,11 +236,11 @@ def book(
     """Print one symbol's ladder, e.g. deltabook book BTC-USDT --at 2024-08-09T00:01:00Z. Starts no Spark."""
     from deltabook.jobs.book import book_at, parse_time, render
 
-    settings = _settings(config, warehouse=warehouse, master=master)
-    with _reported():
+    settings = settings_of(config, warehouse=warehouse, master=master)
+    with reported():
         ladder = book_at(settings.warehouse, symbol, None if at is None else parse_time(at), exchange)
     Console(highlight=False).print(render(ladder, levels))
-    _finish(
+    finish(
         {
             "exchange": ladder.row["exchange"],
             "symbol": symbol,
@@ -257,7 +261,7 @@ def sources(
     """Print what each source reads, by which rules, and what it can prove."""
     from deltabook.jobs.sources import pages
 
-    with _reported():
+    with reported():
         typer.echo(pages(name))
 
 
@@ -273,17 +277,17 @@ def raw(
     """Print the raw record behind an event, e.g. deltabook raw BTC-USDT 50117563873. Starts no Spark."""
     from deltabook.jobs.raw import raw_records
 
-    settings = _settings(config, warehouse=warehouse)
-    with _reported():
+    settings = settings_of(config, warehouse=warehouse)
+    with reported():
         records = raw_records(settings.warehouse, symbol, sequence, exchange)
     for record in records:
         event = record.event
         what = f"{event['exchange']} {event['symbol']} {event['event_type']} {event['sequence']}"
-        _errors.print(f"{what}: {record.path}, row {event['source_row']}", markup=False, soft_wrap=True)
+        errors.print(f"{what}: {record.path}, row {event['source_row']}", markup=False, soft_wrap=True)
         for row in record.rows:
             typer.echo(row)
     found = [{"path": record.path, "row": record.event["source_row"]} for record in records]
-    _finish({"records": found}, as_json)
+    finish({"records": found}, as_json)
 
 
 @app.command()
@@ -302,135 +306,34 @@ def demo(
     from deltabook.jobs.sql import query, show
 
     warehouse = warehouse or folder / "warehouse"
-    settings = _settings(config, warehouse=warehouse, master=master, jars=jars)
-    with _reported():
+    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
+    with reported():
         captures = write_captures(folder / "captures")
-    _errors.print(f"simulated    {', '.join(str(path) for path in captures)}", soft_wrap=True)
-    stages = [_ingest_stage("binance", captures), _reconstruct_stage(), _validate_stage()]
-    summary = _stages(settings, stages)
-    _tell(summary)
-    with _reported():
+    errors.print(f"simulated    {', '.join(str(path) for path in captures)}", soft_wrap=True)
+    stages = [ingest_stage("binance", captures), reconstruct_stage(), validate_stage()]
+    summary = run_stages(settings, stages)
+    tell(summary)
+    with reported():
         typer.echo(f'\n$ deltabook sql --warehouse {settings.warehouse} "{QUERY}"\n')
-        show(query(_warehouse(settings), QUERY), "table", sys.stdout)
-    _leave(summary, as_json)
+        show(query(open_warehouse(settings), QUERY), "table", sys.stdout)
+    leave(summary, as_json)
 
 
-Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
-"""A job's name, and what it does with the warehouse, its run and the progress display."""
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which benchmarks; default: all.", show_default=False)
+    ] = None,
+    folder: Annotated[Path, typer.Option("--folder", help="Their data and results.")] = Path("bench"),
+    peers: Annotated[
+        Path | None, typer.Option("--peers", help="A Python that has the programs to compare with.")
+    ] = None,
+) -> None:
+    """Measure speed and memory beside other programs; data is simulated, results are also JSON."""
+    from deltabook.jobs.bench import run_benchmarks
 
-
-def _ingest_stage(source: str, paths: list[Path], replace: bool = False, archive: bool = False) -> Stage:
-    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.ingest import Options, ingest
-        from deltabook.udfs.sources.registry import SOURCES
-
-        if source not in SOURCES:
-            raise SettingsError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
-        return ingest(warehouse, current, source, paths, progress, Options(replace, archive))
-
-    return "ingest", work
-
-
-def _reconstruct_stage() -> Stage:
-    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.reconstruct import reconstruct
-
-        return reconstruct(warehouse, progress)
-
-    return "reconstruct", work
-
-
-def _validate_stage() -> Stage:
-    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.validate import validate
-
-        return validate(warehouse, current, progress)
-
-    return "validate", work
-
-
-def _settings(config: Path | None, **flags: Any) -> Settings:
-    with _reported():
-        return load_settings(config, flags)
-
-
-def _warehouse(settings: Settings) -> Any:
-    from deltabook.jobs.session import spark_session
-    from deltabook.jobs.warehouse import Warehouse
-
-    return Warehouse(spark_session(settings), settings)
-
-
-def _run(settings: Settings, as_json: bool, stages: list[Stage]) -> None:
-    summary = _stages(settings, stages)
-    _tell(summary)
-    _leave(summary, as_json)
-
-
-def _stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
-    """Run jobs one after another, each published on its own."""
-    from deltabook.jobs.progress import Progress
-
-    summary: dict[str, Any] = {}
-    with _reported():
-        warehouse = _warehouse(settings)
-        progress = Progress(warehouse.spark, _errors)
-        for name, work in stages:
-            with warehouse.writing(name) as current:
-                current.summary |= work(warehouse, current, progress)
-            summary |= current.summary
-    return summary
-
-
-def _tell(summary: dict[str, Any]) -> None:
-    from deltabook.jobs.summary import summary_lines
-
-    for line in summary_lines(summary):
-        _errors.print(line, markup=False, soft_wrap=True)
-
-
-def _leave(summary: dict[str, Any], as_json: bool) -> None:
-    """Print the JSON, and leave with the exit status that says how it went."""
-    status = 0
-    if any(verdict in ("failed", "errored") for verdict in summary.get("verdicts", {}).values()):
-        status = EXPECTATION_FAILED
-    if summary.get("refused"):
-        status = REFUSED
-    _finish(summary | {"exit_status": status}, as_json)
-    if status:
-        raise typer.Exit(status)
-
-
-def _finish(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result, default=str))
-
-
-def _cause(trace: str) -> str:
-    """Find the line that tells the cause: a worker's own error or another, else Spark's, else the first."""
-    lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    own = [line for line in lines if line.startswith("deltabook.schemas.errors.")]
-    named = [line[line.index("[") :] for line in lines if _SPARK_ERROR.search(line)]
-    others = [line for line in lines if _PYTHON_ERROR.match(line)]
-    return next(iter(own or others or named or lines), "")
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turn errors that are meant for people into one message and an exit status."""
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-
-    try:
-        yield
-    except DeltabookError as error:
-        message, status = str(error), error.exit_status
-    except (PySparkException, Py4JError, DeltaError, OSError) as error:
-        message, status = _cause(str(error)) or type(error).__name__, DeltabookError.exit_status
-    else:
-        return
-    _errors.print(f"deltabook: {message}", markup=False, soft_wrap=True)
-    raise typer.Exit(status)
+    with reported():
+        run_benchmarks(names or [], folder, peers)
 
 
 def main(*arguments: str) -> None:

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 START = 1_723_075_200_000_000_000
 """2024-08-08 00:00 UTC, ns."""
 TICKS = 100
-"""Ticks in 1 of the price; sizes have five decimals."""
+"""Ticks in 1 of the price."""
+LOTS = 100_000
+"""Lots in 1 of a size."""
 OPENING_MID = 60_000 * TICKS
 SEED_LEVELS = 20
 MESSAGE_NANOSECONDS = 100_000_000
@@ -107,7 +109,7 @@ def write_trades(
     table = pa.table(
         {
             "side": pa.array(["sell", "buy"]).take(pa.array(random.integers(0, 2, rows))),
-            "quantity": random.geometric(0.0002, rows) / 1e5,
+            "quantity": random.geometric(0.0002, rows) / LOTS,
             "price": (OPENING_MID + np.cumsum(random.integers(-1, 2, rows))) / TICKS,
             "trade_id": np.arange(1, rows + 1),
             "origin_time": origin,
@@ -140,7 +142,7 @@ def _opening(message_nanoseconds: int) -> pa.Table:
     distances = np.arange(1, SEED_LEVELS + 1)
     ticks = np.concatenate((OPENING_MID - distances, OPENING_MID + distances))
     return _table(
-        np.zeros(len(ticks), np.int64), ticks < OPENING_MID, ticks, ticks * 0 + 1e5, message_nanoseconds
+        np.zeros(len(ticks), np.int64), ticks < OPENING_MID, ticks, ticks * 0 + LOTS, message_nanoseconds
     )
 
 
@@ -152,11 +154,17 @@ def _changes(
     numbers: np.ndarray,
     message_nanoseconds: int,
 ) -> pa.Table:
-    """Make messages around a mid price that moves by a tick at most; what it moves onto is deleted."""
+    """Make messages around a mid price that moves by a tick at most; what it moves onto is deleted.
+
+    Three changes in ten lie near it, the others far out: as on real books, a quarter reach the top 20
+    levels, nine messages in ten change them, and thousands of levels stand behind.
+    """
     message_of = np.repeat(np.arange(len(lengths)), lengths)
-    is_bid = random.random(len(message_of)) < 0.5
-    distances = random.geometric(0.02, len(message_of))
-    sizes = random.geometric(0.0002, len(message_of)) * (random.random(len(message_of)) < 0.7)
+    changes = len(message_of)
+    is_bid = random.random(changes) < 0.5
+    near = random.random(changes) < 0.3
+    distances = np.where(near, random.geometric(0.05, changes), random.geometric(0.0006, changes))
+    sizes = random.geometric(0.0002, changes) * (random.random(changes) < 0.7)
     first = np.concatenate(([0], np.cumsum(lengths)[:-1]))
     steps = np.diff(mids, prepend=mid)
     moved = first[steps != 0]
@@ -176,7 +184,7 @@ def _table(
             "sequence_number": numbers + 1,
             "side_is_bid": is_bid,
             "price": ticks / TICKS,
-            "size": sizes / 1e5,
+            "size": sizes / LOTS,
         }
     )
 

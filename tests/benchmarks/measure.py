@@ -14,12 +14,14 @@ POLL_SECONDS = 0.1
 class Measured:
     seconds: float
     peak_bytes: int  # of the proportional set sizes: pages that processes share count once; 0 if not watched
+    peak_python_bytes: int  # without the JVM
     stdout: str
+    stderr: str
 
 
 def measure(command: list[str], memory: bool = False) -> Measured:
     """Run a command to its end; raise if it fails. Watching its memory slows it, by a tenth or more."""
-    started, peaks, ended = monotonic(), [0], threading.Event()
+    started, peaks, ended = monotonic(), [(0, 0)], threading.Event()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
 
         def watch() -> None:
@@ -34,20 +36,22 @@ def measure(command: list[str], memory: bool = False) -> Measured:
         watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed ({process.returncode}):\n{stderr[-2000:]}")
-    return Measured(seconds, max(peaks), stdout)
+    return Measured(seconds, *(max(column) for column in zip(*peaks, strict=True)), stdout, stderr)
 
 
-def held_by(pid: int) -> int:
-    """Return the bytes that a process and its descendants hold."""
-    total = 0
+def held_by(pid: int) -> tuple[int, int]:
+    """Return the bytes that a process and its descendants hold, all of them and without the JVM."""
+    total = python = 0
     try:
         root = psutil.Process(pid)
         family = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0
+        return 0, 0
     for process in family:
         try:
-            total += process.memory_full_info().pss
+            held = process.memory_full_info().pss
+            total += held
+            python += held if process.name() != "java" else 0
         except psutil.Error:  # it has just ended
             continue
-    return total
+    return total, python

@@ -1,30 +1,37 @@
-"""Memory while reading: the most that `deltabook ingest` holds for a file, and for one eight times as long.
+"""The most memory that a whole run holds: an hour of 8 M level changes, and eight, on one core and on two.
 
-python tests/benchmarks/memory.py FOLDER: files of 8 M and 64 M rows, 8 M an hour, are made in FOLDER once.
-An hour keeps one worker busy, a longer file as many as there are cores: one core is measured too.
+python memory.py FOLDER: what counts is the process tree, the driver's Python, the JVM and the workers.
 """
 
 import shutil
 import sys
 from pathlib import Path
 
+from feeds import DELTABOOK
 from lake_data import HOUR_ROWS, hours_file
 from measure import measure
-from reading import DELTABOOK
+from report import tell
 
 
 def main(folder: Path) -> None:
-    warehouse = folder / "warehouse"
-    for cores in (1, 2):
-        peaks = []
-        for hours in (1, 8):
-            path = hours_file(folder / f"{hours} hours", hours)
-            shutil.rmtree(warehouse, ignore_errors=True)
-            command = [DELTABOOK, "ingest", "crypto_lake", str(path), "--warehouse", str(warehouse)]
-            measured = measure([*command, "--master", f"local[{cores}]"], memory=True)
-            peaks.append(measured.peak_bytes)
-            print(f"{hours * HOUR_ROWS:>12,} rows, {cores} cores: peak {peaks[-1] >> 20:,} MiB")
-        print(f"ratio {peaks[1] / peaks[0]:.2f}")
+    warehouse, rows = folder / "warehouse", []
+    for job in ("ingest", "run"):
+        for cores in (1, 2):
+            before = 0
+            for hours in (1, 8):
+                path = hours_file(folder / f"{hours} hours, seeded", hours, with_seed=True)
+                shutil.rmtree(warehouse, ignore_errors=True)
+                command = [str(DELTABOOK), job, "crypto_lake", str(path), "--warehouse", str(warehouse)]
+                command += ["--master", f"local[{cores}]"] + (["--seed", "golden"] if job == "run" else [])
+                measured = measure(command, memory=True)
+                rows.append({
+                    "job": job, "cores": cores, "level changes": hours * HOUR_ROWS,
+                    "all, MiB": measured.peak_bytes >> 20, "Python, MiB": measured.peak_python_bytes >> 20,
+                    "ratio": measured.peak_bytes / before if before else None,
+                })  # fmt: skip
+                before = measured.peak_bytes
+    note = "An hour keeps one worker busy when it is read, more of them as many as there are cores."
+    tell(folder, "memory", "Peak memory of a job's processes together", rows, (note,))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reading Crypto Lake files into memory with what people use instead: python peers.py NAME FOLDER.
+"""Reading Crypto Lake files into memory with what people use instead: python peer_readers.py NAME FOLDER.
 
 `lakeapi` reads from the vendor's storage only; what it does to a file that it has fetched is called here
 on files that lie on the disk.

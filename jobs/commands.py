@@ -1,0 +1,240 @@
+"""What every command does around its jobs: settings, a session, stages, messages and exit statuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from deltalake.exceptions import DeltaError
+from rich.console import Console
+
+from deltabook.jobs.settings import Settings, load_settings
+from deltabook.schemas.errors import DeltabookError, SettingsError
+
+EXPECTATION_FAILED, REFUSED = 1, 3
+_SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
+_PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
+
+errors = Console(stderr=True, highlight=False)
+
+Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
+"""A job's name, and what it does with the warehouse, its run and the progress display."""
+
+
+def ingest_stage(source: str, paths: list[Path], replace: bool = False, archive: bool = False) -> Stage:
+    """Return the stage that reads raw files.
+
+    Parameters
+    ----------
+    source : str
+        Kind of feed.
+    paths : list of Path
+        Files and folders.
+    replace, archive : bool
+        As the options of those names.
+
+    Returns
+    -------
+    Stage
+        For `run_stages`.
+    """
+
+    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
+        from deltabook.jobs.ingest import Options, ingest
+        from deltabook.udfs.sources.registry import SOURCES
+
+        if source not in SOURCES:
+            raise SettingsError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
+        return ingest(warehouse, current, source, paths, progress, Options(replace, archive))
+
+    return "ingest", work
+
+
+def reconstruct_stage() -> Stage:
+    """Return the stage that rebuilds books."""
+
+    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
+        from deltabook.jobs.reconstruct import reconstruct
+
+        return reconstruct(warehouse, progress)
+
+    return "reconstruct", work
+
+
+def validate_stage() -> Stage:
+    """Return the stage that judges books."""
+
+    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
+        from deltabook.jobs.validate import validate
+
+        return validate(warehouse, current, progress)
+
+    return "validate", work
+
+
+def settings_of(config: Path | None, **flags: Any) -> Settings:
+    """Merge the settings of file, environment and options.
+
+    Parameters
+    ----------
+    config : Path or None
+        YAML file.
+    **flags
+        Options by the settings' names; None: not given.
+
+    Returns
+    -------
+    Settings
+        Checked ones; a wrong one is told, and leaves with its exit status.
+    """
+    with reported():
+        return load_settings(config, flags)
+
+
+def open_warehouse(settings: Settings) -> Any:
+    """Open a warehouse in a session of its own.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which, and on what master.
+
+    Returns
+    -------
+    Warehouse
+        Its tables are made when first written.
+    """
+    from deltabook.jobs.session import spark_session
+    from deltabook.jobs.warehouse import Warehouse
+
+    return Warehouse(spark_session(settings), settings)
+
+
+def run_and_leave(settings: Settings, as_json: bool, stages: list[Stage]) -> None:
+    """Run jobs, tell how it went, and leave with the exit status that says so.
+
+    Parameters
+    ----------
+    settings : Settings
+        For all of them.
+    as_json : bool
+        Whether standard output ends with one JSON object.
+    stages : list of Stage
+        The jobs, in order.
+    """
+    summary = run_stages(settings, stages)
+    tell(summary)
+    leave(summary, as_json)
+
+
+def run_stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
+    """Run jobs one after another, each published on its own.
+
+    Parameters
+    ----------
+    settings : Settings
+        For all of them.
+    stages : list of Stage
+        The jobs, in order.
+
+    Returns
+    -------
+    dict
+        Their summaries, merged.
+    """
+    from deltabook.jobs.progress import Progress
+
+    summary: dict[str, Any] = {}
+    with reported():
+        warehouse = open_warehouse(settings)
+        progress = Progress(warehouse.spark, errors)
+        for name, work in stages:
+            with warehouse.writing(name) as current:
+                current.summary |= work(warehouse, current, progress)
+            summary |= current.summary
+    return summary
+
+
+def tell(summary: dict[str, Any]) -> None:
+    """Print the summary for people.
+
+    Parameters
+    ----------
+    summary : dict
+        What the jobs returned, merged.
+    """
+    from deltabook.jobs.summary import summary_lines
+
+    for line in summary_lines(summary):
+        errors.print(line, markup=False, soft_wrap=True)
+
+
+def leave(summary: dict[str, Any], as_json: bool) -> None:
+    """Print the JSON, and leave with the exit status that says how it went.
+
+    Parameters
+    ----------
+    summary : dict
+        What the jobs returned, merged.
+    as_json : bool
+        Whether standard output ends with one JSON object.
+
+    Raises
+    ------
+    typer.Exit
+        If an expectation failed or a file was refused.
+    """
+    status = 0
+    if any(verdict in ("failed", "errored") for verdict in summary.get("verdicts", {}).values()):
+        status = EXPECTATION_FAILED
+    if summary.get("refused"):
+        status = REFUSED
+    finish(summary | {"exit_status": status}, as_json)
+    if status:
+        raise typer.Exit(status)
+
+
+def finish(result: dict[str, Any], as_json: bool) -> None:
+    """Print the JSON, if it is wanted.
+
+    Parameters
+    ----------
+    result : dict
+        What it holds.
+    as_json : bool
+        Whether it is.
+    """
+    if as_json:
+        typer.echo(json.dumps(result, default=str))
+
+
+def _cause(trace: str) -> str:
+    """Find the line that tells the cause: a worker's own error or another, else Spark's, else the first."""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    own = [line for line in lines if line.startswith("deltabook.schemas.errors.")]
+    named = [line[line.index("[") :] for line in lines if _SPARK_ERROR.search(line)]
+    others = [line for line in lines if _PYTHON_ERROR.match(line)]
+    return next(iter(own or others or named or lines), "")
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn errors that are meant for people into one message and an exit status."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except DeltabookError as error:
+        message, status = str(error), error.exit_status
+    except (PySparkException, Py4JError, DeltaError, OSError) as error:
+        message, status = _cause(str(error)) or type(error).__name__, DeltabookError.exit_status
+    else:
+        return
+    errors.print(f"deltabook: {message}", markup=False, soft_wrap=True)
+    raise typer.Exit(status)
