@@ -84,7 +84,7 @@ def settings_of(config: Path | None, **flags: Any) -> Settings:
     ----------
     config : Path or None
         YAML file.
-    **flags
+    **flags : Any
         Options by the settings' names; None: not given.
 
     Returns
