@@ -242,7 +242,7 @@ def _take_top(words, sizes, best, depth, ranks, top_sizes):
 
 @kernel
 def _change_side(ranks, new_sizes, start, end, sizes, words, best, floor):
-    """Apply one message's changes to a side.
+    """Apply one message's changes to a side, with no branch on what cannot be foreseen.
 
     Returns (best or an upper bound of it, levels gained, whether a level at or above `floor` changed).
     """
@@ -250,18 +250,13 @@ def _change_side(ranks, new_sizes, start, end, sizes, words, best, floor):
     for index in range(start, end):
         rank, size = ranks[index], new_sizes[index]
         old = sizes[rank]
-        if size == old:
-            continue
         sizes[rank] = size
+        was, stays = int(old != 0), int(size != 0)
+        words[rank >> 6] ^= np.uint64(was ^ stays) << np.uint64(rank & 63)
+        gained += stays - was
         if rank >= floor:
-            touched = True
-        if old == 0:
-            words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
-            gained += 1
+            touched |= size != old
             best = max(best, rank)
-        elif size == 0:
-            words[rank >> 6] &= ~(np.uint64(1) << np.uint64(rank & 63))
-            gained -= 1
     return best, gained, touched
 
 
