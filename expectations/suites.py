@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import pandas as pd
@@ -24,6 +26,11 @@ class Judgement:
     expectation: str
     verdict: str
     observed: str
+
+
+def import_ahead() -> None:
+    """Import Great Expectations, which takes seconds, in a thread of its own."""
+    threading.Thread(target=import_module, args=("great_expectations",), daemon=True).start()
 
 
 def judge(name: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> list[Judgement]:

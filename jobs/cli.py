@@ -216,7 +216,8 @@ def sql(
     with reported():
         if form not in FORMATS:
             raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
-        rows = show(query(open_warehouse(settings), statement), form, sys.stdout)
+        found = query(open_warehouse(settings, for_queries=True), statement)
+        rows = show(found, form, sys.stdout)
     finish({"rows": rows}, as_json)
 
 

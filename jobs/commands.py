@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,15 @@ def settings_of(config: Path | None, **flags: Any) -> Settings:
         return load_settings(config, flags)
 
 
-def open_warehouse(settings: Settings) -> Any:
+def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
     """Open a warehouse in a session of its own.
 
     Parameters
     ----------
     settings : Settings
         Which, and on what master.
+    for_queries : bool
+        Whether it is opened for queries.
 
     Returns
     -------
@@ -112,7 +115,7 @@ def open_warehouse(settings: Settings) -> Any:
     from deltabook.jobs.session import spark_session
     from deltabook.jobs.warehouse import Warehouse
 
-    return Warehouse(spark_session(settings), settings)
+    return Warehouse(spark_session(settings, for_queries), settings)
 
 
 def run_and_leave(settings: Settings, as_json: bool, stages: list[Stage]) -> None:
@@ -151,6 +154,13 @@ def run_stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
 
     summary: dict[str, Any] = {}
     with reported():
+        for name in ("warehouse", *(name for name, _ in stages)):
+            import_module(f"deltabook.jobs.{name}")
+        if any(name == "validate" for name, _ in stages):
+            # Behind the start of the JVM, once nothing else is left to import.
+            from deltabook.expectations.suites import import_ahead
+
+            import_ahead()
         warehouse = open_warehouse(settings)
         progress = Progress(warehouse.spark, errors)
         for name, work in stages:

@@ -1,4 +1,4 @@
-"""Whether this machine has the Java that Spark needs. Standard library alone: `make` runs it first."""
+"""The Java that Spark needs, and how it is started. Standard library alone: `make` runs it first."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 LEAST_JAVA = 17
 _REMEDY = f"Install it (Debian: apt-get install openjdk-{LEAST_JAVA}-jre-headless) or set JAVA_HOME."
@@ -25,6 +26,40 @@ def java_problem() -> str | None:
         version = found[1] if found else "an unknown version"
         return f"Java {LEAST_JAVA} or newer is needed, but {java} is {version}. {_REMEDY}"
     return None
+
+
+def class_archive() -> Path | None:
+    """Return the classes of Spark as a JVM holds them in memory, if `make setup` has kept them here."""
+    # Cut short, it would bring the JVM down: its name tells its size.
+    found = (path for path in archive_folder().glob("*.jsa") if path.stem == str(path.stat().st_size))
+    return next(found, None)
+
+
+def archive_folder() -> Path:
+    """Return where that is: in this environment."""
+    return Path(sys.prefix) / "share" / "deltabook"
+
+
+def java_options(for_queries: bool) -> str:
+    """Return the options of a JVM that is to start fast.
+
+    Parameters
+    ----------
+    for_queries : bool
+        Whether it runs queries: those that go through many rows need its second compiler, which costs a job,
+        whose rows never enter the JVM, more than it gives.
+
+    Returns
+    -------
+    str
+        As a command line has them.
+    """
+    options = [] if for_queries else ["-XX:TieredStopAtLevel=1"]
+    if archive := class_archive():
+        # One that another Java or another Spark has made is passed over in silence.
+        options += ["-Xshare:auto", f'"-XX:SharedArchiveFile={archive}"']
+        options += ["-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    return " ".join(options)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from deltabook.jobs.placing import Placing
 from deltabook.jobs.stored import Slice
@@ -15,6 +16,7 @@ from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both
 from deltabook.udfs.boundaries import ends, position
+from deltabook.udfs.files import local_path
 from deltabook.udfs.numbers import to_integer
 
 NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in SIDE_NAMES}
@@ -34,28 +36,37 @@ def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
         for row in warehouse.rows(INSTRUMENTS)
         if FEEDS[row["feed"]].continuity is Continuity.NONE
     }
-    first = F.min_by(F.struct("sequence", *SIDE_NAMES), F.struct("sequence", "source_file", "source_row"))
-    rows = [
-        row
-        for table in both(GOLDEN)
-        if warehouse.exists(table)
-        for row in warehouse.read(table)
-        .where(F.col("kind") == GoldenKind.VENDOR_BOOK)
-        .groupBy("exchange", "symbol")
-        .agg(first.alias("book"))
-        .collect()
-    ]
+    files: dict[str, list[str]] = {}
+    for table in both(GOLDEN):
+        files |= warehouse.files_by_symbol(table)
     hours = Placing(warehouse).hours
     seeds = {}
-    for row in rows:
-        stream = (row.exchange, row.symbol, EventType.BOOK_UPDATE)
-        if (row.exchange, row.symbol) in without_ids and hours.get(stream):
-            place = position(0, row.book.sequence)
+    for exchange, symbol in sorted(without_ids):
+        stream = (exchange, symbol, EventType.BOOK_UPDATE)
+        if hours.get(stream) and (book := _first_book(exchange, files.get(symbol, []))):
+            place = position(0, book["sequence"])
             ranges = ends(hours[stream])
             hour = next((hour for hour, (_, end) in ranges.items() if place < end), max(ranges))
-            seed = {f"seed_{name}": list(map(_integer, row.book[name])) for name in SIDE_NAMES}
-            seeds[row.exchange, row.symbol, hour] = seed | {"seed_sequence": row.book.sequence}
+            seed = {f"seed_{name}": list(map(_integer, book[name])) for name in SIDE_NAMES}
+            seeds[exchange, symbol, hour] = seed | {"seed_sequence": book["sequence"]}
     return seeds
+
+
+def _first_book(exchange: str, files: list[str]) -> dict[str, Any] | None:
+    """Read the vendor's first book of an exchange from a symbol's data files: its id, then that id's rows."""
+    chosen = (pc.field("kind") == str(GoldenKind.VENDOR_BOOK)) & (pc.field("exchange") == exchange)
+    if not files:
+        return None
+    dataset = ds.dataset([local_path(file) for file in files])
+    ids = dataset.to_table(columns=["sequence"], filter=chosen)["sequence"]
+    if not len(ids):
+        return None
+    of_id = chosen & (pc.field("sequence") == pc.min(ids))
+    rows = dataset.to_table(columns=["sequence", "source_file", "source_row", *SIDE_NAMES], filter=of_id)
+    first: dict[str, Any] = rows.sort_by(
+        [("source_file", "ascending"), ("source_row", "ascending")]
+    ).to_pylist()[0]
+    return first
 
 
 def _integer(number: int | Decimal) -> int:

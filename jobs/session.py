@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from deltabook.jobs.java import java_problem
+from deltabook.jobs.java import java_options, java_problem
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 
@@ -37,7 +37,7 @@ _SHIPPED_WITH_PYSPARK = (
 """Excluded from the fetch of Delta's JARs: the Hadoop client alone would be 50 MB."""
 
 
-def spark_session(settings: Settings) -> SparkSession:
+def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession:
     """Return the Spark session of this process.
 
     Under spark-submit, and in a notebook that has a session, that one is used: its master and JARs
@@ -47,6 +47,8 @@ def spark_session(settings: Settings) -> SparkSession:
     ----------
     settings : Settings
         Master, memory and where the JARs are.
+    for_queries : bool
+        Whether a JVM that is started here runs long queries, rather than jobs.
 
     Returns
     -------
@@ -71,7 +73,8 @@ def spark_session(settings: Settings) -> SparkSession:
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = builder.master(_retrying(settings.master)).config("spark.driver.memory", settings.driver_memory)
     log4j = Path(str(files("deltabook.conf").joinpath("log4j2.properties"))).as_uri()
-    builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={log4j}")
+    options = f"-Dlog4j2.configurationFile={log4j} {java_options(for_queries)}"
+    builder = builder.config("spark.driver.extraJavaOptions", options)
     cache = _cache_folder()
     complete = cache / "complete"
     folder = settings.jars if settings.jars is not None else cache / "jars"
