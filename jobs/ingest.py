@@ -132,7 +132,7 @@ def _ingest_new(
             if rows or warehouse.exists(table):
                 warehouse.overwrite(table, rows)
     take_out(warehouse, out)
-    _write_others(warehouse, staged, surveyed, instruments, placing.restarts)
+    _write_others(warehouse, staged, surveyed, instruments, placing.restarts, progress)
     if instruments:
         warehouse.overwrite(INSTRUMENTS, list(instruments.values()))
     counted = staged.counted()
@@ -187,6 +187,7 @@ def _write_others(
     surveyed: list[Row],
     instruments: dict[Instrument, dict[str, Any]],
     restarts: dict[Stream, list[Restart]],
+    progress: Progress,
 ) -> None:
     """Write what is not an event: golden rows, and what is in quarantine."""
     files: dict[Instrument, list[str]] = defaultdict(list)
@@ -204,8 +205,11 @@ def _write_others(
         }
         for exchange, symbol in sorted(files)
     ]
+    if not references:
+        return
     write = others_groups(str(warehouse.root))
-    added = warehouse.apply(OTHER_REFERENCES, references, ("exchange", "symbol"), write, ADDED)
+    with progress.stage("keeping", "symbols' golden rows and quarantine", len(references)):
+        added = warehouse.apply(OTHER_REFERENCES, references, ("exchange", "symbol"), write, ADDED)
     for table in (*both(GOLDEN), QUARANTINE):
         warehouse.add(table, added)
 

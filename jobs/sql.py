@@ -78,9 +78,12 @@ def register_views(warehouse: Warehouse, words: set[str]) -> None:
     warehouse : Warehouse
         Reads the published versions.
     words : set of str
-        Only those that are among them are registered (each takes a fifth of a second); all if none is.
+        Only those that are among them are registered (each takes a fifth of a second); all if `show` is.
     """
-    named = words & {*TABLES, *_VIEWS} or {*TABLES, *_VIEWS}
+    every = {*TABLES, *_VIEWS}
+    named = every if "show" in words else words & every
+    if not named:
+        return
     under = [_VIEWS[name] for name in _VIEWS if name in named]
     warehouse.register_views({*named & TABLES.keys(), *(one.name for table in under for one in both(table))})
     spark = warehouse.spark

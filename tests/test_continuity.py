@@ -161,6 +161,38 @@ def test_snapshot_that_the_diff_after_a_hole_bridges_heals_the_book(market: Mark
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
+@pytest.mark.parametrize("between", [snapshot(50), snapshot(51)])
+def test_a_second_snapshot_does_not_part_the_first_from_the_diff_behind_it(
+    market: Market, between: Update
+) -> None:
+    updates = [snapshot(10), diff(10, 12), snapshot(50), between, diff(48, 55, 47), diff(56, 57)]
+    judged = judge(market, updates)
+    assert judged[2][0] == RESET
+    assert {status for _, status, _ in judged} == {"verified"}
+
+
+def test_a_snapshot_is_held_against_the_diff_behind_it_and_no_later_one() -> None:
+    judged = judge("spot", [snapshot(10), diff(11, 12), snapshot(13), diff(13, 13), diff(14, 20)], size=2)
+    assert [action for action, _, _ in judged] == [RESET, APPLY, IGNORE, APPLY, APPLY]
+    assert not any(gap for _, _, gap in judged)
+
+
+def test_futures_snapshot_needs_its_own_id_within_the_diff_or_just_before_it() -> None:
+    actions, statuses, gaps = play("usdm", snapshot(10), diff(10, 12), snapshot(50), diff(52, 55, 47))
+    assert (actions, statuses[-1], gaps) == (
+        [RESET, APPLY, IGNORE, APPLY],
+        "suspect",
+        [(SEQUENCE_GAP, 12, 47)],
+    )
+    actions, statuses, gaps = play("usdm", snapshot(10), diff(10, 12), snapshot(50), diff(48, 50, 47))
+    assert (actions, statuses[-1], gaps) == (
+        [RESET, APPLY, RESET, APPLY],
+        "verified",
+        [(SEQUENCE_GAP, 12, 47)],
+    )
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
 def test_every_break_while_suspect_is_a_gap_of_its_own(market: Market) -> None:
     _, _, gaps = play(market, snapshot(10), diff(20, 21), diff(30, 31), diff(32, 33))
     assert [kind for kind, _, _ in gaps] == [UNBRIDGEABLE, SEQUENCE_GAP]

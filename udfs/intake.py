@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import EVENT_DATA, SIDES, Table
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.frames import FLAT_EVENTS, RECORDS, SURVEY
+from deltabook.schemas.frames import ADDED, FLAT_EVENTS, RECORDS, SURVEY
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, form_of
-from deltabook.udfs.datafiles import write_data_file
+from deltabook.udfs.datafiles import DataFile, write_data_file
 from deltabook.udfs.epochs import epochs_of, unflatten
 from deltabook.udfs.files import BATCH_ROWS, read_events
 from deltabook.udfs.frames import Group, only_row, to_frame
@@ -121,20 +121,23 @@ def others_groups(root: str) -> Group:
     def write(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         reference = only_row(groups)
         table = form_of(GOLDEN, reference.is_decimal)
-        golden: list[pa.RecordBatch] = []
-        quarantined: list[pa.RecordBatch] = []
+        golden, quarantined = DataFile(root, table), DataFile(root, QUARANTINE)
         for file in reference.record_files:
             records = read_staged(file)
             if records["record"][0].as_py() == "quarantine":
-                quarantined += records.select(QUARANTINE.names).to_batches()
+                _add(quarantined, records.select(QUARANTINE.names))
                 continue
             if not reference.is_decimal:
-                quarantined.append(misfits(records, *_scales(reference)))
-            golden += _golden(_at_scale(records, reference), reference.restarts, table).to_batches()
-        for written, batches in ((table, golden), (QUARANTINE, quarantined)):
-            yield to_frame(write_data_file(root, written, batches))
+                quarantined.add(misfits(records, *_scales(reference)))
+            _add(golden, _golden(_at_scale(records, reference), reference.restarts, table))
+        yield to_frame(pa.RecordBatch.from_pylist(golden.close() + quarantined.close(), schema=ADDED.arrow))
 
     return write
+
+
+def _add(file: DataFile, rows: pa.Table) -> None:
+    for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
+        file.add(batch)
 
 
 def _at_scale(records: pa.Table, reference: Any) -> pa.Table:
@@ -214,8 +217,10 @@ def _golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
 
 def _with(records: pa.Table, table: Table, **constants: Any) -> pa.Table:
     """Make golden rows of records, some columns of which have one value throughout."""
+    if not records.num_rows:  # pyarrow cannot repeat a list no times
+        return table.arrow.empty_table()
     columns = {
-        field.name: pa.array([constants[field.name]] * records.num_rows, field.type)
+        field.name: pa.repeat(pa.scalar(constants[field.name], field.type), records.num_rows)
         if field.name in constants
         else records[field.name]
         for field in table.arrow

@@ -21,7 +21,7 @@ from peer_books import PEERS
 from report import tell
 from structures import BATCH_MESSAGES, STRUCTURES
 
-ROUNDS = 3
+ROUNDS = 2
 CHANGES = 8_000_000
 """Played by what is compiled."""
 FEW_CHANGES = 300_000

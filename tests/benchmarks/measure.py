@@ -7,7 +7,7 @@ from time import monotonic
 
 import psutil
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from peer_pipelines import PIPELINES
 from report import tell
 
 SYMBOLS = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
-ROUNDS = 1
+ROUNDS = 2
 MOST = {
     "lakeapi + pandas": 1_000_000,
     "polars + sortedcontainers": 2_000_000,

@@ -17,7 +17,7 @@ import numpy as np
 from lake_data import HOUR_NANOSECONDS, lake_path, write_deltas, write_seed
 from report import tell
 
-UNIT = 1_000_000
+UNIT = 500_000
 """Level changes of a symbol-hour."""
 SIZES: list[dict[str, Any]] = [
     *({"hours": hours} for hours in (1, 2, 4, 8, 16, 32)),
