@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from deltabook.udfs.frames import Group, only_row, to_frame
 from deltabook.udfs.numbers import Codes, Numbers, Scaled
 from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.scales import misfits, rescale, to_decimals
-from deltabook.udfs.staging import read_staged, read_staged_between
+from deltabook.udfs.staging import read_staged, read_staged_between, staged_batches
 from deltabook.udfs.survey import Known, epoch_times, survey_stream
 
 
@@ -122,8 +123,7 @@ def others_groups(root: str) -> Group:
         reference = only_row(groups)
         table = form_of(GOLDEN, reference.is_decimal)
         golden, quarantined = DataFile(root, table), DataFile(root, QUARANTINE)
-        for file in reference.record_files:
-            records = read_staged(file)
+        for records in chain.from_iterable(map(staged_batches, reference.record_files)):
             if records["record"][0].as_py() == "quarantine":
                 _add(quarantined, records.select(QUARANTINE.names))
                 continue
@@ -197,7 +197,7 @@ def _nested(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
 
 
 def _golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
-    """Select the golden rows of one staged file, at the instrument's scales."""
+    """Select the golden rows of staged records, at the instrument's scales."""
     received, stamps = records["received"].to_numpy(), records["timestamp"].to_numpy()
     when = np.where(stamps == NOT_GIVEN, received, stamps)
     epoch = pa.array(epochs_of(records["sequence"].to_numpy(), when, unflatten(restarts)))

@@ -83,6 +83,25 @@ def read_staged(file: str, *names: str) -> pa.Table:
         return pa.ipc.open_file(stream, options=_columns(names)).read_all()
 
 
+def staged_batches(file: str) -> Iterator[pa.Table]:
+    """Read a staged file batch by batch.
+
+    Parameters
+    ----------
+    file : str
+        Its path.
+
+    Yields
+    ------
+    pyarrow.Table
+        Columns of `records`; of one batch, as it was staged.
+    """
+    with pa.memory_map(file) as stream:
+        staged = pa.ipc.open_file(stream)
+        for number in range(staged.num_record_batches):
+            yield pa.Table.from_batches([staged.get_batch(number)])
+
+
 def read_staged_between(file: str, first: int, end: int | None) -> pa.Table:
     """Read the records of a staged file whose ids lie in a range; batches without any are passed over.
 

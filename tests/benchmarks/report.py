@@ -14,7 +14,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 118
+WIDTH = 140
 PACKAGES = (
     "deltabook",
     "pyspark",
