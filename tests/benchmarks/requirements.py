@@ -7,6 +7,7 @@ every message: 120 M changes to rebuild, 12 M golden books to find again.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import statistics
@@ -39,7 +40,7 @@ def make(folder: Path) -> None:
 
 
 def minutes(stages: list[tuple[str, float]], changes: int, whole: float) -> list[float]:
-    """Changes a second of every minute.
+    """Changes a second of every minute, the last one as long as it is.
 
     A change has passed through when all stages have had it: each stage is an equal part of the way, and
     goes through its changes evenly. What comes before, between and after the stages carries none.
@@ -48,15 +49,12 @@ def minutes(stages: list[tuple[str, float]], changes: int, whole: float) -> list
     for _, seconds in stages:
         starts.append((at, at + seconds, changes / len(stages) / seconds))
         at += seconds
-    full = int(whole // 60)
-    return [
-        sum(
-            rate * max(0.0, min(end, 60 * (minute + 1)) - max(start, 60 * minute))
-            for start, end, rate in starts
-        )
-        / 60
-        for minute in range(full)
-    ]
+    rates = []
+    for begin in range(0, math.ceil(whole), 60):
+        finish = min(begin + 60.0, whole)
+        done = sum(rate * max(0.0, min(end, finish) - max(start, begin)) for start, end, rate in starts)
+        rates.append(done / (finish - begin))
+    return rates
 
 
 def main(folder: Path) -> None:
