@@ -172,8 +172,9 @@ def test_a_second_snapshot_does_not_part_the_first_from_the_diff_behind_it(
 
 
 def test_a_snapshot_is_held_against_the_diff_behind_it_and_no_later_one() -> None:
-    judged = judge("spot", [snapshot(10), diff(11, 12), snapshot(13), diff(13, 13), diff(14, 20)], size=2)
-    assert [action for action, _, _ in judged] == [RESET, APPLY, IGNORE, APPLY, APPLY]
+    first, second = [snapshot(10), diff(11, 11), diff(12, 12)], [snapshot(13), diff(13, 13), diff(14, 20)]
+    judged = judge("spot", first + second, size=3)
+    assert [action for action, _, _ in judged] == [RESET, APPLY, APPLY, IGNORE, APPLY, APPLY]
     assert not any(gap for _, _, gap in judged)
 
 
