@@ -42,15 +42,19 @@ def ingest_stage(source: str, paths: list[Path], replace: bool = False, archive:
     Returns
     -------
     Stage
-        For `run_stages`.
+        For `run_stages`. A wrong source or path is told at once, and leaves with its exit status.
     """
-
-    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.ingest import Options, ingest
+    with reported():
+        from deltabook.jobs.ledger import find_files
         from deltabook.udfs.sources.registry import SOURCES
 
         if source not in SOURCES:
             raise SettingsError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
+        find_files(paths)
+
+    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
+        from deltabook.jobs.ingest import Options, ingest
+
         return ingest(warehouse, current, source, paths, progress, Options(replace, archive))
 
     return "ingest", work

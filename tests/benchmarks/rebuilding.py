@@ -29,7 +29,7 @@ from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.rebuild import Rebuilder
 
 KEY = ("BINANCE", "BTC-USDT")
-ROUNDS = 3
+ROUNDS = 2
 HOURS = (1, 2, 4, 8, 16)
 CADENCES = ("change", "change,100ms,1s", "message", "100ms", "1s")
 silences = iter(range(60, 3600))
