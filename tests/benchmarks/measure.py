@@ -4,6 +4,7 @@ import subprocess
 import threading
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 import psutil
 
@@ -37,6 +38,12 @@ def measure(command: list[str], memory: bool = False) -> Measured:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed ({process.returncode}):\n{stderr[-2000:]}")
     return Measured(seconds, *(max(column) for column in zip(*peaks, strict=True)), stdout, stderr)
+
+
+def keep_best(best: dict[str, dict[str, Any]], name: str, told: dict[str, Any]) -> None:
+    """Keep what a program told of its fastest round."""
+    if name not in best or told["seconds"] < best[name]["seconds"]:
+        best[name] = told
 
 
 def held_by(pid: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from binance_data import write_capture
 from deltalake import DeltaTable
 from feeds import DELTABOOK, changes_in
 from lake_data import LOTS, TICKS, hours_file
-from measure import measure
+from measure import keep_best, measure
 from peer_pipelines import PIPELINES
 from report import tell
 
@@ -97,13 +97,12 @@ def instrument_scales(warehouse: Path, symbol: str) -> tuple[int, int]:
 
 
 def main(folder: Path, peers_python: str | None) -> None:
-    rows = []
+    rows, first = [], SYMBOLS[0]
+    changes = changes_in(lake_files(folder)[first])
     for source, files, feed in (
         ("crypto_lake", lake_files(folder), "Crypto Lake, Parquet"),
         ("binance", binance_files(folder), "Binance, JSON in gzip"),
     ):
-        changes = {symbol: changes_in(file) for symbol, file in lake_files(folder).items()}
-        first = SYMBOLS[0]
         one, three = folder / "pipeline one", folder / "pipeline three"
         raw = {  # a file's seed lies beside it
             one: [files[first], *(folder / "three symbols").glob(f"book/*/symbol={first}/*/*.parquet")]
@@ -125,20 +124,20 @@ def main(folder: Path, peers_python: str | None) -> None:
                         sum(told[f"{job}_seconds"] for job in ("ingest", "reconstruct", "validate")),
                     ),
                 ):
-                    _keep_best(best, name, told | {"seconds": seconds})
+                    keep_best(best, name, told | {"seconds": seconds})
             for name in names:
                 # Whole messages, so that its last book can be compared.
-                most = len(changes[first].first(MOST.get(name, len(changes[first].prices))).prices)
+                most = len(changes.first(MOST.get(name, len(changes.prices))).prices)
                 out = folder / "peer.parquet"
                 command = [str(peers_python), str(Path(__file__).with_name("peer_pipelines.py")), name]
                 measured = measure([*command, str(files[first]), str(out), str(most)])
                 told = json.loads(measured.stdout.splitlines()[-1])
-                _keep_best(best, name, told | {"seconds": measured.seconds})
+                keep_best(best, name, told | {"seconds": measured.seconds})
         written, top = last_top(one, _symbol(source))
         ours = best["deltabook run, three symbols"]
         for name, told in best.items():
             if name in names:
-                _same(name, told, changes[first], written, top)
+                _same(name, told, changes, written, top)
             rate = told["changes"] / told["seconds"]
             rows.append({
                 "raw files": feed, "program": name, "level changes": told["changes"],
@@ -147,8 +146,6 @@ def main(folder: Path, peers_python: str | None) -> None:
                 "rows of books": told.get("rows") or sum(told["book_rows"].values()),
                 "omits": OMITS.get(name, ""),
             })  # fmt: skip
-            if "golden_matches" in told:
-                print(name, told["golden_matches"], told["gaps_by_kind"], told["verdicts"])
     title = f"Raw files to books on disk, whole processes, best of {ROUNDS} rounds"
     notes = (
         "A line `its stages` leaves out the start of Python and of the JVM, as a session that runs on does.",
@@ -162,11 +159,6 @@ def _reads(name: str, source: str) -> bool:
 
 def _symbol(source: str) -> str:
     return SYMBOLS[0] if source == "crypto_lake" else f"{SYMBOLS[0]}-PERP"
-
-
-def _keep_best(best: dict[str, dict[str, Any]], name: str, told: dict[str, Any]) -> None:
-    if name not in best or told["seconds"] < best[name]["seconds"]:
-        best[name] = told
 
 
 def _same(name: str, told: dict[str, Any], changes: Any, written: int, top: list[list[list[float]]]) -> None:

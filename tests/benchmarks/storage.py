@@ -35,7 +35,7 @@ def in_memory(warehouse: Path, table: str) -> int:
 
 
 def main(folder: Path) -> None:
-    captures = CAPTURES if CAPTURES.is_dir() else folder / "small captures"
+    captures = CAPTURES if CAPTURES.is_dir() else folder / "simulated captures"
     if captures != CAPTURES and not captures.exists():
         write_captures(captures)
     rows = []
