@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from deltabook.jobs.placing import Placing
-from deltabook.jobs.stored import Slice
+from deltabook.jobs.stored import IdFile, Slice
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import FEEDS, Continuity
@@ -36,7 +36,7 @@ def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
         for row in warehouse.rows(INSTRUMENTS)
         if FEEDS[row["feed"]].continuity is Continuity.NONE
     }
-    files: dict[str, list[str]] = {}
+    files: dict[str, list[IdFile]] = {}
     for table in both(GOLDEN):
         files |= warehouse.files_by_symbol(table)
     hours = Placing(warehouse).hours
@@ -52,12 +52,12 @@ def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
     return seeds
 
 
-def _first_book(exchange: str, files: list[str]) -> dict[str, Any] | None:
+def _first_book(exchange: str, files: list[IdFile]) -> dict[str, Any] | None:
     """Read the vendor's first book of an exchange from a symbol's data files: its id, then that id's rows."""
     chosen = (pc.field("kind") == str(GoldenKind.VENDOR_BOOK)) & (pc.field("exchange") == exchange)
     if not files:
         return None
-    dataset = ds.dataset([local_path(file) for file in files])
+    dataset = ds.dataset([local_path(file) for file, _, _ in files])
     ids = dataset.to_table(columns=["sequence"], filter=chosen)["sequence"]
     if not len(ids):
         return None

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
+from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
 from deltabook.jobs.java import java_options, java_problem
@@ -65,12 +66,14 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
     builder = _configured(SparkSession.builder.appName("deltabook"))
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started the JVM
         return _start(
-            builder, "start spark-submit with --packages or --jars for io.delta:delta-spark_4.1_2.13"
+            _with_workers(builder, str(SparkConf().get("spark.master"))),
+            "start spark-submit with --packages or --jars for io.delta:delta-spark_4.1_2.13",
         )
     if problem := java_problem():
         raise SettingsError(problem)
     # Workers and the planning of Python data sources must be this interpreter, not the PATH's python3.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    builder = _with_workers(builder, settings.master)
     builder = builder.master(_retrying(settings.master)).config("spark.driver.memory", settings.driver_memory)
     log4j = Path(str(files("deltabook.conf").joinpath("log4j2.properties"))).as_uri()
     options = f"-Dlog4j2.configurationFile={log4j} {java_options(for_queries)}"
@@ -95,6 +98,18 @@ def _retrying(master: str) -> str:
     """Return a local master that tries a task twice: a worker that dies must not end the run."""
     found = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
     return f"local[{found[1] or 1},2]" if found else master
+
+
+def _with_workers(builder: SparkSession.Builder, master: str) -> SparkSession.Builder:
+    """Set how Spark and its Python workers meet, where both are on this machine.
+
+    Measured on a task that does nothing: 80 ms by default, 35 without the search for garbage that
+    `udfs.daemon` prevents, 15 if besides they speak through a Unix socket, which delays no small message.
+    """
+    if not master.startswith("local"):
+        return builder
+    builder = builder.config("spark.python.daemon.module", "deltabook.udfs.daemon")
+    return builder.config("spark.python.unix.domain.socket.enabled", "true")
 
 
 def _configured(builder: SparkSession.Builder) -> SparkSession.Builder:

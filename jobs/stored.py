@@ -22,6 +22,10 @@ KEYS = ("exchange", "symbol", "hour")
 """The columns that name it."""
 
 
+IdFile = tuple[str, int, int]
+"""URI of a data file, and the least and greatest id of its rows."""
+
+
 class Stored:
     """Reads tables.
 
@@ -89,11 +93,22 @@ class Stored:
                 files[exchange, row["partition.symbol"], hour].append(uri)
         return {key: files[key] for key in sorted(files)}
 
-    def files_by_symbol(self, table: Table) -> dict[str, list[str]]:
-        """Find the data files of each symbol, of a table that partitions by it, as it stands."""
-        files: dict[str, list[str]] = defaultdict(list)
+    def files_by_symbol(self, table: Table) -> dict[str, list[IdFile]]:
+        """Find the data files of each symbol, of a table that partitions by it, as it stands.
+
+        Parameters
+        ----------
+        table : Table
+            Keeps statistics of `sequence`.
+
+        Returns
+        -------
+        dict
+            URIs by symbol, each with the least and the greatest id of its rows.
+        """
+        files: dict[str, list[IdFile]] = defaultdict(list)
         for uri, row in self._added(table):
-            files[row["partition.symbol"]].append(uri)
+            files[row["partition.symbol"]].append((uri, row["min.sequence"], row["max.sequence"]))
         return files
 
     def _added(self, table: Table) -> list[tuple[str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from deltabook.expectations.fidelity import SUITE as FIDELITY_SUITE
 from deltabook.expectations.fidelity import judge_fidelity
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgement
 from deltabook.jobs.progress import Progress
-from deltabook.jobs.stored import KEYS
+from deltabook.jobs.stored import KEYS, IdFile
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType, GapKind
@@ -170,12 +171,12 @@ def fidelity_summary(warehouse: Warehouse, judged: list[Row]) -> pd.DataFrame:
 def _judge(warehouse: Warehouse) -> list[Row]:
     """Count every symbol-hour, in workers; return rows of `judged`."""
     books, events = warehouse.files_of_both(BOOKS), warehouse.files_of_both(EVENTS)
-    golden: dict[str, list[str]] = defaultdict(list)
+    golden: dict[str, list[IdFile]] = defaultdict(list)
     for table in both(GOLDEN):
         for symbol, files in warehouse.files_by_symbol(table).items():
             golden[symbol] += files
-    first = {
-        (row["exchange"], row["symbol"], row["hour"]): (row["first_epoch"], row["first_sequence"])
+    ids = {
+        (row["exchange"], row["symbol"], row["hour"]): row
         for row in warehouse.rows(HOURS)
         if row["event_type"] == EventType.BOOK_UPDATE
     }
@@ -184,17 +185,27 @@ def _judge(warehouse: Warehouse) -> list[Row]:
         shown: list[str] = []  # of the last hour that has rows
         epoch_before, sequence_before = None, NOT_GIVEN
         for key in keys:
-            epoch, sequence = first.get(key, (NOT_GIVEN, NOT_GIVEN))
+            of_hour = ids.get(key)
+            if of_hour is None:
+                continue
+            epoch, sequence = of_hour["first_epoch"], of_hour["first_sequence"]
+            since = sequence_before if epoch == epoch_before else sequence
+            # Of one epoch, ids tell which golden rows an hour may need.
+            until = of_hour["last_sequence"] if of_hour["last_epoch"] == epoch else sys.maxsize
             references.append(
                 dict(zip(KEYS, key, strict=True))
                 | {"event_files": events[key], "book_files": books.get(key, []), "files_before": shown}
-                | {"golden_files": golden[key[1]]}
-                | {"golden_from": sequence_before if epoch == epoch_before else sequence}
+                | {"golden_files": _within(golden[key[1]], since if until < sys.maxsize else 0, until)}
+                | {"golden_from": since}
             )
             shown = books.get(key) or shown
             epoch_before, sequence_before = epoch, sequence
     judge = judge_groups(warehouse.settings.depth)
     return warehouse.apply(JUDGE_REFERENCES, references, KEYS, judge, JUDGED)
+
+
+def _within(files: list[IdFile], since: int, until: int) -> list[str]:
+    return [file for file, least, greatest in files if least <= until and greatest >= since]
 
 
 def _show_hour(hour: int) -> str:

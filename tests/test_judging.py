@@ -49,14 +49,16 @@ def same(book: dict[str, Any], golden: dict[str, Any], depth: int) -> bool:
     return all(book[side][: max(len(known[side]), 1)] == known[side] for side in SIDE_NAMES)
 
 
-def expected(kind: str, diffs: list, books: list, golden: list) -> dict[str, int]:
+def expected(kind: str, diffs: list, books: list, golden: list, at_once: int) -> dict[str, int]:
     depth = 1 if kind == "book_ticker" else DEPTH
-    verdicts, unverifiable, stopped = [], 0, dict.fromkeys((0, 1), True)
-    last = max(number for _, number in diffs)
+    verdicts, unverifiable, stopped = [], 0, {}
     for epoch in {of for of, _ in diffs}:
-        first = min(number for of, number in diffs if of == epoch)
+        numbers = [number for of, number in diffs if of == epoch]
         ids = [row["sequence"] for row in golden if row["epoch"] == epoch]
-        stopped[epoch] = not any(first < number <= last for number in ids)
+        for start in range(0, len(numbers), at_once):
+            window = numbers[start : start + at_once]
+            no_more = not any(window[0] < number <= window[-1] for number in ids)
+            stopped |= {(epoch, number): no_more for number in window}
     places = diffs if kind == "book_ticker" else [(row["epoch"], row["sequence"]) for row in golden]
     for at, (epoch, number) in enumerate(places):
         of = [row for row in golden if (row["epoch"], row["sequence"] <= number) == (epoch, True)]
@@ -64,7 +66,7 @@ def expected(kind: str, diffs: list, books: list, golden: list) -> dict[str, int
         shown = [row for row in books if (row["epoch"], row["sequence"] <= number) == (epoch, True)]
         if found is None or not shown or (epoch, number) not in diffs:
             continue
-        if (kind == "book_ticker" and stopped[epoch]) or shown[-1]["status"] == "unseeded":
+        if (kind == "book_ticker" and stopped[epoch, number]) or shown[-1]["status"] == "unseeded":
             continue
         if shown[-1]["cadence"] == "1s" and shown[-1]["sequence"] != number:
             continue
@@ -87,9 +89,17 @@ def expected(kind: str, diffs: list, books: list, golden: list) -> dict[str, int
     known=st.lists(st.tuples(PLACE, LISTS), min_size=1, max_size=8),
     cadence=st.sampled_from(["change", "1s"]),
     earlier=st.integers(0, 2),
+    at_once=st.sampled_from([1, 2, 3, 100]),
 )
 def test_comparisons_are_those_of_plain_loops(
-    tmp_path_factory: Any, kind: str, diffs: list, shown: list, known: list, cadence: str, earlier: int
+    tmp_path_factory: Any,
+    kind: str,
+    diffs: list,
+    shown: list,
+    known: list,
+    cadence: str,
+    earlier: int,
+    at_once: int,
 ) -> None:
     root = tmp_path_factory.mktemp("judged")
     diffs = sorted(diffs)
@@ -115,19 +125,19 @@ def test_comparisons_are_those_of_plain_loops(
         "hour": START,
         "event_files": file_of(root, EVENTS, events),
         "book_files": file_of(root, BOOKS, books[earlier:]),
-        "files_before": file_of(root, BOOKS, books[:earlier]),
+        "files_before": file_of(root, BOOKS, [row | {"hour": START - HOUR} for row in books[:earlier]]),
         "golden_files": [file for row in golden for file in file_of(root, GOLDEN, [row])],
         "golden_from": 0,
     }
-    (frame,) = judge_groups(DEPTH)(("BINANCE", "BTC-USDT", START), iter([pd.DataFrame([reference])]))
+    (frame,) = judge_groups(DEPTH, at_once)(("BINANCE", "BTC-USDT", START), iter([pd.DataFrame([reference])]))
     found = {row["kind"]: row for row in frame.to_dict("records")}
     own = books[earlier:]
     if own:
         assert (found["books"]["rows"], found["books"]["crossed"], found["books"]["late"]) == (len(own), 0, 0)
         for status in ("unseeded", "suspect", "unverifiable"):
             assert found["books"][status] == sum(row["status"] == status for row in own)
-    seen = books[max(earlier - 1, 0) :]  # of the hours before, the last row
-    told = expected(kind, diffs, seen, golden)
+    seen = books[max(min(earlier, len(books)) - 1, 0) :]  # of the hours before, the last row
+    told = expected(kind, diffs, seen, golden, at_once)
     counted = found.get(kind, {"compared": 0, "matched": 0, "first_divergence": NOT_GIVEN, "unverifiable": 0})
     assert {name: counted[name] for name in told} == told
 

@@ -211,12 +211,34 @@ def _flat(column: Any) -> pa.Array:
     return column.flatten() if pa.types.is_list(column.type) else column
 
 
+def words(numbers: pa.Array) -> NDArray[np.int64]:
+    """Return the words that numbers consist of, without a copy.
+
+    Parameters
+    ----------
+    numbers : pyarrow.Array of int64 or decimal128
+        None is null.
+
+    Returns
+    -------
+    int64[n, words]
+        One word of an int64, two of a decimal: the lower, unsigned, and the upper.
+    """
+    if not len(numbers):
+        return np.empty((0, 1), dtype=np.int64)
+    count = 1 if pa.types.is_int64(numbers.type) else 2
+    found = np.frombuffer(
+        numbers.buffers()[1], dtype=np.int64, count=count * len(numbers), offset=8 * count * numbers.offset
+    )
+    return found.reshape(-1, count)
+
+
 def _integers(numbers: pa.Array) -> NDArray[Any]:
     """Return decimals as Python's integers, at their own scale."""
-    start, count = 2 * numbers.offset, 2 * len(numbers)
-    words = np.frombuffer(numbers.buffers()[1], dtype=np.int64, count=count, offset=8 * start)
-    low, high = words[0::2].view(np.uint64).astype(object), words[1::2].astype(object)
-    return np.asarray(high * 2**64 + low, dtype=object)
+    if not len(numbers):
+        return np.empty(0, dtype=object)
+    low, high = words(numbers).T
+    return np.asarray(high.astype(object) * 2**64 + low.copy().view(np.uint64).astype(object), dtype=object)
 
 
 def to_decimal(integer: int) -> Decimal:

@@ -1,4 +1,4 @@
-"""What the time depends on: hours, symbols, cores, changes a message, depth; and a model of it.
+"""What the time depends on: hours, symbols, changes an hour and a message, depth, cores; and a model of it.
 
 python scaling.py FOLDER: each size is ingested and rebuilt in a warm session; straight lines, or not, are for
 the reader to see. The model is fitted by least squares to the two-core runs.
@@ -22,6 +22,7 @@ UNIT = 500_000
 SIZES: list[dict[str, Any]] = [
     *({"hours": hours} for hours in (1, 2, 4, 8, 16, 32)),
     *({"symbols": symbols} for symbols in (2, 4, 8, 16, 32, 64)),
+    *({"hours": 4, "hourly": hourly} for hourly in (50_000, 2_000_000, 8_000_000)),
     *({"hours": 8, "per_message": per_message} for per_message in (5, 100)),
     *({"hours": 8, "depth": depth} for depth in (1, 100)),
     *({"hours": 8, "symbols": 2, "cores": cores} for cores in (1, 2)),
@@ -29,17 +30,17 @@ SIZES: list[dict[str, Any]] = [
 YEAR_SYMBOLS, YEAR_CHANGES = 50, 8_000_000
 
 
-def raw(folder: Path, hours: int, symbols: int, per_message: int) -> Path:
+def raw(folder: Path, hours: int, symbols: int, hourly: int, per_message: int) -> Path:
     """Make a folder of files, if it is not there."""
-    root = folder / "scaling" / f"{hours} hours, {symbols} symbols, {per_message} a message"
-    span = HOUR_NANOSECONDS * per_message // UNIT
+    root = folder / "scaling" / f"{hours} hours of {hourly}, {symbols} symbols, {per_message} a message"
+    span = HOUR_NANOSECONDS * per_message // hourly
     for number in range(symbols):
         symbol = f"S{number}-USDT"
         path = lake_path(root, "book_delta_v2", symbol=symbol)
         if not path.exists():
             partial = path.with_name(".partial")
             shape = {"rows_per_message": per_message, "message_nanoseconds": span, "symbol": symbol}
-            write_deltas(partial, UNIT * hours, **shape, seed=number)
+            write_deltas(partial, hourly * hours, **shape, seed=number)
             write_seed(lake_path(root, "book", symbol=symbol), symbol=symbol)
             partial.rename(path)
     return root
@@ -71,7 +72,7 @@ def run_sizes(folder: Path, cores: int) -> list[dict[str, Any]]:
     sizes = [size for size in SIZES if size.get("cores", 2) == cores]
     for size in [sizes[0], *sizes]:  # the first one twice: it warms the session
         hours, symbols = size.get("hours", 1), size.get("symbols", 1)
-        path = raw(folder, hours, symbols, size.get("per_message", 25))
+        path = raw(folder, hours, symbols, size.get("hourly", UNIT), size.get("per_message", 25))
         shutil.rmtree(root, ignore_errors=True)
         overrides = {"warehouse": root, "seed": "golden", "depth": str(size.get("depth", 20))}
         warehouse = Warehouse(spark, load_settings(None, overrides))
