@@ -1,21 +1,27 @@
-"""Suite `fidelity`: rebuilt books equal the golden samples."""
+"""Suite `fidelity`: rebuilt books equal the golden samples, one by one and in distribution."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from deltabook.expectations.suites import Judgement, judge
+from deltabook.expectations.suites import FIDELITY, NONE, Judgement, judge
 
-SUITE = "fidelity"
+SIGNIFICANCE = 0.05
+"""A distribution differs if the adjusted p of its Kolmogorov-Smirnov test is not above this."""
 
 
-def judge_fidelity(summary: pd.DataFrame, minimum_match: float) -> list[Judgement]:
-    """Judge the match ratios.
+def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: float) -> list[Judgement]:
+    """Judge the match ratios and the tests.
 
     Parameters
     ----------
-    summary : pandas.DataFrame
-        One row a symbol-hour and kind of golden row: exchange, symbol, time, kind, `compared`, `ratio`.
+    matches : pandas.DataFrame
+        One row a symbol-hour and kind of golden row: exchange, symbol, hour, time, of (the kind), `ratio`.
+    tests : pandas.DataFrame
+        One row a symbol-hour, kind and metric that was tested: exchange, symbol, hour, time, of (kind and
+        metric), `adjusted_p`.
     minimum_match : float
         The ratio must be above this.
 
@@ -26,15 +32,30 @@ def judge_fidelity(summary: pd.DataFrame, minimum_match: float) -> list[Judgemen
     """
     from great_expectations.expectations import ExpectColumnValuesToBeBetween, ExpectColumnValuesToNotBeNull
 
-    above = ExpectColumnValuesToBeBetween(
-        column="ratio", min_value=minimum_match, strict_min=True, max_value=1
-    )
-    return judge(
-        SUITE,
-        summary,
-        {
-            f"more than {minimum_match:.2%} of books equal their golden samples": above,
-            # A range lets missing values through.
-            "every match ratio is a number": ExpectColumnValuesToNotBeNull(column="ratio"),
-        },
-    )
+    def above(column: str, least: float) -> ExpectColumnValuesToBeBetween:
+        return ExpectColumnValuesToBeBetween(column=column, min_value=least, strict_min=True, max_value=1)
+
+    def judged(frame: pd.DataFrame, expectations: dict[str, Any]) -> list[Judgement]:
+        if frame.empty:
+            return [Judgement(text, NONE, "no golden samples") for text in expectations]
+        return judge(FIDELITY, frame, expectations)
+
+    # A range lets missing values through.
+    return [
+        *judged(
+            matches,
+            {
+                f"more than {minimum_match:.2%} of books equal their golden samples": above(
+                    "ratio", minimum_match
+                ),
+                "every match ratio is a number": ExpectColumnValuesToNotBeNull(column="ratio"),
+            },
+        ),
+        *judged(
+            tests,
+            {
+                f"Kolmogorov-Smirnov p above {SIGNIFICANCE}": above("adjusted_p", SIGNIFICANCE),
+                "every p is a number": ExpectColumnValuesToNotBeNull(column="adjusted_p"),
+            },
+        ),
+    ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -14,18 +15,38 @@ import pandas as pd
 # Read when great_expectations is imported: no usage statistics are sent anywhere.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
+RAW, EVENTS, BOOKS, FIDELITY = SUITES = ("raw", "events", "books", "fidelity")
+"""The suites, in the order of the stages that they judge."""
 PASSED, FAILED, ERRORED, NONE = "passed", "failed", "errored", "none"
-"""Verdicts. NONE: there was nothing to judge, which is not a pass."""
+"""Verdicts. NONE: there is nothing to judge by, which is not a pass."""
+WORST_FIRST = (ERRORED, FAILED, PASSED, NONE)
+"""The verdict on many is the first of these that one of them has."""
 _MOST_SHOWN = 20
+
+Key = tuple[str, str, int]
+"""Exchange, symbol and hour."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One expectation's result: what must hold, the verdict, and what was seen."""
+    """One expectation's result.
+
+    Attributes
+    ----------
+    expectation : str
+        What must hold.
+    verdict : str
+        One of the four.
+    observed : str
+        What was seen where it does not hold, or why it could not be evaluated.
+    failed : dict
+        What was seen, by symbol-hour.
+    """
 
     expectation: str
     verdict: str
-    observed: str
+    observed: str = ""
+    failed: dict[Key, str] = field(default_factory=dict)
 
 
 def import_ahead() -> None:
@@ -33,33 +54,31 @@ def import_ahead() -> None:
     threading.Thread(target=import_module, args=("great_expectations",), daemon=True).start()
 
 
-def judge(name: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> list[Judgement]:
+def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> list[Judgement]:
     """Judge a summary.
 
     Parameters
     ----------
-    name : str
-        Name of the suite.
+    suite : str
+        Its name.
     summary : pandas.DataFrame
-        One row a symbol-hour.
+        A row a symbol-hour, or several: exchange, symbol, hour, time (ISO 8601), and what the expectations
+        name; `of` tells the rows of one symbol-hour apart, where there is such a column.
     expectations : dict
-        ``{what must hold: Great Expectations expectation}``.
+        ``{what must hold: Great Expectations expectation of one column}``.
 
     Returns
     -------
     list of Judgement
-        One for each expectation; an expectation that could not be evaluated is errored, not failed.
+        One for each expectation. One that could not be evaluated is errored, not failed; so is every one of
+        a summary without rows.
     """
     if summary.empty:
-        return [Judgement(text, NONE, "no rows to judge") for text in expectations]
-    import great_expectations as gx
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+        return [Judgement(text, ERRORED, "no rows to judge") for text in expectations]
     batch = (
-        context.data_sources.add_pandas(name)
-        .add_dataframe_asset(name)
-        .add_batch_definition_whole_dataframe(name)
+        _source()
+        .add_dataframe_asset(f"{suite} {id(summary)}")
+        .add_batch_definition_whole_dataframe(suite)
         .get_batch({"dataframe": summary})
     )
     return [
@@ -68,16 +87,54 @@ def judge(name: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> lis
     ]
 
 
+def none_of(column: str) -> Any:
+    """Expect a column of counts to be 0 throughout.
+
+    Parameters
+    ----------
+    column : str
+        Its name.
+    """
+    return at_most(column, 0)
+
+
+def at_most(column: str, most: float) -> Any:
+    """Expect a column to lie between 0 and a number.
+
+    Parameters
+    ----------
+    column : str
+        Its name.
+    most : float
+        The greatest value that is well.
+    """
+    from great_expectations.expectations import ExpectColumnValuesToBeBetween
+
+    return ExpectColumnValuesToBeBetween(column=column, min_value=0, max_value=most)
+
+
+@cache
+def _source() -> Any:
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    return context.data_sources.add_pandas("deltabook")
+
+
 def _judgement(text: str, result: Any, summary: pd.DataFrame) -> Judgement:
     raised = [info for info in result.exception_info.values() if isinstance(info, dict)]
     if any(info.get("raised_exception") for info in (*raised, result.exception_info)):
         return Judgement(text, ERRORED, json.dumps(result.exception_info, default=str)[:2000])
     if result.success:
-        return Judgement(text, PASSED, "")
-    rows = result.result["unexpected_index_list"]
-    seen = [
-        " ".join(str(summary.at[row, name]) for name in ("exchange", "symbol", "time")) + f": {value}"
-        for row, value in zip(rows, result.result["unexpected_list"], strict=True)
-    ]
+        return Judgement(text, PASSED)
+    seen: list[str] = []
+    failed: dict[Key, str] = {}
+    unexpected = summary.loc[result.result["unexpected_index_list"]].to_dict("records")
+    for row, value in zip(unexpected, result.result["unexpected_list"], strict=True):
+        shown = f"{row['of']}: {value}" if "of" in row else str(value)
+        key = (row["exchange"], row["symbol"], row["hour"])
+        failed[key] = f"{failed[key]}, {shown}" if key in failed else shown
+        seen.append(f"{row['exchange']} {row['symbol']} {row['time']}: {shown}")
     more = f"; and {len(seen) - _MOST_SHOWN} more" if len(seen) > _MOST_SHOWN else ""
-    return Judgement(text, FAILED, "; ".join(seen[:_MOST_SHOWN]) + more)
+    return Judgement(text, FAILED, "; ".join(seen[:_MOST_SHOWN]) + more, failed)

@@ -57,6 +57,9 @@ ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="A known file with new content takes the old one's place.")
 ]
 ArchiveOption = Annotated[bool, typer.Option("--archive", help="Keep a copy of each file in the warehouse.")]
+ValidateOption = Annotated[
+    bool, typer.Option("--validate/--no-validate", help="Whether each stage's suites judge what it made.")
+]
 CadenceOption = Annotated[
     str | None,
     typer.Option("--cadence", help="Rows of books: change, message or a step; more steps: change,1s,1m."),
@@ -99,11 +102,12 @@ def ingest(
     chunk: ChunkOption = None,
     replace: ReplaceOption = False,
     archive: ArchiveOption = False,
+    validated: ValidateOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Read raw files into events and golden samples, each file once."""
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk)
-    run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive)])
+    run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)])
 
 
 @app.command()
@@ -120,6 +124,7 @@ def reconstruct(
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="Build the books of this run again, and compare them.")
     ] = None,
+    validated: ValidateOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the books of every symbol-hour whose events changed."""
@@ -135,7 +140,7 @@ def reconstruct(
         seed=seed,
     )
     if as_of is None:
-        return run_and_leave(settings, as_json, [reconstruct_stage()])
+        return run_and_leave(settings, as_json, [reconstruct_stage(validated)])
     with reported():
         from deltabook.jobs.progress import Progress
         from deltabook.jobs.reproduce import reproduce
@@ -180,6 +185,7 @@ def run(
     chunk: ChunkOption = None,
     replace: ReplaceOption = False,
     archive: ArchiveOption = False,
+    validated: ValidateOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Ingest, reconstruct and validate."""
@@ -195,8 +201,8 @@ def run(
         on_gap=on_gap,
         seed=seed,
     )
-    stages = [ingest_stage(source, paths, replace, archive), reconstruct_stage(), validate_stage()]
-    run_and_leave(settings, as_json, stages)
+    stages = [ingest_stage(source, paths, replace, archive, validated), reconstruct_stage(validated)]
+    run_and_leave(settings, as_json, stages + [validate_stage()] * validated)
 
 
 @app.command()
@@ -210,14 +216,17 @@ def sql(
     as_json: JsonOption = False,
 ) -> None:
     """Ask the published tables, e.g. deltabook sql "SELECT time, bid_price, ask_price FROM book LIMIT 5"."""
-    from deltabook.jobs.sql import FORMATS, query, show
+    from deltabook.jobs.sql import FORMATS, left_out, query, show
 
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
     with reported():
         if form not in FORMATS:
             raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
-        found = query(open_warehouse(settings, for_queries=True), statement)
+        opened = open_warehouse(settings, for_queries=True)
+        found = query(opened, statement)
         rows = show(found, form, sys.stdout)
+        if told := left_out(opened, statement):
+            errors.print(told, markup=False, soft_wrap=True)
     finish({"rows": rows}, as_json)
 
 

@@ -14,6 +14,7 @@ import typer
 from deltalake.exceptions import DeltaError
 from rich.console import Console
 
+from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, import_ahead
 from deltabook.jobs.settings import Settings, load_settings
 from deltabook.schemas.errors import DeltabookError, SettingsError
 
@@ -27,7 +28,9 @@ Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
 """A job's name, and what it does with the warehouse, its run and the progress display."""
 
 
-def ingest_stage(source: str, paths: list[Path], replace: bool = False, archive: bool = False) -> Stage:
+def ingest_stage(
+    source: str, paths: list[Path], replace: bool = False, archive: bool = False, judged: bool = True
+) -> Stage:
     """Return the stage that reads raw files.
 
     Parameters
@@ -38,6 +41,8 @@ def ingest_stage(source: str, paths: list[Path], replace: bool = False, archive:
         Files and folders.
     replace, archive : bool
         As the options of those names.
+    judged : bool
+        Whether what was read is validated.
 
     Returns
     -------
@@ -55,31 +60,43 @@ def ingest_stage(source: str, paths: list[Path], replace: bool = False, archive:
     def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
         from deltabook.jobs.ingest import Options, ingest
 
-        return ingest(warehouse, current, source, paths, progress, Options(replace, archive))
+        found = ingest(warehouse, current, source, paths, progress, Options(replace, archive))
+        return found | (_validated(warehouse, current, progress, RAW) if judged else {})
 
     return "ingest", work
 
 
-def reconstruct_stage() -> Stage:
-    """Return the stage that rebuilds books."""
+def reconstruct_stage(judged: bool = True) -> Stage:
+    """Return the stage that rebuilds books.
+
+    Parameters
+    ----------
+    judged : bool
+        Whether they are validated, all but what golden samples tell.
+    """
 
     def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
         from deltabook.jobs.reconstruct import reconstruct
 
-        return reconstruct(warehouse, progress)
+        found = reconstruct(warehouse, progress)
+        return found | (_validated(warehouse, current, progress, RAW, EVENTS, BOOKS) if judged else {})
 
     return "reconstruct", work
 
 
 def validate_stage() -> Stage:
-    """Return the stage that judges books."""
+    """Return the stage that judges all, books by golden samples too."""
 
     def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.validate import validate
-
-        return validate(warehouse, current, progress)
+        return _validated(warehouse, current, progress, *SUITES)
 
     return "validate", work
+
+
+def _validated(warehouse: Any, current: Any, progress: Any, *suites: str) -> dict[str, Any]:
+    from deltabook.jobs.validate import validate
+
+    return validate(warehouse, current, progress, suites)
 
 
 def settings_of(config: Path | None, **flags: Any) -> Settings:
@@ -160,11 +177,8 @@ def run_stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
     with reported():
         for name in ("warehouse", *(name for name, _ in stages)):
             import_module(f"deltabook.jobs.{name}")
-        if any(name == "validate" for name, _ in stages):
-            # Behind the start of the JVM, once nothing else is left to import.
-            from deltabook.expectations.suites import import_ahead
-
-            import_ahead()
+        # Behind the start of the JVM, once nothing else is left to import.
+        import_ahead()
         warehouse = open_warehouse(settings)
         progress = Progress(warehouse.spark, errors)
         for name, work in stages:

@@ -26,8 +26,8 @@ from deltabook.schemas.names import (
 )
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
-_OF_CONTENT = {"cadence", "checkpoint_every", "depth", "instruments", "minimum_match", "ofi_levels", "on_gap"}
-_OF_CONTENT |= {"seed", "silence_seconds"}
+_OF_CONTENT = {"cadence", "checkpoint_every", "depth", "instruments", "ofi_levels", "on_gap", "seed"}
+_OF_CONTENT |= {"silence_seconds", "minimum_match", "most_late", "most_untimed"}
 _MOST_DIGITS = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact in 38
 
 
@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     silence_seconds: int = Field(ge=1, le=3600)
     seed: Seed
     minimum_match: float = Field(gt=0, lt=1)
+    most_late: float = Field(ge=0, le=1)
+    most_untimed: float = Field(ge=0, le=1)
     jars: Path | None
     instruments: dict[str, dict[str, Scales]]
 

@@ -16,18 +16,26 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from deltabook.expectations.suites import ERRORED, FAILED
 from deltabook.jobs.published import require_published
+from deltabook.jobs.stored import KEYS, Slice
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SIDES, Table
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.names import EventType
-from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, INSTRUMENTS, TABLES, both
+from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, INSTRUMENTS, TABLES, VERDICTS, both
 
 FORMATS = ("table", "csv", "json")
-_VIEWS = {"book": BOOKS, "features": BOOKS, "grid": GRIDS, "trades": EVENTS}
+_VIEWS = {
+    **{"book": BOOKS, "book_all": BOOKS, "features": BOOKS, "grid": GRIDS},
+    **{"trades": EVENTS, "trades_all": EVENTS},
+}
 """Views for people, each of one table or of the one of decimals beside it."""
+_PASSED = ("book", "trades")
+"""Views without the symbol-hours that a suite has failed; the others have all."""
 _WORD = re.compile(r"\w+")
 _INT64_DIGITS = 19
+_KEY_TYPES = ("STRING", "STRING", "BIGINT")
 
 
 class QueryError(DeltabookError):
@@ -68,7 +76,9 @@ def query(warehouse: Warehouse, text: str) -> DataFrame:
 
 
 def register_views(warehouse: Warehouse, words: set[str]) -> None:
-    """Register the tables, and over them `book`, `grid`, `features` and `trades` in exact decimals.
+    """Register the tables, and over them the views `book`, `grid`, `features` and `trades`, exact decimals.
+
+    `book` and `trades` are without the symbol-hours that a suite has failed; `book_all`, `trades_all` with.
 
     `book`: one row of `books` or `books_decimal`, with `time` (to the µs), the best bid and ask, spread,
     mid, and the levels as arrays. `grid`: the same of `grids`. `trades`: one trade a row.
@@ -101,7 +111,39 @@ def register_views(warehouse: Warehouse, words: set[str]) -> None:
             wide = columns(spark.table(decimal.name), decimal, None)
             rows = rows.select(*(F.col(one.name).cast(one.dataType) for one in wide.schema)).union(wide)
         rows = _features(rows) if view == "features" else rows
+        failed = _failed(warehouse) if view in _PASSED else []
+        if failed:
+            shape = ", ".join(f"{name} {type_of}" for name, type_of in zip(KEYS, _KEY_TYPES, strict=True))
+            rows = rows.join(F.broadcast(spark.createDataFrame(failed, shape)), [*KEYS], "left_anti")
         rows.createOrReplaceTempView(view)
+
+
+def _failed(warehouse: Warehouse) -> list[Slice]:
+    """List the symbol-hours that a suite has failed, as published."""
+    rows = warehouse.rows(VERDICTS, *KEYS, "verdict")
+    bad = (FAILED, ERRORED)
+    return sorted({(row["exchange"], row["symbol"], row["hour"]) for row in rows if row["verdict"] in bad})
+
+
+def left_out(warehouse: Warehouse, text: str) -> str:
+    """Tell what a query did not see: the symbol-hours that a suite has failed; empty if it saw all.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Whose tables.
+    text : str
+        The query.
+    """
+    views = [view for view in _PASSED if view in _WORD.findall(text.lower())]
+    failed = _failed(Warehouse(warehouse.spark, warehouse.settings, require_published(warehouse.root)))
+    if not views or not failed:
+        return ""
+    others = " or ".join(f"{view}_all" for view in views)
+    return (
+        f"{' and '.join(views)} without {len(failed):,} symbol-hours that failed validation: ask {others} "
+        "for them, and verdicts for the reasons"
+    )
 
 
 def _features(book: DataFrame) -> DataFrame:

@@ -49,6 +49,11 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
     if "verdicts" in summary:
         verdicts = ", ".join(f"{suite} {verdict}" for suite, verdict in summary["verdicts"].items())
         yield f"verdict      {verdicts}; {summary['unverifiable_rows']:,} book rows unverifiable"
+    if failed := summary.get("symbol_hours_failed"):
+        yield (
+            f"left out     {failed:,} symbol-hours from the views book and trades; book_all and trades_all "
+            "have them"
+        )
     for refused in summary.get("refused", []):
         yield f"refused      {refused['path']}: {refused['reason']}"
     for failure in summary.get("failures", []):

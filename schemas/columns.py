@@ -19,6 +19,7 @@ _ARROW_TYPES = {
     "DATE": pa.date32(),
     "DECIMAL(38,18)": DECIMAL,
     "ARRAY<BIGINT>": pa.list_(pa.int64()),
+    "ARRAY<DOUBLE>": pa.list_(pa.float64()),
     "ARRAY<DECIMAL(38,18)>": pa.list_(DECIMAL),
     "ARRAY<DECIMAL(38,0)>": pa.list_(pa.decimal128(38, 0)),
     "ARRAY<STRING>": pa.list_(pa.string()),

@@ -20,7 +20,7 @@ from deltabook.schemas.columns import (
     Column,
     Table,
 )
-from deltabook.schemas.tables import CHECKS, COVERAGE, GAPS
+from deltabook.schemas.tables import CHECKS, COVERAGE, FIDELITY, GAPS
 
 RECORDS = Table(
     "records",
@@ -91,6 +91,7 @@ FLAT_EVENTS = Table(
     (*EVENT_HEAD, *EVENT_DATA),
 )
 
+_KEYS = (EXCHANGE, SYMBOL, HOUR)
 _RESTARTS = Column(
     "restarts", "ARRAY<BIGINT>", "Each restart of the stream's ids: its time, and the id that parts it."
 )
@@ -214,26 +215,25 @@ JUDGE_REFERENCES = Table(
         Column("files_before", "ARRAY<STRING>", "That of the last hour before it that has rows."),
         Column("golden_files", "ARRAY<STRING>", "Data files of `golden` that hold the symbol."),
         Column("golden_from", "BIGINT", "Least id of the hour before, of the same epoch."),
+        *SCALES,
     ),
 )
 
 JUDGED = Table(
     "judged",
-    "What was counted of one symbol-hour's books, or of their comparisons with one kind of golden row.",
+    "What judging yields: what was counted of one symbol-hour, a metric of `fidelity`, or a data file.",
     (
+        *ADDED.columns,
         EXCHANGE,
         SYMBOL,
         HOUR,
-        Column("kind", "STRING", "books, or a kind of golden row."),
-        Column("rows", "BIGINT", "Rows of books."),
-        Column("late", "BIGINT", "Rows whose order_time falls behind the one before, in the order of ids."),
-        Column("crossed", "BIGINT", "Rows that are crossed."),
-        Column("unseeded", "BIGINT", "Rows of that status."),
-        Column("suspect", "BIGINT", "Rows of that status."),
-        Column("unverifiable", "BIGINT", "Rows of that status; of a golden kind: books compared."),
-        Column("compared", "BIGINT", "Books compared."),
-        Column("matched", "BIGINT", "Books equal."),
-        Column("first_divergence", "BIGINT", "Least id that did not match; -1 if none."),
+        Column("counted", "ARRAY<STRING>", "Of table `verdicts`: names of what was counted."),
+        Column("counts", "ARRAY<BIGINT>", "How many."),
+        *(
+            column
+            for column in FIDELITY.columns
+            if column.name not in ("run_id", *(one.name for one in _KEYS))
+        ),
     ),
 )
 

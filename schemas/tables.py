@@ -27,7 +27,7 @@ from deltabook.schemas.columns import (
 )
 from deltabook.schemas.names import Status
 
-SCHEMA_VERSION = "5"
+SCHEMA_VERSION = "6"
 """Value of the table property `deltabook.schema_version`."""
 
 EVENTS = Table(
@@ -189,34 +189,101 @@ COVERAGE = Table(
     statistics=("exchange", "hour"),
 )
 
+_OF_GOLDEN = (
+    EXCHANGE,
+    SYMBOL,
+    Column("hour", "BIGINT", "Start of the chunk, ns since 1970 UTC; -1: of all of the symbol's together."),
+    Column("kind", "STRING", "Kind of golden row compared with."),
+    Column("metric", "STRING", "What is compared: match, price_match, spread, mid_return, …."),
+    Column("level", "BIGINT", "Level of the book, from 1; 0: of no one level."),
+)
+
 FIDELITY = Table(
     "fidelity",
-    "One metric of one symbol-hour: rebuilt books against golden samples.",
+    "One metric of one symbol-hour, or of all of a symbol's: rebuilt books against golden samples.",
     (
         Column("run_id", "STRING", "The run that measured it."),
-        EXCHANGE,
-        SYMBOL,
-        HOUR,
-        Column("kind", "STRING", "Kind of golden row compared with."),
-        Column("compared", "BIGINT", "Books compared."),
-        Column("matched", "BIGINT", "Books equal in every price and size compared, both sides."),
-        Column("ratio", "DOUBLE", "matched / compared."),
+        *_OF_GOLDEN,
+        Column("compared", "BIGINT", "Books compared, or samples a side."),
+        Column(
+            "matched", "BIGINT", "Of those, equal in every price and size compared; -1 of a distribution."
+        ),
+        Column("value", "DOUBLE", "Of rebuilt books: share that match, mean, or parameter; NaN if none."),
+        Column("golden_value", "DOUBLE", "The same of the golden samples; NaN if none."),
+        Column("statistic", "DOUBLE", "Kolmogorov-Smirnov's D; NaN if not tested."),
+        Column("p_value", "DOUBLE", "Its p; NaN if not tested."),
+        Column(
+            "adjusted_p", "DOUBLE", "p after Holm's correction among the symbol-hour's tests; NaN if none."
+        ),
+        Column("distance", "DOUBLE", "Wasserstein-1, in the metric's unit; NaN if not measured."),
+        Column("low", "DOUBLE", "Lower end of the 95 % interval of value - golden_value; NaN if none."),
+        Column("high", "DOUBLE", "Upper end of it, by block bootstrap; NaN if none."),
+        Column("verdict", "STRING", "passed, failed, none (no golden), or reported (judges nothing)."),
         Column("unverifiable", "BIGINT", "Books compared whose status is `unverifiable`."),
         Column("first_divergence", "BIGINT", "Least sequence that did not match; -1 if none."),
     ),
 )
 
+SAMPLES = Table(
+    "samples",
+    "What one distribution of `fidelity` was measured from: samples so far apart that they are independent.",
+    (
+        *_OF_GOLDEN,
+        Column("rebuilt", "ARRAY<DOUBLE>", "Samples of rebuilt books, in the metric's unit, in time."),
+        Column("golden", "ARRAY<DOUBLE>", "Samples of golden books at the same times."),
+    ),
+    partition_by=("symbol",),
+    statistics=("exchange", "hour"),
+)
+
+MISMATCHES = Table(
+    "mismatches",
+    "One rebuilt book that is not its golden row: both, to the depth compared.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        HOUR,
+        Column("kind", "STRING", "Kind of golden row."),
+        EPOCH,
+        Column("sequence", "BIGINT", "Update id at which they were compared."),
+        TIMESTAMP,
+        RECEIVED,
+        Column("level", "BIGINT", "First level that differs on either side, from 1."),
+        *SIDES,
+        *(replace(side, name=f"golden_{side.name}", doc=f"Golden: {side.doc}") for side in SIDES),
+    ),
+    partition_by=("symbol",),
+    statistics=("exchange", "hour", "sequence"),
+)
+
+VERDICTS = Table(
+    "verdicts",
+    "One suite's verdict on one symbol-hour as it stands.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        HOUR,
+        Column("suite", "STRING", "raw, events, books or fidelity."),
+        Column("verdict", "STRING", "passed, failed, errored, or none (nothing to judge by)."),
+        Column("reasons", "STRING", "The expectations that do not hold, and what was seen; else empty."),
+        Column("counts", "MAP<STRING, BIGINT>", "What the suite judged by."),
+        Column("fingerprint", "STRING", "The data files and settings that were judged."),
+        Column("run_id", "STRING", "The run that judged it."),
+    ),
+    partition_by=("symbol",),
+    statistics=("exchange", "hour"),
+)
+
 VALIDATIONS = Table(
     "validations",
-    "One expectation's result.",
+    "One expectation's result in one run.",
     (
         Column("run_id", "STRING", "The run that judged it."),
-        Column("suite", "STRING", "continuity or fidelity."),
+        Column("suite", "STRING", "raw, events, books or fidelity."),
         Column("expectation", "STRING", "What must hold."),
-        Column("verdict", "STRING", "passed, failed or errored."),
+        Column("verdict", "STRING", "passed, failed, errored, or none."),
         Column("observed", "STRING", "What was seen: the offending symbol-hours, or the reason of an error."),
         Column("rows", "BIGINT", "Rows of the summary that were judged."),
-        Column("unverifiable", "BIGINT", "Book rows that the feed's ids cannot prove."),
     ),
 )
 
@@ -311,6 +378,7 @@ RUNS = Table(
 EVENTS_DECIMAL, BOOKS_DECIMAL = EVENTS.decimal(), BOOKS.decimal()
 GRIDS_DECIMAL = GRIDS.decimal()
 CHECKPOINTS_DECIMAL, GOLDEN_DECIMAL = CHECKPOINTS.decimal(), GOLDEN.decimal()
+MISMATCHES_DECIMAL = MISMATCHES.decimal()
 
 TABLES = {
     table.name: table
@@ -329,6 +397,10 @@ TABLES = {
         GOLDEN,
         GOLDEN_DECIMAL,
         FIDELITY,
+        SAMPLES,
+        MISMATCHES,
+        MISMATCHES_DECIMAL,
+        VERDICTS,
         VALIDATIONS,
         INSTRUMENTS,
         HOURS,

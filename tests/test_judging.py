@@ -1,4 +1,4 @@
-"""What is counted of a symbol-hour, against plain loops over its rows."""
+"""Books against golden rows, by id and level by level: against plain loops over the rows of both."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +38,13 @@ def rows_of(table: Table, rows: list[dict[str, Any]]) -> list[pa.RecordBatch]:
 def file_of(root: Path, table: Table, rows: list[dict[str, Any]]) -> list[str]:
     written = write_data_file(str(root), table, rows_of(table, rows) if rows else []).to_pylist()
     return [(root / table.name / row["path"]).as_uri() for row in written]
+
+
+def no_data() -> dict[str, Any]:
+    return {
+        field.name: {pa.int64(): 0, pa.string(): "", pa.bool_(): False}.get(field.type, [])
+        for field in EVENTS.arrow.field("data").type
+    }
 
 
 def levels(bids: list[int], asks: list[int]) -> dict[str, list[int]]:
@@ -111,47 +119,83 @@ def test_comparisons_are_those_of_plain_loops(
         {"epoch": epoch, "sequence": number, "source_row": row, "kind": kind, **levels(*lists)}
         for row, ((epoch, number), lists) in enumerate(sorted(known, key=lambda one: one[0]))
     ]
-    data = {
-        field.name: {pa.int64(): 0, pa.string(): "", pa.bool_(): False}.get(field.type, [])
-        for field in EVENTS.arrow.field("data").type
-    }
     events = [
-        {"event_type": "book_update", "epoch": epoch, "sequence": number, "data": data}
+        {"event_type": "book_update", "epoch": epoch, "sequence": number, "data": no_data()}
         for epoch, number in diffs
     ]
     reference = {
-        "exchange": "BINANCE",
-        "symbol": "BTC-USDT",
-        "hour": START,
         "event_files": file_of(root, EVENTS, events),
         "book_files": file_of(root, BOOKS, books[earlier:]),
         "files_before": file_of(root, BOOKS, [row | {"hour": START - HOUR} for row in books[:earlier]]),
         "golden_files": [file for row in golden for file in file_of(root, GOLDEN, [row])],
         "golden_from": 0,
     }
-    (frame,) = judge_groups(DEPTH, at_once)(("BINANCE", "BTC-USDT", START), iter([pd.DataFrame([reference])]))
-    found = {row["kind"]: row for row in frame.to_dict("records")}
-    own = books[earlier:]
-    if own:
-        assert (found["books"]["rows"], found["books"]["crossed"], found["books"]["late"]) == (len(own), 0, 0)
-        for status in ("unseeded", "suspect", "unverifiable"):
-            assert found["books"][status] == sum(row["status"] == status for row in own)
+    found = judged(reference, root, at_once)
     seen = books[max(min(earlier, len(books)) - 1, 0) :]  # of the hours before, the last row
     told = expected(kind, diffs, seen, golden, at_once)
-    counted = found.get(kind, {"compared": 0, "matched": 0, "first_divergence": NOT_GIVEN, "unverifiable": 0})
+    (counted,) = [row for row in found if (row["metric"], row["kind"]) == ("match", kind)]
     assert {name: counted[name] for name in told} == told
+    ratio = told["matched"] / told["compared"] if told["compared"] else None
+    assert counted["verdict"] == ("none" if ratio is None else "passed" if ratio > 0.5 else "failed")
+    assert ratio is None or counted["value"] == ratio
+    (other,) = [row for row in found if row["metric"] == "match" and row["kind"] != kind]
+    assert (other["compared"], other["verdict"]) == (0, "none")
 
 
-def test_rows_out_of_order_and_crossed_are_counted(tmp_path: Path) -> None:
-    times = [(5, 100, False), (6, 300, True), (7, 200, True), (8, 400, False)]
-    books = [
-        {"sequence": number, "order_time": time, "crossed": crossed, "status": "suspect"}
-        for number, time, crossed in times
+def judged(reference: dict[str, Any], root: Path, at_once: int = 100) -> list[dict[str, Any]]:
+    reference = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": START, "is_decimal": False} | reference
+    key = (reference["exchange"], reference["symbol"], reference["hour"])
+    judge = judge_groups(str(root), DEPTH, 0.5, at_once)
+    return [
+        row for frame in judge(key, iter([pd.DataFrame([reference])])) for row in frame.to_dict("records")
     ]
-    reference = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": START, "golden_from": 0}
-    reference |= {"files_before": [], "golden_files": [], "book_files": file_of(tmp_path, BOOKS, books)}
-    trade = {"event_type": "trade", "data": None}
-    reference |= {"event_files": file_of(tmp_path, EVENTS, [trade])}
-    (frame,) = judge_groups(DEPTH)(("BINANCE", "BTC-USDT", START), iter([pd.DataFrame([reference])]))
-    (row,) = frame.to_dict("records")
-    assert [row[name] for name in ("kind", "rows", "late", "crossed", "suspect")] == ["books", 4, 1, 2, 4]
+
+
+def test_levels_are_counted_and_mismatches_kept_with_both_sides(tmp_path: Path) -> None:
+    shown = [
+        ([9, 8], [5, 5], [11, 12], [5, 5]),
+        ([9, 8], [5, 5], [11, 12], [5, 6]),
+        ([9], [5], [11, 13], [5, 5]),
+    ]
+    names = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
+    books = [
+        {
+            "sequence": number,
+            "status": "verified",
+            "cadence": "change",
+            **dict(zip(names, sides, strict=True)),
+        }
+        for number, sides in enumerate(shown, 1)
+    ]
+    truth = dict(zip(names, shown[0], strict=True))
+    golden = [
+        {"sequence": number, "kind": "vendor_book", "received": number, **truth} for number in (1, 2, 3)
+    ]
+    events = [{"event_type": "book_update", "sequence": number, "data": no_data()} for number in (1, 2, 3)]
+    reference = {
+        "event_files": file_of(tmp_path, EVENTS, events),
+        "book_files": file_of(tmp_path, BOOKS, books),
+        "files_before": [],
+        "golden_files": file_of(tmp_path, GOLDEN, golden),
+        "golden_from": 0,
+    }
+    rows = judged(reference, tmp_path, at_once=2)
+    levels = {
+        (row["metric"], row["level"]): (row["compared"], row["matched"]) for row in rows if row["level"] > 0
+    }
+    assert levels == {
+        ("price_match", 1): (6, 6),
+        ("size_match", 1): (6, 6),
+        ("price_match", 2): (6, 4),  # of one book a level is missing, of the same one another is wrong
+        ("size_match", 2): (6, 4),
+    }
+    (whole,) = [row for row in rows if row["metric"] == "match" and row["compared"] > 0]
+    assert (whole["compared"], whole["matched"], whole["first_divergence"]) == (3, 1, 2)
+    (added,) = [row for row in rows if row["table"] == "mismatches"]
+    kept = pq.ParquetFile(tmp_path / "mismatches" / added["path"]).read().to_pylist()
+    assert [(row["sequence"], row["level"], row["kind"], row["received"]) for row in kept] == [
+        (2, 2, "vendor_book", 2),
+        (3, 2, "vendor_book", 3),
+    ]
+    assert [tuple(row[name] for name in names) for row in kept] == shown[1:]
+    assert [tuple(row[f"golden_{name}"] for name in names) for row in kept] == shown[:1] * 2

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from captures import depth_rows, message_of, simulated_lines, write
 
+from deltabook.expectations.suites import SUITES
+
 pytestmark = pytest.mark.spark
 
 CONTENT = ("exchange", "symbol", "hour", "timestamp", "received", "order_time", "epoch", "sequence")
@@ -63,7 +65,7 @@ def test_real_capture_matches_the_exchange(deltabook, real_data, tmp_path, marke
     assert run.summary["gaps"] == 0
     assert run.summary["crossed"] == 0
     assert run.summary["golden_matches"] == {"book_ticker": {"compared": compared, "matched": matched}}
-    assert run.summary["verdicts"] == {"continuity": "passed", "fidelity": "passed"}
+    assert run.summary["verdicts"] == dict.fromkeys(SUITES, "passed")
 
 
 def test_simulated_market_is_rebuilt_exactly(simulated):
@@ -73,7 +75,7 @@ def test_simulated_market_is_rebuilt_exactly(simulated):
     for match in run.summary["golden_matches"].values():
         assert match["compared"] == match["matched"] > 300
     assert set(run.summary["golden_matches"]) == {"book_ticker", "vendor_book"}
-    assert run.summary["verdicts"] == {"continuity": "passed", "fidelity": "passed"}
+    assert run.summary["verdicts"] == dict.fromkeys(SUITES, "passed")
 
 
 def test_same_files_again_change_nothing(simulated, deltabook):
@@ -167,7 +169,7 @@ def test_wrong_query_names_the_views(simulated, deltabook):
     warehouse, _, _ = simulated
     asked = deltabook("sql", "SELECT nothing FROM nowhere", "--warehouse", warehouse)
     assert asked.exit_status == 2
-    assert "tables and views: book, books," in asked.said
+    assert "tables and views: book, book_all, books," in asked.said
 
 
 def test_message_cadence_writes_a_row_for_every_applied_update(simulated, deltabook, spark):
@@ -192,7 +194,8 @@ def test_lost_diff_is_one_gap_and_the_books_after_it_are_suspect(deltabook, spar
     run = deltabook("run", "binance", raw, "--warehouse", tmp_path / "w", "--json")
     assert run.exit_status == 1
     assert run.summary["gaps"] == 1
-    assert run.summary["verdicts"]["continuity"] == "failed"
+    failed = {"events": "failed", "books": "failed", "fidelity": "failed"}
+    assert run.summary["verdicts"] == dict.fromkeys(SUITES, "passed") | failed
     gap = spark.read.format("delta").load(str(tmp_path / "w" / "gaps")).first()
     assert (gap.kind, gap.found, gap.resolved_sequence) == ("sequence_gap", following["U"], -1)
     assert gap.expected < gap.found
@@ -306,7 +309,7 @@ def test_prices_beyond_doubles_stay_exact(deltabook, tmp_path):
     ]  # fmt: skip
     raw = write(tmp_path / "raw.jsonl", lines, compress=False)
     run = deltabook("run", "binance", raw, "--warehouse", tmp_path / "w", "--json")
-    assert run.summary["verdicts"] == {"continuity": "passed", "fidelity": "none"}
+    assert run.summary["verdicts"] == dict.fromkeys(SUITES, "passed") | {"fidelity": "none"}
     query = (
         "SELECT bid_price, bid_size, ask_price, spread FROM book WHERE status = 'verified' ORDER BY sequence"
     )
@@ -382,7 +385,7 @@ def test_spark_submit_runs_the_same_job(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads(done.stdout.splitlines()[-1])
-    assert summary["verdicts"] == {"continuity": "passed", "fidelity": "passed"}
+    assert summary["verdicts"] == dict.fromkeys(SUITES, "passed")
 
 
 def test_old_hour_that_grows_and_a_new_one_come_in_one_run(deltabook, spark, tmp_path):
@@ -412,7 +415,7 @@ def test_files_that_are_no_captures_are_refused(deltabook, tmp_path):
     (refused,) = run.summary["refused"]
     assert refused["path"].endswith("notes.csv")
     assert "no line could be read; line 1: not JSON" in refused["reason"]
-    assert run.summary["verdicts"] == {"continuity": "none", "fidelity": "none"}
+    assert run.summary["verdicts"] == dict.fromkeys(SUITES, "errored")
 
 
 def test_lonely_streams_are_taken_without_inventing_a_book(deltabook, tmp_path):

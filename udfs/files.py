@@ -6,7 +6,7 @@ payload crosses neither the JVM nor a socket (measured: twice the rate, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -51,10 +51,7 @@ def read_events(
     """
     schema = FLAT_EVENTS.decimal().arrow if is_decimal else FLAT_EVENTS.arrow
     date = pa.scalar(hour // 86_400_000_000_000, pa.int32()).cast(pa.date32())
-    for batch in pq.ParquetFile(local_path(uri)).iter_batches(batch_size=rows):
-        chosen = pc.and_(pc.equal(batch["exchange"], exchange), pc.equal(batch["hour"], hour))
-        if not pc.all(chosen).as_py():
-            batch = batch.filter(chosen)
+    for batch in batches_of_hour(uri, exchange, hour, rows):
         columns = {name: batch[name] for name in batch.schema.names if name != "data"}
         data = batch["data"]
         columns |= {field.name: values for field, values in zip(data.type, data.flatten(), strict=True)}
@@ -65,6 +62,34 @@ def read_events(
         yield pa.RecordBatch.from_arrays(
             [columns[field.name].cast(field.type) for field in schema], schema=schema
         )
+
+
+def batches_of_hour(
+    uri: str, exchange: str, hour: int, rows: int = BATCH_ROWS, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield those rows of a data file that belong to one hour, in the file's order.
+
+    Parameters
+    ----------
+    uri : str
+        A data file of a table that partitions by symbol.
+    exchange : str
+        Whose.
+    hour : int
+        Start of the hour, ns since 1970 UTC.
+    rows : int
+        Rows a batch at most.
+    columns : sequence of str, optional
+        Which to read, exchange and hour among them; None: all.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        As the file has them.
+    """
+    for batch in pq.ParquetFile(local_path(uri)).iter_batches(batch_size=rows, columns=columns):
+        chosen = pc.and_(pc.equal(batch["exchange"], exchange), pc.equal(batch["hour"], hour))
+        yield batch if pc.all(chosen).as_py() else batch.filter(chosen)
 
 
 def read_checkpoint(uri: str, exchange: str, hour: int, event: int = 0) -> pa.Table:

@@ -1,8 +1,7 @@
-"""The function that Spark applies to each symbol-hour of books: counts what the expectations judge.
+"""The function that Spark applies to each symbol-hour to hold its books against golden samples.
 
-Order, status and crossing of its rows; and how many of them equal golden rows, by id. Files are read here,
-by reference, and compared column by column (measured on 16 M level changes, windows over the same rows in
-Spark SQL: ten times the time).
+One by one, by id, and in distribution, on a grid of time. Files are read here, by reference (measured on 16 M
+level changes, windows over the same rows in Spark SQL: ten times the time).
 """
 
 from __future__ import annotations
@@ -14,25 +13,33 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from deltabook.schemas.columns import SIDE_NAMES, SIDES
 from deltabook.schemas.frames import JUDGED
-from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind, Status
+from deltabook.schemas.names import EventType, GoldenKind
+from deltabook.schemas.tables import FIDELITY, MISMATCHES, form_of
 from deltabook.udfs.ahead import ahead
+from deltabook.udfs.datafiles import DataFile
 from deltabook.udfs.frames import Group, only_row, to_frame
-from deltabook.udfs.matching import Matches, ShownBooks, read_rows, windows
+from deltabook.udfs.inspecting import NO_RESULT, counted
+from deltabook.udfs.matching import Matches, ShownBooks, Window, read_rows, windows
 
-OF_BOOKS = "books"
-"""What `judged.kind` says of the rows of an hour's books themselves."""
+_MOST_LEVELS = 20
+"""Levels a side that are told one by one."""
+_IDS = ("epoch", "sequence")
 
 
-def judge_groups(depth: int, at_once: int = 65_536) -> Group:
-    """Make the function that counts one symbol-hour.
+def judge_groups(root: str, depth: int, minimum_match: float, at_once: int = 65_536) -> Group:
+    """Make the function that judges one symbol-hour.
 
     Parameters
     ----------
+    root : str
+        Folder of the warehouse, into which mismatches are written.
     depth : int
         Levels a side of `books`: no more are compared.
+    minimum_match : float
+        The share of books that equal their golden rows must be above this.
     at_once : int
         Diffs whose books and golden rows are in memory at once.
 
@@ -44,71 +51,48 @@ def judge_groups(depth: int, at_once: int = 65_536) -> Group:
     """
 
     def judge(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        named: dict[str, Any] = dict.fromkeys(JUDGED.names, 0) | {"first_divergence": NOT_GIVEN}
-        named |= {"exchange": str(key[0]), "symbol": str(key[1]), "hour": int(key[2])}
-        rows = [named | row for row in _Hour(only_row(groups), depth, at_once).rows()]
+        reference = only_row(groups)
+        diffs, shown = _diffs(reference), ShownBooks(reference)
+        mismatches = DataFile(root, form_of(MISMATCHES, bool(reference.is_decimal)))
+        counts: dict[str, int] = {}
+        rows: list[dict[str, Any]] = []
+        named = {"exchange": str(key[0]), "symbol": str(key[1]), "hour": int(key[2])}
+        for kind, levels in ((GoldenKind.BOOK_TICKER, 1), (GoldenKind.VENDOR_BOOK, depth)):
+            matches = Matches(min(levels, _MOST_LEVELS))
+            for window in ahead(windows(reference, kind, levels, diffs, shown, at_once)):
+                differing = matches.add(window)
+                mismatches.add(
+                    _mismatches(window, differing, mismatches.table.arrow, named | {"kind": str(kind)})
+                )
+            counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
+            rows += [row | {"kind": str(kind)} for row in matches.metrics(minimum_match)]
+        yield counted(key, counts)
+        rows = [NO_RESULT | named | {"table": FIDELITY.name} | row for row in rows]
+        rows += [NO_RESULT | named | row for row in mismatches.close()]
         yield to_frame(pa.RecordBatch.from_pylist(rows, schema=JUDGED.arrow))
 
     return judge
 
 
-class _Hour:
-    """One symbol-hour: its diffs, and the books and golden rows that they name."""
-
-    def __init__(self, reference: Any, depth: int, at_once: int):
-        self.reference = reference
-        self.depth = depth
-        self.at_once = at_once
-        self.diffs = self._diffs()
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the hour's rows of `judged`, without its names and what was not counted."""
-        shown = ShownBooks(self.reference)
-        judged = [_counts(shown.rows)] if shown.rows.num_rows else []
-        for kind, depth in ((GoldenKind.BOOK_TICKER, 1), (GoldenKind.VENDOR_BOOK, self.depth)):
-            matches = Matches(depth)
-            for window in ahead(windows(self.reference, kind, self.diffs, shown, self.at_once)):
-                matches.add(window)
-            if matches.compared:
-                judged.append(
-                    {
-                        "kind": str(kind),
-                        "compared": matches.compared,
-                        "matched": matches.matched,
-                        "first_divergence": matches.first_divergence,
-                        "unverifiable": matches.unverifiable,
-                    }
-                )
-        return judged
-
-    def _diffs(self) -> pa.Table:
-        """Return epochs and ids of the hour's diffs, in the feed's order."""
-        columns = ("epoch", "sequence", "data.is_snapshot")
-        of_hour = [("exchange", "=", self.reference.exchange), ("hour", "=", int(self.reference.hour))]
-        updates = ("event_type", "=", str(EventType.BOOK_UPDATE))
-        events = read_rows(self.reference.event_files, columns, [*of_hour, updates])
-        return events.filter(pc.invert(events["is_snapshot"])).select(columns[:2])
+def _diffs(reference: Any) -> pa.Table:
+    """Return epochs and ids of the hour's diffs, in the feed's order."""
+    of_hour = [("exchange", "=", reference.exchange), ("hour", "=", int(reference.hour))]
+    updates = ("event_type", "=", str(EventType.BOOK_UPDATE))
+    events = read_rows(reference.event_files, (*_IDS, "data.is_snapshot"), [*of_hour, updates])
+    return events.filter(pc.invert(events["is_snapshot"])).select(_IDS)
 
 
-def _counts(books: pa.Table) -> dict[str, Any]:
-    """Count what the suite `continuity` judges of an hour's rows."""
-    status = books["status"].combine_chunks()
-    order = np.lexsort((_numpy(books["sequence"]), _numpy(books["epoch"])))
-    times = _numpy(books["order_time"])[order]
-
-    def rows_of(one: Status) -> int:
-        return pc.sum(pc.equal(status, one.label)).as_py()  # type: ignore[no-any-return]
-
-    return {
-        "kind": OF_BOOKS,
-        "rows": books.num_rows,
-        "late": int((np.diff(times) < 0).sum()),
-        "crossed": pc.sum(books["crossed"]).as_py(),
-        "unseeded": rows_of(Status.UNSEEDED),
-        "suspect": rows_of(Status.SUSPECT),
-        "unverifiable": rows_of(Status.UNVERIFIABLE),
-    }
-
-
-def _numpy(column: Any) -> NDArray[Any]:
-    return column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()  # type: ignore[no-any-return]
+def _mismatches(
+    window: Window, differing: np.ndarray, schema: pa.Schema, named: dict[str, Any]
+) -> pa.RecordBatch:
+    """Return rows of `mismatches`: both sides of each pair that differs, to the depth compared."""
+    at = np.flatnonzero(differing < window.depth)
+    golden = window.golden.take(pa.array(window.of_golden[at]))
+    book = window.books.take(pa.array(window.of_books[at]))
+    columns: dict[str, Any] = {name: pa.repeat(pa.scalar(value), len(at)) for name, value in named.items()}
+    columns |= {"sequence": pa.array(window.at[at]), "level": pa.array(differing[at] + 1)}
+    columns |= {name: golden[name] for name in ("epoch", "timestamp", "received")}
+    columns |= {name: pc.list_slice(book[name], 0, window.depth) for name in SIDE_NAMES}
+    columns |= {f"golden_{side.name}": pc.list_slice(golden[side.name], 0, window.depth) for side in SIDES}
+    table = pa.table([columns[field.name] for field in schema], schema=schema).combine_chunks()
+    return table.to_batches()[0] if len(at) else pa.RecordBatch.from_pylist([], schema=schema)

@@ -94,6 +94,8 @@ class Window:
         The id of each.
     unverifiable : int
         How many of those books have that status.
+    depth : int
+        Levels a side that are compared at most.
     """
 
     books: pa.Table
@@ -102,10 +104,11 @@ class Window:
     of_golden: Ids
     at: Ids
     unverifiable: int
+    depth: int
 
 
 def windows(
-    reference: Any, kind: GoldenKind, diffs: pa.Table, shown: ShownBooks, rows: int
+    reference: Any, kind: GoldenKind, depth: int, diffs: pa.Table, shown: ShownBooks, rows: int
 ) -> Iterator[Window]:
     """Pair an hour's books with the golden rows of a kind, by id.
 
@@ -119,6 +122,8 @@ def windows(
         Names the files.
     kind : GoldenKind
         `book_ticker` or `vendor_book`.
+    depth : int
+        Levels a side that are compared at most.
     diffs : pyarrow.Table
         Epoch and sequence of the hour's diffs, ascending.
     shown : ShownBooks
@@ -133,7 +138,7 @@ def windows(
     """
     is_ticker = kind is GoldenKind.BOOK_TICKER
     epochs, ids = (diffs[name].to_numpy() for name in ("epoch", "sequence"))
-    columns = ("sequence", "source_row", *_TIMES, *SIDE_NAMES)
+    columns = ("epoch", "sequence", "source_row", *_TIMES, *SIDE_NAMES)
     kept = [("exchange", "=", reference.exchange), ("kind", "=", str(kind))]
     # The newest ticker before the first diff may be one of the hour before.
     since = min(int(reference.golden_from), int(ids[0])) if is_ticker and len(ids) else 0
@@ -169,7 +174,7 @@ def windows(
                 at, book, found = at[right], book[right], found[right]
                 books = shown.sides(int(book[0]), int(book[-1]))
                 unverifiable = int(shown.unverifiable[book].sum())
-                yield Window(books, golden, book - book[0], found, at, unverifiable)
+                yield Window(books, golden, book - book[0], found, at, unverifiable, depth)
 
 
 def read_rows(files: Any, columns: tuple[str, ...], chosen: list[Any]) -> pa.Table:
@@ -207,14 +212,13 @@ def _newest(ids: Ids, at: Ids) -> Ids:
     return np.searchsorted(ids, at, side="right") - 1
 
 
-@dataclass
 class Matches:
     """What comparing has counted so far.
 
     Parameters
     ----------
     depth : int
-        Levels a side that are compared at most.
+        Levels a side that are counted one by one.
 
     Attributes
     ----------
@@ -226,14 +230,10 @@ class Matches:
         By level, both sides: golden levels compared; books with the same price there; with the same size.
     """
 
-    depth: int
-    compared: int = 0
-    matched: int = 0
-    unverifiable: int = 0
-    first_divergence: int = NOT_GIVEN
-
-    def __post_init__(self) -> None:
-        self.levels, self.prices, self.sizes = (np.zeros(self.depth, dtype=np.int64) for _ in range(3))
+    def __init__(self, depth: int):
+        self.compared = self.matched = self.unverifiable = 0
+        self.first_divergence = NOT_GIVEN
+        self.levels, self.prices, self.sizes = (np.zeros(depth, dtype=np.int64) for _ in range(3))
 
     def add(self, window: Window) -> Ids:
         """Compare a window's pairs.
@@ -246,14 +246,14 @@ class Matches:
         Returns
         -------
         int64[n]
-            For each pair the first level that differs on either side; the depth if none does.
+            For each pair the first level that differs on either side; the window's depth if none does.
         """
-        first = np.full(len(window.at), self.depth, dtype=np.int64)
+        first = np.full(len(window.at), window.depth, dtype=np.int64)
         counted = (self.levels, self.prices, self.sizes)
         for side in _PAIRS:
             book, golden = (_lists(table, side) for table in (window.books, window.golden))
-            compare_side(*book, *golden, window.of_books, window.of_golden, first, *counted)
-        equal = first == self.depth
+            compare_side(*book, *golden, window.of_books, window.of_golden, window.depth, first, *counted)
+        equal = first == window.depth
         self.compared += len(first)
         self.matched += int(equal.sum())
         self.unverifiable += window.unverifiable
@@ -262,6 +262,47 @@ class Matches:
             is_first = self.first_divergence == NOT_GIVEN
             self.first_divergence = least if is_first else min(self.first_divergence, least)
         return first
+
+    def metrics(self, minimum: float) -> list[dict[str, Any]]:
+        """Return columns of `fidelity`: all books, and each level's prices and sizes.
+
+        Parameters
+        ----------
+        minimum : float
+            The share that match must be above this.
+        """
+        whole = match_metric("match", 0, self.compared, self.matched, minimum)
+        whole |= {"unverifiable": self.unverifiable, "first_divergence": self.first_divergence}
+        return [
+            whole,
+            *(
+                match_metric(name, level + 1, int(levels), int(matched[level]), minimum)
+                for level, levels in enumerate(self.levels)
+                for name, matched in (("price_match", self.prices), ("size_match", self.sizes))
+                if levels
+            ),
+        ]
+
+
+def match_metric(name: str, level: int, compared: int, matched: int, minimum: float) -> dict[str, Any]:
+    """Return columns of `fidelity` that tell how many of something were equal.
+
+    Parameters
+    ----------
+    name : str
+        The metric.
+    level : int
+        Of the book, from 1; 0: of no one level.
+    compared, matched : int
+        How many.
+    minimum : float
+        The share must be above this to pass.
+    """
+    told = {"metric": name, "level": level, "compared": compared, "matched": matched}
+    if not compared:
+        return told | {"verdict": "none"}
+    share = matched / compared
+    return told | {"value": share, "golden_value": 1.0, "verdict": "passed" if share > minimum else "failed"}
 
 
 def _lists(table: pa.Table, side: tuple[str, str]) -> tuple[NDArray[Any], NDArray[Any], Ids]:
@@ -284,6 +325,7 @@ def compare_side(
     known_starts,
     of_books,
     of_golden,
+    depth,
     first,
     levels,
     same_prices,
@@ -303,12 +345,13 @@ def compare_side(
         The same of the golden rows.
     of_books, of_golden : int64[n]
         The pairs.
+    depth : int
+        Levels that are compared at most.
     first : int64[n]
         The first level that differs so far; is lowered.
-    levels, same_prices, same_sizes : int64[depth]
-        Counts by level; are raised.
+    levels, same_prices, same_sizes : int64[n]
+        Counts of the first n levels; are raised.
     """
-    depth = len(levels)
     for pair in range(len(of_books)):
         begin, known_begin = starts[of_books[pair]], known_starts[of_golden[pair]]
         have = starts[of_books[pair] + 1] - begin
@@ -316,7 +359,9 @@ def compare_side(
         if want == 0 and have > 0:
             first[pair] = 0
         for level in range(want):
-            levels[level] += 1
+            counts = level < len(levels)
+            if counts:
+                levels[level] += 1
             if level >= have:
                 first[pair] = min(first[pair], level)
                 continue
@@ -324,7 +369,8 @@ def compare_side(
             for word in range(prices.shape[1]):
                 price &= prices[begin + level, word] == known_prices[known_begin + level, word]
                 size &= sizes[begin + level, word] == known_sizes[known_begin + level, word]
-            same_prices[level] += price
-            same_sizes[level] += size
+            if counts:
+                same_prices[level] += price
+                same_sizes[level] += size
             if not (price and size):
                 first[pair] = min(first[pair], level)

@@ -1,0 +1,133 @@
+"""Verdicts through the command line: what is judged, when, and what the views show of what failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from captures import depth_rows, simulated_lines, write
+from faulted import into, rows
+
+from deltabook.expectations.suites import SUITES
+from deltabook.schemas import tables
+
+pytestmark = pytest.mark.spark
+
+
+def verdicts(warehouse: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of `verdicts` by symbol and suite, of warehouses with one hour a symbol."""
+    return {(row["symbol"], row["suite"]): row for row in rows(warehouse, tables.VERDICTS)}
+
+
+def asked(deltabook: Any, warehouse: Path, query: str) -> tuple[Any, str]:
+    outcome = deltabook("sql", query, "--format", "json", "--warehouse", warehouse)
+    return [json.loads(line) for line in outcome.stdout.splitlines()], outcome.stderr
+
+
+@pytest.fixture(scope="module")
+def one_of_two(spark, tmp_path_factory):
+    """Two markets, of one of which a diff is lost; with what the run told."""
+    from conftest import invoke
+
+    folder = tmp_path_factory.mktemp("verdicts")
+    broken = list(simulated_lines(symbol="ETHUSDT", seed=4))
+    del broken[depth_rows(broken)[60]]
+    files = [write(folder / "btc.gz", simulated_lines()), write(folder / "eth.gz", broken)]
+    return folder / "w", files, invoke("run", "binance", *files, *into(folder / "w"))
+
+
+def test_symbol_hour_that_failed_is_left_out_of_the_views_unless_it_is_asked_for(one_of_two, deltabook):
+    warehouse, _, run = one_of_two
+    assert run.exit_status == 1
+    assert run.summary["symbol_hours_failed"] == 1
+    assert "left out     1 symbol-hours from the views book and trades" in run.stderr
+    for view in ("book", "trades"):
+        count = "SELECT symbol, count(*) > 50 AS some FROM {} GROUP BY symbol ORDER BY symbol"
+        seen, said = asked(deltabook, warehouse, count.format(view))
+        assert seen == [{"symbol": "BTC-USDT", "some": True}]
+        assert f"{view} without 1 symbol-hours that failed validation: ask {view}_all for them" in said
+        seen, said = asked(deltabook, warehouse, count.format(f"{view}_all"))
+        assert [row["symbol"] for row in seen] == ["BTC-USDT", "ETH-USDT"]
+        assert "without" not in said
+
+
+def test_verdicts_tell_why_and_by_what(one_of_two):
+    warehouse, _, _ = one_of_two
+    found = verdicts(warehouse)
+    assert {suite: found["BTC-USDT", suite]["verdict"] for suite in SUITES} == dict.fromkeys(SUITES, "passed")
+    events = found["ETH-USDT", "events"]
+    assert (events["verdict"], events["reasons"]) == ("failed", "no gaps: 1")
+    assert dict(events["counts"])["gaps"] == 1
+    assert found["ETH-USDT", "raw"]["verdict"] == "passed"
+    assert dict(found["ETH-USDT", "raw"]["counts"])["late"] == 0
+
+
+def test_mismatches_are_kept_and_the_first_divergence_is_told(one_of_two):
+    warehouse, _, _ = one_of_two
+    kept = rows(warehouse, tables.MISMATCHES)
+    match = [row for row in rows(warehouse, tables.FIDELITY) if row["metric"] == "match"]
+    for row in match:
+        of = [one for one in kept if (one["symbol"], one["kind"]) == (row["symbol"], row["kind"])]
+        assert len(of) == row["compared"] - row["matched"]
+        assert row["first_divergence"] == min((one["sequence"] for one in of), default=-1)
+    assert {row["symbol"] for row in kept} == {"ETH-USDT"}
+    for row in kept:
+        level = row["level"] - 1
+        sides = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
+        assert any(row[side][level : level + 1] != row[f"golden_{side}"][level : level + 1] for side in sides)
+
+
+def test_what_has_not_changed_is_not_judged_again(one_of_two, deltabook):
+    warehouse, files, run = one_of_two
+    before = verdicts(warehouse)
+    again = deltabook("run", "binance", *files, *into(warehouse))
+    assert "judging" not in again.stderr
+    assert again.summary["verdicts"] == run.summary["verdicts"]
+    assert again.summary["golden_matches"] == run.summary["golden_matches"]
+    assert verdicts(warehouse) == before
+
+
+def test_only_what_a_new_file_or_setting_changes_is_judged_again(deltabook, tmp_path, monkeypatch):
+    warehouse = tmp_path / "w"
+    deltabook("run", "binance", write(tmp_path / "btc.gz", simulated_lines()), *into(warehouse))
+    first = verdicts(warehouse)
+    other = write(tmp_path / "eth.gz", simulated_lines(symbol="ETHUSDT", seed=4))
+    deltabook("run", "binance", other, *into(warehouse))
+    second = verdicts(warehouse)
+    assert {key: second[key] for key in first} == first
+    assert {symbol for symbol, _ in second} == {"BTC-USDT", "ETH-USDT"}
+    monkeypatch.setenv("DELTABOOK_MINIMUM_MATCH", "0.5")
+    deltabook("validate", *into(warehouse))
+    third = verdicts(warehouse)
+    assert {suite for (_, suite), row in third.items() if row not in second.values()} == {"fidelity"}
+
+
+def test_nothing_is_judged_unless_it_is_wanted_and_later_all_is(deltabook, tmp_path):
+    warehouse, raw = tmp_path / "w", write(tmp_path / "btc.gz", simulated_lines())
+    run = deltabook("run", "binance", raw, "--no-validate", *into(warehouse))
+    assert "verdicts" not in run.summary
+    assert "judging" not in run.stderr
+    assert rows(warehouse, tables.VERDICTS) == []
+    seen, _ = asked(deltabook, warehouse, "SELECT count(*) > 50 AS some FROM book")
+    assert seen == [{"some": True}]
+    judged = deltabook("validate", *into(warehouse))
+    assert judged.summary["verdicts"] == dict.fromkeys(SUITES, "passed")
+
+
+def test_each_stage_has_its_own_suites(deltabook, tmp_path):
+    warehouse, raw = tmp_path / "w", write(tmp_path / "btc.gz", simulated_lines())
+    taken = deltabook("ingest", "binance", raw, *into(warehouse))
+    assert taken.summary["verdicts"] == {"raw": "passed"}
+    built = deltabook("reconstruct", *into(warehouse))
+    assert built.summary["verdicts"] == dict.fromkeys(("raw", "events", "books"), "passed")
+    assert {suite for _, suite in verdicts(warehouse)} == {"raw", "events", "books"}
+
+
+def test_verdicts_of_hours_that_are_gone_are_gone(deltabook, tmp_path):
+    warehouse, raw = tmp_path / "w", tmp_path / "raw.gz"
+    deltabook("run", "binance", write(raw, simulated_lines()), *into(warehouse))
+    write(raw, simulated_lines(symbol="ETHUSDT", seed=4))
+    deltabook("run", "binance", raw, "--replace", *into(warehouse))
+    assert {symbol for symbol, _ in verdicts(warehouse)} == {"ETH-USDT"}
