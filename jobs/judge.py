@@ -40,6 +40,7 @@ from deltabook.schemas.tables import (
     HOURS,
     INSTRUMENTS,
     MISMATCHES,
+    SAMPLES,
     VALIDATIONS,
     VERDICTS,
     both,
@@ -188,16 +189,14 @@ def _raw(judging: _Judging) -> list[dict[str, Any]]:
 
 
 def _shares(counts: dict[str, int]) -> dict[str, Any]:
-    """Return what the suite `raw` judges: counts, and shares of the messages that are no snapshots."""
-    diffs = max(counts.get("diffs", 0), 1)
-    untimed = counts.get("missing", 0) + counts.get("zero", 0)
-    return {
-        "out_of_range": counts.get("out_of_range", 0),
-        "damaged": counts.get("damaged", 0),
-        "late": counts.get("late", 0) / diffs,
-        "untimed": untimed / diffs if untimed < diffs else 0.0,
-        "regressing": counts.get("regressing", 0) / diffs,
-    }
+    """Return what the suite `raw` judges: counts, and shares of the diffs or the trades, the greater."""
+    shares = {"late": 0.0, "untimed": 0.0, "regressing": 0.0}
+    for kind in EventType:
+        of = {name: counts.get(f"{kind} {name}", 0) for name in ("diffs", "missing", "zero", *shares)}
+        untimed = of["missing"] + of["zero"]
+        of["untimed"] = untimed if untimed < of["diffs"] else 0
+        shares = {name: max(share, of[name] / max(of["diffs"], 1)) for name, share in shares.items()}
+    return {name: counts[name] for name in ("out_of_range", "damaged")} | shares
 
 
 def _events(judging: _Judging) -> list[dict[str, Any]]:
@@ -207,7 +206,8 @@ def _events(judging: _Judging) -> list[dict[str, Any]]:
         counts[key] = {
             "gaps": sum(number for kind, number in gaps.items() if kind in _GAPS_OF_BOOKS),
             "trade_gaps": gaps[GapKind.TRADE_GAP.label],
-            **{name: raw.get(name, 0) for name in ("unordered", "out_of_time")},
+            "unordered": sum(raw.get(f"{kind} unordered", 0) for kind in EventType),
+            "out_of_time": raw["out_of_time"],
         }
     frame = judging.frame(counts)
     return judging.concluded(counts, judge_events(frame), len(frame), suites.EVENTS)
@@ -234,7 +234,7 @@ def _fidelity(judging: _Judging) -> list[dict[str, Any]]:
             metrics.append(_NO_METRIC | dict(zip(KEYS, key, strict=True)) | told)
     run = {"run_id": judging.run.run_id}
     warehouse.append(FIDELITY, [{name: (run | row)[name] for name in FIDELITY.names} for row in metrics])
-    for table in both(MISMATCHES):
+    for table in (*both(MISMATCHES), SAMPLES):
         warehouse.add(table, rows, judging.keys)
     found = pd.DataFrame(
         [

@@ -138,7 +138,7 @@ FAULTS: dict[str, tuple[Callable[[Lines], Lines], set[str], set[str]]] = {
     "bid sizes scaled by 1.01": (scaled_sizes, {EQUAL}, {DISTRIBUTION}),
     "one trade in 50 lost": (thinned_trades, {TRADES}, set()),
     "one trade lost": (one_trade_lost, {TRADES}, set()),
-    "bids shifted": (shifted_prices, {EQUAL, DISTRIBUTION}, set()),
+    "bids shifted": (shifted_prices, {EQUAL, DISTRIBUTION}, {CROSSED}),
 }
 
 

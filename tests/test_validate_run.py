@@ -61,7 +61,7 @@ def test_verdicts_tell_why_and_by_what(one_of_two):
     assert (events["verdict"], events["reasons"]) == ("failed", "no gaps: 1")
     assert dict(events["counts"])["gaps"] == 1
     assert found["ETH-USDT", "raw"]["verdict"] == "passed"
-    assert dict(found["ETH-USDT", "raw"]["counts"])["late"] == 0
+    assert dict(found["ETH-USDT", "raw"]["counts"])["book_update late"] == 0
 
 
 def test_mismatches_are_kept_and_the_first_divergence_is_told(one_of_two):

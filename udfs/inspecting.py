@@ -48,7 +48,7 @@ def inspect_events_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -
         A row of `judged`.
     """
     reference = only_row(groups)
-    counts: Counter[str] = Counter()
+    counts = Counter({"out_of_range": 0, "damaged": 0, "out_of_time": 0})
     heads: dict[EventType, list[pa.RecordBatch]] = {kind: [] for kind in EventType}
     times = []
     for file in reference.event_files:
@@ -66,8 +66,7 @@ def inspect_events_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -
     for kind, batches in heads.items():
         stream = pa.Table.from_batches(batches) if batches else None
         if stream is not None and stream.num_rows:
-            counts["messages" if kind is EventType.BOOK_UPDATE else "trades"] += stream.num_rows
-            counts.update(_of_stream(stream))
+            counts.update({f"{kind} {name}": count for name, count in _of_stream(stream).items()})
     yield counted(key, counts)
 
 
@@ -106,7 +105,7 @@ def _out_of_range(data: dict[str, pa.Array], kinds: pa.Array) -> Counter[str]:
     return Counter({"out_of_range": found, "level_changes": levels})
 
 
-def _of_stream(stream: pa.Table) -> Counter[str]:
+def _of_stream(stream: pa.Table) -> dict[str, int]:
     """Count what one stream's order and times show; events stand in the feed's order, by id."""
     epoch, sequence = stream["epoch"].to_numpy(), stream["sequence"].to_numpy()
     back = (np.diff(epoch) < 0) | ((np.diff(epoch) == 0) & (np.diff(sequence) < 0))
@@ -120,16 +119,15 @@ def _of_stream(stream: pa.Table) -> Counter[str]:
     for code in range(len(files.dictionary)):
         arrived = np.argsort(rows[codes == code], kind="stable")
         late += int((arrived < np.maximum.accumulate(arrived)).sum()) if len(arrived) else 0
-    return Counter(
-        {
-            "unordered": int(back.sum()),
-            "diffs": len(stamps),
-            "late": late,
-            "missing": int((stamps == NOT_GIVEN).sum()),
-            "zero": int(((stamps != NOT_GIVEN) & (stamps < FIRST_TIME)).sum()),
-            "regressing": int((np.diff(given) < 0).sum()),
-        }
-    )
+    return {
+        "messages": stream.num_rows,
+        "diffs": len(stamps),
+        "unordered": int(back.sum()),
+        "late": late,
+        "missing": int((stamps == NOT_GIVEN).sum()),
+        "zero": int(((stamps != NOT_GIVEN) & (stamps < FIRST_TIME)).sum()),
+        "regressing": int((np.diff(given) < 0).sum()),
+    }
 
 
 def inspect_books_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -7,6 +7,7 @@ level changes, windows over the same rows in Spark SQL: ten times the time).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ import pyarrow.compute as pc
 
 from deltabook.schemas.columns import SIDE_NAMES, SIDES
 from deltabook.schemas.frames import JUDGED
-from deltabook.schemas.names import EventType, GoldenKind
-from deltabook.schemas.tables import FIDELITY, MISMATCHES, form_of
+from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
+from deltabook.schemas.tables import FIDELITY, MISMATCHES, SAMPLES, form_of
 from deltabook.udfs.ahead import ahead
 from deltabook.udfs.datafiles import DataFile
 from deltabook.udfs.frames import Group, only_row, to_frame
 from deltabook.udfs.inspecting import NO_RESULT, counted
 from deltabook.udfs.matching import Matches, ShownBooks, Window, read_rows, windows
+from deltabook.udfs.sampling import Sampler, on_one_grid
+from deltabook.udfs.statistics import Metric, compare
 
 _MOST_LEVELS = 20
 """Levels a side that are told one by one."""
@@ -54,24 +57,60 @@ def judge_groups(root: str, depth: int, minimum_match: float, at_once: int = 65_
         reference = only_row(groups)
         diffs, shown = _diffs(reference), ShownBooks(reference)
         mismatches = DataFile(root, form_of(MISMATCHES, bool(reference.is_decimal)))
+        samples = DataFile(root, SAMPLES)
         counts: dict[str, int] = {}
         rows: list[dict[str, Any]] = []
         named = {"exchange": str(key[0]), "symbol": str(key[1]), "hour": int(key[2])}
         for kind, levels in ((GoldenKind.BOOK_TICKER, 1), (GoldenKind.VENDOR_BOOK, depth)):
             matches = Matches(min(levels, _MOST_LEVELS))
+            sides = _Sides(min(depth, _MOST_LEVELS), reference)
             for window in ahead(windows(reference, kind, levels, diffs, shown, at_once)):
                 differing = matches.add(window)
+                sides.add(window)
                 mismatches.add(
                     _mismatches(window, differing, mismatches.table.arrow, named | {"kind": str(kind)})
                 )
             counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
-            rows += [row | {"kind": str(kind)} for row in matches.metrics(minimum_match)]
+            told = matches.metrics(minimum_match)
+            # Where not every change has a row, the grid would show books that were not there any more.
+            for metric in sides.compared() if shown.every.all() else ():
+                columns = {one.name: getattr(metric, one.name) for one in fields(metric)}
+                series = {name: columns.pop(name) for name in ("rebuilt", "golden")}
+                told.append(columns)
+                if len(series["rebuilt"]):
+                    whose = named | {"kind": str(kind), "metric": metric.metric, "level": metric.level}
+                    samples.add(pa.RecordBatch.from_pylist([whose | series], schema=SAMPLES.arrow))
+            rows += [row | {"kind": str(kind)} for row in told]
         yield counted(key, counts)
         rows = [NO_RESULT | named | {"table": FIDELITY.name} | row for row in rows]
-        rows += [NO_RESULT | named | row for row in mismatches.close()]
+        rows += [NO_RESULT | named | row for row in (*mismatches.close(), *samples.close())]
         yield to_frame(pa.RecordBatch.from_pylist(rows, schema=JUDGED.arrow))
 
     return judge
+
+
+class _Sides:
+    """Both sides on one grid of time: the exchange's clock if golden rows have it, else the local one."""
+
+    def __init__(self, depth: int, reference: Any):
+        scales = (0, 0) if reference.is_decimal else (reference.price_scale, reference.size_scale)
+        units = [10 ** int(scale) for scale in scales]
+        self.rebuilt, self.golden = (Sampler(depth, *units) for _ in range(2))
+        self.clock = ""
+        self.depth = 0
+
+    def add(self, window: Window) -> None:
+        if not self.clock:
+            is_given = pc.min(window.golden["timestamp"]).as_py() != NOT_GIVEN
+            self.clock = "timestamp" if is_given else "received"
+        for sampler, rows in ((self.rebuilt, window.books), (self.golden, window.golden)):
+            sampler.add(rows[self.clock].to_numpy(), rows)
+        lengths = (pc.max(pc.list_value_length(window.golden[name])).as_py() for name in SIDE_NAMES)
+        self.depth = max(self.depth, *lengths)
+
+    def compared(self) -> list[Metric]:
+        rebuilt, golden = on_one_grid(self.rebuilt.grid(), self.golden.grid())
+        return compare(rebuilt, golden, self.depth) if len(rebuilt.steps) else []
 
 
 def _diffs(reference: Any) -> pa.Table:
