@@ -28,8 +28,8 @@ from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgeme
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.stored import KEYS, IdFile, Slice
 from deltabook.jobs.warehouse import Run, Warehouse
-from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, GapKind
+from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED, TOTAL_REFERENCES
+from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, EventType, GapKind
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKS,
@@ -49,6 +49,7 @@ from deltabook.udfs.frames import Group
 from deltabook.udfs.inspecting import inspect_books_group, inspect_events_group
 from deltabook.udfs.judging import judge_groups
 from deltabook.udfs.matching import match_metric
+from deltabook.udfs.totals import total_group
 
 _SCALES = ("price_scale", "size_scale", "is_decimal")
 _GAPS_OF_BOOKS = ("sequence_gap", "unbridgeable_snapshot", "missing_snapshot", "checksum_failure")
@@ -90,7 +91,12 @@ def judge_hours(
     stored = {
         (row["suite"], row["exchange"], row["symbol"], row["hour"]): row for row in warehouse.rows(VERDICTS)
     }
-    verdicts = {key: row for key, row in stored.items() if key[1:] in hours.references}
+    instruments = {key[:2] for key in hours.references}
+    verdicts = {
+        key: row
+        for key, row in stored.items()
+        if key[1:] in hours.references or (key[3] == ALL_HOURS and key[1:3] in instruments)
+    }
     for name in (name for name in suites.SUITES if name in names):
         prints = {key: _fingerprint(warehouse, name, key, hours) for key in hours.references}
         changed = [
@@ -102,8 +108,9 @@ def judge_hours(
             with progress.stage("judging", f"symbol-hours: {name}", len(changed)):
                 judged = _SUITES[name](_Judging(warehouse, run, hours, changed, verdicts))
             for row in judged:
-                key = (row["exchange"], row["symbol"], row["hour"])
-                verdicts[name, *key] = row | {"suite": name, "fingerprint": prints[key], "run_id": run.run_id}
+                key = _key(row)
+                told = {"suite": name, "fingerprint": prints.get(key, ""), "run_id": run.run_id}
+                verdicts[name, *key] = row | told
     rows = [verdicts[key] for key in sorted(verdicts)]
     if verdicts != stored:
         warehouse.overwrite(VERDICTS, rows)
@@ -134,9 +141,14 @@ class _Judging:
         }
 
     def concluded(
-        self, counts: dict[Slice, dict[str, int]], judgements: list[Judgement], rows: int, suite: str
+        self,
+        keys: list[Slice],
+        counts: dict[Slice, dict[str, int]],
+        judgements: list[Judgement],
+        rows: int,
+        suite: str,
     ) -> list[dict[str, Any]]:
-        """Write the expectations' results; return the columns of `verdicts` that they tell."""
+        """Write the expectations' results; return the columns of `verdicts` that they tell of these keys."""
         self.warehouse.append(
             VALIDATIONS,
             [
@@ -153,7 +165,7 @@ class _Judging:
         )
         errored = [judgement for judgement in judgements if judgement.verdict == ERRORED]
         found = []
-        for key in self.keys:
+        for key in keys:
             reasons = [f"{one.expectation}: {one.failed[key]}" for one in judgements if key in one.failed]
             reasons += [f"{one.expectation}: {one.observed}" for one in errored]
             verdict = ERRORED if errored else FAILED if reasons else PASSED
@@ -176,8 +188,10 @@ def named(key: Slice) -> dict[str, Any]:
     key : tuple
         Exchange, symbol and hour.
     """
-    time = datetime.fromtimestamp(key[2] // NANOSECONDS_PER_SECOND, UTC)
-    return dict(zip(KEYS, key, strict=True)) | {"time": f"{time:%Y-%m-%dT%H:%M:%S}Z"}
+    time = "all hours"
+    if key[2] != ALL_HOURS:
+        time = f"{datetime.fromtimestamp(key[2] // NANOSECONDS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%S}Z"
+    return dict(zip(KEYS, key, strict=True)) | {"time": time}
 
 
 def _raw(judging: _Judging) -> list[dict[str, Any]]:
@@ -185,7 +199,7 @@ def _raw(judging: _Judging) -> list[dict[str, Any]]:
     frame = judging.frame({key: _shares(row) for key, row in counts.items()})
     settings = judging.warehouse.settings
     judgements = judge_raw(frame, settings.most_late, settings.most_untimed)
-    return judging.concluded(counts, judgements, len(frame), suites.RAW)
+    return judging.concluded(judging.keys, counts, judgements, len(frame), suites.RAW)
 
 
 def _shares(counts: dict[str, int]) -> dict[str, Any]:
@@ -210,7 +224,7 @@ def _events(judging: _Judging) -> list[dict[str, Any]]:
             "out_of_time": raw["out_of_time"],
         }
     frame = judging.frame(counts)
-    return judging.concluded(counts, judge_events(frame), len(frame), suites.EVENTS)
+    return judging.concluded(judging.keys, counts, judge_events(frame), len(frame), suites.EVENTS)
 
 
 def _books(judging: _Judging) -> list[dict[str, Any]]:
@@ -218,14 +232,17 @@ def _books(judging: _Judging) -> list[dict[str, Any]]:
     for row in counts.values():
         row["worse"] = row["rows"] if row["unseeded"] == row["rows"] else row["suspect"]
     frame = judging.frame(counts)
-    return judging.concluded(counts, judge_books(frame), len(frame), suites.BOOKS)
+    return judging.concluded(judging.keys, counts, judge_books(frame), len(frame), suites.BOOKS)
 
 
 def _fidelity(judging: _Judging) -> list[dict[str, Any]]:
     warehouse, least = judging.warehouse, judging.warehouse.settings.minimum_match
     rows = judging.apply(judge_groups(str(warehouse.root), warehouse.settings.depth, least))
     counts = judging.counts(rows)
-    metrics = [row.asDict() for row in rows if row.table == FIDELITY.name]
+    for table in (*both(MISMATCHES), SAMPLES):
+        warehouse.add(table, rows, judging.keys)
+    totals = _together(judging)
+    metrics = [row.asDict() for row in (*rows, *totals) if row.table == FIDELITY.name]
     for key in judging.keys:
         for row in judging.hours.checks[key]:
             counts[key] |= {f"{row['kind']} {name}": row[name] for name in ("compared", "matched")}
@@ -234,24 +251,30 @@ def _fidelity(judging: _Judging) -> list[dict[str, Any]]:
             metrics.append(_NO_METRIC | dict(zip(KEYS, key, strict=True)) | told)
     run = {"run_id": judging.run.run_id}
     warehouse.append(FIDELITY, [{name: (run | row)[name] for name in FIDELITY.names} for row in metrics])
-    for table in (*both(MISMATCHES), SAMPLES):
-        warehouse.add(table, rows, judging.keys)
-    found = pd.DataFrame(
-        [
-            named((row["exchange"], row["symbol"], row["hour"])) | row | {"of": _of(row)}
-            for row in metrics
-            if row["compared"]
-        ],
-        columns=[*FIDELITY.names, "time", "of"],
-    )
+    told_of = [named(_key(row)) | row | {"of": _of(row)} for row in metrics if row["compared"]]
+    found = pd.DataFrame(told_of, columns=[*FIDELITY.names, "time", "of"])
     matches = found[found["metric"] == "match"].rename(columns={"value": "ratio"})
-    tests = found[found["p_value"].notna()]
-    judgements = judge_fidelity(matches, tests, least)
-    with_golden = {key for key in judging.keys if any(counts[key].values())}
+    judgements = judge_fidelity(matches, found[found["p_value"].notna()], least)
+    keys = [*judging.keys, *sorted({_key(row) for row in totals})]
+    counts |= {key: {} for key in keys[len(judging.keys) :]}
+    with_golden = {_key(row) for row in metrics if row["compared"]}
     return [
         row | {"verdict": NONE} if row["verdict"] == PASSED and _key(row) not in with_golden else row
-        for row in judging.concluded(counts, judgements, len(found), suites.FIDELITY)
+        for row in judging.concluded(keys, counts, judgements, len(found), suites.FIDELITY)
     ]
+
+
+def _together(judging: _Judging) -> list[Row]:
+    """Compare all hours of each symbol, where there are several, with what is new."""
+    files: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for key, names in judging.warehouse.data_files(SAMPLES).items():
+        files[key[:2]] += names
+    references = [
+        {"exchange": instrument[0], "symbol": instrument[1], "sample_files": files[instrument]}
+        for instrument in sorted({key[:2] for key in judging.keys})
+        if len(files[instrument]) > 1
+    ]
+    return judging.warehouse.apply(TOTAL_REFERENCES, references, KEYS[:2], total_group, JUDGED)
 
 
 _NO_METRIC: dict[str, Any] = {
@@ -270,7 +293,7 @@ def _of(metric: dict[str, Any]) -> str:
     return metric["kind"] if metric["metric"] == "match" else f"{metric['kind']} {metric['metric']}{level}"
 
 
-def _key(row: dict[str, Any]) -> Slice:
+def _key(row: Row | dict[str, Any]) -> Slice:
     return row["exchange"], row["symbol"], row["hour"]
 
 

@@ -22,7 +22,7 @@ from deltabook.jobs.stored import KEYS, Slice
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SIDES, Table
 from deltabook.schemas.errors import DeltabookError
-from deltabook.schemas.names import EventType
+from deltabook.schemas.names import ALL_HOURS, EventType
 from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, INSTRUMENTS, TABLES, VERDICTS, both
 
 FORMATS = ("table", "csv", "json")
@@ -122,7 +122,13 @@ def _failed(warehouse: Warehouse) -> list[Slice]:
     """List the symbol-hours that a suite has failed, as published."""
     rows = warehouse.rows(VERDICTS, *KEYS, "verdict")
     bad = (FAILED, ERRORED)
-    return sorted({(row["exchange"], row["symbol"], row["hour"]) for row in rows if row["verdict"] in bad})
+    return sorted(
+        {
+            (row["exchange"], row["symbol"], row["hour"])
+            for row in rows
+            if row["verdict"] in bad and row["hour"] != ALL_HOURS
+        }
+    )
 
 
 def left_out(warehouse: Warehouse, text: str) -> str:

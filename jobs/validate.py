@@ -11,6 +11,7 @@ from deltabook.expectations.suites import ERRORED, FAILED, SUITES, WORST_FIRST
 from deltabook.jobs.judge import judge_hours, named
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Run, Warehouse
+from deltabook.schemas.names import ALL_HOURS
 
 _MOST_TOLD = 20
 
@@ -48,7 +49,9 @@ def validate(
     return {
         "verdicts": verdicts,
         "failures": failures[:_MOST_TOLD] + ([f"and {more} more: ask verdicts"] if more > 0 else []),
-        "symbol_hours_failed": len({(row["exchange"], row["symbol"], row["hour"]) for row in failed}),
+        "symbol_hours_failed": len(
+            {(row["exchange"], row["symbol"], row["hour"]) for row in failed if row["hour"] != ALL_HOURS}
+        ),
         "golden_matches": {
             kind: {name: counts[f"{kind} {name}"] for name in ("compared", "matched")}
             for kind in kinds

@@ -219,6 +219,16 @@ JUDGE_REFERENCES = Table(
     ),
 )
 
+TOTAL_REFERENCES = Table(
+    "total_references",
+    "One instrument whose hours are to be compared together: the files to read.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        Column("sample_files", "ARRAY<STRING>", "Data files of `samples` that hold its hours."),
+    ),
+)
+
 JUDGED = Table(
     "judged",
     "What judging yields: what was counted of one symbol-hour, a metric of `fidelity`, or a data file.",

@@ -16,6 +16,8 @@ HOUR = 3600 * NANOSECONDS_PER_SECOND
 """Usual length of a chunk of the feed in ns; the column `hour` is a chunk's start, ns since 1970 UTC."""
 DAY = 24 * HOUR
 
+ALL_HOURS = -1
+"""Hour of what was measured of all of a symbol's hours together."""
 FULL_DEPTH = 2**31 - 1
 """A depth that no book has: all its levels are shown."""
 

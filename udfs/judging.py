@@ -74,11 +74,10 @@ def judge_groups(root: str, depth: int, minimum_match: float, at_once: int = 65_
             told = matches.metrics(minimum_match)
             # Where not every change has a row, the grid would show books that were not there any more.
             for metric in sides.compared() if shown.every.all() else ():
-                columns = {one.name: getattr(metric, one.name) for one in fields(metric)}
-                series = {name: columns.pop(name) for name in ("rebuilt", "golden")}
-                told.append(columns)
-                if len(series["rebuilt"]):
+                told.append(columns_of(metric))
+                if len(metric.rebuilt):
                     whose = named | {"kind": str(kind), "metric": metric.metric, "level": metric.level}
+                    series = {"rebuilt": metric.rebuilt, "golden": metric.golden}
                     samples.add(pa.RecordBatch.from_pylist([whose | series], schema=SAMPLES.arrow))
             rows += [row | {"kind": str(kind)} for row in told]
         yield counted(key, counts)
@@ -111,6 +110,17 @@ class _Sides:
     def compared(self) -> list[Metric]:
         rebuilt, golden = on_one_grid(self.rebuilt.grid(), self.golden.grid())
         return compare(rebuilt, golden, self.depth) if len(rebuilt.steps) else []
+
+
+def columns_of(metric: Metric) -> dict[str, Any]:
+    """Return a metric's columns of `fidelity`.
+
+    Parameters
+    ----------
+    metric : Metric
+        As `compare` gives it.
+    """
+    return {one.name: getattr(metric, one.name) for one in fields(metric) if one.name in FIDELITY.names}
 
 
 def _diffs(reference: Any) -> pa.Table:
