@@ -29,7 +29,7 @@ from deltabook.jobs.progress import Progress
 from deltabook.jobs.stored import KEYS, IdFile, Slice
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED, TOTAL_REFERENCES
-from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, EventType, GapKind
+from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType, GapKind
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKS,
@@ -249,6 +249,11 @@ def _fidelity(judging: _Judging) -> list[dict[str, Any]]:
             told = match_metric("match", 0, row["compared"], row["matched"], least)
             told |= {"first_divergence": row["first_divergence"], "kind": row["kind"]}
             metrics.append(_NO_METRIC | dict(zip(KEYS, key, strict=True)) | told)
+    for row in metrics:
+        if row["hour"] != ALL_HOURS and row["verdict"] in (PASSED, FAILED) and row["matched"] == NOT_GIVEN:
+            of_hour = counts[_key(row)]
+            for name in ("tests", f"tests {row['verdict']}"):
+                of_hour[name] = of_hour.get(name, 0) + 1
     run = {"run_id": judging.run.run_id}
     warehouse.append(FIDELITY, [{name: (run | row)[name] for name in FIDELITY.names} for row in metrics])
     told_of = [named(_key(row)) | row | {"of": _of(row)} for row in metrics if row["compared"]]
@@ -289,8 +294,11 @@ _SUITES: dict[str, Callable[[_Judging], list[dict[str, Any]]]] = {
 
 
 def _of(metric: dict[str, Any]) -> str:
+    if metric["metric"] == "match":
+        first = metric["first_divergence"]
+        return metric["kind"] + (f" (first divergence at {first})" if first != NOT_GIVEN else "")
     level = f" {metric['level']}" if metric["level"] else ""
-    return metric["kind"] if metric["metric"] == "match" else f"{metric['kind']} {metric['metric']}{level}"
+    return f"{metric['kind']} {metric['metric']}{level}"
 
 
 def _key(row: Row | dict[str, Any]) -> Slice:

@@ -46,6 +46,8 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
     for kind, match in summary.get("golden_matches", {}).items():
         share = match["matched"] / match["compared"]
         yield f"golden       {kind}: {match['matched']:,} of {match['compared']:,} equal ({share:.4%})"
+    if (tests := summary.get("distribution_tests", {})).get("tested"):
+        yield f"distribution {tests['passed']:,} of {tests['tested']:,} Kolmogorov-Smirnov tests passed"
     if "verdicts" in summary:
         verdicts = ", ".join(f"{suite} {verdict}" for suite, verdict in summary["verdicts"].items())
         yield f"verdict      {verdicts}; {summary['unverifiable_rows']:,} book rows unverifiable"

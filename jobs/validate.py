@@ -57,6 +57,7 @@ def validate(
             for kind in kinds
             if counts[f"{kind} compared"]
         },
+        "distribution_tests": {"tested": counts["tests"], "passed": counts["tests passed"]},
         "unverifiable_rows": counts["unverifiable"],
         "crossed": counts["crossed"],
         "validate_seconds": round(time.monotonic() - started, 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from faulted import into, rows
 
 from deltabook.expectations.suites import SUITES
 from deltabook.schemas import tables
+from deltabook.udfs.simulator.binance import capture_lines
+from deltabook.udfs.simulator.market import Market
 
 pytestmark = pytest.mark.spark
 
@@ -131,3 +134,56 @@ def test_verdicts_of_hours_that_are_gone_are_gone(deltabook, tmp_path):
     write(raw, simulated_lines(symbol="ETHUSDT", seed=4))
     deltabook("run", "binance", raw, "--replace", *into(warehouse))
     assert {symbol for symbol, _ in verdicts(warehouse)} == {"ETH-USDT"}
+
+
+def test_every_distribution_of_a_level_with_golden_samples_is_tested(one_of_two):
+    warehouse, _, run = one_of_two
+    told = {
+        (row["kind"], row["metric"], row["level"]): row
+        for row in rows(warehouse, tables.FIDELITY)
+        if row["symbol"] == "BTC-USDT" and row["matched"] == -1 and row["verdict"] != "reported"
+    }
+    others = {
+        ("mid_return", 0),
+        ("bid_size", 1),
+        ("ask_size", 1),
+        ("imbalance", 1),
+        ("inter_arrival", 0),
+        ("ofi", 1),
+    }
+    every = others | {("spread", level) for level in range(1, 21)}
+    assert told.keys() == {(kind, *metric) for kind in ("book_ticker", "vendor_book") for metric in every}
+    tested = {key for key, row in told.items() if row["adjusted_p"] > 0.05 and row["verdict"] == "passed"}
+    none = {key for key, row in told.items() if row["verdict"] == "none" and math.isnan(row["p_value"])}
+    assert tested | none == told.keys()
+    assert none >= {("book_ticker", "spread", level) for level in range(2, 21)}
+    assert tested >= {("vendor_book", "spread", level) for level in range(1, 21)}
+    assert run.summary["distribution_tests"]["tested"] >= len(tested)
+    samples = {
+        (row["kind"], row["metric"], row["level"]): row
+        for row in rows(warehouse, tables.SAMPLES)
+        if row["symbol"] == "BTC-USDT"
+    }
+    assert samples.keys() == tested
+    for key, row in samples.items():
+        assert told[key]["compared"] == min(len(row["rebuilt"]), len(row["golden"]))
+
+
+def test_hours_of_a_symbol_are_compared_together_too(deltabook, tmp_path):
+    hour = 3_600_000_000_000
+    start = 1_723_161_255_000_000_000 // hour * hour + hour - 12_000_000_000
+    raw = write(tmp_path / "raw.gz", capture_lines(Market(9, start_time=start), 240, "BTCUSDT"))
+    run = deltabook("run", "binance", raw, *into(tmp_path / "w"))
+    assert (run.exit_status, run.summary["symbol_hours"]) == (0, 2)
+    told = [
+        row
+        for row in rows(tmp_path / "w", tables.FIDELITY)
+        if row["metric"] == "spread" and row["level"] == 1
+    ]
+    whole, *parts = sorted((row for row in told if row["kind"] == "vendor_book"), key=lambda row: row["hour"])
+    assert whole["hour"] == -1
+    assert [part["hour"] % hour for part in parts] == [0, 0]
+    assert whole["compared"] == sum(part["compared"] for part in parts)
+    assert (whole["verdict"], whole["statistic"]) == ("passed", 0.0)
+    of_all = [row for row in rows(tmp_path / "w", tables.VERDICTS) if row["hour"] == -1]
+    assert [(row["suite"], row["verdict"]) for row in of_all] == [("fidelity", "passed")]
