@@ -278,7 +278,7 @@ def test_unreadable_numbers_of_every_source_are_quarantined_and_their_book_is_su
     }
     for source, (spoil, _, _) in feeds.items():
         files, quarantined = spoil(tmp_path / source)
-        run = deltabook("ingest", source, *files, *into(tmp_path / "w"))
+        run = deltabook("ingest", source, *files, "--no-validate", *into(tmp_path / "w"))
         assert (run.exit_status, run.summary["quarantined"]) == (0, quarantined), source
     held = rows(tmp_path / "w", tables.QUARANTINE)
     assert len(held) == 13
@@ -428,11 +428,11 @@ def test_hostile_names_in_messages_are_refused_before_any_path(deltabook, tmp_pa
     lines = list(simulated_lines(40))
     at = depth_rows(lines)[10]
     raw = write(tmp_path / "raw.gz", [*lines, *(edited(lines[at], s=name) for name in HOSTILE)])
-    run = deltabook("ingest", "binance", raw, *into(tmp_path / "w"))
+    run = deltabook("ingest", "binance", raw, "--no-validate", *into(tmp_path / "w"))
     assert (run.exit_status, run.summary["quarantined"]) == (0, len(HOSTILE))
     linked = [line.replace(b'"BTC-USDT"', json.dumps(HOSTILE[0]).encode()) for line in okx_lines()[:1]]
     files = [write(tmp_path / "okx.jsonl", okx_lines() + linked, compress=False)]
-    run = deltabook("ingest", "okx", *files, *into(tmp_path / "w"))
+    run = deltabook("ingest", "okx", *files, "--no-validate", *into(tmp_path / "w"))
     assert (run.exit_status, run.summary["quarantined"]) == (0, 1)
     assert all("is refused" in row["reason"] for row in rows(tmp_path / "w", tables.QUARANTINE))
     assert {row["symbol"] for row in rows(tmp_path / "w", tables.EVENTS, "symbol")} == {"BTC-USDT"}
@@ -445,7 +445,7 @@ def test_hostile_names_in_tables_and_their_paths_are_refused_before_any_path(del
     spoilt = [f"{name},".join(["binance-futures,", text[0].split(",", 2)[2]]) for name in HOSTILE[:-1]]
     (csv,) = tardis_files([header, *text], tmp_path / "csv")
     csv.write_bytes(gzip.compress("".join([header, *text, *spoilt]).encode()))
-    run = deltabook("ingest", "tardis", csv, *into(tmp_path / "w"))
+    run = deltabook("ingest", "tardis", csv, "--no-validate", *into(tmp_path / "w"))
     assert (run.exit_status, run.summary["quarantined"]) == (0, len(spoilt)), run.said
     assert all("is refused" in row["reason"] for row in rows(tmp_path / "w", tables.QUARANTINE))
     deltas = of_table(lake(tmp_path / "lake"), "book_delta_v2")
@@ -460,7 +460,7 @@ def test_hostile_names_in_tables_and_their_paths_are_refused_before_any_path(del
     for name, value in names.items():
         table = table.append_column(name, pa.array([value] * table.num_rows))
     pq.write_table(table, flat)
-    run = deltabook("ingest", "crypto_lake", *paths, flat, *into(tmp_path / "w"))
+    run = deltabook("ingest", "crypto_lake", *paths, flat, "--no-validate", *into(tmp_path / "w"))
     assert run.exit_status == 3
     assert {refused["path"] for refused in run.summary["refused"]} == set(map(str, [*paths, flat]))
     assert all("is refused: a name is 1 to 40 of" in refused["reason"] for refused in run.summary["refused"])

@@ -143,7 +143,8 @@ def test_comparisons_are_those_of_plain_loops(
 
 
 def judged(reference: dict[str, Any], root: Path, at_once: int = 100) -> list[dict[str, Any]]:
-    reference = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": START, "is_decimal": False} | reference
+    reference = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": START} | reference
+    reference |= {"is_decimal": False, "price_scale": 0, "size_scale": 0}
     key = (reference["exchange"], reference["symbol"], reference["hour"])
     judge = judge_groups(str(root), DEPTH, 0.5, at_once)
     return [
@@ -181,7 +182,9 @@ def test_levels_are_counted_and_mismatches_kept_with_both_sides(tmp_path: Path) 
     }
     rows = judged(reference, tmp_path, at_once=2)
     levels = {
-        (row["metric"], row["level"]): (row["compared"], row["matched"]) for row in rows if row["level"] > 0
+        (row["metric"], row["level"]): (row["compared"], row["matched"])
+        for row in rows
+        if row["metric"].endswith("_match")
     }
     assert levels == {
         ("price_match", 1): (6, 6),
