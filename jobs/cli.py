@@ -12,6 +12,7 @@ from rich.console import Console
 
 from deltabook.jobs.commands import (
     EXPECTATION_FAILED,
+    REPORT,
     errors,
     finish,
     ingest_stage,
@@ -24,6 +25,7 @@ from deltabook.jobs.commands import (
     settings_of,
     tell,
     validate_stage,
+    write_last_report,
 )
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import OnGap, Seed
@@ -202,7 +204,12 @@ def run(
         seed=seed,
     )
     stages = [ingest_stage(source, paths, replace, archive, validated), reconstruct_stage(validated)]
-    run_and_leave(settings, as_json, stages + [validate_stage()] * validated)
+    if not validated:
+        return run_and_leave(settings, as_json, stages)
+    summary = run_stages(settings, [*stages, validate_stage()])
+    summary |= write_last_report(settings)
+    tell(summary)
+    leave(summary, as_json)
 
 
 @app.command()
@@ -265,6 +272,31 @@ def book(
 
 
 @app.command()
+def report(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The HTML file; default: report.html in the warehouse.")
+    ] = None,
+    symbols: Annotated[
+        list[str] | None, typer.Option("--symbol", help="Whose books to draw; may be given several times.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Compare runs from this one, or this ISO 8601 time, on.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what was proven as one HTML file, e.g. deltabook report --since 2024-08-01. Starts no Spark."""
+    from deltabook.jobs.report.page import write_report
+
+    settings = settings_of(config, warehouse=warehouse)
+    with reported():
+        told = write_report(settings.warehouse, out or settings.warehouse / REPORT, symbols, since)
+    errors.print(f"report       {told['report']}", markup=False, soft_wrap=True)
+    finish(told, as_json)
+
+
+@app.command()
 def sources(
     name: Annotated[str | None, typer.Argument(help="One source; default: all.", show_default=False)] = None,
 ) -> None:
@@ -322,6 +354,7 @@ def demo(
     errors.print(f"simulated    {', '.join(str(path) for path in captures)}", soft_wrap=True)
     stages = [ingest_stage("binance", captures), reconstruct_stage(), validate_stage()]
     summary = run_stages(settings, stages)
+    summary |= write_last_report(settings)
     tell(summary)
     with reported():
         typer.echo(f'\n$ deltabook sql --warehouse {settings.warehouse} "{QUERY}"\n')

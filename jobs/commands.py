@@ -19,6 +19,8 @@ from deltabook.jobs.settings import Settings, load_settings
 from deltabook.schemas.errors import DeltabookError, SettingsError
 
 EXPECTATION_FAILED, REFUSED = 1, 3
+REPORT = "report.html"
+"""The report's file in the warehouse."""
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
 
@@ -186,6 +188,26 @@ def run_stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
                 current.summary |= work(warehouse, current, progress)
             summary |= current.summary
     return summary
+
+
+def write_last_report(settings: Settings) -> dict[str, Any]:
+    """Write the report of what was published last into the warehouse, if anything was.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which warehouse.
+
+    Returns
+    -------
+    dict
+        Its path and the metrics that have drifted, for the summary.
+    """
+    from deltabook.jobs.report.page import write_report
+
+    with reported():
+        told = write_report(settings.warehouse, settings.warehouse / REPORT)
+    return {"report": told["report"], "drifts": told["drifts"]}
 
 
 def tell(summary: dict[str, Any]) -> None:

@@ -296,7 +296,9 @@ _SUITES: dict[str, Callable[[_Judging], list[dict[str, Any]]]] = {
 def _of(metric: dict[str, Any]) -> str:
     if metric["metric"] == "match":
         first = metric["first_divergence"]
-        return metric["kind"] + (f" (first divergence at {first})" if first != NOT_GIVEN else "")
+        return (
+            f"{metric['kind']} (first divergence at {first})" if first != NOT_GIVEN else str(metric["kind"])
+        )
     level = f" {metric['level']}" if metric["level"] else ""
     return f"{metric['kind']} {metric['metric']}{level}"
 

@@ -51,6 +51,10 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
     if "verdicts" in summary:
         verdicts = ", ".join(f"{suite} {verdict}" for suite, verdict in summary["verdicts"].items())
         yield f"verdict      {verdicts}; {summary['unverifiable_rows']:,} book rows unverifiable"
+    if "report" in summary:
+        yield f"report       {summary['report']}"
+    for drift in summary.get("drifts", []):
+        yield f"drift        {drift}"
     if failed := summary.get("symbol_hours_failed"):
         yield (
             f"left out     {failed:,} symbol-hours from the views book and trades; book_all and trades_all "

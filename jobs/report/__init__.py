@@ -1,0 +1,1 @@
+"""The report: what was proven, as one HTML page."""

@@ -1,0 +1,168 @@
+"""The small tables that a report is made from, as published, and how it prints numbers and times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
+from deltabook.jobs.book import show_time
+from deltabook.jobs.published import open_table, require_published
+from deltabook.jobs.stored import Stored
+from deltabook.schemas.columns import Table
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, Status
+from deltabook.schemas.tables import COVERAGE, FIDELITY, GAPS, INSTRUMENTS, RUNS, VALIDATIONS, VERDICTS
+
+TOTALS = -1
+"""`hour` of what is measured over all hours of a symbol."""
+STATUSES = (*(status.label for status in sorted(Status, reverse=True)), "silent")
+"""What a book may be, best first, and silence: columns of `coverage`."""
+
+Instrument = tuple[str, str]
+"""Exchange and symbol."""
+
+
+@dataclass
+class Facts:
+    """The small tables of a warehouse, as published.
+
+    Attributes
+    ----------
+    stored : Stored
+        Reads the others.
+    runs : list of dict
+        Oldest first.
+    verdicts : list of dict
+        `counts` as a dict.
+    instruments : dict
+        By exchange and symbol.
+    fidelity : DataFrame
+        Every row, oldest run first.
+    standing : DataFrame
+        Of each metric of each symbol-hour the newest row, of symbol-hours that there still are.
+    gaps : Table
+        In time.
+    coverage : DataFrame
+        In time.
+    validations : list of dict
+        All.
+    """
+
+    stored: Stored
+    runs: list[dict[str, Any]]
+    verdicts: list[dict[str, Any]]
+    instruments: dict[Instrument, dict[str, Any]]
+    fidelity: pd.DataFrame
+    standing: pd.DataFrame
+    gaps: pa.Table
+    coverage: pd.DataFrame
+    validations: list[dict[str, Any]]
+
+
+def read_facts(warehouse: Path) -> Facts:
+    """Read the small tables.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the Delta tables.
+
+    Returns
+    -------
+    Facts
+        As the newest run published them.
+
+    Raises
+    ------
+    WarehouseError
+        If nothing was published yet.
+    """
+    stored = Stored(warehouse.absolute(), require_published(warehouse))
+    verdicts = [row | {"counts": dict(row["counts"])} for row in _rows(stored, VERDICTS)]
+    runs = sorted(_rows(stored, RUNS), key=lambda run: (run["finished"], run["run_id"]))
+    fidelity = _frame(stored, FIDELITY)
+    order = {run["run_id"]: number for number, run in enumerate(runs)}
+    fidelity = fidelity.iloc[np.argsort(fidelity["run_id"].map(order).fillna(-1), kind="stable")]
+    keys = ["exchange", "symbol", "hour", "kind", "metric", "level"]
+    standing = fidelity.drop_duplicates(keys, keep="last")
+    known = {(row["exchange"], row["symbol"], row["hour"]) for row in verdicts}
+    known |= {(*key[:2], TOTALS) for key in known}
+    rows = zip(standing["exchange"], standing["symbol"], standing["hour"], strict=True)
+    return Facts(
+        stored,
+        runs,
+        verdicts,
+        {(row["exchange"], row["symbol"]): row for row in _rows(stored, INSTRUMENTS)},
+        fidelity,
+        standing[np.array([row in known for row in rows], np.bool_)].sort_values(keys),
+        _table(stored, GAPS).sort_by([("from_time", "ascending"), ("sequence", "ascending")]),
+        _frame(stored, COVERAGE).sort_values(["exchange", "symbol", "hour"]),
+        _rows(stored, VALIDATIONS),
+    )
+
+
+def opened(stored: Stored, table: Table) -> Any:
+    """Open a table at its published version, as a pyarrow dataset.
+
+    Parameters
+    ----------
+    stored : Stored
+        Whose.
+    table : Table
+        Is there.
+    """
+    found = open_table(stored.root, table, (stored.versions_read or {}).get(table.name))
+    # Arrow's own files: those of deltalake are Python's, which threads that end late may still want at exit.
+    return found.to_pyarrow_dataset(filesystem=SubTreeFileSystem(stored.path(table), LocalFileSystem()))
+
+
+def _table(stored: Stored, table: Table) -> pa.Table:
+    return opened(stored, table).to_table() if stored.exists(table) else table.arrow.empty_table()
+
+
+def _rows(stored: Stored, table: Table) -> list[dict[str, Any]]:
+    return _table(stored, table).select(table.names).to_pylist()  # type: ignore[no-any-return]
+
+
+def _frame(stored: Stored, table: Table) -> pd.DataFrame:
+    return _table(stored, table).select(table.names).to_pandas()  # type: ignore[no-any-return]
+
+
+def match_text(matched: int, compared: int) -> str:
+    """Tell a match ratio: "6,491 of 6,493 equal (99.9692 %)"."""
+    return f"{matched:,} of {compared:,} equal ({share_text(matched, compared, 4)})"
+
+
+def share_text(part: float, whole: float, digits: int = 3) -> str:
+    """Print a share in percent; one that is not whole never reads as 100, nor 0."""
+    if not whole:
+        return "–"
+    unit = 10.0**-digits
+    shown = 100 * part / whole
+    shown = min(shown, 100 - unit) if part < whole else shown
+    return f"{max(shown, unit) if part else 0:.{digits}f} %"
+
+
+def hour_text(hour: int) -> str:
+    """Print a symbol-hour's time, UTC."""
+    return "all hours" if hour == TOTALS else f"{show_time(int(hour))[:19]}Z"
+
+
+def time_text(time: int) -> str:
+    """Print a time in ns, UTC, without the zeros at its end; a dash if there is none."""
+    return "–" if time == NOT_GIVEN else show_time(int(time)).rstrip("0Z").rstrip(".") + "Z"
+
+
+def length_text(nanoseconds: float) -> str:
+    """Print a length of time, with the unit that suits it."""
+    seconds = nanoseconds / NANOSECONDS_PER_SECOND
+    if seconds < 120:
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
