@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from rich.table import Table as RichTable
 
-from deltabook.jobs.published import open_table, require_published
+from deltabook.jobs.published import open_dataset, require_published
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.names import HOUR, NANOSECONDS_PER_SECOND
@@ -170,7 +170,7 @@ def render(ladder: Ladder, levels: int) -> RichTable:
 def _table(warehouse: Path, table: Table, versions: dict[str, int]) -> ds.Dataset:
     if table.name not in versions:
         raise WarehouseError(f"warehouse {warehouse} has no {table.name} yet: run `deltabook reconstruct`")
-    return open_table(warehouse, table, versions[table.name]).to_pyarrow_dataset()
+    return open_dataset(warehouse, table, versions[table.name])
 
 
 if __name__ == "__main__":

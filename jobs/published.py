@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
+from pyarrow.dataset import Dataset
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
@@ -59,6 +61,28 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
     return opened
 
 
+def open_dataset(warehouse: Path, table: Table, version: int | None = None) -> Dataset:
+    """Open a table's rows at a version, or as they stand; parameters and errors are those of `open_table`.
+
+    Parameters
+    ----------
+    warehouse : Path
+        The folder of the tables.
+    table : Table
+        Which.
+    version : int, optional
+        Delta version; None: the newest.
+
+    Returns
+    -------
+    pyarrow.dataset.Dataset
+        Read through Arrow's own file system: threads that read through Delta's, which is Python's, may
+        outlive the interpreter, and abort it (seen in one command of some hundreds).
+    """
+    files = SubTreeFileSystem(str(warehouse / table.name), LocalFileSystem())
+    return open_table(warehouse, table, version).to_pyarrow_dataset(filesystem=files)
+
+
 def published_versions(warehouse: Path) -> dict[str, int]:
     """Return the version of each table that the newest finished run names; empty if there is none.
 
@@ -72,7 +96,7 @@ def published_versions(warehouse: Path) -> dict[str, int]:
             raise _lost(warehouse, RUNS.name)
         return {}
     _check_log(warehouse, RUNS.name, 0)
-    runs = open_table(warehouse, RUNS).to_pyarrow_dataset().to_table(columns=["finished", "versions"])
+    runs = open_dataset(warehouse, RUNS).to_table(columns=["finished", "versions"])
     if runs.num_rows == 0:
         return {}
     newest = pc.index(runs["finished"], pc.max(runs["finished"])).as_py()

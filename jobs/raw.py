@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deltabook.jobs.ledger import content_hash
-from deltabook.jobs.published import open_table, require_published
+from deltabook.jobs.published import open_dataset, require_published
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, both
@@ -78,7 +78,7 @@ def raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str | Non
 def _rows(warehouse: Path, table: Table, versions: dict[str, int], wanted: Any) -> list[dict[str, Any]]:
     if table.name not in versions:
         return []
-    dataset = open_table(warehouse, table, versions[table.name]).to_pyarrow_dataset()
+    dataset = open_dataset(warehouse, table, versions[table.name])
     return dataset.to_table(filter=wanted).to_pylist()  # type: ignore[no-any-return]
 
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from pyarrow.dataset import Dataset
 
-from deltabook.jobs.published import is_made, open_table
+from deltabook.jobs.published import is_made, open_dataset, open_table
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS, both
 from deltabook.udfs.files import local_path
@@ -54,18 +55,21 @@ class Stored:
     def _opened(self, table: Table) -> DeltaTable:
         return open_table(self.root, table, (self.versions_read or {}).get(table.name))
 
+    def dataset(self, table: Table) -> Dataset:
+        """Open a table's rows."""
+        return open_dataset(self.root, table, (self.versions_read or {}).get(table.name))
+
     def rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
         """Read a small table, or a few columns of one, as it stands; without a Spark job."""
         if not self.exists(table):
             return []
-        dataset = self._opened(table).to_pyarrow_dataset()
-        return dataset.to_table(columns=list(columns) or None).to_pylist()  # type: ignore[no-any-return]
+        return self.dataset(table).to_table(columns=list(columns) or None).to_pylist()  # type: ignore[no-any-return]
 
     def counts(self, table: Table, column: str) -> Counter[str]:
         """Count the rows of a table as it stands, by what one column says; without a Spark job."""
         counts: Counter[str] = Counter()
         if self.exists(table):
-            for batch in self._opened(table).to_pyarrow_dataset().to_batches(columns=[column]):
+            for batch in self.dataset(table).to_batches(columns=[column]):
                 found = pc.value_counts(batch[column]).flatten()
                 counts.update(dict(zip(*(values.to_pylist() for values in found), strict=True)))
         return counts

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from deltabook.jobs.book import show_time
-from deltabook.jobs.published import open_table, require_published
+from deltabook.jobs.published import require_published
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, Status
@@ -106,23 +105,8 @@ def read_facts(warehouse: Path) -> Facts:
     )
 
 
-def opened(stored: Stored, table: Table) -> Any:
-    """Open a table at its published version, as a pyarrow dataset.
-
-    Parameters
-    ----------
-    stored : Stored
-        Whose.
-    table : Table
-        Is there.
-    """
-    found = open_table(stored.root, table, (stored.versions_read or {}).get(table.name))
-    # Arrow's own files: those of deltalake are Python's, which threads that end late may still want at exit.
-    return found.to_pyarrow_dataset(filesystem=SubTreeFileSystem(stored.path(table), LocalFileSystem()))
-
-
 def _table(stored: Stored, table: Table) -> pa.Table:
-    return opened(stored, table).to_table() if stored.exists(table) else table.arrow.empty_table()
+    return stored.dataset(table).to_table() if stored.exists(table) else table.arrow.empty_table()
 
 
 def _rows(stored: Stored, table: Table) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import scipy.signal
 
 from deltabook.jobs.report.books import Books, Floats
-from deltabook.jobs.report.facts import TOTALS, Facts, Instrument, hour_text, opened
+from deltabook.jobs.report.facts import TOTALS, Facts, Instrument, hour_text
 from deltabook.schemas.tables import SAMPLES
 
 QUANTILES = np.linspace(0, 1, 101)
@@ -121,7 +121,7 @@ def _curves(facts: Facts, of: dict[str, Any]) -> list[Curve]:
     chosen = ds.field("level") <= 1
     for name in ("exchange", "symbol", "kind"):
         chosen &= ds.field(name) == of[name]
-    table = opened(facts.stored, SAMPLES).to_table(filter=chosen)
+    table = facts.stored.dataset(SAMPLES).to_table(filter=chosen)
     rows = table.to_pylist()
     rows = [row for row in rows if row["hour"] == of["hour"]] or rows
     curves = []

@@ -17,7 +17,6 @@ from deltabook.jobs.report.facts import (
     Facts,
     hour_text,
     match_text,
-    opened,
     share_text,
     time_text,
 )
@@ -157,7 +156,7 @@ def divergences(facts: Facts) -> list[dict[str, Any]]:
     first: list[dict[str, Any]] = []
     order = ("hour", "exchange", "symbol", "epoch", "sequence", "kind")
     for table in (one for one in both(MISMATCHES) if facts.stored.exists(one)):
-        batches = opened(facts.stored, table).to_batches(batch_size=4096)
+        batches = facts.stored.dataset(table).to_batches(batch_size=4096)
         for batch in (batch for batch in batches if batch.num_rows):
             least = pa.Table.from_batches([batch]).sort_by([(name, "ascending") for name in order])
             first += least.slice(0, DIVERGENCES).to_pylist()
