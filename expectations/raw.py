@@ -16,7 +16,7 @@ def judge_raw(summary: pd.DataFrame, most_late: float, most_untimed: float) -> l
         One row a symbol-hour: exchange, symbol, hour, time; the counts `out_of_range` (prices that are not
         above zero, negative sizes, trades of nothing) and `damaged` (messages that lack a part which could
         not be read); the shares `late` (messages that arrived after one with a later id), `untimed` (no
-        origin time, or one before 2009, in a stream that has some; the receive time stands in) and
+        origin time, or one before 2009, in a stream that has some; ids keep their place) and
         `regressing` (an origin time before that of the message before, by id).
     most_late, most_untimed : float
         The greatest shares that are well.

@@ -206,7 +206,7 @@ def _book_columns(books: DataFrame, table: Table, numbers: dict[str, _Decimals] 
     return books.select(
         "exchange",
         "symbol",
-        _time("timestamp").alias("time"),
+        _event_time().alias("time"),
         "status",
         "bid_size",
         "bid_price",
@@ -241,7 +241,7 @@ def _trade_columns(events: DataFrame, table: Table, numbers: dict[str, _Decimals
     return events.where(F.col("event_type") == EventType.TRADE).select(
         "exchange",
         "symbol",
-        _time("timestamp").alias("time"),
+        _event_time().alias("time"),
         "data.side",
         price.alias("price"),
         size.alias("size"),
@@ -323,8 +323,10 @@ class _Decimals:
         return chosen
 
 
-def _time(name: str) -> Any:
-    return F.timestamp_micros(F.expr(f"{name} div 1000"))  # `/` would go through double
+def _event_time() -> Any:
+    """Return the exchange's time, or that of the message's place in the feed if it has none."""
+    time = "CASE WHEN timestamp = -1 THEN order_time ELSE timestamp END"
+    return F.timestamp_micros(F.expr(f"{time} div 1000"))  # `/` would go through double
 
 
 def _plain(value: Any, kind: DataType) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ CAPTURES = {"spot": "btcusdt_20240808.gz", "usdm": "btcusdt_20240718.gz"}
 GAPS, TRADES = "no gaps", "no missing trades"
 CROSSED = "no crossed books"
 BACK = "no more than 1.00% of origin times fall back"
+READ = "no part that could not be read"
+TIMED = "no more than 1.00% without an origin time"
 LATE = "no more than 0.10% of messages late"
 PROVEN = "no status worse than the feed can prove"
 EQUAL = "more than 99.90% of books equal their golden samples"
@@ -37,9 +40,9 @@ def lines_of(folder: Path, market: str) -> tuple[bytes, ...]:
     )
 
 
-def failing(deltabook: Any, raw: Path, warehouse: Path) -> set[str]:
+def failing(deltabook: Any, raw: Path, warehouse: Path, source: str = "binance") -> set[str]:
     """Run; return the expectations that failed in any suite."""
-    run = deltabook("run", "binance", raw, *into(warehouse))
+    run = deltabook("run", source, raw, *into(warehouse))
     query = "SELECT expectation FROM validations WHERE verdict = 'failed'"
     told = deltabook("sql", query, "--format", "json", "--warehouse", warehouse)
     found = {json.loads(line)["expectation"] for line in told.stdout.splitlines()}
@@ -128,6 +131,30 @@ def one_trade_lost(lines: Lines) -> Lines:
     return thinned_trades(lines, every=10**6)
 
 
+def unreadable_size(lines: Lines) -> Lines:
+    row = depth_rows(lines)[1000]
+
+    def change(message: dict) -> None:
+        message["b"][0][1] = "a lot"
+
+    return [edited(line, change) if at == row else line for at, line in enumerate(lines)]
+
+
+def retimed(message: dict, change: Callable[[int], int]) -> None:
+    """Change the event time, and the transaction time that futures have."""
+    message.update({name: change(message[name]) for name in ("E", "T") if name in message})
+
+
+def times_fall_back(lines: Lines) -> Lines:
+    """One diff in 40 says that it is five seconds older."""
+    return diffs_edited(lines, 40, lambda message: retimed(message, lambda time: time - 5_000))
+
+
+def times_missing(lines: Lines) -> Lines:
+    """One diff in 40 has the time 0."""
+    return diffs_edited(lines, 40, lambda message: retimed(message, lambda time: 0))
+
+
 FAULTS: dict[str, tuple[Callable[[Lines], Lines], set[str], set[str]]] = {
     # What is done; what must fail; what may fail besides, since the fault's own consequence is that.
     "nothing": (list, set(), set()),
@@ -138,6 +165,9 @@ FAULTS: dict[str, tuple[Callable[[Lines], Lines], set[str], set[str]]] = {
     "bid sizes scaled by 1.01": (scaled_sizes, {EQUAL}, {DISTRIBUTION}),
     "one trade in 50 lost": (thinned_trades, {TRADES}, set()),
     "one trade lost": (one_trade_lost, {TRADES}, set()),
+    "an unreadable message": (unreadable_size, {GAPS, PROVEN}, {EQUAL, CROSSED, DISTRIBUTION}),
+    "origin times that fall back": (times_fall_back, {BACK}, set()),
+    "origin times missing": (times_missing, {TIMED}, set()),
     "bids shifted": (shifted_prices, {EQUAL, DISTRIBUTION}, {CROSSED}),
 }
 
@@ -151,6 +181,17 @@ def test_fault_fails_the_checks_that_are_named_for_it(
     raw = write(tmp_path / "raw.gz", work(list(lines_of(real_data, market))))
     found = failing(deltabook, raw, tmp_path / "w")
     assert must <= found <= must | may
+
+
+def test_unreadable_part_of_a_feed_without_ids_fails_what_is_named_for_it(
+    deltabook: Any, real_data: Path, tmp_path: Path
+) -> None:
+    lines = (real_data / "kraken" / "KRAKEN.ws.50.0").read_bytes().splitlines(True)
+    row = [row for row, line in enumerate(lines) if b'"book-1000"' in line and b'"c":' in line][500]
+    number = re.search(rb'\["[0-9.]+","([0-9.]+)"', lines[row])
+    lines[row] = lines[row].replace(number[1], b"a lot", 1)
+    raw = write(tmp_path / "KRAKEN.ws.50.0", lines, compress=False)
+    assert {READ, PROVEN} <= failing(deltabook, raw, tmp_path / "w", "kraken") <= {READ, PROVEN, EQUAL, GAPS}
 
 
 def deep_sizes_scaled(lines: Lines) -> Lines:

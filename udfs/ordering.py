@@ -75,7 +75,8 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed, chunk
     received = _numpy(events["received"])
     for stream in (is_update, ~is_update):
         if not feed.timed_snapshots:
-            timestamps[stream] = _with_neighbours(timestamps[stream], received[stream], hour)
+            filled = _with_neighbours(timestamps[stream], received[stream], hour)
+            timestamps[stream] = np.where(snapshots[stream], filled, timestamps[stream])
         order_times[stream] = _order_times(timestamps[stream], received[stream], hour, hour + chunk)
     for name, values in (("timestamp", timestamps), ("order_time", order_times)):
         events = events.set_column(events.schema.get_field_index(name), name, pa.array(values))
