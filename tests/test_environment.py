@@ -1,0 +1,272 @@
+"""The environment: fills by hand, bounds of what policies earn, and what Gymnasium asks of an environment."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from captures import write
+from events import START_MS, depth, snapshot, trade
+from faulted import build
+
+from deltabook.udfs.fills import Cancelled, Fill, Quote, take
+from deltabook.udfs.streams import NO_TRADES, Trades
+
+gymnasium = pytest.importorskip("gymnasium")
+
+SECOND = 1_000_000_000
+START = START_MS * 1_000_000
+STILL, QUIET, RISING, END = 0, 60, 120, 240
+"""Seconds: a book that does not move, with trades; without them; one that rises by 1 a second."""
+LATE = 5_000_000
+NAME = "deltabook.jobs.environment:deltabook/Book-v0"
+
+
+def seen(bids, asks, trades: Trades = NO_TRADES, updates: int = 1, deeper=()):
+    """An observation as orders look at it; `deeper` asks are not among those shown."""
+    columns = {
+        f"{side}_{what}": np.array([level[place] for level in levels], dtype=np.int64)
+        for side, levels in (("bid", bids), ("ask", asks))
+        for place, what in enumerate(("prices", "sizes"))
+    }
+    whole = columns | {
+        f"ask_{what}": np.array([level[place] for level in [*asks, *deeper]], dtype=np.int64)
+        for place, what in enumerate(("prices", "sizes"))
+    }
+    return SimpleNamespace(**columns, trades=trades, update_count=updates, full_book=lambda: whole)
+
+
+def sold(price: int, *sizes: int) -> Trades:
+    """Trades whose aggressors sold."""
+    count = len(sizes)
+    arrays = [[0] * count, range(count), [-1] * count, [price] * count, sizes]
+    return Trades(0, *(np.array(array, dtype=np.int64) for array in arrays))
+
+
+def told(trades: Trades):
+    return seen([(10, 5)], [(11, 5)], trades, updates=0)
+
+
+def test_order_walks_the_levels_and_what_is_not_there_is_not_filled():
+    book = seen([(10, 5), (9, 2)], [(11, 5), (13, 2)], deeper=[(20, 1)])
+    assert take(book, 4) == Fill(4, 44)
+    assert take(book, 7) == Fill(7, 5 * 11 + 2 * 13)
+    assert take(book, 9) == Fill(8, 5 * 11 + 2 * 13 + 20)
+    assert take(book, -6) == Fill(-6, -(5 * 10 + 9))
+    assert take(book, -100) == Fill(-7, -(5 * 10 + 2 * 9))
+
+
+def test_trades_at_the_price_of_a_quote_take_the_queue_first():
+    quote = Quote(seen([(10, 5)], [(11, 5)]), 3, Cancelled.BEHIND)
+    assert (quote.price, quote.ahead) == (10, 5)
+    assert quote.meet(told(sold(10, 2, 2))) == Fill()
+    assert quote.meet(told(sold(11, 9))) == Fill()
+    assert quote.meet(told(sold(10, 2))) == Fill(1, 10)
+    assert quote.meet(told(sold(10, 9))) == Fill(2, 20)
+    assert quote.meet(told(sold(10, 9))) == Fill()
+
+
+def test_trade_through_a_quote_and_quotes_that_come_to_it_fill_it():
+    quote = Quote(seen([(10, 5)], [(11, 5)]), 3, Cancelled.BEHIND)
+    assert quote.meet(told(sold(9, 1))) == Fill(3, 30)
+    quote = Quote(seen([(10, 5)], [(11, 5)]), -3, Cancelled.BEHIND)
+    assert quote.meet(seen([(11, 2)], [(12, 5)])) == Fill(-2, -22)
+    assert quote.meet(seen([(12, 2)], [(13, 5)])) == Fill(-1, -11)
+
+
+@pytest.mark.parametrize(("cancelled", "ahead"), [("behind", 5), ("ahead", 3)])
+def test_cancelled_orders_stood_where_the_option_says(cancelled, ahead):
+    quote = Quote(seen([(10, 5)], [(11, 5)]), 3, Cancelled(cancelled))
+    quote.meet(seen([(10, 8)], [(11, 5)]))
+    assert quote.ahead == 5
+    quote.meet(seen([(10, 6)], [(11, 5)]))
+    assert quote.ahead == ahead
+    quote.meet(told(sold(10, 1)))
+    quote.meet(seen([(10, 5)], [(11, 5)]))  # the trade's own: nothing was cancelled
+    assert quote.ahead == ahead - 1
+    quote.meet(seen([(10, 1)], [(11, 5)]))
+    assert quote.ahead == min(1, ahead - 1) if cancelled == "behind" else quote.ahead == 0
+
+
+def market_lines():
+    """A capture: two levels a side, repeated each 100 ms, still at first, then rising."""
+    number = 1
+
+    def line(milliseconds: int, text: str) -> bytes:
+        return b"%d %s\n" % ((START_MS + milliseconds) * 1_000_000 + LATE, text.encode())
+
+    def levels(up: int):
+        bids, asks = ((100, "1"), (99, "2")), ((101, "1"), (102, "2"))
+        return [[(str(price + up), size) for price, size in side] for side in (bids, asks)]
+
+    yield line(-100, snapshot("spot", 1000, *levels(0)))
+    for tenth in range(END * 10 + 1):
+        up = max(tenth // 10 - RISING, 0)
+        bids, asks = levels(up)
+        if up and tenth % 10 == 0:
+            bids, asks = [*bids, (str(98 + up), "0")], [*asks, (str(100 + up), "0")]
+        now, last = tenth * 100, 1001 + tenth
+        yield line(now, depth("spot", last, last, bids, asks, E=START_MS + now))
+        if tenth % 10 == 5 and tenth < QUIET * 10:
+            for price, maker in (("100", True), ("101", False)):
+                times = {"E": START_MS + now + 50, "T": START_MS + now + 50}
+                yield line(now + 50, trade("spot", number, price, "0.5", m=maker, **times))
+                number += 1
+
+
+@pytest.fixture(scope="module")
+def warehouse(spark, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("environment")
+    run = build("binance", [write(folder / "raw.gz", market_lines())], folder / "w")
+    assert (run.exit_status, run.summary["gaps"]) == (0, 0), run.said
+    return folder / "w"
+
+
+def make(warehouse, **options):
+    return gymnasium.make(NAME, warehouse=str(warehouse), symbol="BTC-USDT", **options)
+
+
+def at(second: int) -> dict[str, int]:
+    """Options of an episode that starts just behind a change of the book."""
+    return {"start": START + second * SECOND + LATE}
+
+
+def play(environment, actions, **reset) -> list[float]:
+    environment.reset(**reset)
+    return [environment.step(action)[1] for action in actions]
+
+
+@pytest.mark.spark
+def test_nothing_can_be_earned_on_an_unmoving_book(warehouse):
+    environment = make(warehouse, max_size="0.5", fee=0.001)
+    assert play(environment, [1] * 20, options=at(QUIET)) == [0.0] * 20
+    actions = np.random.default_rng(8).integers(0, 3, 50).tolist()
+    rewards = play(environment, actions, options=at(QUIET))
+    expected = []
+    for before, after in pairwise([1, *actions]):
+        bought = (after - before) * 0.5
+        price = 101 if bought > 0 else 100
+        expected.append(-abs(bought) * (0.5 + 0.001 * price))
+    assert rewards == pytest.approx(expected, abs=1e-9)
+    assert max(rewards) <= 0
+    resting = make(warehouse, max_size="0.5", passive=True)
+    assert play(resting, actions, options=at(QUIET)) == [0.0] * 50
+
+
+@pytest.mark.spark
+def test_large_orders_pay_for_every_level_and_are_cut_at_the_book_s_end(warehouse):
+    environment = make(warehouse, max_size="2")
+    assert play(environment, [2, 1], options=at(QUIET)) == pytest.approx([-(0.5 + 1.5), -(0.5 + 1.5)])
+    environment = make(warehouse, max_size="10", levels=1)
+    assert play(environment, [2], options=at(QUIET)) == pytest.approx([-(0.5 + 2 * 1.5)])
+    assert environment.step(2)[-1]["position"] == 6 * 10**8  # the book does not notice: it is there again
+
+
+@pytest.mark.spark
+def test_what_is_earned_on_a_rising_book_is_its_rise_less_the_spread(warehouse):
+    environment = make(warehouse, max_size="0.5")
+    assert play(environment, [2] * 30, options=at(RISING)) == pytest.approx([0.5 - 0.25] + [0.5] * 29)
+    assert play(environment, [0] * 30, options=at(RISING)) == pytest.approx([-0.5 - 0.25] + [-0.5] * 29)
+    crossing = play(environment, [2, 0] * 15, options=at(RISING))
+    assert crossing == pytest.approx([0.5 - 0.25] + [-0.5 - 0.5, 0.5 - 0.5] * 14 + [-0.5 - 0.5])
+    actions = np.random.default_rng(8).integers(0, 3, 50).tolist()
+    rewards = play(environment, actions, options=at(RISING))
+    assert -(0.5 + 0.5) * 50 <= sum(rewards) <= 0.5 * 50
+
+
+@pytest.mark.spark
+def test_orders_meet_the_book_after_the_latency(warehouse):
+    for latency, price in ((0, 101), (SECOND, 102), (2 * SECOND - 1, 102)):
+        environment = make(warehouse, max_size="1", step=2 * SECOND, latency=latency)
+        (reward,) = play(environment, [2], options=at(RISING))
+        assert reward == pytest.approx(102.5 - price)
+
+
+@pytest.mark.spark
+def test_quote_is_filled_once_the_queue_before_it_is_through(warehouse):
+    environment = make(warehouse, max_size="0.5", passive=True, passive_fee=0.001)
+    environment.reset(options=at(STILL + 10))
+    positions = [environment.step(2)[-1]["position"] for _ in range(5)]
+    assert positions == [0, 0, 5 * 10**7, 5 * 10**7, 5 * 10**7]  # 1 is ahead, 0.5 is sold each second
+    info = environment.step(2)[-1]
+    assert info["wealth"] == pytest.approx(0.5 * 0.5 - info["fees"])
+    assert info["fees"] == pytest.approx(0.5 * 100 * 0.001)
+    environment.reset(options=at(STILL + 10))
+    assert [environment.step(action)[-1]["position"] for action in (2, 1, 2, 2)] == [0] * 4
+
+
+@pytest.mark.spark
+def test_observation_has_what_is_documented(warehouse):
+    environment = make(warehouse, max_size="0.5", levels=3)
+    first, info = environment.reset(options=at(RISING))
+    levels = first[:12].reshape(4, 3)
+    share = 10_000 / 100.5
+    assert levels[0] == pytest.approx([max(-0.5 * share, -10), -10, 0])
+    assert levels[1] == pytest.approx([np.log1p(2), np.log1p(4), 0])
+    assert levels[3] == pytest.approx([np.log1p(2), np.log1p(4), 0])
+    assert first[-6:] == pytest.approx([0, 0, 10, 0, 0, 0])
+    assert (info["status"], info["position"]) == ("verified", 0)
+    after = environment.step(2)[0]
+    assert after[-2] == pytest.approx((1 + 1) / 2)  # a better bid came, of size 1; the ask of 1 went
+    assert after[-1] == 1
+    environment.reset(options=at(STILL + 10))
+    assert environment.step(1)[0][-3] == 0  # as much was bought as sold
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("passive", [False, True])
+def test_gymnasium_s_checker_has_nothing_to_say(warehouse, passive):
+    from gymnasium.utils.env_checker import check_env
+
+    check_env(make(warehouse, passive=passive, length=20 * SECOND).unwrapped)
+
+
+def rollout(environment, seed: int) -> list[object]:
+    first, info = environment.reset(seed=seed)
+    environment.action_space.seed(seed)
+    told: list[object] = [first.tolist(), info]
+    for _ in range(3):
+        ended = False
+        while not ended:
+            observation, reward, _, ended, info = environment.step(environment.action_space.sample())
+            told += [observation.tolist(), reward, info]
+        told.append(environment.reset()[1])
+    return told
+
+
+@pytest.mark.spark
+def test_equal_seeds_are_equal_episodes_and_others_are_not(warehouse):
+    options = {"length": 10 * SECOND, "fee": 0.001, "latency": SECOND // 2}
+    found = rollout(make(warehouse, **options), 5)
+    assert found == rollout(make(warehouse, **options), 5)
+    assert found != rollout(make(warehouse, **options), 6)
+
+
+@pytest.mark.spark
+def test_processes_of_a_vector_environment_play_as_one_does(warehouse):
+    options = {"warehouse": str(warehouse), "symbol": "BTC-USDT", "length": 5 * SECOND, "fee": 0.001}
+    played = []
+    for mode, how in (("sync", {}), ("async", {"context": "spawn"})):
+        both = gymnasium.make_vec(NAME, 2, vectorization_mode=mode, vector_kwargs=how, **options)
+        first, _ = both.reset(seed=3)
+        steps = [both.step(np.array([2, number % 3])) for number in range(12)]
+        played.append([first.tolist(), *([part.tolist() for part in step[:4]] for step in steps)])
+        both.close()
+    assert played[0] == played[1]
+
+
+@pytest.mark.spark
+def test_settings_that_cannot_be_are_refused(warehouse):
+    from deltabook.schemas.errors import SettingsError
+
+    for wrong in (
+        {"latency": SECOND},
+        {"step": 0},
+        {"max_size": "0"},
+        {"cancelled": "beside"},
+        {"length": 1},
+    ):
+        with pytest.raises(SettingsError):
+            make(warehouse, **wrong)
