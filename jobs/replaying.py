@@ -2,7 +2,7 @@
 
 >>> replayer = Replayer(Path("books"), "BTC-USDT", "2024-08-09T00:00:00Z", None)  # doctest: +SKIP
 >>> for seen in replayer:  # doctest: +SKIP
-...     print(seen.time, seen.bid_prices[0], seen.ask_prices[0], seen.features.imbalance)
+...     print(seen.time, seen.status.label, seen.bid_prices[:1], seen.ask_prices[:1])
 """
 
 from __future__ import annotations
