@@ -7,9 +7,7 @@ from typing import Any
 import pandas as pd
 
 from deltabook.expectations.suites import FIDELITY, NONE, Judgement, judge
-
-SIGNIFICANCE = 0.05
-"""A distribution differs if the adjusted p of its Kolmogorov-Smirnov test is not above this."""
+from deltabook.udfs.statistics import SIGNIFICANCE
 
 
 def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: float) -> list[Judgement]:

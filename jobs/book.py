@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 from deltabook.jobs.published import open_dataset, require_published
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
-from deltabook.schemas.names import HOUR, NANOSECONDS_PER_SECOND
+from deltabook.schemas.names import ALL_HOURS, HOUR, NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, form_of
 from deltabook.udfs.decimals import INT64_MAX
 
@@ -65,6 +65,11 @@ def show_time(nanoseconds: int) -> str:
     """Print a time in ns as ISO 8601, UTC, to the ns."""
     seconds, rest = divmod(nanoseconds, NANOSECONDS_PER_SECOND)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+
+
+def hour_text(hour: int) -> str:
+    """Print a symbol-hour's time as ISO 8601, UTC."""
+    return "all hours" if hour == ALL_HOURS else f"{show_time(int(hour))[:19]}Z"
 
 
 def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) -> Ladder:

@@ -109,7 +109,7 @@ def ingest(
 ) -> None:
     """Read raw files into events and golden samples, each file once."""
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk)
-    run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)])
+    run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
 
 
 @app.command()
@@ -142,7 +142,7 @@ def reconstruct(
         seed=seed,
     )
     if as_of is None:
-        return run_and_leave(settings, as_json, [reconstruct_stage(validated)])
+        return run_and_leave(settings, as_json, [reconstruct_stage(validated)], validated)
     with reported():
         from deltabook.jobs.progress import Progress
         from deltabook.jobs.reproduce import reproduce
@@ -205,7 +205,7 @@ def run(
     )
     stages = [ingest_stage(source, paths, replace, archive, validated), reconstruct_stage(validated)]
     if not validated:
-        return run_and_leave(settings, as_json, stages)
+        return run_and_leave(settings, as_json, stages, judged=False)
     summary = run_stages(settings, [*stages, validate_stage()])
     summary |= write_last_report(settings)
     tell(summary)

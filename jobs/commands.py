@@ -141,7 +141,7 @@ def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
     return Warehouse(spark_session(settings, for_queries), settings)
 
 
-def run_and_leave(settings: Settings, as_json: bool, stages: list[Stage]) -> None:
+def run_and_leave(settings: Settings, as_json: bool, stages: list[Stage], judged: bool = True) -> None:
     """Run jobs, tell how it went, and leave with the exit status that says so.
 
     Parameters
@@ -152,13 +152,15 @@ def run_and_leave(settings: Settings, as_json: bool, stages: list[Stage]) -> Non
         Whether standard output ends with one JSON object.
     stages : list of Stage
         The jobs, in order.
+    judged : bool
+        Whether any of them judges what it made.
     """
-    summary = run_stages(settings, stages)
+    summary = run_stages(settings, stages, judged)
     tell(summary)
     leave(summary, as_json)
 
 
-def run_stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
+def run_stages(settings: Settings, stages: list[Stage], judged: bool = True) -> dict[str, Any]:
     """Run jobs one after another, each published on its own.
 
     Parameters
@@ -167,6 +169,8 @@ def run_stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
         For all of them.
     stages : list of Stage
         The jobs, in order.
+    judged : bool
+        Whether any of them judges what it made.
 
     Returns
     -------
@@ -179,8 +183,8 @@ def run_stages(settings: Settings, stages: list[Stage]) -> dict[str, Any]:
     with reported():
         for name in ("warehouse", *(name for name, _ in stages)):
             import_module(f"deltabook.jobs.{name}")
-        # Behind the start of the JVM, once nothing else is left to import.
-        import_ahead()
+        if judged:  # behind the start of the JVM, once nothing else is left to import
+            import_ahead()
         warehouse = open_warehouse(settings)
         progress = Progress(warehouse.spark, errors)
         for name, work in stages:

@@ -10,7 +10,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
 from operator import itemgetter
@@ -25,11 +24,12 @@ from deltabook.expectations.events import judge_events
 from deltabook.expectations.fidelity import judge_fidelity
 from deltabook.expectations.raw import judge_raw
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgement
+from deltabook.jobs.book import hour_text
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.stored import KEYS, IdFile, Slice
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED, TOTAL_REFERENCES
-from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType, GapKind
+from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN, EventType, GapKind
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKS,
@@ -46,7 +46,7 @@ from deltabook.schemas.tables import (
     both,
 )
 from deltabook.udfs.frames import Group
-from deltabook.udfs.inspecting import inspect_books_group, inspect_events_group
+from deltabook.udfs.inspecting import NO_RESULT, inspect_books_group, inspect_events_group
 from deltabook.udfs.judging import judge_groups
 from deltabook.udfs.matching import match_metric
 from deltabook.udfs.totals import total_group
@@ -188,10 +188,7 @@ def named(key: Slice) -> dict[str, Any]:
     key : tuple
         Exchange, symbol and hour.
     """
-    time = "all hours"
-    if key[2] != ALL_HOURS:
-        time = f"{datetime.fromtimestamp(key[2] // NANOSECONDS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%S}Z"
-    return dict(zip(KEYS, key, strict=True)) | {"time": time}
+    return dict(zip(KEYS, key, strict=True)) | {"time": hour_text(key[2])}
 
 
 def _raw(judging: _Judging) -> list[dict[str, Any]]:
@@ -247,8 +244,8 @@ def _fidelity(judging: _Judging) -> list[dict[str, Any]]:
         for row in judging.hours.checks[key]:
             counts[key] |= {f"{row['kind']} {name}": row[name] for name in ("compared", "matched")}
             told = match_metric("match", 0, row["compared"], row["matched"], least)
-            told |= {"first_divergence": row["first_divergence"], "kind": row["kind"]}
-            metrics.append(_NO_METRIC | dict(zip(KEYS, key, strict=True)) | told)
+            told |= {"first_divergence": row["first_divergence"], "kind": row["kind"], "unverifiable": 0}
+            metrics.append(NO_RESULT | dict(zip(KEYS, key, strict=True)) | told)
     for row in metrics:
         if row["hour"] != ALL_HOURS and row["verdict"] in (PASSED, FAILED) and row["matched"] == NOT_GIVEN:
             of_hour = counts[_key(row)]
@@ -282,9 +279,6 @@ def _together(judging: _Judging) -> list[Row]:
     return judging.warehouse.apply(TOTAL_REFERENCES, references, KEYS[:2], total_group, JUDGED)
 
 
-_NO_METRIC: dict[str, Any] = {
-    column.name: {"BIGINT": -1, "STRING": ""}.get(column.type, float("nan")) for column in FIDELITY.columns
-} | {"unverifiable": 0}
 _SUITES: dict[str, Callable[[_Judging], list[dict[str, Any]]]] = {
     suites.RAW: _raw,
     suites.EVENTS: _events,

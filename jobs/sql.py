@@ -142,8 +142,10 @@ def left_out(warehouse: Warehouse, text: str) -> str:
         The query.
     """
     views = [view for view in _PASSED if view in _WORD.findall(text.lower())]
+    if not views:
+        return ""
     failed = _failed(Warehouse(warehouse.spark, warehouse.settings, require_published(warehouse.root)))
-    if not views or not failed:
+    if not failed:
         return ""
     others = " or ".join(f"{view}_all" for view in views)
     return (

@@ -14,11 +14,9 @@ from deltabook.jobs.book import show_time
 from deltabook.jobs.published import require_published
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.columns import Table
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, Status
+from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, NOT_GIVEN, Status
 from deltabook.schemas.tables import COVERAGE, FIDELITY, GAPS, INSTRUMENTS, RUNS, VALIDATIONS, VERDICTS
 
-TOTALS = -1
-"""`hour` of what is measured over all hours of a symbol."""
 STATUSES = (*(status.label for status in sorted(Status, reverse=True)), "silent")
 """What a book may be, best first, and silence: columns of `coverage`."""
 
@@ -90,7 +88,7 @@ def read_facts(warehouse: Path) -> Facts:
     keys = ["exchange", "symbol", "hour", "kind", "metric", "level"]
     standing = fidelity.drop_duplicates(keys, keep="last")
     known = {(row["exchange"], row["symbol"], row["hour"]) for row in verdicts}
-    known |= {(*key[:2], TOTALS) for key in known}
+    known |= {(*key[:2], ALL_HOURS) for key in known}
     rows = zip(standing["exchange"], standing["symbol"], standing["hour"], strict=True)
     return Facts(
         stored,
@@ -130,11 +128,6 @@ def share_text(part: float, whole: float, digits: int = 3) -> str:
     shown = 100 * part / whole
     shown = min(shown, 100 - unit) if part < whole else shown
     return f"{max(shown, unit) if part else 0:.{digits}f} %"
-
-
-def hour_text(hour: int) -> str:
-    """Print a symbol-hour's time, UTC."""
-    return "all hours" if hour == TOTALS else f"{show_time(int(hour))[:19]}Z"
 
 
 def time_text(time: int) -> str:

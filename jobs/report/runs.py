@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from deltabook.jobs.book import parse_time
-from deltabook.jobs.report.facts import TOTALS, Facts, length_text, time_text
+from deltabook.jobs.report.facts import Facts, length_text, time_text
 from deltabook.jobs.report.statistics import MATCH_METRICS
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND
+from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import SCHEMA_VERSION
 
 RUNS_SHOWN = 20
@@ -103,8 +103,8 @@ def series_by_run(facts: Facts) -> Any:
     is_match = rows["metric"].isin(MATCH_METRICS) & (rows["compared"] > 0)
     rows = rows[(is_match | rows["statistic"].notna()) & rows["run_id"].isin(numbers)]
     keys = ["run_id", *_KEYS]
-    totals = rows[rows["hour"] == TOTALS].set_index(keys).index
-    rows = rows[(rows["hour"] == TOTALS) | ~pd.MultiIndex.from_frame(rows[keys]).isin(totals)]
+    totals = rows[rows["hour"] == ALL_HOURS].set_index(keys).index
+    rows = rows[(rows["hour"] == ALL_HOURS) | ~pd.MultiIndex.from_frame(rows[keys]).isin(totals)]
     sums = rows.groupby(keys, as_index=False).agg(
         {"compared": "sum", "matched": "sum", "statistic": "max"},
     )

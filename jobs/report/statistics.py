@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow.dataset as ds
 import scipy.signal
 
+from deltabook.jobs.book import hour_text
 from deltabook.jobs.report.books import Books, Floats
-from deltabook.jobs.report.facts import TOTALS, Facts, Instrument, hour_text
+from deltabook.jobs.report.facts import Facts, Instrument
+from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import SAMPLES
 
 QUANTILES = np.linspace(0, 1, 101)
@@ -68,12 +70,12 @@ def distributions(facts: Facts, shown: list[Instrument]) -> list[dict[str, Any]]
     for (exchange, symbol, kind), group in rows.groupby(["exchange", "symbol", "kind"], sort=True):
         if (exchange, symbol) not in shown:
             continue
-        tested = group[group["statistic"].notna() & (group["hour"] != TOTALS)]
+        tested = group[group["statistic"].notna() & (group["hour"] != ALL_HOURS)]
         hours = group["hour"].unique()
         worst = (
             tested["hour"][tested["adjusted_p"].idxmin()] if tested["adjusted_p"].notna().any() else hours[0]
         )
-        hour = int(TOTALS if TOTALS in hours else worst)
+        hour = int(ALL_HOURS if ALL_HOURS in hours else worst)
         is_reported = group["verdict"] == "reported"
         described = group[is_reported & (group["hour"] == _best_described(group[is_reported]))]
         told = {
@@ -96,9 +98,9 @@ def distributions(facts: Facts, shown: list[Instrument]) -> list[dict[str, Any]]
 
 
 def _best_described(reported: Any) -> int:
-    """Choose all hours together, else the hour with the most samples; TOTALS if there is none."""
-    if (reported["hour"] == TOTALS).any() or reported.empty:
-        return TOTALS
+    """Choose all hours together, else the hour with the most samples; ALL_HOURS if there is none."""
+    if (reported["hour"] == ALL_HOURS).any() or reported.empty:
+        return ALL_HOURS
     return int(reported["hour"].loc[reported["compared"].idxmax()])
 
 

@@ -11,16 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, SUITES, WORST_FIRST
+from deltabook.jobs.book import hour_text
 from deltabook.jobs.report.facts import (
     STATUSES,
-    TOTALS,
     Facts,
-    hour_text,
     match_text,
     share_text,
     time_text,
 )
-from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN
 from deltabook.schemas.tables import MISMATCHES, both
 
 REASONS = 20
@@ -45,7 +44,7 @@ def verdict(facts: Facts) -> dict[str, Any]:
     for name in SUITES:
         of_suite = [row for row in facts.verdicts if row["suite"] == name]
         hours, totals = (
-            Counter(row["verdict"] for row in of_suite if (row["hour"] == TOTALS) == is_total)
+            Counter(row["verdict"] for row in of_suite if (row["hour"] == ALL_HOURS) == is_total)
             for is_total in (False, True)
         )
         suites.append(
@@ -81,9 +80,9 @@ def verdict(facts: Facts) -> dict[str, Any]:
         "overall": _worst(suite["verdict"] for suite in suites),
         "not_judged": [suite["name"] for suite in suites if suite["verdict"] == NONE],
         "suites": suites,
-        "symbol_hours": _count(row for row in facts.verdicts if row["hour"] != TOTALS),
-        "failed": _count(row for row in bad if row["hour"] != TOTALS),
-        "failed_totals": _count(row for row in bad if row["hour"] == TOTALS),
+        "symbol_hours": _count(row for row in facts.verdicts if row["hour"] != ALL_HOURS),
+        "failed": _count(row for row in bad if row["hour"] != ALL_HOURS),
+        "failed_totals": _count(row for row in bad if row["hour"] == ALL_HOURS),
         "reasons": reasons,
         "more_reasons": len(bad) - len(reasons),
         "matches": matches,
@@ -112,7 +111,7 @@ def comparisons(facts: Facts) -> dict[str, Any]:
         What was published.
     """
     rows: Any = facts.standing
-    rows = rows[(rows["metric"] == "match") & (rows["compared"] > 0) & (rows["hour"] != TOTALS)]
+    rows = rows[(rows["metric"] == "match") & (rows["compared"] > 0) & (rows["hour"] != ALL_HOURS)]
     worst = rows.assign(ratio=rows["matched"] / rows["compared"]).sort_values("ratio", kind="stable")
     told = [
         row
@@ -121,7 +120,7 @@ def comparisons(facts: Facts) -> dict[str, Any]:
         for row in worst.head(COMPARISONS).to_dict("records")
     ]
     levels: Any = facts.standing
-    levels = levels[levels["metric"].isin(["price_match", "size_match"]) & (levels["hour"] != TOTALS)]
+    levels = levels[levels["metric"].isin(["price_match", "size_match"]) & (levels["hour"] != ALL_HOURS)]
     levels = levels[levels["compared"] > 0].groupby(["kind", "metric", "level"], observed=True)
     by_level: dict[str, dict[str, list[tuple[int, int, int]]]] = {}
     for (kind, metric, level), sums in levels[["matched", "compared"]].sum().iterrows():
