@@ -1,0 +1,73 @@
+"""The command line's frame: the program, its options and their help."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltabook.schemas.names import OnGap, Seed
+
+# Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
+
+app = typer.Typer(
+    name="deltabook",
+    help="Level-2 crypto feeds in, every order book out, as Delta tables, with proof.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Paths = Annotated[list[Path], typer.Argument(help="Files and folders to read.", show_default=False)]
+Source = Annotated[str, typer.Argument(help="Kind of feed: see deltabook sources.", show_default=False)]
+WarehouseOption = Annotated[
+    Path | None, typer.Option("--warehouse", help="Folder of the Delta tables [env DELTABOOK_WAREHOUSE].")
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
+MasterOption = Annotated[str | None, typer.Option("--master", help="Spark master, e.g. local[2].")]
+JarsOption = Annotated[Path | None, typer.Option("--jars", help="Folder with Delta's JARs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
+DepthOption = Annotated[
+    str | None, typer.Option("--depth", help="Levels a side in each row of books, or full.")
+]
+SeedOption = Annotated[
+    Seed | None, typer.Option("--seed", help="golden: feeds without snapshots start from the vendor's book.")
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="A known file with new content takes the old one's place.")
+]
+ArchiveOption = Annotated[bool, typer.Option("--archive", help="Keep a copy of each file in the warehouse.")]
+ValidateOption = Annotated[
+    bool, typer.Option("--validate/--no-validate", help="Whether each stage's suites judge what it made.")
+]
+CadenceOption = Annotated[
+    str | None,
+    typer.Option("--cadence", help="Rows of books: change, message or a step; more steps: change,1s,1m."),
+]
+CheckpointOption = Annotated[
+    int | None, typer.Option("--checkpoint-every", help="Level changes between states kept within an hour.")
+]
+ChunkOption = Annotated[
+    str | None, typer.Option("--chunk", help="Length of the chunks that are rebuilt one by one: 10s to 1d.")
+]
+OnGapOption = Annotated[
+    OnGap | None,
+    typer.Option("--on-gap", help="Rows of a suspect book: flag, wait (none), raise (stop)."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deltabook {version('deltabook')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Level-2 crypto feeds in, every order book out, as Delta tables, with proof."""

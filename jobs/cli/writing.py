@@ -1,0 +1,162 @@
+"""Commands that write a warehouse: the jobs, alone or one after another."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deltabook.jobs.cli.app import (
+    ArchiveOption,
+    CadenceOption,
+    CheckpointOption,
+    ChunkOption,
+    ConfigOption,
+    DepthOption,
+    JarsOption,
+    JsonOption,
+    MasterOption,
+    OnGapOption,
+    Paths,
+    ReplaceOption,
+    SeedOption,
+    Source,
+    ValidateOption,
+    WarehouseOption,
+    app,
+)
+from deltabook.jobs.commands import (
+    EXPECTATION_FAILED,
+    errors,
+    finish,
+    ingest_stage,
+    leave,
+    open_warehouse,
+    reconstruct_stage,
+    reported,
+    run_and_leave,
+    run_stages,
+    settings_of,
+    tell,
+    validate_stage,
+    write_last_report,
+)
+
+
+@app.command()
+def ingest(
+    source: Source,
+    paths: Paths,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    chunk: ChunkOption = None,
+    replace: ReplaceOption = False,
+    archive: ArchiveOption = False,
+    validated: ValidateOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Read raw files into events and golden samples, each file once."""
+    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk)
+    run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
+
+
+@app.command()
+def reconstruct(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    depth: DepthOption = None,
+    cadence: CadenceOption = None,
+    checkpoint_every: CheckpointOption = None,
+    on_gap: OnGapOption = None,
+    seed: SeedOption = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Build the books of this run again, and compare them.")
+    ] = None,
+    validated: ValidateOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Rebuild the books of every symbol-hour whose events changed."""
+    settings = settings_of(
+        config,
+        warehouse=warehouse,
+        master=master,
+        jars=jars,
+        depth=depth,
+        cadence=cadence,
+        checkpoint_every=checkpoint_every,
+        on_gap=on_gap,
+        seed=seed,
+    )
+    if as_of is None:
+        return run_and_leave(settings, as_json, [reconstruct_stage(validated)], validated)
+    with reported():
+        from deltabook.jobs.progress import Progress
+        from deltabook.jobs.reproduce import reproduce
+
+        found = open_warehouse(settings)
+        result = reproduce(found, as_of, Progress(found.spark, errors))
+    hours, equal = result["symbol_hours"], result["symbol_hours"] - len(result["differing"])
+    errors.print(f"books        {equal:,} of {hours:,} symbol-hours equal; digest {result['digest']}")
+    for hour in result["differing"]:
+        errors.print(f"differs      {hour}", markup=False)
+    finish(result | {"exit_status": EXPECTATION_FAILED if result["differing"] else 0}, as_json)
+    if result["differing"]:
+        raise typer.Exit(EXPECTATION_FAILED)
+
+
+@app.command()
+def validate(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the books: unbroken and in order, and equal to the golden samples."""
+    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
+    run_and_leave(settings, as_json, [validate_stage()])
+
+
+@app.command()
+def run(
+    source: Source,
+    paths: Paths,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    depth: DepthOption = None,
+    cadence: CadenceOption = None,
+    checkpoint_every: CheckpointOption = None,
+    on_gap: OnGapOption = None,
+    seed: SeedOption = None,
+    chunk: ChunkOption = None,
+    replace: ReplaceOption = False,
+    archive: ArchiveOption = False,
+    validated: ValidateOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Ingest, reconstruct and validate."""
+    settings = settings_of(
+        config,
+        warehouse=warehouse,
+        master=master,
+        jars=jars,
+        depth=depth,
+        cadence=cadence,
+        checkpoint_every=checkpoint_every,
+        chunk=chunk,
+        on_gap=on_gap,
+        seed=seed,
+    )
+    stages = [ingest_stage(source, paths, replace, archive, validated), reconstruct_stage(validated)]
+    if not validated:
+        return run_and_leave(settings, as_json, stages, judged=False)
+    summary = run_stages(settings, [*stages, validate_stage()])
+    summary |= write_last_report(settings)
+    tell(summary)
+    leave(summary, as_json)
