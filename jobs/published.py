@@ -12,7 +12,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.tables import RUNS, SCHEMA_VERSION
+from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES
 
 SCHEMA_PROPERTY = "deltabook.schema_version"
 
@@ -81,6 +81,32 @@ def open_dataset(warehouse: Path, table: Table, version: int | None = None) -> D
     """
     files = SubTreeFileSystem(str(warehouse / table.name), LocalFileSystem())
     return open_table(warehouse, table, version).to_pyarrow_dataset(filesystem=files)
+
+
+def published_table(warehouse: Path | str, name: str) -> Dataset:
+    """Open a table as it was last published, for DuckDB, polars, pandas or Arrow.
+
+    Parameters
+    ----------
+    warehouse : Path or str
+        The folder of the tables.
+    name : str
+        Of the table.
+
+    Returns
+    -------
+    pyarrow.dataset.Dataset
+        Its columns are those of `schemas.tables`.
+
+    Raises
+    ------
+    WarehouseError
+        If nothing was published yet, or not that table; names those there are.
+    """
+    versions = require_published(Path(warehouse))
+    if name not in versions:
+        raise WarehouseError(f"warehouse {warehouse} has no table {name}: there are {', '.join(versions)}")
+    return open_dataset(Path(warehouse), TABLES[name], versions[name])
 
 
 def published_versions(warehouse: Path) -> dict[str, int]:

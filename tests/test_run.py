@@ -169,7 +169,9 @@ def test_wrong_query_names_the_views(simulated, deltabook):
     warehouse, _, _ = simulated
     asked = deltabook("sql", "SELECT nothing FROM nowhere", "--warehouse", warehouse)
     assert asked.exit_status == 2
-    assert "tables and views: book, book_all, books," in asked.said
+    assert "tables: books, books_decimal," in asked.said
+    assert "views: book, book_all," in asked.said
+    assert "functions: book_at," in asked.said
 
 
 def test_message_cadence_writes_a_row_for_every_applied_update(simulated, deltabook, spark):

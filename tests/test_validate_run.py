@@ -50,7 +50,8 @@ def test_symbol_hour_that_failed_is_left_out_of_the_views_unless_it_is_asked_for
         count = "SELECT symbol, count(*) > 50 AS some FROM {} GROUP BY symbol ORDER BY symbol"
         seen, said = asked(deltabook, warehouse, count.format(view))
         assert seen == [{"symbol": "BTC-USDT", "some": True}]
-        assert f"{view} without 1 symbol-hours that failed validation: ask {view}_all for them" in said
+        assert "without 1 symbol-hours that failed validation" in said
+        assert f"{view}_all" in said
         seen, said = asked(deltabook, warehouse, count.format(f"{view}_all"))
         assert [row["symbol"] for row in seen] == ["BTC-USDT", "ETH-USDT"]
         assert "without" not in said

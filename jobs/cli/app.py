@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from deltabook.schemas.names import OnGap, Seed
 
@@ -18,16 +19,21 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="rich",
 )
 
 Paths = Annotated[list[Path], typer.Argument(help="Files and folders to read.", show_default=False)]
 Source = Annotated[str, typer.Argument(help="Kind of feed: see deltabook sources.", show_default=False)]
 WarehouseOption = Annotated[
-    Path | None, typer.Option("--warehouse", help="Folder of the Delta tables [env DELTABOOK_WAREHOUSE].")
+    Path | None, typer.Option("--warehouse", help="Folder of the Delta tables (env DELTABOOK_WAREHOUSE).")
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
 MasterOption = Annotated[str | None, typer.Option("--master", help="Spark master, e.g. local[2].")]
 JarsOption = Annotated[Path | None, typer.Option("--jars", help="Folder with Delta's JARs.")]
+ExchangeOption = Annotated[str | None, typer.Option("--exchange", help="If several list the symbol.")]
+SymbolArgument = Annotated[
+    str, typer.Argument(metavar="SYMBOL", help="Symbol as in the tables, e.g. BTC-USDT.", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
 DepthOption = Annotated[
     str | None, typer.Option("--depth", help="Levels a side in each row of books, or full.")
@@ -56,6 +62,17 @@ OnGapOption = Annotated[
     OnGap | None,
     typer.Option("--on-gap", help="Rows of a suspect book: flag, wait (none), raise (stop)."),
 ]
+
+
+def examples(*lines: str) -> str:
+    """Return the paragraph of a command's help that shows how it is called.
+
+    Parameters
+    ----------
+    *lines : str
+        Commands, as they are typed: a test reads each as the command line does.
+    """
+    return "\n".join(["[bold]Examples[/]", *(f"  $ {escape(line)}" for line in lines)])
 
 
 def _version(wanted: bool) -> None:

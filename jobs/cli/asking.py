@@ -2,78 +2,222 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from deltabook.jobs.cli.app import ConfigOption, JarsOption, JsonOption, MasterOption, WarehouseOption, app
+from deltabook.jobs.cli.app import (
+    ConfigOption,
+    ExchangeOption,
+    JarsOption,
+    JsonOption,
+    MasterOption,
+    SymbolArgument,
+    WarehouseOption,
+    app,
+    examples,
+)
 from deltabook.jobs.commands import REPORT, errors, finish, open_warehouse, reported, settings_of
+from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 
+_TIME = "ISO 8601 (UTC) or ns"
 
-@app.command()
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Let whoever reads standard output stop early, as `head` does: it is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        raise typer.Exit from None
+
+
+@app.command(
+    epilog=examples(
+        'deltabook sql "SELECT time, bid_price, ask_price, status FROM book LIMIT 5"',
+        'deltabook sql "SELECT * FROM trades" --format csv > trades.csv',
+        "deltabook sql --serve --port 10000 --warehouse books",
+    )
+)
 def sql(
-    statement: Annotated[str, typer.Argument(help="One SQL statement.", show_default=False)],
+    statement: Annotated[str | None, typer.Argument(help="One SQL statement.", show_default=False)] = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
     jars: JarsOption = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    served: Annotated[
+        bool, typer.Option("--serve", help="Serve tables, views and functions over JDBC instead.")
+    ] = False,
+    host: Annotated[str, typer.Option("--host", help="Where --serve listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Where --serve listens.")] = 10000,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the published tables, e.g. deltabook sql "SELECT time, bid_price, ask_price FROM book LIMIT 5"."""
-    from deltabook.jobs.sql import FORMATS, left_out, query, show
-
+    """Ask the published tables, views and functions: one statement, or a server's worth of them."""
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
     with reported():
+        if served == (statement is not None):
+            raise SettingsError("sql: expected one statement, or --serve")
+        if served:
+            return _serve(settings, host, port)
+        from deltabook.jobs.sql import FORMATS, left_out, query, show
+
         if form not in FORMATS:
             raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
         opened = open_warehouse(settings, for_queries=True)
-        found = query(opened, statement)
-        rows = show(found, form, sys.stdout)
+        with _reader_may_leave():
+            rows = show(query(opened, statement), form, sys.stdout)
         if told := left_out(opened, statement):
             errors.print(told, markup=False, soft_wrap=True)
     finish({"rows": rows}, as_json)
 
 
-@app.command()
+def _serve(settings: Settings, host: str, port: int) -> None:
+    from deltabook.jobs.serving import serve
+    from deltabook.jobs.session import LOOPBACK
+
+    if host != LOOPBACK:
+        errors.print(
+            f"anybody who reaches {host}:{port} can read and change what this user can", markup=False
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        serve(settings, host, port, lambda told: errors.print(told, markup=False, soft_wrap=True))
+
+
+@app.command(
+    epilog=examples(
+        "deltabook book BTC-USDT",
+        "deltabook book BTC-USDT --at 2024-08-08T23:54:20.5Z --levels 20",
+        "deltabook book BTC-USDT --at 1723161260500000000 --exchange BINANCE",
+    )
+)
 def book(
-    symbol: Annotated[str, typer.Argument(help="Symbol in the tables, e.g. BTC-USDT.", show_default=False)],
-    at: Annotated[
-        str | None, typer.Option("--at", help="ISO 8601 (UTC) or ns; default: the last book.")
-    ] = None,
-    exchange: Annotated[str | None, typer.Option("--exchange", help="If several list the symbol.")] = None,
+    symbol: SymbolArgument,
+    at: Annotated[str | None, typer.Option("--at", help=f"{_TIME}; default: the last book.")] = None,
+    exchange: ExchangeOption = None,
     levels: Annotated[int, typer.Option("--levels", min=1, help="Levels a side to show.")] = 10,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print one symbol's ladder, e.g. deltabook book BTC-USDT --at 2024-08-09T00:01:00Z. Starts no Spark."""
-    from deltabook.jobs.book import book_at, parse_time, render
+    """Print one symbol's ladder at a time. Starts no Spark."""
+    from deltabook.jobs.book import book_at, parse_time
+    from deltabook.jobs.drawing import console_for, draw
 
     settings = settings_of(config, warehouse=warehouse, master=master)
     with reported():
-        ladder = book_at(settings.warehouse, symbol, None if at is None else parse_time(at), exchange)
-    Console(highlight=False).print(render(ladder, levels))
+        found = book_at(settings.warehouse, symbol, None if at is None else parse_time(at), exchange)
+    console = console_for()
+    console.print(draw(found.ladder(), levels, console.width), soft_wrap=True)
     finish(
         {
-            "exchange": ladder.row["exchange"],
+            "exchange": found.row["exchange"],
             "symbol": symbol,
-            "timestamp": ladder.row["timestamp"],
-            "sequence": ladder.row["sequence"],
-            "status": ladder.row["status"],
-            "bids": [[str(price), str(size)] for price, size in ladder.bids[:levels]],
-            "asks": [[str(price), str(size)] for price, size in ladder.asks[:levels]],
+            "timestamp": found.row["timestamp"],
+            "order_time": found.row["order_time"],
+            "sequence": found.row["sequence"],
+            "status": found.row["status"],
+            "age": found.age,
+            "after_the_end": found.is_after_the_end,
+            "bids": [[f"{price:f}", f"{size:f}"] for price, size in found.bids[:levels]],
+            "asks": [[f"{price:f}", f"{size:f}"] for price, size in found.asks[:levels]],
         },
         as_json,
     )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "deltabook replay BTC-USDT --from 2024-08-08T23:54:20Z --to 2024-08-08T23:55Z",
+        "deltabook replay BTC-USDT --by 1s --suspect skip --format csv > books.csv",
+        "deltabook replay BTC-USDT --from 2024-08-08T23:54:20Z --watch --speed 5",
+    )
+)
+def replay(
+    symbol: SymbolArgument,
+    start: Annotated[
+        str | None, typer.Option("--from", help=f"First time told: {_TIME}; default: the first message.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help=f"First time not told: {_TIME}; default: to the end.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option("--by", help="A step: event, message (book update), trade, or a time, e.g. 100ms.")
+    ] = "message",
+    watch: Annotated[bool, typer.Option("--watch", help="Play the ladder in the terminal.")] = False,
+    speed: Annotated[
+        str, typer.Option("--speed", help="With --watch: times as fast as it was, or max.")
+    ] = "1",
+    levels: Annotated[int, typer.Option("--levels", min=1, help="With --watch: levels a side at most.")] = 20,
+    clock: Annotated[
+        str, typer.Option("--clock", help="received: nothing before it arrived; exchange: as in books.")
+    ] = "received",
+    suspect: Annotated[
+        str, typer.Option("--suspect", help="Steps of a suspect or unseeded book: mark, skip, raise (stop).")
+    ] = "mark",
+    form: Annotated[str, typer.Option("--format", help="table, csv or json (one object a line).")] = "table",
+    exchange: ExchangeOption = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Step through one symbol's books and trades, a line a step, or play them. Starts no Spark."""
+    from deltabook.jobs import stepping, watching
+    from deltabook.jobs.drawing import console_for
+
+    settings = settings_of(config, warehouse=warehouse)
+    with reported(), _reader_may_leave():
+        if form not in stepping.FORMATS:
+            raise SettingsError(f"--format {form!r}: expected one of {', '.join(stepping.FORMATS)}")
+        step, rate, console = stepping.step_by(by), watching.speed_of(speed), console_for()
+        if watch:
+            watching.check_terminal(console)
+        how = {"depth": levels, "exchange": exchange, "clock": clock, "suspect": suspect}
+        opened = stepping.open_replay(settings.warehouse, symbol, start, end, **how)
+        if watch:
+            seen = watching.Player(opened, console, levels, rate).play(step)
+        else:
+            seen = stepping.write_steps(opened, step, form, sys.stdout)
+    if not seen.steps:
+        recorded = f"{opened.exchange} {symbol} was recorded {stepping.extent(opened)}"
+        errors.print(f"no step in that time: {recorded}", markup=False, soft_wrap=True)
+    finish({"exchange": opened.exchange, "symbol": symbol} | seen.summary(), as_json)
+
+
+@app.command(epilog=examples("deltabook status", "deltabook status --warehouse books --json"))
+def status(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a warehouse has: symbols, hours, coverage, verdicts, sizes, last runs. Starts no Spark."""
+    from deltabook.jobs.drawing import console_for
+    from deltabook.jobs.status import read_status, show_status
+
+    settings = settings_of(config, warehouse=warehouse)
+    with reported():
+        found = read_status(settings.warehouse)
+    show_status(found, console_for())
+    finish(found, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "deltabook report",
+        "deltabook report --out august.html --symbol BTC-USDT --since 2024-08-01",
+    )
+)
 def report(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -84,30 +228,33 @@ def report(
         list[str] | None, typer.Option("--symbol", help="Whose books to draw; may be given several times.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", help="Compare runs from this one, or this ISO 8601 time, on.")
+        str | None, typer.Option("--since", help=f"Compare runs from this id, or this time, on: {_TIME}.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write what was proven as one HTML file, e.g. deltabook report --since 2024-08-01. Starts no Spark."""
+    """Write what was proven as one HTML file. Starts no Spark."""
     from deltabook.jobs.report.page import write_report
+    from deltabook.jobs.symbols import instruments_named
 
     settings = settings_of(config, warehouse=warehouse)
     with reported():
+        for symbol in symbols or ():
+            instruments_named(settings.warehouse, symbol)
         told = write_report(settings.warehouse, out or settings.warehouse / REPORT, symbols, since)
     errors.print(f"report       {told['report']}", markup=False, soft_wrap=True)
     finish(told, as_json)
 
 
-@app.command()
+@app.command(epilog=examples("deltabook raw BTC-USDT 50093240914"))
 def raw(
-    symbol: Annotated[str, typer.Argument(help="Symbol as in the tables.", show_default=False)],
+    symbol: SymbolArgument,
     sequence: Annotated[int, typer.Argument(help="Update id or trade id of an event.", show_default=False)],
-    exchange: Annotated[str | None, typer.Option("--exchange", help="If several list the symbol.")] = None,
+    exchange: ExchangeOption = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the raw record behind an event, e.g. deltabook raw BTC-USDT 50117563873. Starts no Spark."""
+    """Print the raw record behind an event. Starts no Spark."""
     from deltabook.jobs.raw import raw_records
 
     settings = settings_of(config, warehouse=warehouse)

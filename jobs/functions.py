@@ -1,0 +1,158 @@
+"""SQL text that is the same in every warehouse: views of views, and functions that can be asked in SQL.
+
+Functions of a symbol return a table: `SELECT * FROM book_at('BTC-USDT', '2024-08-09 00:01:00')`. Where
+several exchanges list the symbol, there are rows of each.
+"""
+
+from __future__ import annotations
+
+PASSED = """
+SELECT shown.* FROM {0}_all AS shown LEFT ANTI JOIN failed_hours AS failed
+ON shown.exchange = failed.exchange AND shown.symbol = failed.symbol AND shown.hour = failed.hour
+"""
+"""A view without the symbol-hours that a suite has failed."""
+
+FEATURES = """
+SELECT exchange, symbol, time, status,
+  slice(zip_with(ask_prices, bid_prices, (ask, bid) -> ask - bid), 1,
+    least(size(ask_prices), size(bid_prices))) AS spreads,
+  mid, microprice,
+  try_divide(double(bid_size) - double(ask_size), double(bid_size) + double(ask_size)) AS imbalance,
+  try_divide(bids - asks, bids + asks) AS depth_imbalance,
+  ofi, aggregate(ofi, 0D, (sum, one) -> sum + double(one)) AS ofi_total,
+  trade_count, buy_volume, sell_volume, sequence, order_time, epoch, hour, date
+FROM (SELECT *,
+    aggregate(bid_sizes, 0D, (sum, size) -> sum + double(size)) AS bids,
+    aggregate(ask_sizes, 0D, (sum, size) -> sum + double(size)) AS asks
+  FROM book_all)
+"""
+"""All but `spreads`, `mid` and `ofi` in doubles.
+
+`spreads`: ask less bid, level by level. `microprice`: the mid weighted by the other side's size (Gatheral and
+Oomen 2010). `imbalance`: ``(bid_size - ask_size) / (bid_size + ask_size)`` at the best level, -1 to 1;
+`depth_imbalance`: the same of all levels shown. `ofi`: order flow imbalance by level since the row before, in
+units of size, see `udfs.orderflow`; `ofi_total`: its sum.
+"""
+
+TRADES_WITH_BOOK = """
+SELECT exchange, symbol, trade.time, trade.side, trade.price, trade.size, book.*,
+  trade.trade_id, trade.order_time, hour, date
+FROM (
+  SELECT exchange, symbol, hour, date, trade, last_value(book, true) OVER (
+    PARTITION BY exchange, symbol, hour, date ORDER BY order_time, is_book, epoch, sequence
+    ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS book
+  FROM (
+    SELECT exchange, symbol, hour, date, order_time, false AS is_book, epoch, trade_id AS sequence,
+      struct(time, side, price, size, trade_id, order_time) AS trade, NULL AS book
+    FROM trades
+    UNION ALL
+    SELECT exchange, symbol, hour, date, order_time, true, epoch, sequence, NULL,
+      struct(bid_size, bid_price, ask_price, ask_size, status AS book_status, sequence AS book_sequence)
+    FROM book
+    UNION ALL
+    SELECT exchange, symbol, hour, date(timestamp_micros(hour div 1000)), -1L, true, epoch, sequence, NULL,
+      struct(bid_size, bid_price, ask_price, ask_size, status AS book_status, sequence AS book_sequence)
+    FROM openings
+  )
+) WHERE trade IS NOT NULL
+"""
+"""Each trade, and the best of the last row of `book` before it; at equal times trades come first."""
+
+_STEP = "(unix_micros(TIMESTAMP '1970-01-01 00:00:00Z' + step) * 1000)"  # of a parameter `step`, in ns
+
+_BOOK_AT = """
+WITH before AS (
+  SELECT * FROM book_all WHERE symbol = book_at.symbol AND order_time <= unix_micros(book_at.at) * 1000
+), last AS (
+  SELECT *, row_number() OVER (
+    PARTITION BY exchange ORDER BY order_time DESC, epoch DESC, sequence DESC, received DESC) AS place
+  FROM before WHERE order_time >= (
+    SELECT min(time) FROM (SELECT max(order_time) AS time FROM before GROUP BY exchange))
+)
+SELECT shown.* EXCEPT (place) FROM last AS shown LEFT ANTI JOIN failed_hours AS failed
+ON shown.exchange = failed.exchange AND shown.symbol = failed.symbol AND shown.hour = failed.hour
+WHERE place = 1
+"""
+
+_OFI = f"""
+SELECT exchange, symbol, timestamp_micros(step_start div 1000) AS time, sum(flow) AS ofi,
+  max_by(mid, (order_time, epoch, sequence)) AS mid, count(*) AS rows
+FROM (
+  SELECT exchange, symbol, mid, order_time, epoch, sequence,
+    order_time div {_STEP} * {_STEP} AS step_start,
+    aggregate(slice(flows, 1, levels), CAST(0 AS DECIMAL(38,18)),
+      (sum, one) -> CAST(sum + one AS DECIMAL(38,18))) AS flow
+  FROM (SELECT * EXCEPT (ofi), ofi AS flows FROM book) WHERE symbol = ofi.symbol)
+GROUP BY exchange, symbol, step_start
+"""
+
+
+def _bars(function: str, bar: str, start: str = "min(time)") -> str:
+    return f"""
+SELECT exchange, symbol, {start} AS time,
+  min_by(price, place) AS open, max(price) AS high, min(price) AS low, max_by(price, place) AS close,
+  sum(size) AS volume,
+  sum(IF(side = 'buy', size, 0)) AS buy_volume,
+  sum(IF(side = 'sell', size, 0)) AS sell_volume,
+  sum(double(price) * double(size)) / sum(double(size)) AS vwap,
+  count(*) AS trades
+FROM (
+  SELECT *, {bar} AS bar FROM (
+    SELECT *, row_number() OVER feed AS place,
+      sum(size) OVER feed AS volume_with, sum(price * size) OVER feed AS value_with
+    FROM trades WHERE symbol = {function}.symbol AND side <> ''
+    WINDOW feed AS (PARTITION BY exchange ORDER BY order_time, epoch, trade_id
+      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)))
+GROUP BY exchange, symbol, bar
+"""
+
+
+_SIZES = "sizes ARRAY<DECIMAL(38,18)>, size DECIMAL(38,18)"
+_DEPTH_TO_SIZE = """
+aggregate(sizes, named_struct('rest', size, 'levels', 0),
+  (sum, one) -> IF(sum.rest > 0,
+    named_struct('rest', CAST(sum.rest - one AS DECIMAL(38,18)), 'levels', sum.levels + 1), sum),
+  sum -> IF(sum.rest > 0, NULL, sum.levels))
+"""
+_VWAP_TO_SIZE = """
+aggregate(arrays_zip(prices, sizes), named_struct('rest', size, 'paid', 0D),
+  (sum, one) -> named_struct(
+    'rest', CAST(sum.rest - least(sum.rest, one.sizes) AS DECIMAL(38,18)),
+    'paid', sum.paid + double(least(sum.rest, one.sizes)) * double(one.prices)),
+  sum -> IF(sum.rest > 0, NULL, sum.paid / double(size)))
+"""
+
+FUNCTIONS = {
+    "book_at": ("(symbol STRING, at TIMESTAMP) RETURNS TABLE", _BOOK_AT),
+    "depth_to_size": (f"({_SIZES}) RETURNS INT", _DEPTH_TO_SIZE),
+    "vwap_to_size": (f"(prices ARRAY<DECIMAL(38,18)>, {_SIZES}) RETURNS DOUBLE", _VWAP_TO_SIZE),
+    "ofi": (
+        "(symbol STRING, levels INT DEFAULT 1, step INTERVAL DAY TO SECOND DEFAULT INTERVAL 1 SECOND) "
+        "RETURNS TABLE",
+        _OFI,
+    ),
+    "time_bars": (
+        "(symbol STRING, step INTERVAL DAY TO SECOND) RETURNS TABLE",
+        _bars("time_bars", f"order_time div {_STEP}", f"timestamp_micros(bar * {_STEP} div 1000)"),
+    ),
+    "tick_bars": (
+        "(symbol STRING, trades BIGINT) RETURNS TABLE",
+        _bars("tick_bars", "(place - 1) div tick_bars.trades"),
+    ),
+    "volume_bars": (
+        "(symbol STRING, volume DECIMAL(38,18)) RETURNS TABLE",
+        _bars("volume_bars", "(volume_with - size) div volume_bars.volume"),
+    ),
+    "dollar_bars": (
+        "(symbol STRING, value DECIMAL(38,18)) RETURNS TABLE",
+        _bars("dollar_bars", "(value_with - price * size) div dollar_bars.value"),
+    ),
+}
+"""Functions by name: parameters with what is returned, and the SQL that returns it.
+
+`book_at`: the row of `book` that held at a time; none where its symbol-hour has failed. `depth_to_size`: how
+many levels, from the best on, an order of `size` reaches; `vwap_to_size`: its average price; both null if the
+levels shown do not hold it. `ofi`: order flow imbalance (Cont, Kukanov and Stoikov 2014; by level: Xu, Gould
+and Howison 2018) of the first `levels` levels in each step, with the last mid. Bars (Lopez de Prado 2018,
+chapter 2) are of trades in the book; one that fills a bar to its end belongs to the one in which it starts.
+"""

@@ -1,0 +1,162 @@
+"""`deltabook sql --serve`: the published tables, views and functions over JDBC, by Spark's Thrift server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyspark
+
+from deltabook.jobs.java import java_problem
+from deltabook.jobs.published import require_published
+from deltabook.jobs.session import LOOPBACK, OPTIONS, delta_jars
+from deltabook.jobs.settings import Settings
+from deltabook.jobs.stored import Stored
+from deltabook.jobs.views import Relations
+from deltabook.schemas.errors import DeltabookError, SettingsError
+
+_SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
+_BIN = Path(pyspark.__file__).parent / "bin"
+_START_SECONDS, _STOP_SECONDS, _LOOK_SECONDS = 120, 30, 2
+
+
+class ServerError(DeltabookError):
+    """The server did not start, or has ended; the text is the last that it said."""
+
+
+def serve(settings: Settings, host: str, port: int, told: Callable[[str], None]) -> None:
+    """Serve a warehouse until the process is interrupted; a newly published run is shown within seconds.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which warehouse; master, memory and JARs of the server.
+    host, port : str, int
+        Where to listen.
+    told : callable
+        Is told, once it is so, that the server listens, and of each newer run.
+
+    Raises
+    ------
+    WarehouseError
+        If nothing was published yet.
+    SettingsError
+        If Java or Delta's JARs are missing, or the port is taken.
+    ServerError
+        If the server does not start, or ends.
+    """
+    root = settings.warehouse.absolute()
+    shown = require_published(root)
+    _require(settings, host, port)
+    address = f"jdbc:hive2://{host}:{port}/"
+    with (
+        tempfile.TemporaryDirectory(prefix="deltabook-") as folder,
+        _server(settings, host, port, Path(folder)) as alive,
+    ):
+        _ask(address, _definitions(root, shown), Path(folder))
+        told(f"serving      {root} at {address}, until Ctrl-C")
+        while alive():
+            time.sleep(_LOOK_SECONDS)
+            if (newest := require_published(root)) != shown:
+                _ask(address, _definitions(root, newest), Path(folder))
+                shown = newest
+                told("serving      the run that was published just now")
+
+
+def _require(settings: Settings, host: str, port: int) -> None:
+    if problem := java_problem():
+        raise SettingsError(problem)
+    if not delta_jars(settings):
+        raise SettingsError(
+            "Delta's JARs were not fetched yet: run `make setup`, or name a folder with --jars"
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(f"cannot listen on {host}:{port} ({error}): choose another --port") from None
+
+
+@contextmanager
+def _server(settings: Settings, host: str, port: int, folder: Path) -> Iterator[Callable[[], bool]]:
+    """Run the server, once it listens; what is yielded tells whether it still runs, or raises."""
+    jars = [str(jar) for jar in delta_jars(settings)]
+    # The catalog is in the server's memory: what one of its sessions creates, all have, and nothing is left.
+    options = OPTIONS | {
+        "spark.driver.bindAddress": LOOPBACK,
+        "spark.driver.host": LOOPBACK,
+        "spark.driver.memory": settings.driver_memory,
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.warehouse.dir": str(folder / "tables"),
+    }
+    command = [
+        *(str(_BIN / "spark-submit"), "--class", _SERVER, "--master", settings.master),
+        *("--jars", ",".join(jars), "--driver-class-path", os.pathsep.join(jars)),
+        *(word for name, value in options.items() for word in ("--conf", f"{name}={value}")),
+        "spark-internal",
+        *("--hiveconf", f"hive.server2.thrift.bind.host={host}"),
+        *("--hiveconf", f"hive.server2.thrift.port={port}"),
+    ]
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=_environment()
+        )
+
+    def alive() -> bool:
+        if process.poll() is not None:
+            last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise ServerError(f"the server has ended with status {process.returncode}: {last[0]}")
+        return True
+
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while alive() and not _listens(host, port):
+            if time.monotonic() > deadline:
+                raise ServerError(f"the server does not listen after {_START_SECONDS} s")
+            time.sleep(0.2)
+        yield alive
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"SPARK_HOME": str(_BIN.parent)}
+
+
+def _definitions(root: Path, versions: dict[str, int]) -> str:
+    """Return the SQL that creates every relation, for all sessions."""
+    relations = Relations(Stored(root, versions))
+    return "".join(f"{relations.statement(name, temporary=False)};\n" for name in relations.needed("show"))
+
+
+def _ask(address: str, statements: str, folder: Path) -> None:
+    script = folder / "definitions.sql"
+    script.write_text(statements)
+    found = subprocess.run(
+        [str(_BIN / "beeline"), "-u", address, "--silent=true", "-f", str(script)],
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        check=False,
+    )
+    if found.returncode:
+        reasons = [line for line in found.stderr.splitlines() if line.startswith("Error")] or [found.stderr]
+        raise ServerError(f"the views could not be created: {reasons[0].strip()}")

@@ -1,0 +1,97 @@
+"""`deltabook sql --serve`, asked by beeline as any JDBC client would."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pyspark
+import pytest
+from captures import simulated_lines, write
+from faulted import build
+
+pytestmark = pytest.mark.spark
+BEELINE = Path(pyspark.__file__).parent / "bin" / "beeline"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(port: int, *statements: str) -> list[str]:
+    """The rows of statements, as CSV without their headers."""
+    script = [word for statement in statements for word in ("-e", statement)]
+    address = f"jdbc:hive2://127.0.0.1:{port}/"
+    options = ("--silent=true", "--showHeader=false", "--outputformat=csv2")
+    told = subprocess.run(
+        [BEELINE, "-u", address, *options, *script], capture_output=True, text=True, check=True
+    )
+    lines = (
+        line.split("/> ")[-1] for line in told.stdout.splitlines()
+    )  # the first row stands behind a prompt
+    return [line for line in lines if line and not line.startswith("WARNING")]
+
+
+def serving(warehouse: Path, port: int) -> subprocess.Popen[str]:
+    command = [str(Path(sys.executable).with_name("deltabook")), "sql", "--serve", "--port", str(port)]
+    return subprocess.Popen(
+        [*command, "--warehouse", str(warehouse), "--master", "local[1]"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def warehouse(spark, tmp_path):
+    lines = list(simulated_lines(120))
+    assert build("binance", [write(tmp_path / "first.gz", lines[:200])], tmp_path / "w").exit_status == 0
+    return lines, tmp_path / "w"
+
+
+def test_views_and_functions_are_there_for_every_session_and_follow_what_is_published(warehouse, tmp_path):
+    lines, folder = warehouse
+    port, count = free_port(), "SELECT count(*) FROM events"
+    with serving(folder, port) as process:
+        try:
+            assert process.stderr is not None
+            assert f"jdbc:hive2://127.0.0.1:{port}/" in process.stderr.readline()
+            first, book, functions = ask(
+                port,
+                count,
+                "SELECT exchange, status FROM book_at('BTC-USDT', '2030-01-01')",
+                "SELECT vwap_to_size(array(2BD, 4BD), array(1, 1), 2)",
+            )
+            assert int(first) > 0
+            assert (book, functions) == ("BINANCE,verified", "3.0")
+            (server,) = psutil.Process(process.pid).children()
+            heard = {
+                one.laddr.ip for one in server.net_connections("tcp") if one.status == psutil.CONN_LISTEN
+            }
+            assert {address.removeprefix("::ffff:") for address in heard} == {"127.0.0.1"}
+            assert build("binance", [write(tmp_path / "more.gz", lines[200:])], folder).exit_status == 0
+            assert "published just now" in process.stderr.readline()
+            (later,) = ask(port, count)
+            assert int(later) > int(first)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+    assert process.returncode == 0
+    assert not server.is_running()
+
+
+def test_port_that_is_taken_is_told(warehouse, deltabook):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        told = deltabook("sql", "--serve", "--port", port, "--warehouse", warehouse[1])
+    assert told.exit_status == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in told.stderr
+    assert "choose another --port" in told.stderr
