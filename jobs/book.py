@@ -5,33 +5,76 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-from rich.table import Table as RichTable
 
-from deltabook.jobs.published import open_dataset, require_published
+from deltabook.jobs.drawing import Ladder, Level, exact
+from deltabook.jobs.published import require_published
+from deltabook.jobs.stored import Stored
+from deltabook.jobs.symbols import instrument_named
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
-from deltabook.schemas.names import ALL_HOURS, HOUR, NANOSECONDS_PER_SECOND
-from deltabook.schemas.tables import BOOKS, INSTRUMENTS, form_of
+from deltabook.schemas.names import ALL_HOURS, HOUR, NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.schemas.tables import BOOKS, COVERAGE, form_of
 from deltabook.udfs.decimals import INT64_MAX
 
-_BAR_WIDTH = 20
 _LEAST_NANOSECONDS = 10**17  # 1973; a smaller number is a time in another unit
 _FRACTION = re.compile(r"(:\d\d)\.(\d+)")
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """A book to be shown: a row of `books` with its prices and sizes as decimals, best first."""
+class Book:
+    """The book that held at a time.
+
+    Attributes
+    ----------
+    row : dict
+        Its row of `books`.
+    bids, asks : list of (Decimal, Decimal)
+        Prices and sizes, best first.
+    at : int or None
+        The time that was asked for, ns since 1970 UTC; None: the last book.
+    end : int
+        Time of the last book update that was recorded, ns since 1970 UTC.
+    """
 
     row: dict[str, Any]
-    bids: list[tuple[Decimal, Decimal]]
-    asks: list[tuple[Decimal, Decimal]]
+    bids: list[Level]
+    asks: list[Level]
+    at: int | None
+    end: int
+
+    @property
+    def time(self) -> int:
+        """The exchange's time, or that of its place in the feed if the exchange gives none, ns."""
+        time: int = self.row["timestamp"]
+        return self.row["order_time"] if time == NOT_GIVEN else time
+
+    @property
+    def age(self) -> int:
+        """How long before the time that was asked for its row was written, ns."""
+        return 0 if self.at is None else self.at - int(self.row["order_time"])
+
+    @property
+    def is_after_the_end(self) -> bool:
+        """Whether the time that was asked for is after all that was recorded."""
+        return self.at is not None and self.at > self.end
+
+    def ladder(self) -> Ladder:
+        """Return what is drawn of it."""
+        from deltabook.jobs.report.facts import length_text  # it imports this module
+
+        row = self.row
+        told = [f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"]
+        if self.is_after_the_end:
+            told.append(f"{length_text(self.age)} old: the recording ends at {show_time(self.end)}")
+        elif self.at is not None:
+            told.append(f"{length_text(self.age)} old at {show_time(self.at)}")
+        name = f"{row['exchange']} {row['symbol']}"
+        return Ladder(name, show_time(self.time), row["status"], self.bids, self.asks, told)
 
 
 def parse_time(text: str) -> int:
@@ -72,7 +115,7 @@ def hour_text(hour: int) -> str:
     return "all hours" if hour == ALL_HOURS else f"{show_time(int(hour))[:19]}Z"
 
 
-def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) -> Ladder:
+def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) -> Book:
     """Find the book that held at a time.
 
     Parameters
@@ -88,7 +131,7 @@ def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) 
 
     Returns
     -------
-    Ladder
+    Book
         The last row of `books` whose `order_time` is not after `at`.
 
     Raises
@@ -96,86 +139,64 @@ def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) 
     WarehouseError
         If there is no such symbol (names those there are) or no book yet at that time.
     """
-    versions = require_published(warehouse)
-    instruments = _table(warehouse, INSTRUMENTS, versions).to_table().to_pylist()
-    found = [row for row in instruments if row["symbol"] == symbol and exchange in (None, row["exchange"])]
-    if not found:
-        there = ", ".join(sorted(f"{row['exchange']} {row['symbol']}" for row in instruments))
-        raise WarehouseError(
-            f"no {' '.join(filter(None, (exchange, symbol)))} in {warehouse}; there are: {there}"
+    instrument = instrument_named(warehouse, symbol, exchange)
+    stored = Stored(warehouse.absolute(), require_published(warehouse))
+    table = form_of(BOOKS, instrument["is_decimal"])
+    own = (instrument["exchange"], symbol)
+    hours = [hour for *key, hour in stored.data_files(table) if tuple(key) == own]
+    if not hours:
+        raise WarehouseError(f"{' '.join(own)} has no books yet: run `deltabook reconstruct`")
+    row = _last_row(stored, table, own, hours, at)
+    if row is None:
+        first = min(
+            _rows(stored, table, own, hours[0], pc.scalar(True), "order_time")["order_time"].to_pylist()
         )
-    if len(found) > 1:
-        venues = ", ".join(sorted(row["exchange"] for row in found))
-        raise WarehouseError(f"{symbol} is listed on {venues}: choose one with --exchange")
-    instrument = found[0]
-    books = _table(warehouse, form_of(BOOKS, instrument["is_decimal"]), versions)
-    chosen = (pc.field("symbol") == symbol) & (pc.field("exchange") == instrument["exchange"])
-    if at is not None:
-        chosen &= (pc.field("order_time") <= at) & (pc.field("hour") <= min(at, INT64_MAX - HOUR) + HOUR)
-    hours = books.to_table(filter=chosen, columns=["hour"])
-    if hours.num_rows == 0:
-        when = show_time(at) if at is not None else "any time"
-        raise WarehouseError(f"{symbol} has no book at {when}: its first book comes later")
-    hour = pc.max(hours["hour"]).as_py()
-    rows = books.to_table(filter=chosen & (pc.field("hour") == hour))
-    # Ids order the rows; of rows at one id the last written holds, and that is the one of most trades seen.
-    order = pc.sort_indices(
-        rows, [("order_time", "ascending"), ("epoch", "ascending"), ("sequence", "ascending")]
-    )
-    row = rows.take(order[-1:]).to_pylist()[0]
+        raise WarehouseError(
+            f"{' '.join(own)} has no book at {show_time(at or 0)}: its first book comes later, at "
+            f"{show_time(first)}"
+        )
+    ends = [one["to_time"] for one in stored.rows(COVERAGE) if (one["exchange"], one["symbol"]) == own]
 
-    def levels(side: str) -> list[tuple[Decimal, Decimal]]:
+    def levels(side: str) -> list[Level]:
         found = [row[f"{side}_{what}"] for what in ("prices", "sizes")]
         if not instrument["is_decimal"]:
             scales = instrument["price_scale"], instrument["size_scale"]
             found = [
-                [Decimal(number).scaleb(-scale) for number in numbers]
+                [exact(number, scale) for number in numbers]
                 for numbers, scale in zip(found, scales, strict=True)
             ]
         return list(zip(*found, strict=True))
 
-    return Ladder(row, levels("bid"), levels("ask"))
+    return Book(row, levels("bid"), levels("ask"), at, max(*ends, row["order_time"]))
 
 
-def render(ladder: Ladder, levels: int) -> RichTable:
-    """Draw a ladder: asks above, bids below, sizes as bars.
-
-    Parameters
-    ----------
-    ladder : Ladder
-        What to draw.
-    levels : int
-        Levels a side at most.
-
-    Returns
-    -------
-    rich.table.Table
-        For a console.
-    """
-    row = ladder.row
-    title = f"{row['exchange']} {row['symbol']}  {show_time(row['timestamp'])}  {row['status']}"
-    caption = f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"
-    table = RichTable(
-        title=title, caption=caption, show_edge=False, title_justify="left", caption_justify="left"
-    )
-    table.add_column("size", justify="right")
-    table.add_column("price", justify="right")
-    table.add_column("", width=_BAR_WIDTH)
-    asks, bids = ladder.asks[:levels], ladder.bids[:levels]
-    largest = max((size for _, size in asks + bids), default=Decimal(1))
-    for side, colour in ((asks[::-1], "red"), (bids, "green")):
-        for price, size in side:
-            bar = "█" * max(1, int(_BAR_WIDTH * size / largest))
-            table.add_row(f"{size:f}", f"[{colour}]{price:f}[/]", f"[{colour}]{bar}[/]")
-        if colour == "red":
-            table.add_section()
-    return table
+def _last_row(
+    stored: Stored, table: Table, own: tuple[str, str], hours: list[int], at: int | None
+) -> dict[str, Any] | None:
+    """Return the last row up to a time: of the last hour that has one, of which alone rows are read."""
+    order = ("order_time", "epoch", "sequence")
+    for hour in reversed(hours):
+        # An hour is one of ids: its first rows may be a little older than its start.
+        if at is not None and hour > min(at, INT64_MAX - HOUR) + HOUR:
+            continue
+        chosen = pc.scalar(True) if at is None else pc.field("order_time") <= at
+        places = _rows(stored, table, own, hour, chosen, *order)
+        if places.num_rows:
+            last = places.sort_by([(name, "ascending") for name in order]).slice(places.num_rows - 1)
+            for name in order:
+                chosen &= pc.field(name) == last[name][0]
+            # Of rows at one id the last written holds: it is the one of most trades seen.
+            return _rows(stored, table, own, hour, chosen).to_pylist()[-1]  # type: ignore[no-any-return]
+    return None
 
 
-def _table(warehouse: Path, table: Table, versions: dict[str, int]) -> ds.Dataset:
-    if table.name not in versions:
-        raise WarehouseError(f"warehouse {warehouse} has no {table.name} yet: run `deltabook reconstruct`")
-    return open_dataset(warehouse, table, versions[table.name])
+def _rows(
+    stored: Stored, table: Table, own: tuple[str, str], hour: int, chosen: pc.Expression, *columns: str
+) -> pa.Table:
+    """Read rows of one hour; all their columns, or these."""
+    exchange, symbol = own
+    chosen &= (pc.field("symbol") == symbol) & (pc.field("exchange") == exchange) & (pc.field("hour") == hour)
+    return stored.dataset(table).to_table(filter=chosen, columns=list(columns) or None)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _GAP = "  "
 _BAR_LEAST, _BAR_MOST, _BAR_PIPED = 4, 60, 20
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _UNWRAPPED = 10_000
-_EXACT = Context(prec=120)  # sums of DECIMAL(38,18) need more than the usual 28 digits
+_EXACT = Context(prec=120)  # DECIMAL(38,18) and its sums need more than the usual 28 digits
 _BASIS_POINTS = 10_000
 
 
@@ -113,6 +113,11 @@ def bar_of(share: float, width: int) -> str:
     """Draw a share of a bar's width in eighths of a character; a share above 0 is seen."""
     eighths = max(round(share * width * 8), 1)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def exact(number: int, scale: int) -> Decimal:
+    """Return a scaled integer as the number that it is."""
+    return Decimal(number).scaleb(-scale, _EXACT)
 
 
 def spread_and_mid(bid: Decimal, ask: Decimal) -> tuple[Decimal, Decimal]:

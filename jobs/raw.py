@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import open_dataset, require_published
+from deltabook.jobs.symbols import instruments_named
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, both
@@ -62,9 +63,11 @@ def raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str | Non
     Raises
     ------
     WarehouseError
-        If there is no such event, or the raw file is not there as it was, nor a copy of it.
+        If there is no such symbol (names those there are) or event, or the raw file is not there as it was,
+        nor a copy of it.
     """
     versions = require_published(warehouse)
+    instruments_named(warehouse, symbol, exchange)
     wanted = (pc.field("symbol") == symbol) & (pc.field("sequence") == sequence)
     if exchange is not None:
         wanted &= pc.field("exchange") == exchange

@@ -16,12 +16,16 @@ from deltabook.schemas.errors import SettingsError
 COMMANDS = ["ingest", "reconstruct", "validate", "run", "sql", "book", "demo"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+WITHOUT_SPARK = ["replay", "status", "report", "raw"]
+
+
+@pytest.mark.parametrize("command", COMMANDS + WITHOUT_SPARK)
 def test_every_command_has_help(command):
     shown = invoke(command, "--help")
     assert shown.exit_status == 0
-    for option in ("--warehouse", "--config", "--master", "--json"):
+    for option in ("--warehouse", "--config", "--json"):
         assert option in shown.stdout
+    assert ("--master" in shown.stdout) == (command in COMMANDS)
 
 
 def test_help_does_not_load_spark():

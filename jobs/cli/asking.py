@@ -65,10 +65,10 @@ def sql(
     """Ask the published tables, views and functions: one statement, or a server's worth of them."""
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
     with reported():
-        if served == (statement is not None):
-            raise SettingsError("sql: expected one statement, or --serve")
-        if served:
+        if served and statement is None:
             return _serve(settings, host, port)
+        if served or statement is None:
+            raise SettingsError("sql: expected one statement, or --serve")
         from deltabook.jobs.sql import FORMATS, left_out, query, show
 
         if form not in FORMATS:

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from deltabook.jobs.cli.app import ConfigOption, JarsOption, JsonOption, MasterOption, WarehouseOption, app
+from deltabook.jobs.cli.app import (
+    ConfigOption,
+    JarsOption,
+    JsonOption,
+    MasterOption,
+    WarehouseOption,
+    app,
+    examples,
+)
 from deltabook.jobs.commands import (
     errors,
     ingest_stage,
@@ -24,7 +32,7 @@ from deltabook.jobs.commands import (
 )
 
 
-@app.command()
+@app.command(epilog=examples("deltabook demo", "deltabook demo /tmp/demo --master local[2]"))
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the simulated captures and tables go.")] = Path(
         "demo"
@@ -54,7 +62,7 @@ def demo(
     leave(summary, as_json)
 
 
-@app.command()
+@app.command(epilog=examples("deltabook bench", "deltabook bench kernel --folder /tmp/bench"))
 def bench(
     names: Annotated[
         list[str] | None, typer.Argument(help="Which benchmarks; default: all.", show_default=False)
@@ -71,7 +79,7 @@ def bench(
         run_benchmarks(names or [], folder, peers)
 
 
-@app.command()
+@app.command(epilog=examples("deltabook sources", "deltabook sources binance"))
 def sources(
     name: Annotated[str | None, typer.Argument(help="One source; default: all.", show_default=False)] = None,
 ) -> None:

@@ -24,6 +24,7 @@ from deltabook.jobs.cli.app import (
     ValidateOption,
     WarehouseOption,
     app,
+    examples,
 )
 from deltabook.jobs.commands import (
     EXPECTATION_FAILED,
@@ -43,7 +44,12 @@ from deltabook.jobs.commands import (
 )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "deltabook ingest binance captures/",
+        "deltabook ingest okx 2024-08-09.gz --archive --chunk 10m --warehouse books",
+    )
+)
 def ingest(
     source: Source,
     paths: Paths,
@@ -62,7 +68,13 @@ def ingest(
     run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "deltabook reconstruct",
+        "deltabook reconstruct --cadence change,1s,1m --depth 50 --on-gap wait",
+        "deltabook reconstruct --as-of 20240809T001500-1a2b3c4d",
+    )
+)
 def reconstruct(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -108,7 +120,7 @@ def reconstruct(
         raise typer.Exit(EXPECTATION_FAILED)
 
 
-@app.command()
+@app.command(epilog=examples("deltabook validate"))
 def validate(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -121,7 +133,12 @@ def validate(
     run_and_leave(settings, as_json, [validate_stage()])
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "deltabook run binance captures/",
+        "deltabook run crypto_lake lake/ --seed golden --depth full --warehouse books",
+    )
+)
 def run(
     source: Source,
     paths: Paths,
