@@ -29,6 +29,8 @@ pytestmark = pytest.mark.spark
 PAGE = (Path(__file__).parents[1] / "jobs" / "QUERIES.md").read_text()
 EXAMPLES = re.findall(r"```sql\n(.*?)\n```\n\n```\n(.*?)\n```", PAGE, re.DOTALL)
 SNIPPETS = re.findall(r"```python\n(.*?)\n```", PAGE, re.DOTALL)
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SCRIPTS = re.findall(r"```python\n(.*?)\n```\n\n```\n(.*?)\n```", README, re.DOTALL)
 SYMBOL, SCALE, SECOND = "BTC-USDT", 8, 10**9
 
 
@@ -69,6 +71,12 @@ def test_other_programs_read_the_same_tables(warehouse, snippet):
     told: dict[str, Any] = {}
     exec(snippet.replace("demo/warehouse", str(warehouse)), told)  # a page of this repository
     assert told["found"] == expected
+
+
+@pytest.mark.parametrize(("script", "told"), SCRIPTS, ids=["replay", "agent"])
+def test_scripts_of_the_readme_print_what_it_shows(warehouse, capsys, script, told):
+    exec(script.replace("demo/warehouse", str(warehouse)), {})  # a page of this repository
+    assert capsys.readouterr().out.strip() == told
 
 
 def test_table_that_is_not_there_is_named(warehouse):
