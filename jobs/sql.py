@@ -13,20 +13,23 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from deltabook.jobs.allowed import require_reading
 from deltabook.jobs.published import require_published
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.views import FAILED_HOURS, Relations
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
+from deltabook.schemas.tables import TABLES
 
 FORMATS = ("table", "csv", "json")
+_PATHS_ALLOWED = "spark.sql.runSQLOnFiles"
 
 
 class QueryError(DeltabookError):
     """The query cannot be run; the text is Spark's first line."""
 
 
-def query(warehouse: Warehouse, text: str) -> DataFrame:
+def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
     """Prepare a query over the published tables and views.
 
     Parameters
@@ -35,6 +38,8 @@ def query(warehouse: Warehouse, text: str) -> DataFrame:
         Whose tables.
     text : str
         One SQL statement.
+    unsafe : bool
+        Whether it may do more than read the warehouse.
 
     Returns
     -------
@@ -46,17 +51,29 @@ def query(warehouse: Warehouse, text: str) -> DataFrame:
     WarehouseError
         If nothing was published yet.
     QueryError
-        If the statement is not valid; names the views there are.
+        If the statement is not valid; names the relations there are.
+    ForbiddenQueryError
+        If it would do more than read, and is not to be `unsafe`.
     """
-    relations = _published(warehouse)
+    if not unsafe:
+        require_reading(text)
+    published = require_published(warehouse.root)
+    relations = Relations(Stored(warehouse.root, published))
+    shown, spark = Warehouse(warehouse.spark, warehouse.settings, published), warehouse.spark
     for name in relations.needed(text):
-        warehouse.spark.sql(relations.statement(name))
+        if name in TABLES:
+            shown.read(TABLES[name]).createOrReplaceTempView(name)
+        else:
+            spark.sql(relations.statement(name))
+    spark.conf.set(_PATHS_ALLOWED, unsafe)
     try:
-        return warehouse.spark.sql(text)
+        return spark.sql(text)
     except (AnalysisException, ParseException) as error:
         reason = str(error).strip().splitlines()[0]
         names = "\n".join(f"{kind}: {', '.join(sorted(found))}" for kind, found in relations.by_kind.items())
         raise QueryError(f"{reason}\n{names}") from None
+    finally:
+        spark.conf.unset(_PATHS_ALLOWED)
 
 
 def left_out(warehouse: Warehouse, text: str) -> str:
@@ -69,17 +86,13 @@ def left_out(warehouse: Warehouse, text: str) -> str:
     text : str
         The query.
     """
-    relations = _published(warehouse)
+    relations = Relations(Stored(warehouse.root, require_published(warehouse.root)))
     if FAILED_HOURS not in relations.needed(text) or not (failed := relations.failed_hours()):
         return ""
     return (
         f"without {len(failed):,} symbol-hours that failed validation: book_all, book_wide_all and "
         "trades_all have them, verdicts the reasons"
     )
-
-
-def _published(warehouse: Warehouse) -> Relations:
-    return Relations(Stored(warehouse.root, require_published(warehouse.root)))
 
 
 def show(result: DataFrame, form: str, out: IO[str]) -> int:

@@ -271,11 +271,6 @@ class Warehouse(Stored):
             .collect()
         )
 
-    def register_views(self, names: Iterable[str]) -> None:
-        """Register tables as temporary views of their names."""
-        for table in map(TABLES.__getitem__, names):
-            self.read(table).createOrReplaceTempView(table.name)
-
     def _create(self, table: Table) -> DeltaTable:
         """Open a table of this schema version; make it if there is none."""
         if self.exists(table):

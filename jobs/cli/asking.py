@@ -55,6 +55,9 @@ def sql(
     master: MasterOption = None,
     jars: JarsOption = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Allow statements that do more than read the warehouse.")
+    ] = False,
     served: Annotated[
         bool, typer.Option("--serve", help="Serve tables, views and functions over JDBC instead.")
     ] = False,
@@ -75,7 +78,7 @@ def sql(
             raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
         opened = open_warehouse(settings, for_queries=True)
         with _reader_may_leave():
-            rows = show(query(opened, statement), form, sys.stdout)
+            rows = show(query(opened, statement, unsafe), form, sys.stdout)
         if told := left_out(opened, statement):
             errors.print(told, markup=False, soft_wrap=True)
     finish({"rows": rows}, as_json)
