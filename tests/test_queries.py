@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 from faulted import build, rows
+from typer.testing import CliRunner
 
 from deltabook.jobs.book import book_at
+from deltabook.jobs.cli import app
 from deltabook.jobs.demo import write_captures
 from deltabook.jobs.published import published_table
 from deltabook.jobs.settings import load_settings
@@ -231,7 +233,16 @@ def test_every_relation_can_be_asked_together(ask):
     assert {row["function"] for row in ask("SHOW USER FUNCTIONS")} >= {"book_at", "ofi", "vwap_to_size"}
 
 
-def test_statement_is_wanted_or_a_server_not_both(deltabook, warehouse):
-    for arguments in ([], ["SELECT 1", "--serve"]):
-        told = deltabook("sql", *arguments, "--warehouse", warehouse)
-        assert (told.exit_status, told.stderr) == (2, "deltabook: sql: expected one statement, or --serve\n")
+def test_statement_or_a_server_is_wanted_not_both(deltabook, warehouse):
+    told = deltabook("sql", "SELECT 1", "--serve", "--warehouse", warehouse)
+    assert (told.exit_status, told.stderr) == (2, "deltabook: sql: expected a statement, or --serve\n")
+
+
+def test_statements_are_read_one_after_another(spark, warehouse):
+    typed = "SELECT 1 AS one;\n\nSELECT count(*) > 5000 AS many\nFROM book;\nSELECT 3 AS three"
+    arguments = ["sql", "--warehouse", str(warehouse), "--format", "json", "--json"]
+    told = CliRunner().invoke(app, arguments, input=typed)
+    assert told.stdout.splitlines() == ['{"one": 1}', '{"many": true}', '{"three": 3}', '{"rows": 3}']
+    wrong = CliRunner().invoke(app, arguments, input="SELECT nothing FROM nowhere;\nSELECT 1;")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "nowhere" in wrong.stderr

@@ -45,11 +45,15 @@ def _reader_may_leave() -> Iterator[None]:
     epilog=examples(
         'deltabook sql "SELECT time, bid_price, ask_price, status FROM book LIMIT 5"',
         'deltabook sql "SELECT * FROM trades" --format csv > trades.csv',
+        "deltabook sql --warehouse books < queries.sql",
         "deltabook sql --serve --port 10000 --warehouse books",
     )
 )
 def sql(
-    statement: Annotated[str | None, typer.Argument(help="One SQL statement.", show_default=False)] = None,
+    statement: Annotated[
+        str | None,
+        typer.Argument(help="One SQL statement; none: they are read, each to its `;`.", show_default=False),
+    ] = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
@@ -65,23 +69,42 @@ def sql(
     port: Annotated[int, typer.Option("--port", help="Where --serve listens.")] = 10000,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the published tables, views and functions: one statement, or a server's worth of them."""
+    """Ask the published tables, views and functions: a statement, those that are typed, or over JDBC."""
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
     with reported():
-        if served and statement is None:
+        if served and statement is not None:
+            raise SettingsError("sql: expected a statement, or --serve")
+        if served:
             return _serve(settings, host, port)
-        if served or statement is None:
-            raise SettingsError("sql: expected one statement, or --serve")
         from deltabook.jobs.sql import FORMATS, left_out, query, show
 
         if form not in FORMATS:
             raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
         opened = open_warehouse(settings, for_queries=True)
-        with _reader_may_leave():
-            rows = show(query(opened, statement, unsafe), form, sys.stdout)
-        if told := left_out(opened, statement):
-            errors.print(told, markup=False, soft_wrap=True)
+    rows, at_terminal = 0, statement is None and sys.stdin.isatty()
+    for text in _typed(at_terminal) if statement is None else [statement]:
+        # At a terminal an error ends its statement alone.
+        with suppress(*([typer.Exit] if at_terminal else [])), reported():
+            with _reader_may_leave():
+                rows += show(query(opened, text, unsafe), form, sys.stdout)
+            if told := left_out(opened, text):
+                errors.print(told, markup=False, soft_wrap=True)
     finish({"rows": rows}, as_json)
+
+
+def _typed(at_terminal: bool) -> Iterator[str]:
+    """Yield the statements of standard input, each to the line that ends with a semicolon."""
+    import readline  # noqa: F401  lines can be edited and called back
+
+    lines: list[str] = []
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            lines.append(input(("deltabook> " if not lines else "      ...> ") if at_terminal else ""))
+            if lines[-1].rstrip().endswith(";"):
+                yield "\n".join(lines).rstrip().removesuffix(";")
+                lines = []
+    if "".join(lines).strip():
+        yield "\n".join(lines)
 
 
 def _serve(settings: Settings, host: str, port: int) -> None:
