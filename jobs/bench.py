@@ -17,6 +17,7 @@ BENCHMARKS = (
     "rebuilding",
     "memory",
     "storage",
+    "replay",
     "startup",
     "scaling",
     "assumptions",

@@ -218,11 +218,12 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
             for place, (prices, sizes) in enumerate(sides):
                 start = 2 * place * levels
                 found[start : start + len(prices)] = (prices / mid - 1) * _BASIS_POINTS
-                found[start + levels : start + levels + len(sizes)] = np.log1p(sizes / self._max_size)
+                shares = (sizes / self._max_size).astype(np.float64)  # of objects there are no logarithms
+                found[start + levels : start + levels + len(sizes)] = np.log1p(shares)
             spread, middle, microprice, imbalance, _ = seen.features
             found[-6] = imbalance
             found[-5:-3] = (microprice / middle - 1) * _BASIS_POINTS, spread / middle * _BASIS_POINTS
-            found[-2] = self._flow[2] / (seen.bid_sizes[0] + seen.ask_sizes[0])
+            found[-2] = self._flow[2] / float(seen.bid_sizes[0] + seen.ask_sizes[0])
         if self._flow[1]:
             found[-3] = self._flow[0] / self._flow[1]
         found[-1] = self._held.size / self._max_size

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 from deltabook.jobs.published import require_published
 from deltabook.jobs.stored import Stored
@@ -22,9 +23,9 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
-from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS
+from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS, form_of
 from deltabook.udfs.ahead import ahead
-from deltabook.udfs.checkpoints import opening_of
+from deltabook.udfs.checkpoints import held_events, opening_of
 from deltabook.udfs.clocks import (
     NOTHING_CARRIED,
     Carried,
@@ -37,14 +38,15 @@ from deltabook.udfs.clocks import (
 )
 from deltabook.udfs.continuity import SEED_MARK
 from deltabook.udfs.cursors import standing, updates_of
-from deltabook.udfs.files import local_path, read_checkpoint
+from deltabook.udfs.files import batches_of_hour, local_path
 from deltabook.udfs.merging import merged
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.rebuild import Opening
 from deltabook.udfs.replay import Replay, Suspect
-from deltabook.udfs.streams import Trades, later, read_updates, trades_of
+from deltabook.udfs.streams import Trades, later, read_updates, seeded_events, trades_of
 
-_HOURS_KEPT, _STATES_KEPT = 4, 256
+_HOURS_KEPT, _STATES_KEPT = 24, 256
+"""Of an hour of 8 M level changes 13 MB are kept: when its messages come, and its checkpoints."""
 
 
 class Recording:
@@ -66,19 +68,24 @@ class Recording:
     Raises
     ------
     WarehouseError
-        If there is no such symbol, or its numbers are decimals, or no book of it was built yet.
+        If there is no such symbol, or no book of it was built yet.
     """
 
     def __init__(self, warehouse: Path, symbol: str, exchange: str | None, depth: int, clock: Clock):
         self.stored = Stored(warehouse.absolute(), _versions(warehouse))
         found = _instrument(self.stored, symbol, exchange)
-        numbers = Scaled(found["price_scale"], found["size_scale"])
+        self.is_decimal = bool(found["is_decimal"])
+        numbers: Numbers = Scaled(found["price_scale"], found["size_scale"])
+        if self.is_decimal:  # coded below, once all of them are known
+            numbers = Codes.of([])
         self.feeding = Feeding(found["exchange"], symbol, FEEDS[found["feed"]], numbers, depth, clock)
         self.hours = self._files()
+        if self.is_decimal:
+            self.feeding = replace(self.feeding, numbers=Codes.of(self._numbers()))
         self._met: dict[tuple[int, int], Opening] = {}
-        self.stamps = lru_cache(_HOURS_KEPT)(self._stamps)
+        self._own_stamps = lru_cache(_HOURS_KEPT)(lambda index: read_stamps(self.feeding, self.hours[index]))
         self._last_times = cache(lambda index: last_times(self.feeding, self.hours[index]))
-        self._events_of_checkpoints = cache(self._read_events_of_checkpoints)
+        self._checkpoints = lru_cache(_HOURS_KEPT)(self._read_checkpoints)
         self._ids, self._with_trades = (
             {row["hour"]: row for row in self.rows_of(HOURS) if row["event_type"] == stream}
             for stream in (EventType.BOOK_UPDATE, EventType.TRADE)
@@ -151,7 +158,7 @@ class Recording:
         due = count - int(np.searchsorted(updates.row, event))
         if hour.seed and (updates.sequence[updates.row < event] > hour.seed.seed_sequence).any():
             hour = replace(hour, seed=None)
-        batches = ahead(read_updates(feeding, hour, event))
+        batches = read_updates(feeding, hour, event, row)
         opening, rest = self._carried(index, opening, batches, count - due, count)
         carried = int(updates.time[count - 1]) if count else self._carry(index)[EventType.BOOK_UPDATE]
         before = standing(feeding, hour.hour, opening)
@@ -161,20 +168,21 @@ class Recording:
             opening,
             carried,
             now,
-            chain((part for part in rest if part.num_rows), batches),
+            chain(rest, ahead(batches)),
         )
         blocks = merged(feeding, of_updates, self._trades(index, time), before)
         return Replay(feeding, blocks, before, now, end, suspect)
 
     def _state_before(self, index: int, row: int) -> tuple[int, Opening]:
         """Return the state nearest before a row of an hour, and its row: of a checkpoint, or met before."""
-        event = max(found for found in self._events_of_checkpoints(index) if found <= row)
+        checkpoints = self._checkpoints(index)
+        events = checkpoints["event"].to_numpy()
+        at = int(np.argmax(np.where(events <= row, events, NOT_GIVEN)))
+        event = int(events[at])
         met = max((at for number, at in self._met if number == index and at <= row), default=NOT_GIVEN)
         if met >= event:
             return met, self._met[index, met]
-        hour = self.hours[index]
-        checkpoint = read_checkpoint(hour.checkpoints, self.feeding.exchange, hour.hour, event)
-        return event, opening_of(checkpoint, self.feeding.numbers)
+        return event, opening_of(checkpoints.slice(at, 1), self.feeding.numbers)
 
     def _carried(
         self, index: int, opening: Opening, batches: Iterator[pa.RecordBatch], done: int, count: int
@@ -183,12 +191,12 @@ class Recording:
         through, rows = self.feeding.rebuilder(opening, depth=1), self._updates(index).row
         through.skip_rows(True)
         rest: list[pa.RecordBatch] = []
-        while done < count and (batch := next(batches, None)) is not None:
-            stored = np.cumsum(batch["first_sequence"].to_numpy() != SEED_MARK)
+        for batch in ahead(_until(batches, count - done)):
+            stored = _stored(batch)
             cut = int(np.searchsorted(stored, count - done)) + 1
             through.feed_batch(batch.slice(0, cut))
             done += int(stored[min(cut, len(stored)) - 1])
-            opening, rest = through.opening(), [batch.slice(cut)]
+            opening, rest = through.opening(), [batch.slice(cut)] if cut < batch.num_rows else []
             self._met[index, int(rows[done - 1]) + 1] = opening
         while len(self._met) > _STATES_KEPT:
             del self._met[next(iter(self._met))]
@@ -221,7 +229,9 @@ class Recording:
 
     def _files(self) -> list[Hour]:
         of = self.feeding
-        files = {table: self.stored.data_files(table) for table in (EVENTS, CHECKPOINTS)}
+        files = {
+            table: self.stored.data_files(form_of(table, self.is_decimal)) for table in (EVENTS, CHECKPOINTS)
+        }
         keys = [
             key for key in files[CHECKPOINTS] if key[:2] == (of.exchange, of.symbol) and key in files[EVENTS]
         ]
@@ -231,6 +241,15 @@ class Recording:
         return [
             Hour(key[2], files[EVENTS][key][0], files[CHECKPOINTS][key][0], seeds.get(key)) for key in keys
         ]
+
+    def _numbers(self) -> Iterator[Rows]:
+        """Read all that has prices and sizes."""
+        for index, hour in enumerate(self.hours):
+            checkpoints = self._read_checkpoints(index)
+            yield checkpoints
+            held = (held_events(checkpoints.slice(at, 1)) for at in range(len(checkpoints)))
+            yield from filter(None, held)
+            yield from seeded_events(self.feeding, hour)
 
     def _seeds(self) -> dict[Any, Any]:
         """Find the vendor's book that seeded the symbol's: the books have a row of its id."""
@@ -242,39 +261,57 @@ class Recording:
                 row = (ds.field("sequence") == seed["seed_sequence"]) & (ds.field("hour") == key[2])
                 statuses = self.books(row, "status")["status"].to_pylist()
                 if any(status != Status.UNSEEDED.label for status in statuses):
-                    seeds[key] = SimpleNamespace(**seed, is_decimal=False)
+                    seeds[key] = SimpleNamespace(**seed, is_decimal=self.is_decimal)
         return seeds
 
     def books(self, chosen: ds.Expression, *columns: str) -> pa.Table:
         """Read columns of those rows of the symbol's `books` that are chosen."""
         own = (self.feeding.exchange, self.feeding.symbol)
-        files = [uri for key, uris in self.stored.data_files(BOOKS).items() for uri in uris if key[:2] == own]
+        table = form_of(BOOKS, self.is_decimal)
+        files = [uri for key, uris in self.stored.data_files(table).items() for uri in uris if key[:2] == own]
         if not files:
-            return BOOKS.arrow.empty_table().select(columns)
+            return table.arrow.empty_table().select(columns)
         chosen &= ds.field("exchange") == self.feeding.exchange
         return ds.dataset([local_path(uri) for uri in files]).to_table(columns=list(columns), filter=chosen)
 
-    def _read_events_of_checkpoints(self, index: int) -> list[int]:
+    def _read_checkpoints(self, index: int) -> pa.Table:
+        """Read an hour's checkpoints: all at once, since they share a row group."""
         hour = self.hours[index]
-        chosen = (ds.field("hour") == hour.hour) & (ds.field("exchange") == self.feeding.exchange)
-        found = ds.dataset(local_path(hour.checkpoints)).to_table(columns=["event"], filter=chosen)
-        return found["event"].to_pylist()  # type: ignore[no-any-return]
+        batches = batches_of_hour(hour.checkpoints, self.feeding.exchange, hour.hour)
+        return pa.Table.from_batches(batches)
 
     def _updates(self, index: int) -> Stamps:
         return self.stamps(index)[EventType.BOOK_UPDATE]
 
-    def _stamps(self, index: int) -> dict[EventType, Stamps]:
-        own, carried = read_stamps(self.feeding, self.hours[index]), self._carry(index)
-        return {
-            stream: replace(stamps, time=np.maximum(stamps.time, carried[stream]))
-            for stream, stamps in own.items()
-        }
+    def stamps(self, index: int) -> dict[EventType, Stamps]:
+        """Return when the messages of both streams of an hour come."""
+        carried = self._carry(index)
+        return {stream: own.since(carried[stream]) for stream, own in self._own_stamps(index).items()}
 
     def _carry(self, index: int) -> Carried:
-        """Return the times of the last messages of the hour before."""
-        if not index or self.feeding.clock is Clock.EXCHANGE:
+        """Return the times of the last messages before an hour."""
+        if self.feeding.clock is Clock.EXCHANGE:
             return NOTHING_CARRIED
-        return self._last_times(index - 1)
+        given = {EventType.BOOK_UPDATE: self._ids, EventType.TRADE: self._with_trades}
+        return {stream: self._last_time(index, stream, given[stream]) for stream in EventType}
+
+    def _last_time(self, index: int, stream: EventType, given: dict[int, Any]) -> int:
+        """Return the time of a stream's last message before an hour, in the nearest one that has any."""
+        before = (at for at in reversed(range(index)) if self.hours[at].hour in given)
+        times = (self._last_times(at)[stream] for at in before)
+        return next((time for time in times if time != NOT_GIVEN), NOT_GIVEN)
+
+
+def _until(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches until they hold so many updates of the file."""
+    while count > 0 and (batch := next(batches, None)) is not None:
+        yield batch
+        count -= int(_stored(batch)[-1])
+
+
+def _stored(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Count the updates of the file up to each: a seed is none."""
+    return np.cumsum(batch["first_sequence"].to_numpy() != SEED_MARK)
 
 
 def _versions(warehouse: Path) -> dict[str, int]:
@@ -294,6 +331,4 @@ def _instrument(stored: Stored, symbol: str, exchange: str | None) -> dict[str, 
         there = ", ".join(sorted(f"{row['exchange']} {row['symbol']}" for row in rows))
         what = "is listed on several exchanges" if found else "is not there"
         raise WarehouseError(f"{' '.join(filter(None, (exchange, symbol)))} {what} in {stored.root}: {there}")
-    if found[0]["is_decimal"]:
-        raise WarehouseError(f"{symbol} has numbers that need DECIMAL(38,18): only int64 can be replayed")
     return found[0]

@@ -30,6 +30,9 @@ _ROWS = 8192
 class Replayer:
     """Steps through the books and trades of one symbol.
 
+    Prices and sizes are integers at the instrument's `scales`: int64, or Python's own, as numpy's objects, at
+    18 decimals of an instrument of DECIMAL(38,18), all hours of which are read once to open it.
+
     Parameters
     ----------
     warehouse : Path
@@ -90,8 +93,7 @@ class Replayer:
     @property
     def scales(self) -> tuple[int, int]:
         """Decimal digits of prices and of sizes: value = integer / 10^scale."""
-        printing = self.recording.feeding.numbers.printing
-        return printing.price_scale, printing.size_scale
+        return self.recording.feeding.scales
 
     @property
     def observation(self) -> Observation:

@@ -167,7 +167,7 @@ class Writing:
     on_gap: OnGap = OnGap.FLAG
     silence: int = HOUR
     ofi_levels: int = 5
-    checkpoint_every: int = 1_000_000
+    checkpoint_every: int = 500_000
 
     @property
     def of_kernel(self) -> Cadence:

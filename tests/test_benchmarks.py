@@ -12,6 +12,7 @@ from feeds import changes_in
 from lake_data import lake_path, write_deltas
 from level_changes import LevelChanges, digest_of_book, digest_of_tops
 from peer_pipelines import json_messages
+from peer_replays import tardis_messages, write_csv
 from requirements import minutes
 from structures import STRUCTURES
 
@@ -77,6 +78,17 @@ def test_a_capture_holds_the_same_changes(simulated: LevelChanges, tmp_path: Pat
     flat = [level for message in messages for level in message]
     assert [round(price * 100) for _, price, _ in flat] == few.prices.tolist()
     assert [round(size * 100_000) for _, _, size in flat] == few.sizes.tolist()
+
+
+def test_a_file_as_tardis_has_them_holds_the_same_changes(simulated: LevelChanges, tmp_path: Path) -> None:
+    few = simulated.first(3_000)
+    write_csv(few, tmp_path / "changes.csv.gz")
+    messages = list(tardis_messages(tmp_path / "changes.csv.gz"))
+    assert [len(rows) for _, rows in messages] == np.diff(few.offsets).tolist()
+    columns = list(zip(*(row[5:] for _, rows in messages for row in rows), strict=True))
+    assert [side == "bid" for side in columns[0]] == few.is_bid.tolist()
+    assert [round(float(price) / few.tick) for price in columns[1]] == few.prices.tolist()
+    assert [round(float(size) / few.lot) for size in columns[2]] == few.sizes.tolist()
 
 
 def test_a_minute_counts_what_all_stages_did_in_it() -> None:

@@ -217,6 +217,27 @@ def test_observation_has_what_is_documented(warehouse):
 
 @pytest.mark.spark
 @pytest.mark.parametrize("passive", [False, True])
+def test_decimals_are_played_as_scaled_integers_are(warehouse, tmp_path, passive):
+    asked = tmp_path / "instruments.yaml"
+    asked.write_text("instruments: {BINANCE: {BTC-USDT: {is_decimal: true}}}\n")
+    build("binance", [write(tmp_path / "raw.gz", market_lines())], tmp_path / "w", config=asked)
+    actions = np.random.default_rng(2).integers(0, 3, 40).tolist()
+    played = []
+    for folder, unit in ((warehouse, 10**8), (tmp_path / "w", 10**18)):
+        environment = make(folder, max_size="10", levels=1, fee=0.001, passive=passive)
+        environment.reset(options=at(STILL + 10))
+        steps = [environment.step(action) for action in actions]
+        positions = [step[-1]["position"] / unit for step in steps]
+        played.append(([step[0].tolist() for step in steps], [step[1] for step in steps], positions))
+    usual, decimal = played
+    assert np.array(decimal[0]) == pytest.approx(np.array(usual[0]))
+    assert decimal[1] == pytest.approx(usual[1])
+    assert decimal[2] == usual[2]
+    assert max(usual[2]) > 0
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("passive", [False, True])
 def test_gymnasium_s_checker_has_nothing_to_say(warehouse, passive):
     from gymnasium.utils.env_checker import check_env
 

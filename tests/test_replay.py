@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
+import shutil
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from captures import depth_rows, message_of, write
 from faulted import build, edited, lake, rows
 
 from deltabook.jobs.replaying import Replayer, merge
 from deltabook.schemas import tables
-from deltabook.schemas.columns import SIDE_NAMES
+from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
 from deltabook.schemas.errors import GapError, SettingsError, WarehouseError
 from deltabook.schemas.names import HOUR, NOT_GIVEN
+from deltabook.udfs import files, streams
 from deltabook.udfs.clocks import Clock, times
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
@@ -32,6 +36,26 @@ def test_messages_without_a_receive_time_arrive_at_their_order_time_or_with_the_
     assert times(Clock.RECEIVED, received, order_time, -1).tolist() == [50, 50, 50, 90]
     assert times(Clock.RECEIVED, received, order_time, 60).tolist() == [60, 60, 60, 90]
     assert times(Clock.EXCHANGE, received, order_time, 60) is order_time
+
+
+@pytest.mark.parametrize("place", [0, 1, 10, 17, 29, 39])
+@pytest.mark.parametrize("first", [0, 3, 9, 10, 25])
+@pytest.mark.parametrize("others", [0, 4])
+def test_batches_begin_behind_the_first_rows_and_end_soon_behind_a_place(
+    tmp_path, monkeypatch, others, first, place
+):
+    monkeypatch.setattr(files, "_FEWEST_ROWS", 1)
+    own = [{"exchange": "ONE", "hour": 5, "sequence": number} for number in range(40)]
+    foreign = [{"exchange": "ONE", "hour": 9, "sequence": -1}] * others
+    path = tmp_path / "part.parquet"
+    pq.write_table(pa.Table.from_pylist(own[:15] + foreign + own[15:]), path, row_group_size=10)
+    found = list(files.batches_of_hour(path.as_uri(), "ONE", 5, 6, ["sequence"], first, place))
+    assert [one for batch in found for one in batch["sequence"].to_pylist()] == [*range(first, 40)]
+    assert max(map(len, found)) <= 6
+    assert all(batch.schema.names == ["sequence"] for batch in found)
+    if place > first and not others:
+        ends = np.cumsum([first, *map(len, found)])
+        assert ends[ends >= place].min() - place < 2
 
 
 def stretched(line: bytes, late: random.Random) -> bytes:
@@ -242,6 +266,30 @@ def test_seek_is_where_stepping_comes_to(warehouse, clock):
 
 
 @pytest.mark.spark
+@pytest.mark.parametrize("rows", [2, 7])
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_seek_reads_of_many_row_groups_those_that_it_needs(warehouse, tmp_path, monkeypatch, clock, rows):
+    """Batches end where a seek leads to, in the middle of a row group or at its end."""
+    copied = shutil.copytree(warehouse, tmp_path / "w")
+    for file in copied.glob("events/*/*/*.parquet"):
+        with file.open("rb") as stream:
+            events = pq.read_table(stream)
+        pq.write_table(events, file, row_group_size=23)
+    monkeypatch.setattr(files, "_FEWEST_ROWS", rows)
+    monkeypatch.setattr(streams, "_BATCH_ROWS", 3 * rows)
+    stepping = list(Replayer(copied, SYMBOL, clock=clock))
+    assert [told(seen) for seen in stepping] == [
+        told(seen) for seen in Replayer(warehouse, SYMBOL, clock=clock)
+    ]
+    chance = random.Random(rows)
+    ends = [index for index, (one, two) in enumerate(pairwise(stepping)) if one.time < two.time]
+    replayer = Replayer(copied, SYMBOL, clock=clock)
+    for index in chance.sample(ends, 60):
+        assert told(replayer.seek(time=stepping[index].time))[:-2] == told(stepping[index])[:-2]
+        assert told(replayer.step()) == told(stepping[index + 1])
+
+
+@pytest.mark.spark
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_all_ways_of_stepping_tell_the_same_messages_and_end_at_the_same_book(warehouse, clock):
     replayer = Replayer(warehouse, SYMBOL, clock=clock)
@@ -373,6 +421,70 @@ def test_features_are_those_of_the_best_levels(warehouse):
     share = bid_size / (bid_size + ask_size)
     expected = (ask - bid, (ask + bid) / 2, share * ask + (1 - share) * bid, 2 * share - 1, 0)
     assert seen.features == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def decimals(spark, lines, tmp_path_factory):
+    """The same five hours of an instrument that is asked to be DECIMAL(38,18)."""
+    folder = tmp_path_factory.mktemp("decimals")
+    asked = folder / "instruments.yaml"
+    asked.write_text("instruments: {BINANCE: {BTC-USDT: {is_decimal: true}}}\n")
+    raw = write(folder / "raw.gz", lines)
+    run = build("binance", [raw], folder / "w", "--checkpoint-every", 2000, config=asked)
+    assert run.summary["decimal_instruments"] == ["BINANCE BTC-USDT"]
+    return folder / "w"
+
+
+MORE = 10**10  # from 8 decimals to 18
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_decimals_are_told_as_integers_of_eighteen_decimals(warehouse, decimals, clock):
+    usual, found = (Replayer(folder, SYMBOL, clock=clock) for folder in (warehouse, decimals))
+    assert found.scales == (18, 18)
+    compared = 0
+    for one, other in zip(usual, found, strict=True):
+        assert told(other)[:3] == told(one)[:3]
+        assert top(other) == [[number * MORE for number in side] for side in top(one)]
+        assert all(isinstance(number, int) for side in top(other) for number in side)
+        assert [other.ofi, other.trades.size.tolist(), other.trades.price.tolist()] == [
+            one.ofi * MORE,
+            [size * MORE for size in one.trades.size.tolist()],
+            [price * MORE for price in one.trades.price.tolist()],
+        ]
+        if compared % 50 == 0:
+            assert other.features == pytest.approx(one.features, nan_ok=True)
+            whole = {
+                name: [number * MORE for number in values.tolist()]
+                for name, values in one.full_book().items()
+            }
+            assert {name: values.tolist() for name, values in other.full_book().items()} == whole
+        compared += 1
+    sequence = one.sequence - 1000
+    assert top(found.seek(sequence=sequence)) == [
+        [number * MORE for number in side] for side in top(usual.seek(sequence=sequence))
+    ]
+    assert compared > 700
+
+
+@pytest.mark.spark
+def test_batches_of_decimals_are_decimals(warehouse, decimals):
+    usual, found = (
+        pa.Table.from_batches(Replayer(folder, SYMBOL).replay_batches(by=60 * SECOND))
+        for folder in (warehouse, decimals)
+    )
+    numbers = {*SIDE_NAMES, "buy_volume", "sell_volume", "ofi"}
+    plain = [name for name in usual.schema.names if name not in numbers]
+    assert found.select(plain) == usual.select(plain)
+    assert found.schema.field("buy_volume").type == DECIMAL
+    for name in numbers:
+        column = usual[name].combine_chunks()
+        integers = column.flatten() if name in SIDE_NAMES else column
+        decimal = found[name].combine_chunks()
+        decimal = decimal.flatten() if name in SIDE_NAMES else decimal
+        assert [number.scaleb(8) for number in decimal.to_pylist()] == integers.to_pylist()
+    assert sum(usual["trade_count"].to_pylist()) > 100
 
 
 @pytest.mark.spark

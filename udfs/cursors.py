@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, EventType, Status
-from deltabook.schemas.tables import BOOKS
+from deltabook.schemas.tables import BOOKS, form_of
 from deltabook.udfs.ahead import ahead
 from deltabook.udfs.clocks import Clock, Feeding, Hour, numpy_of, times
 from deltabook.udfs.rebuild import Opening
@@ -109,7 +109,7 @@ def updates_of(
             yield from messages.part(0, judged).updates(feeding, books, before, state, events)
             before = books.slice(books.num_rows - 1) if books.num_rows else before
     if pending is not None and len(pending.place):
-        nothing = pa.RecordBatch.from_pylist([], schema=BOOKS.arrow)
+        nothing = _no_books(feeding)
         yield from pending.updates(feeding, nothing, before, rebuilder.opening(), events.slice(0, 0))
 
 
@@ -188,7 +188,7 @@ def full_book(feeding: Feeding, updates: Updates, count: int) -> dict[str, NDArr
     Returns
     -------
     dict
-        int64 arrays by name as in `books`, scaled, best first.
+        int64 arrays by name as in `books`, scaled, best first; objects of an instrument of DECIMAL(38,18).
     """
     place, events = int(updates.place[count]), updates.events
     at = max(place - int(events["received"][0].as_py()), 0) if events.num_rows else 0
@@ -203,7 +203,7 @@ def full_book(feeding: Feeding, updates: Updates, count: int) -> dict[str, NDArr
         found = rows.slice(rows.num_rows - 1) if rows.num_rows else found
         if deep.held is None:
             break
-    return {name: numpy_of(found[name][0].values) for name in SIDE_NAMES}
+    return {name: feeding.numbers.addends(found[name][0].values) for name in SIDE_NAMES}
 
 
 def standing(feeding: Feeding, hour: int, opening: Opening) -> Updates:
@@ -219,7 +219,7 @@ def standing(feeding: Feeding, hour: int, opening: Opening) -> Updates:
         The state.
     """
     none = np.empty(0, dtype=np.int64)
-    nothing = pa.RecordBatch.from_pylist([], schema=BOOKS.arrow)
+    nothing = _no_books(feeding)
     events = pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow)
     before = np.full(1, NOT_GIVEN)
     shown = _row_of(feeding, opening, feeding.depth)
@@ -249,4 +249,9 @@ def _row_of(feeding: Feeding, opening: Opening, depth: int) -> pa.RecordBatch:
     for side, (prices, sizes), step in (("bid", opening.bids, -1), ("ask", opening.asks, 1)):
         row |= {f"{side}_prices": prices[::step][:shown], f"{side}_sizes": sizes[::step][:shown]}
         row[f"{side}_levels"] = len(prices) if shown else 0
-    return pa.RecordBatch.from_pylist([row], schema=BOOKS.arrow)
+    scaled = pa.RecordBatch.from_pylist([row], schema=BOOKS.arrow)
+    return feeding.numbers.decode(scaled).cast(_no_books(feeding).schema)
+
+
+def _no_books(feeding: Feeding) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=form_of(BOOKS, feeding.numbers.is_decimal).arrow)

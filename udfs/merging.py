@@ -33,9 +33,9 @@ class Shown:
 
     def __init__(self, feeding: Feeding, updates: Updates):
         self.feeding, self.updates = feeding, updates
-        books, before = updates.books, updates.before
-        self.before = {name: numpy_of(before[name][0].values) for name in SIDE_NAMES}
-        columns = (numpy_of(books[name].flatten()) for name in SIDE_NAMES)
+        books, before, integers = updates.books, updates.before, feeding.numbers.addends
+        self.before = {name: integers(before[name][0].values) for name in SIDE_NAMES}
+        columns = (integers(books[name].flatten()) for name in SIDE_NAMES)
         self.bid_prices, self.bid_sizes, self.ask_prices, self.ask_sizes = columns
         offsets = (numpy_of(books[name].offsets) for name in ("bid_prices", "ask_prices"))
         self.bids, self.asks = ((bounds - bounds[0]).tolist() for bounds in offsets)
@@ -59,7 +59,7 @@ class Shown:
     def ofi(self) -> NDArray[np.int64]:
         """Sum of the best level's order flow imbalance over the rows before each, int64[rows + 1]."""
         books = self.updates.books
-        flow = numpy_of(books["ofi"].flatten())
+        flow = self.feeding.numbers.addends(books["ofi"].flatten())
         by_row = flow.reshape(len(books), -1)[:, 0] if len(books) else flow
         return np.concatenate(([0], np.cumsum(by_row)))
 

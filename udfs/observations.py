@@ -77,7 +77,7 @@ class Observation:
 
     @property
     def bid_prices(self) -> NDArray[np.int64]:
-        """Bid prices, scaled, best first, int64[at most depth]."""
+        """Bid prices, scaled, best first, int64[at most depth]; or objects, see `Trades`."""
         shown, row = self._steps.shown, self._row
         if row < 0:
             return shown.before["bid_prices"]
@@ -129,8 +129,7 @@ class Observation:
     def features(self) -> Features:
         """Spread, mid, microprice, imbalance and order flow imbalance, in floats."""
         steps = self._steps
-        printing = steps.shown.feeding.numbers.printing
-        price_unit, size_unit = 10**printing.price_scale, 10**printing.size_scale
+        price_unit, size_unit = (10**scale for scale in steps.shown.feeding.scales)
         ofi = self.ofi / size_unit
         best = [getattr(self, name)[:1].tolist() for name in SIDE_NAMES]
         if not all(best):

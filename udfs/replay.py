@@ -138,7 +138,8 @@ class Replay:
         pyarrow.RecordBatch
             One row a step: `time` (by the clock, ns), `epoch`, `sequence`, `status` (its code), `gap`, the
             levels and their counts as in `books`; since the step before `updates`, `trade_count`,
-            `buy_volume`, `sell_volume`, and `ofi` of the best level, sizes scaled.
+            `buy_volume`, `sell_volume`, and `ofi` of the best level; numbers as in the table of books: scaled
+            integers, or DECIMAL(38,18).
         """
         while (steps := self._next(by)) is not None:
             self._start, self.now, self._since = int(steps.end[-1]), int(steps.time[-1]), _NOTHING

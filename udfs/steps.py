@@ -134,8 +134,8 @@ class Steps:
         flow = _flow(self.trades.part(int(self.trade[0]), int(self.trade[-1])))
         sums = np.concatenate((np.zeros((3, 1), dtype=np.int64), np.cumsum(flow, axis=1)), axis=1)
         found = np.diff(sums[:, self.trade - self.trade[0]], axis=1)
-        found[:, 0] += self.since.flow()
-        return found
+        first: NDArray[np.int64] = found[:, :1] + self.since.flow()[:, np.newaxis]
+        return np.concatenate((first, found[:, 1:]), axis=1)
 
     def batch(self) -> pa.RecordBatch:
         """Return all steps as rows: see `Replay.batches`."""
@@ -147,6 +147,9 @@ class Steps:
             books = books.take(pa.array(np.where(rows < 0, books.num_rows - 1, rows)))
         updates = np.diff(self.update)
         updates[0] += self.since.updates
+        of = self.shown.feeding
+        trade_count, *volumes = self.flow()
+        bought, sold, flow = (of.numbers.volume(sums, of.symbol) for sums in (*volumes, self.ofi))
         columns = {
             "time": self.time,
             **{name: books[name] for name in ("epoch", "sequence")},
@@ -154,8 +157,10 @@ class Steps:
             "gap": self.gap,
             **{name: books[name] for name in (*SIDE_NAMES, "bid_levels", "ask_levels")},
             "updates": updates,
-            **dict(zip(("trade_count", "buy_volume", "sell_volume"), self.flow(), strict=True)),
-            "ofi": self.ofi,
+            "trade_count": trade_count.astype(np.int64),
+            "buy_volume": bought,
+            "sell_volume": sold,
+            "ofi": flow,
         }
         return pa.RecordBatch.from_arrays(list(map(pa.array, columns.values())), names=list(columns))
 
