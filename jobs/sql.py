@@ -86,8 +86,8 @@ def left_out(warehouse: Warehouse, text: str) -> str:
     text : str
         The query.
     """
-    relations = Relations(Stored(warehouse.root, require_published(warehouse.root)))
-    if FAILED_HOURS not in relations.needed(text) or not (failed := relations.failed_hours()):
+    stored = Stored(warehouse.root, require_published(warehouse.root))
+    if FAILED_HOURS not in Relations(stored).needed(text) or not (failed := stored.failed_hours()):
         return ""
     return (
         f"without {len(failed):,} symbol-hours that failed validation: book_all, book_wide_all and "

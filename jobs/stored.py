@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow.dataset import Dataset
 
+from deltabook.expectations.suites import ERRORED, FAILED
 from deltabook.jobs.published import is_made, open_dataset, open_table
 from deltabook.schemas.columns import Table
-from deltabook.schemas.tables import RUNS, both
+from deltabook.schemas.names import ALL_HOURS
+from deltabook.schemas.tables import RUNS, VERDICTS, both
 from deltabook.udfs.files import local_path
 
 Slice = tuple[str, str, int]
@@ -122,6 +124,15 @@ class Stored:
         actions = pa.table(self._opened(table).get_add_actions(flatten=True)).sort_by("path")
         folder = Path(self.path(table)).as_uri()
         return [(f"{folder}/{row['path']}", row) for row in actions.to_pylist()]
+
+    def failed_hours(self) -> dict[Slice, list[str]]:
+        """Return the symbol-hours that a suite has failed, and why."""
+        failed: dict[Slice, list[str]] = defaultdict(list)
+        for row in self.rows(VERDICTS, *KEYS, "suite", "verdict", "reasons"):
+            if row["verdict"] in (FAILED, ERRORED) and row["hour"] != ALL_HOURS:
+                key = row["exchange"], row["symbol"], row["hour"]
+                failed[key].append(f"{row['suite']}: {row['reasons'] or row['verdict']}")
+        return dict(sorted(failed.items()))
 
     def files_of_both(self, table: Table) -> dict[Slice, list[str]]:
         """Find the data files of every symbol-hour, of scaled integers or of decimals."""

@@ -8,12 +8,11 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from deltabook.expectations.suites import ERRORED, FAILED
 from deltabook.jobs.functions import FEATURES, FUNCTIONS, PASSED, TRADES_WITH_BOOK
-from deltabook.jobs.stored import KEYS, Slice, Stored
+from deltabook.jobs.stored import Stored
 from deltabook.schemas.columns import SIDE_NAMES, Table
-from deltabook.schemas.names import ALL_HOURS, EventType, Status, valid_name
-from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, GRIDS, INSTRUMENTS, TABLES, VERDICTS, both
+from deltabook.schemas.names import EventType, Status, valid_name
+from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, GRIDS, INSTRUMENTS, TABLES, both
 
 _WIDE_LEVELS = 20
 _INT64_DIGITS = 19
@@ -109,18 +108,6 @@ class Relations:
                 self._made[name] = Relation("VIEW", "", self._view(name))
         return self._made[name]
 
-    def failed_hours(self) -> list[Slice]:
-        """List the symbol-hours that a suite has failed."""
-        rows = self._stored.rows(VERDICTS, *KEYS, "verdict")
-        bad = (FAILED, ERRORED)
-        return sorted(
-            {
-                (row["exchange"], row["symbol"], row["hour"])
-                for row in rows
-                if row["verdict"] in bad and row["hour"] != ALL_HOURS
-            }
-        )
-
     def _rows_of(self, table: Table) -> str:
         """Return the rows of a table at its published version; none if it was not made by then."""
         if not self._stored.exists(table):
@@ -143,7 +130,8 @@ class Relations:
         return " UNION ALL ".join(forms)
 
     def _failed_hours(self) -> str:
-        rows = [f"({_named(exchange, symbol)}, {hour}L)" for exchange, symbol, hour in self.failed_hours()]
+        failed = self._stored.failed_hours()
+        rows = [f"({_named(exchange, symbol)}, {hour}L)" for exchange, symbol, hour in failed]
         if not rows:
             return "SELECT '' AS exchange, '' AS symbol, 0L AS hour WHERE false"
         return f"SELECT * FROM VALUES {', '.join(rows)} AS failed(exchange, symbol, hour)"

@@ -1,0 +1,210 @@
+"""What leaves a warehouse as plain files: what can be exported, as what, and each column with its unit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+
+from deltabook.schemas.columns import (
+    DATE,
+    EPOCH,
+    EVENT_DATA,
+    EXCHANGE,
+    FEED,
+    HOUR,
+    ORDER_TIME,
+    RECEIVED,
+    SCALES,
+    SIDES,
+    SOURCE_FILE,
+    SOURCE_ROW,
+    SYMBOL,
+    TIMESTAMP,
+    Column,
+    Table,
+    scaled,
+)
+from deltabook.schemas.frames import HOUR_REFERENCES
+from deltabook.schemas.tables import BOOKS
+
+
+class What(StrEnum):
+    """What can be exported."""
+
+    BOOKS = "books"
+    FEATURES = "features"
+    EVENTS = "events"
+    TRADES = "trades"
+
+
+class Form(StrEnum):
+    """As what."""
+
+    PARQUET = "parquet"
+    CRYPTO_LAKE = "crypto_lake"
+    TARDIS = "tardis"
+    HFTBACKTEST = "hftbacktest"
+
+
+FORMS = {
+    What.BOOKS: (Form.PARQUET, Form.CRYPTO_LAKE, Form.TARDIS),
+    What.FEATURES: (Form.PARQUET,),
+    What.EVENTS: (Form.PARQUET, Form.HFTBACKTEST),
+    What.TRADES: (Form.PARQUET,),
+}
+"""Which go together."""
+OF_LEVELS = (Form.CRYPTO_LAKE, Form.TARDIS)
+"""Formats with a column for each level."""
+IN_DOUBLES = (Form.CRYPTO_LAKE, Form.HFTBACKTEST)
+"""Formats whose numbers are doubles: they cannot hold those of DECIMAL(38,18)."""
+
+PARTITIONS = ("exchange", "symbol", "date")
+"""Folders of plain Parquet; a day is that of the rows' `hour`."""
+
+_BOOKS = {column.name: column for column in BOOKS.columns}
+_TIME = Column("time", "TIMESTAMP", "`timestamp`, or `order_time` where that is not given; to the µs, UTC.")
+_PLACE = (TIMESTAMP, RECEIVED, ORDER_TIME, EPOCH, HOUR)
+_ID = _BOOKS["sequence"]
+_TRADES_SINCE = tuple(_BOOKS[name] for name in ("trade_count", "buy_volume", "sell_volume"))
+MID = "mid"
+"""The column with one decimal digit more than prices have."""
+_MICROPRICE = Column(
+    "microprice", "DOUBLE", "Mid weighted by the other side's size, in units of price; null as `mid`."
+)
+_MID = scaled(MID, "Half the sum of the best prices; null if a side is empty", "price_scale")
+
+COLUMNS = {
+    What.BOOKS: (
+        _TIME,
+        _BOOKS["status"],
+        scaled("bid_size", "Size at the best bid; null if there is none", "size_scale"),
+        scaled("bid_price", "Best bid; null if there is none", "price_scale"),
+        scaled("ask_price", "Best ask; null if there is none", "price_scale"),
+        scaled("ask_size", "Size at the best ask; null if there is none", "size_scale"),
+        scaled("spread", "Best ask less best bid; null if a side is empty", "price_scale"),
+        _MID,
+        _MICROPRICE,
+        *SIDES,
+        _BOOKS["bid_levels"],
+        _BOOKS["ask_levels"],
+        *_TRADES_SINCE,
+        _BOOKS["ofi"],
+        _BOOKS["crossed"],
+        _ID,
+        *_PLACE,
+        _BOOKS["cadence"],
+    ),
+    What.FEATURES: (
+        _TIME,
+        _BOOKS["status"],
+        scaled("spreads", "Ask less bid, level by level", "price_scale", "ARRAY<BIGINT>"),
+        _MID,
+        _MICROPRICE,
+        Column("imbalance", "DOUBLE", "(bid - ask) / (bid + ask) of the best sizes, -1 to 1."),
+        Column("depth_imbalance", "DOUBLE", "The same of the sizes of all levels shown."),
+        _BOOKS["ofi"],
+        Column("ofi_total", "DOUBLE", "Sum of `ofi`, in units of size."),
+        *_TRADES_SINCE,
+        _ID,
+        *_PLACE,
+    ),
+    What.EVENTS: (
+        _TIME,
+        Column("event_type", "STRING", "trade or book_update."),
+        Column("sequence", "BIGINT", "Last update id of a book update; trade id of a trade."),
+        *(
+            replace(column, doc=column.doc.replace("(-1 for a book update)", "(null for a book update)"))
+            for column in EVENT_DATA
+        ),
+        *_PLACE,
+        SOURCE_FILE,
+        SOURCE_ROW,
+    ),
+    What.TRADES: (
+        _TIME,
+        *(column for column in EVENT_DATA if column.name == "side"),
+        scaled("price", "Trade price", "price_scale"),
+        scaled("size", "Trade size", "size_scale"),
+        Column("trade_id", "BIGINT", "The exchange's trade id."),
+        *_PLACE,
+    ),
+}
+"""Columns of plain Parquet, as those of the views for people; those with a scale are exact decimals there."""
+
+LAKE_COLUMNS = (
+    Column("origin_time", "TIMESTAMP", "Exchange's event time, ns, UTC; null if not given."),
+    Column("received_time", "TIMESTAMP", "Recorder's receive time, ns, UTC; null if not given."),
+    Column("sequence_number", "BIGINT", _ID.doc),
+    Column(
+        "bid_0_price, bid_0_size, …, ask_N_size",
+        "DOUBLE",
+        "Level by level, best first; the double nearest to the decimal, in units of price and size; null "
+        "beyond the last level.",
+    ),
+)
+TARDIS_COLUMNS = (
+    Column("exchange", "STRING", "As Tardis spells it."),
+    Column("symbol", "STRING", "As the exchange spells it."),
+    Column("timestamp", "BIGINT", "Exchange's event time, µs since 1970 UTC; else local_timestamp."),
+    Column("local_timestamp", "BIGINT", "Recorder's receive time, µs since 1970 UTC; else timestamp."),
+    Column(
+        "asks[0].price, asks[0].amount, bids[0].price, …",
+        "DECIMAL",
+        "Level by level, best first, exact, in units of price and size; empty beyond the last level.",
+    ),
+)
+HFTBACKTEST_COLUMNS = (
+    Column("ev", "UBIGINT", "Kind (1 change, 2 trade, 3 clear, 4 snapshot), side, and who sees it."),
+    Column("exch_ts", "BIGINT", "order_time, ns since 1970 UTC; never falls."),
+    Column("local_ts", "BIGINT", "Receive time, ns since 1970 UTC, later by `shift`; see `files`."),
+    Column("px", "DOUBLE", "Price; NaN of a clear, which empties the side."),
+    Column("qty", "DOUBLE", "Size; 0 deletes the level."),
+    Column("order_id", "UBIGINT", "0."),
+    Column("ival", "BIGINT", "0."),
+    Column("fval", "DOUBLE", "0."),
+)
+FOREIGN = {
+    Form.CRYPTO_LAKE: LAKE_COLUMNS,
+    Form.TARDIS: TARDIS_COLUMNS,
+    Form.HFTBACKTEST: HFTBACKTEST_COLUMNS,
+}
+"""Columns of the formats of others."""
+
+EXPORT_REFERENCES = Table(
+    "export_references",
+    "One symbol-hour to be exported: the files to read.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        replace(DATE, type="STRING"),
+        HOUR,
+        FEED,
+        *SCALES,
+        Column("data_files", "ARRAY<STRING>", "Data files that hold the hour, of `books` or of `events`."),
+        Column("book_files", "ARRAY<STRING>", "Of `events`: its data files of `books`."),
+        Column("checkpoint_file", "STRING", "Of `events`: data file with the hour's opening; empty if none."),
+        Column("follows", "BOOLEAN", "The hour before it is exported too, and of the same day."),
+        Column("is_last", "BOOLEAN", "The instrument has no later hour."),
+        *(column for column in HOUR_REFERENCES.columns if column.name.startswith("seed_")),
+    ),
+)
+
+EXPORTED = Table(
+    "exported",
+    "One file that was exported.",
+    (
+        EXCHANGE,
+        SYMBOL,
+        replace(DATE, type="STRING"),
+        Column("path", "STRING", "Below the folder of the export; empty: there was nothing to write."),
+        Column("rows", "BIGINT", "How many it has."),
+        Column("bytes", "BIGINT", "Its size."),
+        Column("sha256", "STRING", "Of its bytes."),
+        Column("first_time", "BIGINT", "order_time of the first row, ns since 1970 UTC; -1 if none."),
+        Column("last_time", "BIGINT", "order_time of the last row, ns since 1970 UTC; -1 if none."),
+        Column("statuses", "MAP<STRING, BIGINT>", "Rows by status, where rows have one."),
+        Column("left_out", "MAP<STRING, BIGINT>", "By status: rows, or book updates, that were left out."),
+        Column("shift", "BIGINT", "What was added to every receive time, ns."),
+    ),
+)
+"""What exporting a symbol-day yields."""
