@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 # mypy finds the packages by their import names through this link.
 TYPED := $(VENV)/typed
 BENCH := .bench
+AUDIT := .audit
 PACKAGES := schemas udfs expectations jobs
 
-.PHONY: setup java demo test check format bench clean
+.PHONY: setup java demo test check format audit bench clean
 
 setup: java $(VENV)/ready
 
@@ -43,9 +44,22 @@ $(BENCH)/ready: tests/benchmarks/peers.txt
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/benchmarks/peers.txt
 	@touch $@
 
+# Licences; every package in build/dependencies.json (CycloneDX); known faults, where their list can be reached.
+audit: setup $(AUDIT)/ready
+	@mkdir -p build
+	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --output-file build/dependencies.json
+	$(AUDIT)/bin/pip-licenses --python $(BIN)/python --summary
+	$(BIN)/python -m pip freeze --exclude-editable > build/packages.txt
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --requirement build/packages.txt
+
+$(AUDIT)/ready:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom pip-audit pip-licenses
+	@touch $@
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(BENCH) demo warehouse build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(AUDIT) demo warehouse build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -15,6 +15,7 @@ from deltalake.exceptions import DeltaError
 from rich.console import Console
 
 from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, import_ahead
+from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings, load_settings
 from deltabook.schemas.errors import DeltabookError, SettingsError
 
@@ -225,7 +226,7 @@ def tell(summary: dict[str, Any]) -> None:
     from deltabook.jobs.summary import summary_lines
 
     for line in summary_lines(summary):
-        errors.print(line, markup=False, soft_wrap=True)
+        errors.print(redacted(line), markup=False, soft_wrap=True)
 
 
 def leave(summary: dict[str, Any], as_json: bool) -> None:
@@ -264,7 +265,7 @@ def finish(result: dict[str, Any], as_json: bool) -> None:
         Whether it is.
     """
     if as_json:
-        typer.echo(json.dumps(result, default=str))
+        typer.echo(redacted(json.dumps(result, default=str)))
 
 
 def _cause(trace: str) -> str:
@@ -290,5 +291,5 @@ def reported() -> Iterator[None]:
         message, status = _cause(str(error)) or type(error).__name__, DeltabookError.exit_status
     else:
         return
-    errors.print(f"deltabook: {message}", markup=False, soft_wrap=True)
+    errors.print(redacted(f"deltabook: {message}"), markup=False, soft_wrap=True)
     raise typer.Exit(status)

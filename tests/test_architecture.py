@@ -52,6 +52,12 @@ def test_nothing_uses_rdds_or_the_jvm_gateway(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_loads_what_could_run_code(path):
+    assert not imports_of(path) & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    assert not re.search(r"allow_pickle=True|yaml\.load\(|[^.\w](eval|exec)\(|shell=True", path.read_text())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
 
