@@ -13,10 +13,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from deltabook.jobs.allowed import require_reading
 from deltabook.jobs.published import require_published
+from deltabook.jobs.queries.allowed import require_reading
+from deltabook.jobs.queries.views import FAILED_HOURS, Relations
 from deltabook.jobs.stored import Stored
-from deltabook.jobs.views import FAILED_HOURS, Relations
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.tables import TABLES

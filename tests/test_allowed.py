@@ -8,7 +8,7 @@ import pytest
 from captures import simulated_lines, write
 from faulted import build
 
-from deltabook.jobs.allowed import ForbiddenQueryError, require_reading
+from deltabook.jobs.queries.allowed import ForbiddenQueryError, require_reading
 
 FORBIDDEN = {
     "DROP VIEW book": "DROP at the beginning",

@@ -1,4 +1,4 @@
-"""What can be asked in SQL: every example of jobs/QUERIES.md, and functions and views against plain loops."""
+"""What can be asked in SQL: every example of jobs/queries/README.md, and functions and views against plain loops."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import EventType
 
 pytestmark = pytest.mark.spark
-PAGE = (Path(__file__).parents[1] / "jobs" / "QUERIES.md").read_text()
+PAGE = (Path(__file__).parents[1] / "jobs" / "queries" / "README.md").read_text()
 EXAMPLES = re.findall(r"```sql\n(.*?)\n```\n\n```\n(.*?)\n```", PAGE, re.DOTALL)
 SNIPPETS = re.findall(r"```python\n(.*?)\n```", PAGE, re.DOTALL)
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -108,7 +108,7 @@ def _typed(at_terminal: bool) -> Iterator[str]:
 
 
 def _serve(settings: Settings, host: str, port: int) -> None:
-    from deltabook.jobs.serving import serve
+    from deltabook.jobs.queries.serving import serve
     from deltabook.jobs.session import LOOPBACK
 
     if host != LOOPBACK:

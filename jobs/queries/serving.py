@@ -15,10 +15,10 @@ import pyspark
 
 from deltabook.jobs.java import java_problem
 from deltabook.jobs.published import require_published
+from deltabook.jobs.queries.views import Relations
 from deltabook.jobs.session import LOOPBACK, OPTIONS, delta_jars
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Stored
-from deltabook.jobs.views import Relations
 from deltabook.schemas.errors import DeltabookError, SettingsError
 
 _SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"

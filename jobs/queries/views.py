@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from deltabook.jobs.functions import FEATURES, FUNCTIONS, PASSED, TRADES_WITH_BOOK
+from deltabook.jobs.queries.functions import FEATURES, FUNCTIONS, PASSED, TRADES_WITH_BOOK
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import EventType, Status, valid_name

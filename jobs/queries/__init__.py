@@ -1,0 +1,1 @@
+"""Queries: views and functions as SQL text, what a query may do, and their server."""
