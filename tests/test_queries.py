@@ -1,4 +1,4 @@
-"""What can be asked in SQL: every example of jobs/queries/README.md, and functions and views against plain loops."""
+"""What can be asked in SQL: each example of the page, and functions and views against plain loops."""
 
 from __future__ import annotations
 
