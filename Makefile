@@ -8,7 +8,7 @@ BENCH := .bench
 AUDIT := .audit
 PACKAGES := schemas udfs expectations jobs
 
-.PHONY: setup java demo test check format audit bench clean
+.PHONY: setup java demo test test-crash test-long check format audit bench clean
 
 setup: java $(VENV)/ready
 
@@ -28,6 +28,20 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
+
+# Half an hour of two cores.
+test-crash: setup
+	$(BIN)/python -m pytest tests/crash_everywhere.py
+
+# Every property on LONG times its cases, with a new seed each round: make test-long HOURS=8, or SECONDS=240.
+HOURS ?= 1
+SECONDS ?= $(shell expr $(HOURS) \* 3600)
+LONG ?= 4
+test-long: setup
+	@end=$$(($$(date +%s) + $(SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
+	  again="DELTABOOK_LONG=$(LONG) $(BIN)/python -m pytest -m hypothesis -n 2 -x \
+	    --hypothesis-seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')"; \
+	  echo $$again; env $$again || { echo "failed; to repeat it: $$again" | tr -s ' \t'; exit 1; }; done
 
 check: setup
 	$(BIN)/ruff check .

@@ -271,7 +271,7 @@ def finish(result: dict[str, Any], as_json: bool) -> None:
 def _cause(trace: str) -> str:
     """Find the line that tells the cause: a worker's own error or another, else Spark's, else the first."""
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    own = [line for line in lines if line.startswith("deltabook.schemas.errors.")]
+    own = [line.split(": ", 1)[-1] for line in lines if line.startswith("deltabook.schemas.errors.")]
     named = [line[line.index("[") :] for line in lines if _SPARK_ERROR.search(line)]
     others = [line for line in lines if _PYTHON_ERROR.match(line)]
     return next(iter(own or others or named or lines), "")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import SettingsError
 
 
@@ -100,7 +101,8 @@ def archive(path: Path, digest: str, warehouse: Path) -> str:
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
         shutil.copyfile(path, partial)
-        partial.replace(kept)
+        with crash_points("archive", "file"):
+            partial.replace(kept)
     return str(kept)
 
 

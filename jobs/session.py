@@ -14,9 +14,11 @@ from pathlib import Path
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
+from deltabook.jobs.failures import SPARKS_OWN
 from deltabook.jobs.java import java_options, java_problem
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
+from deltabook.udfs.failing import disk_problem
 
 LOOPBACK = "127.0.0.1"
 _COMPLETE = "complete"
@@ -193,6 +195,8 @@ def _start(builder: SparkSession.Builder, remedy: str) -> SparkSession:
         session.sql("SELECT 1").collect()
         session.conf.get("spark.databricks.delta.snapshotPartitions")
     except Exception as error:
+        if told := disk_problem(error, SPARKS_OWN):
+            raise SettingsError(f"Spark did not start: {told}") from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SettingsError(f"Spark did not start: {reason}. Remedy: {remedy}") from error
     return session

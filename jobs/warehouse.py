@@ -19,15 +19,22 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.transaction import AddAction, RemoveAction
 from filelock import FileLock, Timeout
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from deltabook.jobs.crashing import crash_point, crash_points
+from deltabook.jobs.failures import commit, disk_named
+from deltabook.jobs.integrity.live import LiveFile
+from deltabook.jobs.integrity.written import OF_RUNS, actions_of, log_files, newly_written, proofs_of, seal_of
 from deltabook.jobs.published import SCHEMA_PROPERTY, open_table, published_versions
+from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.schemas.columns import Table
-from deltabook.schemas.errors import SettingsError, WarehouseError
+from deltabook.schemas.errors import SettingsError, WarehouseError, WorkError
 from deltabook.schemas.names import Cadence, Writing, step_of, valid_name
-from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, both
+from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, WRITTEN, both
+from deltabook.udfs.failing import dead_worker, naming
 from deltabook.udfs.frames import Group
 
 Rows = Sequence[dict[str, Any]]
@@ -35,17 +42,18 @@ Rows = Sequence[dict[str, Any]]
 
 _LOCK_SECONDS = 10
 _MANY = 1000
-_CHUNK_PROPERTY = "deltabook.chunk"
+CHUNK_PROPERTY = "deltabook.chunk"
 
 
 @dataclass
 class Run:
-    """One run in the making: its id, and what it will tell."""
+    """One run in the making: its id, what it will tell, and whether it records files in any case."""
 
     run_id: str
     command: str
     started: int
     summary: dict[str, Any] = field(default_factory=dict)
+    records: bool = False
 
 
 class Warehouse(Stored):
@@ -70,6 +78,7 @@ class Warehouse(Stored):
         self.spark = spark
         self.settings = settings
         self.staging = self.root / "_staging"
+        self._hashes: dict[tuple[str, str], str] = {}
 
     @contextmanager
     def writing(self, command: str) -> Iterator[Run]:
@@ -90,6 +99,17 @@ class Warehouse(Stored):
         WarehouseError
             If another process is writing.
         """
+        with disk_named(self.root), self.locked():
+            self._take_back()
+            started = time.time_ns()
+            stamp = datetime.fromtimestamp(started / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
+            run = Run(f"{stamp}-{secrets.token_hex(4)}", command, started)
+            yield run
+            self._publish(run)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock; leave nothing staged behind, nor what a killed run has staged."""
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / ".lock", timeout=_LOCK_SECONDS)
         try:
@@ -100,12 +120,9 @@ class Warehouse(Stored):
                 "wait for it, or name another --warehouse"
             ) from None
         try:
-            self._take_back()
-            started = time.time_ns()
-            stamp = datetime.fromtimestamp(started / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
-            run = Run(f"{stamp}-{secrets.token_hex(4)}", command, started)
-            yield run
-            self._publish(run)
+            crash_point("lock.warehouse.after")
+            shutil.rmtree(self.staging, ignore_errors=True)
+            yield
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
             lock.release()
@@ -140,7 +157,7 @@ class Warehouse(Stored):
     def _fixed_chunk(self) -> str:
         if not self.exists(HOURS):
             return self.settings.chunk
-        return str(open_table(self.root, HOURS).metadata().configuration[_CHUNK_PROPERTY])
+        return str(open_table(self.root, HOURS).metadata().configuration[CHUNK_PROPERTY])
 
     @property
     def written(self) -> Writing:
@@ -185,6 +202,8 @@ class Warehouse(Stored):
         instead_of : sequence of (exchange, symbol, hour)
             Whole slices whose place they take.
         """
+        of_table = [row for row in added if row.table == table.name]
+        self._hashes |= {(table.name, row.path): row.content_hash for row in of_table}
         files: list[AddAction | RemoveAction] = [
             AddAction(
                 path=row.path,
@@ -194,22 +213,39 @@ class Warehouse(Stored):
                 data_change=True,
                 stats=row.statistics,
             )
-            for row in added
-            if row.table == table.name
+            for row in of_table
         ]
         self.delete(table, self.predicate(instead_of))
         if files:
             held = self._create(table)
-            held.create_write_transaction(files, "append", held.schema(), list(table.partition_by))
+            with commit("add", self.root / table.name):
+                held.create_write_transaction(files, "append", held.schema(), list(table.partition_by))
+
+    def drop(self, table: Table, files: Iterable[LiveFile]) -> None:
+        """Take data files out of a table without reading them, as what is damaged cannot be."""
+        now = time.time_ns() // 1_000_000
+        removed: list[AddAction | RemoveAction] = [
+            RemoveAction(file.path, True, now, file.bytes, file.partition)  # type: ignore[arg-type]
+            for file in files
+            if file.table is table
+        ]
+        if removed:
+            held = open_table(self.root, table)
+            with commit("drop", self.root / table.name):
+                held.create_write_transaction(removed, "append", held.schema(), list(table.partition_by))
 
     def append(self, table: Table, rows: Rows) -> None:
         """Add rows; none at all leaves the table as it is."""
         if rows:
-            write_deltalake(self._create(table), _arrow(table, rows), mode="append")
+            held = self._create(table)
+            with commit("append", self.root / table.name):
+                write_deltalake(held, _arrow(table, rows), mode="append")
 
     def overwrite(self, table: Table, rows: Rows) -> None:
         """Replace a small table whole."""
-        write_deltalake(self._create(table), _arrow(table, rows), mode="overwrite")
+        held = self._create(table)
+        with commit("overwrite", self.root / table.name):
+            write_deltalake(held, _arrow(table, rows), mode="overwrite")
 
     def replace(self, table: Table, rows: Rows, slices: Sequence[Slice]) -> None:
         """Put rows in the place of whole slices."""
@@ -219,7 +255,9 @@ class Warehouse(Stored):
     def delete(self, table: Table, predicate: str) -> None:
         """Delete the rows for which an SQL condition holds; an empty one holds for none."""
         if predicate and self.exists(table):
-            open_table(self.root, table).delete(predicate)
+            held = open_table(self.root, table)
+            with commit("delete", self.root / table.name):
+                held.delete(predicate)
 
     @staticmethod
     def predicate(slices: Sequence[Slice]) -> str:
@@ -256,6 +294,11 @@ class Warehouse(Stored):
         -------
         list of Row
             All that it has yielded.
+
+        Raises
+        ------
+        WorkError
+            If the function fails, or its worker dies, each time that it is tried: names the group.
         """
         if not references:
             return []
@@ -263,13 +306,19 @@ class Warehouse(Stored):
         task = [tasks.setdefault(tuple(row[name] for name in keys), len(tasks)) for row in references]
         rows = _arrow(shape, references).append_column("task", pa.array(task, pa.int32()))
         # The task is told, not hashed: no two groups share one, and grouping needs no second exchange.
-        return (
+        work = (
             self.spark.createDataFrame(rows, f"{shape.ddl}, task INT")
             .repartitionById(len(tasks), "task")
             .groupBy(*keys, "task")
-            .applyInPandas(function, result.ddl)
-            .collect()
+            .applyInPandas(naming(function, str(self.root)), result.ddl)
         )
+        with crash_points("work", result.name):
+            try:
+                return work.collect()
+            except Py4JError as error:
+                if told := dead_worker(str(error), task, references):
+                    raise WorkError(told) from error
+                raise
 
     def _create(self, table: Table) -> DeltaTable:
         """Open a table of this schema version; make it if there is none."""
@@ -280,33 +329,48 @@ class Warehouse(Stored):
         ]
         properties: dict[str, str | None] = {SCHEMA_PROPERTY: SCHEMA_VERSION}
         if table is HOURS:
-            properties[_CHUNK_PROPERTY] = self.settings.chunk
+            properties[CHUNK_PROPERTY] = self.settings.chunk
         if table.statistics:
             properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
-        return DeltaTable.create(
-            self.path(table),
-            pa.schema(columns),
-            partition_by=list(table.partition_by),
-            description=table.doc,
-            configuration=properties,
-            raise_if_key_not_exists=False,
-        )
+        with commit("create", self.root / table.name):
+            return DeltaTable.create(
+                self.path(table),
+                pa.schema(columns),
+                partition_by=list(table.partition_by),
+                description=table.doc,
+                configuration=properties,
+                raise_if_key_not_exists=False,
+            )
 
     def _version(self, table: Table) -> int:
         return open_table(self.root, table).version()
 
-    def _last_finished(self) -> int:
-        return max((row["finished"] for row in self.rows(RUNS, "finished")), default=0)
+    def _runs(self) -> list[dict[str, Any]]:
+        """Return what is known of finished runs, the newest last."""
+        rows = self.rows(RUNS, "finished", "versions", "version", "proofs")
+        return sorted(rows, key=lambda row: int(row["finished"]))
 
     def _take_back(self) -> None:
         """Return every table to its published version; what came after belongs to a run that never ended."""
         versions = published_versions(self.root)
+        self._check_runs()
         for table in TABLES.values():
             if table is RUNS or not self.exists(table):
                 continue
             published = versions.get(table.name, 0)  # version 0 is the empty table
             if self._version(table) > published:
-                open_table(self.root, table).restore(published)
+                with commit("restore", self.root / table.name):
+                    open_table(self.root, table).restore(published)
+
+    def _check_runs(self) -> None:
+        """Stop if commits after that of the newest row add rows: nobody can tell which are right."""
+        newest = [{"version": 0}, *self._runs()][-1]["version"]
+        later = [paths[-1] for version, paths in log_files(self.root, RUNS).items() if version > newest]
+        if any("add" in action for path in later for action in actions_of(path)):
+            raise WarehouseError(
+                f"table {self.path(RUNS)} was changed by hand, and it tells what is published: "
+                "`deltabook verify` names the change, `deltabook restore` takes it back"
+            )
 
     def versions(self) -> dict[str, int]:
         """Return the Delta version of every table but `runs`, as they stand."""
@@ -317,22 +381,31 @@ class Warehouse(Stored):
         }
 
     def _publish(self, run: Run) -> None:
-        self.append(
-            RUNS,
-            [
-                {
-                    "run_id": run.run_id,
-                    "command": run.command,
-                    "started": run.started,
-                    # Readers follow the newest row: never older than the one before, whatever the clock.
-                    "finished": max(time.time_ns(), self._last_finished() + 1),
-                    "code_version": version("deltabook"),
-                    "settings_hash": self.settings.fingerprint,
-                    "versions": self.versions(),
-                    "summary": json.dumps(run.summary),
-                }
-            ],
-        )
+        """Record what was written, then make it exist for readers."""
+        runs = self._runs()
+        newest: dict[str, Any] = runs[-1] if runs else {"finished": 0, "versions": {}, "proofs": "{}"}
+        named = {"run_id": run.run_id}
+        written = [row | named for row in newly_written(self.root, runs, self._hashes)]
+        self._hashes.clear()
+        proofs = newest["proofs"]
+        recorded = dict(newest["versions"]).get(WRITTEN.name, -1)
+        # A run that changed nothing leaves its own row alone to the next one's records.
+        if run.records or any(TABLES[row["table"]] not in OF_RUNS for row in written):
+            self.append(WRITTEN, written)
+            proofs = json.dumps(proofs_of(self.root, recorded))
+        row = named | {
+            "command": run.command,
+            "started": run.started,
+            # Readers follow the newest row: never older than the one before, whatever the clock.
+            "finished": max(time.time_ns(), newest["finished"] + 1),
+            "code_version": version("deltabook"),
+            "settings_hash": self.settings.fingerprint,
+            "versions": self.versions(),
+            "summary": redacted(json.dumps(run.summary)),
+            "version": self._version(RUNS) + 1 if self.exists(RUNS) else 1,
+            "proofs": proofs,
+        }
+        self.append(RUNS, [row | {"seal": seal_of(row)}])
 
 
 def _arrow(table: Table, rows: Rows) -> pa.Table:

@@ -29,3 +29,7 @@ class GapError(DeltabookError):
 
 class OrderError(DeltabookError):
     """Events reached the kernel out of the feed's order: a bug or a hand-edited table."""
+
+
+class WorkError(DeltabookError):
+    """A worker's function failed on one group: a bug, or an input that nobody has thought of."""

@@ -79,6 +79,7 @@ ADDED = Table(
         Column("table", "STRING", "Name of the table."),
         Column("path", "STRING", "Path below the folder of the table."),
         Column("bytes", "BIGINT", "Its size."),
+        Column("content_hash", "STRING", "SHA-256 of its bytes, in hex."),
         Column("partition", "STRING", "Values of the partition columns, as JSON."),
         Column("modified", "BIGINT", "When it was written, ms since 1970 UTC."),
         Column("statistics", "STRING", "Delta's statistics of it, as JSON."),

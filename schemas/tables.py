@@ -27,7 +27,7 @@ from deltabook.schemas.columns import (
 )
 from deltabook.schemas.names import Status
 
-SCHEMA_VERSION = "6"
+SCHEMA_VERSION = "7"
 """Value of the table property `deltabook.schema_version`."""
 
 EVENTS = Table(
@@ -365,13 +365,29 @@ RUNS = Table(
     "One finished run; readers use the table versions that the newest row names.",
     (
         Column("run_id", "STRING", "UTC start time and a random part."),
-        Column("command", "STRING", "ingest, reconstruct or validate."),
+        Column("command", "STRING", "ingest, reconstruct, validate or restore."),
         Column("started", "BIGINT", "ns since 1970 UTC."),
         Column("finished", "BIGINT", "ns since 1970 UTC."),
         Column("code_version", "STRING", "Version of deltabook."),
         Column("settings_hash", "STRING", "SHA-256 of the settings, 16 hex digits."),
         Column("versions", "MAP<STRING, BIGINT>", "Delta version of every table that this run publishes."),
         Column("summary", "STRING", "Counts, rates and verdicts as JSON."),
+        Column("version", "BIGINT", "Delta version of `runs` that this row makes."),
+        Column("proofs", "STRING", "Files that it added to `written`, each with its SHA-256, as JSON."),
+        Column("seal", "STRING", "SHA-256 of the other columns."),
+    ),
+)
+
+WRITTEN = Table(
+    "written",
+    "One file as a run has written it: a data file, or a file of a table's log. What `verify` compares with.",
+    (
+        Column("run_id", "STRING", "The run that recorded it."),
+        Column("table", "STRING", "Name of the table."),
+        Column("path", "STRING", "Path below the folder of the table."),
+        Column("bytes", "BIGINT", "Its size."),
+        Column("content_hash", "STRING", "SHA-256 of its bytes, in hex."),
+        Column("content", "BINARY", "The bytes of a commit, to put it back; else empty."),
     ),
 )
 
@@ -407,6 +423,7 @@ TABLES = {
         EPOCHS,
         FILES,
         QUARANTINE,
+        WRITTEN,
         RUNS,
     )
 }

@@ -35,11 +35,6 @@ COMPILED = not numba.config.DISABLE_JIT
 Pairs = Sequence[tuple[str, str]]
 
 
-def examples(compiled: int) -> int:
-    """Examples of a property: few where every kernel runs as plain Python."""
-    return compiled if COMPILED else max(5, compiled // 30)
-
-
 def captures(market: str) -> list[Path]:
     """The real capture files of a market, in order; skips the test where they are absent."""
     folder = DATA / "binance" / market

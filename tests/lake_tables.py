@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from deltabook.schemas.frames import RECORDS
@@ -13,7 +12,6 @@ from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
 
 T0 = 1_723_075_200_233_000_000
 SECOND = 1_000_000_000
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=150)
 LEVELS = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 
 

@@ -11,9 +11,10 @@ import pytest
 from binance_lines import ASKS, EMPTY, FAST_LINES, LEVELS, VENDOR, kind_of
 from binance_lines import parse as parse_ways
 from csv_tables import T_DEPTH, levels, parse, table
-from events import START_MS, compact, depth, examples, snapshot
-from hypothesis import given, settings
+from events import START_MS, compact, depth, snapshot
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.sources import binance_scan as scan
@@ -52,7 +53,7 @@ def test_receive_time_that_the_fast_way_leaves_alone_is_read_alike(seconds: str)
     assert parse_ways(line.encode()) == parse_ways(line.encode(), strict=True)
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(300))
+@cases(300)
 @given(prefix=st.from_regex(r"[0-9]{8,20}(\.[0-9]{0,11})?:? ?", fullmatch=True))
 def test_receive_time_is_read_alike_by_both_ways(prefix: str) -> None:
     line = f"{prefix}{FAST_LINES['spot depth']}".encode()
@@ -258,7 +259,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(300))
+@cases(300)
 @given(changes=CHANGES, block_bytes=st.integers(1, 1_000))
 def test_damaged_table_is_read_quarantined_or_refused_alike_at_any_size_of_blocks(
     changes: list[tuple[int, int, bytes]], block_bytes: int

@@ -23,9 +23,10 @@ from binance_lines import (
     parse_line,
     wrapped,
 )
-from events import START_MS, compact, depth, examples, snapshot, trade
-from hypothesis import given, settings
+from events import START_MS, compact, depth, snapshot, trade
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.udfs.sources import base
 
@@ -193,7 +194,7 @@ def change(line: bytes, how: str, place: int, amount: int, token: bytes) -> byte
     return line[:start] + line[end:] if how == "drop key" else line[:end] + b"," + line[start:]
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(1_500))
+@cases(1_500)
 @given(line=st.sampled_from(MUTATED), changes=CHANGES)
 def test_damaged_line_is_accepted_skipped_or_quarantined_and_never_raised(line: bytes, changes: Any) -> None:
     for step in changes:

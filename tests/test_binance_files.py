@@ -24,9 +24,10 @@ from binance_lines import (
     parse_line,
     read,
 )
-from events import START_MS, depth, examples, snapshot, trade
-from hypothesis import given, settings
+from events import START_MS, depth, snapshot, trade
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.udfs.sources import base, binance
 from deltabook.udfs.sources.base import line_blocks
@@ -195,7 +196,7 @@ def test_size_of_blocks_changes_nothing(block_bytes: int, monkeypatch: pytest.Mo
     assert parse(content, strict=True) == expected
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(200))
+@cases(200)
 @given(content=st.binary(max_size=60), block_bytes=st.integers(1, 70))
 def test_blocks_are_whole_lines_and_lose_no_byte(content: bytes, block_bytes: int) -> None:
     content = content.replace(b"\x01", b"\n").replace(b"\x00", b"\n")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from events import examples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.udfs.bits import highest_at_or_below, lowest, occupy
 
@@ -14,7 +14,7 @@ RANKS = st.sets(st.sampled_from([*range(3), *range(61, 67), 100, *range(126, 130
 
 
 @pytest.mark.kernel
-@settings(derandomize=True, deadline=None, max_examples=examples(300))
+@cases(300)
 @given(ranks=RANKS)
 def test_highest_and_lowest_are_those_of_the_set(ranks: set[int]) -> None:
     words = np.zeros(4, dtype=np.uint64)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from events import COMPILED
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.feeds import Checksum
 from deltabook.schemas.names import NOT_GIVEN, Status
@@ -154,7 +154,7 @@ def fed(book: Book, messages: list[Message], every: bool) -> tuple[list[dict[str
 
 
 @pytest.mark.kernel
-@settings(derandomize=True, deadline=None, max_examples=1000 if COMPILED else 150)
+@cases(1_000, uncompiled=150)
 @given(
     batches=st.lists(st.lists(MESSAGE, max_size=8), min_size=1, max_size=3),
     depth=st.sampled_from([1, 2, 3, 20]),

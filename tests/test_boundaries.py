@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 
-from events import examples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.udfs.boundaries import END, IdGroup, IdRange, ends, merge_hours
@@ -133,7 +133,7 @@ FILES = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(3_000))
+@cases(3_000)
 @given(files=FILES)
 def test_wild_files_in_any_order_are_placed_disjoint_and_move_nothing_stored(
     files: list[dict[int, int]],
@@ -156,7 +156,7 @@ CLEAN = st.lists(st.integers(0, 2), min_size=3, max_size=30).map(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(600))
+@cases(600)
 @given(stamps=CLEAN, data=st.data())
 def test_clean_files_give_the_same_hours_in_any_order_of_arrival(
     stamps: list[int], data: st.DataObject
@@ -172,7 +172,7 @@ def test_clean_files_give_the_same_hours_in_any_order_of_arrival(
     assert [hour_of(found, number) for number, _ in events] == stamps
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(300))
+@cases(300)
 @given(files=FILES)
 def test_same_file_again_moves_no_boundary(files: list[dict[int, int]]) -> None:
     found: list[IdRange] = []

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
@@ -250,7 +251,7 @@ def mutated_lines(draw: st.DrawFn) -> bytes:
     return b"\n".join(lines)
 
 
-@settings(derandomize=True, max_examples=400, deadline=None)
+@cases(400)
 @given(st.one_of(mutated_lines(), st.binary(max_size=80)))
 @example(book(b=[["1", "99999999999999999999"]]))
 @example(trades(TRADE | {"i": "\u0663" * 10}))

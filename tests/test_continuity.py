@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from events import examples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from naive import Market, Update, in_feed_order, rebuild
+from properties import cases
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import STATUS_LABELS, GapKind
@@ -261,7 +261,7 @@ def oracle(market: Market, updates: list[Update]) -> Judged:
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
-@settings(derandomize=True, deadline=None, max_examples=examples(800))
+@cases(800)
 @given(steps=CHAIN, sizes=st.sampled_from([1, 2, 3, 7]))
 def test_verdicts_equal_the_oracles_in_any_batches(market: Market, steps: Any, sizes: int) -> None:
     updates = feed_of(steps)
@@ -271,7 +271,7 @@ def test_verdicts_equal_the_oracles_in_any_batches(market: Market, steps: Any, s
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
-@settings(derandomize=True, deadline=None, max_examples=examples(800))
+@cases(800)
 @given(ids=st.lists(st.tuples(st.booleans(), IDS, IDS, IDS), max_size=25))
 def test_verdicts_equal_the_oracles_on_any_ids(market: Market, ids: Any) -> None:
     updates = in_feed_order(

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN, STATUS_LABELS, Status
 from deltabook.udfs.coverage import Coverage
@@ -13,6 +14,7 @@ SILENCE = 10
 UPDATES = st.lists(st.tuples(st.integers(0, 25), st.sampled_from(list(Status))), min_size=1, max_size=30)
 
 
+@cases(100)
 @given(updates=UPDATES, cuts=st.sets(st.integers(0, 30)), hours=st.integers(1, 3))
 def test_time_is_that_of_a_plain_count_whatever_the_batches(updates, cuts, hours):
     times = np.cumsum([length for length, _ in updates]).astype(np.int64)

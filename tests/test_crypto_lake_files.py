@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from benchmarks import lake_data
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lake_tables import (
-    REPEATABLE,
     T0,
     all_records,
     book_rows,
@@ -27,6 +26,7 @@ from lake_tables import (
     without,
     written,
 )
+from properties import cases
 
 from deltabook.udfs.decimals import INT64_MAX, scaled_levels
 from deltabook.udfs.sources import crypto_lake
@@ -155,7 +155,7 @@ printed = st.one_of(
 
 class TestProperties:
     @given(st.lists(st.tuples(st.booleans(), printed, printed), min_size=1, max_size=8))
-    @REPEATABLE
+    @cases(150)
     def test_levels_equal_those_of_the_strict_way(self, rows):
         good = [row for row in rows if is_level(row[1], row[2])]
         columns = {
@@ -179,7 +179,7 @@ class TestProperties:
         assert len(records) == 1 + len(rows) - len(good)
 
     @given(st.data())
-    @settings(parent=REPEATABLE, max_examples=250)
+    @cases(250)
     def test_any_table_is_read_quarantined_or_refused(self, data):
         make = data.draw(st.sampled_from([delta_rows, trade_rows, book_rows]))
         columns = make()

@@ -7,9 +7,9 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
-from events import examples
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.udfs.decimals import (
     DEFAULT_SCALE,
@@ -263,7 +263,7 @@ def test_trade_that_no_int64_holds_is_kept_as_printed() -> None:
     assert (found["price"], found["size"], found["price_scale"]) == (0, 0, 8)
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(400))
+@cases(400)
 @given(text=PRINTED, scale=st.integers(0, 10))
 @example(text="0." + "0" * 12, scale=0)
 def test_plain_numbers_are_exact_or_left_alone(text: str, scale: int) -> None:
@@ -276,7 +276,7 @@ def test_plain_numbers_are_exact_or_left_alone(text: str, scale: int) -> None:
         assert fast is not None or len(text.split(".")[0]) + scale > 18
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(400))
+@cases(400)
 @given(text=ANY_TEXT, scale=st.integers(0, 10))
 def test_what_the_fast_way_accepts_the_strict_way_accepts_alike(text: str, scale: int) -> None:
     fast = scan(text, scale)
@@ -284,7 +284,7 @@ def test_what_the_fast_way_accepts_the_strict_way_accepts_alike(text: str, scale
     assert fast == strict(text) * 10**scale == true_value(text, scale)
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(400))
+@cases(400)
 @given(text=ANY_TEXT)
 def test_strict_way_gives_the_exact_number_or_a_value_error(text: str) -> None:
     try:
@@ -294,7 +294,7 @@ def test_strict_way_gives_the_exact_number_or_a_value_error(text: str) -> None:
     assert value == true_value(text) >= 0
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(200))
+@cases(200)
 @given(numbers=st.lists(st.tuples(PRINTED, PRINTED), max_size=6), bids=st.integers(0, 6))
 def test_levels_are_exact_at_their_scale_or_kept_as_printed(
     numbers: list[tuple[str, str]], bids: int

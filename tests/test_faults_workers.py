@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
@@ -12,15 +15,21 @@ import pytest
 from benchmarks.lake_data import lake_path, write_deltas, write_seed
 from captures import simulated_lines, write
 from conftest import invoke
-from faulted import books, build, into
+from faulted import books, build, into, rows
+from pyspark.cloudpickle import register_pickle_by_value
 
 import deltabook.jobs.reconstruct
+from deltabook.jobs.published import open_table, published_versions
 from deltabook.jobs.reconstruct import Known
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
+from deltabook.schemas import tables
 from deltabook.schemas.names import HOUR
 
 pytestmark = pytest.mark.spark
+
+# Workers know nothing of this file: its functions go to them whole.
+register_pickle_by_value(sys.modules[__name__])
 
 USUAL, LONG = 2_000_000, 8_000_000
 """Level changes of an hour."""
@@ -51,6 +60,108 @@ def test_a_worker_that_is_killed_is_replaced_and_its_hours_are_the_same(spark, t
     run = build("binance", [raw], tmp_path / "w")
     assert (run.exit_status, Path(mark).exists()) == (0, True), run.said
     assert books(tmp_path / "w") == books(tmp_path / "sound") != []
+    assert contents(tmp_path / "w") == contents(tmp_path / "sound")
+
+
+def contents(warehouse: Path) -> list[bytes]:
+    """Data files of `books`, as they are stored."""
+    uris = open_table(warehouse, tables.BOOKS).file_uris()
+    return sorted(Path(uri.removeprefix("file://")).read_bytes() for uri in uris)
+
+
+def failing(module, name: str, tries: Path, fail):
+    """Make a job's workers fail: `fail` runs in them, before the function that `name` of `module` makes."""
+    make, told = getattr(module, name), str(tries)
+
+    def making(*given):
+        function = make(*given)
+
+        def work(key, groups):
+            with Path(told).open("a") as lines:
+                lines.write("tried\n")
+            fail()
+            yield from function(key, groups)
+
+        work.__annotations__, work.__name__ = get_type_hints(function), function.__name__
+        return work
+
+    return making
+
+
+def raise_two_lines():
+    raise ZeroDivisionError("poisoned,\nover two lines")
+
+
+def poison_kernel():
+    from deltabook.udfs.rebuild import Rebuilder
+
+    Rebuilder.feed_batch = lambda self, events: 1 // (0 * events.num_rows)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def ingested(spark, tmp_path):
+    """A capture, and its warehouse before it is rebuilt."""
+    raw = write(tmp_path / "raw.gz", simulated_lines(60))
+    assert invoke("ingest", "binance", raw, *into(tmp_path / "w")).exit_status == 0
+    return raw, tmp_path / "w"
+
+
+@pytest.mark.parametrize(
+    ("job", "name", "fail", "who", "why"),
+    [
+        ("staged", "stage_groups", raise_two_lines, "{raw}: stage failed", "poisoned, over two lines. "),
+        ("ingest", "order_groups", raise_two_lines, "{whose}: order failed", "poisoned, over two lines. "),
+        ("ingest", "order_groups", die, "{whose}: its worker process died", "want of memory, or crashed. "),
+        ("reconstruct", "rebuild_groups", die, "{whose}: its worker process died", "--master local[1]"),
+        (
+            "reconstruct",
+            "rebuild_groups",
+            poison_kernel,
+            "{whose}, sequence {first} to {last} ({raw}, row {row}, to {raw}, row {end}): rebuild failed",
+            "ZeroDivisionError: integer division or modulo by zero. ",
+        ),
+        ("judge", "judge_groups", raise_two_lines, "{whose}: judge failed", "poisoned, over two lines. "),
+    ],
+)
+def test_a_group_that_fails_is_named_in_one_line_and_nothing_is_published(
+    ingested, tmp_path, monkeypatch, job, name, fail, who, why
+):
+    raw, warehouse = ingested
+    other = write(tmp_path / "other.gz", simulated_lines(40, "spot", "ETHUSDT", 4))
+    if job in ("staged", "ingest"):
+        raw, command = other, ("ingest", "binance", other)
+    elif job == "reconstruct":
+        command = ("reconstruct",)
+    else:
+        assert invoke("reconstruct", *into(warehouse)).exit_status == 0
+        command = ("validate",)
+    before = published_versions(warehouse)
+    module = import_module(f"deltabook.jobs.{job}")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, failing(module, name, tmp_path / "tries", fail))
+        run = invoke(*command, *into(warehouse))
+    assert (run.exit_status, run.stdout) == (2, "")
+    line = run.stderr.splitlines()[-1]
+    assert [line] == [line for line in run.stderr.splitlines() if " in " not in line]  # but for stages done
+    events = rows(warehouse, tables.EVENTS, "sequence", "source_row")
+    told = {
+        "whose": f"BINANCE {'ETH' if raw == other else 'BTC'}-USDT, hour 2024-08-08T23:00:00Z",
+        "raw": raw,
+        "first": events[0]["sequence"],
+        "last": events[-1]["sequence"],
+        "row": events[0]["source_row"],
+        "end": events[-1]["source_row"],
+    }
+    assert line.startswith("deltabook: " + who.format(**told)), line
+    assert why in line
+    assert "Nothing of this run is published" in line
+    assert (tmp_path / "tries").read_text() == 2 * "tried\n"
+    assert published_versions(warehouse) == before
+    assert invoke(*command, *into(warehouse)).exit_status == 0
 
 
 def test_a_longer_hour_takes_no_more_memory(spark, tmp_path):

@@ -10,8 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import HOUR, NOT_GIVEN
@@ -90,7 +91,7 @@ def expected(kind: str, diffs: list, books: list, golden: list, at_once: int) ->
 
 
 @pytest.mark.parametrize("kind", ["book_ticker", "vendor_book"])
-@settings(derandomize=True, deadline=None, max_examples=150)
+@cases(150)
 @given(
     diffs=st.lists(PLACE, min_size=1, unique=True),
     shown=st.lists(st.tuples(PLACE, LISTS, STATUS), min_size=1, max_size=8),

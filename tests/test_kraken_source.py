@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources import messages
@@ -280,7 +281,7 @@ def test_order_goes_on_across_blocks(monkeypatch):
 SMALL_STEPS = st.lists(st.integers(0, 30 * SECOND), min_size=3, max_size=60).map(np.cumsum)
 
 
-@settings(derandomize=True, max_examples=100)
+@cases(100)
 @given(st.lists(st.integers(0, 2**62), max_size=40), st.integers(-1, 2**62))
 def test_file_order_never_falls_and_stays_within_its_times(times, before):
     ordered = file_order(np.array(times, dtype=np.int64), before)
@@ -290,7 +291,7 @@ def test_file_order_never_falls_and_stays_within_its_times(times, before):
     assert set(ordered.tolist()) <= {*times, before}
 
 
-@settings(derandomize=True, max_examples=100)
+@cases(100)
 @given(SMALL_STEPS, st.data())
 def test_file_order_passes_over_one_wild_time_wherever_it_is(steps, data):
     times = START + steps
@@ -324,7 +325,7 @@ def mutated_lines(draw: st.DrawFn) -> bytes:
     return b"\n".join(lines)
 
 
-@settings(derandomize=True, max_examples=400, deadline=None)
+@cases(400)
 @given(st.one_of(mutated_lines(), st.binary(max_size=80)))
 @example(b'[464,{"a":[["0e-9999","1","1618678140.1"]]},"book-10","XBT/CHF"]')
 @example(b'[464,{"a":[[1e400,1,"1618678140.1"]]},"book-10","XBT/CHF"]')

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from events import COMPILED, examples
-from hypothesis import given, settings
+from events import COMPILED
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from properties import cases
 
 from deltabook.udfs import ladder as module
 from deltabook.udfs.bits import count_ones, highest_one
@@ -119,7 +120,7 @@ def test_word_edges_are_ranked(place: int) -> None:
     check([np.arange(place + 1)])
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(400))
+@cases(400)
 @given(lowest=LOWEST, width=WIDTH, step=st.integers(1, 10**6), data=st.data(), tick=st.integers(0, 100))
 def test_ranks_equal_sorting_on_near_prices(
     lowest: int, width: int, step: int, data: st.DataObject, tick: int
@@ -129,7 +130,7 @@ def test_ranks_equal_sorting_on_near_prices(
     check(parts, tick)
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(200))
+@cases(200)
 @given(
     parts=st.lists(st.lists(FAR, max_size=8).map(lambda prices: array(*prices)), max_size=4),
     tick=st.integers(0, 3),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lake_tables import REPEATABLE, T0, odd_floats
+from lake_tables import T0, odd_floats
+from properties import cases
 
 from deltabook.udfs.decimals import INT64_MAX
 from deltabook.udfs.sources.lake_levels import (
@@ -24,7 +25,7 @@ from deltabook.udfs.sources.lake_levels import (
 class TestKernels:
     @given(st.lists(odd_floats, max_size=20))
     @example([9999999.99999999, 10000000.0, 9999999.999999998, 92233720368.5475, 1e-9, 1.000000001])
-    @REPEATABLE
+    @cases(150)
     def test_a_float_becomes_the_shortest_decimal_that_prints_the_same(self, floats):
         integers, decimals = np.empty(len(floats), np.int64), np.empty(len(floats), np.uint8)
         unusual = fixed_point(np.array(floats, np.float64), integers, decimals)
@@ -37,7 +38,7 @@ class TestKernels:
                 assert digits == 8 or integer % 10 != 0
 
     @given(st.integers(0, 10**15 - 1), st.integers(0, 8))
-    @REPEATABLE
+    @cases(150)
     def test_no_decimal_of_15_digits_needs_the_strict_way(self, coefficient, digits):
         value = float(Decimal(coefficient).scaleb(-digits))
         if value >= 9.2e10 or (value >= 1e7 and digits > 4):
@@ -49,7 +50,7 @@ class TestKernels:
     @given(
         st.lists(st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(0, 1)), min_size=1, max_size=30)
     )
-    @REPEATABLE
+    @cases(150)
     def test_messages_start_where_a_key_changes(self, keys):
         received, sequence, instrument = (np.array(column) for column in zip(*keys, strict=True))
         starts = message_starts(received, sequence, instrument.astype(np.int32))
@@ -64,7 +65,7 @@ class TestKernels:
             max_size=5,
         )
     )
-    @REPEATABLE
+    @cases(150)
     def test_a_message_has_one_scale_or_none(self, messages):
         bounds = np.cumsum([0, *(len(message) for message in messages)])
         flat = [number for message in messages for number in message]
@@ -81,7 +82,7 @@ class TestKernels:
                 assert integers[at] == (v if scale == STRICT else v * 10 ** (scale - d))
 
     @given(st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=6))
-    @REPEATABLE
+    @cases(150)
     def test_sides_are_parted_in_their_order(self, messages):
         bounds = np.cumsum([0, *(len(message) for message in messages)])
         sides = np.array([side for message in messages for side in message], np.uint8)
@@ -96,7 +97,7 @@ class TestKernels:
                 assert sizes[side, kept].tolist() == (wanted * 10).tolist()
 
     @given(st.integers(1_160_000_000_000_000, 2_140_000_000_000_000))
-    @REPEATABLE
+    @cases(150)
     def test_a_microsecond_that_a_float_rounded_is_restored(self, microseconds):
         nanoseconds = microseconds * 1000
         rounded = [int(float(nanoseconds)), int(nanoseconds / 1e9 * 1e9), nanoseconds]

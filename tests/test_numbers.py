@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lake_tables import REPEATABLE
+from properties import cases
 
 from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.errors import InputError
@@ -63,7 +63,7 @@ def true_numbers(row: dict) -> dict[str, list[Decimal]]:
 
 
 @given(st.lists(NUMBERS, min_size=1), st.lists(NUMBERS, min_size=1))
-@REPEATABLE
+@cases(150)
 def test_codes_order_prices_keep_sizes_apart_and_lead_back(prices, sizes):
     rows = pa.table(
         {
@@ -96,7 +96,7 @@ def test_volumes_beyond_the_column_are_an_error_that_names_the_instrument():
 
 
 @given(records())
-@REPEATABLE
+@cases(150)
 def test_any_int64_becomes_a_decimal_exactly(rows):
     found = to_decimals(table_of(rows)).to_pylist()
     for row, decimal in zip(rows, found, strict=True):
@@ -120,7 +120,7 @@ def test_numbers_that_no_int64_holds_are_decimals_as_printed():
 
 
 @given(records(), st.integers(0, 17), st.integers(0, 17))
-@REPEATABLE
+@cases(150)
 def test_records_are_rescaled_exactly_or_told_apart(rows, price_scale, size_scale):
     scales = {"price": price_scale, "size": size_scale}
     table = table_of(rows)
@@ -145,7 +145,7 @@ def test_records_are_rescaled_exactly_or_told_apart(rows, price_scale, size_scal
 
 
 @given(records())
-@REPEATABLE
+@cases(150)
 def test_digits_needed_are_those_that_are_printed(rows):
     for what in ("price", "size"):
         told = [(name, found) for row in rows for name, found in true_numbers(row).items()]

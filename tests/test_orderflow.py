@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from events import examples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.udfs.orderflow import Top, order_flow, top_of
 
@@ -58,7 +58,7 @@ def plain(books, levels: int) -> np.ndarray:
     return pd.DataFrame(flow).iloc[1:].to_numpy(dtype=float)
 
 
-@settings(max_examples=examples(300), deadline=None)
+@cases(300)
 @given(books=st.lists(BOOK, min_size=2, max_size=12), cut=st.integers(1, 11), wide=st.booleans())
 def test_flow_is_the_formula_whatever_the_batches(books, cut, wide):
     dtype = object if wide else np.int64

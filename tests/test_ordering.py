@@ -13,16 +13,16 @@ from events import (
     HOUR_NS,
     START_MS,
     depth,
-    examples,
     in_first_epoch,
     messages,
     read_lines,
     snapshot,
     trade,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from naive import in_feed_order, parse_lines
+from properties import cases
 
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.udfs.ordering import order_hour
@@ -194,7 +194,7 @@ def read_steps(market: str, files: list[list[tuple[str, int, int, int]]]) -> lis
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
-@settings(derandomize=True, deadline=None, max_examples=examples(100))
+@cases(100)
 @given(files=FILES, seed=st.integers(0, 2**32 - 1))
 def test_rows_in_any_order_give_the_same_hour(market: str, files: Any, seed: int) -> None:
     records = pa.concat_tables(read_steps(market, files))
@@ -203,7 +203,7 @@ def test_rows_in_any_order_give_the_same_hour(market: str, files: Any, seed: int
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
-@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@cases(150)
 @given(files=FILES, data=st.data())
 def test_files_that_come_one_by_one_give_the_same_hour_as_all_at_once(
     market: str, files: Any, data: st.DataObject
@@ -215,7 +215,7 @@ def test_files_that_come_one_by_one_give_the_same_hour_as_all_at_once(
     assert stored.to_pylist() == order(pa.concat_tables(tables))
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@cases(150)
 @given(files=FILES)
 def test_no_stream_is_reordered_and_no_message_lost(files: Any) -> None:
     events = order(pa.concat_tables(read_steps("spot", files)))

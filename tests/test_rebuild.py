@@ -18,7 +18,6 @@ from events import (
     decimal_book,
     depth,
     events_of,
-    examples,
     feed,
     opening_values,
     read_files,
@@ -27,7 +26,7 @@ from events import (
     snapshot,
     trade,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from naive import (
     Capture,
@@ -41,6 +40,7 @@ from naive import (
     read_capture,
     rebuild,
 )
+from properties import cases
 
 from deltabook.schemas.errors import OrderError
 from deltabook.schemas.frames import FLAT_EVENTS
@@ -135,7 +135,7 @@ def without_flow(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("market", MARKETS)
-@settings(derandomize=True, deadline=None, max_examples=examples(400))
+@cases(400)
 @given(steps=STEPS, levels=st.sampled_from([1, 2, 3, FULL]), size=st.sampled_from([1, 2, 5, 10_000]))
 def test_books_statuses_and_gaps_equal_the_oracle(market: Market, steps: Any, levels: int, size: int) -> None:
     lines = lines_of(market, steps)
@@ -151,7 +151,7 @@ def test_books_statuses_and_gaps_equal_the_oracle(market: Market, steps: Any, le
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("market", MARKETS)
-@settings(derandomize=True, deadline=None, max_examples=examples(250))
+@cases(250)
 @given(steps=STEPS, levels=st.sampled_from([1, 2, 3, 20]), size=st.sampled_from([1, 3, 10_000]))
 def test_cadence_change_writes_the_message_rows_that_differ_from_the_row_before(
     market: Market, steps: Any, levels: int, size: int
@@ -175,7 +175,7 @@ def test_cadence_change_writes_the_message_rows_that_differ_from_the_row_before(
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("cadence", list(Cadence))
-@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@cases(150)
 @given(market=st.sampled_from(MARKETS), steps=STEPS, levels=st.sampled_from([1, 2, 20]))
 def test_batch_size_changes_no_row_no_gap_and_no_opening(
     cadence: Cadence, market: Market, steps: Any, levels: int
@@ -198,7 +198,7 @@ def stored(opening: Opening) -> Opening:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("cadence", list(Cadence))
-@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@cases(150)
 @given(market=st.sampled_from(MARKETS), steps=STEPS, levels=st.sampled_from([1, 2, 20]), data=st.data())
 def test_stopping_anywhere_and_continuing_from_the_opening_gives_the_same_rows(
     cadence: Cadence, market: Market, steps: Any, levels: int, data: st.DataObject
@@ -218,7 +218,7 @@ def test_stopping_anywhere_and_continuing_from_the_opening_gives_the_same_rows(
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("cadence", list(Cadence))
-@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@cases(150)
 @given(market=st.sampled_from(MARKETS), steps=STEPS)
 def test_trades_between_rows_are_a_plain_count(cadence: Cadence, market: Market, steps: Any) -> None:
     """Event by event, so that each row is known to be its event's."""
@@ -239,7 +239,7 @@ def test_trades_between_rows_are_a_plain_count(cadence: Cadence, market: Market,
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("market", MARKETS)
-@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@cases(150)
 @given(steps=STEPS, size=st.sampled_from([1, 3, 10_000]))
 def test_trade_gaps_equal_the_oracles_and_leave_the_books_alone(
     market: Market, steps: Any, size: int
@@ -259,7 +259,7 @@ def test_trade_gaps_equal_the_oracles_and_leave_the_books_alone(
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("market", MARKETS)
-@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@cases(150)
 @given(steps=STEPS)
 def test_updates_affected_is_a_plain_count(market: Market, steps: Any) -> None:
     """Of the updates applied from the gap's own on, until the snapshot that ends it."""

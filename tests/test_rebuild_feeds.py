@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from events import HOUR_NS, examples, in_first_epoch
-from hypothesis import given, settings
+from events import HOUR_NS, in_first_epoch
+from hypothesis import given
 from hypothesis import strategies as st
 from naive_feeds import Book as NaiveBook
 from naive_feeds import Message, State, VendorBook, kraken_checksum, okx_checksum, rebuild
+from properties import cases
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
@@ -197,7 +198,7 @@ def true_gaps(states: list[State]) -> list[tuple[Any, ...]]:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", RULES)
-@settings(derandomize=True, deadline=None, max_examples=examples(200))
+@cases(200)
 @given(steps=STEPS, data=st.data())
 def test_every_feed_is_rebuilt_as_the_oracle_does_however_it_is_cut(name: str, steps: Any, data: Any) -> None:
     with_ids = name == "bybit" or (name == "okx" and data.draw(st.booleans()))
@@ -220,7 +221,7 @@ def test_every_feed_is_rebuilt_as_the_oracle_does_however_it_is_cut(name: str, s
 
 
 @pytest.mark.kernel
-@settings(derandomize=True, deadline=None, max_examples=examples(150))
+@cases(150)
 @given(
     steps=st.lists(st.tuples(st.just("diff"), LEVELS, LEVELS, st.just(False)), min_size=1, max_size=15),
     at=st.integers(5, 30),

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
 from deltabook.udfs.orderflow import order_flow, top_of
@@ -19,7 +20,6 @@ from deltabook.udfs.sampling import LONGEST, STEP, Grid, Sampler, on_one_grid
 DEPTH = 2
 UNITS = {"bid_prices": 10, "bid_sizes": 1000, "ask_prices": 10, "ask_sizes": 1000}
 START = 1_723_158_000_000_000_000
-GIVEN = settings(derandomize=True, deadline=None, max_examples=150)
 LISTS = st.fixed_dictionaries({name: st.lists(st.integers(1, 99), max_size=3) for name in SIDE_NAMES})
 
 
@@ -55,7 +55,7 @@ def numbered(steps: list[int]) -> Grid:
     return grid_of(steps, bid_prices=steps)
 
 
-@GIVEN
+@cases(150)
 @given(
     rows=st.lists(st.tuples(st.integers(-2, 5), LISTS), max_size=12),
     cuts=st.lists(st.integers(0, 12), max_size=3),
@@ -86,7 +86,7 @@ def test_a_sampler_without_rows_has_an_empty_grid() -> None:
     assert (len(found.steps), found.ask_sizes.shape) == (0, (0, DEPTH))
 
 
-@GIVEN
+@cases(150)
 @given(*[st.lists(st.integers(0, 4 * LONGEST), max_size=8, unique=True).map(sorted)] * 2)
 def test_both_sides_are_carried_forward_as_a_plain_loop_does(own: list[int], known: list[int]) -> None:
     expected = []
@@ -144,7 +144,7 @@ def test_order_flow_is_cont_kukanov_and_stoikovs() -> None:
 
 
 @pytest.mark.kernel
-@settings(GIVEN, max_examples=60)
+@cases(60)
 @given(st.lists(st.tuples(*[st.lists(st.tuples(*[st.integers(1, 3)] * 2), max_size=1)] * 2), min_size=2))
 def test_order_flow_is_that_of_books(books: list[Any]) -> None:
     found = Sampler(1, 1, 1)

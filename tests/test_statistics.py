@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import scipy.signal
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.tables import FIDELITY
@@ -265,7 +266,7 @@ def test_no_books_are_not_judged() -> None:
 NUMBER = st.one_of(st.just(np.nan), st.integers(1, 3).map(float))
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@cases(100)
 @given(st.lists(st.tuples(st.integers(1, 2), *[NUMBER] * 8), max_size=40))
 def test_any_books_are_compared_without_a_warning(rows: list[tuple[float, ...]]) -> None:
     numbers = np.array(rows, dtype=float).reshape(-1, 9)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from csv_tables import HEAD, QUOTES, T0, TRADES, UPDATES, Record, levels, parse, short, table, update
-from events import examples
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import cases
 
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.sources import table_columns, tables_csv
@@ -196,7 +196,7 @@ SIZES = st.sampled_from(["0", "1", "0.25", "3e-7", "99999999999.123"])
 STEPS = st.tuples(st.integers(0, 2), st.sampled_from(["bid", "ask"]), PRICES, SIZES, st.booleans())
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(200))
+@cases(200)
 @given(steps=st.lists(STEPS, max_size=40), block_bytes=st.integers(1, 3_000))
 def test_messages_are_those_of_a_row_by_row_reader_at_any_size_of_blocks(
     steps: list[Any], block_bytes: int
@@ -251,8 +251,9 @@ CHANGES = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(400))
+@cases(400)
 @given(content=st.sampled_from(LINES), changes=CHANGES, block_bytes=st.integers(1, 1_500))
+@example(content=LINES[1], changes=[(0, 1, b""), (235, 0, b",")], block_bytes=1)
 def test_damaged_table_is_read_quarantined_or_refused_alike_at_any_size_of_blocks(
     content: bytes, changes: list[tuple[int, int, bytes]], block_bytes: int
 ) -> None:
@@ -277,7 +278,7 @@ def test_damaged_table_is_read_quarantined_or_refused_alike_at_any_size_of_block
     assert kept + len(told) == sum(line.removesuffix(b"\r") != b"" for line in lines)
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(200))
+@cases(200)
 @given(content=st.binary(max_size=80), header=st.sampled_from(["", UPDATES, TRADES, QUOTES, SNAPSHOT_1]))
 def test_any_bytes_are_quarantined_or_refused(content: bytes, header: str) -> None:
     try:
@@ -287,7 +288,7 @@ def test_any_bytes_are_quarantined_or_refused(content: bytes, header: str) -> No
     assert {row["record"] for row in records} <= {"quarantine"}
 
 
-@settings(derandomize=True, deadline=None, max_examples=examples(300))
+@cases(300)
 @given(
     text=st.one_of(st.from_regex(r"-?[0-9]{0,22}(\.[0-9]{0,20})?(e-?[0-9]{1,2})?", fullmatch=True), st.text())
 )

@@ -20,6 +20,7 @@ from deltabook.udfs.ahead import ahead
 from deltabook.udfs.checkpoints import checkpoint_row, held_events, opening_of, pieces
 from deltabook.udfs.continuity import SEED_MARK
 from deltabook.udfs.datafiles import DataFile, write_data_file
+from deltabook.udfs.failing import place_of
 from deltabook.udfs.files import BATCH_ROWS, read_checkpoint, read_events
 from deltabook.udfs.frames import Group, to_frame
 from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
@@ -112,7 +113,7 @@ class _Rebuild:
         for events, is_due in pieces(self._events(reference), self.writing.checkpoint_every):
             if is_due:
                 checkpoints.append(self._row(reference, event))
-            rows = self._fed(self.numbers.encode(events))
+            rows = self._fed(events)
             for thinning, file in books:
                 file.add(thinning.choose(rows))
             event += _stored(events)
@@ -135,7 +136,11 @@ class _Rebuild:
         ]
 
     def _fed(self, events: pa.RecordBatch) -> pa.RecordBatch:
-        rows = self.rebuilder.feed_batch(events)
+        try:
+            rows = self.rebuilder.feed_batch(self.numbers.encode(events))
+        except Exception as error:
+            error.add_note(place_of(events))
+            raise
         if self.writing.on_gap is OnGap.RAISE:
             self._raise_at_gap()
         return rows

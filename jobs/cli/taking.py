@@ -22,7 +22,7 @@ from deltabook.jobs.commands import errors, finish, open_warehouse, reported, se
 @app.command(
     epilog=examples(
         "deltabook export books --out books-2024",
-        "deltabook export books --out lake --format crypto_lake --symbol BTC-USDT --from 2024-08-08",
+        "deltabook export books --out lake --format crypto_lake --symbol BTC-USDT",
         "deltabook export events --out replayed --format hftbacktest",
     )
 )

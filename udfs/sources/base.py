@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -34,6 +35,15 @@ LONGEST_LINE = 64 << 20
 MOST_EXPANSION = 200
 """Compressed text that grows more than this is a bomb: captures grow 3 to 30 times."""
 _GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    InputError,
+    pa.ArrowException,
+)
 
 Part = tuple[int, int] | None
 """Row groups of a file, from and up to; None: the whole file."""
@@ -117,7 +127,7 @@ class _Reader(DataSourceReader):
         try:
             for batch in self.source.read_part(path, part):
                 yield _counted(batch)
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, InputError, pa.ArrowException) as error:
+        except _UNREADABLE as error:
             state, reason = "failed", f"{type(error).__name__}: {error}"
         outcome = Records(path)
         outcome.add({"record": "file", "kind": state, "reason": reason})
@@ -142,7 +152,7 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
     Raises
     ------
     InputError
-        If a zip does not hold exactly one file.
+        If a zip does not hold exactly one file, or one that needs a password or an unknown compression.
     """
     with Path(path).open("rb") as raw:
         magic = raw.read(4)
@@ -150,15 +160,22 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
         with gzip.open(path) as decompressed:
             yield cast(IO[bytes], decompressed)
     elif magic == _ZIP_MAGIC:
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            if len(members) != 1:
-                raise InputError(f"expected one file in the zip, found {len(members)}")
-            with archive.open(members[0]) as stream:
-                yield stream
+        with ExitStack() as opened:
+            yield _unzipped(path, opened)
     else:
         with Path(path).open("rb") as stream:
             yield stream
+
+
+def _unzipped(path: str, opened: ExitStack) -> IO[bytes]:
+    try:
+        archive = opened.enter_context(zipfile.ZipFile(path))
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if len(members) == 1:
+            return opened.enter_context(archive.open(members[0]))
+    except (RuntimeError, ValueError) as error:  # a password, an unknown compression
+        raise InputError(f"the zip cannot be unpacked: {error}; name what is in it instead") from error
+    raise InputError(f"expected one file in the zip, found {len(members)}")
 
 
 def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:

@@ -174,8 +174,8 @@ class _Damage:
         named = self.columns.instrument(row)
         if named is not None and self.columns.named[row]:
             return [named]
-        known = [book for book in self.places if self._latest(book, before) >= 0]
-        known += [book for book in self.parser.last if book not in known]
+        here = {book for book in self.places if self._latest(book, before) >= 0}
+        known = sorted(here | self.parser.last.keys())  # in an order that no size of blocks changes
         return [named] if named is not None and named in known else known or [None]
 
     def _latest(self, book: Book, before: int) -> int:

@@ -1,0 +1,74 @@
+"""Errors of the disk and of Delta, told by what they mean for a warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deltalake.exceptions import CommitFailedError, DeltaError
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from deltabook.jobs.crashing import crash_points
+from deltabook.schemas.errors import WarehouseError
+from deltabook.udfs.failing import disk_problem
+
+SPARKS_OWN = "Spark's folder for temporary files (SPARK_LOCAL_DIRS, else /tmp)"
+
+
+@contextmanager
+def commit(action: str, table: Path) -> Iterator[None]:
+    """Tell of a commit that fails because somebody else has changed the table; crash points are around it.
+
+    Parameters
+    ----------
+    action : str
+        What is done, such as `add`.
+    table : Path
+        Folder of the table.
+
+    Raises
+    ------
+    WarehouseError
+        If Delta has refused the commit.
+    """
+    with crash_points(action, table.name):
+        try:
+            yield
+        except CommitFailedError as error:
+            reason = " ".join(str(error).split())
+            raise WarehouseError(
+                f"table {table} was changed by another program in mid-run ({reason}): nothing of this run is "
+                "published, and the next run takes that change back. See that deltabook alone writes there, "
+                "and run again"
+            ) from error
+
+
+@contextmanager
+def disk_named(warehouse: Path) -> Iterator[None]:
+    """Turn an error of the disk into one that names it and the remedy.
+
+    Parameters
+    ----------
+    warehouse : Path
+        What is written within.
+
+    Raises
+    ------
+    WarehouseError
+        If the disk is full, or cannot be written.
+    """
+    try:
+        yield
+    except (OSError, DeltaError) as error:
+        told = disk_problem(error, str(warehouse))
+        if not told:
+            raise
+        raise WarehouseError(told) from error
+    except (PySparkException, Py4JError) as error:
+        # Workers tell of the warehouse themselves; what the JVM writes are its own files.
+        told = "" if "deltabook.schemas.errors." in str(error) else disk_problem(error, SPARKS_OWN)
+        if not told:
+            raise
+        raise WarehouseError(told) from error

@@ -1,0 +1,1 @@
+"""Integrity: what runs have written, found whole or named, and put back."""

@@ -1,0 +1,36 @@
+"""How many cases a property is tried on, and whether they are the same each time.
+
+By default they are. With DELTABOOK_LONG=N a property has N times as many, drawn afresh on every run, or from
+the seed that `pytest --hypothesis-seed` names.
+"""
+
+from __future__ import annotations
+
+import os
+
+from events import COMPILED
+from hypothesis import HealthCheck, settings
+
+LONG = int(os.environ.get("DELTABOOK_LONG", "0"))
+
+
+def cases(count: int, uncompiled: int | None = None) -> settings:
+    """Try a property on so many cases, with no limit of time for one.
+
+    Parameters
+    ----------
+    count
+        Where kernels are compiled.
+    uncompiled
+        Where they run as plain Python, about a hundred times slower; a thirtieth if not given.
+    """
+    if not COMPILED:
+        count = uncompiled or max(5, count // 30)
+    return settings(
+        max_examples=count * max(LONG, 1),
+        derandomize=not LONG,
+        database=None,
+        deadline=None,
+        # It counts the seconds that drawing takes, which a busy machine multiplies.
+        suppress_health_check=[HealthCheck.too_slow],
+    )
