@@ -344,8 +344,8 @@ def delete_rows(warehouse: Path) -> None:
 
 def delete_run(warehouse: Path) -> None:
     runs = DeltaTable(str(warehouse / "runs"))
-    newest = max(runs.to_pyarrow_table(columns=["run_id"])["run_id"].to_pylist())
-    runs.delete(f"run_id = '{newest}'")
+    newest = max(runs.to_pyarrow_table(columns=["finished"])["finished"].to_pylist())
+    runs.delete(f"finished = {newest}")
 
 
 def edit_run(warehouse: Path) -> None:
