@@ -15,6 +15,7 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES
 
 SCHEMA_PROPERTY = "deltabook.schema_version"
+CHUNK_PROPERTY = "deltabook.chunk"
 
 
 def is_made(warehouse: Path, table: Table) -> bool:

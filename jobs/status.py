@@ -19,7 +19,7 @@ from rich.text import Text
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, WORST_FIRST
 from deltabook.jobs.book import hour_text, show_time
 from deltabook.jobs.drawing import DIM, STATUS_STYLES
-from deltabook.jobs.published import open_table, published_versions
+from deltabook.jobs.published import CHUNK_PROPERTY, open_table, published_versions
 from deltabook.jobs.report.books import files_of
 from deltabook.jobs.report.facts import (
     STATUSES,
@@ -36,7 +36,6 @@ from deltabook.schemas.names import HOUR, step_of
 from deltabook.schemas.tables import BOOKS, EVENTS, HOURS, RUNS, TABLES, form_of
 
 _RUNS_TOLD, _RUNS_SHOWN = 20, 5
-_CHUNK_PROPERTY = "deltabook.chunk"
 _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"}
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -157,7 +156,7 @@ def _chunk(stored: Stored) -> int:
     """Return the length of the warehouse's hours, ns."""
     if not stored.exists(HOURS):
         return HOUR
-    fixed = open_table(stored.root, HOURS).metadata().configuration.get(_CHUNK_PROPERTY)
+    fixed = open_table(stored.root, HOURS).metadata().configuration.get(CHUNK_PROPERTY)
     return step_of(fixed) if fixed else HOUR
 
 

@@ -26,7 +26,7 @@ from deltabook.jobs.crashing import crash_point, crash_points
 from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.written import OF_RUNS, actions_of, log_files, newly_written, proofs_of, seal_of
-from deltabook.jobs.published import SCHEMA_PROPERTY, open_table, published_versions
+from deltabook.jobs.published import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table, published_versions
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
@@ -42,7 +42,6 @@ Rows = Sequence[dict[str, Any]]
 
 _LOCK_SECONDS = 10
 _MANY = 1000
-CHUNK_PROPERTY = "deltabook.chunk"
 
 
 @dataclass

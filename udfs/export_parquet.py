@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deltabook.schemas.columns import Column
+from deltabook.schemas.columns import SIDE_NAMES, Column
 from deltabook.schemas.exports import COLUMNS, MID, What
 from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.udfs.export_numbers import (
@@ -26,7 +26,6 @@ from deltabook.udfs.export_numbers import (
 from deltabook.udfs.export_rows import Target, counts_of, flattened, rows_asked
 
 _TIME = pa.timestamp("us", "UTC")
-_LEVELS = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 _GROUP_ROWS = 1 << 17
 
 
@@ -126,10 +125,10 @@ def _of_books(plain: dict[str, pa.Array], target: Target) -> dict[str, pa.Array]
     """Return what is reckoned of the levels: the best ones, spreads, mid, and the features."""
     price = target.scale_of["price_scale"], target.type_of["price_scale"]
     size = target.scale_of["size_scale"], target.type_of["size_scale"]
-    best = {name: firsts(plain[name]) for name in _LEVELS}
+    best = {name: firsts(plain[name]) for name in SIDE_NAMES}
     bid, ask = (decimals(best[f"{side}_prices"], *price) for side in ("bid", "ask"))
     bid_price, bid_size, ask_price, ask_size = (
-        doubles(best[name], (price if name.endswith("prices") else size)[0]) for name in _LEVELS
+        doubles(best[name], (price if name.endswith("prices") else size)[0]) for name in SIDE_NAMES
     )
     found = {"mid": half_sum(bid, ask)}
     found["microprice"] = _ratio(bid_price * ask_size + ask_price * bid_size, bid_size + ask_size)

@@ -21,10 +21,9 @@ from deltabook.jobs.integrity.examining import (
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.mending import mends
 from deltabook.jobs.integrity.restore import opened
-from deltabook.jobs.published import is_made, open_table
+from deltabook.jobs.published import CHUNK_PROPERTY, is_made, open_table
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
-from deltabook.jobs.warehouse import CHUNK_PROPERTY
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both
 

@@ -84,7 +84,22 @@ def log_faults(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fa
         yield from _unproven_runs(warehouse, recorded)
 
 
-def beyond(warehouse: Path, table: Table, published: int) -> Iterator[Fault]:
+def later_files(warehouse: Path, table: Table, version: int) -> list[Path]:
+    """List the files of a log after a version.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the tables.
+    table : Table
+        Whose log.
+    version : int
+        Of the table.
+    """
+    return [path for later, paths in log_files(warehouse, table).items() for path in paths if later > version]
+
+
+def beyond(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
     """Tell of commits after the version that was published, in a warehouse that nobody is writing.
 
     Parameters
@@ -93,20 +108,16 @@ def beyond(warehouse: Path, table: Table, published: int) -> Iterator[Fault]:
         Folder of the tables.
     table : Table
         Whose log.
-    published : int
-        Its version.
+    recorded : Recorded
+        What runs have recorded.
 
     Yields
     ------
     Fault
         One, of the last of them, if there are any.
     """
-    later = [
-        path
-        for version, paths in log_files(warehouse, table).items()
-        for path in paths
-        if version > published and path.suffix == ".json"
-    ]
+    published = max(recorded.version(table), 0)  # version 0 is the empty table
+    later = [path for path in later_files(warehouse, table, published) if path.suffix == ".json"]
     if not later:
         return
     done = []

@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 from pyspark.sql import Row
 
 from deltabook.jobs.integrity.live import live_files
-from deltabook.jobs.integrity.logs import Fault, beyond, damage, log_faults
+from deltabook.jobs.integrity.logs import Fault, beyond, damage, later_files, log_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import (
     LOG,
     OF_RUNS,
     actions_of,
-    log_files,
     published_version,
     recorded_before,
 )
@@ -50,20 +49,14 @@ def mends(root: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
     """
     if recorded.version(table) >= 0:
         yield from log_faults(root, table, recorded)
-    later = [*beyond(root, table, max(recorded.version(table), 0))] if is_made(root, table) else []
+    later = [*beyond(root, table, recorded)]
     if later and (table is RUNS or not _is_readable(root, table, recorded)):
         yield from later
 
 
-def _later(root: Path, table: Table, published: int) -> list[Path]:
-    return [
-        path for version, paths in log_files(root, table).items() for path in paths if version > published
-    ]
-
-
 def _is_readable(root: Path, table: Table, recorded: Recorded) -> bool:
     try:
-        for path in _later(root, table, max(recorded.version(table), 0)):
+        for path in later_files(root, table, max(recorded.version(table), 0)):
             if path.suffix == ".json":
                 actions_of(path)
     except ValueError:
@@ -106,10 +99,10 @@ def mend(warehouse: Warehouse, table: Table, recorded: Recorded) -> None:
             )
     if table is RUNS and any(recorded.content(RUNS, fault.file) == b"" for fault in faults):
         unproven = published_version(RUNS, recorded_before(recorded.runs))
-        for path in _later(root, table, unproven):
+        for path in later_files(root, table, unproven):
             _move(path, aside)
     if table is RUNS or not _is_readable(root, table, recorded):
-        for path in _later(root, table, max(recorded.version(table), 0)):
+        for path in later_files(root, table, max(recorded.version(table), 0)):
             _move(path, aside)
     if table in OF_RUNS:
         _add_lost(warehouse, table, recorded)

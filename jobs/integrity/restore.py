@@ -78,12 +78,7 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
             return told | {"run": run_id, "taken_back": [], "undone": [], "ingest_again": []}
         for name in {fault.table: None for fault in faults}:
             mend(warehouse, TABLES[name], recorded)
-        later = [
-            fault
-            for table in TABLES.values()
-            if is_made(root, table)
-            for fault in beyond(root, table, max(recorded.version(table), 0))
-        ]
+        later = [fault for table in TABLES.values() for fault in beyond(root, table, recorded)]
     examined = examine(root, recorded, stage)
     # Whoever was told of logs alone has not agreed to more: data files are for the next time.
     chosen = _chosen(root, recorded, examined, run_id) if run_id or not faults else recorded.newest

@@ -31,7 +31,6 @@ from deltabook.jobs.integrity.examining import (
 from deltabook.jobs.integrity.logs import Fault, beyond
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.recounting import needs_reading, recount, recount_faults
-from deltabook.jobs.published import is_made
 from deltabook.jobs.status import size_text
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import FILES, HOURS, TABLES
@@ -64,10 +63,7 @@ def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
     recorded = read_recorded(warehouse)
     with _unwritten(warehouse) as is_free:
         later = [
-            fault
-            for table in TABLES.values()
-            if is_free and is_made(warehouse, table)
-            for fault in beyond(warehouse, table, max(recorded.version(table), 0))
+            fault for table in TABLES.values() if is_free for fault in beyond(warehouse, table, recorded)
         ]
     examined = examine(warehouse, recorded, stage)
     hashed = time.monotonic() - started
