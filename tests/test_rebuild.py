@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -26,7 +27,7 @@ from events import (
     snapshot,
     trade,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from naive import (
     Capture,
@@ -70,6 +71,11 @@ STEP = st.one_of(
     st.tuples(st.sampled_from(["trade", "trade", "trade hole", "fund"]), st.integers(1, 3), SIDE, SIDE),
 )
 STEPS = st.lists(STEP, max_size=24)
+SNAPSHOT_BEFORE_A_TRADE = [
+    *[("next", 1, [], []), ("snapshot", -2, [], []), ("hole", 1, [], [])],
+    *[("trade", 1, [], []), ("snapshot", -1, [], [])],
+]
+"""The last snapshot waits for the diff after the trade, and its row has a place before both."""
 
 
 def lines_of(market: Market, steps: list[Any]) -> list[str]:
@@ -219,22 +225,25 @@ def test_stopping_anywhere_and_continuing_from_the_opening_gives_the_same_rows(
 @pytest.mark.kernel
 @pytest.mark.parametrize("cadence", list(Cadence))
 @cases(150)
+@example(market="spot", steps=SNAPSHOT_BEFORE_A_TRADE)
 @given(market=st.sampled_from(MARKETS), steps=STEPS)
 def test_trades_between_rows_are_a_plain_count(cadence: Cadence, market: Market, steps: Any) -> None:
-    """Event by event, so that each row is known to be its event's."""
+    """Event by event: a row is of the event before it, or of a snapshot that waited for that event."""
     events = events_of(read_lines(lines_of(market, steps)))
     building = rebuilder(market, 2, cadence)
-    count = {"all": 0, "buy": 0, "sell": 0}
+    count, told, at = Counter[str](), Counter[str](), dict[int, Counter[str]]()
     for batch in batches_of(events, 1):
         (event,) = batch.to_pylist()
         if event["side"]:
-            count["all"] += 1
-            count[event["side"]] += event["size"]
+            count.update({"all": 1, event["side"]: event["size"]})
+        else:
+            at[event["sequence"]] = count.copy()
         for row in building.feed_batch(batch).to_pylist():
-            assert [row[name] for name in FLOW] == list(count.values())
-            count = dict.fromkeys(count, 0)
-    opening = building.opening()
-    assert [opening.trade_count, opening.buy_volume, opening.sell_volume] == list(count.values())
+            between, told = at[row["sequence"]] - told, at[row["sequence"]]
+            assert [row[name] for name in FLOW] == [between[name] for name in ("all", "buy", "sell")]
+    opening, count = building.opening(), count - told
+    left = [opening.trade_count, opening.buy_volume, opening.sell_volume]
+    assert left == [count[name] for name in ("all", "buy", "sell")]
 
 
 @pytest.mark.kernel
