@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 TYPED := $(VENV)/typed
 BENCH := .bench
 AUDIT := .audit
+MUTANTS := .mutants
 PACKAGES := schemas udfs expectations jobs
 
-.PHONY: setup java demo test test-crash test-long check format audit bench clean
+PACKED := build/environment
+
+.PHONY: setup java demo test test-crash test-long test-mutation test-cluster check format audit bench pyfiles environment clean
 
 setup: java $(VENV)/ready
 
@@ -33,6 +36,10 @@ test: setup
 test-crash: setup
 	$(BIN)/python -m pytest tests/crash_everywhere.py
 
+# A cluster on loopback, a worker of it lost, and a Spark Connect server.
+test-cluster: setup
+	$(BIN)/python -m pytest -m spark tests/test_cluster.py
+
 # Every property on LONG times its cases, with a new seed each round: make test-long HOURS=8, or SECONDS=240.
 HOURS ?= 1
 SECONDS ?= $(shell expr $(HOURS) \* 3600)
@@ -42,6 +49,19 @@ test-long: setup
 	  again="DELTABOOK_LONG=$(LONG) $(BIN)/python -m pytest -m hypothesis -n 2 -x \
 	    --hypothesis-seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')"; \
 	  echo $$again; env $$again || { echo "failed; to repeat it: $$again" | tr -s ' \t'; exit 1; }; done
+
+# Mutants are made in a copy of what is committed; hours of one core.
+test-mutation: setup $(MUTANTS)/ready
+	rm -rf build/mutated && git clone --quiet . build/mutated && mkdir build/mutated/imported
+	ln -s .. build/mutated/imported/deltabook
+	cd build/mutated && ../../$(MUTANTS)/bin/cosmic-ray init tests/mutation.toml session.sqlite
+	cd build/mutated && ../../$(MUTANTS)/bin/cosmic-ray exec tests/mutation.toml session.sqlite
+	$(MUTANTS)/bin/cr-report build/mutated/session.sqlite | tail -n 3
+
+$(MUTANTS)/ready:
+	$(PYTHON) -m venv $(MUTANTS)
+	$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4,<9'
+	@touch $@
 
 check: setup
 	$(BIN)/ruff check .
@@ -71,9 +91,25 @@ $(AUDIT)/ready:
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom pip-audit pip-licenses
 	@touch $@
 
+# For executors, by spark-submit --py-files: a zip with an entry for each folder, without which Python finds no
+# package in it.
+pyfiles: setup
+	@rm -rf build/lib build/wheel build/pyfiles build/deltabook.zip
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m zipfile -e build/wheel/*.whl build/pyfiles
+	cd build/pyfiles && ../../$(BIN)/python -m zipfile -c ../deltabook.zip *
+
+# For executors, by spark-submit --archives: deltabook and every package that it needs; Spark brings its own.
+environment: setup
+	rm -rf $(PACKED) $(PACKED).tar.gz
+	$(PYTHON) -m venv $(PACKED)
+	$(PACKED)/bin/python -m pip install --quiet --disable-pip-version-check . venv-pack
+	$(PACKED)/bin/python -m pip uninstall --quiet --yes pyspark
+	$(PACKED)/bin/venv-pack --quiet --prefix $(PACKED) --output $(PACKED).tar.gz
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(AUDIT) demo warehouse build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(AUDIT) $(MUTANTS) demo warehouse build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
