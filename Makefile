@@ -55,6 +55,7 @@ test-mutation: setup $(MUTANTS)/ready
 	rm -rf build/mutated && git clone --quiet . build/mutated && mkdir build/mutated/imported
 	ln -s .. build/mutated/imported/deltabook
 	cd build/mutated && ../../$(MUTANTS)/bin/cosmic-ray init tests/mutation.toml session.sqlite
+	cd build/mutated && ../../$(MUTANTS)/bin/cr-filter-operators session.sqlite tests/mutation.toml
 	cd build/mutated && ../../$(MUTANTS)/bin/cosmic-ray exec tests/mutation.toml session.sqlite
 	$(MUTANTS)/bin/cr-report build/mutated/session.sqlite | tail -n 3
 
