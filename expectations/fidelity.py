@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from deltabook.expectations.suites import FIDELITY, NONE, Judgement, judge
+from deltabook.expectations.suites import FIDELITY, NONE, Judgement, judge, wait_for_import
 from deltabook.udfs.statistics import SIGNIFICANCE
 
 
@@ -28,6 +28,7 @@ def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: fl
     list of Judgement
         One for each rule; verdict `none` where there is no golden sample.
     """
+    wait_for_import()
     from great_expectations.expectations import ExpectColumnValuesToBeBetween, ExpectColumnValuesToNotBeNull
 
     def above(column: str, least: float) -> ExpectColumnValuesToBeBetween:

@@ -49,9 +49,17 @@ class Judgement:
     failed: dict[Key, str] = field(default_factory=dict)
 
 
-def import_ahead() -> None:
-    """Import Great Expectations, which takes seconds, in a thread of its own."""
-    threading.Thread(target=import_module, args=("great_expectations",), daemon=True).start()
+@cache
+def import_ahead() -> threading.Thread:
+    """Import Great Expectations, which takes seconds, in a thread of its own; return the thread."""
+    importing = threading.Thread(target=import_module, args=("great_expectations",), daemon=True)
+    importing.start()
+    return importing
+
+
+def wait_for_import() -> None:
+    """Wait until Great Expectations is imported: a second thread would meet a half of it."""
+    import_ahead().join()
 
 
 def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> list[Judgement]:
@@ -108,6 +116,7 @@ def at_most(column: str, most: float) -> Any:
     most : float
         The greatest value that is well.
     """
+    wait_for_import()
     from great_expectations.expectations import ExpectColumnValuesToBeBetween
 
     return ExpectColumnValuesToBeBetween(column=column, min_value=0, max_value=most)
@@ -115,6 +124,7 @@ def at_most(column: str, most: float) -> Any:
 
 @cache
 def _source() -> Any:
+    wait_for_import()
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import sys
 import tempfile
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
@@ -21,6 +23,16 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.failing import disk_problem
 
 LOOPBACK = "127.0.0.1"
+_CONNECT, _CONNECT_PORT = "sc://", 15002
+_OF_SESSIONS = (
+    "spark.sql.session.",
+    "spark.sql.execution.",
+    "spark.sql.files.",
+    "spark.sql.shuffle.",
+    "spark.sql.parquet.",
+    "spark.databricks.delta.",
+)
+"""Of `OPTIONS`, what a client may set; the others are the server's."""
 _COMPLETE = "complete"
 _SHIPPED_WITH_PYSPARK = (
     "org.apache.hadoop:hadoop-client-api",
@@ -79,7 +91,8 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
     """Return the Spark session of this process.
 
     Under spark-submit, and in a notebook that has a session, that one is used: its master and JARs
-    are what it was started with. Otherwise one is made.
+    are what it was started with. A master `sc://…` is a Spark Connect server, which has its own. Otherwise
+    a session is made.
 
     Parameters
     ----------
@@ -100,6 +113,8 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
     """
     if active := SparkSession.getActiveSession():
         return active
+    if settings.master.startswith(_CONNECT):
+        return _connected(settings.master)
     builder = SparkSession.builder.appName("deltabook")
     for name, value in OPTIONS.items():
         builder = builder.config(name, value)
@@ -148,6 +163,24 @@ def delta_jars(settings: Settings) -> list[Path]:
     if settings.jars is not None and not found:
         raise SettingsError(f"no delta-spark JAR in {folder}: expected Delta {version('delta-spark')}'s JARs")
     return jars if found and (settings.jars is not None or (cache / _COMPLETE).exists()) else []
+
+
+def _connected(master: str) -> SparkSession:
+    """Return a session of a Spark Connect server."""
+    remedy = (
+        "see that a server of this Spark version listens there, with Delta's JARs and extensions, and "
+        "install deltabook[connect] here"
+    )
+    address = urlsplit(master)
+    try:  # the client would go on trying for minutes
+        socket.create_connection((address.hostname or "", address.port or _CONNECT_PORT), 10).close()
+    except OSError as error:
+        raise SettingsError(f"--master {master}: {error.strerror or error}. Remedy: {remedy}") from error
+    builder = SparkSession.builder.remote(master)
+    for name, value in OPTIONS.items():
+        if name.startswith(_OF_SESSIONS):
+            builder = builder.config(name, value)
+    return _start(builder, remedy)
 
 
 def _retrying(master: str) -> str:

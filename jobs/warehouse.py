@@ -20,7 +20,9 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.transaction import AddAction, RemoveAction
 from filelock import FileLock, Timeout
 from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
 from deltabook.jobs.crashing import crash_point, crash_points
 from deltabook.jobs.failures import commit, disk_named
@@ -31,7 +33,7 @@ from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.schemas.columns import Table
-from deltabook.schemas.errors import SettingsError, WarehouseError, WorkError
+from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError, WorkError
 from deltabook.schemas.names import Cadence, Writing, step_of, valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, WRITTEN, both
 from deltabook.udfs.failing import dead_worker, naming
@@ -95,7 +97,7 @@ class Warehouse(Stored):
 
         Raises
         ------
-        WarehouseError
+        BusyError
             If another process is writing.
         """
         with disk_named(self.root), self.locked():
@@ -114,7 +116,7 @@ class Warehouse(Stored):
         try:
             lock.acquire()
         except Timeout:
-            raise WarehouseError(
+            raise BusyError(
                 f"warehouse {self.root} is being written by another process: "
                 "wait for it, or name another --warehouse"
             ) from None
@@ -178,10 +180,10 @@ class Warehouse(Stored):
 
     @property
     def cores(self) -> int:
-        """How many tasks run at once; of a cluster, as many as are asked for."""
+        """How many tasks run at once; a cluster is asked, which cuts a range into as many parts."""
         found = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", str(self.spark.conf.get("spark.master")))
         if found is None:
-            return _MANY
+            return self.spark.range(_MANY).select(F.spark_partition_id()).distinct().count()
         return (os.cpu_count() or 1) if found[1] == "*" else int(found[1] or 1)
 
     def read_both(self, table: Table, columns: Callable[[DataFrame], DataFrame]) -> DataFrame:
@@ -314,7 +316,7 @@ class Warehouse(Stored):
         with crash_points("work", result.name):
             try:
                 return work.collect()
-            except Py4JError as error:
+            except (PySparkException, Py4JError) as error:
                 if told := dead_worker(str(error), task, references):
                     raise WorkError(told) from error
                 raise
@@ -326,7 +328,11 @@ class Warehouse(Stored):
         columns = [
             pa.field(column.name, column.arrow, metadata={"comment": column.doc}) for column in table.columns
         ]
-        properties: dict[str, str | None] = {SCHEMA_PROPERTY: SCHEMA_VERSION}
+        # Delta would remove commits of 30 days by itself: how far one can go back is for `maintain` to say.
+        properties: dict[str, str | None] = {
+            SCHEMA_PROPERTY: SCHEMA_VERSION,
+            "delta.enableExpiredLogCleanup": "false",
+        }
         if table is HOURS:
             properties[CHUNK_PROPERTY] = self.settings.chunk
         if table.statistics:
@@ -362,10 +368,14 @@ class Warehouse(Stored):
                     open_table(self.root, table).restore(published)
 
     def _check_runs(self) -> None:
-        """Stop if commits after that of the newest row add rows: nobody can tell which are right."""
+        """Stop if commits after that of the newest row add rows: nobody can tell which are right.
+
+        Those that have joined files add none.
+        """
         newest = [{"version": 0}, *self._runs()][-1]["version"]
         later = [paths[-1] for version, paths in log_files(self.root, RUNS).items() if version > newest]
-        if any("add" in action for path in later for action in actions_of(path)):
+        added = (action.get("add", {}) for path in later for action in actions_of(path))
+        if any(one.get("dataChange") for one in added):
             raise WarehouseError(
                 f"table {self.path(RUNS)} was changed by hand, and it tells what is published: "
                 "`deltabook verify` names the change, `deltabook restore` takes it back"

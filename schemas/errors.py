@@ -23,6 +23,12 @@ class WarehouseError(DeltabookError):
     """The warehouse is missing, locked, of another schema version, or not as the ledger says."""
 
 
+class BusyError(WarehouseError):
+    """Another process is writing the warehouse: nothing was done, and later it may be."""
+
+    exit_status = 4
+
+
 class GapError(DeltabookError):
     """A feed has a gap, and the run was told to end at the first."""
 

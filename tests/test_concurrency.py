@@ -88,7 +88,7 @@ def test_a_writer_that_waits_in_vain_is_refused_and_changes_nothing(tmp_path):
     assert_same(state(late.warehouse), late.states[0], "while the first is held")
     (tmp_path / "on").touch()
     [(status, stdout, stderr)] = told["outcomes"]
-    assert (status, stdout) == (2, "")
+    assert (status, stdout) == (4, "")
     assert "is being written by another process: wait for it" in " ".join(stderr.split())
     assert statuses(drivers().result(first)) == late.statuses[:1]
     assert_same(state(late.warehouse), late.states[1], "the first is done")

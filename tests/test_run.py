@@ -347,7 +347,7 @@ def test_second_writer_is_told_to_wait(deltabook, tmp_path, monkeypatch):
     (tmp_path / "w").mkdir()
     with FileLock(tmp_path / "w" / ".lock"):
         run = deltabook("ingest", "binance", raw, "--warehouse", tmp_path / "w")
-    assert run.exit_status == 2
+    assert run.exit_status == 4
     assert "is being written by another process" in run.said
 
 

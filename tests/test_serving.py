@@ -13,15 +13,10 @@ import pyspark
 import pytest
 from captures import simulated_lines, write
 from faulted import build
+from servers import free_port
 
 pytestmark = pytest.mark.spark
 BEELINE = Path(pyspark.__file__).parent / "bin" / "beeline"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(port: int, *statements: str) -> list[str]:

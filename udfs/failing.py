@@ -19,7 +19,7 @@ from deltabook.udfs.frames import Group
 _FULL = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 _SHUT = [os.strerror(code) for code in (errno.EROFS, errno.EACCES, errno.EPERM)]
 _TASK = re.compile(r"Task (\d+) in stage \S+ failed \d+ times")
-_DIED = "Python worker exited unexpectedly"
+_DIED = ("Python worker exited unexpectedly", "ExecutorLostFailure")
 _STAYS = "nothing of this run is published, and what was published before stays readable"
 
 
@@ -55,7 +55,7 @@ def naming(function: Group, folder: str) -> Group:
 
 
 def dead_worker(trace: str, tasks: Sequence[int], references: Sequence[Mapping[str, Any]]) -> str:
-    """Tell whose work a worker was at that died whenever it was tried; empty if none did.
+    """Tell whose work a worker, or a cluster's executor, was at that died whenever it was tried.
 
     Parameters
     ----------
@@ -65,9 +65,14 @@ def dead_worker(trace: str, tasks: Sequence[int], references: Sequence[Mapping[s
         The task of each reference.
     references : sequence of mapping
         What was worked on.
+
+    Returns
+    -------
+    str
+        One line; empty if none did.
     """
     found = _TASK.search(trace)
-    if found is None or _DIED not in trace:
+    if found is None or not any(died in trace for died in _DIED):
         return ""
     rows = [row for task, row in zip(tasks, references, strict=True) if task == int(found[1])]
     who = ", ".join([*_whose(rows), *_hours(rows)])
