@@ -19,6 +19,7 @@ BENCHMARKS = (
     "storage",
     "replay",
     "startup",
+    "upkeep",
     "scaling",
     "assumptions",
 )

@@ -216,7 +216,8 @@ def show_status(status: dict[str, Any], console: Console) -> None:
     console.print()
     console.print(_sizes(status))
     console.print(
-        Text("else: earlier versions and what unfinished runs left, for vacuum to free", DIM), soft_wrap=True
+        Text("else: earlier versions, and what unfinished runs left: deltabook maintain", DIM),
+        soft_wrap=True,
     )
     console.print()
     console.print(_last_runs(status["runs"]))

@@ -365,7 +365,7 @@ RUNS = Table(
     "One finished run; readers use the table versions that the newest row names.",
     (
         Column("run_id", "STRING", "UTC start time and a random part."),
-        Column("command", "STRING", "ingest, reconstruct, validate or restore."),
+        Column("command", "STRING", "ingest, reconstruct, validate, restore or maintain."),
         Column("started", "BIGINT", "ns since 1970 UTC."),
         Column("finished", "BIGINT", "ns since 1970 UTC."),
         Column("code_version", "STRING", "Version of deltabook."),

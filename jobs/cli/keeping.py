@@ -122,3 +122,36 @@ def _ingest_again(
     summary["files_read"] = sum(len(paths) for _, paths in found["batches"])
     errors.print(f"now          deltabook reconstruct --warehouse {into}", markup=False, soft_wrap=True)
     leave(summary, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "deltabook maintain",
+        "deltabook maintain --keep 14d --yes",
+        "deltabook maintain --prune-archive 90d --warehouse books",
+    )
+)
+def maintain(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    keep: Annotated[
+        str, typer.Option("--keep", help="Versions and files of so many days stay, at least 7d.")
+    ] = "30d",
+    prune_archive: Annotated[
+        str | None,
+        typer.Option("--prune-archive", help="Remove copies of raw files that are older, at least 7d."),
+    ] = None,
+    is_meant: Annotated[bool, typer.Option("--yes", help="Do it; else it is only told.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Join small files, and remove files and log entries that no kept version needs. Starts no Spark."""
+    settings = settings_of(config, warehouse=warehouse)
+    with reported():
+        from deltabook.jobs.drawing import console_for
+        from deltabook.jobs.maintain import maintain as look_after
+        from deltabook.jobs.maintain import show_maintained
+        from deltabook.jobs.upkeep import Policy
+
+        done = look_after(settings, Policy.of(keep, prune_archive), is_meant)
+    show_maintained(done, console_for())
+    finish(done, as_json)

@@ -177,7 +177,7 @@ def _unproven_runs(warehouse: Path, recorded: Recorded) -> Iterator[Fault]:
             yield Fault(RUNS.name, path, f"it cannot be read ({error})")
             continue
         run = added_by.get(version)
-        if run is not None and [recorded.sealed.get(name) for name in added] != [run]:
+        if run is not None and [recorded.sealed.get(name) for name in added] != [[run]]:
             yield Fault(RUNS.name, path, f"it does not add the row of run {run['run_id']}")
 
 

@@ -100,7 +100,8 @@ def mend(warehouse: Warehouse, table: Table, recorded: Recorded) -> None:
     if table is RUNS and any(recorded.content(RUNS, fault.file) == b"" for fault in faults):
         unproven = published_version(RUNS, recorded_before(recorded.runs))
         for path in later_files(root, table, unproven):
-            _move(path, aside)
+            if f"{LOG}/{path.name}" not in recorded.files[table.name]:  # one that has joined files is
+                _move(path, aside)
     if table is RUNS or not _is_readable(root, table, recorded):
         for path in later_files(root, table, max(recorded.version(table), 0)):
             _move(path, aside)
@@ -122,8 +123,8 @@ def _add_lost(warehouse: Warehouse, table: Table, recorded: Recorded) -> None:
         names = [
             name
             for run in recorded.runs
-            for name, row in recorded.sealed.items()
-            if row == run and run["version"] > unproven
+            for name, rows in recorded.sealed.items()
+            if rows == [run] and run["version"] > unproven
         ]
     else:
         proofs = {path: row for path, row in json.loads(recorded.newest["proofs"]).items() if LOG not in path}

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,14 @@ class Recorded:
         Rows of `written`, without contents, by table and path; those that the newest run has added to
         `written` itself have no size.
     sealed : dict
-        Rows of `runs` whose seal fits, by data file.
+        Rows of `runs`, by data file: of those files in which every row's seal fits.
     is_whole : bool
         Whether no data file of `written` is lost or damaged: what no row tells of, no run has written.
     """
 
     runs: list[dict[str, Any]]
     files: dict[str, dict[str, dict[str, Any]]]
-    sealed: dict[str, dict[str, Any]]
+    sealed: dict[str, list[dict[str, Any]]]
     is_whole: bool
     _sources: dict[tuple[str, str], Path]
 
@@ -55,11 +56,11 @@ class Recorded:
     def of(cls, warehouse: Path) -> Recorded:
         """Read it."""
         sealed = {
-            path.name: rows[0]
+            path.name: rows
             for path, rows in _data_files(warehouse, RUNS, RUNS.names)
-            if len(rows) == 1 and seal_of(rows[0]) == rows[0]["seal"]
+            if rows and all(seal_of(row) == row["seal"] for row in rows)
         }
-        rows_of = sorted(sealed.values(), key=lambda row: int(row["finished"]))
+        rows_of = sorted(chain(*sealed.values()), key=lambda row: int(row["finished"]))
         # A run killed at its very end has left a row that was never published: another has its version.
         runs = list({row["version"]: row for row in rows_of}.values())
         place = {row["run_id"]: number for number, row in enumerate(runs)}
@@ -99,6 +100,12 @@ class Recorded:
     def version(self, table: Table, run: dict[str, Any] | None = None) -> int:
         """Return the version of a table that a run published, the newest one if None; -1: it had none."""
         return published_version(table, run or self.newest)
+
+    def kept_from(self) -> int:
+        """Return the place among `runs` from which on `maintain` has kept all files."""
+        places = {run["run_id"]: place for place, run in enumerate(self.runs)}
+        upkeep = [json.loads(run["summary"]) for run in self.runs if run["command"] == "maintain"]
+        return max((places.get(told["kept_from"], 0) for told in upkeep), default=0)
 
     def content(self, table: Table, path: str) -> bytes:
         """Return the bytes of a commit, as they were recorded; none if they were not."""

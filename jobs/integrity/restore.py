@@ -128,6 +128,13 @@ def _chosen(root: Path, recorded: Recorded, examined: Examined, run_id: str | No
         )
     run = _run_named(recorded, run_id)
     faults = run_faults(root, recorded, run, known)
+    kept = recorded.kept_from()
+    if faults and recorded.runs.index(run) < kept:
+        raise WarehouseError(
+            f"run {run_id} cannot be restored: `deltabook maintain` has removed files that only it and "
+            "earlier ones had; the oldest of which everything was kept is "
+            f"{recorded.runs[kept]['run_id']}"
+        )
     if faults:
         named = "; ".join(f"{fault.table} {fault.file}: {fault.problem}" for fault in faults[:_SHOWN])
         raise WarehouseError(f"run {run_id} cannot be restored: {named}")

@@ -144,7 +144,7 @@ def _raw_faults(warehouse: Path, recorded: Recorded, stage: Counting) -> Iterato
         for row in ledger:
             names = [name for name in (row["path"], row["archived"]) if name]
             held = [name for name in names if holds(Path(name), row["content_hash"])]
-            if row["state"] == "ingested" and not held:
+            if row["state"] == "ingested" and not held and not row["reason"]:
                 told = "it is not there as when it was ingested, nor is a copy"
                 yield Fault(FILES.name, row["path"], told, remedy="put it back from a copy")
             elif row["archived"] and row["archived"] not in held:
