@@ -50,8 +50,8 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
         opened = DeltaTable(str(warehouse / table.name), version=version)
     except DeltaError as error:
         raise WarehouseError(
-            f"table {warehouse / table.name} cannot be opened ({error}): if files of its _delta_log are lost "
-            "or damaged, put them back from a copy"
+            f"table {warehouse / table.name} cannot be opened ({error}): `deltabook verify` names what of it "
+            "is lost or damaged, and `deltabook restore` puts it back"
         ) from None
     found = opened.metadata().configuration.get(SCHEMA_PROPERTY, "unknown")
     if found != SCHEMA_VERSION:
