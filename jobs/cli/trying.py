@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deltabook.jobs.cli.app import (
+    CadenceOption,
     ConfigOption,
     JarsOption,
     JsonOption,
@@ -19,6 +20,7 @@ from deltabook.jobs.cli.app import (
 )
 from deltabook.jobs.commands import (
     errors,
+    finish,
     ingest_stage,
     leave,
     open_warehouse,
@@ -77,6 +79,45 @@ def bench(
 
     with reported():
         run_benchmarks(names or [], folder, peers)
+
+
+@app.command(
+    epilog=examples(
+        "deltabook plan --symbols 50 --updates 2222 --months 12",
+        "deltabook plan --symbols 2000 --updates 30 --cadence 1s --out plan.html",
+    )
+)
+def plan(
+    symbols: Annotated[int, typer.Option("--symbols", help="How many symbols.")] = 50,
+    updates: Annotated[
+        float, typer.Option("--updates", help="Level changes a second of each, on average.")
+    ] = 100,
+    months: Annotated[float, typer.Option("--months", help="How many months, of 730 hours.")] = 12,
+    depth: Annotated[str | None, typer.Option("--depth", help="Levels a side in each row of books.")] = None,
+    cadence: CadenceOption = None,
+    cores: Annotated[
+        int | None, typer.Option("--cores", help="How many there are; default: enough to finish in a day.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write it as an HTML page too, with fields to change.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Foretell cores, hours, memory and room, by the benchmarks' figures. Starts no Spark."""
+    from deltabook.jobs import planning
+
+    writing = settings_of(config, depth=depth, cadence=cadence).writing
+    with reported():
+        found = planning.plan(symbols, updates, writing, months, cores)
+        if out:
+            planning.write_plan(found, out)
+    rows = planning.plan_rows(found)
+    wide, value_wide = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, value, why in rows:
+        typer.echo(f"{name:{wide}}  {value:{value_wide}}  {why}".rstrip())
+    typer.echo(f"\n{planning.caveat(found)}")
+    finish(found | ({"page": str(out)} if out else {}), as_json)
 
 
 @app.command(epilog=examples("deltabook sources", "deltabook sources binance"))

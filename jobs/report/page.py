@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 import time
@@ -12,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from deltabook.expectations.suites import WORST_FIRST
+from deltabook.jobs.pages import pages
 from deltabook.jobs.report import figures
 from deltabook.jobs.report import runs as of_runs
 from deltabook.jobs.report.books import LEVELS, SECONDS, Books, File, files_of, read_books, read_trades
@@ -213,25 +211,15 @@ def _add(drawn: dict[str, figures.Figure], figure: figures.Figure) -> str:
 
 def _rendered(page: dict[str, Any], drawn: dict[str, figures.Figure]) -> str:
     """Fill the page in: text is escaped, and figures cannot end the script that they are in."""
-    pages = Environment(
-        loader=PackageLoader("deltabook.conf", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    pages.filters |= {"number": _number, "sha256": _policy_hash}
+    filled = pages()
+    filled.filters["number"] = _number
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     library = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
     if "</script" in library or "\r" in library:
         raise ValueError("plotly.js cannot stand in a page as it is")
-    return pages.get_template("report.html.j2").render(page, figures=Markup(text), plotly=Markup(library))
-
-
-def _policy_hash(script: str) -> str:
-    """Name a script for the page's content security policy: no other is run."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return filled.get_template("report.html.j2").render(page, figures=Markup(text), plotly=Markup(library))
 
 
 def _number(value: float) -> str:
