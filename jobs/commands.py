@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from logging import ERROR, INFO, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from rich.console import Console
 from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, import_ahead
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings, load_settings
+from deltabook.jobs.telling import belonging, event, log_as, say
+from deltabook.jobs.telling import errors as errors
 from deltabook.schemas.errors import DeltabookError, SettingsError
 
 EXPECTATION_FAILED, REFUSED = 1, 3
@@ -25,7 +30,8 @@ REPORT = "report.html"
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
 
-errors = Console(stderr=True, highlight=False)
+_WARNINGS = ("left", "refused", "failed", "drift")
+"""First words of a summary's lines that tell what is not as it should be."""
 
 Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
 """A job's name, and what it does with the warehouse, its run and the progress display."""
@@ -54,10 +60,8 @@ def ingest_stage(
     """
     with reported():
         from deltabook.jobs.ledger import find_files
-        from deltabook.udfs.sources.registry import SOURCES
 
-        if source not in SOURCES:
-            raise SettingsError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
+        require_source(source)
         find_files(paths)
 
     def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
@@ -67,6 +71,14 @@ def ingest_stage(
         return found | (_validated(warehouse, current, progress, RAW) if judged else {})
 
     return "ingest", work
+
+
+def require_source(name: str) -> None:
+    """Stop if there is no source of this name; says which there are."""
+    from deltabook.udfs.sources.registry import SOURCES
+
+    if name not in SOURCES:
+        raise SettingsError(f"source {name!r}: expected one of {', '.join(SOURCES)}")
 
 
 def reconstruct_stage(judged: bool = True) -> Stage:
@@ -118,7 +130,10 @@ def settings_of(config: Path | None, **flags: Any) -> Settings:
         Checked ones; a wrong one is told, and leaves with its exit status.
     """
     with reported():
-        return load_settings(config, flags)
+        settings = load_settings(config, flags)
+    if "log" in flags:  # an option of this command
+        log_as(settings.log)
+    return settings
 
 
 def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
@@ -161,7 +176,9 @@ def run_and_leave(settings: Settings, as_json: bool, stages: list[Stage], judged
     leave(summary, as_json)
 
 
-def run_stages(settings: Settings, stages: list[Stage], judged: bool = True) -> dict[str, Any]:
+def run_stages(
+    settings: Settings, stages: list[Stage], judged: bool = True, console: Console = errors
+) -> dict[str, Any]:
     """Run jobs one after another, each published on its own.
 
     Parameters
@@ -172,6 +189,8 @@ def run_stages(settings: Settings, stages: list[Stage], judged: bool = True) -> 
         The jobs, in order.
     judged : bool
         Whether any of them judges what it made.
+    console : Console
+        Where to show what is done.
 
     Returns
     -------
@@ -187,12 +206,42 @@ def run_stages(settings: Settings, stages: list[Stage], judged: bool = True) -> 
         if judged:  # behind the start of the JVM, once nothing else is left to import
             import_ahead()
         warehouse = open_warehouse(settings)
-        progress = Progress(warehouse.spark, errors)
-        for name, work in stages:
+    totals: dict[str, float] = defaultdict(float)
+    for name, work in stages:
+        with belonging(command=name) as fields, reported():
             with warehouse.writing(name) as current:
+                fields["run_id"] = current.run_id
+                event("run started", f"{name} started")
+                progress = Progress(warehouse.spark, console)
                 current.summary |= work(warehouse, current, progress)
-            summary |= current.summary
-    return summary
+                current.summary |= _measured(progress)
+            _published(current)
+        for stage, seconds in progress.seconds.items():
+            totals[stage] += seconds
+        summary |= current.summary
+    return summary | {"stages": _rounded(totals)}
+
+
+def _measured(progress: Any) -> dict[str, Any]:
+    """Return what a run has taken: the seconds of its stages, in their order, and peak memory."""
+    from deltabook.jobs.memory import peak_memory
+
+    return {"stages": _rounded(progress.seconds), "peak_memory": peak_memory()}
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(one, 3) for name, one in seconds.items()}
+
+
+def _published(run: Any) -> None:
+    """Log a run's numbers and verdicts."""
+    seconds = round((time.time_ns() - run.started) / 1e9, 3)
+    kept = {
+        name: value
+        for name, value in run.summary.items()
+        if isinstance(value, int | float) or name in ("verdicts", "stages", "peak_memory")
+    }
+    event("run published", f"{run.command} published in {seconds:.1f} s", seconds=seconds, **kept)
 
 
 def write_last_report(settings: Settings) -> dict[str, Any]:
@@ -226,7 +275,7 @@ def tell(summary: dict[str, Any]) -> None:
     from deltabook.jobs.summary import summary_lines
 
     for line in summary_lines(summary):
-        errors.print(redacted(line), markup=False, soft_wrap=True)
+        say(line, WARNING if line.split(maxsplit=1)[0] in _WARNINGS else INFO)
 
 
 def leave(summary: dict[str, Any], as_json: bool) -> None:
@@ -264,6 +313,9 @@ def finish(result: dict[str, Any], as_json: bool) -> None:
     as_json : bool
         Whether it is.
     """
+    if "exit_status" in result and "error" not in result:  # an error was told with its status
+        status = result["exit_status"]
+        event("ended", f"exit status {status}", WARNING if status else INFO, exit_status=status)
     if as_json:
         typer.echo(redacted(json.dumps(result, default=str)))
 
@@ -277,19 +329,32 @@ def _cause(trace: str) -> str:
     return next(iter(own or others or named or lines), "")
 
 
-@contextmanager
-def reported() -> Iterator[None]:
-    """Turn errors that are meant for people into one message and an exit status."""
+def message_of(error: BaseException) -> tuple[str, int]:
+    """Return what people are told of an error, and the exit status; of one that is not meant for them, "".
+
+    Parameters
+    ----------
+    error : BaseException
+        Any.
+    """
+    if isinstance(error, DeltabookError):
+        return str(error), error.exit_status
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
+    if isinstance(error, PySparkException | Py4JError | DeltaError | OSError):
+        return _cause(str(error)) or type(error).__name__, DeltabookError.exit_status
+    return "", DeltabookError.exit_status
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn errors that are meant for people into one message and an exit status, whose cause they are."""
     try:
         yield
-    except DeltabookError as error:
-        message, status = str(error), error.exit_status
-    except (PySparkException, Py4JError, DeltaError, OSError) as error:
-        message, status = _cause(str(error)) or type(error).__name__, DeltabookError.exit_status
-    else:
-        return
-    errors.print(redacted(f"deltabook: {message}"), markup=False, soft_wrap=True)
-    raise typer.Exit(status)
+    except Exception as error:
+        message, status = message_of(error)
+        if not message:
+            raise
+        say(f"deltabook: {message}", ERROR, event="error", exit_status=status)
+        raise typer.Exit(status) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,30 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     SettingsError
         Naming every path that does not exist, or if there is no file at all.
     """
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise SettingsError(f"no such file or folder: {', '.join(missing)}")
-    found = {
-        file.absolute()
-        for path in paths
-        for file in ([path] if path.is_file() else path.rglob("*"))
-        if file.is_file() and (file == path or not _left_out(file.relative_to(path), path))
-    }
+    if told := missing(paths):
+        raise SettingsError(told)
+    found = list_files(paths)
     if not found:
         raise SettingsError(f"no files in {', '.join(map(str, paths))}")
-    return sorted(found)
+    return found
+
+
+def missing(paths: Sequence[Path]) -> str:
+    """Name every path that does not exist; empty if there is none."""
+    absent = [str(path) for path in paths if not path.exists()]
+    return f"no such file or folder: {', '.join(absent)}" if absent else ""
+
+
+def list_files(paths: Sequence[Path]) -> list[Path]:
+    """List the files as `find_files` does, also if there is none."""
+    return sorted(
+        {
+            file.absolute()
+            for path in paths
+            for file in ([path] if path.is_file() else path.rglob("*"))
+            if file.is_file() and (file == path or not _left_out(file.relative_to(path), path))
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -59,17 +71,30 @@ class Batch:
     changed: list[dict[str, str]] = field(default_factory=list)
 
 
-def choose(files: list[Path], ledger: list[dict[str, Any]], replace: bool) -> Batch:
+def content_hash(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def choose(
+    files: Sequence[Path],
+    ledger: list[dict[str, Any]],
+    replace: bool,
+    digest_of: Callable[[Path], str] = content_hash,
+) -> Batch:
     """Tell files apart by content.
 
     Parameters
     ----------
-    files : list of Path
+    files : sequence of Path
         Candidates.
     ledger : list of dict
         Rows of the table `files`.
     replace : bool
         Whether known paths with new content are taken.
+    digest_of : callable
+        Tells the content hash of each.
 
     Returns
     -------
@@ -80,7 +105,7 @@ def choose(files: list[Path], ledger: list[dict[str, Any]], replace: bool) -> Ba
     names = {path: digest for digest, path in stored.items()}
     batch = Batch()
     for file in files:
-        digest = content_hash(file)
+        digest = digest_of(file)
         if digest in stored or digest in batch.new:
             batch.known.append(str(file))
         elif str(file) not in names:
@@ -104,12 +129,6 @@ def archive(path: Path, digest: str, warehouse: Path) -> str:
         with crash_points("archive", "file"):
             partial.replace(kept)
     return str(kept)
-
-
-def content_hash(file: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _left_out(relative: Path, folder: Path) -> bool:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+
+from deltabook.jobs.telling import current, shown
 
 _POLL_SECONDS = 0.3
 
 
 class Progress:
-    """Shows stages on a terminal as bars, elsewhere as one line when each ends.
+    """Shows stages as they go, and keeps what each took.
 
     Parameters
     ----------
@@ -31,59 +32,52 @@ class Progress:
     def __init__(self, spark: SparkSession, console: Console):
         self.spark = spark
         self.console = console
+        self.seconds: dict[str, float] = defaultdict(float)
+        """Of each stage, in their order."""
 
     @contextmanager
     def stage(self, doing: str, unit: str, total: int) -> Iterator[None]:
         """Show a stage whose Spark job has one task for each of `total` units.
+
+        Its Spark jobs are a group, named by the run and the stage.
 
         Parameters
         ----------
         doing : str
             What is done, such as "reading".
         unit : str
-            What is counted, such as "files".
+            What is counted, such as "files"; behind a colon the part of the stage, if it has several.
         total : int
             How many there are.
         """
         started = time.monotonic()
-        group = f"{doing} {started}"
-        tracker = self._tracker(group)
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-        )
-        with Bars(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-        ) as bars:
-            bar = bars.add_task(f"{doing:<12}", total=total)
+        unit, _, part = unit.partition(": ")
+        name = f"{doing} {part}".rstrip()
+        group = f"{current().get('run_id', started)} {name}"
+        tracker = self._tracker(group, f"deltabook {name}: {total:,} {unit}")
+        with shown(self.console, doing, total, unit, part) as show:
             done = threading.Event()
-            poller = threading.Thread(
-                target=self._poll, args=(tracker, group, total, lambda n: bars.update(bar, completed=n), done)
-            )
+            poller = threading.Thread(target=self._poll, args=(tracker, group, total, show, done))
             poller.start()
             try:
                 yield
             finally:
                 done.set()
                 poller.join()
-        self.console.print(
-            f"{doing:<12} {total:,} {unit} in {time.monotonic() - started:.1f} s", highlight=False
-        )
+        self.seconds[name] += time.monotonic() - started
 
-    def _tracker(self, group: str) -> Any:
+    def _tracker(self, group: str, description: str) -> Any:
         try:
             context = self.spark.sparkContext
         except PySparkException:  # Spark Connect has none: stages are shown without their tasks
             return None
-        context.setJobGroup(group, group)
+        context.setJobGroup(group, description)
         return context.statusTracker()
 
     @staticmethod
-    def _poll(tracker: Any, group: str, total: int, show: Any, done: threading.Event) -> None:
+    def _poll(
+        tracker: Any, group: str, total: int, show: Callable[[int], None], done: threading.Event
+    ) -> None:
         while tracker is not None and not done.wait(_POLL_SECONDS):
             for job in tracker.getJobIdsForGroup(group):
                 info = tracker.getJobInfo(job)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
 
+from deltabook.jobs.telling import LogForm
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import (
     DAY,
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     most_late: float = Field(ge=0, le=1)
     most_untimed: float = Field(ge=0, le=1)
     jars: Path | None
+    log: LogForm
     instruments: dict[str, dict[str, Scales]]
 
     @field_validator("instruments")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from deltabook.jobs.telling import LogForm, belonging, log_as
 from deltabook.schemas.names import OnGap, Seed
 
 # Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
@@ -33,6 +34,28 @@ JarsOption = Annotated[Path | None, typer.Option("--jars", help="Folder with Del
 ExchangeOption = Annotated[str | None, typer.Option("--exchange", help="If several list the symbol.")]
 SymbolArgument = Annotated[
     str, typer.Argument(metavar="SYMBOL", help="Symbol as in the tables, e.g. BTC-USDT.", show_default=False)
+]
+
+
+def _told_as(context: typer.Context, form: LogForm | None) -> LogForm | None:
+    """Let all be told as is asked, the first errors too, until the command ends."""
+    context.call_on_close(lambda: log_as(LogForm.TEXT))
+    context.with_resource(belonging(command=context.info_name))
+    if form is not None:
+        log_as(form)
+    return form
+
+
+LogOption = Annotated[
+    LogForm | None,
+    typer.Option(
+        "--log",
+        help="Standard error: text, or json: one object a line.",
+        envvar="DELTABOOK_LOG",
+        show_envvar=False,
+        is_eager=True,
+        callback=_told_as,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
 DepthOption = Annotated[

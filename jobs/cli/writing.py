@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import WARNING
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from deltabook.jobs.cli.app import (
     DepthOption,
     JarsOption,
     JsonOption,
+    LogOption,
     MasterOption,
     OnGapOption,
     Paths,
@@ -42,6 +44,8 @@ from deltabook.jobs.commands import (
     validate_stage,
     write_last_report,
 )
+from deltabook.jobs.telling import say
+from deltabook.schemas.errors import SettingsError
 
 
 @app.command(
@@ -61,10 +65,11 @@ def ingest(
     replace: ReplaceOption = False,
     archive: ArchiveOption = False,
     validated: ValidateOption = True,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read raw files into events and golden samples, each file once."""
-    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk)
+    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk, log=log)
     run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
 
 
@@ -89,6 +94,7 @@ def reconstruct(
         str | None, typer.Option("--as-of", help="Build the books of this run again, and compare them.")
     ] = None,
     validated: ValidateOption = True,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the books of every symbol-hour whose events changed."""
@@ -102,6 +108,7 @@ def reconstruct(
         checkpoint_every=checkpoint_every,
         on_gap=on_gap,
         seed=seed,
+        log=log,
     )
     if as_of is None:
         return run_and_leave(settings, as_json, [reconstruct_stage(validated)], validated)
@@ -112,9 +119,9 @@ def reconstruct(
         found = open_warehouse(settings)
         result = reproduce(found, as_of, Progress(found.spark, errors))
     hours, equal = result["symbol_hours"], result["symbol_hours"] - len(result["differing"])
-    errors.print(f"books        {equal:,} of {hours:,} symbol-hours equal; digest {result['digest']}")
+    say(f"books        {equal:,} of {hours:,} symbol-hours equal; digest {result['digest']}")
     for hour in result["differing"]:
-        errors.print(f"differs      {hour}", markup=False)
+        say(f"differs      {hour}", WARNING)
     finish(result | {"exit_status": EXPECTATION_FAILED if result["differing"] else 0}, as_json)
     if result["differing"]:
         raise typer.Exit(EXPECTATION_FAILED)
@@ -126,10 +133,11 @@ def validate(
     config: ConfigOption = None,
     master: MasterOption = None,
     jars: JarsOption = None,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge the books: unbroken and in order, and equal to the golden samples."""
-    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
+    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, log=log)
     run_and_leave(settings, as_json, [validate_stage()])
 
 
@@ -137,6 +145,8 @@ def validate(
     epilog=examples(
         "deltabook run binance captures/",
         "deltabook run crypto_lake lake/ --seed golden --depth full --warehouse books",
+        "deltabook run binance captures/ --once --json",
+        "deltabook run binance captures/ --watch --settle 120",
     )
 )
 def run(
@@ -155,9 +165,28 @@ def run(
     replace: ReplaceOption = False,
     archive: ArchiveOption = False,
     validated: ValidateOption = True,
+    once: Annotated[
+        bool, typer.Option("--once", help="For schedulers: only what is new; if nothing is, no Spark starts.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="As --once, again and again until SIGTERM; with --json a line a round."),
+    ] = False,
+    settle: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Of both: seconds for which a file must not have changed; default 60.",
+            show_default=False,
+        ),
+    ] = None,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ingest, reconstruct and validate."""
+    with reported():
+        if (once and watch) or (settle is not None and not (once or watch)):
+            raise SettingsError("run: expected one of --once and --watch, or neither; --settle goes with one")
     settings = settings_of(
         config,
         warehouse=warehouse,
@@ -169,7 +198,14 @@ def run(
         chunk=chunk,
         on_gap=on_gap,
         seed=seed,
+        log=log,
     )
+    if once or watch:
+        from deltabook.jobs import scheduled
+
+        seconds = scheduled.SETTLE if settle is None else settle
+        schedule = scheduled.Schedule(source, paths, seconds, replace, archive, validated)
+        return (scheduled.watch if watch else scheduled.run_once)(settings, schedule, as_json)
     stages = [ingest_stage(source, paths, replace, archive, validated), reconstruct_stage(validated)]
     if not validated:
         return run_and_leave(settings, as_json, stages, judged=False)

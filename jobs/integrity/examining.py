@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deltabook.jobs.integrity.live import LiveFile, checked, live_files, live_of_run
 from deltabook.jobs.integrity.logs import Fault, log_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import LOG, OF_RUNS
 from deltabook.jobs.ledger import content_hash
+from deltabook.jobs.telling import shown
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import (
@@ -96,18 +96,9 @@ def counting_on(console: Console) -> Counting:
 
     @contextmanager
     def stage(doing: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
-        started = time.monotonic()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-            bar = bars.add_task(f"{doing:<12}", total=total)
-            yield lambda: bars.advance(bar)
-        console.print(f"{doing:<12} {total:,} {unit} in {time.monotonic() - started:.1f} s", highlight=False)
+        with shown(console, doing, total, unit) as show:
+            numbers = count(1)
+            yield lambda: show(next(numbers))
 
     return stage
 

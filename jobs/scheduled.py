@@ -1,0 +1,316 @@
+"""Scheduled runs: what is new since the last run, once (`run --once`) or again and again (`run --watch`).
+
+The ledger says what is new. Structured Streaming's `availableNow` would keep a checkpoint beside it: a second
+ledger, by path and not by content, whose commits are not a run's, so that a killed run could leave the two
+apart; and a JVM would have to start to find that nothing is new.
+
+A round holds a lock of its own from its look to its report, so that scheduled runs never interleave; each of
+its stages takes the warehouse's lock besides, as the same stages do when they are run by hand.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from logging import ERROR
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import typer
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from deltabook.expectations.suites import ERRORED, FAILED
+from deltabook.jobs.arrivals import Arrivals, look, published_ledger
+from deltabook.jobs.commands import (
+    EXPECTATION_FAILED,
+    REFUSED,
+    REPORT,
+    Stage,
+    errors,
+    finish,
+    ingest_stage,
+    message_of,
+    open_warehouse,
+    reconstruct_stage,
+    reported,
+    require_source,
+    run_stages,
+    tell,
+    validate_stage,
+    write_last_report,
+)
+from deltabook.jobs.ledger import missing
+from deltabook.jobs.published import published_versions
+from deltabook.jobs.redacting import redacted
+from deltabook.jobs.settings import Settings
+from deltabook.jobs.stored import KEYS, Stored
+from deltabook.jobs.telling import say
+from deltabook.schemas.errors import BusyError, SettingsError
+from deltabook.schemas.names import ALL_HOURS
+from deltabook.schemas.tables import RUNS, VERDICTS
+
+SETTLE = 60
+"""Seconds for which a file must not have changed, where nothing else is said."""
+_MOST_SECONDS = 3600
+"""Longest pause of a watch whose rounds fail."""
+_BETWEEN_LOOKS = (1, 60)
+"""Least and most seconds between looks; within them, the time to settle."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What is taken in, and how.
+
+    Attributes
+    ----------
+    source : str
+        Kind of feed.
+    paths : sequence of Path
+        Files and folders.
+    settle : int
+        Seconds for which a file must not have changed.
+    replace, archive, judged : bool
+        As the options `--replace`, `--archive` and `--validate`.
+    """
+
+    source: str
+    paths: Sequence[Path]
+    settle: int
+    replace: bool = False
+    archive: bool = False
+    judged: bool = True
+
+
+def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
+    """Run one round, and leave with its exit status.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the warehouse.
+    schedule : Schedule
+        What is taken in.
+    as_json : bool
+        Whether standard output ends with one JSON object, also after an error.
+
+    Raises
+    ------
+    typer.Exit
+        With the exit status, if it is not 0.
+    """
+    try:
+        summary = _round(settings, schedule, errors)
+    except typer.Exit as left:
+        finish(_error(left), as_json)
+        raise
+    # Without files that were read there are no counts of theirs to tell.
+    tell({name: told for name, told in summary.items() if name != "files_new" or told})
+    finish(summary, as_json)
+    if summary["exit_status"]:
+        raise typer.Exit(summary["exit_status"])
+
+
+def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
+    """Run a round whenever something is new, until SIGTERM or SIGINT; the session stays warm.
+
+    An error that the next look may not meet is told, and the watch goes on.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the warehouse.
+    schedule : Schedule
+        What is taken in.
+    as_json : bool
+        Whether standard output has one JSON object for each round.
+    """
+    with reported():
+        if told := missing(schedule.paths):
+            raise SettingsError(told)
+        require_source(schedule.source)
+        published_ledger(settings.warehouse.absolute())
+        open_warehouse(settings)
+    usual = min(max(schedule.settle, _BETWEEN_LOOKS[0]), _BETWEEN_LOOKS[1])
+    pause = usual
+    with _asked_to_end() as asked:
+        say(f"watching     {', '.join(map(str, schedule.paths))}, every {usual} s")
+        while not asked.is_set():
+            started = time.monotonic()
+            try:
+                summary = _round(settings, schedule, Console(quiet=True))
+            except typer.Exit as left:
+                finish(_error(left), as_json)
+                if _lasts(left.__cause__):
+                    raise
+                pause = usual if isinstance(left.__cause__, BusyError) else min(2 * pause, _MOST_SECONDS)
+            else:
+                pause = usual
+                if summary["files_new"] or summary["refused"] or "symbol_hours" in summary:
+                    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}  {_told(summary)}"
+                    say(f"{line}; {time.monotonic() - started:.1f} s")
+                    finish(summary, as_json)
+            _sleep(pause, asked)
+
+
+def _round(settings: Settings, schedule: Schedule, console: Console) -> dict[str, Any]:
+    """Look, and do what there is to do; return what was done, with its exit status."""
+    root = settings.warehouse.absolute()
+    with reported(), _alone(root):
+        found = look(root, schedule.source, schedule.paths, schedule.replace, schedule.settle)
+        summary: dict[str, Any] = {
+            "files_new": 0,
+            "files_known": found.known,
+            "files_waiting": found.waiting,
+            "refused": found.refused,
+            "refused_before": found.refused_before,
+        }
+        if not console.quiet:
+            say(_looked(found))
+        runs = Stored(root).rows(RUNS, "run_id", "command", "finished")
+        stages = _stages(schedule, found, runs)
+        if stages:
+            _require_free(root)
+            done = run_stages(settings, stages, schedule.judged, console)
+            done["refused"] = [*found.refused, *done.get("refused", [])]
+            done["files_known"] = found.known + done.get("files_known", 0)
+            summary |= done
+            if schedule.judged:
+                summary["symbol_hours_failed_now"] = _failed_now(root, {row["run_id"] for row in runs})
+        if schedule.judged and _lacks_report(root):
+            summary |= write_last_report(settings)
+    status = EXPECTATION_FAILED if summary.get("symbol_hours_failed_now") else 0
+    return summary | {"exit_status": REFUSED if summary["refused"] else status}
+
+
+def _stages(schedule: Schedule, found: Arrivals, runs: list[dict[str, Any]]) -> list[Stage]:
+    """Return what has to be done: all stages for new files, else what an earlier run did not come to."""
+    stages = [reconstruct_stage(schedule.judged), *([validate_stage()] if schedule.judged else [])]
+    if found.new:
+        how = schedule.replace, schedule.archive, schedule.judged
+        return [ingest_stage(schedule.source, found.new, *how), *stages]
+    last: dict[str, int] = {}
+    for row in runs:
+        last[row["command"]] = max(row["finished"], last.get(row["command"], 0))
+    taken, rebuilt, judged = (
+        max(last.get(name, 0) for name in names)
+        for names in (("ingest", "restore"), ("reconstruct",), ("validate",))
+    )
+    if taken > rebuilt:
+        return stages
+    return stages[1:] if rebuilt > judged else []
+
+
+def _failed_now(root: Path, earlier: set[str]) -> list[str]:
+    """Name the symbol-hours that this round judged and failed: an old one must not ring at each round."""
+    from deltabook.jobs.book import hour_text  # with numba, which a look does not need
+
+    rows = Stored(root, published_versions(root)).rows(VERDICTS, *KEYS, "suite", "verdict", "run_id")
+    return sorted(
+        f"{row['suite']}: {row['exchange']} {row['symbol']} {hour_text(row['hour'])}"
+        for row in rows
+        if row["verdict"] in (FAILED, ERRORED) and row["hour"] != ALL_HOURS and row["run_id"] not in earlier
+    )
+
+
+def _lacks_report(root: Path) -> bool:
+    runs = Stored(root).rows(RUNS, "command", "finished")
+    judged = [row["finished"] for row in runs if row["command"] == "validate"]
+    report = root / REPORT
+    return bool(judged) and (not report.exists() or report.stat().st_mtime_ns < max(judged))
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the lock of scheduled runs, or tell at once that another holds it."""
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / ".schedule.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BusyError(f"warehouse {root}: another scheduled run is at work; nothing was done") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _require_free(root: Path) -> None:
+    """Tell that the warehouse is being written before Spark is started for it."""
+    try:
+        with FileLock(root / ".lock", timeout=0):
+            return
+    except Timeout:
+        raise BusyError(f"warehouse {root} is being written by another process; nothing was done") from None
+
+
+def _lasts(error: BaseException | None) -> bool:
+    """Whether a watch would meet an error at every round: wrong settings, or a JVM that is gone."""
+    from py4j.protocol import Py4JNetworkError
+
+    if isinstance(error, ConnectionError | Py4JNetworkError):
+        say("deltabook: Spark has ended, and so does the watch: start it again", ERROR)
+        return True
+    return isinstance(error, SettingsError)
+
+
+def _error(left: typer.Exit) -> dict[str, Any]:
+    message = message_of(left.__cause__)[0] if left.__cause__ else ""
+    return {"error": message, "exit_status": left.exit_code}
+
+
+def _looked(found: Arrivals) -> str:
+    return (
+        f"{'looked' if found.new else 'nothing new':<12} {len(found.new):,} new, {found.known:,} known, "
+        f"{found.waiting:,} waiting, {len(found.refused_before):,} refused before"
+    )
+
+
+def _told(summary: dict[str, Any]) -> str:
+    """One round in one line."""
+    parts = [
+        f"{summary.get('files_read', 0):,} files read, {len(summary['refused']):,} refused, "
+        f"{summary['files_waiting']:,} waiting"
+    ]
+    if "symbol_hours" in summary:
+        parts.append(
+            f"{summary['symbol_hours_rebuilt']:,} of {summary['symbol_hours']:,} symbol-hours rebuilt"
+        )
+    if "symbol_hours_failed_now" in summary:
+        parts.append(f"{len(summary['symbol_hours_failed_now']):,} failed")
+    parts += [f"refused {one['path']}: {one['reason']}" for one in summary["refused"]]
+    return redacted("; ".join(parts))
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[Event]:
+    """Turn the first SIGTERM or SIGINT into a wish, for the end of the round; a second one ends at once.
+
+    It comes after the start of Spark, which sets a handler of its own for SIGINT.
+    """
+    asked = Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def ask(*_: object) -> None:
+        asked.set()
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _sleep(seconds: float, asked: Event) -> None:
+    """Sleep in pieces: Python resumes what a signal interrupts; `asked.wait` may hold what `set` needs."""
+    end = time.monotonic() + seconds
+    while not asked.is_set() and time.monotonic() < end:
+        time.sleep(0.2)
