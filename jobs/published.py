@@ -50,8 +50,8 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
         opened = DeltaTable(str(warehouse / table.name), version=version)
     except DeltaError as error:
         raise WarehouseError(
-            f"table {warehouse / table.name} cannot be opened ({error}): `deltabook verify` names what of it "
-            "is lost or damaged, and `deltabook restore` puts it back"
+            f"table {warehouse / table.name} cannot be opened ({error}): `deltabook verify` names the files "
+            "of its _delta_log that are lost or damaged, and `deltabook restore` puts them back"
         ) from None
     found = opened.metadata().configuration.get(SCHEMA_PROPERTY, "unknown")
     if found != SCHEMA_VERSION:
@@ -144,8 +144,8 @@ def _check_log(warehouse: Path, table: str, published: int) -> None:
 
 def _lost(warehouse: Path, table: str) -> WarehouseError:
     return WarehouseError(
-        f"table {warehouse / table}: commits that were published are lost: put the files of its _delta_log "
-        "back from a copy"
+        f"table {warehouse / table}: commits that were published are lost: `deltabook verify` names the files "
+        "of its _delta_log, and `deltabook restore` puts them back"
     )
 
 

@@ -22,7 +22,6 @@ from threading import Event
 from typing import Any
 
 import typer
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from deltabook.expectations.suites import ERRORED, FAILED
@@ -46,12 +45,13 @@ from deltabook.jobs.commands import (
     write_last_report,
 )
 from deltabook.jobs.ledger import missing
+from deltabook.jobs.locking import SCHEDULED, WRITING, tried
 from deltabook.jobs.published import published_versions
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import KEYS, Stored
 from deltabook.jobs.telling import say
-from deltabook.schemas.errors import BusyError, SettingsError
+from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS
 
@@ -229,24 +229,21 @@ def _lacks_report(root: Path) -> bool:
 def _alone(root: Path) -> Iterator[None]:
     """Hold the lock of scheduled runs, or tell at once that another holds it."""
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / ".schedule.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise BusyError(f"warehouse {root}: another scheduled run is at work; nothing was done") from None
-    try:
+    with tried(root / SCHEDULED) as is_alone:
+        if is_alone is None:
+            raise WarehouseError(
+                f"warehouse {root} cannot be written: let it be, or name another --warehouse"
+            )
+        if not is_alone:
+            raise BusyError(f"warehouse {root}: another scheduled run is at work; nothing was done")
         yield
-    finally:
-        lock.release()
 
 
 def _require_free(root: Path) -> None:
     """Tell that the warehouse is being written before Spark is started for it."""
-    try:
-        with FileLock(root / ".lock", timeout=0):
-            return
-    except Timeout:
-        raise BusyError(f"warehouse {root} is being written by another process; nothing was done") from None
+    with tried(root / WRITING) as is_free:
+        if is_free is False:
+            raise BusyError(f"warehouse {root} is being written by another process; nothing was done")
 
 
 def _lasts(error: BaseException | None) -> bool:

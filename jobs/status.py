@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from filelock import FileLock, Timeout
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -19,6 +18,7 @@ from rich.text import Text
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, WORST_FIRST
 from deltabook.jobs.book import hour_text, show_time
 from deltabook.jobs.drawing import DIM, STATUS_STYLES
+from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.published import CHUNK_PROPERTY, open_table, published_versions
 from deltabook.jobs.report.books import files_of
 from deltabook.jobs.report.facts import (
@@ -84,16 +84,12 @@ def read_status(warehouse: Path) -> dict[str, Any]:
 
 
 def _is_locked(warehouse: Path) -> bool | None:
-    lock = warehouse / ".lock"
+    """Whether a run is at work; None: that cannot be known."""
+    lock = warehouse / WRITING
     if not lock.is_file():
         return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # of a warehouse that may only be read
-        return None
+    with tried(lock) as is_free:
+        return None if is_free is None else not is_free
 
 
 def _unfinished(warehouse: Path) -> list[str]:

@@ -28,6 +28,7 @@ from deltabook.jobs.crashing import crash_point, crash_points
 from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.written import OF_RUNS, actions_of, log_files, newly_written, proofs_of, seal_of
+from deltabook.jobs.locking import WRITING
 from deltabook.jobs.published import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table, published_versions
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
@@ -112,7 +113,7 @@ class Warehouse(Stored):
     def locked(self) -> Iterator[None]:
         """Hold the lock; leave nothing staged behind, nor what a killed run has staged."""
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / ".lock", timeout=_LOCK_SECONDS)
+        lock = FileLock(self.root / WRITING, timeout=_LOCK_SECONDS)
         try:
             lock.acquire()
         except Timeout:

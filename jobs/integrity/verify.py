@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from deltabook.jobs.integrity.examining import (
@@ -31,6 +29,7 @@ from deltabook.jobs.integrity.examining import (
 from deltabook.jobs.integrity.logs import Fault, beyond
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.recounting import needs_reading, recount, recount_faults
+from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.status import size_text
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import FILES, HOURS, TABLES
@@ -61,7 +60,7 @@ def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
     started = time.monotonic()
     stage = counting_on(console)
     recorded = read_recorded(warehouse)
-    with _unwritten(warehouse) as is_free:
+    with tried(warehouse / WRITING) as is_free:  # no run starts meanwhile
         later = [
             fault for table in TABLES.values() if is_free for fault in beyond(warehouse, table, recorded)
         ]
@@ -85,21 +84,6 @@ def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
         "unread": sorted(examined.unread),
         "findings": [asdict(one) | {"remedy": remedy_of(one, warehouse)} for one in faults],
     } | deep
-
-
-@contextmanager
-def _unwritten(warehouse: Path) -> Iterator[bool]:
-    """Keep runs from starting; False if one is at work, or the lock may not be tried."""
-    lock = FileLock(warehouse / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except (Timeout, OSError):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def _recounted(warehouse: Path, recorded: Recorded, examined: Examined, stage: Counting) -> Iterator[Fault]:
