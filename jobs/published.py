@@ -144,8 +144,8 @@ def _check_log(warehouse: Path, table: str, published: int) -> None:
 
 def _lost(warehouse: Path, table: str) -> WarehouseError:
     return WarehouseError(
-        f"table {warehouse / table}: commits that were published are lost: `deltabook verify` names the files "
-        "of its _delta_log, and `deltabook restore` puts them back"
+        f"table {warehouse / table}: commits that were published are lost: `deltabook verify` names the "
+        "files of its _delta_log, and `deltabook restore` puts them back"
     )
 
 
