@@ -105,7 +105,7 @@ def judge_hours(
             if (name, *key) not in verdicts or verdicts[name, *key]["fingerprint"] != found
         ]
         if changed:
-            with progress.stage("judging", f"symbol-hours: {name}", len(changed)):
+            with progress.stage("judging", "symbol-hours", len(changed), name):
                 judged = _SUITES[name](_Judging(warehouse, run, hours, changed, verdicts))
             for row in judged:
                 key = _key(row)

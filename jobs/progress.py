@@ -36,7 +36,7 @@ class Progress:
         """Of each stage, in their order."""
 
     @contextmanager
-    def stage(self, doing: str, unit: str, total: int) -> Iterator[None]:
+    def stage(self, doing: str, unit: str, total: int, part: str = "") -> Iterator[None]:
         """Show a stage whose Spark job has one task for each of `total` units.
 
         Its Spark jobs are a group, named by the run and the stage.
@@ -46,12 +46,13 @@ class Progress:
         doing : str
             What is done, such as "reading".
         unit : str
-            What is counted, such as "files"; behind a colon the part of the stage, if it has several.
+            What is counted, such as "files".
         total : int
             How many there are.
+        part : str
+            Of what, where a stage has several parts.
         """
         started = time.monotonic()
-        unit, _, part = unit.partition(": ")
         name = f"{doing} {part}".rstrip()
         group = f"{current().get('run_id', started)} {name}"
         tracker = self._tracker(group, f"deltabook {name}: {total:,} {unit}")

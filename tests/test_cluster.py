@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -133,11 +132,9 @@ def test_spark_connect_has_the_same_books(captured, tmp_path):
         until(lambda: "Spark Connect server started" in said.read_text(), server)
         deltabook = Path(sys.executable).with_name("deltabook")
         how = ("--warehouse", tmp_path / "w", "--master", f"sc://127.0.0.1:{port}")
-        client = subprocess.Popen(
-            [deltabook, "run", "binance", raw, *how], env=os.environ, stderr=subprocess.PIPE, text=True
-        )
-        _, told = client.communicate(timeout=300)
-        assert client.returncode == 0, told
+        command = [deltabook, "run", "binance", raw, *how]
+        client = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert client.returncode == 0, client.stderr
         assert state(tmp_path / "w") == expected
     finally:
         end(server)

@@ -137,7 +137,7 @@ def test_spark_jobs_of_a_stage_are_a_group_named_by_run_and_stage(spark):
     from deltabook.jobs.progress import Progress
 
     progress = Progress(spark, Console(file=StringIO()))
-    with belonging(run_id="of-a-test"), progress.stage("judging", "symbol-hours: raw", 2):
+    with belonging(run_id="of-a-test"), progress.stage("judging", "symbol-hours", 2, "raw"):
         spark.range(10).count()
     assert spark.sparkContext.statusTracker().getJobIdsForGroup("of-a-test judging raw")
     assert [*progress.seconds] == ["judging raw"]

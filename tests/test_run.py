@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from captures import depth_rows, message_of, simulated_lines, write
+from cluster import PROJECT, SUBMIT, jars
 
 from deltabook.expectations.suites import SUITES
 
@@ -371,14 +372,10 @@ def test_query_of_an_empty_warehouse_says_what_to_do(deltabook, tmp_path):
 
 def test_spark_submit_runs_the_same_job(tmp_path):
     """A process of its own: spark-submit starts the JVM, and its session is the one used."""
-    from deltabook.jobs.session import _cache_folder
-
     raw = write(tmp_path / "raw.gz", simulated_lines())
-    job = Path(__file__).resolve().parents[1] / "jobs" / "run.py"
-    jars = ",".join(map(str, sorted((_cache_folder() / "jars").glob("*.jar"))))
-    submit = [Path(sys.executable).parent / "spark-submit", "--master", "local[1]", "--jars", jars]
+    submit = [SUBMIT, "--master", "local[1]", "--jars", jars()]
     done = subprocess.run(
-        [*submit, job, "binance", raw, "--warehouse", tmp_path / "w", "--json"],
+        [*submit, PROJECT / "jobs" / "run.py", "binance", raw, "--warehouse", tmp_path / "w", "--json"],
         env=os.environ | {"PYSPARK_PYTHON": sys.executable},
         capture_output=True,
         text=True,
