@@ -11,7 +11,7 @@ PACKAGES := schemas udfs expectations jobs
 
 PACKED := build/environment
 
-.PHONY: setup java demo test test-crash test-long test-mutation test-cluster check format audit bench pyfiles environment clean
+.PHONY: setup java demo test test-crash test-long test-mutation test-cluster test-s3 check format audit bench pyfiles environment clean
 
 setup: java $(VENV)/ready
 
@@ -64,6 +64,10 @@ $(MUTANTS)/ready:
 	$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4,<9'
 	@touch $@
 
+# A warehouse in an object store, on loopback.
+test-s3: setup
+	$(BIN)/python -m pytest -m spark tests/test_s3.py
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -104,7 +108,7 @@ pyfiles: setup
 environment: setup
 	rm -rf $(PACKED) $(PACKED).tar.gz
 	$(PYTHON) -m venv $(PACKED)
-	$(PACKED)/bin/python -m pip install --quiet --disable-pip-version-check . venv-pack
+	$(PACKED)/bin/python -m pip install --quiet --disable-pip-version-check '.[s3]' venv-pack
 	$(PACKED)/bin/python -m pip uninstall --quiet --yes pyspark
 	$(PACKED)/bin/venv-pack --quiet --prefix $(PACKED) --output $(PACKED).tar.gz
 

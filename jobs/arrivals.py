@@ -22,6 +22,7 @@ from deltabook.jobs.published import published_versions
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import FILES
+from deltabook.udfs.storage import content, moved
 
 SEEN = "_seen.json"
 PARTIAL = (".tmp", ".part", ".partial")
@@ -155,7 +156,7 @@ def _settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.stat_res
 
 def _read(path: Path) -> dict[str, Seen]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Seen])
+        return msgspec.json.decode(content(path), type=dict[str, Seen])
     except (FileNotFoundError, msgspec.DecodeError):
         return {}
 
@@ -164,4 +165,4 @@ def _write(path: Path, seen: dict[str, Seen]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(seen))
-    partial.replace(path)
+    moved(partial, path)

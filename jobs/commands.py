@@ -23,6 +23,7 @@ from deltabook.jobs.settings import Settings, load_settings
 from deltabook.jobs.telling import belonging, event, log_as, say
 from deltabook.jobs.telling import errors as errors
 from deltabook.schemas.errors import DeltabookError, SettingsError
+from deltabook.udfs.storage import require_reached
 
 EXPECTATION_FAILED, REFUSED = 1, 3
 REPORT = "report.html"
@@ -131,6 +132,7 @@ def settings_of(config: Path | None, **flags: Any) -> Settings:
     """
     with reported():
         settings = load_settings(config, flags)
+        require_reached(settings.warehouse)
     if "log" in flags:  # an option of this command
         log_as(settings.log)
     return settings

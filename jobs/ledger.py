@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import SettingsError
+from deltabook.udfs.storage import copied, moved, opened
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -73,7 +73,7 @@ class Batch:
 
 def content_hash(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
-    with file.open("rb") as stream:
+    with opened(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -125,9 +125,9 @@ def archive(path: Path, digest: str, warehouse: Path) -> str:
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
-        shutil.copyfile(path, partial)
+        copied(path, partial)
         with crash_points("archive", "file"):
-            partial.replace(kept)
+            moved(partial, kept)
     return str(kept)
 
 

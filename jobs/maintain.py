@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from deltalake import WriterProperties
@@ -21,15 +19,17 @@ from rich.table import Table as RichTable
 from deltabook.jobs.book import show_time
 from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.drawing import DIM
-from deltabook.jobs.failures import commit, disk_named
+from deltabook.jobs.failures import disk_named
 from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.published import open_table
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.status import size_text
-from deltabook.jobs.upkeep import LARGEST, File, Plan, Policy
+from deltabook.jobs.upkeep import LARGEST, Plan, Policy
+from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import FILES
+from deltabook.udfs.storage import File, remove
 
 _COMPRESSED = WriterProperties(compression="ZSTD", compression_level=3)
 
@@ -68,7 +68,7 @@ def maintain(settings: Settings, policy: Policy, is_meant: bool) -> dict[str, An
         run.summary |= {name: value for name, value in told.items() if name != "tables"}
         for chore in plan.chores:
             if chore.small:
-                _join(root, chore.table)
+                _join(warehouse, chore.table)
         if plan.pruned:
             warehouse.overwrite(FILES, _without_copies(plan))
         for chore in plan.chores:
@@ -80,18 +80,16 @@ def maintain(settings: Settings, policy: Policy, is_meant: bool) -> dict[str, An
     return {"is_done": True} | told
 
 
-def _join(root: Path, table: Table) -> None:
-    held = open_table(root, table)
-    with commit("join", root / table.name):
+def _join(warehouse: Warehouse, table: Table) -> None:
+    held = open_table(warehouse.root, table)
+    with warehouse.committing("join", table):
         held.optimize.compact(target_size=LARGEST, writer_properties=_COMPRESSED)
 
 
 def _remove(name: str, files: Iterable[File]) -> None:
     with crash_points("remove", name):
         for file in files:
-            file.path.unlink(missing_ok=True)
-            with suppress(OSError):  # other files are in it
-                file.path.parent.rmdir()
+            remove(file.path)
 
 
 def _without_copies(plan: Plan) -> list[dict[str, Any]]:

@@ -8,20 +8,21 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow.dataset import Dataset
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES
+from deltabook.udfs.storage import files_below, located, names_in
 
 SCHEMA_PROPERTY = "deltabook.schema_version"
 CHUNK_PROPERTY = "deltabook.chunk"
+LOG_FILES = ("*.json", "*.checkpoint*.parquet")
+"""Commits of a log, and checkpoints of them."""
 
 
 def is_made(warehouse: Path, table: Table) -> bool:
     """Whether a table was ever made: its log holds a commit or a checkpoint of them."""
-    log = warehouse / table.name / "_delta_log"
-    return any(log.glob("*.json")) or any(log.glob("*.checkpoint*.parquet"))
+    return bool(names_in(warehouse / table.name / "_delta_log", *LOG_FILES))
 
 
 def open_table(warehouse: Path, table: Table, version: int | None = None) -> DeltaTable:
@@ -80,7 +81,7 @@ def open_dataset(warehouse: Path, table: Table, version: int | None = None) -> D
         Read through Arrow's own file system: threads that read through Delta's, which is Python's, may
         outlive the interpreter, and abort it (seen in one command of some hundreds).
     """
-    files = SubTreeFileSystem(str(warehouse / table.name), LocalFileSystem())
+    files = files_below(warehouse / table.name)
     return open_table(warehouse, table, version).to_pyarrow_dataset(filesystem=files)
 
 
@@ -104,10 +105,11 @@ def published_table(warehouse: Path | str, name: str) -> Dataset:
     WarehouseError
         If nothing was published yet, or not that table; names those there are.
     """
-    versions = require_published(Path(warehouse))
+    root = located(warehouse)
+    versions = require_published(root)
     if name not in versions:
         raise WarehouseError(f"warehouse {warehouse} has no table {name}: there are {', '.join(versions)}")
-    return open_dataset(Path(warehouse), TABLES[name], versions[name])
+    return open_dataset(root, TABLES[name], versions[name])
 
 
 def published_versions(warehouse: Path) -> dict[str, int]:
@@ -119,7 +121,7 @@ def published_versions(warehouse: Path) -> dict[str, int]:
         If commits up to those versions are lost: Delta would go on without a word from what is left.
     """
     if not is_made(warehouse, RUNS):
-        if any((warehouse / RUNS.name).glob("*.parquet")):
+        if names_in(warehouse / RUNS.name, "*.parquet"):
             raise _lost(warehouse, RUNS.name)
         return {}
     _check_log(warehouse, RUNS.name, 0)
@@ -134,11 +136,10 @@ def published_versions(warehouse: Path) -> dict[str, int]:
 
 
 def _check_log(warehouse: Path, table: str, published: int) -> None:
-    log = warehouse / table / "_delta_log"
-    commits = list(log.glob("*.json"))
-    names = [path.name.split(".")[0] for path in (*commits, *log.glob("*.checkpoint*.parquet"))]
-    newest = max((int(name) for name in names if name.isdecimal()), default=-1)
-    if newest < published or any(path.stat().st_size == 0 for path in commits):
+    files = names_in(warehouse / table / "_delta_log", *LOG_FILES)
+    versions = [name.split(".")[0] for name in files]
+    newest = max((int(version) for version in versions if version.isdecimal()), default=-1)
+    if newest < published or any(size == 0 for name, size in files.items() if name.endswith(".json")):
         raise _lost(warehouse, table)
 
 

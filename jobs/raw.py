@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.compute as pc
@@ -18,6 +21,7 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, both
 from deltabook.udfs.sources.base import open_file
+from deltabook.udfs.storage import copied, is_remote, located
 
 _TABULAR = ("crypto_lake", "tardis")
 
@@ -86,15 +90,27 @@ def _rows(warehouse: Path, table: Table, versions: dict[str, int], wanted: Any) 
 
 
 def _record(event: dict[str, Any], file: dict[str, Any]) -> RawRecord:
-    for path in (file["path"], file["archived"]):
-        if path and Path(path).is_file() and content_hash(Path(path)) == file["content_hash"]:
+    for place in (located(name) for name in (file["path"], file["archived"]) if name):
+        if place.is_file() and content_hash(place) == file["content_hash"]:
             levels = len(event["data"]["bid_prices"]) + len(event["data"]["ask_prices"])
-            rows = max(levels, 1) if _is_table(path, file["source"]) else 1
-            return RawRecord(event, path, _read(path, event["source_row"], rows))
+            with _in_a_folder(place) as path:
+                rows = max(levels, 1) if _is_table(path, file["source"]) else 1
+                return RawRecord(event, str(place), _read(path, event["source_row"], rows))
     raise WarehouseError(
         f"{file['path']} is not there as it was ingested (SHA-256 {file['content_hash']}), and no copy of it "
         "was kept: put it back; ingest with --archive keeps copies"
     )
+
+
+@contextmanager
+def _in_a_folder(place: Path) -> Iterator[str]:
+    """Give the path of a file, or of a copy of one from an object store."""
+    if not is_remote(place):
+        yield str(place)
+        return
+    with TemporaryDirectory() as folder:
+        copied(place, Path(folder) / place.name)
+        yield str(Path(folder) / place.name)
 
 
 def _is_table(path: str, source: str) -> bool:

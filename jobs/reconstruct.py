@@ -17,7 +17,6 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from heapq import heapreplace
-from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.instruments import Instrument
@@ -40,8 +39,8 @@ from deltabook.schemas.tables import (
     SCHEMA_VERSION,
     both,
 )
-from deltabook.udfs.files import local_path
 from deltabook.udfs.hours import rebuild_groups
+from deltabook.udfs.storage import bytes_of
 
 _OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))
 _NEVER_ENDED = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))
@@ -271,12 +270,7 @@ def _rebuild(
 
 def _at_once(plans: dict[Instrument, _Plan], files: dict[Slice, list[str]], cores: int) -> bool:
     """Whether each symbol's hours are better gone through once than chained first and then replayed."""
-    costs = {
-        key: [
-            sum(Path(local_path(name)).stat().st_size for name in files[*key, hour]) for hour in plan.chained
-        ]
-        for key, plan in plans.items()
-    }
+    costs = {key: [sum(bytes_of(files[*key, hour])) for hour in plan.chained] for key, plan in plans.items()}
     by_symbol = [float(sum(cost)) for cost in costs.values()]
     by_hour = [float(one) for cost in costs.values() for one in cost]
     through = _longest(by_symbol, cores) * (_BESIDE_IDLE if len(plans) < cores else 1)

@@ -38,11 +38,12 @@ from deltabook.udfs.clocks import (
 )
 from deltabook.udfs.continuity import SEED_MARK
 from deltabook.udfs.cursors import standing, updates_of
-from deltabook.udfs.files import batches_of_hour, local_path
+from deltabook.udfs.files import batches_of_hour
 from deltabook.udfs.merging import merged
 from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.rebuild import Opening
 from deltabook.udfs.replay import Replay, Suspect
+from deltabook.udfs.storage import dataset_of
 from deltabook.udfs.streams import Trades, later, read_updates, seeded_events, trades_of
 
 _HOURS_KEPT, _STATES_KEPT = 24, 256
@@ -272,7 +273,7 @@ class Recording:
         if not files:
             return table.arrow.empty_table().select(columns)
         chosen &= ds.field("exchange") == self.feeding.exchange
-        return ds.dataset([local_path(uri) for uri in files]).to_table(columns=list(columns), filter=chosen)
+        return dataset_of(list(files)).to_table(columns=list(columns), filter=chosen)
 
     def _read_checkpoints(self, index: int) -> pa.Table:
         """Read an hour's checkpoints: all at once, since they share a row group."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import uuid
 from operator import itemgetter
 from pathlib import Path
@@ -18,8 +17,8 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
 from deltabook.schemas.tables import BOOKS, RUNS, both
-from deltabook.udfs.files import local_path
 from deltabook.udfs.hours import rebuild_groups
+from deltabook.udfs.storage import readable, remove_tree
 
 _BATCH_ROWS = 65_536
 _SHOWN = 10
@@ -65,10 +64,8 @@ def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str
             if row.table in tables
         }
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    written = {
-        key: books_digest(Path(local_path(names[0]))) for key, names in past.files_of_both(BOOKS).items()
-    }
+        remove_tree(scratch)
+    written = {key: books_digest(names[0]) for key, names in past.files_of_both(BOOKS).items()}
     differing = sorted(key for key in digests.keys() | written.keys() if digests.get(key) != written.get(key))
     whole = hashlib.sha256("".join(digests[key] for key in sorted(digests)).encode())
     return {
@@ -80,10 +77,10 @@ def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str
     }
 
 
-def books_digest(file: Path) -> str:
+def books_digest(file: Path | str) -> str:
     """Return the SHA-256 of a data file's rows, columns and order included, as hex digits."""
     digest = hashlib.sha256()
-    rows = pq.ParquetFile(file).read().combine_chunks()
+    rows = pq.ParquetFile(readable(file)).read().combine_chunks()
     for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema.remove_metadata()) as stream:

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from deltabook.jobs.placing import Placing
 from deltabook.jobs.stored import IdFile, Slice
@@ -16,8 +15,8 @@ from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both
 from deltabook.udfs.boundaries import ends, position
-from deltabook.udfs.files import local_path
 from deltabook.udfs.numbers import to_integer
+from deltabook.udfs.storage import dataset_of
 
 NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in SIDE_NAMES}
 """The columns of `hour_references` where nothing seeds the hour's book."""
@@ -57,7 +56,7 @@ def _first_book(exchange: str, files: list[IdFile]) -> dict[str, Any] | None:
     chosen = (pc.field("kind") == str(GoldenKind.VENDOR_BOOK)) & (pc.field("exchange") == exchange)
     if not files:
         return None
-    dataset = ds.dataset([local_path(file) for file, _, _ in files])
+    dataset = dataset_of([file for file, _, _ in files])
     ids = dataset.to_table(columns=["sequence"], filter=chosen)["sequence"]
     if not len(ids):
         return None

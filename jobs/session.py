@@ -21,6 +21,7 @@ from deltabook.jobs.java import java_options, java_problem
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.failing import disk_problem
+from deltabook.udfs.storage import is_remote
 
 LOOPBACK = "127.0.0.1"
 _CONNECT, _CONNECT_PORT = "sc://", 15002
@@ -50,8 +51,14 @@ _SHIPPED_WITH_PYSPARK = (
     "com.google.code.findbugs:jsr305",
     "com.github.luben:zstd-jni",
     "org.xerial.snappy:snappy-java",
+    "software.amazon.awssdk:bundle",
 )
-"""Excluded from the fetch of Delta's JARs: the Hadoop client alone would be 50 MB."""
+"""Excluded from the fetch of Delta's JARs: the Hadoop client alone would be 50 MB, all of AWS 640."""
+_S3A = [
+    "org.apache.hadoop:hadoop-aws:3.4.2",
+    *(f"software.amazon.awssdk:{name}:2.29.52" for name in ("s3", "s3-transfer-manager", "sts")),
+]
+"""How Spark reads an object store: Hadoop's version is PySpark's, AWS's the one it was built with."""
 
 
 OPTIONS = {
@@ -116,7 +123,7 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
     if settings.master.startswith(_CONNECT):
         return _connected(settings.master)
     builder = SparkSession.builder.appName("deltabook")
-    for name, value in OPTIONS.items():
+    for name, value in (OPTIONS | _of_store(settings)).items():
         builder = builder.config(name, value)
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started the JVM
         return _start(
@@ -135,9 +142,10 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
     if jars := delta_jars(settings):
         named = ",".join(map(str, jars))
         return _start(builder.config("spark.jars", named), f"check the JARs in {jars[0].parent}")
-    cache = _cache_folder()
+    cache = _cache_folder(settings)
+    packages = _S3A if is_remote(settings.warehouse) else []
     session = _start(
-        _fetching(builder, cache), "Delta's JARs could not be fetched; name a folder with --jars"
+        _fetching(builder, cache, packages), "Delta's JARs could not be fetched; name a folder with --jars"
     )
     (cache / _COMPLETE).touch()
     return session
@@ -156,7 +164,7 @@ def delta_jars(settings: Settings) -> list[Path]:
     SettingsError
         If that folder has none.
     """
-    cache = _cache_folder()
+    cache = _cache_folder(settings)
     folder = settings.jars if settings.jars is not None else cache / "jars"
     jars = sorted(folder.glob("*.jar"))
     found = any("delta-spark" in jar.name for jar in jars)
@@ -203,19 +211,30 @@ def _with_workers(builder: SparkSession.Builder, master: str) -> SparkSession.Bu
     return builder.config("spark.python.unix.domain.socket.enabled", "true")
 
 
-def _fetching(builder: SparkSession.Builder, cache: Path) -> SparkSession.Builder:
+def _fetching(builder: SparkSession.Builder, cache: Path, packages: list[str]) -> SparkSession.Builder:
     from delta import configure_spark_with_delta_pip
 
     cache.mkdir(parents=True, exist_ok=True)
     builder = builder.config("spark.jars.ivy", str(cache))
     builder = builder.config("spark.jars.excludes", ",".join(_SHIPPED_WITH_PYSPARK))
-    configured: SparkSession.Builder = configure_spark_with_delta_pip(builder)
+    configured: SparkSession.Builder = configure_spark_with_delta_pip(builder, packages)
     return configured
 
 
-def _cache_folder() -> Path:
+def _cache_folder(settings: Settings) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "deltabook" / f"delta-{version('delta-spark')}"
+    name = f"delta-{version('delta-spark')}" + ("-s3a" if is_remote(settings.warehouse) else "")
+    return Path(base) / "deltabook" / name
+
+
+def _of_store(settings: Settings) -> dict[str, str]:
+    """Tell Spark where the object store of a warehouse is; who may reach it, it finds as other clients do."""
+    if not is_remote(settings.warehouse):
+        return {}
+    told = {"fs.s3a.endpoint.region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")}
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        told |= {"fs.s3a.endpoint": endpoint, "fs.s3a.path.style.access": "true"}
+    return {f"spark.hadoop.{name}": value for name, value in told.items() if value}
 
 
 # PySpark prints every failed query as JSON; the command line tells the error itself.

@@ -5,10 +5,18 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
 
@@ -25,6 +33,7 @@ from deltabook.schemas.names import (
     step_of,
     valid_name,
 )
+from deltabook.udfs.storage import located
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
 _OF_CONTENT = {"cadence", "checkpoint_every", "depth", "instruments", "ofi_levels", "on_gap", "seed"}
@@ -53,13 +62,22 @@ class Scales(BaseModel):
         return self
 
 
+def _located(name: Any) -> Path:
+    if not isinstance(name, str | Path) or not str(name):
+        raise ValueError("expected a folder, or s3a://bucket/folder")
+    try:
+        return located(name)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+
+
 class Settings(BaseSettings):
     """Every setting; `conf/deltabook.yaml` says what each one means."""
 
     model_config = SettingsConfigDict(env_prefix=_ENVIRONMENT_PREFIX, extra="forbid")
     config_files: ClassVar[list[Path]] = []
 
-    warehouse: Path
+    warehouse: Annotated[Path, PlainValidator(_located)]
     master: str = Field(min_length=1)
     driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
     depth: int = Field(ge=1, le=FULL_DEPTH)

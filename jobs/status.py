@@ -18,7 +18,7 @@ from rich.text import Text
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, WORST_FIRST
 from deltabook.jobs.book import hour_text, show_time
 from deltabook.jobs.drawing import DIM, STATUS_STYLES
-from deltabook.jobs.locking import WRITING, tried
+from deltabook.jobs.locking import WRITING, is_held
 from deltabook.jobs.published import CHUNK_PROPERTY, open_table, published_versions
 from deltabook.jobs.report.books import files_of
 from deltabook.jobs.report.facts import (
@@ -34,6 +34,7 @@ from deltabook.jobs.stored import Stored
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import HOUR, step_of
 from deltabook.schemas.tables import BOOKS, EVENTS, HOURS, RUNS, TABLES, form_of
+from deltabook.udfs.storage import files_in
 
 _RUNS_TOLD, _RUNS_SHOWN = 20, 5
 _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"}
@@ -60,7 +61,7 @@ def read_status(warehouse: Path) -> dict[str, Any]:
     WarehouseError
         If nothing was published yet: says what to run.
     """
-    is_written, unfinished = _is_locked(warehouse), _unfinished(warehouse)
+    is_written, unfinished = is_held(warehouse / WRITING), _unfinished(warehouse)
     if not published_versions(warehouse):
         if is_written:
             raise WarehouseError(f"warehouse {warehouse} has nothing yet: its first run is writing it now")
@@ -81,15 +82,6 @@ def read_status(warehouse: Path) -> dict[str, Any]:
         "is_written": is_written,
         "unfinished": [] if is_written else unfinished,
     }
-
-
-def _is_locked(warehouse: Path) -> bool | None:
-    """Whether a run is at work; None: that cannot be known."""
-    lock = warehouse / WRITING
-    if not lock.is_file():
-        return False
-    with tried(lock) as is_free:
-        return None if is_free is None else not is_free
 
 
 def _unfinished(warehouse: Path) -> list[str]:
@@ -163,15 +155,16 @@ def _tables(stored: Stored) -> list[dict[str, Any]]:
         opened = open_table(stored.root, table, (stored.versions_read or {}).get(table.name))
         files = pa.table(opened.get_add_actions(flatten=True)).select(["size_bytes", "num_records"])
         size = pc.sum(files["size_bytes"]).as_py() or 0
-        on_disk = sum(path.stat().st_size for path in (stored.root / table.name).rglob("*.parquet"))
-        logs = (stored.root / table.name / "_delta_log").rglob("*.parquet")
+        folder = stored.root / table.name
+        there = [file for file in files_in(folder, deep=True) if file.path.suffix == ".parquet"]
+        other = sum(file.bytes for file in there if folder / "_delta_log" not in file.path.parents) - size
         told.append(
             {
                 "table": table.name,
                 "rows": pc.sum(files["num_records"]).as_py() or 0,
                 "files": files.num_rows,
                 "bytes": size,
-                "other_bytes": max(on_disk - size - sum(path.stat().st_size for path in logs), 0),
+                "other_bytes": max(other, 0),
             }
         )
     return told

@@ -17,7 +17,7 @@ from deltabook.jobs.published import is_made, open_dataset, open_table
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS, both
-from deltabook.udfs.files import local_path
+from deltabook.udfs.storage import readable
 
 Slice = tuple[str, str, int]
 """Exchange, symbol and hour: what is replaced at once."""
@@ -122,7 +122,7 @@ class Stored:
         if not self.exists(table):
             return []
         actions = pa.table(self._opened(table).get_add_actions(flatten=True)).sort_by("path")
-        folder = Path(self.path(table)).as_uri()
+        folder = (self.root / table.name).as_uri()
         return [(f"{folder}/{row['path']}", row) for row in actions.to_pylist()]
 
     def failed_hours(self) -> dict[Slice, list[str]]:
@@ -144,5 +144,5 @@ class Stored:
 
 def _keys_within(uri: str) -> list[tuple[str, int]]:
     """List the exchanges and hours of one data file."""
-    keys = pq.ParquetFile(local_path(uri)).read(["exchange", "hour"]).group_by(["exchange", "hour"])
+    keys = pq.ParquetFile(readable(uri)).read(["exchange", "hour"]).group_by(["exchange", "hour"])
     return [(row["exchange"], row["hour"]) for row in keys.aggregate([]).to_pylist()]

@@ -44,6 +44,7 @@ from deltabook.schemas.tables import (
     VALIDATIONS,
     both,
 )
+from deltabook.udfs.storage import File, files_in
 
 JOINED = (GAPS, CHECKS, COVERAGE, FIDELITY, *both(MISMATCHES), VALIDATIONS, QUARANTINE, *OF_RUNS)
 """Tables to which each run adds a few rows, and which are read whole."""
@@ -104,21 +105,6 @@ def _length(text: str, option: str) -> int:
             "readers, runs at work and `restore` may need"
         )
     return length
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a warehouse, its size and when it was written, ns since 1970 UTC."""
-
-    path: Path
-    bytes: int
-    written: int
-
-    @classmethod
-    def of(cls, path: Path) -> File:
-        """Look at it."""
-        found = path.stat()
-        return cls(path, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -223,7 +209,8 @@ class Plan:
             ends = [max(published_version(table, run), 0) for run in (kept[0], runs[-1])]
             chores.append(_chore(root, table, ends[0], ends[1], policy.since))
         ledger = Stored(root, versions).rows(FILES)
-        left = [*root.glob(f"_archive/*/*{_PARTIAL}"), *root.glob("_as_of-*/**/*")]
+        left = [file for file in files_in(root / "_archive", deep=True) if file.path.suffix == _PARTIAL]
+        left += [file for folder in root.glob("_as_of-*") for file in files_in(folder, deep=True)]
         return cls(policy, kept, chores, _older(left, policy.since), ledger, _copies(root, ledger, policy))
 
     @property
@@ -258,9 +245,8 @@ class Plan:
 def _chore(root: Path, table: Table, oldest: int, published: int, since: int) -> Chore:
     """Find what is to be done to a table, of which versions from `oldest` on are kept."""
     folder = root / table.name
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    held = [File.of(path) for path in paths if path.relative_to(folder).parts[0] != LOG]
-    logs = [File.of(path) for path in paths if path.relative_to(folder).parts[0] == LOG]
+    logs = files_in(folder / LOG, deep=True)
+    held = [file for file in files_in(folder, deep=True) if folder / LOG not in file.path.parents]
     live = live_files(root, table, published)
     needed = _needed(root, table, oldest) | {file.path for file in live}
     unneeded = [
@@ -327,11 +313,12 @@ def _copies(root: Path, ledger: list[dict[str, Any]], policy: Policy) -> list[Fi
         return []
     refused = {row["content_hash"] for row in ledger if row["state"] == "failed"}
     found = [
-        path for path in root.glob("_archive/*/*") if path.suffix != _PARTIAL and path.name not in refused
+        file
+        for file in files_in(root / "_archive", deep=True)
+        if file.path.suffix != _PARTIAL and file.path.name not in refused
     ]
     return _older(found, policy.now - policy.archive)
 
 
-def _older(paths: Iterable[Path], than: int) -> list[File]:
-    files = [File.of(path) for path in sorted(paths) if path.is_file()]
+def _older(files: Iterable[File], than: int) -> list[File]:
     return [file for file in files if file.written < than]

@@ -6,10 +6,9 @@ import json
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.transaction import AddAction, RemoveAction
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -28,7 +27,7 @@ from deltabook.jobs.crashing import crash_point, crash_points
 from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.written import OF_RUNS, actions_of, log_files, newly_written, proofs_of, seal_of
-from deltabook.jobs.locking import WRITING
+from deltabook.jobs.locking import WRITING, held
 from deltabook.jobs.published import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table, published_versions
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
@@ -39,6 +38,7 @@ from deltabook.schemas.names import Cadence, Writing, step_of, valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, WRITTEN, both
 from deltabook.udfs.failing import dead_worker, naming
 from deltabook.udfs.frames import Group
+from deltabook.udfs.storage import remove_tree
 
 Rows = Sequence[dict[str, Any]]
 """Few enough for the driver: they are written without a Spark job (measured: 20 ms, not 800)."""
@@ -81,6 +81,7 @@ class Warehouse(Stored):
         self.settings = settings
         self.staging = self.root / "_staging"
         self._hashes: dict[tuple[str, str], str] = {}
+        self._check_lock: Callable[[], None] = lambda: None
 
     @contextmanager
     def writing(self, command: str) -> Iterator[Run]:
@@ -110,24 +111,28 @@ class Warehouse(Stored):
             self._publish(run)
 
     @contextmanager
+    def committing(self, action: str, table: Table) -> Iterator[None]:
+        """Surround a commit to a table: the lock must still be held, and its errors are told."""
+        self._check_lock()
+        with commit(action, self.root / table.name):
+            yield
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock; leave nothing staged behind, nor what a killed run has staged."""
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / WRITING, timeout=_LOCK_SECONDS)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise BusyError(
-                f"warehouse {self.root} is being written by another process: "
-                "wait for it, or name another --warehouse"
-            ) from None
-        try:
+        with ExitStack() as stack:
+            try:
+                self._check_lock = stack.enter_context(held(self.root / WRITING, _LOCK_SECONDS))
+            except Timeout:
+                raise BusyError(
+                    f"warehouse {self.root} is being written by another process: "
+                    "wait for it, or name another --warehouse"
+                ) from None
             crash_point("lock.warehouse.after")
-            shutil.rmtree(self.staging, ignore_errors=True)
+            stack.callback(remove_tree, self.staging)
+            remove_tree(self.staging)
             yield
-        finally:
-            shutil.rmtree(self.staging, ignore_errors=True)
-            lock.release()
 
     def read(self, table: Table) -> DataFrame:
         """Read a table; empty if it was not made by then."""
@@ -220,7 +225,7 @@ class Warehouse(Stored):
         self.delete(table, self.predicate(instead_of))
         if files:
             held = self._create(table)
-            with commit("add", self.root / table.name):
+            with self.committing("add", table):
                 held.create_write_transaction(files, "append", held.schema(), list(table.partition_by))
 
     def drop(self, table: Table, files: Iterable[LiveFile]) -> None:
@@ -233,20 +238,20 @@ class Warehouse(Stored):
         ]
         if removed:
             held = open_table(self.root, table)
-            with commit("drop", self.root / table.name):
+            with self.committing("drop", table):
                 held.create_write_transaction(removed, "append", held.schema(), list(table.partition_by))
 
     def append(self, table: Table, rows: Rows) -> None:
         """Add rows; none at all leaves the table as it is."""
         if rows:
             held = self._create(table)
-            with commit("append", self.root / table.name):
+            with self.committing("append", table):
                 write_deltalake(held, _arrow(table, rows), mode="append")
 
     def overwrite(self, table: Table, rows: Rows) -> None:
         """Replace a small table whole."""
         held = self._create(table)
-        with commit("overwrite", self.root / table.name):
+        with self.committing("overwrite", table):
             write_deltalake(held, _arrow(table, rows), mode="overwrite")
 
     def replace(self, table: Table, rows: Rows, slices: Sequence[Slice]) -> None:
@@ -258,7 +263,7 @@ class Warehouse(Stored):
         """Delete the rows for which an SQL condition holds; an empty one holds for none."""
         if predicate and self.exists(table):
             held = open_table(self.root, table)
-            with commit("delete", self.root / table.name):
+            with self.committing("delete", table):
                 held.delete(predicate)
 
     @staticmethod
@@ -338,7 +343,7 @@ class Warehouse(Stored):
             properties[CHUNK_PROPERTY] = self.settings.chunk
         if table.statistics:
             properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
-        with commit("create", self.root / table.name):
+        with self.committing("create", table):
             return DeltaTable.create(
                 self.path(table),
                 pa.schema(columns),
@@ -365,7 +370,7 @@ class Warehouse(Stored):
                 continue
             published = versions.get(table.name, 0)  # version 0 is the empty table
             if self._version(table) > published:
-                with commit("restore", self.root / table.name):
+                with self.committing("restore", table):
                     open_table(self.root, table).restore(published)
 
     def _check_runs(self) -> None:

@@ -23,6 +23,7 @@ from captures import depth_rows, simulated_lines, write
 from deltabook.jobs.published import open_dataset, open_table, published_versions
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import EVENTS, FILES, RUNS, TABLES
+from deltabook.udfs.storage import content, located
 
 VOLATILE = {"run_id", "fingerprint"}
 """Columns that name runs or data files, whose names are random."""
@@ -115,9 +116,8 @@ def state(warehouse: Path) -> State:
         rows = sorted(map(repr, opened.to_pyarrow_table(columns=names).to_pylist()))
         found[name] = hashlib.sha256("\n".join(rows).encode()).hexdigest()
         if rows and table.partition_by and names == table.names:
-            files = [Path(uri.removeprefix("file://")) for uri in opened.file_uris()]
             found[f"{name}, bytes"] = " ".join(
-                sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+                sorted(hashlib.sha256(content(located(uri))).hexdigest() for uri in opened.file_uris())
             )
     # A table that was made and is empty says no more than one that was not.
     empty = hashlib.sha256(b"").hexdigest()

@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from deltabook.schemas.columns import Table
 from deltabook.schemas.frames import ADDED
+from deltabook.udfs.storage import created, located
 
 _ROW_GROUP_BYTES = 8 << 20
 
@@ -62,7 +62,7 @@ class DataFile:
     """
 
     def __init__(self, root: str, table: Table):
-        self.root = Path(root) / table.name
+        self.root = located(root) / table.name
         self.table = table
         self.schema = pa.schema([field for field in table.arrow if field.name not in table.partition_by])
         self.held: list[pa.RecordBatch] = []
@@ -113,7 +113,7 @@ class DataFile:
         added = {
             "table": self.table.name,
             "path": self.path,
-            "bytes": (self.root / self.path).stat().st_size,
+            "bytes": self.sink.size,
             "content_hash": self.sink.digest.hexdigest(),
             "partition": json.dumps(self.partition),
             "modified": time.time_ns() // 1_000_000,
@@ -125,10 +125,8 @@ class DataFile:
         if self.writer is None:
             folders = [f"{name}={value}" for name, value in self.partition.items()]
             self.path = "/".join([*folders, f"part-{uuid.uuid4()}.zstd.parquet"])
-            path = self.root / self.path
-            path.parent.mkdir(parents=True, exist_ok=True)
             counting, repeating = _encodings(self.schema, self.table.alike)
-            self.sink = _Hashing(path)
+            self.sink = _Hashing(created(self.root / self.path))
             self.writer = pq.ParquetWriter(
                 self.sink,
                 self.schema,
@@ -150,22 +148,31 @@ class DataFile:
             self.written.result()
 
 
-class _Hashing(io.FileIO):
+class _Hashing(io.RawIOBase):
     """A file whose SHA-256 is taken as it is written: beside the work, in the thread that writes.
 
     Measured on an hour of 8 M level changes: 0.04 s of CPU for its events and books.
     """
 
-    def __init__(self, path: Path):
-        super().__init__(path, "w")
+    def __init__(self, sink: Any):
+        self.sink = sink
         self.digest = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
         left = memoryview(data)
         while left:  # the system may take a part
-            left = left[super().write(left) :]
+            left = left[self.sink.write(left) :]
+        self.size += len(data)
         return len(data)
+
+    def close(self) -> None:
+        self.sink.close()
+        super().close()
 
 
 def _encodings(schema: pa.Schema, alike: bool) -> tuple[list[str], list[str]]:

@@ -21,7 +21,6 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import FEEDS, Checksum
@@ -36,10 +35,11 @@ from deltabook.udfs.export_kept import CHANGES, CLEAR, NOTHING, WHOLE, Kept
 from deltabook.udfs.export_numbers import bounds, doubles
 from deltabook.udfs.export_ordering import EVENT, Ordered
 from deltabook.udfs.export_rows import Target
-from deltabook.udfs.files import local_path, read_checkpoint, read_events
+from deltabook.udfs.files import read_checkpoint, read_events
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.seeding import with_seed
+from deltabook.udfs.storage import dataset_of
 
 DEPTH, TRADE, CLEARED, SNAPSHOT = 1, 2, 3, 4
 BUY, SELL = 1 << 29, 1 << 28
@@ -285,11 +285,10 @@ def _is_seeded(reference: Any) -> bool:
     """Whether the vendor's book was put into the hour's books: they have a row of its id that has a book."""
     if reference.seed_sequence == NOT_GIVEN or not len(reference.book_files):
         return False
-    chosen = (ds.field("sequence") == int(reference.seed_sequence)) & (
-        ds.field("hour") == int(reference.hour)
-    )
-    chosen &= ds.field("exchange") == reference.exchange
-    rows = ds.dataset([local_path(uri) for uri in reference.book_files])
+    chosen = pc.field("sequence") == int(reference.seed_sequence)
+    chosen &= pc.field("hour") == int(reference.hour)
+    chosen &= pc.field("exchange") == reference.exchange
+    rows = dataset_of(list(reference.book_files))
     found = rows.to_table(columns=["status"], filter=chosen)["status"]
     return any(status != Status.UNSEEDED.label for status in found.to_pylist())
 

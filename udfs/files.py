@@ -7,8 +7,6 @@ payload crosses neither the JVM nor a socket (measured: twice the rate, and the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import DAY
+from deltabook.udfs.storage import opened, readable
 
 BATCH_ROWS = 8192
 """Messages a batch: about a million level changes of a busy feed."""
@@ -27,11 +26,6 @@ _KEYS = ("exchange", "hour")
 _FEW_VALUES = ("exchange", "event_type")
 """Texts read as dictionaries: in a third of the time, measured on an hour of 8 M changes. Batches then end
 with their row group, which costs more than it spares where levels are read."""
-
-
-def local_path(uri: str) -> str:
-    """Turn a `file:` URI, as Spark prints it, into a path."""
-    return unquote(urlparse(uri).path)
 
 
 def read_events(
@@ -115,9 +109,9 @@ def batches_of_hour(
     pyarrow.RecordBatch
         As the file has them; of named columns `exchange` and `event_type` are dictionaries.
     """
-    metadata = pq.read_metadata(local_path(uri))
     coded = [name for name in _FEW_VALUES if name in (columns or ())]
-    file = pq.ParquetFile(local_path(uri), metadata=metadata, read_dictionary=coded)
+    file = pq.ParquetFile(readable(uri), read_dictionary=coded)
+    metadata = file.metadata
     lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     # Of a file of one hour alone no row need be looked at for whose it is.
     is_whole = all(_is_of(metadata, group, exchange, hour) for group in range(len(lengths)))
@@ -187,7 +181,7 @@ def read_checkpoint(uri: str, exchange: str, hour: int, event: int = 0) -> pa.Ta
     """
     # A file object, not a path: pyarrow would take `symbol=…` in a path for a column.
     chosen = [("exchange", "=", exchange), ("hour", "=", hour), ("event", "=", event)]
-    with Path(local_path(uri)).open("rb") as stream:
+    with opened(uri) as stream:
         table = pq.read_table(stream, filters=chosen)
     if table.num_rows != 1:
         raise WarehouseError(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NOT_GIVEN, Cadence, GoldenKind, Status
 from deltabook.schemas.tables import BOOKS, GOLDEN
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.files import local_path
 from deltabook.udfs.numbers import words
+from deltabook.udfs.storage import opened
 
 Ids = NDArray[np.int64]
 _TIMES = ("timestamp", "received")
@@ -197,7 +196,7 @@ def read_rows(files: Any, columns: tuple[str, ...], chosen: list[Any]) -> pa.Tab
     tables = []
     for file in files:
         # A file object, not a path: pyarrow would take `symbol=…` in a path for a column.
-        with Path(local_path(file)).open("rb") as stream:
+        with opened(file) as stream:
             tables.append(pq.read_table(stream, columns=list(columns), filters=chosen))
     tables = [table for table in tables if table.num_rows] or tables[:1]
     return pa.concat_tables(tables) if tables else _empty(columns)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from deltabook.schemas.frames import RECORDS, STAGED
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.frames import Group, only_row, to_frame
 from deltabook.udfs.sources.base import FilePart, FileSource
+from deltabook.udfs.storage import created, located, mapped, opened
 
 _KEYS = ("record", "exchange", "symbol")
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -48,7 +48,7 @@ def stage_groups(source: type[FileSource], folder: str) -> Group:
         reference = only_row(groups)
         path, rows = str(reference.source_file), [int(row) for row in reference.row_groups]
         reader = source({"path": path}).reader(None)
-        files = _Files(Path(folder), int(key[0]))
+        files = _Files(folder, int(key[0]))
         end = {"record": "file", "exchange": "", "symbol": "", "file": "", "records": 0}
         for batch in reader.read(FilePart(path, (rows[0], rows[1]) if rows else None)):
             for stream, records in _by_stream(batch):
@@ -79,7 +79,7 @@ def read_staged(file: str, *names: str) -> pa.Table:
     pyarrow.Table
         Those columns, in the order of `records`.
     """
-    with pa.memory_map(file) as stream:
+    with mapped(file) as stream:
         return pa.ipc.open_file(stream, options=_columns(names)).read_all()
 
 
@@ -96,7 +96,7 @@ def staged_batches(file: str) -> Iterator[pa.Table]:
     pyarrow.Table
         Columns of `records`; of one batch, as it was staged.
     """
-    with pa.memory_map(file) as stream:
+    with mapped(file) as stream:
         staged = pa.ipc.open_file(stream)
         for number in range(staged.num_record_batches):
             yield pa.Table.from_batches([staged.get_batch(number)])
@@ -117,7 +117,7 @@ def read_staged_between(file: str, first: int, end: int | None) -> pa.Table:
     pyarrow.Table
         Columns of `records`.
     """
-    with pa.OSFile(file) as stream:
+    with opened(file) as stream:
         ids = pa.ipc.open_file(stream, options=_columns(("sequence",)))
         whole = pa.ipc.open_file(stream)
         found = []
@@ -140,19 +140,20 @@ def _columns(names: tuple[str, ...]) -> pa.ipc.IpcReadOptions:
 class _Files:
     """The staged files of one part, a stream each."""
 
-    def __init__(self, folder: Path, part: int):
-        self.folder = folder
+    def __init__(self, folder: str, part: int):
+        self.folder = located(folder)
         self.part = part
         self.rows: dict[Key, dict[str, Any]] = {}
         self.writers: dict[Key, pa.ipc.RecordBatchFileWriter] = {}
+        self.sinks: list[Any] = []
 
     def add(self, stream: Key, records: pa.RecordBatch) -> None:
         if stream not in self.rows:
-            self.folder.mkdir(parents=True, exist_ok=True)
             # Names sort as the parts do: one recording's messages are met in its own order.
-            file = str(self.folder / f"{self.part:08}-{uuid.uuid4()}.arrow")
-            self.writers[stream] = pa.ipc.new_file(file, RECORDS.arrow, options=_OPTIONS)
-            self.rows[stream] = dict(zip(_KEYS, stream, strict=True)) | {"file": file, "records": 0}
+            file = self.folder / f"{self.part:08}-{uuid.uuid4()}.arrow"
+            self.sinks.append(created(file))
+            self.writers[stream] = pa.ipc.new_file(self.sinks[-1], RECORDS.arrow, options=_OPTIONS)
+            self.rows[stream] = dict(zip(_KEYS, stream, strict=True)) | {"file": str(file), "records": 0}
             if stream[0] == "quarantine":
                 first = records.slice(0, 1).to_pylist()[0]
                 self.rows[stream] |= {name: first[name] for name in ("source_row", "reason")}
@@ -160,8 +161,8 @@ class _Files:
         self.writers[stream].write_batch(records)
 
     def close(self) -> list[dict[str, Any]]:
-        for writer in self.writers.values():
-            writer.close()
+        for closed in (*self.writers.values(), *self.sinks):
+            closed.close()
         return [self.rows[stream] for stream in sorted(self.rows)]
 
 

@@ -26,7 +26,10 @@ app = typer.Typer(
 Paths = Annotated[list[Path], typer.Argument(help="Files and folders to read.", show_default=False)]
 Source = Annotated[str, typer.Argument(help="Kind of feed: see deltabook sources.", show_default=False)]
 WarehouseOption = Annotated[
-    Path | None, typer.Option("--warehouse", help="Folder of the Delta tables (env DELTABOOK_WAREHOUSE).")
+    str | None,
+    typer.Option(
+        "--warehouse", metavar="PLACE", help="Folder of the tables, or s3a://… (env DELTABOOK_WAREHOUSE)."
+    ),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
 MasterOption = Annotated[str | None, typer.Option("--master", help="Spark master, e.g. local[2].")]

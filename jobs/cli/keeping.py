@@ -75,7 +75,9 @@ def restore(
     from_archive: Annotated[
         bool, typer.Option("--from-archive", help="Ingest every raw file of the ledger again, --into.")
     ] = False,
-    into: Annotated[Path | None, typer.Option("--into", help="A new warehouse, for --from-archive.")] = None,
+    into: Annotated[
+        str | None, typer.Option("--into", metavar="PLACE", help="A new warehouse, for --from-archive.")
+    ] = None,
     is_meant: Annotated[bool, typer.Option("--yes", help="Do it; else it is only told.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,14 +106,15 @@ def restore(
 
 
 def _ingest_again(
-    warehouse: Path, config: Path | None, master: str | None, jars: Path | None, into: Path, as_json: bool
+    warehouse: Path, config: Path | None, master: str | None, jars: Path | None, into: str, as_json: bool
 ) -> None:
     """Ingest what a ledger lists into a new warehouse, run by run; what is missing counts as refused."""
     from deltabook.jobs.integrity.again import raw_files
     from deltabook.jobs.integrity.examining import counting_on
+    from deltabook.udfs.storage import located
 
     with reported():
-        found = raw_files(warehouse, into.absolute(), counting_on(errors))
+        found = raw_files(warehouse, located(into).absolute(), counting_on(errors))
     settings = settings_of(config, warehouse=into, master=master, jars=jars, chunk=found["chunk"])
     stages = [ingest_stage(source, paths, archive=found["archived"]) for source, paths in found["batches"]]
     summary = run_stages(settings, stages) if stages else {}

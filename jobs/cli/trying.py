@@ -49,7 +49,7 @@ def demo(
     from deltabook.jobs.demo import QUERY, write_captures
     from deltabook.jobs.sql import query, show
 
-    warehouse = warehouse or folder / "warehouse"
+    warehouse = warehouse or str(folder / "warehouse")
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
     with reported():
         captures = write_captures(folder / "captures")

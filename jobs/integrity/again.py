@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -26,6 +25,7 @@ from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both
+from deltabook.udfs.storage import copied, is_remote, located
 
 RAW = "_raw"
 """Folder of a warehouse for raw files whose originals are lost, named as these were."""
@@ -121,6 +121,8 @@ def raw_files(warehouse: Path, into: Path, stage: Counting) -> dict[str, Any]:
     SettingsError
         If the new warehouse is not new.
     """
+    if is_remote(into):
+        raise SettingsError(f"--into {into}: copies of raw files are put beside it, so it has to be a folder")
     if is_made(into, RUNS):
         raise SettingsError(f"--into {into}: expected a new folder, it has a warehouse")
     run, rows = _ledger(warehouse)
@@ -159,15 +161,15 @@ def _ledger(warehouse: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def _held(row: dict[str, Any], into: Path) -> Path | None:
     """Return the path of a raw file with the content that was ingested; of a copy, under the old name."""
-    path, copy = Path(row["path"]), Path(row["archived"])
+    path = Path(row["path"])
     if holds(path, row["content_hash"]):
         return path
-    if not row["archived"] or not holds(copy, row["content_hash"]):
+    if not row["archived"] or not holds(located(row["archived"]), row["content_hash"]):
         return None
     # Sources may read the folders' names: all of them are kept.
     named = into / RAW / path.relative_to(path.anchor)
     named.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(copy, named)
+    copied(located(row["archived"]), named)
     return named
 
 

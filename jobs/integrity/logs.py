@@ -12,6 +12,7 @@ from deltabook.jobs.integrity.written import LOG, actions_of, log_files, recorde
 from deltabook.jobs.ledger import content_hash
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS
+from deltabook.udfs.storage import content
 
 LOST = "it is lost"
 
@@ -184,7 +185,7 @@ def _unproven_runs(warehouse: Path, recorded: Recorded) -> Iterator[Fault]:
 def _last_checkpoint(log: Path) -> int:
     """Return the version of the checkpoint that readers of a log start from; -1 if none is named."""
     try:
-        return int(json.loads((log / "_last_checkpoint").read_text())["version"])
+        return int(json.loads(content(log / "_last_checkpoint"))["version"])
     except (OSError, ValueError, KeyError, TypeError):
         return -1
 

@@ -25,6 +25,7 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS
+from deltabook.udfs.storage import moved, readable
 
 ASIDE = "_aside"
 """Folder of the warehouse for files that others took the place of."""
@@ -112,7 +113,7 @@ def mend(warehouse: Warehouse, table: Table, recorded: Recorded) -> None:
 def _move(path: Path, aside: Path) -> None:
     if path.exists():
         aside.mkdir(parents=True, exist_ok=True)
-        path.rename(aside / path.name)
+        moved(path, aside / path.name)
 
 
 def _add_lost(warehouse: Warehouse, table: Table, recorded: Recorded) -> None:
@@ -146,5 +147,5 @@ def _added(file: Path, table: Table) -> Row:
         content_hash="",
         partition="{}",
         modified=time.time_ns() // 1_000_000,
-        statistics=json.dumps({"numRecords": pq.read_metadata(file).num_rows}),
+        statistics=json.dumps({"numRecords": pq.read_metadata(readable(file)).num_rows}),
     )

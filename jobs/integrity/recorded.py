@@ -25,6 +25,7 @@ from deltabook.jobs.published import is_made, open_table
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, WRITTEN
+from deltabook.udfs.storage import names_in, opened
 
 _KNOWN = [name for name in WRITTEN.names if name != "content"]
 
@@ -113,7 +114,7 @@ class Recorded:
         if source is None:
             return b""
         chosen = [("table", "=", table.name), ("path", "=", path)]
-        with source.open("rb") as stream:
+        with opened(source) as stream:
             rows = pq.read_table(stream, columns=["content"], filters=chosen)
         return bytes(rows["content"][0].as_py()) if rows.num_rows else b""
 
@@ -133,9 +134,10 @@ def _data_files(
     warehouse: Path, table: Table, columns: Sequence[str]
 ) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
     """Read the data files of a table that can be read, in its log or not."""
-    for path in sorted((warehouse / table.name).glob("*.parquet")):
+    folder = warehouse / table.name
+    for path in [folder / name for name in names_in(folder, "*.parquet")]:
         try:
-            with path.open("rb") as stream:
+            with opened(path) as stream:
                 yield path, pq.read_table(stream, columns=[*columns]).to_pylist()
         except (pa.ArrowException, OSError):
             continue  # what cannot be read is found with the other data files

@@ -33,6 +33,7 @@ from deltabook.schemas.tables import (
     both,
 )
 from deltabook.udfs.boundaries import position
+from deltabook.udfs.storage import opened
 
 _FROM_MESSAGES = (str(GoldenKind.SNAPSHOT), str(GoldenKind.CHECKSUM))
 """Kinds of golden rows that the ledger counts as events."""
@@ -91,7 +92,7 @@ def recount(warehouse: Path, files: list[LiveFile], seen: Callable[[], None]) ->
     read = [file for file in files if file.table.name in reading]
 
     def rows_of(file: LiveFile) -> pa.Table:
-        with (warehouse / file.table.name / file.path).open("rb") as stream:
+        with opened(warehouse / file.table.name / file.path) as stream:
             return pq.read_table(stream, columns=columns[file.table.name])
 
     with ThreadPoolExecutor(cpu_count()) as pool:

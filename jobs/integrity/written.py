@@ -14,9 +14,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from deltabook.jobs.ledger import content_hash
+from deltabook.jobs.published import LOG_FILES
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
+from deltabook.udfs.storage import content, names_in
 
 LOG = "_delta_log"
 OF_RUNS = (RUNS, WRITTEN)
@@ -36,10 +38,10 @@ def log_files(warehouse: Path, table: Table) -> dict[int, list[Path]]:
     """
     found: dict[int, list[Path]] = {}
     log = warehouse / table.name / LOG
-    for path in sorted([*log.glob("*.json"), *log.glob("*.checkpoint*.parquet")]):
-        version = path.name.split(".")[0]
+    for name in names_in(log, *LOG_FILES):
+        version = name.split(".")[0]
         if version.isdecimal():
-            found.setdefault(int(version), []).append(path)
+            found.setdefault(int(version), []).append(log / name)
     return found
 
 
@@ -56,7 +58,7 @@ def actions_of(commit: Path) -> list[dict[str, Any]]:
     ValueError
         If it is not what Delta writes.
     """
-    actions = [json.loads(line) for line in commit.read_text().splitlines()]
+    actions = [json.loads(line) for line in content(commit).decode().splitlines()]
     if not actions or not all(isinstance(action, dict) for action in actions):
         raise ValueError("no actions")
     return actions
@@ -94,7 +96,7 @@ def written_since(
         for path in paths if version >= first else ():
             is_commit = path.suffix == ".json"
             if f"{LOG}/{path.name}" not in known:
-                yield _row(folder, table, f"{LOG}/{path.name}", path.read_bytes() if is_commit else b"")
+                yield _row(folder, table, f"{LOG}/{path.name}", content(path) if is_commit else b"")
             for action in _actions(path) if is_commit else ():
                 if "add" in action:
                     name = unquote(action["add"]["path"])

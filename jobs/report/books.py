@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from deltabook.jobs.report.facts import Instrument
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, Status
-from deltabook.udfs.files import local_path
+from deltabook.udfs.storage import readable
 
 COLUMNS = 600
 """Columns of time that a depth map has, about."""
@@ -160,9 +159,9 @@ def files_of(stored: Stored, table: Table) -> dict[Instrument, list[File]]:
     if not stored.exists(table):
         return files
     opened = open_table(stored.root, table, (stored.versions_read or {}).get(table.name))
-    folder = Path(stored.path(table)).as_uri()
+    folder = (stored.root / table.name).as_uri()
     for row in pa.table(opened.get_add_actions(flatten=True)).to_pylist():
-        path = local_path(f"{folder}/{row['path']}")
+        path = f"{folder}/{row['path']}"
         file = File(path, row["num_records"], row["min.order_time"], row["max.order_time"])
         for exchange in {row["min.exchange"], row["max.exchange"]}:
             files[exchange, row["partition.symbol"]].append(file)
@@ -311,7 +310,7 @@ def read_trades(files: list[File], instrument: dict[str, Any]) -> Trades:
 def _batches(files: list[File], exchange: str, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     """Yield an instrument's rows, in time within a batch; each batch of bounded bytes."""
     for file in files:
-        with pq.ParquetFile(file.path, buffer_size=1 << 20) as opened:
+        with pq.ParquetFile(readable(file.path), buffer_size=1 << 20) as opened:
             for group in range(opened.num_row_groups):
                 for batch in _of_group(opened, group, ["exchange", *names]):
                     is_own = pc.equal(batch["exchange"], exchange)

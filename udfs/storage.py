@@ -1,0 +1,300 @@
+"""Where a warehouse's files lie: in a folder, or in an object store with the interface of S3.
+
+A place in an object store is a `upath.UPath`, which is used as a `pathlib.Path` is; what has to be fast goes
+through Arrow's own file system. Who may reach the store, and where it is, is told by the variables of the
+environment that every client of S3 knows: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, AWS_REGION, …
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from shutil import copyfile, rmtree
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyarrow import fs
+
+from deltabook.schemas.errors import SettingsError
+
+SCHEME = "s3a"
+"""Of places in an object store: Spark's name for it; `s3://` is taken for the same."""
+_REMOTE = re.compile(
+    r"s3a?://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[\w.+@=-]+(?:/[\w.+@=-]+)*)/?"
+)
+_PATIENCE = {"max_retries": 4, "retry_timeout": 30.0}
+_WORDS = 300
+_HINT = "install deltabook[s3], or name a folder"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, its size, and when it was written, ns since 1970 UTC."""
+
+    path: Path
+    bytes: int
+    written: int
+
+    @classmethod
+    def of(cls, path: Path) -> File:
+        """Look at one of a folder."""
+        found = path.stat()
+        return cls(path, found.st_size, found.st_mtime_ns)
+
+
+def located(text: str | Path) -> Path:
+    """Return a place by its name.
+
+    Parameters
+    ----------
+    text : str or Path
+        A path, a `file:` URI, or `s3a://bucket/folder`.
+
+    Returns
+    -------
+    Path
+        Of an object store a `upath.UPath`.
+
+    Raises
+    ------
+    SettingsError
+        If the name is none, or what an object store needs is not installed.
+    """
+    if not isinstance(text, str):
+        return text
+    if text.startswith("file:"):
+        return Path(unquote(urlsplit(text).path))
+    if "://" not in text:
+        return Path(text)
+    named = _REMOTE.fullmatch(text)
+    if named is None or ".." in text:
+        raise SettingsError(f"{text!r}: expected a folder, or s3a://bucket/folder")
+    try:
+        from obstore.fsspec import register
+        from upath import UPath
+    except ImportError as error:
+        raise SettingsError(f"{text}: {error.name} is not installed: {_HINT}") from None
+    register(SCHEME)
+    # A store that does not answer must not hold a command for minutes.
+    return cast(Path, UPath(f"{SCHEME}://{named['bucket']}/{named['key']}", retry_config=_retries()))
+
+
+def is_remote(place: Path | str) -> bool:
+    """Whether a place is in an object store."""
+    return str(place).startswith(f"{SCHEME}://")
+
+
+def readable(place: Path | str) -> str | pa.NativeFile:
+    """Return what Arrow's readers take.
+
+    Parameters
+    ----------
+    place : Path or str
+        A file, by its path or URI.
+
+    Returns
+    -------
+    str or pyarrow.NativeFile
+        Its path, or the opened file of an object store.
+    """
+    if is_remote(place):
+        return _files().open_input_file(_key(place))
+    return str(located(str(place)))
+
+
+def opened(place: Path | str) -> pa.NativeFile:
+    """Open a file to read from any place of it.
+
+    Parameters
+    ----------
+    place : Path or str
+        Its path or URI.
+    """
+    found = readable(place)
+    return pa.OSFile(found) if isinstance(found, str) else found
+
+
+def content(place: Path) -> bytes:
+    """Read a small file whole."""
+    with opened(place) as stream:
+        return bytes(stream.read())
+
+
+def mapped(place: Path | str) -> pa.NativeFile:
+    """Open a file to read all of it, without a copy where that can be.
+
+    Parameters
+    ----------
+    place : Path or str
+        Its path or URI.
+    """
+    found = readable(place)
+    return pa.memory_map(found) if isinstance(found, str) else found
+
+
+def created(place: Path) -> pa.NativeFile:
+    """Open a new file to write; one of an object store is there once it is closed."""
+    if is_remote(place):
+        return _files().open_output_stream(_key(place))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return pa.OSFile(str(place), "wb")
+
+
+def dataset_of(places: Sequence[Path | str]) -> ds.Dataset:
+    """Open several Parquet files as one.
+
+    Parameters
+    ----------
+    places : sequence of Path or str
+        Their paths or URIs; all in one store.
+    """
+    if places and is_remote(places[0]):
+        return ds.dataset([_key(place) for place in places], filesystem=_files())
+    return ds.dataset([str(located(str(place))) for place in places])
+
+
+def files_below(folder: Path) -> fs.FileSystem:
+    """Return Arrow's own file system, of what is below a folder."""
+    if is_remote(folder):
+        return fs.SubTreeFileSystem(_key(folder), _files())
+    return fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
+
+
+def files_in(folder: Path, deep: bool = False) -> list[File]:
+    """List the files of a folder; in an object store by one request for each thousand.
+
+    Parameters
+    ----------
+    folder : Path
+        Which; one that is not there has none.
+    deep : bool
+        Whether those of folders in it, too.
+
+    Returns
+    -------
+    list of File
+        Sorted by path.
+    """
+    if is_remote(folder):
+        asked = fs.FileSelector(_key(folder), allow_not_found=True, recursive=deep)
+        found = [one for one in _files().get_file_info(asked) if one.is_file]
+        below = len(_key(folder)) + 1
+        files = [File(folder / one.path[below:], one.size or 0, one.mtime_ns or 0) for one in found]
+    else:
+        paths = folder.rglob("*") if deep else folder.glob("*")
+        files = [File.of(path) for path in paths if path.is_file()]
+    return sorted(files, key=lambda file: file.path)
+
+
+def names_in(folder: Path, *patterns: str) -> dict[str, int]:
+    """Tell the bytes of a folder's files by their names, of those that fit one of some patterns, sorted."""
+    files = {file.path.name: file.bytes for file in files_in(folder)}
+    return {name: size for name, size in files.items() if any(fnmatch(name, each) for each in patterns)}
+
+
+def bytes_of(places: Sequence[Path | str]) -> list[int]:
+    """Tell the sizes of files.
+
+    Parameters
+    ----------
+    places : sequence of Path or str
+        Their paths or URIs; all in one store.
+    """
+    if places and is_remote(places[0]):
+        return [one.size or 0 for one in _files().get_file_info([_key(place) for place in places])]
+    return [located(str(place)).stat().st_size for place in places]
+
+
+def copied(file: Path, target: Path) -> None:
+    """Copy a file, from one store to another or within one."""
+    if is_remote(file) or is_remote(target):
+        with opened(file) as source, created(target) as sink:
+            sink.upload(source)
+    else:
+        copyfile(file, target)
+
+
+def moved(file: Path, target: Path) -> None:
+    """Put a file in the place of another, or of none; in an object store that is a copy."""
+    if is_remote(file):
+        file.rename(target)
+    else:
+        file.replace(target)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all within it, if it is there."""
+    if is_remote(folder):
+        if folder.exists():
+            cast(Any, folder).rmdir(recursive=True)
+    else:
+        rmtree(folder, ignore_errors=True)
+
+
+def remove(file: Path) -> None:
+    """Remove a file, and its folder if nothing else is in it; an object store has no empty ones."""
+    file.unlink(missing_ok=True)
+    if not is_remote(file) and not any(file.parent.iterdir()):
+        file.parent.rmdir()
+
+
+def require_reached(place: Path) -> None:
+    """See that the object store of a place answers, if it is in one.
+
+    Parameters
+    ----------
+    place : Path
+        Of a warehouse; it need not be there.
+
+    Raises
+    ------
+    SettingsError
+        If its bucket cannot be read, with the store's own words.
+    """
+    if not is_remote(place):
+        return
+    from obstore.exceptions import BaseError
+
+    store, key = object_of(place)
+    try:
+        store.list_with_delimiter(f"{key}/_delta_log")
+    except (BaseError, OSError) as error:
+        words = re.sub(r"<[^>]*>", " ", str(error)).split("Debug source:")[0]
+        raise SettingsError(
+            f"{place} cannot be reached: {' '.join(words.split())[:_WORDS]}. See that the bucket is there, "
+            "and that AWS_ENDPOINT_URL, AWS_REGION and the credentials name the right ones"
+        ) from None
+
+
+def object_of(place: Path) -> tuple[Any, str]:
+    """Return the store of a place and its key there, for what no path can do: writing on a condition."""
+    from obstore.store import S3Store
+
+    bucket, key = _key(place).split("/", 1)
+    return S3Store(bucket, retry_config=_retries()), key
+
+
+def _retries() -> Any:
+    from datetime import timedelta
+
+    return _PATIENCE | {"retry_timeout": timedelta(seconds=_PATIENCE["retry_timeout"])}
+
+
+def _key(place: Path | str) -> str:
+    """Return bucket and key, as Arrow has them."""
+    return str(place).split("://", 1)[1]
+
+
+@cache
+def _files() -> fs.S3FileSystem:
+    return fs.S3FileSystem(
+        endpoint_override=os.environ.get("AWS_ENDPOINT_URL"),
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+    )
