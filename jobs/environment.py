@@ -32,6 +32,7 @@ from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Status
 from deltabook.udfs.clocks import Clock
 from deltabook.udfs.fills import Cancelled, Fill, Quote, take
 from deltabook.udfs.observations import Observation
+from deltabook.udfs.storage import located
 
 NAME = "deltabook/Book-v0"
 _BOUND = 10.0
@@ -106,7 +107,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
             raise SettingsError(f"expected 0 <= latency < step <= length, found {latency}, {step}, {length}")
         if cancelled not in tuple(Cancelled):
             raise SettingsError(f"cancelled={cancelled!r}: expected behind or ahead")
-        self._replayer = Replayer(Path(warehouse), symbol, start, end, levels, exchange, clock)
+        self._replayer = Replayer(located(warehouse), symbol, start, end, levels, exchange, clock)
         price_scale, size_scale = self._replayer.scales
         self._max_size = int(Decimal(max_size).scaleb(size_scale))
         if self._max_size <= 0:

@@ -23,6 +23,7 @@ from deltabook.udfs.clocks import Clock
 from deltabook.udfs.decimals import INT64_MAX
 from deltabook.udfs.observations import Observation
 from deltabook.udfs.replay import By, Replay, Suspect
+from deltabook.udfs.storage import located
 
 _ROWS = 8192
 
@@ -82,7 +83,7 @@ class Replayer:
         if depth < 1:
             raise SettingsError(f"depth {depth}: expected 1 or more")
         self.symbol, self.clock, self.depth = symbol, which, depth
-        self.recording = Recording(Path(warehouse), symbol, exchange, depth, which)
+        self.recording = Recording(located(warehouse), symbol, exchange, depth, which)
         self.exchange = self.recording.feeding.exchange
         self.start = self.recording.first_time() if start is None else _time(start)
         self.end = INT64_MAX if end is None else _time(end)

@@ -30,11 +30,11 @@ from deltabook.schemas.names import HOUR
 from deltabook.udfs import export_parquet
 from deltabook.udfs.export_numbers import firsts, grid, level_by_level
 from deltabook.udfs.export_tardis import vendor_names, write_number
-from deltabook.udfs.files import local_path
 from deltabook.udfs.simulator import tardis
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.tardis import instrument
+from deltabook.udfs.storage import located
 
 pytestmark = pytest.mark.spark
 
@@ -142,7 +142,7 @@ def test_parquet_rows_stand_in_the_order_of_the_feed(built, exported):
             for key, uris in stored.files_of_both(tables.BOOKS).items()
             if key[1] == file["symbol"] and _day(key[2]) == file["date"]
             for uri in uris
-            for sequence in pq.ParquetFile(local_path(uri)).read(["sequence"])["sequence"].to_pylist()
+            for sequence in pq.ParquetFile(located(uri)).read(["sequence"])["sequence"].to_pylist()
         ]
         path = exported("books", "--all") / file["path"]
         assert pq.ParquetFile(path).read()["sequence"].to_pylist() == expected
@@ -454,7 +454,7 @@ def test_a_failing_worker_leaves_an_empty_folder(built, tmp_path):
     copy = tmp_path / "w"
     folders.shutil.copytree(built, copy)
     uri = next(iter(stored.data_files(tables.BOOKS).values()))[0]
-    (copy / Path(local_path(uri)).relative_to(built)).write_bytes(b"PAR1")
+    (copy / located(uri).relative_to(built)).write_bytes(b"PAR1")
     run = invoke("export", "books", "--all", "--out", tmp_path / "e", *into(copy))
     assert run.exit_status == 2
     assert not (tmp_path / "e" / "manifest.json").exists()

@@ -18,6 +18,9 @@ from stores import SECRET, started
 from deltabook.jobs import leases
 from deltabook.jobs.crashing import CRASH_AT
 from deltabook.jobs.leases import Lease
+from deltabook.jobs.published import published_table
+from deltabook.jobs.stored import Stored
+from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.storage import located
 
 pytestmark = [pytest.mark.spark, pytest.mark.long]
@@ -64,6 +67,13 @@ def tables(place: object) -> dict[str, str]:
     return {name: digest for name, digest in state(located(str(place))).items() if name != "files"}
 
 
+def findings(place: str) -> set[tuple[str, str]]:
+    """Table and file of each thing that `verify` finds wrong."""
+    told = invoke("verify", "--warehouse", place, "--json")
+    assert told.exit_status == (1 if told.summary["findings"] else 0)
+    return {(fault["table"], fault["file"]) for fault in told.summary["findings"]}
+
+
 def command(*arguments: object, at: str = "", **variables: str) -> subprocess.Popen[str]:
     """Start the command in a process of its own."""
     named = os.environ | {"DELTABOOK_MASTER": "local[1]"} | variables | ({CRASH_AT: at} if at else {})
@@ -98,12 +108,12 @@ def test_replay_export_and_raw_read_the_store(built, tmp_path):
 
 
 def test_the_raw_record_comes_from_the_archive_where_the_file_is_gone(store, captured, tmp_path):
-    lines = simulated_lines(30)
-    write(tmp_path / "raw" / "gone.gz", lines)
+    write(tmp_path / "raw" / "gone.gz", simulated_lines(30))
     place = store.place("gone")
     assert invoke("ingest", "binance", tmp_path / "raw", "--archive", "--warehouse", place).exit_status == 0
     (tmp_path / "raw" / "gone.gz").unlink()
-    sequence = json.loads(lines[-1].split(" ", 1)[1])["data"].get("u", 0)
+    events = published_table(place, "events").to_table(columns=["sequence"])
+    sequence = events["sequence"][-1].as_py()
     told = invoke("raw", "BTC-USDT", sequence, "--warehouse", place)
     assert told.exit_status == 0 and str(sequence) in told.stdout
 
@@ -114,18 +124,18 @@ def test_damage_is_named_and_taken_back(store, built, captured):
     for part in ("raw", "late"):
         assert invoke("run", "binance", folder / part, "--warehouse", place).exit_status == 0
     before = tables(place)
-    data = next((store.folder / "damaged" / "books").rglob("*.parquet"))
     log = max((store.folder / "damaged" / "events" / "_delta_log").glob("*.json"))
-    data.write_bytes(DAMAGED)
     log.unlink()
-    told = invoke("verify", "--warehouse", place, "--json")
-    assert told.exit_status == 1
-    named = {(fault["table"], fault["file"]) for fault in told.summary["findings"]}
-    assert ("books", data.relative_to(store.folder / "damaged" / "books").as_posix()) in named
-    assert ("events", f"_delta_log/{log.name}") in named
+    assert findings(place) == {("events", f"_delta_log/{log.name}")}
     assert invoke("restore", "--yes", "--warehouse", place).exit_status == 0
+    assert not findings(place)
+    uri = Stored(located(place)).data_files(BOOKS).popitem()[1][0]
+    path = uri.removeprefix(f"{place}/books/")
+    (store.folder / "damaged" / "books" / path).write_bytes(DAMAGED)
+    assert findings(place) == {("books", path)}
+    assert invoke("restore", "--rebuild", "--yes", "--warehouse", place).exit_status == 0
     assert invoke("reconstruct", "--warehouse", place).exit_status == 0
-    assert invoke("verify", "--warehouse", place).exit_status == 0
+    assert not findings(place)
     assert tables(place)["books"] == before["books"]
 
 

@@ -33,6 +33,7 @@ from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.status import size_text
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import FILES, HOURS, TABLES
+from deltabook.udfs.storage import located
 
 
 def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _raw_faults(warehouse: Path, recorded: Recorded, stage: Counting) -> Iterato
     with stage("raw files", "files", len(ledger)) as seen:
         for row in ledger:
             names = [name for name in (row["path"], row["archived"]) if name]
-            held = [name for name in names if holds(Path(name), row["content_hash"])]
+            held = [name for name in names if holds(located(name), row["content_hash"])]
             if row["state"] == "ingested" and not held and not row["reason"]:
                 told = "it is not there as when it was ingested, nor is a copy"
                 yield Fault(FILES.name, row["path"], told, remedy="put it back from a copy")
