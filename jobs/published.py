@@ -12,7 +12,7 @@ from pyarrow.dataset import Dataset
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES
-from deltabook.udfs.storage import files_below, located, names_in
+from deltabook.udfs.storage import files_below, has_any, located, names_in
 
 SCHEMA_PROPERTY = "deltabook.schema_version"
 CHUNK_PROPERTY = "deltabook.chunk"
@@ -22,7 +22,7 @@ LOG_FILES = ("*.json", "*.checkpoint*.parquet")
 
 def is_made(warehouse: Path, table: Table) -> bool:
     """Whether a table was ever made: its log holds a commit or a checkpoint of them."""
-    return bool(names_in(warehouse / table.name / "_delta_log", *LOG_FILES))
+    return has_any(warehouse / table.name / "_delta_log", *LOG_FILES)
 
 
 def open_table(warehouse: Path, table: Table, version: int | None = None) -> DeltaTable:
@@ -121,7 +121,7 @@ def published_versions(warehouse: Path) -> dict[str, int]:
         If commits up to those versions are lost: Delta would go on without a word from what is left.
     """
     if not is_made(warehouse, RUNS):
-        if names_in(warehouse / RUNS.name, "*.parquet"):
+        if has_any(warehouse / RUNS.name, "*.parquet"):
             raise _lost(warehouse, RUNS.name)
         return {}
     _check_log(warehouse, RUNS.name, 0)

@@ -199,6 +199,13 @@ def names_in(folder: Path, *patterns: str) -> dict[str, int]:
     return {name: size for name, size in files.items() if any(fnmatch(name, each) for each in patterns)}
 
 
+def has_any(folder: Path, *patterns: str) -> bool:
+    """Whether a folder has a file whose name fits one of some patterns."""
+    if is_remote(folder):
+        return bool(names_in(folder, *patterns))
+    return any(any(folder.glob(each)) for each in patterns)  # a log may have thousands
+
+
 def bytes_of(places: Sequence[Path | str]) -> list[int]:
     """Tell the sizes of files.
 

@@ -35,7 +35,7 @@ from deltabook.schemas.tables import (
     VERDICTS,
     both,
 )
-from deltabook.udfs.storage import names_in
+from deltabook.udfs.storage import has_any
 
 REBUILT = (*both(CHECKPOINTS), *both(BOOKS), *both(GRIDS), GAPS, CHECKS, COVERAGE)
 """Tables that `reconstruct` makes of events."""
@@ -120,7 +120,7 @@ def read_recorded(warehouse: Path) -> Recorded:
     recorded = Recorded.of(warehouse)
     if recorded.runs:
         return recorded
-    if names_in(warehouse / RUNS.name, "*.parquet"):
+    if has_any(warehouse / RUNS.name, "*.parquet"):
         raise WarehouseError(
             f"warehouse {warehouse} has no row of `runs` left that can be read, so nothing tells what was "
             "published: put the table back from a copy, or ingest the raw files again into a new --warehouse"
