@@ -23,7 +23,7 @@ from deltabook.jobs.settings import Settings, load_settings
 from deltabook.jobs.telling import belonging, event, log_as, say
 from deltabook.jobs.telling import errors as errors
 from deltabook.schemas.errors import DeltabookError, SettingsError
-from deltabook.udfs.storage import require_reached
+from deltabook.udfs.storage import is_of_store, require_reached
 
 EXPECTATION_FAILED, REFUSED = 1, 3
 REPORT = "report.html"
@@ -344,7 +344,7 @@ def message_of(error: BaseException) -> tuple[str, int]:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
-    if isinstance(error, PySparkException | Py4JError | DeltaError | OSError):
+    if isinstance(error, PySparkException | Py4JError | DeltaError | OSError) or is_of_store(error):
         return _cause(str(error)) or type(error).__name__, DeltabookError.exit_status
     return "", DeltabookError.exit_status
 

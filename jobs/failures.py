@@ -13,7 +13,10 @@ from pyspark.errors import PySparkException
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import WarehouseError
 from deltabook.udfs.failing import disk_problem
+from deltabook.udfs.storage import is_of_store, is_remote
 
+_WORDS = 300
+_STAYS = "nothing of this run is published, what was before stays readable"
 SPARKS_OWN = "Spark's folder for temporary files (SPARK_LOCAL_DIRS, else /tmp)"
 
 
@@ -47,7 +50,7 @@ def commit(action: str, table: Path) -> Iterator[None]:
 
 @contextmanager
 def disk_named(warehouse: Path) -> Iterator[None]:
-    """Turn an error of the disk into one that names it and the remedy.
+    """Turn an error of the disk, or of an object store, into one that names it and the remedy.
 
     Parameters
     ----------
@@ -57,18 +60,23 @@ def disk_named(warehouse: Path) -> Iterator[None]:
     Raises
     ------
     WarehouseError
-        If the disk is full, or cannot be written.
+        If the disk is full, or cannot be written, or an object store fails.
     """
     try:
         yield
-    except (OSError, DeltaError) as error:
-        told = disk_problem(error, str(warehouse))
-        if not told:
-            raise
-        raise WarehouseError(told) from error
     except (PySparkException, Py4JError) as error:
         # Workers tell of the warehouse themselves; what the JVM writes are its own files.
         told = "" if "deltabook.schemas.errors." in str(error) else disk_problem(error, SPARKS_OWN)
+        if not told:
+            raise
+        raise WarehouseError(told) from error
+    except Exception as error:
+        if not isinstance(error, OSError | DeltaError) and not is_of_store(error):
+            raise
+        told = disk_problem(error, str(warehouse))
+        if not told and is_remote(warehouse):
+            words = " ".join(str(error).split())[:_WORDS]
+            told = f"{warehouse}: {words}: {_STAYS}. See that the object store can be reached, and run again"
         if not told:
             raise
         raise WarehouseError(told) from error

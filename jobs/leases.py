@@ -19,7 +19,7 @@ from typing import Any
 from filelock import Timeout
 
 from deltabook.schemas.errors import WarehouseError
-from deltabook.udfs.storage import object_of
+from deltabook.udfs.storage import named, object_of
 
 RENEWED, LOST = 5.0, 30.0
 """Seconds after which a holder renews, and after which one that has not is gone."""
@@ -94,12 +94,13 @@ class Lease:
         self.ended.set()
         if self.thread is not None:
             self.thread.join()
-        with suppress(WarehouseError):
+        with suppress(WarehouseError, OSError):  # what cannot be removed now is taken over later
             self.check()
             self._delete()
 
     def _delete(self) -> None:
-        self.store.delete(self.key)
+        with named(self.place):
+            self.store.delete(self.key)
 
     def _renew(self) -> None:
         while not self.ended.wait(RENEWED):
@@ -109,22 +110,21 @@ class Lease:
 
     def _put(self, mode: Any) -> bool:
         """Write the object on a condition; return whether that held."""
-        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         self.count += 1
         began = time.monotonic()
         told = f"{socket.gethostname()} {os.getpid()} {id(self)} {self.count}\n"
         try:
-            self.tag = self.store.put(self.key, told.encode(), mode=mode)["e_tag"]
+            with named(self.place):
+                self.tag = self.store.put(self.key, told.encode(), mode=mode)["e_tag"]
         except (AlreadyExistsError, PreconditionError, FileNotFoundError):
             return False
-        except BaseError as error:
-            raise OSError(f"{self.place}: {_first_line(error)}") from error
         self.renewed = began
         return True
 
     def _seen(self) -> str:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), named(self.place):
             return str(self.store.head(self.key)["e_tag"])
         return ""
 
@@ -143,7 +143,3 @@ def is_fresh(place: Path) -> bool:
     except FileNotFoundError:
         return False
     return (datetime.now(UTC) - written).total_seconds() < LOST
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

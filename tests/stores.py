@@ -23,10 +23,11 @@ _JARS = Path(pyspark.__file__).parent / "jars"
 
 @dataclass(frozen=True)
 class Store:
-    """A running store: the variables that name it, and the folder of its bucket."""
+    """A running store: the variables that name it, the folder of its bucket, and its process."""
 
     variables: dict[str, str]
     folder: Path
+    process: subprocess.Popen[bytes]
 
     def place(self, name: str) -> str:
         return f"s3a://{BUCKET}/{name}"
@@ -94,16 +95,16 @@ def started(folder: Path) -> Iterator[Store]:
     with (folder / "said").open("w") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
     try:
-        os.environ.update(variables)
-        until(_answers, process)
-        yield Store(variables, bucket)
+        until(lambda: _answers(variables), process)
+        yield Store(variables, bucket, process)
     finally:
         end(process)
 
 
-def _answers() -> bool:
+def _answers(variables: dict[str, str]) -> bool:
+    config = {name.lower(): value for name, value in variables.items()}
     try:
-        obstore.list_with_delimiter(S3Store(BUCKET, retry_config={"max_retries": 0}))
+        obstore.list_with_delimiter(S3Store(BUCKET, config=config, retry_config={"max_retries": 0}))
     except BaseError:
         return False
     return True

@@ -13,6 +13,7 @@ import pytest
 from captures import simulated_lines, write
 from conftest import invoke
 from crashing import assert_same, state
+from servers import end, until
 from stores import SECRET, started
 
 from deltabook.jobs import leases
@@ -31,6 +32,7 @@ DAMAGED = b"PAR1 and nothing else"
 def store(tmp_path_factory):
     """Before any session: workers inherit the variables that name it."""
     with started(tmp_path_factory.mktemp("store")) as found:
+        os.environ.update(found.variables)
         yield found
 
 
@@ -191,3 +193,15 @@ def test_what_cannot_be_reached_is_told_in_one_line(store, monkeypatch):
     told = invoke("status", "--warehouse", store.place("built"))
     assert told.exit_status == 2 and "cannot be reached" in told.stderr
     assert not list(Path(store.folder).glob("no-such-bucket"))
+
+
+def test_a_store_that_goes_away_in_mid_run_is_told(captured, tmp_path):
+    folder, *_ = captured
+    with started(tmp_path) as leaving:
+        place = leaving.place("left")
+        run = command("run", "binance", folder / "raw", "--warehouse", place, **leaving.variables)
+        until((leaving.folder / "left" / "_staging").exists, run)
+        end(leaving.process)
+        _, said = run.communicate(timeout=300)
+    assert run.returncode == 2 and "Traceback" not in said
+    assert "run again" in said.splitlines()[-1].lower() and SECRET not in said

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
@@ -267,17 +268,45 @@ def require_reached(place: Path) -> None:
     """
     if not is_remote(place):
         return
-    from obstore.exceptions import BaseError
-
     store, key = object_of(place)
     try:
-        store.list_with_delimiter(f"{key}/_delta_log")
-    except (BaseError, OSError) as error:
-        words = re.sub(r"<[^>]*>", " ", str(error)).split("Debug source:")[0]
+        with named(place):
+            store.list_with_delimiter(f"{key}/_delta_log")
+    except OSError as error:
         raise SettingsError(
-            f"{place} cannot be reached: {' '.join(words.split())[:_WORDS]}. See that the bucket is there, "
-            "and that AWS_ENDPOINT_URL, AWS_REGION and the credentials name the right ones"
+            f"{error}. See that the bucket is there, and that AWS_ENDPOINT_URL, AWS_REGION and the "
+            "credentials name the right ones"
         ) from None
+
+
+@contextmanager
+def named(place: Path) -> Iterator[None]:
+    """Tell of an object store that fails by a system's error; that an object is there, or not, is none.
+
+    Parameters
+    ----------
+    place : Path
+        What was asked for.
+
+    Raises
+    ------
+    OSError
+        With the store's own words in one line.
+    """
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    try:
+        yield
+    except (AlreadyExistsError, PreconditionError):
+        raise
+    except BaseError as error:
+        words = re.sub(r"<[^>]*>", " ", str(error)).split("Debug source:")[0]
+        raise OSError(f"{place} cannot be reached: {' '.join(words.split())[:_WORDS]}") from error
+
+
+def is_of_store(error: BaseException) -> bool:
+    """Whether an error is one of an object store's client."""
+    return type(error).__module__.split(".")[0] == "obstore"
 
 
 def object_of(place: Path) -> tuple[Any, str]:
