@@ -247,7 +247,7 @@ class _Carrying:
             pc.equal(events["epoch"], row["epoch"]), pc.equal(events["sequence"], row["sequence"])
         )
         found = pc.and_(found, pc.equal(events["event_type"], EventType.BOOK_UPDATE))
-        return max(pc.index(found, True).as_py(), 0)
+        return max(int(pc.index(found, True).as_py()), 0)
 
     def _write(self, books: list[pa.RecordBatch]) -> list[dict[str, Any]]:
         """Write the rows of books, a data file for each day."""
