@@ -25,6 +25,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.failures import disk_named
 from deltabook.jobs.live_commits import LiveCommits
+from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.published import published_versions
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import LIVE, Stored
@@ -42,6 +43,8 @@ from deltabook.udfs.sources.registry import SOURCES
 _CHECKPOINT = "_checkpoint"
 _COUNTED = ("batches", "messages", "skipped", "rows", "late", "missed", "quarantined")
 _BETWEEN_LOOKS = 0.1
+_UPKEEP = 1000
+"""Micro-batches from one upkeep to the next."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ class _Live:
     def __init__(self, warehouse: Warehouse, tables: Warehouse, following: Following):
         self.settings, self.following = warehouse.settings, following
         self.chunk, self.fixed = warehouse.chunk, _fixed_instruments(warehouse)
-        self.spark, self.checkpoint = warehouse.spark, tables.root / _CHECKPOINT
+        self.spark, self.tables, self.root = warehouse.spark, tables, warehouse.root
+        self.checkpoint = tables.root / _CHECKPOINT
         begun_as = f"{following.source}, chunk {self.chunk}, {self.settings.writing}"
         self.commits = LiveCommits(tables, begun_as)
         self.counts: Counter[str] = Counter()
@@ -159,6 +163,7 @@ class _Live:
         self.is_ending = False
         self.error: Exception | None = None
         self.last_news = time.monotonic()
+        tidy(tables, warehouse.root)
 
     def run(self, is_asked_to_end: Callable[[], bool]) -> None:
         query = self._start()
@@ -246,6 +251,8 @@ class _Live:
         with crash_points("work", LIVE):
             found = frame.groupBy("exchange", "symbol").applyInArrow(carry, CARRIED.ddl).collect()
         self.commits.commit(batch, offset, found)
+        if batch % _UPKEEP == _UPKEEP - 1:
+            tidy(self.tables, self.root)
         self._count(batch, found, time.monotonic() - started)
 
     def _with_waiting(self, frame: DataFrame) -> DataFrame:

@@ -17,6 +17,7 @@ from deltalake.transaction import Transaction
 from pyspark.sql import Row
 
 from deltabook.jobs.crashing import crash_points
+from deltabook.jobs.live_upkeep import KEPT_LOG
 from deltabook.jobs.published import open_table
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
@@ -65,6 +66,7 @@ class LiveCommits:
         self.symbols: dict[tuple[str, str], Told] = {}
         if not tables.exists(BOOKS):
             tables.add(BOOKS, (), properties=_of(NOT_GIVEN))
+            open_table(tables.root, BOOKS).alter.set_table_properties(KEPT_LOG)
         if (batch := self._committed(BOOKS)) != NOT_GIVEN:
             self._read(batch)
         self._sweep()

@@ -157,7 +157,9 @@ class _Carrying:
         count, rebuilder, books = self._taken(waiting.events, settled(waiting, self.reached))
         note(self.reached, waiting.events.slice(0, count), waiting.own_times[:count], self.feed)
         gone = self._overdue(waiting.missed)
-        self.counts |= {"late": waiting.late(count), "missed": int(np.count_nonzero(gone))}
+        # A whole book needs no snapshot: it would only have been compared with it.
+        needed = ~waiting.missed["is_snapshot"].to_numpy() | (self.opening.status <= Status.SUSPECT)
+        self.counts |= {"late": waiting.late(count), "missed": int(np.count_nonzero(gone & needed))}
         self.counts |= {"rows": sum(rows.num_rows for rows in books)}
         left = pa.concat_tables([waiting.events.slice(count), waiting.missed.filter(pa.array(~gone))])
         added = self._write(books)
