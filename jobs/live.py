@@ -13,8 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,57 +23,24 @@ from pyspark.sql.streaming.query import StreamingQuery
 from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.failures import disk_named
 from deltabook.jobs.live_commits import LiveCommits
+from deltabook.jobs.live_settings import Following, check, known_of
 from deltabook.jobs.live_upkeep import tidy
-from deltabook.jobs.published import published_versions
-from deltabook.jobs.settings import Settings
-from deltabook.jobs.stored import LIVE, Stored
+from deltabook.jobs.stored import LIVE
 from deltabook.jobs.telling import event
 from deltabook.jobs.warehouse import Warehouse
-from deltabook.schemas.errors import SettingsError, WarehouseError
+from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import CARRIED, RECORDS
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN, Cadence, OnGap
-from deltabook.schemas.tables import INSTRUMENTS, QUARANTINE
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.schemas.tables import QUARANTINE
 from deltabook.udfs.live.carrying import Carried, carry_groups
 from deltabook.udfs.live.source import START, LiveSource, Offset
 from deltabook.udfs.sources.records import EMPTY_RECORD
-from deltabook.udfs.sources.registry import SOURCES
 
 _CHECKPOINT = "_checkpoint"
 _COUNTED = ("batches", "messages", "skipped", "rows", "late", "missed", "quarantined")
 _BETWEEN_LOOKS = 0.1
 _UPKEEP = 1000
 """Micro-batches from one upkeep to the next."""
-
-
-@dataclass(frozen=True)
-class Following:
-    """How a folder is followed.
-
-    Attributes
-    ----------
-    source : str
-        A name of `SOURCES`.
-    folder : Path
-        Where captures grow.
-    trigger : float
-        Seconds between the starts of two micro-batches, at least.
-    patience : float
-        Seconds for which a message waits for others that may belong before it.
-    most_bytes : int
-        About how much a micro-batch reads.
-    once : bool
-        Whether to end with what is there.
-    idle : float
-        Seconds without anything new after which it ends; 0: never.
-    """
-
-    source: str
-    folder: Path
-    trigger: float = 1.0
-    patience: float = 2.0
-    most_bytes: int = 16 << 20
-    once: bool = False
-    idle: float = 0.0
 
 
 def live(
@@ -114,46 +79,13 @@ def live(
         return job.summary()
 
 
-def check(settings: Settings, following: Following) -> None:
-    """Stop if the settings ask for what a live feed cannot have.
-
-    Parameters
-    ----------
-    settings : Settings
-        Of the warehouse.
-    following : Following
-        What is followed, and how.
-
-    Raises
-    ------
-    SettingsError
-        Names it, and what to do.
-    """
-    writing = settings.writing
-    by_lines = [name for name, source in SOURCES.items() if source.by_lines]
-    if following.source not in by_lines:
-        raise SettingsError(
-            f"source {following.source!r}: live reads files of one message a line: {', '.join(by_lines)}"
-        )
-    if not following.folder.is_dir():
-        raise SettingsError(f"no such folder: {following.folder}")
-    if writing.cadence not in tuple(Cadence) or writing.grids:
-        raise SettingsError(
-            f"--cadence {settings.cadence}: live writes every change or every message; grids of time are "
-            "for `deltabook run`"
-        )
-    if writing.on_gap is OnGap.RAISE:
-        raise SettingsError("--on-gap raise: live goes on; choose flag or wait")
-    if settings.master.startswith("sc://"):
-        raise SettingsError(f"--master {settings.master}: live needs a session of its own, not a server's")
-
-
 class _Live:
     """One streaming query, and what its micro-batches leave."""
 
     def __init__(self, warehouse: Warehouse, tables: Warehouse, following: Following):
         self.settings, self.following = warehouse.settings, following
-        self.chunk, self.fixed = warehouse.chunk, _fixed_instruments(warehouse)
+        self.chunk = warehouse.chunk
+        self.instruments, self.restarts = known_of(warehouse)
         self.spark, self.tables, self.root = warehouse.spark, tables, warehouse.root
         self.checkpoint = tables.root / _CHECKPOINT
         begun_as = f"{following.source}, chunk {self.chunk}, {self.settings.writing}"
@@ -243,7 +175,8 @@ class _Live:
                 patience=round(self.following.patience * NANOSECONDS_PER_SECOND),
                 clock=self.commits.clock,
                 is_silent=offset["silences"] > before["silences"],
-                instruments=self.fixed,
+                instruments=self.instruments,
+                restarts=self.restarts,
                 symbols=self.commits.symbols,
             )
         )
@@ -284,17 +217,6 @@ class _Live:
         log = self.checkpoint / "offsets" / str(batch)
         offset: Offset = json.loads(log.read_text().splitlines()[-1]) if log.exists() else {}
         return offset
-
-
-def _fixed_instruments(warehouse: Warehouse) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return what the warehouse's last published run, and else the settings, say of instruments."""
-    given = {
-        (exchange, symbol): scales.model_dump()
-        for exchange, symbols in warehouse.settings.instruments.items()
-        for symbol, scales in symbols.items()
-    }
-    published = Stored(warehouse.root, published_versions(warehouse.root))
-    return given | {(row["exchange"], row["symbol"]): row for row in published.rows(INSTRUMENTS)}
 
 
 if __name__ == "__main__":

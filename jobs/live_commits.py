@@ -24,8 +24,9 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE, both
-from deltabook.udfs.live.carrying import STATES, Told
+from deltabook.udfs.live.carrying import Told
 from deltabook.udfs.live.source import START, Offset
+from deltabook.udfs.live.states import STATES
 
 _APPLICATION = "deltabook live"
 _TABLES = (QUARANTINE, *both(BOOKS)[::-1])

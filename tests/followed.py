@@ -68,6 +68,7 @@ class Followed:
             clock=self.clock,
             is_silent=silent,
             instruments=self.instruments,
+            restarts={},
             symbols=self.symbols,
         )
         carry = carry_groups(before)

@@ -15,7 +15,8 @@ from captures import write
 from conftest import invoke
 
 from deltabook.jobs import crashing
-from deltabook.jobs.live import Following, live
+from deltabook.jobs.live import live
+from deltabook.jobs.live_settings import Following
 from deltabook.jobs.published import open_dataset, open_table
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse

@@ -71,16 +71,17 @@ def live(
         log=log,
     )
     with reported():
-        from deltabook.jobs import live as job
+        from deltabook.jobs.live import live as follow
+        from deltabook.jobs.live_settings import Following, check
         from deltabook.jobs.scheduled import asked_to_end
 
         require_source(source)
-        following = job.Following(source, folder, trigger, patience, once=once, idle=idle)
-        job.check(settings, following)
+        following = Following(source, folder, trigger, patience, once=once, idle=idle)
+        check(settings, following)
         found = open_warehouse(settings)
         with asked_to_end() as asked:
             say(f"following    {folder}, every {trigger:g} s")
-            summary = job.live(found, following, asked.is_set)
+            summary = follow(found, following, asked.is_set)
     for name in ("messages", "rows", "waiting", "late", "missed", "quarantined"):
         say(f"{name:<12} {summary[name]:,}")
     finish(summary | {"exit_status": 0}, as_json)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,14 +23,12 @@ from deltabook.udfs.datafiles import DataFile
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.failing import disk_problem, place_of
 from deltabook.udfs.live.settling import STREAMS, Reached, arrivals, in_order, note, settled
+from deltabook.udfs.live.states import read_state, write_state
 from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.ordering import as_events
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.scales import digits_needed, misfits, rescale, scale_for, to_decimals
 from deltabook.udfs.thinning import Thinning
-
-STATES = "states"
-"""Folder of the states, in that of the live tables."""
 
 Told = dict[str, Any]
 """What is kept of a symbol beside its state: see `_Carrying.told`."""
@@ -60,6 +56,9 @@ class Carried:
         Whether nothing more comes: everything is overdue.
     instruments : mapping
         Rows of `instruments` that the warehouse or the settings fix, by exchange and symbol.
+    restarts : mapping
+        Restarts of ids that the warehouse knows, as `epochs.flatten` lists them, by exchange, symbol and
+        event type.
     symbols : mapping
         What is kept of each symbol.
     """
@@ -72,11 +71,11 @@ class Carried:
     clock: int
     is_silent: bool
     instruments: Mapping[tuple[str, str], dict[str, Any]]
+    restarts: Mapping[tuple[str, str, str], list[int]]
     symbols: Mapping[tuple[str, str], Told]
 
 
 _TRADES = ("trade", "agg_trade")
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def carry_groups(before: Carried) -> Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]:
@@ -134,17 +133,18 @@ class _Carrying:
         self.instrument = self._instrument(kept.get("instrument"), messages)
         self.is_decimal = bool(self.instrument["is_decimal"])
         self.feed = FEEDS[self.instrument["feed"]]
-        self.reached = {stream: Reached(**kept.get("reached", {}).get(stream, {})) for stream in STREAMS}
+        known = {stream: before.restarts.get((exchange, symbol, stream), []) for stream in STREAMS}
+        reached = kept.get("reached") or {stream: {"restarts": known[stream]} for stream in STREAMS}
+        self.reached = {stream: Reached(**reached[stream]) for stream in STREAMS}
         self.quarantined = DataFile(before.root, QUARANTINE)
         taken = messages.filter(
             pc.is_in(messages["record"], pa.array(["book_update", self.instrument["trade_stream"]]))
         )
         self.counts = {"messages": taken.num_rows, "skipped": records.num_rows - taken.num_rows}
-        new, old, state = self._at_scale(taken), None, None
+        new = self._at_scale(taken)
+        state, old = None, None
         if kept:
-            state = _read_state(before.root, kept["state"])
-            if waiting := state["waiting"][0].as_py():
-                old = pa.ipc.open_stream(waiting).read_all()
+            state, old = read_state(before.root, kept["state"])
         self.numbers = self._numbers(new, old, state)
         self.opening = Opening() if state is None else opening_of(state, self.numbers)
         parts = [as_events(self.numbers.encode(new), 0), *([] if old is None else [self.numbers.encode(old)])]
@@ -270,7 +270,7 @@ class _Carrying:
         return {
             "instrument": self.instrument,
             "reached": {stream: asdict(reached) for stream, reached in self.reached.items()},
-            "state": _write_state(self.before.root, row, self.numbers.decode(left)),
+            "state": write_state(self.before.root, row, self.numbers.decode(left)),
             "waiting": left.num_rows,
             "clock": self.clock,
             "status": state.status.label,
@@ -288,22 +288,3 @@ def _needed(records: pa.Table) -> dict[str, int | bool]:
             return {"price_scale": DECIMAL.scale, "size_scale": DECIMAL.scale, "is_decimal": True}
         scales[name] = scale
     return scales
-
-
-def _write_state(root: str, row: pa.RecordBatch, left: pa.Table) -> str:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, left.schema) as writer:
-        writer.write_table(left)
-    waiting = pa.array([sink.getvalue().to_pybytes() if left.num_rows else b""], pa.binary())
-    state = row.append_column("waiting", waiting)
-    name = f"{uuid.uuid4()}.arrow"
-    folder = Path(root) / STATES
-    folder.mkdir(parents=True, exist_ok=True)
-    with pa.ipc.new_file(str(folder / name), state.schema, options=_OPTIONS) as file:
-        file.write_batch(state)
-    return name
-
-
-def _read_state(root: str, name: str) -> pa.Table:
-    with pa.OSFile(str(Path(root) / STATES / name)) as stream:
-        return pa.ipc.open_file(stream).read_all()
