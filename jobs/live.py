@@ -2,8 +2,8 @@
 
 A streaming query reads what is new, micro-batch by micro-batch; in each, one task a symbol carries its book
 on from the state that the last one left. Its tables lie in the folder `live` of the warehouse, apart from
-those of runs: a run takes nothing of them back and publishes nothing of them. How each
-micro-batch comes in exactly once, `live_commits` says.
+those of runs: a run takes nothing of them back and publishes nothing of them. How each micro-batch
+comes in exactly once, `live_commits` says.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _Live:
         tidy(tables, warehouse.root)
 
     def run(self, is_asked_to_end: Callable[[], bool]) -> None:
-        query = self._start()
+        query, failed = self._start(), None
         try:
             if self.following.once:
                 query.processAllAvailable()
@@ -106,6 +106,7 @@ class _Live:
                 if 0 < self.following.idle < time.monotonic() - self.last_news and not self.waiting:
                     break
                 time.sleep(_BETWEEN_LOOKS)
+            failed = query.exception()
         except PySparkException as error:
             raise self.error or error from error
         finally:
@@ -114,7 +115,7 @@ class _Live:
             query.stop()
         if self.error is not None:
             raise self.error
-        if (failed := query.exception()) is not None:
+        if failed is not None:
             raise failed
 
     def summary(self) -> dict[str, Any]:
@@ -148,9 +149,9 @@ class _Live:
     def _take(self, frame: DataFrame, batch: int) -> None:
         """Do one micro-batch: after a restart Spark may come with the last one again."""
         with self.busy:
+            if self.is_ending:  # to return would tell Spark that it was done
+                raise WarehouseError("the stream was asked to end")
             try:
-                if self.is_ending:
-                    raise WarehouseError("the stream was asked to end")
                 offset = self._offset(batch)
                 if (batch, offset) != (self.commits.batch, self.commits.offset):
                     self._carry(frame, batch, offset)

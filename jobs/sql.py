@@ -16,8 +16,8 @@ from rich.table import Table as RichTable
 
 from deltabook.jobs.published import published_versions, require_published
 from deltabook.jobs.queries.allowed import require_reading
-from deltabook.jobs.queries.views import FAILED_HOURS, Relations
-from deltabook.jobs.stored import Stored, live_tables
+from deltabook.jobs.queries.views import FAILED_HOURS, LIVE_BOOKS, Relations
+from deltabook.jobs.stored import LIVE, Stored, live_tables
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.tables import BOOKS, TABLES
@@ -61,9 +61,12 @@ def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
     published = _published(warehouse.root)
     relations = Relations(Stored(warehouse.root, published))
     shown, spark = Warehouse(warehouse.spark, warehouse.settings, published), warehouse.spark
+    live = Warehouse(spark, warehouse.settings.model_copy(update={"warehouse": warehouse.root / LIVE}))
     for name in relations.needed(text):
         if name in TABLES:
             shown.read(TABLES[name]).createOrReplaceTempView(name)
+        elif name in LIVE_BOOKS:
+            live.read(LIVE_BOOKS[name]).createOrReplaceTempView(name)
         else:
             spark.sql(relations.statement(name))
     spark.conf.set(_PATHS_ALLOWED, unsafe)

@@ -124,8 +124,8 @@ class Relations:
         if name in _TEXTS:
             return _TEXTS[name]
         live = live_tables(self._stored.root)
-        if name in _LIVE:
-            return self._rows_of(_LIVE[name], live)
+        if name in LIVE_BOOKS:
+            return self._rows_of(LIVE_BOOKS[name], live)
         if name == BOOK_LIVE:
             forms = [_exact(live).rows(f"({_REST.format('live_books', BOOKS.name)})", _book)]
             if live.exists(both(BOOKS)[1]):
@@ -289,11 +289,11 @@ _TEXTS = {name: PASSED.format(name) for name in ("book", "trades", "book_wide")}
     "trades_with_book": TRADES_WITH_BOOK,
 }
 FAILED_HOURS = "failed_hours"
-_LIVE = {f"live_{table.name}": table for table in both(BOOKS)}
+LIVE_BOOKS = {f"live_{table.name}": table for table in both(BOOKS)}
 """Tables of books that go on (see `jobs.live`), by the names of their views."""
 _REST = """SELECT live.* FROM {0} AS live LEFT JOIN (
     SELECT exchange, symbol, hour, max(struct(order_time, sequence)) AS last FROM {1} GROUP BY ALL
 ) USING (exchange, symbol, hour) WHERE last IS NULL OR struct(live.order_time, live.sequence) > last"""
 """Rows of live books beyond what was published of their symbol-hour."""
 BOOK_LIVE = "book_live"
-VIEWS = (*_SHOWN, *_TEXTS, FAILED_HOURS, *_LIVE, BOOK_LIVE)
+VIEWS = (*_SHOWN, *_TEXTS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)
