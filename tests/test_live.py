@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from conftest import invoke
 from deltabook.jobs import crashing
 from deltabook.jobs.live import live
 from deltabook.jobs.live_settings import Following
+from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.published import open_dataset, open_table
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
@@ -171,34 +173,38 @@ def test_nothing_new_makes_no_row(streamed, batch, spark):
     check_equal(folder / "w" / "live", batch)
 
 
-def test_live_books_are_asked_before_any_run_and_beside_runs(streamed, batch, deltabook, tmp_path):
+def test_live_books_are_asked_before_any_run_and_beside_runs(streamed, batch, spark, deltabook, tmp_path):
     folder, _ = streamed
     books, _ = batch
-    asked = "SELECT count(*) AS n, count(DISTINCT symbol) AS s FROM book_live"
+    root = shutil.copytree(folder / "w", tmp_path / "w")
 
-    def count() -> dict:
-        return json.loads(deltabook("sql", asked, "--warehouse", folder / "w", "--format", "json").stdout)
+    def ask(text: str) -> dict:
+        return json.loads(deltabook("sql", text, "--warehouse", root, "--format", "json").stdout)
 
-    assert count() == {"n": len(books), "s": 2}
-    half = write(
-        tmp_path / "btc.jsonl",
-        (folder / "raw" / "btc.jsonl").read_bytes().splitlines(True)[:900],
-        compress=False,
-    )
-    run = deltabook("run", "binance", half, "--warehouse", folder / "w", "--json")
-    assert run.exit_status == 0, run.stderr
-    published = deltabook(
-        "sql", "SELECT count(*) AS n FROM book_all", "--warehouse", folder / "w", "--format", "json"
-    )
-    assert 0 < json.loads(published.stdout)["n"] < len(books)
-    assert count() == {"n": len(books), "s": 2}
-    query = "SELECT bid_price FROM book_live WHERE status = 'verified' ORDER BY time DESC LIMIT 1"
-    shown = deltabook("sql", query, "--warehouse", folder / "w", "--format", "json").stdout
-    assert "." in json.loads(shown)["bid_price"]
+    def count() -> int:
+        return ask("SELECT count(*) AS n FROM book_live")["n"]
+
+    assert count() == len(books)
+    lines = (folder / "raw" / "btc.jsonl").read_bytes().splitlines(True)
+    half = write(tmp_path / "btc.jsonl", lines[:900], compress=False)
+    assert deltabook("run", "binance", half, "--warehouse", root).exit_status == 0
+    published = ask("SELECT count(*) AS n FROM book_all")["n"]
+    assert 0 < published < len(books)
+    assert count() == len(books)
+    assert "." in ask("SELECT bid_price FROM book_live WHERE bid_price IS NOT NULL LIMIT 1")["bid_price"]
     # A run, its checks and its upkeep leave the live tables as they are.
     for command in (["verify"], ["maintain", "--yes"], ["status"]):
-        assert deltabook(*command, "--warehouse", folder / "w").exit_status == 0, command
-    check_equal(folder / "w" / "live", batch)
+        assert deltabook(*command, "--warehouse", root).exit_status == 0, command
+    check_equal(root / "live", batch)
+    tables = Warehouse(spark, load_settings(None, {"warehouse": root / "live"}))
+    held = open_table(root / "live", BOOKS)
+    files, version = len(held.file_uris()), held.transaction_version("deltabook live")
+    tidy(tables, root)
+    held = open_table(root / "live", BOOKS)
+    assert held.transaction_version("deltabook live") == version
+    assert len(held.file_uris()) <= files <= 4  # of two symbols and two days
+    assert len(books) - published <= len(rows_of(root / "live")) < len(books)
+    assert count() == len(books)
 
 
 POINTS = {
@@ -270,7 +276,7 @@ def test_other_settings_or_a_lost_checkpoint_are_refused(streamed, spark, batch)
         with pytest.raises(WarehouseError, match="begin anew"):
             live(warehouse_at(spark, folder / "w"), how)
     finally:
-        subprocess.run(["rm", "-rf", checkpoint], check=True)
+        shutil.rmtree(checkpoint)
         (folder / "kept").rename(checkpoint)
     check_equal(folder / "w" / "live", batch)
 
