@@ -103,7 +103,7 @@ class _Live:
             if self.following.once:
                 query.processAllAvailable()
             while not self.following.once and query.isActive and not is_asked_to_end():
-                if 0 < self.following.idle < time.monotonic() - self.last_news and not self.waiting:
+                if self._is_idle():
                     break
                 time.sleep(_BETWEEN_LOOKS)
             failed = query.exception()
@@ -128,6 +128,12 @@ class _Live:
         """Messages that are not settled yet."""
         return sum(told["waiting"] for told in self.commits.symbols.values())
 
+    def _is_idle(self) -> bool:
+        """Whether nothing has come for long; a silence is a micro-batch too, so there is one in any case."""
+        idle = self.following.idle
+        is_over = bool(self.counts["batches"]) and time.monotonic() - self.last_news > idle
+        return idle > 0 and is_over and not self.waiting
+
     def _start(self) -> StreamingQuery:
         self.spark.dataSource.register(LiveSource)
         stream = (
@@ -141,7 +147,7 @@ class _Live:
         )
         return (
             stream.writeStream.foreachBatch(self._take)
-            .option("checkpointLocation", self.checkpoint.as_uri())
+            .option("checkpointLocation", str(self.checkpoint))
             .trigger(processingTime=f"{round(self.following.trigger * 1000)} milliseconds")
             .start()
         )
@@ -207,16 +213,16 @@ class _Live:
             counts.update(json.loads(row.told)["counts"] if row.told else {})
             if row.table == QUARANTINE.name:
                 counts["quarantined"] += json.loads(row.statistics)["numRecords"]
-        self.counts.update(counts)
-        if counts["messages"]:
+        if counts["messages"] or not self.counts["batches"]:
             self.last_news = time.monotonic()
+        self.counts.update(counts)
         line = f"micro-batch {batch}: {counts['messages']:,} messages in {seconds:.2f} s"
         event("micro-batch", line, seconds=round(seconds, 3), **counts)
 
     def _offset(self, batch: int) -> Offset:
         """Return where a micro-batch ends, as Spark has logged it before it began."""
         log = self.checkpoint / "offsets" / str(batch)
-        offset: Offset = json.loads(log.read_text().splitlines()[-1]) if log.exists() else {}
+        offset: Offset = json.loads(log.read_text().splitlines()[-1])
         return offset
 
 

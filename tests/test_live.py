@@ -153,7 +153,7 @@ def check_equal(root: Path, batch) -> None:
 @pytest.fixture(scope="module")
 def streamed(spark, tmp_path_factory):
     """A warehouse whose live books were streamed from a growing capture, in two sittings."""
-    folder = tmp_path_factory.mktemp("streamed")
+    folder = tmp_path_factory.mktemp("streamed") / "a folder"
     stream(spark, folder / "w", Capture(folder / "raw"))
     return folder, drain(spark, folder / "w", folder / "raw")
 

@@ -21,7 +21,7 @@ from report import tell
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 
-SYMBOLS, SECONDS, WARM_UP = 8, 60, 20
+SYMBOLS, SECONDS, WARM_UP = 8, 75, 25
 LOOK = 0.02
 CATCH_UP_MESSAGES = 6_000
 SECOND = 1_000_000_000
@@ -79,6 +79,8 @@ def delay(folder: Path, trigger: float, patience: float) -> dict:
         shutil.rmtree(path, ignore_errors=True)
     captures.mkdir(parents=True)
     writer = subprocess.Popen([sys.executable, __file__, str(captures), "write"])
+    while not any(path.stat().st_size for path in captures.glob("*")):
+        time.sleep(LOOK)
     options = ["--trigger", str(trigger), "--patience", str(patience), "--stop-after-idle", "5"]
     batches = follow(captures, warehouse, *options)
     writer.wait()
