@@ -23,7 +23,8 @@ from deltabook.udfs.simulator.market import Market
 
 SYMBOLS, SECONDS, WARM_UP = 8, 75, 25
 LOOK = 0.02
-CATCH_UP_MESSAGES = 6_000
+ROUNDS = ((1.0, 2.0), (0.2, 0.3))
+"""Of each: --trigger and --patience."""
 SECOND = 1_000_000_000
 
 
@@ -36,7 +37,12 @@ def lines_of(number: int, messages: int) -> Iterator[tuple[int, int, bytes]]:
 
 def write(folder: Path) -> None:
     """Write the captures as they are due."""
-    due = list(merge(*(lines_of(number, 10 * SECONDS) for number in range(SYMBOLS))))
+    made = folder.parent / f"{SYMBOLS} symbols, {SECONDS} s"
+    if not made.exists():  # the market takes longer to simulate than to record
+        lines = merge(*(lines_of(number, 10 * SECONDS) for number in range(SYMBOLS)))
+        made.write_bytes(b"".join(b"%d %d %s" % line for line in lines))
+    parts = (line.split(b" ", 2) for line in made.read_bytes().splitlines(keepends=True))
+    due = [(int(received), int(number), message) for received, number, message in parts]
     files = [(folder / f"s{number}.jsonl").open("ab", buffering=0) for number in range(SYMBOLS)]
     first, started, at = due[0][0], time.time_ns(), 0
     while at < len(due):
@@ -98,23 +104,16 @@ def delay(folder: Path, trigger: float, patience: float) -> dict:
 
 
 def catch_up(folder: Path) -> dict:
-    captures, warehouse = folder / f"captures of {CATCH_UP_MESSAGES}", folder / "warehouse live"
-    shutil.rmtree(warehouse, ignore_errors=True)
-    if not captures.exists():
-        captures.mkdir(parents=True)
-        for number in range(SYMBOLS):
-            lines = (b"%d %s" % (time, line) for time, _, line in lines_of(number, CATCH_UP_MESSAGES))
-            (captures / f"s{number}.jsonl").write_bytes(b"".join(lines))
+    """Follow what the last round has recorded, all of which is there."""
+    shutil.rmtree(folder / "warehouse live", ignore_errors=True)
     started = time.monotonic()
-    batches = follow(captures, warehouse, "--once", "--trigger", "0")
+    batches = follow(folder / "live captures", folder / "warehouse live", "--once", "--trigger", "0")
     seconds = time.monotonic() - started
-    # The first one waits for workers and kernels.
-    steady = batches[1:]
+    steady = batches[1:]  # the first one waits for workers and kernels
+    messages, busy = (sum(batch[name] for batch in steady) for name in ("messages", "seconds"))
     return {
         "what": "catching up",
-        "messages/s": round(
-            sum(batch["messages"] for batch in steady) / sum(batch["seconds"] for batch in steady)
-        ),
+        "messages/s": round(messages / busy),
         "micro-batches": len(batches),
         "s each": round(float(np.median([batch["seconds"] for batch in steady])), 2),
         "messages": sum(batch["messages"] for batch in batches),
@@ -123,7 +122,7 @@ def catch_up(folder: Path) -> dict:
 
 
 def main(folder: Path) -> None:
-    rows = [delay(folder, trigger, patience) for trigger, patience in ((1.0, 2.0), (0.2, 2.0), (0.2, 0.3))]
+    rows = [delay(folder, trigger, patience) for trigger, patience in ROUNDS]
     rows.append(catch_up(folder))
     names = dict.fromkeys(name for row in rows for name in row)
     rows = [{name: row.get(name, "") for name in names} for row in rows]
