@@ -161,6 +161,18 @@ def test_a_vanished_file_is_forgotten_and_a_new_one_read(tmp_path):
     assert {Path(name).name: position.rows for name, position in follower.look().items()} == {"b": 2}
 
 
+def test_little_files_are_read_by_one_task_and_large_ones_apart(tmp_path):
+    for number in range(6):
+        grow(tmp_path / f"{number}", b"1 {}\n" * (400_000 if number == 2 else 3))
+    options = {"source": "binance", "folder": str(tmp_path), "patience": "-1", "most_bytes": str(64 << 20)}
+    reader = LiveSource(options | {"offset": '{"files": {}, "silences": 0}'}).streamReader(None)
+    parts = reader.partitions({"files": {}, "silences": 0}, reader.latestOffset())
+    assert [[Path(path).name for path, *_ in part.value] for part in parts] == [
+        ["0", "1", "2"],
+        ["3", "4", "5"],
+    ]
+
+
 def test_silence_is_told_once_until_something_comes(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("deltabook.udfs.live.source.time.monotonic", lambda: now[0])

@@ -21,7 +21,7 @@ from report import tell
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 
-SYMBOLS, SECONDS, WARM_UP = 8, 75, 25
+SYMBOLS, SECONDS, WARM_UP = 8, 90, 45
 LOOK = 0.02
 ROUNDS = ((1.0, 2.0), (0.2, 0.3))
 """Of each: --trigger and --patience."""

@@ -26,6 +26,7 @@ from deltabook.udfs.sources.records import Records
 from deltabook.udfs.sources.registry import SOURCES
 
 _CONTEXT = 64 << 10
+_WORTH_A_TASK = 1 << 20
 
 Offset = dict[str, Any]
 """`files`: position of each by path; `silences`: how often the feed has been silent for its patience."""
@@ -53,11 +54,8 @@ class LiveSource(DataSource):
         return _Reader(dict(self.options))
 
 
-class _Part(InputPartition):
-    """Lines of one file: its value is (path, position, position behind them)."""
-
-    def __init__(self, path: str, start: Position, end: Position):
-        super().__init__((path, start, end))
+Lines = tuple[str, Position, Position]
+"""Lines of one file: its path, and the positions before and behind them."""
 
 
 class _Reader(DataSourceStreamReader):
@@ -88,11 +86,12 @@ class _Reader(DataSourceStreamReader):
         # A micro-batch that is done again is one that this reader has not found itself.
         self.follower.at = {**self.follower.at, **ends}
         self.silences = max(self.silences, int(end["silences"]))
-        parts = ((path, before.get(path, Position()), behind) for path, behind in ends.items())
-        return [_Part(*part) for part in parts if part[1] != part[2]]
+        lines = ((path, before.get(path, Position()), behind) for path, behind in ends.items())
+        return [InputPartition(part) for part in _parted([one for one in lines if one[1] != one[2]])]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        return read_lines(self.source, *partition.value)
+        for lines in partition.value:
+            yield from read_lines(self.source, *lines)
 
 
 def read_lines(source: FileSource, path: str, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
@@ -133,6 +132,18 @@ def read_lines(source: FileSource, path: str, start: Position, end: Position) ->
         row, whole = start.rows + 1 + max(last - skipped, 0), f"line {start.rows + 1} to {end.rows}"
         refused.quarantine(row, b"", f"{whole}: what follows is refused: {error}")
         yield refused.batch()
+
+
+def _parted(lines: list[Lines]) -> Iterator[list[Lines]]:
+    """Share files out to tasks; what is little is read by one."""
+    part: list[Lines] = []
+    for one in lines:
+        part.append(one)
+        if sum(end.bytes - start.bytes for _, start, end in part) >= _WORTH_A_TASK:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _before(stream: IO[bytes], start: Position) -> bytes:
