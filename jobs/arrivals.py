@@ -17,16 +17,15 @@ from typing import Any
 
 import msgspec
 
-from deltabook.jobs.ledger import choose, content_hash, list_files, missing
+from deltabook.jobs.ledger import choose, content_hash, missing
 from deltabook.jobs.published import published_versions
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import FILES
+from deltabook.udfs.folders import PARTIAL, list_files
 from deltabook.udfs.storage import content, moved
 
 SEEN = "_seen.json"
-PARTIAL = (".tmp", ".part", ".partial")
-"""How the names of files end that somebody will rename when they are whole."""
 
 
 class Seen(msgspec.Struct, array_like=True, frozen=True):

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "replay",
     "startup",
     "upkeep",
+    "live",
     "scaling",
     "assumptions",
 )

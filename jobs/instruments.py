@@ -11,6 +11,7 @@ from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.scales import scale_for
 from deltabook.udfs.survey import digits_of
 
 Instrument = tuple[str, str]
@@ -24,9 +25,6 @@ USUAL_SCALES: dict[str, int | bool] = {
 """What `instruments` says of numbers that fit int64 with eight decimals."""
 DECIMAL_SCALES: dict[str, int | bool] = {"price_scale": 18, "size_scale": 18, "is_decimal": True}
 """What `instruments` says of numbers that are DECIMAL(38,18)."""
-
-_DIGITS, _HEADROOM = 18, 1
-"""Any 18 digits fit int64, and nine times as much; one digit more is left room for where none is needed."""
 
 
 def foreign(
@@ -112,5 +110,4 @@ def _scale(rows: list[Row], what: str) -> int | None:
         return DEFAULT_SCALE
     found = [need if need[1] else digits_of(file, what) for file, need in needs.items()]
     decimals, digits = (max(counts) for counts in zip(*found, strict=True))
-    scale = max(decimals, min(DEFAULT_SCALE, _DIGITS - digits - _HEADROOM))
-    return int(scale) if scale + digits <= _DIGITS else None
+    return scale_for(decimals, digits)

@@ -10,6 +10,7 @@ from typing import Any
 
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import SettingsError
+from deltabook.udfs.folders import list_files
 from deltabook.udfs.storage import copied, moved, opened
 
 
@@ -35,18 +36,6 @@ def missing(paths: Sequence[Path]) -> str:
     """Name every path that does not exist; empty if there is none."""
     absent = [str(path) for path in paths if not path.exists()]
     return f"no such file or folder: {', '.join(absent)}" if absent else ""
-
-
-def list_files(paths: Sequence[Path]) -> list[Path]:
-    """List the files as `find_files` does, also if there is none."""
-    return sorted(
-        {
-            file.absolute()
-            for path in paths
-            for file in ([path] if path.is_file() else path.rglob("*"))
-            if file.is_file() and (file == path or not _left_out(file.relative_to(path), path))
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -129,10 +118,3 @@ def archive(path: Path, digest: str, warehouse: Path) -> str:
         with crash_points("archive", "file"):
             moved(partial, kept)
     return str(kept)
-
-
-def _left_out(relative: Path, folder: Path) -> bool:
-    """Whether a file lies in something hidden, or in a Delta table."""
-    if any(part.startswith((".", "_")) for part in relative.parts):
-        return True
-    return any((folder / parent / "_delta_log").is_dir() for parent in relative.parents)

@@ -138,7 +138,7 @@ def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
         open_warehouse(settings)
     usual = min(max(schedule.settle, _BETWEEN_LOOKS[0]), _BETWEEN_LOOKS[1])
     pause = usual
-    with _asked_to_end() as asked:
+    with asked_to_end() as asked:
         say(f"watching     {', '.join(map(str, schedule.paths))}, every {usual} s")
         while not asked.is_set():
             started = time.monotonic()
@@ -285,7 +285,7 @@ def _told(summary: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _asked_to_end() -> Iterator[Event]:
+def asked_to_end() -> Iterator[Event]:
     """Turn the first SIGTERM or SIGINT into a wish, for the end of the round; a second one ends at once.
 
     It comes after the start of Spark, which sets a handler of its own for SIGINT.

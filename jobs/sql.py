@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 from typing import IO, Any
 
 from pyspark.errors import AnalysisException, ParseException
@@ -13,13 +14,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from deltabook.jobs.published import require_published
+from deltabook.jobs.published import published_versions, require_published
 from deltabook.jobs.queries.allowed import require_reading
-from deltabook.jobs.queries.views import FAILED_HOURS, Relations
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.queries.views import FAILED_HOURS, LIVE_BOOKS, Relations
+from deltabook.jobs.stored import LIVE, Stored, live_tables
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
-from deltabook.schemas.tables import TABLES
+from deltabook.schemas.tables import BOOKS, TABLES
 
 FORMATS = ("table", "csv", "json")
 _PATHS_ALLOWED = "spark.sql.runSQLOnFiles"
@@ -57,12 +58,15 @@ def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
     """
     if not unsafe:
         require_reading(text)
-    published = require_published(warehouse.root)
+    published = _published(warehouse.root)
     relations = Relations(Stored(warehouse.root, published))
     shown, spark = Warehouse(warehouse.spark, warehouse.settings, published), warehouse.spark
+    live = Warehouse(spark, warehouse.settings.model_copy(update={"warehouse": warehouse.root / LIVE}))
     for name in relations.needed(text):
         if name in TABLES:
             shown.read(TABLES[name]).createOrReplaceTempView(name)
+        elif name in LIVE_BOOKS:
+            live.read(LIVE_BOOKS[name]).createOrReplaceTempView(name)
         else:
             spark.sql(relations.statement(name))
     spark.conf.set(_PATHS_ALLOWED, unsafe)
@@ -86,13 +90,19 @@ def left_out(warehouse: Warehouse, text: str) -> str:
     text : str
         The query.
     """
-    stored = Stored(warehouse.root, require_published(warehouse.root))
+    stored = Stored(warehouse.root, _published(warehouse.root))
     if FAILED_HOURS not in Relations(stored).needed(text) or not (failed := stored.failed_hours()):
         return ""
     return (
         f"without {len(failed):,} symbol-hours that failed validation: book_all, book_wide_all and "
         "trades_all have them, verdicts the reasons"
     )
+
+
+def _published(root: Path) -> dict[str, int]:
+    """Return the published versions; there may be none where there are live books."""
+    is_live = live_tables(root).exists(BOOKS)
+    return published_versions(root) if is_live else require_published(root)
 
 
 def show(result: DataFrame, form: str, out: IO[str]) -> int:

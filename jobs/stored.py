@@ -25,6 +25,9 @@ KEYS = ("exchange", "symbol", "hour")
 """The columns that name it."""
 
 
+LIVE = "live"
+"""Folder of the tables of books that go on, in that of the warehouse: see `jobs.live`."""
+
 IdFile = tuple[str, int, int]
 """URI of a data file, and the least and greatest id of its rows."""
 
@@ -140,6 +143,11 @@ class Stored:
         for one in both(table):
             files |= self.data_files(one)
         return dict(sorted(files.items()))
+
+
+def live_tables(warehouse: Path) -> Stored:
+    """Return the tables of books that go on, as they stand."""
+    return Stored(warehouse / LIVE)
 
 
 def _keys_within(uri: str) -> list[tuple[str, int]]:

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.transaction import AddAction, RemoveAction
 from filelock import Timeout
 from py4j.protocol import Py4JError
@@ -197,7 +197,13 @@ class Warehouse(Stored):
         scaled, decimal = (columns(self.read(one)) for one in both(table))
         return scaled.unionByName(decimal) if self.exists(both(table)[1]) else scaled
 
-    def add(self, table: Table, added: Iterable[Row], instead_of: Sequence[Slice] = ()) -> None:
+    def add(
+        self,
+        table: Table,
+        added: Iterable[Row],
+        instead_of: Sequence[Slice] = (),
+        properties: CommitProperties | None = None,
+    ) -> None:
         """Commit data files that workers have written.
 
         Parameters
@@ -208,6 +214,8 @@ class Warehouse(Stored):
             Columns of `added`; rows of other tables are passed over.
         instead_of : sequence of (exchange, symbol, hour)
             Whole slices whose place they take.
+        properties : CommitProperties, optional
+            What the commit says besides; one that says something is made without files too.
         """
         of_table = [row for row in added if row.table == table.name]
         self._hashes |= {(table.name, row.path): row.content_hash for row in of_table}
@@ -223,10 +231,16 @@ class Warehouse(Stored):
             for row in of_table
         ]
         self.delete(table, self.predicate(instead_of))
-        if files:
+        if files or properties:
             held = self._create(table)
             with self.committing("add", table):
-                held.create_write_transaction(files, "append", held.schema(), list(table.partition_by))
+                held.create_write_transaction(
+                    files,
+                    "append",
+                    held.schema(),
+                    list(table.partition_by),
+                    commit_properties=properties,
+                )
 
     def drop(self, table: Table, files: Iterable[LiveFile]) -> None:
         """Take data files out of a table without reading them, as what is damaged cannot be."""

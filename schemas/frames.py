@@ -258,3 +258,14 @@ REBUILT = Table(
         *(column for column in COVERAGE.columns if column.name not in (*ADDED.names, *GAPS.names)),
     ),
 )
+
+CARRIED = Table(
+    "carried",
+    "What a micro-batch of a live feed yields: a data file, or what is to be kept of one symbol.",
+    (
+        *ADDED.columns,
+        EXCHANGE,
+        SYMBOL,
+        Column("told", "STRING", "What is kept of it for the next micro-batch, as JSON; else empty."),
+    ),
+)

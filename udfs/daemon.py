@@ -13,6 +13,7 @@ from typing import Any
 from pyspark import daemon
 
 from deltabook.udfs import hours, intake, judging, staging  # noqa: F401
+from deltabook.udfs.live import carrying, source  # noqa: F401
 
 _work: Callable[..., Any] = daemon.worker
 

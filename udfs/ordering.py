@@ -53,18 +53,10 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed, chunk
         once, the one of the lesser (source_file, source_row): the result does not depend on which of
         them was stored first.
     """
-    events = pa.concat_tables([stored.select(FLAT_EVENTS.names), _as_events(records, hour)])
+    events = pa.concat_tables([stored.select(FLAT_EVENTS.names), as_events(records, hour)])
     if events.num_rows == 0:
         return events
-    events = _taken(events, _stream_order(events, feed))
-    if feed.repeats is Repeats.JOINED:
-        events = join_parts(events)
-    if feed.repeats is Repeats.BY_IDS:
-        repeated = _repeated_ids(events)
-    else:
-        repeated = repeats_of_content(events, with_sequence=feed.repeats is Repeats.JOINED)
-    if repeated.any():
-        events = events.filter(pa.array(~repeated))
+    events = in_stream_order(events, feed)
     is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     timestamps = _numpy(events["timestamp"]).copy()
     snapshots = _numpy(events["is_snapshot"])
@@ -75,7 +67,7 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed, chunk
     received = _numpy(events["received"])
     for stream in (is_update, ~is_update):
         if not feed.timed_snapshots:
-            filled = _with_neighbours(timestamps[stream], received[stream], hour)
+            filled = with_neighbours(timestamps[stream], received[stream], hour)
             timestamps[stream] = np.where(snapshots[stream], filled, timestamps[stream])
         order_times[stream] = _order_times(timestamps[stream], received[stream], hour, hour + chunk)
     for name, values in (("timestamp", timestamps), ("order_time", order_times)):
@@ -83,7 +75,28 @@ def order_hour(records: pa.Table, stored: pa.Table, hour: int, feed: Feed, chunk
     return _taken(events, np.lexsort((np.arange(len(is_update)), is_update, order_times)))
 
 
-def _as_events(records: pa.Table, hour: int) -> pa.Table:
+def in_stream_order(events: pa.Table, feed: Feed) -> pa.Table:
+    """Put the trades, and behind them the book updates, each into their stream's own order, without repeats.
+
+    Parameters
+    ----------
+    events : pyarrow.Table
+        Columns of `flat_events`.
+    feed : Feed
+        Its rules.
+    """
+    events = _taken(events, _stream_order(events, feed))
+    if feed.repeats is Repeats.JOINED:
+        events = join_parts(events)
+    if feed.repeats is Repeats.BY_IDS:
+        repeated = _repeated_ids(events)
+    else:
+        repeated = repeats_of_content(events, with_sequence=feed.repeats is Repeats.JOINED)
+    return events.filter(pa.array(~repeated)) if repeated.any() else events
+
+
+def as_events(records: pa.Table, hour: int) -> pa.Table:
+    """Make events of an hour's records, in the columns of `records` and `epoch`; none has an order yet."""
     count = records.num_rows
     is_update = pc.equal(records["record"], "book_update")
     columns: dict[str, Any] = {
@@ -97,17 +110,22 @@ def _as_events(records: pa.Table, hour: int) -> pa.Table:
     return pa.table([columns[name] for name in FLAT_EVENTS.names], schema=FLAT_EVENTS.arrow)
 
 
-def _stream_order(events: pa.Table, feed: Feed) -> NDArray[np.int64]:
-    is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
+def places(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
+    """Return the columns that order a stream of a feed, the first one first."""
     ids: tuple[str, ...] = _IDS
     if feed.continuity is Continuity.NONE:
         ids = ("epoch", "sequence", "received")  # its snapshots stand where they were heard
-    by_ids = [is_update, *(_numpy(events[name]) for name in ids)]
+    columns = [_numpy(events[name]).astype(np.int64) for name in ids]
     if not feed.trade_ids:
         trade_ids = _numpy(events["trade_id"])
-        by_ids.append(np.where(trade_ids < _LEAST_DIGEST, trade_ids, NOT_GIVEN))
+        columns.append(np.where(trade_ids < _LEAST_DIGEST, trade_ids, NOT_GIVEN))
+    return columns
+
+
+def _stream_order(events: pa.Table, feed: Feed) -> NDArray[np.int64]:
+    is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     files = pc.rank(events["source_file"], sort_keys="ascending", tiebreaker="dense")
-    keys = [*by_ids, _numpy(files), _numpy(events["source_row"])]
+    keys = [is_update, *places(events, feed), _numpy(files), _numpy(events["source_row"])]
     return np.lexsort(keys[::-1])  # of equal keys the order stays: trades of one row
 
 
@@ -127,10 +145,18 @@ def _repeated_ids(events: pa.Table) -> NDArray[np.bool_]:
     return repeated
 
 
-def _with_neighbours(
+def with_neighbours(
     timestamps: NDArray[np.int64], received: NDArray[np.int64], hour: int
 ) -> NDArray[np.int64]:
-    """Give a snapshot without a time its predecessor's, or, if it is first, its successor's."""
+    """Give a snapshot without a time its predecessor's, or, if it is first, its successor's.
+
+    Parameters
+    ----------
+    timestamps, received : int64[n]
+        Of a stream in its own order, ns; -1 where not given.
+    hour : int
+        What is given where there are no times at all, ns.
+    """
     given = timestamps != NOT_GIVEN
     if given.all():
         return timestamps

@@ -15,8 +15,28 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.schemas.tables import QUARANTINE
-from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.decimals import DEFAULT_SCALE, INT64_MAX
 from deltabook.udfs.numbers import SCALE_OF
+
+_DIGITS, _HEADROOM = 18, 1
+"""Any 18 digits fit int64, and nine times as much; one digit more is left room for where none is needed."""
+
+
+def scale_for(decimals: int, digits: int) -> int | None:
+    """Choose a scale: eight decimals unless the numbers need more, or room before the point.
+
+    Parameters
+    ----------
+    decimals, digits : int
+        What the numbers need behind the point, and before it.
+
+    Returns
+    -------
+    int or None
+        None: no int64 holds them all at any one scale.
+    """
+    scale = max(decimals, min(DEFAULT_SCALE, _DIGITS - digits - _HEADROOM))
+    return scale if scale + digits <= _DIGITS else None
 
 
 def digits_needed(records: pa.Table, scale_name: str) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def survey_stream(
     # Only what orders a stream is held of it whole: 24 bytes a message, and as much again while it is judged.
     sequence, stamps, received = _ordering(files)
     when = epoch_times(stamps, received)
-    restarts = _with_new(restarts, known, sequence, when)
+    restarts = with_new(restarts, known, sequence, when)
     epochs = epochs_of(sequence, when, restarts)
     times = witnessed_times(stamps, received)
     del when, stamps
@@ -119,10 +119,20 @@ def epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArr
     return np.where(far_from_receipt(times, received), received, times)
 
 
-def _with_new(
+def with_new(
     restarts: list[Restart], known: Known, sequence: NDArray[np.int64], times: NDArray[np.int64]
 ) -> list[Restart]:
-    """Add the restarts that new messages show, looked for within each epoch known so far."""
+    """Add the restarts that new messages show, looked for within each epoch known so far.
+
+    Parameters
+    ----------
+    restarts : list of Restart
+        Known so far.
+    known : Known
+        Stored messages that the new ones join.
+    sequence, times : int64[n]
+        Ids and times of the new messages, times in ns.
+    """
     # A stored message stands for many: it has the weight of all the neighbours that are asked.
     weighed = [np.repeat(values, NEIGHBOURS) for values in (known.epochs, known.ids, known.times)]
     epochs = np.concatenate((weighed[0], epochs_of(sequence, times, restarts)))

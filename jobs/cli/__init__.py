@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from deltabook.jobs.cli import asking, keeping, taking, trying, writing  # noqa: F401  each adds its commands
+from deltabook.jobs.cli import asking, keeping, living, taking, trying, writing  # noqa: F401  each adds its commands
 from deltabook.jobs.cli.app import app
 
 

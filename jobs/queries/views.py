@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from deltabook.jobs.queries.functions import FEATURES, FUNCTIONS, PASSED, TRADES_WITH_BOOK
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.stored import Stored, live_tables
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import EventType, Status, valid_name
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, GRIDS, INSTRUMENTS, TABLES, both
@@ -108,13 +108,14 @@ class Relations:
                 self._made[name] = Relation("VIEW", "", self._view(name))
         return self._made[name]
 
-    def _rows_of(self, table: Table) -> str:
+    def _rows_of(self, table: Table, stored: Stored | None = None) -> str:
         """Return the rows of a table at its published version; none if it was not made by then."""
-        if not self._stored.exists(table):
+        stored = stored or self._stored
+        if not stored.exists(table):
             columns = (f"CAST(NULL AS {column.type}) AS {column.name}" for column in table.columns)
             return f"SELECT {', '.join(columns)} WHERE false"
-        path = self._stored.path(table).replace("`", "``")
-        version = (self._stored.versions_read or {}).get(table.name)
+        path = stored.path(table).replace("`", "``")
+        version = (stored.versions_read or {}).get(table.name)
         return f"SELECT * FROM delta.`{path}`" + (f" VERSION AS OF {version}" if version is not None else "")
 
     def _view(self, name: str) -> str:
@@ -122,11 +123,20 @@ class Relations:
             return self._failed_hours()
         if name in _TEXTS:
             return _TEXTS[name]
+        live = live_tables(self._stored.root)
+        if name in LIVE_BOOKS:
+            return self._rows_of(LIVE_BOOKS[name], live)
+        if name == BOOK_LIVE:
+            forms = [_exact(live).rows(f"({_REST.format('live_books', BOOKS.name)})", _book)]
+            if live.exists(both(BOOKS)[1]):
+                rest = _REST.format("live_books_decimal", both(BOOKS)[1].name)
+                forms.append(_Exact(()).rows(f"({rest})", _book))
+            return " UNION ALL ".join(["SELECT * FROM book", *forms])
         table, columns, condition = _SHOWN[name]
         scaled, decimal = both(table)
-        forms = [f"{self._exact.rows(scaled, columns)}{condition}"]
+        forms = [f"{self._exact.rows(scaled.name, columns)}{condition}"]
         if self._stored.exists(decimal):
-            forms.append(f"{_Exact(()).rows(decimal, columns)}{condition}")
+            forms.append(f"{_Exact(()).rows(decimal.name, columns)}{condition}")
         return " UNION ALL ".join(forms)
 
     def _failed_hours(self) -> str:
@@ -138,9 +148,7 @@ class Relations:
 
     @cached_property
     def _exact(self) -> _Exact:
-        known = [row for row in self._stored.rows(INSTRUMENTS) if not row["is_decimal"]]
-        scales = [tuple(row[name] for name in _SCALED) for row in known]
-        return _Exact(scales, wide=len(known) < len(self._stored.rows(INSTRUMENTS)))
+        return _exact(self._stored)
 
 
 class _Exact:
@@ -159,15 +167,15 @@ class _Exact:
     def __init__(self, instruments: Sequence[tuple[Any, ...]], wide: bool = True):
         self._instruments, self.wide = instruments, wide
 
-    def rows(self, table: Table, columns: Columns) -> str:
-        """Return the rows of a table."""
+    def rows(self, relation: str, columns: Columns) -> str:
+        """Return the rows of a table, or of another relation that has its columns."""
         listed = ", ".join(columns(self))
         if not self._instruments:
-            return f"SELECT {listed} FROM {table.name}"
+            return f"SELECT {listed} FROM {relation}"
         known = self._instruments
         scales = ", ".join(f"({_named(*names)}, {price}, {size})" for *names, price, size in known)
         return (
-            f"SELECT /*+ BROADCAST(scales) */ {listed} FROM {table.name} "
+            f"SELECT /*+ BROADCAST(scales) */ {listed} FROM {relation} "
             f"JOIN (VALUES {scales}) AS scales({', '.join(_SCALED)}) USING (exchange, symbol)"
         )
 
@@ -192,6 +200,14 @@ class _Exact:
     def values(self, name: str) -> str:
         """Return an array of numbers as decimals."""
         return f"transform({name}, number -> {self.value('number', name)})" if self._instruments else name
+
+
+def _exact(stored: Stored) -> _Exact:
+    """Return how the numbers of all instruments of some tables are shown."""
+    instruments = stored.rows(INSTRUMENTS)
+    known = [row for row in instruments if not row["is_decimal"]]
+    scales = [tuple(row[name] for name in _SCALED) for row in known]
+    return _Exact(scales, wide=len(known) < len(instruments))
 
 
 Columns = Callable[[_Exact], Iterable[str]]
@@ -273,4 +289,11 @@ _TEXTS = {name: PASSED.format(name) for name in ("book", "trades", "book_wide")}
     "trades_with_book": TRADES_WITH_BOOK,
 }
 FAILED_HOURS = "failed_hours"
-VIEWS = (*_SHOWN, *_TEXTS, FAILED_HOURS)
+LIVE_BOOKS = {f"live_{table.name}": table for table in both(BOOKS)}
+"""Tables of books that go on (see `jobs.live`), by the names of their views."""
+_REST = """SELECT live.* FROM {0} AS live LEFT JOIN (
+    SELECT exchange, symbol, hour, max(struct(order_time, sequence)) AS last FROM {1} GROUP BY ALL
+) USING (exchange, symbol, hour) WHERE last IS NULL OR struct(live.order_time, live.sequence) > last"""
+"""Rows of live books beyond what was published of their symbol-hour."""
+BOOK_LIVE = "book_live"
+VIEWS = (*_SHOWN, *_TEXTS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +57,14 @@ class FileSource(DataSource):
     A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop
     the others: its last record says ``record="file", kind="failed"`` with the reason, and whoever
     stores the records leaves out that file's.
+
+    Attributes
+    ----------
+    by_lines : bool
+        Whether each line is a message of its own, so that a file can be read while it grows.
     """
+
+    by_lines: ClassVar[bool] = False
 
     def schema(self) -> str:
         """Return the columns of `records` as DDL."""

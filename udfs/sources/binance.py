@@ -54,6 +54,8 @@ _RECORD_OF = {
 class BinanceSource(FileSource):
     """Reads Binance captures; see the module for the format."""
 
+    by_lines = True
+
     @classmethod
     def name(cls) -> str:
         """Return the name for `spark.read.format`."""

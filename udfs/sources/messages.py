@@ -207,6 +207,7 @@ class MessageSource(FileSource):
     """A source of one message a line."""
 
     parser: ClassVar[type[MessageParser]]
+    by_lines = True
 
     def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
         """Yield the records of one file (see `FileSource.parse`)."""

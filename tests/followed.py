@@ -1,0 +1,134 @@
+"""A live feed without Spark: micro-batches as the stream has them, and what a batch makes of the same."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from deltabook.schemas.feeds import feed_of
+from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
+from deltabook.schemas.names import HOUR, Writing
+from deltabook.schemas.tables import BOOKS
+from deltabook.udfs.live.carrying import Carried, carry_groups
+from deltabook.udfs.live.source import START, LiveSource
+from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.rebuild import Opening, Rebuilder
+from deltabook.udfs.scales import rescale
+from deltabook.udfs.sources.base import open_file
+from deltabook.udfs.sources.records import EMPTY_RECORD
+from deltabook.udfs.sources.registry import SOURCES
+
+SECOND = 1_000_000_000
+
+
+class Followed:
+    """Follows a folder from micro-batch to micro-batch; what is kept between them goes through JSON."""
+
+    def __init__(self, root: Path, source: str, folder: Path, *, patience=2.0, most_bytes=16 << 20, **how):
+        self.root, self.source, self.folder = root, source, folder
+        self.patience, self.most_bytes = patience, most_bytes
+        self.writing = how.get("writing", Writing())
+        self.instruments = how.get("instruments", {})
+        self.offset, self.symbols, self.clock = START, {}, -1
+        self.counts = defaultdict(int)
+        self.files = defaultdict(list)
+        self.restart()
+
+    def restart(self):
+        """Begin a new stream where the last one ended."""
+        options = {"source": self.source, "folder": str(self.folder), "patience": "-1"}
+        options |= {"offset": json.dumps(self.offset), "most_bytes": str(self.most_bytes)}
+        self.reader = LiveSource(options).streamReader(None)
+
+    def step(self, silent: bool = False) -> bool:
+        """Do one micro-batch; return whether anything was new."""
+        found = json.loads(json.dumps(self.reader.latestOffset()))
+        parts = self.reader.partitions(self.offset, found)
+        batches = [batch for part in parts for batch in self.reader.read(part)]
+        batches += [
+            pa.RecordBatch.from_pylist(
+                [EMPTY_RECORD | {"record": "wake", "exchange": exchange, "symbol": symbol}],
+                schema=RECORDS.arrow,
+            )
+            for (exchange, symbol), told in self.symbols.items()
+            if told["waiting"]
+        ]
+        records = pa.Table.from_batches(batches, schema=RECORDS.arrow)
+        before = Carried(
+            root=str(self.root),
+            source=self.source,
+            writing=self.writing,
+            chunk=HOUR,
+            patience=round(self.patience * SECOND),
+            clock=self.clock,
+            is_silent=silent,
+            instruments=self.instruments,
+            restarts={},
+            symbols=self.symbols,
+        )
+        carry = carry_groups(before)
+        keys = records.select(["exchange", "symbol"]).group_by(["exchange", "symbol"]).aggregate([])
+        told = {}
+        for key in zip(keys["exchange"], keys["symbol"], strict=True):
+            chosen = pc.and_(pc.equal(records["exchange"], key[0]), pc.equal(records["symbol"], key[1]))
+            for row in carry(key, records.filter(chosen)).to_pylist():
+                if row["told"]:
+                    told[row["exchange"], row["symbol"]] = json.loads(row["told"])
+                    for name, count in told[row["exchange"], row["symbol"]]["counts"].items():
+                        self.counts[name] += count
+                else:
+                    self.files[row["table"]].append(row)
+        self.symbols = {**self.symbols, **told}
+        self.clock = max([self.clock, *(one["clock"] for one in told.values())])
+        is_new, self.offset = found != self.offset, found
+        return is_new
+
+    def books(self, symbol: str) -> pa.Table:
+        """All rows of books so far of a symbol, in the order in which they were written."""
+        parts = []
+        for row in self.files["books"]:
+            partition = json.loads(row["partition"])
+            if partition["symbol"] == symbol:
+                table = pq.ParquetFile(self.root / "books" / row["path"]).read()
+                date = np.full(table.num_rows, np.datetime64(partition["date"]))
+                table = table.append_column("date", pa.array(date, pa.date32()))
+                parts.append(table.append_column("symbol", pa.array([symbol] * table.num_rows)))
+        return pa.concat_tables(parts).select(BOOKS.names) if parts else BOOKS.arrow.empty_table()
+
+    def quarantine(self) -> list[tuple[str, int]]:
+        """Reasons and rows in quarantine."""
+        tables = [
+            pq.ParquetFile(self.root / "quarantine" / row["path"]).read() for row in self.files["quarantine"]
+        ]
+        rows = [row for table in tables for row in table.to_pylist()]
+        return sorted((row["source_row"], row["reason"]) for row in rows)
+
+
+def batch_books(source: str, files: list[Path], exchange: str, symbol: str) -> pa.Table:
+    """The books of whole files, all of one hour, as the jobs order and rebuild them."""
+    records = records_of(source, files)
+    of_symbol = pc.and_(pc.equal(records["exchange"], exchange), pc.equal(records["symbol"], symbol))
+    records = records.filter(of_symbol)
+    records = records.filter(pc.is_in(records["record"], pa.array(["book_update", "trade"])))
+    records = rescale(records, 8, 8)
+    records = records.append_column("epoch", pa.array(np.zeros(records.num_rows, dtype=np.int64)))
+    hour = int(pc.max(records["timestamp"]).as_py()) // HOUR * HOUR
+    feed = feed_of(source, exchange)
+    events = order_hour(records, FLAT_EVENTS.arrow.empty_table(), hour, feed)
+    rebuilder = Rebuilder(exchange, symbol, feed, Writing(), Scaled(8, 8), Opening())
+    rows = rebuilder.feed_batch(events.combine_chunks().to_batches()[0])
+    return pa.Table.from_batches([rows])
+
+
+def records_of(source: str, files: list[Path]) -> pa.Table:
+    """What a source reads of whole files."""
+    batches = []
+    for file in files:
+        with open_file(str(file)) as stream:
+            batches += list(SOURCES[source]({}).parse(stream, str(file)))
+    return pa.Table.from_batches(batches, schema=RECORDS.arrow)

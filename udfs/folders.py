@@ -1,0 +1,31 @@
+"""Raw files: which there are in folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+PARTIAL = (".tmp", ".part", ".partial")
+"""How the names of files end that somebody will rename when they are whole."""
+
+
+def list_files(paths: Sequence[Path]) -> list[Path]:
+    """List the files that paths name, folders searched to the bottom; there may be none.
+
+    What is hidden within a folder is left out, and so are the tables of warehouses.
+    """
+    return sorted(
+        {
+            file.absolute()
+            for path in paths
+            for file in ([path] if path.is_file() else path.rglob("*"))
+            if file.is_file() and (file == path or not _left_out(file.relative_to(path), path))
+        }
+    )
+
+
+def _left_out(relative: Path, folder: Path) -> bool:
+    """Whether a file lies in something hidden, or in a Delta table."""
+    if any(part.startswith((".", "_")) for part in relative.parts):
+        return True
+    return any((folder / parent / "_delta_log").is_dir() for parent in relative.parents)
