@@ -13,7 +13,9 @@ from captures import depth_rows, is_depth, message_of
 from followed import SECOND, Followed, batch_books, records_of
 from test_faults_input import bybit_lines, kraken_lines, okx_lines
 
-from deltabook.schemas.errors import InputError
+from deltabook.jobs.live_settings import Following, check
+from deltabook.jobs.settings import load_settings
+from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import HOUR
 from deltabook.udfs.live.following import Follower, Position
 from deltabook.udfs.live.source import LiveSource, read_lines
@@ -325,3 +327,9 @@ def test_what_was_fixed_of_an_instrument_is_kept_to(tmp_path):
     prices = [[price // 10**6 for price in row] for row in usual["bid_prices"].to_pylist()]
     assert found["bid_prices"].to_pylist() == prices
     assert HOUR and found.num_rows == usual.num_rows
+
+
+def test_live_books_are_kept_in_a_folder(tmp_path):
+    settings = load_settings(None, {"warehouse": "s3a://bucket/books"})
+    with pytest.raises(SettingsError, match="kept in a folder"):
+        check(settings, Following(source="binance", folder=tmp_path))
