@@ -29,6 +29,8 @@ from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.seeding import with_seed
 from deltabook.udfs.sources.registry import SOURCES
 
+pytestmark = pytest.mark.usefixtures("narrow_bitmaps")
+
 SCALE, DEPTH = 8, 200
 RULES = {
     "kraken": ("none", "kraken"),
