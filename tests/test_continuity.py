@@ -210,6 +210,12 @@ def test_row_of_a_smaller_id_is_reported_across_batches() -> None:
         assert check_updates(RULES["spot"], ids_of([number]), state)[1] == expected
 
 
+def test_a_snapshot_at_the_end_is_judged_unless_more_may_come() -> None:
+    ids = ids_of([10, 11, 12], [True, False, True])
+    for final, judged in (({}, 3), ({"final": True}, 3), ({"final": False}, 2)):
+        assert len(check_updates(RULES["spot"], ids, initial_state(), **final)[0].action) == judged
+
+
 def test_no_messages_leave_the_state() -> None:
     state = initial_state()
     _, misplaced = check_updates(RULES["spot"], ids_of([]), state)
