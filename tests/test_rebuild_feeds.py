@@ -223,6 +223,19 @@ def test_every_feed_is_rebuilt_as_the_oracle_does_however_it_is_cut(name: str, s
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("name", ["kraken", "okx"])
+def test_a_wrong_checksum_is_a_gap_until_the_next_snapshot(name: str) -> None:
+    kinds = ["snapshot", "diff", "wrong", "diff", "wrong", "snapshot", "diff"]
+    steps = [(kind, [(1, place + 1)], [(2, place + 1)], True) for place, kind in enumerate(kinds)]
+    messages = feed_of(name, steps, NOT_GIVEN, False)
+    rows, gaps, compared = run(name, events_of(messages, [0] * len(messages)), [])
+    assert [row["status"] for row in rows] == ["checked"] * 2 + ["suspect"] * 3 + ["checked"] * 2
+    wrong = messages[2].checksum
+    assert gaps_of(gaps) == [("checksum_failure", 13, wrong, wrong ^ 1, 16, 3)]
+    assert (compared[GoldenKind.CHECKSUM, "compared"], compared[GoldenKind.CHECKSUM, "matched"]) == (7, 5)
+
+
+@pytest.mark.kernel
 @cases(150)
 @given(
     steps=st.lists(st.tuples(st.just("diff"), LEVELS, LEVELS, st.just(False)), min_size=1, max_size=15),
