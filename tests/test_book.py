@@ -162,6 +162,7 @@ def fed(book: Book, messages: list[Message], every: bool) -> tuple[list[dict[str
     levels=st.sampled_from([0, 0, 5, 63, 70, 130]),
     status=STATUS,
 )
+@example([[Message(APPLY, [], [], Status.VERIFIED)]], 3, True, 129, Status.VERIFIED)
 @example([[Message(SEED, [(1, 1)], [(1, 1)], Status.UNVERIFIABLE)]], 3, True, 63, Status.UNSEEDED)
 def test_book_equals_dicts_after_every_message(
     batches: list[list[Message]], depth: int, every: bool, levels: int, status: Status
