@@ -50,7 +50,7 @@ test-long: setup
 	    --hypothesis-seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')"; \
 	  echo $$again; env $$again || { echo "failed; to repeat it: $$again" | tr -s ' \t'; exit 1; }; done
 
-# Mutants are made in a copy of what is committed, whose bytecode is kept first; two hours of one core.
+# Mutants are made in a copy of what is committed, whose bytecode is kept first; an hour or two of one core.
 test-mutation: setup $(MUTANTS)/ready
 	rm -rf build/mutated && git clone --quiet . build/mutated && mkdir build/mutated/imported
 	ln -s .. build/mutated/imported/deltabook
