@@ -50,10 +50,11 @@ test-long: setup
 	    --hypothesis-seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')"; \
 	  echo $$again; env $$again || { echo "failed; to repeat it: $$again" | tr -s ' \t'; exit 1; }; done
 
-# Mutants are made in a copy of what is committed; hours of one core.
+# Mutants are made in a copy of what is committed, whose bytecode is kept first; an hour or two of one core.
 test-mutation: setup $(MUTANTS)/ready
 	rm -rf build/mutated && git clone --quiet . build/mutated && mkdir build/mutated/imported
 	ln -s .. build/mutated/imported/deltabook
+	cd build/mutated && PYTHONPATH=imported ../../$(BIN)/python -m pytest --collect-only > /dev/null
 	cd build/mutated && ../../$(MUTANTS)/bin/cosmic-ray init tests/mutation.toml session.sqlite
 	cd build/mutated && ../../$(MUTANTS)/bin/cr-filter-operators session.sqlite tests/mutation.toml
 	cd build/mutated && ../../$(MUTANTS)/bin/cosmic-ray exec tests/mutation.toml session.sqlite

@@ -1,14 +1,20 @@
 """One lazy Spark session for all tests, the real captures, and the command line as a function."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numba
 import pytest
+from hypothesis import Phase, settings
 from typer.testing import CliRunner
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# Of `make test-mutation`: that a case fails is all it asks, and the smallest that does takes up to a minute.
+settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +22,17 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"the real captures are not at {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture(scope="module")
+def narrow_bitmaps() -> Iterator[None]:
+    """As plain Python a bitmap of prices far apart takes seconds: there they are sorted."""
+    from deltabook.udfs import ladder
+
+    with pytest.MonkeyPatch.context() as patch:
+        if numba.config.DISABLE_JIT:
+            patch.setattr(ladder, "MOST_TICKS", 1 << 12)
+        yield
 
 
 @pytest.fixture(scope="session")

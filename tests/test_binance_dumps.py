@@ -12,7 +12,7 @@ from binance_lines import ASKS, EMPTY, FAST_LINES, LEVELS, VENDOR, kind_of
 from binance_lines import parse as parse_ways
 from csv_tables import T_DEPTH, levels, parse, table
 from events import START_MS, compact, depth, snapshot
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import cases
 
@@ -225,6 +225,15 @@ def test_broken_row_is_quarantined_and_damages_its_message(
     assert found == [(2, 15, False, 0), (3, 25, True, 1), *mark, (6, 35, False, 1)]
 
 
+@pytest.mark.kernel
+@pytest.mark.parametrize("block_bytes", BLOCKS)
+def test_instrument_spelled_in_several_ways_is_one_book(block_bytes: int) -> None:
+    spelled = ["BTCUSDT", '"BTCUSDT"', "btcusdt", "BTC-USDT"]
+    rows = [level(1, "b", 10 + place, 1, symbol=symbol) for place, symbol in enumerate(spelled)]
+    (record,) = parse(table(T_DEPTH, *rows), block_bytes, "binance")
+    assert levels(record, "bid") == [(10 + place, 1) for place in range(4)]
+
+
 @pytest.mark.parametrize("header", [T_DEPTH.replace("qty", "size"), T_DEPTH + ",x", "symbol,"])
 def test_table_with_other_columns_is_refused(header: str) -> None:
     with pytest.raises(InputError, match=f"expected the columns {T_DEPTH}, found {header}"):
@@ -261,6 +270,7 @@ CHANGES = st.lists(
 
 @cases(300)
 @given(changes=CHANGES, block_bytes=st.integers(1, 1_000))
+@example(changes=[(285, 0, b","), (964, 0, b"-")], block_bytes=1)
 def test_damaged_table_is_read_quarantined_or_refused_alike_at_any_size_of_blocks(
     changes: list[tuple[int, int, bytes]], block_bytes: int
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import cases
 
@@ -162,6 +162,8 @@ def fed(book: Book, messages: list[Message], every: bool) -> tuple[list[dict[str
     levels=st.sampled_from([0, 0, 5, 63, 70, 130]),
     status=STATUS,
 )
+@example([[Message(APPLY, [], [], Status.VERIFIED)]], 3, True, 129, Status.VERIFIED)
+@example([[Message(SEED, [(1, 1)], [(1, 1)], Status.UNVERIFIABLE)]], 3, True, 63, Status.UNSEEDED)
 def test_book_equals_dicts_after_every_message(
     batches: list[list[Message]], depth: int, every: bool, levels: int, status: Status
 ) -> None:
@@ -181,3 +183,11 @@ def test_book_equals_dicts_after_every_message(
             prices, sizes = book.sides[side]
             found = list(zip(prices.tolist(), sizes.tolist(), strict=True))
             assert found == sorted(oracle.sides[side].items())
+
+
+@pytest.mark.kernel
+def test_the_tick_is_the_step_of_the_prices() -> None:
+    prices = np.arange(1, 4) * 1_000
+    book = Book((prices, prices), (prices, prices), 3, int(Status.VERIFIED))
+    fed(book, [Message(APPLY, [(5_000, 1)], [], Status.VERIFIED)], True)
+    assert book.tick == 1_000

@@ -210,6 +210,12 @@ def test_row_of_a_smaller_id_is_reported_across_batches() -> None:
         assert check_updates(RULES["spot"], ids_of([number]), state)[1] == expected
 
 
+def test_a_snapshot_at_the_end_is_judged_unless_more_may_come() -> None:
+    ids = ids_of([10, 11, 12], [True, False, True])
+    for final, judged in (({}, 3), ({"final": True}, 3), ({"final": False}, 2)):
+        assert len(check_updates(RULES["spot"], ids, initial_state(), **final)[0].action) == judged
+
+
 def test_no_messages_leave_the_state() -> None:
     state = initial_state()
     _, misplaced = check_updates(RULES["spot"], ids_of([]), state)
@@ -325,7 +331,10 @@ def test_restart_of_the_ids_is_a_gap_that_names_both_ids_and_ends_at_a_snapshot(
 def own(feed: str, ids: list[tuple[bool, int, int]], first: list[int] | None = None) -> Any:
     """Verdicts on a feed's own (is snapshot, previous id, id), its message ids given."""
     snapshots, previous, sequence = (list(values) for values in zip(*ids, strict=True))
-    return check_updates(FEEDS[feed], ids_of(sequence, snapshots, first, previous), initial_state())[0]
+    ids_given = ids_of(sequence, snapshots, first, previous)
+    verdicts, misplaced = check_updates(FEEDS[feed], ids_given, initial_state())
+    assert misplaced == -1
+    return verdicts
 
 
 def told(verdicts: Any) -> tuple[list[int], list[str], list[tuple[int, int, int]]]:
@@ -348,6 +357,11 @@ def test_linked_ids_tell_a_hole_until_the_next_snapshot() -> None:
     assert actions == [RESET, APPLY, APPLY, APPLY, RESET, APPLY]
     assert statuses == ["verified", "verified", "suspect", "suspect", "verified", "verified"]
     assert gaps == [(SEQUENCE_GAP, 8, 9)]
+
+
+def test_no_id_from_0_on_is_taken_for_a_vendors_levels() -> None:
+    ids = [(True, -1, 0), *((False, last - 1, last) for last in range(1, 5))]
+    assert told(own("okx", ids)) == ([RESET] + [APPLY] * 4, ["verified"] * 5, [])
 
 
 def test_a_vendors_levels_seed_a_book_once_and_are_no_message_of_the_feed() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deltabook.schemas.names import NOT_GIVEN, GapKind
-from deltabook.udfs.continuity import APPLY, RESET, Verdicts
+from deltabook.udfs.continuity import APPLY, RESET, SEED, Verdicts
 from deltabook.udfs.gaps import GapLog, Place
 
 pytestmark = pytest.mark.kernel
@@ -35,6 +35,20 @@ def test_a_gap_is_open_until_a_snapshot_and_counts_what_came_meanwhile() -> None
     assert not log.are_open
     (row,) = log.rows()
     assert (row["updates_affected"], row["resolved_sequence"], row["resolved_by"]) == (3, 101, "snapshot")
+
+
+def test_a_vendors_book_ends_a_gap_and_quiet_messages_are_not_asked_for_their_place() -> None:
+    log, asked = GapLog(), []
+
+    def place(index: int) -> Place:
+        asked.append(index)
+        return place_of(index)
+
+    log.note_updates(verdicts((APPLY, -1), (APPLY, GapKind.SEQUENCE_GAP), (APPLY, -1), (SEED, -1)), place)
+    assert not log.are_open
+    (row,) = log.rows()
+    assert (row["updates_affected"], row["resolved_sequence"], row["resolved_by"]) == (2, 103, "vendor_book")
+    assert asked == [1, 3]
 
 
 def test_a_crossed_book_is_open_until_an_update_uncrosses_it() -> None:

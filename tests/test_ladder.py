@@ -88,6 +88,18 @@ def test_wide_range_on_a_wide_tick_keeps_the_bitmap(tick: int) -> None:
     assert ladder.tick == tick
 
 
+def test_narrow_range_keeps_the_bitmap_wherever_it_lies() -> None:
+    assert check([array(2**62, 2**62 + 30, 2**62 + 90)]).tick == 30
+
+
+@pytest.mark.parametrize(("ticks", "bitmap"), [(63, True), (64, False), (65, False)])
+def test_bitmap_has_fewer_ticks_than_the_most(
+    ticks: int, bitmap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_TICKS", 64)
+    assert (check([array(5, 8, 5 + ticks * 3)]).tick > 0) is bitmap
+
+
 @pytest.mark.skipif(not COMPILED, reason="a bitmap of 2^27 bits takes minutes uncompiled")
 @pytest.mark.parametrize(
     ("ticks", "bitmap"), [(MOST_TICKS - 1, True), (MOST_TICKS, False), (MOST_TICKS + 1, False)]

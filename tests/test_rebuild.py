@@ -53,6 +53,8 @@ from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market as SimulatedMarket
 
+pytestmark = pytest.mark.usefixtures("narrow_bitmaps")
+
 MARKETS: tuple[Market, ...] = ("spot", "usdm")
 FULL = 64
 """More levels than any random book here has."""

@@ -29,6 +29,8 @@ from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.seeding import with_seed
 from deltabook.udfs.sources.registry import SOURCES
 
+pytestmark = pytest.mark.usefixtures("narrow_bitmaps")
+
 SCALE, DEPTH = 8, 200
 RULES = {
     "kraken": ("none", "kraken"),
@@ -218,6 +220,19 @@ def test_every_feed_is_rebuilt_as_the_oracle_does_however_it_is_cut(name: str, s
     ):
         assert compared[kind, "compared"] == sum(verdict is not None for verdict in verdicts)
         assert compared[kind, "matched"] == sum(verdict is True for verdict in verdicts)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", ["kraken", "okx"])
+def test_a_wrong_checksum_is_a_gap_until_the_next_snapshot(name: str) -> None:
+    kinds = ["snapshot", "diff", "wrong", "diff", "wrong", "snapshot", "diff"]
+    steps = [(kind, [(1, place + 1)], [(2, place + 1)], True) for place, kind in enumerate(kinds)]
+    messages = feed_of(name, steps, NOT_GIVEN, False)
+    rows, gaps, compared = run(name, events_of(messages, [0] * len(messages)), [])
+    assert [row["status"] for row in rows] == ["checked"] * 2 + ["suspect"] * 3 + ["checked"] * 2
+    wrong = messages[2].checksum
+    assert gaps_of(gaps) == [("checksum_failure", 13, wrong, wrong ^ 1, 16, 3)]
+    assert (compared[GoldenKind.CHECKSUM, "compared"], compared[GoldenKind.CHECKSUM, "matched"]) == (7, 5)
 
 
 @pytest.mark.kernel

@@ -157,7 +157,7 @@ class Columns:
     taken : dict of bool[n]
         Where the value is the text's. An empty number that may be empty counts as taken.
     books : list of (exchange, symbol) or None
-        By the code in `book`; None for a name that is refused.
+        By the code in `book`, each once, however it is spelled; None for a name that is refused.
     book : int64[n]
         Code of the row's instrument.
     named : bool[n]
@@ -189,8 +189,12 @@ class Columns:
                 taken |= rows.empty(self.place[name]) & rows.whole
             self._set(name, values, taken)
         places = [self.place[name] for name in shape.instrument]
-        self.book, firsts = rows.labels(places[0], places[-1])
-        self.books = [self.instrument(row) for row in firsts.tolist()]
+        spellings, firsts = rows.labels(places[0], places[-1])
+        books: dict[tuple[str, str] | None, int] = {}
+        numbers = np.array(
+            [books.setdefault(self.instrument(row), len(books)) for row in firsts.tolist()] or [0]
+        )
+        self.books, self.book = list(books), numbers[spellings]
         accepted = np.array([book is not None for book in self.books] or [False])
         self.named = rows.whole & accepted[self.book]
         self.plain = np.logical_and.reduce([self.named, *self.taken.values()])
