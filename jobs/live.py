@@ -39,6 +39,7 @@ from deltabook.udfs.sources.records import EMPTY_RECORD
 _CHECKPOINT = "_checkpoint"
 _COUNTED = ("batches", "messages", "skipped", "rows", "late", "missed", "quarantined")
 _BETWEEN_LOOKS = 0.1
+_STARTS, _TOO_SLOW = 3, "Python worker failed to connect back"
 _UPKEEP = 1000
 """Micro-batches from one upkeep to the next."""
 
@@ -98,6 +99,16 @@ class _Live:
         tidy(tables, warehouse.root)
 
     def run(self, is_asked_to_end: Callable[[], bool]) -> None:
+        """Follow to the end; begin again where Python was not started in the 10 s that Spark gives it."""
+        for left in reversed(range(_STARTS)):
+            try:
+                return self._follow(is_asked_to_end)
+            except PySparkException as error:
+                if not left or self.counts["batches"] or _TOO_SLOW not in str(error):
+                    raise
+
+    def _follow(self, is_asked_to_end: Callable[[], bool]) -> None:
+        self.is_ending = False
         query, failed = self._start(), None
         try:
             if self.following.once:

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 from captures import write
 from conftest import invoke
+from pyspark.errors import PySparkException
 
 from deltabook.jobs import crashing
-from deltabook.jobs.live import live
+from deltabook.jobs.live import _Live, live
 from deltabook.jobs.live_settings import Following
 from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.published import open_dataset, open_table
@@ -170,6 +171,33 @@ def test_nothing_new_makes_no_row(streamed, batch, spark):
     folder, _ = streamed
     how = Following("binance", folder / "raw", once=True)
     assert live(warehouse_at(spark, folder / "w"), how)["rows"] == 0
+    check_equal(folder / "w" / "live", batch)
+
+
+class Slow:
+    """A query whose Python did not start in time."""
+
+    def processAllAvailable(self) -> None:  # noqa: N802
+        raise PySparkException("[STREAM_FAILED] terminated: Python worker failed to connect back")
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("slow", [2, 3])
+def test_a_start_that_takes_too_long_is_tried_twice_more(slow, streamed, batch, spark, monkeypatch):
+    folder, _ = streamed
+    how = Following("binance", folder / "raw", once=True)
+    start, begun = _Live._start, []
+
+    def slow_at_first(self: _Live) -> object:
+        begun.append(self)
+        return Slow() if len(begun) <= slow else start(self)
+
+    monkeypatch.setattr(_Live, "_start", slow_at_first)
+    with pytest.raises(PySparkException) if slow == 3 else nullcontext():
+        assert live(warehouse_at(spark, folder / "w"), how)["batches"] == 0
+    assert len(begun) == 3
     check_equal(folder / "w" / "live", batch)
 
 
