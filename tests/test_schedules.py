@@ -34,7 +34,7 @@ def parsed(words: list[str]) -> dict[str, object]:
 def assert_runs(words: list[str], how: str = "once") -> None:
     found = parsed(words)
     assert (found["source"], found[how], found["as_json"]) == ("binance", True, True)
-    assert found["paths"][0].is_absolute() and found["warehouse"].is_absolute()
+    assert found["paths"][0].is_absolute() and Path(found["warehouse"]).is_absolute()
 
 
 def words_of(command: str) -> list[str]:
