@@ -199,6 +199,7 @@ def run_stages(
     dict
         Their summaries, merged.
     """
+    from deltabook.jobs.memory import peak_memory
     from deltabook.jobs.progress import Progress
 
     summary: dict[str, Any] = {}
@@ -216,19 +217,12 @@ def run_stages(
                 event("run started", f"{name} started")
                 progress = Progress(warehouse.spark, console)
                 current.summary |= work(warehouse, current, progress)
-                current.summary |= _measured(progress)
+                current.summary |= {"stages": _rounded(progress.seconds), "peak_memory": peak_memory()}
             _published(current)
         for stage, seconds in progress.seconds.items():
             totals[stage] += seconds
         summary |= current.summary
     return summary | {"stages": _rounded(totals)}
-
-
-def _measured(progress: Any) -> dict[str, Any]:
-    """Return what a run has taken: the seconds of its stages, in their order, and peak memory."""
-    from deltabook.jobs.memory import peak_memory
-
-    return {"stages": _rounded(progress.seconds), "peak_memory": peak_memory()}
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:

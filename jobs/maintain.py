@@ -66,14 +66,16 @@ def maintain(settings: Settings, policy: Policy, is_meant: bool) -> dict[str, An
         told = plan.told()
         run.records = True  # where `written` alone is joined, too
         run.summary |= {name: value for name, value in told.items() if name != "tables"}
-        for chore in plan.chores:
-            if chore.small:
-                _join(warehouse, chore.table)
+        with run.stage("joining"):
+            for chore in plan.chores:
+                if chore.small:
+                    _join(warehouse, chore.table)
         if plan.pruned:
             warehouse.overwrite(FILES, _without_copies(plan))
-        for chore in plan.chores:
-            _remove(chore.table.name, [*chore.unneeded, *chore.unneeded_logs])
-        _remove("left", plan.left)
+        with run.stage("removing"):
+            for chore in plan.chores:
+                _remove(chore.table.name, [*chore.unneeded, *chore.unneeded_logs])
+            _remove("left", plan.left)
     with disk_named(root), warehouse.locked():  # no ledger names them any more
         named = {row["content_hash"] for row in warehouse.rows(FILES) if row["archived"]}
         _remove("archive", [file for file in plan.copies if file.path.name not in named])

@@ -28,6 +28,7 @@ from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.written import OF_RUNS, actions_of, log_files, newly_written, proofs_of, seal_of
 from deltabook.jobs.locking import WRITING, held
+from deltabook.jobs.memory import peak_memory
 from deltabook.jobs.published import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table, published_versions
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
@@ -56,6 +57,14 @@ class Run:
     started: int
     summary: dict[str, Any] = field(default_factory=dict)
     records: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, doing: str) -> Iterator[None]:
+        """Take the time of a part of a run that starts no Spark job."""
+        started = time.monotonic()
+        yield
+        self.seconds[doing] = round(time.monotonic() - started, 3)
 
 
 class Warehouse(Stored):
@@ -422,6 +431,7 @@ class Warehouse(Stored):
         if run.records or any(TABLES[row["table"]] not in OF_RUNS for row in written):
             self.append(WRITTEN, written)
             proofs = json.dumps(proofs_of(self.root, recorded))
+        measured = {"stages": run.seconds, "peak_memory": peak_memory()}
         row = named | {
             "command": run.command,
             "started": run.started,
@@ -430,7 +440,7 @@ class Warehouse(Stored):
             "code_version": version("deltabook"),
             "settings_hash": self.settings.fingerprint,
             "versions": self.versions(),
-            "summary": redacted(json.dumps(run.summary)),
+            "summary": redacted(json.dumps(measured | run.summary)),
             "version": self._version(RUNS) + 1 if self.exists(RUNS) else 1,
             "proofs": proofs,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -131,6 +132,8 @@ def test_readers_see_the_same_in_fewer_files_and_verify_finds_nothing(copied, ea
     runs = [run["run_id"] for run in runs_of(copied)]
     assert look_after(copied) == told | {"is_done": True}
     assert content(copied) == before
+    summary = json.loads(runs_of(copied)[-1]["summary"])
+    assert [*summary["stages"]] == ["joining", "removing"] and summary["peak_memory"]
     found = found_in(copied)
     assert found["findings"] == []
     assert {runs[-1], runs_of(copied)[-1]["run_id"]} <= set(found["restorable"])

@@ -72,11 +72,12 @@ def rebuild(settings: Settings, is_meant: bool, stage: Counting) -> dict[str, An
     judged = [key for key in keys if any(file.holds(key) for file in verdicts)]
     if is_meant and examined.broken:
         with warehouse.writing("restore") as run:
-            for table in TABLES.values():
-                warehouse.drop(table, examined.broken)
-            for table in REBUILT:
-                warehouse.delete(table, warehouse.predicate(rebuilt))
-            warehouse.delete(VERDICTS, warehouse.predicate(judged))
+            with run.stage("taking out"):
+                for table in TABLES.values():
+                    warehouse.drop(table, examined.broken)
+                for table in REBUILT:
+                    warehouse.delete(table, warehouse.predicate(rebuilt))
+                warehouse.delete(VERDICTS, warehouse.predicate(judged))
             run.summary |= {"rebuilt": len(rebuilt), "judged": len(judged)}
     return {
         "is_done": is_meant,

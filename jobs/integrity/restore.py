@@ -97,10 +97,11 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
     warehouse.drop(RUNS, unread)
     with warehouse.writing("restore") as run:
         run.records = True  # of logs that were mended too
-        for table in TABLES.values():
-            version, wanted = recorded.version(table), max(recorded.version(table, chosen), 0)
-            if table not in OF_RUNS and version > 0 and version != wanted:
-                open_table(root, table).restore(wanted)
+        with run.stage("going back"):
+            for table in TABLES.values():
+                version, wanted = recorded.version(table), max(recorded.version(table, chosen), 0)
+                if table not in OF_RUNS and version > 0 and version != wanted:
+                    open_table(root, table).restore(wanted)
         if unproven:
             told["recorded_again"] = _record_again(warehouse, recorded, unproven, run.run_id)
         run.summary |= {"restored": chosen["run_id"], "undone": told["undone"]}
