@@ -55,6 +55,11 @@ def test_other_names_are_refused(name):
         load_settings(None, {"warehouse": name})
 
 
+def test_a_name_that_was_made_a_path_is_refused():
+    with pytest.raises(SettingsError, match="give the name as text"):
+        located(Path("s3a://my-bucket/books"))
+
+
 def test_credentials_in_a_name_are_not_told():
     told = invoke("status", "--warehouse", "s3a://key:hidden@bucket/books")
     assert told.exit_status == 2 and "hidden" not in told.stderr

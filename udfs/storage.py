@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
@@ -30,6 +30,7 @@ SCHEME = "s3a"
 _REMOTE = re.compile(
     r"s3a?://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[\w.+@=-]+(?:/[\w.+@=-]+)*)/?"
 )
+_COLLAPSED = re.compile(r"s3a?:/(?!/)")
 _PATIENCE = {"max_retries": 4, "retry_timeout": 30.0}
 _WORDS = 300
 _HINT = "install deltabook[s3], or name a folder"
@@ -69,6 +70,8 @@ def located(text: str | Path) -> Path:
         If the name is none, or what an object store needs is not installed.
     """
     if not isinstance(text, str):
+        if _COLLAPSED.match(str(text)):
+            raise SettingsError(f"{text}: a Path has no s3a:// any more: give the name as text")
         return text
     if text.startswith("file:"):
         return Path(unquote(urlsplit(text).path))
@@ -249,8 +252,9 @@ def remove_tree(folder: Path) -> None:
 def remove(file: Path) -> None:
     """Remove a file, and its folder if nothing else is in it; an object store has no empty ones."""
     file.unlink(missing_ok=True)
-    if not is_remote(file) and not any(file.parent.iterdir()):
-        file.parent.rmdir()
+    if not is_remote(file):
+        with suppress(OSError):  # other files are in it
+            file.parent.rmdir()
 
 
 def require_reached(place: Path) -> None:
