@@ -66,7 +66,7 @@ class Lease:
             if seen and time.monotonic() - since >= LOST and self._put({"e_tag": seen}):
                 break
             time.sleep(_LOOKS)
-        if self._is_blind():
+        if self._put("create"):  # over the object that was just written
             self._delete()
             raise WarehouseError(
                 f"{self.place}: this store overwrites what it was told to make only if it is not there, so "
@@ -127,12 +127,6 @@ class Lease:
         with suppress(FileNotFoundError), named(self.place):
             return str(self.store.head(self.key)["e_tag"])
         return ""
-
-    def _is_blind(self) -> bool:
-        tag = self.tag
-        is_blind = self._put("create")
-        self.tag = tag if not is_blind else self.tag
-        return is_blind
 
 
 def is_fresh(place: Path) -> bool:

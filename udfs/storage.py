@@ -12,18 +12,21 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from shutil import copyfile, rmtree
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pyarrow import fs
 
 from deltabook.schemas.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 SCHEME = "s3a"
 """Of places in an object store: Spark's name for it; `s3://` is taken for the same."""
@@ -31,7 +34,7 @@ _REMOTE = re.compile(
     r"s3a?://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[\w.+@=-]+(?:/[\w.+@=-]+)*)/?"
 )
 _COLLAPSED = re.compile(r"s3a?:/(?!/)")
-_PATIENCE = {"max_retries": 4, "retry_timeout": 30.0}
+_PATIENCE: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 _WORDS = 300
 _HINT = "install deltabook[s3], or name a folder"
 
@@ -87,7 +90,7 @@ def located(text: str | Path) -> Path:
         raise SettingsError(f"{text}: {error.name} is not installed: {_HINT}") from None
     register(SCHEME)
     # A store that does not answer must not hold a command for minutes.
-    return cast(Path, UPath(f"{SCHEME}://{named['bucket']}/{named['key']}", retry_config=_retries()))
+    return cast(Path, UPath(f"{SCHEME}://{named['bucket']}/{named['key']}", retry_config=_PATIENCE))
 
 
 def is_remote(place: Path | str) -> bool:
@@ -151,7 +154,7 @@ def created(place: Path) -> pa.NativeFile:
     return pa.OSFile(str(place), "wb")
 
 
-def dataset_of(places: Sequence[Path | str]) -> ds.Dataset:
+def dataset_of(places: Sequence[Path | str]) -> Dataset:
     """Open several Parquet files as one.
 
     Parameters
@@ -159,6 +162,8 @@ def dataset_of(places: Sequence[Path | str]) -> ds.Dataset:
     places : sequence of Path or str
         Their paths or URIs; all in one store.
     """
+    import pyarrow.dataset as ds  # 60 ms that no --help should wait for
+
     if places and is_remote(places[0]):
         return ds.dataset([_key(place) for place in places], filesystem=_files())
     return ds.dataset([str(located(str(place))) for place in places])
@@ -318,13 +323,7 @@ def object_of(place: Path) -> tuple[Any, str]:
     from obstore.store import S3Store
 
     bucket, key = _key(place).split("/", 1)
-    return S3Store(bucket, retry_config=_retries()), key
-
-
-def _retries() -> Any:
-    from datetime import timedelta
-
-    return _PATIENCE | {"retry_timeout": timedelta(seconds=_PATIENCE["retry_timeout"])}
+    return S3Store(bucket, retry_config=_PATIENCE), key
 
 
 def _key(place: Path | str) -> str:
