@@ -17,6 +17,7 @@ from deltabook.jobs.published import require_published
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.stored import Slice
 from deltabook.jobs.symbols import instruments_named
+from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Column
 from deltabook.schemas.errors import SettingsError, WarehouseError
@@ -152,8 +153,10 @@ def export(warehouse: Warehouse, request: Request, progress: Progress) -> dict[s
     with Folder(request.out, request.replace) as folder:
         asked = _asked(request, instruments, folder.staging)
         days = len({tuple(row[name] for name in _KEYS) for row in references})
-        with progress.stage("exporting", "symbol-days", days):
-            rows = published.apply(EXPORT_REFERENCES, references, _KEYS, export_groups(asked), EXPORTED)
+        costs = bytes_read(references, "data_files")
+        work = Work(EXPORT_REFERENCES, references, _KEYS, export_groups(asked), EXPORTED, costs)
+        with progress.stage("exporting", "symbol-days", days) as show:
+            rows = published.apply(work, show, folder.aside)
         files = sorted((row.asDict() for row in rows if row.path), key=lambda row: row["path"])
         if not files:
             raise WarehouseError(_nothing(request, left_out, rows))

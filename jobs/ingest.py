@@ -8,7 +8,7 @@ the feed's order together with what it held before.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from deltabook.jobs.progress import Progress
 from deltabook.jobs.replacing import replaced_hours, take_out
 from deltabook.jobs.staged import Staged, Stream, stage, survey
 from deltabook.jobs.stored import KEYS, Slice
+from deltabook.jobs.tasks import Work
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
@@ -126,7 +127,7 @@ def _ingest_new(
     for key in again.hours:
         placing.touch(references, key, instruments[key[:2]])
     out = sorted({*batch.replaced.values(), *map(str, again.files)} - reasons.keys())
-    _write_events(warehouse, _largest_first(references, surveyed), out, progress)
+    _write_events(warehouse, references, surveyed, out, progress)
     if references:
         for table, rows in zip((HOURS, EPOCHS), placing.rows(), strict=True):
             if rows or warehouse.exists(table):
@@ -157,26 +158,25 @@ def _changed_files(batch: Batch) -> dict[str, str]:
     return {str(path): reason for digest, path in batch.new.items() if content_hash(path) != digest}
 
 
-def _largest_first(
-    references: dict[Slice, dict[str, Any]], surveyed: list[Row]
-) -> dict[Slice, dict[str, Any]]:
-    """Sort symbol-hours by what they gain: a large one that came last would keep the others waiting."""
-    gains: dict[Slice, int] = defaultdict(int)
-    for row in surveyed:
-        gains[row.exchange, row.symbol, row.time] += row.messages + row.level_changes
-    return {key: references[key] for key in sorted(references, key=lambda key: (-gains[key], key))}
-
-
 def _write_events(
-    warehouse: Warehouse, references: dict[Slice, dict[str, Any]], left_out: list[str], progress: Progress
+    warehouse: Warehouse,
+    references: dict[Slice, dict[str, Any]],
+    surveyed: list[Row],
+    left_out: list[str],
+    progress: Progress,
 ) -> None:
     """Order every symbol-hour that gains messages, and put it in the place of what it held."""
     stored = warehouse.files_of_both(EVENTS)
     for key in stored.keys() & references.keys():
         references[key] |= {"event_files": stored[key], "left_out": left_out}
-    order = order_groups(str(warehouse.root))
-    with progress.stage("ordering", "symbol-hours", len(references)):
-        added = warehouse.apply(EVENT_REFERENCES, list(references.values()), KEYS, order, ADDED)
+    gains: Counter[Slice] = Counter()
+    for row in surveyed:
+        gains[row.exchange, row.symbol, row.time] += row.messages + row.level_changes
+    keys = sorted(references)
+    rows, costs = [references[key] for key in keys], [gains[key] for key in keys]
+    work = Work(EVENT_REFERENCES, rows, KEYS, order_groups(str(warehouse.root)), ADDED, costs)
+    with progress.stage("ordering", "symbol-hours", len(references)) as show:
+        added = warehouse.apply(work, show)
     for table in both(EVENTS):
         warehouse.add(table, added, sorted(stored.keys() & references.keys()))
 
@@ -191,10 +191,12 @@ def _write_others(
 ) -> None:
     """Write what is not an event: golden rows, and what is in quarantine."""
     files: dict[Instrument, list[str]] = defaultdict(list)
+    records: Counter[Instrument] = Counter()
     looked_into = {row.file for row in surveyed if _has_others(row, instruments[row.exchange, row.symbol])}
     for row in staged.files:
         if row.record in ("golden", "quarantine") or row.file in looked_into:
             files[row.exchange, row.symbol].append(row.file)
+            records[row.exchange, row.symbol] += row.records
     references = [
         {
             "exchange": exchange,
@@ -208,8 +210,10 @@ def _write_others(
     if not references:
         return
     write = others_groups(str(warehouse.root))
-    with progress.stage("keeping", "symbols' golden rows and quarantine", len(references)):
-        added = warehouse.apply(OTHER_REFERENCES, references, ("exchange", "symbol"), write, ADDED)
+    costs = [records[key] for key in sorted(files)]
+    work = Work(OTHER_REFERENCES, references, ("exchange", "symbol"), write, ADDED, costs)
+    with progress.stage("keeping", "symbols' golden rows and quarantine", len(references)) as show:
+        added = warehouse.apply(work, show)
     for table in (*both(GOLDEN), QUARANTINE):
         warehouse.add(table, added)
 

@@ -27,6 +27,7 @@ from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgeme
 from deltabook.jobs.book import hour_text
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.stored import KEYS, IdFile, Slice
+from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED, TOTAL_REFERENCES
 from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN, EventType, GapKind
@@ -105,8 +106,8 @@ def judge_hours(
             if (name, *key) not in verdicts or verdicts[name, *key]["fingerprint"] != found
         ]
         if changed:
-            with progress.stage("judging", "symbol-hours", len(changed), name):
-                judged = _SUITES[name](_Judging(warehouse, run, hours, changed, verdicts))
+            with progress.stage("judging", "symbol-hours", len(changed), name) as show:
+                judged = _SUITES[name](_Judging(warehouse, run, hours, changed, verdicts, show))
             for row in judged:
                 key = _key(row)
                 told = {"suite": name, "fingerprint": prints.get(key, ""), "run_id": run.run_id}
@@ -126,11 +127,15 @@ class _Judging:
     hours: _Hours
     keys: list[Slice]
     verdicts: dict[tuple[str, str, str, int], dict[str, Any]]
+    show: Callable[[int], None]
 
     def apply(self, function: Group) -> list[Row]:
         """Let workers count; return rows of `judged`."""
         references = [self.hours.references[key] for key in self.keys]
-        return self.warehouse.apply(JUDGE_REFERENCES, references, KEYS, function, JUDGED)
+        costs = bytes_read(references, "event_files", "book_files")
+        return self.warehouse.apply(
+            Work(JUDGE_REFERENCES, references, KEYS, function, JUDGED, costs), self.show
+        )
 
     def counts(self, rows: list[Row]) -> dict[Slice, dict[str, int]]:
         """Return what workers have counted, by symbol-hour."""
@@ -276,7 +281,8 @@ def _together(judging: _Judging) -> list[Row]:
         for instrument in sorted({key[:2] for key in judging.keys})
         if len(files[instrument]) > 1
     ]
-    return judging.warehouse.apply(TOTAL_REFERENCES, references, KEYS[:2], total_group, JUDGED)
+    costs = bytes_read(references, "sample_files")
+    return judging.warehouse.apply(Work(TOTAL_REFERENCES, references, KEYS[:2], total_group, JUDGED, costs))
 
 
 _SUITES: dict[str, Callable[[_Judging], list[dict[str, Any]]]] = {

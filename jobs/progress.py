@@ -1,13 +1,11 @@
-"""What a person sees while a job works: one line a stage, with its tasks counted."""
+"""What a person sees while a job works: one line a stage, with its groups counted."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -15,16 +13,14 @@ from rich.console import Console
 
 from deltabook.jobs.telling import current, shown
 
-_POLL_SECONDS = 0.3
-
 
 class Progress:
-    """Shows stages as they go, and keeps what each took.
+    """Shows stages while they run, and keeps what each took.
 
     Parameters
     ----------
     spark : SparkSession
-        Whose tasks are counted.
+        Its jobs are given the stage's name.
     console : Console
         Where to show it; standard error, so that standard output stays the result.
     """
@@ -36,8 +32,8 @@ class Progress:
         """Of each stage, in their order."""
 
     @contextmanager
-    def stage(self, doing: str, unit: str, total: int, part: str = "") -> Iterator[None]:
-        """Show a stage whose Spark job has one task for each of `total` units.
+    def stage(self, doing: str, unit: str, total: int, part: str = "") -> Iterator[Callable[[int], None]]:
+        """Show a stage of `total` units.
 
         Its Spark jobs are a group, named by the run and the stage.
 
@@ -51,38 +47,19 @@ class Progress:
             How many there are.
         part : str
             Of what, where a stage has several parts.
+
+        Yields
+        ------
+        callable
+            Takes how many units are done.
         """
         started = time.monotonic()
         name = f"{doing} {part}".rstrip()
-        group = f"{current().get('run_id', started)} {name}"
-        tracker = self._tracker(group, f"deltabook {name}: {total:,} {unit}")
+        self._name_jobs(f"{current().get('run_id', started)} {name}", f"deltabook {name}: {total:,} {unit}")
         with shown(self.console, doing, total, unit, part) as show:
-            done = threading.Event()
-            poller = threading.Thread(target=self._poll, args=(tracker, group, total, show, done))
-            poller.start()
-            try:
-                yield
-            finally:
-                done.set()
-                poller.join()
+            yield show
         self.seconds[name] += time.monotonic() - started
 
-    def _tracker(self, group: str, description: str) -> Any:
-        try:
-            context = self.spark.sparkContext
-        except PySparkException:  # Spark Connect has none: stages are shown without their tasks
-            return None
-        context.setJobGroup(group, description)
-        return context.statusTracker()
-
-    @staticmethod
-    def _poll(
-        tracker: Any, group: str, total: int, show: Callable[[int], None], done: threading.Event
-    ) -> None:
-        while tracker is not None and not done.wait(_POLL_SECONDS):
-            for job in tracker.getJobIdsForGroup(group):
-                info = tracker.getJobInfo(job)
-                for stage in info.stageIds if info else ():
-                    tasks = tracker.getStageInfo(stage)
-                    if tasks and tasks.numTasks == total:
-                        show(tasks.numCompletedTasks)
+    def _name_jobs(self, group: str, description: str) -> None:
+        with suppress(PySparkException):  # Spark Connect has no context to name jobs in
+            self.spark.sparkContext.setJobGroup(group, description)

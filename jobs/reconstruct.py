@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
 from typing import Any
@@ -23,6 +24,7 @@ from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.stored import KEYS, Slice
+from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
 from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
@@ -39,6 +41,7 @@ from deltabook.schemas.tables import (
     SCHEMA_VERSION,
     both,
 )
+from deltabook.udfs.frames import Group
 from deltabook.udfs.hours import rebuild_groups
 from deltabook.udfs.storage import bytes_of
 
@@ -246,8 +249,8 @@ def _rebuild(
         if not plan.from_checkpoint:
             checkpoints.pop((*key, plan.chained[0]), None)
     references = known.references(list(told), checkpoints, told)
-    with progress.stage("rebuilding" if at_once else "chaining", "symbols", len(plans)):
-        found = warehouse.apply(HOUR_REFERENCES, references, ("exchange", "symbol"), rebuild, REBUILT)
+    with progress.stage("rebuilding" if at_once else "chaining", "symbols", len(plans)) as show:
+        found = warehouse.apply(rebuild_work(references, ("exchange", "symbol"), rebuild), show)
     chained = [(row.exchange, row.symbol, row.hour) for row in found if row.table in _CHECKPOINTS]
     stored = [key for key in chained if key in built]
     for table in both(CHECKPOINTS):
@@ -261,11 +264,26 @@ def _rebuild(
         openings = {key: names[0] for key, names in warehouse.files_of_both(CHECKPOINTS).items()}
         alone = {key: {"changed": False, "chained": False, "replayed": True} for key in replayed}
         references = known.references(replayed, openings, alone)
-        with progress.stage("rebuilding", "symbol-hours", len(replayed)):
-            added = warehouse.apply(HOUR_REFERENCES, references, KEYS, rebuild, REBUILT)
+        with progress.stage("rebuilding", "symbol-hours", len(replayed)) as show:
+            added = warehouse.apply(rebuild_work(references, KEYS, rebuild), show)
     for table in _BOOKS:
         warehouse.add(table, added, [key for key in replayed if key in built])
     return replayed
+
+
+def rebuild_work(references: list[dict[str, Any]], keys: Sequence[str], rebuild: Group) -> Work:
+    """Return the work of rebuilding hours; an hour costs about as much as its events have bytes.
+
+    Parameters
+    ----------
+    references : list of dict
+        Rows of `hour_references`.
+    keys : sequence of str
+        Columns that make a group: a symbol's hours, or one hour.
+    rebuild : callable
+        As `rebuild_groups` makes it.
+    """
+    return Work(HOUR_REFERENCES, references, keys, rebuild, REBUILT, bytes_read(references, "event_files"))
 
 
 def _at_once(plans: dict[Instrument, _Plan], files: dict[Slice, list[str]], cores: int) -> bool:

@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltabook.jobs.progress import Progress
-from deltabook.jobs.reconstruct import Known
+from deltabook.jobs.reconstruct import Known, rebuild_work
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
 from deltabook.schemas.tables import BOOKS, RUNS, both
 from deltabook.udfs.hours import rebuild_groups
 from deltabook.udfs.storage import readable, remove_tree
@@ -54,9 +53,10 @@ def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str
     scratch = warehouse.root / f"_as_of-{uuid.uuid4().hex[:8]}"
     rebuild = rebuild_groups(str(scratch), warehouse.settings.writing)
     try:
-        with progress.stage("rebuilding", "symbols", len({key[:2] for key in keys})):
-            references = known.references(keys, {}, told)
-            found = warehouse.apply(HOUR_REFERENCES, references, ("exchange", "symbol"), rebuild, REBUILT)
+        references = known.references(keys, {}, told)
+        work = rebuild_work(references, ("exchange", "symbol"), rebuild)
+        with progress.stage("rebuilding", "symbols", len({key[:2] for key in keys})) as show:
+            found = warehouse.apply(work, show, scratch)
         tables = [table.name for table in both(BOOKS)]
         digests = {
             (row.exchange, row.symbol, row.hour): books_digest(scratch / row.table / row.path)

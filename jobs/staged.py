@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from pyspark.sql import Row
 
 from deltabook.jobs.progress import Progress
+from deltabook.jobs.tasks import Work
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY
 from deltabook.schemas.names import EventType
@@ -74,15 +75,17 @@ class Staged:
 
 
 def stage(warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress) -> Staged:
-    """Parse raw files, a task for each part of each."""
+    """Parse raw files, part by part."""
     reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
     parts = [
         {"part": number, "source_file": path, "row_groups": list(rows or ())}
         for number, (path, rows) in enumerate(part.value for part in reader.partitions())
     ]
     parse = stage_groups(SOURCES[source], str(warehouse.staging / run_id))
-    with progress.stage("reading", "parts of files", len(parts)):
-        return Staged(warehouse.apply(PARTS, parts, ("part",), parse, STAGED))
+    parts_of = Counter(part["source_file"] for part in parts)
+    costs = [Path(part["source_file"]).stat().st_size / parts_of[part["source_file"]] for part in parts]
+    with progress.stage("reading", "parts of files", len(parts)) as show:
+        return Staged(warehouse.apply(Work(PARTS, parts, ("part",), parse, STAGED, costs), show))
 
 
 def survey(
@@ -91,7 +94,7 @@ def survey(
     known: Callable[[Stream], dict[str, Any]],
     progress: Progress,
 ) -> list[Row]:
-    """Survey the staged messages, a task for each stream.
+    """Survey the staged messages, stream by stream.
 
     Parameters
     ----------
@@ -110,8 +113,10 @@ def survey(
         Of `survey`.
     """
     files: dict[Stream, list[str]] = defaultdict(list)
+    records: Counter[Stream] = Counter()
     for row in staged.messages():
         files[row.exchange, row.symbol, row.record].append(row.file)
+        records[row.exchange, row.symbol, row.record] += row.records
     references = [
         {
             **dict(zip(_STREAM, stream, strict=True)),
@@ -120,5 +125,7 @@ def survey(
         }
         for stream, names in sorted(files.items())
     ]
-    with progress.stage("surveying", "streams", len(references)):
-        return warehouse.apply(STREAM_REFERENCES, references, _STREAM, survey_group, SURVEY)
+    costs = [records[stream] for stream in sorted(files)]
+    work = Work(STREAM_REFERENCES, references, _STREAM, survey_group, SURVEY, costs)
+    with progress.stage("surveying", "streams", len(references)) as show:
+        return warehouse.apply(work, show)

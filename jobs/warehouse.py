@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.transaction import AddAction, RemoveAction
 from filelock import Timeout
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from deltabook.jobs.crashing import crash_point, crash_points
+from deltabook.jobs.crashing import crash_point
 from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.written import OF_RUNS, actions_of, log_files, newly_written, proofs_of, seal_of
@@ -33,12 +33,11 @@ from deltabook.jobs.published import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
+from deltabook.jobs.tasks import Work, apply_packed
 from deltabook.schemas.columns import Table
-from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError, WorkError
+from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.names import Cadence, Writing, step_of, valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, WRITTEN, both
-from deltabook.udfs.failing import dead_worker, naming
-from deltabook.udfs.frames import Group
 from deltabook.udfs.storage import remove_tree
 
 Rows = Sequence[dict[str, Any]]
@@ -193,7 +192,7 @@ class Warehouse(Stored):
                 )
         return writing
 
-    @property
+    @cached_property
     def cores(self) -> int:
         """How many tasks run at once; a cluster is asked, which cuts a range into as many parts."""
         found = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", str(self.spark.conf.get("spark.master")))
@@ -303,52 +302,33 @@ class Warehouse(Stored):
         )
 
     def apply(
-        self, shape: Table, references: Rows, keys: Sequence[str], function: Group, result: Table
+        self, work: Work, show: Callable[[int], None] = lambda done: None, scratch: Path | None = None
     ) -> list[Row]:
-        """Apply a function to each group of references, in a Spark task of its own, the first groups first.
+        """Apply a function to each group of references, in Spark tasks of about equal cost.
 
         Parameters
         ----------
-        shape : Table
-            Of the references.
-        references : sequence of dict
-            Rows in that shape; none: there is nothing to do.
-        keys : sequence of str
-            Columns that make a group.
-        function : callable
-            For `applyInPandas`.
-        result : Table
-            Shape of what it yields.
+        work : Work
+            The function and its references; without references there is nothing to do.
+        show : callable
+            Is told how many groups are done, several times a second.
+        scratch : Path, optional
+            Folder for the results of finished groups; None: the warehouse's own for what is staged, which a
+            run alone may write.
 
         Returns
         -------
         list of Row
-            All that it has yielded.
+            All rows that the function has yielded.
 
         Raises
         ------
         WorkError
-            If the function fails, or its worker dies, each time that it is tried: names the group.
+            If the function fails for a group, or its worker dies, each time that it is tried.
         """
-        if not references:
+        if not work.references:
             return []
-        tasks: dict[tuple[Any, ...], int] = {}
-        task = [tasks.setdefault(tuple(row[name] for name in keys), len(tasks)) for row in references]
-        rows = _arrow(shape, references).append_column("task", pa.array(task, pa.int32()))
-        # The task is told, not hashed: no two groups share one, and grouping needs no second exchange.
-        work = (
-            self.spark.createDataFrame(rows, f"{shape.ddl}, task INT")
-            .repartitionById(len(tasks), "task")
-            .groupBy(*keys, "task")
-            .applyInPandas(naming(function, str(self.root)), result.ddl)
-        )
-        with crash_points("work", result.name):
-            try:
-                return work.collect()
-            except (PySparkException, Py4JError) as error:
-                if told := dead_worker(str(error), task, references):
-                    raise WorkError(told) from error
-                raise
+        return apply_packed(self.spark, work, self.cores, self.root, scratch or self.staging, show)
 
     def _create(self, table: Table) -> DeltaTable:
         """Open a table of this schema version; make it if there is none."""

@@ -54,28 +54,32 @@ def naming(function: Group, folder: str) -> Group:
     return work
 
 
-def dead_worker(trace: str, tasks: Sequence[int], references: Sequence[Mapping[str, Any]]) -> str:
-    """Tell whose work a worker, or a cluster's executor, was at that died whenever it was tried.
+def dead_task(trace: str) -> int | None:
+    """Return the number of the task whose worker process, or cluster executor, died whenever it was tried.
 
     Parameters
     ----------
     trace : str
-        What Spark says.
-    tasks : sequence of int
-        The task of each reference.
-    references : sequence of mapping
-        What was worked on.
+        Text of Spark's error.
 
     Returns
     -------
-    str
-        One line; empty if none did.
+    int or None
+        None if the error is of another kind.
     """
     found = _TASK.search(trace)
-    if found is None or not any(died in trace for died in _DIED):
-        return ""
-    rows = [row for task, row in zip(tasks, references, strict=True) if task == int(found[1])]
-    who = ", ".join([*_whose(rows), *_hours(rows)])
+    return int(found[1]) if found and any(died in trace for died in _DIED) else None
+
+
+def dead_worker(references: Sequence[Mapping[str, Any]]) -> str:
+    """Write the line for a worker that died each time that it was tried.
+
+    Parameters
+    ----------
+    references : sequence of mapping
+        The group that it was working on.
+    """
+    who = ", ".join([*_whose(references), *_hours(references)])
     return (
         f"{who}: its worker process died, and again when it was tried again: killed for want of memory, or "
         f"crashed. {_STAYS.capitalize()}. Free memory, or let fewer run at once, as with --master local[1], "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 from zipimport import zipimporter
@@ -62,11 +61,22 @@ def to_frame(batch: pa.RecordBatch) -> pd.DataFrame:
     return _ArrowFrame(arrays, copy=False)
 
 
+def batch_of(frame: pd.DataFrame, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch that `to_frame` has wrapped, without a copy.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        As `to_frame` returns it.
+    schema : pyarrow.Schema
+        Of the batch.
+    """
+    arrays = [pa.array(frame[name].array) for name in schema.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
 def only_row(groups: Iterator[pd.DataFrame]) -> Any:
     """Return the one reference that a group consists of."""
-    # After each task Spark has Python look for garbage among all objects, most of which are modules': what
-    # is here by now is left out (measured: 0.1 s of CPU a task).
-    gc.freeze()
     rows = pd.concat(groups)
     if len(rows) != 1:
         raise WarehouseError(f"expected one reference a group, found {len(rows)}")

@@ -202,6 +202,13 @@ def files_in(folder: Path, deep: bool = False) -> list[File]:
     return sorted(files, key=lambda file: file.path)
 
 
+def names_in_folder(folder: Path) -> list[str]:
+    """List the names of what is in a folder, without looking at the files; one that is not there has none."""
+    if is_remote(folder):
+        return [file.path.name for file in files_in(folder)]
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
 def names_in(folder: Path, *patterns: str) -> dict[str, int]:
     """Tell the bytes of a folder's files by their names, of those that fit one of some patterns, sorted."""
     files = {file.path.name: file.bytes for file in files_in(folder)}
@@ -216,7 +223,7 @@ def has_any(folder: Path, *patterns: str) -> bool:
 
 
 def bytes_of(places: Sequence[Path | str]) -> list[int]:
-    """Tell the sizes of files.
+    """Return the sizes of files; 0 for one that is not there.
 
     Parameters
     ----------
@@ -225,7 +232,14 @@ def bytes_of(places: Sequence[Path | str]) -> list[int]:
     """
     if places and is_remote(places[0]):
         return [one.size or 0 for one in _files().get_file_info([_key(place) for place in places])]
-    return [located(str(place)).stat().st_size for place in places]
+    return [_size(located(str(place))) for place in places]
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def copied(file: Path, target: Path) -> None:
