@@ -90,7 +90,7 @@ def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> li
         .get_batch({"dataframe": summary})
     )
     return [
-        _judgement(text, batch.validate(expectation, result_format="COMPLETE"), summary)
+        _judgement(text, batch.validate(expectation, result_format="COMPLETE"), summary, expectation.column)
         for text, expectation in expectations.items()
     ]
 
@@ -132,7 +132,7 @@ def _source() -> Any:
     return context.data_sources.add_pandas("deltabook")
 
 
-def _judgement(text: str, result: Any, summary: pd.DataFrame) -> Judgement:
+def _judgement(text: str, result: Any, summary: pd.DataFrame, column: str) -> Judgement:
     raised = [info for info in result.exception_info.values() if isinstance(info, dict)]
     if any(info.get("raised_exception") for info in (*raised, result.exception_info)):
         return Judgement(text, ERRORED, json.dumps(result.exception_info, default=str)[:2000])
@@ -140,8 +140,9 @@ def _judgement(text: str, result: Any, summary: pd.DataFrame) -> Judgement:
         return Judgement(text, PASSED)
     seen: list[str] = []
     failed: dict[Key, str] = {}
-    unexpected = summary.loc[result.result["unexpected_index_list"]].to_dict("records")
-    for row, value in zip(unexpected, result.result["unexpected_list"], strict=True):
+    # Great Expectations lists every row that fails, but of their values the first 200 alone.
+    for row in summary.loc[result.result["unexpected_index_list"]].to_dict("records"):
+        value = row[column]
         shown = f"{row['of']}: {value}" if "of" in row else str(value)
         key = (row["exchange"], row["symbol"], row["hour"])
         failed[key] = f"{failed[key]}, {shown}" if key in failed else shown

@@ -20,10 +20,12 @@ from deltabook.udfs.ordering import order_hour
 from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.scales import rescale
 from deltabook.udfs.sources.base import open_file
-from deltabook.udfs.sources.records import EMPTY_RECORD
 from deltabook.udfs.sources.registry import SOURCES
 
 SECOND = 1_000_000_000
+
+
+NO_SYMBOL = pa.table({"exchange": pa.array([], pa.string()), "symbol": pa.array([], pa.string())})
 
 
 class Followed:
@@ -50,14 +52,6 @@ class Followed:
         found = json.loads(json.dumps(self.reader.latestOffset()))
         parts = self.reader.partitions(self.offset, found)
         batches = [batch for part in parts for batch in self.reader.read(part)]
-        batches += [
-            pa.RecordBatch.from_pylist(
-                [EMPTY_RECORD | {"record": "wake", "exchange": exchange, "symbol": symbol}],
-                schema=RECORDS.arrow,
-            )
-            for (exchange, symbol), told in self.symbols.items()
-            if told["waiting"]
-        ]
         records = pa.Table.from_batches(batches, schema=RECORDS.arrow)
         before = Carried(
             root=str(self.root),
@@ -72,11 +66,13 @@ class Followed:
             symbols=self.symbols,
         )
         carry = carry_groups(before)
-        keys = records.select(["exchange", "symbol"]).group_by(["exchange", "symbol"]).aggregate([])
+        waiting = [key for key, kept in self.symbols.items() if kept["waiting"]]
+        come = zip(*(records[name].to_pylist() for name in ("exchange", "symbol")), strict=True)
         told = {}
-        for key in zip(keys["exchange"], keys["symbol"], strict=True):
+        for key in sorted({*come, *waiting}):
             chosen = pc.and_(pc.equal(records["exchange"], key[0]), pc.equal(records["symbol"], key[1]))
-            for row in carry(key, records.filter(chosen)).to_pylist():
+            partner = pa.table({"exchange": [key[0]], "symbol": [key[1]]}) if key in waiting else NO_SYMBOL
+            for row in carry(tuple(map(pa.scalar, key)), records.filter(chosen), partner).to_pylist():
                 if row["told"]:
                     told[row["exchange"], row["symbol"]] = json.loads(row["told"])
                     for name, count in told[row["exchange"], row["symbol"]]["counts"].items():

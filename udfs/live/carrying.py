@@ -78,7 +78,7 @@ class Carried:
 _TRADES = ("trade", "agg_trade")
 
 
-def carry_groups(before: Carried) -> Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]:
+def carry_groups(before: Carried) -> Callable[[tuple[pa.Scalar, ...], pa.Table, pa.Table], pa.Table]:
     """Make the function that carries one symbol's book through a micro-batch.
 
     Parameters
@@ -89,11 +89,11 @@ def carry_groups(before: Carried) -> Callable[[tuple[pa.Scalar, ...], pa.Table],
     Returns
     -------
     callable
-        For `groupBy(exchange, symbol).applyInArrow`: new rows of `records` in, rows of `carried` out.
-        Records without a symbol are those that could not be read.
+        For new rows of `records`, cogrouped by exchange and symbol with the symbols whose messages wait, and
+        `applyInArrow`: rows of `carried` out. Records without a symbol are those that could not be read.
     """
 
-    def carry(key: tuple[pa.Scalar, ...], records: pa.Table) -> pa.Table:
+    def carry(key: tuple[pa.Scalar, ...], records: pa.Table, waiting: pa.Table) -> pa.Table:
         exchange, symbol = (str(part) for part in key)
         records = records.cast(RECORDS.arrow)
         try:
