@@ -11,7 +11,7 @@ PACKAGES := schemas udfs expectations jobs
 
 PACKED := build/environment
 
-.PHONY: setup java demo test test-crash test-long test-mutation test-cluster test-s3 check format audit bench pyfiles environment clean
+.PHONY: setup java demo test test-crash test-long test-mutation test-cluster test-memory test-s3 check format audit bench pyfiles environment clean
 
 setup: java $(VENV)/ready
 
@@ -64,6 +64,10 @@ $(MUTANTS)/ready:
 	$(PYTHON) -m venv $(MUTANTS)
 	$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4,<9'
 	@touch $@
+
+# 50,000 tasks and 20,000 micro-batches in one session, hours of it: DELTABOOK_TASKS and DELTABOOK_BATCHES set less.
+test-memory: setup
+	$(BIN)/python -m pytest -s tests/memory_level.py
 
 # A warehouse in an object store, on loopback.
 test-s3: setup
