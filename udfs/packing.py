@@ -77,8 +77,8 @@ def packed(function: Group, keys: Sequence[str], folder: str, schema: pa.Schema)
 
     def apply(key: tuple[Any, ...], references: pd.DataFrame, nothing: pd.DataFrame) -> pd.DataFrame:
         results = []
-        for number, rows in references.groupby(GROUP):
-            file = _result_file(folder, int(number))
+        for _, rows in references.groupby(GROUP):
+            file = _result_file(folder, int(rows[GROUP].iloc[0]))
             result = _read_result(file)
             if result is None:
                 of_group = tuple(rows.iloc[0][[*keys]])
