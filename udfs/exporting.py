@@ -34,7 +34,7 @@ def export_groups(asked: Asked) -> Group:
     Returns
     -------
     callable
-        For `groupBy(exchange, symbol, date).applyInPandas`: rows of `export_references` in, one row of
+        For `packed`, grouped by exchange, symbol, date: rows of `export_references` in, one row of
         `exported` out. A file has its name only once it is whole.
     """
 

@@ -29,7 +29,7 @@ def naming(function: Group, folder: str) -> Group:
     Parameters
     ----------
     function : callable
-        For `applyInPandas`. Notes that its errors carry tell the place.
+        Takes one group. Notes that its errors carry tell the place.
     folder : str
         Of the warehouse, into which it writes.
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from deltabook.schemas.errors import WarehouseError
 
 Group = Callable[[tuple[Any, ...], Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]
-"""A function that `applyInPandas` applies to each group: key and frames in, frames out."""
+"""A function of one group of references: its key and frames in, frames out. `packing` applies it."""
 
 
 # Before each task Spark has every importer of an archive read it anew, and a worker has one for each package

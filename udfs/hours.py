@@ -46,7 +46,7 @@ def rebuild_groups(root: str, writing: Writing) -> Group:
     Returns
     -------
     callable
-        For `groupBy(exchange, symbol, …).applyInPandas`: rows of `hour_references` in, rows of `rebuilt`
+        For `packed`, grouped by exchange, symbol, …: rows of `hour_references` in, rows of `rebuilt`
         out. Of an hour that is `chained`: the data file with its checkpoints, every gap, every comparison,
         its coverage. Of one that is `replayed`: the data files with its books. Hours that would come out
         as they are stored, since nothing before them differs any more, are passed over.

@@ -64,7 +64,7 @@ def order_groups(root: str) -> Group:
     Returns
     -------
     callable
-        For `groupBy(exchange, symbol, hour).applyInPandas`: one row of `event_references` in, a row
+        For `packed`, grouped by exchange, symbol, hour: one row of `event_references` in, a row
         of `added` out.
     """
 
@@ -115,7 +115,7 @@ def others_groups(root: str) -> Group:
     Returns
     -------
     callable
-        For `groupBy(exchange, symbol).applyInPandas`: one row of `other_references` in, rows of
+        For `packed`, grouped by exchange, symbol: one row of `other_references` in, rows of
         `added` out.
     """
 

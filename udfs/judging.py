@@ -49,7 +49,7 @@ def judge_groups(root: str, depth: int, minimum_match: float, at_once: int = 65_
     Returns
     -------
     callable
-        For `groupBy(exchange, symbol, hour).applyInPandas`: a row of `judge_references` in, rows of
+        For `packed`, grouped by exchange, symbol, hour: a row of `judge_references` in, rows of
         `judged` out.
     """
 

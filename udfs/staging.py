@@ -41,7 +41,7 @@ def stage_groups(source: type[FileSource], folder: str) -> Group:
     Returns
     -------
     callable
-        For `groupBy("part").applyInPandas`: one row of `parts` in, rows of `staged` out.
+        For `packed`, grouped by part: one row of `parts` in, rows of `staged` out.
     """
 
     def stage(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
