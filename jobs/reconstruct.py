@@ -1,7 +1,7 @@
 """The job `reconstruct`: events into books, checkpoints and gaps.
 
 An hour is built again if its events or the settings changed since the published build; with it the
-hours after it, until one opens as its stored books did. Either one task a symbol goes through its
+hours after it, until one opens as its stored books did. Either a symbol's group goes through its
 hours and writes everything, or it only chains them, keeping what passes from one to the next, and
 every hour is then replayed from its checkpoint, in parallel: whichever keeps the cores busier. Both
 yield the same. Measured on 8 M level changes an hour of one symbol, on two cores: an hour takes 0.7 s (1.2 s
