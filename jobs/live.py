@@ -1,9 +1,9 @@
 """The job `live`: books out of captures that are still growing, seconds behind them.
 
 A streaming query reads what is new, micro-batch by micro-batch. In each, a function of one symbol carries its
-book on from the state that the last one left. Its tables lie in the folder `live` of the warehouse, apart from
-those of runs: a run takes nothing of them back and publishes nothing of them. How each micro-batch
-comes in exactly once, `live_commits` says.
+book on from the state that the last one left. Its tables lie in the folder `live` of the warehouse, apart
+from those of runs: a run takes nothing of them back and publishes nothing of them. How each micro-batch comes
+in exactly once, `live_commits` says.
 """
 
 from __future__ import annotations
