@@ -24,6 +24,8 @@ from deltabook.udfs.storage import named, object_of
 RENEWED, LOST = 5.0, 30.0
 """Seconds after which a holder renews, and after which one that has not is gone."""
 _LOOKS = 0.5
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that also runs while the machine is suspended."""
 
 
 class Lease:
@@ -56,14 +58,14 @@ class Lease:
         OSError
             If it may not be written.
         """
-        seen, since = "", time.monotonic()
+        seen, since = "", _now()
         while not self._put("create"):
             found = self._seen()
             if found and seen and found != seen:
                 raise Timeout(str(self.place))
             if found != seen:
-                seen, since = found, time.monotonic()
-            if seen and time.monotonic() - since >= LOST and self._put({"e_tag": seen}):
+                seen, since = found, _now()
+            if seen and _now() - since >= LOST and self._put({"e_tag": seen}):
                 break
             time.sleep(_LOOKS)
         if self._put("create"):  # over the object that was just written
@@ -83,7 +85,7 @@ class Lease:
         WarehouseError
             If it could not be renewed in time.
         """
-        if time.monotonic() - self.renewed > LOST - 2 * RENEWED:
+        if _now() - self.renewed > LOST - 2 * RENEWED:
             raise WarehouseError(
                 f"{self.place} could not be renewed in time, and another process may be writing by now: "
                 "nothing of this run is published. See that the object store can be reached, and run again"
@@ -113,7 +115,7 @@ class Lease:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         self.count += 1
-        began = time.monotonic()
+        began = _now()
         told = f"{socket.gethostname()} {os.getpid()} {id(self)} {self.count}\n"
         try:
             with named(self.place):
@@ -127,6 +129,10 @@ class Lease:
         with suppress(FileNotFoundError), named(self.place):
             return str(self.store.head(self.key)["e_tag"])
         return ""
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
 
 
 def is_fresh(place: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -180,6 +181,26 @@ def test_a_killed_run_is_taken_over_and_nothing_is_lost_or_doubled(store, captur
     assert invoke("run", "binance", folder / "raw", "--archive", "--warehouse", place).exit_status == 0
     assert time.monotonic() - began > leases.LOST - leases.RENEWED
     assert_same(tables(place), early, point)
+
+
+def test_a_writer_that_was_stopped_for_a_minute_is_taken_over_and_publishes_nothing(store, captured):
+    folder, early, late = captured
+    place = store.place("stopped")
+    stopped = command("run", "binance", folder / "raw", "--archive", "--warehouse", place)
+    until((store.folder / "stopped" / "events" / "_delta_log").exists, stopped)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        time.sleep(60)
+        heir = invoke("run", "binance", folder / "raw", "--archive", "--warehouse", place)
+        assert heir.exit_status == 0, heir.said
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+    _, said = stopped.communicate(timeout=300)
+    assert stopped.returncode == 2 and "Traceback" not in said, said
+    assert "another process may be writing by now" in said.splitlines()[-1]
+    assert_same(tables(place), early, "stopped")
+    assert invoke("run", "binance", folder / "late", "--archive", "--warehouse", place).exit_status == 0
+    assert_same(tables(place), late, "stopped, then a late file")
 
 
 def test_what_cannot_be_reached_is_told_in_one_line(store, monkeypatch):
