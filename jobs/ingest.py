@@ -118,7 +118,11 @@ def _ingest_new(
     instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
     again = replaced_hours(warehouse, batch, ledger)
     staged = stage(warehouse, run.run_id, source, [*batch.new.values(), *again.files], progress)
-    reasons = staged.failures() | _foreign_files(instruments, source, staged) | _changed_files(batch)
+    reasons = (
+        staged.failures(warehouse.settings.most_symbols)
+        | _foreign_files(instruments, source, staged)
+        | _changed_files(batch)
+    )
     refused += [{"path": path, "reason": reason} for path, reason in sorted(reasons.items())]
     staged = staged.without(reasons)
     surveyed = survey(warehouse, staged, placing.known, progress)

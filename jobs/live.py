@@ -154,6 +154,7 @@ class _Live:
             .option("offset", json.dumps(self.commits.offset))
             .option("most_bytes", self.following.most_bytes)
             .option("patience", NOT_GIVEN if self.following.once else self.following.patience)
+            .options(**self.settings.limits.options())
             .load()
         )
         return (

@@ -33,6 +33,7 @@ from deltabook.schemas.names import (
     step_of,
     valid_name,
 )
+from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.storage import located
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
@@ -91,6 +92,8 @@ class Settings(BaseSettings):
     minimum_match: float = Field(gt=0, lt=1)
     most_late: float = Field(ge=0, le=1)
     most_untimed: float = Field(ge=0, le=1)
+    most_symbols: int = Field(ge=1, le=10_000_000)
+    most_levels: int = Field(ge=1, le=100_000_000)
     jars: Path | None
     log: LogForm
     instruments: dict[str, dict[str, Scales]]
@@ -147,6 +150,11 @@ class Settings(BaseSettings):
             ofi_levels=self.ofi_levels,
             checkpoint_every=self.checkpoint_every,
         )
+
+    @property
+    def limits(self) -> Limits:
+        """What one file and one message may hold."""
+        return Limits(self.most_symbols, self.most_levels)
 
     @property
     def fingerprint(self) -> str:

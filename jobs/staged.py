@@ -16,6 +16,7 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY
 from deltabook.schemas.names import EventType
 from deltabook.udfs.intake import survey_group
+from deltabook.udfs.sources.limits import too_many_symbols
 from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.staging import stage_groups
 
@@ -63,25 +64,43 @@ class Staged:
             counted[row.source_file][column.get(row.record, "events")] += row.records
         return dict(counted)
 
-    def failures(self) -> dict[str, str]:
-        """Name the raw files that are refused whole, and why: they could not be read, or not to their end."""
+    def failures(self, most_symbols: int) -> dict[str, str]:
+        """Name the raw files that are refused whole, and why.
+
+        Parameters
+        ----------
+        most_symbols : int
+            Symbols that a file may name; each of its parts was held to it apart.
+
+        Returns
+        -------
+        dict
+            Reasons by path: it could not be read, or not to its end, or names too many symbols.
+        """
         reasons: dict[str, str] = {}
         readable = {row.source_file for row in self.messages()}
         for row in self.files:
             if row.source_file not in readable:
                 first = f"no line could be read; line {row.source_row}: {row.reason}"
                 reasons.setdefault(row.source_file, first)
+        symbols: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        for row in self.messages():
+            symbols[row.source_file].add((row.exchange, row.symbol))
+        for path, named in symbols.items():
+            if len(named) > most_symbols:
+                reasons[path] = too_many_symbols(len(named), most_symbols)
         return reasons | {row.source_file: row.reason for row in self._ends if row.failed}
 
 
 def stage(warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress) -> Staged:
     """Parse raw files, part by part."""
+    limits = warehouse.settings.limits
     reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
     parts = [
         {"part": number, "source_file": path, "row_groups": list(rows or ())}
         for number, (path, rows) in enumerate(part.value for part in reader.partitions())
     ]
-    parse = stage_groups(SOURCES[source], str(warehouse.staging / run_id))
+    parse = stage_groups(SOURCES[source], str(warehouse.staging / run_id), limits)
     parts_of = Counter(part["source_file"] for part in parts)
     costs = [Path(part["source_file"]).stat().st_size / parts_of[part["source_file"]] for part in parts]
     with progress.stage("reading", "parts of files", len(parts)) as show:

@@ -24,10 +24,11 @@ FULL_DEPTH = 2**31 - 1
 CLOCK_TOLERANCE = 10 * NANOSECONDS_PER_SECOND
 """A stamp further than this, in ns, from what its neighbours in the feed's order say is a clock's jump."""
 
-NAME_PATTERN = re.compile(r"(?!__)[A-Z0-9._-]{1,40}")
-"""What an exchange or symbol may be called, checked before it reaches any path or SQL text.
+NAME_PATTERN = re.compile(r"(?!-|__)(?=[._-]*[A-Z0-9])[A-Z0-9._-]{1,40}")
+"""What an exchange or symbol may be called, checked before it reaches any path, SQL text or command line.
 
-Two underscores begin the folder name that Spark reads back as null.
+It has a letter or a digit: `.` and `..` are folders. A hyphen begins an option, and two underscores begin the
+folder name that Spark reads back as null.
 """
 
 
@@ -207,8 +208,11 @@ def valid_name(name: str, what: str) -> str:
     Raises
     ------
     InputError
-        If it does not match ``[A-Z0-9._-]{1,40}``.
+        If it does not match `NAME_PATTERN`.
     """
     if NAME_PATTERN.fullmatch(name) is None:
-        raise InputError(f"{what} {name[:80]!r} is refused: a name is 1 to 40 of A-Z 0-9 . _ -")
+        raise InputError(
+            f"{what} {name[:80]!r} is refused: a name is 1 to 40 of A-Z 0-9 . _ -, with a letter or a "
+            "digit, that does not begin with - or __"
+        )
     return name

@@ -67,9 +67,9 @@ def written(folder, columns, table="book_delta_v2", hive="exchange=BINANCE/symbo
     return str(path)
 
 
-def all_records(path):
+def all_records(path, **options):
     """Read as Spark does; the file's verdicts must be all right."""
-    reader = CryptoLakeSource({"path": path}).reader(None)
+    reader = CryptoLakeSource({"path": path} | options).reader(None)
     records = []
     for partition in reader.partitions():
         for batch in reader.read(partition):
@@ -83,9 +83,9 @@ def all_records(path):
     )
 
 
-def refusal(path):
+def refusal(path, **options):
     """Read a file that must be refused, and return why."""
-    reader = CryptoLakeSource({"path": path}).reader(None)
+    reader = CryptoLakeSource({"path": path} | options).reader(None)
     records = [
         record
         for partition in reader.partitions()

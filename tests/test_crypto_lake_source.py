@@ -23,7 +23,7 @@ from lake_tables import (
 
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.decimals import INT64_MAX
-from deltabook.udfs.sources import crypto_lake, lake_deltas
+from deltabook.udfs.sources import crypto_lake
 from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
 from deltabook.udfs.sources.lake_levels import (
     BAD,
@@ -293,17 +293,16 @@ class TestDeltas:
             for side in ("bid", "ask"):
                 assert sorted(values_of(shuffled[key], side)) == sorted(values_of(message, side))
 
-    def test_a_message_longer_than_the_cap_becomes_pieces(self, tmp_path):
+    @pytest.mark.parametrize("batch_rows", [1, 2, 1 << 18])
+    def test_a_message_longer_than_the_cap_refuses_the_file(self, tmp_path, batch_rows):
         rows = delta_rows(received_time=[T0] * 6, sequence_number=[7] * 6)
         path = written(tmp_path, rows)
-        whole = joined(all_records(path))
-        with (
-            patch.object(lake_deltas, "MOST_MESSAGE_ROWS", 2),
-            patch.dict(crypto_lake._BATCH_ROWS, {"book_delta_v2": 1}),
-        ):
-            pieces = all_records(path)
-        assert [piece["source_row"] for piece in pieces] == [1, 3, 5]
-        assert list(joined(pieces).values()) == list(whole.values())
+        with patch.dict(crypto_lake._BATCH_ROWS, {"book_delta_v2": batch_rows}):
+            assert len(all_records(path, most_levels="6")) == 1
+            reason = refusal(path, most_levels="5")
+        assert reason.startswith(
+            "InputError: a message has at least 6 level changes, and one may have 5 (setting"
+        )
 
     def test_an_empty_file_has_no_records(self, tmp_path):
         assert all_records(written(tmp_path, pa.table(delta_rows()).slice(0, 0))) == []

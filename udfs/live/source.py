@@ -22,6 +22,7 @@ from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.live.following import Follower, Position
 from deltabook.udfs.sources.base import FileSource, open_file
 from deltabook.udfs.sources.binance_depth_csv import is_depth_csv
+from deltabook.udfs.sources.limits import Limits, too_many_symbols
 from deltabook.udfs.sources.records import Records
 from deltabook.udfs.sources.registry import SOURCES
 
@@ -37,7 +38,8 @@ class LiveSource(DataSource):
     """Reads what is new in the files of a folder.
 
     Options: `source` (a name of `SOURCES`), `folder`, `offset` (JSON: where the last run ended),
-    `most_bytes` (of a micro-batch), `patience` (seconds without anything new that are a silence; -1: none).
+    `most_bytes` (of a micro-batch), `patience` (seconds without anything new that are a silence; -1: none),
+    and the fields of `Limits`.
     """
 
     @classmethod
@@ -60,7 +62,7 @@ Lines = tuple[str, Position, Position]
 
 class _Reader(DataSourceStreamReader):
     def __init__(self, options: dict[str, str]):
-        self.source: FileSource = SOURCES[options["source"]]({})
+        self.source: FileSource = SOURCES[options["source"]](Limits.of(options).options())
         self.patience = float(options["patience"])
         offset = json.loads(options["offset"])
         self.silences = int(offset["silences"])
@@ -123,7 +125,14 @@ def read_lines(source: FileSource, path: str, start: Position, end: Position) ->
     try:
         if is_depth_csv(context + lines):
             raise InputError("a table of rows, several of which make a message, is for `deltabook run`")
+        symbols: set[tuple[str, str]] = set()
+        most = source.limits.most_symbols
         for batch in source.parse(io.BytesIO(context + lines), path):
+            named = pa.table([batch["exchange"], batch["symbol"]], ["exchange", "symbol"])
+            found = named.group_by(named.column_names).aggregate([]).to_pylist()
+            symbols.update((row["exchange"], row["symbol"]) for row in found if row["symbol"])
+            if len(symbols) > most:
+                raise InputError(too_many_symbols(len(symbols), most))
             rows = batch["source_row"].to_numpy()
             last = max(last, int(rows.max(initial=0)))
             yield _placed(batch.filter(pa.array(rows > skipped)), start.rows - skipped)

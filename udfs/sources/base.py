@@ -26,14 +26,17 @@ from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
+from deltabook.udfs.sources.limits import (
+    LONGEST_LINE,
+    MOST_EXPANSION,
+    SMALL_BYTES,
+    Limits,
+    too_many_levels,
+)
 from deltabook.udfs.sources.records import Records
 
 BLOCK_BYTES = 8 << 20
 """Bytes that are parsed at a time; a block is one Arrow batch."""
-LONGEST_LINE = 64 << 20
-"""A longer line is no message: the file is refused instead of filling the memory."""
-MOST_EXPANSION = 200
-"""Compressed text that grows more than this is a bomb: captures grow 3 to 30 times."""
 _GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 _UNREADABLE = (
     OSError,
@@ -52,7 +55,7 @@ Part = tuple[int, int] | None
 class FileSource(DataSource):
     """A source that reads files, a task for each part of each file.
 
-    Options: `path` (one file) or `paths` (a JSON list of files).
+    Options: `path` (one file) or `paths` (a JSON list of files), and the fields of `Limits`.
 
     A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop
     the others: its last record says ``record="file", kind="failed"`` with the reason, and whoever
@@ -69,6 +72,11 @@ class FileSource(DataSource):
     def schema(self) -> str:
         """Return the columns of `records` as DDL."""
         return RECORDS.ddl
+
+    @property
+    def limits(self) -> Limits:
+        """What one file and one message may hold."""
+        return Limits.of(self.options)
 
     def reader(self, schema: object) -> DataSourceReader:
         """Return the reader that Spark sends to its workers."""
@@ -132,8 +140,9 @@ class _Reader(DataSourceReader):
         path, part = partition.value
         state, reason = "read", ""
         try:
+            most_levels = self.source.limits.most_levels
             for batch in self.source.read_part(path, part):
-                yield _counted(batch)
+                yield _counted(batch, most_levels)
         except _UNREADABLE as error:
             state, reason = "failed", f"{type(error).__name__}: {error}"
         outcome = Records(path)
@@ -141,13 +150,21 @@ class _Reader(DataSourceReader):
         yield outcome.batch()
 
 
-def _counted(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Fill `level_changes`, so that counting does not need to read the levels again."""
+def _counted(batch: pa.RecordBatch, most_levels: int) -> pa.RecordBatch:
+    """Fill `level_changes`, so that counting does not need to read the levels again.
+
+    Raises
+    ------
+    InputError
+        If a message has more than `most_levels`.
+    """
     both = [pc.list_value_length(batch[f"{side}_prices"]) for side in ("bid", "ask")]
     counts = pc.add(*both).to_numpy(zero_copy_only=False).astype(np.int64)
     for row in np.flatnonzero(np.not_equal(batch["wide"].to_numpy(zero_copy_only=False), b"")).tolist():
         printed = json.loads(batch["wide"][row].as_py())
         counts[row] = sum(len(printed.get(side, ())) for side in ("bids", "asks"))
+    if (most := int(counts.max(initial=0))) > most_levels:
+        raise InputError(too_many_levels(most, most_levels))
     at = batch.schema.get_field_index("level_changes")
     return batch.set_column(at, batch.schema.field(at), pa.array(counts))
 
@@ -197,7 +214,7 @@ def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTE
     rest, seen = b"", 0
     while chunk := stream.read(block_bytes):
         seen += len(chunk)
-        if stored is not None and seen > max(2 * BLOCK_BYTES, MOST_EXPANSION * stored):
+        if stored is not None and seen > max(SMALL_BYTES, MOST_EXPANSION * stored):
             raise InputError(f"it grows more than {MOST_EXPANSION} times when decompressed: not a capture")
         cut = chunk.rfind(b"\n") + 1
         if cut:

@@ -36,6 +36,7 @@ from deltabook.udfs.sources import binance_scan as scan
 from deltabook.udfs.sources.base import FileSource, TimeUnit, line_blocks
 from deltabook.udfs.sources.binance_depth_csv import is_depth_csv, parse_depth_csv
 from deltabook.udfs.sources.binance_lines import SPOT, instrument, place_snapshot, read_line
+from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.messages import Line, split_line
 from deltabook.udfs.sources.records import Records, column_batch, labels
 from deltabook.udfs.sources.tables_csv import short_blocks
@@ -67,9 +68,9 @@ class BinanceSource(FileSource):
         first = next(blocks, b"")
         blocks = chain([first], blocks)
         if is_depth_csv(first):
-            yield from parse_depth_csv(blocks, path)
+            yield from parse_depth_csv(blocks, path, self.limits)
         else:
-            yield from Parser(path).parse(blocks)
+            yield from Parser(path, limits=self.limits).parse(blocks)
 
 
 class Parser:
@@ -81,10 +82,13 @@ class Parser:
         The file's name.
     strict : bool
         Whether every line takes the strict way; both ways give the same.
+    limits : Limits
+        What a message may hold.
     """
 
-    def __init__(self, path: str, strict: bool = False):
+    def __init__(self, path: str, strict: bool = False, limits: Limits = Limits()):
         self.path = path
+        self.limits = limits
         self.strict = strict
         self.unit = TimeUnit()
         self.books: set[tuple[str, str]] = set()
@@ -100,6 +104,7 @@ class Parser:
             for code, name in enumerate(names):
                 if self.strict or name is None:  # the strict way says why a name is refused
                     kinds[scanned.lines[:, scan.SYMBOL_CODE] == code] = scan.SLOW
+            kinds[scanned.level_counts() > self.limits.most_levels] = scan.SLOW
             if (kinds > scan.BLANK).any():
                 yield self._fast_batch(scanned, kinds, [name or _NO_NAMES for name in names], rows)
             slow = Records(self.path)
@@ -164,7 +169,7 @@ class Parser:
     def _strict(self, records: Records, raw: bytes, row: int) -> None:
         try:
             line = split_line(raw)
-            record = read_line(line) if line else None
+            record = read_line(line, self.limits.most_levels) if line else None
         except (ValueError, InputError) as error:
             records.quarantine(row, raw, str(error))
             return

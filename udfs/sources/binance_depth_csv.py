@@ -18,6 +18,7 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.base import TimeUnit
 from deltabook.udfs.sources.binance_lines import instrument
 from deltabook.udfs.sources.level_rows import LevelParser, Stamps
+from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.table_columns import Columns, Shape
 from deltabook.udfs.sources.tables_csv import Messages, split_header
 
@@ -39,7 +40,7 @@ def is_depth_csv(block: bytes) -> bool:
     return block.removeprefix(b"\xef\xbb\xbf").startswith(b"symbol,")
 
 
-def parse_depth_csv(blocks: Iterable[bytes], path: str) -> Iterator[pa.RecordBatch]:
+def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Iterator[pa.RecordBatch]:
     """Yield the records of a T_DEPTH table.
 
     Parameters
@@ -48,6 +49,8 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str) -> Iterator[pa.RecordBat
         The file, in whole lines.
     path : str
         Its name.
+    limits : Limits
+        What a message may hold.
 
     Yields
     ------
@@ -62,7 +65,7 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str) -> Iterator[pa.RecordBat
     names, rows = split_header(blocks)
     if tuple(names) != SHAPE.names:
         raise InputError(f"expected the columns {HEADER}, found {','.join(names)[:400]}")
-    yield from _Parser(path, SHAPE, "price", "qty", "side", "a").parse(rows)
+    yield from _Parser(path, SHAPE, "price", "qty", "side", "a").parse(rows, limits)
 
 
 class _Parser(LevelParser):

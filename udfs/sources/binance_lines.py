@@ -9,7 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 from deltabook.schemas.names import NOT_GIVEN, valid_name
 from deltabook.udfs.decimals import exact, scaled_levels, scaled_trade
 from deltabook.udfs.sources import symbols
-from deltabook.udfs.sources.messages import Line, decode, integer, shown, text
+from deltabook.udfs.sources.json_messages import decode
+from deltabook.udfs.sources.limits import Limits
+from deltabook.udfs.sources.messages import Line, integer, shown, text
 
 SPOT, USD_M, COIN_M = "BINANCE", "BINANCE_FUTURES", "BINANCE_DELIVERY"
 _COIN_MARGINED = re.compile(r".+USD_(PERP|\d{6})")
@@ -47,13 +49,15 @@ def instrument(spelled: str, futures: bool) -> tuple[str, str]:
     return USD_M, symbols.canonical(spelled, perpetual=True)
 
 
-def read_line(line: Line) -> dict[str, Any] | None:
+def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, Any] | None:
     """Read one capture line.
 
     Parameters
     ----------
     line : Line
         As `messages.split_line` takes it apart.
+    most_levels : int
+        Level changes that a message may have.
 
     Returns
     -------
@@ -67,9 +71,9 @@ def read_line(line: Line) -> dict[str, Any] | None:
         If the line is not readable; the text says why.
     """
     if line.url:
-        record = _answer(line)
+        record = _answer(line, most_levels)
         return None if record is None else {"received": line.received, **record}
-    message = decode(line.payload)
+    message = decode(line.payload, most_levels)
     if not isinstance(message, dict):
         raise ValueError("expected a JSON object")
     stream = message.get("stream", "")
@@ -110,19 +114,21 @@ def place_snapshot(message: dict[str, Any], exchange: str, symbol: str) -> dict[
     }
 
 
-def _answer(line: Line) -> dict[str, Any] | None:
+def _answer(line: Line, most_levels: int) -> dict[str, Any] | None:
     """Read an answer to a request; the URL says whose depth it is."""
     url = urlsplit(line.url)
     path = _DEPTH_PATH.fullmatch(url.path)
     if path is None:
         return None
-    message = decode(line.payload)
+    message = decode(line.payload, most_levels)
     if not isinstance(message, dict):
         raise ValueError("expected a JSON object")
     if "code" in message and _BARE_SNAPSHOT not in message:
         return None  # an error instead of a snapshot
-    asked = parse_qs(url.query).get("symbol", [""])[0]
-    _, symbol = instrument(asked, path[1] != "api")
+    asked = parse_qs(url.query).get("symbol", [""])
+    if len(asked) > 1:
+        raise ValueError(f"the URL asks for several symbols: {shown(asked)}")
+    _, symbol = instrument(asked[0], path[1] != "api")
     return place_snapshot(message, _MARKETS[path[1]], symbol)
 
 

@@ -92,6 +92,11 @@ class Scan:
     ask_prices: NDArray[np.int64]
     ask_sizes: NDArray[np.int64]
 
+    def level_counts(self) -> NDArray[np.int64]:
+        """Return how many levels each line has, int64[n]."""
+        ends = self.lines[:, BIDS_END] + self.lines[:, ASKS_END]
+        return np.diff(ends, prepend=0)
+
 
 def scan_block(block: bytes, price_scale: int, size_scale: int) -> Scan:
     """Scan a block of whole lines.

@@ -13,6 +13,8 @@ from deltabook.udfs.decimals import scan_decimal
 
 # A key of one character is its own slot; longer keys take low numbers, which no such key has.
 OTHER, PREVIOUS, STREAM, DATA, LAST_UPDATE_ID, BIDS, ASKS = range(7)
+FIRST_UNKNOWN, END_UNKNOWN = 7, 32
+"""Slots that hold where the keys without a slot of their own stand: no key is one control character."""
 SLOTS = 128
 
 ABSENT, INTEGER, STRING, ARRAY, TRUE, FALSE, NULL = range(7)
@@ -58,6 +60,19 @@ def _slot(buffer, start, end):
     if length == 12 and equals(buffer, start, end, _KEY_LAST):
         return LAST_UPDATE_ID
     return OTHER
+
+
+@kernel
+def _is_repeated(buffer, start, end, values, ends, next_unknown):
+    """Whether a key without a slot is one of those met so far in this message."""
+    for slot in range(FIRST_UNKNOWN, next_unknown):
+        if ends[slot] - values[slot] == end - start:
+            offset = 0
+            while offset < end - start and buffer[start + offset] == buffer[values[slot] + offset]:
+                offset += 1
+            if offset == end - start:
+                return True
+    return False
 
 
 @kernel
@@ -117,10 +132,11 @@ def _scan_levels(buffer, position, levels, count, price_scale, size_scale):
 
 @kernel
 def scan_object(buffer, position, end, types, values, ends, bids, asks, counts, price_scale, size_scale):
-    """Read one message into slots; False where it is not compact JSON of the known shape."""
+    """Read one message into slots; False where it repeats a key or is not compact JSON of the known shape."""
     if buffer[position] != OPEN:
         return False
     position += 1
+    next_unknown = FIRST_UNKNOWN
     inside_data, outer_fields = False, False
     while True:
         if buffer[position] != QUOTE:
@@ -129,7 +145,14 @@ def scan_object(buffer, position, end, types, values, ends, bids, asks, counts, 
         if key_end < 0 or buffer[key_end + 1] != COLON:
             return False
         slot = _slot(buffer, position + 1, key_end)
-        if slot != OTHER and types[slot] != ABSENT:
+        if slot == OTHER:
+            if next_unknown == END_UNKNOWN:
+                return False
+            if _is_repeated(buffer, position + 1, key_end, values, ends, next_unknown):
+                return False
+            values[next_unknown], ends[next_unknown] = position + 1, key_end
+            next_unknown += 1
+        elif types[slot] != ABSENT:
             return False
         position = key_end + 2
         byte = buffer[position]

@@ -28,11 +28,12 @@ from typing import Any
 
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.decimals import INT64_MAX, scaled_levels, scaled_trade
+from deltabook.udfs.sources.json_messages import decode
+from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.messages import (
     Line,
     MessageParser,
     MessageSource,
-    decode,
     integer,
     level_list,
     shown,
@@ -53,8 +54,8 @@ _KEPT = re.compile(r"[A-Z0-9]+USD[FGHJKMNQUVXZ][0-9]{2}|[A-Z0-9]+-[A-Z0-9]+-[0-9
 
 
 class _Parser(MessageParser):
-    def __init__(self, path: str):
-        super().__init__(path)
+    def __init__(self, path: str, limits: Limits):
+        super().__init__(path, limits)
         self.category = _category_of_path(Path(path))
         self.decided = False
         self.depths: dict[str, str] = {}
@@ -68,7 +69,7 @@ class _Parser(MessageParser):
 
     def message(self, line: Line) -> None:
         self.decided = True
-        message = decode(line.payload)
+        message = decode(line.payload, self.limits.most_levels)
         if not isinstance(message, dict):
             raise ValueError(f"expected an object, found {shown(message)}")
         if "topic" not in message:
@@ -153,7 +154,7 @@ def symbol_of(spelled: str, *, spot: bool) -> str:
     Returns
     -------
     str
-        Matches ``[A-Z0-9._-]{1,40}``.
+        Matches `schemas.names.NAME_PATTERN`.
 
     Raises
     ------

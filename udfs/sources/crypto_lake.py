@@ -24,21 +24,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deltabook.schemas.errors import InputError
 from deltabook.udfs.sources.base import FileSource, Part
-from deltabook.udfs.sources.lake_columns import BOOK, DELTAS, TRADES, layout_of
+from deltabook.udfs.sources.lake_columns import BOOK, DELTAS, TRADES, Layout, is_text, layout_of
 from deltabook.udfs.sources.lake_deltas import DeltaReader
 from deltabook.udfs.sources.lake_records import LakeReader
 from deltabook.udfs.sources.lake_rows import BookReader, TradeReader
+from deltabook.udfs.sources.limits import MOST_EXPANSION, SMALL_BYTES
 
 PART_ROWS = 4_000_000
 """Rows of a task, at least: a day of a busy instrument is split into several."""
 _READERS: dict[str, type[LakeReader]] = {DELTAS: DeltaReader, BOOK: BookReader, TRADES: TradeReader}
 _BATCH_ROWS = {DELTAS: 1 << 18, TRADES: 1 << 16, BOOK: 1 << 14}
+_BATCH_CELLS = 1 << 22
+"""Values of a batch: a table of many columns is read by fewer rows."""
 _COLUMN_BUFFER = 1 << 18  # a column is read by so many bytes, not a whole row group at once
+_VALUE_BYTES = 8
+"""Bytes of a value in memory: a time, an id or a float; of a text its place in a dictionary."""
 
 
 class CryptoLakeSource(FileSource):
@@ -51,8 +59,8 @@ class CryptoLakeSource(FileSource):
 
     def parts(self, path: str) -> list[Part]:
         """Return ranges of row groups of about `PART_ROWS` rows; a small file is one part."""
-        with pq.ParquetFile(path) as file:
-            sizes = _group_sizes(file)
+        with _opened(path) as file:
+            sizes = _group_sizes(file.metadata)
         bounds, rows = [0], 0
         for group, size in enumerate(sizes, 1):
             rows += size
@@ -69,31 +77,68 @@ class CryptoLakeSource(FileSource):
         InputError
             If the file's columns are not those of a table, or a value leaves a row without its place.
         """
-        with pq.ParquetFile(path) as file:
+        with _opened(path) as file:
             metadata, layout = file.metadata, layout_of(file.schema_arrow)
-        with pq.ParquetFile(
-            path,
-            metadata=metadata,
-            read_dictionary=sorted({"exchange", "symbol", "side"} & layout.spelled.keys()),
-            buffer_size=_COLUMN_BUFFER,
-            pre_buffer=False,
-            page_checksum_verification=True,
-        ) as file:
-            sizes = _group_sizes(file)
-            first, last = part or (0, len(sizes))
-            reader = _READERS[layout.table](layout, path)
+            texts = _texts(file.schema_arrow, layout)
+        spelled = sorted(layout.spelled.values())
+        sizes = _group_sizes(metadata)
+        first, last = part or (0, len(sizes))
+        _check_expansion(path, metadata, spelled)
+        with _opened(path, metadata=metadata, read_dictionary=texts, buffer_size=_COLUMN_BUFFER) as file:
+            reader = _READERS[layout.table](layout, path, self.limits)
             row = 1 + sum(sizes[:first])
+            end = row + sum(sizes[first:last])
             for batch in file.iter_batches(
-                _BATCH_ROWS[layout.table],
+                max(1, min(_BATCH_ROWS[layout.table], _BATCH_CELLS // len(spelled))),
                 row_groups=list(range(first, last)),
-                columns=sorted(layout.spelled.values()),
+                columns=spelled,
                 use_threads=False,  # Spark runs a task on each core
             ):
+                if row + batch.num_rows > end:
+                    raise InputError("it has more rows than its footer says")
                 if batch.num_rows:
                     yield from reader.read(batch, row)
                 row += batch.num_rows
+            if row != end:
+                raise InputError(f"its footer says that {end - row:,} more rows follow row {row - 1:,}")
             yield from reader.finish()
 
 
-def _group_sizes(file: pq.ParquetFile) -> list[int]:
-    return [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+def _opened(path: str, **options: Any) -> pq.ParquetFile:
+    """Open a file; an extension type that its metadata names is read as what it is stored as."""
+    return pq.ParquetFile(
+        path, pre_buffer=False, page_checksum_verification=True, arrow_extensions_enabled=False, **options
+    )
+
+
+def _group_sizes(metadata: pq.FileMetaData) -> list[int]:
+    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+
+def _texts(schema: pa.Schema, layout: Layout) -> list[str]:
+    """Return the columns of texts, read as dictionaries: else each row would copy a text that many have."""
+    types = {name: schema.field(name).type for name in layout.spelled.values()}
+    return sorted(name for name, type_ in types.items() if is_text(type_))
+
+
+def _check_expansion(path: str, metadata: pq.FileMetaData, spelled: list[str]) -> None:
+    """Refuse a file whose rows need more memory than decompressed text of its size might.
+
+    What counts is the size of the values in memory, as a column of one value takes a few bytes however many
+    rows it has, and the size of its pages when they are decompressed.
+    """
+    stored = Path(path).stat().st_size
+    most = max(SMALL_BYTES, MOST_EXPANSION * stored)
+    wanted, needed = set(spelled), 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        pages = sum(column.total_uncompressed_size for column in columns if column.path_in_schema in wanted)
+        if group.num_rows < 0 or pages < 0:
+            raise InputError("its footer has a negative size")
+        needed += group.num_rows * len(wanted) * _VALUE_BYTES + pages
+        if needed > most:
+            raise InputError(
+                f"it grows more than {MOST_EXPANSION} times when it is read: {stored:,} bytes "
+                f"say that they hold at least {needed:,} bytes of values, and may hold {most:,}"
+            )

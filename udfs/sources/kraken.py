@@ -32,12 +32,13 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.decimals import INT64_MAX, MOST_DECIMALS, scaled_levels, scaled_trade
 from deltabook.udfs.sources.clock import file_order
+from deltabook.udfs.sources.json_messages import decode
+from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.messages import (
     NO_BOOK,
     Line,
     MessageParser,
     MessageSource,
-    decode,
     integer,
     level_list,
     shown,
@@ -55,8 +56,8 @@ _MOST_CHECKSUM = 2**32 - 1
 class _Parser(MessageParser):
     marks_damage = True
 
-    def __init__(self, path: str):
-        super().__init__(path)
+    def __init__(self, path: str, limits: Limits):
+        super().__init__(path, limits)
         self.clock: dict[int, int] = {}
         self.before = NOT_GIVEN
         self.depths: dict[str, int] = {}
@@ -64,7 +65,7 @@ class _Parser(MessageParser):
     def message(self, line: Line) -> None:
         if line.received != NOT_GIVEN:
             self.clock[self.row] = line.received
-        message = decode(line.payload)
+        message = decode(line.payload, self.limits.most_levels)
         if isinstance(message, dict):
             return
         if not isinstance(message, list) or len(message) < 4:

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import valid_name
+from deltabook.udfs.sources.limits import too_many_symbols
 from deltabook.udfs.sources.symbols import canonical
 
 DELTAS, TRADES, BOOK = "book_delta_v2", "trades", "book"
-_MOST_INSTRUMENTS = 1 << 20
+MOST_BOOK_LEVELS = 5_000
+"""Levels a side of a table of books: its readers hold some arrays for each."""
+_DENSE_PAIRS = 1 << 20
+"""Pairs of an exchange and a symbol for which a table is made; of more, those met are looked for."""
 _TIMES: dict[str, tuple[str, ...]] = {
     "received_time": ("received_time", "receipt_timestamp"),
     "origin_time": ("origin_time", "timestamp"),
@@ -38,13 +42,14 @@ _SPELLINGS = {
 _LEVEL_PARTS = ("bid_{}_price", "bid_{}_size", "ask_{}_price", "ask_{}_size")
 
 
-def _is_text(type_: pa.DataType) -> bool:
+def is_text(type_: pa.DataType) -> bool:
+    """Whether a column of this type holds texts, as they are or as a dictionary."""
     type_ = type_.value_type if pt.is_dictionary(type_) else type_
     return bool(pt.is_string(type_) or pt.is_large_string(type_))
 
 
 def _is_number(type_: pa.DataType) -> bool:
-    return bool(pt.is_float64(type_) or pt.is_integer(type_) or pt.is_decimal128(type_) or _is_text(type_))
+    return bool(pt.is_float64(type_) or pt.is_integer(type_) or pt.is_decimal128(type_) or is_text(type_))
 
 
 _TYPES: dict[str, tuple[str, Callable[[pa.DataType], bool]]] = {
@@ -57,10 +62,10 @@ _TYPES: dict[str, tuple[str, Callable[[pa.DataType], bool]]] = {
         lambda type_: pt.is_integer(type_) or pt.is_null(type_) or pt.is_float64(type_),
     ),
     "side_is_bid": ("bool", pt.is_boolean),
-    "side": ("text or bool", lambda type_: pt.is_boolean(type_) or _is_text(type_)),
-    "trade_id": ("an integer or text", lambda type_: pt.is_integer(type_) or _is_text(type_)),
+    "side": ("text or bool", lambda type_: pt.is_boolean(type_) or is_text(type_)),
+    "trade_id": ("an integer or text", lambda type_: pt.is_integer(type_) or is_text(type_)),
     "number": ("float64, decimal128, an integer or text", _is_number),
-    "name": ("text", _is_text),
+    "name": ("text", is_text),
 }
 _TYPE_OF = {"received_time": "time", "origin_time": "time", "exchange": "name", "symbol": "name"}
 
@@ -90,14 +95,18 @@ def layout_of(schema: pa.Schema) -> Layout:
     Raises
     ------
     InputError
-        If it is none, or a column has another type: names what was expected and what was found.
+        If it is none, or a column has another type, or a book too many levels: names what was expected and
+        what was found.
     """
     found = list(schema.names)
-    if len(set(found)) < len(found):
+    names = set(found)
+    if len(names) < len(found):
         raise InputError(f"columns have the same name: {_listed(found)}")
     depth = 0
-    while any(part.format(depth) in found for part in _LEVEL_PARTS):
+    while any(part.format(depth) in names for part in _LEVEL_PARTS):
         depth += 1
+    if depth > MOST_BOOK_LEVELS:
+        raise InputError(f"a table of books may have {MOST_BOOK_LEVELS:,} levels a side, found {depth:,}")
     missing_of = {table: _missing(table, depth, found) for table in _SPELLINGS}
     table = min(missing_of, key=lambda table: len(missing_of[table]))
     if missing_of[table]:
@@ -145,8 +154,13 @@ def labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]]:
     codes = filled(column.indices, 0).astype(np.int32)
     if column.indices.null_count:
         codes[column.indices.is_null().to_numpy(zero_copy_only=False)] = -1
+    texts = column.dictionary
+    if len(texts) > len(codes):  # that of a whole row group: only what is met here becomes Python's
+        met, places = np.unique(codes[codes >= 0], return_inverse=True)
+        codes[codes >= 0] = places
+        texts = texts.take(pa.array(met))
     try:
-        return codes, column.dictionary.to_pylist()
+        return codes, texts.to_pylist()
     except UnicodeDecodeError as error:
         raise InputError(f"a text is not UTF-8: {error}") from None
 
@@ -167,6 +181,8 @@ class Instruments:
         May hold `exchange=…/symbol=…`.
     spelled : dict
         Of the file's `Layout`.
+    most_symbols : int
+        Exchanges and symbols that the file may name.
 
     Attributes
     ----------
@@ -179,7 +195,8 @@ class Instruments:
         If neither names them.
     """
 
-    def __init__(self, path: str, spelled: dict[str, str]):
+    def __init__(self, path: str, spelled: dict[str, str], most_symbols: int):
+        self.most_symbols = most_symbols
         self.names: list[tuple[str, str]] = []
         self._codes: dict[tuple[str, str], int] = {}
         folders = dict(part.split("=", 1) for part in Path(path).parent.parts if "=" in part)
@@ -197,15 +214,20 @@ class Instruments:
         Raises
         ------
         InputError
-            If a row has none, or a name is refused.
+            If a row has none, or a name is refused, or there are too many.
         """
         exchange_codes, exchanges = self._labels(batch, "exchange")
         symbol_codes, symbols = self._labels(batch, "symbol")
-        if len(exchanges) * len(symbols) > _MOST_INSTRUMENTS:
-            raise InputError("too many exchanges and symbols: not a Crypto Lake file")
         if len(exchanges) == len(symbols) == 1:
             return np.full(batch.num_rows, self._code(exchanges[0], symbols[0]), dtype=np.int32)
-        pairs = exchange_codes * np.int32(len(symbols)) + symbol_codes
+        pairs = exchange_codes.astype(np.int64) * len(symbols) + symbol_codes
+        if len(exchanges) * len(symbols) > _DENSE_PAIRS:
+            met, places = np.unique(pairs, return_inverse=True)
+            found = [
+                self._code(exchanges[pair // len(symbols)], symbols[pair % len(symbols)])
+                for pair in met.tolist()
+            ]
+            return np.array(found, dtype=np.int32)[places]
         table: NDArray[np.int32] = np.zeros(max(len(exchanges) * len(symbols), 1), dtype=np.int32)
         for pair in np.flatnonzero(np.bincount(pairs, minlength=1)).tolist():
             table[pair] = self._code(exchanges[pair // len(symbols)], symbols[pair % len(symbols)])
@@ -215,7 +237,11 @@ class Instruments:
     def _labels(self, batch: pa.RecordBatch, what: str) -> tuple[NDArray[np.int32], list[str | None]]:
         if what in self._fixed:
             return np.zeros(batch.num_rows, dtype=np.int32), [self._fixed[what]]
-        codes, names = labels(batch[what])
+        column = batch[what]
+        column = column if pt.is_dictionary(column.type) else column.dictionary_encode()
+        if len(column.dictionary) > self.most_symbols:
+            raise InputError(too_many_symbols(len(column.dictionary), self.most_symbols))
+        codes, names = labels(column)
         if codes.size and codes.min() < 0:
             raise InputError(f"column {what}: a row has none")
         return codes, names
@@ -226,6 +252,8 @@ class Instruments:
         pair = (exchange, symbol)
         if pair not in self._codes:
             upper = exchange.upper() if exchange.isascii() else exchange
+            if len(self.names) == self.most_symbols:
+                raise InputError(too_many_symbols(len(self.names) + 1, self.most_symbols))
             self.names.append((valid_name(upper, "exchange"), canonical(symbol)))
             self._codes[pair] = len(self.names) - 1
         return self._codes[pair]

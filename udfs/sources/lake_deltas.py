@@ -24,17 +24,16 @@ from deltabook.udfs.sources.lake_levels import (
 )
 from deltabook.udfs.sources.lake_records import NO_PLACE, LakeReader, level_columns, strict_messages
 from deltabook.udfs.sources.lake_values import numbers, sequences, times
+from deltabook.udfs.sources.limits import Limits, too_many_levels
 
-MOST_MESSAGE_ROWS = 1_000_000
-"""Rows of one message that are held; a longer one becomes several records of the same message."""
 _LEVELS = ("sides", "prices", "price_decimals", "sizes", "size_decimals")
 
 
 class DeltaReader(LakeReader):
     """Joins level changes to messages, also those that a batch's end cuts."""
 
-    def __init__(self, layout: Layout, path: str):
-        super().__init__(layout, path)
+    def __init__(self, layout: Layout, path: str, limits: Limits):
+        super().__init__(layout, path, limits)
         self.open: dict[str, NDArray[Any]] = {}
         self.open_row = 1
         self.last_ids: dict[int, int] = {}
@@ -42,14 +41,21 @@ class DeltaReader(LakeReader):
         """Price and size, by row, that no kernel reads."""
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
-        """Yield the messages that a later row has shown to be complete."""
+        """Yield the messages that a later row has shown to be complete.
+
+        Raises
+        ------
+        InputError
+            If the last message has more rows than a message may have level changes.
+        """
         rows = self._rows(batch, row)
         if self.open:
             row = self.open_row
             rows = {name: np.concatenate((self.open[name], rows[name])) for name in rows}
         starts = message_starts(rows["received"], rows["sequence"], rows["instrument"])
-        count = len(rows["received"])
-        closed = count if count - starts[-1] >= MOST_MESSAGE_ROWS else int(starts[-1])
+        closed = int(starts[-1])
+        if len(rows["received"]) - closed > self.limits.most_levels:
+            raise InputError(too_many_levels(len(rows["received"]) - closed, self.limits.most_levels))
         self.open = {name: values[closed:].copy() for name, values in rows.items()}
         self.open_row = row + closed
         yield from self._messages(rows, np.append(starts[starts < closed], closed), row)

@@ -16,6 +16,7 @@ from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.sources.lake_columns import Instruments, Layout
 from deltabook.udfs.sources.lake_levels import ASK, BID, STRICT, scale_messages, split_sides
+from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.records import EMPTY_RECORD, Records
 
 NO_PLACE = "neither received_time nor sequence_number is given: the row has no place in the order"
@@ -30,12 +31,15 @@ class LakeReader:
         The file's columns.
     path : str
         Its name, for `source_file`.
+    limits : Limits
+        What the file and a message may hold.
     """
 
-    def __init__(self, layout: Layout, path: str):
+    def __init__(self, layout: Layout, path: str, limits: Limits):
         self.layout = layout
         self.path = path
-        self.instruments = Instruments(path, layout.spelled)
+        self.limits = limits
+        self.instruments = Instruments(path, layout.spelled, limits.most_symbols)
         self.records = Records(path)
         self.fields = RECORDS.arrow
         self.constants: dict[tuple[Any, pa.DataType], pa.Array] = {}

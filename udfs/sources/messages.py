@@ -18,13 +18,13 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import IO, Any, ClassVar
 
-import msgspec
 import pyarrow as pa
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.decimals import INT64_MAX
 from deltabook.udfs.sources.base import FileSource, MixedUnitsError, TimeUnit, line_blocks
+from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.records import Records
 
 _NANOSECONDS = re.compile(rb"(\d{19}) ")
@@ -95,32 +95,6 @@ def _seconds(text: bytes) -> int:
     return received
 
 
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except ArithmeticError:
-        raise ValueError(f"number {text[:80]} is out of range") from None
-
-
-_DECODER = msgspec.json.Decoder(float_hook=_decimal)
-
-
-def decode(payload: bytes) -> Any:
-    """Decode JSON; numbers with a point become Decimal.
-
-    Raises
-    ------
-    ValueError
-        If it is not JSON.
-    """
-    try:
-        return _DECODER.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"not JSON: {error}") from None
-    except RecursionError:
-        raise ValueError("not JSON: nested too deeply") from None
-
-
 class MessageParser:
     """Reads the messages of one file; a source's own parser says what each of them is.
 
@@ -132,17 +106,22 @@ class MessageParser:
     ----------
     path : str
         The file's name.
+    limits : Limits
+        What a message may hold.
     """
 
     marks_damage: ClassVar[bool] = False
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, limits: Limits):
         self.path = path
+        self.limits = limits
         self.records = Records(path)
         self.unit = TimeUnit()
         self.row = 0
         self.books: dict[tuple[str, str], dict[str, Any]] = {}
         """The last book update of each (exchange, symbol): its `timestamp`, `received`, `sequence`."""
+        self.unmarked: dict[tuple[str, str], None] = {}
+        """Books with an update since they were last marked as damaged, in the order of these updates."""
 
     def message(self, line: Line) -> None:
         """Read one message: `add` what it holds; raises ValueError or InputError if it is not readable."""
@@ -168,7 +147,9 @@ class MessageParser:
         self.records.add({"source_row": self.row} | record)
         if record["record"] == "book_update":
             names = ("timestamp", "received", "sequence")
-            self.books[record["exchange"], record["symbol"]] = {name: record[name] for name in names}
+            key = record["exchange"], record["symbol"]
+            self.books[key] = {name: record[name] for name in names}
+            self.unmarked[key] = None
 
     def parse(self, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
         """Yield the file's records, a batch for each block of lines."""
@@ -197,10 +178,12 @@ class MessageParser:
                 self._mark(self.damaged_symbol(line))
 
     def _mark(self, only: tuple[str, str] | None) -> None:
-        for key, last in list(self.books.items()):
-            if only in (None, key):
-                mark = {"record": "book_update", "exchange": key[0], "symbol": key[1], "damaged": True}
-                self.add(mark | last)
+        """Mark one book as damaged, or all; one that is marked and had no update since is left as it is."""
+        keys = list(self.unmarked) if only is None else [key for key in (only,) if key in self.unmarked]
+        for key in keys:
+            mark = {"record": "book_update", "exchange": key[0], "symbol": key[1], "damaged": True}
+            self.records.add({"source_row": self.row} | mark | self.books[key])
+            del self.unmarked[key]
 
 
 class MessageSource(FileSource):
@@ -211,7 +194,7 @@ class MessageSource(FileSource):
 
     def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
         """Yield the records of one file (see `FileSource.parse`)."""
-        yield from self.parser(path).parse(stream)
+        yield from self.parser(path, self.limits).parse(stream)
 
 
 def integer(message: dict[str, Any], key: str) -> int:

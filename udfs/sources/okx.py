@@ -32,12 +32,13 @@ from typing import Any
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.decimals import INT64_MAX, scaled_levels, scaled_trade
+from deltabook.udfs.sources.json_messages import decode
+from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.messages import (
     NO_BOOK,
     Line,
     MessageParser,
     MessageSource,
-    decode,
     integer,
     level_list,
     shown,
@@ -79,8 +80,8 @@ _NAMED_INSTRUMENT = re.compile(rb'"(?:instId|instrument_id)"\s*:\s*"([!-~]{1,80}
 class _Parser(MessageParser):
     marks_damage = True
 
-    def __init__(self, path: str):
-        super().__init__(path)
+    def __init__(self, path: str, limits: Limits):
+        super().__init__(path, limits)
         self.exchange = _exchange(Path(path).name)
         self.decided = False
         self.channels: dict[str, str] = {}
@@ -96,7 +97,7 @@ class _Parser(MessageParser):
         self.decided = True
         if line.payload.strip() in _KEEP_ALIVE:
             return
-        message = decode(_inflated(line.payload))
+        message = decode(_inflated(line.payload), self.limits.most_levels)
         if not isinstance(message, dict):
             raise ValueError(f"expected an object, found {shown(message)}")
         channel, instrument = _channel(message)
@@ -150,13 +151,14 @@ class _Parser(MessageParser):
             payload = _inflated(split.payload) if split else line
         except ValueError:
             payload = line
-        channel, instrument = _NAMED_CHANNEL.search(payload), _NAMED_INSTRUMENT.search(payload)
-        if channel and channel[1].decode("ascii") in _NO_BOOKS:
+        channels = {name.decode("ascii") for name in _NAMED_CHANNEL.findall(payload)}
+        instruments = {name.decode("ascii") for name in _NAMED_INSTRUMENT.findall(payload)}
+        if channels and channels <= _NO_BOOKS:
             return NO_BOOK
-        if instrument is None:
+        if len(instruments) != 1:  # a name given twice says of neither that it is the line's
             return None
         try:
-            book = self.exchange, canonical(instrument[1].decode("ascii"))
+            book = self.exchange, canonical(instruments.pop())
         except InputError:
             return None
         return book if book in self.books else None

@@ -64,7 +64,7 @@ def canonical(spelled: str, *, perpetual: bool = False, quote: str = "") -> str:
     Returns
     -------
     str
-        Matches ``[A-Z0-9._-]{1,40}``.
+        Matches `schemas.names.NAME_PATTERN`.
 
     Raises
     ------

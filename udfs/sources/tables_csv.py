@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.sources.base import LONGEST_LINE
+from deltabook.udfs.sources.limits import LONGEST_LINE, Limits, too_many_levels
 from deltabook.udfs.sources.table_columns import Columns, Rows, Shape
 
 MOST_FIELDS = 4 << 20
 """Fields that are read at a time."""
+MOST_COLUMNS = 20_004
+"""Columns of a table: four that name a message, and four for each of 5,000 levels."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,26 @@ class TableParser:
         """Return how many messages at a block's end wait for the next block."""
         return 1
 
-    def parse(self, blocks: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
-        """Yield the records of the lines behind the header."""
+    def parse(self, blocks: Iterable[bytes], limits: Limits) -> Iterator[pa.RecordBatch]:
+        """Yield the records of the lines behind the header.
+
+        Parameters
+        ----------
+        blocks : iterable of bytes
+            Whole lines.
+        limits : Limits
+            What a message may hold.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            In the schema of `records`.
+
+        Raises
+        ------
+        InputError
+            If the rows of one message are more than a message may have.
+        """
         carried = b""
         for block in chain(short_blocks(blocks, max(1, MOST_FIELDS // len(self.shape.names))), [None]):
             rows = Rows(carried + (block or b""), len(self.shape.names))
@@ -82,6 +102,8 @@ class TableParser:
             messages = self._messages(columns, at_end=block is None)
             yield from self.records(columns, messages)
             carried = rows.block[rows.line_starts[messages.end] :] if messages.end < len(rows) else b""
+            if len(rows) - messages.end > self.held_back() * limits.most_levels:
+                raise InputError(too_many_levels(len(rows) - messages.end, limits.most_levels))
             if len(carried) > LONGEST_LINE:
                 raise InputError(f"a message is longer than {LONGEST_LINE >> 20} MiB")
             self.first_row += messages.end
@@ -116,10 +138,17 @@ def split_header(blocks: Iterable[bytes]) -> tuple[list[str], Iterator[bytes]]:
     -------
     (columns, blocks) : (list of str, iterator of bytes)
         The header's fields, and the lines behind it.
+
+    Raises
+    ------
+    InputError
+        If it has more columns than any of these tables.
     """
     rest = iter(blocks)
     first = next(rest, b"")
     header, _, body = first.partition(b"\n")
+    if header.count(b",") >= MOST_COLUMNS:
+        raise InputError(f"a table may have {MOST_COLUMNS:,} columns, found {header.count(b',') + 1:,}")
     names = header.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").strip().split(",")
 
     def behind() -> Iterator[bytes]:

@@ -57,7 +57,7 @@ class TardisSource(FileSource):
     def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
         """Yield the records of one table (see `FileSource.parse`)."""
         names, blocks = split_header(line_blocks(stream, path))
-        yield from _parser(path, tuple(names)).parse(blocks)
+        yield from _parser(path, tuple(names)).parse(blocks, self.limits)
 
 
 def _parser(path: str, names: tuple[str, ...]) -> TableParser:
