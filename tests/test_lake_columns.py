@@ -30,7 +30,7 @@ class TestColumns:
     )
     def test_a_missing_column_refuses_the_file_and_is_named(self, tmp_path, columns, missing):
         reason = refusal(written(tmp_path, columns))
-        assert reason.startswith("InputError: expected the columns of ")
+        assert reason.startswith("expected the columns of ")
         assert missing in reason
         assert "found " in reason
 

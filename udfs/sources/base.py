@@ -44,7 +44,6 @@ _UNREADABLE = (
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,
-    InputError,
     pa.ArrowException,
 )
 
@@ -143,6 +142,8 @@ class _Reader(DataSourceReader):
             most_levels = self.source.limits.most_levels
             for batch in self.source.read_part(path, part):
                 yield _counted(batch, most_levels)
+        except InputError as error:
+            state, reason = "failed", str(error)
         except _UNREADABLE as error:
             state, reason = "failed", f"{type(error).__name__}: {error}"
         outcome = Records(path)

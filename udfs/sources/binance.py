@@ -101,9 +101,9 @@ class Parser:
             scanned = scan.scan_block(block, DEFAULT_SCALE, DEFAULT_SCALE)
             kinds = scanned.lines[:, scan.KIND].copy()
             names = [_instruments(spelled) for spelled in scanned.symbols]
-            for code, name in enumerate(names):
-                if self.strict or name is None:  # the strict way says why a name is refused
-                    kinds[scanned.lines[:, scan.SYMBOL_CODE] == code] = scan.SLOW
+            # The strict way says why a name is refused.
+            strict = np.array([self.strict or name is None for name in names] + [False])
+            kinds[strict[scanned.lines[:, scan.SYMBOL_CODE]]] = scan.SLOW
             kinds[scanned.level_counts() > self.limits.most_levels] = scan.SLOW
             if (kinds > scan.BLANK).any():
                 yield self._fast_batch(scanned, kinds, [name or _NO_NAMES for name in names], rows)

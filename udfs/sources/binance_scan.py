@@ -240,20 +240,32 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
 
 
 @kernel
-def _symbol_code(buffer, start, end, spans, n_symbols, last):
+def _is_at(buffer, start, end, span):
+    """Whether ``buffer[start:end]`` is the text of a span."""
+    if span[1] - span[0] != end - start:
+        return False
+    for offset in range(end - start):  # noqa: SIM110  (numba has no generator expressions here)
+        if buffer[start + offset] != buffer[span[0] + offset]:
+            return False
+    return True
+
+
+@kernel
+def _symbol_code(buffer, start, end, spans, buckets, n_symbols, last):
     """Return the code of a symbol, `n_symbols` if it is new, or -1 if there are too many."""
-    if last >= 0:
-        length = spans[last, 1] - spans[last, 0]
-        if length == end - start and np.array_equal(
-            buffer[start:end], buffer[spans[last, 0] : spans[last, 1]]
-        ):
-            return last
-    for code in range(n_symbols):
-        if np.array_equal(buffer[start:end], buffer[spans[code, 0] : spans[code, 1]]):
-            return code
+    if last >= 0 and _is_at(buffer, start, end, spans[last]):
+        return last
+    bucket = 0
+    for position in range(start, end):
+        bucket = (bucket * 31 + np.int64(buffer[position])) % len(buckets)
+    while buckets[bucket] >= 0:
+        if _is_at(buffer, start, end, spans[buckets[bucket]]):
+            return buckets[bucket]
+        bucket = (bucket + 1) % len(buckets)
     if n_symbols == len(spans):
         return -1
     spans[n_symbols, 0], spans[n_symbols, 1] = start, end
+    buckets[bucket] = n_symbols
     return n_symbols
 
 
@@ -263,6 +275,7 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
     values = np.zeros(SLOTS, dtype=np.int64)
     ends = np.zeros(SLOTS, dtype=np.int64)
     counts = np.zeros(2, dtype=np.int64)
+    buckets = np.full(4 * len(spans) + 1, -1, dtype=np.int64)
     n_symbols, last_code, start = 0, -1, 0
     for row in range(len(lines)):
         line = lines[row]
@@ -289,7 +302,9 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
                     buffer, line, types, values, ends, bids, asks, counts, price_scale, size_scale
                 )
                 if symbol_end > symbol_start:
-                    code = _symbol_code(buffer, symbol_start, symbol_end, spans, n_symbols, last_code)
+                    code = _symbol_code(
+                        buffer, symbol_start, symbol_end, spans, buckets, n_symbols, last_code
+                    )
             if code < 0:
                 line[KIND] = SLOW
                 counts[0], counts[1] = bids_before, asks_before

@@ -45,6 +45,8 @@ class LevelParser(TableParser):
         """The stamps of the last message of each book."""
         self.due: set[Book | None] = set()
         """Books whose next message is damaged; None: the next of any book."""
+        self.unmarked: set[Book] = set()
+        """Books with a message since they were last marked as damaged."""
 
     def stamps(self, columns: Columns, messages: Messages) -> Stamps:
         """Return the columns of the first `messages.keep` messages, but for their names and levels."""
@@ -127,17 +129,19 @@ class LevelParser(TableParser):
 
 
 class _Damage:
-    """Which of a block's messages are damaged by unreadable rows."""
+    """Which of a block's messages are damaged by unreadable rows.
+
+    A book is marked once between two of its messages: unreadable rows among many books cost a step for each
+    row and message, not for each pair of them.
+    """
 
     def __init__(self, parser: LevelParser, columns: Columns, messages: Messages, stamps: Stamps):
         self.parser, self.columns, self.messages, self.stamps = parser, columns, messages, stamps
-        books = columns.book[messages.firsts[: messages.keep]]
-        self.places = {
-            name_of(columns, code): np.flatnonzero(books == code) for code in np.unique(books).tolist()
-        }
+        self.books = columns.book[messages.firsts[: messages.keep]]
+        self.places = _places(columns, self.books)
         self.damaged = np.zeros(messages.keep, np.bool_)
         self.due: set[tuple[int, Book | None]] = {(0, book) for book in parser.due}
-        self.marked: set[tuple[int, Book]] = set()
+        self.passed = 0
 
     def mark(self, row: int, records: Records) -> None:
         """Mark what an unreadable row belongs to, or may belong to."""
@@ -145,6 +149,7 @@ class _Damage:
             self.damaged[self.messages.number[row]] = True
             return
         before = int(np.searchsorted(self.messages.firsts[: self.messages.keep], row, "right"))
+        self._pass(before)
         for book in self._candidates(row, before):
             place = -1 if book is None else self._latest(book, before)
             if book is None or (place < 0 and book not in self.parser.last):
@@ -152,14 +157,15 @@ class _Damage:
                 continue
             if place >= 0 and place == before - 1:  # others may have been finished with the block before
                 self.damaged[place] = True
-            if (before, book) not in self.marked:
-                self.marked.add((before, book))
+            if book in self.parser.unmarked:
+                self.parser.unmarked.remove(book)
                 stamp = _stamp(self.stamps, place) if place >= 0 else self.parser.last[book]
                 names = {"exchange": book[0], "symbol": book[1], "source_row": self.parser.first_row + row}
                 records.add({"record": "book_update", "damaged": True} | names | stamp)
 
     def settle(self) -> None:
         """Mark the next message where there was none before; what has none here waits for the next block."""
+        self._pass(len(self.books))
         self.parser.due = set()
         for before, book in self.due:
             places = np.arange(len(self.damaged)) if book is None else self.places.get(book, np.arange(0))
@@ -169,20 +175,37 @@ class _Damage:
             else:
                 self.parser.due.add(book)
 
+    def _pass(self, before: int) -> None:
+        """Note the books of the messages up to a place."""
+        codes = np.unique(self.books[self.passed : before]).tolist()
+        self.parser.unmarked |= {name_of(self.columns, code) for code in codes}
+        self.passed = max(self.passed, before)
+
     def _candidates(self, row: int, before: int) -> list[Book] | list[None]:
-        """Return the books that a row may belong to; None: there is none yet."""
+        """Return the books that a row may belong to and that are to be marked; None: there is none yet."""
         named = self.columns.instrument(row)
-        if named is not None and self.columns.named[row]:
+        if named is not None and (self.columns.named[row] or self._is_known(named, before)):
             return [named]
-        here = {book for book in self.places if self._latest(book, before) >= 0}
-        known = sorted(here | self.parser.last.keys())  # in an order that no size of blocks changes
-        return [named] if named is not None and named in known else known or [None]
+        if before or self.parser.last:
+            return sorted(self.parser.unmarked)  # in an order that no size of blocks changes
+        return [None]
+
+    def _is_known(self, book: Book, before: int) -> bool:
+        return book in self.parser.last or self._latest(book, before) >= 0
 
     def _latest(self, book: Book, before: int) -> int:
         """Return the last message of a book before a place; -1: none."""
         places = self.places.get(book, np.arange(0))
         count = int(np.searchsorted(places, before))
         return int(places[count - 1]) if count else -1
+
+
+def _places(columns: Columns, books: NDArray[np.int64]) -> dict[Book, NDArray[np.int64]]:
+    """Return the messages of each book, in their order."""
+    order = np.argsort(books, kind="stable")
+    codes, starts = np.unique(books[order], return_index=True)
+    parts = np.split(order, starts[1:])
+    return {name_of(columns, code): part for code, part in zip(codes.tolist(), parts, strict=False)}
 
 
 def latest(books: NDArray[np.int64]) -> dict[int, int]:
