@@ -36,7 +36,7 @@ from deltabook.udfs.sources import binance_scan as scan
 from deltabook.udfs.sources.base import FileSource, TimeUnit, line_blocks
 from deltabook.udfs.sources.binance_depth_csv import is_depth_csv, parse_depth_csv
 from deltabook.udfs.sources.binance_lines import SPOT, instrument, place_snapshot, read_line
-from deltabook.udfs.sources.limits import Limits
+from deltabook.udfs.sources.limits import Limits, check_levels
 from deltabook.udfs.sources.messages import Line, split_line
 from deltabook.udfs.sources.records import Records, column_batch, labels
 from deltabook.udfs.sources.tables_csv import short_blocks
@@ -170,6 +170,7 @@ class Parser:
         try:
             line = split_line(raw)
             record = read_line(line, self.limits.most_levels) if line else None
+            check_levels(record or {}, self.limits.most_levels)
         except (ValueError, InputError) as error:
             records.quarantine(row, raw, str(error))
             return
@@ -192,6 +193,7 @@ class Parser:
             return
         try:
             record = place_snapshot(message, *candidates[0])
+            check_levels(record, self.limits.most_levels)
         except ValueError as error:
             records.quarantine(row, raw, str(error))
             return

@@ -43,8 +43,8 @@ from deltabook.udfs.sources.messages import (
 from deltabook.udfs.sources.symbols import canonical, pair
 
 _EXCHANGE = "BYBIT"
-_BOOK = re.compile(r"orderbook\.([1-9][0-9]{0,4})\.[^.]+")
-_TRADES = re.compile(r"publicTrade\.[^.]+")
+_BOOK = re.compile(r"orderbook\.([1-9][0-9]{0,4})\..+")
+_TRADES = re.compile(r"publicTrade\..+")
 _SPOT_DEPTH = "200"
 _SIDES = {"Buy": "buy", "Sell": "sell"}
 _CATEGORIES = ("linear", "inverse", "spot")

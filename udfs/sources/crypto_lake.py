@@ -83,7 +83,7 @@ class CryptoLakeSource(FileSource):
         spelled = sorted(layout.spelled.values())
         sizes = _group_sizes(metadata)
         first, last = part or (0, len(sizes))
-        _check_expansion(path, metadata, spelled)
+        _check_expansion(path, metadata, len(spelled))
         with _opened(path, metadata=metadata, read_dictionary=texts, buffer_size=_COLUMN_BUFFER) as file:
             reader = _READERS[layout.table](layout, path, self.limits)
             row = 1 + sum(sizes[:first])
@@ -106,9 +106,16 @@ class CryptoLakeSource(FileSource):
 
 def _opened(path: str, **options: Any) -> pq.ParquetFile:
     """Open a file; an extension type that its metadata names is read as what it is stored as."""
-    return pq.ParquetFile(
-        path, pre_buffer=False, page_checksum_verification=True, arrow_extensions_enabled=False, **options
-    )
+    try:
+        return pq.ParquetFile(
+            path,
+            pre_buffer=False,
+            page_checksum_verification=True,
+            arrow_extensions_enabled=False,
+            **options,
+        )
+    except UnicodeDecodeError as error:
+        raise InputError(f"a column's name is not UTF-8: {error}") from None
 
 
 def _group_sizes(metadata: pq.FileMetaData) -> list[int]:
@@ -121,22 +128,21 @@ def _texts(schema: pa.Schema, layout: Layout) -> list[str]:
     return sorted(name for name, type_ in types.items() if is_text(type_))
 
 
-def _check_expansion(path: str, metadata: pq.FileMetaData, spelled: list[str]) -> None:
+def _check_expansion(path: str, metadata: pq.FileMetaData, columns: int) -> None:
     """Refuse a file whose rows need more memory than decompressed text of its size might.
 
     What counts is the size of the values in memory, as a column of one value takes a few bytes however many
-    rows it has, and the size of its pages when they are decompressed.
+    rows it has, and the size of its pages when they are decompressed. What the footer says of single column
+    chunks is not looked at: Arrow ends the process where that contradicts itself.
     """
     stored = Path(path).stat().st_size
     most = max(SMALL_BYTES, MOST_EXPANSION * stored)
-    wanted, needed = set(spelled), 0
+    needed = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        columns = [group.column(place) for place in range(group.num_columns)]
-        pages = sum(column.total_uncompressed_size for column in columns if column.path_in_schema in wanted)
-        if group.num_rows < 0 or pages < 0:
+        if group.num_rows < 0 or group.total_byte_size < 0:
             raise InputError("its footer has a negative size")
-        needed += group.num_rows * len(wanted) * _VALUE_BYTES + pages
+        needed += group.num_rows * columns * _VALUE_BYTES + group.total_byte_size
         if needed > most:
             raise InputError(
                 f"it grows more than {MOST_EXPANSION} times when it is read: {stored:,} bytes "

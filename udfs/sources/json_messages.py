@@ -12,6 +12,8 @@ from deltabook.udfs.sources.limits import Limits, too_many_levels
 
 _FIELDS_OF_A_LEVEL = 4
 """Values that a venue prints for a level, at most."""
+_OTHER_ARRAYS, _OTHER_VALUES = 8, 100
+"""Arrays of a message that are no levels, and values outside of levels, at most."""
 
 
 def _decimal(text: str) -> Decimal:
@@ -60,17 +62,17 @@ def decode(payload: bytes, most_levels: int = Limits.most_levels) -> Any:
 
 
 def _check_size(payload: bytes, most_levels: int) -> None:
+    """Refuse a message that has more arrays or values than its levels can account for."""
     if len(payload) <= most_levels:  # of one byte each: it cannot have more
         return
     arrays = payload.count(b"[")
-    if arrays > most_levels:
-        raise ValueError(too_many_levels(arrays, most_levels))
-    most_values = _FIELDS_OF_A_LEVEL * most_levels
-    values = payload.count(b",") + payload.count(b"{")
-    if values > most_values:
+    if arrays > most_levels + _OTHER_ARRAYS:
+        raise ValueError(too_many_levels(arrays - _OTHER_ARRAYS, most_levels))
+    values, most_values = payload.count(b",") + payload.count(b"{"), _FIELDS_OF_A_LEVEL * most_levels
+    if values > most_values + _OTHER_VALUES:
         raise ValueError(
-            f"a message has at least {values:,} values, and one may have {most_values:,} (four for each of "
-            "the level changes that the setting most_levels allows)"
+            f"a message has {values:,} values, and one may have {most_values:,}: {_FIELDS_OF_A_LEVEL} for "
+            "each level change that it may have (setting most_levels)"
         )
 
 

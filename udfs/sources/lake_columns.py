@@ -21,6 +21,8 @@ from deltabook.udfs.sources.symbols import canonical
 DELTAS, TRADES, BOOK = "book_delta_v2", "trades", "book"
 MOST_BOOK_LEVELS = 5_000
 """Levels a side of a table of books: its readers hold some arrays for each."""
+LONGEST_TEXT = 1_000
+"""Bytes of a text: a file holds it once, and each of its rows would be read as that long."""
 _DENSE_PAIRS = 1 << 20
 """Pairs of an exchange and a symbol for which a table is made; of more, those met are looked for."""
 _TIMES: dict[str, tuple[str, ...]] = {
@@ -147,7 +149,7 @@ def labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]]:
     Raises
     ------
     InputError
-        If a text is not UTF-8.
+        If a text is not UTF-8, or too long.
     """
     if not pt.is_dictionary(column.type):
         column = column.dictionary_encode()
@@ -159,6 +161,9 @@ def labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]]:
         met, places = np.unique(codes[codes >= 0], return_inverse=True)
         codes[codes >= 0] = places
         texts = texts.take(pa.array(met))
+    longest = pc.max(pc.binary_length(texts)).as_py() or 0
+    if longest > LONGEST_TEXT:
+        raise InputError(f"a text has {longest:,} bytes, and a name, number or id may have {LONGEST_TEXT:,}")
     try:
         return codes, texts.to_pylist()
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 MOST_EXPANSION = 200
 """Decompressed bytes for each stored byte: captures grow 3 to 30 times, what grows more is a bomb."""
@@ -44,6 +45,19 @@ def too_many_symbols(found: int, most: int) -> str:
         f"it names at least {found:,} symbols, and a file may name {most:,} (setting most_symbols): "
         "split it, or raise the setting"
     )
+
+
+def check_levels(record: Mapping[str, Any], most: int) -> None:
+    """Refuse a record of `records`, as a dict, that has too many levels.
+
+    Raises
+    ------
+    ValueError
+        If it has more than `most`.
+    """
+    found = sum(len(record.get(f"{side}_prices", ())) for side in ("bid", "ask"))
+    if found > most:
+        raise ValueError(too_many_levels(found, most))
 
 
 def too_many_levels(found: int, most: int) -> str:

@@ -24,7 +24,7 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.decimals import INT64_MAX
 from deltabook.udfs.sources.base import FileSource, MixedUnitsError, TimeUnit, line_blocks
-from deltabook.udfs.sources.limits import Limits
+from deltabook.udfs.sources.limits import Limits, check_levels
 from deltabook.udfs.sources.records import Records
 
 _NANOSECONDS = re.compile(rb"(\d{19}) ")
@@ -143,7 +143,8 @@ class MessageParser:
         """Add what only the end of the file decides."""
 
     def add(self, record: dict[str, Any]) -> None:
-        """Add a record of the line at hand."""
+        """Add a record of the line at hand; raises ValueError if it has too many levels."""
+        check_levels(record, self.limits.most_levels)
         self.records.add({"source_row": self.row} | record)
         if record["record"] == "book_update":
             names = ("timestamp", "received", "sequence")

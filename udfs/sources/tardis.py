@@ -110,6 +110,7 @@ def instrument(exchange: str, symbol: str) -> tuple[str, str]:
     """
     if not exchange.isascii() or not exchange:
         raise InputError(f"exchange {exchange[:80]!r} is refused: expected a name such as binance-futures")
+    valid_name(exchange.upper(), "exchange")
     venue = "OKX" if exchange.split("-")[0] == "okex" else exchange.upper().replace("-", "_")
     perpetual = exchange in _PERPETUALS and _DATED.search(symbol.upper()) is None
     quote = _PERPETUALS.get(exchange, "")
