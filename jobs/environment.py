@@ -11,13 +11,13 @@ Importing this module registers it, so an agent asks for it by module and name:
 >>> while not ended:  # follow the larger side of the book  # doctest: +SKIP
 ...     seen, reward, _, ended, info = environment.step(2 if seen[-6] > 0 else 0)
 
-Processes of a vector environment are to be spawned (`context="spawn"`): what opens Delta tables cannot be
-forked.
+Processes of a vector environment have to be spawned (`AsyncVectorEnv(…, context="spawn")`): the threads that
+read Delta tables do not survive a fork. An environment in a forked process refuses `reset` and `step`.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
+from deltabook.jobs.environment_arguments import check_arguments, check_instrument, size_of
 from deltabook.jobs.replaying import Replayer
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Status
@@ -38,6 +39,8 @@ NAME = "deltabook/Book-v0"
 _BOUND = 10.0
 _FEATURES = 6
 _BASIS_POINTS = 10_000
+_PROCESS = os.getpid()
+"""The process that imported this module; a forked one has another id."""
 
 
 class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
@@ -71,7 +74,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     max_size : str
         Largest position, in units of size.
     fee, passive_fee : float
-        Share of what is traded, by orders that take and that rest.
+        Share of what is traded, by orders that take and that rest; a passive fee below 0 is a rebate.
     latency : int
         From an action to the book, ns; less than `step`.
     passive : bool
@@ -82,7 +85,9 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     Raises
     ------
     SettingsError
-        If a setting is not as told.
+        If an argument is not usable: names each, its value, and what is expected.
+    WarehouseError
+        If there is no such warehouse, or no book of the symbol in it.
     """
 
     def __init__(
@@ -103,21 +108,22 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         passive: bool = False,
         cancelled: str = Cancelled.BEHIND,
     ):
-        if not 0 <= latency < step <= length:
-            raise SettingsError(f"expected 0 <= latency < step <= length, found {latency}, {step}, {length}")
-        if cancelled not in tuple(Cancelled):
-            raise SettingsError(f"cancelled={cancelled!r}: expected behind or ahead")
-        self._replayer = Replayer(located(warehouse), symbol, start, end, levels, exchange, clock)
-        price_scale, size_scale = self._replayer.scales
-        self._max_size = int(Decimal(max_size).scaleb(size_scale))
-        if self._max_size <= 0:
-            raise SettingsError(f"max_size={max_size!r}: expected a size above 0 of {size_scale} decimals")
-        self._unit = 10 ** (price_scale + size_scale)
-        self._levels, self._step, self._length, self._latency = levels, step, length, latency
+        check_arguments(
+            {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        )
+        self._levels, self._step, self._length = int(levels), int(step), int(length)
+        self._latency = int(latency)
         self._fees, self._passive, self._cancelled = (fee, passive_fee), passive, Cancelled(cancelled)
-        shape = (4 * levels + _FEATURES,)
+        shape = (4 * self._levels + _FEATURES,)
         self.observation_space = Box(-_BOUND, _BOUND, shape, np.float32)
         self.action_space = Discrete(3)
+        if os.getpid() != _PROCESS:  # Gymnasium passes on only what `reset` and `step` raise
+            return
+        check_instrument(located(warehouse), symbol, exchange)
+        self._replayer = Replayer(located(warehouse), symbol, start, end, self._levels, exchange, clock)
+        price_scale, size_scale = self._replayer.scales
+        self._max_size = size_of(max_size, size_scale)
+        self._unit = 10 ** (price_scale + size_scale)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -135,8 +141,17 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         -------
         (float32[n], dict)
             What is seen, and `time`, `sequence`, `status`, `position`, `wealth`, `fees`.
+
+        Raises
+        ------
+        SettingsError
+            If this process was forked, if an option is not usable, or if no stretch of the recording is so
+            long.
         """
+        _refuse_forked()
         super().reset(seed=seed)
+        if unknown := sorted(map(str, (options or {}).keys() - {"start"})):
+            raise SettingsError(f"options={options!r}: expected start alone, found {', '.join(unknown)}")
         start = (options or {}).get("start")
         if start is None:
             start = self._replayer.episodes(self._length, int(self.np_random.integers(2**31)), 1)[0]
@@ -160,7 +175,15 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         -------
         (float32[n], float, bool, bool, dict)
             What is seen, the reward, False, whether the episode is over, and what `reset` tells besides.
+
+        Raises
+        ------
+        SettingsError
+            If this process was forked, or there is no such action.
         """
+        _refuse_forked()
+        if not self.action_space.contains(action):
+            raise SettingsError(f"action={action!r}: expected 0 (short), 1 (nothing) or 2 (long)")
         self._flow = np.zeros(3)
         self._go_on(self._now + self._latency)
         self._order((int(action) - 1) * self._max_size - self._held.size)
@@ -239,6 +262,16 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
             "wealth": self._wealth,
             "fees": self._paid,
         }
+
+
+def _refuse_forked() -> None:
+    """Refuse to go on in a forked process, where what reads the tables would hang or crash."""
+    if os.getpid() != _PROCESS:
+        raise SettingsError(
+            "the environment is in a forked process, where the threads that read Delta tables are missing: "
+            'start the processes anew, with AsyncVectorEnv(…, context="spawn"), or '
+            'gymnasium.make_vec(…, vector_kwargs={"context": "spawn"})'
+        )
 
 
 gymnasium.register(NAME, entry_point=f"{__name__}:{BookEnvironment.__name__}")

@@ -221,7 +221,10 @@ class Replayer:
         starts = [np.arange(first, last - length + 1, length) for first, last in self._stretches]
         every = np.concatenate([np.empty(0, dtype=np.int64), *starts])
         if not len(every):
-            raise SettingsError(f"{self.symbol}: no stretch of a known book is {length} ns long")
+            longest = max((last - first for first, last in self._stretches), default=0)
+            raise SettingsError(
+                f"{self.symbol}: no stretch of a known book is {length} ns long; the longest has {longest} ns"
+            )
         random = np.random.default_rng(seed)
         shuffles = -(-count // len(every))
         found = np.concatenate([np.empty(0, np.int64), *(random.permutation(every) for _ in range(shuffles))])

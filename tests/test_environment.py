@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import warnings
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ from captures import write
 from events import START_MS, depth, snapshot, trade
 from faulted import build
 
+from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.udfs.fills import Cancelled, Fill, Quote, take
 from deltabook.udfs.streams import NO_TRADES, Trades
 
@@ -278,16 +281,125 @@ def test_processes_of_a_vector_environment_play_as_one_does(warehouse):
     assert played[0] == played[1]
 
 
-@pytest.mark.spark
-def test_settings_that_cannot_be_are_refused(warehouse):
-    from deltabook.schemas.errors import SettingsError
+WRONG = {
+    "warehouse": ["", 5, None],
+    "symbol": ["NO-SUCH", "", "btc-usdt", "../x", "-", 5, None],
+    "exchange": ["NOWHERE", "", "-", 5],
+    "start": ["yesterday", -1, 1.5, True, "", b"2024"],
+    "end": ["tomorrow", -1, 1.5, True],
+    "clock": ["wall", "", None, 5],
+    "levels": [0, -1, 5_001, 10**9, 1.5, "10", True, None, float("nan")],
+    "step": [0, -1, 0.5, "1s", True, None, 2**63, float("nan"), 61 * SECOND],
+    "length": [0, -1, 1, 2**63, "1m", 1e9, None],
+    "latency": [-1, SECOND, 2 * SECOND, 0.5, None, float("inf")],
+    "max_size": [
+        "0",
+        "-1",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "sNaN",
+        "one",
+        "",
+        "0.000000001",
+        "1e30",
+        1,
+        0.5,
+        None,
+    ],
+    "fee": [-0.001, 1, 1.5, float("nan"), float("inf"), "0.1", None, True],
+    "passive_fee": [-1, 1, float("nan"), float("-inf"), "0.1", None],
+    "passive": [1, "yes", None],
+    "cancelled": ["beside", "", None],
+}
 
-    for wrong in (
-        {"latency": SECOND},
-        {"step": 0},
-        {"max_size": "0"},
-        {"cancelled": "beside"},
-        {"length": 1},
-    ):
-        with pytest.raises(SettingsError):
-            make(warehouse, **wrong)
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_argument_that_cannot_be_is_refused_with_its_name_value_and_what_is_expected(warehouse, name, value):
+    given = {"warehouse": str(warehouse), "symbol": "BTC-USDT", name: value}
+    with pytest.raises(SettingsError) as refused:
+        gymnasium.make(NAME, **given)
+    told = str(refused.value)
+    named = {"step": ("step", "latency", "length"), "length": ("length",)}.get(name, (name,))
+    assert any(f"{one}=" in told for one in named), told
+    assert repr(value) in told or str(value) in told
+    assert "expected" in told
+
+
+@pytest.mark.spark
+def test_all_problems_of_the_arguments_are_told_at_once(warehouse):
+    with pytest.raises(SettingsError) as refused:
+        make(warehouse, levels=0, fee=-1, clock="wall", start="2024-08-09", end="2024-08-08")
+    assert all(f"{name}=" in str(refused.value) for name in ("levels", "fee", "clock", "end"))
+
+
+@pytest.mark.spark
+def test_arguments_at_the_ends_of_their_ranges_are_taken(warehouse):
+    make(warehouse, levels=np.int64(1), step=np.int64(2), length=2, latency=1, fee=0, passive_fee=-0.5)
+    make(warehouse, max_size="0.00000001", fee=0.999, start="2024-08-09", end=2**63 - 1, exchange="BINANCE")
+    make(warehouse, max_size="1000000000000000000", levels=5_000, cancelled="ahead", clock="exchange")
+
+
+@pytest.mark.spark
+def test_missing_warehouse_and_wrong_actions_options_and_lengths_are_named(warehouse, tmp_path):
+    with pytest.raises(WarehouseError):
+        make(tmp_path / "nothing")
+    environment = make(warehouse).unwrapped
+    with pytest.raises(SettingsError, match="found stop"):
+        environment.reset(options={"stop": 5})
+    with pytest.raises(SettingsError, match="expected ISO 8601"):
+        environment.reset(options={"start": "soon"})
+    environment.reset(options=at(QUIET))
+    for action in (3, -1, 1.5, None, "2", float("nan")):
+        with pytest.raises(SettingsError, match=r"expected 0 \(short\), 1"):
+            environment.step(action)
+    with pytest.raises(SettingsError, match="the longest has"):
+        make(warehouse, length=10**18).unwrapped.reset()
+
+
+def forked(work) -> str:
+    """What a forked process says: the error that `work` raises there."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def run() -> None:
+        try:
+            work()
+            sender.send("nothing")
+        except BaseException as error:
+            sender.send(f"{type(error).__name__}: {error}")
+
+    process = context.Process(target=run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later: forks beside threads
+        process.start()
+    assert receiver.poll(60), "it hangs"
+    process.join(60)
+    return str(receiver.recv())
+
+
+@pytest.mark.spark
+def test_forked_processes_are_refused_with_the_way_out(warehouse):
+    before = make(warehouse)
+    before.reset(seed=1)
+    for work in (lambda: make(warehouse).reset(), before.reset, lambda: before.step(1)):
+        told = forked(work)
+        assert told.startswith("SettingsError") and 'context="spawn"' in told
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("context", ["fork", None])
+def test_vector_environment_by_fork_raises_in_the_parent_and_ends(warehouse, context):
+    if context is None and multiprocessing.get_start_method() != "fork":
+        pytest.skip("fork is not this Python's way of starting processes")
+    options = {"warehouse": str(warehouse), "symbol": "BTC-USDT"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Gymnasium's own, of the workers that it ends
+        both = gymnasium.vector.AsyncVectorEnv([lambda: gymnasium.make(NAME, **options)] * 2, context=context)
+        with pytest.raises(SettingsError, match='context="spawn"'):
+            both.reset(seed=3)
+        both.close(terminate=True)
+    assert not any(process.is_alive() for process in both.processes)
