@@ -21,6 +21,7 @@ java:
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "deltabook needs Python 3.11 or newer; name one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	$(BIN)/python -m deltabook.jobs.setup
 	@touch $@
@@ -88,13 +89,17 @@ $(BENCH)/ready: tests/benchmarks/peers.txt
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/benchmarks/peers.txt
 	@touch $@
 
-# Licences; every package in build/dependencies.json (CycloneDX); known faults, where their list can be reached.
+# Licences; every package in build/dependencies.json and every JAR in build/jars.json (CycloneDX); published
+# faults of the packages, where their list can be reached. What pip-audit could not look up is told.
 audit: setup $(AUDIT)/ready
 	@mkdir -p build
 	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --output-file build/dependencies.json
 	$(AUDIT)/bin/pip-licenses --python $(BIN)/python --summary
 	$(BIN)/python -m pip freeze --exclude-editable > build/packages.txt
-	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --requirement build/packages.txt
+	rm -f build/faults.json
+	-$(AUDIT)/bin/pip-audit --no-deps --disable-pip --requirement build/packages.txt \
+	  --format json --output build/faults.json --progress-spinner off
+	$(BIN)/python -m deltabook.jobs.audit build/faults.json build/jars.json
 
 $(AUDIT)/ready:
 	$(PYTHON) -m venv $(AUDIT)

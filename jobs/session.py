@@ -78,6 +78,8 @@ OPTIONS = {
     "spark.hadoop.parquet.compression.codec.zstd.level": "1",
     # A shuffle here moves references, not payload: Spark's 200 tasks would be 200 empty ones.
     "spark.sql.shuffle.partitions": "8",
+    # What Spark passes from task to task: LZ4's decoder, as it is shipped with Spark, has published faults.
+    "spark.io.compression.codec": "zstd",
     # A Delta log of this size is replayed by two tasks faster than by the default 50.
     "spark.databricks.delta.snapshotPartitions": "2",
     # Spark SQL's own tables are not used; without this it makes a folder wherever it is started.
