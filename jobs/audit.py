@@ -223,8 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
     faults, unknown = faults_told(given.faults)
     for line in [*stale, *(f"published fault: {fault}" for fault in faults)]:
         print(line)
-    for line in unknown:
-        print(f"not looked up: {line}")
+    if unknown:
+        print(f"not looked up: {unknown[0]}" + (f", and {len(unknown) - 1} more" if unknown[1:] else ""))
     return 1 if faults or stale else 0
 
 

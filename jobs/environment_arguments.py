@@ -152,11 +152,11 @@ def _is_name(value: Any, what: str) -> bool:
 
 
 def _is_integer(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+    return not isinstance(value, bool) and isinstance(value, Integral) and least <= int(value) <= most
 
 
 def _is_share(value: Any) -> bool:
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    is_number = not isinstance(value, bool) and isinstance(value, Real)
     return is_number and math.isfinite(value) and -1 < value < 1
 
 
