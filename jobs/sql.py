@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from deltabook.jobs.published import published_versions, require_published
-from deltabook.jobs.queries.allowed import require_reading
+from deltabook.jobs.queries.allowed import AllowedQuery, allowed_query
 from deltabook.jobs.queries.views import FAILED_HOURS, LIVE_BOOKS, Relations
 from deltabook.jobs.stored import LIVE, Stored, live_tables
 from deltabook.jobs.warehouse import Warehouse
@@ -23,7 +23,8 @@ from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.tables import BOOKS, TABLES
 
 FORMATS = ("table", "csv", "json")
-_PATHS_ALLOWED = "spark.sql.runSQLOnFiles"
+_OUTSIDE = ("spark.sql.runSQLOnFiles", "spark.sql.variable.substitute")
+"""Settings of Spark that let a text name files, and environment variables that are put into it."""
 
 
 class QueryError(DeltabookError):
@@ -36,16 +37,17 @@ def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
     Parameters
     ----------
     warehouse : Warehouse
-        Whose tables.
+        The warehouse to read, and the Spark session to read it in.
     text : str
         One SQL statement.
     unsafe : bool
-        Whether it may do more than read the warehouse.
+        Whether the statement may do anything that Spark can: it is run as typed. Otherwise it is checked, and
+        what is run is generated from its parsed form.
 
     Returns
     -------
     DataFrame
-        Not yet run.
+        The result, not yet computed.
 
     Raises
     ------
@@ -54,44 +56,64 @@ def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
     QueryError
         If the statement is not valid; names the relations there are.
     ForbiddenQueryError
-        If it would do more than read, and is not to be `unsafe`.
+        If it would do more than read the warehouse, and is not to be `unsafe`.
     """
-    if not unsafe:
-        require_reading(text)
+    checked = None if unsafe else allowed_query(text)
     published = _published(warehouse.root)
     relations = Relations(Stored(warehouse.root, published))
-    shown, spark = Warehouse(warehouse.spark, warehouse.settings, published), warehouse.spark
+    checked = checked or AllowedQuery(text, relations.mentioned(text))
+    _create_views(warehouse, published, relations, checked.relations)
+    spark = warehouse.spark
+    for setting in _OUTSIDE:
+        spark.conf.set(setting, unsafe)
+    try:
+        return spark.sql(checked.text)
+    except (AnalysisException, ParseException) as error:
+        reason = str(error).strip().splitlines()[0]
+        names = "\n".join(f"{kind}: {', '.join(sorted(found))}" for kind, found in relations.by_kind.items())
+        raise QueryError(f"{reason}\n{names}") from None
+    finally:
+        for setting in _OUTSIDE:
+            spark.conf.unset(setting)
+
+
+def _create_views(
+    warehouse: Warehouse, published: dict[str, int], relations: Relations, names: frozenset[str]
+) -> None:
+    """Create the temporary views and functions that a query needs."""
+    spark = warehouse.spark
+    shown = Warehouse(spark, warehouse.settings, published)
     live = Warehouse(spark, warehouse.settings.model_copy(update={"warehouse": warehouse.root / LIVE}))
-    for name in relations.needed(text):
+    for name in relations.needed(names):
         if name in TABLES:
             shown.read(TABLES[name]).createOrReplaceTempView(name)
         elif name in LIVE_BOOKS:
             live.read(LIVE_BOOKS[name]).createOrReplaceTempView(name)
         else:
             spark.sql(relations.statement(name))
-    spark.conf.set(_PATHS_ALLOWED, unsafe)
-    try:
-        return spark.sql(text)
-    except (AnalysisException, ParseException) as error:
-        reason = str(error).strip().splitlines()[0]
-        names = "\n".join(f"{kind}: {', '.join(sorted(found))}" for kind, found in relations.by_kind.items())
-        raise QueryError(f"{reason}\n{names}") from None
-    finally:
-        spark.conf.unset(_PATHS_ALLOWED)
 
 
-def left_out(warehouse: Warehouse, text: str) -> str:
-    """Tell what a query did not see: the symbol-hours that a suite has failed; empty if it saw all.
+def left_out(warehouse: Warehouse, text: str, unsafe: bool = False) -> str:
+    """Describe the symbol-hours that a query did not see because a suite has failed them.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Whose tables.
+        The warehouse that was read.
     text : str
         The query.
+    unsafe : bool
+        Whether it was run as typed.
+
+    Returns
+    -------
+    str
+        A line for people; empty if the query has seen all.
     """
     stored = Stored(warehouse.root, _published(warehouse.root))
-    if FAILED_HOURS not in Relations(stored).needed(text) or not (failed := stored.failed_hours()):
+    relations = Relations(stored)
+    names = relations.mentioned(text) if unsafe else allowed_query(text).relations
+    if FAILED_HOURS not in relations.needed(names) or not (failed := stored.failed_hours()):
         return ""
     return (
         f"without {len(failed):,} symbol-hours that failed validation: book_all, book_wide_all and "

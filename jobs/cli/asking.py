@@ -87,7 +87,7 @@ def sql(
         with suppress(*([typer.Exit] if at_terminal else [])), reported():
             with _reader_may_leave():
                 rows += show(query(opened, text, unsafe), form, sys.stdout)
-            if told := left_out(opened, text):
+            if told := left_out(opened, text, unsafe):
                 errors.print(told, markup=False, soft_wrap=True)
     finish({"rows": rows}, as_json)
 

@@ -1,61 +1,306 @@
-"""What a query may do: read the relations of its warehouse, and nothing else."""
+"""What a query may do: read the relations of its warehouse, and nothing else.
+
+A statement is parsed, every node of its tree is looked up in a list of what is allowed, and what is run is
+generated from that tree. Whatever is not listed is refused, and so is what cannot be parsed.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
+from sqlglot import exp
+from sqlglot.errors import ErrorLevel, ParseError
+from sqlglot.tokens import Token, TokenType
+
+from deltabook.jobs.queries.builtins import BUILTINS, ENVIRONMENT, HINTS
+from deltabook.jobs.queries.dialect import SparkQuery, string_literal
+from deltabook.jobs.queries.functions import FUNCTIONS
+from deltabook.jobs.queries.nodes import ALLOWED_ARGUMENTS, ALLOWED_TYPES
+from deltabook.jobs.queries.views import RELATIONS
 from deltabook.schemas.errors import DeltabookError
 
-_READING = ("select", "with", "from", "values", "table", "describe", "show", "explain")
-_WRITING = ("insert", "update", "delete", "merge")
-"""What may follow `WITH …` and `FROM …`."""
-_OUTSIDE = (
-    *("reflect", "java_method", "try_reflect"),  # call whatever the JVM has
-    *("table_changes", "table_changes_by_path"),  # read any Delta table by its path
-)
-_FIRST = re.compile(r"\A[\s(]*(\w*)")
-_WORD = re.compile(r"\w+")
-_SCRIPT = re.compile(r"\busing\b(?!\s*\()", re.IGNORECASE)
-"""`TRANSFORM … USING 'program'`; a join's USING has a parenthesis."""
+_QUERIES = ("SELECT", "WITH", "FROM", "VALUES", "(")
+_STATEMENTS = "SELECT, WITH, FROM, VALUES, TABLE; EXPLAIN or DESCRIBE before one of these; DESCRIBE; SHOW"
+_MODES = ("EXTENDED", "CODEGEN", "COST", "FORMATTED")
+_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_KEYWORDS = re.compile(r"[A-Z]+(_[A-Z]+)*( [A-Z]+)*")
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?([lLsSyYdDfF]|[bB][dD])?", re.ASCII)
+_OF_UNITS = ("dateadd", "date_add", "datediff", "date_diff", "timestampadd", "timestampdiff")
+"""Functions whose first argument of three is a unit of time."""
+_SUBSTITUTED = "${"
 
 
 class ForbiddenQueryError(DeltabookError):
-    """The query would do more than read the warehouse's relations."""
+    """The query would do more than read the warehouse's relations, or its SQL is not understood."""
 
 
-def require_reading(text: str) -> None:
-    """Refuse what does more than read. That a path is no relation is Spark's to hold (`runSQLOnFiles`).
+class AllowedQuery(NamedTuple):
+    """A statement that only reads the warehouse.
 
-    Words count wherever they stand, in comments and texts too: to tell those apart as Spark does takes its
-    parser, and what is hidden in one from another parser would pass.
+    Attributes
+    ----------
+    text : str
+        The SQL to run, generated from the checked tree.
+    relations : frozenset of str
+        Names of the tables, views and functions of the warehouse that it needs.
+    """
+
+    text: str
+    relations: frozenset[str]
+
+
+def allowed_query(text: str) -> AllowedQuery:
+    """Check that a statement only reads the warehouse, and return the SQL to run in its place.
 
     Parameters
     ----------
     text : str
-        The query.
+        One SQL statement, as typed.
 
     Raises
     ------
     ForbiddenQueryError
-        If it may do more; tells what, and the remedy.
+        If anything in it is not allowed, or it cannot be parsed; the message names what, and the remedy.
     """
-    found = _FIRST.match(text.lower())
-    first = found[1] if found else ""
-    if first not in _READING:
-        raise _forbidden(f"{first.upper() or 'a comment'} at the beginning")
-    refused = {*_OUTSIDE}
-    if first in ("with", "from"):
-        refused |= {*_WRITING}
-    if first == "describe":
-        refused |= {"history", "detail"}  # of any path
-    if others := refused & {*_WORD.findall(text.lower())}:
-        raise _forbidden(min(others).upper())
-    if _SCRIPT.search(text):
-        raise _forbidden("USING without a parenthesis")
+    if _SUBSTITUTED in text:
+        raise _forbidden(f"variable substitution ({_SUBSTITUTED}…}})")
+    try:
+        return _allowed_statement(text)
+    except ForbiddenQueryError:
+        raise
+    except ParseError as error:
+        found = error.errors[0] if error.errors else {"description": "not understood"}
+        place = f" at line {found['line']}, column {found['col']}" if found.get("line") else ""
+        raise _forbidden(f"SQL that cannot be parsed{place}") from None
+    except Exception:  # whatever the parser fails on was not checked
+        raise _forbidden("SQL that cannot be parsed") from None
+
+
+def _allowed_statement(text: str) -> AllowedQuery:
+    dialect = SparkQuery()
+    tokens = dialect.tokenize(text)
+    if tokens and tokens[-1].token_type is TokenType.SEMICOLON:
+        tokens.pop()
+    if any(token.token_type is TokenType.PIPE_GT for token in tokens):
+        raise _forbidden("the pipe syntax |>")
+    words = [token.text.upper() for token in tokens]
+    match words:
+        case ["EXPLAIN", mode, *_] if mode in _MODES:
+            query = _allowed_tree(dialect, tokens[2:], text)
+            return AllowedQuery(f"EXPLAIN {mode} {query.text}", query.relations)
+        case ["EXPLAIN", *_]:
+            query = _allowed_tree(dialect, tokens[1:], text)
+            return AllowedQuery(f"EXPLAIN {query.text}", query.relations)
+        case ["DESC" | "DESCRIBE", "QUERY", *_]:
+            query = _allowed_tree(dialect, tokens[2:], text)
+            return AllowedQuery(f"DESCRIBE QUERY {query.text}", query.relations)
+        case ["DESC" | "DESCRIBE", first, *_] if first in _QUERIES:
+            query = _allowed_tree(dialect, tokens[1:], text)
+            return AllowedQuery(f"DESCRIBE QUERY {query.text}", query.relations)
+    return _allowed_command(tokens, words) or _allowed_tree(dialect, tokens, text)
+
+
+def _allowed_command(tokens: list[Token], words: list[str]) -> AllowedQuery | None:
+    """Build a statement that is no query; None if it has none of the forms that are allowed."""
+    pattern = tokens[-1] if tokens and tokens[-1].token_type is TokenType.STRING else None
+    match words:
+        case ["TABLE", _]:
+            return _about_relation("TABLE", tokens[-1])
+        case ["DESC" | "DESCRIBE", _] | ["DESC" | "DESCRIBE", "TABLE", _]:
+            return _about_relation("DESCRIBE TABLE", tokens[-1])
+        case ["SHOW", "COLUMNS", "IN" | "FROM", _]:
+            return _about_relation("SHOW COLUMNS IN", tokens[-1])
+        case ["DESC" | "DESCRIBE", "FUNCTION", _]:
+            return _about_function("DESCRIBE FUNCTION", tokens[-1])
+        case ["DESC" | "DESCRIBE", "FUNCTION", "EXTENDED", _]:
+            return _about_function("DESCRIBE FUNCTION EXTENDED", tokens[-1])
+        case ["SHOW", "VIEWS" | "TABLES" | "FUNCTIONS" as kind]:
+            return AllowedQuery(f"SHOW {kind}", RELATIONS)
+        case ["SHOW", "USER" | "SYSTEM" | "ALL" as which, "FUNCTIONS"]:
+            return AllowedQuery(f"SHOW {which} FUNCTIONS", RELATIONS)
+        case ["SHOW", "VIEWS" | "TABLES" | "FUNCTIONS" as kind, "LIKE", _] if pattern:
+            return AllowedQuery(f"SHOW {kind} LIKE {string_literal(pattern.text)}", RELATIONS)
+    return None
+
+
+def _about_relation(command: str, token: Token) -> AllowedQuery:
+    name = token.text.lower()
+    if token.token_type is TokenType.STRING or name not in RELATIONS:
+        raise _forbidden(f"relation {token.text}")
+    return AllowedQuery(f"{command} `{name}`", frozenset((name,)))
+
+
+def _about_function(command: str, token: Token) -> AllowedQuery:
+    name = token.text.lower()
+    if token.token_type is TokenType.STRING or name not in {*BUILTINS, *FUNCTIONS}:
+        raise _forbidden(f"function {token.text}")
+    return AllowedQuery(f"{command} `{name}`", frozenset((name,)) & RELATIONS)
+
+
+def _allowed_tree(dialect: SparkQuery, tokens: list[Token], text: str) -> AllowedQuery:
+    """Parse a query, check its tree, and generate it; what is generated must parse to the same tree."""
+    if not tokens or tokens[0].text.upper() not in _QUERIES:
+        raise _forbidden(f"{tokens[0].text.upper()[:40] if tokens else 'nothing'} at the beginning")
+    trees = dialect.parser(error_level=ErrorLevel.RAISE).parse(tokens, text)
+    if len(trees) != 1 or trees[0] is None:
+        raise _forbidden("more than one statement")
+    tree = _normalized(trees[0])
+    checker = _Checker()
+    checker.check(tree, frozenset())
+    generated = _generated(dialect, tree)
+    (again,) = dialect.parse(generated, error_level=ErrorLevel.RAISE)
+    if again is None or _normalized(again) != tree or _generated(dialect, again) != generated:
+        raise _forbidden("SQL that has more than one meaning")
+    return AllowedQuery(generated, frozenset(checker.relations))
+
+
+def _generated(dialect: SparkQuery, tree: exp.Expr) -> str:
+    return dialect.generate(
+        tree, identify=True, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
+    )
+
+
+def _normalized(tree: exp.Expr) -> exp.Expr:
+    """Write names and defaults in one way: identifiers quoted, functions in lower case."""
+    for node in tree.walk():
+        if isinstance(node, exp.Identifier):
+            node.set("quoted", True)
+        elif isinstance(node, exp.Anonymous):
+            node.set("this", node.name.lower())
+            if node.this in _OF_UNITS and len(node.expressions) == 3:
+                unit = node.expressions[0]
+                if isinstance(unit, exp.Column) and not unit.table:
+                    unit.replace(exp.var(unit.name))
+        elif isinstance(node, exp.WindowSpec) and not node.args.get("end"):
+            node.set("end", "CURRENT ROW")
+        elif isinstance(node, exp.Pivot):  # made from names, and not generated
+            node.set("columns", None)
+            node.set("pivot_column_naming", None)
+    return tree
+
+
+class _Checker:
+    """Looks up every node of a tree in the lists of what is allowed.
+
+    Attributes
+    ----------
+    relations : set of str
+        Tables, views and functions of the warehouse that were found.
+    """
+
+    def __init__(self) -> None:
+        self.relations: set[str] = set()
+
+    def check(self, node: exp.Expr, names: frozenset[str]) -> None:
+        """Check a node and all below it.
+
+        Parameters
+        ----------
+        node : Expr
+            The root of a tree.
+        names : frozenset of str
+            Names of the common table expressions that it can see.
+
+        Raises
+        ------
+        ForbiddenQueryError
+            If anything in it is not allowed.
+        """
+        arguments = ALLOWED_ARGUMENTS.get(type(node))
+        if arguments is None:
+            raise _forbidden(_title(type(node).__name__))
+        for argument, value in node.args.items():
+            if value is not None and value is not False and value != [] and argument not in arguments:
+                raise _forbidden(f"{argument.strip('_').upper()} of {_title(type(node).__name__)}")
+        self._check_words(node, names)
+        below = dict(node.args)
+        if with_ := below.pop("with_", None):
+            names = self._check_with(with_, names)
+        for value in below.values():
+            self._check_values(value if isinstance(value, list) else [value], names)
+
+    def _check_values(self, values: Iterable[Any], names: frozenset[str]) -> None:
+        for value in values:
+            if isinstance(value, exp.Expr):
+                self.check(value, names)
+
+    def _check_with(self, with_: exp.With, names: frozenset[str]) -> frozenset[str]:
+        """Check common table expressions, each of which sees those before it; return all names."""
+        if set(with_.args) - {"expressions", "recursive"} and any(
+            with_.args[name] for name in set(with_.args) - {"expressions", "recursive"}
+        ):
+            raise _forbidden("an option of WITH")
+        for one in with_.expressions:
+            own = names | {one.alias.lower()}
+            self.check(one, own if with_.args.get("recursive") else names)
+            names = own
+        return names
+
+    def _check_words(self, node: exp.Expr, names: frozenset[str]) -> None:
+        """Check what a node itself says: names of functions, relations, types, and keywords."""
+        match node:
+            case exp.Identifier():
+                if node.name.lower() == "_metadata":
+                    raise _forbidden("column _metadata")
+            case exp.Anonymous():
+                self._check_function(node)
+            case exp.Table():
+                self._check_relation(node, names)
+            case exp.Column():
+                if not node.table and node.name.lower() in ENVIRONMENT:
+                    raise _forbidden(f"function {node.name}")
+            case exp.Dot():
+                if not isinstance(node.expression, exp.Identifier):
+                    raise _forbidden(f"a name before {node.expression.name}(…)")
+            case exp.Literal():
+                if not node.is_string and not _NUMBER.fullmatch(node.name):
+                    raise _forbidden(f"number {node.name}")
+            case exp.HexString():
+                if not re.fullmatch("[0-9a-fA-F]*", node.name):
+                    raise _forbidden(f"bytes {node.name}")
+            case exp.Var():
+                if not _WORD.fullmatch(node.name):
+                    raise _forbidden(f"word {node.name}")
+            case exp.DataType():
+                if not isinstance(node.this, exp.Expr) and node.this not in ALLOWED_TYPES:
+                    raise _forbidden(f"type {node.this}")
+            case _:
+                for value in node.args.values():
+                    if isinstance(value, str) and not _KEYWORDS.fullmatch(value):
+                        raise _forbidden(f"word {value}")
+
+    def _check_function(self, node: exp.Anonymous) -> None:
+        name = node.name.lower()
+        if isinstance(node.parent, exp.Hint):
+            if name not in HINTS:
+                raise _forbidden(f"hint {name}")
+        elif name in FUNCTIONS:
+            self.relations.add(name)
+        elif name not in BUILTINS:
+            raise _forbidden(f"function {name}")
+
+    def _check_relation(self, node: exp.Table, names: frozenset[str]) -> None:
+        if isinstance(node.this, exp.Anonymous):
+            return
+        name = node.name.lower()
+        if not isinstance(node.this, exp.Identifier) or node.args.get("db") or node.args.get("catalog"):
+            raise _forbidden(f"relation {'.'.join(part.name for part in node.parts)}")
+        if name in names:
+            return
+        if name not in RELATIONS or name in FUNCTIONS:
+            raise _forbidden(f"relation {node.name}")
+        self.relations.add(name)
+
+
+def _title(name: str) -> str:
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", name).upper()
 
 
 def _forbidden(what: str) -> ForbiddenQueryError:
     return ForbiddenQueryError(
-        f"{what}: a query reads its warehouse alone, and begins with {', '.join(_READING).upper()}; "
-        "--unsafe lifts that"
+        f"{what}: not allowed in a query, which only reads its warehouse. Allowed are {_STATEMENTS}; the tables, "
+        "views and functions that SHOW TABLES and SHOW USER FUNCTIONS list; and Spark's functions that depend on "
+        "their arguments alone. --unsafe runs any statement, with all that you may do"
     )

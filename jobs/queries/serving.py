@@ -15,7 +15,7 @@ import pyspark
 
 from deltabook.jobs.java import java_problem
 from deltabook.jobs.published import require_published
-from deltabook.jobs.queries.views import Relations
+from deltabook.jobs.queries.views import RELATIONS, Relations
 from deltabook.jobs.session import LOOPBACK, OPTIONS, delta_jars
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Stored
@@ -144,7 +144,7 @@ def _environment() -> dict[str, str]:
 def _definitions(root: Path, versions: dict[str, int]) -> str:
     """Return the SQL that creates every relation, for all sessions."""
     relations = Relations(Stored(root, versions))
-    return "".join(f"{relations.statement(name, temporary=False)};\n" for name in relations.needed("show"))
+    return "".join(f"{relations.statement(name, temporary=False)};\n" for name in relations.needed(RELATIONS))
 
 
 def _ask(address: str, statements: str, folder: Path) -> None:

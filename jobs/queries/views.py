@@ -54,25 +54,35 @@ class Relations:
         self._stored = stored
         self._made: dict[str, Relation] = {}
 
-    def needed(self, text: str) -> list[str]:
-        """List the relations that a text names, and all that those name, each after what it needs.
+    def needed(self, names: Iterable[str]) -> list[str]:
+        """List some relations and all that those are made from, each after what it needs.
 
         Parameters
         ----------
-        text : str
-            SQL; if it has the word `show`, it names all.
+        names : iterable of str
+            Names of relations.
         """
         found: dict[str, None] = {}
 
-        def add(names: Iterable[str]) -> None:
-            for name in names:
+        def add(some: Iterable[str]) -> None:
+            for name in some:
                 if name not in found:
                     add(self._named_in(self[name].text) - {name})
                     found[name] = None
 
-        named = self._named_in(text.lower())
-        add(self._names if "show" in text.lower() else [name for name in self._names if name in named])
+        wanted = {*names}
+        add(name for name in self._names if name in wanted)
         return [*found]
+
+    def mentioned(self, text: str) -> frozenset[str]:
+        """Return the names of relations in any SQL text, and of all if it has the word `show`.
+
+        Parameters
+        ----------
+        text : str
+            SQL that was not parsed.
+        """
+        return RELATIONS if "show" in text.lower() else frozenset(self._named_in(text.lower()))
 
     def _named_in(self, text: str) -> set[str]:
         """Return the names in a text; some functions' are those of columns too, and have a parenthesis."""
@@ -297,3 +307,5 @@ _REST = """SELECT live.* FROM {0} AS live LEFT JOIN (
 """Rows of live books beyond what was published of their symbol-hour."""
 BOOK_LIVE = "book_live"
 VIEWS = (*_SHOWN, *_TEXTS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)
+RELATIONS = frozenset((*TABLES, *VIEWS, *FUNCTIONS))
+"""Names of every table, view and function of a warehouse."""
