@@ -1,6 +1,7 @@
 """One lazy Spark session for all tests, the real captures, and the command line as a function."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ def spark():
     from deltabook.jobs.session import spark_session
     from deltabook.jobs.settings import load_settings
 
+    os.environ.setdefault("CANARY_OF_QUERIES", "only for the owner")  # see `hostile_queries`
     # Two cores, and a heap that leaves room for the workers of a small machine.
     session = spark_session(load_settings(None, {"master": "local[2]", "driver_memory": "3g"}))
     yield session

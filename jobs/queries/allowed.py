@@ -17,16 +17,21 @@ from sqlglot.tokens import Token, TokenType
 from deltabook.jobs.queries.builtins import BUILTINS, ENVIRONMENT, HINTS
 from deltabook.jobs.queries.dialect import SparkQuery, string_literal
 from deltabook.jobs.queries.functions import FUNCTIONS
-from deltabook.jobs.queries.nodes import ALLOWED_ARGUMENTS, ALLOWED_TYPES
+from deltabook.jobs.queries.nodes import ALLOWED_ARGUMENTS, ALLOWED_TYPES, WORDS
 from deltabook.jobs.queries.views import RELATIONS
 from deltabook.schemas.errors import DeltabookError
 
 _QUERIES = ("SELECT", "WITH", "FROM", "VALUES", "(")
-_STATEMENTS = "SELECT, WITH, FROM, VALUES, TABLE; EXPLAIN or DESCRIBE before one of these; DESCRIBE; SHOW"
+_STATEMENTS = "SELECT, WITH, FROM, VALUES, TABLE, EXPLAIN, DESCRIBE and SHOW"
+_SHOWN = 80
+"""Characters of a refused part that a message shows."""
 _MODES = ("EXTENDED", "CODEGEN", "COST", "FORMATTED")
 _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _KEYWORDS = re.compile(r"[A-Z]+(_[A-Z]+)*( [A-Z]+)*")
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?([lLsSyYdDfF]|[bB][dD])?", re.ASCII)
+_DIGITS = re.compile("[0-9A-Fa-f]*")
+_NAMED = (exp.Identifier, exp.Literal, exp.HexString, exp.Anonymous, exp.Var)
+"""Kinds of nodes whose `this` is a text that is checked, or quoted, by its kind."""
 _OF_UNITS = ("dateadd", "date_add", "datediff", "date_diff", "timestampadd", "timestampdiff")
 """Functions whose first argument of three is a unit of time."""
 _SUBSTITUTED = "${"
@@ -146,6 +151,7 @@ def _allowed_tree(dialect: SparkQuery, tokens: list[Token], text: str) -> Allowe
     trees = dialect.parser(error_level=ErrorLevel.RAISE).parse(tokens, text)
     if len(trees) != 1 or trees[0] is None:
         raise _forbidden("more than one statement")
+    _require_query(trees[0])
     tree = _normalized(trees[0])
     checker = _Checker()
     checker.check(tree, frozenset())
@@ -173,6 +179,8 @@ def _normalized(tree: exp.Expr) -> exp.Expr:
                 unit = node.expressions[0]
                 if isinstance(unit, exp.Column) and not unit.table:
                     unit.replace(exp.var(unit.name))
+        elif isinstance(node, exp.Kwarg) and isinstance(node.this, exp.Var):
+            node.set("this", exp.to_identifier(node.this.name, quoted=True))
         elif isinstance(node, exp.WindowSpec) and not node.args.get("end"):
             node.set("end", "CURRENT ROW")
         elif isinstance(node, exp.Pivot):  # made from names, and not generated
@@ -208,18 +216,27 @@ class _Checker:
         ForbiddenQueryError
             If anything in it is not allowed.
         """
-        arguments = ALLOWED_ARGUMENTS.get(type(node))
-        if arguments is None:
-            raise _forbidden(_title(type(node).__name__))
-        for argument, value in node.args.items():
-            if value is not None and value is not False and value != [] and argument not in arguments:
-                raise _forbidden(f"{argument.strip('_').upper()} of {_title(type(node).__name__)}")
-        self._check_words(node, names)
+        if isinstance(node, exp.Table):
+            self._check_relation(node, names)
+        self._check_arguments(node)
+        if isinstance(node, exp.CTE):
+            _require_query(node.this)
+        self._check_words(node)
         below = dict(node.args)
         if with_ := below.pop("with_", None):
             names = self._check_with(with_, names)
         for value in below.values():
             self._check_values(value if isinstance(value, list) else [value], names)
+
+    def _check_arguments(self, node: exp.Expr) -> None:
+        """Check that a node is of an allowed kind, and has allowed arguments alone."""
+        kind = _title(type(node).__name__)
+        arguments = ALLOWED_ARGUMENTS.get(type(node))
+        if arguments is None:
+            raise _forbidden(kind)
+        for argument, value in node.args.items():
+            if value not in (None, False, []) and argument not in arguments:
+                raise _forbidden(f"{argument.strip('_').upper()} of {kind}")
 
     def _check_values(self, values: Iterable[Any], names: frozenset[str]) -> None:
         for value in values:
@@ -228,26 +245,26 @@ class _Checker:
 
     def _check_with(self, with_: exp.With, names: frozenset[str]) -> frozenset[str]:
         """Check common table expressions, each of which sees those before it; return all names."""
-        if set(with_.args) - {"expressions", "recursive"} and any(
-            with_.args[name] for name in set(with_.args) - {"expressions", "recursive"}
-        ):
-            raise _forbidden("an option of WITH")
+        self._check_arguments(with_)
         for one in with_.expressions:
             own = names | {one.alias.lower()}
             self.check(one, own if with_.args.get("recursive") else names)
             names = own
         return names
 
-    def _check_words(self, node: exp.Expr, names: frozenset[str]) -> None:
-        """Check what a node itself says: names of functions, relations, types, and keywords."""
+    def _check_words(self, node: exp.Expr) -> None:
+        """Check what a node itself says: names of functions and types, numbers, and keywords."""
+        for argument, value in node.args.items():
+            values = value if isinstance(value, list) else [value]
+            for one in values:
+                if isinstance(one, str) and not (argument == "this" and isinstance(node, _NAMED)):
+                    _require(_KEYWORDS, one, "word")
         match node:
             case exp.Identifier():
                 if node.name.lower() == "_metadata":
                     raise _forbidden("column _metadata")
             case exp.Anonymous():
                 self._check_function(node)
-            case exp.Table():
-                self._check_relation(node, names)
             case exp.Column():
                 if not node.table and node.name.lower() in ENVIRONMENT:
                     raise _forbidden(f"function {node.name}")
@@ -255,21 +272,17 @@ class _Checker:
                 if not isinstance(node.expression, exp.Identifier):
                     raise _forbidden(f"a name before {node.expression.name}(…)")
             case exp.Literal():
-                if not node.is_string and not _NUMBER.fullmatch(node.name):
-                    raise _forbidden(f"number {node.name}")
+                if not node.is_string:
+                    _require(_NUMBER, node.name, "number")
             case exp.HexString():
-                if not re.fullmatch("[0-9a-fA-F]*", node.name):
-                    raise _forbidden(f"bytes {node.name}")
+                _require(_DIGITS, node.name, "number")
             case exp.Var():
-                if not _WORD.fullmatch(node.name):
+                if node.name.upper() not in WORDS and not isinstance(node.parent, exp.Collate):
                     raise _forbidden(f"word {node.name}")
+                _require(_WORD, node.name, "word")
             case exp.DataType():
                 if not isinstance(node.this, exp.Expr) and node.this not in ALLOWED_TYPES:
-                    raise _forbidden(f"type {node.this}")
-            case _:
-                for value in node.args.values():
-                    if isinstance(value, str) and not _KEYWORDS.fullmatch(value):
-                        raise _forbidden(f"word {value}")
+                    raise _forbidden(f"type {node.this.value}")
 
     def _check_function(self, node: exp.Anonymous) -> None:
         name = node.name.lower()
@@ -282,16 +295,27 @@ class _Checker:
             raise _forbidden(f"function {name}")
 
     def _check_relation(self, node: exp.Table, names: frozenset[str]) -> None:
-        if isinstance(node.this, exp.Anonymous):
+        is_qualified = bool(node.args.get("db") or node.args.get("catalog"))
+        if isinstance(node.this, exp.Anonymous) and not is_qualified:
             return
         name = node.name.lower()
-        if not isinstance(node.this, exp.Identifier) or node.args.get("db") or node.args.get("catalog"):
+        if is_qualified or not isinstance(node.this, exp.Identifier):
             raise _forbidden(f"relation {'.'.join(part.name for part in node.parts)}")
-        if name in names:
-            return
-        if name not in RELATIONS or name in FUNCTIONS:
-            raise _forbidden(f"relation {node.name}")
-        self.relations.add(name)
+        if name not in names:
+            if name not in RELATIONS or name in FUNCTIONS:
+                raise _forbidden(f"relation {node.name}")
+            self.relations.add(name)
+
+
+def _require(pattern: re.Pattern[str], text: str, kind: str) -> None:
+    if not pattern.fullmatch(text):
+        raise _forbidden(f"{kind} {text}")
+
+
+def _require_query(tree: exp.Expr) -> None:
+    """Refuse what sqlglot takes for an expression, and a SELECT of nothing."""
+    if not isinstance(tree, (exp.Query, exp.Values)) or (isinstance(tree, exp.Select) and not tree.expressions):
+        raise _forbidden(tree.key.upper())
 
 
 def _title(name: str) -> str:
@@ -299,8 +323,9 @@ def _title(name: str) -> str:
 
 
 def _forbidden(what: str) -> ForbiddenQueryError:
+    shown = "".join(char if char.isprintable() else "?" for char in what)[:_SHOWN]
     return ForbiddenQueryError(
-        f"{what}: not allowed in a query, which only reads its warehouse. Allowed are {_STATEMENTS}; the tables, "
-        "views and functions that SHOW TABLES and SHOW USER FUNCTIONS list; and Spark's functions that depend on "
-        "their arguments alone. --unsafe runs any statement, with all that you may do"
+        f"{shown} is not allowed: a query only reads its warehouse. Allowed are {_STATEMENTS}, with the "
+        "relations that SHOW TABLES and SHOW USER FUNCTIONS list, and Spark functions that depend on their "
+        "arguments alone. --unsafe runs any statement"
     )

@@ -6,6 +6,7 @@ have other column names or types. Here every function keeps its name and argumen
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from sqlglot.generators.spark import SparkGenerator
 from sqlglot.parsers.spark import SparkParser
 from sqlglot.tokens import Token, TokenType
 
+logging.getLogger("sqlglot").disabled = True  # what it warns of is refused, and told as an error
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(L|S|Y|D|F|BD)", re.IGNORECASE)
 """A number with the suffix of its type; without one, sqlglot knows it."""
 _ESCAPE = re.compile(

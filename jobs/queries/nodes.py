@@ -37,6 +37,7 @@ ALLOWED_ARGUMENTS: dict[type, frozenset[str]] = {
         exp.Select: "with_ hint distinct expressions from_ joins laterals where group having qualify windows "
         "order sort cluster distribute limit offset",
         exp.Subquery: "with_ this alias pivots sample joins laterals order limit offset",
+        exp.With: "expressions recursive",
         exp.CTE: "this alias",
         exp.TableAlias: "this columns",
         exp.Table: "this alias sample pivots joins laterals",
@@ -96,3 +97,11 @@ ALLOWED_TYPES = frozenset(
     )
 )
 """Types of casts and literals."""
+
+WORDS = frozenset(
+    """
+    ALL YEAR YEARS YEAROFWEEK QUARTER QUARTERS MONTH MONTHS WEEK WEEKS DAY DAYS DAYOFWEEK DAYOFWEEK_ISO DAYOFYEAR
+    DOW DOW_ISO DOY HOUR HOURS MINUTE MINUTES SECOND SECONDS MILLISECOND MILLISECONDS MICROSECOND MICROSECONDS
+    """.split()
+)
+"""Words that stand for themselves: units and fields of time, and ALL."""

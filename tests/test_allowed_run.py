@@ -1,0 +1,185 @@
+"""Queries run in Spark: honest ones give what was typed, hostile ones neither read outside the warehouse nor write."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import hostile_queries as hostile
+import pytest
+from captures import simulated_lines, write
+from faulted import build
+from honest_queries import HONEST
+from hypothesis import given
+from hypothesis import strategies as st
+from properties import cases
+from pyspark.errors import PySparkException
+
+from deltabook.jobs.published import published_versions
+from deltabook.jobs.queries.allowed import ForbiddenQueryError, allowed_query
+from deltabook.jobs.queries.builtins import BUILTINS
+from deltabook.jobs.queries.functions import FUNCTIONS
+from deltabook.jobs.queries.views import RELATIONS, Relations
+from deltabook.jobs.settings import load_settings
+from deltabook.jobs.sql import QueryError, query
+from deltabook.jobs.stored import Stored
+from deltabook.jobs.warehouse import Warehouse
+
+pytestmark = pytest.mark.spark
+SECRET = "only for the owner"
+
+
+@pytest.fixture(scope="module")
+def folder(spark, tmp_path_factory):
+    """A warehouse, a file beside it, and an environment variable and a property of the JVM: all secret."""
+    folder = tmp_path_factory.mktemp("allowed")
+    assert build("binance", [write(folder / "raw.gz", list(simulated_lines(60)))], folder / "w").exit_status == 0
+    (folder / "secret.txt").write_text(f"{SECRET}\n")
+    system = spark._jvm.java.lang.System
+    assert system.getenv(hostile.CANARY) == os.environ[hostile.CANARY]
+    system.setProperty(hostile.CANARY, SECRET)
+    yield folder
+    system.clearProperty(hostile.CANARY)
+
+
+@pytest.fixture(scope="module")
+def warehouse(spark, folder):
+    return Warehouse(spark, load_settings(None, {"warehouse": folder / "w"}))
+
+
+@pytest.fixture(scope="module")
+def relations(spark, warehouse):
+    """Every table, view and function of the warehouse, in the session."""
+    found = Relations(Stored(warehouse.root, published_versions(warehouse.root)))
+    for name in found.needed(RELATIONS):
+        spark.sql(found.statement(name))
+
+
+def content_of(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def in_folder(text: str, folder: Path) -> str:
+    places = {"FILE": folder / "secret.txt", "TABLE": folder / "w" / "events", "OUT": folder / "out"}
+    text = text.replace("CANARY", hostile.CANARY)
+    for name, path in places.items():
+        text = text.replace(f"{name}`", f"{path}`").replace(f"{name}'", f"{path}'")
+    return text
+
+
+def answer(warehouse: Warehouse, text: str, unsafe: bool = False) -> str | None:
+    """What a query says, or its error; None if it was refused unrun."""
+    try:
+        return str(query(warehouse, text, unsafe).collect())
+    except ForbiddenQueryError:
+        return None
+    except (QueryError, PySparkException) as error:
+        return str(error)
+
+
+def test_honest_queries_give_the_same_rows_and_columns_as_what_was_typed(spark, relations):
+    by_rows = 0
+    for text in HONEST:
+        typed, checked = spark.sql(text), spark.sql(allowed_query(text).text)
+        assert checked.schema == typed.schema, text
+        if not checked.sameSemantics(typed):  # a plan of its own, as common table expressions have
+            assert checked.collect() == typed.collect(), text
+            by_rows += 1
+    assert 0 < by_rows < 40
+
+
+def test_rows_of_honest_queries_can_be_computed(warehouse):
+    for text in HONEST[::24]:
+        query(warehouse, text).collect()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT IDENTIFIER('ref'||'lect')('java.lang.System', 'getenv', 'CANARY') AS x",
+        "SELECT java_method('java.lang.System', 'getProperty', 'CANARY')",
+        "SELECT '${system:CANARY}'",
+        "SELECT * FROM text.`FILE`",
+        r"EXECUTE IMMEDIATE 'SELECT try_refl\u0065' 'ct(''java.lang.System'', ''getenv'', ''CANARY'')'",
+    ],
+)
+def test_the_secret_is_there_to_be_read_by_who_may(warehouse, folder, text):
+    statement = in_folder(text, folder)
+    assert SECRET in str(answer(warehouse, statement, unsafe=True))
+    assert answer(warehouse, statement) is None
+
+
+def test_a_statement_that_writes_does_so_for_who_may(warehouse, folder):
+    text = "EXPLAIN EXECUTE IMMEDIATE 'INSERT OVERWRITE DIRECTORY ''OUT'' US' || 'ING parquet SELECT 1 AS a'"
+    statement = in_folder(text.replace("OUT", str(folder / "out")), folder)
+    assert answer(warehouse, statement) is None
+    assert not (folder / "out").exists()
+    answer(warehouse, statement, unsafe=True)
+    assert (folder / "out").exists()
+
+
+def test_no_statement_of_hostile_parts_reads_a_secret_or_writes(warehouse, folder, tmp_path):
+    before, run = content_of(folder), 0
+
+    @cases(250)
+    @given(st.one_of(hostile.composed(), hostile.mangled(), hostile.spliced(), hostile.spliced()))
+    def ask(text: str) -> None:
+        nonlocal run
+        told = answer(warehouse, in_folder(text.replace("OUT", str(tmp_path / "out")), folder))
+        run += told is not None
+        assert SECRET not in str(told)
+
+    ask()
+    assert run > 10
+    assert content_of(folder) == before
+    assert not [*tmp_path.iterdir()]
+
+
+def test_sparks_own_parser_finds_nothing_else_in_what_is_allowed(spark, relations):
+    parser = spark._jsparkSession.sessionState().sqlParser()
+    honest = [hostile.plan_parts(parser.parsePlan(allowed_query(text).text)) for text in HONEST]
+    known_classes = set().union(*(classes for classes, _, _ in honest))
+    assert not {name for name in known_classes if name.endswith("Command")}
+
+    @cases(300)
+    @given(st.one_of(hostile.spliced(), hostile.mangled()))
+    def parse(text: str) -> None:
+        try:
+            checked = allowed_query(text).text
+        except ForbiddenQueryError:
+            return
+        try:
+            plan = parser.parsePlan(checked)
+        except Exception as error:
+            assert "ParseException" in str(type(error)) or "PARSE" in str(error)
+            return
+        classes, functions, names = hostile.plan_parts(plan)
+        assert classes <= known_classes | {"ExplainCommand"}
+        assert functions <= BUILTINS | {*FUNCTIONS}
+        assert not {name for name in names if "," in name or "/" in name}
+
+    parse()
+
+
+@pytest.mark.parametrize("text", ["SELECT reflect('a')", "SELECT * FROM delta.`/x`", "SELECT 1 AS a |> EXTEND version()"])
+def test_sparks_own_parser_shows_what_must_not_be_there(spark, text):
+    classes, functions, names = hostile.plan_parts(spark._jsparkSession.sessionState().sqlParser().parsePlan(text))
+    assert functions - BUILTINS or any("," in name for name in names)
+    assert "Project" in classes
+
+
+@cases(60)
+@given(st.text(alphabet="ab'\"\\0123456789uUnrtZ%_xé€\n$", max_size=12))
+def test_strings_mean_what_spark_reads(spark, body):
+    literal = f"'{body.replace(chr(39), chr(92) + chr(39))}'"
+    try:
+        (row,) = spark.sql(f"SELECT {literal}").collect()
+    except PySparkException:
+        return
+    (again,) = spark.sql(allowed_query(f"SELECT {literal}").text).collect()
+    assert row[0] == again[0]
