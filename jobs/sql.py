@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from deltabook.jobs.published import published_versions, require_published
-from deltabook.jobs.queries.allowed import AllowedQuery, allowed_query
+from deltabook.jobs.queries.allowed import allowed_query
+from deltabook.jobs.queries.query_tree import AllowedQuery
 from deltabook.jobs.queries.views import FAILED_HOURS, LIVE_BOOKS, Relations
 from deltabook.jobs.stored import LIVE, Stored, live_tables
 from deltabook.jobs.warehouse import Warehouse

@@ -1,7 +1,7 @@
-"""Statements that try to leave the warehouse, composed from hostile parts, and what Spark's parser makes of them.
+"""Statements that try to leave the warehouse, composed from hostile parts, and what Spark makes of them.
 
-`CANARY` is an environment variable, a system property and the content of a file that no query may show. In parts,
-`FILE` stands for the path of that file, `TABLE` for that of a Delta table, `OUT` for one that is written.
+`CANARY` is an environment variable and a system property that no query may show. In parts, `FILE` stands for
+the path of a file beside the warehouse, `TABLE` for that of a Delta table, `OUT` for one that is written.
 """
 
 from __future__ import annotations
@@ -233,9 +233,41 @@ CALL_PLACES = (
     "EXPLAIN SELECT * FROM {}",
     "SELECT * FROM (SELECT * FROM {}) PIVOT (count(*) FOR value IN ('a'))",
 )
-PREFIXES = ("", "EXPLAIN ", "EXPLAIN EXTENDED ", "EXPLAIN CODEGEN ", "DESCRIBE ", "DESCRIBE QUERY ", "  ", "/* x */ ")
+PREFIXES = (
+    "",
+    "EXPLAIN ",
+    "EXPLAIN EXTENDED ",
+    "EXPLAIN CODEGEN ",
+    "DESCRIBE ",
+    "DESCRIBE QUERY ",
+    "  ",
+    "/* x */ ",
+)
 _SPACES = (" ", "\t", "\n", "  ", "/**/", " /* a */ ", " -- b\n", "\u00a0", "\u2003", "\f")
-_NOISE = ("`", "'", '"', "\\", "/*", "*/", "--", ";", "(", ")", ",", "\0", "\u0130", "\u212a", "$", "{", "}", "|>", "@", "::", "->", "=>")
+_NOISE = (
+    "`",
+    "'",
+    '"',
+    "\\",
+    "/*",
+    "*/",
+    "--",
+    ";",
+    "(",
+    ")",
+    ",",
+    "\0",
+    "\u0130",
+    "\u212a",
+    "$",
+    "{",
+    "}",
+    "|>",
+    "@",
+    "::",
+    "->",
+    "=>",
+)
 
 
 def composed() -> st.SearchStrategy[str]:
@@ -243,7 +275,14 @@ def composed() -> st.SearchStrategy[str]:
     expressions = st.recursive(
         st.sampled_from(EXPRESSIONS),
         lambda inner: st.sampled_from(
-            ("concat({}, 'x')", "({})", "CASE WHEN {} = 'x' THEN 1 END", "(SELECT {})", "array({})[0]", "{} || 'x'")
+            (
+                "concat({}, 'x')",
+                "({})",
+                "CASE WHEN {} = 'x' THEN 1 END",
+                "(SELECT {})",
+                "array({})[0]",
+                "{} || 'x'",
+            )
         ).flatmap(lambda around: inner.map(lambda part: around.replace("{}", part))),
         max_leaves=3,
     )
@@ -268,9 +307,17 @@ def mangled() -> st.SearchStrategy[str]:
 
 
 def spliced() -> st.SearchStrategy[str]:
-    """Honest queries with names and literals of others, and hostile ones, among theirs; a good part is valid."""
+    """Honest queries with names and literals of others, and hostile ones, among theirs; many are valid."""
     words = sorted({word for query in HONEST for word in _WORDS.findall(query) if word.islower()})
-    hostile = (*EXPRESSIONS, *RELATION_NAMES, "reflect", "`java_method`", "table_changes", "session_user", "version")
+    hostile = (
+        *EXPRESSIONS,
+        *RELATION_NAMES,
+        "reflect",
+        "`java_method`",
+        "table_changes",
+        "session_user",
+        "version",
+    )
     changed = st.one_of(st.sampled_from(words), st.sampled_from(words), st.sampled_from(hostile))
     changes = st.lists(st.tuples(st.integers(0, 200), changed), min_size=1, max_size=2)
     return st.tuples(st.sampled_from(HONEST), changes).map(_splice)
@@ -299,23 +346,23 @@ _WORDS = re.compile(r"(\b[A-Za-z_]\w*\b|'[^']*')")
 _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'")
 _QUOTED = re.compile(r"`(?:[^`]|``)*`")
 _NUMBER = re.compile(r"(?<![\w.])\d+\.?\d*(?:e[+-]?\d+)?(?:bd|[lsydf])?(?!\w)", re.IGNORECASE)
-_SYNTAX = frozenset(
-    """
-    all and any anti array as asc between bigint binary boolean both by case cast codegen collate cost cross cube current
-    utf8_lcase date day decimal desc dow describe distinct distribute div double else end escape except exclude exists explain
-    extended extract false filter float following for formatted from full function functions group grouping having
-    hour hours hint ignore ilike in include inner int intersect interval is join last lateral leading left like
-    limit map minute month natural not null nulls of offset on or order out outer over overlay partition percent pivot
-    placing preceding query range recursive repeatable respect right rlike rollup row rows select semi sets show
-    smallint sort string struct substring table tables tablesample then timestamp timestamp_ltz timestamp_ntz time
-    tinyint to trailing trim true try_cast unbounded union unpivot user using values variant view views void when
-    where window with within x year years days minutes seconds months second columns system bucket first cluster
-    """.split()
-)
+_KEYWORDS = """
+all and any anti array as asc between bigint binary boolean both by case cast codegen collate cost cross
+cube current utf8_lcase date day decimal desc dow describe distinct distribute div double else end escape
+except exclude exists explain extended extract false filter float following for formatted from full
+function functions group grouping having hour hours hint ignore ilike in include inner int intersect
+interval is join last lateral leading left like limit map minute month natural not null nulls of offset
+on or order out outer over overlay partition percent pivot placing preceding query range recursive
+repeatable respect right rlike rollup row rows select semi sets show smallint sort string struct
+substring table tables tablesample then timestamp timestamp_ltz timestamp_ntz time tinyint to trailing
+trim true try_cast unbounded union unpivot user using values variant view views void when where window
+with within x year years days minutes seconds months second columns system bucket first cluster
+"""
+_SYNTAX = frozenset(_KEYWORDS.split())
 
 
 def only_known_words(text: str) -> bool:
-    """Whether a generated statement has known words and signs alone outside quotes, and no relation with a path.
+    """Whether a generated statement has known words and signs alone outside quotes, and no path as relation.
 
     It cuts the text as Spark's lexer does, and knows nothing of sqlglot.
     """
@@ -324,7 +371,8 @@ def only_known_words(text: str) -> bool:
     known = BUILTINS | HINTS | {*FUNCTIONS} | _SYNTAX
     words = {word.lower() for word in re.findall(r"[A-Za-z_]\w*", bare)}
     unknown = words - known - {"x"}  # of X'1F'
-    qualified = re.search(r"\b(FROM|JOIN|TABLE|IN) `(?:[^`]|``)*`\.", text)
+    relations = re.sub(r"(EXTRACT|TRIM)\([^()]*? FROM", "", text)  # from which no relation is read
+    qualified = re.search(r"\b(FROM|JOIN|TABLE) `(?:[^`]|``)*`\.", relations)
     return not (strange or unknown or qualified)
 
 
@@ -350,4 +398,3 @@ def plan_parts(plan: Any) -> tuple[set[str], set[str], set[str]]:
 
     walk(json.loads(plan.toJSON()))
     return classes, functions, relations
-

@@ -1,4 +1,4 @@
-"""What a query may do is decided on its parsed form: nothing leaves the warehouse, and honest queries pass."""
+"""What a query may do is decided on its parsed form: none leaves the warehouse, and honest queries pass."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.jobs.queries.allowed import ForbiddenQueryError, allowed_query
+from deltabook.jobs.queries.allowed import allowed_query
 from deltabook.jobs.queries.dialect import string_literal, string_value
+from deltabook.jobs.queries.query_tree import ForbiddenQueryError
 from deltabook.jobs.queries.views import RELATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +68,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_is_refused_is_named_with_the_remedy(text):
-    with pytest.raises(ForbiddenQueryError, match=f"^({REFUSED[text]}).* is not allowed: .*--unsafe") as error:
+    message = f"^({REFUSED[text]}).* is not allowed: .*--unsafe"
+    with pytest.raises(ForbiddenQueryError, match=message) as error:
         allowed_query(text)
     assert str(error.value).isprintable()
 
@@ -147,7 +149,11 @@ def test_string_literals_are_printable_ascii_and_mean_the_text(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["SELECT " + "(" * 5_000 + "1" + ")" * 5_000, "SELECT 1" + " + 1" * 20_000, "SELECT " + "a." * 3_000 + "b"],
+    [
+        "SELECT " + "(" * 5_000 + "1" + ")" * 5_000,
+        "SELECT 1" + " + 1" * 20_000,
+        "SELECT " + "a." * 3_000 + "b",
+    ],
     ids=["parentheses", "sums", "names"],
 )
 def test_statement_too_deep_to_be_checked_is_refused(text):

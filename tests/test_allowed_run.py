@@ -1,4 +1,4 @@
-"""Queries run in Spark: honest ones give what was typed, hostile ones neither read outside the warehouse nor write."""
+"""Queries run in Spark: honest ones give what was typed, hostile ones read no secret and write nothing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from properties import cases
 from pyspark.errors import PySparkException
 
 from deltabook.jobs.published import published_versions
-from deltabook.jobs.queries.allowed import ForbiddenQueryError, allowed_query
+from deltabook.jobs.queries.allowed import allowed_query
 from deltabook.jobs.queries.builtins import BUILTINS
 from deltabook.jobs.queries.functions import FUNCTIONS
+from deltabook.jobs.queries.query_tree import ForbiddenQueryError
 from deltabook.jobs.queries.views import RELATIONS, Relations
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.sql import QueryError, query
@@ -34,7 +35,8 @@ SECRET = "only for the owner"
 def folder(spark, tmp_path_factory):
     """A warehouse, a file beside it, and an environment variable and a property of the JVM: all secret."""
     folder = tmp_path_factory.mktemp("allowed")
-    assert build("binance", [write(folder / "raw.gz", list(simulated_lines(60)))], folder / "w").exit_status == 0
+    capture = write(folder / "raw.gz", list(simulated_lines(60)))
+    assert build("binance", [capture], folder / "w").exit_status == 0
     (folder / "secret.txt").write_text(f"{SECRET}\n")
     system = spark._jvm.java.lang.System
     assert system.getenv(hostile.CANARY) == os.environ[hostile.CANARY]
@@ -166,9 +168,12 @@ def test_sparks_own_parser_finds_nothing_else_in_what_is_allowed(spark, relation
     parse()
 
 
-@pytest.mark.parametrize("text", ["SELECT reflect('a')", "SELECT * FROM delta.`/x`", "SELECT 1 AS a |> EXTEND version()"])
+@pytest.mark.parametrize(
+    "text", ["SELECT reflect('a')", "SELECT * FROM delta.`/x`", "SELECT 1 AS a |> EXTEND version()"]
+)
 def test_sparks_own_parser_shows_what_must_not_be_there(spark, text):
-    classes, functions, names = hostile.plan_parts(spark._jsparkSession.sessionState().sqlParser().parsePlan(text))
+    plan = spark._jsparkSession.sessionState().sqlParser().parsePlan(text)
+    classes, functions, names = hostile.plan_parts(plan)
     assert functions - BUILTINS or any("," in name for name in names)
     assert "Project" in classes
 

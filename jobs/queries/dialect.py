@@ -10,13 +10,12 @@ import logging
 import re
 from typing import Any, ClassVar
 
-from sqlglot import exp
+from sqlglot import Token, TokenType, exp
 from sqlglot.dialects.dialect import trim_sql
 from sqlglot.dialects.spark import Spark
 from sqlglot.generator import Generator
 from sqlglot.generators.spark import SparkGenerator
 from sqlglot.parsers.spark import SparkParser
-from sqlglot.tokens import Token, TokenType
 
 logging.getLogger("sqlglot").disabled = True  # what it warns of is refused, and told as an error
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(L|S|Y|D|F|BD)", re.IGNORECASE)
@@ -97,10 +96,14 @@ class SparkQuery(Spark):
     NORMALIZE_NOT_NULL = False
 
     class Tokenizer(Spark.Tokenizer):
+        """Leaves a number's suffix to the number, and takes no word for a command."""
+
         NUMERIC_LITERALS: ClassVar[dict[str, str]] = {}
         COMMANDS: ClassVar[set[TokenType]] = set()
 
     class Parser(SparkParser):
+        """Takes every function by its own name, but for those whose arguments have a syntax of their own."""
+
         FUNCTIONS: ClassVar[dict[str, Any]] = {}
         FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
             name: SparkParser.FUNCTION_PARSERS[name]
@@ -120,19 +123,21 @@ class SparkQuery(Spark):
             TokenType.CURRENT_TIMESTAMP: lambda: exp.Anonymous(this="current_timestamp"),
         }
         ARRAY_CONSTRUCTORS: ClassVar[dict[str, Any]] = {}  # array(1, 2)[0] takes an element
-        TYPE_LITERAL_PARSERS: ClassVar[dict[Any, Any]] = {
-            kind: _typed_literal
-            for kind in (
+        TYPE_LITERAL_PARSERS: ClassVar[dict[Any, Any]] = dict.fromkeys(
+            (
                 exp.DType.DATE,
                 exp.DType.TIME,
                 exp.DType.TIMESTAMP,
                 exp.DType.TIMESTAMPTZ,
                 exp.DType.TIMESTAMPLTZ,
                 exp.DType.TIMESTAMPNTZ,
-            )
-        }
+            ),
+            _typed_literal,
+        )
 
     class Generator(SparkGenerator):
+        """Writes what was parsed, without the translations of the dialect it is made from."""
+
         TYPE_MAPPING: ClassVar[dict[Any, str]] = {**SparkGenerator.TYPE_MAPPING, exp.DType.TIME: "TIME"}
         TABLESAMPLE_SEED_KEYWORD = "REPEATABLE"
         EXPRESSIONS_WITHOUT_NESTED_CTES: ClassVar[set[Any]] = set()
@@ -146,9 +151,11 @@ class SparkQuery(Spark):
         }
 
         def literal_sql(self, expression: exp.Literal) -> str:
+            """Write a number as it is, a string by the rules of Spark."""
             return string_literal(expression.name) if expression.is_string else expression.name
 
         def lateral_sql(self, expression: exp.Lateral) -> str:
+            """Write a lateral view with its name quoted, as the dialect does not."""
             if not expression.args.get("view"):
                 return super().lateral_sql(expression)
             alias = expression.args["alias"]
@@ -171,7 +178,9 @@ class SparkQuery(Spark):
                     doubled = sql[before.end] if before.end + 1 == token.start else ""
                     before.text, before.end = f"{before.text}{doubled}{token.text}", token.end
                     continue
-            elif token.token_type is TokenType.L_PAREN and tokens[-1:] and tokens[-1].text.upper() == "WINDOW":
+            elif (
+                token.token_type is TokenType.L_PAREN and tokens[-1:] and tokens[-1].text.upper() == "WINDOW"
+            ):
                 tokens[-1].token_type = TokenType.VAR  # the function, not the clause
             tokens.append(token)
         return tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlglot import exp
 
 from deltabook.jobs.queries.dialect import Plus, TypedLiteral
@@ -23,7 +25,58 @@ _LISTS = (
 )
 _SET_OPERATIONS = (exp.Union, exp.Intersect, exp.Except)
 
-ALLOWED_ARGUMENTS: dict[type, frozenset[str]] = {
+_OTHERS: dict[type[exp.Expr], str] = {
+    exp.Select: "with_ hint distinct expressions from_ joins laterals where group having qualify windows "
+    "order sort cluster distribute limit offset",
+    exp.Subquery: "with_ this alias pivots sample joins laterals order limit offset",
+    exp.With: "expressions recursive",
+    exp.CTE: "this alias",
+    exp.TableAlias: "this columns",
+    exp.Table: "this alias sample pivots joins laterals",
+    exp.Values: "expressions alias pivots",
+    exp.Lateral: "this alias view outer",
+    exp.Join: "this on using kind side method pivots",
+    exp.Pivot: "expressions fields unpivot include_nulls alias",
+    exp.PivotAlias: "this alias",
+    exp.TableSample: "percent size seed bucket_numerator bucket_denominator",
+    exp.Group: "expressions all cube rollup grouping_sets",
+    exp.Ordered: "this desc nulls_first",
+    exp.Limit: "expression",
+    exp.Offset: "expression",
+    exp.Window: "this alias partition_by order spec over",
+    exp.WindowSpec: "kind start start_side end end_side",
+    exp.Star: "except_",
+    exp.Column: "this table db catalog",
+    exp.Dot: "this expression",
+    exp.Identifier: "this quoted",
+    exp.Literal: "this is_string",
+    exp.Null: "",
+    exp.Alias: "this alias",
+    exp.Aliases: "this expressions",
+    exp.Anonymous: "this expressions",
+    exp.Bracket: "this expressions",
+    exp.Lambda: "this expressions",
+    exp.Between: "this low high",
+    exp.In: "this expressions query field",
+    exp.Is: "this expression negate",
+    exp.Like: "this expression negate",
+    exp.ILike: "this expression negate",
+    exp.Div: "this expression typed safe",
+    exp.DPipe: "this expression safe",
+    exp.Case: "this ifs default",
+    exp.If: "this true false",
+    exp.Cast: "this to",
+    exp.TryCast: "this to safe",
+    exp.Extract: "this expression",
+    exp.Trim: "this expression position",
+    exp.Substring: "this start length",
+    exp.Overlay: "this expression from_ for_",
+    exp.Interval: "this unit",
+    exp.DataType: "this expressions nested",
+    exp.ColumnDef: "this kind",
+    TypedLiteral: "this kind",
+}
+ALLOWED_ARGUMENTS: dict[type[exp.Expr], frozenset[str]] = {
     **dict.fromkeys(_BINARY, frozenset(("this", "expression"))),
     **dict.fromkeys(_UNARY, frozenset(("this",))),
     **dict.fromkeys(_LISTS, frozenset(("expressions",))),
@@ -31,59 +84,7 @@ ALLOWED_ARGUMENTS: dict[type, frozenset[str]] = {
         _SET_OPERATIONS,
         frozenset(("this", "expression", "distinct", "with_", "order", "limit", "offset")),
     ),
-} | {
-    kind: frozenset(arguments.split())
-    for kind, arguments in {
-        exp.Select: "with_ hint distinct expressions from_ joins laterals where group having qualify windows "
-        "order sort cluster distribute limit offset",
-        exp.Subquery: "with_ this alias pivots sample joins laterals order limit offset",
-        exp.With: "expressions recursive",
-        exp.CTE: "this alias",
-        exp.TableAlias: "this columns",
-        exp.Table: "this alias sample pivots joins laterals",
-        exp.Values: "expressions alias pivots",
-        exp.Lateral: "this alias view outer",
-        exp.Join: "this on using kind side method pivots",
-        exp.Pivot: "expressions fields unpivot include_nulls alias",
-        exp.PivotAlias: "this alias",
-        exp.TableSample: "percent size seed bucket_numerator bucket_denominator",
-        exp.Group: "expressions all cube rollup grouping_sets",
-        exp.Ordered: "this desc nulls_first",
-        exp.Limit: "expression",
-        exp.Offset: "expression",
-        exp.Window: "this alias partition_by order spec over",
-        exp.WindowSpec: "kind start start_side end end_side",
-        exp.Star: "except_",
-        exp.Column: "this table db catalog",
-        exp.Dot: "this expression",
-        exp.Identifier: "this quoted",
-        exp.Literal: "this is_string",
-        exp.Null: "",
-        exp.Alias: "this alias",
-        exp.Aliases: "this expressions",
-        exp.Anonymous: "this expressions",
-        exp.Bracket: "this expressions",
-        exp.Lambda: "this expressions",
-        exp.Between: "this low high",
-        exp.In: "this expressions query field",
-        exp.Is: "this expression negate",
-        exp.Like: "this expression negate",
-        exp.ILike: "this expression negate",
-        exp.Div: "this expression typed safe",
-        exp.DPipe: "this expression safe",
-        exp.Case: "this ifs default",
-        exp.If: "this true false",
-        exp.Cast: "this to",
-        exp.TryCast: "this to safe",
-        exp.Extract: "this expression",
-        exp.Trim: "this expression position",
-        exp.Substring: "this start length",
-        exp.Overlay: "this expression from_ for_",
-        exp.Interval: "this unit",
-        exp.DataType: "this expressions nested",
-        exp.ColumnDef: "this kind",
-        TypedLiteral: "this kind",
-    }.items()
+    **{kind: frozenset(arguments.split()) for kind, arguments in _OTHERS.items()},
 }
 """By the class of the node; an argument that is not given has no say."""
 
@@ -98,10 +99,12 @@ ALLOWED_TYPES = frozenset(
 )
 """Types of casts and literals."""
 
-WORDS = frozenset(
-    """
-    ALL YEAR YEARS YEAROFWEEK QUARTER QUARTERS MONTH MONTHS WEEK WEEKS DAY DAYS DAYOFWEEK DAYOFWEEK_ISO DAYOFYEAR
-    DOW DOW_ISO DOY HOUR HOURS MINUTE MINUTES SECOND SECONDS MILLISECOND MILLISECONDS MICROSECOND MICROSECONDS
-    """.split()
-)
+_WORDS = """
+ALL YEAR YEARS YEAROFWEEK QUARTER QUARTERS MONTH MONTHS WEEK WEEKS DAY DAYS DAYOFWEEK DAYOFWEEK_ISO
+DAYOFYEAR DOW DOW_ISO DOY HOUR HOURS MINUTE MINUTES SECOND SECONDS MILLISECOND MILLISECONDS MICROSECOND
+MICROSECONDS
+"""
+WORDS = frozenset(_WORDS.split())
 """Words that stand for themselves: units and fields of time, and ALL."""
+COLLATION = re.compile(r"(UTF8_BINARY|UTF8_LCASE|UNICODE)(_(CI|CS|AI|AS|RTRIM))*", re.IGNORECASE)
+"""Names of collations."""
