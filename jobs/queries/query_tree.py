@@ -169,7 +169,7 @@ class _Checker:
         """Check common table expressions, each of which sees those before it; return all names."""
         self._check_arguments(with_)
         for one in with_.expressions:
-            own = names | {one.alias.lower()}
+            own = names | {_key(one.alias)}
             self.check(one, own if with_.args.get("recursive") else names)
             names = own
         return names
@@ -183,12 +183,12 @@ class _Checker:
                     _require(_KEYWORDS, one, "word")
         match node:
             case exp.Identifier():
-                if node.name.lower() == "_metadata":
+                if _folded(node.name) == "_metadata":
                     raise forbidden("column _metadata")
             case exp.Anonymous():
                 self._check_function(node)
             case exp.Column():
-                if not node.table and node.name.lower() in ENVIRONMENT:
+                if not node.table and _folded(node.name) in ENVIRONMENT:
                     raise forbidden(f"function {node.name}")
             case exp.Dot():
                 if not isinstance(node.expression, exp.Identifier):
@@ -223,7 +223,7 @@ class _Checker:
         name = node.name.lower()
         if is_qualified or not isinstance(node.this, exp.Identifier):
             raise forbidden(f"relation {'.'.join(part.name for part in node.parts)}")
-        if name not in names:
+        if _key(node.name) not in names:
             if name not in RELATIONS or name in FUNCTIONS:
                 raise forbidden(f"relation {node.name}")
             self.relations.add(name)
@@ -240,6 +240,16 @@ def _require_query(tree: exp.Expr) -> None:
         isinstance(tree, exp.Select) and not tree.expressions
     ):
         raise forbidden(tree.key.upper())
+
+
+def _folded(name: str) -> str:
+    """Return a name's lower case as Spark compares names, to which ſ is an s, and ı and İ are an i."""
+    return "".join(char.upper().lower()[:1] for char in name)
+
+
+def _key(name: str) -> str:
+    """Return what two names of a relation have in common if Spark takes them for the same."""
+    return name.lower() if name.isascii() else name
 
 
 def _title(name: str) -> str:
