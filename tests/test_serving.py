@@ -33,10 +33,10 @@ def ask(port: int, *statements: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("WARNING")]
 
 
-def serving(warehouse: Path, port: int) -> subprocess.Popen[str]:
+def serving(warehouse: Path, port: int, *options: str) -> subprocess.Popen[str]:
     command = [str(Path(sys.executable).with_name("deltabook")), "sql", "--serve", "--port", str(port)]
     return subprocess.Popen(
-        [*command, "--warehouse", str(warehouse), "--master", "local[1]"],
+        [*command, *options, "--warehouse", str(warehouse), "--master", "local[1]"],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -57,6 +57,7 @@ def test_views_and_functions_are_there_for_every_session_and_follow_what_is_publ
         try:
             assert process.stderr is not None
             assert f"jdbc:hive2://127.0.0.1:{port}/" in process.stderr.readline()
+            assert "passing on" in process.stderr.readline()
             first, book, functions = ask(
                 port,
                 count,
@@ -79,6 +80,48 @@ def test_views_and_functions_are_there_for_every_session_and_follow_what_is_publ
             process.wait(60)
     assert process.returncode == 0
     assert not server.is_running()
+
+
+STATEMENTS = ("SELECT reflect('java.lang.System', 'getProperty', 'java.version') AS x", "SET a=b")
+
+
+def refusals(port: int, statement: str) -> list[str]:
+    """The errors that beeline tells of a statement."""
+    told = subprocess.run(
+        [BEELINE, "-u", f"jdbc:hive2://127.0.0.1:{port}/", "-e", statement],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [line.split("> ")[-1] for line in told.stderr.splitlines() if "Error: " in line]
+
+
+def test_statements_that_do_more_than_read_pass_only_where_that_is_asked_for(warehouse):
+    port = free_port()
+    with serving(warehouse[1], port) as process:
+        try:
+            assert process.stderr is not None
+            process.stderr.readline()
+            said = process.stderr.readline()
+            assert "passing on   statements that only read it" in said
+            assert "Spark's own server at 127.0.0.1:" in said
+            for statement in STATEMENTS:
+                (told,) = refusals(port, statement)
+                assert "is not allowed: a query only reads its warehouse" in told
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+    port = free_port()
+    with serving(warehouse[1], port, "--unsafe") as process:
+        try:
+            assert process.stderr is not None
+            assert "anybody who reaches 127.0.0.1" in process.stderr.readline()
+            assert "jdbc:hive2" in process.stderr.readline()
+            (version,) = ask(port, STATEMENTS[0])
+            assert version[0].isdigit()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
 
 
 def test_port_that_is_taken_is_told(warehouse, deltabook):

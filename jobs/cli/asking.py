@@ -60,7 +60,7 @@ def sql(
     jars: JarsOption = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
     unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Allow statements that do more than read the warehouse.")
+        bool, typer.Option("--unsafe", help="Run any statement, with --serve for everybody.")
     ] = False,
     served: Annotated[
         bool, typer.Option("--serve", help="Serve tables, views and functions over JDBC instead.")
@@ -75,7 +75,7 @@ def sql(
         if served and statement is not None:
             raise SettingsError("sql: expected a statement, or --serve")
         if served:
-            return _serve(settings, host, port)
+            return _serve(settings, host, port, unsafe)
         from deltabook.jobs.sql import FORMATS, left_out, query, show
 
         if form not in FORMATS:
@@ -107,14 +107,12 @@ def _typed(at_terminal: bool) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _serve(settings: Settings, host: str, port: int) -> None:
+def _serve(settings: Settings, host: str, port: int, unsafe: bool) -> None:
     from deltabook.jobs.queries.serving import serve
-    from deltabook.jobs.session import LOOPBACK
 
-    if host != LOOPBACK:
-        errors.print(
-            f"anybody who reaches {host}:{port} can read and change what this user can", markup=False
-        )
+    if unsafe:
+        told = f"--unsafe: anybody who reaches {host}:{port} can read and change what this user can"
+        errors.print(told, markup=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         serve(settings, host, port, lambda told: errors.print(told, markup=False, soft_wrap=True))

@@ -8,13 +8,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyspark
 
 from deltabook.jobs.java import java_problem
 from deltabook.jobs.published import require_published
+from deltabook.jobs.queries.gateway import gateway
 from deltabook.jobs.queries.views import RELATIONS, Relations
 from deltabook.jobs.session import LOOPBACK, OPTIONS, delta_jars
 from deltabook.jobs.settings import Settings
@@ -30,17 +31,24 @@ class ServerError(DeltabookError):
     """The server did not start, or has ended; the text is the last that it said."""
 
 
-def serve(settings: Settings, host: str, port: int, told: Callable[[str], None]) -> None:
+def serve(
+    settings: Settings, host: str, port: int, told: Callable[[str], None], unsafe: bool = False
+) -> None:
     """Serve a warehouse until the process is interrupted; a newly published run is shown within seconds.
+
+    Spark's server runs any statement. It listens on this machine, at a port of its own, and clients speak with
+    the gateway, which passes on those that only read the warehouse.
 
     Parameters
     ----------
     settings : Settings
-        Which warehouse; master, memory and JARs of the server.
+        The warehouse; master, memory and JARs of the server.
     host, port : str, int
-        Where to listen.
+        Where clients connect.
     told : callable
-        Is told, once it is so, that the server listens, and of each newer run.
+        Is told, once it is so, that clients can connect, and of each newer run.
+    unsafe : bool
+        Whether any statement passes.
 
     Raises
     ------
@@ -54,19 +62,32 @@ def serve(settings: Settings, host: str, port: int, told: Callable[[str], None])
     root = settings.warehouse.absolute()
     shown = require_published(root)
     _require(settings, host, port)
-    address = f"jdbc:hive2://{host}:{port}/"
+    own_host, own_port = (host, port) if unsafe else (LOOPBACK, _free_port())
+    address = f"jdbc:hive2://{own_host}:{own_port}/"
     with (
         tempfile.TemporaryDirectory(prefix="deltabook-") as folder,
-        _server(settings, host, port, Path(folder)) as alive,
+        _server(settings, own_host, own_port, Path(folder)) as alive,
+        nullcontext() if unsafe else gateway(host, port, own_port),
     ):
         _ask(address, _definitions(root, shown), Path(folder))
-        told(f"serving      {root} at {address}, until Ctrl-C")
+        told(f"serving      {root} at jdbc:hive2://{host}:{port}/, until Ctrl-C")
+        if not unsafe:
+            told(
+                "passing on   statements that only read it, from anybody. Who can connect to ports of this machine "
+                f"can pass by, to Spark's own server at {LOOPBACK}:{own_port}, and do what this user can"
+            )
         while alive():
             time.sleep(_LOOK_SECONDS)
             if (newest := require_published(root)) != shown:
                 _ask(address, _definitions(root, newest), Path(folder))
                 shown = newest
                 told("serving      the run that was published just now")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
 
 
 def _require(settings: Settings, host: str, port: int) -> None:
