@@ -100,13 +100,13 @@ def checked_call(message: Message) -> tuple[Message | None, Message | None]:
         return None, message._replace(kind=EXCEPTION, fields=fields)
     if message.name not in ("ExecuteStatement", "OpenSession"):
         return message, None
-    (kind, request) = message.fields[_ARGUMENT]
+    kind, request = message.fields.get(_ARGUMENT, (0, None))
     if kind != STRUCT:
         raise ValueError("no request")
     if message.name == "OpenSession":
         request = request | {_SETTINGS_OF_SESSION: _NO_SETTINGS}
         return message._replace(fields={_ARGUMENT: (STRUCT, request)}), None
-    (kind, statement) = request[_STATEMENT]
+    kind, statement = request.get(_STATEMENT, (0, None))
     if kind != STRING:
         raise ValueError("no statement")
     try:

@@ -36,8 +36,8 @@ def serve(
 ) -> None:
     """Serve a warehouse until the process is interrupted; a newly published run is shown within seconds.
 
-    Spark's server runs any statement. It listens on this machine, at a port of its own, and clients speak with
-    the gateway, which passes on those that only read the warehouse.
+    Spark's server runs any statement. It listens on this machine, at a port of its own, and clients connect
+    to the gateway, which passes on those that only read the warehouse.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def serve(
         told(f"serving      {root} at jdbc:hive2://{host}:{port}/, until Ctrl-C")
         if not unsafe:
             told(
-                "passing on   statements that only read it, from anybody. Who can connect to ports of this machine "
-                f"can pass by, to Spark's own server at {LOOPBACK}:{own_port}, and do what this user can"
+                "passing on   statements that only read it, from anybody. Not protected: users of this machine "
+                f"can reach Spark's own server at {LOOPBACK}:{own_port}, and do what you can"
             )
         while alive():
             time.sleep(_LOOK_SECONDS)

@@ -1,7 +1,7 @@
 """Messages of Thrift's binary protocol, as JDBC clients send them: read whole, and written again.
 
-A value is a pair of its type and its content: a number, bytes, a struct as a dict of values by their ids, or a
-container with the types of what it holds.
+A value is a pair of its type and its content: a number, bytes, a struct as a dict of values by their ids, or
+a container with the types of what it holds.
 """
 
 from __future__ import annotations
