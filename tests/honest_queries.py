@@ -313,6 +313,51 @@ SELECT assert_true(true), isnull(NULL), isnotnull(1), equal_null(NULL, NULL), ne
 SELECT sum(x), product FROM (SELECT sum(x) AS x, max(x) AS product FROM VALUES (1), (2) AS t(x)) GROUP BY product
 """
 
+MORE = """
+WITH a AS (SELECT 1 AS x) SELECT * FROM a UNION ALL SELECT * FROM a
+SELECT sum(x) FROM VALUES (1) AS t(x) HAVING sum(x) > 0
+SELECT x FROM VALUES (1) AS t(x) WHERE x IS NOT NULL AND NOT x IS NULL OR NOT (x IS NULL) = true
+SELECT a.b.c FROM (SELECT named_struct('b', named_struct('c', 1)) AS a)
+SELECT a.b[0].c FROM (SELECT named_struct('b', array(named_struct('c', 1))) AS a)
+SELECT a['b'] FROM (SELECT map('b', 1) AS a)
+SELECT `a b`, `c``d` FROM (SELECT 1 AS `a b`, 2 AS `c``d`)
+SELECT date, timestamp, hour FROM events ORDER BY timestamp, sequence LIMIT 1
+SELECT avg(price) AS `avg`, first FROM (SELECT price, 1 AS first FROM trades) GROUP BY first
+SELECT lead, rank, `values`, `table` FROM (SELECT 1 AS lead, 2 AS rank, 3 AS `values`, 4 AS `table`)
+SELECT 1 AS x, 2 AS `X y` LIMIT ALL
+SELECT x FROM VALUES (1), (2) AS t(x) WHERE x IN (SELECT y FROM VALUES (2) AS s(y)) LIMIT 1
+SELECT CASE WHEN 1 = 1 THEN CASE 2 WHEN 3 THEN 4 ELSE 5 END END
+SELECT - x, -x * -1, x - -1, - - x FROM VALUES (1) AS t(x)
+SELECT 1 - (2 - 3), (1 - 2) - 3, 2 * (3 + 4), -(1 + 2), NOT (1 = 2), (1, 2) = (1, 2)
+SELECT 'a' IN ('a'), ('a', 1) IN (('a', 1)), 1 NOT IN (2)
+SELECT count(DISTINCT *) FROM VALUES (1) AS t(x)
+SELECT struct(*) FROM VALUES (1, 2) AS t(x, y)
+SELECT x FROM VALUES ('a') AS t(x) WHERE x LIKE '%a%' AND x NOT LIKE '\\\\%'
+SELECT CAST(x AS STRUCT<a: INT, b: ARRAY<MAP<STRING, INT>>>) FROM (SELECT named_struct('a', 1, 'b', array(map('k', 1))) AS x)
+SELECT x, count(*) FROM VALUES (1), (2) AS t(x) GROUP BY x HAVING count(*) = 1 AND x > 1 ORDER BY x
+SELECT * FROM (SELECT 1 AS a, 2 AS b) JOIN (SELECT 1 AS a, 3 AS c) USING (a)
+SELECT * FROM ((SELECT 1 AS a))
+SELECT * FROM (trades t JOIN events e ON t.trade_id = e.sequence AND t.symbol = e.symbol) LIMIT 0
+SELECT TIME '10:00:00'
+SELECT transform(array(1), `x y` -> `x y` + 1)
+SELECT filter(array(struct(1 AS a)), x -> x.a > 0), transform(array(map('k', 1)), m -> m['k'])
+SELECT aggregate(array(struct(1 AS a)), named_struct('s', 0), (acc, x) -> named_struct('s', acc.s + x.a), acc -> acc.s)
+SELECT t.x.a FROM VALUES (named_struct('a', 1)) AS t(x)
+SELECT t.x[0], (t.x)[1], array(x[0])[0] FROM VALUES (array(1, 2)) AS t(x)
+SELECT sum(size) total, count(*) n FROM trades t WHERE t.side = "buy"
+SELECT hour, hour(time) FROM trades LIMIT 1
+SELECT date_trunc('hour', time) hour, min(date) date FROM trades GROUP BY 1
+SELECT first_value(x) OVER (ORDER BY x ROWS UNBOUNDED PRECEDING) FROM VALUES (1) AS t(x)
+SELECT sum(x) OVER w1, sum(x) OVER (w1) FROM VALUES (1) AS t(x) WINDOW w1 AS (ORDER BY x), w2 AS (PARTITION BY x)
+SELECT * FROM VALUES (1, array(1)) AS t(x, a) LATERAL VIEW explode(a) AS e
+SELECT * FROM VALUES (1, array(1)) AS t(x, a) LATERAL VIEW explode(a) e
+SELECT * FROM stack(2, 1, 2) AS t(x)
+SELECT * FROM inline(array(struct(1 AS a, 2 AS b)))
+SELECT * FROM json_tuple('{"a":1}', 'a')
+SELECT a.x FROM VALUES (1) a(x) LEFT OUTER JOIN VALUES (2) b(y) ON a.x = b.y WHERE b.y IS NULL
+SELECT a.x FROM VALUES (1) a(x) JOIN LATERAL explode(array(a.x)) AS e(v) ON true
+"""
+
 COMMANDS = """
 EXPLAIN SELECT 1
 EXPLAIN FORMATTED SELECT count(*) FROM trades
@@ -339,5 +384,5 @@ def queries(*groups: str) -> list[str]:
 
 
 HONEST = queries(
-    *(PLAIN, CASTS, TIMES, GROUPS, WINDOWS, JOINS, SUBQUERIES, ARRAYS, SHAPES, TEXTS, NUMBERS),
+    *(PLAIN, CASTS, TIMES, GROUPS, WINDOWS, JOINS, SUBQUERIES, ARRAYS, SHAPES, TEXTS, NUMBERS, MORE),
 )

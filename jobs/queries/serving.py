@@ -73,7 +73,7 @@ def serve(
         told(f"serving      {root} at jdbc:hive2://{host}:{port}/, until Ctrl-C")
         if not unsafe:
             told(
-                "passing on   statements that only read it, from anybody. Not protected: users of this machine "
+                "passing on   statements that only read it, from anybody. Not stopped: users of this machine "
                 f"can reach Spark's own server at {LOOPBACK}:{own_port}, and do what you can"
             )
         while alive():
