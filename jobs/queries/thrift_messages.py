@@ -137,7 +137,8 @@ def _written(kind: int, value: Any) -> bytes:
     if kind in _NUMBERS:
         return struct.pack(_NUMBERS[kind], value)
     if kind == STRING:
-        return struct.pack(">i", len(value)) + value
+        content: bytes = value
+        return struct.pack(">i", len(content)) + content
     if kind == STRUCT:
         fields = (struct.pack(">bh", one[0], number) + _written(*one) for number, one in value.items())
         return b"".join(fields) + b"\0"
