@@ -62,6 +62,8 @@ REFUSED = {
     "SHOW CREATE TABLE books": "SHOW at the beginning",
     "TABLE `/tmp/t`": "relation /tmp/t",
     "SELECT _metadata.file_path FROM books": "column _metadata",
+    "SELECT extract(m\u0131nute FROM time) FROM trades": "word m",
+    "SELECT 'a' COLLATE UTF8_LCA\u017fE": "word UTF8_LCA",
     "SELECT * FROM \x1b[31mred": "SQL that cannot be parsed|relation",
 }
 """Statements, and how the message begins."""

@@ -151,7 +151,7 @@ class SparkQuery(Spark):
             **Generator.TRANSFORMS,
             exp.RegexpLike: lambda self, e: self.binary(e, "RLIKE"),
             exp.Trim: trim_sql,
-            Plus: lambda self, e: f"+{self.sep('')}{self.sql(e, 'this')}",
+            Plus: lambda self, e: f"+{self.sql(e, 'this')}",
             TypedLiteral: lambda self, e: f"{self.sql(e, 'kind')} {self.sql(e, 'this')}",
             exp.IntDiv: lambda self, e: self.binary(e, "DIV"),
         }

@@ -106,5 +106,5 @@ MICROSECONDS
 """
 WORDS = frozenset(_WORDS.split())
 """Words that stand for themselves: units and fields of time, and ALL."""
-COLLATION = re.compile(r"(UTF8_BINARY|UTF8_LCASE|UNICODE)(_(CI|CS|AI|AS|RTRIM))*", re.IGNORECASE)
+COLLATION = re.compile(r"(UTF8_BINARY|UTF8_LCASE|UNICODE)(_(CI|CS|AI|AS|RTRIM))*", re.IGNORECASE | re.ASCII)
 """Names of collations."""

@@ -200,7 +200,8 @@ class _Checker:
                 _require(_DIGITS, node.name, "number")
             case exp.Var():
                 is_collation = isinstance(node.parent, exp.Collate) and COLLATION.fullmatch(node.name)
-                if node.name.upper() not in WORDS and not is_collation:
+                is_word = node.name.isascii() and node.name.upper() in WORDS
+                if not (is_word or is_collation):
                     raise forbidden(f"word {node.name}")
             case exp.DataType():
                 if not isinstance(node.this, exp.Expr) and node.this not in ALLOWED_TYPES:
