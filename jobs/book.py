@@ -200,6 +200,6 @@ def _rows(
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.cli import main
+    from deltabook.jobs.program import main
 
     main("book")

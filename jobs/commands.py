@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,22 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from deltalake.exceptions import DeltaError
 from rich.console import Console
 
 from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, import_ahead
+from deltabook.jobs.causes import message_of as message_of
 from deltabook.jobs.redacting import redacted
+from deltabook.jobs.relaying import drop
 from deltabook.jobs.settings import Settings, load_settings
 from deltabook.jobs.telling import belonging, event, log_as, say
 from deltabook.jobs.telling import errors as errors
-from deltabook.schemas.errors import DeltabookError, SettingsError
-from deltabook.udfs.storage import is_of_store, require_reached
+from deltabook.schemas.errors import SettingsError
+from deltabook.udfs.storage import require_reached
 
 EXPECTATION_FAILED, REFUSED = 1, 3
 REPORT = "report.html"
 """The report's file in the warehouse."""
-_SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
-_PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
 
 _WARNINGS = ("left", "refused", "failed", "drift")
 """First words of a summary's lines that tell what is not as it should be."""
@@ -316,33 +314,6 @@ def finish(result: dict[str, Any], as_json: bool) -> None:
         typer.echo(redacted(json.dumps(result, default=str)))
 
 
-def _cause(trace: str) -> str:
-    """Find the line that tells the cause: a worker's own error or another, else Spark's, else the first."""
-    lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    own = [line.split(": ", 1)[-1] for line in lines if line.startswith("deltabook.schemas.errors.")]
-    named = [line[line.index("[") :] for line in lines if _SPARK_ERROR.search(line)]
-    others = [line for line in lines if _PYTHON_ERROR.match(line)]
-    return next(iter(own or others or named or lines), "")
-
-
-def message_of(error: BaseException) -> tuple[str, int]:
-    """Return what people are told of an error, and the exit status; of one that is not meant for them, "".
-
-    Parameters
-    ----------
-    error : BaseException
-        Any.
-    """
-    if isinstance(error, DeltabookError):
-        return str(error), error.exit_status
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-
-    if isinstance(error, PySparkException | Py4JError | DeltaError | OSError) or is_of_store(error):
-        return _cause(str(error)) or type(error).__name__, DeltabookError.exit_status
-    return "", DeltabookError.exit_status
-
-
 @contextmanager
 def reported() -> Iterator[None]:
     """Turn errors that are meant for people into one message and an exit status, whose cause they are."""
@@ -352,5 +323,6 @@ def reported() -> Iterator[None]:
         message, status = message_of(error)
         if not message:
             raise
+        drop()
         say(f"deltabook: {message}", ERROR, event="error", exit_status=status)
         raise typer.Exit(status) from error

@@ -11,6 +11,7 @@ from typing import IO
 from rich.console import Console
 from rich.text import Text
 
+from deltabook.jobs.printable import SafeConsole
 from deltabook.schemas.names import Status
 
 Level = tuple[Decimal, Decimal]
@@ -106,7 +107,7 @@ class Columns:
 def console_for(out: IO[str] | None = None) -> Console:
     """Return the console that prints to a stream: as wide as its terminal; without one nothing is cut."""
     out = out or sys.stdout
-    return Console(file=out, highlight=False, markup=False, width=None if out.isatty() else _UNWRAPPED)
+    return SafeConsole(file=out, highlight=False, markup=False, width=None if out.isatty() else _UNWRAPPED)
 
 
 def bar_of(share: float, width: int) -> str:

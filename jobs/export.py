@@ -350,6 +350,6 @@ def _doc(column: Column) -> str:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.cli import main
+    from deltabook.jobs.program import main
 
     main("export")

@@ -287,6 +287,6 @@ def _counts(
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.cli import main
+    from deltabook.jobs.program import main
 
     main("ingest")

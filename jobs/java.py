@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 LEAST_JAVA = 17
+_SECONDS = 60
+_REASON = re.compile(r"Could not|Cannot|cannot|insufficient|Error: ")
 _REMEDY = f"Install it (Debian: apt-get install openjdk-{LEAST_JAVA}-jre-headless) or set JAVA_HOME."
 
 
@@ -20,11 +22,28 @@ def java_problem() -> str | None:
     if java is None:
         where = f"JAVA_HOME ({home}) holds no java" if home else "no java is on the PATH"
         return f"Java {LEAST_JAVA} or newer is needed, but {where}. {_REMEDY}"
-    printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    found = re.search(r'version "(?:1\.)?(\d+)', printed.stderr + printed.stdout)
-    if found is None or int(found[1]) < LEAST_JAVA:
-        version = found[1] if found else "an unknown version"
-        return f"Java {LEAST_JAVA} or newer is needed, but {java} is {version}. {_REMEDY}"
+    try:
+        printed = subprocess.run(
+            [java, "-version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            errors="replace",
+            timeout=_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"Java {LEAST_JAVA} or newer is needed, but {java} cannot be run ({error}). {_REMEDY}"
+    told = f"{printed.stderr}\n{printed.stdout}"
+    found = re.search(r'version "(?:1\.)?(\d+)', told)
+    if printed.returncode or found is None:
+        first = next((line.strip() for line in told.splitlines() if _REASON.search(line)), "")
+        reason = first or (told.strip().splitlines() or ["it prints nothing"])[0]
+        return (
+            f"{java} -version fails with status {printed.returncode}: {reason}. See that memory is not "
+            f"limited (ulimit -v), or that this is a Java {LEAST_JAVA} or newer. {_REMEDY}"
+        )
+    if int(found[1]) < LEAST_JAVA:
+        return f"Java {LEAST_JAVA} or newer is needed, but {java} is {found[1]}. {_REMEDY}"
     return None
 
 

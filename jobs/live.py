@@ -237,6 +237,6 @@ class _Live:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.cli import main
+    from deltabook.jobs.program import main
 
     main("live")

@@ -44,6 +44,12 @@ def _highest() -> int:
     return found if sys.platform == "darwin" else found * _KIB
 
 
+def child_processes() -> set[int]:
+    """Return the ids of the processes that this one has started and that still live; none without /proc."""
+    here = os.getpid()
+    return {one for one, told in _processes().items() if int(told.get("PPid", 0)) == here}
+
+
 def _processes() -> dict[int, dict[str, str]]:
     """Read what the kernel tells of each process; none where it tells nothing."""
     found = {}

@@ -12,7 +12,7 @@ from pyarrow.dataset import Dataset
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION, TABLES
-from deltabook.udfs.storage import files_below, has_any, located, names_in
+from deltabook.udfs.storage import files_below, has_any, located, names_in, table_address
 
 SCHEMA_PROPERTY = "deltabook.schema_version"
 CHUNK_PROPERTY = "deltabook.chunk"
@@ -48,7 +48,7 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
         If it cannot be opened, or has another schema version than this code.
     """
     try:
-        opened = DeltaTable(str(warehouse / table.name), version=version)
+        opened = DeltaTable(table_address(warehouse / table.name), version=version)
     except DeltaError as error:
         raise WarehouseError(
             f"table {warehouse / table.name} cannot be opened ({error}): `deltabook verify` names the files "

@@ -304,6 +304,6 @@ def _longest(costs: list[float], cores: int) -> float:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.cli import main
+    from deltabook.jobs.program import main
 
     main("reconstruct")

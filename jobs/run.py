@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deltabook.jobs.cli import main
+from deltabook.jobs.program import main
 
 if __name__ == "__main__":
     main("run")

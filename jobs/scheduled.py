@@ -26,6 +26,7 @@ from rich.console import Console
 
 from deltabook.expectations.suites import ERRORED, FAILED
 from deltabook.jobs.arrivals import Arrivals, look, published_ledger
+from deltabook.jobs.causes import has_jvm_died
 from deltabook.jobs.commands import (
     EXPECTATION_FAILED,
     REFUSED,
@@ -44,6 +45,7 @@ from deltabook.jobs.commands import (
     validate_stage,
     write_last_report,
 )
+from deltabook.jobs.interruptions import SIGNALS
 from deltabook.jobs.ledger import missing
 from deltabook.jobs.locking import SCHEDULED, WRITING, tried
 from deltabook.jobs.published import published_versions
@@ -248,9 +250,7 @@ def _require_free(root: Path) -> None:
 
 def _lasts(error: BaseException | None) -> bool:
     """Whether a watch would meet an error at every round: wrong settings, or a JVM that is gone."""
-    from py4j.protocol import Py4JNetworkError
-
-    if isinstance(error, ConnectionError | Py4JNetworkError):
+    if error is not None and has_jvm_died(error):
         say("deltabook: Spark has ended, and so does the watch: start it again", ERROR)
         return True
     return isinstance(error, SettingsError)
@@ -286,19 +286,23 @@ def _told(summary: dict[str, Any]) -> str:
 
 @contextmanager
 def asked_to_end() -> Iterator[Event]:
-    """Turn the first SIGTERM or SIGINT into a wish, for the end of the round; a second one ends at once.
+    """Let the first SIGTERM or SIGINT set an event, for the end of the round; a second one interrupts.
 
-    It comes after the start of Spark, which sets a handler of its own for SIGINT.
+    Yields
+    ------
+    threading.Event
+        Is set once the process was asked to end.
     """
     asked = Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def ask(*_: object) -> None:
         asked.set()
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-    before = {number: signal.signal(number, ask) for number in numbers}
+    for number in SIGNALS:
+        signal.signal(number, ask)
     try:
         yield asked
     finally:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -16,8 +18,13 @@ from urllib.parse import urlsplit
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
+from deltabook.jobs.causes import cause_of
 from deltabook.jobs.failures import SPARKS_OWN
+from deltabook.jobs.interruptions import reinstall
 from deltabook.jobs.java import java_options, java_problem
+from deltabook.jobs.limits import spark_problem, utf8_locale
+from deltabook.jobs.memory import child_processes
+from deltabook.jobs.relaying import relayed
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.failing import disk_problem
@@ -35,6 +42,13 @@ _OF_SESSIONS = (
 )
 """Of `OPTIONS`, what a client may set; the others are the server's."""
 _COMPLETE = "complete"
+_FATAL = re.compile(
+    r"Could not|Cannot|cannot|insufficient memory|OutOfMemoryError|Too many open files|Unrecognized"
+)
+"""What a JVM that cannot start prints."""
+_MACHINE = (
+    "Lower driver_memory, or raise the limits of this process (ulimit -v, ulimit -n, its control group)"
+)
 _SHIPPED_WITH_PYSPARK = (
     "org.apache.hadoop:hadoop-client-api",
     "org.apache.hadoop:hadoop-client-runtime",
@@ -132,8 +146,9 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
             _with_workers(builder, str(SparkConf().get("spark.master"))),
             "start spark-submit with --packages or --jars for io.delta:delta-spark_4.1_2.13",
         )
-    if problem := java_problem():
+    if problem := java_problem() or spark_problem(settings.driver_memory):
         raise SettingsError(problem)
+    os.environ |= utf8_locale()
     # Workers and the planning of Python data sources must be this interpreter, not the PATH's python3.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = _with_workers(builder, settings.master)
@@ -216,7 +231,13 @@ def _with_workers(builder: SparkSession.Builder, master: str) -> SparkSession.Bu
 def _fetching(builder: SparkSession.Builder, cache: Path, packages: list[str]) -> SparkSession.Builder:
     from delta import configure_spark_with_delta_pip
 
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"Delta's JARs are not in {cache}, which cannot be made ({error.strerror}): name a folder of "
+            "them with --jars, or one for caches in XDG_CACHE_HOME"
+        ) from None
     builder = builder.config("spark.jars.ivy", str(cache))
     builder = builder.config("spark.jars.excludes", ",".join(_SHIPPED_WITH_PYSPARK))
     configured: SparkSession.Builder = configure_spark_with_delta_pip(builder, packages)
@@ -239,18 +260,42 @@ def _of_store(settings: Settings) -> dict[str, str]:
     return {f"spark.hadoop.{name}": value for name, value in told.items() if value}
 
 
-# PySpark prints every failed query as JSON; the command line tells the error itself.
-logging.getLogger("SQLQueryContextLogger").disabled = True
+# PySpark prints every failed query as JSON, and py4j a traceback of each connection that it loses; the
+# command line tells the error itself.
+for _name in ("SQLQueryContextLogger", "py4j.java_gateway", "py4j.clientserver"):
+    logging.getLogger(_name).disabled = True
+logging.root.addFilter(lambda record: Path(record.pathname).parent.name != "py4j")
 
 
 def _start(builder: SparkSession.Builder, remedy: str) -> SparkSession:
-    try:
-        session = builder.getOrCreate()
-        session.sql("SELECT 1").collect()
-        session.conf.get("spark.databricks.delta.snapshotPartitions")
-    except Exception as error:
-        if told := disk_problem(error, SPARKS_OWN):
-            raise SettingsError(f"Spark did not start: {told}") from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SettingsError(f"Spark did not start: {reason}. Remedy: {remedy}") from error
+    """Start a session; what its JVM prints meanwhile tells the cause if it does not start."""
+    before = child_processes()
+    with relayed() as relay:
+        try:
+            session = builder.getOrCreate()
+            session.sql("SELECT 1").collect()
+            session.conf.get("spark.databricks.delta.snapshotPartitions")
+        except BaseException as error:
+            _end(child_processes() - before)
+            if not isinstance(error, Exception):
+                raise
+            if told := disk_problem(error, SPARKS_OWN) or next(filter(None, map(_full, relay.kept)), ""):
+                raise SettingsError(f"Spark did not start: {told}") from error
+            if printed := next((line for line in relay.kept if _FATAL.search(line)), ""):
+                raise SettingsError(f"Spark did not start: {printed}. {_MACHINE}") from error
+            reason = cause_of(str(error)) or type(error).__name__
+            raise SettingsError(f"Spark did not start: {reason}. Remedy: {remedy}") from error
+        finally:
+            reinstall()
     return session
+
+
+def _end(processes: set[int]) -> None:
+    """End a JVM whose start was given up: it would go on waiting for this process."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+
+
+def _full(line: str) -> str:
+    return disk_problem(OSError(line), SPARKS_OWN)

@@ -11,9 +11,9 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, DataType, DecimalType, NumericType, StructType
 from rich import box
-from rich.console import Console
 from rich.table import Table as RichTable
 
+from deltabook.jobs.printable import SafeConsole, printable, safe_stream
 from deltabook.jobs.published import published_versions, require_published
 from deltabook.jobs.queries.allowed import allowed_query
 from deltabook.jobs.queries.query_tree import AllowedQuery
@@ -151,7 +151,7 @@ def show(result: DataFrame, form: str, out: IO[str]) -> int:
         for row in result.toLocalIterator()
     )
     if form == "csv":
-        writer = csv.writer(out)
+        writer = csv.writer(safe_stream(out))
         writer.writerow(names)
         for row in rows:
             writer.writerow([_text(value) for value in row])
@@ -165,10 +165,11 @@ def show(result: DataFrame, form: str, out: IO[str]) -> int:
         for column, kind in zip(table.columns, kinds, strict=True):
             column.justify = "right" if isinstance(kind, NumericType) else "left"
         for row in rows:
-            table.add_row(*(_text(value) for value in row))
+            # Made printable here as well, so that columns are as wide as what is shown.
+            table.add_row(*(printable(_text(value)) for value in row))
             count += 1
         width = None if out.isatty() else 10_000
-        Console(file=out, markup=False, width=width).print(table)
+        SafeConsole(file=out, markup=False, width=width).print(table)
     return count
 
 
@@ -192,6 +193,6 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.cli import main
+    from deltabook.jobs.program import main
 
     main("sql")

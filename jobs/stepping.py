@@ -27,6 +27,7 @@ from deltabook.jobs.drawing import (
     exact,
     spread_and_mid,
 )
+from deltabook.jobs.printable import printable, safe_stream
 from deltabook.jobs.replaying import Replayer
 from deltabook.jobs.symbols import instrument_named
 from deltabook.schemas.errors import SettingsError
@@ -160,11 +161,11 @@ def write_steps(replayer: Replayer, by: str | int, form: str, out: IO[str]) -> S
             if console.is_terminal:
                 console.print(line, soft_wrap=True)
             else:
-                out.write(f"{line.plain}\n")
+                out.write(f"{printable(line.plain)}\n")
         return seen
     rows = (_row(step, replayer.scales) for step in steps)
     if form == "csv":
-        writer = csv.writer(out)
+        writer = csv.writer(safe_stream(out))
         for row in rows:
             if seen.steps == 1:
                 writer.writerow(row)

@@ -17,7 +17,7 @@ from deltabook.jobs.published import is_made, open_dataset, open_table
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS, both
-from deltabook.udfs.storage import readable
+from deltabook.udfs.storage import readable, table_address
 
 Slice = tuple[str, str, int]
 """Exchange, symbol and hour: what is replaced at once."""
@@ -48,8 +48,8 @@ class Stored:
         self.versions_read = versions
 
     def path(self, table: Table) -> str:
-        """Return the folder of a table."""
-        return str(self.root / table.name)
+        """Return the address of a table, for Spark and for the Delta client."""
+        return table_address(self.root / table.name)
 
     def exists(self, table: Table) -> bool:
         """Whether a table was ever made, or had been at the version that is read."""

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
-from types import TracebackType
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -37,6 +36,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from deltabook.jobs.interruptions import is_interrupted
+from deltabook.jobs.printable import SafeConsole
 from deltabook.jobs.redacting import redacted
 
 
@@ -47,7 +48,7 @@ class LogForm(StrEnum):
     JSON = "json"
 
 
-errors = Console(stderr=True, highlight=False)
+errors = SafeConsole(stderr=True, highlight=False)
 
 _DRAIN_SECONDS = 5
 _LEVELS = {"WARNING": "warn", "CRITICAL": "fatal"}
@@ -60,6 +61,7 @@ _log.addHandler(logging.NullHandler())  # else Python itself would print what no
 _log.setLevel(logging.INFO)
 _log.propagate = False  # to a handler that another package's `logging.warning` may have put on the root
 _taken_over: TextIO | None = None
+_giving_back: list[tuple[str, threading.Event]] = []
 _current: ContextVar[dict[str, Any]] = ContextVar("current", default={})  # noqa: B039  is never changed in place
 
 
@@ -110,8 +112,6 @@ def log_as(form: LogForm) -> None:
         if new:
             logger.addHandler(new)
     logging.captureWarnings(new is not None)
-    if new:
-        sys.excepthook = _unforeseen
 
 
 def _stream() -> TextIO:
@@ -126,7 +126,8 @@ def _stream() -> TextIO:
         os.close(writing)
         end, ended = secrets.token_hex(), threading.Event()
         threading.Thread(target=_wrap, args=(reading, end, ended), daemon=True).start()
-        atexit.register(_give_back, end, ended)
+        _giving_back.append((end, ended))
+        atexit.register(give_back)
     return _taken_over
 
 
@@ -137,28 +138,40 @@ def _wrap(reading: int, end: str, ended: threading.Event) -> None:
         for line in (line.strip(_FRAME) for line in lines):
             if line == end:
                 return ended.set()
-            if line:
+            if line and not is_interrupted():
                 record = logging.LogRecord("stderr", logging.WARNING, "", 0, "%s", (line,), None)
                 handler.handle(record)
     return None
 
 
-def _give_back(end: str, ended: threading.Event) -> None:
-    """Wait until all that was written is told; the JVM, which may outlive this, keeps its end of the pipe."""
-    sys.stderr.flush()
-    os.write(2, f"\n{end}\n".encode())
-    if _taken_over and ended.wait(_DRAIN_SECONDS):
-        os.dup2(_taken_over.fileno(), 2)
+def give_back() -> None:
+    """Wait until all that was written to standard error is told, and give its descriptor back.
+
+    The JVM, which may outlive this process, keeps its end of the pipe.
+    """
+    while _giving_back:
+        end, ended = _giving_back.pop()
+        sys.stderr.flush()
+        os.write(2, f"\n{end}\n".encode())
+        if _taken_over and ended.wait(_DRAIN_SECONDS):
+            os.dup2(_taken_over.fileno(), 2)
 
 
-def _unforeseen(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Tell of an error that is not meant for people, in place of Python's traceback."""
-    line = f"{kind.__name__}: {error}"
-    fields = {"event": "error", "exit_status": 1}
-    record = _log.makeRecord(
-        _log.name, logging.ERROR, "", 0, "%s", (line,), (kind, error, trace), extra={"fields": fields}
-    )
-    _JsonLines(_stream()).handle(record)
+def log_error(line: str, error: BaseException, exit_status: int) -> None:
+    """Log an error that is not meant for people, with its traceback.
+
+    Parameters
+    ----------
+    line : str
+        What happened.
+    error : BaseException
+        Its traceback becomes a field.
+    exit_status : int
+        With which the process will leave.
+    """
+    fields = {"event": "error", "exit_status": exit_status}
+    trace = (type(error), error, error.__traceback__)
+    _log.error("%s", line, exc_info=trace, extra={"fields": fields})
 
 
 @contextmanager

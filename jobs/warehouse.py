@@ -27,6 +27,7 @@ from deltabook.jobs.crashing import crash_point
 from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.written import OF_RUNS, actions_of, log_files, newly_written, proofs_of, seal_of
+from deltabook.jobs.interruptions import held_back, note_published
 from deltabook.jobs.locking import WRITING, held
 from deltabook.jobs.memory import peak_memory
 from deltabook.jobs.published import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table, published_versions
@@ -116,7 +117,9 @@ class Warehouse(Stored):
             stamp = datetime.fromtimestamp(started / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
             run = Run(f"{stamp}-{secrets.token_hex(4)}", command, started)
             yield run
-            self._publish(run)
+            with held_back():
+                self._publish(run)
+                note_published(command)
 
     @contextmanager
     def committing(self, action: str, table: Table) -> Iterator[None]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from deltabook.jobs.book import show_time
 from deltabook.jobs.drawing import ASK, BID, DIM, Columns, Ladder, draw, exact
+from deltabook.jobs.interruptions import ends_block
 from deltabook.jobs.replaying import Replayer
 from deltabook.jobs.stepping import Seen, levels_of
 from deltabook.schemas.errors import SettingsError
@@ -93,19 +94,16 @@ class Player:
             What was told.
         """
         last: Observation | None = None
-        with Live(console=self._console, screen=True, auto_refresh=False) as live:
-            try:
-                started, drawn = time.monotonic(), -math.inf
-                for step in self._replayer.steps(by):
-                    if last is not None and self._speed < math.inf:
-                        self._wait(live, last, step.time, started)
-                    last = step
-                    self._take(step)
-                    if time.monotonic() - drawn >= _FRAME_SECONDS:
-                        live.update(self._frame(step, step.time, is_playing=True), refresh=True)
-                        drawn = time.monotonic()
-            except KeyboardInterrupt:
-                pass
+        with Live(console=self._console, screen=True, auto_refresh=False) as live, ends_block():
+            started, drawn = time.monotonic(), -math.inf
+            for step in self._replayer.steps(by):
+                if last is not None and self._speed < math.inf:
+                    self._wait(live, last, step.time, started)
+                last = step
+                self._take(step)
+                if time.monotonic() - drawn >= _FRAME_SECONDS:
+                    live.update(self._frame(step, step.time, is_playing=True), refresh=True)
+                    drawn = time.monotonic()
         if last is not None:
             self._console.print(self._frame(last, last.time, is_playing=False))
         return self._seen

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from deltabook.udfs import hours, intake, judging, staging  # noqa: F401
 from deltabook.udfs.live import carrying, source  # noqa: F401
 
 _work: Callable[..., Any] = daemon.worker
+_main: Callable[..., Any] = daemon.worker_main
 
 
 def _until_spark_has_gone(*arguments: Any) -> Any:
@@ -26,7 +28,14 @@ def _until_spark_has_gone(*arguments: Any) -> Any:
         os._exit(1)
 
 
+def _deaf_to_ctrl_c(*arguments: Any) -> Any:
+    """Do a worker's work, and leave it to the command to answer Ctrl-C at the terminal that both have."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _main(*arguments)
+
+
 if __name__ == "__main__":
+    daemon.worker_main = _deaf_to_ctrl_c
     daemon.worker = _until_spark_has_gone
     gc.freeze()
     daemon.manager()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from deltabook.schemas.errors import InputError
+from deltabook.udfs.storage import name_problem
+
 PARTIAL = (".tmp", ".part", ".partial")
 """How the names of files end that somebody will rename when they are whole."""
 
@@ -13,8 +16,13 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
     """List the files that paths name, folders searched to the bottom; there may be none.
 
     What is hidden within a folder is left out, and so are the tables of warehouses.
+
+    Raises
+    ------
+    InputError
+        If the path of any of them is not text, which the ledger could not hold.
     """
-    return sorted(
+    found = sorted(
         {
             file.absolute()
             for path in paths
@@ -22,6 +30,9 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
             if file.is_file() and (file == path or not _left_out(file.relative_to(path), path))
         }
     )
+    if told := name_problem(found):
+        raise InputError(told)
+    return found
 
 
 def _left_out(relative: Path, folder: Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from shutil import copyfile, rmtree
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -34,6 +34,15 @@ _REMOTE = re.compile(
     r"s3a?://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[\w.+@=-]+(?:/[\w.+@=-]+)*)/?"
 )
 _COLLAPSED = re.compile(r"s3a?:/(?!/)")
+_UNADDRESSABLE = (
+    (re.compile(r"[\x00-\x1f\x7f]"), "a control character"),
+    (re.compile(r"[\[\]|^\\]"), "one of [ ] | ^ \\"),
+    (re.compile(r"%[0-9A-Fa-f]{2}"), "a % with two hexadecimal digits after it"),
+    (re.compile(r"(?:^|/)_delta_log(?:/|$)"), "a folder named _delta_log"),
+)
+"""Parts of a path that the Delta client cannot open, by any spelling of the address: it takes a path for an
+address twice, and decodes it twice. Each was tried; what is not listed here works."""
+_NO_TEXT = "bytes that are not UTF-8"
 _PATIENCE: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 _WORDS = 300
 _HINT = "install deltabook[s3], or name a folder"
@@ -77,7 +86,7 @@ def located(text: str | Path) -> Path:
             raise SettingsError(f"{text}: a Path has no s3a:// any more: give the name as text")
         return text
     if text.startswith("file:"):
-        return Path(unquote(urlsplit(text).path))
+        return Path(os.fsdecode(unquote_to_bytes(urlsplit(text).path)))
     if "://" not in text:
         return Path(text)
     named = _REMOTE.fullmatch(text)
@@ -91,6 +100,62 @@ def located(text: str | Path) -> Path:
     register(SCHEME)
     # A store that does not answer must not hold a command for minutes.
     return cast(Path, UPath(f"{SCHEME}://{named['bucket']}/{named['key']}", retry_config=_PATIENCE))
+
+
+def name_problem(places: Iterable[Path | str]) -> str:
+    """Return what is wrong with paths that no table, ledger or message can hold.
+
+    Parameters
+    ----------
+    places : iterable of Path or str
+        Any paths.
+
+    Returns
+    -------
+    str
+        One line that names each of them; empty if all are text.
+    """
+    shown = [repr(os.fsencode(place))[1:] for place in places if not _is_text(os.fspath(place))]
+    return f"{', '.join(shown)}: the path has {_NO_TEXT}. Rename it" if shown else ""
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path is UTF-8: Python stands surrogates for the bytes that are not."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def table_address(folder: Path) -> str:
+    """Return the address by which the Delta client opens a table.
+
+    Parameters
+    ----------
+    folder : Path
+        The table's folder; it need not exist yet.
+
+    Returns
+    -------
+    str
+        An absolute path, or the address of an object store. A path is given as it is, not percent-encoded:
+        the client encodes it itself.
+
+    Raises
+    ------
+    SettingsError
+        If the client cannot open any table there; it names the part of the path, and the remedy.
+    """
+    if is_remote(folder):
+        return str(folder)
+    # The client follows links before it opens a table, so that is the name that counts.
+    resolved = os.path.realpath(folder)
+    found = [named for pattern, named in _UNADDRESSABLE if pattern.search(resolved)]
+    if not _is_text(resolved):
+        found.insert(0, _NO_TEXT)
+    if found:
+        raise SettingsError(
+            f"{repr(os.fsencode(resolved))[1:]} cannot hold a Delta table: the path has {found[0]}. "
+            "Rename the folder, or choose another --warehouse"
+        )
+    return str(folder.absolute())
 
 
 def is_remote(place: Path | str) -> bool:
@@ -277,19 +342,20 @@ def remove(file: Path) -> None:
 
 
 def require_reached(place: Path) -> None:
-    """See that the object store of a place answers, if it is in one.
+    """Check that tables can be opened in a place: by its path, or because its object store answers.
 
     Parameters
     ----------
     place : Path
-        Of a warehouse; it need not be there.
+        A warehouse's folder; it need not exist yet.
 
     Raises
     ------
     SettingsError
-        If its bucket cannot be read, with the store's own words.
+        If the path cannot be an address of tables, or its bucket cannot be read, with the store's own words.
     """
     if not is_remote(place):
+        table_address(place)
         return
     store, key = object_of(place)
     try:

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
+from deltabook.jobs.printable import printable
 from deltabook.jobs.telling import LogForm, belonging, log_as
 from deltabook.schemas.names import OnGap, Seed
+from deltabook.udfs.storage import name_problem
 
 # Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
 
+
+class _Program(TyperGroup):
+    """The program; what its usage errors cite, such as the name of a file, is made printable."""
+
+    def make_context(self, *given: Any, **named: Any) -> Any:
+        """Parse the options of the program."""
+        with _printable_usage():
+            return super().make_context(*given, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the options of a command, and run it."""
+        with _printable_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "message"):
+            error.message = printable(error.message)
+        raise
+
+
 app = typer.Typer(
     name="deltabook",
+    cls=_Program,
     help="Level-2 crypto feeds in, every order book out, as Delta tables, with proof.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -38,6 +69,24 @@ ExchangeOption = Annotated[str | None, typer.Option("--exchange", help="If sever
 SymbolArgument = Annotated[
     str, typer.Argument(metavar="SYMBOL", help="Symbol as in the tables, e.g. BTC-USDT.", show_default=False)
 ]
+
+
+def out_path(path: Path | None) -> Path | None:
+    """Return the path of an option such as `--out`.
+
+    Parameters
+    ----------
+    path : Path or None
+        As it was given.
+
+    Raises
+    ------
+    typer.BadParameter
+        If its name is not text.
+    """
+    if path is not None and (told := name_problem([path])):
+        raise typer.BadParameter(told)
+    return path
 
 
 def _told_as(context: typer.Context, form: LogForm | None) -> LogForm | None:

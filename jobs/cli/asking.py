@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,8 +21,11 @@ from deltabook.jobs.cli.app import (
     WarehouseOption,
     app,
     examples,
+    out_path,
 )
 from deltabook.jobs.commands import REPORT, errors, finish, open_warehouse, reported, settings_of
+from deltabook.jobs.interruptions import ends_block
+from deltabook.jobs.printable import write_line
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 
@@ -97,7 +99,7 @@ def _typed(at_terminal: bool) -> Iterator[str]:
     import readline  # noqa: F401  lines can be edited and called back
 
     lines: list[str] = []
-    with suppress(EOFError, KeyboardInterrupt):
+    with suppress(EOFError):
         while True:
             lines.append(input(("deltabook> " if not lines else "      ...> ") if at_terminal else ""))
             if lines[-1].rstrip().endswith(";"):
@@ -113,8 +115,7 @@ def _serve(settings: Settings, host: str, port: int, unsafe: bool) -> None:
     if unsafe:
         told = f"--unsafe: anybody who reaches {host}:{port} can read and change what this user can"
         errors.print(told, markup=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
+    with ends_block():
         serve(settings, host, port, lambda told: errors.print(told, markup=False, soft_wrap=True))
 
 
@@ -246,7 +247,10 @@ def report(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The HTML file; default: report.html in the warehouse.")
+        Path | None,
+        typer.Option(
+            "--out", help="The HTML file; default: report.html in the warehouse.", callback=out_path
+        ),
     ] = None,
     symbols: Annotated[
         list[str] | None, typer.Option("--symbol", help="Whose books to draw; may be given several times.")
@@ -289,6 +293,6 @@ def raw(
         what = f"{event['exchange']} {event['symbol']} {event['event_type']} {event['sequence']}"
         errors.print(f"{what}: {record.path}, row {event['source_row']}", markup=False, soft_wrap=True)
         for row in record.rows:
-            typer.echo(row)
+            write_line(row)
     found = [{"path": record.path, "row": record.event["source_row"]} for record in records]
     finish({"records": found}, as_json)

@@ -15,6 +15,7 @@ from deltabook.jobs.cli.app import (
     WarehouseOption,
     app,
     examples,
+    out_path,
 )
 from deltabook.jobs.commands import errors, finish, open_warehouse, reported, settings_of
 
@@ -28,7 +29,9 @@ from deltabook.jobs.commands import errors, finish, open_warehouse, reported, se
 )
 def export(
     what: Annotated[str, typer.Argument(help="books, features, events or trades.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="A new or empty folder.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help="A new or empty folder.", show_default=False, callback=out_path)
+    ],
     form: Annotated[
         str, typer.Option("--format", help="parquet; books: crypto_lake, tardis; events: hftbacktest.")
     ] = "parquet",

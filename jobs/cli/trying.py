@@ -17,6 +17,7 @@ from deltabook.jobs.cli.app import (
     WarehouseOption,
     app,
     examples,
+    out_path,
 )
 from deltabook.jobs.commands import (
     errors,
@@ -53,7 +54,7 @@ def demo(
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
     with reported():
         captures = write_captures(folder / "captures")
-    errors.print(f"simulated    {', '.join(str(path) for path in captures)}", soft_wrap=True)
+    errors.print(f"simulated    {', '.join(map(str, captures))}", markup=False, soft_wrap=True)
     stages = [ingest_stage("binance", captures), reconstruct_stage(), validate_stage()]
     summary = run_stages(settings, stages)
     summary |= write_last_report(settings)
@@ -99,7 +100,8 @@ def plan(
         int | None, typer.Option("--cores", help="How many there are; default: enough to finish in a day.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write it as an HTML page too, with fields to change.")
+        Path | None,
+        typer.Option("--out", help="Write it as an HTML page too, with fields to change.", callback=out_path),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pyspark
+from filelock import FileLock, Timeout
 
 from deltabook.jobs.java import java_problem
+from deltabook.jobs.limits import spark_problem, utf8_locale
 from deltabook.jobs.published import require_published
 from deltabook.jobs.queries.gateway import gateway
 from deltabook.jobs.queries.views import RELATIONS, Relations
@@ -21,9 +26,13 @@ from deltabook.jobs.session import LOOPBACK, OPTIONS, delta_jars
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.errors import DeltabookError, SettingsError
+from deltabook.udfs.storage import is_remote
 
 _SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 _BIN = Path(pyspark.__file__).parent / "bin"
+_PREFIX, _LOCK = "deltabook-serve-", ".lock"
+_SET_PARENT_DEATH_SIGNAL = 1
+"""Linux's PR_SET_PDEATHSIG."""
 _START_SECONDS, _STOP_SECONDS, _LOOK_SECONDS = 120, 30, 2
 
 
@@ -65,11 +74,12 @@ def serve(
     own_host, own_port = (host, port) if unsafe else (LOOPBACK, _free_port())
     address = f"jdbc:hive2://{own_host}:{own_port}/"
     with (
-        tempfile.TemporaryDirectory(prefix="deltabook-") as folder,
-        _server(settings, own_host, own_port, Path(folder)) as alive,
+        own_folder() as folder,
+        _server(settings, own_host, own_port, folder) as alive,
         nullcontext() if unsafe else gateway(host, port, own_port),
     ):
-        _ask(address, _definitions(root, shown), Path(folder))
+        named = _named_plainly(root, folder)
+        _ask(address, _definitions(named, shown), folder)
         told(f"serving      {root} at jdbc:hive2://{host}:{port}/, until Ctrl-C")
         if not unsafe:
             told(
@@ -79,7 +89,7 @@ def serve(
         while alive():
             time.sleep(_LOOK_SECONDS)
             if (newest := require_published(root)) != shown:
-                _ask(address, _definitions(root, newest), Path(folder))
+                _ask(address, _definitions(named, newest), folder)
                 shown = newest
                 told("serving      the run that was published just now")
 
@@ -90,8 +100,55 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """Make a folder for the time of the block; those that killed servers have left are removed first.
+
+    Yields
+    ------
+    Path
+        The folder, locked by this process for as long as it lives.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        # Its lock is free only if the process that made it has gone. Others' folders are left alone.
+        if (left / _LOCK).is_file() and left.stat().st_uid == os.getuid():
+            with suppress(Timeout, OSError), FileLock(left / _LOCK, timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, FileLock(Path(name) / _LOCK):
+        yield Path(name)
+
+
+def _named_plainly(root: Path, folder: Path) -> Path:
+    """Return a link to the warehouse: its path has no character that means something in SQL text."""
+    if is_remote(root):
+        return root
+    link = folder / "warehouse"
+    link.symlink_to(root, target_is_directory=True)
+    return link
+
+
+def ends_with_parent() -> Callable[[], None]:
+    """Return what a child process has to call before it becomes another program, to end with its parent.
+
+    The system then sends it SIGTERM as soon as the parent has gone, however that was killed; scripts that
+    `exec` a program, as Spark's do, pass it on. Where a system cannot do that (Linux can), nothing is done.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    parent = os.getpid()
+
+    def ask() -> None:
+        # Ctrl-C at the terminal is for the command alone, which then ends its server.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if prctl is not None:
+            prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+            if os.getppid() != parent:  # it has gone already
+                os._exit(1)
+
+    return ask
+
+
 def _require(settings: Settings, host: str, port: int) -> None:
-    if problem := java_problem():
+    if problem := java_problem() or spark_problem(settings.driver_memory):
         raise SettingsError(problem)
     if not delta_jars(settings):
         raise SettingsError(
@@ -128,7 +185,12 @@ def _server(settings: Settings, host: str, port: int, folder: Path) -> Iterator[
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=_environment()
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=_environment(),
+            preexec_fn=ends_with_parent(),
         )
 
     def alive() -> bool:
@@ -159,7 +221,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"SPARK_HOME": str(_BIN.parent)}
+    return os.environ | utf8_locale() | {"SPARK_HOME": str(_BIN.parent)}
 
 
 def _definitions(root: Path, versions: dict[str, int]) -> str:
@@ -177,6 +239,7 @@ def _ask(address: str, statements: str, folder: Path) -> None:
         text=True,
         env=_environment(),
         check=False,
+        preexec_fn=ends_with_parent(),
     )
     if found.returncode:
         reasons = [line for line in found.stderr.splitlines() if line.startswith("Error")] or [found.stderr]

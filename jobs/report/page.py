@@ -230,6 +230,6 @@ def _number(value: float) -> str:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.cli import main
+    from deltabook.jobs.program import main
 
     main("report")

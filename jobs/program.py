@@ -1,0 +1,135 @@
+"""The process of the command line: its signals, its limits, its exit status, and errors that nobody foresaw.
+
+Little is imported before the handlers of signals are set: Ctrl-C in the first second must be told as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+
+from deltabook.jobs import interruptions
+
+INTERNAL_ERROR = 70
+"""Exit status of a bug: BSD's EX_SOFTWARE."""
+SHOW_TRACEBACK = "DELTABOOK_TRACEBACK"
+"""Variable of the environment: set to 1, tracebacks are printed instead of being written to a file."""
+
+
+def main(*arguments: str) -> None:
+    """Run the command line as a process, and leave with its exit status.
+
+    Parameters
+    ----------
+    *arguments : str
+        Come before those of the process, such as the name of the command for `spark-submit jobs/<name>.py`.
+
+    Raises
+    ------
+    SystemExit
+        With the exit status.
+    """
+    interruptions.install()
+    status: object = 0
+    try:
+        status = _run(arguments)
+    except SystemExit as left:
+        status = left.code
+    except KeyboardInterrupt:
+        pass
+    except BaseException as error:
+        status = _tell(error)
+    if interruptions.is_interrupted():
+        _tell_interruption()
+    interruptions.leave_default()
+    _finish_output()
+    sys.exit(status)  # type: ignore[arg-type]
+
+
+def _run(arguments: tuple[str, ...]) -> object:
+    from deltabook.jobs.limits import process_problem
+
+    if problem := process_problem():
+        os.write(2, f"deltabook: {problem}\n".encode())
+        return 2
+    from deltabook.jobs.cli import app
+
+    return app(args=[*arguments, *sys.argv[1:]])
+
+
+def _tell(error: BaseException) -> int:
+    """Tell an error that no command has told: one that is meant for people, else a bug."""
+    try:
+        from deltabook.jobs.causes import message_of
+        from deltabook.jobs.telling import say
+
+        message, status = message_of(error)
+        if message:
+            say(f"deltabook: {message}", 40, event="error", exit_status=status)
+            return status
+        return _tell_bug(error)
+    except Exception:
+        # Memory or descriptors have run out: the least that can be done.
+        name = type(error).__name__
+        os.write(2, f"deltabook: internal error: {name}: {error}\n".encode(errors="replace"))
+        return INTERNAL_ERROR
+
+
+def _tell_bug(error: BaseException) -> int:
+    """Tell that deltabook has a bug, in one line, and keep the traceback for whoever mends it."""
+    from deltabook.jobs.redacting import redacted
+    from deltabook.jobs.telling import is_json, log_error, say
+
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    if is_json():
+        log_error(f"this is a bug of deltabook: {cause}", error, INTERNAL_ERROR)
+        return INTERNAL_ERROR
+    told = f"deltabook: this is a bug of deltabook: {cause}. Please report it with the command that you ran"
+    trace = redacted("".join(traceback.format_exception(error)))
+    if os.environ.get(SHOW_TRACEBACK) == "1":
+        say(trace)
+    elif kept := _keep(trace):
+        told += f" and the traceback in {kept}"
+    else:
+        told += f" and the traceback, which {SHOW_TRACEBACK}=1 prints"
+    say(told, 40, event="error", exit_status=INTERNAL_ERROR)
+    return INTERNAL_ERROR
+
+
+def _keep(trace: str) -> str:
+    """Write a traceback to a file that only this user can read; return its path, empty if that fails."""
+    arguments = " ".join(sys.argv)
+    text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {arguments}\n{trace}"
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="deltabook-error-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        return ""
+    return path
+
+
+def _tell_interruption() -> None:
+    """Tell that the process was interrupted, and end it: threads and the JVM are not waited for."""
+    import logging
+
+    logging.disable(logging.NOTSET)
+    told = interruptions.line()
+    if "deltabook.jobs.telling" in sys.modules:
+        from deltabook.jobs.telling import give_back, say
+
+        say(f"deltabook: {told}", 30, event="interrupted", exit_status=interruptions.exit_status())
+        give_back()
+        told = ""
+    interruptions.end_now(told)
+
+
+def _finish_output() -> None:
+    """Show what the JVM has printed last."""
+    if "deltabook.jobs.relaying" in sys.modules:
+        from deltabook.jobs.relaying import flush
+
+        flush()
