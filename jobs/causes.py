@@ -14,6 +14,8 @@ _STAYS = "nothing of this run is published"
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
 _JAVA_ERROR = re.compile(r"(?:Caused by: |: )?((?:[a-z]\w*\.)+[A-Z][\w$]*(?:Error|Exception)\b.*)$")
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+"""Of the Delta client's own words."""
 _WORDS, _DYING_SECONDS = 200, 3
 _MORE_MEMORY = (
     "Give it more (driver_memory, as with DELTABOOK_DRIVER_MEMORY=8g), or let fewer tasks run at once, as "
@@ -57,6 +59,11 @@ def message_of(error: BaseException) -> tuple[str, int]:
     error : BaseException
         Any error.
     """
+    message, status = _told(error)
+    return _COLOURS.sub("", message), status
+
+
+def _told(error: BaseException) -> tuple[str, int]:
     if isinstance(error, DeltabookError):
         return str(error), error.exit_status
     status = DeltabookError.exit_status
@@ -111,7 +118,7 @@ def _of_this_process(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _UNMAPPED in str(error):
         return f"memory ran out ({type(error).__name__}): {_STAYS}. {_FREE_MEMORY}"
-    if number in (errno.EMFILE, errno.ENFILE):
+    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
         return f"too many open files: {_STAYS}. Raise the limit, as with ulimit -n 4096, and run again"
     if "can't start new thread" in str(error):
         return f"no thread can be started: {_STAYS}. Raise the limits (ulimit -u, ulimit -v), and run again"

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, import_ahead
 from deltabook.jobs.causes import message_of as message_of
+from deltabook.jobs.interruptions import Interrupted, is_interrupted
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.relaying import drop
 from deltabook.jobs.settings import Settings, load_settings
@@ -320,6 +321,8 @@ def reported() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if is_interrupted():  # the JVM's client has made another error of it
+            raise Interrupted from error
         message, status = message_of(error)
         if not message:
             raise

@@ -18,6 +18,13 @@ LEAST_ADDRESS_SPACE = 3072 * _MIB
 """Of a command without Spark: Arrow, pandas and numba map that much, though they use a tenth."""
 _JVM_BESIDES_HEAP = 3072 * _MIB
 """Address space of a JVM besides its heap: classes, compiled code, threads, direct memory."""
+_LEAST_BESIDES_HEAP = 512 * _MIB
+"""Memory that Python and the JVM use besides the heap, at the least."""
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60
+"""Control groups of version 1 have a number of this size where there is no limit."""
+_LEAST_DESCRIPTORS = 64
+"""Files that a command without Spark has open at once, with room for its threads."""
 LEAST_DESCRIPTORS = 512
 """Files that the JVM has open at once: each JAR, and each connection to a worker."""
 _LEAST_ROOM = 64 * _MIB
@@ -34,6 +41,9 @@ def process_problem() -> str:
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY and space < LEAST_ADDRESS_SPACE:
         return _too_little("address space", space, LEAST_ADDRESS_SPACE, "ulimit -v unlimited")
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files != resource.RLIM_INFINITY and files < _LEAST_DESCRIPTORS:
+        return _too_few_files(files, _LEAST_DESCRIPTORS)
     try:
         tempfile.gettempdir()
     except OSError:
@@ -68,10 +78,7 @@ def spark_problem(driver_memory: str) -> str:
     if soft != resource.RLIM_INFINITY and soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
-        return (
-            f"this process may open {hard:,} files, and Spark needs {LEAST_DESCRIPTORS:,}: raise the limit, "
-            f"as with ulimit -n {8 * LEAST_DESCRIPTORS}"
-        )
+        return _too_few_files(hard, LEAST_DESCRIPTORS)
     heap = int(driver_memory[:-1]) * _UNITS[driver_memory[-1]]
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY and space < heap + _JVM_BESIDES_HEAP:
@@ -80,47 +87,50 @@ def spark_problem(driver_memory: str) -> str:
             + f" or lower driver_memory ({driver_memory})"
         )
     limit = memory_limit()
-    if limit is not None and limit < heap + _JVM_LEAST_BESIDES_HEAP:
+    if limit is not None and limit < heap + _LEAST_BESIDES_HEAP:
         return (
-            _too_little("memory (of its control group)", limit, heap + _JVM_LEAST_BESIDES_HEAP, "")
+            _too_little("memory (of its control group)", limit, heap + _LEAST_BESIDES_HEAP, "")
             + f"raise that limit, or lower driver_memory ({driver_memory})"
         )
     return _folder_problem(Path(os.environ.get("SPARK_LOCAL_DIRS", "/tmp").split(",")[0]))
 
 
-_JVM_LEAST_BESIDES_HEAP = 512 * _MIB
-"""Memory that Python and the JVM use besides the heap, at the least."""
-
-
 def memory_limit() -> int | None:
     """Return the memory that the control group of this process may use, bytes; None if it is not limited."""
     try:
-        own = re.search(r"^0::(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
-        folder = Path("/sys/fs/cgroup") / (own[1].lstrip("/") if own else "memory")
-        name = "memory.max" if own else "memory.limit_in_bytes"
-        limits = [
-            int(text)
-            for each in (folder, *folder.parents)
-            if each.is_relative_to("/sys/fs/cgroup") and (each / name).is_file()
-            for text in [(each / name).read_text().strip()]
-            if text != "max"
-        ]
-    except (OSError, ValueError):
+        groups = re.findall(r"^\d+:([^:\n]*):(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+    except OSError:
         return None
-    found = min(limits, default=None)
-    return None if found is None or found > _UNLIMITED else found
+    limits = []
+    for controllers, below in groups:
+        if "memory" in controllers.split(","):
+            limits += _limits(_CONTROL_GROUPS / "memory", below, "memory.limit_in_bytes")
+        elif not controllers:
+            limits += _limits(_CONTROL_GROUPS, below, "memory.max")
+    found = min(limits, default=_UNLIMITED)
+    return found if found < _UNLIMITED else None
 
 
-_UNLIMITED = 1 << 60
-"""Control groups of version 1 have a number of this size where there is no limit."""
+def _limits(root: Path, below: str, name: str) -> list[int]:
+    """Read the limits of a control group and of those around it; a container may not see its own."""
+    folder, found = root / below.lstrip("/"), []
+    for each in {folder, *folder.parents, root}:
+        try:
+            text = (each / name).read_text().strip()
+        except OSError:
+            continue
+        found += [int(text)] if text.isdecimal() else []
+    return found
 
 
 def _folder_problem(folder: Path) -> str:
     """Return what is wrong with Spark's folder for temporary files."""
     remedy = "free some space there, or name another folder in SPARK_LOCAL_DIRS"
     named = f"Spark's folder for temporary files, {folder},"
-    if not folder.is_dir():
-        return "" if "SPARK_LOCAL_DIRS" in os.environ else f"{named} is missing: {remedy}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{named} cannot be made ({error.strerror}): name another folder in SPARK_LOCAL_DIRS"
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"{named} is not writable: fix its permissions, or name another folder in SPARK_LOCAL_DIRS"
     free = shutil.disk_usage(folder).free
@@ -132,3 +142,10 @@ def _folder_problem(folder: Path) -> str:
 def _too_little(what: str, found: int, needed: int, remedy: str) -> str:
     told = f"this process may use {found / _MIB:,.0f} MiB of {what}, and needs {needed / _MIB:,.0f}: "
     return told + (f"raise the limit, as with {remedy}" if remedy else "")
+
+
+def _too_few_files(found: int, needed: int) -> str:
+    return (
+        f"this process may open {found:,} files at once, and needs {needed:,}: raise the limit, as with "
+        "ulimit -n 4096"
+    )

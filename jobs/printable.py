@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Iterable
-from typing import IO
+from typing import IO, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -105,4 +105,4 @@ def write_line(line: bytes, stream: IO[str] | None = None) -> None:
         stream.write(printable(line.decode(errors="backslashreplace")) + "\n")
     else:
         stream.flush()
-        stream.buffer.write(line + b"\n")
+        cast(TextIO, stream).buffer.write(line + b"\n")

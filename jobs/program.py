@@ -5,11 +5,14 @@ Little is imported before the handlers of signals are set: Ctrl-C in the first s
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import sys
 import tempfile
 import time
 import traceback
+from logging import ERROR, WARNING
 
 from deltabook.jobs import interruptions
 
@@ -64,18 +67,28 @@ def _tell(error: BaseException) -> int:
     """Tell an error that no command has told: one that is meant for people, else a bug."""
     try:
         from deltabook.jobs.causes import message_of
-        from deltabook.jobs.telling import say
+        from deltabook.jobs.telling import resume, say
 
+        resume()
         message, status = message_of(error)
         if message:
-            say(f"deltabook: {message}", 40, event="error", exit_status=status)
+            say(f"deltabook: {message}", ERROR, event="error", exit_status=status)
             return status
         return _tell_bug(error)
-    except Exception:
-        # Memory or descriptors have run out: the least that can be done.
-        name = type(error).__name__
-        os.write(2, f"deltabook: internal error: {name}: {error}\n".encode(errors="replace"))
-        return INTERNAL_ERROR
+    except Exception as second:
+        # There is no memory or descriptor left to tell it in the usual way.
+        return _tell_least(error, second)
+
+
+def _tell_least(*errors: BaseException) -> int:
+    """Tell an error without opening or importing anything."""
+    told, status = f"this is a bug of deltabook: {errors[0]!r}", INTERNAL_ERROR
+    if any(getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) for error in errors):
+        told, status = "too many open files. Raise the limit, as with ulimit -n 4096, and run again", 2
+    elif any(isinstance(error, MemoryError) for error in errors):
+        told, status = "memory ran out. Free some, or raise the limit (ulimit -v), and run again", 2
+    os.write(2, f"deltabook: {told}\n".encode(errors="backslashreplace"))
+    return status
 
 
 def _tell_bug(error: BaseException) -> int:
@@ -95,7 +108,7 @@ def _tell_bug(error: BaseException) -> int:
         told += f" and the traceback in {kept}"
     else:
         told += f" and the traceback, which {SHOW_TRACEBACK}=1 prints"
-    say(told, 40, event="error", exit_status=INTERNAL_ERROR)
+    say(told, ERROR, event="error", exit_status=INTERNAL_ERROR)
     return INTERNAL_ERROR
 
 
@@ -114,14 +127,13 @@ def _keep(trace: str) -> str:
 
 def _tell_interruption() -> None:
     """Tell that the process was interrupted, and end it: threads and the JVM are not waited for."""
-    import logging
-
     logging.disable(logging.NOTSET)
     told = interruptions.line()
     if "deltabook.jobs.telling" in sys.modules:
-        from deltabook.jobs.telling import give_back, say
+        from deltabook.jobs.telling import give_back, resume, say
 
-        say(f"deltabook: {told}", 30, event="interrupted", exit_status=interruptions.exit_status())
+        resume()
+        say(f"deltabook: {told}", WARNING, event="interrupted", exit_status=interruptions.exit_status())
         give_back()
         told = ""
     interruptions.end_now(told)

@@ -21,6 +21,8 @@ from deltabook.jobs.printable import printable
 
 _HELD_SECONDS, _LOOK_SECONDS = 0.5, 0.1
 _KEPT_LINES = 50
+_OF_NO_USE = "WARNING: Using incubator modules"
+"""What every start of Spark's JVM prints."""
 _STANDARD_ERROR = 2
 
 
@@ -57,6 +59,8 @@ class Relay:
                 with self._lock:
                     for line in lines:
                         text = printable(line.decode(errors="replace").rstrip("\r"))
+                        if text.startswith(_OF_NO_USE):
+                            continue
                         self.kept.append(text)
                         self._waiting.append((now, text))
             self.show(_HELD_SECONDS)

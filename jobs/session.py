@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
-from deltabook.jobs.causes import cause_of
+from deltabook.jobs.causes import cause_of, has_jvm_died, message_of
 from deltabook.jobs.failures import SPARKS_OWN
-from deltabook.jobs.interruptions import reinstall
+from deltabook.jobs.interruptions import is_interrupted, reinstall
 from deltabook.jobs.java import java_options, java_problem
 from deltabook.jobs.limits import spark_problem, utf8_locale
 from deltabook.jobs.memory import child_processes
@@ -146,7 +146,7 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
             _with_workers(builder, str(SparkConf().get("spark.master"))),
             "start spark-submit with --packages or --jars for io.delta:delta-spark_4.1_2.13",
         )
-    if problem := java_problem() or spark_problem(settings.driver_memory):
+    if problem := spark_problem(settings.driver_memory) or java_problem():
         raise SettingsError(problem)
     os.environ |= utf8_locale()
     # Workers and the planning of Python data sources must be this interpreter, not the PATH's python3.
@@ -277,12 +277,14 @@ def _start(builder: SparkSession.Builder, remedy: str) -> SparkSession:
             session.conf.get("spark.databricks.delta.snapshotPartitions")
         except BaseException as error:
             _end(child_processes() - before)
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) or is_interrupted():
                 raise
             if told := disk_problem(error, SPARKS_OWN) or next(filter(None, map(_full, relay.kept)), ""):
                 raise SettingsError(f"Spark did not start: {told}") from error
             if printed := next((line for line in relay.kept if _FATAL.search(line)), ""):
                 raise SettingsError(f"Spark did not start: {printed}. {_MACHINE}") from error
+            if has_jvm_died(error):
+                raise SettingsError(f"Spark did not start: {message_of(error)[0]}") from error
             reason = cause_of(str(error)) or type(error).__name__
             raise SettingsError(f"Spark did not start: {reason}. Remedy: {remedy}") from error
         finally:

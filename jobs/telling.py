@@ -144,6 +144,12 @@ def _wrap(reading: int, end: str, ended: threading.Event) -> None:
     return None
 
 
+def resume() -> None:
+    """Make standard error JSON again if it was so while the command ran, for what is told after its end."""
+    if _giving_back and not is_json():
+        log_as(LogForm.JSON)
+
+
 def give_back() -> None:
     """Wait until all that was written to standard error is told, and give its descriptor back.
 

@@ -148,7 +148,7 @@ def ends_with_parent() -> Callable[[], None]:
 
 
 def _require(settings: Settings, host: str, port: int) -> None:
-    if problem := java_problem() or spark_problem(settings.driver_memory):
+    if problem := spark_problem(settings.driver_memory) or java_problem():
         raise SettingsError(problem)
     if not delta_jars(settings):
         raise SettingsError(
