@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pyspark import SparkConf
+from pyspark.accumulators import AccumulatorTCPServer, AccumulatorUnixServer
 from pyspark.sql import SparkSession
 
 from deltabook.jobs.causes import cause_of, has_jvm_died, message_of
@@ -46,6 +47,7 @@ _FATAL = re.compile(
     r"Could not|Cannot|cannot|insufficient memory|OutOfMemoryError|Too many open files|Unrecognized"
 )
 """What a JVM that cannot start prints."""
+_NOT_READY = "JAVA_GATEWAY_EXITED"
 _MACHINE = (
     "Lower driver_memory, or raise the limits of this process (ulimit -v, ulimit -n, its control group)"
 )
@@ -260,10 +262,11 @@ def _of_store(settings: Settings) -> dict[str, str]:
     return {f"spark.hadoop.{name}": value for name, value in told.items() if value}
 
 
-# PySpark prints every failed query as JSON, and py4j a traceback of each connection that it loses; the
+# PySpark prints every failed query as JSON, and like py4j a traceback of each connection that it loses; the
 # command line tells the error itself.
 for _name in ("SQLQueryContextLogger", "py4j.java_gateway", "py4j.clientserver"):
     logging.getLogger(_name).disabled = True
+AccumulatorTCPServer.handle_error = AccumulatorUnixServer.handle_error = lambda *_: None
 logging.root.addFilter(lambda record: Path(record.pathname).parent.name != "py4j")
 
 
@@ -285,6 +288,9 @@ def _start(builder: SparkSession.Builder, remedy: str) -> SparkSession:
                 raise SettingsError(f"Spark did not start: {printed}. {_MACHINE}") from error
             if has_jvm_died(error):
                 raise SettingsError(f"Spark did not start: {message_of(error)[0]}") from error
+            if _NOT_READY in str(error):
+                last = f": {relay.kept[-1]}" if relay.kept else " and printed nothing"
+                raise SettingsError(f"Spark did not start: its JVM ended{last}. {_MACHINE}") from error
             reason = cause_of(str(error)) or type(error).__name__
             raise SettingsError(f"Spark did not start: {reason}. Remedy: {remedy}") from error
         finally:
