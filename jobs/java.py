@@ -32,7 +32,8 @@ def java_problem() -> str | None:
             timeout=_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"Java {LEAST_JAVA} or newer is needed, but {java} cannot be run ({error}). {_REMEDY}"
+        reason = getattr(error, "strerror", None) or error
+        return f"Java {LEAST_JAVA} or newer is needed, but {java} cannot be run ({reason}). {_REMEDY}"
     told = f"{printed.stderr}\n{printed.stdout}"
     found = re.search(r'version "(?:1\.)?(\d+)', told)
     if printed.returncode or found is None:

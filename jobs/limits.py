@@ -20,7 +20,7 @@ _JVM_BESIDES_HEAP = 3072 * _MIB
 """Address space of a JVM besides its heap: classes, compiled code, threads, direct memory."""
 _LEAST_BESIDES_HEAP = 512 * _MIB
 """Memory that Python and the JVM use besides the heap, at the least."""
-_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
 """Control groups of version 1 have a number of this size where there is no limit."""
 _LEAST_DESCRIPTORS = 64
@@ -98,7 +98,7 @@ def spark_problem(driver_memory: str) -> str:
 def memory_limit() -> int | None:
     """Return the memory that the control group of this process may use, bytes; None if it is not limited."""
     try:
-        groups = re.findall(r"^\d+:([^:\n]*):(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+        groups = re.findall(r"^\d+:([^:\n]*):(.*)$", _OWN_GROUPS.read_text(), re.MULTILINE)
     except OSError:
         return None
     limits = []
