@@ -145,7 +145,7 @@ def test_a_name_that_is_no_text_is_refused_before_anything_starts(command, tmp_p
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("name", WHOLE, ids=ascii)
+@pytest.mark.parametrize("name", [WHOLE[0], pytest.param(WHOLE[1], marks=pytest.mark.long)], ids=ascii)
 def test_every_command_works_with_hard_names_of_warehouse_inputs_and_outputs(deltabook, tmp_path, name):
     raw, warehouse = tmp_path / "in" / name / f"{name}.gz", tmp_path / name
     raw.parent.mkdir(parents=True)

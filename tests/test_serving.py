@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,8 @@ import pytest
 from captures import simulated_lines, write
 from faulted import build
 from servers import free_port
+
+from deltabook.jobs.queries.serving import own_folder
 
 pytestmark = pytest.mark.spark
 BEELINE = Path(pyspark.__file__).parent / "bin" / "beeline"
@@ -133,3 +137,52 @@ def test_port_that_is_taken_is_told(warehouse, deltabook):
     assert told.exit_status == 2
     assert f"cannot listen on 127.0.0.1:{port}" in told.stderr
     assert "choose another --port" in told.stderr
+
+
+def test_a_child_ends_with_its_parent_however_that_ends():
+    code = (
+        "import subprocess, time\n"
+        "from deltabook.jobs.queries.serving import ends_with_parent\n"
+        "script = 'exec sh -c \"exec sleep 300\"'\n"
+        "child = subprocess.Popen(['sh', '-c', script], preexec_fn=ends_with_parent())\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(300)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_folders_that_killed_servers_left_are_removed_and_those_in_use_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, other = tmp_path / "deltabook-serve-left", tmp_path / "somebody-else"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / ".lock").touch()
+    with own_folder() as first:
+        assert not left.exists() and other.exists()
+        with own_folder() as second:
+            assert first.exists() and second.exists() and first != second
+    assert [path.name for path in tmp_path.iterdir()] == ["somebody-else"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("moment", ["starting", "serving"])
+def test_a_server_ends_when_its_command_is_killed(warehouse, tmp_path, moment):
+    link = tmp_path / "w ${HOME};'`"
+    link.symlink_to(warehouse[1])
+    with serving(link, free_port()) as process:
+        if moment == "serving":
+            assert process.stderr is not None
+            assert "jdbc:hive2" in process.stderr.readline()
+        parent = psutil.Process(process.pid)
+        while not (children := parent.children(recursive=True)):
+            time.sleep(0.1)
+        process.kill()
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive and gone
+    with own_folder() as folder:
+        assert list(folder.parent.glob(f"{folder.name[: -len('xxxxxxxx')]}*")) == [folder]

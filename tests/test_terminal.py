@@ -530,6 +530,33 @@ def test_status_of_a_warehouse_with_no_events_yet(tmp_path):
     assert shown.summary["instruments"][0]["hours"] == 0 and "not judged" in shown.stdout
 
 
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    "zone",
+    ["America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "No/Where", "EST5EDT,M3.2.0,M11.1.0"],
+)
+def test_what_is_told_is_the_same_in_every_time_zone(zone, asked, tmp_path, monkeypatch):
+    """Zones whose clock changes in the recorded year, at odd minutes, and one that there is not."""
+    found = []
+    try:
+        for name in ("UTC", zone):
+            monkeypatch.setenv("TZ", name)
+            time.tzset()
+            page = tmp_path / "page.html"
+            told = [
+                asked("status"),
+                asked("book", "BTC-USDT", "--at", "2024-08-08T23:54:20.5Z"),
+                asked("replay", "BTC-USDT", "--by", "1s", "--from", "2024-08-08T23:54:20Z"),
+                asked("report", "--out", page),
+            ]
+            shown = re.sub(r"report_seconds|[\d.,]+ s\b", "", page.read_text())
+            found.append(([(one.exit_status, one.stdout) for one in told], shown))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found[0] == found[1]
+
+
 def test_starting_no_spark_is_true():
     code = "import sys\nfrom deltabook.jobs import book, status, stepping, watching\n"
     code += "sys.exit('pyspark.sql' in sys.modules)"
