@@ -16,7 +16,7 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import Cadence, OnGap
 from deltabook.schemas.tables import EPOCHS, INSTRUMENTS
 from deltabook.udfs.sources.registry import SOURCES
-from deltabook.udfs.storage import is_remote
+from deltabook.udfs.storage import is_remote, name_problem
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def check(settings: Settings, following: Following) -> None:
         raise SettingsError(
             f"source {following.source!r}: live reads files of one message a line: {', '.join(by_lines)}"
         )
+    if told := name_problem([following.folder]):
+        raise SettingsError(told)
     if not following.folder.is_dir():
         raise SettingsError(f"no such folder: {following.folder}")
     if writing.cadence not in tuple(Cadence) or writing.grids:

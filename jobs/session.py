@@ -266,7 +266,8 @@ def _of_store(settings: Settings) -> dict[str, str]:
 # command line tells the error itself.
 for _name in ("SQLQueryContextLogger", "py4j.java_gateway", "py4j.clientserver"):
     logging.getLogger(_name).disabled = True
-AccumulatorTCPServer.handle_error = AccumulatorUnixServer.handle_error = lambda *_: None
+for _server in (AccumulatorTCPServer, AccumulatorUnixServer):
+    _server.handle_error = lambda *_: None  # type: ignore[method-assign]
 logging.root.addFilter(lambda record: Path(record.pathname).parent.name != "py4j")
 
 
