@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+from deltabook.jobs.limits import memory_limit
 from deltabook.schemas.errors import DeltabookError
 from deltabook.udfs.storage import is_of_store
 
@@ -135,9 +136,11 @@ def _of_dead_jvm(error: BaseException) -> str:
     except subprocess.TimeoutExpired:
         return ""
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    limit = memory_limit()
+    allowed = f" (its control group allows {limit / (1 << 20):,.0f} MiB in all)" if limit else ""
     return (
-        f"Spark's JVM {how}: for want of memory, by somebody, or by a crash. {_STAYS.capitalize()}, what was "
-        "published before stays. Free memory or lower driver_memory, and run again"
+        f"Spark's JVM {how}: for want of memory{allowed}, by somebody, or by a crash. {_STAYS.capitalize()}, "
+        "what was published before stays. Free memory or lower driver_memory, and run again"
     )
 
 

@@ -18,8 +18,6 @@ LEAST_ADDRESS_SPACE = 3072 * _MIB
 """Of a command without Spark: Arrow, pandas and numba map that much, though they use a tenth."""
 _JVM_BESIDES_HEAP = 3072 * _MIB
 """Address space of a JVM besides its heap: classes, compiled code, threads, direct memory."""
-_LEAST_BESIDES_HEAP = 512 * _MIB
-"""Memory that Python and the JVM use besides the heap, at the least."""
 _CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
 """Control groups of version 1 have a number of this size where there is no limit."""
@@ -40,7 +38,7 @@ def process_problem() -> str:
         )
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY and space < LEAST_ADDRESS_SPACE:
-        return _too_little("address space", space, LEAST_ADDRESS_SPACE, "ulimit -v unlimited")
+        return _too_little(space, LEAST_ADDRESS_SPACE)
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files != resource.RLIM_INFINITY and files < _LEAST_DESCRIPTORS:
         return _too_few_files(files, _LEAST_DESCRIPTORS)
@@ -82,16 +80,7 @@ def spark_problem(driver_memory: str) -> str:
     heap = int(driver_memory[:-1]) * _UNITS[driver_memory[-1]]
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY and space < heap + _JVM_BESIDES_HEAP:
-        return (
-            _too_little("address space", space, heap + _JVM_BESIDES_HEAP, "ulimit -v unlimited")
-            + f" or lower driver_memory ({driver_memory})"
-        )
-    limit = memory_limit()
-    if limit is not None and limit < heap + _LEAST_BESIDES_HEAP:
-        return (
-            _too_little("memory (of its control group)", limit, heap + _LEAST_BESIDES_HEAP, "")
-            + f"raise that limit, or lower driver_memory ({driver_memory})"
-        )
+        return _too_little(space, heap + _JVM_BESIDES_HEAP) + f" or lower driver_memory ({driver_memory})"
     return _folder_problem(Path(os.environ.get("SPARK_LOCAL_DIRS", "/tmp").split(",")[0]))
 
 
@@ -139,9 +128,11 @@ def _folder_problem(folder: Path) -> str:
     return ""
 
 
-def _too_little(what: str, found: int, needed: int, remedy: str) -> str:
-    told = f"this process may use {found / _MIB:,.0f} MiB of {what}, and needs {needed / _MIB:,.0f}: "
-    return told + (f"raise the limit, as with {remedy}" if remedy else "")
+def _too_little(found: int, needed: int) -> str:
+    return (
+        f"this process may use {found / _MIB:,.0f} MiB of address space, and needs {needed / _MIB:,.0f}: "
+        "raise the limit, as with ulimit -v unlimited"
+    )
 
 
 def _too_few_files(found: int, needed: int) -> str:
