@@ -1,19 +1,20 @@
 """Ctrl-C and SIGTERM: what is half done is undone, one line says so, and the exit status is 128 + the signal.
 
-Standard library alone: the handlers are set before anything else is imported.
+This module imports little: Ctrl-C before the handlers are set ends with Python's own traceback.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_SECONDS = 15
@@ -24,17 +25,26 @@ class Interrupted(KeyboardInterrupt):
     """The process was asked to end, by Ctrl-C or by SIGTERM."""
 
 
-@dataclass
 class _State:
-    """What this process knows of its interruption."""
+    """What this process knows of its interruption.
 
-    number: int | None = None
-    """The signal that asked it to end."""
-    held_back: int = 0
-    """How many `held_back` blocks are open."""
-    published: list[str] = field(default_factory=list)
-    """The jobs of this command that have published their tables."""
-    timer: threading.Timer | None = None
+    Attributes
+    ----------
+    number : int or None
+        The signal that asked it to end.
+    held_back : int
+        How many `held_back` blocks are open.
+    published : list of str
+        The jobs of this command that have published their tables.
+    timer : threading.Timer or None
+        Ends the process if what is half done is not undone in time.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.held_back = 0
+        self.published: list[str] = []
+        self.timer: threading.Timer | None = None
 
 
 _state = _State()
@@ -102,7 +112,7 @@ def ends_block() -> Iterator[None]:
         if _state.timer:
             _state.timer.cancel()
         _state.number, _state.timer = None, None
-        logging.disable(logging.NOTSET)
+        _set_logging(True)
 
 
 def leave_default() -> None:
@@ -135,10 +145,16 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     if _state.number is not None:
         end_now(line())
     _state.number = number
-    # Clients of the JVM log what they were doing.
-    logging.disable(logging.CRITICAL)
+    _set_logging(False)
     _state.timer = threading.Timer(_PATIENCE_SECONDS, end_now, (line(),))
     _state.timer.daemon = True
     _state.timer.start()
     if not _state.held_back:
         raise Interrupted
+
+
+def _set_logging(is_on: bool) -> None:
+    """Turn logging off once the process is interrupted: clients of the JVM log what they were doing."""
+    import logging
+
+    logging.disable(logging.NOTSET if is_on else logging.CRITICAL)

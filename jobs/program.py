@@ -5,14 +5,8 @@ Little is imported before the handlers of signals are set: Ctrl-C in the first s
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
 import sys
-import tempfile
-import time
-import traceback
-from logging import ERROR, WARNING
 
 from deltabook.jobs import interruptions
 
@@ -66,6 +60,8 @@ def _run(arguments: tuple[str, ...]) -> object:
 def _tell(error: BaseException) -> int:
     """Tell an error that no command has told: one that is meant for people, else a bug."""
     try:
+        from logging import ERROR
+
         from deltabook.jobs.causes import message_of
         from deltabook.jobs.telling import resume, say
 
@@ -81,7 +77,9 @@ def _tell(error: BaseException) -> int:
 
 
 def _tell_least(*errors: BaseException) -> int:
-    """Tell an error without opening or importing anything."""
+    """Tell an error without opening anything."""
+    import errno
+
     told, status = f"this is a bug of deltabook: {errors[0]!r}", INTERNAL_ERROR
     if any(getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) for error in errors):
         told, status = "too many open files. Raise the limit, as with ulimit -n 4096, and run again", 2
@@ -93,6 +91,9 @@ def _tell_least(*errors: BaseException) -> int:
 
 def _tell_bug(error: BaseException) -> int:
     """Tell that deltabook has a bug, in one line, and keep the traceback for whoever mends it."""
+    import traceback
+    from logging import ERROR
+
     from deltabook.jobs.redacting import redacted
     from deltabook.jobs.telling import is_json, log_error, say
 
@@ -114,6 +115,9 @@ def _tell_bug(error: BaseException) -> int:
 
 def _keep(trace: str) -> str:
     """Write a traceback to a file that only this user can read; return its path, empty if that fails."""
+    import tempfile
+    import time
+
     arguments = " ".join(sys.argv)
     text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {arguments}\n{trace}"
     try:
@@ -127,13 +131,20 @@ def _keep(trace: str) -> str:
 
 def _tell_interruption() -> None:
     """Tell that the process was interrupted, and end it: threads and the JVM are not waited for."""
+    import logging
+
     logging.disable(logging.NOTSET)
     told = interruptions.line()
     if "deltabook.jobs.telling" in sys.modules:
         from deltabook.jobs.telling import give_back, resume, say
 
         resume()
-        say(f"deltabook: {told}", WARNING, event="interrupted", exit_status=interruptions.exit_status())
+        say(
+            f"deltabook: {told}",
+            logging.WARNING,
+            event="interrupted",
+            exit_status=interruptions.exit_status(),
+        )
         give_back()
         told = ""
     interruptions.end_now(told)
