@@ -20,6 +20,7 @@ from deltabook.jobs.book import show_time
 from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.drawing import DIM
 from deltabook.jobs.failures import disk_named
+from deltabook.jobs.integrity.copies import drop_copies
 from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.published import open_table
 from deltabook.jobs.settings import Settings
@@ -62,7 +63,7 @@ def maintain(settings: Settings, policy: Policy, is_meant: bool) -> dict[str, An
     if not is_meant or plan.is_empty:
         return {"is_done": is_meant} | plan.told()
     with warehouse.writing("maintain") as run:
-        plan = Plan.of(root, policy)  # what a killed run has left is taken back now
+        plan = Plan.of(root, policy, is_locked=True)  # what a killed run has left is taken back now
         told = plan.told()
         run.records = True  # where `written` alone is joined, too
         run.summary |= {name: value for name, value in told.items() if name != "tables"}
@@ -74,7 +75,10 @@ def maintain(settings: Settings, policy: Policy, is_meant: bool) -> dict[str, An
             warehouse.overwrite(FILES, _without_copies(plan))
         with run.stage("removing"):
             for chore in plan.chores:
-                _remove(chore.table.name, [*chore.unneeded, *chore.unneeded_logs])
+                unneeded = [*chore.unneeded, *chore.unneeded_logs]
+                folder = root / chore.table.name
+                drop_copies(root, chore.table, {str(file.path.relative_to(folder)) for file in unneeded})
+                _remove(chore.table.name, unneeded)
             _remove("left", plan.left)
     with disk_named(root), warehouse.locked():  # no ledger names them any more
         named = {row["content_hash"] for row in warehouse.rows(FILES) if row["archived"]}

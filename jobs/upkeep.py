@@ -178,7 +178,7 @@ class Plan:
     copies: list[File]
 
     @classmethod
-    def of(cls, root: Path, policy: Policy) -> Plan:
+    def of(cls, root: Path, policy: Policy, is_locked: bool = False) -> Plan:
         """Make it.
 
         Parameters
@@ -187,6 +187,8 @@ class Plan:
             Folder of the warehouse.
         policy : Policy
             How long things are kept.
+        is_locked : bool
+            Whether the caller holds the warehouse's lock.
 
         Raises
         ------
@@ -194,7 +196,7 @@ class Plan:
             If nothing was published yet, or a log is not as it was written.
         """
         versions = require_published(root)
-        recorded = read_recorded(root)
+        recorded = read_recorded(root, is_locked)
         runs = sorted(Stored(root).rows(RUNS), key=lambda row: int(row["finished"]))
         before = [number for number, run in enumerate(runs) if run["finished"] <= policy.since]
         kept = runs[before[-1] if before else 0 :]

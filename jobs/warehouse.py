@@ -25,12 +25,22 @@ from pyspark.sql import functions as F
 
 from deltabook.jobs.crashing import crash_point
 from deltabook.jobs.failures import commit, disk_named
+from deltabook.jobs.integrity.copies import keep_copies
 from deltabook.jobs.integrity.live import LiveFile
-from deltabook.jobs.integrity.written import OF_RUNS, actions_of, log_files, newly_written, proofs_of, seal_of
+from deltabook.jobs.integrity.own_runs import require_own_runs
+from deltabook.jobs.integrity.repair import put_back_unfinished
+from deltabook.jobs.integrity.seals import seal_of
+from deltabook.jobs.integrity.written import OF_RUNS, newly_written, proofs_of
 from deltabook.jobs.interruptions import held_back, note_published
 from deltabook.jobs.locking import WRITING, held
 from deltabook.jobs.memory import peak_memory
-from deltabook.jobs.published import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table, published_versions
+from deltabook.jobs.published import (
+    BEGUN_PROPERTY,
+    CHUNK_PROPERTY,
+    SCHEMA_PROPERTY,
+    open_table,
+    published_versions,
+)
 from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
@@ -113,6 +123,8 @@ class Warehouse(Stored):
         """
         with disk_named(self.root), self.locked():
             self._take_back()
+            self._create(RUNS)  # before any other table: without it, something was published and is lost
+            keep_copies(self.root)  # that a killed run has not made
             started = time.time_ns()
             stamp = datetime.fromtimestamp(started / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
             run = Run(f"{stamp}-{secrets.token_hex(4)}", command, started)
@@ -120,6 +132,7 @@ class Warehouse(Stored):
             with held_back():
                 self._publish(run)
                 note_published(command)
+            keep_copies(self.root)
 
     @contextmanager
     def committing(self, action: str, table: Table) -> Iterator[None]:
@@ -130,7 +143,7 @@ class Warehouse(Stored):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock; leave nothing staged behind, nor what a killed run has staged."""
+        """Hold the lock; first put back what a killed repair has moved and remove what was staged."""
         self.root.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             try:
@@ -143,6 +156,7 @@ class Warehouse(Stored):
             crash_point("lock.warehouse.after")
             stack.callback(remove_tree, self.staging)
             remove_tree(self.staging)
+            put_back_unfinished(self.root)
             yield
 
     def read(self, table: Table) -> DataFrame:
@@ -345,6 +359,8 @@ class Warehouse(Stored):
             SCHEMA_PROPERTY: SCHEMA_VERSION,
             "delta.enableExpiredLogCleanup": "false",
         }
+        if table is not RUNS:
+            properties[BEGUN_PROPERTY] = "true"
         if table is HOURS:
             properties[CHUNK_PROPERTY] = self.settings.chunk
         if table.statistics:
@@ -370,7 +386,8 @@ class Warehouse(Stored):
     def _take_back(self) -> None:
         """Return every table to its published version; what came after belongs to a run that never ended."""
         versions = published_versions(self.root)
-        self._check_runs()
+        if self.exists(RUNS):
+            require_own_runs(self.root)
         for table in TABLES.values():
             if table is RUNS or not self.exists(table):
                 continue
@@ -378,20 +395,6 @@ class Warehouse(Stored):
             if self._version(table) > published:
                 with self.committing("restore", table):
                     open_table(self.root, table).restore(published)
-
-    def _check_runs(self) -> None:
-        """Stop if commits after that of the newest row add rows: nobody can tell which are right.
-
-        Those that have joined files add none.
-        """
-        newest = [{"version": 0}, *self._runs()][-1]["version"]
-        later = [paths[-1] for version, paths in log_files(self.root, RUNS).items() if version > newest]
-        added = (action.get("add", {}) for path in later for action in actions_of(path))
-        if any(one.get("dataChange") for one in added):
-            raise WarehouseError(
-                f"table {self.path(RUNS)} was changed by hand, and it tells what is published: "
-                "`deltabook verify` names the change, `deltabook restore` takes it back"
-            )
 
     def versions(self) -> dict[str, int]:
         """Return the Delta version of every table but `runs`, as they stand."""
@@ -424,7 +427,7 @@ class Warehouse(Stored):
             "settings_hash": self.settings.fingerprint,
             "versions": self.versions(),
             "summary": redacted(json.dumps(measured | run.summary)),
-            "version": self._version(RUNS) + 1 if self.exists(RUNS) else 1,
+            "version": self._version(RUNS) + 1,
             "proofs": proofs,
         }
         self.append(RUNS, [row | {"seal": seal_of(row)}])

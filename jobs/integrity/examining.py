@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -11,11 +11,14 @@ from typing import Any
 
 from rich.console import Console
 
+from deltabook.jobs.integrity.faults import Fault
 from deltabook.jobs.integrity.live import LiveFile, checked, live_files, live_of_run
-from deltabook.jobs.integrity.logs import Fault, log_faults
+from deltabook.jobs.integrity.logs import log_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import LOG, OF_RUNS
 from deltabook.jobs.ledger import content_hash
+from deltabook.jobs.locking import WRITING, tried
+from deltabook.jobs.published import empty, had_rows
 from deltabook.jobs.telling import shown
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
@@ -35,7 +38,6 @@ from deltabook.schemas.tables import (
     VERDICTS,
     both,
 )
-from deltabook.udfs.storage import has_any
 
 REBUILT = (*both(CHECKPOINTS), *both(BOOKS), *both(GRIDS), GAPS, CHECKS, COVERAGE)
 """Tables that `reconstruct` makes of events."""
@@ -104,28 +106,30 @@ def counting_on(console: Console) -> Counting:
     return stage
 
 
-def read_recorded(warehouse: Path) -> Recorded:
+def read_recorded(warehouse: Path, is_locked: bool = False) -> Recorded:
     """Read what runs have recorded.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the tables.
+    is_locked : bool
+        Whether the caller holds the lock; else it is held here while this is read, if it is free.
+
+    Returns
+    -------
+    Recorded
+        Without runs where `runs` is lost.
 
     Raises
     ------
     WarehouseError
-        If there is nothing, or nothing that can be read.
+        If nothing was published yet.
     """
-    recorded = Recorded.of(warehouse)
-    if recorded.runs:
-        return recorded
-    if has_any(warehouse / RUNS.name, "*.parquet"):
-        raise WarehouseError(
-            f"warehouse {warehouse} has no row of `runs` left that can be read, so nothing tells what was "
-            "published: put the table back from a copy, or ingest the raw files again into a new --warehouse"
-        )
-    raise WarehouseError(f"warehouse {warehouse} is empty: run `deltabook run` or `deltabook demo` first")
+    if not had_rows(warehouse):
+        raise empty(warehouse)
+    with nullcontext(True) if is_locked else tried(warehouse / WRITING) as is_free:
+        return Recorded.of(warehouse, bool(is_free))
 
 
 def examine(warehouse: Path, recorded: Recorded, stage: Counting) -> Examined:

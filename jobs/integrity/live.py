@@ -9,12 +9,10 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from deltabook.jobs.book import hour_text
-from deltabook.jobs.integrity.logs import LOST, damage
+from deltabook.jobs.integrity.faults import LOST, damage
 from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.published import open_table
+from deltabook.jobs.published import add_actions, unreadable
 from deltabook.jobs.stored import Slice
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS
@@ -90,8 +88,10 @@ def live_files(warehouse: Path, table: Table, version: int) -> list[LiveFile]:
     WarehouseError
         If its log cannot be read.
     """
-    actions = pa.table(open_table(warehouse, table, version).get_add_actions(flatten=True))
-    return [_live(table, row) for row in actions.to_pylist()]
+    try:
+        return [_live(table, row) for row in add_actions(warehouse, table, version)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable(warehouse, table, error) from None
 
 
 def _live(table: Table, row: dict[str, Any]) -> LiveFile:

@@ -4,42 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from deltabook.jobs.integrity.faults import LOST, Fault, damage
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import LOG, actions_of, log_files, recorded_before
-from deltabook.jobs.ledger import content_hash
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage import content
 
-LOST = "it is lost"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One file of a table that is not as it should be.
-
-    Attributes
-    ----------
-    table : str
-        Name of the table.
-    file : str
-        Path below its folder.
-    problem : str
-        What is wrong.
-    hours : tuple of str
-        Symbol-hours that it holds, where that is known.
-    remedy : str
-        What mends it, if not what usually mends that table.
-    """
-
-    table: str
-    file: str
-    problem: str
-    hours: tuple[str, ...] = ()
-    remedy: str = ""
+POINTER = "_last_checkpoint"
+"""File of a log that names its newest checkpoint. Readers do without it; one that is wrong stops them."""
 
 
 def log_faults(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
@@ -81,8 +56,19 @@ def log_faults(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fa
             is_unproven = table is RUNS and version > told_of
             if path not in known and recorded.is_whole and not is_unproven:
                 yield Fault(table.name, path, "no run has written it")
+    yield from _pointer_faults(warehouse, table)
     if table is RUNS:
         yield from _unproven_runs(warehouse, recorded)
+
+
+def _pointer_faults(warehouse: Path, table: Table) -> Iterator[Fault]:
+    """Look whether `_last_checkpoint`, if it is there, names a checkpoint of the log."""
+    log = warehouse / table.name / LOG
+    pointed_at = _last_checkpoint(log)
+    checkpoints = (path for path in log_files(warehouse, table).get(pointed_at, []) if path.suffix != ".json")
+    if (log / POINTER).is_file() and not any(checkpoints):
+        problem = "it cannot be read" if pointed_at < 0 else f"there is no checkpoint of version {pointed_at}"
+        yield Fault(table.name, f"{LOG}/{POINTER}", problem)
 
 
 def later_files(warehouse: Path, table: Table, version: int) -> list[Path]:
@@ -134,30 +120,9 @@ def beyond(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]
         table.name,
         f"{LOG}/{later[-1].name}",
         f"version {_version(later[-1].name)} is not published, {published} is ({', '.join(done)} since): "
-        "changed by hand, or by a run that never ended",
+        "changed by hand, or by a run that never ended"
+        + (" or whose row is lost: what it has written is undone" if table is RUNS else ""),
     )
-
-
-def damage(file: Path, proof: str, size: int = -1) -> str:
-    """Tell what has become of a file; empty if it is as it was.
-
-    Parameters
-    ----------
-    file : Path
-        Which.
-    proof : str
-        SHA-256 of its bytes as they were written.
-    size : int
-        Their count; -1: not known.
-    """
-    if not file.is_file():
-        return LOST
-    found = file.stat().st_size
-    if found == 0:
-        return "it is empty"
-    if size >= 0 and found != size:
-        return f"it has {found:,} bytes, {size:,} were written"
-    return "" if content_hash(file) == proof else "its bytes are not those that were written"
 
 
 def _unproven_runs(warehouse: Path, recorded: Recorded) -> Iterator[Fault]:
@@ -185,7 +150,7 @@ def _unproven_runs(warehouse: Path, recorded: Recorded) -> Iterator[Fault]:
 def _last_checkpoint(log: Path) -> int:
     """Return the version of the checkpoint that readers of a log start from; -1 if none is named."""
     try:
-        return int(json.loads(content(log / "_last_checkpoint"))["version"])
+        return int(json.loads(content(log / POINTER))["version"])
     except (OSError, ValueError, KeyError, TypeError):
         return -1
 

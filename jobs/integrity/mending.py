@@ -1,4 +1,4 @@
-"""Logs of tables put back from the copies that runs have kept of them."""
+"""Logs, and all files of `runs` and `written`, put back from the copies that runs have kept of them."""
 
 from __future__ import annotations
 
@@ -8,116 +8,181 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from deltalake import CommitProperties
 from pyspark.sql import Row
 
-from deltabook.jobs.integrity.live import live_files
-from deltabook.jobs.integrity.logs import Fault, beyond, damage, later_files, log_faults
+from deltabook.jobs.integrity.copies import UNCOPIED, copies_of, copy_faults, keep_copies
+from deltabook.jobs.integrity.faults import Fault, damage
+from deltabook.jobs.integrity.live import LiveFile, live_files
+from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults
 from deltabook.jobs.integrity.recorded import Recorded
+from deltabook.jobs.integrity.repair import Step, repairing
 from deltabook.jobs.integrity.written import (
     LOG,
     OF_RUNS,
     actions_of,
+    log_files,
     published_version,
     recorded_before,
 )
-from deltabook.jobs.published import is_made, open_table
+from deltabook.jobs.published import COPIES, is_made, open_table, published_versions
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.tables import RUNS
-from deltabook.udfs.storage import moved, readable
-
-ASIDE = "_aside"
-"""Folder of the warehouse for files that others took the place of."""
+from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
+from deltabook.udfs.storage import readable
 
 
 def mends(root: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
-    """List what of a log is to be mended before the table can be opened as it was published.
+    """List what is to be mended before a table can be opened as it was published.
 
     Parameters
     ----------
     root : Path
         Folder of the tables.
     table : Table
-        Whose log.
+        Which.
     recorded : Recorded
         What runs have recorded.
 
     Yields
     ------
     Fault
-        Each file.
+        Each file of its log; of `runs` and `written` also each data file and each second copy.
     """
+    found: dict[str, Fault] = {}
     if recorded.version(table) >= 0:
-        yield from log_faults(root, table, recorded)
+        found = {fault.file: fault for fault in log_faults(root, table, recorded)}
+    if table in OF_RUNS:
+        for fault in copy_faults(root, table, recorded.version(table), recorded.is_settled):
+            if fault.problem == UNCOPIED:
+                found.setdefault(fault.file, fault)
+            else:
+                found[fault.file] = fault
+    yield from found.values()
     later = [*beyond(root, table, recorded)]
-    if later and (table is RUNS or not _is_readable(root, table, recorded)):
+    if later and (table is RUNS or not _can_be_taken_back(root, table, recorded)):
         yield from later
 
 
-def _is_readable(root: Path, table: Table, recorded: Recorded) -> bool:
+def _can_be_taken_back(root: Path, table: Table, recorded: Recorded) -> bool:
+    """Whether the commits after the published one follow it without a hole, and can be read."""
+    published = max(recorded.version(table), 0)
+    versions = [version for version in log_files(root, table) if version > published]
     try:
-        for path in later_files(root, table, max(recorded.version(table), 0)):
+        for path in later_files(root, table, published):
             if path.suffix == ".json":
                 actions_of(path)
     except ValueError:
         return False
-    return True
+    return sorted(versions) == [*range(published + 1, published + 1 + len(versions))]
 
 
-def mend(warehouse: Warehouse, table: Table, recorded: Recorded) -> None:
-    """Put the files of a log back, as they were recorded; move aside what was in their place.
+def mend(warehouse: Warehouse, recorded: Recorded, faults: list[Fault]) -> None:
+    """Put files back as they were recorded, all of them or none; what was in their place goes to `_aside`.
 
     Parameters
     ----------
     warehouse : Warehouse
         Is locked.
-    table : Table
-        Whose log.
     recorded : Recorded
         What runs have recorded.
+    faults : list of Fault
+        As `mends` yields them, of all tables.
 
     Raises
     ------
     WarehouseError
-        If a commit is lost of which there is no copy.
+        If a commit is lost of which there is no copy, or the tables could not be read afterwards: then
+        everything is as it was before.
     """
     root = warehouse.root
-    aside = root / ASIDE / str(time.time_ns()) / table.name
-    faults = [*log_faults(root, table, recorded)] if recorded.version(table) >= 0 else []
+    tables = [table for table in TABLES.values() if any(fault.table == table.name for fault in faults)]
+    steps: dict[str, Step] = {}
+    for table in tables:
+        for step in _steps(root, table, recorded, [fault for fault in faults if fault.table == table.name]):
+            steps.setdefault(step.path, step)
+    folders = [f"{table.name}/{LOG}" for table in tables] + [f"{COPIES}/{table.name}" for table in OF_RUNS]
+    with repairing(root, steps.values(), folders):
+        for table in OF_RUNS:
+            if table in tables:
+                _add_lost(warehouse, table, recorded)
+        keep_copies(root, is_thorough=True)
+        _prove_readable(root, recorded)
+
+
+def _steps(root: Path, table: Table, recorded: Recorded, faults: list[Fault]) -> Iterator[Step]:
+    """Tell which file of a table is replaced by what."""
+    copies = copies_of(root, table) if table in OF_RUNS else {}
+    unproven = False
     for fault in faults:
-        path, content = root / table.name / fault.file, recorded.content(table, fault.file)
-        _move(path, aside)
-        if content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        path, copy = f"{table.name}/{fault.file}", copies.get(fault.file)
+        content = recorded.content(table, fault.file)
+        if copy and not damage(root / path, copy.digest):
+            yield Step(f"{COPIES}/{table.name}/{copy.place.name}", root / path)
+            continue
+        if copy and copy.is_sound():
+            yield Step(path, copy.place)
+            continue
+        if copy:  # neither is as it was
+            yield Step(f"{COPIES}/{table.name}/{copy.place.name}")
+        if content and fault.problem != UNCOPIED:
+            yield Step(path, content)
+        elif not fault.file.startswith(f"{LOG}/") or _is_only_uncopied(fault, recorded):
+            continue  # a damaged data file is taken out of the table later; a copy is made in any case
         elif not fault.file.endswith(".json"):
-            _move(path.with_name("_last_checkpoint"), aside)
+            yield Step(path)
+            yield Step(f"{table.name}/{LOG}/{POINTER}")
         elif fault.file in recorded.files[table.name] and table not in OF_RUNS:
             raise WarehouseError(
                 f"table {root / table.name}: no copy of {fault.file} is kept: put it back from one, or "
                 "`deltabook restore --from-archive --into NEW_WAREHOUSE`"
             )
-    if table is RUNS and any(recorded.content(RUNS, fault.file) == b"" for fault in faults):
-        unproven = published_version(RUNS, recorded_before(recorded.runs))
-        for path in later_files(root, table, unproven):
-            if f"{LOG}/{path.name}" not in recorded.files[table.name]:  # one that has joined files is
-                _move(path, aside)
-    if table is RUNS or not _is_readable(root, table, recorded):
-        for path in later_files(root, table, max(recorded.version(table), 0)):
-            _move(path, aside)
-    if table in OF_RUNS:
-        _add_lost(warehouse, table, recorded)
+        else:
+            yield Step(path)
+            unproven = True
+    last = max(recorded.version(table), 0)
+    if table is RUNS and unproven:
+        last = published_version(RUNS, recorded_before(recorded.runs))
+    if table is RUNS or not _can_be_taken_back(root, table, recorded):
+        for file in later_files(root, table, last):
+            # One that has joined files is recorded; one that is copied is as it was.
+            path = f"{LOG}/{file.name}"
+            if path not in recorded.files[table.name] and path not in copies:
+                yield Step(f"{table.name}/{path}")
 
 
-def _move(path: Path, aside: Path) -> None:
-    if path.exists():
-        aside.mkdir(parents=True, exist_ok=True)
-        moved(path, aside / path.name)
+def _is_only_uncopied(fault: Fault, recorded: Recorded) -> bool:
+    """Whether a file is one of its table, and has but lost its copy: a checkpoint of no run is not."""
+    is_recorded = fault.file in recorded.files[fault.table]
+    return fault.problem == UNCOPIED and (is_recorded or fault.file.endswith(".json"))
+
+
+def _prove_readable(root: Path, recorded: Recorded) -> None:
+    """Open every table as it was published, and look whether anything is left to be mended.
+
+    Raises
+    ------
+    WarehouseError
+        If a table cannot be opened, or is still damaged.
+    """
+    if published_versions(root) != dict(recorded.newest["versions"]):
+        raise WarehouseError(
+            f"warehouse {root}: `runs` would not name what was published; nothing is changed"
+        )
+    for table in TABLES.values():
+        if recorded.version(table) >= 0:
+            live_files(root, table, recorded.version(table))
+        is_recorded_again = table is WRITTEN and not recorded.is_whole
+        if not is_recorded_again and (left := [*mends(root, table, recorded)]):
+            raise WarehouseError(
+                f"table {root / table.name}: {left[0].file} would still be damaged ({left[0].problem}); "
+                "nothing is changed"
+            )
 
 
 def _add_lost(warehouse: Warehouse, table: Table, recorded: Recorded) -> None:
-    """Add the newest runs' data files again, one by one: of these commits no later run has kept a copy."""
+    """Add the newest runs' data files again, one by one, where their commits have no copy."""
     folder = warehouse.root / table.name
     unproven = published_version(RUNS, recorded_before(recorded.runs))
     if table is RUNS:
@@ -137,6 +202,25 @@ def _add_lost(warehouse: Warehouse, table: Table, recorded: Recorded) -> None:
     for name in names:
         if name not in there:
             warehouse.add(table, [_added(folder / name, table)])
+    # The published version has to be there: what is lost of it is recorded again by the run that follows.
+    newest = open_table(warehouse.root, table).version() if is_made(warehouse.root, table) else -1
+    for _ in range(recorded.version(table) - newest if table is WRITTEN else 0):
+        warehouse.add(table, [], properties=CommitProperties({"deltabook": "in the place of a lost commit"}))
+
+
+def drop_unread(warehouse: Warehouse, files: list[LiveFile]) -> None:
+    """Take damaged data files that have no copy out of `runs`; their rows are lost.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Not yet locked.
+    files : list of LiveFile
+        Data files of `runs`.
+    """
+    with warehouse.locked(), repairing(warehouse.root, [], [f"{RUNS.name}/{LOG}"]):
+        warehouse.drop(RUNS, files)
+        published_versions(warehouse.root)
 
 
 def _added(file: Path, table: Table) -> Row:

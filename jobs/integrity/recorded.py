@@ -13,15 +13,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltabook.jobs.integrity.written import LOG, published_version, seal_of
+from deltabook.jobs.integrity.copies import copies_of, sound_data_files
+from deltabook.jobs.integrity.faults import damage
+from deltabook.jobs.integrity.seals import is_sealed
+from deltabook.jobs.integrity.written import LOG, OF_RUNS, log_files, published_version
 from deltabook.jobs.ledger import content_hash
-from deltabook.jobs.published import is_made, open_table
+from deltabook.jobs.published import add_actions, is_made
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, WRITTEN
@@ -45,45 +48,63 @@ class Recorded:
         Rows of `runs`, by data file: of those files in which every row's seal fits.
     is_whole : bool
         Whether no data file of `written` is lost or damaged: what no row tells of, no run has written.
+    is_settled : bool
+        Whether nobody was writing the warehouse when this was read.
     """
 
     runs: list[dict[str, Any]]
     files: dict[str, dict[str, dict[str, Any]]]
     sealed: dict[str, list[dict[str, Any]]]
     is_whole: bool
+    is_settled: bool
     _sources: dict[tuple[str, str], Path]
 
     @classmethod
-    def of(cls, warehouse: Path) -> Recorded:
-        """Read it."""
+    def of(cls, warehouse: Path, is_settled: bool = True) -> Recorded:
+        """Read what runs have recorded.
+
+        Parameters
+        ----------
+        warehouse : Path
+            Folder of the tables.
+        is_settled : bool
+            Whether nobody is writing the warehouse. If somebody may be, a row of `runs` without a commit is
+            not published yet, and is left out; else its commit is lost.
+        """
+        last = _last_commit(warehouse) if not is_settled else None
+        places = {table: _places(warehouse, table) for table in OF_RUNS}
         sealed = {
-            path.name: rows
-            for path, rows in _data_files(warehouse, RUNS, RUNS.names)
-            if rows and all(seal_of(row) == row["seal"] for row in rows)
+            name: rows
+            for name, path, rows in _read(places[RUNS], RUNS.names)
+            if rows and all(is_sealed(row) and (last is None or row["version"] <= last) for row in rows)
         }
+        if _is_foreign(warehouse, sealed, places[WRITTEN]):
+            sealed = {}
         rows_of = sorted(chain(*sealed.values()), key=lambda row: int(row["finished"]))
         # A run killed at its very end has left a row that was never published: another has its version.
         runs = list({row["version"]: row for row in rows_of}.values())
         place = {row["run_id"]: number for number, row in enumerate(runs)}
         parts = [
-            (place.get(rows[0]["run_id"], -1), path, rows)
-            for path, rows in _data_files(warehouse, WRITTEN, _KNOWN)
+            (place.get(rows[0]["run_id"], -1), name, path, rows)
+            for name, path, rows in _read(places[WRITTEN], _KNOWN)
             if rows
         ]
         files: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         proofs = json.loads(runs[-1]["proofs"]) if runs else {}
         files[WRITTEN.name] = {path: {"content_hash": proof} for path, proof in proofs.items()}
         sources: dict[tuple[str, str], Path] = {}
-        for number, path, rows in sorted(parts, reverse=True, key=lambda part: part[0]):
-            told = files[WRITTEN.name].get(path.name)
+        for number, name, path, rows in sorted(parts, reverse=True, key=itemgetter(0)):
+            told = files[WRITTEN.name].get(name)
             is_changed = told is not None and told["content_hash"] != content_hash(path)
-            if is_changed or (runs and number < 0):  # what a killed run recorded, the next has recorded again
+            # What a killed run recorded, the next has recorded again. A run whose row is damaged is proven by
+            # the runs after it.
+            if is_changed or (runs and number < 0 and told is None):
                 continue
             for row in rows:
                 if row["path"] not in files[row["table"]]:
                     files[row["table"]][row["path"]] = row
                     sources[row["table"], row["path"]] = path
-        return cls(runs, files, sealed, _are_whole(warehouse, files), sources)
+        return cls(runs, files, sealed, _are_whole(warehouse, files, places[WRITTEN]), is_settled, sources)
 
     @property
     def newest(self) -> dict[str, Any]:
@@ -95,7 +116,10 @@ class Recorded:
             If there is none.
         """
         if not self.runs:
-            raise WarehouseError("no run of this warehouse has left its row: run `deltabook run` first")
+            raise WarehouseError(
+                "no row of `runs` is left, so nothing tells what was published: `deltabook restore --yes` "
+                "makes it again from `written`"
+            )
         return self.runs[-1]
 
     def version(self, table: Table, run: dict[str, Any] | None = None) -> int:
@@ -119,25 +143,46 @@ class Recorded:
         return bytes(rows["content"][0].as_py()) if rows.num_rows else b""
 
 
-def _are_whole(warehouse: Path, files: dict[str, dict[str, dict[str, Any]]]) -> bool:
+def _are_whole(warehouse: Path, files: dict[str, dict[str, dict[str, Any]]], places: dict[str, Path]) -> bool:
     """Whether the data files that `written` has, or ever had if its log cannot be read, are as they were."""
     proofs = {path: row["content_hash"] for path, row in files[WRITTEN.name].items() if LOG not in path}
-    with suppress(WarehouseError):
-        if is_made(warehouse, WRITTEN):
-            actions = pa.table(open_table(warehouse, WRITTEN).get_add_actions(flatten=True))
-            proofs = {path: proofs[path] for path in actions["path"].to_pylist() if path in proofs}
-    paths = {warehouse / WRITTEN.name / path: proof for path, proof in proofs.items()}
-    return all(path.is_file() and content_hash(path) == proof for path, proof in paths.items())
+    if copies := copies_of(warehouse, WRITTEN):  # `maintain` removes them with their originals
+        proofs = {path: proof for path, proof in proofs.items() if path in copies or path in places}
+    else:
+        with suppress(WarehouseError):
+            if is_made(warehouse, WRITTEN):
+                live = {row["path"] for row in add_actions(warehouse, WRITTEN)}
+                proofs = {path: proof for path, proof in proofs.items() if path in live}
+    return all(name in places and not damage(places[name], proof) for name, proof in proofs.items())
 
 
-def _data_files(
-    warehouse: Path, table: Table, columns: Sequence[str]
-) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """Read the data files of a table that can be read, in its log or not."""
-    folder = warehouse / table.name
-    for path in [folder / name for name in names_in(folder, "*.parquet")]:
+def _is_foreign(warehouse: Path, sealed: dict[str, list[dict[str, Any]]], places: dict[str, Path]) -> bool:
+    """Whether rows of `runs` are of another warehouse: they prove none of the data files of `written`."""
+    if copies_of(warehouse, RUNS) or not places or not sealed:
+        return False
+    proven = {path for row in chain(*sealed.values()) for path in json.loads(row["proofs"])}
+    return proven.isdisjoint(places)
+
+
+def _last_commit(warehouse: Path) -> int:
+    """Return the newest version of `runs` that was committed; -1 if there is none."""
+    copies = [copy.version for copy in copies_of(warehouse, RUNS).values()]
+    return max([*log_files(warehouse, RUNS), *copies], default=-1)
+
+
+def _places(warehouse: Path, table: Table) -> dict[str, Path]:
+    """Find the data files of a table that can be relied on, in its log or not."""
+    return sound_data_files(warehouse, table, [*names_in(warehouse / table.name, "*.parquet")])
+
+
+def _read(
+    places: dict[str, Path], columns: Sequence[str]
+) -> Iterator[tuple[str, Path, list[dict[str, Any]]]]:
+    """Read data files; one that cannot be read is left out: it is found with the other data files."""
+    for name, path in places.items():
         try:
             with opened(path) as stream:
-                yield path, pq.read_table(stream, columns=[*columns]).to_pylist()
-        except (pa.ArrowException, OSError):
-            continue  # what cannot be read is found with the other data files
+                rows = pq.read_table(stream, columns=[*columns]).to_pylist()
+        except Exception:  # damaged Parquet raises errors of Arrow, of the system, of Unicode ...
+            continue
+        yield name, path, rows

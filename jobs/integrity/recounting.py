@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deltabook.jobs.book import hour_text
+from deltabook.jobs.integrity.faults import Fault
 from deltabook.jobs.integrity.live import LiveFile
-from deltabook.jobs.integrity.logs import Fault
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import EventType, GoldenKind

@@ -14,12 +14,14 @@ from typing import Any, cast
 from pyspark.sql import SparkSession
 
 from deltabook.jobs.integrity.examining import Counting, Examined, examine, read_recorded, run_faults
+from deltabook.jobs.integrity.faults import damage
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.logs import beyond
-from deltabook.jobs.integrity.mending import mend, mends
+from deltabook.jobs.integrity.lost_runs import lost_runs, make_runs_again
+from deltabook.jobs.integrity.mending import drop_unread, mend, mends
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import OF_RUNS, written_since
-from deltabook.jobs.published import is_made, open_table
+from deltabook.jobs.published import empty, had_rows, is_made, open_table
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
@@ -68,16 +70,25 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
     """
     warehouse = opened(settings)
     root = warehouse.root
-    recorded = read_recorded(root)
-    if run_id is not None:
-        _run_named(recorded, run_id)
+    if not had_rows(root):
+        raise empty(root)
     with warehouse.locked():
+        recorded = read_recorded(root, is_locked=True)
+        told: dict[str, Any] = {"is_done": is_meant, "logs": [], "recorded_again": 0}
+        told |= {"run": run_id, "taken_back": [], "undone": [], "ingest_again": []}
+        if not recorded.runs:
+            told["logs"] = [asdict(lost_runs(root))]
+            if is_meant:
+                told["run"] = make_runs_again(warehouse, recorded)
+            return told
+        if run_id is not None:
+            _run_named(recorded, run_id)
         faults = [fault for table in TABLES.values() for fault in mends(root, table, recorded)]
-        told: dict[str, Any] = {"is_done": is_meant, "logs": [asdict(fault) for fault in faults]}
+        told["logs"] = [asdict(fault) for fault in faults]
         if faults and not is_meant:  # what stands in the tables is known when their logs are mended
-            return told | {"run": run_id, "taken_back": [], "undone": [], "ingest_again": []}
-        for name in {fault.table: None for fault in faults}:
-            mend(warehouse, TABLES[name], recorded)
+            return told
+        if faults:
+            mend(warehouse, recorded, faults)
         later = [fault for table in TABLES.values() for fault in beyond(root, table, recorded)]
     examined = examine(root, recorded, stage)
     # Whoever was told of logs alone has not agreed to more: data files are for the next time.
@@ -90,11 +101,12 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
         "run": chosen["run_id"],
         "undone": [run["run_id"] for run in undone],
         "ingest_again": _only_of(root, recorded, chosen, examined) if undone else [],
-        "recorded_again": 0,
     }
-    if not is_meant or not (faults or later or undone or unproven or unread):
+    is_record_lost = bool(unproven) or not recorded.is_whole
+    if not is_meant or not (faults or later or undone or is_record_lost or unread):
         return told
-    warehouse.drop(RUNS, unread)
+    if unread:
+        drop_unread(warehouse, unread)
     with warehouse.writing("restore") as run:
         run.records = True  # of logs that were mended too
         with run.stage("going back"):
@@ -102,7 +114,7 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
                 version, wanted = recorded.version(table), max(recorded.version(table, chosen), 0)
                 if table not in OF_RUNS and version > 0 and version != wanted:
                     open_table(root, table).restore(wanted)
-        if unproven:
+        if is_record_lost:
             told["recorded_again"] = _record_again(warehouse, recorded, unproven, run.run_id)
         run.summary |= {"restored": chosen["run_id"], "undone": told["undone"]}
     return told
@@ -160,11 +172,20 @@ def _only_of(root: Path, recorded: Recorded, chosen: dict[str, Any], examined: E
 def _record_again(warehouse: Warehouse, recorded: Recorded, lost: list[LiveFile], run_id: str) -> int:
     """Take damaged data files out of `written`, and record what only they told of as it is now."""
     warehouse.drop(WRITTEN, lost)
+    root = warehouse.root
+    known = {name: {*files} for name, files in recorded.files.items()}
+    # Commits that were made again are not those that were recorded.
+    of_written = recorded.files[WRITTEN.name]
+    known[WRITTEN.name] = {
+        path
+        for path, row in of_written.items()
+        if not damage(root / WRITTEN.name / path, str(row["content_hash"]))
+    }
     rows = [
         row | {"run_id": run_id}
         for table in TABLES.values()
-        if is_made(warehouse.root, table)
-        for row in written_since(warehouse.root, table, 0, {}, recorded.files[table.name])
+        if is_made(root, table)
+        for row in written_since(root, table, 0, {}, known.get(table.name, ()))
     ]
     warehouse.append(WRITTEN, rows)
     return len(rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from deltabook.jobs.integrity.copies import copy_faults
 from deltabook.jobs.integrity.examining import (
     Counting,
     Examined,
@@ -26,13 +28,18 @@ from deltabook.jobs.integrity.examining import (
     remedy_of,
     run_faults,
 )
-from deltabook.jobs.integrity.logs import Fault, beyond
+from deltabook.jobs.integrity.faults import Fault
+from deltabook.jobs.integrity.logs import beyond
+from deltabook.jobs.integrity.lost_runs import lost_runs
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.recounting import needs_reading, recount, recount_faults
+from deltabook.jobs.integrity.repair import unfinished_repairs
+from deltabook.jobs.integrity.written import OF_RUNS
 from deltabook.jobs.locking import WRITING, tried
+from deltabook.jobs.published import had_rows
 from deltabook.jobs.status import size_text
 from deltabook.jobs.stored import Stored
-from deltabook.schemas.tables import FILES, HOURS, TABLES
+from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
 from deltabook.udfs.storage import located
 
 
@@ -60,14 +67,19 @@ def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
     """
     started = time.monotonic()
     stage = counting_on(console)
-    recorded = read_recorded(warehouse)
-    with tried(warehouse / WRITING) as is_free:  # no run starts meanwhile
-        later = [
-            fault for table in TABLES.values() if is_free for fault in beyond(warehouse, table, recorded)
-        ]
+    # What is published while this lasts is not looked at: everything is compared with this one state.
+    with tried(warehouse / WRITING) if had_rows(warehouse) else nullcontext() as is_free:
+        recorded = read_recorded(warehouse, is_locked=bool(is_free))
+        faults = [*_interrupted(warehouse)] if is_free else []
+        if recorded.runs:
+            faults += _unpublished(warehouse, recorded, bool(is_free))
+    if not recorded.runs:
+        return _without_runs(warehouse, faults)
     examined = examine(warehouse, recorded, stage)
     hashed = time.monotonic() - started
-    faults = [*later, *examined.faults, *_recounted(warehouse, recorded, examined, stage)]
+    named = {(fault.table, fault.file) for fault in faults}
+    faults += [fault for fault in examined.faults if (fault.table, fault.file) not in named]
+    faults += _recounted(warehouse, recorded, examined, stage)
     deep: dict[str, Any] = {}
     if is_deep:
         faults += _raw_faults(warehouse, recorded, stage) if examined.is_sound(FILES) else []
@@ -83,8 +95,34 @@ def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
         "bytes_per_second": round(examined.bytes / hashed),
         "seconds": round(seconds, 2),
         "unread": sorted(examined.unread),
-        "findings": [asdict(one) | {"remedy": remedy_of(one, warehouse)} for one in faults],
+        "findings": _findings(faults, warehouse),
     } | deep
+
+
+def _findings(faults: list[Fault], warehouse: Path) -> list[dict[str, Any]]:
+    return [asdict(one) | {"remedy": remedy_of(one, warehouse)} for one in faults]
+
+
+def _interrupted(warehouse: Path) -> Iterator[Fault]:
+    """Tell of repairs that were killed: the next command that writes puts back what they have moved."""
+    for folder in unfinished_repairs(warehouse):
+        yield Fault(RUNS.name, "", f"a repair was killed and has left files in {folder}: it is not done")
+
+
+def _unpublished(warehouse: Path, recorded: Recorded, is_free: bool) -> Iterator[Fault]:
+    """Look at what only a settled warehouse tells, and at the second copies of what runs have recorded."""
+    for table in OF_RUNS:
+        yield from copy_faults(warehouse, table, recorded.version(table), is_free)
+    for table in TABLES.values() if is_free else ():
+        yield from beyond(warehouse, table, recorded)
+
+
+def _without_runs(warehouse: Path, faults: list[Fault]) -> dict[str, Any]:
+    """Tell of a warehouse of which nothing can be compared, since nothing tells what was published."""
+    counts = ("log_files", "data_files", "bytes", "bytes_per_second", "seconds")
+    found = _findings([*faults, lost_runs(warehouse)], warehouse)
+    told = {"warehouse": str(warehouse), "run": "", "is_written": False, "unread": [RUNS.name]}
+    return told | dict.fromkeys(counts, 0) | {"findings": found}
 
 
 def _recounted(warehouse: Path, recorded: Recorded, examined: Examined, stage: Counting) -> Iterator[Fault]:

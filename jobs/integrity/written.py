@@ -6,7 +6,6 @@ writes, tables too small to count and all logs, is hashed when the run is publis
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -195,16 +194,3 @@ def proofs_of(warehouse: Path, recorded: int) -> dict[str, str]:
         SHA-256 by path below the table's folder.
     """
     return {row["path"]: row["content_hash"] for row in written_since(warehouse, WRITTEN, recorded + 1, {})}
-
-
-def seal_of(run: dict[str, Any]) -> str:
-    """Return the SHA-256 of a row of `runs`, in hex.
-
-    Parameters
-    ----------
-    run : dict
-        The row; its seal is passed over.
-    """
-    told = {name: run[name] for name in RUNS.names if name != "seal"}
-    told["versions"] = sorted(dict(told["versions"]).items())
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

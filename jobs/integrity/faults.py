@@ -1,0 +1,57 @@
+"""A fault of one file of a warehouse, and the comparison of a file with its SHA-256."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltabook.jobs.ledger import content_hash
+
+LOST = "it is lost"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One file of a table that is not as it should be.
+
+    Attributes
+    ----------
+    table : str
+        Name of the table.
+    file : str
+        Path below its folder.
+    problem : str
+        What is wrong.
+    hours : tuple of str
+        Symbol-hours that it holds, where that is known.
+    remedy : str
+        What mends it, if not what usually mends that table.
+    """
+
+    table: str
+    file: str
+    problem: str
+    hours: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+def damage(file: Path, proof: str, size: int = -1) -> str:
+    """Tell what has become of a file; empty if it is as it was.
+
+    Parameters
+    ----------
+    file : Path
+        Which.
+    proof : str
+        SHA-256 of its bytes as they were written.
+    size : int
+        Their count; -1: not known.
+    """
+    if not file.is_file():
+        return LOST
+    found = file.stat().st_size
+    if found == 0:
+        return "it is empty"
+    if size >= 0 and found != size:
+        return f"it has {found:,} bytes, {size:,} were written"
+    return "" if content_hash(file) == proof else "its bytes are not those that were written"

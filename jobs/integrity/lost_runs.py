@@ -1,0 +1,101 @@
+"""The table `runs` made again where nothing of it is left: `written` tells what was published last."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+from deltabook.jobs.integrity.copies import keep_copies
+from deltabook.jobs.integrity.faults import Fault
+from deltabook.jobs.integrity.live import live_files
+from deltabook.jobs.integrity.recorded import Recorded
+from deltabook.jobs.integrity.repair import Step, repairing
+from deltabook.jobs.integrity.seals import seal_of
+from deltabook.jobs.integrity.written import LOG, proofs_of
+from deltabook.jobs.published import COPIES, open_table, published_versions
+from deltabook.jobs.warehouse import Warehouse
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
+from deltabook.udfs.storage import files_in
+
+
+def lost_runs(warehouse: Path) -> Fault:
+    """Return the fault of a warehouse in which no row of `runs` is left.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the tables.
+    """
+    is_there = any(files_in(warehouse / RUNS.name, deep=True))
+    problem = "no row of it can be relied on" if is_there else "the table is lost"
+    told = "`written` tells what was published last; earlier runs cannot be restored"
+    return Fault(RUNS.name, "", f"{problem}: {told}")
+
+
+def make_runs_again(warehouse: Warehouse, recorded: Recorded) -> str:
+    """Write one row of `runs`, which publishes every table as `written` has it last.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Is locked.
+    recorded : Recorded
+        Has no runs.
+
+    Returns
+    -------
+    str
+        Id of the run.
+
+    Raises
+    ------
+    WarehouseError
+        If `written` tells nothing, or a table cannot be opened as it says: then nothing is changed.
+    """
+    root = warehouse.root
+    versions = _recorded_versions(recorded)
+    if not versions:
+        raise WarehouseError(
+            f"warehouse {root} has neither `runs` nor `written` left, so nothing tells what was "
+            "published: put them back from a copy, or ingest the raw files again into a new --warehouse"
+        )
+    versions[WRITTEN.name] = open_table(root, WRITTEN).version()
+    left = [file.path for file in files_in(root / RUNS.name, deep=True)]
+    left += [file.path for file in files_in(root / COPIES / RUNS.name)]
+    steps = [Step(str(path.relative_to(root))) for path in left]
+    now = time.time_ns()
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1_000_000_000))
+    row = {
+        "run_id": f"{stamp}-{secrets.token_hex(4)}",
+        "command": "restore",
+        "started": now,
+        "finished": time.time_ns(),
+        "code_version": version_of("deltabook"),
+        "settings_hash": warehouse.settings.fingerprint,
+        "versions": versions,
+        "summary": json.dumps({"made_again": "runs"}),
+        "version": 1,
+        "proofs": json.dumps(proofs_of(root, -1)),
+    }
+    folders = [RUNS.name, f"{RUNS.name}/{LOG}", f"{COPIES}/{RUNS.name}", f"{COPIES}/{WRITTEN.name}"]
+    with repairing(root, steps, folders):
+        warehouse.append(RUNS, [row | {"seal": seal_of(row)}])
+        keep_copies(root, is_thorough=True)
+        for name, version in published_versions(root).items():
+            live_files(root, TABLES[name], version)
+    return str(row["run_id"])
+
+
+def _recorded_versions(recorded: Recorded) -> dict[str, int]:
+    """Return the version of each table whose commit is the last that `written` has."""
+    versions: dict[str, int] = {}
+    for name, files in recorded.files.items():
+        commits = [path.removeprefix(f"{LOG}/") for path in files if path.startswith(f"{LOG}/")]
+        found = [int(commit.split(".")[0]) for commit in commits if commit.endswith(".json")]
+        if found and name not in (RUNS.name, WRITTEN.name):
+            versions[name] = max(found)
+    return versions
