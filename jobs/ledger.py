@@ -11,7 +11,10 @@ from typing import Any
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.folders import list_files
-from deltabook.udfs.storage import copied, moved, opened
+from deltabook.udfs.storage import copied, located, moved, opened
+
+ARCHIVE = "_archive"
+"""Folder of the warehouse for copies of raw files."""
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -109,12 +112,54 @@ def choose(
 
 
 def archive(path: Path, digest: str, warehouse: Path) -> str:
-    """Keep a copy of a file under its hash, whole or not at all; return the copy's path."""
-    kept = warehouse / "_archive" / digest[:2] / digest
+    """Keep a copy of a file under its hash, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The raw file.
+    digest : str
+        SHA-256 of its bytes, in hex.
+    warehouse : Path
+        Folder of the tables.
+
+    Returns
+    -------
+    str
+        Path of the copy below the warehouse's folder.
+    """
+    kept = archived_copy(warehouse, digest)
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
         copied(path, partial)
         with crash_points("archive", "file"):
             moved(partial, kept)
-    return str(kept)
+    return kept.relative_to(warehouse).as_posix()
+
+
+def archived_copy(warehouse: Path, digest: str) -> Path:
+    """Return the place of the copy of a raw file: it moves with the warehouse.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the tables.
+    digest : str
+        SHA-256 of the file's bytes, in hex.
+    """
+    return warehouse / ARCHIVE / digest[:2] / digest
+
+
+def places_of(warehouse: Path, row: dict[str, Any]) -> list[Path]:
+    """List where a raw file of the ledger may be: where it was read, and its copy if one was kept.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the tables.
+    row : dict
+        Row of the table `files`; the path in `archived` may be of a place from which the warehouse was moved.
+    """
+    copies = [archived_copy(warehouse, row["content_hash"])] if row["archived"] else []
+    return [located(row["path"]), *copies]

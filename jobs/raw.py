@@ -14,14 +14,14 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deltabook.jobs.ledger import content_hash
+from deltabook.jobs.ledger import content_hash, places_of
 from deltabook.jobs.published import open_dataset, require_published
 from deltabook.jobs.symbols import instruments_named
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, both
 from deltabook.udfs.sources.base import open_file
-from deltabook.udfs.storage import copied, is_remote, located
+from deltabook.udfs.storage import copied, is_remote
 
 _TABULAR = ("crypto_lake", "tardis")
 
@@ -79,7 +79,7 @@ def raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str | Non
     if not events:
         raise WarehouseError(f"{symbol} {sequence}: no such event in {warehouse}")
     ledger = {row["path"]: row for row in _rows(warehouse, FILES, versions, None)}
-    return [_record(event, ledger[event["source_file"]]) for event in events]
+    return [_record(warehouse, event, ledger[event["source_file"]]) for event in events]
 
 
 def _rows(warehouse: Path, table: Table, versions: dict[str, int], wanted: Any) -> list[dict[str, Any]]:
@@ -89,8 +89,8 @@ def _rows(warehouse: Path, table: Table, versions: dict[str, int], wanted: Any) 
     return dataset.to_table(filter=wanted).to_pylist()  # type: ignore[no-any-return]
 
 
-def _record(event: dict[str, Any], file: dict[str, Any]) -> RawRecord:
-    for place in (located(name) for name in (file["path"], file["archived"]) if name):
+def _record(warehouse: Path, event: dict[str, Any], file: dict[str, Any]) -> RawRecord:
+    for place in places_of(warehouse, file):
         if place.is_file() and content_hash(place) == file["content_hash"]:
             levels = len(event["data"]["bid_prices"]) + len(event["data"]["ask_prices"])
             with _in_a_folder(place) as path:

@@ -65,8 +65,8 @@ def replaced_hours(warehouse: Warehouse, batch: Batch, ledger: list[dict[str, An
     for row in ledger:
         if row["state"] != "ingested" or row["path"] in out or kept.get(row["path"], 0) >= row["events"]:
             continue
-        path = next((Path(name) for name in (row["path"], row["archived"]) if _holds(name, row)), None)
-        if path is None or str(path) != row["path"]:
+        path = Path(row["path"])
+        if not path.is_file() or content_hash(path) != row["content_hash"]:
             raise WarehouseError(
                 f"{row['path']} told some messages that another file has told too, so a replacement has to "
                 "read it again, and it is not there as it was: put it back, or ingest all into a new "
@@ -86,7 +86,3 @@ def take_out(warehouse: Warehouse, paths: list[str]) -> None:
 def _literal(text: str) -> str:
     """Write a text in SQL."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def _holds(name: str, row: dict[str, Any]) -> bool:
-    return bool(name) and Path(name).is_file() and content_hash(Path(name)) == row["content_hash"]

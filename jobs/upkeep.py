@@ -26,6 +26,7 @@ from deltabook.jobs.integrity.examining import read_recorded
 from deltabook.jobs.integrity.live import LiveFile, live_files
 from deltabook.jobs.integrity.logs import log_faults
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, actions_of, log_files, published_version
+from deltabook.jobs.ledger import ARCHIVE
 from deltabook.jobs.published import is_made, require_published
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.columns import Table
@@ -211,7 +212,7 @@ class Plan:
             ends = [max(published_version(table, run), 0) for run in (kept[0], runs[-1])]
             chores.append(_chore(root, table, ends[0], ends[1], policy.since))
         ledger = Stored(root, versions).rows(FILES)
-        left = [file for file in files_in(root / "_archive", deep=True) if file.path.suffix == _PARTIAL]
+        left = [file for file in files_in(root / ARCHIVE, deep=True) if file.path.suffix == _PARTIAL]
         left += [file for folder in root.glob("_as_of-*") for file in files_in(folder, deep=True)]
         return cls(policy, kept, chores, _older(left, policy.since), ledger, _copies(root, ledger, policy))
 
@@ -316,7 +317,7 @@ def _copies(root: Path, ledger: list[dict[str, Any]], policy: Policy) -> list[Fi
     refused = {row["content_hash"] for row in ledger if row["state"] == "failed"}
     found = [
         file
-        for file in files_in(root / "_archive", deep=True)
+        for file in files_in(root / ARCHIVE, deep=True)
         if file.path.suffix != _PARTIAL and file.path.name not in refused
     ]
     return _older(found, policy.now - policy.archive)

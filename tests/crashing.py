@@ -152,7 +152,7 @@ class Scene:
 
     @property
     def warehouse(self) -> Path:
-        """Always the same folder: archived copies are named by it."""
+        """Always the same folder."""
         return self.folder.parent / "w"
 
     def keep(self, step: int) -> None:

@@ -20,12 +20,13 @@ from deltabook.jobs.integrity.examining import (
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.mending import mends
 from deltabook.jobs.integrity.restore import opened
+from deltabook.jobs.ledger import archived_copy
 from deltabook.jobs.published import CHUNK_PROPERTY, is_made, open_table
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both
-from deltabook.udfs.storage import copied, is_remote, located
+from deltabook.udfs.storage import copied, is_remote
 
 RAW = "_raw"
 """Folder of a warehouse for raw files whose originals are lost, named as these were."""
@@ -131,7 +132,7 @@ def raw_files(warehouse: Path, into: Path, stage: Counting) -> dict[str, Any]:
     missing = []
     with stage("raw files", "files", len(rows)) as seen:
         for row in sorted(rows, key=itemgetter("run_id", "path")):
-            path = _held(row, into)
+            path = _held(warehouse, row, into)
             if path is None:
                 missing.append(row["path"])
             else:
@@ -160,17 +161,18 @@ def _ledger(warehouse: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     raise WarehouseError("the ledger is damaged in every run: ingest the raw files into a new --warehouse")
 
 
-def _held(row: dict[str, Any], into: Path) -> Path | None:
+def _held(warehouse: Path, row: dict[str, Any], into: Path) -> Path | None:
     """Return the path of a raw file with the content that was ingested; of a copy, under the old name."""
     path = Path(row["path"])
     if holds(path, row["content_hash"]):
         return path
-    if not row["archived"] or not holds(located(row["archived"]), row["content_hash"]):
+    copy = archived_copy(warehouse, row["content_hash"])
+    if not row["archived"] or not holds(copy, row["content_hash"]):
         return None
     # Sources may read the folders' names: all of them are kept.
     named = into / RAW / path.relative_to(path.anchor)
     named.parent.mkdir(parents=True, exist_ok=True)
-    copied(located(row["archived"]), named)
+    copied(copy, named)
     return named
 
 

@@ -1,7 +1,9 @@
-"""Second copies of the files of `runs` and `written`, the tables that every repair relies on.
+"""Second copies of the files of the small tables that every repair relies on.
 
-A copy is named after the file and the SHA-256 of its bytes, so that it proves itself and its original. A run
-makes the copies at its end; the next run makes those that a killed one has not made.
+Of `runs` and `written` every file is kept twice; of the ledger, the id boundaries and the instruments the
+data files that were published last. A copy is named after the file and the SHA-256 of its bytes, so that it
+proves itself and its original. A run makes the copies at its end; the next run makes those that a killed one
+has not made.
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.integrity.faults import Fault, damage
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, actions_of, log_files, written_since
 from deltabook.jobs.ledger import content_hash
-from deltabook.jobs.published import COPIES, is_made
+from deltabook.jobs.published import COPIES, add_actions, is_made
 from deltabook.schemas.columns import Table
-from deltabook.schemas.tables import RUNS
-from deltabook.udfs.storage import copied, files_in, moved, remove
+from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS
+from deltabook.udfs.storage import copied, files_in, has_any, moved, remove
 
+SMALL = (FILES, HOURS, EPOCHS, INSTRUMENTS)
+"""Tables of which the data files that were published last have second copies."""
 UNCOPIED = "it has no second copy"
-"""Problem of a file of `runs` or `written` that is itself as it was."""
+"""Problem of a file that should have a copy, and is itself as it was."""
 _NAMED = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{64})")
 _OF_LOG = re.compile(r"\d{20}\.")
 
@@ -35,7 +39,7 @@ class Copy:
     Attributes
     ----------
     table : Table
-        `runs` or `written`.
+        One that has copies.
     path : str
         Path of the original below the table's folder.
     digest : str
@@ -80,7 +84,7 @@ def copies_of(warehouse: Path, table: Table) -> dict[str, Copy]:
 
 
 def keep_copies(warehouse: Path, is_thorough: bool = False) -> None:
-    """Copy the files that `runs` and `written` have got since their last copied commit.
+    """Copy what `runs` and `written` have got since their last copied commit, and small tables as they are.
 
     Parameters
     ----------
@@ -94,11 +98,22 @@ def keep_copies(warehouse: Path, is_thorough: bool = False) -> None:
             continue
         kept = copies_of(warehouse, table)
         # A commit is copied after the files that it adds: the newest copy proves that all before are there.
-        first = 0 if is_thorough else _last_copied(kept) + 1
+        first = 0 if is_thorough else max(_last_copied(kept), 0)  # a checkpoint may come later
         rows = written_since(warehouse, table, first, {}, kept.keys())
         for row in sorted(rows, key=lambda row: LOG in row["path"]):
-            with crash_points("copy", table.name):
-                _copy(warehouse, table, row["path"], row["content_hash"])
+            _copy(warehouse, table, row["path"], row["content_hash"])
+    for table in SMALL:
+        if is_made(warehouse, table):
+            _keep_live(warehouse, table)
+
+
+def _keep_live(warehouse: Path, table: Table) -> None:
+    """Copy the data files of a table as it stands; remove copies of other ones."""
+    copies = copies_of(warehouse, table)
+    live = {str(action["path"]) for action in add_actions(warehouse, table)}
+    for path in sorted(live - copies.keys()):
+        _copy(warehouse, table, path, content_hash(warehouse / table.name / path))
+    drop_copies(warehouse, table, copies.keys() - live)
 
 
 def _last_copied(copies: dict[str, Copy]) -> int:
@@ -110,8 +125,9 @@ def _copy(warehouse: Path, table: Table, path: str, digest: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = path.removeprefix(f"{LOG}/")
     partial = folder / f"{name}.partial"
-    copied(warehouse / table.name / path, partial)
-    moved(partial, folder / f"{name}.{digest}")
+    with crash_points("copy", table.name):
+        copied(warehouse / table.name / path, partial)
+        moved(partial, folder / f"{name}.{digest}")
 
 
 def drop_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
@@ -122,7 +138,7 @@ def drop_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
     warehouse : Path
         Folder of the tables; its lock is held.
     table : Table
-        Any; only `runs` and `written` have copies.
+        Any.
     paths : set of str
         Paths of the originals below the table's folder.
     """
@@ -163,6 +179,45 @@ def copy_faults(warehouse: Path, table: Table, published: int, is_settled: bool)
         for path in _named_by_log(warehouse, table, 0, last):
             if path not in copies and (warehouse / table.name / path).is_file():
                 yield Fault(table.name, path, UNCOPIED)
+
+
+def small_faults(
+    warehouse: Path, table: Table, live: set[str] | None, digests: dict[str, str], is_settled: bool
+) -> Iterator[Fault]:
+    """Compare the published data files of a small table with their second copies.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the tables.
+    table : Table
+        One of `SMALL`.
+    live : set of str, optional
+        Paths of its data files; None: its log cannot be read, and those that have copies are meant.
+    digests : dict
+        SHA-256 of the table's data files by path, as runs have recorded them.
+    is_settled : bool
+        Whether nobody is writing the warehouse.
+
+    Yields
+    ------
+    Fault
+        As `copy_faults`, but for a damaged file without a sound copy of what was recorded.
+    """
+    copies = copies_of(warehouse, table)
+    if not has_any(warehouse / COPIES / RUNS.name, "*"):
+        return  # no run that makes copies has written it
+    for path in sorted(copies.keys() if live is None else live):
+        copy, digest = copies.get(path), digests.get(path, "")
+        problem = damage(warehouse / table.name / path, digest)
+        is_copied = copy is not None and copy.digest == digest and copy.is_sound()
+        if problem and is_copied:
+            yield Fault(table.name, path, problem, is_copied=True)
+        elif not problem and copy is None and is_settled:
+            yield Fault(table.name, path, UNCOPIED, is_copied=True)
+        elif not problem and copy is not None and not is_copied:
+            name = f"{COPIES}/{table.name}/{copy.place.name}"
+            yield Fault(table.name, path, f"its second copy {name} is damaged", is_copied=True)
 
 
 def newest_changed(warehouse: Path) -> bool:

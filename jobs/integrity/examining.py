@@ -215,7 +215,7 @@ def remedy_of(fault: Fault, warehouse: Path) -> str:
     table, where = TABLES[fault.table], f"--warehouse {warehouse}"
     if fault.remedy:
         return fault.remedy
-    if table in OF_RUNS or fault.file.startswith(f"{LOG}/"):
+    if table in OF_RUNS or fault.is_copied or fault.file.startswith(f"{LOG}/"):
         return f"deltabook restore --yes {where}"
     judging = f"deltabook validate {where}"
     building = f"deltabook reconstruct {where}, with the settings of before; {judging}"

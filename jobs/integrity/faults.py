@@ -26,6 +26,8 @@ class Fault:
         Symbol-hours that it holds, where that is known.
     remedy : str
         What mends it, if not what usually mends that table.
+    is_copied : bool
+        Whether the file, or else its second copy, is as it was written: the one is put back from the other.
     """
 
     table: str
@@ -33,6 +35,7 @@ class Fault:
     problem: str
     hours: tuple[str, ...] = ()
     remedy: str = ""
+    is_copied: bool = False
 
 
 def damage(file: Path, proof: str, size: int = -1) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties
 from pyspark.sql import Row
 
-from deltabook.jobs.integrity.copies import UNCOPIED, copies_of, copy_faults, keep_copies
+from deltabook.jobs.integrity.copies import SMALL, UNCOPIED, copies_of, copy_faults, keep_copies, small_faults
 from deltabook.jobs.integrity.faults import Fault, damage
 from deltabook.jobs.integrity.live import LiveFile, live_files
 from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults
@@ -59,10 +59,31 @@ def mends(root: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
                 found.setdefault(fault.file, fault)
             else:
                 found[fault.file] = fault
+    if table in SMALL and recorded.version(table) >= 0:
+        found |= {fault.file: fault for fault in small_table_faults(root, table, recorded, not found)}
     yield from found.values()
     later = [*beyond(root, table, recorded)]
     if later and (table is RUNS or not _can_be_taken_back(root, table, recorded)):
         yield from later
+
+
+def small_table_faults(root: Path, table: Table, recorded: Recorded, is_log_sound: bool) -> Iterator[Fault]:
+    """Compare the data files of a small table with their second copies.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the tables.
+    table : Table
+        One of `SMALL`, which was published.
+    recorded : Recorded
+        What runs have recorded.
+    is_log_sound : bool
+        Whether its log tells its data files.
+    """
+    live = {file.path for file in live_files(root, table, recorded.version(table))} if is_log_sound else None
+    digests = {path: str(row["content_hash"]) for path, row in recorded.files[table.name].items()}
+    return small_faults(root, table, live, digests, recorded.is_settled)
 
 
 def _can_be_taken_back(root: Path, table: Table, recorded: Recorded) -> bool:
@@ -102,7 +123,9 @@ def mend(warehouse: Warehouse, recorded: Recorded, faults: list[Fault]) -> None:
     for table in tables:
         for step in _steps(root, table, recorded, [fault for fault in faults if fault.table == table.name]):
             steps.setdefault(step.path, step)
-    folders = [f"{table.name}/{LOG}" for table in tables] + [f"{COPIES}/{table.name}" for table in OF_RUNS]
+    folders = [f"{table.name}/{LOG}" for table in tables] + [
+        f"{COPIES}/{table.name}" for table in (*OF_RUNS, *SMALL)
+    ]
     with repairing(root, steps.values(), folders):
         for table in OF_RUNS:
             if table in tables:
@@ -113,7 +136,7 @@ def mend(warehouse: Warehouse, recorded: Recorded, faults: list[Fault]) -> None:
 
 def _steps(root: Path, table: Table, recorded: Recorded, faults: list[Fault]) -> Iterator[Step]:
     """Tell which file of a table is replaced by what."""
-    copies = copies_of(root, table) if table in OF_RUNS else {}
+    copies = copies_of(root, table)
     unproven = False
     for fault in faults:
         path, copy = f"{table.name}/{fault.file}", copies.get(fault.file)

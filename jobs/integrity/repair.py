@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deltabook.jobs.crashing import crash_point
-from deltabook.udfs.storage import content, copied, files_in, moved, names_in
+from deltabook.udfs.storage import content, copied, files_in, moved, names_in, remove_tree
 
 ASIDE = "_aside"
 """Folder of the warehouse for files that others took the place of."""
 _PLAN, _DONE, _REVERSED = "plan.json", "done.json", "reversed.json"
-_NEW, _UNDONE = "_new", "_undone"
+_NEW = "_new"
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,13 @@ def _put_back(warehouse: Path, folder: Path) -> None:
         crash_point("repair.reverse.before")
         if old.is_file():
             _move(old, path)
-        elif not step["was_there"] and path.is_file():
-            _move(path, folder / _UNDONE / step["path"])
+        elif not step["was_there"]:
+            path.unlink(missing_ok=True)
     for name, files in plan["files"].items():
         for made in names_in(warehouse / name, "*").keys() - {*files}:
-            _move(warehouse / name / made, folder / _UNDONE / name / made)
+            (warehouse / name / made).unlink()
     moved(folder / _PLAN, folder / _REVERSED)
+    remove_tree(folder)  # what is left in it are copies that the repair has made
 
 
 def _move(path: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from deltabook.jobs.integrity.copies import copy_faults
+from deltabook.jobs.integrity.copies import SMALL, copy_faults
 from deltabook.jobs.integrity.examining import (
     Counting,
     Examined,
@@ -29,18 +29,19 @@ from deltabook.jobs.integrity.examining import (
     run_faults,
 )
 from deltabook.jobs.integrity.faults import Fault
-from deltabook.jobs.integrity.logs import beyond
+from deltabook.jobs.integrity.logs import beyond, log_faults
 from deltabook.jobs.integrity.lost_runs import lost_runs
+from deltabook.jobs.integrity.mending import small_table_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.recounting import needs_reading, recount, recount_faults
 from deltabook.jobs.integrity.repair import unfinished_repairs
 from deltabook.jobs.integrity.written import OF_RUNS
+from deltabook.jobs.ledger import archived_copy, places_of
 from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.published import had_rows
 from deltabook.jobs.status import size_text
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
-from deltabook.udfs.storage import located
 
 
 def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
@@ -113,6 +114,10 @@ def _unpublished(warehouse: Path, recorded: Recorded, is_free: bool) -> Iterator
     """Look at what only a settled warehouse tells, and at the second copies of what runs have recorded."""
     for table in OF_RUNS:
         yield from copy_faults(warehouse, table, recorded.version(table), is_free)
+    for table in SMALL:
+        if recorded.version(table) >= 0:
+            is_log_sound = not any(log_faults(warehouse, table, recorded))
+            yield from small_table_faults(warehouse, table, recorded, is_log_sound)
     for table in TABLES.values() if is_free else ():
         yield from beyond(warehouse, table, recorded)
 
@@ -165,14 +170,14 @@ def _raw_faults(warehouse: Path, recorded: Recorded, stage: Counting) -> Iterato
     ledger = Stored(warehouse, dict(recorded.newest["versions"])).rows(FILES)
     with stage("raw files", "files", len(ledger)) as seen:
         for row in ledger:
-            names = [name for name in (row["path"], row["archived"]) if name]
-            held = [name for name in names if holds(located(name), row["content_hash"])]
+            held = [place for place in places_of(warehouse, row) if holds(place, row["content_hash"])]
+            copy = archived_copy(warehouse, row["content_hash"])
             if row["state"] == "ingested" and not held and not row["reason"]:
                 told = "it is not there as when it was ingested, nor is a copy"
                 yield Fault(FILES.name, row["path"], told, remedy="put it back from a copy")
-            elif row["archived"] and row["archived"] not in held:
+            elif row["archived"] and copy not in held:
                 told = f"the copy of {row['path']} is lost or damaged"
-                yield Fault(FILES.name, row["archived"], told, remedy=f"copy {row['path']} there")
+                yield Fault(FILES.name, str(copy), told, remedy=f"copy {row['path']} there")
             seen()
 
 

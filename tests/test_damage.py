@@ -1,0 +1,55 @@
+"""Every kind of file of a warehouse, damaged in every way: it is named, and the named remedy mends it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from damage import SEED, Case, Judge, build, cases
+
+pytestmark = pytest.mark.spark
+
+SAMPLED = 60
+
+
+@pytest.fixture(scope="module")
+def judge(spark, tmp_path_factory) -> Judge:
+    return Judge(build(tmp_path_factory.mktemp("sound")))
+
+
+def judged(judge: Judge, chosen: list[Case], folder: Path) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """Judge cases; count outcomes by damage, and list failures."""
+    counts: Counter[tuple[str, str]] = Counter()
+    failed = []
+    for number, case in enumerate(chosen):
+        try:
+            counts[case.damage, judge.outcome(case, folder / str(number))] += 1
+        except Exception as error:  # a traceback is a failure like others: the table goes on
+            failed.append(f"{case}: {type(error).__name__}: {error}"[:600])
+    return counts, failed
+
+
+def test_damage_of_any_file_is_named_and_mended(judge, tmp_path):
+    chosen = random.Random(SEED).sample(cases(judge.original.warehouse), SAMPLED)
+    _, failed = judged(judge, chosen, tmp_path)
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.long
+def test_damage_of_every_file_is_named_and_mended(judge, tmp_path, capsys):
+    counts, failed = judged(judge, cases(judge.original.warehouse), tmp_path)
+    with capsys.disabled():
+        print("", *table_of(counts), *failed, sep="\n")  # noqa: T201
+    assert not failed
+
+
+def table_of(counts: Counter[tuple[str, str]]) -> list[str]:
+    """Outcomes by damage, for people."""
+    damages = sorted({damage for damage, _ in counts})
+    lines = [f"{'':<72}" + "".join(f"{damage:>13}" for damage in damages) + f"{'all':>8}"]
+    for outcome in sorted({outcome for _, outcome in counts}):
+        row = [counts[damage, outcome] for damage in damages]
+        lines.append(f"{outcome:<72}" + "".join(f"{count or '':>13}" for count in row) + f"{sum(row):>8}")
+    return [*lines, f"{counts.total()} damages"]
