@@ -279,8 +279,8 @@ def sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[st
             else:  # if the copy is damaged too, what the original holds is checked by its seal or proof
                 found[path] = copy.place if copy.is_sound() else folder / path
     if is_own(warehouse, table, copies):
-        later = _named_by_log(warehouse, table, _last_copied(copies) + 1)
-        found |= {name: folder / name for name in names if name in {*later}}
+        later = {*_named_by_log(warehouse, table, _last_copied(copies) + 1)}
+        found |= {name: folder / name for name in names if name in later}
     return found
 
 
