@@ -21,17 +21,24 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
 from deltabook.udfs.storage import files_in
 
+NOTHING_LEFT = "put `runs` back from a copy, or ingest the raw files again into a new --warehouse"
+"""What is left to do where neither `runs` nor `written` is there."""
 
-def lost_runs(warehouse: Path) -> Fault:
+
+def lost_runs(warehouse: Path, recorded: Recorded) -> Fault:
     """Return the fault of a warehouse in which no row of `runs` is left.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the tables.
+    recorded : Recorded
+        Has no runs.
     """
     is_there = any(files_in(warehouse / RUNS.name, deep=True))
     problem = "no row of it can be relied on" if is_there else "the table is lost"
+    if not _recorded_versions(recorded):
+        return Fault(RUNS.name, "", f"{problem}, and `written` too", remedy=NOTHING_LEFT)
     told = "`written` tells what was published last; earlier runs cannot be restored"
     return Fault(RUNS.name, "", f"{problem}: {told}")
 
@@ -61,7 +68,7 @@ def make_runs_again(warehouse: Warehouse, recorded: Recorded) -> str:
     if not versions:
         raise WarehouseError(
             f"warehouse {root} has neither `runs` nor `written` left, so nothing tells what was "
-            "published: put them back from a copy, or ingest the raw files again into a new --warehouse"
+            f"published: {NOTHING_LEFT}"
         )
     versions[WRITTEN.name] = open_table(root, WRITTEN).version()
     left = [file.path for file in files_in(root / RUNS.name, deep=True)]

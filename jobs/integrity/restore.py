@@ -77,7 +77,7 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
         told: dict[str, Any] = {"is_done": is_meant, "logs": [], "recorded_again": 0}
         told |= {"run": run_id, "taken_back": [], "undone": [], "ingest_again": []}
         if not recorded.runs:
-            told["logs"] = [asdict(lost_runs(root))]
+            told["logs"] = [asdict(lost_runs(root, recorded))]
             if is_meant:
                 told["run"] = make_runs_again(warehouse, recorded)
             return told
@@ -205,7 +205,7 @@ def told_of(done: dict[str, Any]) -> Iterator[str]:
         Lines.
     """
     for fault in done.get("logs", ()):
-        yield f"log          {fault['table']} {fault['file']}: {fault['problem']}; from its copy"
+        yield f"mended       {fault['table']} {fault['file']}: {fault['problem']}"
     for fault in done.get("taken_back", ()):
         yield f"taken back   {fault['table']}: {fault['problem']}"
     for name in done.get("files", ()):

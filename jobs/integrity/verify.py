@@ -75,7 +75,7 @@ def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
         if recorded.runs:
             faults += _unpublished(warehouse, recorded, bool(is_free))
     if not recorded.runs:
-        return _without_runs(warehouse, faults)
+        return _without_runs(warehouse, recorded, faults)
     examined = examine(warehouse, recorded, stage)
     hashed = time.monotonic() - started
     named = {(fault.table, fault.file) for fault in faults}
@@ -122,10 +122,10 @@ def _unpublished(warehouse: Path, recorded: Recorded, is_free: bool) -> Iterator
         yield from beyond(warehouse, table, recorded)
 
 
-def _without_runs(warehouse: Path, faults: list[Fault]) -> dict[str, Any]:
+def _without_runs(warehouse: Path, recorded: Recorded, faults: list[Fault]) -> dict[str, Any]:
     """Tell of a warehouse of which nothing can be compared, since nothing tells what was published."""
     counts = ("log_files", "data_files", "bytes", "bytes_per_second", "seconds")
-    found = _findings([*faults, lost_runs(warehouse)], warehouse)
+    found = _findings([*faults, lost_runs(warehouse, recorded)], warehouse)
     told = {"warehouse": str(warehouse), "run": "", "is_written": False, "unread": [RUNS.name]}
     return told | dict.fromkeys(counts, 0) | {"findings": found}
 
