@@ -11,7 +11,7 @@ PACKAGES := schemas udfs expectations jobs
 
 PACKED := build/environment
 
-.PHONY: setup java demo test test-crash test-long test-mutation test-cluster test-memory test-s3 check format audit bench pyfiles environment clean
+.PHONY: setup java demo test test-crash test-damage test-long test-mutation test-cluster test-memory test-s3 check format audit bench pyfiles environment clean
 
 setup: java $(VENV)/ready
 
@@ -36,6 +36,10 @@ test: setup
 # Half an hour of two cores.
 test-crash: setup
 	$(BIN)/python -m pytest tests/crash_everywhere.py
+
+# Every kind of file of a warehouse, damaged in every way, and the remedy that `verify` names: an hour of one core.
+test-damage: setup
+	$(BIN)/python -m pytest -m long tests/test_damage.py
 
 # A cluster on loopback, a worker of it lost, and a Spark Connect server.
 test-cluster: setup

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltabook.jobs.progress import Progress
+from deltabook.jobs.published import require_published
 from deltabook.jobs.reconstruct import Known, rebuild_work
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
@@ -90,6 +91,7 @@ def books_digest(file: Path | str) -> str:
 
 
 def _run(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
+    require_published(warehouse.root)
     runs = sorted(warehouse.rows(RUNS), key=itemgetter("finished"))
     found = [run for run in runs if run["run_id"] == run_id]
     if not found:

@@ -54,7 +54,7 @@ def commands(warehouse: Path) -> list[tuple[object, ...]]:
         ("reconstruct", *where),
         ("validate", *where),
         ("maintain", "--yes", *where),
-        ("live", "binance", raw.parent, *where),
+        ("live", "binance", raw.parent, *where, "--chunk", "5s"),
         ("status", *where),
         ("sql", "SELECT count(*) FROM events", *where),
         ("book", "BTC-USDT", "--at", AT, *where),

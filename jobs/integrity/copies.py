@@ -17,12 +17,13 @@ from urllib.parse import unquote
 
 from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.integrity.faults import Fault, damage
+from deltabook.jobs.integrity.seals import proven_by
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, actions_of, log_files, written_since
 from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import COPIES, add_actions, is_made
 from deltabook.schemas.columns import Table
-from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS
-from deltabook.udfs.storage import copied, files_in, has_any, moved, remove
+from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN
+from deltabook.udfs.storage import copied, files_in, has_any, moved, names_in, remove
 
 SMALL = (FILES, HOURS, EPOCHS, INSTRUMENTS)
 """Tables of which the data files that were published last have second copies."""
@@ -65,14 +66,66 @@ class Copy:
 
 
 def copies_of(warehouse: Path, table: Table) -> dict[str, Copy]:
-    """List the second copies of a table's files, by the path of the original.
+    """List the second copies of a table's files by the path of the original; those of elsewhere are left out.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the tables.
     table : Table
-        `runs` or `written`.
+        One that has copies.
+    """
+    copies = all_copies_of(warehouse, table)
+    return {} if are_foreign(warehouse, table, copies) else copies
+
+
+def are_foreign(warehouse: Path, table: Table, copies: dict[str, Copy]) -> bool:
+    """Return whether copies are of another warehouse's files, and the originals of this one's.
+
+    Rows of `runs` prove files of `written`. Where originals and copies of one of the two differ altogether,
+    those are of this warehouse that go together with the other table.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the tables.
+    table : Table
+        One that has copies.
+    copies : dict
+        As `all_copies_of` returns them.
+    """
+    if table not in OF_RUNS or is_own(warehouse, table, copies):
+        return False
+    other = WRITTEN if table is RUNS else RUNS
+    originals, others = _data_files(warehouse, table), _data_files(warehouse, other)
+    others |= _places_of_data(all_copies_of(warehouse, other))
+    sides = (originals, _places_of_data(copies))
+    if table is WRITTEN:
+        proven = proven_by(others.values())
+        fits = [not proven.isdisjoint(side) for side in sides]
+    else:
+        fits = [not proven_by(side.values()).isdisjoint(others) for side in sides]
+    return fits == [True, False]
+
+
+def _places_of_data(copies: dict[str, Copy]) -> dict[str, Path]:
+    return {path: copy.place for path, copy in copies.items() if not path.startswith(f"{LOG}/")}
+
+
+def _data_files(warehouse: Path, table: Table) -> dict[str, Path]:
+    folder = warehouse / table.name
+    return {name: folder / name for name in names_in(folder, "*.parquet")}
+
+
+def all_copies_of(warehouse: Path, table: Table) -> dict[str, Copy]:
+    """List the second copies of a table's files by the path of the original, whosever they are.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the tables.
+    table : Table
+        One that has copies.
     """
     found = {}
     for file in files_in(warehouse / COPIES / table.name):
@@ -97,6 +150,7 @@ def keep_copies(warehouse: Path, is_thorough: bool = False) -> None:
         if not is_made(warehouse, table):
             continue
         kept = copies_of(warehouse, table)
+        drop_copies(warehouse, table, all_copies_of(warehouse, table).keys() - kept.keys())
         # A commit is copied after the files that it adds: the newest copy proves that all before are there.
         first = 0 if is_thorough else max(_last_copied(kept), 0)  # a checkpoint may come later
         rows = written_since(warehouse, table, first, {}, kept.keys())
@@ -142,7 +196,7 @@ def drop_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
     paths : set of str
         Paths of the originals below the table's folder.
     """
-    for path, copy in copies_of(warehouse, table).items():
+    for path, copy in all_copies_of(warehouse, table).items():
         if path in paths:
             remove(copy.place)
 
@@ -168,6 +222,8 @@ def copy_faults(warehouse: Path, table: Table, published: int, is_settled: bool)
         each file without a copy, in a warehouse that has copies.
     """
     copies = copies_of(warehouse, table)
+    if not copies and all_copies_of(warehouse, table):
+        yield Fault(table.name, "", f"its second copies in {COPIES}/{table.name} are of another warehouse")
     for path, copy in sorted(copies.items()):
         if problem := damage(warehouse / table.name / path, copy.digest):
             yield Fault(table.name, path, problem)
@@ -264,8 +320,8 @@ def sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[st
     Returns
     -------
     dict
-        Place of each file by its name. Where copies are kept, files that no copied commit and no later one
-        has added are left out; where there are none, all files are taken.
+        Place of each file by its name. Where copies are kept, files that have none and that no commit has
+        added are left out; where there are no copies, all files are taken.
     """
     folder = warehouse / table.name
     copies = copies_of(warehouse, table)
@@ -279,8 +335,8 @@ def sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[st
             else:  # if the copy is damaged too, what the original holds is checked by its seal or proof
                 found[path] = copy.place if copy.is_sound() else folder / path
     if is_own(warehouse, table, copies):
-        later = {*_named_by_log(warehouse, table, _last_copied(copies) + 1)}
-        found |= {name: folder / name for name in names if name in later}
+        named = {*_named_by_log(warehouse, table, 0)} - found.keys()
+        found |= {name: folder / name for name in names if name in named}
     return found
 
 

@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties
 from pyspark.sql import Row
 
-from deltabook.jobs.integrity.copies import SMALL, UNCOPIED, copies_of, copy_faults, keep_copies, small_faults
+from deltabook.jobs.integrity.copies import (
+    SMALL,
+    UNCOPIED,
+    all_copies_of,
+    copies_of,
+    copy_faults,
+    keep_copies,
+    small_faults,
+)
 from deltabook.jobs.integrity.faults import Fault, damage
 from deltabook.jobs.integrity.live import LiveFile, live_files
 from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults
@@ -138,7 +146,11 @@ def _steps(root: Path, table: Table, recorded: Recorded, faults: list[Fault]) ->
     """Tell which file of a table is replaced by what."""
     copies = copies_of(root, table)
     unproven = False
+    for copy in all_copies_of(root, table).values() if not copies else ():
+        yield Step(str(copy.place.relative_to(root)))  # of another warehouse
     for fault in faults:
+        if not fault.file:
+            continue
         path, copy = f"{table.name}/{fault.file}", copies.get(fault.file)
         content = recorded.content(table, fault.file)
         if copy and not damage(root / path, copy.digest):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from deltabook.jobs.integrity.copies import copies_of, sound_data_files
 from deltabook.jobs.integrity.faults import damage
-from deltabook.jobs.integrity.seals import is_sealed
+from deltabook.jobs.integrity.seals import sealed_rows
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, log_files, published_version
 from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import add_actions, is_made
@@ -75,8 +75,8 @@ class Recorded:
         places = {table: _places(warehouse, table) for table in OF_RUNS}
         sealed = {
             name: rows
-            for name, path, rows in _read(places[RUNS], RUNS.names)
-            if rows and all(is_sealed(row) and (last is None or row["version"] <= last) for row in rows)
+            for name, path in places[RUNS].items()
+            if (rows := sealed_rows(path)) and (last is None or max(row["version"] for row in rows) <= last)
         }
         if _is_foreign(warehouse, sealed, places[WRITTEN]):
             sealed = {}
@@ -86,7 +86,7 @@ class Recorded:
         place = {row["run_id"]: number for number, row in enumerate(runs)}
         parts = [
             (place.get(rows[0]["run_id"], -1), name, path, rows)
-            for name, path, rows in _read(places[WRITTEN], _KNOWN)
+            for name, path, rows in _read(places[WRITTEN])
             if rows
         ]
         files: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
@@ -175,14 +175,12 @@ def _places(warehouse: Path, table: Table) -> dict[str, Path]:
     return sound_data_files(warehouse, table, [*names_in(warehouse / table.name, "*.parquet")])
 
 
-def _read(
-    places: dict[str, Path], columns: Sequence[str]
-) -> Iterator[tuple[str, Path, list[dict[str, Any]]]]:
-    """Read data files; one that cannot be read is left out: it is found with the other data files."""
+def _read(places: dict[str, Path]) -> Iterator[tuple[str, Path, list[dict[str, Any]]]]:
+    """Read data files of `written`; one that cannot be read is left out: it is found as a data file."""
     for name, path in places.items():
         try:
             with opened(path) as stream:
-                rows = pq.read_table(stream, columns=[*columns]).to_pylist()
+                rows = pq.read_table(stream, columns=_KNOWN).to_pylist()
         except Exception:  # damaged Parquet raises errors of Arrow, of the system, of Unicode ...
             continue
         yield name, path, rows

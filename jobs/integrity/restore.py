@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from pyspark.sql import SparkSession
 
+from deltabook.jobs.failures import disk_named
 from deltabook.jobs.integrity.examining import Counting, Examined, examine, read_recorded, run_faults
 from deltabook.jobs.integrity.faults import damage
 from deltabook.jobs.integrity.live import LiveFile
@@ -72,7 +73,7 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
     root = warehouse.root
     if not had_rows(root):
         raise empty(root)
-    with warehouse.locked():
+    with disk_named(root), warehouse.locked():
         recorded = read_recorded(root, is_locked=True)
         told: dict[str, Any] = {"is_done": is_meant, "logs": [], "recorded_again": 0}
         told |= {"run": run_id, "taken_back": [], "undone": [], "ingest_again": []}

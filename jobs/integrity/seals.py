@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from deltabook.schemas.tables import RUNS
+from deltabook.udfs.storage import opened
 
 
 def seal_of(run: dict[str, Any]) -> str:
@@ -34,3 +39,30 @@ def is_sealed(run: dict[str, Any]) -> bool:
         return seal_of(run) == run["seal"] and isinstance(json.loads(run["proofs"]), dict)
     except (TypeError, ValueError, AttributeError):
         return False
+
+
+def sealed_rows(place: Path) -> list[dict[str, Any]]:
+    """Read the rows of a data file of `runs`; none if it cannot be read, or a seal does not fit.
+
+    Parameters
+    ----------
+    place : Path
+        The file, or a copy of it.
+    """
+    try:
+        with opened(place) as stream:
+            rows = pq.read_table(stream, columns=[*RUNS.names]).to_pylist()
+    except Exception:  # damaged Parquet raises errors of Arrow, of the system, of Unicode ...
+        return []
+    return rows if all(map(is_sealed, rows)) else []
+
+
+def proven_by(places: Iterable[Path]) -> set[str]:
+    """Return the paths of files of `written` that rows of `runs` prove.
+
+    Parameters
+    ----------
+    places : iterable of Path
+        Data files of `runs`, or copies of them.
+    """
+    return {path for place in places for row in sealed_rows(place) for path in json.loads(row["proofs"])}
