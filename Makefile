@@ -39,7 +39,7 @@ test-crash: setup
 
 # Every kind of file of a warehouse, damaged in every way, and the remedy that `verify` names: an hour of one core.
 test-damage: setup
-	$(BIN)/python -m pytest -m long tests/test_damage.py
+	$(BIN)/python -m pytest -m long -n 2 tests/test_damage.py
 
 # A cluster on loopback, a worker of it lost, and a Spark Connect server.
 test-cluster: setup

@@ -11,7 +11,7 @@ from pathlib import Path
 from deltabook.jobs.integrity.copies import keep_copies
 from deltabook.jobs.integrity.faults import Fault
 from deltabook.jobs.integrity.live import live_files
-from deltabook.jobs.integrity.recorded import Recorded
+from deltabook.jobs.integrity.recorded import MADE_AGAIN, Recorded
 from deltabook.jobs.integrity.repair import Step, repairing
 from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.integrity.written import LOG, proofs_of
@@ -84,7 +84,7 @@ def make_runs_again(warehouse: Warehouse, recorded: Recorded) -> str:
         "code_version": version_of("deltabook"),
         "settings_hash": warehouse.settings.fingerprint,
         "versions": versions,
-        "summary": json.dumps({"made_again": "runs"}),
+        "summary": json.dumps({MADE_AGAIN: RUNS.name}),
         "version": 1,
         "proofs": json.dumps(proofs_of(root, -1)),
     }

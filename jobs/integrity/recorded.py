@@ -31,6 +31,8 @@ from deltabook.schemas.tables import RUNS, WRITTEN
 from deltabook.udfs.storage import names_in, opened
 
 _KNOWN = [name for name in WRITTEN.names if name != "content"]
+MADE_AGAIN = "made_again"
+"""Key in the summary of the first row of a table `runs` that was made again."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Recorded:
             for name, path, rows in _read(places[WRITTEN])
             if rows
         ]
+        is_made_again = bool(runs) and MADE_AGAIN in json.loads(runs[0]["summary"])
         files: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         proofs = json.loads(runs[-1]["proofs"]) if runs else {}
         files[WRITTEN.name] = {path: {"content_hash": proof} for path, proof in proofs.items()}
@@ -101,6 +104,8 @@ class Recorded:
             if is_changed or (runs and number < 0 and told is None):
                 continue
             for row in rows:
+                if number < 0 and is_made_again and row["table"] == RUNS.name:
+                    continue  # of the table that was lost
                 if row["path"] not in files[row["table"]]:
                     files[row["table"]][row["path"]] = row
                     sources[row["table"], row["path"]] = path

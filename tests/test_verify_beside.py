@@ -1,0 +1,144 @@
+"""`verify` beside a run that writes: it compares one published state, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from captures import simulated_lines, write
+from conftest import invoke
+from deltalake import DeltaTable
+from kept import build_kept, done, found_in
+
+from deltabook.jobs import crashing, upkeep
+from deltabook.jobs import warehouse as warehouse_module
+from deltabook.jobs.integrity import copies
+from deltabook.jobs.integrity import verify as verifying
+from deltabook.jobs.integrity.recorded import Recorded
+from deltabook.jobs.maintain import maintain
+from deltabook.jobs.settings import load_settings
+from deltabook.jobs.stored import Stored
+from deltabook.jobs.upkeep import FLOOR, Policy
+from deltabook.schemas.names import DAY
+from deltabook.schemas.tables import RUNS
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module")
+def kept(spark, tmp_path_factory) -> Path:
+    return build_kept(tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture
+def copied(kept, tmp_path) -> Path:
+    return Path(shutil.copytree(kept, tmp_path / "w"))
+
+
+class Watched:
+    """Verifies the warehouse at every step of a writer: around commits, and when only their data is there."""
+
+    def __init__(self, warehouse: Path, monkeypatch: pytest.MonkeyPatch):
+        self.warehouse = warehouse
+        self.verified = 0
+        self.findings: list[tuple[str, list[dict[str, Any]]]] = []
+        self._append = warehouse_module.write_deltalake
+        self._moved = copies.moved
+        monkeypatch.setattr(crashing, "crash_point", self.look)
+        monkeypatch.setattr(warehouse_module, "write_deltalake", self.append)
+        monkeypatch.setattr(copies, "moved", self.move)
+
+    def look(self, point: str) -> None:
+        self.verified += 1
+        if found := found_in(self.warehouse):
+            self.findings.append((point, found))
+
+    def append(self, table: DeltaTable, rows: Any, mode: str) -> None:
+        """As Delta does it: the data file is there for a while before the commit that adds it."""
+        file = Path(table.table_uri.removeprefix("file://")) / "part-00000-uncommitted.parquet"
+        if mode == "append" and not table.metadata().partition_columns:
+            pq.write_table(rows, file)
+            self.look(f"data of {file.parent.name}")
+            file.unlink()
+        self._append(table, rows, mode=mode)
+        self.look(f"commit of {file.parent.name}")
+
+    def move(self, file: Path, target: Path) -> None:
+        self.look(f"copy {target.name}")
+        self._moved(file, target)
+
+
+def test_verify_finds_nothing_at_any_step_of_runs(kept, copied, monkeypatch):
+    watched = Watched(copied, monkeypatch)
+    where = ("--warehouse", copied, "--no-validate")
+    for number in range(4):
+        raw = write(copied.parent / f"{number}.gz", simulated_lines(20, "spot", f"X{number}USDT", 5 + number))
+        done("ingest", "binance", raw, *where, "--chunk", "5s")
+        done("reconstruct", *where)
+    done("validate", "--warehouse", copied)
+    assert not watched.findings, watched.findings[:3]
+    assert watched.verified > 300
+
+
+def test_verify_finds_nothing_at_any_step_of_upkeep(copied, monkeypatch):
+    monkeypatch.setattr(upkeep, "FEWEST", 2)
+    watched = Watched(copied, monkeypatch)
+    newest = max(row["finished"] for row in Stored(copied).rows(RUNS, "finished"))
+    policy = Policy(FLOOR, None, newest + 400 * DAY + FLOOR)
+    maintain(load_settings(None, {"warehouse": copied}), policy, True)
+    assert watched.verified > 30
+    assert not watched.findings, watched.findings[:3]
+
+
+def test_run_that_is_published_while_verify_reads_is_not_looked_at(copied, monkeypatch):
+    """Between its look at what was recorded, which finds the lock held, and the comparison with the files."""
+    read = Recorded.of
+    published = []
+
+    def read_and_write(warehouse: Path, is_settled: bool = True) -> Recorded:
+        recorded = read(warehouse, is_settled)
+        if not published:
+            published.append(True)
+            publish(warehouse)
+        return recorded
+
+    monkeypatch.setattr(Recorded, "of", read_and_write)
+    for module in ("verify", "examining"):
+        monkeypatch.setattr(f"deltabook.jobs.integrity.{module}.tried", busy)
+    assert found_in(copied) == []
+
+
+def test_run_that_is_published_between_the_snapshot_and_the_comparison_is_not_looked_at(copied, monkeypatch):
+    examine = verifying.examine
+
+    def write_and_examine(*arguments: Any) -> Any:
+        publish(copied)
+        return examine(*arguments)
+
+    monkeypatch.setattr(verifying, "examine", write_and_examine)
+    assert found_in(copied) == []
+
+
+def test_row_without_its_commit_is_a_fault_only_where_nobody_writes(copied, monkeypatch):
+    """What a writer is about to commit and what was lost look alike but for the lock."""
+    shutil.rmtree(copied / "_copies")
+    sorted((copied / "runs" / "_delta_log").glob("*.json"))[-1].unlink()
+    assert {one["table"] for one in found_in(copied)} == {"runs"}
+    for module in ("verify", "examining"):
+        monkeypatch.setattr(f"deltabook.jobs.integrity.{module}.tried", busy)
+    assert found_in(copied) == []
+
+
+def busy(_lock: Path) -> Any:
+    """A lock that somebody else holds."""
+    return nullcontext(False)
+
+
+def publish(warehouse: Path) -> None:
+    raw = write(warehouse.parent / "more.gz", simulated_lines(20, "spot", "XRPUSDT", 5))
+    outcome = invoke("ingest", "binance", raw, "--warehouse", warehouse, "--no-validate", "--chunk", "5s")
+    assert outcome.exit_status == 0, outcome.said
