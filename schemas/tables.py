@@ -339,7 +339,7 @@ FILES = Table(
         Column("path", "STRING", "Where it was read."),
         Column("bytes", "BIGINT", "Its size."),
         Column("source", "STRING", "The source that read it."),
-        Column("archived", "STRING", "Path, below the warehouse, of the copy that `--archive` kept; empty if none."),
+        Column("archived", "STRING", "Path in the warehouse of the copy that `--archive` kept; else empty."),
         Column("state", "STRING", "ingested, or failed."),
         Column("reason", "STRING", "Why it failed; else empty."),
         Column("events", "BIGINT", "Messages taken into `events` before duplicates were dropped."),

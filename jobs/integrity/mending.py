@@ -11,15 +11,8 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties
 from pyspark.sql import Row
 
-from deltabook.jobs.integrity.copies import (
-    SMALL,
-    UNCOPIED,
-    all_copies_of,
-    copies_of,
-    copy_faults,
-    keep_copies,
-    small_faults,
-)
+from deltabook.jobs.integrity.copies import SMALL, all_copies_of, copies_of, keep_copies
+from deltabook.jobs.integrity.copy_faults import UNCOPIED, copy_faults, small_faults
 from deltabook.jobs.integrity.faults import Fault, damage
 from deltabook.jobs.integrity.live import LiveFile, live_files
 from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults
@@ -146,8 +139,9 @@ def _steps(root: Path, table: Table, recorded: Recorded, faults: list[Fault]) ->
     """Tell which file of a table is replaced by what."""
     copies = copies_of(root, table)
     unproven = False
-    for copy in all_copies_of(root, table).values() if not copies else ():
-        yield Step(str(copy.place.relative_to(root)))  # of another warehouse
+    if not copies:
+        for stray in all_copies_of(root, table).values():  # of another warehouse
+            yield Step(str(stray.place.relative_to(root)))
     for fault in faults:
         if not fault.file:
             continue

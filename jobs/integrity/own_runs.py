@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deltabook.jobs.integrity.copies import newest_changed
+from deltabook.jobs.integrity.copy_faults import newest_changed
 from deltabook.jobs.integrity.written import actions_of, log_files
 from deltabook.jobs.published import open_dataset
 from deltabook.schemas.errors import WarehouseError

@@ -19,7 +19,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from deltabook.jobs.integrity.copies import copies_of, sound_data_files
+from deltabook.jobs.integrity.copies import copies_of
+from deltabook.jobs.integrity.copy_faults import sound_data_files
 from deltabook.jobs.integrity.faults import damage
 from deltabook.jobs.integrity.seals import sealed_rows
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, log_files, published_version

@@ -17,7 +17,8 @@ from typing import Any
 
 from rich.console import Console
 
-from deltabook.jobs.integrity.copies import SMALL, copy_faults
+from deltabook.jobs.integrity.copies import SMALL
+from deltabook.jobs.integrity.copy_faults import copy_faults
 from deltabook.jobs.integrity.examining import (
     Counting,
     Examined,
