@@ -154,7 +154,7 @@ def targets(warehouse: Path) -> Targets:
         }
         found |= {f"{table.name}: {kind}": _few(paths) for kind, paths in kinds.items() if paths}
     for name in sorted(OF_RUNS):
-        copies = [str(path.relative_to(warehouse)) for path in (warehouse / "_copies" / name).iterdir()]
+        copies = [str(path.relative_to(warehouse)) for path in (warehouse / "_copies" / name).glob("*")]
         found[f"{name}: copy of data file"] = _few([path for path in copies if "part-" in path])
         found[f"{name}: copy of commit"] = _few([path for path in copies if ".json." in path])
         found[f"{name}: copy of checkpoint"] = _few([path for path in copies if ".checkpoint." in path])
@@ -187,7 +187,7 @@ def cases(warehouse: Path) -> list[Case]:
                 found += [Case(kind, path, "flipped", place) for place in range(FLIPS)]
     names = [table.name for table in TABLES.values() if (warehouse / table.name).is_dir()]
     folders = [*names, *(f"{name}/{LOG}" for name in names), "_copies/runs", "_copies/written", "_archive"]
-    for name in folders:
+    for name in filter(lambda name: (warehouse / name).is_dir(), folders):
         kind = "folder" if name in names else "folder of log" if LOG in name else "folder of copies"
         found += [Case(kind, name, damage) for damage in ("removed", "emptied")]
         found += [Case(kind, name, damage) for damage in ("swapped", "older") if name != "_archive"]

@@ -119,6 +119,8 @@ def _ingest_again(
     stages = [ingest_stage(source, paths, archive=found["archived"]) for source, paths in found["batches"]]
     summary = run_stages(settings, stages) if stages else {}
     missing = [{"path": path, "reason": "neither it nor a copy of it is left"} for path in found["missing"]]
+    unlisted = "the ledger that lists it is damaged: ingest it into the new warehouse"
+    missing += [{"path": path, "reason": unlisted} for path in found["unlisted"]]
     for one in missing:
         errors.print(f"missing      {one['path']}: {one['reason']}", markup=False, soft_wrap=True)
     summary |= {"ledger_of": found["ledger_of"], "refused": [*summary.get("refused", []), *missing]}

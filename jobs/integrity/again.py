@@ -19,6 +19,7 @@ from deltabook.jobs.integrity.examining import (
 )
 from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.mending import mends
+from deltabook.jobs.integrity.recounting import recount
 from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.ledger import archived_copy
 from deltabook.jobs.published import CHUNK_PROPERTY, is_made, open_table
@@ -113,6 +114,7 @@ def raw_files(warehouse: Path, into: Path, stage: Counting) -> dict[str, Any]:
     -------
     dict
         `batches`: source and paths, in the order in which runs have read them; `missing`: what is lost;
+        `unlisted`: what only a damaged ledger lists;
         `chunk`: length of the hours; `archived`: whether copies were kept; `ledger_of`: the run whose
         ledger is read.
 
@@ -142,9 +144,19 @@ def raw_files(warehouse: Path, into: Path, stage: Counting) -> dict[str, Any]:
         "ledger_of": run["run_id"],
         "batches": [(source, paths) for (_, source), paths in batches.items()],
         "missing": missing,
+        "unlisted": _unlisted(warehouse, run, {row["path"] for row in rows}, stage),
         "chunk": _chunk(warehouse),
         "archived": any(row["archived"] for row in rows),
     }
+
+
+def _unlisted(warehouse: Path, run: dict[str, Any], listed: set[str], stage: Counting) -> list[str]:
+    """List the raw files of events that the ledger of an earlier run does not know."""
+    recorded = read_recorded(warehouse)
+    if run["run_id"] == recorded.newest["run_id"]:
+        return []
+    found = recount(warehouse, examine(warehouse, recorded, stage).sound, lambda: None)
+    return sorted(found.rows[EVENTS.name].keys() - listed)
 
 
 def _ledger(warehouse: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

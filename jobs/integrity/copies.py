@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from deltabook.jobs.crashing import crash_points
@@ -149,7 +150,8 @@ def keep_copies(warehouse: Path, is_thorough: bool = False) -> None:
         # A commit is copied after the files that it adds: the newest copy proves that all before are there.
         first = 0 if is_thorough else max(last_copied(kept), 0)  # a checkpoint may come later
         rows = written_since(warehouse, table, first, {}, kept.keys())
-        for row in sorted(rows, key=lambda row: LOG in row["path"]):
+        # An empty file is damaged: nothing is to be kept of it.
+        for row in sorted(filter(itemgetter("bytes"), rows), key=lambda row: LOG in row["path"]):
             _copy(warehouse, table, row["path"], row["content_hash"])
     for table in SMALL:
         if is_made(warehouse, table):
@@ -161,7 +163,8 @@ def _keep_live(warehouse: Path, table: Table) -> None:
     copies = copies_of(warehouse, table)
     live = {str(action["path"]) for action in add_actions(warehouse, table)}
     for path in sorted(live - copies.keys()):
-        _copy(warehouse, table, path, content_hash(warehouse / table.name / path))
+        if (original := warehouse / table.name / path).is_file():
+            _copy(warehouse, table, path, content_hash(original))
     drop_copies(warehouse, table, copies.keys() - live)
 
 

@@ -31,7 +31,7 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
-from deltabook.udfs.storage import readable
+from deltabook.udfs.storage import files_in, readable
 
 
 def mends(root: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
@@ -90,14 +90,15 @@ def small_table_faults(root: Path, table: Table, recorded: Recorded, is_log_soun
 def _can_be_taken_back(root: Path, table: Table, recorded: Recorded) -> bool:
     """Whether the commits after the published one follow it without a hole, and can be read."""
     published = max(recorded.version(table), 0)
-    versions = [version for version in log_files(root, table) if version > published]
+    later = {version: paths for version, paths in log_files(root, table).items() if version > published}
+    versions = [one for one, paths in later.items() if any(path.suffix == ".json" for path in paths)]
     try:
         for path in later_files(root, table, published):
             if path.suffix == ".json":
                 actions_of(path)
     except ValueError:
         return False
-    return sorted(versions) == [*range(published + 1, published + 1 + len(versions))]
+    return sorted(later) == [*range(published + 1, published + 1 + len(versions))]
 
 
 def mend(warehouse: Warehouse, recorded: Recorded, faults: list[Fault]) -> None:
@@ -124,6 +125,14 @@ def mend(warehouse: Warehouse, recorded: Recorded, faults: list[Fault]) -> None:
     for table in tables:
         for step in _steps(root, table, recorded, [fault for fault in faults if fault.table == table.name]):
             steps.setdefault(step.path, step)
+    # Of `runs` and `written`, commits without any copy are made anew: the run that follows records them.
+    made_anew = {
+        (fault.table, fault.file)
+        for fault in faults
+        if TABLES[fault.table] in OF_RUNS
+        and fault.file not in copies_of(root, TABLES[fault.table])
+        and not recorded.content(TABLES[fault.table], fault.file)
+    }
     folders = [f"{table.name}/{LOG}" for table in tables] + [
         f"{COPIES}/{table.name}" for table in (*OF_RUNS, *SMALL)
     ]
@@ -132,13 +141,17 @@ def mend(warehouse: Warehouse, recorded: Recorded, faults: list[Fault]) -> None:
             if table in tables:
                 _add_lost(warehouse, table, recorded)
         keep_copies(root, is_thorough=True)
-        _prove_readable(root, recorded)
+        _prove_readable(root, recorded, made_anew)
 
 
 def _steps(root: Path, table: Table, recorded: Recorded, faults: list[Fault]) -> Iterator[Step]:
     """Tell which file of a table is replaced by what."""
     copies = copies_of(root, table)
     unproven = False
+    if table is WRITTEN and not copies and not recorded.is_whole and not _is_readable(root, table):
+        yield from (
+            Step(f"{table.name}/{LOG}/{file.path.name}") for file in files_in(root / table.name / LOG)
+        )
     if not copies:
         for stray in all_copies_of(root, table).values():  # of another warehouse
             yield Step(str(stray.place.relative_to(root)))
@@ -181,13 +194,21 @@ def _steps(root: Path, table: Table, recorded: Recorded, faults: list[Fault]) ->
                 yield Step(f"{table.name}/{path}")
 
 
+def _is_readable(root: Path, table: Table) -> bool:
+    try:
+        open_table(root, table)
+    except WarehouseError:
+        return False
+    return True
+
+
 def _is_only_uncopied(fault: Fault, recorded: Recorded) -> bool:
     """Whether a file is one of its table, and has but lost its copy: a checkpoint of no run is not."""
     is_recorded = fault.file in recorded.files[fault.table]
     return fault.problem == UNCOPIED and (is_recorded or fault.file.endswith(".json"))
 
 
-def _prove_readable(root: Path, recorded: Recorded) -> None:
+def _prove_readable(root: Path, recorded: Recorded, made_anew: set[tuple[str, str]]) -> None:
     """Open every table as it was published, and look whether anything is left to be mended.
 
     Raises
@@ -202,8 +223,8 @@ def _prove_readable(root: Path, recorded: Recorded) -> None:
     for table in TABLES.values():
         if recorded.version(table) >= 0:
             live_files(root, table, recorded.version(table))
-        is_recorded_again = table is WRITTEN and not recorded.is_whole
-        if not is_recorded_again and (left := [*mends(root, table, recorded)]):
+        left = [one for one in mends(root, table, recorded) if (one.table, one.file) not in made_anew]
+        if left:
             raise WarehouseError(
                 f"table {root / table.name}: {left[0].file} would still be damaged ({left[0].problem}); "
                 "nothing is changed"
