@@ -46,7 +46,7 @@ from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.jobs.tasks import Work, apply_packed
 from deltabook.schemas.columns import Table
-from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
+from deltabook.schemas.errors import BusyError, SettingsError
 from deltabook.schemas.names import Cadence, Writing, step_of, valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, WRITTEN, both
 from deltabook.udfs.storage import remove_tree

@@ -50,8 +50,8 @@ def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> Group
     Returns
     -------
     callable
-        For `packed`, grouped by part: one row of `parts` in, rows of `staged` out. Of a part that could not be
-        read, or that names too many symbols, only the end is told.
+        For `packed`, grouped by part: one row of `parts` in, rows of `staged` out. Of a part that could not
+        be read, or that names too many symbols, only the end is told.
     """
 
     def stage(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
