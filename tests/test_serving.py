@@ -100,6 +100,7 @@ def refusals(port: int, statement: str) -> list[str]:
     return [line.split("> ")[-1] for line in told.stderr.splitlines() if "Error: " in line]
 
 
+@pytest.mark.long  # two servers; `test_gateway` tests the same without one
 def test_statements_that_do_more_than_read_pass_only_where_that_is_asked_for(warehouse):
     port = free_port()
     with serving(warehouse[1], port) as process:
