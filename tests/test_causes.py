@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -111,16 +110,6 @@ def test_a_bug_has_a_status_of_its_own_one_line_and_a_file_with_its_traceback(fa
     assert kept.parent == tmp_path and kept.stat().st_mode & 0o777 == 0o600
     assert "Traceback (most recent call last)" in kept.read_text()
     assert "Traceback" in run(DELTABOOK_TRACEBACK="1").stderr
-
-
-def test_what_a_bug_logs_has_its_traceback(tmp_path):
-    code = "import sys\nfrom deltabook.jobs import program, telling\n"
-    code += "def fail(_):\n    telling.log_as(telling.LogForm.JSON)\n    raise KeyError('unforeseen')\n"
-    code += "program._run = fail\nprogram.main()\n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    told = json.loads(done.stderr.splitlines()[-1])
-    assert (done.returncode, told["exit_status"], told["event"]) == (70, 70, "error")
-    assert "KeyError: 'unforeseen'" in told["traceback"]
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,15 @@ from deltabook.jobs.telling import LogForm, belonging, event, is_json, log_as, r
 COMMAND = (sys.executable, "-c", "from deltabook.jobs.cli import main; main()")
 TAKING_OVER = """
 import os, subprocess
+from deltabook.jobs import program
 from deltabook.jobs.telling import LogForm, log_as
-log_as(LogForm.JSON)
-subprocess.run(["sh", "-c", "echo of a child >&2; echo password=hunter2 >&2"])
-os.write(2, b"no end of line")
-raise KeyError("unforeseen")
+def run(_):
+    log_as(LogForm.JSON)
+    subprocess.run(["sh", "-c", "echo of a child >&2; echo password=hunter2 >&2"])
+    os.write(2, b"no end of line")
+    raise KeyError("unforeseen")
+program._run = run
+program.main()
 """
 
 
@@ -185,12 +189,11 @@ def test_what_children_print_and_what_nobody_foresaw_is_objects():
     assert {"of a child", "password=***", "no end of line"} < messages
     assert by_logger["deltabook"]["event"] == "error"
     assert "KeyError: 'unforeseen'" in by_logger["deltabook"]["traceback"]
-    assert done.returncode == by_logger["deltabook"]["exit_status"] == 1
+    assert done.returncode == by_logger["deltabook"]["exit_status"] == 70
 
 
 def test_other_packages_are_heard_from_warnings_on(monkeypatch):
     monkeypatch.setattr(sys, "stderr", StringIO())
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     log_as(LogForm.JSON)
     try:
         with warnings.catch_warnings():
