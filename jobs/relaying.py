@@ -88,6 +88,8 @@ class Relay:
 
 
 _relays: list[Relay] = []
+# A forked process has no thread that reads, and a lock may stay held in it.
+os.register_at_fork(after_in_child=_relays.clear)
 
 
 @contextmanager
