@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 PROGRAM = str(Path(sys.executable).with_name("deltabook"))
-SECONDS = 120
+SECONDS = 300
 TRACES = ("Traceback", "Exception in thread", "\tat ", "py4j", "KeyboardInterrupt", 'File "')
 """What no person should read."""
 

@@ -59,7 +59,7 @@ def assert_interrupted(process, number, *others):
     assert process.ended() == BOTH[number], process.said
     assert process.lines[-1] in (LINE, *others)
     assert not [trace for trace in TRACES if trace in process.said]
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while jvms_below(process.process.pid) and time.monotonic() < end:
         time.sleep(0.1)
     assert jvms_below(process.process.pid) == []
