@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 
 from deltabook.jobs.limits import memory_limit
 from deltabook.schemas.errors import DeltabookError
@@ -135,6 +137,9 @@ def _of_dead_jvm(error: BaseException) -> str:
         status = process.wait(_DYING_SECONDS if _is_of_connection(error) else 0)
     except subprocess.TimeoutExpired:
         return ""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, 0)
+        return ""  # it lives: this process was forked by the one whose child it is, and cannot wait for it
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     limit = memory_limit()
     allowed = f" (its control group allows {limit / (1 << 20):,.0f} MiB in all)" if limit else ""
