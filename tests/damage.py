@@ -88,9 +88,9 @@ def _said(*arguments: object) -> Outcome:
     return outcome
 
 
-def rows_of(warehouse: Path) -> dict[str, list[str]]:
+def rows_of(warehouse: Path, versions: dict[str, int] | None = None) -> dict[str, list[str]]:
     """Every row of every published table, but of those that tell of runs."""
-    stored, found = Stored(warehouse, published_versions(warehouse)), {}
+    stored, found = Stored(warehouse, versions or published_versions(warehouse)), {}
     for table in TABLES.values():
         if table.name not in OF_RUNS and stored.exists(table):
             names = [name for name in table.names if name not in VOLATILE]
@@ -302,7 +302,7 @@ class Judge:
                 break
             told = self._run_remedy(warehouse, findings)
             came_of.append(told)
-            if told in (AGAIN, ELSEWHERE):
+            if told in (AGAIN, UNLISTED, ELSEWHERE):
                 return told
         else:
             raise FailedError(f"remedies go in circles: {came_of}, {findings[0]}")
@@ -312,15 +312,23 @@ class Judge:
             if deep["findings"] or len(deep["restorable"]) < len(ids):
                 return "named by --deep: a file of earlier runs, or a raw file's copy"
             return "no effect: nothing reads it"
-        if UNDONE in came_of:
+        if UNDONE in came_of and not ids <= run_ids(warehouse):
+            self._require_same(warehouse, str(came_of), self._last_left(run_ids(warehouse)))
             return UNDONE
         self._require_same(warehouse, str(came_of))
-        return came_of[-1] if ids <= run_ids(warehouse) else LOST
+        if not ids <= run_ids(warehouse):
+            return LOST
+        return COPIED if came_of[-1] == UNDONE else came_of[-1]
 
-    def _require_same(self, warehouse: Path, why: str) -> None:
-        found = rows_of(warehouse)
-        other = [name for name, rows in self.original.rows.items() if not _is_same(name, rows, found)]
-        if other or found.keys() - self.original.rows.keys():
+    def _last_left(self, left: set[str]) -> dict[str, list[str]]:
+        """What the newest of the original's runs that are left had published."""
+        runs = [row for row in Stored(self.original.warehouse).rows(RUNS) if row["run_id"] in left]
+        return rows_of(self.original.warehouse, dict(max(runs, key=lambda row: row["finished"])["versions"]))
+
+    def _require_same(self, warehouse: Path, why: str, expected: dict[str, list[str]] | None = None) -> None:
+        found, expected = rows_of(warehouse), expected or self.original.rows
+        other = [name for name, rows in expected.items() if not _is_same(name, rows, found)]
+        if other or found.keys() - expected.keys():
             raise FailedError(f"other rows after {why}: {sorted(other)}")
 
     def _run_remedy(self, warehouse: Path, findings: list[dict[str, Any]]) -> str:
@@ -347,7 +355,7 @@ class Judge:
             if not said:
                 raise FailedError("runs were undone, and it was not said beforehand")
             return UNDONE
-        return "restore: from copies"
+        return COPIED
 
     def _rebuild(self, warehouse: Path, remedy: str) -> str:
         dry = _typed(remedy.split(";")[0].replace(" --yes", ""))
@@ -370,9 +378,10 @@ class Judge:
             from deltabook.jobs.integrity.examining import counting_on
 
             found = raw_files(warehouse, into, counting_on(Console(file=io.StringIO())))
-            if found["missing"] or len([path for _, paths in found["batches"] for path in paths]) != 3:
+            read = [path for _, paths in found["batches"] for path in paths]
+            if found["missing"] or len(read) + len(found["unlisted"]) != 3:
                 raise FailedError(f"raw files are missing: {found}")
-            return AGAIN
+            return AGAIN if len(read) == 3 else UNLISTED
         done = _typed(remedy.replace("NEW_WAREHOUSE", str(into)))
         if done.exit_status not in (0, 1):
             raise FailedError(f"{remedy}: {done.exit_status} {done.said}")
@@ -384,7 +393,9 @@ class Judge:
         return AGAIN
 
 
+COPIED = "restore: from copies"
 AGAIN = "restore --from-archive: ingested again"
+UNLISTED = "restore --from-archive: without a raw file that only the damaged ledger lists, as told"
 ELSEWHERE = "a copy of a raw file: told to copy it there"
 UNDONE = "restore: a run is undone, as was told beforehand"
 LOST = "restore: tables as before, without earlier runs, as was told beforehand"

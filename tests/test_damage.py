@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from damage import SEED, Case, Judge, build, cases
+from damage import OF_RUNS, SEED, Case, Judge, Original, build, cases
 
 pytestmark = pytest.mark.spark
 
 SAMPLED, PARTS = 60, 4
+ALONE = ("removed", "emptied", "truncated", "flipped")
+"""Damages of one file that put no other in its place."""
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,19 @@ def judged(judge: Judge, chosen: list[Case], folder: Path) -> tuple[Counter[tupl
 def test_damage_of_any_file_is_named_and_mended(judge, tmp_path):
     chosen = random.Random(SEED).sample(cases(judge.original.warehouse), SAMPLED)
     _, failed = judged(judge, chosen, tmp_path)
+    assert not failed, "\n".join(failed)
+
+
+def test_damage_in_a_warehouse_of_an_earlier_version_is_named_and_mended(judge, tmp_path):
+    """It has no second copies: of `runs`, `written` and logs what runs have recorded is all there is."""
+    shutil.copytree(judge.original.folder, tmp_path / "earlier")
+    for copies in (tmp_path / "earlier").glob("*/_copies"):
+        shutil.rmtree(copies)
+    earlier = Judge(Original(tmp_path / "earlier", judge.original.rows))
+    every = [case for case in cases(earlier.original.warehouse) if case.damage in ALONE]
+    of_runs = [case for case in every if case.path.split("/")[0] in OF_RUNS]
+    chosen = random.Random(SEED).sample(of_runs, SAMPLED // 4)
+    _, failed = judged(earlier, chosen, tmp_path)
     assert not failed, "\n".join(failed)
 
 

@@ -51,7 +51,8 @@ def copy_faults(warehouse: Path, table: Table, published: int, is_settled: bool)
     if copies and is_own(warehouse, table, copies):
         last = published if is_settled else last_copied(copies)
         for path in _named_by_log(warehouse, table, 0, last):
-            if path not in copies and (warehouse / table.name / path).is_file():
+            original = warehouse / table.name / path
+            if path not in copies and original.is_file() and original.stat().st_size:
                 yield Fault(table.name, path, UNCOPIED)
 
 

@@ -62,7 +62,7 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
     dict
         `is_done`; `logs`: what is mended of them; `taken_back`: what was changed after the newest run;
         `run`: the one that is restored; `undone`: later runs; `ingest_again`: raw files that only these
-        had; `recorded_again`: how many files nothing has proved since records of them are lost.
+        had; `files`: damaged ones that are taken out of `runs`; `recorded_again`: how many files nothing has proved since records of them are lost.
 
     Raises
     ------
@@ -102,6 +102,7 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
         "run": chosen["run_id"],
         "undone": [run["run_id"] for run in undone],
         "ingest_again": _only_of(root, recorded, chosen, examined) if undone else [],
+        "files": [f"{RUNS.name} {file.path}, whose rows are lost" for file in unread],
     }
     is_record_lost = bool(unproven) or not recorded.is_whole
     if not is_meant or not (faults or later or undone or is_record_lost or unread):
