@@ -1,7 +1,8 @@
 """The command `restore`: a warehouse as a run has published it. Computes nothing with Spark.
 
-Logs are put back from what `written` keeps of them; tables go back by Delta's time travel, published as a run
-of its own. What is replaced of logs is moved to the folder `_aside`; nothing is deleted.
+First files of logs, and of `runs` and `written`, are put back from their copies: all of them, or none. Then
+tables go back by Delta's time travel, published as a run of its own. What is replaced is moved to the folder
+`_aside`; nothing is deleted.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
     dict
         `is_done`; `logs`: what is mended of them; `taken_back`: what was changed after the newest run;
         `run`: the one that is restored; `undone`: later runs; `ingest_again`: raw files that only these
-        had; `files`: damaged ones that are taken out of `runs`; `recorded_again`: how many files nothing has proved since records of them are lost.
+        had; `files`: damaged ones that are taken out of `runs`; `recorded_again`: how many files nothing
+        has proved since records of them are lost.
 
     Raises
     ------
