@@ -84,6 +84,17 @@ def test_verify_finds_nothing_at_any_step_of_runs(kept, copied, monkeypatch):
     assert watched.verified > 300
 
 
+def test_steps_that_are_looked_at_are_those_that_mislead_who_does_not_heed_the_lock(copied, monkeypatch):
+    """The steps of the test above would show a fault if `verify` took every row for a published one."""
+    for module in ("verify", "examining"):
+        monkeypatch.setattr(f"deltabook.jobs.integrity.{module}.tried", lambda _: nullcontext(True))
+    watched = Watched(copied, monkeypatch)
+    raw = write(copied.parent / "more.gz", simulated_lines(20, "spot", "XRPUSDT", 5))
+    done("ingest", "binance", raw, "--warehouse", copied, "--no-validate", "--chunk", "5s")
+    of_runs = [point for point, found in watched.findings if any(one["table"] == "runs" for one in found)]
+    assert "data of runs" in of_runs
+
+
 def test_verify_finds_nothing_at_any_step_of_upkeep(copied, monkeypatch):
     monkeypatch.setattr(upkeep, "FEWEST", 2)
     watched = Watched(copied, monkeypatch)
