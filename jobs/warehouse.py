@@ -129,16 +129,11 @@ class Warehouse(Stored):
             stamp = datetime.fromtimestamp(started / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
             run = Run(f"{stamp}-{secrets.token_hex(4)}", command, started)
             yield run
-<<<<<<< HEAD
             with held_back():
                 self._publish(run)
                 note_published(command)
-            keep_copies(self.root)
-=======
-            self._publish(run)
             with suppress(OSError):  # the run is published; the next one makes what a full disk has not taken
                 keep_copies(self.root)
->>>>>>> 22c91bd (Leave copies that a full disk has not taken to the next run)
 
     @contextmanager
     def committing(self, action: str, table: Table) -> Iterator[None]:
