@@ -202,7 +202,11 @@ def test_one_flipped_byte_of_a_row_that_is_published_is_put_back(kept, tmp_path,
             if not is_copied:
                 shutil.rmtree(warehouse / "_copies")
             flip(warehouse / table.name / path.name)
-            assert {one["table"] for one in found_in(warehouse)} >= {table.name}
+            named = {one["table"] for one in found_in(warehouse)}
+            if not named:  # of the newest row nothing but its seal is known, and that fits
+                assert not is_copied and rows_of(warehouse) == rows_of(kept)
+                continue
+            assert table.name in named
             done("restore", "--yes", "--warehouse", warehouse)
             assert found_in(warehouse) == []
             if is_copied or table is WRITTEN:
