@@ -37,7 +37,7 @@ from rich.progress import (
 from rich.text import Text
 
 from deltabook.jobs.interruptions import is_interrupted
-from deltabook.jobs.printable import SafeConsole
+from deltabook.jobs.printable import SafeConsole, printable
 from deltabook.jobs.redacting import redacted
 
 
@@ -221,7 +221,9 @@ def event(name: str, line: str, level: int = logging.INFO, **fields: Any) -> Non
     **fields : Any
         What belongs to it, such as `seconds`.
     """
-    _log.log(level, "%s", redacted(" ".join(line.split())), extra={"fields": {"event": name, **fields}})
+    # Whoever handles the records may show them at a terminal.
+    text = printable(redacted(" ".join(line.split())))
+    _log.log(level, "%s", text, extra={"fields": {"event": name, **fields}})
 
 
 def say(line: str, level: int = logging.INFO, **fields: Any) -> None:

@@ -107,11 +107,13 @@ def test_data_reach_a_terminal_made_printable_and_a_file_as_they_are(text):
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_lines_stages_and_errors_are_printable(text, capsys):
+def test_lines_stages_errors_and_log_records_are_printable(text, capsys, caplog):
     say(f"deltabook: {text} is refused")
     with shown(SafeConsole(stderr=True, force_terminal=False), "reading", 2, "files", text):
         pass
     assert is_safe(capsys.readouterr().err)
+    assert len(caplog.messages) == 3
+    assert all(map(is_safe, caplog.messages))
 
 
 def test_a_raw_line_is_printable_at_a_terminal_and_whole_in_a_pipe(tmp_path):
