@@ -16,8 +16,8 @@ from rich.table import Table as RichTable
 from deltabook.jobs.printable import SafeConsole, printable, safe_stream
 from deltabook.jobs.published import published_versions, require_published
 from deltabook.jobs.queries.allowed import allowed_query
-from deltabook.jobs.queries.query_tree import AllowedQuery
-from deltabook.jobs.queries.views import FAILED_HOURS, LIVE_BOOKS, Relations
+from deltabook.jobs.queries.query_tree import AllowedQuery, UnknownRelationError
+from deltabook.jobs.queries.views import BY_KIND, FAILED_HOURS, LIVE_BOOKS, Relations
 from deltabook.jobs.stored import LIVE, Stored, live_tables
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
@@ -59,7 +59,10 @@ def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
     ForbiddenQueryError
         If it would do more than read the warehouse, and is not to be `unsafe`.
     """
-    checked = None if unsafe else allowed_query(text)
+    try:
+        checked = None if unsafe else allowed_query(text)
+    except UnknownRelationError as error:
+        raise QueryError(f"{error}\n{_relation_names()}") from None
     published = _published(warehouse.root)
     relations = Relations(Stored(warehouse.root, published))
     checked = checked or AllowedQuery(text, relations.mentioned(text))
@@ -71,11 +74,15 @@ def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
         return spark.sql(checked.text)
     except (AnalysisException, ParseException) as error:
         reason = str(error).strip().splitlines()[0]
-        names = "\n".join(f"{kind}: {', '.join(sorted(found))}" for kind, found in relations.by_kind.items())
-        raise QueryError(f"{reason}\n{names}") from None
+        raise QueryError(f"{reason}\n{_relation_names()}") from None
     finally:
         for setting in _OUTSIDE:
             spark.conf.unset(setting)
+
+
+def _relation_names() -> str:
+    """Return the names of all relations, a line for each kind."""
+    return "\n".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in BY_KIND.items())
 
 
 def _create_views(

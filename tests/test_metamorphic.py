@@ -6,6 +6,7 @@ import ast
 import gzip
 import io
 import zipfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -337,15 +338,20 @@ def test_no_setting_of_spark_and_no_cut_into_files_changes_a_book(
         assert books(Path(folder) / "w") == books(warehouse)
 
 
+def decorators_of(path: Path) -> Iterator[tuple[str, set[str]]]:
+    """Yield the decorators of each function of a file, with the name of its outermost function."""
+    for outermost in ast.parse(path.read_text()).body:
+        for node in ast.walk(outermost):
+            if isinstance(node, ast.FunctionDef):
+                called = {ast.unparse(how.func) for how in node.decorator_list if isinstance(how, ast.Call)}
+                yield (outermost.name if isinstance(outermost, ast.FunctionDef) else node.name), called
+
+
 def test_every_property_has_its_cases_and_its_place_in_the_table():
     folder = Path(__file__).parent
     table = (folder / "README.md").read_text()
     for path in sorted(folder.glob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                called = {ast.unparse(how.func) for how in node.decorator_list if isinstance(how, ast.Call)}
-                if "given" in called:
-                    assert "cases" in called, f"{path.name}: {node.name}: say cases(n)"
-                    assert f"{path.name}::" in table and f"::{node.name}`" in table, (
-                        f"{path.name}: {node.name}"
-                    )
+        for name, called in decorators_of(path):
+            if "given" in called:
+                assert "cases" in called, f"{path.name}: {name}: say cases(n)"
+                assert f"{path.name}::" in table and f"::{name}`" in table, f"{path.name}: {name}"

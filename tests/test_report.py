@@ -23,6 +23,7 @@ from captures import depth_rows, simulated_lines, write
 from deltalake import DeltaTable, write_deltalake
 from faulted import into, rows
 
+from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.published import open_table, require_published
 from deltabook.jobs.report.books import COLUMNS, TRADES, File, clock_of, files_of, read_books, read_trades
 from deltabook.jobs.report.figures import over_runs
@@ -103,6 +104,8 @@ def publish(warehouse: Path, added: dict[Table, list[dict[str, Any]]], mode: str
         versions[table.name] = open_table(warehouse, table).version()
     later = {name: newest[name] + NANOSECONDS_PER_SECOND for name in ("started", "finished")}
     run = newest | later | {"run_id": run_id, "command": "validate", "versions": list(versions.items())}
+    run |= {"version": open_table(warehouse, tables.RUNS).version() + 1}
+    run |= {"seal": seal_of(run)}
     write_deltalake(
         str(warehouse / "runs"), pa.Table.from_pylist([run], schema=tables.RUNS.arrow), mode="append"
     )

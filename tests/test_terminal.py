@@ -36,6 +36,7 @@ from deltabook.jobs.book import show_time
 from deltabook.jobs.cli import app
 from deltabook.jobs.demo import write_captures
 from deltabook.jobs.drawing import Columns, Ladder, bar_of, draw, exact
+from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.published import SCHEMA_PROPERTY, open_table
 from deltabook.jobs.replaying import Replayer
 from deltabook.jobs.status import size_text
@@ -90,7 +91,14 @@ def listing(folder, *names):
     feed = {"feed": "binance", "price_scale": 8, "size_scale": 8, "is_decimal": False, "trade_stream": ""}
     found = [{"exchange": exchange, "symbol": symbol} | feed for exchange, symbol in names]
     run = {"run_id": "a", "command": "ingest", "started": 1, "finished": 2, "code_version": ""}
-    run |= {"settings_hash": "", "versions": [("instruments", 1)], "summary": "{}"}
+    run |= {
+        "settings_hash": "",
+        "versions": [("instruments", 1)],
+        "summary": "{}",
+        "version": 1,
+        "proofs": "{}",
+    }
+    run |= {"seal": seal_of(run)}
     for table, held in ((tables.INSTRUMENTS, found), (tables.RUNS, [run])):
         made = DeltaTable.create(
             str(folder / table.name),

@@ -34,6 +34,10 @@ class ForbiddenQueryError(DeltabookError):
     """The query would do more than read the warehouse's relations, or its SQL is not understood."""
 
 
+class UnknownRelationError(ForbiddenQueryError):
+    """The query names a relation that a warehouse does not have."""
+
+
 class AllowedQuery(NamedTuple):
     """A statement that only reads the warehouse.
 
@@ -226,7 +230,7 @@ class _Checker:
             raise forbidden(f"relation {'.'.join(part.name for part in node.parts)}")
         if _key(node.name) not in names:
             if name not in RELATIONS or name in FUNCTIONS:
-                raise forbidden(f"relation {node.name}")
+                raise UnknownRelationError(str(forbidden(f"relation {node.name}")))
             self.relations.add(name)
 
 

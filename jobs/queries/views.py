@@ -50,7 +50,7 @@ class Relations:
     """
 
     def __init__(self, stored: Stored):
-        self._names = [name for names in self.by_kind.values() for name in names]
+        self._names = [name for names in BY_KIND.values() for name in names]
         self._stored = stored
         self._made: dict[str, Relation] = {}
 
@@ -88,11 +88,6 @@ class Relations:
         """Return the names in a text; some functions' are those of columns too, and have a parenthesis."""
         found = _WORD.findall(text)
         return {name for name, call in found if name in self._names and (call or name not in FUNCTIONS)}
-
-    @property
-    def by_kind(self) -> dict[str, list[str]]:
-        """List the names of all relations, by what they are."""
-        return {"tables": [*TABLES], "views": [*VIEWS], "functions": [*FUNCTIONS]}
 
     def statement(self, name: str, temporary: bool = True) -> str:
         """Return the SQL that creates a relation.
@@ -307,5 +302,7 @@ _REST = """SELECT live.* FROM {0} AS live LEFT JOIN (
 """Rows of live books beyond what was published of their symbol-hour."""
 BOOK_LIVE = "book_live"
 VIEWS = (*_SHOWN, *_TEXTS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)
+BY_KIND: dict[str, list[str]] = {"tables": [*TABLES], "views": [*VIEWS], "functions": [*FUNCTIONS]}
+"""Names of all relations, by what they are."""
 RELATIONS = frozenset((*TABLES, *VIEWS, *FUNCTIONS))
 """Names of every table, view and function of a warehouse."""
