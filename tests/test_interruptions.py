@@ -102,6 +102,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(handlers):
     assert not interruptions.is_interrupted()
 
 
+@pytest.mark.long
 def test_a_second_signal_and_a_swallowed_one_end_the_process(tmp_path):
     begin = "import signal\nfrom deltabook.jobs import interruptions\ninterruptions.install()\n"
     swallow = "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
@@ -112,6 +113,7 @@ def test_a_second_signal_and_a_swallowed_one_end_the_process(tmp_path):
         assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{LINE}\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["status", "verify", "report"])
 def test_commands_without_spark_are_interrupted_at_any_time(command, tmp_path):
     for delay in (0.15, 0.4, 0.9):
@@ -123,6 +125,7 @@ def test_commands_without_spark_are_interrupted_at_any_time(command, tmp_path):
                     assert (process.process.returncode, process.lines) in [(130, [LINE]), (-2, [])]
 
 
+@pytest.mark.long
 def test_ctrl_c_at_a_terminal_in_mid_run_publishes_nothing_and_leaves_nothing(raw, tmp_path):
     warehouse = tmp_path / "w"
     with running(tmp_path / "log", "run", "binance", raw, "--warehouse", warehouse) as process:
@@ -133,6 +136,7 @@ def test_ctrl_c_at_a_terminal_in_mid_run_publishes_nothing_and_leaves_nothing(ra
     assert not (warehouse / "_staging").exists()
 
 
+@pytest.mark.long
 def test_a_jvm_that_is_killed_in_mid_run_is_told_in_one_line(raw, tmp_path):
     with running(tmp_path / "log", "run", "binance", raw, "--warehouse", tmp_path / "w") as process:
         process.until_said("reading")
