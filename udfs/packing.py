@@ -16,6 +16,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from deltabook.schemas.errors import WarehouseError
+from deltabook.udfs.failing import disk_problem
 from deltabook.udfs.frames import Group, batch_of, to_frame
 from deltabook.udfs.storage import created, located, moved, opened
 
@@ -84,7 +86,7 @@ def packed(function: Group, keys: Sequence[str], folder: str, schema: pa.Schema)
                 of_group = tuple(rows.iloc[0][[*keys]])
                 frames = function(of_group, iter([rows]))
                 result = _table([batch_of(frame, schema) for frame in frames], schema)
-                _write_result(file, result)
+                _keep_result(file, result)
             results.append(result)
         return to_frame(_table(results, schema))
 
@@ -108,6 +110,15 @@ def _read_result(file: Path) -> pa.RecordBatch | None:
     with opened(file) as stream, pa.ipc.open_stream(stream) as reader:
         result: pa.RecordBatch = reader.read_next_batch()
     return result
+
+
+def _keep_result(file: Path, result: pa.RecordBatch) -> None:
+    try:
+        _write_result(file, result)
+    except OSError as error:
+        if problem := disk_problem(error, str(file.parent)):
+            raise WarehouseError(problem) from error
+        raise
 
 
 def _write_result(file: Path, result: pa.RecordBatch) -> None:
