@@ -20,7 +20,7 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WorkError
 from deltabook.udfs.failing import dead_task, dead_worker, naming
 from deltabook.udfs.frames import Group
-from deltabook.udfs.packing import GROUP, RESULT_SUFFIX, TASK, pack, packed
+from deltabook.udfs.packing import GROUP, RESULT_SUFFIX, TASK, kept, pack, packed
 from deltabook.udfs.storage import bytes_of, is_remote, names_in_folder, remove_tree
 
 _TASKS_A_CORE = 4
@@ -145,7 +145,8 @@ def _run(
     # task. That of two cogrouped frames has none, so the references are cogrouped with their tasks' numbers.
     numbers = pa.table({TASK: pa.array(range(count), pa.int32())})
     partners = spark.createDataFrame(numbers, f"{TASK} INT")
-    function = packed(naming(work.function, str(root)), work.keys, str(folder), work.result.arrow)
+    schema = work.result.arrow
+    function = packed(naming(kept(work.function, str(folder), schema), str(root)), work.keys, schema)
     # A reference goes to the partition of its task's number, so no further exchange is needed to group.
     left, right = (frame.repartitionById(count, TASK).groupBy(TASK) for frame in (references, partners))
     return left.cogroup(right).applyInPandas(function, work.result.ddl).collect()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.udfs.frames import to_frame
-from deltabook.udfs.packing import GROUP, TASK, pack, packed
+from deltabook.udfs.packing import GROUP, TASK, kept, pack, packed
 
 RESULT = pa.schema([("symbol", pa.string()), ("hours", pa.list_(pa.int64()))])
 
@@ -46,7 +46,7 @@ class Groups:
     def run(self) -> list[dict]:
         rows = [("AAA", 1, 0), ("BBB", 7, 1), ("AAA", 2, 0), ("CCC", 5, 2)]
         references = pd.DataFrame(rows, columns=["symbol", "hour", GROUP]).assign(**{TASK: 0})
-        function = packed(self.apply, ["symbol"], str(self.folder), RESULT)
+        function = packed(kept(self.apply, str(self.folder), RESULT), ["symbol"], RESULT)
         frame = function((0,), references, pd.DataFrame())
         return pa.table({name: pa.array(frame[name].array) for name in frame}).to_pylist()
 

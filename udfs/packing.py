@@ -8,7 +8,8 @@ group of a dead task that has none is the one that killed it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from heapq import heapreplace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from deltabook.schemas.errors import WarehouseError
-from deltabook.udfs.failing import disk_problem
 from deltabook.udfs.frames import Group, batch_of, to_frame
 from deltabook.udfs.storage import created, located, moved, opened
 
@@ -57,7 +56,38 @@ def pack(costs: Sequence[float], most: int) -> list[int]:
     return [number[task] for task in tasks]
 
 
-def packed(function: Group, keys: Sequence[str], folder: str, schema: pa.Schema) -> Packed:
+def kept(function: Group, folder: str, schema: pa.Schema) -> Group:
+    """Make a function keep what another one yields of a group, and skip a group whose result is kept already.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one group.
+    folder : str
+        Where the results of finished groups are kept.
+    schema : pyarrow.Schema
+        Of what `function` yields.
+
+    Returns
+    -------
+    callable
+        Takes one group, with its number in the column `group`; yields what `function` does, as one frame.
+    """
+
+    @wraps(function)
+    def apply(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        frames = list(groups)
+        file = _result_file(folder, int(frames[0][GROUP].iloc[0]))
+        result = _read_result(file)
+        if result is None:
+            result = _table([batch_of(frame, schema) for frame in function(key, iter(frames))], schema)
+            _write_result(file, result)
+        yield to_frame(result)
+
+    return apply
+
+
+def packed(function: Group, keys: Sequence[str], schema: pa.Schema) -> Packed:
     """Make the function that applies another one to each group of a task.
 
     Parameters
@@ -66,8 +96,6 @@ def packed(function: Group, keys: Sequence[str], folder: str, schema: pa.Schema)
         Takes one group: its key and its frames.
     keys : sequence of str
         Columns whose values are the key of a group.
-    folder : str
-        Where the results of finished groups are kept.
     schema : pyarrow.Schema
         Of what `function` yields.
 
@@ -78,16 +106,11 @@ def packed(function: Group, keys: Sequence[str], folder: str, schema: pa.Schema)
     """
 
     def apply(key: tuple[Any, ...], references: pd.DataFrame, nothing: pd.DataFrame) -> pd.DataFrame:
-        results = []
-        for _, rows in references.groupby(GROUP):
-            file = _result_file(folder, int(rows[GROUP].iloc[0]))
-            result = _read_result(file)
-            if result is None:
-                of_group = tuple(rows.iloc[0][[*keys]])
-                frames = function(of_group, iter([rows]))
-                result = _table([batch_of(frame, schema) for frame in frames], schema)
-                _keep_result(file, result)
-            results.append(result)
+        results = [
+            batch_of(frame, schema)
+            for _, rows in references.groupby(GROUP)
+            for frame in function(tuple(rows.iloc[0][[*keys]]), iter([rows]))
+        ]
         return to_frame(_table(results, schema))
 
     return apply
@@ -110,15 +133,6 @@ def _read_result(file: Path) -> pa.RecordBatch | None:
     with opened(file) as stream, pa.ipc.open_stream(stream) as reader:
         result: pa.RecordBatch = reader.read_next_batch()
     return result
-
-
-def _keep_result(file: Path, result: pa.RecordBatch) -> None:
-    try:
-        _write_result(file, result)
-    except OSError as error:
-        if problem := disk_problem(error, str(file.parent)):
-            raise WarehouseError(problem) from error
-        raise
 
 
 def _write_result(file: Path, result: pa.RecordBatch) -> None:
