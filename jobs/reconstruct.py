@@ -43,7 +43,6 @@ from deltabook.schemas.tables import (
 )
 from deltabook.udfs.frames import Group
 from deltabook.udfs.hours import rebuild_groups
-from deltabook.udfs.storage import bytes_of
 
 _OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))
 _NEVER_ENDED = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))
@@ -193,6 +192,11 @@ class Known:
         instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
         return cls(files, prints, instruments, seeds)
 
+    def costs(self, keys: list[Slice]) -> dict[Slice, int]:
+        """Return what rebuilding each symbol-hour costs: about as much as its events have bytes."""
+        sizes = bytes_read([{"event_files": self.files[key]} for key in keys], "event_files")
+        return dict(zip(keys, sizes, strict=True))
+
     def references(
         self, keys: list[Slice], checkpoints: dict[Slice, str], told: dict[Slice, dict[str, bool]]
     ) -> list[dict[str, Any]]:
@@ -232,7 +236,8 @@ def _rebuild(
 ) -> list[Slice]:
     """Rebuild what is planned; return the symbol-hours whose books were written."""
     rebuild = rebuild_groups(str(warehouse.root), warehouse.written)
-    at_once = _at_once(plans, known.files, warehouse.cores)
+    costs = known.costs([(*key, hour) for key, plan in plans.items() for hour in plan.chained])
+    at_once = _at_once(plans, costs, warehouse.cores)
     told = {
         (*key, hour): {
             "changed": hour in plan.changed,
@@ -250,7 +255,7 @@ def _rebuild(
             checkpoints.pop((*key, plan.chained[0]), None)
     references = known.references(list(told), checkpoints, told)
     with progress.stage("rebuilding" if at_once else "chaining", "symbols", len(plans)) as show:
-        found = warehouse.apply(rebuild_work(references, ("exchange", "symbol"), rebuild), show)
+        found = warehouse.apply(rebuild_work(references, ("exchange", "symbol"), rebuild, costs), show)
     chained = [(row.exchange, row.symbol, row.hour) for row in found if row.table in _CHECKPOINTS]
     stored = [key for key in chained if key in built]
     for table in both(CHECKPOINTS):
@@ -265,14 +270,16 @@ def _rebuild(
         alone = {key: {"changed": False, "chained": False, "replayed": True} for key in replayed}
         references = known.references(replayed, openings, alone)
         with progress.stage("rebuilding", "symbol-hours", len(replayed)) as show:
-            added = warehouse.apply(rebuild_work(references, KEYS, rebuild), show)
+            added = warehouse.apply(rebuild_work(references, KEYS, rebuild, costs), show)
     for table in _BOOKS:
         warehouse.add(table, added, [key for key in replayed if key in built])
     return replayed
 
 
-def rebuild_work(references: list[dict[str, Any]], keys: Sequence[str], rebuild: Group) -> Work:
-    """Return the work of rebuilding hours; an hour costs about as much as its events have bytes.
+def rebuild_work(
+    references: list[dict[str, Any]], keys: Sequence[str], rebuild: Group, costs: dict[Slice, int]
+) -> Work:
+    """Return the work of rebuilding hours.
 
     Parameters
     ----------
@@ -282,15 +289,17 @@ def rebuild_work(references: list[dict[str, Any]], keys: Sequence[str], rebuild:
         Columns that make a group: a symbol's hours, or one hour.
     rebuild : callable
         As `rebuild_groups` makes it.
+    costs : dict
+        As `Known.costs` returns them.
     """
-    return Work(HOUR_REFERENCES, references, keys, rebuild, REBUILT, bytes_read(references, "event_files"))
+    of_references = [costs[row["exchange"], row["symbol"], row["hour"]] for row in references]
+    return Work(HOUR_REFERENCES, references, keys, rebuild, REBUILT, of_references)
 
 
-def _at_once(plans: dict[Instrument, _Plan], files: dict[Slice, list[str]], cores: int) -> bool:
+def _at_once(plans: dict[Instrument, _Plan], costs: dict[Slice, int], cores: int) -> bool:
     """Whether each symbol's hours are better gone through once than chained first and then replayed."""
-    costs = {key: [sum(bytes_of(files[*key, hour])) for hour in plan.chained] for key, plan in plans.items()}
-    by_symbol = [float(sum(cost)) for cost in costs.values()]
-    by_hour = [float(one) for cost in costs.values() for one in cost]
+    by_symbol = [float(sum(costs[*key, hour] for hour in plan.chained)) for key, plan in plans.items()]
+    by_hour = [float(cost) for cost in costs.values()]
     through = _longest(by_symbol, cores) * (_BESIDE_IDLE if len(plans) < cores else 1)
     return through <= through * _CHAINING + _longest(by_hour, cores)
 

@@ -55,7 +55,7 @@ def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str
     rebuild = rebuild_groups(str(scratch), warehouse.settings.writing)
     try:
         references = known.references(keys, {}, told)
-        work = rebuild_work(references, ("exchange", "symbol"), rebuild)
+        work = rebuild_work(references, ("exchange", "symbol"), rebuild, known.costs(keys))
         with progress.stage("rebuilding", "symbols", len({key[:2] for key in keys})) as show:
             found = warehouse.apply(work, show, scratch)
         tables = [table.name for table in both(BOOKS)]
