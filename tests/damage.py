@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import random
@@ -16,6 +15,7 @@ from typing import Any
 from captures import depth_rows, simulated_lines, write
 from conftest import Outcome, invoke
 from deltalake import CommitProperties
+from kept import state
 from rich.console import Console
 from test_epochs_run import restarted
 
@@ -101,15 +101,6 @@ def rows_of(warehouse: Path, versions: dict[str, int] | None = None) -> dict[str
 
 def run_ids(warehouse: Path) -> set[str]:
     return {str(row["run_id"]) for row in Stored(warehouse).rows(RUNS, "run_id")}
-
-
-def state(folder: Path) -> str:
-    """A digest of every file's name and bytes."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != ".lock":
-            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 # What is damaged.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import shlex
@@ -16,6 +15,7 @@ from captures import simulated_lines, write
 from conftest import Outcome, invoke
 from deltalake import DeltaTable
 from filelock import FileLock
+from kept import state
 from rich.console import Console
 
 from deltabook.jobs.integrity.restore import opened
@@ -137,15 +137,6 @@ def rewrite(path: Path) -> None:
 
 def named(findings: list[dict]) -> set[tuple[str, str]]:
     return {(one["table"], one["file"]) for one in findings}
-
-
-def state(folder: Path) -> str:
-    """A digest of every file's name and bytes."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != ".lock":
-            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def test_sound_warehouse_has_no_findings_and_every_run_can_be_restored(built):
