@@ -47,7 +47,7 @@ from deltabook.jobs.stored import Slice, Stored
 from deltabook.jobs.tasks import Work, apply_packed
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import BusyError, SettingsError
-from deltabook.schemas.names import Cadence, Writing, step_of, valid_name
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Cadence, Writing, step_of, valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, WRITTEN, both
 from deltabook.udfs.storage import remove_tree
 
@@ -75,6 +75,18 @@ class Run:
         started = time.monotonic()
         yield
         self.seconds[doing] = round(time.monotonic() - started, 3)
+
+
+def run_id_at(started: int) -> str:
+    """Return the id of a new run: its start to the second, and eight random hex digits.
+
+    Parameters
+    ----------
+    started : int
+        ns since 1970 UTC.
+    """
+    stamp = datetime.fromtimestamp(started // NANOSECONDS_PER_SECOND, UTC).strftime("%Y%m%dT%H%M%S")
+    return f"{stamp}-{secrets.token_hex(4)}"
 
 
 class Warehouse(Stored):
@@ -126,8 +138,7 @@ class Warehouse(Stored):
             self._create(RUNS)  # before any other table: without it, something was published and is lost
             keep_copies(self.root)  # that a killed run has not made
             started = time.time_ns()
-            stamp = datetime.fromtimestamp(started / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
-            run = Run(f"{stamp}-{secrets.token_hex(4)}", command, started)
+            run = Run(run_id_at(started), command, started)
             yield run
             with held_back():
                 self._publish(run)

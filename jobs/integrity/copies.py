@@ -145,8 +145,10 @@ def keep_copies(warehouse: Path, is_thorough: bool = False) -> None:
     for table in OF_RUNS:
         if not is_made(warehouse, table):
             continue
-        kept = copies_of(warehouse, table)
-        drop_copies(warehouse, table, all_copies_of(warehouse, table).keys() - kept.keys())
+        kept = all_copies_of(warehouse, table)
+        if are_foreign(warehouse, table, kept):
+            drop_copies(warehouse, table, {*kept})
+            kept = {}
         # A commit is copied after the files that it adds: the newest copy proves that all before are there.
         first = 0 if is_thorough else max(last_copied(kept), 0)  # a checkpoint may come later
         rows = written_since(warehouse, table, first, {}, kept.keys())
@@ -201,9 +203,9 @@ def drop_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
     paths : set of str
         Paths of the originals below the table's folder.
     """
-    for path, copy in all_copies_of(warehouse, table).items():
-        if path in paths:
-            remove(copy.place)
+    copies = all_copies_of(warehouse, table) if paths else {}
+    for path in paths & copies.keys():
+        remove(copies[path].place)
 
 
 def is_own(warehouse: Path, table: Table, copies: dict[str, Copy]) -> bool:

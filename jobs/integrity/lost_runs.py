@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -16,7 +15,7 @@ from deltabook.jobs.integrity.repair import Step, repairing
 from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.integrity.written import LOG, proofs_of
 from deltabook.jobs.published import COPIES, open_table, published_versions
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse import Warehouse, run_id_at
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
 from deltabook.udfs.storage import files_in
@@ -75,9 +74,8 @@ def make_runs_again(warehouse: Warehouse, recorded: Recorded) -> str:
     left += [file.path for file in files_in(root / COPIES / RUNS.name)]
     steps = [Step(str(path.relative_to(root))) for path in left]
     now = time.time_ns()
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1_000_000_000))
     row = {
-        "run_id": f"{stamp}-{secrets.token_hex(4)}",
+        "run_id": run_id_at(now),
         "command": "restore",
         "started": now,
         "finished": time.time_ns(),

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from deltabook.jobs.integrity.copies import copies_of
 from deltabook.jobs.integrity.copy_faults import sound_data_files
 from deltabook.jobs.integrity.faults import damage
-from deltabook.jobs.integrity.seals import sealed_rows
+from deltabook.jobs.integrity.seals import proven_paths, sealed_rows
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, log_files, published_version
 from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import add_actions, is_made
@@ -166,8 +166,7 @@ def _is_foreign(warehouse: Path, sealed: dict[str, list[dict[str, Any]]], places
     """Whether rows of `runs` are of another warehouse: they prove none of the data files of `written`."""
     if copies_of(warehouse, RUNS) or not places or not sealed:
         return False
-    proven = {path for row in chain(*sealed.values()) for path in json.loads(row["proofs"])}
-    return proven.isdisjoint(places)
+    return proven_paths(chain(*sealed.values())).isdisjoint(places)
 
 
 def _last_commit(warehouse: Path) -> int:

@@ -65,4 +65,15 @@ def proven_by(places: Iterable[Path]) -> set[str]:
     places : iterable of Path
         Data files of `runs`, or copies of them.
     """
-    return {path for place in places for row in sealed_rows(place) for path in json.loads(row["proofs"])}
+    return proven_paths(row for place in places for row in sealed_rows(place))
+
+
+def proven_paths(runs: Iterable[dict[str, Any]]) -> set[str]:
+    """Return the paths of files of `written` that sealed rows of `runs` prove.
+
+    Parameters
+    ----------
+    runs : iterable of dict
+        The rows.
+    """
+    return {path for run in runs for path in json.loads(run["proofs"])}
