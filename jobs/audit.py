@@ -53,7 +53,7 @@ _GROUPS = {
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a JAR is, or one of those that were packed into it.
+    """The Maven artifact that a JAR holds, or one that was packed into the JAR.
 
     Attributes
     ----------

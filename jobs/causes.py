@@ -1,4 +1,4 @@
-"""What a person is told of an error: its true cause, and what to do."""
+"""Messages for errors: the true cause in one line, and the remedy."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _UNMAPPED = "failed to map segment from shared object"
 
 
 def message_of(error: BaseException) -> tuple[str, int]:
-    """Return what people are told of an error, and the exit status; of one that is not meant for them, "".
+    """Return the message of an error and its exit status; an empty message if the error is a bug.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The process of the command line: its signals, its limits, its exit status, and errors that nobody foresaw.
+"""The process of the command line: its signals, its limits, its exit status, and internal errors.
 
 Little is imported before the handlers of signals are set: Ctrl-C in the first second must be told as well.
 """

@@ -47,7 +47,7 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
     warehouse : Path
         The folder of the tables.
     table : Table
-        Which.
+        The table.
     version : int, optional
         Delta version; None: the newest.
 
@@ -82,7 +82,7 @@ def unreadable(warehouse: Path, table: Table, error: Exception) -> WarehouseErro
     warehouse : Path
         The folder of the tables.
     table : Table
-        Which.
+        The table.
     error : Exception
         What its reader has raised.
     """
@@ -100,7 +100,7 @@ def add_actions(warehouse: Path, table: Table, version: int | None = None) -> li
     warehouse : Path
         The folder of the tables.
     table : Table
-        Which.
+        The table.
     version : int, optional
         Delta version; None: the newest.
 
@@ -129,7 +129,7 @@ def open_dataset(warehouse: Path, table: Table, version: int | None = None) -> D
     warehouse : Path
         The folder of the tables.
     table : Table
-        Which.
+        The table.
     version : int, optional
         Delta version; None: the newest.
 

@@ -89,7 +89,7 @@ def _said(*arguments: object) -> Outcome:
 
 
 def rows_of(warehouse: Path, versions: dict[str, int] | None = None) -> dict[str, list[str]]:
-    """Every row of every published table, but of those that tell of runs."""
+    """Rows of every published table except `runs` and `written`, without the columns `VOLATILE`."""
     stored, found = Stored(warehouse, versions or published_versions(warehouse)), {}
     for table in TABLES.values():
         if table.name not in OF_RUNS and stored.exists(table):

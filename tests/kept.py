@@ -38,7 +38,7 @@ def found_in(warehouse: Path, *, deep: bool = False) -> list[dict]:
 
 
 def rows_of(warehouse: Path) -> dict[str, list[str]]:
-    """Every row of every published table, but of those that tell of runs."""
+    """Rows of every published table except `runs` and `written`, each as text."""
     stored = Stored(warehouse, published_versions(warehouse))
     return {
         table.name: sorted(map(repr, stored.rows(table)))
@@ -48,7 +48,7 @@ def rows_of(warehouse: Path) -> dict[str, list[str]]:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """Bytes of every file, but of locks."""
+    """Bytes of every file except locks."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""What people are told of errors: the true cause and the remedy, or that it is a bug."""
+"""Messages of errors: the true cause and the remedy, or that the error is a bug."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups packed into tasks: how they are shared out, and what is kept of those that are done."""
+"""Groups packed into tasks: which task has which group, and the results of finished groups."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -198,7 +198,7 @@ class _Files:
                 self._write_waiting()
 
     def close(self) -> list[dict[str, Any]]:
-        """Complete the files; return what is told of each, those of a stream in their order."""
+        """Complete the files; return their rows of `staged`, sorted by stream."""
         self._write_waiting()
         self._close_open()
         return sorted(self.rows, key=lambda row: tuple(row[name] for name in _KEYS))

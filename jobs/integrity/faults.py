@@ -39,16 +39,16 @@ class Fault:
 
 
 def damage(file: Path, proof: str, size: int = -1) -> str:
-    """Tell what has become of a file; empty if it is as it was.
+    """Return what is wrong with a file; empty if it is as it was written.
 
     Parameters
     ----------
     file : Path
-        Which.
+        The file.
     proof : str
         SHA-256 of its bytes as they were written.
     size : int
-        Their count; -1: not known.
+        How many bytes were written; -1: not known.
     """
     if not file.is_file():
         return LOST
