@@ -151,3 +151,20 @@ def test_runs_of_elsewhere_stop_every_writer(kept, copied, tmp_path, source):
     done("restore", "--yes", "--warehouse", copied)
     assert found_in(copied) == []
     assert rows_of(copied) == rows_of(kept)
+
+
+@pytest.mark.parametrize("alone", ["minValues", "maxValues"])
+def test_statistics_in_the_log_of_runs_decide_nothing(copied, alone):
+    """Nothing proves them in a warehouse of an earlier version."""
+    as_by_earlier_versions(copied)
+    expected = published_versions(copied)
+    for commit in (copied / "runs/_delta_log").glob("0*.json"):
+        actions = [json.loads(line) for line in commit.read_text().splitlines()]
+        for action in actions:
+            if "stats" in action.get("add", {}):
+                stats = json.loads(action["add"]["stats"])
+                values = stats[alone]
+                stats[alone] = {name: 7 if isinstance(value, int) else "7" for name, value in values.items()}
+                action["add"]["stats"] = json.dumps(stats)
+        commit.write_text("\n".join(map(json.dumps, actions)) + "\n")
+    assert published_versions(copied) == expected
