@@ -291,7 +291,11 @@ class Judge:
             findings = found_in(warehouse)
             if not findings:
                 break
-            told = self._run_remedy(warehouse, findings)
+            try:
+                told = self._run_remedy(warehouse, findings)
+            except FailedError as error:
+                found = [f"{one['table']} {one['file']}: {one['problem']}" for one in findings]
+                raise FailedError(f"{error}; found, after {came_of}: {found}") from None
             came_of.append(told)
             if told in (AGAIN, UNLISTED, ELSEWHERE):
                 return told

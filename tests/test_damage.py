@@ -13,8 +13,8 @@ from damage import OF_RUNS, SEED, Case, Judge, Original, build, cases
 pytestmark = pytest.mark.spark
 
 SAMPLED, PARTS = 60, 4
-ALONE = ("removed", "emptied", "truncated", "flipped")
-"""Damages of one file that put no other in its place."""
+ALONE = ("removed", "emptied", "truncated", "flipped", "swapped")
+"""Damages that add no file."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def judged(judge: Judge, chosen: list[Case], folder: Path) -> tuple[Counter[tupl
         try:
             counts[case.damage, judge.outcome(case, folder / str(number))] += 1
         except Exception as error:  # a traceback is a failure like others: the table goes on
-            failed.append(f"{case}: {type(error).__name__}: {error}"[:600])
+            failed.append(f"{case}: {type(error).__name__}: {error}"[:2000])
     return counts, failed
 
 
@@ -41,16 +41,19 @@ def test_damage_of_any_file_is_named_and_mended(judge, tmp_path):
 
 
 def test_damage_in_a_warehouse_of_an_earlier_version_is_named_and_mended(judge, tmp_path):
-    """It has no second copies: of `runs`, `written` and logs what runs have recorded is all there is."""
-    shutil.copytree(judge.original.folder, tmp_path / "earlier")
-    for copies in (tmp_path / "earlier").glob("*/_copies"):
-        shutil.rmtree(copies)
-    earlier = Judge(Original(tmp_path / "earlier", judge.original.rows))
-    every = [case for case in cases(earlier.original.warehouse) if case.damage in ALONE]
-    of_runs = [case for case in every if case.path.split("/")[0] in OF_RUNS]
-    chosen = random.Random(SEED).sample(of_runs, SAMPLED // 4)
-    _, failed = judged(earlier, chosen, tmp_path)
+    earlier, cases_of_runs = of_an_earlier_version(judge, tmp_path)
+    _, failed = judged(earlier, random.Random(SEED).sample(cases_of_runs, SAMPLED // 4), tmp_path)
     assert not failed, "\n".join(failed)
+
+
+def of_an_earlier_version(judge: Judge, folder: Path) -> tuple[Judge, list[Case]]:
+    """Without second copies: of `runs`, `written` and logs, what runs have recorded is all there is."""
+    shutil.copytree(judge.original.folder, folder / "earlier")
+    for copies in (folder / "earlier").glob("*/_copies"):
+        shutil.rmtree(copies)
+    earlier = Judge(Original(folder / "earlier", judge.original.rows))
+    every = [case for case in cases(earlier.original.warehouse) if case.damage in ALONE]
+    return earlier, [case for case in every if case.path.split("/")[0] in OF_RUNS]
 
 
 @pytest.mark.long
@@ -61,6 +64,15 @@ def test_damage_of_every_file_is_named_and_mended(judge, tmp_path, capsys, part)
     kinds = [*dict.fromkeys(case.kind for case in every)]
     chosen = [case for case in every if kinds.index(case.kind) % PARTS == part]
     counts, failed = judged(judge, chosen, tmp_path)
+    with capsys.disabled():
+        print("", *table_of(counts), *failed, sep="\n")  # noqa: T201
+    assert not failed
+
+
+@pytest.mark.long
+def test_every_damage_in_a_warehouse_of_an_earlier_version_is_named_and_mended(judge, tmp_path, capsys):
+    earlier, cases_of_runs = of_an_earlier_version(judge, tmp_path)
+    counts, failed = judged(earlier, cases_of_runs, tmp_path)
     with capsys.disabled():
         print("", *table_of(counts), *failed, sep="\n")  # noqa: T201
     assert not failed

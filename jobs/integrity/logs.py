@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from deltabook.jobs.integrity.faults import LOST, Fault, damage
+from deltabook.jobs.integrity.live import live_files
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import LOG, actions_of, log_files, recorded_before
 from deltabook.schemas.columns import Table
+from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage import content
 
@@ -130,24 +133,65 @@ def beyond(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]
 
 def _unproven_runs(warehouse: Path, recorded: Recorded) -> Iterator[Fault]:
     """Look at the commits of `runs` of which no row of `written` tells: each adds a run's row."""
-    added_by = {int(run["version"]): run for run in recorded.runs}
+    moved = misplaced_rows(warehouse, recorded)
+    yield from (Fault(RUNS.name, path, "it holds the row of another run") for path in moved)
     first = recorded.version(RUNS, recorded_before(recorded.runs)) + 1
-    for version in range(first, recorded.version(RUNS) + 1):
-        path = f"{LOG}/{version:020}.json"
-        commit = warehouse / RUNS.name / path
-        if not commit.is_file() or not commit.stat().st_size:
-            yield Fault(
-                RUNS.name, path, "it is empty" if commit.is_file() else "it is lost, or was never written"
-            )
-            continue
+    paths = [f"{LOG}/{version:020}.json" for version in range(first, recorded.version(RUNS) + 1)]
+    problems = {path: _unproven(warehouse / RUNS.name / path, recorded, moved) for path in paths}
+    if not any(problems.values()):
         try:
-            added = [action["add"]["path"] for action in actions_of(commit) if "add" in action]
-        except (ValueError, KeyError, TypeError) as error:
-            yield Fault(RUNS.name, path, f"it cannot be read ({error})")
+            live_files(warehouse, RUNS, recorded.version(RUNS))
+        except WarehouseError:
+            problems = dict.fromkeys(paths, "Delta cannot read it, or another one of its table")
+    yield from (Fault(RUNS.name, path, problem) for path, problem in problems.items() if problem)
+
+
+def _unproven(commit: Path, recorded: Recorded, moved: dict[str, str]) -> str:
+    """Return what is wrong with a commit of `runs` by what it adds; empty if nothing is."""
+    if not commit.is_file():
+        return "it is lost, or was never written"
+    if not commit.stat().st_size:
+        return "it is empty"
+    try:
+        added = _added_by(commit)
+    except (ValueError, KeyError, TypeError) as error:
+        return f"it cannot be read ({error})"
+    rows = [row for path in added for row in recorded.sealed.get(moved.get(path, path), [])]
+    runs = [run for run in recorded.runs if run["version"] == _version(commit.name)]
+    return f"it does not add the row of run {runs[0]['run_id']}" if runs and rows != runs else ""
+
+
+def misplaced_rows(warehouse: Path, recorded: Recorded) -> dict[str, str]:
+    """Find data files of `runs` that have changed places: each commit adds the row of the run of its version.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Folder of the tables.
+    recorded : Recorded
+        What runs have recorded.
+
+    Returns
+    -------
+    dict
+        By path of a data file, the path of the one that has its content.
+    """
+    places = {int(rows[0]["version"]): path for path, rows in recorded.sealed.items() if len(rows) == 1}
+    folder, proven, found = warehouse / RUNS.name, recorded.files[RUNS.name], {}
+    for run in recorded.runs:
+        commit = f"{LOG}/{int(run['version']):020}.json"
+        if commit in proven and damage(folder / commit, str(proven[commit]["content_hash"])):
             continue
-        run = added_by.get(version)
-        if run is not None and [recorded.sealed.get(name) for name in added] != [[run]]:
-            yield Fault(RUNS.name, path, f"it does not add the row of run {run['run_id']}")
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            [path] = _added_by(folder / commit)
+            is_proven = path in proven and not damage(folder / path, str(proven[path]["content_hash"]))
+            if not is_proven and recorded.sealed.get(path) != [run] and run["version"] in places:
+                found[path] = places[run["version"]]
+    return found
+
+
+def _added_by(commit: Path) -> list[str]:
+    return [str(action["add"]["path"]) for action in actions_of(commit) if "add" in action]
 
 
 def _last_checkpoint(log: Path) -> int:

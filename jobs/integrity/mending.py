@@ -15,7 +15,7 @@ from deltabook.jobs.integrity.copies import SMALL, all_copies_of, copies_of, kee
 from deltabook.jobs.integrity.copy_faults import UNCOPIED, copy_faults, small_faults
 from deltabook.jobs.integrity.faults import Fault, damage
 from deltabook.jobs.integrity.live import LiveFile, live_files
-from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults
+from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults, misplaced_rows
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.repair import Step, repairing
 from deltabook.jobs.integrity.written import (
@@ -148,7 +148,9 @@ def _steps(root: Path, table: Table, recorded: Recorded, faults: list[Fault]) ->
     """Tell which file of a table is replaced by what."""
     copies = copies_of(root, table)
     unproven = False
-    if table is WRITTEN and not copies and not recorded.is_whole and not _is_readable(root, table):
+    moved = misplaced_rows(root, recorded) if table is RUNS and not copies else {}
+    is_lost = recorded.is_written_foreign or not (recorded.is_whole or _is_readable(root, table))
+    if table is WRITTEN and not copies and is_lost:
         yield from (
             Step(f"{table.name}/{LOG}/{file.path.name}") for file in files_in(root / table.name / LOG)
         )
@@ -160,6 +162,9 @@ def _steps(root: Path, table: Table, recorded: Recorded, faults: list[Fault]) ->
             continue
         path, copy = f"{table.name}/{fault.file}", copies.get(fault.file)
         content = recorded.content(table, fault.file)
+        if fault.file in moved:
+            yield Step(path, root / table.name / moved[fault.file])
+            continue
         if copy and not damage(root / path, copy.digest):
             yield Step(f"{COPIES}/{table.name}/{copy.place.name}", root / path)
             continue

@@ -53,6 +53,8 @@ class Recorded:
         Whether no data file of `written` is lost or damaged: what no row tells of, no run has written.
     is_settled : bool
         Whether nobody was writing the warehouse when this was read.
+    is_written_foreign : bool
+        Whether `written` is of another warehouse: then it tells nothing, as if it were lost.
     """
 
     runs: list[dict[str, Any]]
@@ -60,6 +62,7 @@ class Recorded:
     sealed: dict[str, list[dict[str, Any]]]
     is_whole: bool
     is_settled: bool
+    is_written_foreign: bool
     _sources: dict[tuple[str, str], Path]
 
     @classmethod
@@ -81,8 +84,12 @@ class Recorded:
             for name, path in places[RUNS].items()
             if (rows := sealed_rows(path)) and (last is None or max(row["version"] for row in rows) <= last)
         }
-        if _is_foreign(warehouse, sealed, places[WRITTEN]):
-            sealed = {}
+        is_written_foreign = False
+        if _are_foreign(warehouse, sealed, places[WRITTEN]):
+            if is_written_foreign := not _has_any(warehouse, places[WRITTEN]):
+                places[WRITTEN] = {}
+            else:
+                sealed = {}
         rows_of = sorted(chain(*sealed.values()), key=lambda row: int(row["finished"]))
         # A run killed at its very end has left a row that was never published: another has its version.
         runs = list({row["version"]: row for row in rows_of}.values())
@@ -110,7 +117,8 @@ class Recorded:
                 if row["path"] not in files[row["table"]]:
                     files[row["table"]][row["path"]] = row
                     sources[row["table"], row["path"]] = path
-        return cls(runs, files, sealed, _are_whole(warehouse, files, places[WRITTEN]), is_settled, sources)
+        is_whole = not is_written_foreign and _are_whole(warehouse, files, places[WRITTEN])
+        return cls(runs, files, sealed, is_whole, is_settled, is_written_foreign, sources)
 
     @property
     def newest(self) -> dict[str, Any]:
@@ -162,11 +170,22 @@ def _are_whole(warehouse: Path, files: dict[str, dict[str, dict[str, Any]]], pla
     return all(name in places and not damage(places[name], proof) for name, proof in proofs.items())
 
 
-def _is_foreign(warehouse: Path, sealed: dict[str, list[dict[str, Any]]], places: dict[str, Path]) -> bool:
-    """Whether rows of `runs` are of another warehouse: they prove none of the data files of `written`."""
+def _are_foreign(warehouse: Path, sealed: dict[str, list[dict[str, Any]]], places: dict[str, Path]) -> bool:
+    """Whether rows of `runs` prove none of the data files of `written`: one is of another warehouse."""
     if copies_of(warehouse, RUNS) or not places or not sealed:
         return False
     return proven_paths(chain(*sealed.values())).isdisjoint(places)
+
+
+def _has_any(warehouse: Path, places: dict[str, Path]) -> bool:
+    """Whether any data file that `written` tells of is there."""
+    return any(
+        (warehouse / row["table"] / row["path"]).is_file()
+        for _, _, rows in _read(places)
+        for row in rows
+        if row["table"] not in (RUNS.name, WRITTEN.name)
+        and LOG not in row["path"]  # files of logs have the same names everywhere
+    )
 
 
 def _last_commit(warehouse: Path) -> int:
