@@ -13,6 +13,8 @@ from deltabook.jobs.limits import memory_limit
 from deltabook.schemas.errors import DeltabookError
 from deltabook.udfs.storage import is_of_store
 
+OWN_ERRORS = f"{DeltabookError.__module__}."
+"""What the line of a worker's trace begins with that tells an error of deltabook's own."""
 _STAYS = "nothing of this run is published"
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
@@ -98,7 +100,7 @@ def cause_of(trace: str) -> str:
         worker's Python error, Spark's own error, or the innermost Java exception. Empty if there is no text.
     """
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    own = [line.split(": ", 1)[-1] for line in lines if line.startswith("deltabook.schemas.errors.")]
+    own = [line.split(": ", 1)[-1] for line in lines if line.startswith(OWN_ERRORS)]
     if own:
         return own[0]
     if told := _known(trace):

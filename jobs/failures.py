@@ -10,6 +10,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
+from deltabook.jobs.causes import OWN_ERRORS
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import WarehouseError
 from deltabook.udfs.failing import disk_problem
@@ -66,7 +67,7 @@ def disk_named(warehouse: Path) -> Iterator[None]:
         yield
     except (PySparkException, Py4JError) as error:
         # Workers tell of the warehouse themselves; what the JVM writes are its own files.
-        told = "" if "deltabook.schemas.errors." in str(error) else disk_problem(error, SPARKS_OWN)
+        told = "" if OWN_ERRORS in str(error) else disk_problem(error, SPARKS_OWN)
         if not told:
             raise
         raise WarehouseError(told) from error

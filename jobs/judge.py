@@ -5,7 +5,6 @@ A symbol-hour is judged when what its verdict was told of has changed, and not b
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from deltabook.jobs.progress import Progress
 from deltabook.jobs.stored import KEYS, IdFile, Slice
 from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Run, Warehouse
+from deltabook.schemas.fingerprints import Fingerprint
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED, TOTAL_REFERENCES
 from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN, EventType, GapKind
 from deltabook.schemas.tables import (
@@ -103,14 +103,15 @@ def judge_hours(
         changed = [
             key
             for key, found in prints.items()
-            if (name, *key) not in verdicts or verdicts[name, *key]["fingerprint"] != found
+            if (name, *key) not in verdicts or not found.fits(verdicts[name, *key]["fingerprint"])
         ]
         if changed:
             with progress.stage("judging", "symbol-hours", len(changed), name) as show:
                 judged = _SUITES[name](_Judging(warehouse, run, hours, changed, verdicts, show))
             for row in judged:
                 key = _key(row)
-                told = {"suite": name, "fingerprint": prints.get(key, ""), "run_id": run.run_id}
+                value = prints[key].value if key in prints else ""
+                told = {"suite": name, "fingerprint": value, "run_id": run.run_id}
                 verdicts[name, *key] = row | told
     rows = [verdicts[key] for key in sorted(verdicts)]
     if verdicts != stored:
@@ -307,7 +308,7 @@ def _key(row: Row | dict[str, Any]) -> Slice:
     return row["exchange"], row["symbol"], row["hour"]
 
 
-def _fingerprint(warehouse: Warehouse, suite: str, key: Slice, hours: _Hours) -> str:
+def _fingerprint(warehouse: Warehouse, suite: str, key: Slice, hours: _Hours) -> Fingerprint:
     """Name what a suite's verdict is told of; data files never change, so their names are enough."""
     settings, reference = warehouse.settings, hours.references[key]
     files = {
@@ -319,10 +320,11 @@ def _fingerprint(warehouse: Warehouse, suite: str, key: Slice, hours: _Hours) ->
             (settings.depth, settings.minimum_match, hours.checks[key]),
         ),
     }
-    names, told = files[suite]
-    parts = [version("deltabook"), str(told)]
-    parts += [f"{name}: {file.rsplit('/', 1)[-1]}" for name in names for file in reference[name]]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    columns, limits = files[suite]
+    names = {column: [file.rsplit("/", 1)[-1] for file in reference[column]] for column in columns}
+    code = version("deltabook")
+    first = [code, str(limits), *(f"{column}: {name}" for column, of in names.items() for name in of)]
+    return Fingerprint.of(suite, {"code": code, "limits": limits, "files": names}, first)
 
 
 def _known(warehouse: Warehouse) -> _Hours:

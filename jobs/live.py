@@ -89,8 +89,7 @@ class _Live:
         self.instruments, self.restarts = known_of(warehouse)
         self.spark, self.tables, self.root = warehouse.spark, tables, warehouse.root
         self.checkpoint = tables.root / _CHECKPOINT
-        begun_as = f"{following.source}, chunk {self.chunk}, {self.settings.writing}"
-        self.commits = LiveCommits(tables, begun_as)
+        self.commits = LiveCommits(tables, following.source, self.chunk, self.settings.writing)
         self.counts: Counter[str] = Counter()
         self.busy = threading.Lock()
         self.is_ending = False

@@ -22,7 +22,8 @@ from deltabook.jobs.published import open_table
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError
-from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.fingerprints import first_text_of, values_of
+from deltabook.schemas.names import NOT_GIVEN, Writing
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE, both
 from deltabook.udfs.live.carrying import Told
 from deltabook.udfs.live.source import START, Offset
@@ -40,8 +41,12 @@ class LiveCommits:
     ----------
     tables : Warehouse
         Those of the folder `live`; nobody else writes them.
-    begun_as : str
-        The settings that shape what is written.
+    source : str
+        Name of the source that is followed.
+    chunk : int
+        Length of a chunk, ns.
+    writing : Writing
+        Which rows of books are written.
 
     Attributes
     ----------
@@ -60,8 +65,10 @@ class LiveCommits:
         If the tables were begun with other settings.
     """
 
-    def __init__(self, tables: Warehouse, begun_as: str):
-        self.tables, self.begun_as = tables, begun_as
+    def __init__(self, tables: Warehouse, source: str, chunk: int, writing: Writing):
+        self.tables = tables
+        self.begun_with = {"source": source, "chunk_ns": chunk} | values_of(writing)
+        self._first_text = f"{source}, chunk {chunk}, {first_text_of(writing)}"
         self.batch, self.clock = NOT_GIVEN, NOT_GIVEN
         self.offset: Offset = START
         self.symbols: dict[tuple[str, str], Told] = {}
@@ -101,7 +108,7 @@ class LiveCommits:
 
     def _write(self, batch: int, offset: Offset, clock: int, symbols: dict[tuple[str, str], Told]) -> None:
         named = {" ".join(key): told for key, told in symbols.items()}
-        kept = {"begun_as": self.begun_as, "offset": offset, "clock": clock, "symbols": named}
+        kept = {"begun_with": self.begun_with, "offset": offset, "clock": clock, "symbols": named}
         self._states.mkdir(exist_ok=True)
         partial = self._manifest(batch).with_suffix(".partial")
         partial.write_text(json.dumps(kept))
@@ -110,10 +117,11 @@ class LiveCommits:
 
     def _read(self, batch: int) -> None:
         kept: dict[str, Any] = json.loads(self._manifest(batch).read_text())
-        if kept["begun_as"] != self.begun_as:
+        begun_with = kept.get("begun_with", kept.get("begun_as"))
+        if begun_with not in (self.begun_with, self._first_text):
             raise SettingsError(
-                f"live books of {self.tables.root} were begun with {kept['begun_as']}, not with "
-                f"{self.begun_as}: use the same settings, or remove that folder and begin anew"
+                f"live books of {self.tables.root} were begun with {begun_with}, not with "
+                f"{self.begun_with}: use the same settings, or remove that folder and begin anew"
             )
         self.batch, self.offset, self.clock = batch, kept["offset"], kept["clock"]
         for name, told in kept["symbols"].items():

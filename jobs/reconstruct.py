@@ -12,7 +12,6 @@ a row and what a checksum proves do not compose.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from deltabook.jobs.stored import KEYS, Slice
 from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
+from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
 from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
 from deltabook.schemas.names import DAY, NOT_GIVEN, STATUS_LABELS, GapKind, Seed
 from deltabook.schemas.tables import (
@@ -123,16 +123,11 @@ def _shares(warehouse: Warehouse) -> dict[str, float]:
     return {name: time / whole for name, time in totals.items() if time}
 
 
-def _fingerprint(warehouse: Warehouse, files: list[str], seed: dict[str, Any] | None) -> str:
+def _fingerprint(warehouse: Warehouse, files: list[str], seed: dict[str, Any] | None) -> Fingerprint:
     """Name what an hour's books are built from; data files never change, so their names are enough."""
-    settings = warehouse.settings
-    parts = [
-        SCHEMA_VERSION,
-        str(settings.writing),
-        str(seed),
-        *(file.rsplit("/", 1)[-1] for file in files),
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    writing, names = warehouse.settings.writing, [file.rsplit("/", 1)[-1] for file in files]
+    values = {"schema": SCHEMA_VERSION, "settings": values_of(writing), "seed": seed, "files": names}
+    return Fingerprint.of("books", values, [SCHEMA_VERSION, first_text_of(writing), str(seed), *names])
 
 
 def _book_gaps(warehouse: Warehouse) -> dict[Instrument, list[tuple[int, int]]]:
@@ -145,7 +140,7 @@ def _book_gaps(warehouse: Warehouse) -> dict[Instrument, list[tuple[int, int]]]:
 
 
 def _plan(
-    prints: dict[Slice, str], built: dict[Slice, str], gaps: dict[Instrument, list[tuple[int, int]]]
+    prints: dict[Slice, Fingerprint], built: dict[Slice, str], gaps: dict[Instrument, list[tuple[int, int]]]
 ) -> dict[Instrument, _Plan]:
     """Decide what to rebuild: from the first changed hour on, chained from a checkpoint before it.
 
@@ -157,7 +152,7 @@ def _plan(
     plans = {}
     for key, found in hours.items():
         gone = [hour for exchange, symbol, hour in built if (exchange, symbol) == key and hour not in found]
-        changed = {hour for hour in found if built.get((*key, hour)) != prints[*key, hour]}
+        changed = {hour for hour in found if not prints[*key, hour].fits(built.get((*key, hour)))}
         changed |= {min(after) for one in gone if (after := [hour for hour in found if hour > one])}
         if not changed:
             continue
@@ -179,7 +174,7 @@ class Known:
     """What the tables know of symbol-hours: their files, fingerprints, instruments and seeds."""
 
     files: dict[Slice, list[str]]
-    prints: dict[Slice, str]
+    prints: dict[Slice, Fingerprint]
     instruments: dict[Instrument, dict[str, Any]]
     seeds: dict[Slice, dict[str, Any]]
 
@@ -219,7 +214,7 @@ class Known:
                 **{name: self.instruments[key[:2]][name] for name in _OF_INSTRUMENT},
                 "event_files": self.files[key],
                 "checkpoint_file": checkpoints.get(key, ""),
-                "fingerprint": self.prints[key],
+                "fingerprint": self.prints[key].value,
                 **self.seeds.get(key, NO_SEED),
                 **told[key],
             }

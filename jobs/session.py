@@ -31,6 +31,9 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.failing import disk_problem
 from deltabook.udfs.storage import is_remote
 
+DAEMON = "deltabook.udfs.daemon"
+"""Module by which Spark starts Python workers, where sessions are local."""
+
 LOOPBACK = "127.0.0.1"
 _CONNECT, _CONNECT_PORT = "sc://", 15002
 _OF_SESSIONS = (
@@ -226,7 +229,7 @@ def _with_workers(builder: SparkSession.Builder, master: str) -> SparkSession.Bu
         return builder
     # Nothing outside this machine has a part in it.
     builder = builder.config("spark.driver.bindAddress", LOOPBACK).config("spark.driver.host", LOOPBACK)
-    builder = builder.config("spark.python.daemon.module", "deltabook.udfs.daemon")
+    builder = builder.config("spark.python.daemon.module", DAEMON)
     return builder.config("spark.python.unix.domain.socket.enabled", "true")
 
 
