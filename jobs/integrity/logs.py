@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from deltabook.jobs.integrity.active_files import live_files
 from deltabook.jobs.integrity.faults import LOST, Fault, damage
-from deltabook.jobs.integrity.live import live_files
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import LOG, actions_of, log_files, recorded_before
 from deltabook.schemas.columns import Table
@@ -39,6 +39,13 @@ def log_faults(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fa
     Fault
         Each file that is lost, damaged, or of no run.
     """
+    faults = [*_recorded_faults(warehouse, table, recorded)]
+    yield from faults
+    if table is RUNS:
+        yield from _unproven_runs(warehouse, recorded, not faults)
+
+
+def _recorded_faults(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
     published = recorded.version(table)
     told_of = recorded.version(RUNS, recorded_before(recorded.runs))
     known = {path: row for path, row in recorded.files[table.name].items() if path.startswith(f"{LOG}/")}
@@ -60,8 +67,6 @@ def log_faults(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fa
             if path not in known and recorded.is_whole and not is_unproven:
                 yield Fault(table.name, path, "no run has written it")
     yield from _pointer_faults(warehouse, table)
-    if table is RUNS:
-        yield from _unproven_runs(warehouse, recorded)
 
 
 def _pointer_faults(warehouse: Path, table: Table) -> Iterator[Fault]:
@@ -131,14 +136,17 @@ def beyond(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]
     )
 
 
-def _unproven_runs(warehouse: Path, recorded: Recorded) -> Iterator[Fault]:
-    """Look at the commits of `runs` of which no row of `written` tells: each adds a run's row."""
+def _unproven_runs(warehouse: Path, recorded: Recorded, is_sound: bool) -> Iterator[Fault]:
+    """Look at the commits of `runs` of which no row of `written` tells: each adds a run's row.
+
+    `is_sound` tells whether no other file of the log is lost or damaged: then Delta must be able to read it.
+    """
     moved = misplaced_rows(warehouse, recorded)
     yield from (Fault(RUNS.name, path, "it holds the row of another run") for path in moved)
     first = recorded.version(RUNS, recorded_before(recorded.runs)) + 1
     paths = [f"{LOG}/{version:020}.json" for version in range(first, recorded.version(RUNS) + 1)]
     problems = {path: _unproven(warehouse / RUNS.name / path, recorded, moved) for path in paths}
-    if not any(problems.values()):
+    if is_sound and not any(problems.values()):
         try:
             live_files(warehouse, RUNS, recorded.version(RUNS))
         except WarehouseError:
