@@ -17,12 +17,12 @@ from typing import Any
 
 import msgspec
 
-from deltabook.jobs.ledger import choose, content_hash, missing
+from deltabook.jobs.ledger import choose, missing
 from deltabook.jobs.published import published_versions
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import FILES
-from deltabook.udfs.folders import PARTIAL, list_files
+from deltabook.udfs.folders import PARTIAL, content_hash, list_files
 from deltabook.udfs.storage import content, moved
 
 SEEN = "_seen.json"

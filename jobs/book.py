@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deltabook.jobs.drawing import Ladder, Level, exact
+from deltabook.jobs.formats import length_text, show_time
 from deltabook.jobs.published import require_published
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.symbols import instrument_named
 from deltabook.schemas.columns import Table
-from deltabook.schemas.errors import SettingsError, WarehouseError
-from deltabook.schemas.names import ALL_HOURS, HOUR, NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.schemas.tables import BOOKS, COVERAGE, form_of
 from deltabook.udfs.decimals import INT64_MAX
-
-_LEAST_NANOSECONDS = 10**17  # 1973; a smaller number is a time in another unit
-_FRACTION = re.compile(r"(:\d\d)\.(\d+)")
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,6 @@ class Book:
 
     def ladder(self) -> Ladder:
         """Return what is drawn of it."""
-        from deltabook.jobs.report.facts import length_text  # it imports this module
-
         row = self.row
         told = [f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"]
         if self.is_after_the_end:
@@ -75,44 +69,6 @@ class Book:
             told.append(f"{length_text(self.age)} old at {show_time(self.at)}")
         name = f"{row['exchange']} {row['symbol']}"
         return Ladder(name, show_time(self.time), row["status"], self.bids, self.asks, told)
-
-
-def parse_time(text: str) -> int:
-    """Read a time given as ISO 8601 (UTC unless it names an offset) or as ns since 1970 UTC.
-
-    Raises
-    ------
-    SettingsError
-        If it is neither.
-    """
-    if text.isascii() and text.isdecimal() and _LEAST_NANOSECONDS <= int(text) <= INT64_MAX:
-        return int(text)
-    # datetime keeps six digits of a fraction: the fraction is read apart.
-    fraction = _FRACTION.search(text)
-    try:
-        moment = None if text.isdecimal() else datetime.fromisoformat(_FRACTION.sub(r"\1", text))
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise SettingsError(
-            f"time {text!r}: expected ISO 8601 such as 2024-08-09T00:01:02.5Z, or ns since 1970 (19 digits)"
-        )
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    since = moment - datetime.fromtimestamp(0, UTC)
-    seconds = since.days * 86_400 + since.seconds
-    nanoseconds = int(fraction[2].ljust(9, "0")[:9]) if fraction else 0
-    return min(max(seconds * NANOSECONDS_PER_SECOND + nanoseconds, 0), INT64_MAX)
-
-
-def show_time(nanoseconds: int) -> str:
-    """Print a time in ns as ISO 8601, UTC, to the ns."""
-    seconds, rest = divmod(nanoseconds, NANOSECONDS_PER_SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
-
-
-def hour_text(hour: int) -> str:
-    """Print a symbol-hour's time as ISO 8601, UTC."""
-    return "all hours" if hour == ALL_HOURS else f"{show_time(int(hour))[:19]}Z"
 
 
 def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) -> Book:

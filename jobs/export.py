@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.book import hour_text, show_time
 from deltabook.jobs.exported import Folder
+from deltabook.jobs.formats import hour_text, show_time
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.published import require_published
 from deltabook.jobs.seeds import NO_SEED, find_seeds

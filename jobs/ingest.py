@@ -17,7 +17,7 @@ from typing import Any
 from pyspark.sql import Row
 
 from deltabook.jobs.instruments import USUAL_SCALES, Instrument, describe, foreign
-from deltabook.jobs.ledger import Batch, archive, choose, content_hash, find_files
+from deltabook.jobs.ledger import Batch, archive, choose, find_files
 from deltabook.jobs.placing import Placing
 from deltabook.jobs.progress import Progress
 from deltabook.jobs.replacing import replaced_hours, take_out
@@ -29,6 +29,7 @@ from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE, both
 from deltabook.udfs.epochs import Restart, flatten
+from deltabook.udfs.folders import content_hash
 from deltabook.udfs.intake import order_groups, others_groups
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.folders import list_files
-from deltabook.udfs.storage import copied, located, moved, opened
+from deltabook.udfs.folders import content_hash, list_files
+from deltabook.udfs.storage import copied, located, moved
 
 ARCHIVE = "_archive"
 """Folder of the warehouse for copies of raw files."""
@@ -61,12 +60,6 @@ class Batch:
     known: list[str] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
     changed: list[dict[str, str]] = field(default_factory=list)
-
-
-def content_hash(file: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with opened(file) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def choose(

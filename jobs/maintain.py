@@ -16,15 +16,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from deltabook.jobs.book import show_time
 from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.drawing import DIM
 from deltabook.jobs.failures import disk_named
+from deltabook.jobs.formats import show_time, size_text
 from deltabook.jobs.integrity.copies import drop_copies
-from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.published import open_table
 from deltabook.jobs.settings import Settings
-from deltabook.jobs.status import size_text
 from deltabook.jobs.upkeep import LARGEST, Plan, Policy
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
@@ -57,7 +55,7 @@ def maintain(settings: Settings, policy: Policy, is_meant: bool) -> dict[str, An
     WarehouseError
         If nothing was published yet, another process is writing, or a log is not as it was written.
     """
-    warehouse = opened(settings)
+    warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
     plan = Plan.of(root, policy)
     if not is_meant or plan.is_empty:

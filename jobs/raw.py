@@ -14,12 +14,13 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deltabook.jobs.ledger import content_hash, places_of
+from deltabook.jobs.ledger import places_of
 from deltabook.jobs.published import open_dataset, require_published
 from deltabook.jobs.symbols import instruments_named
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, both
+from deltabook.udfs.folders import content_hash
 from deltabook.udfs.sources.base import open_file
 from deltabook.udfs.storage import copied, is_remote
 

@@ -210,7 +210,7 @@ def _stages(schedule: Schedule, found: Arrivals, runs: list[dict[str, Any]]) -> 
 
 def _failed_now(root: Path, earlier: set[str]) -> list[str]:
     """Name the symbol-hours that this round judged and failed: an old one must not ring at each round."""
-    from deltabook.jobs.book import hour_text  # with numba, which a look does not need
+    from deltabook.jobs.formats import hour_text
 
     rows = Stored(root, published_versions(root)).rows(VERDICTS, *KEYS, "suite", "verdict", "run_id")
     return sorted(

@@ -16,19 +16,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, WORST_FIRST
-from deltabook.jobs.book import hour_text, show_time
 from deltabook.jobs.drawing import DIM, STATUS_STYLES
+from deltabook.jobs.formats import hour_text, length_text, share_text, show_time, size_text
 from deltabook.jobs.locking import WRITING, is_held
 from deltabook.jobs.published import CHUNK_PROPERTY, open_table, published_versions
 from deltabook.jobs.report.books import files_of
-from deltabook.jobs.report.facts import (
-    STATUSES,
-    Facts,
-    Instrument,
-    length_text,
-    read_facts,
-    share_text,
-)
+from deltabook.jobs.report.facts import STATUSES, Facts, Instrument, read_facts
 from deltabook.jobs.report.tables import verdict
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.errors import WarehouseError
@@ -38,7 +31,6 @@ from deltabook.udfs.storage import files_in
 
 _RUNS_TOLD, _RUNS_SHOWN = 20, 5
 _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"}
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def read_status(warehouse: Path) -> dict[str, Any]:
@@ -288,11 +280,3 @@ def _last_runs(runs: Iterable[dict[str, Any]]) -> RichTable:
         started = f"{show_time(run['started'])[:19]}Z"
         table.add_row(started, run["command"], length_text(run["finished"] - run["started"]), result)
     return table
-
-
-def size_text(size: float) -> str:
-    """Print a size in the unit that suits it, 1 kB being 1,000 bytes."""
-    unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.1f} {_UNITS[unit]}" if unit else f"{size:,} {_UNITS[0]}"

@@ -14,7 +14,6 @@ from typing import IO, Any
 
 from rich.text import Text
 
-from deltabook.jobs.book import parse_time, show_time
 from deltabook.jobs.drawing import (
     ASK,
     BID,
@@ -27,6 +26,7 @@ from deltabook.jobs.drawing import (
     exact,
     spread_and_mid,
 )
+from deltabook.jobs.formats import parse_time, show_time
 from deltabook.jobs.printable import printable, safe_stream
 from deltabook.jobs.replaying import Replayer
 from deltabook.jobs.symbols import instrument_named

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -25,8 +25,8 @@ from pyspark.sql import functions as F
 
 from deltabook.jobs.crashing import crash_point
 from deltabook.jobs.failures import commit, disk_named
+from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.copies import keep_copies
-from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.own_runs import require_own_runs
 from deltabook.jobs.integrity.repair import put_back_unfinished
 from deltabook.jobs.integrity.seals import seal_of
@@ -113,6 +113,17 @@ class Warehouse(Stored):
         self.staging = self.root / "_staging"
         self._hashes: dict[tuple[str, str], str] = {}
         self._check_lock: Callable[[], None] = lambda: None
+
+    @classmethod
+    def without_spark(cls, settings: Settings) -> Warehouse:
+        """Open a warehouse for what needs no Spark session.
+
+        Parameters
+        ----------
+        settings : Settings
+            Where the warehouse is.
+        """
+        return cls(cast(SparkSession, None), settings)
 
     @contextmanager
     def writing(self, command: str) -> Iterator[Run]:

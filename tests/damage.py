@@ -19,11 +19,11 @@ from kept import state
 from rich.console import Console
 from test_epochs_run import restarted
 
-from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.published import is_made, open_table, published_versions
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.stored import Stored
+from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES
@@ -66,7 +66,7 @@ def build(folder: Path) -> Original:
     _said("ingest", "binance", *raw, *where, *chunk)
     _said("reconstruct", *where, *built)
     shutil.copytree(folder / "w", folder / "older")
-    warehouse = opened(load_settings(None, {"warehouse": folder / "w"}))
+    warehouse = Warehouse.without_spark(load_settings(None, {"warehouse": folder / "w"}))
     with warehouse.writing("validate"):
         for table in TABLES.values():
             if is_made(warehouse.root, table):

@@ -18,13 +18,13 @@ from faulted import rows
 from rich.console import Console
 
 from deltabook.jobs import crashing, upkeep
-from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.maintain import maintain
 from deltabook.jobs.published import open_table, published_versions
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy
+from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.names import DAY
 from deltabook.schemas.tables import TABLES
@@ -243,7 +243,7 @@ def commits(warehouse: Path, table: str) -> list[Path]:
 
 def checkpointed(warehouse: Path) -> None:
     """Runs that write the ledger, with a checkpoint of its log in the first of them."""
-    held = opened(load_settings(None, {"warehouse": warehouse}))
+    held = Warehouse.without_spark(load_settings(None, {"warehouse": warehouse}))
     for number in range(3):
         with held.writing("validate"):
             held.overwrite(tables.FILES, held.rows(tables.FILES))

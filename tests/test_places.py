@@ -14,9 +14,9 @@ import pytest
 from conftest import invoke
 from kept import build_kept, done, found_in, rows_of
 
-from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.stored import Stored
+from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.tables import EVENTS, FILES
 
 pytestmark = pytest.mark.spark
@@ -53,7 +53,7 @@ def hidden(*paths: Path) -> Iterator[None]:
 
 def record_absolute(warehouse: Path, place: Path) -> None:
     """Write the ledger as earlier versions did: with the whole path of each copy."""
-    writer = opened(load_settings(None, {"warehouse": warehouse}))
+    writer = Warehouse.without_spark(load_settings(None, {"warehouse": warehouse}))
     with writer.writing("ingest"):
         rows = [row | {"archived": str(place / row["archived"])} for row in writer.rows(FILES)]
         writer.overwrite(FILES, rows)

@@ -32,14 +32,13 @@ from filelock import FileLock
 from rich.console import Console
 from typer.main import get_command
 
-from deltabook.jobs.book import show_time
 from deltabook.jobs.cli import app
 from deltabook.jobs.demo import write_captures
 from deltabook.jobs.drawing import Columns, Ladder, bar_of, draw, exact
+from deltabook.jobs.formats import show_time, size_text
 from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.published import SCHEMA_PROPERTY, open_table
 from deltabook.jobs.replaying import Replayer
-from deltabook.jobs.status import size_text
 from deltabook.jobs.watching import speed_of
 from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError

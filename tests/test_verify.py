@@ -18,7 +18,6 @@ from filelock import FileLock
 from kept import state
 from rich.console import Console
 
-from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.published import open_table
 from deltabook.jobs.settings import load_settings
@@ -420,7 +419,7 @@ def changed(table: Table, **values: object) -> Callable[[Warehouse], None]:
     ],
 )
 def test_counts_that_are_not_the_ledgers_are_found(copied, work, table, problem):
-    warehouse = opened(load_settings(None, {"warehouse": copied}))
+    warehouse = Warehouse.without_spark(load_settings(None, {"warehouse": copied}))
     with warehouse.writing("validate"):
         work(warehouse)
     told = [one["problem"] for one in found_in(copied) if one["table"] == table]
@@ -460,7 +459,7 @@ def test_file_that_only_earlier_runs_had_is_no_finding_but_they_cannot_be_restor
 
 
 def test_checkpoint_of_a_log_stands_for_earlier_commits_and_is_made_unnecessary_if_damaged(built, copied):
-    warehouse = opened(load_settings(None, {"warehouse": copied}))
+    warehouse = Warehouse.without_spark(load_settings(None, {"warehouse": copied}))
     with warehouse.writing("validate"):
         warehouse.overwrite(tables.FILES, warehouse.rows(tables.FILES))
         open_table(copied, tables.FILES).create_checkpoint()

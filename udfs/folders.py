@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.storage import name_problem
+from deltabook.udfs.storage import name_problem, opened
 
 PARTIAL = (".tmp", ".part", ".partial")
 """How the names of files end that somebody will rename when they are whole."""
@@ -40,3 +41,9 @@ def _left_out(relative: Path, folder: Path) -> bool:
     if any(part.startswith((".", "_")) for part in relative.parts):
         return True
     return any((folder / parent / "_delta_log").is_dir() for parent in relative.parents)
+
+
+def content_hash(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with opened(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -137,8 +137,9 @@ def book(
     as_json: JsonOption = False,
 ) -> None:
     """Print one symbol's ladder at a time. Starts no Spark."""
-    from deltabook.jobs.book import book_at, parse_time
+    from deltabook.jobs.book import book_at
     from deltabook.jobs.drawing import console_for, draw
+    from deltabook.jobs.formats import parse_time
 
     settings = settings_of(config, warehouse=warehouse, master=master)
     with reported():

@@ -55,8 +55,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write what was published as plain files: Parquet, or as other programs read it."""
-    from deltabook.jobs.book import parse_time
     from deltabook.jobs.export import export, requested
+    from deltabook.jobs.formats import parse_time
     from deltabook.jobs.progress import Progress
     from deltabook.udfs.decimals import INT64_MAX
 

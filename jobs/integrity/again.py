@@ -7,7 +7,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.book import hour_text
+from deltabook.jobs.formats import hour_text
+from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.examining import (
     JUDGED,
     REBUILT,
@@ -17,14 +18,13 @@ from deltabook.jobs.integrity.examining import (
     read_recorded,
     run_faults,
 )
-from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.mending import mends
 from deltabook.jobs.integrity.recounting import recount
-from deltabook.jobs.integrity.restore import opened
 from deltabook.jobs.ledger import archived_copy
 from deltabook.jobs.published import CHUNK_PROPERTY, is_made, open_table
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
+from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both
 from deltabook.udfs.storage import copied, is_remote
@@ -56,7 +56,7 @@ def rebuild(settings: Settings, is_meant: bool, stage: Counting) -> dict[str, An
     WarehouseError
         If something else is damaged.
     """
-    warehouse = opened(settings)
+    warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
     recorded = read_recorded(root)
     examined = examine(root, recorded, stage)

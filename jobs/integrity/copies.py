@@ -17,10 +17,10 @@ from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.integrity.faults import damage
 from deltabook.jobs.integrity.seals import proven_by
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, written_since
-from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import COPIES, add_actions, is_made
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN
+from deltabook.udfs.folders import content_hash
 from deltabook.udfs.storage import copied, files_in, moved, names_in, remove
 
 SMALL = (FILES, HOURS, EPOCHS, INSTRUMENTS)

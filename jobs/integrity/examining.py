@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.console import Console
 
+from deltabook.jobs.integrity.active_files import LiveFile, live_files
 from deltabook.jobs.integrity.faults import Fault
-from deltabook.jobs.integrity.live import LiveFile, checked, live_files, live_of_run
+from deltabook.jobs.integrity.live import checked, live_of_run
 from deltabook.jobs.integrity.logs import log_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import LOG, OF_RUNS
-from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.published import empty, had_rows
 from deltabook.jobs.telling import shown
@@ -38,6 +38,7 @@ from deltabook.schemas.tables import (
     VERDICTS,
     both,
 )
+from deltabook.udfs.folders import content_hash
 
 REBUILT = (*both(CHECKPOINTS), *both(BOOKS), *both(GRIDS), GAPS, CHECKS, COVERAGE)
 """Tables that `reconstruct` makes of events."""

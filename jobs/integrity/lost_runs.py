@@ -7,9 +7,9 @@ import time
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from deltabook.jobs.integrity.active_files import live_files
 from deltabook.jobs.integrity.copies import keep_copies
 from deltabook.jobs.integrity.faults import Fault
-from deltabook.jobs.integrity.live import live_files
 from deltabook.jobs.integrity.recorded import MADE_AGAIN, Recorded
 from deltabook.jobs.integrity.repair import Step, repairing
 from deltabook.jobs.integrity.seals import seal_of

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties
 from pyspark.sql import Row
 
+from deltabook.jobs.integrity.active_files import LiveFile, live_files
 from deltabook.jobs.integrity.copies import SMALL, all_copies_of, copies_of, keep_copies
 from deltabook.jobs.integrity.copy_faults import UNCOPIED, copy_faults, small_faults
 from deltabook.jobs.integrity.faults import Fault, damage
-from deltabook.jobs.integrity.live import LiveFile, live_files
 from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults, misplaced_rows
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.repair import Step, repairing

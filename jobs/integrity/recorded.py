@@ -24,11 +24,11 @@ from deltabook.jobs.integrity.copy_faults import sound_data_files
 from deltabook.jobs.integrity.faults import damage
 from deltabook.jobs.integrity.seals import proven_paths, sealed_rows
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, log_files, published_version
-from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import add_actions, is_made
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, WRITTEN
+from deltabook.udfs.folders import content_hash
 from deltabook.udfs.storage import names_in, opened
 
 _KNOWN = [name for name in WRITTEN.names if name != "content"]

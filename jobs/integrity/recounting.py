@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deltabook.jobs.book import hour_text
+from deltabook.jobs.formats import hour_text
+from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.faults import Fault
-from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import EventType, GoldenKind

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
-
-from pyspark.sql import SparkSession
+from typing import Any
 
 from deltabook.jobs.failures import disk_named
+from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.examining import Counting, Examined, examine, read_recorded, run_faults
 from deltabook.jobs.integrity.faults import damage
-from deltabook.jobs.integrity.live import LiveFile
 from deltabook.jobs.integrity.logs import beyond
 from deltabook.jobs.integrity.lost_runs import lost_runs, make_runs_again
 from deltabook.jobs.integrity.mending import drop_unread, mend, mends
@@ -31,17 +29,6 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import FILES, RUNS, TABLES, WRITTEN
 
 _SHOWN = 5
-
-
-def opened(settings: Settings) -> Warehouse:
-    """Open a warehouse for what needs no session.
-
-    Parameters
-    ----------
-    settings : Settings
-        Which.
-    """
-    return Warehouse(cast(SparkSession, None), settings)
 
 
 def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Counting) -> dict[str, Any]:
@@ -71,7 +58,7 @@ def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Count
     WarehouseError
         If there is no such run, or something of it is lost or damaged.
     """
-    warehouse = opened(settings)
+    warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
     if not had_rows(root):
         raise empty(root)

@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from deltabook.jobs.formats import size_text
 from deltabook.jobs.integrity.copies import SMALL
 from deltabook.jobs.integrity.copy_faults import copy_faults
 from deltabook.jobs.integrity.examining import (
@@ -40,7 +41,6 @@ from deltabook.jobs.integrity.written import OF_RUNS
 from deltabook.jobs.ledger import archived_copy, places_of
 from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.published import had_rows
-from deltabook.jobs.status import size_text
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from deltabook.jobs.ledger import content_hash
 from deltabook.jobs.published import LOG_FILES
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
+from deltabook.udfs.folders import content_hash
 from deltabook.udfs.storage import content, names_in
 
 LOG = "_delta_log"

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from deltabook.jobs.book import show_time
 from deltabook.jobs.published import require_published
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.columns import Table
-from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, NOT_GIVEN, Status
+from deltabook.schemas.names import ALL_HOURS, Status
 from deltabook.schemas.tables import COVERAGE, FIDELITY, GAPS, INSTRUMENTS, RUNS, VALIDATIONS, VERDICTS
 
 STATUSES = (*(status.label for status in sorted(Status, reverse=True)), "silent")
@@ -113,33 +112,3 @@ def _rows(stored: Stored, table: Table) -> list[dict[str, Any]]:
 
 def _frame(stored: Stored, table: Table) -> pd.DataFrame:
     return _table(stored, table).select(table.names).to_pandas()  # type: ignore[no-any-return]
-
-
-def match_text(matched: int, compared: int) -> str:
-    """Tell a match ratio: "6,491 of 6,493 equal (99.9692 %)"."""
-    return f"{matched:,} of {compared:,} equal ({share_text(matched, compared, 4)})"
-
-
-def share_text(part: float, whole: float, digits: int = 3) -> str:
-    """Print a share in percent; one that is not whole never reads as 100, nor 0."""
-    if not whole:
-        return "–"
-    unit = 10.0**-digits
-    shown = 100 * part / whole
-    shown = min(shown, 100 - unit) if part < whole else shown
-    return f"{max(shown, unit) if part else 0:.{digits}f} %"
-
-
-def time_text(time: int) -> str:
-    """Print a time in ns, UTC, without the zeros at its end; a dash if there is none."""
-    return "–" if time == NOT_GIVEN else show_time(int(time)).rstrip("0Z").rstrip(".") + "Z"
-
-
-def length_text(nanoseconds: float) -> str:
-    """Print a length of time, with the unit that suits it."""
-    seconds = nanoseconds / NANOSECONDS_PER_SECOND
-    if seconds < 120:
-        return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
-    if seconds < 7200:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:,.1f} h"

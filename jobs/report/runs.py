@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deltabook.jobs.book import parse_time
-from deltabook.jobs.report.facts import Facts, length_text, time_text
+from deltabook.jobs.formats import length_text, parse_time, time_text
+from deltabook.jobs.report.facts import Facts
 from deltabook.jobs.report.statistics import MATCH_METRICS
 from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import SCHEMA_VERSION

@@ -11,14 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, SUITES, WORST_FIRST
-from deltabook.jobs.book import hour_text
-from deltabook.jobs.report.facts import (
-    STATUSES,
-    Facts,
-    match_text,
-    share_text,
-    time_text,
-)
+from deltabook.jobs.formats import hour_text, match_text, share_text, time_text
+from deltabook.jobs.report.facts import STATUSES, Facts
 from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN
 from deltabook.schemas.tables import MISMATCHES, both
 
