@@ -25,7 +25,6 @@ from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS, form_of
 from deltabook.udfs.ahead import ahead
-from deltabook.udfs.checkpoints import held_events, opening_of
 from deltabook.udfs.clocks import (
     NOTHING_CARRIED,
     Carried,
@@ -36,12 +35,13 @@ from deltabook.udfs.clocks import (
     last_times,
     read_stamps,
 )
-from deltabook.udfs.continuity import SEED_MARK
 from deltabook.udfs.cursors import standing, updates_of
 from deltabook.udfs.files import batches_of_hour
 from deltabook.udfs.merging import merged
 from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
-from deltabook.udfs.rebuild import Opening
+from deltabook.udfs.orderbook.checkpoints import held_events, opening_of
+from deltabook.udfs.orderbook.continuity import SEED_MARK
+from deltabook.udfs.orderbook.rebuilder import Opening
 from deltabook.udfs.replay import Replay, Suspect
 from deltabook.udfs.storage import dataset_of
 from deltabook.udfs.streams import Trades, later, read_updates, seeded_events, trades_of

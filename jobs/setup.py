@@ -35,8 +35,8 @@ from deltabook.schemas.names import Writing
 from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.epochs import epochs_of
 from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering import order_hour
-from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.simulator import crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES

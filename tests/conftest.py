@@ -28,7 +28,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="module")
 def narrow_bitmaps() -> Iterator[None]:
     """As plain Python a bitmap of prices far apart takes seconds: there they are sorted."""
-    from deltabook.udfs import ladder
+    from deltabook.udfs.orderbook import price_ranks as ladder
 
     with pytest.MonkeyPatch.context() as patch:
         if numba.config.DISABLE_JIT:

@@ -18,8 +18,8 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import Cadence, Writing
 from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering import order_hour
-from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.sources.binance import BinanceSource
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -16,8 +16,8 @@ from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.live.carrying import Carried, carry_groups
 from deltabook.udfs.live.source import START, LiveSource
 from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering import order_hour
-from deltabook.udfs.rebuild import Opening, Rebuilder
 from deltabook.udfs.scales import rescale
 from deltabook.udfs.sources.base import open_file
 from deltabook.udfs.sources.registry import SOURCES

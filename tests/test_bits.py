@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.bits import highest_at_or_below, lowest, occupy
+from deltabook.udfs.orderbook.bitmaps import highest_at_or_below, lowest, occupy
 
 RANKS = st.sets(st.sampled_from([*range(3), *range(61, 67), 100, *range(126, 130), 191, 192, 199]))
 

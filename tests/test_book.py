@@ -13,9 +13,9 @@ from properties import cases
 
 from deltabook.schemas.feeds import Checksum
 from deltabook.schemas.names import NOT_GIVEN, Status
-from deltabook.udfs.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Proofs, Side
-from deltabook.udfs.continuity import APPLY, IGNORE, RESET, SEED, Verdicts
 from deltabook.udfs.numbers import Printing
+from deltabook.udfs.orderbook.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Proofs, Side
+from deltabook.udfs.orderbook.continuity import APPLY, IGNORE, RESET, SEED, Verdicts
 
 PRICES = (1, 2, 3, 40, 63, 64, 65, 66, 100, 127, 128, 129, 130, 190, 191, 192, 200)
 """Their ranks lie on both sides of the bitmap's words."""

@@ -13,7 +13,16 @@ from properties import cases
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import STATUS_LABELS, GapKind
-from deltabook.udfs.continuity import APPLY, IGNORE, RESET, SEED, SEED_MARK, Ids, check_updates, initial_state
+from deltabook.udfs.orderbook.continuity import (
+    APPLY,
+    IGNORE,
+    RESET,
+    SEED,
+    SEED_MARK,
+    Ids,
+    check_updates,
+    initial_state,
+)
 
 pytestmark = pytest.mark.kernel
 

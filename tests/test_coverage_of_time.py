@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN, STATUS_LABELS, Status
-from deltabook.udfs.coverage import Coverage
+from deltabook.udfs.orderbook.coverage import Coverage
 
 SILENCE = 10
 UPDATES = st.lists(st.tuples(st.integers(0, 25), st.sampled_from(list(Status))), min_size=1, max_size=30)

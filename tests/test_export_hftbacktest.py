@@ -19,9 +19,9 @@ from test_report import publish
 
 from deltabook.schemas import tables
 from deltabook.schemas.names import HOUR
-from deltabook.udfs.book import Side
 from deltabook.udfs.export_kept import CHANGES, CLEAR, NOTHING, WHOLE, Kept
 from deltabook.udfs.export_ordering import EVENT, TO_EXCHANGE, TO_LOCAL, Ordered
+from deltabook.udfs.orderbook.book import Side
 from deltabook.udfs.simulator import kraken
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market

@@ -93,7 +93,7 @@ def raise_two_lines():
 
 
 def poison_kernel():
-    from deltabook.udfs.rebuild import Rebuilder
+    from deltabook.udfs.orderbook.rebuilder import Rebuilder
 
     Rebuilder.feed_batch = lambda self, events: 1 // (0 * events.num_rows)
 

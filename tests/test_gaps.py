@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deltabook.schemas.names import NOT_GIVEN, GapKind
-from deltabook.udfs.continuity import APPLY, RESET, SEED, Verdicts
-from deltabook.udfs.gaps import GapLog, Place
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED, Verdicts
+from deltabook.udfs.orderbook.gaps import GapLog, Place
 
 pytestmark = pytest.mark.kernel
 

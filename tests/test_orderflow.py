@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.orderflow import Top, order_flow, top_of
+from deltabook.udfs.orderbook.order_flow import Top, order_flow, top_of
 
 pytestmark = pytest.mark.kernel
 

@@ -24,9 +24,9 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind, Writing
 from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
+from deltabook.udfs.orderbook.vendor_seed import with_seed
 from deltabook.udfs.ordering import order_hour
-from deltabook.udfs.rebuild import Opening, Rebuilder
-from deltabook.udfs.seeding import with_seed
 from deltabook.udfs.sources.registry import SOURCES
 
 pytestmark = pytest.mark.usefixtures("narrow_bitmaps")

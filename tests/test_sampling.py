@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
-from deltabook.udfs.orderflow import order_flow, top_of
+from deltabook.udfs.orderbook.order_flow import order_flow, top_of
 from deltabook.udfs.sampling import LONGEST, STEP, Grid, Sampler, on_one_grid
 
 DEPTH = 2

@@ -15,7 +15,7 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import NOT_GIVEN, Cadence, Writing
 from deltabook.udfs.numbers import Scaled
-from deltabook.udfs.rebuild import Opening, Rebuilder
+from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 
 FETCHED = ("binance", "binance_futures")
 """Their snapshots are fetched apart; the others' are messages of the feed."""

@@ -18,7 +18,7 @@ from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import BOOKS, form_of
 from deltabook.udfs.ahead import ahead
 from deltabook.udfs.clocks import Clock, Feeding, Hour, numpy_of, times
-from deltabook.udfs.rebuild import Opening
+from deltabook.udfs.orderbook.rebuilder import Opening
 from deltabook.udfs.streams import read_updates
 
 

@@ -26,10 +26,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.feeds import FEEDS, Checksum
 from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, EventType, Status, Writing
 from deltabook.udfs.ahead import ahead
-from deltabook.udfs.book import ASK, BID, Levels, Side, Tops
-from deltabook.udfs.checkpoints import opening_of
 from deltabook.udfs.clocks import numpy_of
-from deltabook.udfs.continuity import APPLY, RESET, SEED_MARK, Verdicts
 from deltabook.udfs.export_arrivals import Arrivals, arrivals_of
 from deltabook.udfs.export_kept import CHANGES, CLEAR, NOTHING, WHOLE, Kept
 from deltabook.udfs.export_numbers import bounds, doubles
@@ -37,8 +34,11 @@ from deltabook.udfs.export_ordering import EVENT, Ordered
 from deltabook.udfs.export_rows import Target
 from deltabook.udfs.files import read_checkpoint, read_events
 from deltabook.udfs.numbers import Scaled
-from deltabook.udfs.rebuild import Opening, Rebuilder
-from deltabook.udfs.seeding import with_seed
+from deltabook.udfs.orderbook.book import ASK, BID, Levels, Side, Tops
+from deltabook.udfs.orderbook.checkpoints import opening_of
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED_MARK, Verdicts
+from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
+from deltabook.udfs.orderbook.vendor_seed import with_seed
 from deltabook.udfs.storage import dataset_of
 
 DEPTH, TRADE, CLEARED, SNAPSHOT = 1, 2, 3, 4

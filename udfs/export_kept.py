@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.book import Side
 from deltabook.udfs.compile import kernel
+from deltabook.udfs.orderbook.book import Side
 
 NOTHING, CHANGES, WHOLE, CLEAR = range(4)
 """What of a message becomes events: none of it, its changes, the whole book, or that there is none."""

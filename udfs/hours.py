@@ -17,16 +17,16 @@ from deltabook.schemas.frames import REBUILT
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind, OnGap, Status, Writing
 from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, form_of
 from deltabook.udfs.ahead import ahead
-from deltabook.udfs.checkpoints import checkpoint_row, held_events, opening_of, pieces
-from deltabook.udfs.continuity import SEED_MARK
 from deltabook.udfs.datafiles import DataFile, write_data_file
 from deltabook.udfs.failing import place_of
 from deltabook.udfs.files import BATCH_ROWS, read_checkpoint, read_events
 from deltabook.udfs.frames import Group, to_frame
 from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
-from deltabook.udfs.rebuild import Opening, Rebuilder
-from deltabook.udfs.seeding import with_seed
-from deltabook.udfs.thinning import Thinning
+from deltabook.udfs.orderbook.checkpoints import checkpoint_row, held_events, opening_of, pieces
+from deltabook.udfs.orderbook.continuity import SEED_MARK
+from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
+from deltabook.udfs.orderbook.row_cadence import Thinning
+from deltabook.udfs.orderbook.vendor_seed import with_seed
 
 _NOT_OF_THE_STATE = ("exchange", "symbol", "hour", "event", "fingerprint")
 _USUAL_DEPTH, _DEEPEST = 20, 5000

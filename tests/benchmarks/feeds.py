@@ -16,7 +16,7 @@ from lake_data import LOTS, TICKS, hours_file
 from level_changes import LevelChanges
 
 from deltabook.schemas.feeds import FEEDS
-from deltabook.udfs.continuity import IGNORE, RESET, Ids, check_updates, initial_state
+from deltabook.udfs.orderbook.continuity import IGNORE, RESET, Ids, check_updates, initial_state
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "data" / "binance"
 DELTABOOK = Path(sys.executable).with_name("deltabook")

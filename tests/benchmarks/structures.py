@@ -16,10 +16,10 @@ from numba import types
 from numba.typed import Dict
 
 from deltabook.schemas.names import NOT_GIVEN, Status
-from deltabook.udfs.bits import highest_at_or_below
-from deltabook.udfs.book import ASK, BID, Book, Side
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.continuity import APPLY, RESET, Verdicts
+from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
+from deltabook.udfs.orderbook.book import ASK, BID, Book, Side
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, Verdicts
 
 BATCH_MESSAGES = 8192
 """As many as the product reads at a time."""

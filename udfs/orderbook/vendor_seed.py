@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NOT_GIVEN, EventType
-from deltabook.udfs.continuity import SEED_MARK
 from deltabook.udfs.numbers import to_decimal
+from deltabook.udfs.orderbook.continuity import SEED_MARK
 
 
 def with_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.RecordBatch]:

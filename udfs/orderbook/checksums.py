@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import Checksum
-from deltabook.udfs.bits import highest_at_or_below
 from deltabook.udfs.compile import kernel
+from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
 
 KRAKEN_LEVELS, OKX_LEVELS = 10, 25
 _KRAKEN = int(Checksum.KRAKEN)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind
-from deltabook.udfs.continuity import APPLY, RESET, SEED, Verdicts
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED, Verdicts
 
 _SHOWN_BY_THE_BOOK = (GapKind.CHECKSUM_FAILURE, GapKind.QUARANTINED_ROW)
 """What a snapshot does not end, but shows of itself."""

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import Checksum
 from deltabook.schemas.names import NOT_GIVEN, GapKind, Status
-from deltabook.udfs.bits import highest_at_or_below, lowest, occupy
-from deltabook.udfs.checksums import book_checksum
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.continuity import IGNORE, RESET, SEED, Verdicts
-from deltabook.udfs.ladder import build_ladder
 from deltabook.udfs.numbers import Printing
+from deltabook.udfs.orderbook.bitmaps import highest_at_or_below, lowest, occupy
+from deltabook.udfs.orderbook.checksums import book_checksum
+from deltabook.udfs.orderbook.continuity import IGNORE, RESET, SEED, Verdicts
+from deltabook.udfs.orderbook.price_ranks import build_ladder
 
 BID, ASK = 0, 1
 _UNSEEDED, _SUSPECT, _UNVERIFIABLE = int(Status.UNSEEDED), int(Status.SUSPECT), int(Status.UNVERIFIABLE)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.bits import count_ones
 from deltabook.udfs.compile import kernel
+from deltabook.udfs.orderbook.bitmaps import count_ones
 
 MOST_TICKS = 1 << 27
 """A wider price range, in ticks, is ranked by sorting instead of a bitmap (16 MiB)."""

@@ -23,12 +23,23 @@ from deltabook.schemas.names import (
     Writing,
 )
 from deltabook.schemas.tables import BOOKS, form_of
-from deltabook.udfs import continuity
-from deltabook.udfs.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Levels, Proofs, Side, Tops
-from deltabook.udfs.coverage import Coverage
-from deltabook.udfs.gaps import GapLog, gap_row
 from deltabook.udfs.numbers import Numbers, Printing
-from deltabook.udfs.orderflow import Top, order_flow, top_of
+from deltabook.udfs.orderbook import continuity
+from deltabook.udfs.orderbook.book import (
+    ASK,
+    BID,
+    NOT_CHECKED,
+    RIGHT,
+    WRONG,
+    Book,
+    Levels,
+    Proofs,
+    Side,
+    Tops,
+)
+from deltabook.udfs.orderbook.coverage import Coverage
+from deltabook.udfs.orderbook.gaps import GapLog, gap_row
+from deltabook.udfs.orderbook.order_flow import Top, order_flow, top_of
 from deltabook.udfs.times import clock_jumps
 
 _OF_MESSAGE = ["date", "hour", "timestamp", "received", "order_time", "epoch", "sequence"]

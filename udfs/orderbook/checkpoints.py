@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from deltabook.schemas.names import Status
 from deltabook.schemas.tables import CHECKPOINTS, form_of
-from deltabook.udfs.book import Levels
 from deltabook.udfs.numbers import Numbers
-from deltabook.udfs.rebuild import Opening
+from deltabook.udfs.orderbook.book import Levels
+from deltabook.udfs.orderbook.rebuilder import Opening
 
 _SCALARS = (
     "sequence",

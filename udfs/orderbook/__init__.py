@@ -1,0 +1,1 @@
+"""The order book: level changes applied, ids checked, checksums, gaps, coverage and checkpoints."""
