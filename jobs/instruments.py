@@ -11,8 +11,8 @@ from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.ordering.survey import digits_of
 from deltabook.udfs.scales import scale_for
-from deltabook.udfs.survey import digits_of
 
 Instrument = tuple[str, str]
 """Exchange and symbol."""

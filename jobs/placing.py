@@ -16,8 +16,15 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, HOURS
-from deltabook.udfs.boundaries import IdGroup, IdRange, ends, epoch_and_id, merge_hours, position
-from deltabook.udfs.epochs import Restart, flatten, unflatten
+from deltabook.udfs.ordering.chunk_boundaries import (
+    IdGroup,
+    IdRange,
+    ends,
+    epoch_and_id,
+    merge_hours,
+    position,
+)
+from deltabook.udfs.ordering.id_resets import Restart, flatten, unflatten
 
 _STREAM_NAMES: dict[str, str] = {EventType.BOOK_UPDATE: "update", EventType.TRADE: "trade"}
 

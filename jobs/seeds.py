@@ -14,8 +14,8 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both
-from deltabook.udfs.boundaries import ends, position
 from deltabook.udfs.numbers import to_integer
+from deltabook.udfs.ordering.chunk_boundaries import ends, position
 from deltabook.udfs.storage import dataset_of
 
 NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in SIDE_NAMES}

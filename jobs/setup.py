@@ -33,14 +33,14 @@ from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Writing
 from deltabook.udfs.decimals import DEFAULT_SCALE
-from deltabook.udfs.epochs import epochs_of
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.ordering.clock_jumps import off_the_rise
+from deltabook.udfs.ordering.feed_order import order_hour
+from deltabook.udfs.ordering.id_resets import epochs_of
 from deltabook.udfs.simulator import crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES
-from deltabook.udfs.times import off_the_rise
 
 _MESSAGES = 20
 

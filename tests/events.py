@@ -19,7 +19,7 @@ from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import Cadence, Writing
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.sources.binance import BinanceSource
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

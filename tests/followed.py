@@ -17,7 +17,7 @@ from deltabook.udfs.live.carrying import Carried, carry_groups
 from deltabook.udfs.live.source import START, LiveSource
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.scales import rescale
 from deltabook.udfs.sources.base import open_file
 from deltabook.udfs.sources.registry import SOURCES

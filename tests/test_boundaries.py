@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN
-from deltabook.udfs.boundaries import END, IdGroup, IdRange, ends, merge_hours
+from deltabook.udfs.ordering.chunk_boundaries import END, IdGroup, IdRange, ends, merge_hours
 
 Event = tuple[int, int]
 """(id, hour of its time, counted from 0; -1: no time)"""

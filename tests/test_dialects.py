@@ -18,7 +18,7 @@ from deltabook.schemas.names import HOUR, Cadence, Writing
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.vendor_seed import with_seed
-from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES

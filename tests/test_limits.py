@@ -19,7 +19,7 @@ from lake_tables import delta_rows, written
 from deltabook.jobs.settings import load_settings
 from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs import staging
+from deltabook.udfs.ordering import staged_records as staging
 from deltabook.udfs.sources import crypto_lake, tables_csv
 from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.registry import SOURCES

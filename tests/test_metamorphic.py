@@ -33,7 +33,7 @@ from venue import FETCHED, STEPS, WITH_IDS, book_of, rebuilt, told_by
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR, Cadence
-from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES

@@ -25,7 +25,7 @@ from naive import in_feed_order, parse_lines
 from properties import cases
 
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
-from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.ordering.feed_order import order_hour
 
 NOTHING = FLAT_EVENTS.arrow.empty_table()
 MS = 1_000_000

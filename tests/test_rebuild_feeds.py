@@ -26,7 +26,7 @@ from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind, Writin
 from deltabook.udfs.numbers import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.vendor_seed import with_seed
-from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.sources.registry import SOURCES
 
 pytestmark = pytest.mark.usefixtures("narrow_bitmaps")

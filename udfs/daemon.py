@@ -13,8 +13,9 @@ from typing import Any
 
 from pyspark import daemon
 
-from deltabook.udfs import hours, intake, judging, staging  # noqa: F401
+from deltabook.udfs import hours, intake, judging
 from deltabook.udfs.live import carrying, source  # noqa: F401
+from deltabook.udfs.ordering import staged_records as staging
 
 _work: Callable[..., Any] = daemon.worker
 _main: Callable[..., Any] = daemon.worker_main

@@ -18,14 +18,14 @@ from deltabook.schemas.frames import ADDED, FLAT_EVENTS, RECORDS, SURVEY
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, form_of
 from deltabook.udfs.datafiles import DataFile, write_data_file
-from deltabook.udfs.epochs import epochs_of, unflatten
 from deltabook.udfs.files import BATCH_ROWS, read_events
 from deltabook.udfs.frames import Group, only_row, to_frame
 from deltabook.udfs.numbers import Codes, Numbers, Scaled
-from deltabook.udfs.ordering import order_hour
+from deltabook.udfs.ordering.feed_order import order_hour
+from deltabook.udfs.ordering.id_resets import epochs_of, unflatten
+from deltabook.udfs.ordering.staged_records import read_staged, read_staged_between, staged_batches
+from deltabook.udfs.ordering.survey import Known, epoch_times, survey_stream
 from deltabook.udfs.scales import misfits, rescale, to_decimals
-from deltabook.udfs.staging import read_staged, read_staged_between, staged_batches
-from deltabook.udfs.survey import Known, epoch_times, survey_stream
 
 
 def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -32,7 +32,7 @@ from deltabook.schemas.tables import (
     QUARANTINE,
     both,
 )
-from deltabook.udfs.boundaries import position
+from deltabook.udfs.ordering.chunk_boundaries import position
 from deltabook.udfs.storage import opened
 
 _FROM_MESSAGES = (str(GoldenKind.SNAPSHOT), str(GoldenKind.CHECKSUM))

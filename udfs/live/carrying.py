@@ -27,7 +27,7 @@ from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.orderbook.checkpoints import checkpoint_row, held_events, opening_of
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.row_cadence import Thinning
-from deltabook.udfs.ordering import as_events
+from deltabook.udfs.ordering.feed_order import as_events
 from deltabook.udfs.scales import digits_needed, misfits, rescale, scale_for, to_decimals
 
 Told = dict[str, Any]

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from deltabook.schemas.feeds import Feed, Repeats
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import DAY, NOT_GIVEN, EventType
-from deltabook.udfs.epochs import epochs_of, flatten, unflatten
-from deltabook.udfs.ordering import in_stream_order, places, with_neighbours
-from deltabook.udfs.survey import Known, epoch_times, with_new, witnessed_times
-from deltabook.udfs.times import contradicted
+from deltabook.udfs.ordering.clock_jumps import contradicted
+from deltabook.udfs.ordering.feed_order import in_stream_order, places, with_neighbours
+from deltabook.udfs.ordering.id_resets import epochs_of, flatten, unflatten
+from deltabook.udfs.ordering.survey import Known, epoch_times, with_new, witnessed_times
 
 STREAMS = (EventType.TRADE, EventType.BOOK_UPDATE)
 """In the order in which messages of one time are taken."""

@@ -40,7 +40,7 @@ from deltabook.udfs.orderbook.book import (
 from deltabook.udfs.orderbook.coverage import Coverage
 from deltabook.udfs.orderbook.gaps import GapLog, gap_row
 from deltabook.udfs.orderbook.order_flow import Top, order_flow, top_of
-from deltabook.udfs.times import clock_jumps
+from deltabook.udfs.ordering.clock_jumps import clock_jumps
 
 _OF_MESSAGE = ["date", "hour", "timestamp", "received", "order_time", "epoch", "sequence"]
 _NOTHING: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))

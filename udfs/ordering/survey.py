@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.udfs.decimals import DEFAULT_SCALE
-from deltabook.udfs.epochs import NEIGHBOURS, Restart, epochs_of, find_restarts, flatten
 from deltabook.udfs.numbers import SCALE_OF
+from deltabook.udfs.ordering.clock_jumps import contradicted, far_from_receipt
+from deltabook.udfs.ordering.id_resets import NEIGHBOURS, Restart, epochs_of, find_restarts, flatten
+from deltabook.udfs.ordering.staged_records import read_staged
 from deltabook.udfs.scales import digits_needed
-from deltabook.udfs.staging import read_staged
-from deltabook.udfs.times import contradicted, far_from_receipt
 
 _ORDERING = ("sequence", "timestamp", "received")
 _THIN = (

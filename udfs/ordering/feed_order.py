@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from deltabook.schemas.feeds import Continuity, Feed, Repeats
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import CLOCK_TOLERANCE, DAY, HOUR, NOT_GIVEN, EventType
-from deltabook.udfs.repeats import join_parts, repeats_of_content
-from deltabook.udfs.survey import witnessed_times
-from deltabook.udfs.times import contradicted
+from deltabook.udfs.ordering.clock_jumps import contradicted
+from deltabook.udfs.ordering.duplicates import join_parts, repeats_of_content
+from deltabook.udfs.ordering.survey import witnessed_times
 
 _LEAST_DIGEST = 2**53
 """A trade id from here on is the digest of a text, which orders nothing."""
