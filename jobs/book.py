@@ -18,7 +18,7 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.schemas.tables import BOOKS, COVERAGE, form_of
-from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 
 @dataclass(frozen=True)

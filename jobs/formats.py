@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, NOT_GIVEN
-from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 _LEAST_NANOSECONDS = 10**17  # 1973; a smaller number is a time in another unit
 # 1973; a smaller number is a time in another unit

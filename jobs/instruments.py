@@ -10,9 +10,9 @@ from pyspark.sql import Row
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
-from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
+from deltabook.udfs.numbers.scales import scale_for
 from deltabook.udfs.ordering.survey import digits_of
-from deltabook.udfs.scales import scale_for
 
 Instrument = tuple[str, str]
 """Exchange and symbol."""

@@ -38,7 +38,7 @@ from deltabook.udfs.clocks import (
 from deltabook.udfs.cursors import standing, updates_of
 from deltabook.udfs.files import batches_of_hour
 from deltabook.udfs.merging import merged
-from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
+from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.orderbook.checkpoints import held_events, opening_of
 from deltabook.udfs.orderbook.continuity import SEED_MARK
 from deltabook.udfs.orderbook.rebuilder import Opening

@@ -20,7 +20,7 @@ from deltabook.jobs.recordings import Recording
 from deltabook.jobs.stretches import proven_stretches
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.clocks import Clock
-from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.observations import Observation
 from deltabook.udfs.replay import By, Replay, Suspect
 from deltabook.udfs.storage import located

@@ -14,7 +14,7 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both
-from deltabook.udfs.numbers import to_integer
+from deltabook.udfs.numbers.encoding import to_integer
 from deltabook.udfs.ordering.chunk_boundaries import ends, position
 from deltabook.udfs.storage import dataset_of
 

@@ -32,8 +32,8 @@ from deltabook.jobs.sql import query, show
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Writing
-from deltabook.udfs.decimals import DEFAULT_SCALE
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
+from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering.clock_jumps import off_the_rise
 from deltabook.udfs.ordering.feed_order import order_hour

@@ -17,7 +17,7 @@ import pytest
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import Cadence, Writing
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.sources.binance import BinanceSource

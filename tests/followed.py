@@ -15,10 +15,10 @@ from deltabook.schemas.names import HOUR, Writing
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.live.carrying import Carried, carry_groups
 from deltabook.udfs.live.source import START, LiveSource
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
+from deltabook.udfs.numbers.scales import rescale
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering.feed_order import order_hour
-from deltabook.udfs.scales import rescale
 from deltabook.udfs.sources.base import open_file
 from deltabook.udfs.sources.registry import SOURCES
 

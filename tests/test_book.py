@@ -13,7 +13,7 @@ from properties import cases
 
 from deltabook.schemas.feeds import Checksum
 from deltabook.schemas.names import NOT_GIVEN, Status
-from deltabook.udfs.numbers import Printing
+from deltabook.udfs.numbers.encoding import Printing
 from deltabook.udfs.orderbook.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Proofs, Side
 from deltabook.udfs.orderbook.continuity import APPLY, IGNORE, RESET, SEED, Verdicts
 

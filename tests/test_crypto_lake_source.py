@@ -22,7 +22,7 @@ from lake_tables import (
 )
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.sources import crypto_lake
 from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
 from deltabook.udfs.sources.lake_levels import (

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.decimals import (
+from deltabook.udfs.numbers.decimal_text import (
     DEFAULT_SCALE,
     INT64_MAX,
     MOST_DECIMALS,

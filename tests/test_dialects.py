@@ -15,7 +15,7 @@ from events import in_first_epoch
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR, Cadence, Writing
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.vendor_seed import with_seed
 from deltabook.udfs.ordering.feed_order import order_hour

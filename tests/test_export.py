@@ -28,8 +28,8 @@ from deltabook.schemas import tables
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import HOUR
 from deltabook.udfs import export_parquet
-from deltabook.udfs.export_numbers import firsts, grid, level_by_level
 from deltabook.udfs.export_tardis import vendor_names, write_number
+from deltabook.udfs.numbers.exported_numbers import firsts, grid, level_by_level
 from deltabook.udfs.simulator import tardis
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market

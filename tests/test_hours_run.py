@@ -17,7 +17,7 @@ from deltabook.schemas import tables
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import HOUR, Writing
 from deltabook.udfs.files import read_checkpoint, read_events
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.checkpoints import opening_of
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines

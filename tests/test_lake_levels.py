@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lake_tables import T0, odd_floats
 from properties import cases
 
-from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.sources.lake_levels import (
     BAD,
     STRICT,

@@ -47,7 +47,7 @@ from deltabook.schemas.errors import OrderError
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Cadence
 from deltabook.schemas.tables import BOOKS
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.checkpoints import checkpoint_row, opening_of
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines

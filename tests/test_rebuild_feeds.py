@@ -23,7 +23,7 @@ from properties import cases
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind, Writing
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.vendor_seed import with_seed
 from deltabook.udfs.ordering.feed_order import order_hour

@@ -14,7 +14,7 @@ from naive_feeds import kraken_checksum, okx_checksum
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import NOT_GIVEN, Cadence, Writing
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 
 FETCHED = ("binance", "binance_futures")

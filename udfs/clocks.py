@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.feeds import Feed
 from deltabook.schemas.names import NOT_GIVEN, Cadence, EventType, Writing
 from deltabook.udfs.files import batches_of_hour
-from deltabook.udfs.numbers import Numbers
+from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 
 OF_STAMPS = ("event_type", "received", "order_time", "sequence")

@@ -29,11 +29,11 @@ from deltabook.udfs.ahead import ahead
 from deltabook.udfs.clocks import numpy_of
 from deltabook.udfs.export_arrivals import Arrivals, arrivals_of
 from deltabook.udfs.export_kept import CHANGES, CLEAR, NOTHING, WHOLE, Kept
-from deltabook.udfs.export_numbers import bounds, doubles
 from deltabook.udfs.export_ordering import EVENT, Ordered
 from deltabook.udfs.export_rows import Target
 from deltabook.udfs.files import read_checkpoint, read_events
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
+from deltabook.udfs.numbers.exported_numbers import bounds, doubles
 from deltabook.udfs.orderbook.book import ASK, BID, Levels, Side, Tops
 from deltabook.udfs.orderbook.checkpoints import opening_of
 from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED_MARK, Verdicts

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from deltabook.schemas.columns import SIDE_NAMES, Column
 from deltabook.schemas.exports import COLUMNS, MID, What
 from deltabook.schemas.names import NOT_GIVEN, EventType
-from deltabook.udfs.export_numbers import (
+from deltabook.udfs.export_rows import Target, counts_of, flattened, rows_asked
+from deltabook.udfs.numbers.exported_numbers import (
     bounds,
     decimals,
     difference,
@@ -23,7 +24,6 @@ from deltabook.udfs.export_numbers import (
     listed,
     totals,
 )
-from deltabook.udfs.export_rows import Target, counts_of, flattened, rows_asked
 
 _TIME = pa.timestamp("us", "UTC")
 _GROUP_ROWS = 1 << 17

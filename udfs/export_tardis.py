@@ -18,8 +18,8 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.ahead import ahead
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.export_numbers import bounds
 from deltabook.udfs.export_rows import Target, proven_rows
+from deltabook.udfs.numbers.exported_numbers import bounds
 from deltabook.udfs.sources.tardis import instrument
 
 _READ = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)

@@ -21,7 +21,7 @@ from deltabook.udfs.datafiles import DataFile, write_data_file
 from deltabook.udfs.failing import place_of
 from deltabook.udfs.files import BATCH_ROWS, read_checkpoint, read_events
 from deltabook.udfs.frames import Group, to_frame
-from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
+from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.orderbook.checkpoints import checkpoint_row, held_events, opening_of, pieces
 from deltabook.udfs.orderbook.continuity import SEED_MARK
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder

@@ -22,7 +22,7 @@ from deltabook.schemas.tables import VERDICTS
 from deltabook.udfs.compile import kernel
 from deltabook.udfs.files import batches_of_hour
 from deltabook.udfs.frames import only_row, to_frame
-from deltabook.udfs.numbers import words
+from deltabook.udfs.numbers.encoding import words
 
 FIRST_TIME = 1_230_768_000_000_000_000
 """2009, ns: no feed of these markets is older, so an earlier time is none."""

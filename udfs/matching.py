@@ -19,7 +19,7 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NOT_GIVEN, Cadence, GoldenKind, Status
 from deltabook.schemas.tables import BOOKS, GOLDEN
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.numbers import words
+from deltabook.udfs.numbers.encoding import words
 from deltabook.udfs.storage import opened
 
 Ids = NDArray[np.int64]

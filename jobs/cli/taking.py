@@ -58,7 +58,7 @@ def export(
     from deltabook.jobs.export import export, requested
     from deltabook.jobs.formats import parse_time
     from deltabook.jobs.progress import Progress
-    from deltabook.udfs.decimals import INT64_MAX
+    from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
     with reported():

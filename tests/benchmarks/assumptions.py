@@ -31,7 +31,7 @@ from deltabook.schemas.names import Writing
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.datafiles import write_data_file
 from deltabook.udfs.files import BATCH_ROWS, read_checkpoint, read_events
-from deltabook.udfs.numbers import Scaled
+from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.checkpoints import opening_of
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 

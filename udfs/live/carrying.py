@@ -19,16 +19,16 @@ from deltabook.schemas.frames import CARRIED, RECORDS
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status, Writing
 from deltabook.schemas.tables import BOOKS, QUARANTINE, form_of
 from deltabook.udfs.datafiles import DataFile
-from deltabook.udfs.decimals import DEFAULT_SCALE
 from deltabook.udfs.failing import disk_problem, place_of
 from deltabook.udfs.live.settling import STREAMS, Reached, arrivals, in_order, note, settled
 from deltabook.udfs.live.states import read_state, write_state
-from deltabook.udfs.numbers import Codes, Numbers, Rows, Scaled
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
+from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
+from deltabook.udfs.numbers.scales import digits_needed, misfits, rescale, scale_for, to_decimals
 from deltabook.udfs.orderbook.checkpoints import checkpoint_row, held_events, opening_of
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.row_cadence import Thinning
 from deltabook.udfs.ordering.feed_order import as_events
-from deltabook.udfs.scales import digits_needed, misfits, rescale, scale_for, to_decimals
 
 Told = dict[str, Any]
 """What is kept of a symbol beside its state: see `_Carrying.told`."""

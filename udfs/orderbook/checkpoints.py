@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from deltabook.schemas.names import Status
 from deltabook.schemas.tables import CHECKPOINTS, form_of
-from deltabook.udfs.numbers import Numbers
+from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook.book import Levels
 from deltabook.udfs.orderbook.rebuilder import Opening
 

@@ -23,7 +23,7 @@ from deltabook.schemas.names import (
     Writing,
 )
 from deltabook.schemas.tables import BOOKS, form_of
-from deltabook.udfs.numbers import Numbers, Printing
+from deltabook.udfs.numbers.encoding import Numbers, Printing
 from deltabook.udfs.orderbook import continuity
 from deltabook.udfs.orderbook.book import (
     ASK,

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from deltabook.schemas.names import Cadence, OnGap, Status, Writing, step_of
-from deltabook.udfs.numbers import Numbers
+from deltabook.udfs.numbers.encoding import Numbers
 
 _SUMS = ("trade_count", "buy_volume", "sell_volume", "ofi")
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NOT_GIVEN, EventType
-from deltabook.udfs.numbers import to_decimal
+from deltabook.udfs.numbers.encoding import to_decimal
 from deltabook.udfs.orderbook.continuity import SEED_MARK
 
 

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN
-from deltabook.udfs.decimals import DEFAULT_SCALE
-from deltabook.udfs.numbers import SCALE_OF
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
+from deltabook.udfs.numbers.encoding import SCALE_OF
+from deltabook.udfs.numbers.scales import digits_needed
 from deltabook.udfs.ordering.clock_jumps import contradicted, far_from_receipt
 from deltabook.udfs.ordering.id_resets import NEIGHBOURS, Restart, epochs_of, find_restarts, flatten
 from deltabook.udfs.ordering.staged_records import read_staged
-from deltabook.udfs.scales import digits_needed
 
 _ORDERING = ("sequence", "timestamp", "received")
 _THIN = (

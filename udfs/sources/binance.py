@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.sources import binance_scan as scan
 from deltabook.udfs.sources.base import FileSource, TimeUnit, line_blocks
 from deltabook.udfs.sources.binance_depth_csv import is_depth_csv, parse_depth_csv

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from deltabook.schemas.names import NOT_GIVEN, valid_name
-from deltabook.udfs.decimals import exact, scaled_levels, scaled_trade
+from deltabook.udfs.numbers.decimal_text import exact, scaled_levels, scaled_trade
 from deltabook.udfs.sources import symbols
 from deltabook.udfs.sources.json_messages import decode
 from deltabook.udfs.sources.limits import Limits

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.decimals import scan_decimal
+from deltabook.udfs.numbers.decimal_text import scan_decimal
 from deltabook.udfs.sources.binance_slots import (
     ABSENT,
     ARRAY,

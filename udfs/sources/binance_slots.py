@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.decimals import scan_decimal
+from deltabook.udfs.numbers.decimal_text import scan_decimal
 
 # A key of one character is its own slot; longer keys take low numbers, which no such key has.
 OTHER, PREVIOUS, STREAM, DATA, LAST_UPDATE_ID, BIDS, ASKS = range(7)

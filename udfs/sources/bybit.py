@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.decimals import INT64_MAX, scaled_levels, scaled_trade
+from deltabook.udfs.numbers.decimal_text import INT64_MAX, scaled_levels, scaled_trade
 from deltabook.udfs.sources.json_messages import decode
 from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.messages import (

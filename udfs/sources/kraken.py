@@ -30,7 +30,7 @@ import numpy as np
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
-from deltabook.udfs.decimals import INT64_MAX, MOST_DECIMALS, scaled_levels, scaled_trade
+from deltabook.udfs.numbers.decimal_text import INT64_MAX, MOST_DECIMALS, scaled_levels, scaled_trade
 from deltabook.udfs.sources.clock import file_order
 from deltabook.udfs.sources.json_messages import decode
 from deltabook.udfs.sources.limits import Limits

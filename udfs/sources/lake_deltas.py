@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.decimals import scaled_levels
+from deltabook.udfs.numbers.decimal_text import scaled_levels
 from deltabook.udfs.sources.lake_columns import Layout
 from deltabook.udfs.sources.lake_levels import (
     ASK,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.decimals import DEFAULT_SCALE, INT64_MAX, MOST_DECIMALS
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX, MOST_DECIMALS
 
 BAD, STRICT = 0, 255
 """In place of a count of decimals: no number of a book, and one that only the strict way can read."""

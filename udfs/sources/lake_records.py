@@ -13,7 +13,7 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.sources.lake_columns import Instruments, Layout
 from deltabook.udfs.sources.lake_levels import ASK, BID, STRICT, scale_messages, split_sides
 from deltabook.udfs.sources.limits import Limits

@@ -11,7 +11,7 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.decimals import DEFAULT_SCALE, scaled_levels, scaled_trade
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, scaled_levels, scaled_trade
 from deltabook.udfs.sources.lake_columns import labels
 from deltabook.udfs.sources.lake_levels import ASK, BAD, BID, LEFT_OUT, without_float_rounding
 from deltabook.udfs.sources.lake_records import (

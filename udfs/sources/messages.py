@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
-from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.sources.base import FileSource, MixedUnitsError, TimeUnit, line_blocks
 from deltabook.udfs.sources.limits import Limits, check_levels
 from deltabook.udfs.sources.records import Records

@@ -31,7 +31,7 @@ from typing import Any
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.decimals import INT64_MAX, scaled_levels, scaled_trade
+from deltabook.udfs.numbers.decimal_text import INT64_MAX, scaled_levels, scaled_trade
 from deltabook.udfs.sources.json_messages import decode
 from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.messages import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.decimals import DEFAULT_SCALE
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 
 _SENTINELS: dict[str, Any] = {"BIGINT": NOT_GIVEN, "STRING": "", "BINARY": b"", "BOOLEAN": False}
 _SENTINELS["ARRAY<BIGINT>"] = ()

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deltabook.udfs.decimals import scaled_levels
+from deltabook.udfs.numbers.decimal_text import scaled_levels
 from deltabook.udfs.sources.records import Records, column_batch
 from deltabook.udfs.sources.table_columns import Columns, Shape
 from deltabook.udfs.sources.tables_csv import Messages

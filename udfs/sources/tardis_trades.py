@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.decimals import scaled_trade
+from deltabook.udfs.numbers.decimal_text import scaled_trade
 from deltabook.udfs.sources.messages import text_id
 from deltabook.udfs.sources.records import Records, column_batch, labels
 from deltabook.udfs.sources.table_columns import Columns, Shape

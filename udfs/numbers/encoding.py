@@ -21,7 +21,7 @@ from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.decimals import INT64_MAX
+from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 SCALE_OF = {column.name: column.scale for column in RECORDS.columns if column.scale}
 """The columns of prices and sizes that messages have, and which scale is theirs."""

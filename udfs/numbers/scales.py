@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.schemas.tables import QUARANTINE
-from deltabook.udfs.decimals import DEFAULT_SCALE, INT64_MAX
-from deltabook.udfs.numbers import SCALE_OF
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX
+from deltabook.udfs.numbers.encoding import SCALE_OF
 
 _DIGITS, _HEADROOM = 18, 1
 """Any 18 digits fit int64, and nine times as much; one digit more is left room for where none is needed."""

@@ -1,0 +1,1 @@
+"""Prices and sizes as exact integers and decimals."""
