@@ -22,8 +22,8 @@ from deltabook.jobs.published import published_versions
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import FILES
-from deltabook.udfs.folders import PARTIAL, content_hash, list_files
-from deltabook.udfs.storage import content, moved
+from deltabook.udfs.storage.object_store import content, moved
+from deltabook.udfs.storage.raw_files import PARTIAL, content_hash, list_files
 
 SEEN = "_seen.json"
 

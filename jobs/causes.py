@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from deltabook.jobs.limits import memory_limit
 from deltabook.schemas.errors import DeltabookError
-from deltabook.udfs.storage import is_of_store
+from deltabook.udfs.storage.object_store import is_of_store
 
 OWN_ERRORS = f"{DeltabookError.__module__}."
 """What the line of a worker's trace begins with that tells an error of deltabook's own."""

@@ -24,7 +24,7 @@ from deltabook.jobs.settings import Settings, load_settings
 from deltabook.jobs.telling import belonging, event, log_as, say
 from deltabook.jobs.telling import errors as errors
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.storage import require_reached
+from deltabook.udfs.storage.object_store import require_reached
 
 EXPECTATION_FAILED, REFUSED = 1, 3
 REPORT = "report.html"

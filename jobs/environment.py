@@ -33,7 +33,7 @@ from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Status
 from deltabook.udfs.clocks import Clock
 from deltabook.udfs.fills import Cancelled, Fill, Quote, take
 from deltabook.udfs.observations import Observation
-from deltabook.udfs.storage import located
+from deltabook.udfs.storage.object_store import located
 
 NAME = "deltabook/Book-v0"
 _BOUND = 10.0

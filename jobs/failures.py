@@ -13,8 +13,8 @@ from pyspark.errors import PySparkException
 from deltabook.jobs.causes import OWN_ERRORS
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import WarehouseError
-from deltabook.udfs.failing import disk_problem
-from deltabook.udfs.storage import is_of_store, is_remote
+from deltabook.udfs.storage.object_store import is_of_store, is_remote
+from deltabook.udfs.storage.worker_errors import disk_problem
 
 _WORDS = 300
 _STAYS = "nothing of this run is published, what was before stays readable"

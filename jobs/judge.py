@@ -46,10 +46,10 @@ from deltabook.schemas.tables import (
     VERDICTS,
     both,
 )
-from deltabook.udfs.frames import Group
 from deltabook.udfs.inspecting import NO_RESULT, inspect_books_group, inspect_events_group
 from deltabook.udfs.judging import judge_groups
 from deltabook.udfs.matching import match_metric
+from deltabook.udfs.storage.arrow_frames import Group
 from deltabook.udfs.totals import total_group
 
 _SCALES = ("price_scale", "size_scale", "is_decimal")

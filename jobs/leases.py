@@ -19,7 +19,7 @@ from typing import Any
 from filelock import Timeout
 
 from deltabook.schemas.errors import WarehouseError
-from deltabook.udfs.storage import named, object_of
+from deltabook.udfs.storage.object_store import named, object_of
 
 RENEWED, LOST = 5.0, 30.0
 """Seconds after which a holder renews, and after which one that has not is gone."""

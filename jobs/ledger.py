@@ -9,8 +9,8 @@ from typing import Any
 
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.folders import content_hash, list_files
-from deltabook.udfs.storage import copied, located, moved
+from deltabook.udfs.storage.object_store import copied, located, moved
+from deltabook.udfs.storage.raw_files import content_hash, list_files
 
 ARCHIVE = "_archive"
 """Folder of the warehouse for copies of raw files."""

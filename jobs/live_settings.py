@@ -16,7 +16,7 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import Cadence, OnGap
 from deltabook.schemas.tables import EPOCHS, INSTRUMENTS
 from deltabook.udfs.sources.registry import SOURCES
-from deltabook.udfs.storage import is_remote, name_problem
+from deltabook.udfs.storage.object_store import is_remote, name_problem
 
 
 @dataclass(frozen=True)

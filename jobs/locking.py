@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from deltabook.udfs.storage import is_remote
+from deltabook.udfs.storage.object_store import is_remote
 
 WRITING, SCHEDULED = ".lock", ".schedule.lock"
 """Held by whatever writes the warehouse; by a scheduled run from its look to its report."""

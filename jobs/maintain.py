@@ -28,7 +28,7 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import FILES
-from deltabook.udfs.storage import File, remove
+from deltabook.udfs.storage.object_store import File, remove
 
 _COMPRESSED = WriterProperties(compression="ZSTD", compression_level=3)
 

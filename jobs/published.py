@@ -22,7 +22,7 @@ from deltabook.schemas.tables import (
     TABLES,
     WRITTEN,
 )
-from deltabook.udfs.storage import files_below, has_any, located, names_in, table_address
+from deltabook.udfs.storage.object_store import files_below, has_any, located, names_in, table_address
 
 SCHEMA_PROPERTY = "deltabook.schema_version"
 CHUNK_PROPERTY = "deltabook.chunk"

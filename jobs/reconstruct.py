@@ -41,8 +41,8 @@ from deltabook.schemas.tables import (
     SCHEMA_VERSION,
     both,
 )
-from deltabook.udfs.frames import Group
 from deltabook.udfs.hours import rebuild_groups
+from deltabook.udfs.storage.arrow_frames import Group
 
 _OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))
 _NEVER_ENDED = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))

@@ -13,7 +13,7 @@ from deltabook.jobs.stored import Slice
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, both
-from deltabook.udfs.folders import content_hash
+from deltabook.udfs.storage.raw_files import content_hash
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from deltabook.udfs.clocks import Clock
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.observations import Observation
 from deltabook.udfs.replay import By, Replay, Suspect
-from deltabook.udfs.storage import located
+from deltabook.udfs.storage.object_store import located
 
 _ROWS = 8192
 

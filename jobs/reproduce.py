@@ -18,7 +18,7 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, RUNS, both
 from deltabook.udfs.hours import rebuild_groups
-from deltabook.udfs.storage import readable, remove_tree
+from deltabook.udfs.storage.object_store import readable, remove_tree
 
 _BATCH_ROWS = 65_536
 _SHOWN = 10

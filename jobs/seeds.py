@@ -16,7 +16,7 @@ from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both
 from deltabook.udfs.numbers.encoding import to_integer
 from deltabook.udfs.ordering.chunk_boundaries import ends, position
-from deltabook.udfs.storage import dataset_of
+from deltabook.udfs.storage.object_store import dataset_of
 
 NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in SIDE_NAMES}
 """The columns of `hour_references` where nothing seeds the hour's book."""

@@ -28,8 +28,8 @@ from deltabook.jobs.memory import child_processes
 from deltabook.jobs.relaying import relayed
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.failing import disk_problem
-from deltabook.udfs.storage import is_remote
+from deltabook.udfs.storage.object_store import is_remote
+from deltabook.udfs.storage.worker_errors import disk_problem
 
 DAEMON = "deltabook.udfs.daemon"
 """Module by which Spark starts Python workers, where sessions are local."""

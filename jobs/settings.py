@@ -34,7 +34,7 @@ from deltabook.schemas.names import (
     valid_name,
 )
 from deltabook.udfs.sources.limits import Limits
-from deltabook.udfs.storage import located
+from deltabook.udfs.storage.object_store import located
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
 _OF_CONTENT = {"cadence", "checkpoint_every", "depth", "instruments", "ofi_levels", "on_gap", "seed"}

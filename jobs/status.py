@@ -27,7 +27,7 @@ from deltabook.jobs.stored import Stored
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import HOUR, step_of
 from deltabook.schemas.tables import BOOKS, EVENTS, HOURS, RUNS, TABLES, form_of
-from deltabook.udfs.storage import files_in
+from deltabook.udfs.storage.object_store import files_in
 
 _RUNS_TOLD, _RUNS_SHOWN = 20, 5
 _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"}

@@ -17,7 +17,7 @@ from deltabook.jobs.published import is_made, open_dataset, open_table
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS, both
-from deltabook.udfs.storage import readable, table_address
+from deltabook.udfs.storage.object_store import readable, table_address
 
 Slice = tuple[str, str, int]
 """Exchange, symbol and hour: what is replaced at once."""

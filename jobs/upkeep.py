@@ -45,7 +45,7 @@ from deltabook.schemas.tables import (
     VALIDATIONS,
     both,
 )
-from deltabook.udfs.storage import File, files_in
+from deltabook.udfs.storage.object_store import File, files_in
 
 JOINED = (GAPS, CHECKS, COVERAGE, FIDELITY, *both(MISMATCHES), VALIDATIONS, QUARANTINE, *OF_RUNS)
 """Tables to which each run adds a few rows, and which are read whole."""

@@ -49,7 +49,7 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import BusyError, SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Cadence, Writing, step_of, valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION, TABLES, WRITTEN, both
-from deltabook.udfs.storage import remove_tree
+from deltabook.udfs.storage.object_store import remove_tree
 
 Rows = Sequence[dict[str, Any]]
 """Few enough for the driver: they are written without a Spark job (measured: 20 ms, not 800)."""

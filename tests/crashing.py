@@ -23,7 +23,7 @@ from captures import depth_rows, simulated_lines, write
 from deltabook.jobs.published import open_dataset, open_table, published_versions
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import EVENTS, FILES, RUNS, TABLES
-from deltabook.udfs.storage import content, located
+from deltabook.udfs.storage.object_store import content, located
 
 VOLATILE = {"run_id", "fingerprint"}
 """Columns that name runs or data files, whose names are random."""

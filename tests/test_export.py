@@ -34,7 +34,7 @@ from deltabook.udfs.simulator import tardis
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.tardis import instrument
-from deltabook.udfs.storage import located
+from deltabook.udfs.storage.object_store import located
 
 pytestmark = pytest.mark.spark
 

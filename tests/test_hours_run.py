@@ -16,12 +16,12 @@ from deltabook.jobs.published import open_table
 from deltabook.schemas import tables
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import HOUR, Writing
-from deltabook.udfs.files import read_checkpoint, read_events
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.checkpoints import opening_of
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
+from deltabook.udfs.storage.event_files import read_checkpoint, read_events
 
 pytestmark = pytest.mark.spark
 

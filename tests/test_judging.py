@@ -17,8 +17,8 @@ from properties import cases
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.schemas.tables import BOOKS, EVENTS, GOLDEN
-from deltabook.udfs.datafiles import write_data_file
 from deltabook.udfs.judging import judge_groups
+from deltabook.udfs.storage.data_files import write_data_file
 
 START = 1_723_158_000_000_000_000 // HOUR * HOUR
 DEPTH = 2

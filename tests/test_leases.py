@@ -11,7 +11,7 @@ from obstore.store import MemoryStore
 from deltabook.jobs import leases
 from deltabook.jobs.leases import Lease, is_fresh
 from deltabook.schemas.errors import WarehouseError
-from deltabook.udfs.storage import located
+from deltabook.udfs.storage.object_store import located
 
 PLACE = "s3a://bucket/books/.lock"
 

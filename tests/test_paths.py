@@ -21,8 +21,8 @@ from deltabook.jobs.printable import printable
 from deltabook.jobs.published import open_table, published_table
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION
-from deltabook.udfs.folders import list_files
-from deltabook.udfs.storage import located, table_address
+from deltabook.udfs.storage.object_store import located, table_address
+from deltabook.udfs.storage.raw_files import list_files
 
 ROWS = pa.table({"x": [1, 2], "s": ["a b%20", "c"]})
 WHOLE = ["a ${HOME}#?*{é,e\u0301}'\"`;&=%zz ~", "-\u202e@v1 \U0001f980:x"]

@@ -23,7 +23,7 @@ from deltabook.jobs.leases import Lease
 from deltabook.jobs.published import published_table
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import BOOKS
-from deltabook.udfs.storage import located
+from deltabook.udfs.storage.object_store import located
 
 pytestmark = [pytest.mark.spark, pytest.mark.long]
 DAMAGED = b"PAR1 and nothing else"

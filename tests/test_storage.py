@@ -10,7 +10,16 @@ from conftest import invoke
 
 from deltabook.jobs.settings import load_settings
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.storage import bytes_of, content, copied, files_in, is_remote, located, names_in, remove
+from deltabook.udfs.storage.object_store import (
+    bytes_of,
+    content,
+    copied,
+    files_in,
+    is_remote,
+    located,
+    names_in,
+    remove,
+)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from deltabook.jobs.settings import load_settings
 from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Column, Table
-from deltabook.udfs.frames import to_frame
+from deltabook.udfs.storage.arrow_frames import to_frame
 
 pytestmark = pytest.mark.spark
 

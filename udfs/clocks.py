@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import Feed
 from deltabook.schemas.names import NOT_GIVEN, Cadence, EventType, Writing
-from deltabook.udfs.files import batches_of_hour
 from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
+from deltabook.udfs.storage.event_files import batches_of_hour
 
 OF_STAMPS = ("event_type", "received", "order_time", "sequence")
 _OFI_LEVELS = 5

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import EventType
 from deltabook.udfs.clocks import NOTHING_CARRIED, Clock, times
 from deltabook.udfs.export_rows import Target
-from deltabook.udfs.files import batches_of_hour, read_checkpoint
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.orderbook.checkpoints import held_events
+from deltabook.udfs.storage.event_files import batches_of_hour, read_checkpoint
 
 _READ = ("event_type", "received", "order_time")
 _AT_ONCE = 1 << 18

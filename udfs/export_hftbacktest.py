@@ -25,13 +25,11 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import FEEDS, Checksum
 from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, EventType, Status, Writing
-from deltabook.udfs.ahead import ahead
 from deltabook.udfs.clocks import numpy_of
 from deltabook.udfs.export_arrivals import Arrivals, arrivals_of
 from deltabook.udfs.export_kept import CHANGES, CLEAR, NOTHING, WHOLE, Kept
 from deltabook.udfs.export_ordering import EVENT, Ordered
 from deltabook.udfs.export_rows import Target
-from deltabook.udfs.files import read_checkpoint, read_events
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles
 from deltabook.udfs.orderbook.book import ASK, BID, Levels, Side, Tops
@@ -39,7 +37,9 @@ from deltabook.udfs.orderbook.checkpoints import opening_of
 from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED_MARK, Verdicts
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.vendor_seed import with_seed
-from deltabook.udfs.storage import dataset_of
+from deltabook.udfs.storage.event_files import read_checkpoint, read_events
+from deltabook.udfs.storage.object_store import dataset_of
+from deltabook.udfs.storage.prefetch import ahead
 
 DEPTH, TRADE, CLEARED, SNAPSHOT = 1, 2, 3, 4
 BUY, SELL = 1 << 29, 1 << 28

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.exports import Form, What
 from deltabook.schemas.names import NOT_GIVEN, Status
-from deltabook.udfs.ahead import ahead
-from deltabook.udfs.files import batches_of_hour
+from deltabook.udfs.storage.event_files import batches_of_hour
+from deltabook.udfs.storage.prefetch import ahead
 
 BATCH_ROWS = 16_384
 UNPROVEN = (Status.UNSEEDED.label, Status.SUSPECT.label)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.ahead import ahead
 from deltabook.udfs.compile import kernel
 from deltabook.udfs.export_rows import Target, proven_rows
 from deltabook.udfs.numbers.exported_numbers import bounds
 from deltabook.udfs.sources.tardis import instrument
+from deltabook.udfs.storage.prefetch import ahead
 
 _READ = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)
 _OKX = {"PERP": "okex-swap", "": "okex"}

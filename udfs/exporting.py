@@ -13,7 +13,7 @@ import pyarrow as pa
 from deltabook.schemas.exports import EXPORTED, Form
 from deltabook.udfs import export_hftbacktest, export_lake, export_parquet, export_tardis
 from deltabook.udfs.export_rows import Asked, Tally, Target
-from deltabook.udfs.frames import Group, to_frame
+from deltabook.udfs.storage.arrow_frames import Group, to_frame
 
 _WRITERS: dict[Form, tuple[Callable[[Target], str], Callable[[Target, Path], None]]] = {
     Form.PARQUET: (export_parquet.path_of, export_parquet.write),

@@ -16,17 +16,17 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import REBUILT
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind, OnGap, Status, Writing
 from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, form_of
-from deltabook.udfs.ahead import ahead
-from deltabook.udfs.datafiles import DataFile, write_data_file
-from deltabook.udfs.failing import place_of
-from deltabook.udfs.files import BATCH_ROWS, read_checkpoint, read_events
-from deltabook.udfs.frames import Group, to_frame
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.orderbook.checkpoints import checkpoint_row, held_events, opening_of, pieces
 from deltabook.udfs.orderbook.continuity import SEED_MARK
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.row_cadence import Thinning
 from deltabook.udfs.orderbook.vendor_seed import with_seed
+from deltabook.udfs.storage.arrow_frames import Group, to_frame
+from deltabook.udfs.storage.data_files import DataFile, write_data_file
+from deltabook.udfs.storage.event_files import BATCH_ROWS, read_checkpoint, read_events
+from deltabook.udfs.storage.prefetch import ahead
+from deltabook.udfs.storage.worker_errors import place_of
 
 _NOT_OF_THE_STATE = ("exchange", "symbol", "hour", "event", "fingerprint")
 _USUAL_DEPTH, _DEEPEST = 20, 5000

@@ -20,9 +20,9 @@ from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import VERDICTS
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.files import batches_of_hour
-from deltabook.udfs.frames import only_row, to_frame
 from deltabook.udfs.numbers.encoding import words
+from deltabook.udfs.storage.arrow_frames import only_row, to_frame
+from deltabook.udfs.storage.event_files import batches_of_hour
 
 FIRST_TIME = 1_230_768_000_000_000_000
 """2009, ns: no feed of these markets is older, so an earlier time is none."""

@@ -17,15 +17,15 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import ADDED, FLAT_EVENTS, RECORDS, SURVEY
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, form_of
-from deltabook.udfs.datafiles import DataFile, write_data_file
-from deltabook.udfs.files import BATCH_ROWS, read_events
-from deltabook.udfs.frames import Group, only_row, to_frame
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Scaled
 from deltabook.udfs.numbers.scales import misfits, rescale, to_decimals
 from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.ordering.id_resets import epochs_of, unflatten
 from deltabook.udfs.ordering.staged_records import read_staged, read_staged_between, staged_batches
 from deltabook.udfs.ordering.survey import Known, epoch_times, survey_stream
+from deltabook.udfs.storage.arrow_frames import Group, only_row, to_frame
+from deltabook.udfs.storage.data_files import DataFile, write_data_file
+from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events
 
 
 def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -19,13 +19,13 @@ from deltabook.schemas.columns import SIDE_NAMES, SIDES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import FIDELITY, MISMATCHES, SAMPLES, form_of
-from deltabook.udfs.ahead import ahead
-from deltabook.udfs.datafiles import DataFile
-from deltabook.udfs.frames import Group, only_row, to_frame
 from deltabook.udfs.inspecting import NO_RESULT, counted
 from deltabook.udfs.matching import Matches, ShownBooks, Window, read_rows, windows
 from deltabook.udfs.sampling import Sampler, on_one_grid
 from deltabook.udfs.statistics import Metric, compare
+from deltabook.udfs.storage.arrow_frames import Group, only_row, to_frame
+from deltabook.udfs.storage.data_files import DataFile
+from deltabook.udfs.storage.prefetch import ahead
 
 _MOST_LEVELS = 20
 """Levels a side that are told one by one."""

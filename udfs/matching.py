@@ -20,7 +20,7 @@ from deltabook.schemas.names import NOT_GIVEN, Cadence, GoldenKind, Status
 from deltabook.schemas.tables import BOOKS, GOLDEN
 from deltabook.udfs.compile import kernel
 from deltabook.udfs.numbers.encoding import words
-from deltabook.udfs.storage import opened
+from deltabook.udfs.storage.object_store import opened
 
 Ids = NDArray[np.int64]
 _TIMES = ("timestamp", "received")

@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from deltabook.udfs.frames import Group, batch_of, to_frame
-from deltabook.udfs.storage import created, located, moved, opened
+from deltabook.udfs.storage.arrow_frames import Group, batch_of, to_frame
+from deltabook.udfs.storage.object_store import created, located, moved, opened
 
 GROUP, TASK = "group", "task"
 """Columns beside the references: number of a group, in the order of the references; number of its task."""

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from deltabook.jobs.printable import printable
 from deltabook.jobs.telling import LogForm, belonging, log_as
 from deltabook.schemas.names import OnGap, Seed
-from deltabook.udfs.storage import name_problem
+from deltabook.udfs.storage.object_store import name_problem
 
 # Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
 

@@ -111,7 +111,7 @@ def _ingest_again(
     """Ingest what a ledger lists into a new warehouse, run by run; what is missing counts as refused."""
     from deltabook.jobs.integrity.again import raw_files
     from deltabook.jobs.integrity.examining import counting_on
-    from deltabook.udfs.storage import located
+    from deltabook.udfs.storage.object_store import located
 
     with reported():
         found = raw_files(warehouse, located(into).absolute(), counting_on(errors))

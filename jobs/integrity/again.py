@@ -27,7 +27,7 @@ from deltabook.jobs.stored import Slice, Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both
-from deltabook.udfs.storage import copied, is_remote
+from deltabook.udfs.storage.object_store import copied, is_remote
 
 RAW = "_raw"
 """Folder of a warehouse for raw files whose originals are lost, named as these were."""

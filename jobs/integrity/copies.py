@@ -20,8 +20,8 @@ from deltabook.jobs.integrity.written import LOG, OF_RUNS, written_since
 from deltabook.jobs.published import COPIES, add_actions, is_made
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN
-from deltabook.udfs.folders import content_hash
-from deltabook.udfs.storage import copied, files_in, moved, names_in, remove
+from deltabook.udfs.storage.object_store import copied, files_in, moved, names_in, remove
+from deltabook.udfs.storage.raw_files import content_hash
 
 SMALL = (FILES, HOURS, EPOCHS, INSTRUMENTS)
 """Tables of which the data files that were published last have second copies."""

@@ -13,7 +13,7 @@ from deltabook.jobs.integrity.written import LOG, actions_of, log_files
 from deltabook.jobs.published import COPIES
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs.storage import has_any
+from deltabook.udfs.storage.object_store import has_any
 
 UNCOPIED = "it has no second copy"
 """Problem of a file that should have a copy, and is itself as it was."""

@@ -38,7 +38,7 @@ from deltabook.schemas.tables import (
     VERDICTS,
     both,
 )
-from deltabook.udfs.folders import content_hash
+from deltabook.udfs.storage.raw_files import content_hash
 
 REBUILT = (*both(CHECKPOINTS), *both(BOOKS), *both(GRIDS), GAPS, CHECKS, COVERAGE)
 """Tables that `reconstruct` makes of events."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltabook.udfs.folders import content_hash
+from deltabook.udfs.storage.raw_files import content_hash
 
 LOST = "it is lost"
 

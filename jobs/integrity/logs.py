@@ -14,7 +14,7 @@ from deltabook.jobs.integrity.written import LOG, actions_of, log_files, recorde
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs.storage import content
+from deltabook.udfs.storage.object_store import content
 
 POINTER = "_last_checkpoint"
 """File of a log that names its newest checkpoint. Readers do without it; one that is wrong stops them."""

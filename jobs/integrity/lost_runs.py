@@ -18,7 +18,7 @@ from deltabook.jobs.published import COPIES, open_table, published_versions
 from deltabook.jobs.warehouse import Warehouse, run_id_at
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
-from deltabook.udfs.storage import files_in
+from deltabook.udfs.storage.object_store import files_in
 
 NOTHING_LEFT = "put `runs` back from a copy, or ingest the raw files again into a new --warehouse"
 """What is left to do where neither `runs` nor `written` is there."""

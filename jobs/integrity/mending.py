@@ -31,7 +31,7 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
-from deltabook.udfs.storage import files_in, readable
+from deltabook.udfs.storage.object_store import files_in, readable
 
 
 def mends(root: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:

@@ -28,8 +28,8 @@ from deltabook.jobs.published import add_actions, is_made
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, WRITTEN
-from deltabook.udfs.folders import content_hash
-from deltabook.udfs.storage import names_in, opened
+from deltabook.udfs.storage.object_store import names_in, opened
+from deltabook.udfs.storage.raw_files import content_hash
 
 _KNOWN = [name for name in WRITTEN.names if name != "content"]
 MADE_AGAIN = "made_again"

@@ -33,7 +33,7 @@ from deltabook.schemas.tables import (
     both,
 )
 from deltabook.udfs.ordering.chunk_boundaries import position
-from deltabook.udfs.storage import opened
+from deltabook.udfs.storage.object_store import opened
 
 _FROM_MESSAGES = (str(GoldenKind.SNAPSHOT), str(GoldenKind.CHECKSUM))
 """Kinds of golden rows that the ledger counts as events."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deltabook.jobs.crashing import crash_point
-from deltabook.udfs.storage import content, copied, files_in, moved, names_in, remove_tree
+from deltabook.udfs.storage.object_store import content, copied, files_in, moved, names_in, remove_tree
 
 ASIDE = "_aside"
 """Folder of the warehouse for files that others took the place of."""

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs.storage import opened
+from deltabook.udfs.storage.object_store import opened
 
 
 def seal_of(run: dict[str, Any]) -> str:

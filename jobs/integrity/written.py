@@ -16,8 +16,8 @@ from deltabook.jobs.published import LOG_FILES
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
-from deltabook.udfs.folders import content_hash
-from deltabook.udfs.storage import content, names_in
+from deltabook.udfs.storage.object_store import content, names_in
+from deltabook.udfs.storage.raw_files import content_hash
 
 LOG = "_delta_log"
 OF_RUNS = (RUNS, WRITTEN)

@@ -26,7 +26,7 @@ from deltabook.jobs.session import LOOPBACK, OPTIONS, delta_jars
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.errors import DeltabookError, SettingsError
-from deltabook.udfs.storage import is_remote
+from deltabook.udfs.storage.object_store import is_remote
 
 _SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 _BIN = Path(pyspark.__file__).parent / "bin"

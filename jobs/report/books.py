@@ -19,7 +19,7 @@ from deltabook.jobs.report.facts import Instrument
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, Status
-from deltabook.udfs.storage import readable
+from deltabook.udfs.storage.object_store import readable
 
 COLUMNS = 600
 """Columns of time that a depth map has, about."""

@@ -29,11 +29,11 @@ from report import tell
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import Writing
 from deltabook.schemas.tables import BOOKS
-from deltabook.udfs.datafiles import write_data_file
-from deltabook.udfs.files import BATCH_ROWS, read_checkpoint, read_events
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.checkpoints import opening_of
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.storage.data_files import write_data_file
+from deltabook.udfs.storage.event_files import BATCH_ROWS, read_checkpoint, read_events
 
 KEY = ("BINANCE", "BTC-USDT")
 ROUNDS = 3

@@ -22,11 +22,11 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import Writing
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS
-from deltabook.udfs.datafiles import write_data_file
-from deltabook.udfs.files import read_checkpoint, read_events
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.checkpoints import opening_of
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.storage.data_files import write_data_file
+from deltabook.udfs.storage.event_files import read_checkpoint, read_events
 
 KEY = ("BINANCE", "BTC-USDT")
 ROUNDS = 2

@@ -39,9 +39,9 @@ from deltabook.jobs.warehouse import Rows, Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import DAY, HOUR
-from deltabook.udfs.datafiles import write_data_file
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
+from deltabook.udfs.storage.data_files import write_data_file
 
 HOURS, SECONDS = 720, 20
 """How many, and how much of each is simulated."""

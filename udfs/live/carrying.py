@@ -18,8 +18,6 @@ from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import CARRIED, RECORDS
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status, Writing
 from deltabook.schemas.tables import BOOKS, QUARANTINE, form_of
-from deltabook.udfs.datafiles import DataFile
-from deltabook.udfs.failing import disk_problem, place_of
 from deltabook.udfs.live.settling import STREAMS, Reached, arrivals, in_order, note, settled
 from deltabook.udfs.live.states import read_state, write_state
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
@@ -29,6 +27,8 @@ from deltabook.udfs.orderbook.checkpoints import checkpoint_row, held_events, op
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.row_cadence import Thinning
 from deltabook.udfs.ordering.feed_order import as_events
+from deltabook.udfs.storage.data_files import DataFile
+from deltabook.udfs.storage.worker_errors import disk_problem, place_of
 
 Told = dict[str, Any]
 """What is kept of a symbol beside its state: see `_Carrying.told`."""

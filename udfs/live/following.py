@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.folders import PARTIAL, list_files
 from deltabook.udfs.sources.base import open_file
 from deltabook.udfs.sources.limits import LONGEST_LINE
 from deltabook.udfs.sources.messages import split_line
+from deltabook.udfs.storage.raw_files import PARTIAL, list_files
 
 _PACKED = (b"\x1f\x8b", b"PK")
 _NOT_WHOLE = (EOFError, OSError, InputError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)

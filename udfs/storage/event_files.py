@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import DAY
-from deltabook.udfs.storage import opened, readable
+from deltabook.udfs.storage.object_store import opened, readable
 
 BATCH_ROWS = 8192
 """Messages a batch: about a million level changes of a busy feed."""

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from deltabook.schemas.errors import DeltabookError, WarehouseError, WorkError
-from deltabook.udfs.frames import Group
+from deltabook.udfs.storage.arrow_frames import Group
 
 _FULL = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 _SHUT = [os.strerror(code) for code in (errno.EROFS, errno.EACCES, errno.EPERM)]

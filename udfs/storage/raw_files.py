@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.storage import name_problem, opened
+from deltabook.udfs.storage.object_store import name_problem, opened
 
 PARTIAL = (".tmp", ".part", ".partial")
 """How the names of files end that somebody will rename when they are whole."""

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from deltabook.schemas.columns import Table
 from deltabook.schemas.frames import ADDED
-from deltabook.udfs.storage import created, located
+from deltabook.udfs.storage.object_store import created, located
 
 _ROW_GROUP_BYTES = 8 << 20
 

@@ -1,0 +1,1 @@
+"""Files: object stores, Parquet and Arrow, raw files, and the errors that workers report."""
