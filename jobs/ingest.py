@@ -28,8 +28,8 @@ from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE, both
-from deltabook.udfs.intake import order_groups, others_groups
 from deltabook.udfs.ordering.id_resets import Restart, flatten
+from deltabook.udfs.spark.ingest_groups import order_groups, others_groups
 from deltabook.udfs.storage.raw_files import content_hash
 
 

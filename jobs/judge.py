@@ -46,11 +46,11 @@ from deltabook.schemas.tables import (
     VERDICTS,
     both,
 )
-from deltabook.udfs.inspecting import NO_RESULT, inspect_books_group, inspect_events_group
-from deltabook.udfs.judging import judge_groups
 from deltabook.udfs.matching import match_metric
+from deltabook.udfs.spark.fidelity_groups import judge_groups
+from deltabook.udfs.spark.fidelity_totals import total_group
+from deltabook.udfs.spark.inspect_groups import NO_RESULT, inspect_books_group, inspect_events_group
 from deltabook.udfs.storage.arrow_frames import Group
-from deltabook.udfs.totals import total_group
 
 _SCALES = ("price_scale", "size_scale", "is_decimal")
 _GAPS_OF_BOOKS = ("sequence_gap", "unbridgeable_snapshot", "missing_snapshot", "checksum_failure")

@@ -41,7 +41,7 @@ from deltabook.schemas.tables import (
     SCHEMA_VERSION,
     both,
 )
-from deltabook.udfs.hours import rebuild_groups
+from deltabook.udfs.spark.rebuild_groups import rebuild_groups
 from deltabook.udfs.storage.arrow_frames import Group
 
 _OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))

@@ -17,7 +17,7 @@ from deltabook.jobs.reconstruct import Known, rebuild_work
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, RUNS, both
-from deltabook.udfs.hours import rebuild_groups
+from deltabook.udfs.spark.rebuild_groups import rebuild_groups
 from deltabook.udfs.storage.object_store import readable, remove_tree
 
 _BATCH_ROWS = 65_536

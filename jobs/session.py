@@ -31,7 +31,7 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.storage.object_store import is_remote
 from deltabook.udfs.storage.worker_errors import disk_problem
 
-DAEMON = "deltabook.udfs.daemon"
+DAEMON = "deltabook.udfs.spark.daemon"
 """Module by which Spark starts Python workers, where sessions are local."""
 
 LOOPBACK = "127.0.0.1"

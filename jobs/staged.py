@@ -15,10 +15,10 @@ from deltabook.jobs.tasks import Work
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY
 from deltabook.schemas.names import EventType
-from deltabook.udfs.intake import survey_group
 from deltabook.udfs.ordering.staged_records import stage_groups
 from deltabook.udfs.sources.limits import too_many_symbols
 from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.spark.ingest_groups import survey_group
 
 _STREAM = ("exchange", "symbol", "record")
 STREAM_OF = {"book_update": EventType.BOOK_UPDATE, "trade": EventType.TRADE, "agg_trade": EventType.TRADE}

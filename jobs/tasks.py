@@ -18,7 +18,7 @@ from pyspark.sql import Row, SparkSession
 from deltabook.jobs.crashing import crash_points
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WorkError
-from deltabook.udfs.packing import GROUP, RESULT_SUFFIX, TASK, kept, pack, packed
+from deltabook.udfs.spark.packing import GROUP, RESULT_SUFFIX, TASK, kept, pack, packed
 from deltabook.udfs.storage.arrow_frames import Group
 from deltabook.udfs.storage.object_store import bytes_of, is_remote, names_in_folder, remove_tree
 from deltabook.udfs.storage.worker_errors import dead_task, dead_worker, naming

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from deltabook.schemas.names import Writing
-from deltabook.udfs.hours import rebuild_groups
+from deltabook.udfs.spark.rebuild_groups import rebuild_groups
 
 
 def main(warehouse: str, references: str) -> None:

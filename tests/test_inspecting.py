@@ -10,7 +10,7 @@ import pytest
 from test_judging import START, file_of, no_data
 
 from deltabook.schemas.tables import BOOKS, EVENTS
-from deltabook.udfs.inspecting import FIRST_TIME, inspect_books_group, inspect_events_group
+from deltabook.udfs.spark.inspect_groups import FIRST_TIME, inspect_books_group, inspect_events_group
 
 KEY = ("BINANCE", "BTC-USDT", START)
 

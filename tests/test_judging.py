@@ -17,7 +17,7 @@ from properties import cases
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.schemas.tables import BOOKS, EVENTS, GOLDEN
-from deltabook.udfs.judging import judge_groups
+from deltabook.udfs.spark.fidelity_groups import judge_groups
 from deltabook.udfs.storage.data_files import write_data_file
 
 START = 1_723_158_000_000_000_000 // HOUR * HOUR

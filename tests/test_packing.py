@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.packing import GROUP, TASK, kept, pack, packed
+from deltabook.udfs.spark.packing import GROUP, TASK, kept, pack, packed
 from deltabook.udfs.storage.arrow_frames import to_frame
 
 RESULT = pa.schema([("symbol", pa.string()), ("hours", pa.list_(pa.int64()))])

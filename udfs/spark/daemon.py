@@ -13,9 +13,11 @@ from typing import Any
 
 from pyspark import daemon
 
-from deltabook.udfs import hours, intake, judging
 from deltabook.udfs.live import carrying, source  # noqa: F401
 from deltabook.udfs.ordering import staged_records as staging
+from deltabook.udfs.spark import fidelity_groups as judging
+from deltabook.udfs.spark import ingest_groups as intake
+from deltabook.udfs.spark import rebuild_groups as hours
 
 _work: Callable[..., Any] = daemon.worker
 _main: Callable[..., Any] = daemon.worker_main
