@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from deltabook.expectations.suites import FIDELITY, NONE, Judgement, judge, wait_for_import
-from deltabook.udfs.statistics import SIGNIFICANCE
+from deltabook.udfs.fidelity.distribution_tests import SIGNIFICANCE
 
 
 def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: float) -> list[Judgement]:

@@ -46,7 +46,7 @@ from deltabook.schemas.tables import (
     VERDICTS,
     both,
 )
-from deltabook.udfs.matching import match_metric
+from deltabook.udfs.fidelity.golden_match import match_metric
 from deltabook.udfs.spark.fidelity_groups import judge_groups
 from deltabook.udfs.spark.fidelity_totals import total_group
 from deltabook.udfs.spark.inspect_groups import NO_RESULT, inspect_books_group, inspect_events_group

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
+from deltabook.udfs.fidelity.sampling import LONGEST, STEP, Grid, Sampler, on_one_grid
 from deltabook.udfs.orderbook.order_flow import order_flow, top_of
-from deltabook.udfs.sampling import LONGEST, STEP, Grid, Sampler, on_one_grid
 
 DEPTH = 2
 UNITS = {"bid_prices": 10, "bid_sizes": 1000, "ask_prices": 10, "ask_sizes": 1000}

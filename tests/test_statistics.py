@@ -16,9 +16,8 @@ from properties import cases
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.tables import FIDELITY
-from deltabook.udfs import statistics
-from deltabook.udfs.sampling import Grid
-from deltabook.udfs.statistics import (
+from deltabook.udfs.fidelity import distribution_tests as statistics
+from deltabook.udfs.fidelity.distribution_tests import (
     REPLICATIONS,
     SEED,
     Metric,
@@ -28,7 +27,8 @@ from deltabook.udfs.statistics import (
     holm,
     pooled,
 )
-from deltabook.udfs.stylized import stylized_facts
+from deltabook.udfs.fidelity.sampling import Grid
+from deltabook.udfs.fidelity.stylized_facts import stylized_facts
 
 DEPTH = 3
 TESTED = [*(("spread", level) for level in range(1, DEPTH + 1)), ("mid_return", 0), ("bid_size", 1)]

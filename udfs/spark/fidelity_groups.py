@@ -19,10 +19,10 @@ from deltabook.schemas.columns import SIDE_NAMES, SIDES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import FIDELITY, MISMATCHES, SAMPLES, form_of
-from deltabook.udfs.matching import Matches, ShownBooks, Window, read_rows, windows
-from deltabook.udfs.sampling import Sampler, on_one_grid
+from deltabook.udfs.fidelity.distribution_tests import Metric, compare
+from deltabook.udfs.fidelity.golden_match import Matches, ShownBooks, Window, read_rows, windows
+from deltabook.udfs.fidelity.sampling import Sampler, on_one_grid
 from deltabook.udfs.spark.inspect_groups import NO_RESULT, counted
-from deltabook.udfs.statistics import Metric, compare
 from deltabook.udfs.storage.arrow_frames import Group, only_row, to_frame
 from deltabook.udfs.storage.data_files import DataFile
 from deltabook.udfs.storage.prefetch import ahead

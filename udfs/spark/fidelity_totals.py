@@ -12,11 +12,11 @@ import pyarrow as pa
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import FIDELITY
-from deltabook.udfs.matching import read_rows
-from deltabook.udfs.sampling import Series
+from deltabook.udfs.fidelity.distribution_tests import pooled
+from deltabook.udfs.fidelity.golden_match import read_rows
+from deltabook.udfs.fidelity.sampling import Series
 from deltabook.udfs.spark.fidelity_groups import columns_of
 from deltabook.udfs.spark.inspect_groups import NO_RESULT
-from deltabook.udfs.statistics import pooled
 from deltabook.udfs.storage.arrow_frames import only_row, to_frame
 
 _OF_SERIES = ("kind", "metric", "level")

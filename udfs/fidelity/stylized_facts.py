@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from deltabook.udfs.sampling import STEP, Grid, Series, decimals_of
+from deltabook.udfs.fidelity.sampling import STEP, Grid, Series, decimals_of
 
 FEWEST_RETURNS = 100
 """One-second returns below which no stylized fact is reported."""

@@ -13,8 +13,8 @@ import numpy as np
 import scipy.fft
 import scipy.stats
 
-from deltabook.udfs.sampling import Grid, Series, decimals_of
-from deltabook.udfs.stylized import stylized_facts
+from deltabook.udfs.fidelity.sampling import Grid, Series, decimals_of
+from deltabook.udfs.fidelity.stylized_facts import stylized_facts
 
 SIGNIFICANCE = 0.05
 """Chance that one call fails a metric of books that have the golden distribution."""

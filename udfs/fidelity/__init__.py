@@ -1,0 +1,1 @@
+"""Rebuilt books against golden rows: exact matches, distribution tests, stylized facts."""
