@@ -30,9 +30,9 @@ from deltabook.jobs.environment_arguments import check_arguments, check_instrume
 from deltabook.jobs.replaying import Replayer
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Status
-from deltabook.udfs.clocks import Clock
-from deltabook.udfs.fills import Cancelled, Fill, Quote, take
-from deltabook.udfs.observations import Observation
+from deltabook.udfs.replay.clocks import Clock
+from deltabook.udfs.replay.fills import Cancelled, Fill, Quote, take
+from deltabook.udfs.replay.observations import Observation
 from deltabook.udfs.storage.object_store import located
 
 NAME = "deltabook/Book-v0"

@@ -14,9 +14,9 @@ from deltabook.jobs.published import require_published
 from deltabook.jobs.symbols import instrument_named
 from deltabook.schemas.errors import InputError, SettingsError, WarehouseError
 from deltabook.schemas.names import valid_name
-from deltabook.udfs.clocks import Clock
-from deltabook.udfs.fills import Cancelled
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.udfs.replay.clocks import Clock
+from deltabook.udfs.replay.fills import Cancelled
 
 MOST_LEVELS = 5_000
 """Levels a side of an observation: each is four numbers."""

@@ -24,7 +24,11 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS, form_of
-from deltabook.udfs.clocks import (
+from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
+from deltabook.udfs.orderbook.checkpoints import held_events, opening_of
+from deltabook.udfs.orderbook.continuity import SEED_MARK
+from deltabook.udfs.orderbook.rebuilder import Opening
+from deltabook.udfs.replay.clocks import (
     NOTHING_CARRIED,
     Carried,
     Clock,
@@ -34,17 +38,13 @@ from deltabook.udfs.clocks import (
     last_times,
     read_stamps,
 )
-from deltabook.udfs.cursors import standing, updates_of
-from deltabook.udfs.merging import merged
-from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
-from deltabook.udfs.orderbook.checkpoints import held_events, opening_of
-from deltabook.udfs.orderbook.continuity import SEED_MARK
-from deltabook.udfs.orderbook.rebuilder import Opening
-from deltabook.udfs.replay import Replay, Suspect
+from deltabook.udfs.replay.cursors import standing, updates_of
+from deltabook.udfs.replay.merging import merged
+from deltabook.udfs.replay.replay import Replay, Suspect
+from deltabook.udfs.replay.streams import Trades, later, read_updates, seeded_events, trades_of
 from deltabook.udfs.storage.event_files import batches_of_hour
 from deltabook.udfs.storage.object_store import dataset_of
 from deltabook.udfs.storage.prefetch import ahead
-from deltabook.udfs.streams import Trades, later, read_updates, seeded_events, trades_of
 
 _HOURS_KEPT, _STATES_KEPT = 24, 256
 """Of an hour of 8 M level changes 13 MB are kept: when its messages come, and its checkpoints."""

@@ -19,10 +19,10 @@ from deltabook.jobs.formats import parse_time
 from deltabook.jobs.recordings import Recording
 from deltabook.jobs.stretches import proven_stretches
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.clocks import Clock
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
-from deltabook.udfs.observations import Observation
-from deltabook.udfs.replay import By, Replay, Suspect
+from deltabook.udfs.replay.clocks import Clock
+from deltabook.udfs.replay.observations import Observation
+from deltabook.udfs.replay.replay import By, Replay, Suspect
 from deltabook.udfs.storage.object_store import located
 
 _ROWS = 8192

@@ -33,8 +33,8 @@ from deltabook.jobs.symbols import instrument_named
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NOT_GIVEN, step_of
 from deltabook.schemas.tables import HOURS
-from deltabook.udfs.observations import Observation
-from deltabook.udfs.replay import By
+from deltabook.udfs.replay.observations import Observation
+from deltabook.udfs.replay.replay import By
 
 FORMATS = ("table", "csv", "json")
 

@@ -19,7 +19,7 @@ from deltabook.jobs.replaying import Replayer
 from deltabook.jobs.stepping import Seen, levels_of
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
-from deltabook.udfs.observations import Observation
+from deltabook.udfs.replay.observations import Observation
 
 AS_FAST_AS_IT_GOES = "max"
 

@@ -14,8 +14,8 @@ from events import START_MS, depth, snapshot, trade
 from faulted import build
 
 from deltabook.schemas.errors import SettingsError, WarehouseError
-from deltabook.udfs.fills import Cancelled, Fill, Quote, take
-from deltabook.udfs.streams import NO_TRADES, Trades
+from deltabook.udfs.replay.fills import Cancelled, Fill, Quote, take
+from deltabook.udfs.replay.streams import NO_TRADES, Trades
 
 gymnasium = pytest.importorskip("gymnasium")
 

@@ -19,8 +19,8 @@ from deltabook.schemas import tables
 from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
 from deltabook.schemas.errors import GapError, SettingsError, WarehouseError
 from deltabook.schemas.names import HOUR, NOT_GIVEN
-from deltabook.udfs import streams
-from deltabook.udfs.clocks import Clock, times
+from deltabook.udfs.replay import streams
+from deltabook.udfs.replay.clocks import Clock, times
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.storage import event_files as files

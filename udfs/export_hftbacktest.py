@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import FEEDS, Checksum
 from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, EventType, Status, Writing
-from deltabook.udfs.clocks import numpy_of
 from deltabook.udfs.export_arrivals import Arrivals, arrivals_of
 from deltabook.udfs.export_kept import CHANGES, CLEAR, NOTHING, WHOLE, Kept
 from deltabook.udfs.export_ordering import EVENT, Ordered
@@ -37,6 +36,7 @@ from deltabook.udfs.orderbook.checkpoints import opening_of
 from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED_MARK, Verdicts
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.orderbook.vendor_seed import with_seed
+from deltabook.udfs.replay.clocks import numpy_of
 from deltabook.udfs.storage.event_files import read_checkpoint, read_events
 from deltabook.udfs.storage.object_store import dataset_of
 from deltabook.udfs.storage.prefetch import ahead

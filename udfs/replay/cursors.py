@@ -16,10 +16,10 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import BOOKS, form_of
-from deltabook.udfs.clocks import Clock, Feeding, Hour, numpy_of, times
 from deltabook.udfs.orderbook.rebuilder import Opening
+from deltabook.udfs.replay.clocks import Clock, Feeding, Hour, numpy_of, times
+from deltabook.udfs.replay.streams import read_updates
 from deltabook.udfs.storage.prefetch import ahead
-from deltabook.udfs.streams import read_updates
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import Status
-from deltabook.udfs.merging import Block, Shown
-from deltabook.udfs.streams import Trades
+from deltabook.udfs.replay.merging import Block, Shown
+from deltabook.udfs.replay.streams import Trades
 
 
 @dataclass(frozen=True)

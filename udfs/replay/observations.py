@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import Status
-from deltabook.udfs.cursors import full_book
-from deltabook.udfs.steps import Steps
-from deltabook.udfs.streams import Trades
+from deltabook.udfs.replay.cursors import full_book
+from deltabook.udfs.replay.steps import Steps
+from deltabook.udfs.replay.streams import Trades
 
 _STATUSES = tuple(Status)
 

@@ -8,8 +8,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.observations import Observation
-from deltabook.udfs.streams import Trades
+from deltabook.udfs.replay.observations import Observation
+from deltabook.udfs.replay.streams import Trades
 
 
 class Cancelled(StrEnum):

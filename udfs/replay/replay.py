@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import GapError
 from deltabook.schemas.names import Status
-from deltabook.udfs.clocks import Feeding
-from deltabook.udfs.cursors import Updates
-from deltabook.udfs.merging import Block, Shown
-from deltabook.udfs.observations import Observation
-from deltabook.udfs.steps import Since, Steps
-from deltabook.udfs.streams import NO_TRADES
+from deltabook.udfs.replay.clocks import Feeding
+from deltabook.udfs.replay.cursors import Updates
+from deltabook.udfs.replay.merging import Block, Shown
+from deltabook.udfs.replay.observations import Observation
+from deltabook.udfs.replay.steps import Since, Steps
+from deltabook.udfs.replay.streams import NO_TRADES
 
 _STEPS_AT_ONCE = 65_536
 _NOTHING = Since()

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN, EventType
-from deltabook.udfs.clocks import OF_STAMPS, Clock, Feeding, Hour, numpy_of, of_type, times
 from deltabook.udfs.orderbook.vendor_seed import with_seed
+from deltabook.udfs.replay.clocks import OF_STAMPS, Clock, Feeding, Hour, numpy_of, of_type, times
 from deltabook.udfs.storage.event_files import batches_of_hour, read_events
 
 _OF_TRADE = (*OF_STAMPS, "data.side", "data.price", "data.size")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import STATUS_LABELS, Status
-from deltabook.udfs.clocks import Clock, Feeding, numpy_of
-from deltabook.udfs.cursors import Updates
-from deltabook.udfs.streams import NO_TRADES, Trades
+from deltabook.udfs.replay.clocks import Clock, Feeding, numpy_of
+from deltabook.udfs.replay.cursors import Updates
+from deltabook.udfs.replay.streams import NO_TRADES, Trades
 
 _LABELS = pa.array(STATUS_LABELS)
 

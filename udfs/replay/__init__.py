@@ -1,0 +1,1 @@
+"""Stepping through recorded books and trades, by either clock."""
