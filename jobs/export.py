@@ -35,8 +35,8 @@ from deltabook.schemas.exports import (
 )
 from deltabook.schemas.names import CLOCK_TOLERANCE, DAY
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS
-from deltabook.udfs.export_rows import Asked
-from deltabook.udfs.export_tardis import vendor_names
+from deltabook.udfs.export.rows import Asked
+from deltabook.udfs.export.tardis import vendor_names
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.numbers.exported_numbers import type_of
 from deltabook.udfs.spark.export_groups import export_groups

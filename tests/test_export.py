@@ -27,8 +27,8 @@ from deltabook.jobs.stored import Stored
 from deltabook.schemas import tables
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import HOUR
-from deltabook.udfs import export_parquet
-from deltabook.udfs.export_tardis import vendor_names, write_number
+from deltabook.udfs.export import parquet as export_parquet
+from deltabook.udfs.export.tardis import vendor_names, write_number
 from deltabook.udfs.numbers.exported_numbers import firsts, grid, level_by_level
 from deltabook.udfs.simulator import tardis
 from deltabook.udfs.simulator.binance import capture_lines

@@ -19,8 +19,8 @@ from test_report import publish
 
 from deltabook.schemas import tables
 from deltabook.schemas.names import HOUR
-from deltabook.udfs.export_kept import CHANGES, CLEAR, NOTHING, WHOLE, Kept
-from deltabook.udfs.export_ordering import EVENT, TO_EXCHANGE, TO_LOCAL, Ordered
+from deltabook.udfs.export.depth_limit import CHANGES, CLEAR, NOTHING, WHOLE, Kept
+from deltabook.udfs.export.two_clock_order import EVENT, TO_EXCHANGE, TO_LOCAL, Ordered
 from deltabook.udfs.orderbook.book import Side
 from deltabook.udfs.simulator import kraken
 from deltabook.udfs.simulator.binance import capture_lines

@@ -11,8 +11,11 @@ import pandas as pd
 import pyarrow as pa
 
 from deltabook.schemas.exports import EXPORTED, Form
-from deltabook.udfs import export_hftbacktest, export_lake, export_parquet, export_tardis
-from deltabook.udfs.export_rows import Asked, Tally, Target
+from deltabook.udfs.export import crypto_lake as export_lake
+from deltabook.udfs.export import hftbacktest as export_hftbacktest
+from deltabook.udfs.export import parquet as export_parquet
+from deltabook.udfs.export import tardis as export_tardis
+from deltabook.udfs.export.rows import Asked, Tally, Target
 from deltabook.udfs.storage.arrow_frames import Group, to_frame
 
 _WRITERS: dict[Form, tuple[Callable[[Target], str], Callable[[Target, Path], None]]] = {

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import FEEDS, Checksum
 from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, EventType, Status, Writing
-from deltabook.udfs.export_arrivals import Arrivals, arrivals_of
-from deltabook.udfs.export_kept import CHANGES, CLEAR, NOTHING, WHOLE, Kept
-from deltabook.udfs.export_ordering import EVENT, Ordered
-from deltabook.udfs.export_rows import Target
+from deltabook.udfs.export.arrival_times import Arrivals, arrivals_of
+from deltabook.udfs.export.depth_limit import CHANGES, CLEAR, NOTHING, WHOLE, Kept
+from deltabook.udfs.export.rows import Target
+from deltabook.udfs.export.two_clock_order import EVENT, Ordered
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles
 from deltabook.udfs.orderbook.book import ASK, BID, Levels, Side, Tops

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltabook.schemas.columns import SIDE_NAMES
-from deltabook.udfs.export_rows import Target, proven_rows
+from deltabook.udfs.export.rows import Target, proven_rows
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles, grid
 
 _READ = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)

@@ -17,7 +17,7 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.compile import kernel
-from deltabook.udfs.export_rows import Target, proven_rows
+from deltabook.udfs.export.rows import Target, proven_rows
 from deltabook.udfs.numbers.exported_numbers import bounds
 from deltabook.udfs.sources.tardis import instrument
 from deltabook.udfs.storage.prefetch import ahead

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from deltabook.schemas.columns import SIDE_NAMES, Column
 from deltabook.schemas.exports import COLUMNS, MID, What
 from deltabook.schemas.names import NOT_GIVEN, EventType
-from deltabook.udfs.export_rows import Target, counts_of, flattened, rows_asked
+from deltabook.udfs.export.rows import Target, counts_of, flattened, rows_asked
 from deltabook.udfs.numbers.exported_numbers import (
     bounds,
     decimals,

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import EventType
-from deltabook.udfs.export_rows import Target
+from deltabook.udfs.export.rows import Target
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.orderbook.checkpoints import held_events
 from deltabook.udfs.replay.clocks import NOTHING_CARRIED, Clock, times

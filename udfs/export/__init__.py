@@ -1,0 +1,1 @@
+"""File formats in which books, events and trades leave a warehouse."""
