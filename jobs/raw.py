@@ -20,7 +20,7 @@ from deltabook.jobs.symbols import instruments_named
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, both
-from deltabook.udfs.sources.base import open_file
+from deltabook.udfs.sources.common.file_source import open_file
 from deltabook.udfs.storage.object_store import copied, is_remote
 from deltabook.udfs.storage.raw_files import content_hash
 

@@ -33,7 +33,7 @@ from deltabook.schemas.names import (
     step_of,
     valid_name,
 )
-from deltabook.udfs.sources.limits import Limits
+from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.storage.object_store import located
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"

@@ -16,7 +16,7 @@ from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY
 from deltabook.schemas.names import EventType
 from deltabook.udfs.ordering.staged_records import stage_groups
-from deltabook.udfs.sources.limits import too_many_symbols
+from deltabook.udfs.sources.common.limits import too_many_symbols
 from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.spark.ingest_groups import survey_group
 

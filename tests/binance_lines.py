@@ -14,7 +14,7 @@ from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources import binance
 from deltabook.udfs.sources import binance_scan as scan
 from deltabook.udfs.sources.binance import BinanceSource
-from deltabook.udfs.sources.records import EMPTY_RECORD
+from deltabook.udfs.sources.common.records import EMPTY_RECORD
 
 Records = list[dict[str, Any]]
 EMPTY = {name: [] if value == () else value for name, value in EMPTY_RECORD.items()}

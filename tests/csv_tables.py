@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources import binance, tardis
-from deltabook.udfs.sources.base import BLOCK_BYTES, FileSource, line_blocks
+from deltabook.udfs.sources.common.file_source import BLOCK_BYTES, FileSource, line_blocks
 
 Record = dict[str, Any]
 HEAD = "exchange,symbol,timestamp,local_timestamp"

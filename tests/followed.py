@@ -19,7 +19,7 @@ from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.scales import rescale
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering.feed_order import order_hour
-from deltabook.udfs.sources.base import open_file
+from deltabook.udfs.sources.common.file_source import open_file
 from deltabook.udfs.sources.registry import SOURCES
 
 SECOND = 1_000_000_000

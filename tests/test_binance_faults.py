@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.sources import base
+from deltabook.udfs.sources.common import file_source as base
 
 
 @pytest.mark.kernel

@@ -29,9 +29,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.sources import base, binance
-from deltabook.udfs.sources.base import line_blocks
+from deltabook.udfs.sources import binance
 from deltabook.udfs.sources.binance import BinanceSource
+from deltabook.udfs.sources.common import file_source as base
+from deltabook.udfs.sources.common.file_source import line_blocks
 
 
 @pytest.mark.kernel

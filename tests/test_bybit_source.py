@@ -14,10 +14,10 @@ from properties import cases
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.sources.base import MixedUnitsError, open_file
 from deltabook.udfs.sources.bybit import BybitSource, symbol_of
-from deltabook.udfs.sources.messages import text_id
-from deltabook.udfs.sources.records import EMPTY_RECORD
+from deltabook.udfs.sources.common.file_source import MixedUnitsError, open_file
+from deltabook.udfs.sources.common.message_files import text_id
+from deltabook.udfs.sources.common.records import EMPTY_RECORD
 
 MS = 10**6
 TIME = 1733011200691

@@ -8,8 +8,8 @@ from benchmarks import lake_data
 from lake_tables import LEVELS, T0, all_records, book_rows, renamed, trade_rows, values_of, written
 
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
-from deltabook.udfs.sources.messages import text_id
-from deltabook.udfs.sources.records import EMPTY_RECORD
+from deltabook.udfs.sources.common.message_files import text_id
+from deltabook.udfs.sources.common.records import EMPTY_RECORD
 
 
 class TestTrades:

@@ -10,8 +10,8 @@ from test_limits import READERS, book_of, records_in, staged
 from deltabook.jobs.settings import load_settings
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import valid_name
-from deltabook.udfs.sources import symbols
-from deltabook.udfs.sources.limits import Limits
+from deltabook.udfs.sources.common import symbols
+from deltabook.udfs.sources.common.limits import Limits
 
 HOSTILE = [
     ".",

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.sources import messages
-from deltabook.udfs.sources.base import line_blocks, open_file
-from deltabook.udfs.sources.clock import WILDLY_AHEAD, file_order
+from deltabook.udfs.sources.common import message_files as messages
+from deltabook.udfs.sources.common.file_source import line_blocks, open_file
+from deltabook.udfs.sources.common.receive_order import WILDLY_AHEAD, file_order
+from deltabook.udfs.sources.common.records import EMPTY_RECORD
 from deltabook.udfs.sources.kraken import KrakenSource
-from deltabook.udfs.sources.records import EMPTY_RECORD
 
 SECOND = 10**9
 START = 1618678133 * SECOND

@@ -21,7 +21,7 @@ from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.ordering import staged_records as staging
 from deltabook.udfs.sources import crypto_lake, tables_csv
-from deltabook.udfs.sources.limits import Limits
+from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.registry import SOURCES
 
 Levels = list[list[str]]

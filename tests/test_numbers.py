@@ -15,7 +15,7 @@ from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.numbers.encoding import Codes, to_decimal, to_integer
 from deltabook.udfs.numbers.scales import digits_needed, fits, rescale, to_decimals
-from deltabook.udfs.sources.records import EMPTY_RECORD, Records
+from deltabook.udfs.sources.common.records import EMPTY_RECORD, Records
 
 NUMBERS = st.integers(0, 10**38 - 1).map(to_decimal)
 SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")

@@ -19,7 +19,7 @@ from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NAME_PATTERN
 from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
-from deltabook.udfs.sources import base
+from deltabook.udfs.sources.common import file_source as base
 from deltabook.udfs.sources.registry import SOURCES
 
 KINDS = {"trade", "agg_trade", "book_update", "golden", "quarantine", "file"}

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.sources.base import open_file
-from deltabook.udfs.sources.limits import LONGEST_LINE
-from deltabook.udfs.sources.messages import split_line
+from deltabook.udfs.sources.common.file_source import open_file
+from deltabook.udfs.sources.common.limits import LONGEST_LINE
+from deltabook.udfs.sources.common.message_files import split_line
 from deltabook.udfs.storage.raw_files import PARTIAL, list_files
 
 _PACKED = (b"\x1f\x8b", b"PK")

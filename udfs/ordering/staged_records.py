@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS, STAGED
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.sources.base import FilePart, FileSource
-from deltabook.udfs.sources.limits import Limits, too_many_symbols
+from deltabook.udfs.sources.common.file_source import FilePart, FileSource
+from deltabook.udfs.sources.common.limits import Limits, too_many_symbols
 from deltabook.udfs.storage.arrow_frames import Group, only_row, to_frame
 from deltabook.udfs.storage.object_store import created, located, mapped, opened
 

@@ -33,12 +33,12 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.sources import binance_scan as scan
-from deltabook.udfs.sources.base import FileSource, TimeUnit, line_blocks
 from deltabook.udfs.sources.binance_depth_csv import is_depth_csv, parse_depth_csv
 from deltabook.udfs.sources.binance_lines import SPOT, instrument, place_snapshot, read_line
-from deltabook.udfs.sources.limits import Limits, check_levels
-from deltabook.udfs.sources.messages import Line, split_line
-from deltabook.udfs.sources.records import Records, column_batch, labels
+from deltabook.udfs.sources.common.file_source import FileSource, TimeUnit, line_blocks
+from deltabook.udfs.sources.common.limits import Limits, check_levels
+from deltabook.udfs.sources.common.message_files import Line, split_line
+from deltabook.udfs.sources.common.records import Records, column_batch, labels
 from deltabook.udfs.sources.tables_csv import short_blocks
 
 _MOST_LINES = 1 << 20

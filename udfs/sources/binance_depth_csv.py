@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.sources.base import TimeUnit
 from deltabook.udfs.sources.binance_lines import instrument
+from deltabook.udfs.sources.common.file_source import TimeUnit
+from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.level_rows import LevelParser, Stamps
-from deltabook.udfs.sources.limits import Limits
 from deltabook.udfs.sources.table_columns import Columns, Shape
 from deltabook.udfs.sources.tables_csv import Messages, split_header
 

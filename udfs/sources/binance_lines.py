@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from deltabook.schemas.names import NOT_GIVEN, valid_name
 from deltabook.udfs.numbers.decimal_text import exact, scaled_levels, scaled_trade
-from deltabook.udfs.sources import symbols
-from deltabook.udfs.sources.json_messages import decode
-from deltabook.udfs.sources.limits import Limits
-from deltabook.udfs.sources.messages import Line, integer, shown, text
+from deltabook.udfs.sources.common import symbols
+from deltabook.udfs.sources.common.json_decoding import decode
+from deltabook.udfs.sources.common.limits import Limits
+from deltabook.udfs.sources.common.message_files import Line, integer, shown, text
 
 SPOT, USD_M, COIN_M = "BINANCE", "BINANCE_FUTURES", "BINANCE_DELIVERY"
 _COIN_MARGINED = re.compile(r".+USD_(PERP|\d{6})")

@@ -28,9 +28,9 @@ from typing import Any
 
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import INT64_MAX, scaled_levels, scaled_trade
-from deltabook.udfs.sources.json_messages import decode
-from deltabook.udfs.sources.limits import Limits
-from deltabook.udfs.sources.messages import (
+from deltabook.udfs.sources.common.json_decoding import decode
+from deltabook.udfs.sources.common.limits import Limits
+from deltabook.udfs.sources.common.message_files import (
     Line,
     MessageParser,
     MessageSource,
@@ -40,7 +40,7 @@ from deltabook.udfs.sources.messages import (
     text,
     text_id,
 )
-from deltabook.udfs.sources.symbols import canonical, pair
+from deltabook.udfs.sources.common.symbols import canonical, pair
 
 _EXCHANGE = "BYBIT"
 _BOOK = re.compile(r"orderbook\.([1-9][0-9]{0,4})\..+")

@@ -31,10 +31,9 @@ import numpy as np
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import INT64_MAX, MOST_DECIMALS, scaled_levels, scaled_trade
-from deltabook.udfs.sources.clock import file_order
-from deltabook.udfs.sources.json_messages import decode
-from deltabook.udfs.sources.limits import Limits
-from deltabook.udfs.sources.messages import (
+from deltabook.udfs.sources.common.json_decoding import decode
+from deltabook.udfs.sources.common.limits import Limits
+from deltabook.udfs.sources.common.message_files import (
     NO_BOOK,
     Line,
     MessageParser,
@@ -43,7 +42,8 @@ from deltabook.udfs.sources.messages import (
     level_list,
     shown,
 )
-from deltabook.udfs.sources.symbols import canonical
+from deltabook.udfs.sources.common.receive_order import file_order
+from deltabook.udfs.sources.common.symbols import canonical
 
 _EXCHANGE = "KRAKEN"
 _BOOK = re.compile(r"book-([1-9][0-9]{0,5})")

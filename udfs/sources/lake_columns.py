@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import valid_name
-from deltabook.udfs.sources.limits import too_many_symbols
-from deltabook.udfs.sources.symbols import canonical
+from deltabook.udfs.sources.common.limits import too_many_symbols
+from deltabook.udfs.sources.common.symbols import canonical
 
 DELTAS, TRADES, BOOK = "book_delta_v2", "trades", "book"
 MOST_BOOK_LEVELS = 5_000

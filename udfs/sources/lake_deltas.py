@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.numbers.decimal_text import scaled_levels
+from deltabook.udfs.sources.common.limits import Limits, too_many_levels
 from deltabook.udfs.sources.lake_columns import Layout
 from deltabook.udfs.sources.lake_levels import (
     ASK,
@@ -24,7 +25,6 @@ from deltabook.udfs.sources.lake_levels import (
 )
 from deltabook.udfs.sources.lake_records import NO_PLACE, LakeReader, level_columns, strict_messages
 from deltabook.udfs.sources.lake_values import numbers, sequences, times
-from deltabook.udfs.sources.limits import Limits, too_many_levels
 
 _LEVELS = ("sides", "prices", "price_decimals", "sizes", "size_decimals")
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.udfs.numbers.decimal_text import scaled_levels
-from deltabook.udfs.sources.records import Records, column_batch, labels
+from deltabook.udfs.sources.common.records import Records, column_batch, labels
 from deltabook.udfs.sources.table_columns import Columns, Shape
 from deltabook.udfs.sources.tables_csv import Messages, TableParser
 

@@ -32,9 +32,9 @@ from typing import Any
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import INT64_MAX, scaled_levels, scaled_trade
-from deltabook.udfs.sources.json_messages import decode
-from deltabook.udfs.sources.limits import Limits
-from deltabook.udfs.sources.messages import (
+from deltabook.udfs.sources.common.json_decoding import decode
+from deltabook.udfs.sources.common.limits import Limits
+from deltabook.udfs.sources.common.message_files import (
     NO_BOOK,
     Line,
     MessageParser,
@@ -46,7 +46,7 @@ from deltabook.udfs.sources.messages import (
     text,
     text_id,
 )
-from deltabook.udfs.sources.symbols import canonical
+from deltabook.udfs.sources.common.symbols import canonical
 
 LARGEST_MESSAGE = 16 << 20
 """Bytes that a deflated message may have when it is inflated: a full book has about 40 KB."""

@@ -10,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.sources.base import TimeUnit
-from deltabook.udfs.sources.clock import FOLLOWING, file_order
+from deltabook.udfs.sources.common.file_source import TimeUnit
+from deltabook.udfs.sources.common.receive_order import FOLLOWING, file_order
+from deltabook.udfs.sources.common.records import labels
 from deltabook.udfs.sources.level_rows import Book
-from deltabook.udfs.sources.records import labels
 from deltabook.udfs.sources.table_columns import Columns, Shape
 from deltabook.udfs.sources.tables_csv import Messages, TableParser
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from deltabook.udfs.sources.limits import Limits, too_many_levels
+from deltabook.udfs.sources.common.limits import Limits, too_many_levels
 
 _FIELDS_OF_A_LEVEL = 4
 """Values that a venue prints for a level, at most."""

@@ -23,9 +23,9 @@ import pyarrow as pa
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
-from deltabook.udfs.sources.base import FileSource, MixedUnitsError, TimeUnit, line_blocks
-from deltabook.udfs.sources.limits import Limits, check_levels
-from deltabook.udfs.sources.records import Records
+from deltabook.udfs.sources.common.file_source import FileSource, MixedUnitsError, TimeUnit, line_blocks
+from deltabook.udfs.sources.common.limits import Limits, check_levels
+from deltabook.udfs.sources.common.records import Records
 
 _NANOSECONDS = re.compile(rb"(\d{19}) ")
 _SECONDS = re.compile(rb"(\d{9,11}(?:\.\d{1,12})?): ")

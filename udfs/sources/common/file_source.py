@@ -26,14 +26,14 @@ from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.sources.limits import (
+from deltabook.udfs.sources.common.limits import (
     LONGEST_LINE,
     MOST_EXPANSION,
     SMALL_BYTES,
     Limits,
     too_many_levels,
 )
-from deltabook.udfs.sources.records import Records
+from deltabook.udfs.sources.common.records import Records
 
 BLOCK_BYTES = 8 << 20
 """Bytes that are parsed at a time; a block is one Arrow batch."""
