@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.sources import table_columns, tables_csv
+from deltabook.udfs.sources.csv import columns as table_columns
+from deltabook.udfs.sources.csv import tables as tables_csv
 
 SNAPSHOT_1 = f"{HEAD},asks[0].price,asks[0].amount,bids[0].price,bids[0].amount"
 SNAPSHOT_2 = f"{SNAPSHOT_1},asks[1].price,asks[1].amount,bids[1].price,bids[1].amount"

@@ -39,7 +39,7 @@ from deltabook.udfs.sources.common.file_source import FileSource, TimeUnit, line
 from deltabook.udfs.sources.common.limits import Limits, check_levels
 from deltabook.udfs.sources.common.message_files import Line, split_line
 from deltabook.udfs.sources.common.records import Records, column_batch, labels
-from deltabook.udfs.sources.tables_csv import short_blocks
+from deltabook.udfs.sources.csv.tables import short_blocks
 
 _MOST_LINES = 1 << 20
 _NO_NAMES = ("", ""), ("", "")

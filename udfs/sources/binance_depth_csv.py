@@ -18,9 +18,9 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.binance_lines import instrument
 from deltabook.udfs.sources.common.file_source import TimeUnit
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.level_rows import LevelParser, Stamps
-from deltabook.udfs.sources.table_columns import Columns, Shape
-from deltabook.udfs.sources.tables_csv import Messages, split_header
+from deltabook.udfs.sources.csv.columns import Columns, Shape
+from deltabook.udfs.sources.csv.level_rows import LevelParser, Stamps
+from deltabook.udfs.sources.csv.tables import Messages, split_header
 
 HEADER = "symbol,timestamp,first_update_id,last_update_id,side,update_type,price,qty,pu"
 SHAPE = Shape(

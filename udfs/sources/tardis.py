@@ -31,7 +31,7 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import valid_name
 from deltabook.udfs.sources.common import symbols
 from deltabook.udfs.sources.common.file_source import FileSource, line_blocks
-from deltabook.udfs.sources.tables_csv import TableParser, split_header
+from deltabook.udfs.sources.csv.tables import TableParser, split_header
 from deltabook.udfs.sources.tardis_golden import GoldenParser
 from deltabook.udfs.sources.tardis_trades import TradeParser
 from deltabook.udfs.sources.tardis_updates import UpdateParser

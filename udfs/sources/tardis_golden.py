@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from deltabook.udfs.numbers.decimal_text import scaled_levels
 from deltabook.udfs.sources.common.records import Records, column_batch
-from deltabook.udfs.sources.table_columns import Columns, Shape
-from deltabook.udfs.sources.tables_csv import Messages
+from deltabook.udfs.sources.csv.columns import Columns, Shape
+from deltabook.udfs.sources.csv.tables import Messages
 from deltabook.udfs.sources.tardis_rows import INSTRUMENT, TIMES, Named, RowParser, RowStamps
 
 Pairs = Sequence[Sequence[str]]

@@ -13,9 +13,9 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.file_source import TimeUnit
 from deltabook.udfs.sources.common.receive_order import FOLLOWING, file_order
 from deltabook.udfs.sources.common.records import labels
-from deltabook.udfs.sources.level_rows import Book
-from deltabook.udfs.sources.table_columns import Columns, Shape
-from deltabook.udfs.sources.tables_csv import Messages, TableParser
+from deltabook.udfs.sources.csv.columns import Columns, Shape
+from deltabook.udfs.sources.csv.level_rows import Book
+from deltabook.udfs.sources.csv.tables import Messages, TableParser
 
 Named = Callable[..., Book]
 TIMES = {"timestamp": 0, "local_timestamp": 1}

@@ -12,8 +12,8 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scaled_trade
 from deltabook.udfs.sources.common.message_files import text_id
 from deltabook.udfs.sources.common.records import Records, column_batch, labels
-from deltabook.udfs.sources.table_columns import Columns, Shape
-from deltabook.udfs.sources.tables_csv import Messages
+from deltabook.udfs.sources.csv.columns import Columns, Shape
+from deltabook.udfs.sources.csv.tables import Messages
 from deltabook.udfs.sources.tardis_rows import INSTRUMENT, TIMES, Named, RowParser, RowStamps
 
 _SIDES = ("", "buy", "sell")

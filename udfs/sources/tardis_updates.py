@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.sources.level_rows import Book, LevelParser, Stamps, latest, name_of
-from deltabook.udfs.sources.table_columns import Columns, Shape
-from deltabook.udfs.sources.tables_csv import Messages
+from deltabook.udfs.sources.csv.columns import Columns, Shape
+from deltabook.udfs.sources.csv.level_rows import Book, LevelParser, Stamps, latest, name_of
+from deltabook.udfs.sources.csv.tables import Messages
 from deltabook.udfs.sources.tardis_rows import INSTRUMENT, TIMES, Clock, Named
 
 

@@ -12,7 +12,7 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, exact
 from deltabook.udfs.sources.common.message_files import shown
-from deltabook.udfs.sources.text_numbers import read_decimals, read_integers, read_labels, split_fields
+from deltabook.udfs.sources.csv.fields import read_decimals, read_integers, read_labels, split_fields
 
 MOST_LABELS = 256
 """Distinct texts of one column in one block that the kernel tells apart; more take a slower way."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.limits import LONGEST_LINE, Limits, too_many_levels
-from deltabook.udfs.sources.table_columns import Columns, Rows, Shape
+from deltabook.udfs.sources.csv.columns import Columns, Rows, Shape
 
 MOST_FIELDS = 4 << 20
 """Fields that are read at a time."""

@@ -1,0 +1,1 @@
+"""CSV tables: text to columns, rows to messages."""
