@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.sources import binance, tardis
+from deltabook.udfs.sources import tardis
+from deltabook.udfs.sources.binance import source as binance
 from deltabook.udfs.sources.common.file_source import BLOCK_BYTES, FileSource, line_blocks
 
 Record = dict[str, Any]

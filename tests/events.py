@@ -20,7 +20,7 @@ from deltabook.schemas.names import Cadence, Writing
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering.feed_order import order_hour
-from deltabook.udfs.sources.binance import BinanceSource
+from deltabook.udfs.sources.binance.source import BinanceSource
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SCALE = 8

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.sources import binance_scan as scan
+from deltabook.udfs.sources.binance import fast_scan as scan
 
 SPOT_URL = "https://api.binance.com/api/v3/depth?symbol=NKNUSDT&limit=1000"
 USDM_URL = "https://fapi.binance.com/fapi/v1/depth?symbol=SUSHIUSDT&limit=1000"

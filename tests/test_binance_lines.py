@@ -37,8 +37,8 @@ from events import (
 from naive import Trade, Update, parse_lines
 
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.sources import binance
-from deltabook.udfs.sources import binance_scan as scan
+from deltabook.udfs.sources.binance import fast_scan as scan
+from deltabook.udfs.sources.binance import source as binance
 
 
 @pytest.mark.kernel

@@ -184,7 +184,7 @@ def test_streams_that_have_no_open_file_are_staged_to_the_same_records(tmp_path,
     path = write(tmp_path / "raw", lines)
     usual, _ = staged("binance", path, tmp_path / "usual", Limits())
     monkeypatch.setattr(staging, "_MOST_OPEN", most_open)
-    monkeypatch.setattr("deltabook.udfs.sources.binance._MOST_LINES", 30)
+    monkeypatch.setattr("deltabook.udfs.sources.binance.source._MOST_LINES", 30)
     for room in (1, 64 << 20):
         monkeypatch.setattr(staging, "_WAITING_BYTES", room)
         files, (end,) = staged("binance", path, tmp_path / "few", Limits())

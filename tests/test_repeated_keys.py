@@ -16,7 +16,7 @@ from test_sources import BYBIT, OKX
 
 from deltabook.udfs.simulator import kraken
 from deltabook.udfs.simulator.market import Market
-from deltabook.udfs.sources import binance_scan as scan
+from deltabook.udfs.sources.binance import fast_scan as scan
 from deltabook.udfs.sources.common.json_decoding import decode
 from deltabook.udfs.sources.registry import SOURCES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deltabook.udfs.sources.binance import BinanceSource
+from deltabook.udfs.sources.binance.source import BinanceSource
 from deltabook.udfs.sources.bybit import BybitSource
 from deltabook.udfs.sources.common.file_source import FileSource
 from deltabook.udfs.sources.crypto_lake import CryptoLakeSource

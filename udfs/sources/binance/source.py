@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
-from deltabook.udfs.sources import binance_scan as scan
-from deltabook.udfs.sources.binance_depth_csv import is_depth_csv, parse_depth_csv
-from deltabook.udfs.sources.binance_lines import SPOT, instrument, place_snapshot, read_line
+from deltabook.udfs.sources.binance import fast_scan as scan
+from deltabook.udfs.sources.binance.depth_csv import is_depth_csv, parse_depth_csv
+from deltabook.udfs.sources.binance.strict_lines import SPOT, instrument, place_snapshot, read_line
 from deltabook.udfs.sources.common.file_source import FileSource, TimeUnit, line_blocks
 from deltabook.udfs.sources.common.limits import Limits, check_levels
 from deltabook.udfs.sources.common.message_files import Line, split_line

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deltabook.udfs.compile import kernel
 from deltabook.udfs.numbers.decimal_text import scan_decimal
-from deltabook.udfs.sources.binance_slots import (
+from deltabook.udfs.sources.binance.json_slots import (
     ABSENT,
     ARRAY,
     ASKS,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.sources.binance_lines import instrument
+from deltabook.udfs.sources.binance.strict_lines import instrument
 from deltabook.udfs.sources.common.file_source import TimeUnit
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.csv.columns import Columns, Shape

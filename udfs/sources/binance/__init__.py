@@ -1,0 +1,1 @@
+"""Source `binance`: captures of Binance streams and its archives of depth updates."""
