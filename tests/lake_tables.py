@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
+from deltabook.udfs.sources.crypto_lake.source import CryptoLakeSource
 
 T0 = 1_723_075_200_233_000_000
 SECOND = 1_000_000_000

@@ -23,13 +23,13 @@ from lake_tables import (
 
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
-from deltabook.udfs.sources import crypto_lake
 from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
-from deltabook.udfs.sources.lake_levels import (
+from deltabook.udfs.sources.crypto_lake import source as crypto_lake
+from deltabook.udfs.sources.crypto_lake.levels import (
     BAD,
     STRICT,
 )
-from deltabook.udfs.sources.lake_values import numbers
+from deltabook.udfs.sources.crypto_lake.values import numbers
 
 
 class TestDeltas:

@@ -10,7 +10,7 @@ from lake_tables import T0, odd_floats
 from properties import cases
 
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
-from deltabook.udfs.sources.lake_levels import (
+from deltabook.udfs.sources.crypto_lake.levels import (
     BAD,
     STRICT,
     fixed_point,

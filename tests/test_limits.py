@@ -20,8 +20,8 @@ from deltabook.jobs.settings import load_settings
 from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.ordering import staged_records as staging
-from deltabook.udfs.sources import crypto_lake
 from deltabook.udfs.sources.common.limits import Limits
+from deltabook.udfs.sources.crypto_lake import source as crypto_lake
 from deltabook.udfs.sources.csv import tables as tables_csv
 from deltabook.udfs.sources.registry import SOURCES
 

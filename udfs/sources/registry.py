@@ -5,7 +5,7 @@ from __future__ import annotations
 from deltabook.udfs.sources.binance.source import BinanceSource
 from deltabook.udfs.sources.bybit import BybitSource
 from deltabook.udfs.sources.common.file_source import FileSource
-from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
+from deltabook.udfs.sources.crypto_lake.source import CryptoLakeSource
 from deltabook.udfs.sources.kraken import KrakenSource
 from deltabook.udfs.sources.okx import OkxSource
 from deltabook.udfs.sources.tardis import TardisSource

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.numbers.decimal_text import scaled_levels
 from deltabook.udfs.sources.common.limits import Limits, too_many_levels
-from deltabook.udfs.sources.lake_columns import Layout
-from deltabook.udfs.sources.lake_levels import (
+from deltabook.udfs.sources.crypto_lake.columns import Layout
+from deltabook.udfs.sources.crypto_lake.levels import (
     ASK,
     BAD,
     BID,
@@ -23,8 +23,8 @@ from deltabook.udfs.sources.lake_levels import (
     message_starts,
     without_float_rounding,
 )
-from deltabook.udfs.sources.lake_records import NO_PLACE, LakeReader, level_columns, strict_messages
-from deltabook.udfs.sources.lake_values import numbers, sequences, times
+from deltabook.udfs.sources.crypto_lake.records import NO_PLACE, LakeReader, level_columns, strict_messages
+from deltabook.udfs.sources.crypto_lake.values import numbers, sequences, times
 
 _LEVELS = ("sides", "prices", "price_decimals", "sizes", "size_decimals")
 

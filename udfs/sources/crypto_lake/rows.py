@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, scaled_levels, scaled_trade
 from deltabook.udfs.sources.common.message_files import text_id
-from deltabook.udfs.sources.lake_columns import labels
-from deltabook.udfs.sources.lake_levels import ASK, BAD, BID, LEFT_OUT, without_float_rounding
-from deltabook.udfs.sources.lake_records import (
+from deltabook.udfs.sources.crypto_lake.columns import labels
+from deltabook.udfs.sources.crypto_lake.levels import ASK, BAD, BID, LEFT_OUT, without_float_rounding
+from deltabook.udfs.sources.crypto_lake.records import (
     NO_PLACE,
     LakeReader,
     labelled,
     level_columns,
     strict_messages,
 )
-from deltabook.udfs.sources.lake_values import Numbers, numbers, sequences, times
+from deltabook.udfs.sources.crypto_lake.values import Numbers, numbers, sequences, times
 
 _TRADE_SIDES = ("buy", "sell")
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX, exact
-from deltabook.udfs.sources.lake_columns import filled, labels
-from deltabook.udfs.sources.lake_levels import BAD, STRICT, fixed_point
+from deltabook.udfs.sources.crypto_lake.columns import filled, labels
+from deltabook.udfs.sources.crypto_lake.levels import BAD, STRICT, fixed_point
 
 
 def times(column: pa.Array) -> NDArray[np.int64]:

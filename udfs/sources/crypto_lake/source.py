@@ -33,10 +33,10 @@ import pyarrow.parquet as pq
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.sources.common.file_source import FileSource, Part
 from deltabook.udfs.sources.common.limits import MOST_EXPANSION, SMALL_BYTES
-from deltabook.udfs.sources.lake_columns import BOOK, DELTAS, TRADES, Layout, is_text, layout_of
-from deltabook.udfs.sources.lake_deltas import DeltaReader
-from deltabook.udfs.sources.lake_records import LakeReader
-from deltabook.udfs.sources.lake_rows import BookReader, TradeReader
+from deltabook.udfs.sources.crypto_lake.columns import BOOK, DELTAS, TRADES, Layout, is_text, layout_of
+from deltabook.udfs.sources.crypto_lake.deltas import DeltaReader
+from deltabook.udfs.sources.crypto_lake.records import LakeReader
+from deltabook.udfs.sources.crypto_lake.rows import BookReader, TradeReader
 
 PART_ROWS = 4_000_000
 """Rows of a task, at least: a day of a busy instrument is split into several."""

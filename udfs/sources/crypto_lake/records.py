@@ -16,8 +16,8 @@ from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.records import EMPTY_RECORD, Records
-from deltabook.udfs.sources.lake_columns import Instruments, Layout
-from deltabook.udfs.sources.lake_levels import ASK, BID, STRICT, scale_messages, split_sides
+from deltabook.udfs.sources.crypto_lake.columns import Instruments, Layout
+from deltabook.udfs.sources.crypto_lake.levels import ASK, BID, STRICT, scale_messages, split_sides
 
 NO_PLACE = "neither received_time nor sequence_number is given: the row has no place in the order"
 

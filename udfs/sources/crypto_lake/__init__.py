@@ -1,0 +1,1 @@
+"""Source `crypto_lake`: Parquet tables of Crypto Lake."""
