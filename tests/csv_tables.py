@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.sources import tardis
 from deltabook.udfs.sources.binance import source as binance
 from deltabook.udfs.sources.common.file_source import BLOCK_BYTES, FileSource, line_blocks
+from deltabook.udfs.sources.tardis import source as tardis
 
 Record = dict[str, Any]
 HEAD = "exchange,symbol,timestamp,local_timestamp"

@@ -33,7 +33,7 @@ from deltabook.udfs.numbers.exported_numbers import firsts, grid, level_by_level
 from deltabook.udfs.simulator import tardis
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
-from deltabook.udfs.sources.tardis import instrument
+from deltabook.udfs.sources.tardis.source import instrument
 from deltabook.udfs.storage.object_store import located
 
 pytestmark = pytest.mark.spark

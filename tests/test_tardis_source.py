@@ -12,7 +12,7 @@ from csv_tables import HEAD, QUOTES, T0, TRADES, UPDATES, Record, levels, parse,
 
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.sources.common.message_files import text_id
-from deltabook.udfs.sources.tardis import TardisSource, instrument
+from deltabook.udfs.sources.tardis.source import TardisSource, instrument
 
 SNAPSHOT_2 = f"{HEAD},asks[0].price,asks[0].amount,bids[0].price,bids[0].amount"
 SNAPSHOT_2 += ",asks[1].price,asks[1].amount,bids[1].price,bids[1].amount"

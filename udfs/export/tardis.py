@@ -19,7 +19,7 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.compile import kernel
 from deltabook.udfs.export.rows import Target, proven_rows
 from deltabook.udfs.numbers.exported_numbers import bounds
-from deltabook.udfs.sources.tardis import instrument
+from deltabook.udfs.sources.tardis.source import instrument
 from deltabook.udfs.storage.prefetch import ahead
 
 _READ = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)

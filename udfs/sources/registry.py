@@ -8,7 +8,7 @@ from deltabook.udfs.sources.common.file_source import FileSource
 from deltabook.udfs.sources.crypto_lake.source import CryptoLakeSource
 from deltabook.udfs.sources.kraken import KrakenSource
 from deltabook.udfs.sources.okx import OkxSource
-from deltabook.udfs.sources.tardis import TardisSource
+from deltabook.udfs.sources.tardis.source import TardisSource
 
 _ALL: tuple[type[FileSource], ...] = (
     CryptoLakeSource,

@@ -32,9 +32,9 @@ from deltabook.schemas.names import valid_name
 from deltabook.udfs.sources.common import symbols
 from deltabook.udfs.sources.common.file_source import FileSource, line_blocks
 from deltabook.udfs.sources.csv.tables import TableParser, split_header
-from deltabook.udfs.sources.tardis_golden import GoldenParser
-from deltabook.udfs.sources.tardis_trades import TradeParser
-from deltabook.udfs.sources.tardis_updates import UpdateParser
+from deltabook.udfs.sources.tardis.golden import GoldenParser
+from deltabook.udfs.sources.tardis.trades import TradeParser
+from deltabook.udfs.sources.tardis.updates import UpdateParser
 
 _PERPETUALS = {"binance-futures": "", "binance-delivery": "USD", "bitmex": "", "bybit": ""}
 """Exchanges whose names without an expiry are perpetual futures, and what all of them are quoted in."""

@@ -14,7 +14,7 @@ from deltabook.udfs.sources.common.message_files import text_id
 from deltabook.udfs.sources.common.records import Records, column_batch, labels
 from deltabook.udfs.sources.csv.columns import Columns, Shape
 from deltabook.udfs.sources.csv.tables import Messages
-from deltabook.udfs.sources.tardis_rows import INSTRUMENT, TIMES, Named, RowParser, RowStamps
+from deltabook.udfs.sources.tardis.rows import INSTRUMENT, TIMES, Named, RowParser, RowStamps
 
 _SIDES = ("", "buy", "sell")
 

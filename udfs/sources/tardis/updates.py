@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from deltabook.udfs.sources.csv.columns import Columns, Shape
 from deltabook.udfs.sources.csv.level_rows import Book, LevelParser, Stamps, latest, name_of
 from deltabook.udfs.sources.csv.tables import Messages
-from deltabook.udfs.sources.tardis_rows import INSTRUMENT, TIMES, Clock, Named
+from deltabook.udfs.sources.tardis.rows import INSTRUMENT, TIMES, Clock, Named
 
 
 class UpdateParser(LevelParser):

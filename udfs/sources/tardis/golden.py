@@ -13,7 +13,7 @@ from deltabook.udfs.numbers.decimal_text import scaled_levels
 from deltabook.udfs.sources.common.records import Records, column_batch
 from deltabook.udfs.sources.csv.columns import Columns, Shape
 from deltabook.udfs.sources.csv.tables import Messages
-from deltabook.udfs.sources.tardis_rows import INSTRUMENT, TIMES, Named, RowParser, RowStamps
+from deltabook.udfs.sources.tardis.rows import INSTRUMENT, TIMES, Named, RowParser, RowStamps
 
 Pairs = Sequence[Sequence[str]]
 

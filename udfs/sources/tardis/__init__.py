@@ -1,0 +1,1 @@
+"""Source `tardis`: CSV tables of Tardis.dev."""
