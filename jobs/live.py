@@ -32,8 +32,8 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import CARRIED
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.schemas.tables import QUARANTINE
-from deltabook.udfs.live.carrying import Carried, carry_groups
-from deltabook.udfs.live.source import START, LiveSource, Offset
+from deltabook.udfs.streaming.live_books import Carried, carry_groups
+from deltabook.udfs.streaming.stream_source import START, LiveSource, Offset
 
 _CHECKPOINT = "_checkpoint"
 _SYMBOL = ("exchange", "symbol")

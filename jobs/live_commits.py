@@ -25,9 +25,9 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.fingerprints import first_text_of, values_of
 from deltabook.schemas.names import NOT_GIVEN, Writing
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE, both
-from deltabook.udfs.live.carrying import Told
-from deltabook.udfs.live.source import START, Offset
-from deltabook.udfs.live.states import STATES
+from deltabook.udfs.streaming.book_states import STATES
+from deltabook.udfs.streaming.live_books import Told
+from deltabook.udfs.streaming.stream_source import START, Offset
 
 _APPLICATION = "deltabook live"
 _TABLES = (QUARANTINE, *both(BOOKS)[::-1])

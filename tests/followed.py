@@ -13,14 +13,14 @@ from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import HOUR, Writing
 from deltabook.schemas.tables import BOOKS
-from deltabook.udfs.live.carrying import Carried, carry_groups
-from deltabook.udfs.live.source import START, LiveSource
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.scales import rescale
 from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.sources.common.file_source import open_file
 from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.streaming.live_books import Carried, carry_groups
+from deltabook.udfs.streaming.stream_source import START, LiveSource
 
 SECOND = 1_000_000_000
 

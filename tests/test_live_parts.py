@@ -17,11 +17,11 @@ from deltabook.jobs.live_settings import Following, check
 from deltabook.jobs.settings import load_settings
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import HOUR
-from deltabook.udfs.live.following import Follower, Position
-from deltabook.udfs.live.source import LiveSource, read_lines
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.streaming.growing_files import Follower, Position
+from deltabook.udfs.streaming.stream_source import LiveSource, read_lines
 
 START = 1_723_161_600 * SECOND
 """An hour's start; captures begin a little after it."""
@@ -73,7 +73,7 @@ def test_books_of_a_growing_file_are_those_of_the_whole(source, seed, tmp_path):
 
 @pytest.mark.parametrize("most_bytes", [1, 300_000])
 def test_files_of_several_streams_are_read_side_by_side(most_bytes, tmp_path, monkeypatch):
-    monkeypatch.setattr("deltabook.udfs.live.following._LEAST_SHARE", 20_000)
+    monkeypatch.setattr("deltabook.udfs.streaming.growing_files._LEAST_SHARE", 20_000)
     lines = binance_lines()
     is_of_book = [is_depth(line) or b"lastUpdateId" in line[:60] for line in lines]
     for name, chosen in (("book", True), ("trades", False)):
@@ -181,7 +181,7 @@ def test_little_files_are_read_by_one_task_and_large_ones_apart(tmp_path):
 
 def test_silence_is_told_once_until_something_comes(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("deltabook.udfs.live.source.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deltabook.udfs.streaming.stream_source.time.monotonic", lambda: now[0])
     options = {"source": "binance", "folder": str(tmp_path), "patience": "2", "most_bytes": "1000"}
     reader = LiveSource(options | {"offset": '{"files": {}, "silences": 4}'}).streamReader(None)
 

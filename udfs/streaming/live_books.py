@@ -18,8 +18,6 @@ from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import CARRIED, RECORDS
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status, Writing
 from deltabook.schemas.tables import BOOKS, QUARANTINE, form_of
-from deltabook.udfs.live.settling import STREAMS, Reached, arrivals, in_order, note, settled
-from deltabook.udfs.live.states import read_state, write_state
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.numbers.scales import digits_needed, misfits, rescale, scale_for, to_decimals
@@ -29,6 +27,8 @@ from deltabook.udfs.orderbook.row_cadence import Thinning
 from deltabook.udfs.ordering.feed_order import as_events
 from deltabook.udfs.storage.data_files import DataFile
 from deltabook.udfs.storage.worker_errors import disk_problem, place_of
+from deltabook.udfs.streaming.book_states import read_state, write_state
+from deltabook.udfs.streaming.settled_messages import STREAMS, Reached, arrivals, in_order, note, settled
 
 Told = dict[str, Any]
 """What is kept of a symbol beside its state: see `_Carrying.told`."""

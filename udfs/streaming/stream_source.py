@@ -19,12 +19,12 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.live.following import Follower, Position
 from deltabook.udfs.sources.binance.depth_csv import is_depth_csv
 from deltabook.udfs.sources.common.file_source import FileSource, open_file
 from deltabook.udfs.sources.common.limits import Limits, too_many_symbols
 from deltabook.udfs.sources.common.records import Records
 from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.streaming.growing_files import Follower, Position
 
 _CONTEXT = 64 << 10
 _WORTH_A_TASK = 1 << 20

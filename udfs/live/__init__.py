@@ -1,1 +1,0 @@
-"""A feed that is still being recorded: growing files read as a stream, and books carried on by it."""
