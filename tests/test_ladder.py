@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from properties import cases
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook import price_ranks as module
 from deltabook.udfs.orderbook.bitmaps import count_ones, highest_one
 from deltabook.udfs.orderbook.price_ranks import MOST_TICKS, Ladder, build_ladder

@@ -22,7 +22,7 @@ from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
 from deltabook.schemas.names import Cadence, OnGap, Writing
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs import compile
+from deltabook.udfs import numba_kernel as compile
 
 EARLIER = Path(__file__).with_name("data") / "warehouse-0.1.0.tar.xz"
 """Made by `run`: half of a simulated Binance capture with a gap, and three small Crypto Lake files."""

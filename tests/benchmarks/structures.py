@@ -16,7 +16,7 @@ from numba import types
 from numba.typed import Dict
 
 from deltabook.schemas.names import NOT_GIVEN, Status
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
 from deltabook.udfs.orderbook.book import ASK, BID, Book, Side
 from deltabook.udfs.orderbook.continuity import APPLY, RESET, Verdicts

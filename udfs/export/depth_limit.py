@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.book import Side
 
 NOTHING, CHANGES, WHOLE, CLEAR = range(4)

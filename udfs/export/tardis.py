@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.compile import kernel
 from deltabook.udfs.export.rows import Target, proven_rows
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.exported_numbers import bounds
 from deltabook.udfs.sources.tardis.source import instrument
 from deltabook.udfs.storage.prefetch import ahead

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NOT_GIVEN, Cadence, GoldenKind, Status
 from deltabook.schemas.tables import BOOKS, GOLDEN
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.encoding import words
 from deltabook.udfs.storage.object_store import opened
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 
 INT64_MAX = 2**63 - 1
 DEFAULT_SCALE = 8

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.columns import DECIMAL
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 
 _INT64_DIGITS = 19
 _EXACT_IN_DOUBLES = 2**53

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 
 _LANES = 64
 

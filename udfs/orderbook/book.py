@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import Checksum
 from deltabook.schemas.names import NOT_GIVEN, GapKind, Status
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.encoding import Printing
 from deltabook.udfs.orderbook.bitmaps import highest_at_or_below, lowest, occupy
 from deltabook.udfs.orderbook.checksums import book_checksum

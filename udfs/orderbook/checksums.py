@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import Checksum
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
 
 KRAKEN_LEVELS, OKX_LEVELS = 10, 25

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import Continuity, Feed
 from deltabook.schemas.names import NOT_GIVEN, GapKind, Status
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 
 IGNORE, APPLY, RESET, SEED = range(4)
 """What a message does: nothing (stale, unseeded or only compared), its changes, the whole book, or the

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 
 
 @dataclass(frozen=True)

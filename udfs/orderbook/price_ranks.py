@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.bitmaps import count_ones
 
 MOST_TICKS = 1 << 27

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import CLOCK_TOLERANCE, NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 
 LONGEST_WAY = 1800 * NANOSECONDS_PER_SECOND
 """From the exchange to the recorder, ns: where some stamps are this near to their receipt, others err."""

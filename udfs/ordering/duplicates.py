@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import EventType
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 
 _SCALARS = ("timestamp", "checksum", "trade_id", "price", "size")
 _MIX = 0x9E3779B97F4A7C15

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 
 BID, ASK = 0, 1
 # Levels a side that are shown after each message, and that a quiet message leaves alone.

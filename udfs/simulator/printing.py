@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.simulator.market import Int64Array
 
 Printing = tuple[int, int, int, int]

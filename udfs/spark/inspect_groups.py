@@ -19,7 +19,7 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import VERDICTS
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.encoding import words
 from deltabook.udfs.storage.arrow_frames import only_row, to_frame
 from deltabook.udfs.storage.event_files import batches_of_hour

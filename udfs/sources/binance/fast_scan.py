@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.decimal_text import scan_decimal
 from deltabook.udfs.sources.binance.json_slots import (
     ABSENT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.decimal_text import scan_decimal
 
 # A key of one character is its own slot; longer keys take low numbers, which no such key has.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deltabook.udfs.compile import kernel
+from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.decimal_text import INT64_MAX, scan_decimal
 
 _ZERO, _NINE, _MINUS = ord("0"), ord("9"), ord("-")
