@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deltabook.jobs.drawing import Ladder, Level, exact
-from deltabook.jobs.formats import length_text, show_time
+from deltabook.jobs.console.formats import length_text, show_time
+from deltabook.jobs.console.ladder_view import Ladder, Level, exact
 from deltabook.jobs.published import require_published
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.symbols import instrument_named

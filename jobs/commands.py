@@ -17,12 +17,12 @@ from rich.console import Console
 
 from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, import_ahead
 from deltabook.jobs.causes import message_of as message_of
+from deltabook.jobs.console.logging import belonging, event, log_as, say
+from deltabook.jobs.console.logging import errors as errors
+from deltabook.jobs.console.redaction import redacted
 from deltabook.jobs.interruptions import Interrupted, is_interrupted
-from deltabook.jobs.redacting import redacted
 from deltabook.jobs.relaying import drop
 from deltabook.jobs.settings import Settings, load_settings
-from deltabook.jobs.telling import belonging, event, log_as, say
-from deltabook.jobs.telling import errors as errors
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.storage.object_store import require_reached
 
@@ -198,8 +198,8 @@ def run_stages(
     dict
         Their summaries, merged.
     """
+    from deltabook.jobs.console.progress import Progress
     from deltabook.jobs.memory import peak_memory
-    from deltabook.jobs.progress import Progress
 
     summary: dict[str, Any] = {}
     with reported():

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.formats import parse_time
+from deltabook.jobs.console.formats import parse_time
 from deltabook.jobs.published import require_published
 from deltabook.jobs.symbols import instrument_named
 from deltabook.schemas.errors import InputError, SettingsError, WarehouseError

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from deltabook.jobs.console.formats import hour_text, show_time
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.exported import Folder
-from deltabook.jobs.formats import hour_text, show_time
-from deltabook.jobs.progress import Progress
 from deltabook.jobs.published import require_published
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.stored import Slice

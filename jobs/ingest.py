@@ -16,10 +16,10 @@ from typing import Any
 
 from pyspark.sql import Row
 
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.instruments import USUAL_SCALES, Instrument, describe, foreign
 from deltabook.jobs.ledger import Batch, archive, choose, find_files
 from deltabook.jobs.placing import Placing
-from deltabook.jobs.progress import Progress
 from deltabook.jobs.replacing import replaced_hours, take_out
 from deltabook.jobs.staged import Staged, Stream, stage, survey
 from deltabook.jobs.stored import KEYS, Slice

@@ -23,8 +23,8 @@ from deltabook.expectations.events import judge_events
 from deltabook.expectations.fidelity import judge_fidelity
 from deltabook.expectations.raw import judge_raw
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgement
-from deltabook.jobs.formats import hour_text
-from deltabook.jobs.progress import Progress
+from deltabook.jobs.console.formats import hour_text
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.stored import KEYS, IdFile, Slice
 from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Run, Warehouse

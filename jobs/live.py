@@ -20,13 +20,13 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row
 from pyspark.sql.streaming.query import StreamingQuery
 
+from deltabook.jobs.console.logging import event
 from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.failures import disk_named
 from deltabook.jobs.live_commits import LiveCommits
 from deltabook.jobs.live_settings import Following, check, known_of
 from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.stored import LIVE
-from deltabook.jobs.telling import event
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import CARRIED

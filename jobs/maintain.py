@@ -16,10 +16,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from deltabook.jobs.console.formats import show_time, size_text
+from deltabook.jobs.console.ladder_view import DIM
 from deltabook.jobs.crashing import crash_points
-from deltabook.jobs.drawing import DIM
 from deltabook.jobs.failures import disk_named
-from deltabook.jobs.formats import show_time, size_text
 from deltabook.jobs.integrity.copies import drop_copies
 from deltabook.jobs.published import open_table
 from deltabook.jobs.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.formats import size_text
+from deltabook.jobs.console.formats import size_text
 from deltabook.jobs.pages import pages
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import FULL_DEPTH, NANOSECONDS_PER_SECOND, Cadence, Writing, step_of

@@ -63,7 +63,7 @@ def _tell(error: BaseException) -> int:
         from logging import ERROR
 
         from deltabook.jobs.causes import message_of
-        from deltabook.jobs.telling import resume, say
+        from deltabook.jobs.console.logging import resume, say
 
         resume()
         message, status = message_of(error)
@@ -94,8 +94,8 @@ def _tell_bug(error: BaseException) -> int:
     import traceback
     from logging import ERROR
 
-    from deltabook.jobs.redacting import redacted
-    from deltabook.jobs.telling import is_json, log_error, say
+    from deltabook.jobs.console.logging import is_json, log_error, say
+    from deltabook.jobs.console.redaction import redacted
 
     cause = " ".join(f"{type(error).__name__}: {error}".split())
     if is_json():
@@ -135,8 +135,8 @@ def _tell_interruption() -> None:
 
     logging.disable(logging.NOTSET)
     told = interruptions.line()
-    if "deltabook.jobs.telling" in sys.modules:
-        from deltabook.jobs.telling import give_back, resume, say
+    if "deltabook.jobs.console.logging" in sys.modules:
+        from deltabook.jobs.console.logging import give_back, resume, say
 
         resume()
         say(

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from heapq import heapreplace
 from typing import Any
 
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.instruments import Instrument
-from deltabook.jobs.progress import Progress
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.stored import KEYS, Slice
 from deltabook.jobs.tasks import Work, bytes_read

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from deltabook.jobs.console.printable import printable
 from deltabook.jobs.interruptions import is_interrupted
-from deltabook.jobs.printable import printable
 
 _HELD_SECONDS, _LOOK_SECONDS = 0.5, 0.1
 _KEPT_LINES = 50

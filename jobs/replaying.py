@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from deltabook.jobs.formats import parse_time
+from deltabook.jobs.console.formats import parse_time
 from deltabook.jobs.recordings import Recording
 from deltabook.jobs.stretches import proven_stretches
 from deltabook.schemas.errors import SettingsError

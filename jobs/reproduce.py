@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deltabook.jobs.progress import Progress
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.published import require_published
 from deltabook.jobs.reconstruct import Known, rebuild_work
 from deltabook.jobs.warehouse import Warehouse

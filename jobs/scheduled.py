@@ -45,14 +45,14 @@ from deltabook.jobs.commands import (
     validate_stage,
     write_last_report,
 )
+from deltabook.jobs.console.logging import say
+from deltabook.jobs.console.redaction import redacted
 from deltabook.jobs.interruptions import SIGNALS
 from deltabook.jobs.ledger import missing
 from deltabook.jobs.locking import SCHEDULED, WRITING, tried
 from deltabook.jobs.published import published_versions
-from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import KEYS, Stored
-from deltabook.jobs.telling import say
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS
@@ -210,7 +210,7 @@ def _stages(schedule: Schedule, found: Arrivals, runs: list[dict[str, Any]]) -> 
 
 def _failed_now(root: Path, earlier: set[str]) -> list[str]:
     """Name the symbol-hours that this round judged and failed: an old one must not ring at each round."""
-    from deltabook.jobs.formats import hour_text
+    from deltabook.jobs.console.formats import hour_text
 
     rows = Stored(root, published_versions(root)).rows(VERDICTS, *KEYS, "suite", "verdict", "run_id")
     return sorted(

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
 
-from deltabook.jobs.telling import LogForm
+from deltabook.jobs.console.logging import LogForm
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import (
     DAY,

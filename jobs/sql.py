@@ -13,7 +13,7 @@ from pyspark.sql.types import ArrayType, DataType, DecimalType, NumericType, Str
 from rich import box
 from rich.table import Table as RichTable
 
-from deltabook.jobs.printable import SafeConsole, printable, safe_stream
+from deltabook.jobs.console.printable import SafeConsole, printable, safe_stream
 from deltabook.jobs.published import published_versions, require_published
 from deltabook.jobs.queries.allowed import allowed_query
 from deltabook.jobs.queries.query_tree import AllowedQuery, UnknownRelationError

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark.sql import Row
 
-from deltabook.jobs.progress import Progress
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.tasks import Work
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY

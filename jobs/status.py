@@ -16,8 +16,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, WORST_FIRST
-from deltabook.jobs.drawing import DIM, STATUS_STYLES
-from deltabook.jobs.formats import hour_text, length_text, share_text, show_time, size_text
+from deltabook.jobs.console.formats import hour_text, length_text, share_text, show_time, size_text
+from deltabook.jobs.console.ladder_view import DIM, STATUS_STYLES
 from deltabook.jobs.locking import WRITING, is_held
 from deltabook.jobs.published import CHUNK_PROPERTY, open_table, published_versions
 from deltabook.jobs.report.books import files_of

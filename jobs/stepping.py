@@ -14,7 +14,8 @@ from typing import IO, Any
 
 from rich.text import Text
 
-from deltabook.jobs.drawing import (
+from deltabook.jobs.console.formats import parse_time, show_time
+from deltabook.jobs.console.ladder_view import (
     ASK,
     BID,
     DIM,
@@ -26,8 +27,7 @@ from deltabook.jobs.drawing import (
     exact,
     spread_and_mid,
 )
-from deltabook.jobs.formats import parse_time, show_time
-from deltabook.jobs.printable import printable, safe_stream
+from deltabook.jobs.console.printable import printable, safe_stream
 from deltabook.jobs.replaying import Replayer
 from deltabook.jobs.symbols import instrument_named
 from deltabook.schemas.errors import SettingsError

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deltabook.expectations.suites import ERRORED, FAILED, SUITES, WORST_FIRST
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.judge import judge_hours, named
-from deltabook.jobs.progress import Progress
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.names import ALL_HOURS
 

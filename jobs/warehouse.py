@@ -23,6 +23,7 @@ from filelock import Timeout
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from deltabook.jobs.console.redaction import redacted
 from deltabook.jobs.crashing import crash_point
 from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.active_files import LiveFile
@@ -41,7 +42,6 @@ from deltabook.jobs.published import (
     open_table,
     published_versions,
 )
-from deltabook.jobs.redacting import redacted
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.jobs.tasks import Work, apply_packed

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from deltabook.jobs.drawing import ASK, BID, DIM, Columns, Ladder, draw, exact
-from deltabook.jobs.formats import show_time
+from deltabook.jobs.console.formats import show_time
+from deltabook.jobs.console.ladder_view import ASK, BID, DIM, Columns, Ladder, draw, exact
 from deltabook.jobs.interruptions import ends_block
 from deltabook.jobs.replaying import Replayer
 from deltabook.jobs.stepping import Seen, levels_of

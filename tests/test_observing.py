@@ -20,15 +20,15 @@ from deltalake import DeltaTable
 from rich.console import Console
 
 from deltabook.jobs import memory
+from deltabook.jobs.console.logging import LogForm, belonging, event, is_json, log_as, rate_text, shown
 from deltabook.jobs.report.facts import read_facts
 from deltabook.jobs.report.runs import stages
-from deltabook.jobs.telling import LogForm, belonging, event, is_json, log_as, rate_text, shown
 
 COMMAND = (sys.executable, "-c", "from deltabook.jobs.cli import main; main()")
 TAKING_OVER = """
 import os, subprocess
 from deltabook.jobs import program
-from deltabook.jobs.telling import LogForm, log_as
+from deltabook.jobs.console.logging import LogForm, log_as
 def run(_):
     log_as(LogForm.JSON)
     subprocess.run(["sh", "-c", "echo of a child >&2; echo password=hunter2 >&2"])
@@ -138,7 +138,7 @@ def test_scheduled_round_is_json_too_and_the_next_command_is_text(lossy):
 
 @pytest.mark.spark
 def test_spark_jobs_of_a_stage_are_a_group_named_by_run_and_stage(spark):
-    from deltabook.jobs.progress import Progress
+    from deltabook.jobs.console.progress import Progress
 
     progress = Progress(spark, Console(file=StringIO()))
     with belonging(run_id="of-a-test"), progress.stage("judging", "symbol-hours", 2, "raw"):

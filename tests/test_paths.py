@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from paths import GOOD, NAMED, REFUSED
 from properties import cases
 
-from deltabook.jobs.printable import printable
+from deltabook.jobs.console.printable import printable
 from deltabook.jobs.published import open_table, published_table
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION

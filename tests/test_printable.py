@@ -24,8 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from deltabook.jobs import sql
-from deltabook.jobs.printable import SafeConsole, printable, safe_stream, write_line
-from deltabook.jobs.telling import say, shown
+from deltabook.jobs.console.logging import say, shown
+from deltabook.jobs.console.printable import SafeConsole, printable, safe_stream, write_line
 
 HOSTILE = [
     "\x1b]0;owned\x07",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deltabook.jobs.redacting import redacted
+from deltabook.jobs.console.redaction import redacted
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.tables import RUNS

@@ -33,9 +33,9 @@ from rich.console import Console
 from typer.main import get_command
 
 from deltabook.jobs.cli import app
+from deltabook.jobs.console.formats import show_time, size_text
+from deltabook.jobs.console.ladder_view import Columns, Ladder, bar_of, draw, exact
 from deltabook.jobs.demo import write_captures
-from deltabook.jobs.drawing import Columns, Ladder, bar_of, draw, exact
-from deltabook.jobs.formats import show_time, size_text
 from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.published import SCHEMA_PROPERTY, open_table
 from deltabook.jobs.replaying import Replayer

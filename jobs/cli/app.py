@@ -12,8 +12,8 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from deltabook.jobs.printable import printable
-from deltabook.jobs.telling import LogForm, belonging, log_as
+from deltabook.jobs.console.logging import LogForm, belonging, log_as
+from deltabook.jobs.console.printable import printable
 from deltabook.schemas.names import OnGap, Seed
 from deltabook.udfs.storage.object_store import name_problem
 

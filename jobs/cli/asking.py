@@ -24,8 +24,8 @@ from deltabook.jobs.cli.app import (
     out_path,
 )
 from deltabook.jobs.commands import REPORT, errors, finish, open_warehouse, reported, settings_of
+from deltabook.jobs.console.printable import write_line
 from deltabook.jobs.interruptions import ends_block
-from deltabook.jobs.printable import write_line
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 
@@ -138,8 +138,8 @@ def book(
 ) -> None:
     """Print one symbol's ladder at a time. Starts no Spark."""
     from deltabook.jobs.book import book_at
-    from deltabook.jobs.drawing import console_for, draw
-    from deltabook.jobs.formats import parse_time
+    from deltabook.jobs.console.formats import parse_time
+    from deltabook.jobs.console.ladder_view import console_for, draw
 
     settings = settings_of(config, warehouse=warehouse, master=master)
     with reported():
@@ -200,7 +200,7 @@ def replay(
 ) -> None:
     """Step through one symbol's books and trades, a line a step, or play them. Starts no Spark."""
     from deltabook.jobs import stepping, watching
-    from deltabook.jobs.drawing import console_for
+    from deltabook.jobs.console.ladder_view import console_for
 
     settings = settings_of(config, warehouse=warehouse)
     with reported(), _reader_may_leave():
@@ -228,7 +228,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a warehouse has: symbols, hours, coverage, verdicts, sizes, last runs. Starts no Spark."""
-    from deltabook.jobs.drawing import console_for
+    from deltabook.jobs.console.ladder_view import console_for
     from deltabook.jobs.status import read_status, show_status
 
     settings = settings_of(config, warehouse=warehouse)

@@ -39,7 +39,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Compare logs, data files and counts with what runs have recorded of them. Starts no Spark."""
-    from deltabook.jobs.drawing import console_for
+    from deltabook.jobs.console.ladder_view import console_for
     from deltabook.jobs.integrity.verify import show_verified
     from deltabook.jobs.integrity.verify import verify as compare
 
@@ -90,7 +90,7 @@ def restore(
             )
     if into is not None:
         return _ingest_again(settings.warehouse.absolute(), config, master, jars, into, as_json)
-    from deltabook.jobs.drawing import console_for
+    from deltabook.jobs.console.ladder_view import console_for
     from deltabook.jobs.integrity.again import rebuild
     from deltabook.jobs.integrity.examining import counting_on
     from deltabook.jobs.integrity.restore import restore as bring_back
@@ -152,7 +152,7 @@ def maintain(
     """Join small files, and remove files and log entries that no kept version needs. Starts no Spark."""
     settings = settings_of(config, warehouse=warehouse)
     with reported():
-        from deltabook.jobs.drawing import console_for
+        from deltabook.jobs.console.ladder_view import console_for
         from deltabook.jobs.maintain import maintain as look_after
         from deltabook.jobs.maintain import show_maintained
         from deltabook.jobs.upkeep import Policy

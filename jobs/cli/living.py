@@ -23,7 +23,7 @@ from deltabook.jobs.cli.app import (
     examples,
 )
 from deltabook.jobs.commands import finish, open_warehouse, reported, require_source, settings_of
-from deltabook.jobs.telling import say
+from deltabook.jobs.console.logging import say
 
 
 @app.command(

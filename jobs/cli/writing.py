@@ -44,7 +44,7 @@ from deltabook.jobs.commands import (
     validate_stage,
     write_last_report,
 )
-from deltabook.jobs.telling import say
+from deltabook.jobs.console.logging import say
 from deltabook.schemas.errors import SettingsError
 
 
@@ -113,7 +113,7 @@ def reconstruct(
     if as_of is None:
         return run_and_leave(settings, as_json, [reconstruct_stage(validated)], validated)
     with reported():
-        from deltabook.jobs.progress import Progress
+        from deltabook.jobs.console.progress import Progress
         from deltabook.jobs.reproduce import reproduce
 
         found = open_warehouse(settings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.formats import hour_text
+from deltabook.jobs.console.formats import hour_text
 from deltabook.jobs.published import add_actions, unreadable
 from deltabook.jobs.stored import Slice
 from deltabook.schemas.columns import Table

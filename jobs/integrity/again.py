@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.formats import hour_text
+from deltabook.jobs.console.formats import hour_text
 from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.examining import (
     JUDGED,

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from deltabook.jobs.console.logging import shown
 from deltabook.jobs.integrity.active_files import LiveFile, live_files
 from deltabook.jobs.integrity.faults import Fault
 from deltabook.jobs.integrity.live import checked, live_of_run
@@ -19,7 +20,6 @@ from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import LOG, OF_RUNS
 from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.published import empty, had_rows
-from deltabook.jobs.telling import shown
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import (

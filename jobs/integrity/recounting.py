@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deltabook.jobs.formats import hour_text
+from deltabook.jobs.console.formats import hour_text
 from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.faults import Fault
 from deltabook.jobs.stored import Slice, Stored

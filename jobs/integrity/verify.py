@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from deltabook.jobs.formats import size_text
+from deltabook.jobs.console.formats import size_text
 from deltabook.jobs.integrity.copies import SMALL
 from deltabook.jobs.integrity.copy_faults import copy_faults
 from deltabook.jobs.integrity.examining import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deltabook.jobs.formats import show_time
+from deltabook.jobs.console.formats import show_time
 from deltabook.jobs.report.books import Books, Floats, Integers
 from deltabook.jobs.report.statistics import QUANTILES, Curve
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from deltabook.expectations.suites import WORST_FIRST
-from deltabook.jobs.formats import length_text, time_text
+from deltabook.jobs.console.formats import length_text, time_text
 from deltabook.jobs.pages import pages
 from deltabook.jobs.report import figures
 from deltabook.jobs.report import runs as of_runs

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deltabook.jobs.formats import length_text, parse_time, time_text
+from deltabook.jobs.console.formats import length_text, parse_time, time_text
 from deltabook.jobs.report.facts import Facts
 from deltabook.jobs.report.statistics import MATCH_METRICS
 from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import scipy.signal
 
-from deltabook.jobs.formats import hour_text
+from deltabook.jobs.console.formats import hour_text
 from deltabook.jobs.report.books import Books, Floats
 from deltabook.jobs.report.facts import Facts, Instrument
 from deltabook.schemas.names import ALL_HOURS

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, SUITES, WORST_FIRST
-from deltabook.jobs.formats import hour_text, match_text, share_text, time_text
+from deltabook.jobs.console.formats import hour_text, match_text, share_text, time_text
 from deltabook.jobs.report.facts import STATUSES, Facts
 from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN
 from deltabook.schemas.tables import MISMATCHES, both

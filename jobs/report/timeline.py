@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deltabook.jobs.formats import length_text, share_text, show_time, time_text
+from deltabook.jobs.console.formats import length_text, share_text, show_time, time_text
 from deltabook.jobs.report.books import join_stretches
 from deltabook.jobs.report.facts import STATUSES, Facts
 from deltabook.schemas.names import NOT_GIVEN

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deltabook.jobs import reconstruct as job
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.ingest import ingest
-from deltabook.jobs.progress import Progress
 from deltabook.jobs.session import spark_session
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse

@@ -59,8 +59,8 @@ def run_sizes(folder: Path, cores: int) -> list[dict[str, Any]]:
 
     from rich.console import Console
 
+    from deltabook.jobs.console.progress import Progress
     from deltabook.jobs.ingest import ingest
-    from deltabook.jobs.progress import Progress
     from deltabook.jobs.reconstruct import reconstruct
     from deltabook.jobs.session import spark_session
     from deltabook.jobs.settings import load_settings

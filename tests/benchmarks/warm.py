@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.ingest import ingest
-from deltabook.jobs.progress import Progress
 from deltabook.jobs.session import spark_session
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse

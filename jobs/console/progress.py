@@ -11,7 +11,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from deltabook.jobs.telling import current, shown
+from deltabook.jobs.console.logging import current, shown
 
 
 class Progress:

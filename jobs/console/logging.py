@@ -36,9 +36,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from deltabook.jobs.console.printable import SafeConsole, printable
+from deltabook.jobs.console.redaction import redacted
 from deltabook.jobs.interruptions import is_interrupted
-from deltabook.jobs.printable import SafeConsole, printable
-from deltabook.jobs.redacting import redacted
 
 
 class LogForm(StrEnum):

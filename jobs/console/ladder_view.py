@@ -11,7 +11,7 @@ from typing import IO
 from rich.console import Console
 from rich.text import Text
 
-from deltabook.jobs.printable import SafeConsole
+from deltabook.jobs.console.printable import SafeConsole
 from deltabook.schemas.names import Status
 
 Level = tuple[Decimal, Decimal]
