@@ -16,11 +16,11 @@ import typer
 from rich.console import Console
 
 from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, import_ahead
-from deltabook.jobs.causes import message_of as message_of
 from deltabook.jobs.console.logging import belonging, event, log_as, say
 from deltabook.jobs.console.logging import errors as errors
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.interruptions import Interrupted, is_interrupted
+from deltabook.jobs.process.error_causes import message_of as message_of
+from deltabook.jobs.process.interruptions import Interrupted, is_interrupted
 from deltabook.jobs.relaying import drop
 from deltabook.jobs.settings import Settings, load_settings
 from deltabook.schemas.errors import SettingsError
@@ -199,7 +199,7 @@ def run_stages(
         Their summaries, merged.
     """
     from deltabook.jobs.console.progress import Progress
-    from deltabook.jobs.memory import peak_memory
+    from deltabook.jobs.process.memory import peak_memory
 
     summary: dict[str, Any] = {}
     with reported():

@@ -10,8 +10,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from deltabook.jobs.causes import OWN_ERRORS
-from deltabook.jobs.crashing import crash_points
+from deltabook.jobs.process.crash_points import crash_points
+from deltabook.jobs.process.error_causes import OWN_ERRORS
 from deltabook.schemas.errors import WarehouseError
 from deltabook.udfs.storage.object_store import is_of_store, is_remote
 from deltabook.udfs.storage.worker_errors import disk_problem

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.crashing import crash_points
+from deltabook.jobs.process.crash_points import crash_points
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.storage.object_store import copied, located, moved
 from deltabook.udfs.storage.raw_files import content_hash, list_files

@@ -18,9 +18,9 @@ from rich.table import Table as RichTable
 
 from deltabook.jobs.console.formats import show_time, size_text
 from deltabook.jobs.console.ladder_view import DIM
-from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.failures import disk_named
 from deltabook.jobs.integrity.copies import drop_copies
+from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.published import open_table
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.upkeep import LARGEST, Plan, Policy

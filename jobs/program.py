@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from deltabook.jobs import interruptions
+from deltabook.jobs.process import interruptions
 
 INTERNAL_ERROR = 70
 """Exit status of a bug: BSD's EX_SOFTWARE."""
@@ -47,7 +47,7 @@ def main(*arguments: str) -> None:
 
 
 def _run(arguments: tuple[str, ...]) -> object:
-    from deltabook.jobs.limits import process_problem
+    from deltabook.jobs.process.limits import process_problem
 
     if problem := process_problem():
         os.write(2, f"deltabook: {problem}\n".encode())
@@ -62,8 +62,8 @@ def _tell(error: BaseException) -> int:
     try:
         from logging import ERROR
 
-        from deltabook.jobs.causes import message_of
         from deltabook.jobs.console.logging import resume, say
+        from deltabook.jobs.process.error_causes import message_of
 
         resume()
         message, status = message_of(error)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from deltabook.jobs.console.printable import printable
-from deltabook.jobs.interruptions import is_interrupted
+from deltabook.jobs.process.interruptions import is_interrupted
 
 _HELD_SECONDS, _LOOK_SECONDS = 0.5, 0.1
 _KEPT_LINES = 50

@@ -26,7 +26,6 @@ from rich.console import Console
 
 from deltabook.expectations.suites import ERRORED, FAILED
 from deltabook.jobs.arrivals import Arrivals, look, published_ledger
-from deltabook.jobs.causes import has_jvm_died
 from deltabook.jobs.commands import (
     EXPECTATION_FAILED,
     REFUSED,
@@ -47,9 +46,10 @@ from deltabook.jobs.commands import (
 )
 from deltabook.jobs.console.logging import say
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.interruptions import SIGNALS
 from deltabook.jobs.ledger import missing
 from deltabook.jobs.locking import SCHEDULED, WRITING, tried
+from deltabook.jobs.process.error_causes import has_jvm_died
+from deltabook.jobs.process.interruptions import SIGNALS
 from deltabook.jobs.published import published_versions
 from deltabook.jobs.settings import Settings
 from deltabook.jobs.stored import KEYS, Stored

@@ -25,7 +25,7 @@ from deltabook.jobs.commands import (
     validate_stage,
 )
 from deltabook.jobs.demo import QUERY, write_captures
-from deltabook.jobs.java import archive_folder
+from deltabook.jobs.process.java import archive_folder
 from deltabook.jobs.session import spark_session
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.sql import query, show

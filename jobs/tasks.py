@@ -15,7 +15,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
 
-from deltabook.jobs.crashing import crash_points
+from deltabook.jobs.process.crash_points import crash_points
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WorkError
 from deltabook.udfs.spark.packing import GROUP, RESULT_SUFFIX, TASK, kept, pack, packed

@@ -24,7 +24,6 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.crashing import crash_point
 from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.copies import keep_copies
@@ -32,9 +31,10 @@ from deltabook.jobs.integrity.own_runs import require_own_runs
 from deltabook.jobs.integrity.repair import put_back_unfinished
 from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.integrity.written import OF_RUNS, newly_written, proofs_of
-from deltabook.jobs.interruptions import held_back, note_published
 from deltabook.jobs.locking import WRITING, held
-from deltabook.jobs.memory import peak_memory
+from deltabook.jobs.process.crash_points import crash_point
+from deltabook.jobs.process.interruptions import held_back, note_published
+from deltabook.jobs.process.memory import peak_memory
 from deltabook.jobs.published import (
     BEGUN_PROPERTY,
     CHUNK_PROPERTY,

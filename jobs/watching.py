@@ -14,7 +14,7 @@ from rich.text import Text
 
 from deltabook.jobs.console.formats import show_time
 from deltabook.jobs.console.ladder_view import ASK, BID, DIM, Columns, Ladder, draw, exact
-from deltabook.jobs.interruptions import ends_block
+from deltabook.jobs.process.interruptions import ends_block
 from deltabook.jobs.replaying import Replayer
 from deltabook.jobs.stepping import Seen, levels_of
 from deltabook.schemas.errors import SettingsError

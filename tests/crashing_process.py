@@ -30,7 +30,7 @@ import psutil
 from conftest import invoke
 from pyspark.sql import SparkSession
 
-from deltabook.jobs import crashing
+from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.session import spark_session
 from deltabook.jobs.settings import load_settings
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from processes import run_apart
 
-from deltabook.jobs import limits
-from deltabook.jobs.causes import cause_of, message_of
-from deltabook.jobs.java import java_problem
+from deltabook.jobs.process import limits
+from deltabook.jobs.process.error_causes import cause_of, message_of
+from deltabook.jobs.process.java import java_problem
 from deltabook.schemas.errors import InputError, WarehouseError
 
 DIRECT = """An error occurred while calling None.None. Trace:

@@ -9,7 +9,7 @@ import pytest
 from conftest import invoke
 
 from deltabook.jobs.console.formats import parse_time, show_time
-from deltabook.jobs.java import java_problem
+from deltabook.jobs.process.java import java_problem
 from deltabook.jobs.settings import load_settings
 from deltabook.schemas.errors import SettingsError
 

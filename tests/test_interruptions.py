@@ -14,8 +14,8 @@ from captures import simulated_lines, write
 from conftest import invoke
 from processes import TRACES, running
 
-from deltabook.jobs import interruptions
-from deltabook.jobs.interruptions import Interrupted
+from deltabook.jobs.process import interruptions
+from deltabook.jobs.process.interruptions import Interrupted
 from deltabook.jobs.published import published_versions
 
 LINE = "deltabook: interrupted: nothing of this run is published"

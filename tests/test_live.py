@@ -16,10 +16,10 @@ from captures import write
 from conftest import invoke
 from pyspark.errors import PySparkException
 
-from deltabook.jobs import crashing
 from deltabook.jobs.live import _Live, live
 from deltabook.jobs.live_settings import Following
 from deltabook.jobs.live_upkeep import tidy
+from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.published import open_dataset, open_table
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse

@@ -17,9 +17,10 @@ from conftest import invoke
 from faulted import rows
 from rich.console import Console
 
-from deltabook.jobs import crashing, upkeep
+from deltabook.jobs import upkeep
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.maintain import maintain
+from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.published import open_table, published_versions
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.stored import Stored

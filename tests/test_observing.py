@@ -19,8 +19,8 @@ from conftest import invoke
 from deltalake import DeltaTable
 from rich.console import Console
 
-from deltabook.jobs import memory
 from deltabook.jobs.console.logging import LogForm, belonging, event, is_json, log_as, rate_text, shown
+from deltabook.jobs.process import memory
 from deltabook.jobs.report.facts import read_facts
 from deltabook.jobs.report.runs import stages
 

@@ -18,8 +18,8 @@ from servers import end, until
 from stores import SECRET, started
 
 from deltabook.jobs import leases
-from deltabook.jobs.crashing import CRASH_AT
 from deltabook.jobs.leases import Lease
+from deltabook.jobs.process.crash_points import CRASH_AT
 from deltabook.jobs.published import published_table
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.tables import BOOKS

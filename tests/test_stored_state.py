@@ -95,7 +95,7 @@ def test_names_of_crash_points_are_pinned():
 
 
 def test_names_that_are_looked_up_by_text_are_there():
-    from deltabook.jobs.causes import OWN_ERRORS
+    from deltabook.jobs.process.error_causes import OWN_ERRORS
 
     assert f"{DeltabookError.__module__}." == OWN_ERRORS
     assert find_spec(DAEMON) is not None

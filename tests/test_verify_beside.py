@@ -14,12 +14,13 @@ from conftest import invoke
 from deltalake import DeltaTable
 from kept import build_kept, done, found_in
 
-from deltabook.jobs import crashing, upkeep
+from deltabook.jobs import upkeep
 from deltabook.jobs import warehouse as warehouse_module
 from deltabook.jobs.integrity import copies
 from deltabook.jobs.integrity import verify as verifying
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.maintain import maintain
+from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.settings import load_settings
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy

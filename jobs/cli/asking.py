@@ -25,7 +25,7 @@ from deltabook.jobs.cli.app import (
 )
 from deltabook.jobs.commands import REPORT, errors, finish, open_warehouse, reported, settings_of
 from deltabook.jobs.console.printable import write_line
-from deltabook.jobs.interruptions import ends_block
+from deltabook.jobs.process.interruptions import ends_block
 from deltabook.jobs.settings import Settings
 from deltabook.schemas.errors import SettingsError
 

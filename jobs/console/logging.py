@@ -38,7 +38,7 @@ from rich.text import Text
 
 from deltabook.jobs.console.printable import SafeConsole, printable
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.interruptions import is_interrupted
+from deltabook.jobs.process.interruptions import is_interrupted
 
 
 class LogForm(StrEnum):

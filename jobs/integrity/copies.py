@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from deltabook.jobs.crashing import crash_points
 from deltabook.jobs.integrity.faults import damage
 from deltabook.jobs.integrity.seals import proven_by
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, written_since
+from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.published import COPIES, add_actions, is_made
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltabook.jobs.crashing import crash_point
+from deltabook.jobs.process.crash_points import crash_point
 from deltabook.udfs.storage.object_store import content, copied, files_in, moved, names_in, remove_tree
 
 ASIDE = "_aside"

@@ -17,8 +17,8 @@ from pathlib import Path
 import pyspark
 from filelock import FileLock, Timeout
 
-from deltabook.jobs.java import java_problem
-from deltabook.jobs.limits import spark_problem, utf8_locale
+from deltabook.jobs.process.java import java_problem
+from deltabook.jobs.process.limits import spark_problem, utf8_locale
 from deltabook.jobs.published import require_published
 from deltabook.jobs.queries.gateway import gateway
 from deltabook.jobs.queries.views import RELATIONS, Relations

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from deltabook.jobs.limits import memory_limit
+from deltabook.jobs.process.limits import memory_limit
 from deltabook.schemas.errors import DeltabookError
 from deltabook.udfs.storage.object_store import is_of_store
 
