@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.session import delta_jars
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.session import delta_jars
+from deltabook.jobs.runtime.settings import load_settings
 
 REVIEW = "jars.md"
 """In `conf`: the review of published faults, a table row for each JAR, its version behind its name."""

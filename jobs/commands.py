@@ -21,8 +21,8 @@ from deltabook.jobs.console.logging import errors as errors
 from deltabook.jobs.console.redaction import redacted
 from deltabook.jobs.process.error_causes import message_of as message_of
 from deltabook.jobs.process.interruptions import Interrupted, is_interrupted
-from deltabook.jobs.relaying import drop
-from deltabook.jobs.settings import Settings, load_settings
+from deltabook.jobs.runtime.jvm_output import drop
+from deltabook.jobs.runtime.settings import Settings, load_settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.storage.object_store import require_reached
 
@@ -152,7 +152,7 @@ def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
     Warehouse
         Its tables are made when first written.
     """
-    from deltabook.jobs.session import spark_session
+    from deltabook.jobs.runtime.session import spark_session
     from deltabook.jobs.warehouse import Warehouse
 
     return Warehouse(spark_session(settings, for_queries), settings)

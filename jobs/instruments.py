@@ -7,7 +7,7 @@ from typing import Any
 
 from pyspark.sql import Row
 
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE

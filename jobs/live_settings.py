@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.published import published_versions
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError

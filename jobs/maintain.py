@@ -18,11 +18,11 @@ from rich.table import Table as RichTable
 
 from deltabook.jobs.console.formats import show_time, size_text
 from deltabook.jobs.console.ladder_view import DIM
-from deltabook.jobs.failures import disk_named
 from deltabook.jobs.integrity.copies import drop_copies
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.published import open_table
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.disk_errors import disk_named
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.upkeep import LARGEST, Plan, Policy
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table

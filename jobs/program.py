@@ -152,7 +152,7 @@ def _tell_interruption() -> None:
 
 def _finish_output() -> None:
     """Show what the JVM has printed last."""
-    if "deltabook.jobs.relaying" in sys.modules:
-        from deltabook.jobs.relaying import flush
+    if "deltabook.jobs.runtime.jvm_output" in sys.modules:
+        from deltabook.jobs.runtime.jvm_output import flush
 
         flush()

@@ -26,8 +26,8 @@ from deltabook.jobs.commands import (
 )
 from deltabook.jobs.demo import QUERY, write_captures
 from deltabook.jobs.process.java import archive_folder
-from deltabook.jobs.session import spark_session
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.session import spark_session
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.sql import query, show
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS

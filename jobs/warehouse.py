@@ -24,7 +24,6 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.failures import commit, disk_named
 from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.copies import keep_copies
 from deltabook.jobs.integrity.own_runs import require_own_runs
@@ -42,7 +41,8 @@ from deltabook.jobs.published import (
     open_table,
     published_versions,
 )
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.disk_errors import commit, disk_named
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.jobs.tasks import Work, apply_packed
 from deltabook.schemas.columns import Table

@@ -16,8 +16,8 @@ from pathlib import Path
 import pyspark
 from servers import end, free_port, until
 
-from deltabook.jobs.session import delta_jars
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.session import delta_jars
+from deltabook.jobs.runtime.settings import load_settings
 
 PROJECT = Path(__file__).resolve().parents[1]
 SPARK = Path(pyspark.__file__).parent

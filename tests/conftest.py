@@ -38,8 +38,8 @@ def narrow_bitmaps() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def spark():
-    from deltabook.jobs.session import spark_session
-    from deltabook.jobs.settings import load_settings
+    from deltabook.jobs.runtime.session import spark_session
+    from deltabook.jobs.runtime.settings import load_settings
 
     os.environ.setdefault("CANARY_OF_QUERIES", "only for the owner")  # see `hostile_queries`
     # Two cores, and a heap that leaves room for the workers of a small machine.

@@ -31,8 +31,8 @@ from conftest import invoke
 from pyspark.sql import SparkSession
 
 from deltabook.jobs.process import crash_points as crashing
-from deltabook.jobs.session import spark_session
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.session import spark_session
+from deltabook.jobs.runtime.settings import load_settings
 
 SYSTEM_CALLS = {"x86_64": (317, (86, 265)), "aarch64": (277, (37,))}
 """Of each machine: `seccomp`, and those that link a file, as a commit's last step does."""

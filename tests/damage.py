@@ -21,7 +21,7 @@ from test_epochs_run import restarted
 
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.published import is_made, open_table, published_versions
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables

@@ -12,7 +12,7 @@ from conftest import invoke
 
 from deltabook.jobs import upkeep
 from deltabook.jobs.maintain import maintain
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy
 from deltabook.schemas.names import DAY

@@ -21,7 +21,7 @@ from test_tasks import REFERENCES, RESULTS, note_task, numbered, unfreed
 
 from deltabook.jobs.live import live
 from deltabook.jobs.live_settings import Following
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tasks import Work
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.udfs.simulator.binance import capture_lines

@@ -22,7 +22,7 @@ from deltabook.jobs.queries.builtins import BUILTINS
 from deltabook.jobs.queries.functions import FUNCTIONS
 from deltabook.jobs.queries.query_tree import ForbiddenQueryError
 from deltabook.jobs.queries.views import RELATIONS, Relations
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.sql import QueryError, query
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.warehouse import Warehouse

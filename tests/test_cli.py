@@ -10,7 +10,7 @@ from conftest import invoke
 
 from deltabook.jobs.console.formats import parse_time, show_time
 from deltabook.jobs.process.java import java_problem
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.schemas.errors import SettingsError
 
 COMMANDS = ["ingest", "reconstruct", "validate", "run", "sql", "book", "demo"]

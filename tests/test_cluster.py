@@ -18,7 +18,7 @@ from crashing import state
 from servers import end, free_port, until
 
 from deltabook.expectations.suites import SUITES
-from deltabook.jobs.session import OPTIONS
+from deltabook.jobs.runtime.session import OPTIONS
 
 pytestmark = pytest.mark.spark
 

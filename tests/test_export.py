@@ -93,7 +93,7 @@ def parquet_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def asked(spark, warehouse: Path, text: str) -> list[dict[str, Any]]:
-    from deltabook.jobs.settings import load_settings
+    from deltabook.jobs.runtime.settings import load_settings
     from deltabook.jobs.sql import query
     from deltabook.jobs.warehouse import Warehouse
 

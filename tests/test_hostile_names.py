@@ -7,7 +7,7 @@ from csv_tables import UPDATES, table, update
 from lake_tables import delta_rows, refusal, without, written
 from test_limits import READERS, book_of, records_in, staged
 
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import valid_name
 from deltabook.udfs.sources.common import symbols

@@ -16,7 +16,7 @@ from faulted import into, reasons, rows
 from lake_tables import T0 as LAKE_T0
 from lake_tables import delta_rows, written
 
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.ordering import staged_records as staging

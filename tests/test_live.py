@@ -21,7 +21,7 @@ from deltabook.jobs.live_settings import Following
 from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.published import open_dataset, open_table
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE

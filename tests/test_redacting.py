@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.tables import RUNS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import invoke
 
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.storage.object_store import (
     bytes_of,

@@ -15,8 +15,8 @@ from captures import simulated_lines, write
 from conftest import invoke
 from kept import rows_of
 
-from deltabook.jobs.session import DAEMON
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.session import DAEMON
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of

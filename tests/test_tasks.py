@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyspark.cloudpickle import register_pickle_by_value
 
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Column, Table

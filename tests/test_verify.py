@@ -20,7 +20,7 @@ from rich.console import Console
 
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.published import open_table
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.tables import TABLES, Table

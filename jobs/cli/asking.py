@@ -26,7 +26,7 @@ from deltabook.jobs.cli.app import (
 from deltabook.jobs.commands import REPORT, errors, finish, open_warehouse, reported, settings_of
 from deltabook.jobs.console.printable import write_line
 from deltabook.jobs.process.interruptions import ends_block
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.schemas.errors import SettingsError
 
 _TIME = "ISO 8601 (UTC) or ns"

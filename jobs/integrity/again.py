@@ -22,7 +22,7 @@ from deltabook.jobs.integrity.mending import mends
 from deltabook.jobs.integrity.recounting import recount
 from deltabook.jobs.ledger import archived_copy
 from deltabook.jobs.published import CHUNK_PROPERTY, is_made, open_table
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.stored import Slice, Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError, WarehouseError

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.failures import disk_named
 from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.examining import Counting, Examined, examine, read_recorded, run_faults
 from deltabook.jobs.integrity.faults import damage
@@ -22,7 +21,8 @@ from deltabook.jobs.integrity.mending import drop_unread, mend, mends
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import OF_RUNS, written_since
 from deltabook.jobs.published import empty, had_rows, is_made, open_table
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.disk_errors import disk_named
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError

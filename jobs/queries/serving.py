@@ -22,8 +22,8 @@ from deltabook.jobs.process.limits import spark_problem, utf8_locale
 from deltabook.jobs.published import require_published
 from deltabook.jobs.queries.gateway import gateway
 from deltabook.jobs.queries.views import RELATIONS, Relations
-from deltabook.jobs.session import LOOPBACK, OPTIONS, delta_jars
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.session import LOOPBACK, OPTIONS, delta_jars
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.stored import Stored
 from deltabook.schemas.errors import DeltabookError, SettingsError
 from deltabook.udfs.storage.object_store import is_remote

@@ -16,8 +16,8 @@ from rich.table import Table
 from deltabook.jobs import reconstruct as job
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.ingest import ingest
-from deltabook.jobs.session import spark_session
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.session import spark_session
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import Writing

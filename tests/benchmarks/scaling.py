@@ -62,8 +62,8 @@ def run_sizes(folder: Path, cores: int) -> list[dict[str, Any]]:
     from deltabook.jobs.console.progress import Progress
     from deltabook.jobs.ingest import ingest
     from deltabook.jobs.reconstruct import reconstruct
-    from deltabook.jobs.session import spark_session
-    from deltabook.jobs.settings import load_settings
+    from deltabook.jobs.runtime.session import spark_session
+    from deltabook.jobs.runtime.settings import load_settings
     from deltabook.jobs.warehouse import Warehouse
 
     root, rows, warm = folder / "warehouse scaling", [], count()

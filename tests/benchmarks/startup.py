@@ -21,8 +21,8 @@ def main(folder: Path) -> None:
     sql = [str(DELTABOOK), "sql", "--warehouse", str(warehouse)]
     python = [sys.executable, "-c"]
     session = (
-        "from deltabook.jobs.session import spark_session; "
-        "from deltabook.jobs.settings import load_settings; "
+        "from deltabook.jobs.runtime.session import spark_session; "
+        "from deltabook.jobs.runtime.settings import load_settings; "
         "spark = spark_session(load_settings(None, {}))"
     )
     commands = {

@@ -31,7 +31,7 @@ from deltabook.jobs.book import book_at
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.maintain import maintain
 from deltabook.jobs.published import published_versions
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.status import read_status
 from deltabook.jobs.stored import Stored
 from deltabook.jobs.upkeep import Policy

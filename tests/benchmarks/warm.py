@@ -9,8 +9,8 @@ from rich.console import Console
 
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.ingest import ingest
-from deltabook.jobs.session import spark_session
-from deltabook.jobs.settings import load_settings
+from deltabook.jobs.runtime.session import spark_session
+from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse import Warehouse
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ from pyspark import SparkConf
 from pyspark.accumulators import AccumulatorTCPServer, AccumulatorUnixServer
 from pyspark.sql import SparkSession
 
-from deltabook.jobs.failures import SPARKS_OWN
 from deltabook.jobs.process.error_causes import cause_of, has_jvm_died, message_of
 from deltabook.jobs.process.interruptions import is_interrupted, reinstall
 from deltabook.jobs.process.java import java_options, java_problem
 from deltabook.jobs.process.limits import spark_problem, utf8_locale
 from deltabook.jobs.process.memory import child_processes
-from deltabook.jobs.relaying import relayed
-from deltabook.jobs.settings import Settings
+from deltabook.jobs.runtime.disk_errors import SPARKS_OWN
+from deltabook.jobs.runtime.jvm_output import relayed
+from deltabook.jobs.runtime.settings import Settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.storage.object_store import is_remote
 from deltabook.udfs.storage.worker_errors import disk_problem

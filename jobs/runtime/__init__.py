@@ -1,0 +1,1 @@
+"""Settings, and the Spark session that is made from them."""
