@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from deltabook.jobs.ledger import choose, missing
-from deltabook.jobs.published import published_versions
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import FILES
 from deltabook.udfs.storage.object_store import content, moved

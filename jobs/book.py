@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from deltabook.jobs.console.formats import length_text, show_time
 from deltabook.jobs.console.ladder_view import Ladder, Level, exact
-from deltabook.jobs.published import require_published
-from deltabook.jobs.stored import Stored
-from deltabook.jobs.symbols import instrument_named
+from deltabook.jobs.tables.instrument_lookup import instrument_named
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import HOUR, NOT_GIVEN

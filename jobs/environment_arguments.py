@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.console.formats import parse_time
-from deltabook.jobs.published import require_published
-from deltabook.jobs.symbols import instrument_named
+from deltabook.jobs.tables.instrument_lookup import instrument_named
+from deltabook.jobs.tables.published import require_published
 from deltabook.schemas.errors import InputError, SettingsError, WarehouseError
 from deltabook.schemas.names import valid_name
 from deltabook.udfs.numbers.decimal_text import INT64_MAX

@@ -13,10 +13,10 @@ from typing import Any
 from deltabook.jobs.console.formats import hour_text, show_time
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.exported import Folder
-from deltabook.jobs.published import require_published
 from deltabook.jobs.seeds import NO_SEED, find_seeds
-from deltabook.jobs.stored import Slice
-from deltabook.jobs.symbols import instruments_named
+from deltabook.jobs.tables.instrument_lookup import instruments_named
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import Slice
 from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Column

@@ -22,7 +22,7 @@ from deltabook.jobs.ledger import Batch, archive, choose, find_files
 from deltabook.jobs.placing import Placing
 from deltabook.jobs.replacing import replaced_hours, take_out
 from deltabook.jobs.staged import Staged, Stream, stage, survey
-from deltabook.jobs.stored import KEYS, Slice
+from deltabook.jobs.tables.stored import KEYS, Slice
 from deltabook.jobs.tasks import Work
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES

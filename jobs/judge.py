@@ -25,7 +25,7 @@ from deltabook.expectations.raw import judge_raw
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgement
 from deltabook.jobs.console.formats import hour_text
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.stored import KEYS, IdFile, Slice
+from deltabook.jobs.tables.stored import KEYS, IdFile, Slice
 from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Run, Warehouse
 from deltabook.schemas.fingerprints import Fingerprint

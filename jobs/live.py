@@ -26,7 +26,7 @@ from deltabook.jobs.live_settings import Following, check, known_of
 from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.runtime.disk_errors import disk_named
-from deltabook.jobs.stored import LIVE
+from deltabook.jobs.tables.stored import LIVE
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import CARRIED

@@ -8,9 +8,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.published import published_versions
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import Cadence, OnGap

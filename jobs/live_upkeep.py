@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import WriterProperties
 
-from deltabook.jobs.published import open_table, published_versions
+from deltabook.jobs.tables.published import open_table, published_versions
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import valid_name

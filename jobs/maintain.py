@@ -20,9 +20,9 @@ from deltabook.jobs.console.formats import show_time, size_text
 from deltabook.jobs.console.ladder_view import DIM
 from deltabook.jobs.integrity.copies import drop_copies
 from deltabook.jobs.process.crash_points import crash_points
-from deltabook.jobs.published import open_table
 from deltabook.jobs.runtime.disk_errors import disk_named
 from deltabook.jobs.runtime.settings import Settings
+from deltabook.jobs.tables.published import open_table
 from deltabook.jobs.upkeep import LARGEST, Plan, Policy
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table

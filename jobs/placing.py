@@ -11,7 +11,7 @@ from pyspark.sql import Row
 
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.staged import STREAM_OF, Stream
-from deltabook.jobs.stored import Slice
+from deltabook.jobs.tables.stored import Slice
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
 from deltabook.schemas.names import EventType

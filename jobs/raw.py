@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deltabook.jobs.ledger import places_of
-from deltabook.jobs.published import open_dataset, require_published
-from deltabook.jobs.symbols import instruments_named
+from deltabook.jobs.tables.instrument_lookup import instruments_named
+from deltabook.jobs.tables.published import open_dataset, require_published
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, both

@@ -22,7 +22,7 @@ from typing import Any
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.seeds import NO_SEED, find_seeds
-from deltabook.jobs.stored import KEYS, Slice
+from deltabook.jobs.tables.stored import KEYS, Slice
 from deltabook.jobs.tasks import Work, bytes_read
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from deltabook.jobs.published import require_published
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.feeds import FEEDS, Continuity

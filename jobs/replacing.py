@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from deltabook.jobs.ledger import Batch
-from deltabook.jobs.stored import Slice
+from deltabook.jobs.tables.stored import Slice
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, both

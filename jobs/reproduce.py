@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.published import require_published
 from deltabook.jobs.reconstruct import Known, rebuild_work
+from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, RUNS, both

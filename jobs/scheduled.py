@@ -50,9 +50,9 @@ from deltabook.jobs.ledger import missing
 from deltabook.jobs.locking import SCHEDULED, WRITING, tried
 from deltabook.jobs.process.error_causes import has_jvm_died
 from deltabook.jobs.process.interruptions import SIGNALS
-from deltabook.jobs.published import published_versions
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.stored import KEYS, Stored
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import KEYS, Stored
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS

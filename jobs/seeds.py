@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from deltabook.jobs.placing import Placing
-from deltabook.jobs.stored import IdFile, Slice
+from deltabook.jobs.tables.stored import IdFile, Slice
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import FEEDS, Continuity

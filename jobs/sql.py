@@ -14,11 +14,11 @@ from rich import box
 from rich.table import Table as RichTable
 
 from deltabook.jobs.console.printable import SafeConsole, printable, safe_stream
-from deltabook.jobs.published import published_versions, require_published
 from deltabook.jobs.queries.allowed import allowed_query
 from deltabook.jobs.queries.query_tree import AllowedQuery, UnknownRelationError
 from deltabook.jobs.queries.views import BY_KIND, FAILED_HOURS, LIVE_BOOKS, Relations
-from deltabook.jobs.stored import LIVE, Stored, live_tables
+from deltabook.jobs.tables.published import published_versions, require_published
+from deltabook.jobs.tables.stored import LIVE, Stored, live_tables
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.tables import BOOKS, TABLES

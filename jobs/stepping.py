@@ -29,7 +29,7 @@ from deltabook.jobs.console.ladder_view import (
 )
 from deltabook.jobs.console.printable import printable, safe_stream
 from deltabook.jobs.replaying import Replayer
-from deltabook.jobs.symbols import instrument_named
+from deltabook.jobs.tables.instrument_lookup import instrument_named
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NOT_GIVEN, step_of
 from deltabook.schemas.tables import HOURS

@@ -27,8 +27,8 @@ from deltabook.jobs.integrity.examining import read_recorded
 from deltabook.jobs.integrity.logs import log_faults
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, actions_of, log_files, published_version
 from deltabook.jobs.ledger import ARCHIVE
-from deltabook.jobs.published import is_made, require_published
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import is_made, require_published
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.names import DAY

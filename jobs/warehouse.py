@@ -28,22 +28,22 @@ from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.copies import keep_copies
 from deltabook.jobs.integrity.own_runs import require_own_runs
 from deltabook.jobs.integrity.repair import put_back_unfinished
-from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.integrity.written import OF_RUNS, newly_written, proofs_of
 from deltabook.jobs.locking import WRITING, held
 from deltabook.jobs.process.crash_points import crash_point
 from deltabook.jobs.process.interruptions import held_back, note_published
 from deltabook.jobs.process.memory import peak_memory
-from deltabook.jobs.published import (
+from deltabook.jobs.runtime.disk_errors import commit, disk_named
+from deltabook.jobs.runtime.settings import Settings
+from deltabook.jobs.tables.published import (
     BEGUN_PROPERTY,
     CHUNK_PROPERTY,
     SCHEMA_PROPERTY,
     open_table,
     published_versions,
 )
-from deltabook.jobs.runtime.disk_errors import commit, disk_named
-from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.stored import Slice, Stored
+from deltabook.jobs.tables.seals import seal_of
+from deltabook.jobs.tables.stored import Slice, Stored
 from deltabook.jobs.tasks import Work, apply_packed
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import BusyError, SettingsError

@@ -20,8 +20,8 @@ from typing import Any
 
 from captures import depth_rows, simulated_lines, write
 
-from deltabook.jobs.published import open_dataset, open_table, published_versions
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import open_dataset, open_table, published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.tables import EVENTS, FILES, RUNS, TABLES
 from deltabook.udfs.storage.object_store import content, located
 

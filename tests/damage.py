@@ -20,9 +20,9 @@ from rich.console import Console
 from test_epochs_run import restarted
 
 from deltabook.jobs.integrity.verify import verify
-from deltabook.jobs.published import is_made, open_table, published_versions
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import is_made, open_table, published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.errors import WarehouseError

@@ -9,7 +9,7 @@ from typing import Any
 from captures import simulated_lines, write
 from conftest import Outcome, invoke
 
-from deltabook.jobs.published import is_made, open_table
+from deltabook.jobs.tables.published import is_made, open_table
 from deltabook.schemas import tables
 from deltabook.schemas.tables import Table
 from deltabook.udfs.simulator import crypto_lake

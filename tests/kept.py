@@ -11,8 +11,8 @@ from conftest import Outcome, invoke
 from rich.console import Console
 
 from deltabook.jobs.integrity.verify import verify
-from deltabook.jobs.published import published_versions
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.tables import TABLES
 
 

@@ -13,7 +13,7 @@ from conftest import invoke
 from deltabook.jobs import upkeep
 from deltabook.jobs.maintain import maintain
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy
 from deltabook.schemas.names import DAY
 from deltabook.schemas.tables import RUNS

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from properties import cases
 from pyspark.errors import PySparkException
 
-from deltabook.jobs.published import published_versions
 from deltabook.jobs.queries.allowed import allowed_query
 from deltabook.jobs.queries.builtins import BUILTINS
 from deltabook.jobs.queries.functions import FUNCTIONS
@@ -24,7 +23,8 @@ from deltabook.jobs.queries.query_tree import ForbiddenQueryError
 from deltabook.jobs.queries.views import RELATIONS, Relations
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.sql import QueryError, query
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
 
 pytestmark = pytest.mark.spark

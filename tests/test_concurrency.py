@@ -22,7 +22,7 @@ from crashing import (
 )
 from deltalake import DeltaTable, write_deltalake
 
-from deltabook.jobs.published import open_table, published_versions
+from deltabook.jobs.tables.published import open_table, published_versions
 from deltabook.schemas.tables import TABLES
 
 pytestmark = pytest.mark.spark

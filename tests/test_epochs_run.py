@@ -5,7 +5,7 @@ import json
 import pytest
 from captures import simulated_lines, write
 
-from deltabook.jobs.published import open_table
+from deltabook.jobs.tables.published import open_table
 from deltabook.schemas.tables import EPOCHS, EVENTS, GAPS
 
 pytestmark = pytest.mark.spark

@@ -22,8 +22,8 @@ from test_replay import in_order
 from test_report import publish
 
 from deltabook.jobs import exported as folders
-from deltabook.jobs.published import require_published
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas import tables
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import HOUR

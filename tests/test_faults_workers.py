@@ -19,9 +19,9 @@ from faulted import books, build, into, rows
 from pyspark.cloudpickle import register_pickle_by_value
 
 import deltabook.jobs.reconstruct
-from deltabook.jobs.published import open_table, published_versions
 from deltabook.jobs.reconstruct import Known
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.jobs.tables.published import open_table, published_versions
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.names import HOUR

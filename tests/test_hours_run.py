@@ -12,7 +12,7 @@ from faulted import BOOK, books, build, edited, lake, of_table, rows
 
 import deltabook.jobs.reconstruct
 from deltabook.expectations.suites import SUITES
-from deltabook.jobs.published import open_table
+from deltabook.jobs.tables.published import open_table
 from deltabook.schemas import tables
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import HOUR, Writing

@@ -16,7 +16,7 @@ from processes import TRACES, running
 
 from deltabook.jobs.process import interruptions
 from deltabook.jobs.process.interruptions import Interrupted
-from deltabook.jobs.published import published_versions
+from deltabook.jobs.tables.published import published_versions
 
 LINE = "deltabook: interrupted: nothing of this run is published"
 AFTER_INGEST = "deltabook: interrupted: ingest was published, nothing after it"

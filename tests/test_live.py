@@ -20,8 +20,8 @@ from deltabook.jobs.live import _Live, live
 from deltabook.jobs.live_settings import Following
 from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.process import crash_points as crashing
-from deltabook.jobs.published import open_dataset, open_table
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.jobs.tables.published import open_dataset, open_table
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE

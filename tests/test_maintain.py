@@ -21,9 +21,9 @@ from deltabook.jobs import upkeep
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.maintain import maintain
 from deltabook.jobs.process import crash_points as crashing
-from deltabook.jobs.published import open_table, published_versions
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import open_table, published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables

@@ -18,7 +18,7 @@ from paths import GOOD, NAMED, REFUSED
 from properties import cases
 
 from deltabook.jobs.console.printable import printable
-from deltabook.jobs.published import open_table, published_table
+from deltabook.jobs.tables.published import open_table, published_table
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION
 from deltabook.udfs.storage.object_store import located, table_address

@@ -15,7 +15,7 @@ from conftest import invoke
 from kept import build_kept, done, found_in, rows_of
 
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.tables import EVENTS, FILES
 

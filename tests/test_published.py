@@ -11,7 +11,7 @@ from captures import simulated_lines, write
 from conftest import invoke
 from kept import build_kept, done, files_in, found_in, rows_of
 
-from deltabook.jobs.published import BEGUN_PROPERTY, published_versions
+from deltabook.jobs.tables.published import BEGUN_PROPERTY, published_versions
 from deltabook.jobs.warehouse import Warehouse
 
 pytestmark = pytest.mark.spark

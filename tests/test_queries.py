@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from deltabook.jobs.book import book_at
 from deltabook.jobs.cli import app
 from deltabook.jobs.demo import write_captures
-from deltabook.jobs.published import published_table
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.sql import query, show
+from deltabook.jobs.tables.published import published_table
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.errors import WarehouseError

@@ -23,8 +23,6 @@ from captures import depth_rows, simulated_lines, write
 from deltalake import DeltaTable, write_deltalake
 from faulted import into, rows
 
-from deltabook.jobs.integrity.seals import seal_of
-from deltabook.jobs.published import open_table, require_published
 from deltabook.jobs.report.books import COLUMNS, TRADES, File, clock_of, files_of, read_books, read_trades
 from deltabook.jobs.report.figures import over_runs
 from deltabook.jobs.report.page import write_report
@@ -32,7 +30,9 @@ from deltabook.jobs.report.runs import drifts
 from deltabook.jobs.report.statistics import volatility
 from deltabook.jobs.report.tables import match_text
 from deltabook.jobs.report.timeline import _Axis
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import open_table, require_published
+from deltabook.jobs.tables.seals import seal_of
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas import tables
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError

@@ -20,8 +20,8 @@ from stores import SECRET, started
 from deltabook.jobs import leases
 from deltabook.jobs.leases import Lease
 from deltabook.jobs.process.crash_points import CRASH_AT
-from deltabook.jobs.published import published_table
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import published_table
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.storage.object_store import located
 

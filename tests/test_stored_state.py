@@ -17,7 +17,7 @@ from kept import rows_of
 
 from deltabook.jobs.runtime.session import DAEMON
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
 from deltabook.schemas.names import Cadence, OnGap, Writing

@@ -36,9 +36,9 @@ from deltabook.jobs.cli import app
 from deltabook.jobs.console.formats import show_time, size_text
 from deltabook.jobs.console.ladder_view import Columns, Ladder, bar_of, draw, exact
 from deltabook.jobs.demo import write_captures
-from deltabook.jobs.integrity.seals import seal_of
-from deltabook.jobs.published import SCHEMA_PROPERTY, open_table
 from deltabook.jobs.replaying import Replayer
+from deltabook.jobs.tables.published import SCHEMA_PROPERTY, open_table
+from deltabook.jobs.tables.seals import seal_of
 from deltabook.jobs.watching import speed_of
 from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError

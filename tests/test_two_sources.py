@@ -13,8 +13,8 @@ from captures import simulated_lines, write
 from crashing import _folder, assert_same, drivers, state
 from test_concurrency import held
 
-from deltabook.jobs.published import published_versions
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.tables import BOOKS, EVENTS, FILES, INSTRUMENTS
 from deltabook.udfs.simulator import kraken, tardis
 from deltabook.udfs.simulator.market import Market

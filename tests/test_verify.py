@@ -19,8 +19,8 @@ from kept import state
 from rich.console import Console
 
 from deltabook.jobs.integrity.verify import verify
-from deltabook.jobs.published import open_table
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.jobs.tables.published import open_table
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.tables import TABLES, Table

@@ -22,7 +22,7 @@ from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.maintain import maintain
 from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy
 from deltabook.schemas.names import DAY
 from deltabook.schemas.tables import RUNS

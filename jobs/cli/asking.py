@@ -263,7 +263,7 @@ def report(
 ) -> None:
     """Write what was proven as one HTML file. Starts no Spark."""
     from deltabook.jobs.report.page import write_report
-    from deltabook.jobs.symbols import instruments_named
+    from deltabook.jobs.tables.instrument_lookup import instruments_named
 
     settings = settings_of(config, warehouse=warehouse)
     with reported():

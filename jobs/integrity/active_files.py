@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.console.formats import hour_text
-from deltabook.jobs.published import add_actions, unreadable
-from deltabook.jobs.stored import Slice
+from deltabook.jobs.tables.published import add_actions, unreadable
+from deltabook.jobs.tables.stored import Slice
 from deltabook.schemas.columns import Table
 
 

@@ -21,9 +21,9 @@ from deltabook.jobs.integrity.examining import (
 from deltabook.jobs.integrity.mending import mends
 from deltabook.jobs.integrity.recounting import recount
 from deltabook.jobs.ledger import archived_copy
-from deltabook.jobs.published import CHUNK_PROPERTY, is_made, open_table
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.stored import Slice, Stored
+from deltabook.jobs.tables.published import CHUNK_PROPERTY, is_made, open_table
+from deltabook.jobs.tables.stored import Slice, Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both

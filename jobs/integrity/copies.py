@@ -14,10 +14,10 @@ from operator import itemgetter
 from pathlib import Path
 
 from deltabook.jobs.integrity.faults import damage
-from deltabook.jobs.integrity.seals import proven_by
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, written_since
 from deltabook.jobs.process.crash_points import crash_points
-from deltabook.jobs.published import COPIES, add_actions, is_made
+from deltabook.jobs.tables.published import COPIES, add_actions, is_made
+from deltabook.jobs.tables.seals import proven_by
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN
 from deltabook.udfs.storage.object_store import copied, files_in, moved, names_in, remove

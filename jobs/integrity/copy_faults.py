@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from deltabook.jobs.integrity.copies import all_copies_of, copies_of, is_own, last_copied
 from deltabook.jobs.integrity.faults import Fault, damage
 from deltabook.jobs.integrity.written import LOG, actions_of, log_files
-from deltabook.jobs.published import COPIES
+from deltabook.jobs.tables.published import COPIES
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage.object_store import has_any

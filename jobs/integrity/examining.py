@@ -19,7 +19,7 @@ from deltabook.jobs.integrity.logs import log_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import LOG, OF_RUNS
 from deltabook.jobs.locking import WRITING, tried
-from deltabook.jobs.published import empty, had_rows
+from deltabook.jobs.tables.published import empty, had_rows
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import (

@@ -12,9 +12,9 @@ from deltabook.jobs.integrity.copies import keep_copies
 from deltabook.jobs.integrity.faults import Fault
 from deltabook.jobs.integrity.recorded import MADE_AGAIN, Recorded
 from deltabook.jobs.integrity.repair import Step, repairing
-from deltabook.jobs.integrity.seals import seal_of
 from deltabook.jobs.integrity.written import LOG, proofs_of
-from deltabook.jobs.published import COPIES, open_table, published_versions
+from deltabook.jobs.tables.published import COPIES, open_table, published_versions
+from deltabook.jobs.tables.seals import seal_of
 from deltabook.jobs.warehouse import Warehouse, run_id_at
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN

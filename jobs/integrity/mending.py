@@ -26,7 +26,7 @@ from deltabook.jobs.integrity.written import (
     published_version,
     recorded_before,
 )
-from deltabook.jobs.published import COPIES, is_made, open_table, published_versions
+from deltabook.jobs.tables.published import COPIES, is_made, open_table, published_versions
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError

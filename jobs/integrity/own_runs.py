@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deltabook.jobs.integrity.copy_faults import newest_changed
 from deltabook.jobs.integrity.written import actions_of, log_files
-from deltabook.jobs.published import open_dataset
+from deltabook.jobs.tables.published import open_dataset
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS
 

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from deltabook.jobs.integrity.copies import copies_of
 from deltabook.jobs.integrity.copy_faults import sound_data_files
 from deltabook.jobs.integrity.faults import damage
-from deltabook.jobs.integrity.seals import proven_paths, sealed_rows
 from deltabook.jobs.integrity.written import LOG, OF_RUNS, log_files, published_version
-from deltabook.jobs.published import add_actions, is_made
+from deltabook.jobs.tables.published import add_actions, is_made
+from deltabook.jobs.tables.seals import proven_paths, sealed_rows
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, WRITTEN

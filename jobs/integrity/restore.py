@@ -20,10 +20,10 @@ from deltabook.jobs.integrity.lost_runs import lost_runs, make_runs_again
 from deltabook.jobs.integrity.mending import drop_unread, mend, mends
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.written import OF_RUNS, written_since
-from deltabook.jobs.published import empty, had_rows, is_made, open_table
 from deltabook.jobs.runtime.disk_errors import disk_named
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import empty, had_rows, is_made, open_table
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import FILES, RUNS, TABLES, WRITTEN

@@ -40,8 +40,8 @@ from deltabook.jobs.integrity.repair import unfinished_repairs
 from deltabook.jobs.integrity.written import OF_RUNS
 from deltabook.jobs.ledger import archived_copy, places_of
 from deltabook.jobs.locking import WRITING, tried
-from deltabook.jobs.published import had_rows
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import had_rows
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
 
 

@@ -19,12 +19,12 @@ from filelock import FileLock, Timeout
 
 from deltabook.jobs.process.java import java_problem
 from deltabook.jobs.process.limits import spark_problem, utf8_locale
-from deltabook.jobs.published import require_published
 from deltabook.jobs.queries.gateway import gateway
 from deltabook.jobs.queries.views import RELATIONS, Relations
 from deltabook.jobs.runtime.session import LOOPBACK, OPTIONS, delta_jars
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.errors import DeltabookError, SettingsError
 from deltabook.udfs.storage.object_store import is_remote
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from deltabook.jobs.queries.functions import FEATURES, FUNCTIONS, PASSED, TRADES_WITH_BOOK
-from deltabook.jobs.stored import Stored, live_tables
+from deltabook.jobs.tables.stored import Stored, live_tables
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import EventType, Status, valid_name
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, GRIDS, INSTRUMENTS, TABLES, both

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deltabook.jobs.published import open_table
 from deltabook.jobs.report.facts import Instrument
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import open_table
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, Status
 from deltabook.udfs.storage.object_store import readable

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from deltabook.jobs.published import require_published
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import ALL_HOURS, Status
 from deltabook.schemas.tables import COVERAGE, FIDELITY, GAPS, INSTRUMENTS, RUNS, VALIDATIONS, VERDICTS

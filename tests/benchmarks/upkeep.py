@@ -30,10 +30,10 @@ from rich.console import Console
 from deltabook.jobs.book import book_at
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.maintain import maintain
-from deltabook.jobs.published import published_versions
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.status import read_status
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.upkeep import Policy
 from deltabook.jobs.warehouse import Rows, Warehouse
 from deltabook.schemas import tables

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow.dataset import Dataset
 
-from deltabook.jobs.integrity.seals import is_sealed
+from deltabook.jobs.tables.seals import is_sealed
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import (

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from pyarrow.dataset import Dataset
 
 from deltabook.expectations.suites import ERRORED, FAILED
-from deltabook.jobs.published import is_made, open_dataset, open_table
+from deltabook.jobs.tables.published import is_made, open_dataset, open_table
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS, both

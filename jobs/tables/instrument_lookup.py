@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.published import require_published
-from deltabook.jobs.stored import Stored
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import INSTRUMENTS
 

@@ -1,0 +1,1 @@
+"""Published tables, read from their logs and files without Spark."""
