@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from deltabook.jobs.integrity.active_files import LiveFile, live_files
 from deltabook.jobs.integrity.examining import read_recorded
 from deltabook.jobs.integrity.logs import log_faults
-from deltabook.jobs.integrity.written import LOG, OF_RUNS, actions_of, log_files, published_version
 from deltabook.jobs.ledger import ARCHIVE
+from deltabook.jobs.records.active_files import LiveFile, live_files
+from deltabook.jobs.records.file_records import LOG, OF_RUNS, actions_of, log_files, published_version
 from deltabook.jobs.tables.published import is_made, require_published
 from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.columns import Table

@@ -24,15 +24,15 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.integrity.active_files import LiveFile
-from deltabook.jobs.integrity.copies import keep_copies
-from deltabook.jobs.integrity.own_runs import require_own_runs
-from deltabook.jobs.integrity.repair import put_back_unfinished
-from deltabook.jobs.integrity.written import OF_RUNS, newly_written, proofs_of
 from deltabook.jobs.locking import WRITING, held
 from deltabook.jobs.process.crash_points import crash_point
 from deltabook.jobs.process.interruptions import held_back, note_published
 from deltabook.jobs.process.memory import peak_memory
+from deltabook.jobs.records.active_files import LiveFile
+from deltabook.jobs.records.file_records import OF_RUNS, newly_written, proofs_of
+from deltabook.jobs.records.file_replacement import put_back_unfinished
+from deltabook.jobs.records.own_runs import require_own_runs
+from deltabook.jobs.records.second_copies import keep_copies
 from deltabook.jobs.runtime.disk_errors import commit, disk_named
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import (

@@ -13,10 +13,10 @@ import pytest
 from conftest import invoke
 from kept import build_kept, done, files_in, flip, found_in, rows_of
 
-from deltabook.jobs.integrity import repair
-from deltabook.jobs.integrity.repair import ASIDE, Step, repairing, unfinished_repairs
 from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.process.crash_points import CRASH_AT
+from deltabook.jobs.records import file_replacement as repair
+from deltabook.jobs.records.file_replacement import ASIDE, Step, repairing, unfinished_repairs
 from deltabook.schemas.tables import RUNS, WRITTEN
 
 pytestmark = pytest.mark.spark

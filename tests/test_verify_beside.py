@@ -16,11 +16,11 @@ from kept import build_kept, done, found_in
 
 from deltabook.jobs import upkeep
 from deltabook.jobs import warehouse as warehouse_module
-from deltabook.jobs.integrity import copies
 from deltabook.jobs.integrity import verify as verifying
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.maintain import maintain
 from deltabook.jobs.process import crash_points as crashing
+from deltabook.jobs.records import second_copies as copies
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy

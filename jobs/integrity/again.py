@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.console.formats import hour_text
-from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.examining import (
     JUDGED,
     REBUILT,
@@ -21,6 +20,7 @@ from deltabook.jobs.integrity.examining import (
 from deltabook.jobs.integrity.mending import mends
 from deltabook.jobs.integrity.recounting import recount
 from deltabook.jobs.ledger import archived_copy
+from deltabook.jobs.records.active_files import LiveFile
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import CHUNK_PROPERTY, is_made, open_table
 from deltabook.jobs.tables.stored import Slice, Stored

@@ -8,9 +8,9 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.integrity.active_files import LiveFile, live_files
-from deltabook.jobs.integrity.faults import LOST, damage
 from deltabook.jobs.integrity.recorded import Recorded
+from deltabook.jobs.records.active_files import LiveFile, live_files
+from deltabook.jobs.records.file_faults import LOST, damage
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS
 

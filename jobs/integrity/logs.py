@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from deltabook.jobs.integrity.active_files import live_files
-from deltabook.jobs.integrity.faults import LOST, Fault, damage
 from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.integrity.written import LOG, actions_of, log_files, recorded_before
+from deltabook.jobs.records.active_files import live_files
+from deltabook.jobs.records.file_faults import LOST, Fault, damage
+from deltabook.jobs.records.file_records import LOG, actions_of, log_files, recorded_before
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS

@@ -7,12 +7,12 @@ import time
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from deltabook.jobs.integrity.active_files import live_files
-from deltabook.jobs.integrity.copies import keep_copies
-from deltabook.jobs.integrity.faults import Fault
 from deltabook.jobs.integrity.recorded import MADE_AGAIN, Recorded
-from deltabook.jobs.integrity.repair import Step, repairing
-from deltabook.jobs.integrity.written import LOG, proofs_of
+from deltabook.jobs.records.active_files import live_files
+from deltabook.jobs.records.file_faults import Fault
+from deltabook.jobs.records.file_records import LOG, proofs_of
+from deltabook.jobs.records.file_replacement import Step, repairing
+from deltabook.jobs.records.second_copies import keep_copies
 from deltabook.jobs.tables.published import COPIES, open_table, published_versions
 from deltabook.jobs.tables.seals import seal_of
 from deltabook.jobs.warehouse import Warehouse, run_id_at

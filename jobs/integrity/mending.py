@@ -11,14 +11,12 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties
 from pyspark.sql import Row
 
-from deltabook.jobs.integrity.active_files import LiveFile, live_files
-from deltabook.jobs.integrity.copies import SMALL, all_copies_of, copies_of, keep_copies
-from deltabook.jobs.integrity.copy_faults import UNCOPIED, copy_faults, small_faults
-from deltabook.jobs.integrity.faults import Fault, damage
 from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults, misplaced_rows
 from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.integrity.repair import Step, repairing
-from deltabook.jobs.integrity.written import (
+from deltabook.jobs.records.active_files import LiveFile, live_files
+from deltabook.jobs.records.copy_faults import UNCOPIED, copy_faults, small_faults
+from deltabook.jobs.records.file_faults import Fault, damage
+from deltabook.jobs.records.file_records import (
     LOG,
     OF_RUNS,
     actions_of,
@@ -26,6 +24,8 @@ from deltabook.jobs.integrity.written import (
     published_version,
     recorded_before,
 )
+from deltabook.jobs.records.file_replacement import Step, repairing
+from deltabook.jobs.records.second_copies import SMALL, all_copies_of, copies_of, keep_copies
 from deltabook.jobs.tables.published import COPIES, is_made, open_table, published_versions
 from deltabook.jobs.warehouse import Warehouse
 from deltabook.schemas.columns import Table

@@ -19,10 +19,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from deltabook.jobs.integrity.copies import copies_of
-from deltabook.jobs.integrity.copy_faults import sound_data_files
-from deltabook.jobs.integrity.faults import damage
-from deltabook.jobs.integrity.written import LOG, OF_RUNS, log_files, published_version
+from deltabook.jobs.records.copy_faults import sound_data_files
+from deltabook.jobs.records.file_faults import damage
+from deltabook.jobs.records.file_records import LOG, OF_RUNS, log_files, published_version
+from deltabook.jobs.records.second_copies import copies_of
 from deltabook.jobs.tables.published import add_actions, is_made
 from deltabook.jobs.tables.seals import proven_paths, sealed_rows
 from deltabook.schemas.columns import Table

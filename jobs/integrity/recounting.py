@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deltabook.jobs.console.formats import hour_text
-from deltabook.jobs.integrity.active_files import LiveFile
-from deltabook.jobs.integrity.faults import Fault
+from deltabook.jobs.records.active_files import LiveFile
+from deltabook.jobs.records.file_faults import Fault
 from deltabook.jobs.tables.stored import Slice, Stored
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import EventType, GoldenKind

@@ -12,14 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.integrity.active_files import LiveFile
 from deltabook.jobs.integrity.examining import Counting, Examined, examine, read_recorded, run_faults
-from deltabook.jobs.integrity.faults import damage
 from deltabook.jobs.integrity.logs import beyond
 from deltabook.jobs.integrity.lost_runs import lost_runs, make_runs_again
 from deltabook.jobs.integrity.mending import drop_unread, mend, mends
 from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.integrity.written import OF_RUNS, written_since
+from deltabook.jobs.records.active_files import LiveFile
+from deltabook.jobs.records.file_faults import damage
+from deltabook.jobs.records.file_records import OF_RUNS, written_since
 from deltabook.jobs.runtime.disk_errors import disk_named
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import empty, had_rows, is_made, open_table

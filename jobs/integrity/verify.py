@@ -18,8 +18,6 @@ from typing import Any
 from rich.console import Console
 
 from deltabook.jobs.console.formats import size_text
-from deltabook.jobs.integrity.copies import SMALL
-from deltabook.jobs.integrity.copy_faults import copy_faults
 from deltabook.jobs.integrity.examining import (
     Counting,
     Examined,
@@ -30,16 +28,18 @@ from deltabook.jobs.integrity.examining import (
     remedy_of,
     run_faults,
 )
-from deltabook.jobs.integrity.faults import Fault
 from deltabook.jobs.integrity.logs import beyond, log_faults
 from deltabook.jobs.integrity.lost_runs import lost_runs
 from deltabook.jobs.integrity.mending import small_table_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.recounting import needs_reading, recount, recount_faults
-from deltabook.jobs.integrity.repair import unfinished_repairs
-from deltabook.jobs.integrity.written import OF_RUNS
 from deltabook.jobs.ledger import archived_copy, places_of
 from deltabook.jobs.locking import WRITING, tried
+from deltabook.jobs.records.copy_faults import copy_faults
+from deltabook.jobs.records.file_faults import Fault
+from deltabook.jobs.records.file_records import OF_RUNS
+from deltabook.jobs.records.file_replacement import unfinished_repairs
+from deltabook.jobs.records.second_copies import SMALL
 from deltabook.jobs.tables.published import had_rows
 from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from deltabook.jobs.integrity.copies import all_copies_of, copies_of, is_own, last_copied
-from deltabook.jobs.integrity.faults import Fault, damage
-from deltabook.jobs.integrity.written import LOG, actions_of, log_files
+from deltabook.jobs.records.file_faults import Fault, damage
+from deltabook.jobs.records.file_records import LOG, actions_of, log_files
+from deltabook.jobs.records.second_copies import all_copies_of, copies_of, is_own, last_copied
 from deltabook.jobs.tables.published import COPIES
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deltabook.jobs.integrity.copy_faults import newest_changed
-from deltabook.jobs.integrity.written import actions_of, log_files
+from deltabook.jobs.records.copy_faults import newest_changed
+from deltabook.jobs.records.file_records import actions_of, log_files
 from deltabook.jobs.tables.published import open_dataset
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from deltabook.jobs.integrity.faults import damage
-from deltabook.jobs.integrity.written import LOG, OF_RUNS, written_since
 from deltabook.jobs.process.crash_points import crash_points
+from deltabook.jobs.records.file_faults import damage
+from deltabook.jobs.records.file_records import LOG, OF_RUNS, written_since
 from deltabook.jobs.tables.published import COPIES, add_actions, is_made
 from deltabook.jobs.tables.seals import proven_by
 from deltabook.schemas.columns import Table

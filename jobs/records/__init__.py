@@ -1,0 +1,1 @@
+"""What runs record of every file that they write: hashes, seals and second copies."""
