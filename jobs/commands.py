@@ -153,7 +153,7 @@ def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
         Its tables are made when first written.
     """
     from deltabook.jobs.runtime.session import spark_session
-    from deltabook.jobs.warehouse import Warehouse
+    from deltabook.jobs.warehouse.warehouse import Warehouse
 
     return Warehouse(spark_session(settings, for_queries), settings)
 

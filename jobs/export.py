@@ -17,8 +17,8 @@ from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.tables.instrument_lookup import instruments_named
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import Slice
-from deltabook.jobs.tasks import Work, bytes_read
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.tasks import Work, bytes_read
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Column
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.exports import (

@@ -23,8 +23,8 @@ from deltabook.jobs.placing import Placing
 from deltabook.jobs.replacing import replaced_hours, take_out
 from deltabook.jobs.staged import Staged, Stream, stage, survey
 from deltabook.jobs.tables.stored import KEYS, Slice
-from deltabook.jobs.tasks import Work
-from deltabook.jobs.warehouse import Run, Warehouse
+from deltabook.jobs.warehouse.tasks import Work
+from deltabook.jobs.warehouse.warehouse import Run, Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE, both

@@ -26,8 +26,8 @@ from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, Judgeme
 from deltabook.jobs.console.formats import hour_text
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.tables.stored import KEYS, IdFile, Slice
-from deltabook.jobs.tasks import Work, bytes_read
-from deltabook.jobs.warehouse import Run, Warehouse
+from deltabook.jobs.warehouse.tasks import Work, bytes_read
+from deltabook.jobs.warehouse.warehouse import Run, Warehouse
 from deltabook.schemas.fingerprints import Fingerprint
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED, TOTAL_REFERENCES
 from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN, EventType, GapKind

@@ -27,7 +27,7 @@ from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.runtime.disk_errors import disk_named
 from deltabook.jobs.tables.stored import LIVE
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import CARRIED
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN

@@ -19,7 +19,7 @@ from pyspark.sql import Row
 from deltabook.jobs.live_upkeep import KEPT_LOG
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.tables.published import open_table
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.fingerprints import first_text_of, values_of

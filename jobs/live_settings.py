@@ -11,7 +11,7 @@ from typing import Any
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import Cadence, OnGap
 from deltabook.schemas.tables import EPOCHS, INSTRUMENTS

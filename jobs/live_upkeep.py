@@ -8,7 +8,7 @@ import pyarrow as pa
 from deltalake import WriterProperties
 
 from deltabook.jobs.tables.published import open_table, published_versions
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import valid_name
 from deltabook.schemas.tables import BOOKS, both

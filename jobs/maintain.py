@@ -24,7 +24,7 @@ from deltabook.jobs.runtime.disk_errors import disk_named
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import open_table
 from deltabook.jobs.upkeep import LARGEST, Plan, Policy
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import FILES

@@ -12,7 +12,7 @@ from pyspark.sql import Row
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.staged import STREAM_OF, Stream
 from deltabook.jobs.tables.stored import Slice
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.tables import EPOCHS, HOURS

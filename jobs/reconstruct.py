@@ -23,8 +23,8 @@ from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.instruments import Instrument
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.tables.stored import KEYS, Slice
-from deltabook.jobs.tasks import Work, bytes_read
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.tasks import Work, bytes_read
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
 from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
 from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from deltabook.jobs.ledger import Batch
 from deltabook.jobs.tables.stored import Slice
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, both
 from deltabook.udfs.storage.raw_files import content_hash

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.reconstruct import Known, rebuild_work
 from deltabook.jobs.tables.published import require_published
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, RUNS, both
 from deltabook.udfs.spark.rebuild_groups import rebuild_groups

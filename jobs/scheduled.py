@@ -47,12 +47,12 @@ from deltabook.jobs.commands import (
 from deltabook.jobs.console.logging import say
 from deltabook.jobs.console.redaction import redacted
 from deltabook.jobs.ledger import missing
-from deltabook.jobs.locking import SCHEDULED, WRITING, tried
 from deltabook.jobs.process.error_causes import has_jvm_died
 from deltabook.jobs.process.interruptions import SIGNALS
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import KEYS, Stored
+from deltabook.jobs.warehouse.locks import SCHEDULED, WRITING, tried
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from deltabook.jobs.placing import Placing
 from deltabook.jobs.tables.stored import IdFile, Slice
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind

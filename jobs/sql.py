@@ -19,7 +19,7 @@ from deltabook.jobs.queries.query_tree import AllowedQuery, UnknownRelationError
 from deltabook.jobs.queries.views import BY_KIND, FAILED_HOURS, LIVE_BOOKS, Relations
 from deltabook.jobs.tables.published import published_versions, require_published
 from deltabook.jobs.tables.stored import LIVE, Stored, live_tables
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.tables import BOOKS, TABLES
 

@@ -11,8 +11,8 @@ from typing import Any
 from pyspark.sql import Row
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.tasks import Work
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.tasks import Work
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY
 from deltabook.schemas.names import EventType
 from deltabook.udfs.ordering.staged_records import stage_groups

@@ -18,12 +18,12 @@ from rich.text import Text
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, WORST_FIRST
 from deltabook.jobs.console.formats import hour_text, length_text, share_text, show_time, size_text
 from deltabook.jobs.console.ladder_view import DIM, STATUS_STYLES
-from deltabook.jobs.locking import WRITING, is_held
 from deltabook.jobs.report.books import files_of
 from deltabook.jobs.report.facts import STATUSES, Facts, Instrument, read_facts
 from deltabook.jobs.report.tables import verdict
 from deltabook.jobs.tables.published import CHUNK_PROPERTY, open_table, published_versions
 from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.warehouse.locks import WRITING, is_held
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import HOUR, step_of
 from deltabook.schemas.tables import BOOKS, EVENTS, HOURS, RUNS, TABLES, form_of

@@ -23,7 +23,7 @@ from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import is_made, open_table, published_versions
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from conftest import invoke
 
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 
 LARGEST_FILE = 4096
 """Bytes: the disk that is full cuts a write short."""

@@ -22,8 +22,8 @@ from test_tasks import REFERENCES, RESULTS, note_task, numbered, unfreed
 from deltabook.jobs.live import live
 from deltabook.jobs.live_settings import Following
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tasks import Work
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.tasks import Work
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 

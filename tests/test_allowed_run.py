@@ -25,7 +25,7 @@ from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.sql import QueryError, query
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 
 pytestmark = pytest.mark.spark
 SECRET = "only for the owner"

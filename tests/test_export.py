@@ -95,7 +95,7 @@ def parquet_rows(folder: Path) -> list[dict[str, Any]]:
 def asked(spark, warehouse: Path, text: str) -> list[dict[str, Any]]:
     from deltabook.jobs.runtime.settings import load_settings
     from deltabook.jobs.sql import query
-    from deltabook.jobs.warehouse import Warehouse
+    from deltabook.jobs.warehouse.warehouse import Warehouse
 
     opened = Warehouse(spark, load_settings(None, {"warehouse": warehouse}))
     return [row.asDict(recursive=True) for row in query(opened, text).collect()]

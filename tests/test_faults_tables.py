@@ -14,7 +14,7 @@ import pytest
 from captures import depth_rows, simulated_lines, write
 from faulted import books, build, into, rows, sound_capture, versions
 
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 
 pytestmark = pytest.mark.spark

@@ -22,7 +22,7 @@ import deltabook.jobs.reconstruct
 from deltabook.jobs.reconstruct import Known
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import open_table, published_versions
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.names import HOUR
 

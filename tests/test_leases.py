@@ -8,8 +8,8 @@ import pytest
 from filelock import Timeout
 from obstore.store import MemoryStore
 
-from deltabook.jobs import leases
-from deltabook.jobs.leases import Lease, is_fresh
+from deltabook.jobs.warehouse import s3_lease as leases
+from deltabook.jobs.warehouse.s3_lease import Lease, is_fresh
 from deltabook.schemas.errors import WarehouseError
 from deltabook.udfs.storage.object_store import located
 

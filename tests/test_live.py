@@ -22,7 +22,7 @@ from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import open_dataset, open_table
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE
 from deltabook.udfs.simulator.binance import capture_lines
@@ -325,7 +325,7 @@ def test_what_live_cannot_do_is_told(options, told, deltabook, tmp_path):
 
 def test_a_second_writer_is_refused_and_runs_are_not(streamed, spark, deltabook, monkeypatch):
     folder, _ = streamed
-    monkeypatch.setattr("deltabook.jobs.warehouse._LOCK_SECONDS", 0)
+    monkeypatch.setattr("deltabook.jobs.warehouse.warehouse._LOCK_SECONDS", 0)
     warehouse = warehouse_at(spark, folder / "w")
     tables = Warehouse(spark, load_settings(None, {"warehouse": folder / "w" / "live"}))
     with tables.locked():

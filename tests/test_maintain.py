@@ -25,7 +25,7 @@ from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import open_table, published_versions
 from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.names import DAY
 from deltabook.schemas.tables import TABLES

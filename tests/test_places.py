@@ -16,7 +16,7 @@ from kept import build_kept, done, found_in, rows_of
 
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.tables import EVENTS, FILES
 
 pytestmark = pytest.mark.spark

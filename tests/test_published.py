@@ -12,7 +12,7 @@ from conftest import invoke
 from kept import build_kept, done, files_in, found_in, rows_of
 
 from deltabook.jobs.tables.published import BEGUN_PROPERTY, published_versions
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 
 pytestmark = pytest.mark.spark
 

@@ -22,7 +22,7 @@ from deltabook.jobs.demo import write_captures
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.sql import query, show
 from deltabook.jobs.tables.published import published_table
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import EventType

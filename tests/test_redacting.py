@@ -6,7 +6,7 @@ import pytest
 
 from deltabook.jobs.console.redaction import redacted
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.tables import RUNS
 
 SECRETS = {

@@ -344,7 +344,7 @@ def test_second_writer_is_told_to_wait(deltabook, tmp_path, monkeypatch):
     from filelock import FileLock
 
     raw = write(tmp_path / "raw.gz", simulated_lines())
-    monkeypatch.setattr("deltabook.jobs.warehouse._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("deltabook.jobs.warehouse.warehouse._LOCK_SECONDS", 0.1)
     (tmp_path / "w").mkdir()
     with FileLock(tmp_path / "w" / ".lock"):
         run = deltabook("ingest", "binance", raw, "--warehouse", tmp_path / "w")

@@ -17,11 +17,11 @@ from crashing import assert_same, state
 from servers import end, until
 from stores import SECRET, started
 
-from deltabook.jobs import leases
-from deltabook.jobs.leases import Lease
 from deltabook.jobs.process.crash_points import CRASH_AT
 from deltabook.jobs.tables.published import published_table
 from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.warehouse import s3_lease as leases
+from deltabook.jobs.warehouse.s3_lease import Lease
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.storage.object_store import located
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from deltabook.jobs import arrivals, scheduled
 from deltabook.jobs.arrivals import SEEN, look
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 
 HISTORY = {"validations", "mismatches", "samples", "fidelity", "golden, bytes"}

@@ -12,8 +12,8 @@ import pytest
 from pyspark.cloudpickle import register_pickle_by_value
 
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tasks import Work, bytes_read
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.tasks import Work, bytes_read
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Column, Table
 from deltabook.udfs.storage.arrow_frames import to_frame
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from deltabook.jobs.integrity.verify import verify
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import open_table
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.tables import TABLES, Table
 

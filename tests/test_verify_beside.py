@@ -15,7 +15,6 @@ from deltalake import DeltaTable
 from kept import build_kept, done, found_in
 
 from deltabook.jobs import upkeep
-from deltabook.jobs import warehouse as warehouse_module
 from deltabook.jobs.integrity import verify as verifying
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.maintain import maintain
@@ -24,6 +23,7 @@ from deltabook.jobs.records import second_copies as copies
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.upkeep import FLOOR, Policy
+from deltabook.jobs.warehouse import warehouse as warehouse_module
 from deltabook.schemas.names import DAY
 from deltabook.schemas.tables import RUNS
 

@@ -24,7 +24,7 @@ from deltabook.jobs.records.active_files import LiveFile
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import CHUNK_PROPERTY, is_made, open_table
 from deltabook.jobs.tables.stored import Slice, Stored
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both
 from deltabook.udfs.storage.object_store import copied, is_remote

@@ -15,11 +15,11 @@ from deltabook.jobs.console.logging import shown
 from deltabook.jobs.integrity.live import checked, live_of_run
 from deltabook.jobs.integrity.logs import log_faults
 from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.records.active_files import LiveFile, live_files
 from deltabook.jobs.records.file_faults import Fault
 from deltabook.jobs.records.file_records import LOG, OF_RUNS
 from deltabook.jobs.tables.published import empty, had_rows
+from deltabook.jobs.warehouse.locks import WRITING, tried
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import (

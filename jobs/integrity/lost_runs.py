@@ -15,7 +15,7 @@ from deltabook.jobs.records.file_replacement import Step, repairing
 from deltabook.jobs.records.second_copies import keep_copies
 from deltabook.jobs.tables.published import COPIES, open_table, published_versions
 from deltabook.jobs.tables.seals import seal_of
-from deltabook.jobs.warehouse import Warehouse, run_id_at
+from deltabook.jobs.warehouse.warehouse import Warehouse, run_id_at
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
 from deltabook.udfs.storage.object_store import files_in

@@ -27,7 +27,7 @@ from deltabook.jobs.records.file_records import (
 from deltabook.jobs.records.file_replacement import Step, repairing
 from deltabook.jobs.records.second_copies import SMALL, all_copies_of, copies_of, keep_copies
 from deltabook.jobs.tables.published import COPIES, is_made, open_table, published_versions
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN

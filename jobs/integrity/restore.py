@@ -24,7 +24,7 @@ from deltabook.jobs.runtime.disk_errors import disk_named
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import empty, had_rows, is_made, open_table
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import FILES, RUNS, TABLES, WRITTEN
 

@@ -34,7 +34,6 @@ from deltabook.jobs.integrity.mending import small_table_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.recounting import needs_reading, recount, recount_faults
 from deltabook.jobs.ledger import archived_copy, places_of
-from deltabook.jobs.locking import WRITING, tried
 from deltabook.jobs.records.copy_faults import copy_faults
 from deltabook.jobs.records.file_faults import Fault
 from deltabook.jobs.records.file_records import OF_RUNS
@@ -42,6 +41,7 @@ from deltabook.jobs.records.file_replacement import unfinished_repairs
 from deltabook.jobs.records.second_copies import SMALL
 from deltabook.jobs.tables.published import had_rows
 from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.warehouse.locks import WRITING, tried
 from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
 
 

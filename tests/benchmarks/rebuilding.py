@@ -18,7 +18,7 @@ from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.ingest import ingest
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import Writing
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS

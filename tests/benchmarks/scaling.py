@@ -64,7 +64,7 @@ def run_sizes(folder: Path, cores: int) -> list[dict[str, Any]]:
     from deltabook.jobs.reconstruct import reconstruct
     from deltabook.jobs.runtime.session import spark_session
     from deltabook.jobs.runtime.settings import load_settings
-    from deltabook.jobs.warehouse import Warehouse
+    from deltabook.jobs.warehouse.warehouse import Warehouse
 
     root, rows, warm = folder / "warehouse scaling", [], count()
     spark = spark_session(load_settings(None, {"master": f"local[{cores}]"}))

@@ -35,7 +35,7 @@ from deltabook.jobs.status import read_status
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.upkeep import Policy
-from deltabook.jobs.warehouse import Rows, Warehouse
+from deltabook.jobs.warehouse.warehouse import Rows, Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import DAY, HOUR

@@ -11,7 +11,7 @@ from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.ingest import ingest
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.warehouse import Warehouse
+from deltabook.jobs.warehouse.warehouse import Warehouse
 
 if __name__ == "__main__":
     raw, root = Path(sys.argv[1]), Path(sys.argv[2])

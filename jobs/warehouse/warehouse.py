@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.locking import WRITING, held
+from deltabook.jobs.warehouse.locks import WRITING, held
 from deltabook.jobs.process.crash_points import crash_point
 from deltabook.jobs.process.interruptions import held_back, note_published
 from deltabook.jobs.process.memory import peak_memory
@@ -44,7 +44,7 @@ from deltabook.jobs.tables.published import (
 )
 from deltabook.jobs.tables.seals import seal_of
 from deltabook.jobs.tables.stored import Slice, Stored
-from deltabook.jobs.tasks import Work, apply_packed
+from deltabook.jobs.warehouse.tasks import Work, apply_packed
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import BusyError, SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Cadence, Writing, step_of, valid_name

@@ -38,7 +38,7 @@ def held(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
         If it may not be written.
     """
     if is_remote(lock):
-        from deltabook.jobs.leases import Lease
+        from deltabook.jobs.warehouse.s3_lease import Lease
 
         lease = Lease(lock)
         lease.acquire()
@@ -85,7 +85,7 @@ def is_held(lock: Path) -> bool | None:
         As of `held`.
     """
     if is_remote(lock):
-        from deltabook.jobs.leases import is_fresh
+        from deltabook.jobs.warehouse.s3_lease import is_fresh
 
         return is_fresh(lock)
     if not lock.is_file():
