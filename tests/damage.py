@@ -369,8 +369,8 @@ class Judge:
     def _ingest_again(self, warehouse: Path, remedy: str) -> str:
         into, plan = warehouse.parent / "new", "again"
         if plan in self.planned:
-            from deltabook.jobs.integrity.again import raw_files
-            from deltabook.jobs.integrity.examining import counting_on
+            from deltabook.jobs.integrity.audit import counting_on
+            from deltabook.jobs.integrity.recovery import raw_files
 
             found = raw_files(warehouse, into, counting_on(Console(file=io.StringIO())))
             read = [path for _, paths in found["batches"] for path in paths]

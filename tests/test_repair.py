@@ -141,7 +141,7 @@ def test_repair_that_would_leave_nothing_readable_is_put_back(copied, monkeypatc
     """As if a copy were not what it should be: what is proven is the result."""
     before = files_in(copied)
     with monkeypatch.context() as patched:
-        patched.setattr("deltabook.jobs.integrity.mending._add_lost", lambda *_: flip_newest(copied))
+        patched.setattr("deltabook.jobs.integrity.log_repair._add_lost", lambda *_: flip_newest(copied))
         refused = invoke("restore", "--yes", "--warehouse", copied)
     assert refused.exit_status == 2
     assert files_in(copied).keys() == before.keys()

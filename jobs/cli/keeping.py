@@ -91,8 +91,8 @@ def restore(
     if into is not None:
         return _ingest_again(settings.warehouse.absolute(), config, master, jars, into, as_json)
     from deltabook.jobs.console.ladder_view import console_for
-    from deltabook.jobs.integrity.again import rebuild
-    from deltabook.jobs.integrity.examining import counting_on
+    from deltabook.jobs.integrity.audit import counting_on
+    from deltabook.jobs.integrity.recovery import rebuild
     from deltabook.jobs.integrity.restore import restore as bring_back
     from deltabook.jobs.integrity.restore import told_of
 
@@ -109,8 +109,8 @@ def _ingest_again(
     warehouse: Path, config: Path | None, master: str | None, jars: Path | None, into: str, as_json: bool
 ) -> None:
     """Ingest what a ledger lists into a new warehouse, run by run; what is missing counts as refused."""
-    from deltabook.jobs.integrity.again import raw_files
-    from deltabook.jobs.integrity.examining import counting_on
+    from deltabook.jobs.integrity.audit import counting_on
+    from deltabook.jobs.integrity.recovery import raw_files
     from deltabook.udfs.storage.object_store import located
 
     with reported():

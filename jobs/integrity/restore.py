@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.integrity.examining import Counting, Examined, examine, read_recorded, run_faults
-from deltabook.jobs.integrity.logs import beyond
+from deltabook.jobs.integrity.audit import Counting, Examined, examine, read_recorded, run_faults
+from deltabook.jobs.integrity.log_audit import beyond
+from deltabook.jobs.integrity.log_repair import drop_unread, mend, mends
 from deltabook.jobs.integrity.lost_runs import lost_runs, make_runs_again
-from deltabook.jobs.integrity.mending import drop_unread, mend, mends
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.records.active_files import LiveFile
 from deltabook.jobs.records.file_faults import damage

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from deltabook.jobs.console.formats import size_text
-from deltabook.jobs.integrity.examining import (
+from deltabook.jobs.integrity.audit import (
     Counting,
     Examined,
     counting_on,
@@ -28,11 +28,11 @@ from deltabook.jobs.integrity.examining import (
     remedy_of,
     run_faults,
 )
-from deltabook.jobs.integrity.logs import beyond, log_faults
+from deltabook.jobs.integrity.log_audit import beyond, log_faults
+from deltabook.jobs.integrity.log_repair import small_table_faults
 from deltabook.jobs.integrity.lost_runs import lost_runs
-from deltabook.jobs.integrity.mending import small_table_faults
 from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.integrity.recounting import needs_reading, recount, recount_faults
+from deltabook.jobs.integrity.recount import needs_reading, recount, recount_faults
 from deltabook.jobs.ledger import archived_copy, places_of
 from deltabook.jobs.records.copy_faults import copy_faults
 from deltabook.jobs.records.file_faults import Fault

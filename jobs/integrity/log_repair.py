@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties
 from pyspark.sql import Row
 
-from deltabook.jobs.integrity.logs import POINTER, beyond, later_files, log_faults, misplaced_rows
+from deltabook.jobs.integrity.log_audit import POINTER, beyond, later_files, log_faults, misplaced_rows
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.records.active_files import LiveFile, live_files
 from deltabook.jobs.records.copy_faults import UNCOPIED, copy_faults, small_faults

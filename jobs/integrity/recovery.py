@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.console.formats import hour_text
-from deltabook.jobs.integrity.examining import (
+from deltabook.jobs.integrity.audit import (
     JUDGED,
     REBUILT,
     Counting,
@@ -17,8 +17,8 @@ from deltabook.jobs.integrity.examining import (
     read_recorded,
     run_faults,
 )
-from deltabook.jobs.integrity.mending import mends
-from deltabook.jobs.integrity.recounting import recount
+from deltabook.jobs.integrity.log_repair import mends
+from deltabook.jobs.integrity.recount import recount
 from deltabook.jobs.ledger import archived_copy
 from deltabook.jobs.records.active_files import LiveFile
 from deltabook.jobs.runtime.settings import Settings

@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from deltabook.jobs.console.logging import shown
-from deltabook.jobs.integrity.live import checked, live_of_run
-from deltabook.jobs.integrity.logs import log_faults
+from deltabook.jobs.integrity.data_file_audit import checked, live_of_run
+from deltabook.jobs.integrity.log_audit import log_faults
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.records.active_files import LiveFile, live_files
 from deltabook.jobs.records.file_faults import Fault
