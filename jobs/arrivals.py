@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from deltabook.jobs.ledger import choose, missing
+from deltabook.jobs.intake.ledger import choose, missing
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND

@@ -59,7 +59,7 @@ def ingest_stage(
         For `run_stages`. A wrong source or path is told at once, and leaves with its exit status.
     """
     with reported():
-        from deltabook.jobs.ledger import find_files
+        from deltabook.jobs.intake.ledger import find_files
 
         require_source(source)
         find_files(paths)

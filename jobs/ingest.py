@@ -17,11 +17,11 @@ from typing import Any
 from pyspark.sql import Row
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.instruments import USUAL_SCALES, Instrument, describe, foreign
-from deltabook.jobs.ledger import Batch, archive, choose, find_files
-from deltabook.jobs.placing import Placing
-from deltabook.jobs.replacing import replaced_hours, take_out
-from deltabook.jobs.staged import Staged, Stream, stage, survey
+from deltabook.jobs.intake.chunk_assignment import Placing
+from deltabook.jobs.intake.instruments import USUAL_SCALES, Instrument, describe, foreign
+from deltabook.jobs.intake.ledger import Batch, archive, choose, find_files
+from deltabook.jobs.intake.replacement import replaced_hours, take_out
+from deltabook.jobs.intake.staged_files import Staged, Stream, stage, survey
 from deltabook.jobs.tables.stored import KEYS, Slice
 from deltabook.jobs.warehouse.tasks import Work
 from deltabook.jobs.warehouse.warehouse import Run, Warehouse

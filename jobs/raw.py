@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deltabook.jobs.ledger import places_of
+from deltabook.jobs.intake.ledger import places_of
 from deltabook.jobs.tables.instrument_lookup import instruments_named
 from deltabook.jobs.tables.published import open_dataset, require_published
 from deltabook.schemas.columns import Table

@@ -20,7 +20,7 @@ from heapq import heapreplace
 from typing import Any
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.instruments import Instrument
+from deltabook.jobs.intake.instruments import Instrument
 from deltabook.jobs.seeds import NO_SEED, find_seeds
 from deltabook.jobs.tables.stored import KEYS, Slice
 from deltabook.jobs.warehouse.tasks import Work, bytes_read

@@ -46,7 +46,7 @@ from deltabook.jobs.commands import (
 )
 from deltabook.jobs.console.logging import say
 from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.ledger import missing
+from deltabook.jobs.intake.ledger import missing
 from deltabook.jobs.process.error_causes import has_jvm_died
 from deltabook.jobs.process.interruptions import SIGNALS
 from deltabook.jobs.runtime.settings import Settings

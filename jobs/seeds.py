@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from deltabook.jobs.placing import Placing
+from deltabook.jobs.intake.chunk_assignment import Placing
 from deltabook.jobs.tables.stored import IdFile, Slice
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import SIDE_NAMES

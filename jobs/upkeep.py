@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from deltabook.jobs.intake.ledger import ARCHIVE
 from deltabook.jobs.integrity.audit import read_recorded
 from deltabook.jobs.integrity.log_audit import log_faults
-from deltabook.jobs.ledger import ARCHIVE
 from deltabook.jobs.records.active_files import LiveFile, live_files
 from deltabook.jobs.records.file_records import LOG, OF_RUNS, actions_of, log_files, published_version
 from deltabook.jobs.tables.published import is_made, require_published

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.console.formats import hour_text
+from deltabook.jobs.intake.ledger import archived_copy
 from deltabook.jobs.integrity.audit import (
     JUDGED,
     REBUILT,
@@ -19,7 +20,6 @@ from deltabook.jobs.integrity.audit import (
 )
 from deltabook.jobs.integrity.log_repair import mends
 from deltabook.jobs.integrity.recount import recount
-from deltabook.jobs.ledger import archived_copy
 from deltabook.jobs.records.active_files import LiveFile
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import CHUNK_PROPERTY, is_made, open_table

@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from deltabook.jobs.console.formats import size_text
+from deltabook.jobs.intake.ledger import archived_copy, places_of
 from deltabook.jobs.integrity.audit import (
     Counting,
     Examined,
@@ -33,7 +34,6 @@ from deltabook.jobs.integrity.log_repair import small_table_faults
 from deltabook.jobs.integrity.lost_runs import lost_runs
 from deltabook.jobs.integrity.recorded import Recorded
 from deltabook.jobs.integrity.recount import needs_reading, recount, recount_faults
-from deltabook.jobs.ledger import archived_copy, places_of
 from deltabook.jobs.records.copy_faults import copy_faults
 from deltabook.jobs.records.file_faults import Fault
 from deltabook.jobs.records.file_records import OF_RUNS

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
-from deltabook.jobs.ledger import Batch
+from deltabook.jobs.intake.ledger import Batch
 from deltabook.jobs.tables.stored import Slice
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError

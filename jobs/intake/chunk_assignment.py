@@ -9,8 +9,8 @@ from typing import Any
 
 from pyspark.sql import Row
 
-from deltabook.jobs.instruments import Instrument
-from deltabook.jobs.staged import STREAM_OF, Stream
+from deltabook.jobs.intake.instruments import Instrument
+from deltabook.jobs.intake.staged_files import STREAM_OF, Stream
 from deltabook.jobs.tables.stored import Slice
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import SCALES
