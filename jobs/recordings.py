@@ -254,7 +254,7 @@ class Recording:
 
     def _seeds(self) -> dict[Any, Any]:
         """Find the vendor's book that seeded the symbol's: the books have a row of its id."""
-        from deltabook.jobs.seeds import find_seeds  # it imports pyspark
+        from deltabook.jobs.pipeline.vendor_seeds import find_seeds  # it imports pyspark
 
         seeds = {}
         for key, seed in find_seeds(self.stored).items():  # type: ignore[arg-type]

@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deltabook.jobs.commands import (
+from deltabook.jobs.demo import QUERY, write_captures
+from deltabook.jobs.pipeline.stages import (
     ingest_stage,
     open_warehouse,
     reconstruct_stage,
     run_stages,
     validate_stage,
 )
-from deltabook.jobs.demo import QUERY, write_captures
 from deltabook.jobs.process.java import archive_folder
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings

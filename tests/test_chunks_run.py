@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from faulted import build, rows
 
-import deltabook.jobs.reconstruct
+import deltabook.jobs.pipeline.reconstruct
 from deltabook.schemas import tables
 from deltabook.schemas.names import STATUS_LABELS
 
@@ -35,7 +35,7 @@ def test_chunks_of_seconds_and_of_a_day_are_the_same(
     files = sorted(path for path in (real_data / folder).rglob("*") if path.is_file())
     day = build(source, files, tmp_path / "1d", config=settings(tmp_path, "1d"))
     assert day.exit_status == 0, day.said
-    monkeypatch.setattr(deltabook.jobs.reconstruct, "_at_once", lambda *_: False)
+    monkeypatch.setattr(deltabook.jobs.pipeline.reconstruct, "_at_once", lambda *_: False)
     before = {name: spark.conf.get(name) for name in SHARED_OUT}
     try:
         for name, value in SHARED_OUT.items():

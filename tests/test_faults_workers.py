@@ -18,8 +18,8 @@ from conftest import invoke
 from faulted import books, build, into, rows
 from pyspark.cloudpickle import register_pickle_by_value
 
-import deltabook.jobs.reconstruct
-from deltabook.jobs.reconstruct import Known
+import deltabook.jobs.pipeline.reconstruct
+from deltabook.jobs.pipeline.reconstruct import Known
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import open_table, published_versions
 from deltabook.jobs.warehouse.warehouse import Warehouse
@@ -38,7 +38,7 @@ USUAL, LONG = 2_000_000, 8_000_000
 def test_a_worker_that_is_killed_is_replaced_and_its_hours_are_the_same(spark, tmp_path, monkeypatch):
     raw = write(tmp_path / "raw.gz", simulated_lines(60))
     build("binance", [raw], tmp_path / "sound")
-    rebuild_groups, mark = deltabook.jobs.reconstruct.rebuild_groups, str(tmp_path / "killed")
+    rebuild_groups, mark = deltabook.jobs.pipeline.reconstruct.rebuild_groups, str(tmp_path / "killed")
 
     def dying_groups(root, writing):
         rebuild = rebuild_groups(root, writing)
@@ -56,7 +56,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_hours_are_the_same(spark, t
         rebuild_or_die.__annotations__ = get_type_hints(rebuild)
         return rebuild_or_die
 
-    monkeypatch.setattr(deltabook.jobs.reconstruct, "rebuild_groups", dying_groups)
+    monkeypatch.setattr(deltabook.jobs.pipeline.reconstruct, "rebuild_groups", dying_groups)
     run = build("binance", [raw], tmp_path / "w")
     assert (run.exit_status, Path(mark).exists()) == (0, True), run.said
     assert books(tmp_path / "w") == books(tmp_path / "sound") != []

@@ -10,7 +10,7 @@ import pytest
 from captures import depth_rows, message_of, write
 from faulted import BOOK, books, build, edited, lake, of_table, rows
 
-import deltabook.jobs.reconstruct
+import deltabook.jobs.pipeline.reconstruct
 from deltabook.expectations.suites import SUITES
 from deltabook.jobs.tables.published import open_table
 from deltabook.schemas import tables
@@ -72,7 +72,9 @@ def test_one_pass_and_a_chain_with_parallel_replays_are_the_same(five_hours, tmp
     lost = [diffs[100], diffs[222]]
     raw = write(tmp_path / "raw.gz", [line for row, line in enumerate(lines) if row not in lost])
     for at_once in (True, False):
-        monkeypatch.setattr(deltabook.jobs.reconstruct, "_at_once", lambda *_, chosen=at_once: chosen)
+        monkeypatch.setattr(
+            deltabook.jobs.pipeline.reconstruct, "_at_once", lambda *_, chosen=at_once: chosen
+        )
         run = build("binance", [raw], tmp_path / str(at_once))
         assert run.summary["gaps_by_kind"] == {"sequence_gap": 2, "silence": 2}
     assert all_of(tmp_path / "True") == all_of(tmp_path / "False")
@@ -84,7 +86,7 @@ def test_late_file_rebuilds_its_hour_and_those_up_to_the_next_snapshot(
     five_hours, tmp_path, monkeypatch, at_once
 ):
     lines = list(five_hours[0])
-    monkeypatch.setattr(deltabook.jobs.reconstruct, "_at_once", lambda *_: at_once)
+    monkeypatch.setattr(deltabook.jobs.pipeline.reconstruct, "_at_once", lambda *_: at_once)
     # The second snapshot shows the whole book: what follows from it is the same, whatever came before.
     diffs = depth_rows(lines)
     second = [row for row, line in enumerate(lines) if b"lastUpdateId" in line and b"stream" not in line][1]

@@ -18,8 +18,9 @@ from conftest import invoke
 from crashing import runs, state
 from filelock import FileLock
 
-from deltabook.jobs import arrivals, scheduled
-from deltabook.jobs.arrivals import SEEN, look
+from deltabook.jobs.pipeline import new_files as arrivals
+from deltabook.jobs.pipeline import scheduled
+from deltabook.jobs.pipeline.new_files import SEEN, look
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 

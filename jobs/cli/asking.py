@@ -23,8 +23,8 @@ from deltabook.jobs.cli.app import (
     examples,
     out_path,
 )
-from deltabook.jobs.commands import REPORT, errors, finish, open_warehouse, reported, settings_of
 from deltabook.jobs.console.printable import write_line
+from deltabook.jobs.pipeline.stages import REPORT, errors, finish, open_warehouse, reported, settings_of
 from deltabook.jobs.process.interruptions import ends_block
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.schemas.errors import SettingsError

@@ -16,7 +16,7 @@ from deltabook.jobs.cli.app import (
     app,
     examples,
 )
-from deltabook.jobs.commands import (
+from deltabook.jobs.pipeline.stages import (
     EXPECTATION_FAILED,
     errors,
     finish,

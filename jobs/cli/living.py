@@ -22,8 +22,8 @@ from deltabook.jobs.cli.app import (
     app,
     examples,
 )
-from deltabook.jobs.commands import finish, open_warehouse, reported, require_source, settings_of
 from deltabook.jobs.console.logging import say
+from deltabook.jobs.pipeline.stages import finish, open_warehouse, reported, require_source, settings_of
 
 
 @app.command(
@@ -73,7 +73,7 @@ def live(
     with reported():
         from deltabook.jobs.live import live as follow
         from deltabook.jobs.live_settings import Following, check
-        from deltabook.jobs.scheduled import asked_to_end
+        from deltabook.jobs.pipeline.scheduled import asked_to_end
 
         require_source(source)
         following = Following(source, folder, trigger, patience, once=once, idle=idle)

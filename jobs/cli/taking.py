@@ -17,7 +17,7 @@ from deltabook.jobs.cli.app import (
     examples,
     out_path,
 )
-from deltabook.jobs.commands import errors, finish, open_warehouse, reported, settings_of
+from deltabook.jobs.pipeline.stages import errors, finish, open_warehouse, reported, settings_of
 
 
 @app.command(

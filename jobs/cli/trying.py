@@ -19,7 +19,7 @@ from deltabook.jobs.cli.app import (
     examples,
     out_path,
 )
-from deltabook.jobs.commands import (
+from deltabook.jobs.pipeline.stages import (
     errors,
     finish,
     ingest_stage,

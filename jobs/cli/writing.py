@@ -28,7 +28,8 @@ from deltabook.jobs.cli.app import (
     app,
     examples,
 )
-from deltabook.jobs.commands import (
+from deltabook.jobs.console.logging import say
+from deltabook.jobs.pipeline.stages import (
     EXPECTATION_FAILED,
     errors,
     finish,
@@ -44,7 +45,6 @@ from deltabook.jobs.commands import (
     validate_stage,
     write_last_report,
 )
-from deltabook.jobs.console.logging import say
 from deltabook.schemas.errors import SettingsError
 
 
@@ -114,7 +114,7 @@ def reconstruct(
         return run_and_leave(settings, as_json, [reconstruct_stage(validated)], validated)
     with reported():
         from deltabook.jobs.console.progress import Progress
-        from deltabook.jobs.reproduce import reproduce
+        from deltabook.jobs.pipeline.reproduce import reproduce
 
         found = open_warehouse(settings)
         result = reproduce(found, as_of, Progress(found.spark, errors))
@@ -201,7 +201,7 @@ def run(
         log=log,
     )
     if once or watch:
-        from deltabook.jobs import scheduled
+        from deltabook.jobs.pipeline import scheduled
 
         seconds = scheduled.SETTLE if settle is None else settle
         schedule = scheduled.Schedule(source, paths, seconds, replace, archive, validated)

@@ -13,9 +13,9 @@ from lake_data import HOUR_ROWS, hours_file
 from rich.console import Console
 from rich.table import Table
 
-from deltabook.jobs import reconstruct as job
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.ingest import ingest
+from deltabook.jobs.pipeline import reconstruct as job
+from deltabook.jobs.pipeline.ingest import ingest
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse.warehouse import Warehouse

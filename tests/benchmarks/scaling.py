@@ -60,8 +60,8 @@ def run_sizes(folder: Path, cores: int) -> list[dict[str, Any]]:
     from rich.console import Console
 
     from deltabook.jobs.console.progress import Progress
-    from deltabook.jobs.ingest import ingest
-    from deltabook.jobs.reconstruct import reconstruct
+    from deltabook.jobs.pipeline.ingest import ingest
+    from deltabook.jobs.pipeline.reconstruct import reconstruct
     from deltabook.jobs.runtime.session import spark_session
     from deltabook.jobs.runtime.settings import load_settings
     from deltabook.jobs.warehouse.warehouse import Warehouse

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.ingest import ingest
+from deltabook.jobs.pipeline.ingest import ingest
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse.warehouse import Warehouse

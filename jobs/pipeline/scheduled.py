@@ -25,8 +25,11 @@ import typer
 from rich.console import Console
 
 from deltabook.expectations.suites import ERRORED, FAILED
-from deltabook.jobs.arrivals import Arrivals, look, published_ledger
-from deltabook.jobs.commands import (
+from deltabook.jobs.console.logging import say
+from deltabook.jobs.console.redaction import redacted
+from deltabook.jobs.intake.ledger import missing
+from deltabook.jobs.pipeline.new_files import Arrivals, look, published_ledger
+from deltabook.jobs.pipeline.stages import (
     EXPECTATION_FAILED,
     REFUSED,
     REPORT,
@@ -44,9 +47,6 @@ from deltabook.jobs.commands import (
     validate_stage,
     write_last_report,
 )
-from deltabook.jobs.console.logging import say
-from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.intake.ledger import missing
 from deltabook.jobs.process.error_causes import has_jvm_died
 from deltabook.jobs.process.interruptions import SIGNALS
 from deltabook.jobs.runtime.settings import Settings

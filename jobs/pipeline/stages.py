@@ -65,7 +65,7 @@ def ingest_stage(
         find_files(paths)
 
     def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.ingest import Options, ingest
+        from deltabook.jobs.pipeline.ingest import Options, ingest
 
         found = ingest(warehouse, current, source, paths, progress, Options(replace, archive))
         return found | (_validated(warehouse, current, progress, RAW) if judged else {})
@@ -91,7 +91,7 @@ def reconstruct_stage(judged: bool = True) -> Stage:
     """
 
     def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.reconstruct import reconstruct
+        from deltabook.jobs.pipeline.reconstruct import reconstruct
 
         found = reconstruct(warehouse, progress)
         return found | (_validated(warehouse, current, progress, RAW, EVENTS, BOOKS) if judged else {})
@@ -109,7 +109,7 @@ def validate_stage() -> Stage:
 
 
 def _validated(warehouse: Any, current: Any, progress: Any, *suites: str) -> dict[str, Any]:
-    from deltabook.jobs.validate import validate
+    from deltabook.jobs.pipeline.validate import validate
 
     return validate(warehouse, current, progress, suites)
 
@@ -267,7 +267,7 @@ def tell(summary: dict[str, Any]) -> None:
     summary : dict
         What the jobs returned, merged.
     """
-    from deltabook.jobs.summary import summary_lines
+    from deltabook.jobs.pipeline.summary import summary_lines
 
     for line in summary_lines(summary):
         say(line, WARNING if line.split(maxsplit=1)[0] in _WARNINGS else INFO)

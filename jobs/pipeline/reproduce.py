@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.reconstruct import Known, rebuild_work
+from deltabook.jobs.pipeline.reconstruct import Known, rebuild_work
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError

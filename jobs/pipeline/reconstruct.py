@@ -21,7 +21,7 @@ from typing import Any
 
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.intake.instruments import Instrument
-from deltabook.jobs.seeds import NO_SEED, find_seeds
+from deltabook.jobs.pipeline.vendor_seeds import NO_SEED, find_seeds
 from deltabook.jobs.tables.stored import KEYS, Slice
 from deltabook.jobs.warehouse.tasks import Work, bytes_read
 from deltabook.jobs.warehouse.warehouse import Warehouse

@@ -9,7 +9,7 @@ from typing import Any
 
 from deltabook.expectations.suites import ERRORED, FAILED, SUITES, WORST_FIRST
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.judge import judge_hours, named
+from deltabook.jobs.pipeline.verdicts import judge_hours, named
 from deltabook.jobs.warehouse.warehouse import Run, Warehouse
 from deltabook.schemas.names import ALL_HOURS
 

@@ -1,0 +1,1 @@
+"""The stages of a run: ingest, reconstruct, validate, alone or one after another."""
