@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from test_tasks import REFERENCES, RESULTS, note_task, numbered, unfreed
 
-from deltabook.jobs.live import live
-from deltabook.jobs.live_settings import Following
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.jobs.streaming.follow_settings import Following
+from deltabook.jobs.streaming.live import live
 from deltabook.jobs.warehouse.tasks import Work
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.udfs.simulator.binance import capture_lines

@@ -16,11 +16,11 @@ from captures import write
 from conftest import invoke
 from pyspark.errors import PySparkException
 
-from deltabook.jobs.live import _Live, live
-from deltabook.jobs.live_settings import Following
-from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.jobs.streaming.follow_settings import Following
+from deltabook.jobs.streaming.live import _Live, live
+from deltabook.jobs.streaming.upkeep import tidy
 from deltabook.jobs.tables.published import open_dataset, open_table
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
@@ -350,7 +350,14 @@ def test_a_killed_process_loses_and_doubles_nothing(spark, tmp_path, batch):
     for point in points:
         for _ in range(8):
             capture.grow()
-        command = [sys.executable, "-m", "deltabook.jobs.live", "binance", tmp_path / "raw", "--once"]
+        command = [
+            sys.executable,
+            "-m",
+            "deltabook.jobs.streaming.live",
+            "binance",
+            tmp_path / "raw",
+            "--once",
+        ]
         command += ["--warehouse", tmp_path / "w", "--master", "local[2]"]
         ended = subprocess.run(
             command, env=os.environ | {crashing.CRASH_AT: point}, capture_output=True, check=False

@@ -13,8 +13,8 @@ from captures import depth_rows, is_depth, message_of
 from followed import SECOND, Followed, batch_books, records_of
 from test_faults_input import bybit_lines, kraken_lines, okx_lines
 
-from deltabook.jobs.live_settings import Following, check
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.jobs.streaming.follow_settings import Following, check
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import HOUR
 from deltabook.udfs.simulator.binance import capture_lines

@@ -71,9 +71,9 @@ def live(
         log=log,
     )
     with reported():
-        from deltabook.jobs.live import live as follow
-        from deltabook.jobs.live_settings import Following, check
         from deltabook.jobs.pipeline.scheduled import asked_to_end
+        from deltabook.jobs.streaming.follow_settings import Following, check
+        from deltabook.jobs.streaming.live import live as follow
 
         require_source(source)
         following = Following(source, folder, trigger, patience, once=once, idle=idle)

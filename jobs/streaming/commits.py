@@ -16,8 +16,8 @@ from deltalake import CommitProperties
 from deltalake.transaction import Transaction
 from pyspark.sql import Row
 
-from deltabook.jobs.live_upkeep import KEPT_LOG
 from deltabook.jobs.process.crash_points import crash_points
+from deltabook.jobs.streaming.upkeep import KEPT_LOG
 from deltabook.jobs.tables.published import open_table
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table

@@ -21,11 +21,11 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql.streaming.query import StreamingQuery
 
 from deltabook.jobs.console.logging import event
-from deltabook.jobs.live_commits import LiveCommits
-from deltabook.jobs.live_settings import Following, check, known_of
-from deltabook.jobs.live_upkeep import tidy
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.runtime.disk_errors import disk_named
+from deltabook.jobs.streaming.commits import LiveCommits
+from deltabook.jobs.streaming.follow_settings import Following, check, known_of
+from deltabook.jobs.streaming.upkeep import tidy
 from deltabook.jobs.tables.stored import LIVE
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError

@@ -1,0 +1,1 @@
+"""The command `live`: books from captures that are still growing."""
