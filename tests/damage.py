@@ -19,7 +19,7 @@ from kept import state
 from rich.console import Console
 from test_epochs_run import restarted
 
-from deltabook.jobs.integrity.verify import verify
+from deltabook.jobs.maintenance.verify import verify
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import is_made, open_table, published_versions
 from deltabook.jobs.tables.stored import Stored

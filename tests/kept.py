@@ -10,7 +10,7 @@ from captures import simulated_lines, write
 from conftest import Outcome, invoke
 from rich.console import Console
 
-from deltabook.jobs.integrity.verify import verify
+from deltabook.jobs.maintenance.verify import verify
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas.tables import TABLES

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from conftest import invoke
 
-from deltabook.jobs import upkeep
-from deltabook.jobs.maintain import maintain
+from deltabook.jobs.maintenance import plan as upkeep
+from deltabook.jobs.maintenance.maintain import maintain
+from deltabook.jobs.maintenance.plan import FLOOR, Policy
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.upkeep import FLOOR, Policy
 from deltabook.schemas.names import DAY
 from deltabook.schemas.tables import RUNS
 

@@ -17,14 +17,14 @@ from conftest import invoke
 from faulted import rows
 from rich.console import Console
 
-from deltabook.jobs import upkeep
-from deltabook.jobs.integrity.verify import verify
-from deltabook.jobs.maintain import maintain
+from deltabook.jobs.maintenance import plan as upkeep
+from deltabook.jobs.maintenance.maintain import maintain
+from deltabook.jobs.maintenance.plan import FLOOR, Policy
+from deltabook.jobs.maintenance.verify import verify
 from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import open_table, published_versions
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.upkeep import FLOOR, Policy
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.names import DAY

@@ -18,7 +18,7 @@ from filelock import FileLock
 from kept import state
 from rich.console import Console
 
-from deltabook.jobs.integrity.verify import verify
+from deltabook.jobs.maintenance.verify import verify
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import open_table
 from deltabook.jobs.warehouse.warehouse import Warehouse

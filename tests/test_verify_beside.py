@@ -14,15 +14,15 @@ from conftest import invoke
 from deltalake import DeltaTable
 from kept import build_kept, done, found_in
 
-from deltabook.jobs import upkeep
-from deltabook.jobs.integrity import verify as verifying
 from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.maintain import maintain
+from deltabook.jobs.maintenance import plan as upkeep
+from deltabook.jobs.maintenance import verify as verifying
+from deltabook.jobs.maintenance.maintain import maintain
+from deltabook.jobs.maintenance.plan import FLOOR, Policy
 from deltabook.jobs.process import crash_points as crashing
 from deltabook.jobs.records import second_copies as copies
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.upkeep import FLOOR, Policy
 from deltabook.jobs.warehouse import warehouse as warehouse_module
 from deltabook.schemas.names import DAY
 from deltabook.schemas.tables import RUNS

@@ -40,8 +40,8 @@ def verify(
 ) -> None:
     """Compare logs, data files and counts with what runs have recorded of them. Starts no Spark."""
     from deltabook.jobs.console.ladder_view import console_for
-    from deltabook.jobs.integrity.verify import show_verified
-    from deltabook.jobs.integrity.verify import verify as compare
+    from deltabook.jobs.maintenance.verify import show_verified
+    from deltabook.jobs.maintenance.verify import verify as compare
 
     settings = settings_of(config, warehouse=warehouse)
     with reported():
@@ -93,8 +93,8 @@ def restore(
     from deltabook.jobs.console.ladder_view import console_for
     from deltabook.jobs.integrity.audit import counting_on
     from deltabook.jobs.integrity.recovery import rebuild
-    from deltabook.jobs.integrity.restore import restore as bring_back
-    from deltabook.jobs.integrity.restore import told_of
+    from deltabook.jobs.maintenance.restore import restore as bring_back
+    from deltabook.jobs.maintenance.restore import told_of
 
     with reported():
         stage = counting_on(errors)
@@ -153,9 +153,9 @@ def maintain(
     settings = settings_of(config, warehouse=warehouse)
     with reported():
         from deltabook.jobs.console.ladder_view import console_for
-        from deltabook.jobs.maintain import maintain as look_after
-        from deltabook.jobs.maintain import show_maintained
-        from deltabook.jobs.upkeep import Policy
+        from deltabook.jobs.maintenance.maintain import maintain as look_after
+        from deltabook.jobs.maintenance.maintain import show_maintained
+        from deltabook.jobs.maintenance.plan import Policy
 
         done = look_after(settings, Policy.of(keep, prune_archive), is_meant)
     show_maintained(done, console_for())

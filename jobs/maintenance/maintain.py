@@ -18,12 +18,12 @@ from rich.table import Table as RichTable
 
 from deltabook.jobs.console.formats import show_time, size_text
 from deltabook.jobs.console.ladder_view import DIM
+from deltabook.jobs.maintenance.plan import LARGEST, Plan, Policy
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.records.second_copies import drop_copies
 from deltabook.jobs.runtime.disk_errors import disk_named
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import open_table
-from deltabook.jobs.upkeep import LARGEST, Plan, Policy
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND

@@ -1,0 +1,1 @@
+"""The commands that check, restore and tidy a warehouse."""
