@@ -21,7 +21,7 @@ from faulted import build, into, lake, of_table, rows
 from test_replay import in_order
 from test_report import publish
 
-from deltabook.jobs import exported as folders
+from deltabook.jobs.exporting import output_folder as folders
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas import tables

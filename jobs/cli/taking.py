@@ -57,7 +57,7 @@ def export(
     """Write what was published as plain files: Parquet, or as other programs read it."""
     from deltabook.jobs.console.formats import parse_time
     from deltabook.jobs.console.progress import Progress
-    from deltabook.jobs.export import export, requested
+    from deltabook.jobs.exporting.export import export, requested
     from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)

@@ -12,7 +12,7 @@ from typing import Any
 
 from deltabook.jobs.console.formats import hour_text, show_time
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.exported import Folder
+from deltabook.jobs.exporting.output_folder import Folder
 from deltabook.jobs.pipeline.vendor_seeds import NO_SEED, find_seeds
 from deltabook.jobs.tables.instrument_lookup import instruments_named
 from deltabook.jobs.tables.published import require_published

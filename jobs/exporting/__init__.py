@@ -1,0 +1,1 @@
+"""The command `export`: published tables as plain files."""
