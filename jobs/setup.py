@@ -26,9 +26,9 @@ from deltabook.jobs.pipeline.stages import (
     validate_stage,
 )
 from deltabook.jobs.process.java import archive_folder
+from deltabook.jobs.queries.sql import query, show
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.sql import query, show
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Writing

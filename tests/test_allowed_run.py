@@ -20,9 +20,9 @@ from deltabook.jobs.queries.allowed import allowed_query
 from deltabook.jobs.queries.builtins import BUILTINS
 from deltabook.jobs.queries.functions import FUNCTIONS
 from deltabook.jobs.queries.query_tree import ForbiddenQueryError
+from deltabook.jobs.queries.sql import QueryError, query
 from deltabook.jobs.queries.views import RELATIONS, Relations
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.sql import QueryError, query
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.warehouse.warehouse import Warehouse

@@ -93,8 +93,8 @@ def parquet_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def asked(spark, warehouse: Path, text: str) -> list[dict[str, Any]]:
+    from deltabook.jobs.queries.sql import query
     from deltabook.jobs.runtime.settings import load_settings
-    from deltabook.jobs.sql import query
     from deltabook.jobs.warehouse.warehouse import Warehouse
 
     opened = Warehouse(spark, load_settings(None, {"warehouse": warehouse}))

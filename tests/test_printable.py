@@ -23,9 +23,9 @@ from pyspark.sql import DataFrame
 from rich.table import Table
 from rich.text import Text
 
-from deltabook.jobs import sql
 from deltabook.jobs.console.logging import say, shown
 from deltabook.jobs.console.printable import SafeConsole, printable, safe_stream, write_line
+from deltabook.jobs.queries import sql
 
 HOSTILE = [
     "\x1b]0;owned\x07",

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from deltabook.jobs.book import book_at
 from deltabook.jobs.cli import app
 from deltabook.jobs.demo import write_captures
+from deltabook.jobs.queries.sql import query, show
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.sql import query, show
 from deltabook.jobs.tables.published import published_table
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables

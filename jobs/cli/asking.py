@@ -78,7 +78,7 @@ def sql(
             raise SettingsError("sql: expected a statement, or --serve")
         if served:
             return _serve(settings, host, port, unsafe)
-        from deltabook.jobs.sql import FORMATS, left_out, query, show
+        from deltabook.jobs.queries.sql import FORMATS, left_out, query, show
 
         if form not in FORMATS:
             raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")

@@ -48,7 +48,7 @@ def demo(
 ) -> None:
     """Simulate five minutes of two markets, run everything on them, and ask one query."""
     from deltabook.jobs.demo import QUERY, write_captures
-    from deltabook.jobs.sql import query, show
+    from deltabook.jobs.queries.sql import query, show
 
     warehouse = warehouse or str(folder / "warehouse")
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
