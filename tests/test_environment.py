@@ -24,7 +24,7 @@ START = START_MS * 1_000_000
 STILL, QUIET, RISING, END = 0, 60, 120, 240
 """Seconds: a book that does not move, with trades; without them; one that rises by 1 a second."""
 LATE = 5_000_000
-NAME = "deltabook.jobs.environment:deltabook/Book-v0"
+NAME = "deltabook.jobs.replay.gym_environment:deltabook/Book-v0"
 
 
 def seen(bids, asks, trades: Trades = NO_TRADES, updates: int = 1, deeper=()):

@@ -14,7 +14,7 @@ import pytest
 from captures import depth_rows, message_of, write
 from faulted import build, edited, lake, rows
 
-from deltabook.jobs.replaying import Replayer, merge
+from deltabook.jobs.replay.replayer import Replayer, merge
 from deltabook.schemas import tables
 from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
 from deltabook.schemas.errors import GapError, SettingsError, WarehouseError

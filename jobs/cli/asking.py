@@ -199,8 +199,9 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Step through one symbol's books and trades, a line a step, or play them. Starts no Spark."""
-    from deltabook.jobs import stepping, watching
     from deltabook.jobs.console.ladder_view import console_for
+    from deltabook.jobs.replay import player as watching
+    from deltabook.jobs.replay import print_steps as stepping
 
     settings = settings_of(config, warehouse=warehouse)
     with reported(), _reader_may_leave():

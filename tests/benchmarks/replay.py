@@ -25,7 +25,7 @@ from measure import keep_best, measure
 from peer_replays import REPLAYS, csv_of, write_csv
 from report import tell
 
-from deltabook.jobs.replaying import Replayer
+from deltabook.jobs.replay.replayer import Replayer
 
 SYMBOL = "BTC-USDT"
 HOURS = 8

@@ -15,8 +15,8 @@ from rich.text import Text
 from deltabook.jobs.console.formats import show_time
 from deltabook.jobs.console.ladder_view import ASK, BID, DIM, Columns, Ladder, draw, exact
 from deltabook.jobs.process.interruptions import ends_block
-from deltabook.jobs.replaying import Replayer
-from deltabook.jobs.stepping import Seen, levels_of
+from deltabook.jobs.replay.print_steps import Seen, levels_of
+from deltabook.jobs.replay.replayer import Replayer
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.udfs.replay.observations import Observation

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from deltabook.jobs.console.formats import parse_time
-from deltabook.jobs.recordings import Recording
-from deltabook.jobs.stretches import proven_stretches
+from deltabook.jobs.replay.known_intervals import proven_stretches
+from deltabook.jobs.replay.recording import Recording
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.replay.clocks import Clock

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from deltabook.jobs.recordings import Recording
+from deltabook.jobs.replay.recording import Recording
 from deltabook.schemas.names import STATUS_LABELS, Cadence, EventType, GapKind, Status
 from deltabook.schemas.tables import COVERAGE, GAPS
 

@@ -4,7 +4,7 @@ Importing this module registers it, so an agent asks for it by module and name:
 
 >>> import gymnasium
 >>> environment = gymnasium.make(  # doctest: +SKIP
-...     "deltabook.jobs.environment:deltabook/Book-v0", warehouse="books", symbol="BTC-USDT"
+...     "deltabook.jobs.replay.gym_environment:deltabook/Book-v0", warehouse="books", symbol="BTC-USDT"
 ... )
 >>> seen, info = environment.reset(seed=1)  # doctest: +SKIP
 >>> ended = False
@@ -26,8 +26,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from deltabook.jobs.environment_arguments import check_arguments, check_instrument, size_of
-from deltabook.jobs.replaying import Replayer
+from deltabook.jobs.replay.environment_arguments import check_arguments, check_instrument, size_of
+from deltabook.jobs.replay.replayer import Replayer
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Status
 from deltabook.udfs.replay.clocks import Clock

@@ -28,7 +28,7 @@ from deltabook.jobs.console.ladder_view import (
     spread_and_mid,
 )
 from deltabook.jobs.console.printable import printable, safe_stream
-from deltabook.jobs.replaying import Replayer
+from deltabook.jobs.replay.replayer import Replayer
 from deltabook.jobs.tables.instrument_lookup import instrument_named
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NOT_GIVEN, step_of

@@ -1,0 +1,1 @@
+"""Replaying published books: a replayer, a terminal player, a Gymnasium environment."""
