@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import invoke
 
-from deltabook.jobs.planning import COEFFICIENTS, MEASURED_TO, caveat, plan, plan_rows, write_plan
+from deltabook.jobs.inspect.capacity import COEFFICIENTS, MEASURED_TO, caveat, plan, plan_rows, write_plan
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import FULL_DEPTH, Writing
 

@@ -16,9 +16,9 @@ import pytest
 from faulted import build, rows
 from typer.testing import CliRunner
 
-from deltabook.jobs.book import book_at
 from deltabook.jobs.cli import app
 from deltabook.jobs.demo import write_captures
+from deltabook.jobs.inspect.book import book_at
 from deltabook.jobs.queries.sql import query, show
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import published_table

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from test_dialects import market
 
-from deltabook.jobs.sources import page, pages
+from deltabook.jobs.inspect.sources import page, pages
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import RECORDS

@@ -137,9 +137,9 @@ def book(
     as_json: JsonOption = False,
 ) -> None:
     """Print one symbol's ladder at a time. Starts no Spark."""
-    from deltabook.jobs.book import book_at
     from deltabook.jobs.console.formats import parse_time
     from deltabook.jobs.console.ladder_view import console_for, draw
+    from deltabook.jobs.inspect.book import book_at
 
     settings = settings_of(config, warehouse=warehouse, master=master)
     with reported():
@@ -230,7 +230,7 @@ def status(
 ) -> None:
     """Tell what a warehouse has: symbols, hours, coverage, verdicts, sizes, last runs. Starts no Spark."""
     from deltabook.jobs.console.ladder_view import console_for
-    from deltabook.jobs.status import read_status, show_status
+    from deltabook.jobs.inspect.status import read_status, show_status
 
     settings = settings_of(config, warehouse=warehouse)
     with reported():
@@ -285,7 +285,7 @@ def raw(
     as_json: JsonOption = False,
 ) -> None:
     """Print the raw record behind an event. Starts no Spark."""
-    from deltabook.jobs.raw import raw_records
+    from deltabook.jobs.inspect.raw import raw_records
 
     settings = settings_of(config, warehouse=warehouse)
     with reported():

@@ -107,7 +107,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Foretell cores, hours, memory and room, by the benchmarks' figures. Starts no Spark."""
-    from deltabook.jobs import planning
+    from deltabook.jobs.inspect import capacity as planning
 
     writing = settings_of(config, depth=depth, cadence=cadence).writing
     with reported():
@@ -127,7 +127,7 @@ def sources(
     name: Annotated[str | None, typer.Argument(help="One source; default: all.", show_default=False)] = None,
 ) -> None:
     """Print what each source reads, by which rules, and what it can prove."""
-    from deltabook.jobs.sources import pages
+    from deltabook.jobs.inspect.sources import pages
 
     with reported():
         typer.echo(pages(name))

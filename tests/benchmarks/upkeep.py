@@ -27,12 +27,12 @@ from pyspark.sql import Row, SparkSession
 from report import tell
 from rich.console import Console
 
-from deltabook.jobs.book import book_at
+from deltabook.jobs.inspect.book import book_at
+from deltabook.jobs.inspect.status import read_status
 from deltabook.jobs.maintenance.maintain import maintain
 from deltabook.jobs.maintenance.plan import Policy
 from deltabook.jobs.maintenance.verify import verify
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.status import read_status
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.warehouse.warehouse import Rows, Warehouse
