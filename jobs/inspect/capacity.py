@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.console.formats import size_text
-from deltabook.jobs.pages import pages
+from deltabook.jobs.report.html import pages
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import FULL_DEPTH, NANOSECONDS_PER_SECOND, Cadence, Writing, step_of
 

@@ -14,12 +14,12 @@ from markupsafe import Markup
 
 from deltabook.expectations.suites import WORST_FIRST
 from deltabook.jobs.console.formats import length_text, time_text
-from deltabook.jobs.pages import pages
 from deltabook.jobs.report import figures
 from deltabook.jobs.report import runs as of_runs
 from deltabook.jobs.report.books import LEVELS, SECONDS, Books, File, files_of, read_books, read_trades
 from deltabook.jobs.report.depth import depth_map
 from deltabook.jobs.report.facts import STATUSES, Facts, Instrument, read_facts
+from deltabook.jobs.report.html import pages
 from deltabook.jobs.report.statistics import TAIL_ALPHA, distributions, garch_of, volatility
 from deltabook.jobs.report.tables import comparisons, divergences, level_texts, verdict
 from deltabook.jobs.report.timeline import GAPS_SHOWN, gap_rows, timeline
