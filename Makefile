@@ -23,7 +23,7 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -m deltabook.jobs.setup
+	$(BIN)/python -m deltabook.jobs.tools.setup
 	@touch $@
 
 demo: setup
@@ -103,7 +103,7 @@ audit: setup $(AUDIT)/ready
 	rm -f build/faults.json
 	-$(AUDIT)/bin/pip-audit --no-deps --disable-pip --requirement build/packages.txt \
 	  --format json --output build/faults.json --progress-spinner off
-	$(BIN)/python -m deltabook.jobs.audit build/faults.json build/jars.json
+	$(BIN)/python -m deltabook.jobs.tools.audit build/faults.json build/jars.json
 
 $(AUDIT)/ready:
 	$(PYTHON) -m venv $(AUDIT)

@@ -16,7 +16,7 @@ from peer_replays import tardis_messages, write_csv
 from requirements import minutes
 from structures import STRUCTURES
 
-from deltabook.jobs.bench import run_benchmarks
+from deltabook.jobs.tools.bench import run_benchmarks
 from deltabook.schemas.errors import SettingsError
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from deltabook.jobs import audit
-from deltabook.jobs.audit import Artifact
+from deltabook.jobs.tools import audit
+from deltabook.jobs.tools.audit import Artifact
 
 NAMED = ["lz4-java", "jackson-databind", "netty-common", "log4j-core", "derby"]
 

@@ -17,11 +17,11 @@ from faulted import build, rows
 from typer.testing import CliRunner
 
 from deltabook.jobs.cli import app
-from deltabook.jobs.demo import write_captures
 from deltabook.jobs.inspect.book import book_at
 from deltabook.jobs.queries.sql import query, show
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import published_table
+from deltabook.jobs.tools.demo import write_captures
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.errors import WarehouseError

@@ -35,11 +35,11 @@ from typer.main import get_command
 from deltabook.jobs.cli import app
 from deltabook.jobs.console.formats import show_time, size_text
 from deltabook.jobs.console.ladder_view import Columns, Ladder, bar_of, draw, exact
-from deltabook.jobs.demo import write_captures
 from deltabook.jobs.replay.player import speed_of
 from deltabook.jobs.replay.replayer import Replayer
 from deltabook.jobs.tables.published import SCHEMA_PROPERTY, open_table
 from deltabook.jobs.tables.seals import seal_of
+from deltabook.jobs.tools.demo import write_captures
 from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND

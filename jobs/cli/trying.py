@@ -47,8 +47,8 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Simulate five minutes of two markets, run everything on them, and ask one query."""
-    from deltabook.jobs.demo import QUERY, write_captures
     from deltabook.jobs.queries.sql import query, show
+    from deltabook.jobs.tools.demo import QUERY, write_captures
 
     warehouse = warehouse or str(folder / "warehouse")
     settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
@@ -76,7 +76,7 @@ def bench(
     ] = None,
 ) -> None:
     """Measure speed and memory beside other programs; data is simulated, results are also JSON."""
-    from deltabook.jobs.bench import run_benchmarks
+    from deltabook.jobs.tools.bench import run_benchmarks
 
     with reported():
         run_benchmarks(names or [], folder, peers)

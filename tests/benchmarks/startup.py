@@ -8,7 +8,7 @@ from feeds import DELTABOOK
 from measure import measure
 from report import tell
 
-from deltabook.jobs.demo import write_captures
+from deltabook.jobs.tools.demo import write_captures
 
 ROUNDS = 3
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from feeds import CAPTURES, DELTABOOK
 from report import tell
 
-from deltabook.jobs.demo import write_captures
+from deltabook.jobs.tools.demo import write_captures
 
 
 def bytes_of(warehouse: Path, table: str) -> int:

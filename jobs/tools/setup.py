@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deltabook.jobs.demo import QUERY, write_captures
 from deltabook.jobs.pipeline.stages import (
     ingest_stage,
     open_warehouse,
@@ -29,6 +28,7 @@ from deltabook.jobs.process.java import archive_folder
 from deltabook.jobs.queries.sql import query, show
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.jobs.tools.demo import QUERY, write_captures
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Writing

@@ -1,0 +1,1 @@
+"""Demo, benchmarks, set-up and audit."""
