@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deltabook.jobs.program import main
+from deltabook.jobs.cli.program import main
 
 if __name__ == "__main__":
     main("run")

@@ -125,7 +125,7 @@ def test_databricks_bundle_names_the_package_and_a_command_that_is_read():
     (task,), (cluster,) = job["tasks"], job["job_clusters"]
     wheel = task["python_wheel_task"]
     assert wheel["package_name"] == PROJECT["name"]
-    assert PROJECT["scripts"][wheel["entry_point"]] == "deltabook.jobs.program:main"
+    assert PROJECT["scripts"][wheel["entry_point"]] == "deltabook.jobs.cli.program:main"
     assert_runs(wheel["parameters"])
     assert task["job_cluster_key"] == cluster["job_cluster_key"]
     used = re.findall(r"\$\{var\.(\w+)\}", str(bundle["resources"]))

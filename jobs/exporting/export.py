@@ -350,6 +350,6 @@ def _doc(column: Column) -> str:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("export")

@@ -156,6 +156,6 @@ def _rows(
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("book")

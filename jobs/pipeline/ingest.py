@@ -288,6 +288,6 @@ def _counts(
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("ingest")

@@ -308,6 +308,6 @@ def _longest(costs: list[float], cores: int) -> float:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("reconstruct")

@@ -81,6 +81,6 @@ def _who(row: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("validate")

@@ -200,6 +200,6 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("sql")

@@ -231,6 +231,6 @@ def _number(value: float) -> str:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("report")

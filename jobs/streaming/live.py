@@ -236,6 +236,6 @@ class _Live:
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("live")

@@ -48,6 +48,6 @@ def write_captures(folder: Path, messages: int = MESSAGES, seed: int = 7) -> lis
 
 
 if __name__ == "__main__":
-    from deltabook.jobs.program import main
+    from deltabook.jobs.cli.program import main
 
     main("demo")
