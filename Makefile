@@ -16,7 +16,7 @@ PACKED := build/environment
 setup: java $(VENV)/ready
 
 java:
-	@$(PYTHON) jobs/java.py
+	@$(PYTHON) jobs/process/java.py
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "deltabook needs Python 3.11 or newer; name one with make PYTHON=python3.11")'

@@ -1,6 +1,4 @@
-"""The job `run`: ingest, reconstruct and validate in one command, for spark-submit."""
-
-from __future__ import annotations
+"""The command `run` for spark-submit."""
 
 from deltabook.jobs.cli.program import main
 

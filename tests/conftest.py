@@ -28,11 +28,11 @@ def real_data() -> Path:
 @pytest.fixture(scope="module")
 def narrow_bitmaps() -> Iterator[None]:
     """As plain Python a bitmap of prices far apart takes seconds: there they are sorted."""
-    from deltabook.udfs.orderbook import price_ranks as ladder
+    from deltabook.udfs.orderbook import price_ranks
 
     with pytest.MonkeyPatch.context() as patch:
         if numba.config.DISABLE_JIT:
-            patch.setattr(ladder, "MOST_TICKS", 1 << 12)
+            patch.setattr(price_ranks, "MOST_TICKS", 1 << 12)
         yield
 
 
@@ -65,7 +65,7 @@ class Outcome:
 
 def invoke(*arguments: object) -> Outcome:
     """Run the command line in this process."""
-    from deltabook.jobs.cli import app
+    from deltabook.jobs.cli.commands import app
 
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -97,7 +97,7 @@ def test_a_command_killed_with_its_jvm_leaves_nothing_running_and_is_done_again(
         scene.put_back(0)
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-c", "from deltabook.jobs.cli import main; main()", *map(str, command)],
+            [sys.executable, "-c", "from deltabook.jobs.cli.program import main; main()", *map(str, command)],
             env=os.environ | SETTINGS,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

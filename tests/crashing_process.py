@@ -30,7 +30,7 @@ import psutil
 from conftest import invoke
 from pyspark.sql import SparkSession
 
-from deltabook.jobs.process import crash_points as crashing
+from deltabook.jobs.process import crash_points
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
 
@@ -89,9 +89,9 @@ def limit(size: int, name: str) -> None:
 def work(asked: dict[str, Any], out: int) -> None:
     """Run the commands; tell of each as it ends."""
     if "inside" in asked:
-        crashing.crash_point = stopping_at(asked["inside"], die_when_linking)
+        crash_points.crash_point = stopping_at(asked["inside"], die_when_linking)
     if "hold_at" in asked:
-        crashing.crash_point = stopping_at(asked["hold_at"], partial(hold, Path(asked["folder"])))
+        crash_points.crash_point = stopping_at(asked["hold_at"], partial(hold, Path(asked["folder"])))
     if "limit" in asked:
         limit(asked["limit"], asked["whose"])
     if "user" in asked:
@@ -99,7 +99,7 @@ def work(asked: dict[str, Any], out: int) -> None:
         os.setgid(asked["user"])
         os.setuid(asked["user"])
     if "crash_at" in asked:
-        os.environ[crashing.CRASH_AT] = asked["crash_at"]
+        os.environ[crash_points.CRASH_AT] = asked["crash_at"]
     for command in asked["commands"]:
         run = invoke(*command)
         os.write(out, json.dumps([run.exit_status, run.stdout, run.stderr]).encode() + b"\n")

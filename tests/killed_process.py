@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conftest import invoke
 
-from deltabook.jobs.maintenance import plan as upkeep
+from deltabook.jobs.maintenance import plan
 from deltabook.jobs.maintenance.maintain import maintain
 from deltabook.jobs.maintenance.plan import FLOOR, Policy
 from deltabook.jobs.runtime.settings import load_settings
@@ -23,7 +23,7 @@ def main(command: str, folder: str) -> None:
     if command == "restore":
         outcome = invoke("restore", "--yes", "--warehouse", folder)
         sys.exit(outcome.said if outcome.exit_status else 0)
-    upkeep.FEWEST = 2
+    plan.FEWEST = 2
     newest = max(row["finished"] for row in Stored(Path(folder)).rows(RUNS, "finished"))
     policy = Policy(FLOOR, None, newest + 400 * DAY + FLOOR)
     maintain(load_settings(None, {"warehouse": folder}), policy, True)

@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.sources.common import file_source as base
+from deltabook.udfs.sources.common import file_source
 
 
 @pytest.mark.kernel
@@ -203,7 +203,7 @@ def test_damaged_line_is_accepted_skipped_or_quarantined_and_never_raised(line: 
     content = line + b"\n"
     try:
         records = parse(content)
-    except base.InputError:
+    except file_source.InputError:
         return  # a time in another unit: the file is refused whole
     assert len(records) <= 1
     for record in records:

@@ -31,7 +31,7 @@ from properties import cases
 
 from deltabook.udfs.sources.binance import BinanceSource
 from deltabook.udfs.sources.binance import source as binance
-from deltabook.udfs.sources.common import file_source as base
+from deltabook.udfs.sources.common import file_source
 from deltabook.udfs.sources.common.file_source import line_blocks
 
 
@@ -84,7 +84,7 @@ def spaced_depth_at(time: int) -> str:
 
 @pytest.mark.parametrize("first", [spot_depth_at, spaced_depth_at])
 @pytest.mark.parametrize("second", [spot_depth_at, spaced_depth_at])
-@pytest.mark.parametrize("block_bytes", [100, base.BLOCK_BYTES])
+@pytest.mark.parametrize("block_bytes", [100, file_source.BLOCK_BYTES])
 def test_file_that_mixes_units_of_time_fails_whole(
     first: Any, second: Any, block_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +166,7 @@ def test_gzip_of_several_members_is_one_file(tmp_path: Path) -> None:
 
 
 def test_line_longer_than_the_cap_fails_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "LONGEST_LINE", 1_000)
+    monkeypatch.setattr(file_source, "LONGEST_LINE", 1_000)
     monkeypatch.setattr(binance, "line_blocks", partial(line_blocks, block_bytes=100))
     path = tmp_path / "long"
     path.write_text(FAST_LINES["spot depth"] + "\n" + "x" * 2_000)

@@ -93,7 +93,8 @@ def test_a_worker_lost_in_mid_run_changes_no_byte(cluster, python, captured, tmp
 def test_kernels_are_compiled_once_wherever_the_package_lies(python, tmp_path):
     """Each application of each executor has the package in another folder."""
     program = (
-        "import numpy as np; from deltabook.udfs.orderbook.bitmaps import lowest; lowest(np.ones(1, np.uint64)); "
+        "import numpy as np; from deltabook.udfs.orderbook.bitmaps import lowest; "
+        "lowest(np.ones(1, np.uint64)); "
         "print(sum(lowest.stats.cache_hits.values()), lowest.py_func.__code__.co_filename)"
     )
     kept = environment() | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
@@ -107,7 +108,7 @@ def test_kernels_are_compiled_once_wherever_the_package_lies(python, tmp_path):
             text=True,
             check=True,
         )
-        assert told.stdout.split() == [str(hits), f"{package}/deltabook/udfs/bits.py"]
+        assert told.stdout.split() == [str(hits), f"{package}/deltabook/udfs/orderbook/bitmaps.py"]
 
 
 def test_spark_connect_has_the_same_books(captured, tmp_path):

@@ -141,7 +141,7 @@ def test_no_room_for_temporary_files_is_told_before_anything_is_written(small_di
     leave_room(small_disk.warehouse, 16)
     command = ["ingest", "binance", small_disk.commands[0][2], "--warehouse", tmp_path / "w", "--json"]
     done = subprocess.run(
-        [sys.executable, "-c", "from deltabook.jobs.cli import main; main()", *map(str, command)],
+        [sys.executable, "-c", "from deltabook.jobs.cli.program import main; main()", *map(str, command)],
         env=os.environ | SETTINGS | {"SPARK_LOCAL_DIRS": str(small_disk.warehouse)},
         capture_output=True,
         text=True,

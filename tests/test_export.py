@@ -21,7 +21,7 @@ from faulted import build, into, lake, of_table, rows
 from test_replay import in_order
 from test_report import publish
 
-from deltabook.jobs.exporting import output_folder as folders
+from deltabook.jobs.exporting import output_folder
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import Stored
 from deltabook.schemas import tables
@@ -435,7 +435,7 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
         return move(self, target)
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt), folders.Folder(tmp_path / "e", replace=False) as opened:
+    with pytest.raises(KeyboardInterrupt), output_folder.Folder(tmp_path / "e", replace=False) as opened:
         for name in ("one", "two"):
             (opened.staging / name).write_text(name)
         opened.publish({"files": [{"path": "one"}, {"path": "two"}]})
@@ -443,16 +443,16 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_second_export_into_a_folder_at_once_is_refused(tmp_path):
-    again = folders.Folder(tmp_path / "e", replace=False)
+    again = output_folder.Folder(tmp_path / "e", replace=False)
     refused = pytest.raises(SettingsError, match="is being written by another export")
-    with folders.Folder(tmp_path / "e", replace=False), refused:
+    with output_folder.Folder(tmp_path / "e", replace=False), refused:
         again.__enter__()
 
 
 def test_a_failing_worker_leaves_an_empty_folder(built, tmp_path):
     stored = Stored(built, require_published(built))
     copy = tmp_path / "w"
-    folders.shutil.copytree(built, copy)
+    output_folder.shutil.copytree(built, copy)
     uri = next(iter(stored.data_files(tables.BOOKS).values()))[0]
     (copy / located(uri).relative_to(built)).write_bytes(b"PAR1")
     run = invoke("export", "books", "--all", "--out", tmp_path / "e", *into(copy))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.sources.common import message_files as messages
+from deltabook.udfs.sources.common import message_files
 from deltabook.udfs.sources.common.file_source import line_blocks, open_file
 from deltabook.udfs.sources.common.receive_order import WILDLY_AHEAD, file_order
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
@@ -274,7 +274,7 @@ def test_bare_lines_are_ordered_by_their_own_times():
 def test_order_goes_on_across_blocks(monkeypatch):
     lines = [dumped(UPDATE, seconds) for seconds in (5, 3, 4, 6, 2, 9)]
     whole = read(*lines)
-    monkeypatch.setattr(messages, "line_blocks", partial(line_blocks, block_bytes=len(lines[0]) * 2))
+    monkeypatch.setattr(message_files, "line_blocks", partial(line_blocks, block_bytes=len(lines[0]) * 2))
     assert read(*lines) == whole
 
 

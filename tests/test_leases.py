@@ -8,7 +8,7 @@ import pytest
 from filelock import Timeout
 from obstore.store import MemoryStore
 
-from deltabook.jobs.warehouse import s3_lease as leases
+from deltabook.jobs.warehouse import s3_lease
 from deltabook.jobs.warehouse.s3_lease import Lease, is_fresh
 from deltabook.schemas.errors import WarehouseError
 from deltabook.udfs.storage.object_store import located
@@ -33,10 +33,10 @@ class Blind:
 def store(monkeypatch):
     """A store in memory, and times so short that a test need not wait."""
     found = MemoryStore()
-    monkeypatch.setattr(leases, "object_of", lambda _: (found, "books/.lock"))
-    monkeypatch.setattr(leases, "RENEWED", 0.05)
-    monkeypatch.setattr(leases, "LOST", 2.0)
-    monkeypatch.setattr(leases, "_LOOKS", 0.01)
+    monkeypatch.setattr(s3_lease, "object_of", lambda _: (found, "books/.lock"))
+    monkeypatch.setattr(s3_lease, "RENEWED", 0.05)
+    monkeypatch.setattr(s3_lease, "LOST", 2.0)
+    monkeypatch.setattr(s3_lease, "_LOOKS", 0.01)
     return found
 
 
@@ -115,7 +115,7 @@ def test_writer_that_has_lost_its_lock_may_not_commit(store):
 
 
 def test_store_without_conditions_is_refused(store, monkeypatch):
-    monkeypatch.setattr(leases, "object_of", lambda _: (Blind(store), "books/.lock"))
+    monkeypatch.setattr(s3_lease, "object_of", lambda _: (Blind(store), "books/.lock"))
     with pytest.raises(WarehouseError, match="conditional writes"):
         lease().acquire()
     assert not store.list().collect()

@@ -19,7 +19,7 @@ from lake_tables import delta_rows, written
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.ordering import staged_records as staging
+from deltabook.udfs.ordering import staged_records
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.crypto_lake import source as crypto_lake
 from deltabook.udfs.sources.csv import tables as tables_csv
@@ -135,14 +135,14 @@ def staged(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Stage a file as a worker does; return the staged files, and how each part ended."""
     folder.mkdir(exist_ok=True)
-    stage = staging.stage_groups(SOURCES[source], str(folder), limits)
+    stage = staged_records.stage_groups(SOURCES[source], str(folder), limits)
     reference = pd.DataFrame({"part": [0], "source_file": [str(path)], "row_groups": [[]]})
     told = [row for frame in stage((0,), iter([reference])) for row in frame.to_dict("records")]
     return [row for row in told if row["file"]], [row for row in told if not row["file"]]
 
 
 def records_in(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = [row for file in files for row in staging.read_staged(file["file"]).to_pylist()]
+    found = [row for file in files for row in staged_records.read_staged(file["file"]).to_pylist()]
     return sorted(found, key=lambda row: (row["source_row"], row["record"]))
 
 
@@ -183,10 +183,10 @@ def test_streams_that_have_no_open_file_are_staged_to_the_same_records(tmp_path,
     ] + [b"not JSON\n"]
     path = write(tmp_path / "raw", lines)
     usual, _ = staged("binance", path, tmp_path / "usual", Limits())
-    monkeypatch.setattr(staging, "_MOST_OPEN", most_open)
+    monkeypatch.setattr(staged_records, "_MOST_OPEN", most_open)
     monkeypatch.setattr("deltabook.udfs.sources.binance.source._MOST_LINES", 30)
     for room in (1, 64 << 20):
-        monkeypatch.setattr(staging, "_WAITING_BYTES", room)
+        monkeypatch.setattr(staged_records, "_WAITING_BYTES", room)
         files, (end,) = staged("binance", path, tmp_path / "few", Limits())
         assert not end["failed"]
         assert records_in(files) == records_in(usual)

@@ -16,7 +16,7 @@ from captures import write
 from conftest import invoke
 from pyspark.errors import PySparkException
 
-from deltabook.jobs.process import crash_points as crashing
+from deltabook.jobs.process import crash_points
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.streaming.follow_settings import Following
 from deltabook.jobs.streaming.live import _Live, live
@@ -264,7 +264,7 @@ def test_killed_anywhere_it_loses_and_doubles_nothing(spark, tmp_path, batch, mo
             del left[name]
             raise KilledError(name)
 
-    monkeypatch.setattr(crashing, "crash_point", at)
+    monkeypatch.setattr(crash_points, "crash_point", at)
     sittings = 0
     while True:
         sittings += 1
@@ -360,7 +360,7 @@ def test_a_killed_process_loses_and_doubles_nothing(spark, tmp_path, batch):
         ]
         command += ["--warehouse", tmp_path / "w", "--master", "local[2]"]
         ended = subprocess.run(
-            command, env=os.environ | {crashing.CRASH_AT: point}, capture_output=True, check=False
+            command, env=os.environ | {crash_points.CRASH_AT: point}, capture_output=True, check=False
         )
         assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
     stream(spark, tmp_path / "w", capture)

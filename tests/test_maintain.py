@@ -17,11 +17,11 @@ from conftest import invoke
 from faulted import rows
 from rich.console import Console
 
-from deltabook.jobs.maintenance import plan as upkeep
+from deltabook.jobs.maintenance import plan
 from deltabook.jobs.maintenance.maintain import maintain
 from deltabook.jobs.maintenance.plan import FLOOR, Policy
 from deltabook.jobs.maintenance.verify import verify
-from deltabook.jobs.process import crash_points as crashing
+from deltabook.jobs.process import crash_points
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import open_table, published_versions
 from deltabook.jobs.tables.stored import Stored
@@ -107,13 +107,13 @@ def copied(built, tmp_path) -> Path:
 @pytest.fixture
 def eager(monkeypatch) -> None:
     """Two files of a partition are joined."""
-    monkeypatch.setattr(upkeep, "FEWEST", 2)
+    monkeypatch.setattr(plan, "FEWEST", 2)
 
 
 def test_dry_run_tells_all_and_changes_nothing(copied, eager, monkeypatch):
     before = files_in(copied)
     later = runs_of(copied)[-1]["finished"] + LATER
-    monkeypatch.setattr(upkeep, "time", SimpleNamespace(time_ns=lambda: later))
+    monkeypatch.setattr(plan, "time", SimpleNamespace(time_ns=lambda: later))
     outcome = invoke("maintain", "--prune-archive", "30d", "--warehouse", copied, "--json")
     assert outcome.exit_status == 0 and "nothing is done: --yes does it" in outcome.stdout
     told = {row["table"]: row for row in outcome.summary["tables"]}
@@ -288,7 +288,7 @@ def test_commit_lost_after_the_oldest_version_kept_is_noticed_behind_a_checkpoin
     checkpointed(copied)
     commits(copied, "files")[2].unlink()
     before = files_in(copied)
-    with pytest.raises(upkeep.WarehouseError, match="commits of 1 versions from 2 on are lost"):
+    with pytest.raises(plan.WarehouseError, match="commits of 1 versions from 2 on are lost"):
         look_after(copied, since=runs_of(copied)[0]["finished"])
     assert files_in(copied) == before
 
@@ -357,7 +357,7 @@ def test_killed_anywhere_all_is_readable_and_the_next_one_ends_it(copied, eager,
         unlink(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(crashing, "crash_point", pass_by)
+        patched.setattr(crash_points, "crash_point", pass_by)
         if when == "inside":
             patched.setattr(Path, "unlink", remove_some)
         with pytest.raises(Killed):

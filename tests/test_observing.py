@@ -24,7 +24,7 @@ from deltabook.jobs.process import memory
 from deltabook.jobs.report.facts import read_facts
 from deltabook.jobs.report.runs import stages
 
-COMMAND = (sys.executable, "-c", "from deltabook.jobs.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from deltabook.jobs.cli.program import main; main()")
 TAKING_OVER = """
 import os, subprocess
 from deltabook.jobs import program

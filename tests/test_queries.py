@@ -16,7 +16,7 @@ import pytest
 from faulted import build, rows
 from typer.testing import CliRunner
 
-from deltabook.jobs.cli import app
+from deltabook.jobs.cli.commands import app
 from deltabook.jobs.inspect.book import book_at
 from deltabook.jobs.queries.sql import query, show
 from deltabook.jobs.runtime.settings import load_settings

@@ -13,9 +13,9 @@ import pytest
 from conftest import invoke
 from kept import build_kept, done, files_in, flip, found_in, rows_of
 
-from deltabook.jobs.process import crash_points as crashing
+from deltabook.jobs.process import crash_points
 from deltabook.jobs.process.crash_points import CRASH_AT
-from deltabook.jobs.records import file_replacement as repair
+from deltabook.jobs.records import file_replacement
 from deltabook.jobs.records.file_replacement import ASIDE, Step, repairing, unfinished_repairs
 from deltabook.schemas.tables import RUNS, WRITTEN
 
@@ -57,7 +57,7 @@ def points_of(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Name the crash points that a restore passes, each once."""
     passed: list[str] = []
     with monkeypatch.context() as patched:
-        for module in (crashing, repair):
+        for module in (crash_points, file_replacement):
             patched.setattr(module, "crash_point", passed.append)
         done("restore", "--yes", "--warehouse", warehouse)
     return [*dict.fromkeys(passed)]
@@ -73,7 +73,7 @@ def kill_at(point: str, time: int, monkeypatch: pytest.MonkeyPatch, warehouse: P
             raise Killed
 
     with monkeypatch.context() as patched:
-        for module in (crashing, repair):
+        for module in (crash_points, file_replacement):
             patched.setattr(module, "crash_point", pass_by)
         with pytest.raises(Killed):
             invoke("restore", "--yes", "--warehouse", warehouse)
@@ -119,7 +119,7 @@ def test_run_that_follows_a_killed_repair_puts_it_back_before_it_starts(copied, 
 
 @pytest.mark.parametrize("failing", range(1, 9, 2))
 def test_repair_of_which_a_step_fails_is_put_back_whole(copied, monkeypatch, failing):
-    before, moves, moved = files_in(copied), 0, repair.moved
+    before, moves, moved = files_in(copied), 0, file_replacement.moved
 
     def move_or_fail(path: Path, target: Path) -> None:
         nonlocal moves
@@ -129,7 +129,7 @@ def test_repair_of_which_a_step_fails_is_put_back_whole(copied, monkeypatch, fai
         moved(path, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(repair, "moved", move_or_fail)
+        patched.setattr(file_replacement, "moved", move_or_fail)
         refused = invoke("restore", "--yes", "--warehouse", copied)
     assert refused.exit_status == 2 and refused.stderr.count("deltabook: ") == 1
     assert {path: data for path, data in files_in(copied).items() if ASIDE not in path} == before

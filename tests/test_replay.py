@@ -23,7 +23,7 @@ from deltabook.udfs.replay import streams
 from deltabook.udfs.replay.clocks import Clock, times
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
-from deltabook.udfs.storage import event_files as files
+from deltabook.udfs.storage import event_files
 
 START = 1_723_161_255_000_000_000 // HOUR * HOUR
 SECOND = 1_000_000_000
@@ -45,12 +45,12 @@ def test_messages_without_a_receive_time_arrive_at_their_order_time_or_with_the_
 def test_batches_begin_behind_the_first_rows_and_end_soon_behind_a_place(
     tmp_path, monkeypatch, others, first, place
 ):
-    monkeypatch.setattr(files, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(event_files, "_FEWEST_ROWS", 1)
     own = [{"exchange": "ONE", "hour": 5, "sequence": number} for number in range(40)]
     foreign = [{"exchange": "ONE", "hour": 9, "sequence": -1}] * others
     path = tmp_path / "part.parquet"
     pq.write_table(pa.Table.from_pylist(own[:15] + foreign + own[15:]), path, row_group_size=10)
-    found = list(files.batches_of_hour(path.as_uri(), "ONE", 5, 6, ["sequence"], first, place))
+    found = list(event_files.batches_of_hour(path.as_uri(), "ONE", 5, 6, ["sequence"], first, place))
     assert [one for batch in found for one in batch["sequence"].to_pylist()] == [*range(first, 40)]
     assert max(map(len, found)) <= 6
     assert all(batch.schema.names == ["sequence"] for batch in found)
@@ -171,8 +171,8 @@ def test_every_row_of_books_is_seen_at_its_sequence(warehouse, broken, clock):
     ],
 )
 def test_every_row_of_real_books_is_seen_at_its_sequence(spark, real_data, tmp_path, source, folder, least):
-    files = sorted(file for file in (real_data / folder).iterdir() if file.is_file())
-    run = build(source, files, tmp_path / "w")
+    event_files = sorted(file for file in (real_data / folder).iterdir() if file.is_file())
+    run = build(source, event_files, tmp_path / "w")
     assert run.exit_status == 0, run.said
     instruments = {(row["exchange"], row["symbol"]) for row in rows(tmp_path / "w", tables.BOOKS)}
     for clock in CLOCKS:
@@ -276,7 +276,7 @@ def test_seek_reads_of_many_row_groups_those_that_it_needs(warehouse, tmp_path, 
         with file.open("rb") as stream:
             events = pq.read_table(stream)
         pq.write_table(events, file, row_group_size=23)
-    monkeypatch.setattr(files, "_FEWEST_ROWS", rows)
+    monkeypatch.setattr(event_files, "_FEWEST_ROWS", rows)
     monkeypatch.setattr(streams, "_BATCH_ROWS", 3 * rows)
     stepping = list(Replayer(copied, SYMBOL, clock=clock))
     assert [told(seen) for seen in stepping] == [

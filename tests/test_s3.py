@@ -20,7 +20,7 @@ from stores import SECRET, started
 from deltabook.jobs.process.crash_points import CRASH_AT
 from deltabook.jobs.tables.published import published_table
 from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse import s3_lease as leases
+from deltabook.jobs.warehouse import s3_lease
 from deltabook.jobs.warehouse.s3_lease import Lease
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.storage.object_store import located
@@ -179,7 +179,7 @@ def test_a_killed_run_is_taken_over_and_nothing_is_lost_or_doubled(store, captur
     assert (store.folder / name / ".lock").exists()
     began = time.monotonic()
     assert invoke("run", "binance", folder / "raw", "--archive", "--warehouse", place).exit_status == 0
-    assert time.monotonic() - began > leases.LOST - leases.RENEWED
+    assert time.monotonic() - began > s3_lease.LOST - s3_lease.RENEWED
     assert_same(tables(place), early, point)
 
 

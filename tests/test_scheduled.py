@@ -18,8 +18,7 @@ from conftest import invoke
 from crashing import runs, state
 from filelock import FileLock
 
-from deltabook.jobs.pipeline import new_files as arrivals
-from deltabook.jobs.pipeline import scheduled
+from deltabook.jobs.pipeline import new_files, scheduled
 from deltabook.jobs.pipeline.new_files import SEEN, look
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
@@ -80,7 +79,7 @@ def test_file_waits_until_it_has_not_changed_for_long_enough(folder, monkeypatch
     now = (folder / "a.jsonl").stat().st_ctime_ns
     for later, new in ((0, 0), (59, 0), (60, 1)):
         clock = SimpleNamespace(time_ns=lambda later=later: now + later * NANOSECONDS_PER_SECOND)
-        monkeypatch.setattr(arrivals, "time", clock)
+        monkeypatch.setattr(new_files, "time", clock)
         found = seen(folder, settle=60)
         assert (len(found.new), found.waiting) == (new, 1 - new)
 
@@ -104,7 +103,7 @@ def test_file_is_read_again_only_if_it_may_have_changed(folder, monkeypatch):
     path = folder / "a.jsonl"
     path.write_bytes(b"1\n")
     read = []
-    monkeypatch.setattr(arrivals, "content_hash", lambda file: read.append(file.name) or file.read_text())
+    monkeypatch.setattr(new_files, "content_hash", lambda file: read.append(file.name) or file.read_text())
     seen(folder)
     seen(folder)
     assert read == ["a.jsonl"]
@@ -119,14 +118,14 @@ def test_file_is_read_again_only_if_it_may_have_changed(folder, monkeypatch):
 
 
 def test_file_that_cannot_be_read_keeps_no_other_out_and_is_told_once(folder, monkeypatch):
-    hashed = arrivals.content_hash
+    hashed = new_files.content_hash
 
     def hash_or_fail(file: Path) -> str:
         if file.name == "bad":
             raise PermissionError(13, "Permission denied")
         return hashed(file)
 
-    monkeypatch.setattr(arrivals, "content_hash", hash_or_fail)
+    monkeypatch.setattr(new_files, "content_hash", hash_or_fail)
     for name in ("bad", "good"):
         (folder / name).write_bytes(b"1\n")
     found = seen(folder)
@@ -136,16 +135,16 @@ def test_file_that_cannot_be_read_keeps_no_other_out_and_is_told_once(folder, mo
     ]
     again = seen(folder)
     assert (again.refused, again.refused_before) == ([], found.refused)
-    monkeypatch.setattr(arrivals, "content_hash", hashed)
+    monkeypatch.setattr(new_files, "content_hash", hashed)
     assert {path.name for path in seen(folder).new} == {"bad"}  # the two are the same content
 
 
 def test_what_another_source_refused_is_new(folder, monkeypatch):
     (folder / "a.jsonl").write_bytes(b"1\n")
-    failed = {"content_hash": arrivals.content_hash(folder / "a.jsonl"), "path": str(folder / "a.jsonl")}
+    failed = {"content_hash": new_files.content_hash(folder / "a.jsonl"), "path": str(folder / "a.jsonl")}
     failed |= {"state": "failed", "reason": "not JSON"}
     for source, new in (("binance", 0), ("okx", 1)):
-        monkeypatch.setattr(arrivals, "published_ledger", lambda _, by=source: [failed | {"source": by}])
+        monkeypatch.setattr(new_files, "published_ledger", lambda _, by=source: [failed | {"source": by}])
         found = seen(folder)
         assert (len(found.new), len(found.refused_before)) == (new, 1 - new)
 
@@ -162,7 +161,7 @@ def test_options_that_do_not_go_together_are_told(tmp_path):
 
 def test_nothing_new_starts_no_spark(folder):
     script = (
-        "import sys\nfrom deltabook.jobs.cli import app\n"
+        "import sys\nfrom deltabook.jobs.cli.commands import app\n"
         "try: app(sys.argv[1:])\nfinally: print('pyspark' in sys.modules, 'py4j' in sys.modules)"
     )
     command = ["run", "binance", folder, "--once", "--warehouse", folder.parent / "w", "--json"]

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from deltabook.jobs.cli import app
+from deltabook.jobs.cli.commands import app
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "conf" / "schedules"

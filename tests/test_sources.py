@@ -19,7 +19,7 @@ from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NAME_PATTERN
 from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
-from deltabook.udfs.sources.common import file_source as base
+from deltabook.udfs.sources.common import file_source
 from deltabook.udfs.sources.registry import SOURCES
 
 KINDS = {"trade", "agg_trade", "book_update", "golden", "quarantine", "file"}
@@ -115,8 +115,8 @@ def test_a_sample_is_read_to_its_end_into_valid_records(sample):
 def test_blocks_of_any_size_give_the_same_records(sample, monkeypatch, size):
     name, path = sample
     whole = messages(read(name, path))
-    monkeypatch.setattr(base, "BLOCK_BYTES", size)
-    monkeypatch.setattr(base.line_blocks, "__defaults__", ("", size))
+    monkeypatch.setattr(file_source, "BLOCK_BYTES", size)
+    monkeypatch.setattr(file_source.line_blocks, "__defaults__", ("", size))
     assert messages(read(name, path)) == whole
 
 

@@ -16,7 +16,7 @@ from properties import cases
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.tables import FIDELITY
-from deltabook.udfs.fidelity import distribution_tests as statistics
+from deltabook.udfs.fidelity import distribution_tests
 from deltabook.udfs.fidelity.distribution_tests import (
     REPLICATIONS,
     SEED,
@@ -342,7 +342,7 @@ def test_one_family_in_twenty_fails_if_the_distributions_are_the_same(
 
 @pytest.mark.parametrize("kind", [{"persistence": 0.8}, {"is_volatile": True}])
 def test_without_thinning_far_more_fail(kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "autocorrelation_time", lambda series: 0.5)  # every sample is kept
+    monkeypatch.setattr(distribution_tests, "autocorrelation_time", lambda series: 0.5)
     assert failed_families(range(20), **kind) >= 0.5
 
 

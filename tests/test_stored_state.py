@@ -22,7 +22,7 @@ from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
 from deltabook.schemas.names import Cadence, OnGap, Writing
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs import numba_kernel as compile
+from deltabook.udfs import numba_kernel
 
 EARLIER = Path(__file__).with_name("data") / "warehouse-0.1.0.tar.xz"
 """Made by `run`: half of a simulated Binance capture with a gap, and three small Crypto Lake files."""
@@ -103,7 +103,7 @@ def test_names_that_are_looked_up_by_text_are_there():
 
 def test_kernels_are_compiled_again_when_any_source_of_theirs_changes():
     every = {path for room in ("udfs", "schemas") for path in (ROOT / room).rglob("*.py")}
-    texts = {*compile._texts(files("deltabook.udfs")), *compile._texts(files("deltabook.schemas"))}
+    texts = {*numba_kernel._texts(files("deltabook.udfs")), *numba_kernel._texts(files("deltabook.schemas"))}
     assert texts == {path.read_text() for path in every}
 
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.sources.csv import columns as table_columns
-from deltabook.udfs.sources.csv import tables as tables_csv
+from deltabook.udfs.sources.csv import columns, tables
 
 SNAPSHOT_1 = f"{HEAD},asks[0].price,asks[0].amount,bids[0].price,bids[0].amount"
 SNAPSHOT_2 = f"{SNAPSHOT_1},asks[1].price,asks[1].amount,bids[1].price,bids[1].amount"
@@ -164,13 +163,13 @@ def test_many_labels_and_many_lines_take_slower_ways_to_the_same_records(
     rows = [update(time, "bid", 1, 1, symbol=f"S{time % 5}", is_snapshot=str(time)) for time in range(30)]
     content = table(UPDATES, *rows, *TAIL, "", *TAIL)
     expected = parse(content)
-    monkeypatch.setattr(table_columns, "MOST_LABELS", 2)
-    monkeypatch.setattr(tables_csv, "MOST_FIELDS", 24)
+    monkeypatch.setattr(columns, "MOST_LABELS", 2)
+    monkeypatch.setattr(tables, "MOST_FIELDS", 24)
     assert parse(content) == expected
 
 
 def test_message_longer_than_the_cap_refuses_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables_csv, "LONGEST_LINE", 10_000)
+    monkeypatch.setattr(tables, "LONGEST_LINE", 10_000)
     rows = [update(1, "bid", price, 1, True) for price in range(1, 500)]
     with pytest.raises(InputError, match="a message is longer than"):
         parse(table(UPDATES, *rows), 100)

@@ -32,7 +32,7 @@ from filelock import FileLock
 from rich.console import Console
 from typer.main import get_command
 
-from deltabook.jobs.cli import app
+from deltabook.jobs.cli.commands import app
 from deltabook.jobs.console.formats import show_time, size_text
 from deltabook.jobs.console.ladder_view import Columns, Ladder, bar_of, draw, exact
 from deltabook.jobs.replay.player import speed_of
@@ -389,7 +389,7 @@ def test_speed_is_a_number_above_zero_or_max(text):
 
 
 def program(warehouse, *arguments, **how):
-    code = "import sys; from deltabook.jobs.cli import main; main()"
+    code = "import sys; from deltabook.jobs.cli.program import main; main()"
     line = [sys.executable, "-c", code, *map(str, arguments), "--warehouse", str(warehouse)]
     return subprocess.Popen(line, **how)
 

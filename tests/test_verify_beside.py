@@ -15,12 +15,12 @@ from deltalake import DeltaTable
 from kept import build_kept, done, found_in
 
 from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.maintenance import plan as upkeep
+from deltabook.jobs.maintenance import plan
 from deltabook.jobs.maintenance import verify as verifying
 from deltabook.jobs.maintenance.maintain import maintain
 from deltabook.jobs.maintenance.plan import FLOOR, Policy
-from deltabook.jobs.process import crash_points as crashing
-from deltabook.jobs.records import second_copies as copies
+from deltabook.jobs.process import crash_points
+from deltabook.jobs.records import second_copies
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.stored import Stored
 from deltabook.jobs.warehouse import warehouse as warehouse_module
@@ -48,10 +48,10 @@ class Watched:
         self.verified = 0
         self.findings: list[tuple[str, list[dict[str, Any]]]] = []
         self._append = warehouse_module.write_deltalake
-        self._moved = copies.moved
-        monkeypatch.setattr(crashing, "crash_point", self.look)
+        self._moved = second_copies.moved
+        monkeypatch.setattr(crash_points, "crash_point", self.look)
         monkeypatch.setattr(warehouse_module, "write_deltalake", self.append)
-        monkeypatch.setattr(copies, "moved", self.move)
+        monkeypatch.setattr(second_copies, "moved", self.move)
 
     def look(self, point: str) -> None:
         self.verified += 1
@@ -111,7 +111,7 @@ def test_steps_that_are_looked_at_are_those_that_mislead_who_does_not_heed_the_l
 
 
 def test_verify_finds_nothing_at_any_step_of_upkeep(copied, monkeypatch):
-    monkeypatch.setattr(upkeep, "FEWEST", 2)
+    monkeypatch.setattr(plan, "FEWEST", 2)
     watched = Watched(copied, monkeypatch)
     newest = max(row["finished"] for row in Stored(copied).rows(RUNS, "finished"))
     policy = Policy(FLOOR, None, newest + 400 * DAY + FLOOR)

@@ -52,7 +52,7 @@ def _run(arguments: tuple[str, ...]) -> object:
     if problem := process_problem():
         os.write(2, f"deltabook: {problem}\n".encode())
         return 2
-    from deltabook.jobs.cli import app
+    from deltabook.jobs.cli.commands import app
 
     return app(args=[*arguments, *sys.argv[1:]])
 

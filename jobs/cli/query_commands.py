@@ -200,24 +200,23 @@ def replay(
 ) -> None:
     """Step through one symbol's books and trades, a line a step, or play them. Starts no Spark."""
     from deltabook.jobs.console.ladder_view import console_for
-    from deltabook.jobs.replay import player as watching
-    from deltabook.jobs.replay import print_steps as stepping
+    from deltabook.jobs.replay import player, print_steps
 
     settings = settings_of(config, warehouse=warehouse)
     with reported(), _reader_may_leave():
-        if form not in stepping.FORMATS:
-            raise SettingsError(f"--format {form!r}: expected one of {', '.join(stepping.FORMATS)}")
-        step, rate, console = stepping.step_by(by), watching.speed_of(speed), console_for()
+        if form not in print_steps.FORMATS:
+            raise SettingsError(f"--format {form!r}: expected one of {', '.join(print_steps.FORMATS)}")
+        step, rate, console = print_steps.step_by(by), player.speed_of(speed), console_for()
         if watch:
-            watching.check_terminal(console)
+            player.check_terminal(console)
         how = {"depth": levels, "exchange": exchange, "clock": clock, "suspect": suspect}
-        opened = stepping.open_replay(settings.warehouse, symbol, start, end, **how)
+        opened = print_steps.open_replay(settings.warehouse, symbol, start, end, **how)
         if watch:
-            seen = watching.Player(opened, console, levels, rate).play(step)
+            seen = player.Player(opened, console, levels, rate).play(step)
         else:
-            seen = stepping.write_steps(opened, step, form, sys.stdout)
+            seen = print_steps.write_steps(opened, step, form, sys.stdout)
     if not seen.steps:
-        recorded = f"{opened.exchange} {symbol} was recorded {stepping.extent(opened)}"
+        recorded = f"{opened.exchange} {symbol} was recorded {print_steps.extent(opened)}"
         errors.print(f"no step in that time: {recorded}", markup=False, soft_wrap=True)
     finish({"exchange": opened.exchange, "symbol": symbol} | seen.summary(), as_json)
 

@@ -107,18 +107,18 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Foretell cores, hours, memory and room, by the benchmarks' figures. Starts no Spark."""
-    from deltabook.jobs.inspect import capacity as planning
+    from deltabook.jobs.inspect import capacity
 
     writing = settings_of(config, depth=depth, cadence=cadence).writing
     with reported():
-        found = planning.plan(symbols, updates, writing, months, cores)
+        found = capacity.plan(symbols, updates, writing, months, cores)
         if out:
-            planning.write_plan(found, out)
-    rows = planning.plan_rows(found)
+            capacity.write_plan(found, out)
+    rows = capacity.plan_rows(found)
     wide, value_wide = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, value, why in rows:
         typer.echo(f"{name:{wide}}  {value:{value_wide}}  {why}".rstrip())
-    typer.echo(f"\n{planning.caveat(found)}")
+    typer.echo(f"\n{capacity.caveat(found)}")
     finish(found | ({"page": str(out)} if out else {}), as_json)
 
 

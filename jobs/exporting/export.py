@@ -347,9 +347,3 @@ def _doc(column: Column) -> str:
         if column.scale
         else column.doc
     )
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("export")

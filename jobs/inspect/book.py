@@ -153,9 +153,3 @@ def _rows(
     exchange, symbol = own
     chosen &= (pc.field("symbol") == symbol) & (pc.field("exchange") == exchange) & (pc.field("hour") == hour)
     return stored.dataset(table).to_table(filter=chosen, columns=list(columns) or None)
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("book")

@@ -285,9 +285,3 @@ def _counts(
         "trades_skipped": trades[False],
         "decimal_instruments": sorted(" ".join(key) for key in met if instruments[key]["is_decimal"]),
     }
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("ingest")

@@ -305,9 +305,3 @@ def _longest(costs: list[float], cores: int) -> float:
     for cost in sorted(costs, reverse=True):
         heapreplace(ends, ends[0] + cost)
     return max(ends)
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("reconstruct")

@@ -33,6 +33,10 @@ REPORT = "report.html"
 _WARNINGS = ("left", "refused", "failed", "drift")
 """First words of a summary's lines that tell what is not as it should be."""
 
+_WAREHOUSE = "deltabook.jobs.warehouse.warehouse"
+_MODULES = {name: f"deltabook.jobs.pipeline.{name}" for name in ("ingest", "reconstruct", "validate")}
+"""Modules of the stages, imported before Spark starts."""
+
 Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
 """A job's name, and what it does with the warehouse, its run and the progress display."""
 
@@ -203,8 +207,8 @@ def run_stages(
 
     summary: dict[str, Any] = {}
     with reported():
-        for name in ("warehouse", *(name for name, _ in stages)):
-            import_module(f"deltabook.jobs.{name}")
+        for name in (_WAREHOUSE, *(_MODULES[name] for name, _ in stages)):
+            import_module(name)
         if judged:  # behind the start of the JVM, once nothing else is left to import
             import_ahead()
         warehouse = open_warehouse(settings)

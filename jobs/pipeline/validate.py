@@ -78,9 +78,3 @@ def worst(verdicts: Iterable[str]) -> str:
 def _who(row: dict[str, Any]) -> list[str]:
     told = named((row["exchange"], row["symbol"], row["hour"]))
     return [told["exchange"], told["symbol"], told["time"]]
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("validate")

@@ -1,1 +1,1 @@
-"""This process and machine: Java, memory, limits, signals, and what their errors mean."""
+"""The process and its machine: Java, memory, limits, signals, and what their errors mean."""

@@ -197,9 +197,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value, default=str)
     return "" if value is None else str(value)
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("sql")

@@ -228,9 +228,3 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "–" if math.isnan(value) else str(value)
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("report")

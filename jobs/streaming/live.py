@@ -233,9 +233,3 @@ class _Live:
         log = self.checkpoint / "offsets" / str(batch)
         offset: Offset = json.loads(log.read_text().splitlines()[-1])
         return offset
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("live")

@@ -45,9 +45,3 @@ def write_captures(folder: Path, messages: int = MESSAGES, seed: int = 7) -> lis
                 out.write(line)
         paths.append(path)
     return paths
-
-
-if __name__ == "__main__":
-    from deltabook.jobs.cli.program import main
-
-    main("demo")

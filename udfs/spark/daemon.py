@@ -13,12 +13,9 @@ from typing import Any
 
 from pyspark import daemon
 
-from deltabook.udfs.ordering import staged_records as staging
-from deltabook.udfs.spark import fidelity_groups as judging
-from deltabook.udfs.spark import ingest_groups as intake
-from deltabook.udfs.spark import rebuild_groups as hours
-from deltabook.udfs.streaming import live_books as carrying
-from deltabook.udfs.streaming import stream_source as source
+from deltabook.udfs.ordering import staged_records  # noqa: F401
+from deltabook.udfs.spark import fidelity_groups, ingest_groups, rebuild_groups  # noqa: F401
+from deltabook.udfs.streaming import live_books, stream_source  # noqa: F401
 
 _work: Callable[..., Any] = daemon.worker
 _main: Callable[..., Any] = daemon.worker_main

@@ -11,18 +11,15 @@ import pandas as pd
 import pyarrow as pa
 
 from deltabook.schemas.exports import EXPORTED, Form
-from deltabook.udfs.export import crypto_lake as export_lake
-from deltabook.udfs.export import hftbacktest as export_hftbacktest
-from deltabook.udfs.export import parquet as export_parquet
-from deltabook.udfs.export import tardis as export_tardis
+from deltabook.udfs.export import crypto_lake, hftbacktest, parquet, tardis
 from deltabook.udfs.export.rows import Asked, Tally, Target
 from deltabook.udfs.storage.arrow_frames import Group, to_frame
 
 _WRITERS: dict[Form, tuple[Callable[[Target], str], Callable[[Target, Path], None]]] = {
-    Form.PARQUET: (export_parquet.path_of, export_parquet.write),
-    Form.CRYPTO_LAKE: (export_lake.path_of, export_lake.write),
-    Form.TARDIS: (export_tardis.path_of, export_tardis.write),
-    Form.HFTBACKTEST: (export_hftbacktest.path_of, export_hftbacktest.write),
+    Form.PARQUET: (parquet.path_of, parquet.write),
+    Form.CRYPTO_LAKE: (crypto_lake.path_of, crypto_lake.write),
+    Form.TARDIS: (tardis.path_of, tardis.write),
+    Form.HFTBACKTEST: (hftbacktest.path_of, hftbacktest.write),
 }
 
 

@@ -1,0 +1,21 @@
+"""Every command, registered with the program by being imported."""
+
+from deltabook.jobs.cli import (
+    export_commands,
+    live_commands,
+    maintenance_commands,
+    query_commands,
+    run_commands,
+    tool_commands,
+)
+from deltabook.jobs.cli.app import app
+
+__all__ = [
+    "app",
+    "export_commands",
+    "live_commands",
+    "maintenance_commands",
+    "query_commands",
+    "run_commands",
+    "tool_commands",
+]

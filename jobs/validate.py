@@ -1,0 +1,6 @@
+"""The command `validate` for spark-submit."""
+
+from deltabook.jobs.cli.program import main
+
+if __name__ == "__main__":
+    main("validate")
