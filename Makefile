@@ -35,15 +35,15 @@ test: setup
 
 # Half an hour of two cores.
 test-crash: setup
-	$(BIN)/python -m pytest tests/crash_everywhere.py
+	$(BIN)/python -m pytest tests/faults/crash_everywhere.py
 
 # Every kind of file of a warehouse, damaged in every way, and the remedy that `verify` names: an hour of one core.
 test-damage: setup
-	$(BIN)/python -m pytest -m long -n 2 tests/test_damage.py
+	$(BIN)/python -m pytest -m long -n 2 tests/faults/test_damage.py
 
 # A cluster on loopback, a worker of it lost, and a Spark Connect server.
 test-cluster: setup
-	$(BIN)/python -m pytest -m spark tests/test_cluster.py
+	$(BIN)/python -m pytest -m spark tests/integration/deployment/test_cluster.py
 
 # Every property on LONG times its cases, with a new seed each round: make test-long HOURS=8, or SECONDS=240.
 HOURS ?= 1
@@ -72,11 +72,11 @@ $(MUTANTS)/ready:
 
 # 50,000 tasks and 20,000 micro-batches in one session, hours of it: DELTABOOK_TASKS and DELTABOOK_BATCHES set less.
 test-memory: setup
-	$(BIN)/python -m pytest -s tests/memory_level.py
+	$(BIN)/python -m pytest -s tests/integration/pipeline/memory_level.py
 
 # A warehouse in an object store, on loopback.
 test-s3: setup
-	$(BIN)/python -m pytest -m spark tests/test_s3.py
+	$(BIN)/python -m pytest -m spark tests/integration/deployment/test_s3.py
 
 check: setup
 	$(BIN)/ruff check .

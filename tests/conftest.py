@@ -10,9 +10,8 @@ from typing import Any
 import numba
 import pytest
 from hypothesis import Phase, settings
+from places import REAL_DATA
 from typer.testing import CliRunner
-
-REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Of `make test-mutation`: that a case fails is all it asks, and the smallest that does takes up to a minute.
 settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_judging import START, file_of, no_data
+from test_fidelity_groups import START, file_of, no_data
 
 from deltabook.schemas.tables import BOOKS, EVENTS
 from deltabook.udfs.spark.inspect_groups import FIRST_TIME, inspect_books_group, inspect_events_group

@@ -21,6 +21,7 @@ import pytest
 from captures import simulated_lines, write
 from conftest import invoke
 from faulted import build, into, rows
+from places import SUPPORT
 from test_replay import in_order
 
 from deltabook.schemas import tables
@@ -30,7 +31,7 @@ from deltabook.udfs.simulator.market import Market
 
 pytestmark = pytest.mark.spark
 
-READERS = Path(__file__).with_name("readers.py")
+READERS = SUPPORT / "readers.py"
 EDGE = 1_723_161_255_000_000_000 // HOUR * HOUR + HOUR - 4_000_000_000
 
 

@@ -13,6 +13,7 @@ import numba
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from places import REAL_DATA
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
@@ -22,7 +23,7 @@ from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
 from deltabook.udfs.ordering.feed_order import order_hour
 from deltabook.udfs.sources.binance.source import BinanceSource
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = REAL_DATA
 SCALE = 8
 START_MS = 1_723_161_600_000
 """2024-08-09 00:00 UTC, as Binance prints it."""

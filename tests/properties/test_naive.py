@@ -22,8 +22,9 @@ from naive import (
     read_capture,
     rebuild,
 )
+from places import REAL_DATA
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = REAL_DATA
 Pairs = Sequence[tuple[str, str]]
 
 

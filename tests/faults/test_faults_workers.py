@@ -16,6 +16,7 @@ from benchmarks.lake_data import lake_path, write_deltas, write_seed
 from captures import simulated_lines, write
 from conftest import invoke
 from faulted import books, build, into, rows
+from places import SUPPORT
 from pyspark.cloudpickle import register_pickle_by_value
 
 import deltabook.jobs.pipeline.reconstruct
@@ -179,7 +180,7 @@ def peak_of_hour(spark, folder: Path, changes: int) -> int:
     told = {key: {"changed": True, "chained": True, "replayed": True} for key in known.files}
     assert len(told) == 2  # the first message is of the hour before
     (references := folder / "references").write_text(json.dumps(known.references(list(told), {}, told)))
-    program = Path(__file__).with_name("rebuilding_process.py")
+    program = SUPPORT / "rebuilding_process.py"
     done = subprocess.run(
         [sys.executable, program, folder / "w", references], capture_output=True, text=True, check=True
     )

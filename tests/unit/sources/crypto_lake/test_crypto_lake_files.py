@@ -29,8 +29,8 @@ from lake_tables import (
 from properties import cases
 
 from deltabook.udfs.numbers.decimal_text import INT64_MAX, scaled_levels
-from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
 from deltabook.udfs.sources.crypto_lake import source as crypto_lake
+from deltabook.udfs.sources.crypto_lake.source import CryptoLakeSource
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import invoke
 from kept import build_kept, done, files_in, flip, found_in, rows_of
+from places import SUPPORT
 
 from deltabook.jobs.process import crash_points
 from deltabook.jobs.process.crash_points import CRASH_AT
@@ -182,7 +183,7 @@ def test_steps_are_all_done_or_none(tmp_path):
 )
 def test_command_that_is_killed_by_sigkill_is_taken_up_by_the_next(kept, spoilt, tmp_path, command, point):
     warehouse = Path(shutil.copytree(spoilt if command == "restore" else kept, tmp_path / "w"))
-    asked = [sys.executable, Path(__file__).with_name("killed_process.py"), command, warehouse]
+    asked = [sys.executable, SUPPORT / "killed_process.py", command, warehouse]
     killed = subprocess.run(asked, env=os.environ | {CRASH_AT: point}, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     if command == "maintain":

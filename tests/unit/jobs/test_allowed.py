@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from itertools import product
-from pathlib import Path
 
 import hostile_queries as hostile
 import pytest
 from honest_queries import COMMANDS, HONEST, queries
 from hypothesis import given
 from hypothesis import strategies as st
+from places import PROJECT
 from properties import cases
 
 from deltabook.jobs.queries.allowed import allowed_query
@@ -21,7 +21,7 @@ from deltabook.jobs.queries.dialect import string_literal, string_value
 from deltabook.jobs.queries.query_tree import ForbiddenQueryError
 from deltabook.jobs.queries.views import RELATIONS
 
-ROOT = Path(__file__).parents[1]
+ROOT = PROJECT
 PAGES = ("README.md", "jobs/README.md", "jobs/queries/README.md")
 DOCUMENTED = [
     statement

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import PROJECT
 from typer.main import get_command
 
 from deltabook.jobs.cli.commands import app
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = PROJECT
 FOLDER = ROOT / "conf" / "schedules"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PROGRAM = "/opt/deltabook/bin/deltabook"

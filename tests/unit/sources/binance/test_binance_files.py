@@ -29,8 +29,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.sources.binance import BinanceSource
 from deltabook.udfs.sources.binance import source as binance
+from deltabook.udfs.sources.binance.source import BinanceSource
 from deltabook.udfs.sources.common import file_source
 from deltabook.udfs.sources.common.file_source import line_blocks
 

@@ -14,6 +14,7 @@ import pytest
 from captures import simulated_lines, write
 from conftest import invoke
 from kept import rows_of
+from places import PROJECT, TESTS
 
 from deltabook.jobs.runtime.session import DAEMON
 from deltabook.jobs.runtime.settings import load_settings
@@ -24,11 +25,11 @@ from deltabook.schemas.names import Cadence, OnGap, Writing
 from deltabook.schemas.tables import RUNS
 from deltabook.udfs import numba_kernel
 
-EARLIER = Path(__file__).with_name("data") / "warehouse-0.1.0.tar.xz"
+EARLIER = TESTS / "data" / "warehouse-0.1.0.tar.xz"
 """Made by `run`: half of a simulated Binance capture with a gap, and three small Crypto Lake files."""
 OF_BOOKS = ("--cadence", "change,1s", "--seed", "golden")
 SETTINGS = ("--chunk", "2s", *OF_BOOKS)
-ROOT = Path(__file__).parents[1]
+ROOT = PROJECT
 CRASH_POINTS = {
     "archive",
     "copy",

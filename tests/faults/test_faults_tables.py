@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from captures import depth_rows, simulated_lines, write
 from faulted import books, build, into, rows, sound_capture, versions
+from places import SUPPORT
 
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
@@ -139,7 +140,7 @@ def test_a_process_in_another_zone_with_a_full_disk_and_killed_leaves_the_same_t
     raw = write(tmp_path / "raw.gz", sound[0])
     other = write(tmp_path / "other.gz", simulated_lines(40, "spot", "ETHUSDT", 4))
     child = subprocess.run(
-        [sys.executable, Path(__file__).with_name("faulted_process.py"), raw, other, tmp_path],
+        [sys.executable, SUPPORT / "faulted_process.py", raw, other, tmp_path],
         env=os.environ | {"TZ": "America/New_York"},
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from binance_lines import FAST_LINES, kind_of, parse_both
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
-from test_sources import BYBIT, OKX
+from test_every_source import BYBIT, OKX
 
 from deltabook.udfs.simulator import kraken
 from deltabook.udfs.simulator.market import Market

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from faulted import build, rows
+from places import PROJECT
 from typer.testing import CliRunner
 
 from deltabook.jobs.cli.commands import app
@@ -28,10 +29,10 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import EventType
 
 pytestmark = pytest.mark.spark
-PAGE = (Path(__file__).parents[1] / "jobs" / "queries" / "README.md").read_text()
+PAGE = (PROJECT / "jobs" / "queries" / "README.md").read_text()
 EXAMPLES = re.findall(r"```sql\n(.*?)\n```\n\n```\n(.*?)\n```", PAGE, re.DOTALL)
 SNIPPETS = re.findall(r"```python\n(.*?)\n```", PAGE, re.DOTALL)
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (PROJECT / "README.md").read_text()
 SCRIPTS = re.findall(r"```python\n(.*?)\n```\n\n```\n(.*?)\n```", README, re.DOTALL)
 SYMBOL, SCALE, SECOND = "BTC-USDT", 8, 10**9
 

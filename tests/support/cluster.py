@@ -14,12 +14,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyspark
+from places import PROJECT
 from servers import end, free_port, until
 
 from deltabook.jobs.runtime.session import delta_jars
 from deltabook.jobs.runtime.settings import load_settings
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = PROJECT
 SPARK = Path(pyspark.__file__).parent
 SUBMIT = SPARK / "bin" / "spark-submit"
 PYFILES = PROJECT / "build" / "deltabook.zip"

@@ -21,13 +21,14 @@ from events import events_of, feed, in_first_epoch, opening_values, read_lines, 
 from faulted import books, build, sound_capture
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from places import TESTS
 from properties import cases
 from test_dialects import rebuilt as rebuilt_dialect
 from test_dialects import records_of, top
-from test_rebuild import MARKETS
-from test_rebuild import STEPS as WILD_STEPS
-from test_rebuild import lines_of as wild_lines
-from test_sources import KINDS, SAMPLES, read
+from test_every_source import KINDS, SAMPLES, read
+from test_rebuilder import MARKETS
+from test_rebuilder import STEPS as WILD_STEPS
+from test_rebuilder import lines_of as wild_lines
 from venue import FETCHED, STEPS, WITH_IDS, book_of, rebuilt, told_by
 
 from deltabook.schemas.feeds import feed_of
@@ -348,9 +349,8 @@ def decorators_of(path: Path) -> Iterator[tuple[str, set[str]]]:
 
 
 def test_every_property_has_its_cases_and_its_place_in_the_table():
-    folder = Path(__file__).parent
-    table = (folder / "README.md").read_text()
-    for path in sorted(folder.glob("test_*.py")):
+    table = (TESTS / "README.md").read_text()
+    for path in sorted(TESTS.rglob("test_*.py")):
         for name, called in decorators_of(path):
             if "given" in called:
                 assert "cases" in called, f"{path.name}: {name}: say cases(n)"

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from lake_tables import all_records, book_rows, delta_rows, refusal, trade_rows, written
 
-from deltabook.udfs.sources.crypto_lake import CryptoLakeSource
 from deltabook.udfs.sources.crypto_lake import columns as lake_columns
 from deltabook.udfs.sources.crypto_lake import source as crypto_lake
+from deltabook.udfs.sources.crypto_lake.source import CryptoLakeSource
 
 MIB = 1 << 20
 

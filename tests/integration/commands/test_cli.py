@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import invoke
+from places import PROJECT
 
 from deltabook.jobs.console.formats import parse_time, show_time
 from deltabook.jobs.process.java import java_problem
@@ -104,7 +104,7 @@ def test_old_java_is_told_with_its_version(tmp_path, monkeypatch, printed, right
 
 
 def test_java_check_runs_without_the_environment():
-    script = Path(__file__).resolve().parents[1] / "jobs" / "java.py"
+    script = PROJECT / "jobs" / "java.py"
     done = subprocess.run(
         [sys.executable, "-I", "-S", script],
         env={"PATH": "/nowhere"},

@@ -11,9 +11,9 @@ import pyarrow as pa
 from events import START_MS, compact, depth, trade
 
 from deltabook.schemas.frames import RECORDS
-from deltabook.udfs.sources.binance import BinanceSource
 from deltabook.udfs.sources.binance import fast_scan as scan
 from deltabook.udfs.sources.binance import source as binance
+from deltabook.udfs.sources.binance.source import BinanceSource
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 
 Records = list[dict[str, Any]]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from captures import depth_rows, simulated_lines, write
+from places import SUPPORT
 
 from deltabook.jobs.tables.published import open_dataset, open_table, published_versions
 from deltabook.jobs.tables.stored import Stored
@@ -90,7 +91,7 @@ def drivers() -> Drivers:
     """Start the session of all tests of this process, which ends with it."""
     with said().open("w") as told:
         process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("crashing_process.py")],
+            [sys.executable, SUPPORT / "crashing_process.py"],
             env=os.environ | SETTINGS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
