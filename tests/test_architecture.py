@@ -99,8 +99,9 @@ def edges() -> dict[str, set[str]]:
 
 
 def room_of(module: str) -> str:
-    """A file's folder; files beside the folders, such as spark-submit scripts, are rooms of their own."""
-    return module if module.count(".") == 2 else module.rpartition(".")[0]
+    """A file's folder; the spark-submit scripts in `jobs` are rooms of their own."""
+    is_script = module.startswith("deltabook.jobs.") and module.count(".") == 2
+    return module if is_script else module.rpartition(".")[0]
 
 
 def floors(graph: dict[str, set[str]]) -> dict[str, int]:
