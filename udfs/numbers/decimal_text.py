@@ -1,4 +1,4 @@
-"""Decimal text to scaled int64, exactly: the fast way in a kernel, the strict way in Python."""
+"""Exact conversion of decimal text to scaled int64: a fast kernel, and a strict parser in Python."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from deltabook.udfs.numba_kernel import kernel
 
 INT64_MAX = 2**63 - 1
 DEFAULT_SCALE = 8
-"""Decimal digits of a record's integers, unless its numbers need more or leave room for less."""
+"""Scale of a record's integers, unless its numbers need more decimals or fit only fewer."""
 MOST_DECIMALS, MOST_WHOLE_DIGITS = 18, 20
-"""What DECIMAL(38,18) holds."""
+"""Digits after and before the decimal point that DECIMAL(38,18) holds."""
 _ZERO, _NINE, _POINT = ord("0"), ord("9"), ord(".")
 _PRINTED = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 _MOST_DIGITS = 18  # any 18 digits fit int64
@@ -25,22 +25,22 @@ _MOST_DIGITS = 18  # any 18 digits fit int64
 
 @kernel
 def scan_decimal(buffer, position, scale):
-    """Read an unsigned decimal that ends at a quote; cost: one pass over its digits.
+    """Read an unsigned decimal at a position of a text; cost: one pass over its digits.
 
     Parameters
     ----------
     buffer : uint8[:]
-        Text; must hold a byte that is neither a digit nor a point after the number.
+        ASCII text. After the number there must be a byte that is neither a digit nor a point.
     position : int
         Index of the first digit.
     scale : int
-        Decimal digits to keep.
+        Number of digits after the decimal point of the result.
 
     Returns
     -------
     (value, position) : (int64, int64)
-        The number times 10^scale, and the index behind it; position is -1 if the text is not
-        plainly `digits[.digits]`, has a non-zero digit beyond the scale, or more than 18 digits.
+        The number times 10^scale, and the index after it. The position is -1 if the text is not
+        `digits[.digits]`, has a non-zero digit beyond the scale, or has more than 18 digits.
     """
     value = 0
     start = position
@@ -71,19 +71,19 @@ def scan_decimal(buffer, position, scale):
 
 
 def exact(number: object, what: str) -> tuple[int, int]:
-    """Read a number as printed, never rounding.
+    """Parse a printed number exactly.
 
     Parameters
     ----------
     number : str, int or Decimal
         The number as the source prints it.
     what : str
-        What it is ("price", "size"), for the message.
+        "price" or "size", for the error message.
 
     Returns
     -------
     (coefficient, decimals) : (int, int)
-        The number is coefficient / 10^decimals, with as few decimals as possible, at least 0.
+        The number is coefficient / 10^decimals, with as few decimals as possible (0 or more).
 
     Raises
     ------
@@ -92,11 +92,11 @@ def exact(number: object, what: str) -> tuple[int, int]:
     """
     if isinstance(number, bool) or not isinstance(number, str | int | Decimal):
         raise ValueError(f"{what} {str(number)[:80]!r} is not a number")
-    return _exact(str(number), what)
+    return _parse_exact(str(number), what)
 
 
 @lru_cache(maxsize=1 << 17)
-def _exact(text: str, what: str) -> tuple[int, int]:
+def _parse_exact(text: str, what: str) -> tuple[int, int]:
     if _PRINTED.fullmatch(text) is None:
         raise ValueError(f"{what} {text[:80]!r} is not a plain finite number")
     negative, digits, exponent = Decimal(text).as_tuple()
@@ -119,7 +119,7 @@ def _exact(text: str, what: str) -> tuple[int, int]:
 
 
 def common_scale(numbers: Sequence[tuple[int, int]]) -> int | None:
-    """Return the scale at which all numbers are int64, or None if there is none.
+    """Return a scale at which all numbers fit int64, or None if there is none.
 
     Parameters
     ----------
@@ -129,8 +129,8 @@ def common_scale(numbers: Sequence[tuple[int, int]]) -> int | None:
     Returns
     -------
     int or None
-        `DEFAULT_SCALE` if that holds them all; more if a number has more decimals; less, as little as
-        possible, if a number is too large for it.
+        `DEFAULT_SCALE` if it fits all numbers. More if a number has more decimals; the next lower scale that
+        fits if a number is too large.
     """
     needed = max((decimals for _, decimals in numbers), default=0)
     for scale in range(max(needed, DEFAULT_SCALE), needed - 1, -1):
@@ -139,13 +139,13 @@ def common_scale(numbers: Sequence[tuple[int, int]]) -> int | None:
     return None
 
 
-def scaled_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Make the level columns of a record from prices and sizes as printed.
+def scale_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Return the level columns of a record from printed prices and sizes.
 
     Parameters
     ----------
     bids, asks : sequence of (price, size, …)
-        str, int or Decimal.
+        Levels as the source prints them: str, int or Decimal.
 
     Returns
     -------
@@ -156,27 +156,32 @@ def scaled_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) 
     Raises
     ------
     ValueError
-        If a level is not a pair of plain finite numbers, a price is not above 0, or a size below.
+        If a level is not a pair of plain finite numbers, a price is not positive, or a size is negative.
     """
     columns: dict[str, Any] = {"wide": b""}
-    for place, what in ((0, "price"), (1, "size")):
-        sides = [[exact(_at(level, place), what) for level in side] for side in (bids, asks)]
-        if place == 0 and any(value == 0 for side in sides for value, _ in side):
+    for item, what in ((0, "price"), (1, "size")):
+        sides = [[exact(_item_of_level(level, item), what) for level in side] for side in (bids, asks)]
+        if item == 0 and any(value == 0 for side in sides for value, _ in side):
             raise ValueError("a level has price 0")
         scale = common_scale([number for side in sides for number in side])
         if scale is None:
-            columns["wide"] = _wide({"bids": bids, "asks": asks})
+            columns["wide"] = _serialize_numbers({"bids": bids, "asks": asks})
             scale = DEFAULT_SCALE
         columns[f"{what}_scale"] = scale
         for name, side in zip(("bid", "ask"), sides, strict=True):
-            columns[f"{name}_{what}s"] = _scaled(side, scale)
+            columns[f"{name}_{what}s"] = _scale_numbers(side, scale)
     if columns["wide"]:
         columns |= {f"{side}_{what}": [] for side in ("bid", "ask") for what in ("prices", "sizes")}
     return columns
 
 
-def scaled_trade(price: object, size: object) -> dict[str, Any]:
-    """Make the number columns of a trade from its price and size as printed.
+def scale_trade(price: object, size: object) -> dict[str, Any]:
+    """Return the number columns of a trade from its printed price and size.
+
+    Parameters
+    ----------
+    price, size : str, int or Decimal
+        As the source prints them.
 
     Returns
     -------
@@ -186,27 +191,28 @@ def scaled_trade(price: object, size: object) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If one is not a plain finite number, or is negative.
+        If a number is not plain and finite, or is negative.
     """
     columns: dict[str, Any] = {"wide": b""}
     for what, number in (("price", price), ("size", size)):
-        read = exact(number, what)
-        scale = common_scale([read])
+        coefficient, decimals = exact(number, what)
+        scale = common_scale([(coefficient, decimals)])
         if scale is None:
-            return scaled_trade(0, 0) | {"wide": _wide({"price": price, "size": size})}
-        columns |= {what: read[0] * 10 ** (scale - read[1]), f"{what}_scale": scale}
+            return scale_trade(0, 0) | {"wide": _serialize_numbers({"price": price, "size": size})}
+        columns |= {what: coefficient * 10 ** (scale - decimals), f"{what}_scale": scale}
     return columns
 
 
-def _scaled(numbers: list[tuple[int, int]], scale: int) -> list[int]:
+def _scale_numbers(numbers: list[tuple[int, int]], scale: int) -> list[int]:
     return [value * 10 ** (scale - decimals) for value, decimals in numbers if decimals <= scale]
 
 
-def _at(level: Sequence[Any], place: int) -> Any:
+def _item_of_level(level: Sequence[Any], item: int) -> Any:
+    """Return the price (0) or the size (1) of a level."""
     if not isinstance(level, list | tuple) or len(level) < 2:
         raise ValueError(f"expected a level [price, size], found {str(level)[:200]!r}")
-    return level[place]
+    return level[item]
 
 
-def _wide(numbers: dict[str, Any]) -> bytes:
+def _serialize_numbers(numbers: dict[str, Any]) -> bytes:
     return json.dumps(numbers, default=str).encode()

@@ -1,16 +1,15 @@
-"""Prices and sizes as kernels take them, int64: scaled integers as they are, or codes of decimals.
+"""Encoding of prices and sizes as the int64 that kernels take: scaled integers, or codes of decimals.
 
-An instrument whose numbers no int64 holds at one scale goes through the same kernels by codes: a
-price's code is its rank among all the prices at hand, a size's likewise, and the size 0 has the code
-0, which deletes a level. Kernels compare, and never reckon; what is added up is the numbers themselves.
+If no single scale fits all numbers of an instrument into int64, the same kernels work on codes. The code of a
+price is its rank among all prices of the work at hand, and likewise for sizes; the size 0 has the code 0,
+which deletes a level. Kernels only compare numbers. Sums are computed from the decoded numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +22,8 @@ from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
-SCALE_OF = {column.name: column.scale for column in RECORDS.columns if column.scale}
-"""The columns of prices and sizes that messages have, and which scale is theirs."""
+SCALE_COLUMNS = {column.name: column.scale for column in RECORDS.columns if column.scale}
+"""Price and size columns of messages, and the column that holds the scale of each."""
 _UNIT = 10**DECIMAL.scale
 _SENTINEL = pa.scalar(Decimal(NOT_GIVEN), DECIMAL)
 _NOTHING = np.empty(0, dtype=np.int64)
@@ -33,17 +32,16 @@ Rows = Any
 """A pyarrow.Table or RecordBatch."""
 
 
-@dataclass(frozen=True)
-class Printing:
-    """What a number's decimal digits are, for checksums over them.
+class PrintedDigits(NamedTuple):
+    """Decimal digits of scaled integers or of codes, for checksums of printed numbers.
 
     Attributes
     ----------
     price_scale, size_scale : int
-        Decimal digits of what lies behind the point.
+        Number of digits after the decimal point.
     wholes, fractions : (int64[:], int64[:])
-        Of prices and of sizes, by code: what stands before the point and behind it. Empty: numbers are
-        no codes.
+        For prices and for sizes, the digits before and after the decimal point of each code. Empty if numbers
+        are scaled integers.
     """
 
     price_scale: int
@@ -53,109 +51,117 @@ class Printing:
 
 
 class Scaled:
-    """Numbers that are int64 already, at the instrument's scales.
+    """Encoding of numbers that are int64 already, at the instrument's scales.
 
     Parameters
     ----------
     price_scale, size_scale : int
-        Decimal digits.
+        Decimal digits of a price and of a size.
     """
 
     is_decimal = False
 
     def __init__(self, price_scale: int, size_scale: int):
-        self.printing = Printing(price_scale, size_scale)
+        self.printed_digits = PrintedDigits(price_scale, size_scale)
 
     def encode(self, rows: Rows) -> Rows:
-        """Return rows as kernels take them."""
+        """Return a table's rows with numbers as kernels take them."""
         return rows
 
     def decode(self, rows: Rows) -> Rows:
-        """Return rows as tables hold them."""
+        """Return rows with numbers as tables store them."""
         return rows
 
     def amounts(self, sizes: NDArray[np.int64]) -> NDArray[Any]:
-        """Return sizes as numbers that can be added."""
+        """Return encoded sizes, int64[n], as numbers that can be added."""
         return sizes
 
     def addends(self, column: pa.Array) -> NDArray[Any]:
-        """Return the sizes of a table's column as numbers that can be added."""
+        """Return a stored column of sizes as numbers that can be added."""
         return column.to_numpy()  # type: ignore[no-any-return]
 
     def volume(self, amounts: Iterable[Any], what: str) -> pa.Array:
-        """Return sums of `amounts` as a column of a table."""
+        """Return sums as a column of a table.
+
+        Parameters
+        ----------
+        amounts : iterable of int
+            Sums of what `amounts` or `addends` return.
+        what : str
+            Exchange and symbol, for an error message.
+        """
         return pa.array(amounts, pa.int64())
 
     def amount(self, volume: int) -> int:
-        """Return a value of such a column as a sum again."""
+        """Return a value of a column that `volume` made as the sum that it stores."""
         return volume
 
 
 class Codes:
-    """Decimals, and the codes that stand for them.
+    """Encoding of decimals by codes.
 
     Parameters
     ----------
     prices, sizes : pyarrow.Array of decimal128(38, 18)
-        Distinct, ascending; the least size is 0. Memory: about 100 bytes each while they are coded.
+        Distinct numbers, ascending; the least size is 0. Memory: about 100 bytes a number during encoding.
     """
 
     is_decimal = True
 
     def __init__(self, prices: pa.Array, sizes: pa.Array):
         self.known = {"price_scale": prices, "size_scale": sizes}
-        self.amount_of = _integers(sizes)
+        self.amount_of = _to_integers(sizes)
 
     @classmethod
     def of(cls, parts: Iterable[Rows]) -> Codes:
-        """Collect the numbers of all the rows that are to be coded.
+        """Return the encoding of all numbers that occur in some rows.
 
         Parameters
         ----------
         parts : iterable of pyarrow.Table or RecordBatch
-            With any of the columns of `SCALE_OF`, as decimals.
+            Rows with any of the columns of `SCALE_COLUMNS`, as decimals.
         """
         zero = pa.array([Decimal(0)], DECIMAL)
-        found: dict[str, list[pa.Array]] = {"price_scale": [], "size_scale": [zero]}
+        numbers_by_scale: dict[str, list[pa.Array]] = {"price_scale": [], "size_scale": [zero]}
         for rows in parts:
-            for name in SCALE_OF.keys() & set(rows.schema.names):
-                found[SCALE_OF[name]].append(pc.unique(_flat(rows[name])))
+            for name in SCALE_COLUMNS.keys() & set(rows.schema.names):
+                numbers_by_scale[SCALE_COLUMNS[name]].append(pc.unique(_flatten(rows[name])))
         distinct = []
-        for numbers in found.values():
+        for numbers in numbers_by_scale.values():
             numbers = pc.unique(pa.chunked_array(numbers, DECIMAL))
             numbers = numbers.filter(pc.not_equal(numbers, _SENTINEL))
             distinct.append(numbers.take(pc.sort_indices(numbers)))
         return cls(*distinct)
 
     def encode(self, rows: Rows) -> Rows:
-        """Return rows with codes in the place of decimals.
+        """Return rows with codes instead of decimals.
 
         Raises
         ------
         KeyError
-            If a number is none of those collected.
+            If a number was not collected by `of`.
         """
-        return self._mapped(rows, self._codes, pa.int64())
+        return self._map_numbers(rows, self._find_codes, pa.int64())
 
     def decode(self, rows: Rows) -> Rows:
-        """Return rows with decimals in the place of codes."""
-        return self._mapped(rows, self._numbers, DECIMAL)
+        """Return rows with decimals instead of codes."""
+        return self._map_numbers(rows, self._find_numbers, DECIMAL)
 
     def amounts(self, sizes: NDArray[np.int64]) -> NDArray[Any]:
-        """Return sizes as numbers that can be added: Python's integers, at the scale of DECIMAL(38,18)."""
+        """Return encoded sizes as Python integers at the scale of DECIMAL(38,18)."""
         return self.amount_of[sizes]
 
     def addends(self, column: pa.Array) -> NDArray[Any]:
-        """Return the sizes of a table's column as numbers that can be added: Python's integers."""
-        return _integers(column)
+        """Return a stored column of sizes as Python integers at the scale of DECIMAL(38,18)."""
+        return _to_integers(column)
 
     def volume(self, amounts: Iterable[Any], what: str) -> pa.Array:
-        """Return sums of `amounts` as a column of a table.
+        """Return sums as a column of a table; `what` names exchange and symbol for the message.
 
         Raises
         ------
         InputError
-            If a sum has more than 20 digits before the point; `what` tells whose it is.
+            If a sum has more than 20 digits before the decimal point.
         """
         try:
             return pa.array([to_decimal(amount) for amount in amounts], DECIMAL)
@@ -163,41 +169,41 @@ class Codes:
             raise InputError(f"{what}: volumes add up to more than DECIMAL(38,18) holds") from None
 
     def amount(self, volume: Decimal) -> int:
-        """Return a value of such a column as a sum again."""
+        """Return a value of a column that `volume` made as the sum that it stores."""
         return to_integer(volume)
 
     @property
-    def printing(self) -> Printing:
-        """The digits of every number; before the point no venue prints more than int64 holds."""
+    def printed_digits(self) -> PrintedDigits:
+        """Digits of every code. Before the decimal point, no venue prints more than int64 holds."""
         wholes, fractions = [], []
         for numbers in self.known.values():
-            integers = _integers(numbers)
+            integers = _to_integers(numbers)
             wholes.append(np.minimum(integers // _UNIT, INT64_MAX).astype(np.int64))
             fractions.append((integers % _UNIT).astype(np.int64))
-        return Printing(DECIMAL.scale, DECIMAL.scale, tuple(wholes), tuple(fractions))
+        return PrintedDigits(DECIMAL.scale, DECIMAL.scale, tuple(wholes), tuple(fractions))
 
-    def _mapped(self, rows: Rows, mapping: Any, kind: pa.DataType) -> Rows:
-        for name in SCALE_OF.keys() & set(rows.schema.names):
-            at, column = rows.schema.get_field_index(name), rows[name]
+    def _map_numbers(self, rows: Rows, mapping: Any, kind: pa.DataType) -> Rows:
+        for name in SCALE_COLUMNS.keys() & set(rows.schema.names):
+            index, column = rows.schema.get_field_index(name), rows[name]
             if isinstance(column, pa.ChunkedArray):
                 column = column.combine_chunks()
-            mapped = mapping(_flat(column), SCALE_OF[name])
+            mapped = mapping(_flatten(column), SCALE_COLUMNS[name])
             if pa.types.is_list(column.type):
                 lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
                 offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-                mapped, kind_of = pa.ListArray.from_arrays(pa.array(offsets), mapped), pa.list_(kind)
+                mapped, column_type = pa.ListArray.from_arrays(pa.array(offsets), mapped), pa.list_(kind)
             else:
-                kind_of = kind
-            rows = rows.set_column(at, pa.field(name, kind_of), mapped)
+                column_type = kind
+            rows = rows.set_column(index, pa.field(name, column_type), mapped)
         return rows
 
-    def _codes(self, numbers: pa.Array, scale: str) -> pa.Array:
+    def _find_codes(self, numbers: pa.Array, scale: str) -> pa.Array:
         codes = pc.index_in(numbers, value_set=self.known[scale])
         if codes.null_count != (pc.sum(pc.equal(numbers, _SENTINEL)).as_py() or 0):
             raise KeyError(f"a number of {scale} was not collected before it was coded")
         return codes.cast(pa.int64()).fill_null(NOT_GIVEN)
 
-    def _numbers(self, codes: pa.Array, scale: str) -> pa.Array:
+    def _find_numbers(self, codes: pa.Array, scale: str) -> pa.Array:
         given = pc.if_else(pc.equal(codes, NOT_GIVEN), None, codes)
         return self.known[scale].take(given).fill_null(_SENTINEL)
 
@@ -205,36 +211,36 @@ class Codes:
 Numbers = Scaled | Codes
 
 
-def _flat(column: Any) -> pa.Array:
+def _flatten(column: Any) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     return column.flatten() if pa.types.is_list(column.type) else column
 
 
 def words(numbers: pa.Array) -> NDArray[np.int64]:
-    """Return the words that numbers consist of, without a copy.
+    """Return the 64-bit words of numbers, without a copy.
 
     Parameters
     ----------
     numbers : pyarrow.Array of int64 or decimal128
-        None is null.
+        Numbers without nulls.
 
     Returns
     -------
     int64[n, words]
-        One word of an int64, two of a decimal: the lower, unsigned, and the upper.
+        One word for an int64; two for a decimal, the lower (unsigned) and the upper.
     """
     if not len(numbers):
         return np.empty((0, 1), dtype=np.int64)
     count = 1 if pa.types.is_int64(numbers.type) else 2
-    found = np.frombuffer(
+    all_words = np.frombuffer(
         numbers.buffers()[1], dtype=np.int64, count=count * len(numbers), offset=8 * count * numbers.offset
     )
-    return found.reshape(-1, count)
+    return all_words.reshape(-1, count)
 
 
-def _integers(numbers: pa.Array) -> NDArray[Any]:
-    """Return decimals as Python's integers, at their own scale."""
+def _to_integers(numbers: pa.Array) -> NDArray[Any]:
+    """Return decimals as Python integers at their own scale."""
     if not len(numbers):
         return np.empty(0, dtype=object)
     low, high = words(numbers).T
@@ -242,7 +248,7 @@ def _integers(numbers: pa.Array) -> NDArray[Any]:
 
 
 def to_decimal(integer: int) -> Decimal:
-    """Return the decimal that an integer at the scale of DECIMAL(38,18) stands for, whatever its length."""
+    """Return an integer at the scale of DECIMAL(38,18) as a decimal of any length."""
     return Decimal((int(integer < 0), tuple(map(int, str(abs(integer)))), -DECIMAL.scale))
 
 

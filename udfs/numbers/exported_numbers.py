@@ -1,4 +1,4 @@
-"""Prices and sizes on their way out of a warehouse: exact decimals, or the doubles nearest to them."""
+"""Prices and sizes for export: exact decimals or the nearest doubles, and arithmetic on columns of lists."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _INT64_DIGITS = 19
 _EXACT_IN_DOUBLES = 2**53
 _HALF = pa.scalar(Decimal("0.5"), pa.decimal128(1, 1))
 _SUMMED = pa.decimal128(35, 18)
-"""Prices of which half a sum is exact in 38 digits."""
+"""Prices of this type have a half sum that is exact in 38 digits."""
 
 
 def type_of(scales: list[int], is_decimal: bool) -> pa.DataType:
-    """Return one type for numbers of several scales.
+    """Return a decimal type that fits numbers of several scales.
 
     Parameters
     ----------
     scales : list of int
-        Decimal digits of int64 numbers.
+        Decimal digits of the int64 numbers.
     is_decimal : bool
-        Whether there are numbers of DECIMAL(38,18) among them.
+        True if some numbers are DECIMAL(38,18).
     """
     if is_decimal:
         return DECIMAL
@@ -45,7 +45,7 @@ def decimals(numbers: pa.Array, scale: int, kind: pa.DataType) -> pa.Array:
     scale : int
         Decimal digits of an int64.
     kind : pyarrow.DataType
-        A decimal that holds them.
+        A decimal type that fits them.
     """
     if not pa.types.is_int64(numbers.type):
         return numbers.cast(kind)
@@ -53,14 +53,14 @@ def decimals(numbers: pa.Array, scale: int, kind: pa.DataType) -> pa.Array:
     words = np.empty((len(given), 2), dtype=np.int64)
     words[:, 0], words[:, 1] = given, given >> 63
     exact = pa.decimal128(_INT64_DIGITS, scale)
-    found = pa.Array.from_buffers(exact, len(given), [None, pa.py_buffer(words)])
+    converted = pa.Array.from_buffers(exact, len(given), [None, pa.py_buffer(words)])
     if numbers.null_count:
-        found = pc.if_else(numbers.is_valid(), found, pa.scalar(None, exact))
-    return found.cast(kind)
+        converted = pc.if_else(numbers.is_valid(), converted, pa.scalar(None, exact))
+    return converted.cast(kind)
 
 
 def doubles(numbers: pa.Array, scale: int) -> NDArray[np.float64]:
-    """Return for each number the double nearest to it, which prints as it does up to 15 digits.
+    """Return the double nearest to each number; up to 15 digits it prints as the number does.
 
     Parameters
     ----------
@@ -73,30 +73,30 @@ def doubles(numbers: pa.Array, scale: int) -> NDArray[np.float64]:
         exact = (np.nan if value is None else float(value) for value in numbers.to_pylist())
         return np.fromiter(exact, np.float64, len(numbers))
     scaled = numbers.fill_null(0).to_numpy(zero_copy_only=False)
-    # Both are exact in a double, so that their quotient is rounded once.
-    found: NDArray[np.float64] = scaled / 10.0**scale
-    for place in np.flatnonzero(np.abs(scaled) > _EXACT_IN_DOUBLES).tolist():
-        found[place] = float(Decimal(int(scaled[place])).scaleb(-scale))
+    # Both operands are exact in a double, so that their quotient is rounded only once.
+    nearest: NDArray[np.float64] = scaled / 10.0**scale
+    for index in np.flatnonzero(np.abs(scaled) > _EXACT_IN_DOUBLES).tolist():
+        nearest[index] = float(Decimal(int(scaled[index])).scaleb(-scale))
     if numbers.null_count:
-        found[numbers.is_null().to_numpy(zero_copy_only=False)] = np.nan
-    return found
+        nearest[numbers.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return nearest
 
 
 def bounds(lists: pa.Array) -> NDArray[np.int64]:
-    """Return where each list begins in `lists.flatten()`, and where the last ends."""
+    """Return where each list begins in `lists.flatten()` and where the last ends, int64[n + 1]."""
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64)
 
 
 def listed(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
-    """Return lists of values.
+    """Return a column of lists.
 
     Parameters
     ----------
     starts : int64[n + 1]
-        As `bounds` returns them.
+        Bounds of the lists, as `bounds` returns them.
     values : pyarrow.Array
-        Of all lists.
+        Values of all lists, concatenated.
     """
     return pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), values)
 
@@ -104,50 +104,51 @@ def listed(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
 def firsts(lists: pa.Array) -> pa.Array:
     """Return the first value of each list; null if it is empty."""
     starts = bounds(lists)
-    place = pa.array(starts[:-1], mask=starts[1:] == starts[:-1])
-    return lists.flatten().take(place)
+    indices = pa.array(starts[:-1], mask=starts[1:] == starts[:-1])
+    return lists.flatten().take(indices)
 
 
-def level_by_level(one: pa.Array, other: pa.Array) -> tuple[NDArray[np.int64], pa.Array, pa.Array]:
-    """Pair the levels of both sides.
+def pair_levels(one: pa.Array, other: pa.Array) -> tuple[NDArray[np.int64], pa.Array, pa.Array]:
+    """Return the values of two columns of lists in pairs: the k-th of each row's two lists.
 
     Parameters
     ----------
     one, other : pyarrow.Array
-        Lists of prices.
+        n lists each, such as the bid and the ask prices.
 
     Returns
     -------
     (int64[n + 1], pyarrow.Array, pyarrow.Array)
-        Where each row's pairs begin, and the values of either side: as many as both have.
+        Bounds of each row's pairs, and the paired values of `one` and `other`. A row has as many pairs as its
+        shorter list has values.
     """
     starts = bounds(one), bounds(other)
     shared = np.minimum(*map(np.diff, starts))
-    of_pairs = np.concatenate(([0], np.cumsum(shared)))
-    inside = np.arange(of_pairs[-1]) - np.repeat(of_pairs[:-1], shared)
-    places = (pa.array(np.repeat(of_side[:-1], shared) + inside) for of_side in starts)
-    left, right = (side.flatten().take(place) for side, place in zip((one, other), places, strict=True))
-    return of_pairs, left, right
+    pair_bounds = np.concatenate(([0], np.cumsum(shared)))
+    level = np.arange(pair_bounds[-1]) - np.repeat(pair_bounds[:-1], shared)
+    indices = (pa.array(np.repeat(side_starts[:-1], shared) + level) for side_starts in starts)
+    left, right = (side.flatten().take(index) for side, index in zip((one, other), indices, strict=True))
+    return pair_bounds, left, right
 
 
 def grid(values: NDArray[Any], starts: NDArray[np.int64], levels: int, nothing: Any) -> NDArray[Any]:
-    """Lay lists out as a table with one column a level.
+    """Return lists as a matrix with one row per level.
 
     Parameters
     ----------
     values : array[:]
-        Of all lists.
+        Values of all lists, concatenated.
     starts : int64[n + 1]
-        As `bounds` returns them.
+        Bounds of the lists, as `bounds` returns them.
     levels : int
-        How many of each list at most.
+        Number of levels; longer lists are cut.
     nothing : scalar
-        What stands where a list has ended.
+        Value for the levels that a shorter list lacks.
 
     Returns
     -------
     array[levels, n]
-        A level's values lie side by side.
+        In C order: the values of one level are contiguous.
     """
     counts = np.diff(starts)
     if len(counts) and (counts == levels).all():
@@ -155,58 +156,58 @@ def grid(values: NDArray[Any], starts: NDArray[np.int64], levels: int, nothing: 
     shown = np.minimum(counts, levels)
     rows = np.repeat(np.arange(len(counts)), shown)
     level = np.arange(len(rows)) - np.repeat(np.cumsum(shown) - shown, shown)
-    laid = np.full((levels, len(counts)), nothing, dtype=values.dtype)
-    laid[level, rows] = values[starts[rows] + level]
-    return laid
+    matrix = np.full((levels, len(counts)), nothing, dtype=values.dtype)
+    matrix[level, rows] = values[starts[rows] + level]
+    return matrix
 
 
 def difference(more: pa.Array, less: pa.Array) -> pa.Array:
-    """Subtract decimals; null where one is, or where prices are too long for half their sum."""
+    """Return `more` minus `less`; null where either is null, or too long for an exact half sum."""
     if more.type == DECIMAL:
-        return pc.subtract(_summed(more), _summed(less)).cast(DECIMAL)
+        return pc.subtract(_cast_for_sums(more), _cast_for_sums(less)).cast(DECIMAL)
     return pc.subtract(more, less)
 
 
-def half_sum(one: pa.Array, other: pa.Array) -> pa.Array:
-    """Return half the sum of decimals, exactly: with a digit more; null as of `difference`."""
+def add_and_halve(one: pa.Array, other: pa.Array) -> pa.Array:
+    """Return half the sum of two columns, exactly, with one more decimal; null as of `difference`."""
     if one.type == DECIMAL:
-        one, other = _summed(one), _summed(other)
+        one, other = _cast_for_sums(one), _cast_for_sums(other)
     return pc.multiply(pc.add(one, other), _HALF)
 
 
-def _summed(numbers: pa.Array) -> pa.Array:
+def _cast_for_sums(numbers: pa.Array) -> pa.Array:
     fits = pc.less(numbers, pa.scalar(Decimal(10) ** (_SUMMED.precision - _SUMMED.scale), DECIMAL))
     return pc.if_else(fits, numbers, pa.scalar(None, DECIMAL)).cast(_SUMMED)
 
 
 def totals(values: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sum each list, first to last, as SQL does: the same bits.
+    """Return the sum of each list, float64[n], added from first to last: to the bit what SQL returns.
 
     Parameters
     ----------
     values : float64[:]
-        Of all lists.
+        Values of all lists, concatenated.
     starts : int64[n + 1]
-        As `bounds` returns them.
+        Bounds of the lists, as `bounds` returns them.
     """
-    found = np.zeros(len(starts) - 1)
-    add_up(values, starts, found)
-    return found
+    sums = np.zeros(len(starts) - 1)
+    sum_lists(values, starts, sums)
+    return sums
 
 
 @kernel
-def add_up(values, starts, found):
-    """Sum lists; cost: an addition a value.
+def sum_lists(values, starts, sums):
+    """Sum lists; cost: one addition per value.
 
     Parameters
     ----------
     values : float64[:]
-        Of all lists.
+        Values of all lists, concatenated.
     starts : int64[n + 1]
-        Where each begins.
-    found : float64[n]
-        Their sums; zeros before.
+        Bounds of the lists.
+    sums : float64[n]
+        Filled; must hold zeros before.
     """
-    for row in range(len(found)):
-        for place in range(starts[row], starts[row + 1]):
-            found[row] += values[place]
+    for row in range(len(sums)):
+        for index in range(starts[row], starts[row + 1]):
+            sums[row] += values[index]

@@ -1,4 +1,4 @@
-"""From a record's own scales to its instrument's, or to decimals, exactly."""
+"""Exact conversion of numbers from a record's own scales to its instrument's, or to decimals."""
 
 from __future__ import annotations
 
@@ -15,48 +15,49 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.schemas.tables import QUARANTINE
+from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX
-from deltabook.udfs.numbers.encoding import SCALE_OF
+from deltabook.udfs.numbers.encoding import SCALE_COLUMNS
 
 _DIGITS, _HEADROOM = 18, 1
-"""Any 18 digits fit int64, and nine times as much; one digit more is left room for where none is needed."""
+"""Any 18 digits fit int64. One of them is left free where no number needs it."""
 
 
-def scale_for(decimals: int, digits: int) -> int | None:
-    """Choose a scale: eight decimals unless the numbers need more, or room before the point.
+def choose_scale(decimals: int, digits: int) -> int | None:
+    """Return the scale of an instrument: `DEFAULT_SCALE`, unless its numbers need another.
 
     Parameters
     ----------
     decimals, digits : int
-        What the numbers need behind the point, and before it.
+        Digits that the numbers need after and before the decimal point.
 
     Returns
     -------
     int or None
-        None: no int64 holds them all at any one scale.
+        None if no single scale fits all numbers into int64.
     """
     scale = max(decimals, min(DEFAULT_SCALE, _DIGITS - digits - _HEADROOM))
     return scale if scale + digits <= _DIGITS else None
 
 
-def digits_needed(records: pa.Table, scale_name: str) -> tuple[int, int]:
-    """Tell how many digits all prices, or all sizes, need.
+def count_digits_needed(records: pa.Table, scale_name: str) -> tuple[int, int]:
+    """Return the number of digits that all prices, or all sizes, of some records need.
 
     Parameters
     ----------
     records : pyarrow.Table
-        Those columns of `records`, and their scale's.
+        The price or size columns of `records`, and the column of their scale.
     scale_name : str
-        price_scale or size_scale.
+        "price_scale" for prices, "size_scale" for sizes.
 
     Returns
     -------
     (decimals, digits) : (int, int)
-        Behind the point, and before it.
+        Digits after and before the decimal point.
     """
     decimals, digits = 0, 0
-    for name in (name for name, scale in SCALE_OF.items() if scale == scale_name):
-        column = _flat(records, name)
+    for name in (name for name, scale in SCALE_COLUMNS.items() if scale == scale_name):
+        column = _flatten_column(records, name)
         for scale in np.unique(column.scales[column.given]).tolist():
             values = column.values[column.given & (column.scales == scale)]
             digits = max(digits, len(str(int(values.max()) // 10**scale)))
@@ -67,23 +68,23 @@ def digits_needed(records: pa.Table, scale_name: str) -> tuple[int, int]:
 
 
 def fits(records: pa.Table, price_scale: int, size_scale: int) -> NDArray[np.bool_]:
-    """Tell which records an instrument's scales hold exactly.
+    """Return which records fit an instrument's scales exactly.
 
     Parameters
     ----------
     records : pyarrow.Table
-        Columns of `records`.
+        n records, columns of `records`.
     price_scale, size_scale : int
-        The instrument's.
+        Decimal digits of the instrument's prices and sizes.
 
     Returns
     -------
     bool[n]
-        False for a record of which a number has more decimals, or does not fit int64.
+        False for a record with a number that has more decimals, or that does not fit int64.
     """
-    right: NDArray[np.bool_] = np.equal(_numpy(records["wide"]), b"")
-    for name, scale_name in SCALE_OF.items():
-        column = _flat(records, name)
+    right: NDArray[np.bool_] = np.equal(to_numpy(records["wide"]), b"")
+    for name, scale_name in SCALE_COLUMNS.items():
+        column = _flatten_column(records, name)
         scale = price_scale if scale_name == "price_scale" else size_scale
         for own in np.unique(column.scales).tolist():
             chosen = np.flatnonzero(column.given & (column.scales == own))
@@ -95,87 +96,87 @@ def fits(records: pa.Table, price_scale: int, size_scale: int) -> NDArray[np.boo
 
 
 def rescale(records: pa.Table, price_scale: int, size_scale: int) -> pa.Table:
-    """Bring records to an instrument's scales.
+    """Return records with their numbers at an instrument's scales.
 
     Parameters
     ----------
     records : pyarrow.Table
         Columns of `records`.
     price_scale, size_scale : int
-        The instrument's.
+        Decimal digits of the instrument's prices and sizes.
 
     Returns
     -------
     pyarrow.Table
-        The same columns. A book update that does not fit has no levels any more and is damaged; a
-        trade that does not fit is left out. (Whoever decided the scales puts both into quarantine.)
+        The same columns. A book update that does not fit loses its levels and is marked as damaged; a trade
+        that does not fit is left out. `make_misfit_rows` returns both for quarantine.
     """
     wanted = {"price_scale": price_scale, "size_scale": size_scale}
-    if all((_numpy(records[name]) == scale).all() for name, scale in wanted.items()):
+    if all((to_numpy(records[name]) == scale).all() for name, scale in wanted.items()):
         return records
     right = fits(records, price_scale, size_scale)
-    stays = right | _numpy(pc.equal(records["record"], "book_update"))
+    stays = right | to_numpy(pc.equal(records["record"], "book_update"))
     records, right = records.filter(pa.array(stays)), right[stays]
     columns = {name: records[name] for name in records.schema.names}
-    for name, scale_name in SCALE_OF.items():
-        column, scale = _flat(records, name), wanted[scale_name]
+    for name, scale_name in SCALE_COLUMNS.items():
+        column, scale = _flatten_column(records, name), wanted[scale_name]
         whole = right[column.record]
         values = np.where(whole, column.values, NOT_GIVEN)
         for own in np.unique(column.scales).tolist():
             chosen = whole & column.given & (column.scales == own)
             values[chosen] = values[chosen] * 10 ** max(scale - own, 0) // 10 ** max(own - scale, 0)
         columns[name] = column.with_values(pa.array(values), right)
-    columns["damaged"] = pa.array(_numpy(records["damaged"]) | ~right)
+    columns["damaged"] = pa.array(to_numpy(records["damaged"]) | ~right)
     columns |= {name: pa.repeat(pa.scalar(scale, pa.int64()), len(right)) for name, scale in wanted.items()}
     return pa.table(columns, schema=records.schema)
 
 
 def to_decimals(records: pa.Table) -> pa.Table:
-    """Bring records of any scales, and those that no int64 holds, to DECIMAL(38,18).
+    """Return records with their numbers as DECIMAL(38,18), exactly.
 
     Parameters
     ----------
     records : pyarrow.Table
-        Columns of `records`, perhaps with others behind them.
+        Columns of `records`, which others may follow. Numbers that do not fit int64 are in `wide`.
 
     Returns
     -------
     pyarrow.Table
-        The same rows and columns, prices and sizes as decimals. An int64 at any scale is exact.
+        The same rows and columns, with prices and sizes as decimals.
     """
-    is_wide = np.not_equal(_numpy(records["wide"]), b"")
+    is_wide = np.not_equal(to_numpy(records["wide"]), b"")
     columns = {name: records[name] for name in records.schema.names}
-    for name in SCALE_OF:
-        column = _flat(records, name)
-        columns[name] = column.with_values(_decimals(column))
+    for name in SCALE_COLUMNS:
+        column = _flatten_column(records, name)
+        columns[name] = column.with_values(_to_decimals(column))
     converted = pa.table(columns)
     if not is_wide.any():
         return converted
-    rows = [_as_printed(row) for row in converted.filter(pa.array(is_wide)).to_pylist()]
+    rows = [_fill_in_wide_numbers(row) for row in converted.filter(pa.array(is_wide)).to_pylist()]
     wide = pa.Table.from_pylist(rows, schema=converted.schema)
     parted = pa.concat_tables([converted.filter(pa.array(~is_wide)), wide])
     order = np.argsort(np.concatenate((np.flatnonzero(~is_wide), np.flatnonzero(is_wide))))
     return parted.take(pa.array(order))
 
 
-def misfits(records: pa.Table, price_scale: int, size_scale: int) -> pa.RecordBatch:
-    """Return the rows of `quarantine` for the records that an instrument's scales do not hold.
+def make_misfit_rows(records: pa.Table, price_scale: int, size_scale: int) -> pa.RecordBatch:
+    """Return the rows of `quarantine` for the records that do not fit an instrument's scales.
 
     Parameters
     ----------
     records : pyarrow.Table
         Columns of `records`.
     price_scale, size_scale : int
-        The instrument's.
+        Decimal digits of the instrument's prices and sizes.
     """
     wrong = records.filter(pa.array(~fits(records, price_scale, size_scale))).to_pylist()
-    rows = [_misfit(record, price_scale, size_scale) for record in wrong]
+    rows = [_make_misfit_row(record, price_scale, size_scale) for record in wrong]
     return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE.arrow)
 
 
-def _misfit(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[str, Any]:
+def _make_misfit_row(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[str, Any]:
     scales = {"price_scale": record["price_scale"], "size_scale": record["size_scale"]}
-    numbers = json.dumps({name: record[name] for name in SCALE_OF} | scales)
+    numbers = json.dumps({name: record[name] for name in SCALE_COLUMNS} | scales)
     return {
         "source_file": record["source_file"],
         "source_row": record["source_row"],
@@ -189,8 +190,20 @@ def _misfit(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[s
 
 
 @dataclass(frozen=True)
-class _Flat:
-    """A column of numbers without its lists: of each its value, its scale, and its record's place."""
+class _FlatColumn:
+    """A column of numbers, flattened if it is a column of lists.
+
+    Attributes
+    ----------
+    values : int64[m]
+        The numbers.
+    scales : int64[m]
+        Scale of each number.
+    record : int64[m]
+        Index of the record that each number belongs to.
+    lengths : int64[n] or None
+        Length of each record's list; None if the column has no lists.
+    """
 
     values: NDArray[np.int64]
     scales: NDArray[np.int64]
@@ -199,54 +212,60 @@ class _Flat:
 
     @property
     def given(self) -> NDArray[np.bool_]:
+        """True for each number that is not the sentinel."""
         return np.asarray(self.values != NOT_GIVEN)
 
-    def with_values(self, values: pa.Array, kept: NDArray[np.bool_] | None = None) -> pa.Array:
-        """Return a column of the same shape; the list of a record that is not kept is empty."""
+    def with_values(self, values: pa.Array, has_list: NDArray[np.bool_] | None = None) -> pa.Array:
+        """Return a column of the same shape with other values.
+
+        Parameters
+        ----------
+        values : pyarrow.Array
+            m numbers.
+        has_list : bool[n] or None
+            False for a record whose list becomes empty.
+        """
         if self.lengths is None:
             return values
         lengths = self.lengths
-        if kept is not None:
-            lengths, values = np.where(kept, lengths, 0), values.filter(pa.array(kept[self.record]))
+        if has_list is not None:
+            lengths = np.where(has_list, lengths, 0)
+            values = values.filter(pa.array(has_list[self.record]))
         ends = pa.array(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
         return pa.ListArray.from_arrays(ends, values)
 
 
-def _flat(records: pa.Table, name: str) -> _Flat:
-    column, scales = records[name].combine_chunks(), _numpy(records[SCALE_OF[name]])
-    places = np.arange(records.num_rows)
+def _flatten_column(records: pa.Table, name: str) -> _FlatColumn:
+    column, scales = records[name].combine_chunks(), to_numpy(records[SCALE_COLUMNS[name]])
+    rows = np.arange(records.num_rows)
     if not pa.types.is_list(column.type):
-        return _Flat(_numpy(column), scales, places, None)
-    lengths = _numpy(pc.list_value_length(column)).astype(np.int64)
-    return _Flat(_numpy(column.flatten()), np.repeat(scales, lengths), np.repeat(places, lengths), lengths)
+        return _FlatColumn(to_numpy(column), scales, rows, None)
+    lengths = to_numpy(pc.list_value_length(column)).astype(np.int64)
+    return _FlatColumn(
+        to_numpy(column.flatten()), np.repeat(scales, lengths), np.repeat(rows, lengths), lengths
+    )
 
 
-def _decimals(column: _Flat) -> pa.Array:
+def _to_decimals(column: _FlatColumn) -> pa.Array:
     """Return integers at scales of their own as decimals; -1 (not given) stays -1."""
     scales = np.where(column.given, column.scales, 0)
-    parts, places = [pa.array([], DECIMAL)], [np.empty(0, dtype=np.int64)]
+    parts, indices = [pa.array([], DECIMAL)], [np.empty(0, dtype=np.int64)]
     for scale in np.unique(scales).tolist():
-        place = np.flatnonzero(scales == scale)
-        values = column.values[place]
+        of_scale = np.flatnonzero(scales == scale)
+        values = column.values[of_scale]
         words = np.stack((values, values >> 63), axis=1)  # two words of 64 bits, the low one first
         kind = pa.decimal128(DECIMAL.precision, scale)
-        parts.append(pa.Array.from_buffers(kind, len(place), [None, pa.py_buffer(words)]).cast(DECIMAL))
-        places.append(place)
-    return pa.concat_arrays(parts).take(pa.array(np.argsort(np.concatenate(places))))
+        parts.append(pa.Array.from_buffers(kind, len(of_scale), [None, pa.py_buffer(words)]).cast(DECIMAL))
+        indices.append(of_scale)
+    return pa.concat_arrays(parts).take(pa.array(np.argsort(np.concatenate(indices))))
 
 
-def _as_printed(row: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the numbers of a record that no int64 holds."""
+def _fill_in_wide_numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a record, as a row, with the printed numbers of `wide` as decimals."""
     printed = json.loads(row["wide"])
     if "price" in printed:
         return row | {name: Decimal(str(printed[name])) for name in ("price", "size")}
     for side in ("bid", "ask"):
-        for place, what in enumerate(("prices", "sizes")):
-            row[f"{side}_{what}"] = [Decimal(str(level[place])) for level in printed[f"{side}s"]]
+        for item, what in enumerate(("prices", "sizes")):
+            row[f"{side}_{what}"] = [Decimal(str(level[item])) for level in printed[f"{side}s"]]
     return row
-
-
-def _numpy(column: Any) -> NDArray[Any]:
-    if isinstance(column, pa.ChunkedArray):
-        return column.to_numpy()  # type: ignore[no-any-return]
-    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Bit operations of 64-bit words that numba does not offer by name, and bitmaps made of such words."""
+"""Bitmaps made of 64-bit words, and the bit operations that numba does not offer by name."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from numba.extending import intrinsic
 
 from deltabook.udfs.numba_kernel import kernel
 
-_LANES = 64
+_WORD_BITS = 64
 
 if config.DISABLE_JIT:
 
-    def count_ones(word: Any) -> int:
-        """Return the number of set bits."""
+    def count_set_bits(word: Any) -> int:
+        """Return the number of set bits of a word."""
         return int(word).bit_count()
 
-    def highest_one(word: Any) -> int:
+    def highest_set_bit(word: Any) -> int:
         """Return the index of the highest set bit of a non-zero word."""
         return int(word).bit_length() - 1
 
 else:
 
     @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-    def count_ones(_typing_context: Any, word: Any) -> Any:
-        """Return the number of set bits."""
+    def count_set_bits(_typing_context: Any, word: Any) -> Any:
+        """Return the number of set bits of a word."""
 
         def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             return builder.ctpop(arguments[0])
@@ -35,26 +35,42 @@ else:
         return types.int64(word), generate
 
     @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-    def highest_one(_typing_context: Any, word: Any) -> Any:
+    def highest_set_bit(_typing_context: Any, word: Any) -> Any:
         """Return the index of the highest set bit of a non-zero word."""
 
         def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
-            return builder.sub(ir.Constant(ir.IntType(_LANES), _LANES - 1), zeros)
+            return builder.sub(ir.Constant(ir.IntType(_WORD_BITS), _WORD_BITS - 1), zeros)
 
         return types.int64(word), generate
 
 
 @kernel
-def occupy(words, ranks):
-    """Set the bits of all `ranks`."""
-    for rank in ranks:
-        words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
+def set_bits(words, bits):
+    """Set bits of a bitmap; cost: one memory access per bit.
+
+    Parameters
+    ----------
+    words : uint64[:]
+        The bitmap, changed in place: bit b is bit ``b & 63`` of word ``b >> 6``.
+    bits : int64[:]
+        Indices of the bits.
+    """
+    for bit in bits:
+        words[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
 
 
 @kernel
 def highest_at_or_below(words, start):
-    """Return the highest set bit of a bitmap at or below `start`, or -1."""
+    """Return the highest set bit at or below `start`, or -1; cost: one memory access per word passed.
+
+    Parameters
+    ----------
+    words : uint64[:]
+        The bitmap.
+    start : int
+        Index of a bit; below 0 there is none.
+    """
     if start < 0:
         return -1
     index = start >> 6
@@ -64,14 +80,14 @@ def highest_at_or_below(words, start):
         if index < 0:
             return -1
         word = words[index]
-    return index * 64 + highest_one(word)
+    return index * 64 + highest_set_bit(word)
 
 
 @kernel
-def lowest(words):
-    """Return the lowest set bit of a bitmap, or -1."""
+def lowest_bit(words):
+    """Return the lowest set bit of a bitmap, uint64[:], or -1; cost: one memory access per word passed."""
     for index in range(len(words)):
         word = words[index]
         if word != np.uint64(0):
-            return index * 64 + highest_one(word & (~word + np.uint64(1)))
+            return index * 64 + highest_set_bit(word & (~word + np.uint64(1)))
     return -1

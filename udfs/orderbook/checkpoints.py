@@ -1,18 +1,18 @@
-"""Rows of `checkpoints`: the state before an event, written and read."""
+"""State of a book before an event, and its row in the table `checkpoints`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from deltabook.schemas.names import Status
+from deltabook.schemas.names import NOT_GIVEN, Status
 from deltabook.schemas.tables import CHECKPOINTS, form_of
 from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook.book import Levels
-from deltabook.udfs.orderbook.rebuilder import Opening
 
 _SCALARS = (
     "sequence",
@@ -25,19 +25,64 @@ _SCALARS = (
     "trade_count",
 )
 _VOLUMES = ("buy_volume", "sell_volume")
+_NO_LEVELS: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def checkpoint_row(opening: Opening, numbers: Numbers, named: dict[str, Any]) -> pa.RecordBatch:
-    """Make the row of a state.
+@dataclass(frozen=True)
+class BookState:
+    """State of a book between two events: all that a chunk needs from the chunks before it.
+
+    Attributes
+    ----------
+    sequence, trade_sequence : int
+        Last update id in the book, last trade id; -1 if none.
+    order_time : int
+        order_time of the last event, ns since 1970 UTC; -1 if none.
+    update_time : int
+        order_time of the last book update, ns since 1970 UTC; -1 if none.
+    status : Status
+        Status of the book after the last message.
+    bridge_due : bool
+        True while a snapshot awaits its first diff.
+    updates_seen : bool
+        True once any book update was seen.
+    bids, asks : (int64[:], int64[:])
+        The full book: prices and sizes, scaled or codes, prices ascending.
+    trade_count, buy_volume, sell_volume : int
+        Trades since the last row of `books`: their number, and volume by aggressor side.
+    epoch : int
+        Id epoch of the last book update.
+    held : pyarrow.RecordBatch or None
+        Events that are not applied yet: from a snapshot on whose use depends on the next diff.
+    """
+
+    sequence: int = NOT_GIVEN
+    trade_sequence: int = NOT_GIVEN
+    order_time: int = NOT_GIVEN
+    update_time: int = NOT_GIVEN
+    status: Status = Status.UNSEEDED
+    bridge_due: bool = False
+    updates_seen: bool = False
+    bids: Levels = _NO_LEVELS
+    asks: Levels = _NO_LEVELS
+    trade_count: int = 0
+    buy_volume: int = 0
+    sell_volume: int = 0
+    epoch: int = 0
+    held: pa.RecordBatch | None = None
+
+
+def make_checkpoint_row(state: BookState, numbers: Numbers, keys: dict[str, Any]) -> pa.RecordBatch:
+    """Make the row of `checkpoints` that stores a state.
 
     Parameters
     ----------
-    opening : Opening
+    state : BookState
         The state before an event.
     numbers : Numbers
-        What its prices and sizes are.
-    named : dict
-        exchange, symbol, hour, event and fingerprint.
+        Encoding of its prices and sizes.
+    keys : dict
+        The columns exchange, symbol, hour, event and fingerprint.
 
     Returns
     -------
@@ -45,84 +90,99 @@ def checkpoint_row(opening: Opening, numbers: Numbers, named: dict[str, Any]) ->
         One row of `checkpoints` or `checkpoints_decimal`.
     """
     table = form_of(CHECKPOINTS, numbers.is_decimal)
-    row = named | {name: getattr(opening, name) for name in (*_SCALARS, "status")}
-    row |= {"held": b"" if opening.held is None else _stream(numbers.decode(opening.held))}
-    row |= {"bid_prices": opening.bids[0], "bid_sizes": opening.bids[1]}
-    row |= {"ask_prices": opening.asks[0], "ask_sizes": opening.asks[1]}
-    whole = pa.schema([field for field in CHECKPOINTS.arrow if field.name not in _VOLUMES])
-    rows = numbers.decode(pa.RecordBatch.from_pylist([row], schema=whole))
+    row = keys | {name: getattr(state, name) for name in (*_SCALARS, "status")}
+    row |= {"held": b"" if state.held is None else _serialize(numbers.decode(state.held))}
+    row |= {"bid_prices": state.bids[0], "bid_sizes": state.bids[1]}
+    row |= {"ask_prices": state.asks[0], "ask_sizes": state.asks[1]}
+    schema = pa.schema([field for field in CHECKPOINTS.arrow if field.name not in _VOLUMES])
+    rows = numbers.decode(pa.RecordBatch.from_pylist([row], schema=schema))
     for name in _VOLUMES:
-        column = numbers.volume([getattr(opening, name)], f"{named['exchange']} {named['symbol']}")
+        column = numbers.volume([getattr(state, name)], f"{keys['exchange']} {keys['symbol']}")
         rows = rows.append_column(name, column)
     return rows.select(table.names).cast(table.arrow)
 
 
-def held_events(checkpoint: pa.Table) -> pa.RecordBatch | None:
-    """Return the events that a checkpoint holds back, prices and sizes as its table has them."""
+def read_held_events(checkpoint: pa.Table) -> pa.RecordBatch | None:
+    """Return the events of a checkpoint that are not applied yet, or None if there are none.
+
+    Parameters
+    ----------
+    checkpoint : pyarrow.Table
+        One row of `checkpoints` or `checkpoints_decimal`.
+
+    Returns
+    -------
+    pyarrow.RecordBatch or None
+        Columns of `schemas.frames.FLAT_EVENTS`; prices and sizes as the checkpoint's table stores them.
+    """
     held = checkpoint["held"][0].as_py()
     return pa.ipc.open_stream(held).read_all().to_batches()[0] if held else None
 
 
-def opening_of(checkpoint: pa.Table, numbers: Numbers) -> Opening:
-    """Return the state that a checkpoint tells.
+def restore_book_state(checkpoint: pa.Table, numbers: Numbers) -> BookState:
+    """Return the state that a checkpoint stores.
 
     Parameters
     ----------
     checkpoint : pyarrow.Table
         One row of `checkpoints` or `checkpoints_decimal`.
     numbers : Numbers
-        What its prices and sizes are.
+        Encoding of its prices and sizes.
     """
-    held = held_events(checkpoint)
-    coded = numbers.encode(checkpoint)
+    held = read_held_events(checkpoint)
+    encoded = numbers.encode(checkpoint)
     row: dict[str, Any] = {name: checkpoint[name][0].as_py() for name in (*_SCALARS, *_VOLUMES, "status")}
-    return Opening(
+    return BookState(
         held=None if held is None else numbers.encode(held),
-        status=Status(row.pop("status")),
-        bids=_levels(coded, "bid"),
-        asks=_levels(coded, "ask"),
+        status=Status(row["status"]),
+        bids=_read_levels(encoded, "bid"),
+        asks=_read_levels(encoded, "ask"),
         **{name: row[name] for name in _SCALARS},
         buy_volume=numbers.amount(row["buy_volume"]),
         sell_volume=numbers.amount(row["sell_volume"]),
     )
 
 
-def pieces(batches: Iterator[pa.RecordBatch], every: int) -> Iterator[tuple[pa.RecordBatch, bool]]:
-    """Cut events behind the message with which `every` level changes have come since the last cut.
+def split_for_checkpoints(
+    batches: Iterator[pa.RecordBatch], every: int
+) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """Split a chunk's events so that a checkpoint can be made after every so many level changes.
 
     Parameters
     ----------
     batches : iterator of pyarrow.RecordBatch
-        Columns of `flat_events`.
+        Columns of `schemas.frames.FLAT_EVENTS`.
     every : int
-        Level changes.
+        Number of level changes. A cut follows the message that reaches it, counted from the last cut.
 
     Yields
     ------
     (pyarrow.RecordBatch, bool)
-        The same events, and whether a cut comes before them.
+        The same events, and whether a checkpoint is due before them.
     """
     count, is_due = 0, False
     for batch in batches:
         if not batch.num_rows:
             continue
         offsets = [batch[f"{side}_prices"].offsets.to_numpy().astype(np.int64) for side in ("bid", "ask")]
-        ends = count + sum(of_side[1:] - of_side[0] for of_side in offsets)
-        start = base = 0
-        while (cut := int(np.searchsorted(ends, base + every)) + 1) <= batch.num_rows:
+        changes = count + sum(side_offsets[1:] - side_offsets[0] for side_offsets in offsets)
+        start = last_cut = 0
+        while (cut := int(np.searchsorted(changes, last_cut + every)) + 1) <= batch.num_rows:
             yield batch.slice(start, cut - start), is_due
-            start, base, is_due = cut, int(ends[cut - 1]), True
+            start, last_cut, is_due = cut, int(changes[cut - 1]), True
         if start < batch.num_rows:
             yield batch.slice(start), is_due
             is_due = False
-        count = int(ends[-1]) - base
+        count = int(changes[-1]) - last_cut
 
 
-def _levels(coded: pa.Table, side: str) -> Levels:
-    return coded[f"{side}_prices"][0].values.to_numpy(), coded[f"{side}_sizes"][0].values.to_numpy()
+def _read_levels(encoded: pa.Table, side: str) -> Levels:
+    """Return the prices and sizes of one side, "bid" or "ask"."""
+    return encoded[f"{side}_prices"][0].values.to_numpy(), encoded[f"{side}_sizes"][0].values.to_numpy()
 
 
-def _stream(batch: pa.RecordBatch) -> bytes:
+def _serialize(batch: pa.RecordBatch) -> bytes:
+    """Return a batch as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

@@ -1,4 +1,4 @@
-"""How long a book had each status, and when its feed was silent."""
+"""Coverage: how long a book had each status, and how long its feed was silent."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS
 
 
 class Coverage:
-    """Counts time by status, from one book update to the next.
+    """Counts time by status, from each book update to the next.
 
     Parameters
     ----------
     silence : int
-        Longest time between two updates that has the status of the first; what is longer is silent. ns.
+        Longest time between two updates that counts for the first one's status, ns. The rest is silence.
     update_time : int
-        order_time of the last book update before, ns; -1 if there was none.
+        order_time of the last book update so far, ns since 1970 UTC; -1 if there was none.
     """
 
     def __init__(self, silence: int, update_time: int):
@@ -26,21 +26,21 @@ class Coverage:
         self.update_time = update_time
         self.rows: dict[int, dict[str, int]] = {}
 
-    def note(
-        self, hour: int, times: NDArray[np.int64], status_before: int, status: NDArray[np.int8]
+    def count_updates(
+        self, chunk: int, times: NDArray[np.int64], status_before: int, status: NDArray[np.int8]
     ) -> list[tuple[int, int]]:
-        """Count a batch of one hour's book updates.
+        """Count a batch of book updates of one chunk.
 
         Parameters
         ----------
-        hour : int
-            Start of the hour, ns.
+        chunk : int
+            Start of the chunk, ns since 1970 UTC.
         times : int64[n]
-            order_time of each update, ns; they do not fall.
+            order_time of each update, ns since 1970 UTC, not decreasing.
         status_before : int
-            Status of the book before the first.
+            `Status` of the book before the first update; -1 if there was none.
         status : int8[n]
-            Status of the book after each.
+            `Status` of the book after each update.
 
         Returns
         -------
@@ -49,20 +49,21 @@ class Coverage:
         """
         if not len(times):
             return []
-        row = self.rows.setdefault(hour, dict.fromkeys((*STATUS_LABELS, "silent"), 0))
+        row = self.rows.setdefault(chunk, dict.fromkeys((*STATUS_LABELS, "silent"), 0))
         row["from_time"] = min(row.get("from_time", int(times[0])), int(times[0]))
         row["to_time"] = int(times[-1])
-        before = np.concatenate(([self.update_time], times[:-1]))
-        held = np.concatenate(([max(status_before, 0)], status[:-1]))
-        lengths = np.where(before == NOT_GIVEN, 0, times - before)
-        shown = np.minimum(lengths, self.silence)
+        times_before = np.concatenate(([self.update_time], times[:-1]))
+        statuses_before = np.concatenate(([max(status_before, 0)], status[:-1]))
+        lengths = np.where(times_before == NOT_GIVEN, 0, times - times_before)
+        covered = np.minimum(lengths, self.silence)
         for code, label in enumerate(STATUS_LABELS):
-            row[label] += int(shown[held == code].sum())
-        row["silent"] += int((lengths - shown).sum())
+            row[label] += int(covered[statuses_before == code].sum())
+        row["silent"] += int((lengths - covered).sum())
         self.update_time = int(times[-1])
-        return [(at, int(before[at])) for at in np.flatnonzero(lengths > self.silence).tolist()]
+        after_silence = np.flatnonzero(lengths > self.silence).tolist()
+        return [(index, int(times_before[index])) for index in after_silence]
 
     def take_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of `coverage` so far, without exchange and symbol, and begin anew."""
+        """Return the rows of `coverage` so far, without exchange and symbol, and start with none."""
         rows, self.rows = self.rows, {}
-        return [row | {"hour": hour} for hour, row in rows.items()]
+        return [row | {"hour": chunk} for chunk, row in rows.items()]

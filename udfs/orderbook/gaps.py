@@ -1,22 +1,49 @@
-"""The log of discontinuities: opened by a message, closed by the snapshot that replaces the book."""
+"""The log of discontinuities: a message opens a gap, and the snapshot that replaces the book closes it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind
-from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED, Verdicts
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED, UpdateVerdicts
 
-_SHOWN_BY_THE_BOOK = (GapKind.CHECKSUM_FAILURE, GapKind.QUARANTINED_ROW)
-"""What a snapshot does not end, but shows of itself."""
+_NOT_CLOSED_BY_SNAPSHOTS = (GapKind.CHECKSUM_FAILURE, GapKind.QUARANTINED_ROW)
+"""Kinds that a snapshot can reveal itself, and that it does not close."""
 
-Place = dict[str, Any]
-"""Where a message stands: hour, epoch, sequence, order_time, source_file, source_row."""
+
+class MessageLocation(NamedTuple):
+    """Where a message stands, named as the columns of `events`.
+
+    Attributes
+    ----------
+    hour : int
+        Start of the chunk, ns since 1970 UTC.
+    epoch, sequence : int
+        Id epoch and last update id, or trade id.
+    order_time : int
+        Time in the order of both streams, ns since 1970 UTC.
+    source_file : str
+        The raw file.
+    source_row : int
+        Row of the message in that file.
+    """
+
+    hour: int
+    epoch: int
+    sequence: int
+    order_time: int
+    source_file: str
+    source_row: int
+
+
+Locate = Callable[[int], MessageLocation]
+"""Returns the location of the message with an index. Called only for messages that appear in a gap."""
 
 
 @dataclass
@@ -26,11 +53,11 @@ class GapLog:
     Attributes
     ----------
     closed : list of dict
-        Rows that nothing can change any more.
+        Rows that no later message can change.
     open : list of dict
-        Gaps that no snapshot has ended yet.
+        Gaps that no snapshot has closed yet.
     applied : int
-        Book updates applied so far, to count those that each gap touched.
+        Number of diffs applied so far; a gap counts those that it affects.
     crossing : dict or None
         The gap of a book that is crossed now.
     """
@@ -41,109 +68,123 @@ class GapLog:
     crossing: dict[str, Any] | None = None
 
     @property
-    def are_open(self) -> bool:
-        """Whether what comes may still change a row."""
+    def has_open_gaps(self) -> bool:
+        """True if a later message can still change a row."""
         return bool(self.open) or self.crossing is not None
 
-    def note_updates(self, verdicts: Verdicts, place_of: Any) -> None:
-        """Record what a batch of book updates shows.
+    def record_updates(self, verdicts: UpdateVerdicts, locate: Locate) -> None:
+        """Record the gaps that a batch of book updates reveals or closes.
 
         Parameters
         ----------
-        verdicts : Verdicts
-            Of n messages.
-        place_of : callable
-            ``index of message -> Place``; called only where something happened.
+        verdicts : UpdateVerdicts
+            Verdicts on n messages.
+        locate : callable
+            Returns the `MessageLocation` of a message's index.
         """
         applied = self.applied + np.cumsum(verdicts.action == APPLY)
-        ends = (verdicts.action == RESET) | (verdicts.action == SEED)
-        for index in np.flatnonzero((verdicts.gap >= 0) | ends).tolist():
-            place = place_of(index)
-            gap = []
+        replaces_book = (verdicts.action == RESET) | (verdicts.action == SEED)
+        for index in np.flatnonzero((verdicts.gap >= 0) | replaces_book).tolist():
+            location = locate(index)
+            new_gaps = []
             if verdicts.gap[index] >= 0:
                 kind = GapKind(verdicts.gap[index])
-                gap = [gap_row(kind, place, int(verdicts.expected[index]), int(verdicts.found[index]))]
-                # Becomes a difference when the gap closes; an update that shows it is touched too.
-                shows = verdicts.action[index] == APPLY or kind in _SHOWN_BY_THE_BOOK
-                gap[0]["updates_affected"] = int(shows) - int(applied[index])
-                if kind not in _SHOWN_BY_THE_BOOK:
-                    self.open, gap = self.open + gap, []
-            if ends[index]:
-                for ended in self.open:
-                    ended["resolved_sequence"] = place["sequence"]
-                    ended["resolved_time"] = place["order_time"]
-                    ended["resolved_by"] = "snapshot" if verdicts.action[index] == RESET else "vendor_book"
-                    ended["updates_affected"] += int(applied[index])
-                self.closed += self.open
-                self.open = []
-            self.open += gap
+                expected, found = int(verdicts.expected[index]), int(verdicts.found[index])
+                gap = make_gap_row(kind, location, expected, found)
+                # The count so far is subtracted now and added when the gap closes. A diff that reveals the
+                # gap is affected too.
+                is_affected = verdicts.action[index] == APPLY or kind in _NOT_CLOSED_BY_SNAPSHOTS
+                gap["updates_affected"] = int(is_affected) - int(applied[index])
+                if kind in _NOT_CLOSED_BY_SNAPSHOTS:
+                    new_gaps.append(gap)
+                else:
+                    self.open.append(gap)
+            if replaces_book[index]:
+                is_snapshot = verdicts.action[index] == RESET
+                self._close_gaps(location, "snapshot" if is_snapshot else "vendor_book", int(applied[index]))
+            self.open += new_gaps
         if len(applied):
             self.applied = int(applied[-1])
 
-    def note_crossed(self, crossed: NDArray[np.bool_], message: NDArray[np.int64], place_of: Any) -> None:
-        """Record where a batch's books begin to be crossed, and where they are no more.
+    def record_crossed_books(
+        self, crossed: NDArray[np.bool_], message: NDArray[np.int64], locate: Locate
+    ) -> None:
+        """Record where a batch's books become crossed, and where they stop being crossed.
 
         Parameters
         ----------
         crossed : bool[r]
-            Of each row of books.
+            For each row of `books`, True if its best bid is above its best ask.
         message : int64[r]
-            The message that each follows.
-        place_of : callable
-            ``index of message -> Place``.
+            Index of the message that each row follows.
+        locate : callable
+            Returns the `MessageLocation` of a message's index.
         """
         if not len(crossed):
             return
         flips = np.flatnonzero(np.diff(crossed, prepend=self.crossing is not None)).tolist()
         for row, end in pairwise(sorted({0, *flips, len(crossed)})):
             if row in flips:
-                self._cross(place_of(int(message[row])))
+                self._flip_crossing(locate(int(message[row])))
             if self.crossing is not None:
                 self.crossing["updates_affected"] += end - row
 
-    def _cross(self, place: Place) -> None:
-        if self.crossing is None:
-            self.crossing = gap_row(GapKind.CROSSED_BOOK, place, NOT_GIVEN, NOT_GIVEN)
-            return
-        ended = {"resolved_sequence": place["sequence"], "resolved_time": place["order_time"]}
-        self.closed.append(self.crossing | ended | {"resolved_by": "book_update"})
-        self.crossing = None
-
     def rows(self) -> list[dict[str, Any]]:
-        """Return all rows, open gaps counted up to the last message."""
+        """Return all rows; open gaps count the diffs up to the last message."""
         still_open = [gap | {"updates_affected": gap["updates_affected"] + self.applied} for gap in self.open]
         return self.closed + still_open + ([] if self.crossing is None else [self.crossing])
 
+    def _close_gaps(self, location: MessageLocation, resolved_by: str, applied: int) -> None:
+        """Close every open gap at a message, after `applied` diffs."""
+        for gap in self.open:
+            gap["resolved_sequence"] = location.sequence
+            gap["resolved_time"] = location.order_time
+            gap["resolved_by"] = resolved_by
+            gap["updates_affected"] += applied
+        self.closed += self.open
+        self.open = []
 
-def gap_row(kind: GapKind, place: Place, expected: int, found: int) -> dict[str, Any]:
-    """Make a row of `gaps` that nothing has resolved.
+    def _flip_crossing(self, location: MessageLocation) -> None:
+        """Open the gap of a crossed book, or close the one that is open."""
+        if self.crossing is None:
+            self.crossing = make_gap_row(GapKind.CROSSED_BOOK, location, NOT_GIVEN, NOT_GIVEN)
+            return
+        self.crossing["resolved_sequence"] = location.sequence
+        self.crossing["resolved_time"] = location.order_time
+        self.crossing["resolved_by"] = "book_update"
+        self.closed.append(self.crossing)
+        self.crossing = None
+
+
+def make_gap_row(kind: GapKind, location: MessageLocation, expected: int, found: int) -> dict[str, Any]:
+    """Make a row of `gaps` that is not resolved yet.
 
     Parameters
     ----------
     kind : GapKind
         What broke.
-    place : dict
-        The message that shows it.
+    location : MessageLocation
+        The message that reveals it.
     expected, found : int
-        The id that should have come, and the one that did.
+        The id, checksum or time (ns) that should have come, and the value that did.
 
     Returns
     -------
     dict
-        The columns of `gaps` but `exchange` and `symbol`.
+        The columns of `gaps` except `exchange` and `symbol`.
     """
     return {
-        "hour": place["hour"],
+        "hour": location.hour,
         "kind": GAP_LABELS[kind],
-        "epoch": place["epoch"],
-        "sequence": place["sequence"],
+        "epoch": location.epoch,
+        "sequence": location.sequence,
         "expected": expected,
         "found": found,
-        "from_time": place["order_time"],
+        "from_time": location.order_time,
         "resolved_sequence": NOT_GIVEN,
         "resolved_time": NOT_GIVEN,
         "resolved_by": "",
         "updates_affected": 0,
-        "source_file": place["source_file"],
-        "source_row": place["source_row"],
+        "source_file": location.source_file,
+        "source_row": location.source_row,
     }

@@ -1,4 +1,4 @@
-"""Order flow imbalance, level by level, between one row of books and the next."""
+"""Flow between one row of `books` and the next: order flow imbalance by level, and traded volume."""
 
 from __future__ import annotations
 
@@ -6,68 +6,79 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numba_kernel import kernel
 
 
 @dataclass(frozen=True)
-class Top:
-    """The best levels of n books, one after another.
+class TopLevels:
+    """The top levels of n books, concatenated.
 
     Attributes
     ----------
     offsets : (int64[n + 1], int64[n + 1])
         Bounds of each book's bids and asks.
     prices : (int64[:], int64[:])
-        Best first, scaled or codes: they are only compared.
+        Bids and asks, best first, scaled or codes: they are only compared.
     sizes : (array, array)
-        At those prices, as numbers that can be added: int64, or Python's integers.
+        Sizes at those prices, as numbers that can be added: int64, or Python integers.
     """
 
     offsets: tuple[NDArray[np.int64], NDArray[np.int64]]
     prices: tuple[NDArray[np.int64], NDArray[np.int64]]
     sizes: tuple[NDArray[Any], NDArray[Any]]
 
-    def last(self) -> Top:
+    def last(self) -> TopLevels:
         """Return the last book alone."""
         parts = [slice(offsets[-2], offsets[-1]) for offsets in self.offsets]
         prices, sizes = (
             tuple(values[part] for values, part in zip(sides, parts, strict=True))
             for sides in (self.prices, self.sizes)
         )
-        return top_of(prices, sizes)
+        return make_top_levels(prices, sizes)
 
 
-def top_of(prices: Any, sizes: Any) -> Top:
-    """Return one book: prices and sizes of its bids and of its asks, best first."""
-    return Top(tuple(np.array([0, len(side)]) for side in prices), prices, sizes)  # type: ignore[arg-type]
-
-
-def order_flow(before: Top, books: Top, replaced: NDArray[np.bool_], levels: int) -> NDArray[Any]:
-    """Return the order flow imbalance of each book against the one before it.
-
-    At level m, with best price P and size q of each side there, before (') and now:
-
-    ``e = [Pb >= Pb'] qb - [Pb <= Pb'] qb' - [Pa <= Pa'] qa + [Pa >= Pa'] qa'``
-
-    A level that is not there counts as one behind all others, of size 0.
+def make_top_levels(prices: Any, sizes: Any) -> TopLevels:
+    """Return the top levels of a single book.
 
     Parameters
     ----------
-    before : Top
+    prices, sizes : (array, array)
+        Bids and asks, best first; see `TopLevels`.
+    """
+    return TopLevels(tuple(np.array([0, len(side)]) for side in prices), prices, sizes)  # type: ignore[arg-type]
+
+
+def compute_order_flow(
+    before: TopLevels, books: TopLevels, replaced: NDArray[np.bool_], levels: int
+) -> NDArray[Any]:
+    """Return the order flow imbalance of each book relative to the book before it.
+
+    At level m, with price P and size q of the bid (b) and ask (a), before (') and now:
+
+    ``e = [Pb >= Pb'] qb - [Pb <= Pb'] qb' - [Pa <= Pa'] qa + [Pa >= Pa'] qa'``
+
+    A level that does not exist counts as one behind all others, of size 0.
+
+    Parameters
+    ----------
+    before : TopLevels
         The one book before the first.
-    books : Top
+    books : TopLevels
         n books.
     replaced : bool[n]
-        Whether a snapshot has replaced the book: what differs then is no flow, and all levels are 0.
+        True if a snapshot has replaced the book: the difference is no flow then, and all levels are 0.
     levels : int
-        Levels whose flow is told.
+        Number of levels to compute.
 
     Returns
     -------
     array[n, levels]
-        In units of size, positive where buyers came or sellers left; of the dtype of `sizes`.
+        In units of size, positive where buyers arrived or sellers left; of the dtype of `sizes`.
 
     References
     ----------
@@ -75,12 +86,11 @@ def order_flow(before: Top, books: Top, replaced: NDArray[np.bool_], levels: int
     Econometrics 12(1); by level: Xu, Gould and Howison (2018), Multi-Level Order-Flow Imbalance in a
     Limit Order Book.
     """
-    count = len(replaced)
-    flow = np.zeros((count, levels), dtype=books.sizes[0].dtype)
-    # Numbers that no int64 holds are added by Python.
-    add = getattr(_add_flow, "py_func", _add_flow) if flow.dtype == object else _add_flow
+    flow = np.zeros((len(replaced), levels), dtype=books.sizes[0].dtype)
+    # Python adds numbers that no int64 holds.
+    add_flow = getattr(_add_flow, "py_func", _add_flow) if flow.dtype == object else _add_flow
     for side, sign in ((0, 1), (1, -1)):
-        add(
+        add_flow(
             sign,
             before.prices[side],
             before.sizes[side],
@@ -95,7 +105,23 @@ def order_flow(before: Top, books: Top, replaced: NDArray[np.bool_], levels: int
 
 @kernel
 def _add_flow(sign, prices_before, sizes_before, offsets, prices, sizes, replaced, flow):
-    """Add one side's flow; `sign` is 1 for bids, whose higher price is the better, -1 for asks."""
+    """Add the flow of one side; cost: a comparison and two additions per level.
+
+    Parameters
+    ----------
+    sign : int
+        1 for bids, whose higher price is better; -1 for asks.
+    prices_before, sizes_before : array[:]
+        Levels of the one book before the first, best first.
+    offsets : int64[n + 1]
+        Bounds of each book's levels.
+    prices, sizes : array[:]
+        Levels of all books, best first.
+    replaced : bool[n]
+        True if a snapshot has replaced the book.
+    flow : array[n, levels]
+        Changed in place.
+    """
     for row in range(len(replaced)):
         if replaced[row]:
             continue
@@ -106,12 +132,99 @@ def _add_flow(sign, prices_before, sizes_before, offsets, prices, sizes, replace
             is_there, was_there = level < count, level < count_before
             step = 0
             if is_there and was_there:
-                old = prices[start_before + level] if row else prices_before[level]
-                step = sign * (prices[start + level] - old)
+                old_price = prices[start_before + level] if row else prices_before[level]
+                step = sign * (prices[start + level] - old_price)
             if is_there and (not was_there or step >= 0):
                 flow[row, level] += sign * sizes[start + level]
             if was_there and (not is_there or step <= 0):
-                gone = sizes[start_before + level] if row else sizes_before[level]
-                flow[row, level] -= sign * gone
+                old_size = sizes[start_before + level] if row else sizes_before[level]
+                flow[row, level] -= sign * old_size
             if not is_there and not was_there:
                 break
+
+
+class TradeFlow:
+    """Adds up trades between one row of `books` and the next.
+
+    Parameters
+    ----------
+    last_id : int
+        Id of the last trade so far; -1 if there was none.
+    totals : (int, int, int)
+        Trades, and volume of buyers and of sellers as aggressor, since the last row of `books`.
+    has_ids : bool
+        True if trade ids rise by one, so that a missing or a repeated trade shows.
+    """
+
+    def __init__(self, last_id: int, totals: tuple[int, int, int], has_ids: bool):
+        self.last_id = last_id
+        self.totals = np.array(totals)
+        self.has_ids = has_ids
+
+    def find_id_gaps(self, ids: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Return (index, expected id) of each trade whose id leaves others out.
+
+        Parameters
+        ----------
+        ids : int64[t]
+            Ids of the next trades, in the feed's order.
+        """
+        ids_before = self._ids_before(ids)
+        has_gap = (ids > ids_before + 1) & (ids_before != NOT_GIVEN) & self.has_ids
+        return [(index, int(ids_before[index]) + 1) for index in np.flatnonzero(has_gap).tolist()]
+
+    def sum_between_rows(
+        self,
+        n_events: int,
+        trades: NDArray[np.int64],
+        ids: NDArray[np.int64],
+        sides: pa.Array,
+        amounts: NDArray[Any],
+        row_events: NDArray[np.int64],
+    ) -> NDArray[Any]:
+        """Return the sums of trades between rows, and carry those after the last row over to the next batch.
+
+        Parameters
+        ----------
+        n_events : int
+            Number of events of the batch.
+        trades : int64[t]
+            Index of each trade among the events.
+        ids : int64[t]
+            Ids of the trades.
+        sides : pyarrow.Array of string
+            Aggressor side of each trade, "buy" or "sell".
+        amounts : array[t]
+            Size of each trade, as a number that can be added.
+        row_events : int64[r]
+            Index of the event that each row of `books` follows.
+
+        Returns
+        -------
+        array[r, 3]
+            Trades, volume bought and volume sold by the aggressor, of the dtype of `amounts`.
+        """
+        is_new = (ids != self._ids_before(ids)) | (not self.has_ids)
+        if len(ids):
+            self.last_id = int(ids[-1])
+        trades, amounts = trades[is_new], amounts[is_new]
+        sides = sides.filter(pa.array(is_new))
+        flow = np.zeros((n_events + 1, 3), dtype=amounts.dtype)
+        for column, side in ((1, "buy"), (2, "sell")):
+            is_side = pc.equal(sides, side).to_numpy(zero_copy_only=False)
+            flow[trades[is_side] + 1, column] = amounts[is_side]
+            flow[trades[is_side] + 1, 0] = 1
+        # Differences of running sums stay exact even if the sums wrap around int64.
+        running = self.totals + np.cumsum(flow, axis=0)
+        bounds = np.concatenate(([0], row_events + 1))
+        between: NDArray[Any] = np.diff(running[bounds], axis=0)
+        if len(between):
+            between[0] += self.totals
+            self.totals = running[-1] - running[bounds[-1]]
+        else:
+            self.totals = running[-1]
+        return between
+
+    def _ids_before(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the id before each id."""
+        return np.concatenate(([self.last_id], ids[:-1])) if len(ids) else ids

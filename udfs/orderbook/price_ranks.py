@@ -1,4 +1,4 @@
-"""Prices to ranks: the distinct prices of a batch and a book, sorted, and each price's place among them."""
+"""Ranks of prices: the distinct prices of a batch and a book, sorted, and each price's index among them."""
 
 from __future__ import annotations
 
@@ -8,61 +8,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltabook.udfs.numba_kernel import kernel
-from deltabook.udfs.orderbook.bitmaps import count_ones
+from deltabook.udfs.orderbook.bitmaps import count_set_bits
 
 MOST_TICKS = 1 << 27
-"""A wider price range, in ticks, is ranked by sorting instead of a bitmap (16 MiB)."""
+"""Widest price range, in ticks, that a bitmap (16 MiB) ranks. A wider range is ranked by sorting."""
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """Distinct prices and a way from price to rank.
+class PriceRanks:
+    """Distinct prices and the mapping from price to rank.
 
     Attributes
     ----------
     prices : int64[n]
-        Distinct, ascending, scaled. A price's index is its rank.
-    lowest, tick : int
-        The grid that the bitmap stands on; a tick of 0 means that ranks come from a search.
+        Distinct prices, ascending, scaled or codes. A price's index is its rank.
+    lowest : int
+        The price of bit 0 of the bitmap.
+    tick : int
+        Price step from one bit to the next; 0 if ranks are found by binary search instead.
     words : uint64[:]
-        Bit t of the bitmap is set if the price ``lowest + t * tick`` is there.
-    before : int64[:]
-        Set bits before each word.
+        Bitmap: bit t is set if the price ``lowest + t * tick`` occurs.
+    bits_before : int64[:]
+        Number of set bits before each word.
     """
 
     prices: NDArray[np.int64]
     lowest: int
     tick: int
     words: NDArray[np.uint64]
-    before: NDArray[np.int64]
+    bits_before: NDArray[np.int64]
 
-    def ranks(self, prices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rank of each price; every price must be one of the ladder's."""
+    def find(self, prices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rank of each price, int64[:]; every price must be one of `self.prices`."""
         if self.tick == 0:
             return np.searchsorted(self.prices, prices)
         ranks = np.empty(len(prices), dtype=np.int64)
-        _rank(prices, self.lowest, 1.0 / self.tick, self.words, self.before, ranks)
+        _look_up_ranks(prices, self.lowest, 1.0 / self.tick, self.words, self.bits_before, ranks)
         return ranks
 
 
-def build_ladder(parts: list[NDArray[np.int64]], tick: int) -> Ladder:
-    """Collect the distinct prices of several arrays.
+def rank_prices(parts: list[NDArray[np.int64]], tick: int) -> PriceRanks:
+    """Rank the distinct prices of several arrays.
+
+    Cost: one pass over the prices and one over the bitmap; sorting only where the range is too wide for it.
 
     Parameters
     ----------
     parts : list of int64[:]
-        Prices, scaled, in any order.
+        Prices, scaled or codes, in any order.
     tick : int
-        The tick to try first, 0 if none is known; a finer one is found if a price is off its grid.
+        The price step to try first; 0 if none is known. If a price is off its grid, a finer step is used.
 
     Returns
     -------
-    Ladder
-        Cost: one pass to set bits, one over the bitmap; sorting only where the range is too wide.
+    PriceRanks
     """
     parts = [part for part in parts if len(part)]
     if not parts:
-        return Ladder(np.empty(0, np.int64), 0, tick, np.zeros(1, np.uint64), np.zeros(1, np.int64))
+        return PriceRanks(np.empty(0, np.int64), 0, tick, np.zeros(1, np.uint64), np.zeros(1, np.int64))
     lowest = min(int(part.min()) for part in parts)
     span = max(int(part.max()) for part in parts) - lowest
     while True:
@@ -70,56 +73,59 @@ def build_ladder(parts: list[NDArray[np.int64]], tick: int) -> Ladder:
             if span // tick >= MOST_TICKS:
                 break
             words = np.zeros(span // tick // 64 + 1, dtype=np.uint64)
-            if all(_mark(part, lowest, tick, 1.0 / tick, words) for part in parts):
-                before = np.empty(len(words), dtype=np.int64)
-                prices = np.empty(_count(words, before), dtype=np.int64)
-                _list(words, lowest, tick, prices)
-                return Ladder(prices, lowest, tick, words, before)
+            if all(_mark_prices(part, lowest, tick, 1.0 / tick, words) for part in parts):
+                bits_before = np.empty(len(words), dtype=np.int64)
+                prices = np.empty(_count_bits_before(words, bits_before), dtype=np.int64)
+                _list_prices(words, lowest, tick, prices)
+                return PriceRanks(prices, lowest, tick, words, bits_before)
         for part in parts:
             tick = int(np.gcd.reduce(part - lowest, initial=tick))
         tick = tick or 1
-    return Ladder(np.unique(np.concatenate(parts)), lowest, 0, np.zeros(1, np.uint64), np.zeros(1, np.int64))
+    distinct = np.unique(np.concatenate(parts))
+    return PriceRanks(distinct, lowest, 0, np.zeros(1, np.uint64), np.zeros(1, np.int64))
 
 
 @kernel
-def _mark(prices, lowest, tick, inverse, words):
-    """Set each price's bit; False at the first price off the grid."""
+def _mark_prices(prices, lowest, tick, inverse_tick, words):
+    """Set the bit of each price; return False at the first price that is off the grid."""
     for price in prices:
-        # A multiplication instead of a division: exact after rounding, as fewer than 2^52 ticks.
-        place = np.int64((price - lowest) * inverse + 0.5)
-        if lowest + place * tick != price:
+        # A multiplication instead of a division: exact after rounding, as there are fewer than 2^52 ticks.
+        bit = np.int64((price - lowest) * inverse_tick + 0.5)
+        if lowest + bit * tick != price:
             return False
-        words[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+        words[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
     return True
 
 
 @kernel
-def _count(words, before):
-    """Fill `before`; return the number of set bits."""
+def _count_bits_before(words, bits_before):
+    """Fill `bits_before` with the number of set bits before each word; return the number of all set bits."""
     total = 0
     for index in range(len(words)):
-        before[index] = total
-        total += count_ones(words[index])
+        bits_before[index] = total
+        total += count_set_bits(words[index])
     return total
 
 
 @kernel
-def _list(words, lowest, tick, prices):
+def _list_prices(words, lowest, tick, prices):
+    """Fill `prices` with the price of each set bit, ascending."""
     rank = 0
     for index in range(len(words)):
         word = words[index]
-        place = np.int64(index) * 64
+        bit = np.int64(index) * 64
         while word != np.uint64(0):
             if word & np.uint64(1):
-                prices[rank] = lowest + place * tick
+                prices[rank] = lowest + bit * tick
                 rank += 1
             word >>= np.uint64(1)
-            place += 1
+            bit += 1
 
 
 @kernel
-def _rank(prices, lowest, inverse, words, before, ranks):
+def _look_up_ranks(prices, lowest, inverse_tick, words, bits_before, ranks):
+    """Fill `ranks` with the rank of each price: the number of set bits below its own."""
     for index in range(len(prices)):
-        place = np.int64((prices[index] - lowest) * inverse + 0.5)
-        below = (np.uint64(1) << np.uint64(place & 63)) - np.uint64(1)
-        ranks[index] = before[place >> 6] + count_ones(words[place >> 6] & below)
+        bit = np.int64((prices[index] - lowest) * inverse_tick + 0.5)
+        bits_below = (np.uint64(1) << np.uint64(bit & 63)) - np.uint64(1)
+        ranks[index] = bits_before[bit >> 6] + count_set_bits(words[bit >> 6] & bits_below)

@@ -1,8 +1,9 @@
-"""Rebuilding one symbol's books from events in the feed's order, batch by batch."""
+"""Rebuilding the books of one symbol from events in the feed's order, batch by batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.errors import OrderError
-from deltabook.schemas.feeds import Checksum, Feed
+from deltabook.schemas.feeds import Feed
 from deltabook.schemas.names import (
     NOT_GIVEN,
     STATUS_LABELS,
@@ -19,93 +20,60 @@ from deltabook.schemas.names import (
     EventType,
     GapKind,
     GoldenKind,
+    RowPolicy,
     Status,
-    Writing,
 )
 from deltabook.schemas.tables import BOOKS, form_of
-from deltabook.udfs.numbers.encoding import Numbers, Printing
+from deltabook.udfs.arrow_arrays import to_numpy
+from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook import continuity
-from deltabook.udfs.orderbook.book import (
-    ASK,
-    BID,
-    NOT_CHECKED,
-    RIGHT,
-    WRONG,
-    Book,
-    Levels,
-    Proofs,
-    Side,
-    Tops,
-)
+from deltabook.udfs.orderbook.book import Book, Levels, TopOfBookRows
+from deltabook.udfs.orderbook.book_kernel import NOT_CHECKED, RIGHT, WRONG
+from deltabook.udfs.orderbook.checkpoints import BookState
+from deltabook.udfs.orderbook.continuity import UpdateIds, UpdateVerdicts
 from deltabook.udfs.orderbook.coverage import Coverage
-from deltabook.udfs.orderbook.gaps import GapLog, gap_row
-from deltabook.udfs.orderbook.order_flow import Top, order_flow, top_of
-from deltabook.udfs.ordering.clock_jumps import clock_jumps
+from deltabook.udfs.orderbook.event_columns import (
+    locate_message,
+    read_integrity_fields,
+    read_side_changes,
+    read_update_ids,
+)
+from deltabook.udfs.orderbook.gaps import GapLog, MessageLocation, make_gap_row
+from deltabook.udfs.orderbook.order_flow import TopLevels, TradeFlow, compute_order_flow, make_top_levels
+from deltabook.udfs.orderbook.ranked_book import ASK, BID
+from deltabook.udfs.ordering.clock_jumps import find_clock_jumps
 
-_OF_MESSAGE = ["date", "hour", "timestamp", "received", "order_time", "epoch", "sequence"]
-_NOTHING: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
-
-
-@dataclass(frozen=True)
-class Opening:
-    """All that an hour needs to know of the hours before it: a row of `checkpoints`.
-
-    Attributes
-    ----------
-    sequence, trade_sequence : int
-        Last update id in the book, last trade id seen; -1 if none.
-    order_time : int
-        Of the last event, ns; -1 if none.
-    update_time : int
-        order_time of the last book update, ns; -1 if none.
-    status : Status
-        Of the book after the last message.
-    bridge_due, updates_seen : bool
-        A snapshot awaits its first diff; a book update was met.
-    bids, asks : (int64[:], int64[:])
-        The full book: prices and sizes, scaled or codes, prices ascending.
-    trade_count, buy_volume, sell_volume : int
-        Trades since the last row of `books`.
-    epoch : int
-        Of the last book update.
-    held : pyarrow.RecordBatch or None
-        Last events of the hour before, from a snapshot on whose use depends on the next diff.
-    """
-
-    sequence: int = NOT_GIVEN
-    trade_sequence: int = NOT_GIVEN
-    order_time: int = NOT_GIVEN
-    update_time: int = NOT_GIVEN
-    status: Status = Status.UNSEEDED
-    bridge_due: bool = False
-    updates_seen: bool = False
-    bids: Levels = _NOTHING
-    asks: Levels = _NOTHING
-    trade_count: int = 0
-    buy_volume: int = 0
-    sell_volume: int = 0
-    epoch: int = 0
-    held: pa.RecordBatch | None = None
+_MESSAGE_COLUMNS = ["date", "hour", "timestamp", "received", "order_time", "epoch", "sequence"]
+"""Columns that a row of `books` takes from the message it follows."""
+_NO_LEVELS: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 @dataclass
 class Comparison:
-    """How often the book equalled what it could be held against.
+    """How often the book matched an independent truth of one kind.
 
     Attributes
     ----------
     compared, matched : int
-        Messages.
+        Number of messages.
     first_divergence : int
-        Sequence of the first that did not match; -1 if none.
+        Sequence of the first message that did not match; -1 if none.
     """
 
     compared: int = 0
     matched: int = 0
     first_divergence: int = NOT_GIVEN
 
-    def note(self, verdicts: NDArray[np.int8], sequence: NDArray[np.int64]) -> None:
-        """Count a batch's verdicts, `NOT_CHECKED`, `WRONG` or `RIGHT`, at these sequences."""
+    def count(self, verdicts: NDArray[np.int8], sequence: NDArray[np.int64]) -> None:
+        """Count a batch of n messages.
+
+        Parameters
+        ----------
+        verdicts : int8[n]
+            `NOT_CHECKED`, `WRONG` or `RIGHT`.
+        sequence : int64[n]
+            Last update id, or receive time, of each message.
+        """
         self.compared += int(np.count_nonzero(verdicts != NOT_CHECKED))
         self.matched += int(np.count_nonzero(verdicts == RIGHT))
         wrong = np.flatnonzero(verdicts == WRONG)
@@ -114,20 +82,33 @@ class Comparison:
 
 
 class Rebuilder:
-    """Carries one symbol's book through batches of events.
+    """Carries the book of one symbol through batches of events.
 
     Parameters
     ----------
     exchange, symbol : str
-        Whose books.
+        Names as the tables store them.
     feed : Feed
-        The rules of the feed.
-    writing : Writing
-        Which rows are written.
+        Rules of the feed.
+    policy : RowPolicy
+        Which rows of `books` are made.
     numbers : Numbers
-        What its prices and sizes are.
-    opening : Opening
-        The state before the first batch.
+        Encoding of the prices and sizes.
+    state : BookState
+        State before the first batch.
+
+    Attributes
+    ----------
+    book : Book
+        The full book after the last batch.
+    books : Table
+        The table that the rows belong to: `books` or `books_decimal`.
+    gaps : GapLog
+        Gaps so far.
+    coverage : Coverage
+        Time by status so far.
+    held : pyarrow.RecordBatch or None
+        Last events, which are not applied before the next diff is known; see `BookState`.
     """
 
     def __init__(
@@ -135,80 +116,79 @@ class Rebuilder:
         exchange: str,
         symbol: str,
         feed: Feed,
-        writing: Writing,
+        policy: RowPolicy,
         numbers: Numbers,
-        opening: Opening,
+        state: BookState,
     ):
         self.exchange, self.symbol = exchange, symbol
         self.feed = feed
-        self.writing = writing
-        self.numbers, self.printing = numbers, numbers.printing
+        self.policy = policy
+        self.numbers, self.printed_digits = numbers, numbers.printed_digits
         self.books = form_of(BOOKS, numbers.is_decimal)
         self.gaps = GapLog()
-        self.state = continuity.initial_state()
-        self.state[continuity.LAST_SEQUENCE] = opening.sequence
-        # What a checksum proved of the last message says nothing of the next.
-        proven_by_ids = Status.UNVERIFIABLE if opening.status is Status.CHECKED else opening.status
-        self.state[continuity.STATUS] = proven_by_ids
-        self.state[continuity.BRIDGE_DUE] = opening.bridge_due
-        self.state[continuity.UPDATES_SEEN] = opening.updates_seen
-        if opening.updates_seen:
-            self.state[continuity.ROW_EPOCH] = opening.epoch
-        last_status = int(opening.status) if opening.updates_seen else NOT_GIVEN
-        self.book = Book(opening.bids, opening.asks, writing.depth, last_status)
-        self.coverage = Coverage(writing.silence, opening.update_time)
-        self.compared: dict[GoldenKind, Comparison] = {}
-        self.hour, self.off_clock = NOT_GIVEN, np.zeros(2, dtype=np.bool_)
-        self.trade_sequence = opening.trade_sequence
-        self.order_time = opening.order_time
-        self.flow = np.array([opening.trade_count, opening.buy_volume, opening.sell_volume])
-        self.held = opening.held
-        self.last_place: dict[str, Any] = {}
+        self.id_state = _make_id_state(state)
+        last_status = int(state.status) if state.updates_seen else NOT_GIVEN
+        self.book = Book(state.bids, state.asks, policy.depth, last_status)
+        self.coverage = Coverage(policy.silence, state.update_time)
+        self.comparisons: dict[GoldenKind, Comparison] = {}
+        self.chunk, self.is_clock_off = NOT_GIVEN, np.zeros(2, dtype=np.bool_)
+        self.order_time = state.order_time
+        volumes = (state.trade_count, state.buy_volume, state.sell_volume)
+        self.trade_flow = TradeFlow(state.trade_sequence, volumes, feed.trade_ids)
+        self.held = state.held
+        self.last_update: MessageLocation | None = None
         self.skip_rows(False)
 
     def skip_rows(self, skipped: bool) -> None:
-        """From here on make no rows of books, or make them again: the book alone is carried on."""
+        """Choose whether the next batches make rows of `books`.
+
+        Parameters
+        ----------
+        skipped : bool
+            True: carry the book on without rows. False: make rows.
+        """
         self.rows_skipped = skipped
-        seeded = self.book.status > Status.UNSEEDED
-        depth, (bids, asks) = self.writing.depth, self.book.sides
-        best: list[Levels] = [_NOTHING, _NOTHING]
-        if seeded:
+        depth, (bids, asks) = self.policy.depth, self.book.sides
+        best: list[Levels] = [_NO_LEVELS, _NO_LEVELS]
+        if self.book.status > Status.UNSEEDED:
             best = [(bids[0][::-1][:depth], bids[1][::-1][:depth]), (asks[0][:depth], asks[1][:depth])]
         prices, sizes = zip(*best, strict=True)
-        self.shown = top_of(prices, tuple(map(self.numbers.amounts, sizes)))
+        self.last_top = make_top_levels(prices, tuple(map(self.numbers.amounts, sizes)))
 
-    def opening(self) -> Opening:
-        """Return the state as it stands, for the next hour to start from."""
-        return Opening(
-            sequence=int(self.state[continuity.LAST_SEQUENCE]),
-            trade_sequence=self.trade_sequence,
+    def capture_state(self) -> BookState:
+        """Return the state after the last batch, from which the next chunk can start."""
+        updates_seen = bool(self.id_state[continuity.UPDATES_SEEN])
+        trade_count, buy_volume, sell_volume = map(int, self.trade_flow.totals)
+        return BookState(
+            sequence=int(self.id_state[continuity.LAST_SEQUENCE]),
+            trade_sequence=self.trade_flow.last_id,
             order_time=self.order_time,
             update_time=self.coverage.update_time,
             status=Status(max(self.book.status, int(Status.UNSEEDED))),
-            bridge_due=bool(self.state[continuity.BRIDGE_DUE]),
-            updates_seen=bool(self.state[continuity.UPDATES_SEEN]),
+            bridge_due=bool(self.id_state[continuity.BRIDGE_DUE]),
+            updates_seen=updates_seen,
             bids=self.book.sides[BID],
             asks=self.book.sides[ASK],
-            trade_count=int(self.flow[0]),
-            buy_volume=int(self.flow[1]),
-            sell_volume=int(self.flow[2]),
-            epoch=int(self.state[continuity.ROW_EPOCH]) if self.state[continuity.UPDATES_SEEN] else 0,
+            trade_count=trade_count,
+            buy_volume=buy_volume,
+            sell_volume=sell_volume,
+            epoch=int(self.id_state[continuity.ROW_EPOCH]) if updates_seen else 0,
             held=self.held,
         )
 
-    def feed_batch(self, events: pa.RecordBatch) -> pa.RecordBatch:
-        """Apply a batch of one hour's events.
+    def apply_events(self, events: pa.RecordBatch) -> pa.RecordBatch:
+        """Apply a batch of events of one chunk.
 
         Parameters
         ----------
         events : pyarrow.RecordBatch
-            Columns of `schemas.frames.FLAT_EVENTS`, as `numbers` codes them, in the feed's order, all of
-            one hour.
+            Columns of `schemas.frames.FLAT_EVENTS`, encoded by `numbers`, in the feed's order, all of one
+            chunk.
 
         Returns
         -------
         pyarrow.RecordBatch
-            The rows of `books` (or `books_decimal`) made, in that table's columns; none while skipped.
+            The rows of `books` or `books_decimal` that the events make; none while rows are skipped.
 
         Raises
         ------
@@ -216,222 +196,212 @@ class Rebuilder:
             If a book update comes before one with a smaller id.
         """
         if self.held is not None and events.num_rows:
-            # What waited belongs to the hour in which it is decided.
-            events = pa.concat_batches([_moved(self.held, events), events])
-        return self._feed(events, final=False)
+            # Held events belong to the chunk in which they are decided.
+            events = pa.concat_batches([_move_to_chunk(self.held, events), events])
+        return self._apply(events, final=False)
 
-    def _feed(self, events: pa.RecordBatch, final: bool) -> pa.RecordBatch:
-        is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
-        at = np.flatnonzero(is_update)
-        # Without trades among them, taking the updates would only copy them.
-        updates = events if len(at) == events.num_rows else events.take(pa.array(at))
-        ids = _ids(updates)
-        verdicts, misplaced = continuity.check_updates(self.feed, ids, self.state, final)
-        if misplaced >= 0:
-            raise OrderError(
-                f"{self.exchange} {self.symbol}: update {ids.sequence[misplaced]} "
-                f"({updates['source_file'][misplaced]}, row {updates['source_row'][misplaced]}) comes after "
-                "a later one: the table `events` is not in the feed's order; ingest the hour again"
-            )
-        judged = len(verdicts.action)
-        self.held = None if judged == len(at) else events.slice(at[judged])
+    def finish(self) -> list[dict[str, Any]]:
+        """Apply the held events; return all rows of `gaps`, without exchange and symbol.
+
+        Call it once, after the last batch.
+        """
         if self.held is not None:
-            events, is_update = events.slice(0, at[judged]), is_update[: at[judged]]
-            updates, at = updates.slice(0, judged), at[:judged]
-        proofs = _proofs(updates, self.feed.checksum, self.printing) if self.feed.own_snapshots else None
+            self._apply(self.held, final=True)
+        rows = self.gaps.rows()
+        if self.id_state[continuity.STATUS] == Status.UNSEEDED and self.last_update is not None:
+            rows.append(make_gap_row(GapKind.MISSING_SNAPSHOT, self.last_update, NOT_GIVEN, NOT_GIVEN))
+        return rows
+
+    def take_comparisons(self) -> dict[GoldenKind, Comparison]:
+        """Return the comparisons since the last call, by kind, and start with none."""
+        comparisons, self.comparisons = self.comparisons, {}
+        return {kind: comparison for kind, comparison in comparisons.items() if comparison.compared}
+
+    def _apply(self, events: pa.RecordBatch, final: bool) -> pa.RecordBatch:
+        """Apply events; `final` says that no others follow, so that nothing is held."""
+        is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
+        update_rows = np.flatnonzero(is_update)
+        # If every event is a book update, taking them would only copy them.
+        updates = events if is_update.all() else events.take(pa.array(update_rows))
+        ids = read_update_ids(updates)
+        verdicts, out_of_order = continuity.check_updates(self.feed, ids, self.id_state, final)
+        if out_of_order >= 0:
+            self._raise_order_error(updates, out_of_order)
+        n_decided = len(verdicts.action)
+        self.held = None if n_decided == len(update_rows) else events.slice(update_rows[n_decided])
+        if self.held is not None:
+            end = update_rows[n_decided]
+            events, is_update = events.slice(0, end), is_update[:end]
+            updates, update_rows = updates.slice(0, n_decided), update_rows[:n_decided]
         status_before = self.book.status
-        every = self.writing.of_kernel is Cadence.MESSAGE
-        tops = self.book.apply(_side(updates, "bid"), _side(updates, "ask"), verdicts, proofs, every)
-        self.gaps.note_updates(verdicts, lambda index: _place(updates, index))
-        crossed = _crossed(tops)
-        # Of a suspect book it is no news: its gap is told.
-        news = crossed & (verdicts.status[tops.message] != Status.SUSPECT)
-        self.gaps.note_crossed(news, tops.message, lambda index: _place(updates, index))
-        self._note_silence(updates, status_before, verdicts.status)
-        for jump in self._clock_jumps(events):
-            place = _place(events, jump)
-            stamps = int(events["order_time"][jump].as_py()), int(events["timestamp"][jump].as_py())
-            self.gaps.closed.append(gap_row(GapKind.CLOCK_JUMP, place, *stamps))
-        for kind, found in (
+        tops = self._apply_updates(updates, verdicts)
+        crossed = _find_crossed(tops)
+        self._record_gaps(events, updates, verdicts, tops, crossed, status_before)
+        self._count_comparisons(tops, ids)
+        flow = self._sum_trades(events, update_rows[tops.message], is_update)
+        if events.num_rows:
+            self.order_time = int(events["order_time"][-1].as_py())
+        if updates.num_rows:
+            self.last_update = locate_message(updates, updates.num_rows - 1)
+        if self.rows_skipped:
+            return pa.RecordBatch.from_pylist([], schema=self.books.arrow)
+        return self._make_rows(updates, tops, verdicts, flow, crossed)
+
+    def _raise_order_error(self, updates: pa.RecordBatch, index: int) -> None:
+        location = locate_message(updates, index)
+        raise OrderError(
+            f"{self.exchange} {self.symbol}: update {location.sequence} ({location.source_file}, row "
+            f"{location.source_row}) comes after a later one: the table `events` is not in the feed's order; "
+            "ingest the hour again"
+        )
+
+    def _apply_updates(self, updates: pa.RecordBatch, verdicts: UpdateVerdicts) -> TopOfBookRows:
+        """Apply book updates to the book."""
+        integrity = None
+        if self.feed.own_snapshots:
+            integrity = read_integrity_fields(updates, self.feed.checksum, self.printed_digits)
+        bids, asks = read_side_changes(updates, "bid"), read_side_changes(updates, "ask")
+        every_message = self.policy.of_kernel is Cadence.MESSAGE
+        return self.book.apply(bids, asks, verdicts, integrity, every_message)
+
+    def _record_gaps(
+        self,
+        events: pa.RecordBatch,
+        updates: pa.RecordBatch,
+        verdicts: UpdateVerdicts,
+        tops: TopOfBookRows,
+        crossed: NDArray[np.bool_],
+        status_before: int,
+    ) -> None:
+        """Record every gap of a batch except those of its trades."""
+        self.gaps.record_updates(verdicts, partial(locate_message, updates))
+        # A suspect book may be crossed: the gap that made it suspect is recorded already.
+        is_unexplained = crossed & (verdicts.status[tops.message] != Status.SUSPECT)
+        self.gaps.record_crossed_books(is_unexplained, tops.message, partial(locate_message, updates))
+        self._record_silence(updates, status_before, verdicts.status)
+        self._record_clock_jumps(events)
+
+    def _record_silence(self, updates: pa.RecordBatch, status_before: int, status: NDArray[np.int8]) -> None:
+        """Count time by status, and record each silence as a gap."""
+        if not updates.num_rows:
+            return
+        times, chunk = to_numpy(updates["order_time"]), int(updates["hour"][0].as_py())
+        for index, time_before in self.coverage.count_updates(chunk, times, status_before, status):
+            location = locate_message(updates, index)
+            due, resolved_time = time_before + self.policy.silence, location.order_time
+            self.gaps.closed.append(
+                make_gap_row(GapKind.SILENCE, location, due, resolved_time)
+                | {"from_time": time_before, "resolved_time": resolved_time, "resolved_by": "book_update"}
+                | {"resolved_sequence": location.sequence}
+            )
+
+    def _record_clock_jumps(self, events: pa.RecordBatch) -> None:
+        """Record each event at which the exchange's clock jumps as a gap."""
+        if not events.num_rows:
+            return
+        chunk = int(events["hour"][0].as_py())
+        if chunk != self.chunk:  # each chunk records its own jumps, so that it can be rebuilt alone
+            self.chunk, self.is_clock_off = chunk, np.zeros(2, dtype=np.bool_)
+        for index in find_clock_jumps(events, self.is_clock_off):
+            times = int(events["order_time"][index].as_py()), int(events["timestamp"][index].as_py())
+            self.gaps.closed.append(make_gap_row(GapKind.CLOCK_JUMP, locate_message(events, index), *times))
+
+    def _count_comparisons(self, tops: TopOfBookRows, ids: UpdateIds) -> None:
+        """Count the checksums and snapshots that the book was compared with."""
+        for kind, verdicts in (
             (GoldenKind.CHECKSUM, tops.checksum_verdicts),
             (GoldenKind.SNAPSHOT, tops.snapshot_verdicts),
         ):
-            self.compared.setdefault(kind, Comparison()).note(found, ids.sequence)
-        flow = self._trade_flow(events, at[tops.message], is_update)
-        if events.num_rows:
-            self.order_time = int(events["order_time"][-1].as_py())
-        if len(at):
-            self.last_place = _place(updates, len(at) - 1)
-        if self.rows_skipped:
-            return pa.RecordBatch.from_pylist([], schema=self.books.arrow)
-        return self._rows(updates, tops, verdicts, flow, crossed)
+            self.comparisons.setdefault(kind, Comparison()).count(verdicts, ids.sequence)
 
-    def _note_silence(self, updates: pa.RecordBatch, status_before: int, status: NDArray[np.int8]) -> None:
-        if not updates.num_rows:
-            return
-        times, hour = _numpy(updates["order_time"]), int(updates["hour"][0].as_py())
-        for index, before in self.coverage.note(hour, times, status_before, status):
-            place = _place(updates, index)
-            due, found = before + self.writing.silence, place["order_time"]
-            self.gaps.closed.append(
-                gap_row(GapKind.SILENCE, place, due, found)
-                | {"from_time": before, "resolved_time": found, "resolved_by": "book_update"}
-                | {"resolved_sequence": place["sequence"]}
-            )
-
-    def _clock_jumps(self, events: pa.RecordBatch) -> list[int]:
-        if not events.num_rows:
-            return []
-        hour = int(events["hour"][0].as_py())
-        if hour != self.hour:  # each hour tells its own, so that it can be rebuilt alone
-            self.hour, self.off_clock = hour, np.zeros(2, dtype=np.bool_)
-        return clock_jumps(events, self.off_clock)
-
-    def take_compared(self) -> dict[GoldenKind, Comparison]:
-        """Return what was compared since the last call, by kind, and begin anew."""
-        compared, self.compared = self.compared, {}
-        return {kind: found for kind, found in compared.items() if found.compared}
-
-    def finish(self) -> list[dict[str, Any]]:
-        """Return all rows of `gaps` (without exchange and symbol) once the last batch is in."""
-        if self.held is not None:
-            self._feed(self.held, final=True)
-        rows = self.gaps.rows()
-        if self.state[continuity.STATUS] == Status.UNSEEDED and self.last_place:
-            rows.append(gap_row(GapKind.MISSING_SNAPSHOT, self.last_place, NOT_GIVEN, NOT_GIVEN))
-        return rows
-
-    def _trade_flow(
-        self, events: pa.RecordBatch, rows_at: NDArray[np.int64], is_update: NDArray[np.bool_]
+    def _sum_trades(
+        self, events: pa.RecordBatch, row_events: NDArray[np.int64], is_update: NDArray[np.bool_]
     ) -> NDArray[Any]:
-        """Note trade gaps; return (count, buy, sell) between rows, shape [rows, 3], and keep the rest."""
-        at = np.flatnonzero(~is_update)
-        ids = _numpy(events["sequence"])[at]
-        before = np.concatenate(([self.trade_sequence], ids[:-1])) if len(ids) else ids
-        jumped = (ids > before + 1) & (before != NOT_GIVEN) & self.feed.trade_ids
-        for jump in np.flatnonzero(jumped).tolist():
-            place = _place(events, int(at[jump]))
-            self.gaps.closed.append(gap_row(GapKind.TRADE_GAP, place, int(before[jump]) + 1, int(ids[jump])))
-        if len(ids):
-            self.trade_sequence = int(ids[-1])
-        fresh = at[(ids != before) | (not self.feed.trade_ids)]
-        sides = events["side"].take(pa.array(fresh))
-        amounts = self.numbers.amounts(_numpy(events["size"])[fresh])
-        flow = np.zeros((events.num_rows + 1, 3), dtype=amounts.dtype)
-        for column, side in ((1, "buy"), (2, "sell")):
-            chosen = _numpy(pc.equal(sides, side))
-            flow[fresh[chosen] + 1, column] = amounts[chosen]
-            flow[fresh[chosen] + 1, 0] = 1
-        # Differences of running sums stay exact even if the sums wrap around int64.
-        flow = self.flow + np.cumsum(flow, axis=0)
-        bounds = np.concatenate(([0], rows_at + 1))
-        between: NDArray[Any] = np.diff(flow[bounds], axis=0)
-        if len(between):
-            between[0] += self.flow
-            self.flow = flow[-1] - flow[bounds[-1]]
-        else:
-            self.flow = flow[-1]
-        return between
+        """Record gaps between trade ids; return the sums of trades between rows, as `TradeFlow` does."""
+        trades = np.flatnonzero(~is_update)
+        ids = to_numpy(events["sequence"])[trades]
+        for index, expected in self.trade_flow.find_id_gaps(ids):
+            location = locate_message(events, int(trades[index]))
+            self.gaps.closed.append(make_gap_row(GapKind.TRADE_GAP, location, expected, int(ids[index])))
+        sides = events["side"].take(pa.array(trades))
+        amounts = self.numbers.amounts(to_numpy(events["size"])[trades])
+        return self.trade_flow.sum_between_rows(events.num_rows, trades, ids, sides, amounts, row_events)
 
-    def _rows(
+    def _make_rows(
         self,
         updates: pa.RecordBatch,
-        tops: Tops,
-        verdicts: continuity.Verdicts,
+        tops: TopOfBookRows,
+        verdicts: UpdateVerdicts,
         flow: NDArray[Any],
         crossed: NDArray[np.bool_],
     ) -> pa.RecordBatch:
-        rows = updates.select(_OF_MESSAGE).take(pa.array(tops.message))
-        columns: dict[str, Any] = {name: rows[name] for name in _OF_MESSAGE}
+        """Make the rows of `books` of a batch."""
+        messages = updates.select(_MESSAGE_COLUMNS).take(pa.array(tops.message))
+        columns: dict[str, Any] = {name: messages[name] for name in _MESSAGE_COLUMNS}
         for name, side in (("bid", BID), ("ask", ASK)):
             offsets = pa.array(tops.offsets[side].astype(np.int32))
             columns[f"{name}_prices"] = pa.ListArray.from_arrays(offsets, pa.array(tops.prices[side]))
             columns[f"{name}_sizes"] = pa.ListArray.from_arrays(offsets, pa.array(tops.sizes[side]))
             columns[f"{name}_levels"] = tops.levels[:, side]
         columns |= {
-            "exchange": _repeated(self.exchange, rows.num_rows),
-            "symbol": _repeated(self.symbol, rows.num_rows),
-            "cadence": _repeated(self.writing.label(self.writing.cadence), rows.num_rows),
+            "exchange": _repeat_text(self.exchange, messages.num_rows),
+            "symbol": _repeat_text(self.symbol, messages.num_rows),
+            "cadence": _repeat_text(self.policy.label(self.policy.cadence), messages.num_rows),
             "trade_count": flow[:, 0].astype(np.int64),
             "status": pa.array(STATUS_LABELS).take(pa.array(verdicts.status[tops.message])),
             "crossed": crossed,
         }
         arrays = {name: pa.array(column) for name, column in columns.items()}
         rows = self.numbers.decode(pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)))
-        what = f"{self.exchange} {self.symbol}"
-        for place, name in ((1, "buy_volume"), (2, "sell_volume")):
-            rows = rows.append_column(name, self.numbers.volume(flow[:, place], what))
-        rows = rows.append_column("ofi", self._order_flow(tops, verdicts, what))
+        instrument = f"{self.exchange} {self.symbol}"
+        for column, name in ((1, "buy_volume"), (2, "sell_volume")):
+            rows = rows.append_column(name, self.numbers.volume(flow[:, column], instrument))
+        rows = rows.append_column("ofi", self._make_order_flow(tops, verdicts, instrument))
         return rows.select(self.books.names).cast(self.books.arrow)
 
-    def _order_flow(self, tops: Tops, verdicts: continuity.Verdicts, what: str) -> pa.Array:
+    def _make_order_flow(self, tops: TopOfBookRows, verdicts: UpdateVerdicts, instrument: str) -> pa.Array:
+        """Return the column `ofi` of a batch's rows."""
         sizes = tuple(self.numbers.amounts(values) for values in tops.sizes)
-        books = Top(tops.offsets, tops.prices, sizes)  # type: ignore[arg-type]
+        books = TopLevels(tops.offsets, tops.prices, sizes)  # type: ignore[arg-type]
         replaced = verdicts.action[tops.message] >= continuity.RESET
-        flow = order_flow(self.shown, books, replaced, min(self.writing.ofi_levels, self.writing.depth))
+        levels = min(self.policy.ofi_levels, self.policy.depth)
+        flow = compute_order_flow(self.last_top, books, replaced, levels)
         if len(replaced):
-            self.shown = books.last()
+            self.last_top = books.last()
         offsets = np.arange(len(replaced) + 1, dtype=np.int32) * flow.shape[1]
-        return pa.ListArray.from_arrays(pa.array(offsets), self.numbers.volume(flow.ravel(), what))
+        return pa.ListArray.from_arrays(pa.array(offsets), self.numbers.volume(flow.ravel(), instrument))
 
 
-def _crossed(tops: Tops) -> NDArray[np.bool_]:
-    """Whether the best bid is above the best ask; equal is locked, which is valid."""
+def _make_id_state(state: BookState) -> NDArray[np.int64]:
+    """Return the state of `continuity` that a book's state implies."""
+    id_state = continuity.initial_state()
+    id_state[continuity.LAST_SEQUENCE] = state.sequence
+    # A checksum that matched proves nothing of the next message.
+    proven_by_ids = Status.UNVERIFIABLE if state.status is Status.CHECKED else state.status
+    id_state[continuity.STATUS] = proven_by_ids
+    id_state[continuity.BRIDGE_DUE] = state.bridge_due
+    id_state[continuity.UPDATES_SEEN] = state.updates_seen
+    if state.updates_seen:
+        id_state[continuity.ROW_EPOCH] = state.epoch
+    return id_state
+
+
+def _find_crossed(tops: TopOfBookRows) -> NDArray[np.bool_]:
+    """Return whether the best bid of each row is above its best ask; equal is locked, which is valid."""
     crossed = np.zeros(len(tops.message), dtype=np.bool_)
     starts = [tops.offsets[side][:-1] for side in (BID, ASK)]
-    both = (np.diff(tops.offsets[BID]) > 0) & (np.diff(tops.offsets[ASK]) > 0)
-    crossed[both] = tops.prices[BID][starts[BID][both]] > tops.prices[ASK][starts[ASK][both]]
+    has_both = (np.diff(tops.offsets[BID]) > 0) & (np.diff(tops.offsets[ASK]) > 0)
+    crossed[has_both] = tops.prices[BID][starts[BID][has_both]] > tops.prices[ASK][starts[ASK][has_both]]
     return crossed
 
 
-def _moved(held: pa.RecordBatch, events: pa.RecordBatch) -> pa.RecordBatch:
-    """Give held events the hour of those that come after them."""
+def _move_to_chunk(held: pa.RecordBatch, events: pa.RecordBatch) -> pa.RecordBatch:
+    """Return held events with the chunk of the events that follow them."""
     for name in ("date", "hour"):
         column = pa.repeat(events[name][0], held.num_rows)
         held = held.set_column(held.schema.get_field_index(name), held.schema.field(name), column)
     return held
 
 
-def _place(events: pa.RecordBatch, index: int) -> dict[str, Any]:
-    names = ("hour", "epoch", "sequence", "order_time", "source_file", "source_row")
-    return {name: events[name][index].as_py() for name in names}
-
-
-def _ids(updates: pa.RecordBatch) -> continuity.Ids:
-    names = ("is_snapshot", "epoch", "first_sequence", "prev_sequence", "sequence", "damaged")
-    column = {name: _numpy(updates[name]) for name in names}
-    return continuity.Ids(
-        is_snapshot=column["is_snapshot"],
-        epoch=column["epoch"],
-        first=column["first_sequence"],
-        previous=column["prev_sequence"],
-        sequence=column["sequence"],
-        # A message without an id has its time in the place of one.
-        given=(column["prev_sequence"] != NOT_GIVEN) | (column["sequence"] != _numpy(updates["timestamp"])),
-        damaged=column["damaged"],
-    )
-
-
-def _proofs(updates: pa.RecordBatch, kind: Checksum, printing: Printing) -> Proofs:
-    names = ("checksum", "price_digits", "size_digits", "kept_levels")
-    return Proofs(kind, printing, *(_numpy(updates[name]) for name in names))
-
-
-def _side(updates: pa.RecordBatch, name: str) -> Side:
-    prices, sizes = updates[f"{name}_prices"], updates[f"{name}_sizes"]
-    offsets = _numpy(prices.offsets).astype(np.int64)
-    start, end = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
-    size_start = int(sizes.offsets[0].as_py()) if len(sizes) else 0
-    return Side(
-        offsets - start,
-        _numpy(prices.values)[start:end],
-        _numpy(sizes.values)[size_start : size_start + end - start],
-    )
-
-
-def _numpy(array: pa.Array) -> NDArray[Any]:
-    return array.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
-
-
-def _repeated(value: str, count: int) -> pa.Array:
+def _repeat_text(value: str, count: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, pa.string()), count)

@@ -1,84 +1,87 @@
-"""Which rows of books are written: all, those of a proven book, or the last of each step of a grid."""
+"""Cadence of the rows of `books`: every row, or the last row of each time step."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from deltabook.schemas.names import Cadence, OnGap, Status, Writing, step_of
+from deltabook.schemas.names import Cadence, OnGap, RowPolicy, Status, step_of
 from deltabook.udfs.numbers.encoding import Numbers
 
-_SUMS = ("trade_count", "buy_volume", "sell_volume", "ofi")
+_SUMMED_COLUMNS = ("trade_count", "buy_volume", "sell_volume", "ofi")
 
 
-class Thinning:
-    """Chooses those of one hour's rows of books that one cadence has.
+class RowCadence:
+    """Selects the rows of `books` of one chunk that a cadence stores.
 
     Parameters
     ----------
-    writing : Writing
-        What becomes of suspect rows.
+    policy : RowPolicy
+        Whether rows of a suspect book are left out.
     cadence : str
-        A member of `Cadence`: all the others. A step: of each step the last, with the sums over them all.
+        A member of `Cadence`: every row. A time step such as "1s": the last row of each step, with the sums
+        of trades and order flow over all rows of the step.
     numbers : Numbers
-        What the rows' prices and sizes are.
+        Encoding of the rows' prices and sizes.
     """
 
-    def __init__(self, writing: Writing, cadence: str, numbers: Numbers):
+    def __init__(self, policy: RowPolicy, cadence: str, numbers: Numbers):
         self.numbers = numbers
-        self.waits = writing.on_gap is OnGap.WAIT
-        self.label = writing.label(cadence)
+        self.leaves_out_suspect = policy.on_gap is OnGap.WAIT
+        self.label = policy.label(cadence)
         self.step = 0 if cadence in tuple(Cadence) else step_of(cadence)
-        self.held: pa.RecordBatch | None = None  # the last row so far: the next batch may be of its step
+        self.last_row: pa.RecordBatch | None = None  # the next batch may begin within its step
 
-    def choose(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the rows chosen of a batch of `books` or `books_decimal`, and of what the last one left.
+    def select_rows(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the selected rows that are complete after one more batch.
 
         Parameters
         ----------
         rows : pyarrow.RecordBatch
-            In the feed's order, after those before.
+            The next rows of `books` or `books_decimal`, in the feed's order.
         """
-        rows = _proven(rows) if self.waits else rows
+        rows = _drop_suspect_rows(rows) if self.leaves_out_suspect else rows
         if not self.step or not rows.num_rows:
             return rows
-        rows = rows if self.held is None else pa.concat_batches([self.held, rows])
+        rows = rows if self.last_row is None else pa.concat_batches([self.last_row, rows])
         steps = rows["order_time"].to_numpy() // self.step
-        lasts = np.append(np.flatnonzero(np.diff(steps)), len(steps) - 1)
-        summed = _summed(rows, lasts, self.numbers)
-        self.held = summed.slice(summed.num_rows - 1)
-        return self._labelled(summed.slice(0, summed.num_rows - 1))
+        step_ends = np.append(np.flatnonzero(np.diff(steps)), len(steps) - 1)
+        summed = _sum_steps(rows, step_ends, self.numbers)
+        self.last_row = summed.slice(summed.num_rows - 1)
+        return self._label_rows(summed.slice(0, summed.num_rows - 1))
 
-    def rest(self) -> list[pa.RecordBatch]:
-        """Return what no later row can change, once the last batch is in."""
-        return [] if self.held is None else [self._labelled(self.held)]
+    def take_last_row(self) -> list[pa.RecordBatch]:
+        """Return the row of the last step, after the last batch; an empty list if there is none."""
+        return [] if self.last_row is None else [self._label_rows(self.last_row)]
 
-    def _labelled(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        at = rows.schema.get_field_index("cadence")
+    def _label_rows(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows with this cadence in the column `cadence`."""
+        column = rows.schema.get_field_index("cadence")
         labels = pa.repeat(pa.scalar(self.label, pa.string()), rows.num_rows)
-        return rows.set_column(at, rows.schema.field(at), labels)
+        return rows.set_column(column, rows.schema.field(column), labels)
 
 
-def _proven(rows: pa.RecordBatch) -> pa.RecordBatch:
+def _drop_suspect_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
     suspect = np.array([status == Status.SUSPECT.label for status in rows["status"].to_pylist()], dtype=bool)
     return rows.filter(pa.array(~suspect)) if suspect.any() else rows
 
 
-def _summed(rows: pa.RecordBatch, lasts: np.ndarray, numbers: Numbers) -> pa.RecordBatch:
-    """Return the rows at `lasts`, each with the sums over the rows since the one before."""
-    chosen = rows.take(pa.array(lasts))
-    for name in _SUMS:
+def _sum_steps(rows: pa.RecordBatch, step_ends: NDArray[np.int64], numbers: Numbers) -> pa.RecordBatch:
+    """Return the rows at `step_ends`, each with the sums over the rows since the previous one."""
+    selected = rows.take(pa.array(step_ends))
+    for name in _SUMMED_COLUMNS:
         column = rows[name]
         is_list = pa.types.is_list(column.type)
         values = column.flatten() if is_list else column
-        counted = name == "trade_count"
-        amounts = values.to_numpy() if counted else numbers.addends(values)
+        is_count = name == "trade_count"
+        amounts = values.to_numpy() if is_count else numbers.addends(values)
         amounts = amounts.reshape(rows.num_rows, len(amounts) // rows.num_rows)
         # Differences of running sums stay exact even if the sums wrap around int64.
-        sums = np.diff(np.cumsum(amounts, axis=0)[lasts], axis=0, prepend=amounts[:1] * 0).ravel()
-        summed = pa.array(sums) if counted else numbers.volume(sums, str(rows["symbol"][0]))
+        sums = np.diff(np.cumsum(amounts, axis=0)[step_ends], axis=0, prepend=amounts[:1] * 0).ravel()
+        summed = pa.array(sums) if is_count else numbers.volume(sums, str(rows["symbol"][0]))
         if is_list:
-            offsets = np.arange(len(lasts) + 1, dtype=np.int32) * amounts.shape[1]
+            offsets = np.arange(len(step_ends) + 1, dtype=np.int32) * amounts.shape[1]
             summed = pa.ListArray.from_arrays(pa.array(offsets), summed)
-        chosen = chosen.set_column(rows.schema.get_field_index(name), rows.schema.field(name), summed)
-    return chosen
+        selected = selected.set_column(rows.schema.get_field_index(name), rows.schema.field(name), summed)
+    return selected

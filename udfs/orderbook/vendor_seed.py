@@ -1,4 +1,4 @@
-"""Seeding a book from a vendor's own: its top levels, put among the feed's messages where they belong."""
+"""Seeding a book with a vendor's snapshot: its top levels become a message among those of the feed."""
 
 from __future__ import annotations
 
@@ -15,45 +15,46 @@ from deltabook.udfs.numbers.encoding import to_decimal
 from deltabook.udfs.orderbook.continuity import SEED_MARK
 
 
-def with_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.RecordBatch]:
-    """Put the seed behind the last book update that it contains.
+def insert_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.RecordBatch]:
+    """Insert a vendor's seed after the last book update that it includes.
 
     Parameters
     ----------
     batches : iterator of pyarrow.RecordBatch
-        One hour's events, columns of `flat_events`, not coded yet, in the feed's order.
-    reference : row of `hour_references`
-        Names the seed: its sequence and levels.
+        Events of one chunk, columns of `schemas.frames.FLAT_EVENTS`, not encoded yet, in the feed's order.
+    reference : row of `rebuild_references`
+        Holds the seed: `seed_sequence`, and its levels in `seed_bid_prices` and the like.
 
     Yields
     ------
     pyarrow.RecordBatch
         The events, and among them the seed as a snapshot whose `first_sequence` is `SEED_MARK`.
     """
-    waiting, last = True, None
+    is_inserted, last_batch = False, None
     for batch in batches:
-        last = batch if batch.num_rows else last
-        if waiting and batch.num_rows:
+        last_batch = batch if batch.num_rows else last_batch
+        if not is_inserted and batch.num_rows:
             is_update = pc.equal(batch["event_type"], EventType.BOOK_UPDATE)
-            behind = pc.and_(is_update, pc.greater(batch["sequence"], int(reference.seed_sequence)))
-            if pc.any(behind).as_py():
-                at = int(np.argmax(behind.to_numpy(zero_copy_only=False)))
-                seed = _seed(reference, batch, max(at - 1, 0))
-                batch = pa.concat_batches([batch.slice(0, at), seed, batch.slice(at)])
-                waiting = False
+            is_after_seed = pc.and_(is_update, pc.greater(batch["sequence"], int(reference.seed_sequence)))
+            if pc.any(is_after_seed).as_py():
+                row = int(np.argmax(is_after_seed.to_numpy(zero_copy_only=False)))
+                seed = _make_seed_event(reference, batch, max(row - 1, 0))
+                batch = pa.concat_batches([batch.slice(0, row), seed, batch.slice(row)])
+                is_inserted = True
         yield batch
-    if waiting and last is not None:
-        yield _seed(reference, last, last.num_rows - 1)
+    if not is_inserted and last_batch is not None:
+        yield _make_seed_event(reference, last_batch, last_batch.num_rows - 1)
 
 
-def _seed(reference: Any, events: pa.RecordBatch, beside: int) -> pa.RecordBatch:
-    neighbour = events.slice(beside, 1).to_pylist()[0]
+def _make_seed_event(reference: Any, events: pa.RecordBatch, neighbor_row: int) -> pa.RecordBatch:
+    """Return the seed as an event; all that it lacks itself is copied from a neighboring event."""
+    neighbor = events.slice(neighbor_row, 1).to_pylist()[0]
     levels: dict[str, list[Any]] = {
         side: [int(value) for value in getattr(reference, f"seed_{side}")] for side in SIDE_NAMES
     }
     if reference.is_decimal:
         levels = {side: list(map(to_decimal, values)) for side, values in levels.items()}
-    given = {
+    own_fields = {
         "event_type": str(EventType.BOOK_UPDATE),
         "sequence": int(reference.seed_sequence),
         "is_snapshot": True,
@@ -62,6 +63,6 @@ def _seed(reference: Any, events: pa.RecordBatch, beside: int) -> pa.RecordBatch
         "damaged": False,
         "checksum": NOT_GIVEN,
         "kept_levels": NOT_GIVEN,
-        "timestamp": neighbour["order_time"],
+        "timestamp": neighbor["order_time"],
     }
-    return pa.RecordBatch.from_pylist([neighbour | given | levels], schema=events.schema)
+    return pa.RecordBatch.from_pylist([neighbor | own_fields | levels], schema=events.schema)

@@ -1,1 +1,1 @@
-"""Order of messages: ids, clocks, duplicates, id resets and the boundaries of chunks."""
+"""The order of messages: ids, clocks, duplicates, id resets and the boundaries of chunks."""

@@ -1,9 +1,7 @@
-"""Hours as ranges of positions: the least one whose time reaches an hour opens it.
+"""Boundaries of chunks: each chunk is a range of positions, and starts at the least that reaches its time.
 
-A position is an id and its epoch in one number.
-
-A boundary with stored ids on both sides is frozen, so that a late file never moves events that
-other rows were built from.
+A position is an id and its epoch as one number. A boundary with stored ids on both sides is frozen, so that
+a late file never moves events that other rows were built from.
 """
 
 from __future__ import annotations
@@ -14,30 +12,44 @@ from deltabook.schemas.names import HOUR, NOT_GIVEN
 
 _IDS = 2**64
 LEAST, END = -(2**127), 2**127
-"""Positions before and behind all others."""
+"""Positions before and after all others."""
 
 
-def position(epoch: int, sequence: int) -> int:
-    """Return the place of an id in its stream, over all epochs: a number that only grows."""
+def make_position(epoch: int, sequence: int) -> int:
+    """Return the position of an id in its stream over all epochs: a number that only grows.
+
+    Parameters
+    ----------
+    epoch : int
+        Id epoch of the message.
+    sequence : int
+        Its id.
+    """
     return epoch * _IDS + sequence
 
 
-def epoch_and_id(place: int) -> tuple[int, int]:
-    """Return the epoch and id of a position; of `END`, ones behind all others."""
-    if place == END:
+def split_position(position: int) -> tuple[int, int]:
+    """Return the epoch and id of a position; for `END`, an epoch after all others and id 0.
+
+    Parameters
+    ----------
+    position : int
+        As `make_position` returns it.
+    """
+    if position == END:
         return 2**62, 0
-    epoch = (place + _IDS // 2) // _IDS
-    return epoch, place - epoch * _IDS
+    epoch = (position + _IDS // 2) // _IDS
+    return epoch, position - epoch * _IDS
 
 
 @dataclass(frozen=True)
 class IdRange:
-    """The positions of one stream in one hour.
+    """The positions of one stream in one chunk.
 
     Attributes
     ----------
     hour : int
-        Start of the hour, ns since 1970 UTC.
+        Start of the chunk, ns since 1970 UTC.
     first, last : int
         Least and greatest position, both included.
     """
@@ -49,16 +61,16 @@ class IdRange:
 
 @dataclass(frozen=True)
 class IdGroup:
-    """Messages of one staged file whose times lie in one hour.
+    """Messages of one staged file whose times lie in one chunk.
 
     Attributes
     ----------
     time : int
-        Start of that hour, or NOT_GIVEN for messages without a time.
+        Start of that chunk, ns since 1970 UTC; NOT_GIVEN for messages without a time.
     first, last : int
-        Least and greatest position.
+        Least and greatest position, both included.
     received : int
-        Least receive time, ns; NOT_GIVEN if there is none.
+        Least receive time, ns since 1970 UTC; NOT_GIVEN if there is none.
     """
 
     time: int
@@ -67,56 +79,61 @@ class IdGroup:
     received: int = NOT_GIVEN
 
 
-def merge_hours(stored: list[IdRange], groups: list[IdGroup], chunk: int = HOUR) -> list[IdRange]:
-    """Place new messages into hours.
+def merge_chunks(stored: list[IdRange], groups: list[IdGroup], length: int = HOUR) -> list[IdRange]:
+    """Assign new messages of a stream to chunks, and return all chunks.
 
     Parameters
     ----------
     stored : list of IdRange
-        The stream's hours so far, ascending.
+        Chunks of the stream so far, ascending.
     groups : list of IdGroup
-        What is new, in any order; not empty.
-    chunk : int
-        Length of an hour, ns.
+        The new messages, in any order; not empty.
+    length : int
+        Length of a chunk, ns.
 
     Returns
     -------
     list of IdRange
-        All hours, ascending and disjoint; `last` counts what is new. A new id below the first hour
+        All chunks, ascending and disjoint; `last` includes the new messages. A new id below the first chunk
         belongs to it.
     """
-    opened = {found.hour: found.first for found in stored}
+    starts = {chunk.hour: chunk.first for chunk in stored}
     reached = END
     for time in sorted({group.time for group in groups if group.time != NOT_GIVEN}, reverse=True):
         reached = min(reached, min(group.first for group in groups if group.time == time))
-        before = max((found.last for found in stored if found.hour < time), default=LEAST)
-        if reached < opened.get(time, END) and (time not in opened or before < reached):
-            opened[time] = max(reached, before + 1)
-    if not opened:
+        before = max((chunk.last for chunk in stored if chunk.hour < time), default=LEAST)
+        if reached < starts.get(time, END) and (time not in starts or before < reached):
+            starts[time] = max(reached, before + 1)
+    if not starts:
         received = [group.received for group in groups if group.received != NOT_GIVEN]
-        hour = min(received) // chunk * chunk if received else 0
-        opened[hour] = min(group.first for group in groups)
-    hours = sorted(opened)
-    least = min([group.first for group in groups] + [opened[hour] for hour in hours])
+        hour = min(received) // length * length if received else 0
+        starts[hour] = min(group.first for group in groups)
+    hours = sorted(starts)
+    least = min([group.first for group in groups] + [starts[hour] for hour in hours])
     merged: list[IdRange] = []
     end = END
     for hour in reversed(hours):
-        if opened[hour] >= end:
-            continue  # every id that reached this hour lies in a later, frozen one
-        first = opened[hour]
-        if not any(opened[other] < first for other in hours if other < hour):
+        if starts[hour] >= end:
+            continue  # every id that reached this chunk lies in a later, frozen chunk
+        first = starts[hour]
+        if not any(starts[other] < first for other in hours if other < hour):
             first = min(least, first)
         new = [group for group in groups if group.first < end and group.last >= first]
-        lasts = [min(group.last, end - 1) for group in new] + [
-            found.last for found in stored if found.hour == hour
-        ]
+        lasts = [min(group.last, end - 1) for group in new]
+        lasts += [chunk.last for chunk in stored if chunk.hour == hour]
         if lasts:
             merged.append(IdRange(hour, first, max(lasts)))
             end = first
     return merged[::-1]
 
 
-def ends(hours: list[IdRange]) -> dict[int, tuple[int, int]]:
-    """Return ``{hour: (least position, least of the hour after)}``; the last hour has no end."""
-    following = [*(found.first for found in hours[1:]), END][: len(hours)]
-    return {found.hour: (found.first, end) for found, end in zip(hours, following, strict=True)}
+def find_chunk_bounds(chunks: list[IdRange]) -> dict[int, tuple[int, int]]:
+    """Return ``{start of a chunk: (first position, first position of the next chunk)}``.
+
+    Parameters
+    ----------
+    chunks : list of IdRange
+        Chunks of one stream, ascending. The last one ends at `END`.
+    """
+    next_firsts = [*(chunk.first for chunk in chunks[1:]), END][: len(chunks)]
+    return {chunk.hour: (chunk.first, end) for chunk, end in zip(chunks, next_firsts, strict=True)}

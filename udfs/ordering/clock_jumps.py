@@ -1,8 +1,6 @@
-"""Clocks that jump: which stamps their neighbours in the feed's own order contradict."""
+"""Clock jumps: timestamps that contradict their neighbors in the feed's own order."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,81 +8,91 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import CLOCK_TOLERANCE, NANOSECONDS_PER_SECOND, NOT_GIVEN, EventType
+from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.numba_kernel import kernel
 
-LONGEST_WAY = 1800 * NANOSECONDS_PER_SECOND
-"""From the exchange to the recorder, ns: where some stamps are this near to their receipt, others err."""
+LONGEST_DELAY = 1800 * NANOSECONDS_PER_SECOND
+"""Longest plausible time from the exchange to the recorder, ns. If some timestamps are this close to their
+receive times, timestamps that are not are wrong."""
 
 
-def contradicted(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the stamps that cannot be right.
+def find_wrong_times(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the timestamps that cannot be right.
 
     Parameters
     ----------
     times, received : int64[n]
-        Stamps in the feed's own order, and when each was received, ns; -1 where not given.
+        Timestamps in the feed's own order, and receive times, ns since 1970 UTC; -1 where not given.
 
     Returns
     -------
     bool[n]
-        True for a stamp further than `LONGEST_WAY` from its receipt, if others are near theirs, and for
-        one that is off the rise of the rest.
+        True for a timestamp that `find_times_far_from_receipt` or `find_decreasing_times` finds.
     """
-    wrong = far_from_receipt(times, received)
-    found: NDArray[np.bool_] = wrong | off_the_rise(np.where(wrong, NOT_GIVEN, times))
-    return found
+    far = find_times_far_from_receipt(times, received)
+    wrong: NDArray[np.bool_] = far | find_decreasing_times(np.where(far, NOT_GIVEN, times))
+    return wrong
 
 
-def far_from_receipt(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the stamps further than `LONGEST_WAY` from their receipt; none if the clocks never agree.
+def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the timestamps that are further than `LONGEST_DELAY` from their receive times.
 
     Parameters
     ----------
     times, received : int64[n]
-        Stamps, in any order, and when each was received, ns; -1 where not given.
+        Timestamps, in any order, and receive times, ns since 1970 UTC; -1 where not given.
 
     Returns
     -------
     bool[n]
-        False where either is not given.
+        False where either time is not given, and everywhere if no timestamp is close to its receive time.
     """
     both = (times != NOT_GIVEN) & (received != NOT_GIVEN)
-    near = both & (np.abs(times - received) <= LONGEST_WAY)
+    near = both & (np.abs(times - received) <= LONGEST_DELAY)
     far: NDArray[np.bool_] = both & ~near & bool(near.any())
     return far
 
 
-def off_the_rise(times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the stamps that do not fit the longest run which does not fall: the fewest are wrong.
+def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the fewest timestamps without which the others never decrease.
 
     Parameters
     ----------
     times : int64[n]
-        Stamps in the feed's own order, ns; -1 where not given.
+        Timestamps in the feed's own order, ns since 1970 UTC; -1 where not given.
 
     Returns
     -------
     bool[n]
-        True for a stamp that is not of that run, and more than `CLOCK_TOLERANCE` after a later stamp of
-        it or before an earlier one. Stamps that do not fall are never found, however long a feed is silent.
+        True for a timestamp outside the longest subsequence that does not decrease, if it is more than
+        `CLOCK_TOLERANCE` after a later timestamp of that subsequence or before an earlier one. However long
+        a feed is silent, timestamps that do not decrease are right.
     """
-    found = np.zeros(len(times), dtype=np.bool_)
+    wrong = np.zeros(len(times), dtype=np.bool_)
     given = np.flatnonzero(times != NOT_GIVEN)
     stamps = times[given]
     if not len(stamps) or (stamps >= np.maximum.accumulate(stamps) - CLOCK_TOLERANCE).all():
-        return found
+        return wrong
     right = np.zeros(len(stamps), dtype=np.bool_)
     _longest_rise(stamps, right)
     least_after = np.minimum.accumulate(np.where(right, stamps, stamps.max())[::-1])[::-1]
     most_before = np.maximum.accumulate(np.where(right, stamps, stamps.min()))
     off = (stamps > least_after + CLOCK_TOLERANCE) | (stamps < most_before - CLOCK_TOLERANCE)
-    found[given] = ~right & off
-    return found
+    wrong[given] = ~right & off
+    return wrong
 
 
 @kernel
 def _longest_rise(stamps, right):
-    """Mark a longest subsequence that does not fall; cost: a binary search a stamp."""
+    """Mark a longest subsequence that does not decrease; cost: one binary search per timestamp.
+
+    Parameters
+    ----------
+    stamps : int64[n]
+        Timestamps, ns; not empty.
+    right : bool[n]
+        Set to True for the members of the subsequence; must hold False before.
+    """
     ends = np.empty(len(stamps), dtype=np.int64)
     before = np.empty(len(stamps), dtype=np.int64)
     length = 0
@@ -105,38 +113,34 @@ def _longest_rise(stamps, right):
         index = before[index]
 
 
-def clock_jumps(events: pa.RecordBatch, off_before: NDArray[np.bool_]) -> list[int]:
-    """List the events at which a stream's clock leaves the time of its neighbours.
+def find_clock_jumps(events: pa.RecordBatch, off_before: NDArray[np.bool_]) -> list[int]:
+    """Find the events at which the exchange's clock jumps.
 
     Parameters
     ----------
     events : pyarrow.RecordBatch
-        Columns of `flat_events`, in the feed's order.
+        Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order.
     off_before : bool[2]
-        Whether the last book update and the last trade before were off; changed in place.
+        Whether the clock was off at the last book update and at the last trade before; changed in place.
 
     Returns
     -------
     list of int
-        Index of the first event of each run whose `timestamp` is ahead of its `order_time`, or more
-        than `CLOCK_TOLERANCE` behind it.
+        Index of the first event of each run of events, book updates and trades apart, whose `timestamp` is
+        ahead of its `order_time`, or more than `CLOCK_TOLERANCE` behind it.
     """
-    timestamps, order_times = _numpy(events["timestamp"]), _numpy(events["order_time"])
+    timestamps, order_times = to_numpy(events["timestamp"]), to_numpy(events["order_time"])
     off = (timestamps > order_times) | (timestamps < order_times - CLOCK_TOLERANCE)
     off &= timestamps != NOT_GIVEN
     if not off.any() and not off_before.any():
         return []
-    is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
+    is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     starts: list[int] = []
-    for which, stream in enumerate((is_update, ~is_update)):
-        at = np.flatnonzero(stream)
-        if not len(at):
+    for stream, is_in_stream in enumerate((is_update, ~is_update)):
+        rows = np.flatnonzero(is_in_stream)
+        if not len(rows):
             continue
-        begins = off[at] & ~np.concatenate((off_before[which : which + 1], off[at][:-1]))
-        off_before[which] = off[at[-1]]
-        starts += at[begins].tolist()
+        is_start = off[rows] & ~np.concatenate((off_before[stream : stream + 1], off[rows][:-1]))
+        off_before[stream] = off[rows[-1]]
+        starts += rows[is_start].tolist()
     return sorted(starts)
-
-
-def _numpy(column: pa.Array) -> NDArray[Any]:
-    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]

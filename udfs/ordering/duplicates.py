@@ -1,4 +1,4 @@
-"""Messages met more than once, and messages met in parts, where a feed has no ids that would tell."""
+"""Duplicates and partial messages, found by content where a feed has no ids."""
 
 from __future__ import annotations
 
@@ -10,111 +10,112 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import EventType
+from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.numba_kernel import kernel
 
 _SCALARS = ("timestamp", "checksum", "trade_id", "price", "size")
 _MIX = 0x9E3779B97F4A7C15
 
 
-def repeats_of_content(events: pa.Table, with_sequence: bool) -> NDArray[np.bool_]:
-    """Find messages that another file has told before.
+def find_repeats(events: pa.Table, with_sequence: bool) -> NDArray[np.bool_]:
+    """Find messages that repeat an earlier message of another file.
 
     Parameters
     ----------
     events : pyarrow.Table
-        Columns of `flat_events`, in the feed's order.
+        Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order.
     with_sequence : bool
-        Whether the same message has the same sequence in every file; else only its time, checksum,
-        trade and levels count.
+        True if a message has the same sequence in every file. If False, only its time, checksum, trade and
+        levels are compared.
 
     Returns
     -------
     bool[n]
-        True for a message whose content an earlier one has. What one file tells twice happened twice:
-        the k-th of its kind in one file is the k-th in another.
+        True for a message with the content of an earlier one. A message that occurs twice in one file
+        happened twice: its k-th occurrence in one file is the k-th in another.
     """
     n = events.num_rows
-    files = _numpy(pc.rank(events["source_file"], tiebreaker="dense"))
+    files = to_numpy(pc.rank(events["source_file"], tiebreaker="dense"))
     if (files[1:] == files[:-1]).all():
         return np.zeros(n, dtype=np.bool_)
-    content = contents(events)
+    content = digest_messages(events)
     if with_sequence:
-        _add(content, _numpy(events["sequence"]))
-    places = np.arange(n)
-    order = np.lexsort((places, files, content))
-    starts = _changes(content[order], files[order])
+        _mix_column(content, to_numpy(events["sequence"]))
+    rows = np.arange(n)
+    order = np.lexsort((rows, files, content))
+    starts = _find_changes(content[order], files[order])
     occurrence = np.empty(n, dtype=np.int64)
-    occurrence[order] = places - np.maximum.accumulate(np.where(starts, places, 0))
-    order = np.lexsort((places, occurrence, content))
+    occurrence[order] = rows - np.maximum.accumulate(np.where(starts, rows, 0))
+    order = np.lexsort((rows, occurrence, content))
     repeated = np.empty(n, dtype=np.bool_)
-    repeated[order] = ~_changes(content[order], occurrence[order])
+    repeated[order] = ~_find_changes(content[order], occurrence[order])
     return repeated
 
 
 def join_parts(events: pa.Table) -> pa.Table:
-    """Make one message of the parts that files cut it into.
+    """Join the parts of messages that were split over several rows or files.
 
     Parameters
     ----------
     events : pyarrow.Table
-        Columns of `flat_events`, in the feed's order: parts of one message are neighbours.
+        Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order: parts of one message are adjacent.
 
     Returns
     -------
     pyarrow.Table
-        The same, with book updates of one (epoch, sequence, received, is_snapshot) as one. The levels
-        stay in the order of (source_file, source_row); a level that another file has told already, the
+        The same events, with book updates of equal (epoch, sequence, received, is_snapshot) joined. Levels
+        stay in the order of (source_file, source_row). A level that an earlier file already has, with the
         same price and size on the same side, is left out.
     """
-    is_update = _numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
-    keys = [_numpy(events[name]) for name in ("epoch", "sequence", "received", "is_snapshot")]
-    starts = _changes(*keys) | ~is_update
+    is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
+    keys = [to_numpy(events[name]) for name in ("epoch", "sequence", "received", "is_snapshot")]
+    starts = _find_changes(*keys) | ~is_update
     starts[1:] |= ~is_update[:-1]
     in_parts = ~starts
     in_parts[:-1] |= ~starts[1:]
-    # Most messages are whole: what lies between those in parts is passed on without a copy.
+    # Most messages are whole: the rows between partial messages are passed on without a copy.
     bounds = np.flatnonzero(np.diff(in_parts, prepend=False, append=False))
     pieces, done = [], 0
     for first, end in bounds.reshape(-1, 2).tolist():
         pieces += [
             events.slice(done, first - done),
-            _joined(events.slice(first, end - first), starts[first:end]),
+            _join_rows(events.slice(first, end - first), starts[first:end]),
         ]
         done = end
     return pa.concat_tables([*pieces, events.slice(done)])
 
 
-def _joined(events: pa.Table, starts: NDArray[np.bool_]) -> pa.Table:
-    """Join messages each of which is in parts, the first part where `starts` says."""
+def _join_rows(events: pa.Table, starts: NDArray[np.bool_]) -> pa.Table:
+    """Join messages that all have several parts; `starts`, bool[n], marks the first part of each."""
     message = np.cumsum(starts) - 1
-    files = _numpy(pc.rank(events["source_file"], tiebreaker="dense"))
+    files = to_numpy(pc.rank(events["source_file"], tiebreaker="dense"))
     first = np.flatnonzero(starts)
     joined = events.take(pa.array(first))
     for side in ("bid", "ask"):
         offsets, prices, sizes = _levels(events, side)
-        fresh = np.ones(len(prices), dtype=np.bool_)
-        _mark_fresh(offsets, prices, sizes, message, files, fresh)
-        ends = np.concatenate(([0], np.cumsum(fresh)))[offsets]
+        is_new = np.ones(len(prices), dtype=np.bool_)
+        _unmark_repeated_levels(offsets, prices, sizes, message, files, is_new)
+        ends = np.concatenate(([0], np.cumsum(is_new)))[offsets]
         ends = pa.array(np.append(ends[:-1][first], ends[-1]).astype(np.int32))
         for name, values in ((f"{side}_prices", prices), (f"{side}_sizes", sizes)):
-            column = pa.ListArray.from_arrays(ends, pa.array(values[fresh]))
+            column = pa.ListArray.from_arrays(ends, pa.array(values[is_new]))
             joined = joined.set_column(joined.schema.get_field_index(name), name, column)
-    damaged = np.logical_or.reduceat(_numpy(events["damaged"]), first)
+    damaged = np.logical_or.reduceat(to_numpy(events["damaged"]), first)
     return joined.set_column(joined.schema.get_field_index("damaged"), "damaged", pa.array(damaged))
 
 
-def contents(events: pa.Table) -> NDArray[np.uint64]:
-    """Return a 64-bit digest of what each message says, its source, ids and receive time left out.
+def digest_messages(events: pa.Table) -> NDArray[np.uint64]:
+    """Return a 64-bit digest of the content of each message, without its source, ids and receive time.
 
     Parameters
     ----------
     events : pyarrow.Table
-        Columns of `flat_events`.
+        Columns of `schemas.frames.FLAT_EVENTS`.
 
     Returns
     -------
     uint64[n]
-        Equal for equal contents; that two others are equal has odds of n^2 / 2^65.
+        Equal for equal contents. The probability that any two different contents are equal is n^2 / 2^65.
     """
     content = np.zeros(events.num_rows, dtype=np.uint64)
     kind = pc.add(
@@ -123,15 +124,16 @@ def contents(events: pa.Table) -> NDArray[np.uint64]:
     )
     side = pc.add(pc.binary_length(events["side"]), 0)
     for values in (kind, side, *(events[name] for name in _SCALARS)):
-        _add(content, _numpy(values).astype(np.int64))
+        _mix_column(content, to_numpy(values).astype(np.int64))
     for name in ("bid", "ask"):
         offsets, prices, sizes = _levels(events, name)
-        with np.errstate(over="ignore"):  # as compiled: a digest wraps around
+        with np.errstate(over="ignore"):  # a digest wraps around, as it does when compiled
             _mix_levels(content, offsets, prices.view(np.uint64), sizes.view(np.uint64))
     return content
 
 
-def _add(content: NDArray[np.uint64], values: NDArray[np.int64]) -> None:
+def _mix_column(content: NDArray[np.uint64], values: NDArray[np.int64]) -> None:
+    """Mix one value per message into the digests, in place."""
     with np.errstate(over="ignore"):
         _mix_scalars(content, values.view(np.uint64))
 
@@ -139,12 +141,12 @@ def _add(content: NDArray[np.uint64], values: NDArray[np.int64]) -> None:
 def _levels(events: pa.Table, side: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return a side's offsets, from 0, and its prices and sizes."""
     prices, sizes = (events[f"{side}_{what}"].combine_chunks() for what in ("prices", "sizes"))
-    offsets = np.concatenate(([0], np.cumsum(_numpy(pc.list_value_length(prices))))).astype(np.int64)
-    return offsets, _numpy(prices.flatten()), _numpy(sizes.flatten())
+    offsets = np.concatenate(([0], np.cumsum(to_numpy(pc.list_value_length(prices))))).astype(np.int64)
+    return offsets, to_numpy(prices.flatten()), to_numpy(sizes.flatten())
 
 
-def _changes(*columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each row differs from the one before in any column; the first does."""
+def _find_changes(*columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return whether each row differs from the one before it in any column; True for the first."""
     changed = np.zeros(len(columns[0]), dtype=np.bool_)
     changed[:1] = True
     for column in columns:
@@ -154,28 +156,57 @@ def _changes(*columns: NDArray[Any]) -> NDArray[np.bool_]:
 
 @kernel
 def _mix(digest, value):
+    """Return a digest, uint64, with one more value, uint64, mixed in."""
     mixed = (digest ^ value) * np.uint64(_MIX)
     return mixed ^ (mixed >> np.uint64(29))
 
 
 @kernel
 def _mix_scalars(content, values):
+    """Mix ``values[i]`` into ``content[i]``, uint64[n] both; cost: a multiplication per message."""
     for index in range(len(content)):
         content[index] = _mix(content[index], values[index])
 
 
 @kernel
 def _mix_levels(content, offsets, prices, sizes):
+    """Mix the levels of each message into its digest; cost: two multiplications per level.
+
+    Parameters
+    ----------
+    content : uint64[n]
+        Digests, changed in place.
+    offsets : int64[n + 1]
+        Message i has the levels ``offsets[i]:offsets[i + 1]``.
+    prices, sizes : uint64[:]
+        The bits of the levels' prices and sizes.
+    """
     for index in range(len(content)):
         digest = _mix(content[index], np.uint64(offsets[index + 1] - offsets[index]))
-        for place in range(offsets[index], offsets[index + 1]):
-            digest = _mix(_mix(digest, prices[place]), sizes[place])
+        for level in range(offsets[index], offsets[index + 1]):
+            digest = _mix(_mix(digest, prices[level]), sizes[level])
         content[index] = digest
 
 
 @kernel
-def _mark_fresh(offsets, prices, sizes, message, files, fresh):
-    """Unmark each level that an earlier part from another file has; looks only into messages of several."""
+def _unmark_repeated_levels(offsets, prices, sizes, message, files, is_new):
+    """Unmark each level that an earlier part from another file already has.
+
+    Cost: quadratic in the levels of a message that several files hold.
+
+    Parameters
+    ----------
+    offsets : int64[p + 1]
+        Part i has the levels ``offsets[i]:offsets[i + 1]``.
+    prices, sizes : int64[:]
+        Levels of one side of all parts.
+    message : int64[p]
+        Number of the message that each part belongs to, rising.
+    files : int64[p]
+        Number of the file that each part comes from.
+    is_new : bool[:]
+        By level; set to False for repeated levels.
+    """
     first = 0
     for part in range(1, len(message)):
         if message[part] != message[part - 1]:
@@ -183,14 +214,8 @@ def _mark_fresh(offsets, prices, sizes, message, files, fresh):
             continue
         if files[part] == files[first]:
             continue
-        for place in range(offsets[part], offsets[part + 1]):
+        for level in range(offsets[part], offsets[part + 1]):
             for earlier in range(offsets[first], offsets[part]):
-                if prices[earlier] == prices[place] and sizes[earlier] == sizes[place]:
-                    fresh[place] = False
+                if prices[earlier] == prices[level] and sizes[earlier] == sizes[level]:
+                    is_new[level] = False
                     break
-
-
-def _numpy(column: Any) -> NDArray[Any]:
-    if isinstance(column, pa.ChunkedArray):
-        return column.to_numpy()  # type: ignore[no-any-return]
-    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]

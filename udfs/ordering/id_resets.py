@@ -1,7 +1,7 @@
-"""Epochs: where a venue restarts its ids, and which side of each restart a message is on.
+"""Id epochs: where a venue restarts its ids, and on which side of each restart a message lies.
 
-A restart shows in the order of time: from it on ids are lower than before, and stay so. Which
-file a message is in, and when that file comes, does not matter.
+In the order of time, ids after a restart are lower than before it, and stay lower. The result does not depend
+on the files that hold the messages, nor on the order in which these arrive.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN
 
-NEIGHBOURS = 8
+NEIGHBORS = 8
 """Messages on each side of a restart that must agree."""
 _FEWEST = 3
 
@@ -26,75 +26,75 @@ class Restart:
     Attributes
     ----------
     time : int
-        Of the first message behind it, ns.
+        Time of the first message after it, ns since 1970 UTC.
     below : int
-        Close to the restart, ids from this one on belong before it.
+        Near the restart, ids from this value on belong before it, lower ids after it.
     """
 
     time: int
     below: int
 
 
-def flatten(restarts: list[Restart]) -> list[int]:
-    """Return times and ids in turn, as references carry restarts."""
+def flatten_restarts(restarts: list[Restart]) -> list[int]:
+    """Return the times and ids of restarts in turn, as Spark rows store them."""
     return [part for restart in restarts for part in (restart.time, restart.below)]
 
 
-def unflatten(flat: Sequence[int]) -> list[Restart]:
-    """Return the restarts of what `flatten` has made."""
+def unflatten_restarts(flat: Sequence[int]) -> list[Restart]:
+    """Return the restarts of a list that `flatten_restarts` made."""
     return [Restart(int(time), int(below)) for time, below in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def find_restarts(sequence: NDArray[np.int64], times: NDArray[np.int64]) -> list[Restart]:
-    """Find where a stream's ids begin anew.
+    """Find where the ids of a stream restart.
 
     Parameters
     ----------
     sequence : int64[n]
         Ids of a stream, in any order.
     times : int64[n]
-        Their times, ns; -1 where not given.
+        Times of the messages, ns since 1970 UTC; -1 where not given.
 
     Returns
     -------
     list of Restart
-        In the order of time. Ids that fall with a stamp that is wrong are none: they fill the hole
-        that they left.
+        In the order of time. Ids that fall because a timestamp is wrong are not a restart: they fill the
+        hole that they left elsewhere.
     """
     given = np.flatnonzero(times != NOT_GIVEN)
     given = given[np.lexsort((sequence[given], times[given]))]
     ids, stamps = sequence[given], times[given]
     restarts: list[Restart] = []
     start = 0
-    for at in _falls(ids).tolist():
-        before, after = ids[max(start, at - NEIGHBOURS) : at], ids[at : at + NEIGHBOURS]
+    for index in (np.flatnonzero(ids[1:] < ids[:-1]) + 1).tolist():
+        before, after = ids[max(start, index - NEIGHBORS) : index], ids[index : index + NEIGHBORS]
         if min(len(before), len(after)) < _FEWEST or after.max() >= before.min():
             continue
-        if stamps[at] == stamps[at - 1] or _fills_a_hole(ids[start:at], after):
+        if stamps[index] == stamps[index - 1] or _fills_hole(ids[start:index], after):
             continue
-        near = stamps[start:at] >= stamps[at] - CLOCK_TOLERANCE
-        below = min(int(before.min()), int(ids[start:at][near].min(initial=before.min())))
-        restarts.append(Restart(int(stamps[at]), below))
-        start = at
+        near = stamps[start:index] >= stamps[index] - CLOCK_TOLERANCE
+        below = min(int(before.min()), int(ids[start:index][near].min(initial=before.min())))
+        restarts.append(Restart(int(stamps[index]), below))
+        start = index
     return restarts
 
 
-def epochs_of(
+def assign_epochs(
     sequence: NDArray[np.int64], times: NDArray[np.int64], restarts: list[Restart]
 ) -> NDArray[np.int64]:
-    """Return the epoch of each message: how many restarts it lies behind.
+    """Return the id epoch of each message: the number of restarts before it.
 
     Parameters
     ----------
     sequence, times : int64[n]
-        Ids and times of messages; a time of -1 (not given) is taken as the first epoch's.
+        Ids and times of messages, times in ns since 1970 UTC. A time of -1 (not given) means epoch 0.
     restarts : list of Restart
         In the order of time.
 
     Returns
     -------
     int64[n]
-        From 0. Within `CLOCK_TOLERANCE` of a restart the id decides, else the time.
+        From 0. Within `CLOCK_TOLERANCE` of a restart the id decides, otherwise the time.
     """
     epochs = np.zeros(len(sequence), dtype=np.int64)
     for restart in restarts:
@@ -103,11 +103,8 @@ def epochs_of(
     return epochs
 
 
-def _falls(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.flatnonzero(ids[1:] < ids[:-1]) + 1
-
-
-def _fills_a_hole(before: NDArray[np.int64], after: NDArray[np.int64]) -> bool:
+def _fills_hole(before: NDArray[np.int64], after: NDArray[np.int64]) -> bool:
+    """Return whether ids lie within the range of the earlier ids, where none of those are."""
     low, high = after.min(), after.max()
     inside = (before >= low) & (before <= high)
     return bool(not inside.any() and before.min() < low and before.max() > high)

@@ -1,7 +1,7 @@
-"""Parsed records on their way into the tables: files in Arrow's own format, one a stream and part.
+"""Staged files: parsed records in Arrow's file format, before they are written to tables.
 
-Each holds records of one exchange, symbol and kind, of one raw file: a raw file that is refused
-is left out with its files.
+Each staged file holds records of one exchange, symbol and kind from one part of one raw file. If a raw file
+is refused, its staged files are left out.
 """
 
 from __future__ import annotations
@@ -20,49 +20,50 @@ from deltabook.schemas.frames import RECORDS, STAGED
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.file_source import FilePart, FileSource
 from deltabook.udfs.sources.common.limits import Limits, too_many_symbols
-from deltabook.udfs.storage.arrow_frames import Group, only_row, to_frame
-from deltabook.udfs.storage.object_store import created, located, mapped, opened
+from deltabook.udfs.storage.arrow_frames import GroupFunction, get_single_row, to_frame
+from deltabook.udfs.storage.locations import parse_location
+from deltabook.udfs.storage.object_store import create_file, open_input, open_mapped
 
 _KEYS = ("record", "exchange", "symbol")
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 _MOST_OPEN = 256
-"""Staged files of one part that are open at once: a process may often have no more than 1,024."""
+"""Staged files of one part that are open at once. Many systems limit a process to 1,024 open files."""
 _WAITING_BYTES = 64 << 20
-"""Bytes of records that wait for a file."""
+"""Memory for records of streams that have no open file."""
 
 Key = tuple[str, str, str]
-"""Record, exchange and symbol."""
+"""Kind of record, exchange and symbol of a stream."""
 
 
-def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> Group:
-    """Make the function that parses one part of a raw file into staged files.
+def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> GroupFunction:
+    """Return the function by which Spark parses one part of a raw file into staged files.
 
     Parameters
     ----------
     source : subclass of FileSource
-        Reads it.
+        Reads the raw file.
     folder : str
-        Where to stage.
+        Folder or object store prefix of the staged files.
     limits : Limits
-        What a file and a message may hold.
+        Limits of the size of files and messages, and of the number of symbols.
 
     Returns
     -------
     callable
-        For `packed`, grouped by part: one row of `parts` in, rows of `staged` out. Of a part that could not
-        be read, or that names too many symbols, only the end is told.
+        For `packed`, grouped by part: takes one row of `parts` and yields rows of `staged`. A part that could
+        not be read, or that has too many symbols, yields only the row that ends it.
     """
 
     def stage(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        reference = only_row(groups)
+        reference = get_single_row(groups)
         path, rows = str(reference.source_file), [int(row) for row in reference.row_groups]
-        reader = source({"path": path} | limits.options()).reader(None)
-        files = _Files(folder, int(key[0]), limits.most_symbols)
+        reader = source({"path": path} | limits.to_options()).reader(None)
+        files = _StagedFiles(folder, int(key[0]), limits.most_symbols)
         end = {"record": "file", "exchange": "", "symbol": "", "file": "", "records": 0}
         try:
             for batch in reader.read(FilePart(path, (rows[0], rows[1]) if rows else None)):
-                if outcome := _outcome(batch):
+                if outcome := _read_outcome(batch):
                     end |= outcome
                 else:
                     files.add(batch)
@@ -70,8 +71,8 @@ def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> Group
             end |= {"reason": str(error), "failed": True}
         common = {"part": int(key[0]), "source_file": path, "source_row": NOT_GIVEN}
         staged = files.discard() if end["failed"] else files.close()
-        told = [common | {"failed": False, "reason": ""} | row for row in [*staged, end]]
-        yield to_frame(pa.RecordBatch.from_pylist(told, schema=STAGED.arrow))
+        rows_out = [common | {"failed": False, "reason": ""} | row for row in [*staged, end]]
+        yield to_frame(pa.RecordBatch.from_pylist(rows_out, schema=STAGED.arrow))
 
     return stage
 
@@ -82,90 +83,104 @@ def read_staged(file: str, *names: str) -> pa.Table:
     Parameters
     ----------
     file : str
-        Its path.
+        Path of the staged file.
     *names : str
-        Columns of `records`; none: all.
+        Columns of `records` to read; all of them if none is named.
 
     Returns
     -------
     pyarrow.Table
-        Those columns, in the order of `records`.
+        The columns, in the order of `records`.
     """
-    with mapped(file) as stream:
-        return pa.ipc.open_file(stream, options=_columns(names)).read_all()
+    with open_mapped(file) as stream:
+        return pa.ipc.open_file(stream, options=_select_columns(names)).read_all()
 
 
-def staged_batches(file: str) -> Iterator[pa.Table]:
+def read_staged_batches(file: str) -> Iterator[pa.Table]:
     """Read a staged file batch by batch.
 
     Parameters
     ----------
     file : str
-        Its path.
+        Path of the staged file.
 
     Yields
     ------
     pyarrow.Table
-        Columns of `records`; of one batch, as it was staged.
+        Columns of `records`; one batch as it was staged.
     """
-    with mapped(file) as stream:
+    with open_mapped(file) as stream:
         staged = pa.ipc.open_file(stream)
         for number in range(staged.num_record_batches):
             yield pa.Table.from_batches([staged.get_batch(number)])
 
 
 def read_staged_between(file: str, first: int, end: int | None) -> pa.Table:
-    """Read the records of a staged file whose ids lie in a range; batches without any are passed over.
+    """Read the records of a staged file whose ids lie in a range; skips batches without any.
 
     Parameters
     ----------
     file : str
-        Its path.
-    first, end : int
-        Least id, and the id after the greatest; None: no end.
+        Path of the staged file.
+    first : int
+        Least id, inclusive.
+    end : int or None
+        Greatest id, exclusive; None: no limit.
 
     Returns
     -------
     pyarrow.Table
         Columns of `records`.
     """
-    with opened(file) as stream:
-        ids = pa.ipc.open_file(stream, options=_columns(("sequence",)))
+    with open_input(file) as stream:
+        ids = pa.ipc.open_file(stream, options=_select_columns(("sequence",)))
         whole = pa.ipc.open_file(stream)
-        found = []
+        parts = []
         for number in range(ids.num_record_batches):
             sequence = ids.get_batch(number)["sequence"]
-            wanted = pc.greater_equal(sequence, first)
+            is_inside = pc.greater_equal(sequence, first)
             if end is not None:
-                wanted = pc.and_(wanted, pc.less(sequence, end))
-            count = pc.sum(wanted).as_py() or 0
+                is_inside = pc.and_(is_inside, pc.less(sequence, end))
+            count = pc.sum(is_inside).as_py() or 0
             if count:
                 batch = whole.get_batch(number)
-                found.append(batch if count == batch.num_rows else batch.filter(wanted))
-        return pa.Table.from_batches(found, schema=RECORDS.arrow)
+                parts.append(batch if count == batch.num_rows else batch.filter(is_inside))
+        return pa.Table.from_batches(parts, schema=RECORDS.arrow)
 
 
-def _columns(names: tuple[str, ...]) -> pa.ipc.IpcReadOptions:
+def _select_columns(names: tuple[str, ...]) -> pa.ipc.IpcReadOptions:
     return pa.ipc.IpcReadOptions(included_fields=[RECORDS.names.index(name) for name in names] or None)
 
 
-def _outcome(batch: pa.RecordBatch) -> dict[str, Any]:
-    """Return what a batch tells of the end of its file; nothing if it is of messages."""
-    if batch["record"][-1].as_py() != "file":  # the others' last message may have thousands of levels
+def _read_outcome(batch: pa.RecordBatch) -> dict[str, Any]:
+    """Return `reason` and `failed` of a batch that ends a file; an empty dict for a batch of messages."""
+    if (
+        batch["record"][-1].as_py() != "file"
+    ):  # cheaper than to_pylist: a message may have thousands of levels
         return {}
     last = batch.slice(batch.num_rows - 1).to_pylist()[0]
     return {"reason": last["reason"], "failed": last["kind"] == "failed"}
 
 
-class _Files:
-    """The staged files of one part.
+class _StagedFiles:
+    """Writes the staged files of one part.
 
-    The first streams have a file each, open until the end. Records of the others wait until they fill
-    the room for them; then each of their streams gets a file, and may get another later.
+    The first `_MOST_OPEN` streams have one file each, which stays open until the end. Records of further
+    streams wait in memory. When they fill `_WAITING_BYTES`, each of those streams gets a file, and may get
+    more later.
+
+    Parameters
+    ----------
+    folder : str
+        Folder or object store prefix of the staged files.
+    part : int
+        Number of the part.
+    most_symbols : int
+        Most symbols that a part may have.
     """
 
     def __init__(self, folder: str, part: int, most_symbols: int):
-        self.folder = located(folder)
+        self.folder = parse_location(folder)
         self.part = part
         self.most_symbols = most_symbols
         self.symbols: set[tuple[str, str]] = set()
@@ -175,36 +190,36 @@ class _Files:
         self.waiting_bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Write a batch, or keep what has to wait; raises InputError if there are too many symbols."""
-        batch, streams = _in_streams(batch)
+        """Write the records of a batch, or let them wait; raises InputError if there are too many symbols."""
+        batch, streams = _split_by_stream(batch)
         self.symbols.update(key[1:] for key, _, _ in streams if key[0] != "quarantine")
         if len(self.symbols) > self.most_symbols:
             raise InputError(too_many_symbols(len(self.symbols), self.most_symbols))
-        late = np.zeros(batch.num_rows, np.bool_)
+        is_waiting = np.zeros(batch.num_rows, np.bool_)
         for key, start, end in streams:
             records = batch.slice(start, end - start)
             if key not in self.open and len(self.open) < _MOST_OPEN:
-                self.open[key] = self._created(key, records)
+                self.open[key] = self._create_file(key, records)
             if key not in self.open:
-                late[start:end] = True
+                is_waiting[start:end] = True
                 continue
             row, writer, _ = self.open[key]
             row["records"] += records.num_rows
             writer.write_batch(records)
-        if late.any():
-            self.waiting.append(batch.filter(pa.array(late)))
+        if is_waiting.any():
+            self.waiting.append(batch.filter(pa.array(is_waiting)))
             self.waiting_bytes += self.waiting[-1].nbytes
             if self.waiting_bytes > _WAITING_BYTES:
                 self._write_waiting()
 
     def close(self) -> list[dict[str, Any]]:
-        """Complete the files; return their rows of `staged`, sorted by stream."""
+        """Close the files; return their rows of `staged`, sorted by stream."""
         self._write_waiting()
         self._close_open()
         return sorted(self.rows, key=lambda row: tuple(row[name] for name in _KEYS))
 
     def discard(self) -> list[dict[str, Any]]:
-        """Leave out the records of a part that is refused; return no file."""
+        """Drop the waiting records of a part that is refused; return no rows."""
         self.waiting.clear()
         self._close_open()
         return []
@@ -214,35 +229,36 @@ class _Files:
             writer.close()
             sink.close()
 
-    def _created(self, key: Key, first: pa.RecordBatch) -> tuple[dict[str, Any], Any, Any]:
-        # Names sort as the parts and their files do: one recording's messages are met in its own order.
+    def _create_file(self, key: Key, first: pa.RecordBatch) -> tuple[dict[str, Any], Any, Any]:
+        """Create a staged file; return its row of `staged`, its writer and its output stream."""
+        # File names sort like the parts, so that the messages of one recording are read in its own order.
         file = self.folder / f"{self.part:08}-{len(self.rows):08}-{uuid.uuid4()}.arrow"
         row = dict(zip(_KEYS, key, strict=True)) | {"file": str(file), "records": 0}
         if key[0] == "quarantine":
             unreadable = first.slice(0, 1).to_pylist()[0]
             row |= {name: unreadable[name] for name in ("source_row", "reason")}
         self.rows.append(row)
-        sink = created(file)
+        sink = create_file(file)
         return row, pa.ipc.new_file(sink, RECORDS.arrow, options=_OPTIONS), sink
 
     def _write_waiting(self) -> None:
         if not self.waiting:
             return
-        whole = pa.Table.from_batches(self.waiting).combine_chunks().to_batches()
+        batches = pa.Table.from_batches(self.waiting).combine_chunks().to_batches()
         self.waiting, self.waiting_bytes = [], 0
-        for part in whole:
-            batch, streams = _in_streams(part)
+        for waiting in batches:
+            batch, streams = _split_by_stream(waiting)
             for key, start, end in streams:
                 records = batch.slice(start, end - start)
-                row, writer, sink = self._created(key, records)
+                row, writer, sink = self._create_file(key, records)
                 row["records"] = records.num_rows
                 writer.write_batch(records)
                 writer.close()
                 sink.close()
 
 
-def _in_streams(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[Key, int, int]]]:
-    """Sort a batch by stream, each in its own order; return it, and the first row and end of each stream."""
+def _split_by_stream(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[Key, int, int]]]:
+    """Return a batch sorted by stream, and the key, first row and end of each stream in it."""
     codes = np.zeros(batch.num_rows, dtype=np.int64)
     for name in _KEYS:
         encoded = batch[name].dictionary_encode()

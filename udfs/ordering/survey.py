@@ -1,7 +1,7 @@
-"""Surveying one stream of new messages: its hours, its epochs, and what its numbers need.
+"""Survey of the new messages of one stream: their chunks, their id epochs and the digits of their numbers.
 
-A stream is looked at whole, in its own order, before any of it is put into a table: only so can a
-stamp be told that its neighbours contradict, or ids that begin anew.
+A stream is surveyed whole, in its own order, before any of it is written to a table. Only then can wrong
+timestamps and restarts of ids be recognized.
 """
 
 from __future__ import annotations
@@ -15,15 +15,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import HOUR, NOT_GIVEN
+from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
-from deltabook.udfs.numbers.encoding import SCALE_OF
-from deltabook.udfs.numbers.scales import digits_needed
-from deltabook.udfs.ordering.clock_jumps import contradicted, far_from_receipt
-from deltabook.udfs.ordering.id_resets import NEIGHBOURS, Restart, epochs_of, find_restarts, flatten
+from deltabook.udfs.numbers.encoding import SCALE_COLUMNS
+from deltabook.udfs.numbers.scales import count_digits_needed
+from deltabook.udfs.ordering.clock_jumps import find_times_far_from_receipt, find_wrong_times
+from deltabook.udfs.ordering.id_resets import (
+    NEIGHBORS,
+    Restart,
+    assign_epochs,
+    find_restarts,
+    flatten_restarts,
+)
 from deltabook.udfs.ordering.staged_records import read_staged
 
-_ORDERING = ("sequence", "timestamp", "received")
-_THIN = (
+_ORDER_COLUMNS = ("sequence", "timestamp", "received")
+_COUNTED_COLUMNS = (
     "received",
     "sequence",
     "is_snapshot",
@@ -36,13 +43,13 @@ _COUNTS = ("messages", "level_changes", "snapshots", "checksums")
 
 
 @dataclass(frozen=True)
-class Known:
-    """Messages that are stored already, the first and last of each hour.
+class StoredMessages:
+    """The first and the last stored message of each chunk of a stream.
 
     Attributes
     ----------
     epochs, ids, times : int64[k]
-        Of each; times in ns.
+        Id epoch, id and time of each of the k messages; times in ns since 1970 UTC.
     """
 
     epochs: NDArray[np.int64]
@@ -51,116 +58,133 @@ class Known:
 
 
 def survey_stream(
-    files: list[str], known: Known, restarts: list[Restart], chunk: int = HOUR
+    files: list[str], known: StoredMessages, restarts: list[Restart], chunk: int = HOUR
 ) -> list[dict[str, Any]]:
-    """Survey the new messages of one stream.
+    """Return the chunks, id epochs and digits of the new messages of one stream.
 
     Parameters
     ----------
     files : list of str
-        Staged files of `records`, all of one exchange, symbol and kind of record.
-    known : Known
-        Stored messages, the first and last of each hour: what the new ones join.
+        Paths of staged files of `records`, all of one exchange, symbol and kind of record.
+    known : StoredMessages
+        Stored messages of the stream, which the new ones join.
     restarts : list of Restart
-        Of the stream, as known so far.
+        Restarts of the stream's ids that are known so far.
     chunk : int
-        Length of an hour, ns.
+        Length of a chunk, ns.
 
     Returns
     -------
     list of dict
-        Rows of `survey`, without the stream's own columns: one for each file, epoch and hour.
+        Rows of `survey`, without the columns that name the stream: one for each file, epoch and chunk.
     """
-    # Only what orders a stream is held of it whole: 24 bytes a message, and as much again while it is judged.
-    sequence, stamps, received = _ordering(files)
-    when = epoch_times(stamps, received)
-    restarts = with_new(restarts, known, sequence, when)
-    epochs = epochs_of(sequence, when, restarts)
-    times = witnessed_times(stamps, received)
-    del when, stamps
+    # Only ids and times are in memory for the whole stream: 24 bytes a message, and as much to work on them.
+    sequence, stamps, received = _read_ids_and_times(files)
+    epoch_times = choose_epoch_times(stamps, received)
+    restarts = add_new_restarts(restarts, known, sequence, epoch_times)
+    epochs = assign_epochs(sequence, epoch_times, restarts)
+    times = choose_clock_times(stamps, received)
+    del epoch_times, stamps
     order = np.lexsort((sequence, epochs))
-    times[order[contradicted(times[order], received[order])]] = NOT_GIVEN
+    times[order[find_wrong_times(times[order], received[order])]] = NOT_GIVEN
     del order, sequence, received
-    flat = flatten(restarts)
+    flat_restarts = flatten_restarts(restarts)
     rows, start = [], 0
     for file in files:
-        table = read_staged(file, *_THIN)
+        table = read_staged(file, *_COUNTED_COLUMNS)
         part = slice(start, start + table.num_rows)
         start = part.stop
-        needs = _needs(file, table)
-        for group in _groups(table, epochs[part], times[part], chunk):
-            rows.append({"file": file, "restarts": flat} | needs | group)
-            needs = dict.fromkeys(needs, 0)
+        digits = _count_digits(file, table)
+        for group in _group_by_chunk(table, epochs[part], times[part], chunk):
+            rows.append({"file": file, "restarts": flat_restarts} | digits | group)
+            digits = dict.fromkeys(digits, 0)  # the first row of a file counts for all of it
     return rows
 
 
-def witnessed_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what tells each message's hour: the exchange's time, or, where most lack it, the recorder's.
+def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the times that assign messages to chunks: the exchange's, or the recorder's if most lack those.
 
     Parameters
     ----------
     stamps, received : int64[n]
-        Exchange's and recorder's times, ns; -1 where not given.
+        Times by the clocks of the exchange and the recorder, ns since 1970 UTC; -1 where not given.
 
     Returns
     -------
     int64[n]
-        One clock for all; -1 where that one is not given.
+        Times by one clock for all messages; -1 where that time is not given.
     """
     if np.count_nonzero(stamps != NOT_GIVEN) * 2 >= np.count_nonzero(received != NOT_GIVEN):
         return stamps.copy()
     return received.copy()
 
 
-def epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what tells each message's epoch: what tells its hour, or, without that, any time it has."""
-    times = witnessed_times(stamps, received)
+def choose_epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the times that assign messages to id epochs: the chunk's clock, or any time that is given.
+
+    Parameters
+    ----------
+    stamps, received : int64[n]
+        Times by the clocks of the exchange and the recorder, ns since 1970 UTC; -1 where not given.
+
+    Returns
+    -------
+    int64[n]
+        -1 where neither time is given. The recorder's time replaces one that is too far from it.
+    """
+    times = choose_clock_times(stamps, received)
     times = np.where(times == NOT_GIVEN, np.where(stamps == NOT_GIVEN, received, stamps), times)
-    return np.where(far_from_receipt(times, received), received, times)
+    return np.where(find_times_far_from_receipt(times, received), received, times)
 
 
-def with_new(
-    restarts: list[Restart], known: Known, sequence: NDArray[np.int64], times: NDArray[np.int64]
+def add_new_restarts(
+    restarts: list[Restart], known: StoredMessages, sequence: NDArray[np.int64], times: NDArray[np.int64]
 ) -> list[Restart]:
-    """Add the restarts that new messages show, looked for within each epoch known so far.
+    """Return the known restarts and those that new messages reveal within each epoch.
 
     Parameters
     ----------
     restarts : list of Restart
-        Known so far.
-    known : Known
+        Restarts known so far, in the order of time.
+    known : StoredMessages
         Stored messages that the new ones join.
     sequence, times : int64[n]
-        Ids and times of the new messages, times in ns.
+        Ids and times of the new messages, times in ns since 1970 UTC.
+
+    Returns
+    -------
+    list of Restart
+        In the order of time.
     """
-    # A stored message stands for many: it has the weight of all the neighbours that are asked.
-    weighed = [np.repeat(values, NEIGHBOURS) for values in (known.epochs, known.ids, known.times)]
-    epochs = np.concatenate((weighed[0], epochs_of(sequence, times, restarts)))
-    ids, stamps = np.concatenate((weighed[1], sequence)), np.concatenate((weighed[2], times))
-    found = list(restarts)
+    # A stored message stands for many: it gets the weight of all the neighbors that must agree.
+    weighted = [np.repeat(values, NEIGHBORS) for values in (known.epochs, known.ids, known.times)]
+    epochs = np.concatenate((weighted[0], assign_epochs(sequence, times, restarts)))
+    ids, all_times = np.concatenate((weighted[1], sequence)), np.concatenate((weighted[2], times))
+    all_restarts = list(restarts)
     for epoch in range(len(restarts) + 1):
-        ours = epochs == epoch
-        found += find_restarts(ids[ours], stamps[ours])
-    return sorted(found, key=lambda restart: restart.time)
+        is_in_epoch = epochs == epoch
+        all_restarts += find_restarts(ids[is_in_epoch], all_times[is_in_epoch])
+    return sorted(all_restarts, key=lambda restart: restart.time)
 
 
-def _ordering(files: list[str]) -> list[NDArray[np.int64]]:
-    """Return the ids of all messages, and their exchange's and recorder's times."""
-    tables = (read_staged(file, *_ORDERING).select(_ORDERING) for file in files)
-    parts = [[_numpy(column) for column in table.columns] for table in tables]
+def _read_ids_and_times(files: list[str]) -> list[NDArray[np.int64]]:
+    """Return the ids, exchange times and receive times of the messages of all files."""
+    tables = (read_staged(file, *_ORDER_COLUMNS).select(_ORDER_COLUMNS) for file in files)
+    parts = [[to_numpy(column) for column in table.columns] for table in tables]
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
-def _groups(
+def _group_by_chunk(
     table: pa.Table, epochs: NDArray[np.int64], times: NDArray[np.int64], chunk: int
 ) -> list[dict[str, Any]]:
+    """Return ids, times and counts of one file's messages, for each epoch and chunk."""
     received = table["received"]
-    hours = np.where(times == NOT_GIVEN, NOT_GIVEN, times // chunk * chunk)
+    chunk_starts = np.where(times == NOT_GIVEN, NOT_GIVEN, times // chunk * chunk)
     return (  # type: ignore[no-any-return]
         pa.table(
             {
                 "epoch": epochs,
-                "time": hours,
+                "time": chunk_starts,
                 "stamp": times,
                 "sequence": table["sequence"],
                 "received": pc.if_else(pc.equal(received, NOT_GIVEN), None, received),
@@ -189,24 +213,28 @@ def _groups(
     )
 
 
-def _needs(file: str, table: pa.Table) -> dict[str, int]:
-    """Return the digits that a file's numbers need; looked at only where records differ from the usual."""
-    needs: dict[str, int] = {}
+def _count_digits(file: str, table: pa.Table) -> dict[str, int]:
+    """Return the digits that a file's numbers need; reads the numbers only if a scale is unusual."""
+    needed: dict[str, int] = {}
     for what in ("price", "size"):
         decimals, digits = DEFAULT_SCALE, 0
-        if not (_numpy(table[f"{what}_scale"]) == DEFAULT_SCALE).all():
-            decimals, digits = digits_of(file, what)
-        needs |= {f"{what}_decimals": decimals, f"{what}_digits": digits}
+        if not (to_numpy(table[f"{what}_scale"]) == DEFAULT_SCALE).all():
+            decimals, digits = find_digits_needed(file, what)
+        needed |= {f"{what}_decimals": decimals, f"{what}_digits": digits}
     wide = read_staged(file, "wide")["wide"]
-    return needs | {"wide": pc.sum(pc.not_equal(wide, b"")).as_py() or 0}
+    return needed | {"wide": pc.sum(pc.not_equal(wide, b"")).as_py() or 0}
 
 
-def digits_of(file: str, what: str) -> tuple[int, int]:
-    """Return the digits behind the point and before it that the prices or sizes of a staged file need."""
+def find_digits_needed(file: str, what: str) -> tuple[int, int]:
+    """Return the digits after and before the decimal point that the numbers of a staged file need.
+
+    Parameters
+    ----------
+    file : str
+        Path of a staged file of `records`.
+    what : str
+        "price" or "size".
+    """
     scale = f"{what}_scale"
-    names = [name for name, scale_of in SCALE_OF.items() if scale_of == scale]
-    return digits_needed(read_staged(file, *names, scale), scale)
-
-
-def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    return column.to_numpy()  # type: ignore[no-any-return]
+    names = [name for name, scale_of in SCALE_COLUMNS.items() if scale_of == scale]
+    return count_digits_needed(read_staged(file, *names, scale), scale)

@@ -10,7 +10,7 @@ import numpy as np
 
 from deltabook.udfs.simulator.kernels import MESSAGE_INTERVAL, MILLISECOND, TOP_DEPTH
 from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, MarketChunk
-from deltabook.udfs.simulator.printing import Printing, decimal_text, level_texts
+from deltabook.udfs.simulator.printing import DecimalFormat, decimal_text, level_texts
 from deltabook.udfs.simulator.recorder import (
     LATENCY,
     MESSAGES,
@@ -35,17 +35,17 @@ class _Dialect:
 
     symbol: str
     spot: bool
-    printing: Printing
+    decimal_format: DecimalFormat
     stride: int
 
     def stream(self, name: str, data: str) -> str:
         return f'{{"stream":"{self.symbol.lower()}@{name}","data":{data}}}'
 
     def price(self, ticks: int) -> str:
-        return decimal_text(ticks, *self.printing[:2])
+        return decimal_text(ticks, self.decimal_format.price_scale, self.decimal_format.price_decimals)
 
     def size(self, lots: int) -> str:
-        return decimal_text(lots, *self.printing[2:])
+        return decimal_text(lots, self.decimal_format.size_scale, self.decimal_format.size_decimals)
 
     def trades(self, chunk: MarketChunk) -> Iterator[str]:
         for trade, time, ticks, lots, maker in _rows(
@@ -94,10 +94,10 @@ class _Dialect:
         """Yield each message's diff; a USD-M diff lists its bids from the lowest up, unlike a spot diff."""
         starts, stops = chunk.bid_offsets[:-1], chunk.bid_offsets[1:]
         bids = level_texts(
-            chunk.bid_prices, chunk.bid_sizes, starts, stops, self.printing, reverse=not self.spot
+            chunk.bid_prices, chunk.bid_sizes, starts, stops, self.decimal_format, reverse=not self.spot
         )
         starts, stops = chunk.ask_offsets[:-1], chunk.ask_offsets[1:]
-        asks = level_texts(chunk.ask_prices, chunk.ask_sizes, starts, stops, self.printing)
+        asks = level_texts(chunk.ask_prices, chunk.ask_sizes, starts, stops, self.decimal_format)
         ids = _rows(chunk.timestamps, chunk.first_update_ids, chunk.last_update_ids)
         for (time, first, last), bid, ask in zip(ids, bids, asks, strict=True):
             yield self.stream("depth@100ms", self.depth_update(time, first, last, bid, ask))
@@ -106,7 +106,7 @@ class _Dialect:
         """Yield the true top 20 after each message."""
         starts: Int64Array = np.arange(len(chunk.timestamps), dtype=np.int64) * TOP_DEPTH
         bids, asks = (
-            level_texts(prices.ravel(), sizes.ravel(), starts, starts + counts, self.printing)
+            level_texts(prices.ravel(), sizes.ravel(), starts, starts + counts, self.decimal_format)
             for prices, sizes, counts in (
                 (chunk.top_bid_prices, chunk.top_bid_sizes, chunk.top_bid_counts.clip(max=PARTIAL_DEPTH)),
                 (chunk.top_ask_prices, chunk.top_ask_sizes, chunk.top_ask_counts.clip(max=PARTIAL_DEPTH)),
@@ -122,7 +122,7 @@ class _Dialect:
 
     def snapshot(self, book: BookSnapshot) -> str:
         bids, asks = (
-            level_texts(prices, sizes, np.array([0]), np.array([len(prices)]), self.printing)[0]
+            level_texts(prices, sizes, np.array([0]), np.array([len(prices)]), self.decimal_format)[0]
             for prices, sizes in ((book.bid_prices, book.bid_sizes), (book.ask_prices, book.ask_sizes))
         )
         at = book.timestamp // MILLISECOND
@@ -217,7 +217,8 @@ def capture_lines(
     spot = market_type == "spot"
     scales = market.price_scale, market.size_scale
     decimals = (8, 8) if spot else scales
-    dialect = _Dialect(symbol, spot, (scales[0], decimals[0], scales[1], decimals[1]), update_id_stride)
+    decimal_format = DecimalFormat(scales[0], decimals[0], scales[1], decimals[1])
+    dialect = _Dialect(symbol, spot, decimal_format, update_id_stride)
     return _lines(
         market, n_messages, dialect, snapshot_message, snapshot_every, partial_depth, chunk_messages
     )

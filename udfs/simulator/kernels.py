@@ -1,7 +1,7 @@
-"""The market's state, one int64 vector, and the kernels that run it: orders in, messages out.
+"""The kernels that run the simulated market, and its state, one int64 vector.
 
-Every draw is integer arithmetic on one int64 word: compiled or not, and in any chunking, a seed gives
-the same stream. All in one file, since numba's cache does not see a change in another.
+Every random draw is integer arithmetic on one int64 word. A seed therefore gives the same stream, compiled
+or not, and in chunks of any size.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import numpy.typing as npt
 from deltabook.udfs.numba_kernel import kernel
 
 BID, ASK = 0, 1
-# Levels a side that are shown after each message, and that a quiet message leaves alone.
+# Levels per side that are shown after each message, and that a quiet message does not change.
 TOP_DEPTH, QUIET_DEPTH = 25, 20
 MILLISECOND, MESSAGE_INTERVAL = 1_000_000, 100_000_000
 FIRST_UPDATE_ID, FIRST_TRADE_ID = 50_093_239_189, 3_735_683_259
-# Distances from the touch are log-uniform: an octave k, then one of the 2**k ticks in it.
+# Distances from the best price are log-uniform: an octave k, then one of the 2**k ticks in it.
 OCTAVES, NEAR_OCTAVES = 17, 5
-# An order d ticks from the touch owns the d >> 9 ticks behind it: far levels are sparse, as in reality.
+# An order d ticks from the best price owns the d >> 9 ticks behind it: far levels are sparse, as in reality.
 SLOT_SHIFT = 9
 # Order sizes are log-uniform too, from the smallest order to 2**14 times that.
 SIZE_OCTAVES = 14
-# Sizes live in a ring of ticks that follows the mid; levels that fall out of it are cancelled.
+# Sizes are stored in a ring of ticks that follows the mid; levels that leave it are cancelled.
 RING, RING_MASK = 1 << 18, (1 << 18) - 1
 MINIMUM_LEVELS, MOST_FILLS, MOST_INTENSITY = 40, 64, 400
 # Probabilities, of 65,536.
@@ -34,7 +34,7 @@ MULTIPLIER, WORD = 1_791_398_085, 0xFFFFFFFF
 
 
 def most_events(intensity: int) -> int:
-    """Most order events a message can have: its limit, one last order, and the ring's own cancels."""
+    """Return the most order events of a message: its limit, one last order, and the ring's own cancels."""
     return 6 * intensity + MOST_FILLS + 8
 
 
@@ -59,9 +59,25 @@ STATE_LENGTH = STAMPS + 2 * RING
 def new_state(
     seed: int, mid: int, start_time: int, intensity: int, quiet_share: float, smallest_order: int
 ) -> npt.NDArray[np.int64]:
-    """Return the state of a market before its first message; the parameters are those of `Market`."""
+    """Return the state of a market, int64[STATE_LENGTH], before its first message.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the random numbers.
+    mid : int
+        First mid price, ticks.
+    start_time : int
+        Time of the first message, ns since 1970 UTC.
+    intensity : int
+        Mean number of messages per unit of activity; see `Market`.
+    quiet_share : float
+        Share of the time in which the market is quiet, from 0 to 1.
+    smallest_order : int
+        Smallest size of an order, lots.
+    """
     state = np.zeros(STATE_LENGTH, np.int64)
-    # Any word from 1 to a * 2**32 - 2 starts the generator; neighbouring seeds are driven apart first.
+    # Any word from 1 to a * 2**32 - 2 starts the generator; neighboring seeds are driven apart first.
     state[RANDOM] = seed * 0x9E3779B97F4A7C15 % (MULTIPLIER * (WORD + 1) - 2) + 1
     state[UPDATE_ID], state[TRADE_ID] = FIRST_UPDATE_ID - 1, FIRST_TRADE_ID - 1
     state[START] = state[CLOCK] = start_time
@@ -74,7 +90,7 @@ def new_state(
 
 @kernel
 def _draw(state):
-    """32 random bits."""
+    """Return 32 random bits and advance the generator."""
     value = MULTIPLIER * (state[RANDOM] & WORD) + (state[RANDOM] >> 32)
     state[RANDOM] = value
     return value & WORD
@@ -82,14 +98,14 @@ def _draw(state):
 
 @kernel
 def _order_size(state, octaves):
-    """Log-uniform, hence heavy-tailed, over that many octaves from the smallest order."""
+    """Return a random size, lots: log-uniform over `octaves` octaves from the smallest order."""
     span = state[SMALLEST] << ((_draw(state) * octaves) >> 32)
     return span + ((_draw(state) * span) >> 32)
 
 
 @kernel
 def _set_level(state, side, price, size):
-    """One order event: the level's new size under a new update id, and the ticker it may cause."""
+    """Apply one order event: set a level's size under a new update id; add a ticker if the best changes."""
     slot = price & RING_MASK
     before = state[SIZES + slot]
     state[SIZES + slot] = size
@@ -149,7 +165,7 @@ def _market_order(state):
 
 @kernel
 def _limit_order(state):
-    """Place, change or cancel at a random distance behind the front of a random side."""
+    """Place, change or cancel an order at a random distance behind the front of a random side."""
     choice = _draw(state)
     side, roll = choice & 1, choice >> 16
     octave = (_draw(state) * OCTAVES) >> 32
@@ -197,7 +213,7 @@ def _follow_mid(state):
 
 @kernel
 def _copy_side(state, side, limit, prices, sizes):
-    """The best `limit` levels of a side, best first; returns how many there are."""
+    """Copy the best `limit` levels of a side, best first; return their number."""
     count = min(limit, state[LEVELS + side])
     price = state[BEST + side]
     for row in range(count):
@@ -210,7 +226,17 @@ def _copy_side(state, side, limit, prices, sizes):
 
 @kernel
 def copy_book(state, head, levels):
-    """Fill `head` with update id, time, bid and ask count; `levels` is [side, price or size, level]."""
+    """Copy the best levels of both sides; cost: one memory access per tick down to the last level.
+
+    Parameters
+    ----------
+    state : int64[STATE_LENGTH]
+        The market.
+    head : int64[4]
+        Filled with update id, time (ns since 1970 UTC), number of bids and number of asks.
+    levels : int64[2, 2, limit]
+        By side, price (0) or size (1), and level: filled with prices in ticks and sizes in lots.
+    """
     head[0], head[1] = state[UPDATE_ID], state[CLOCK]
     for side in range(2):
         head[2 + side] = _copy_side(state, side, levels.shape[2], levels[side, 0], levels[side, 1])
@@ -218,7 +244,7 @@ def copy_book(state, head, levels):
 
 @kernel
 def _begin_message(state):
-    """Set clock, activity and ring; returns how many levels the message is to change."""
+    """Set clock, activity and ring for a message; return how many levels it is to change."""
     state[MESSAGE] += 1
     state[CHANGED + BID] = state[CHANGED + ASK] = state[TRADES] = state[TICKERS] = 0
     state[CLOCK] = state[START] + (state[MESSAGE] - 1) * MESSAGE_INTERVAL
@@ -231,7 +257,7 @@ def _begin_message(state):
 
 @kernel
 def _write_message(state, row, levels, offsets, top, counts, trades, tickers):
-    """The message's changed levels, best first, the top of both sides after it, its trades and tickers."""
+    """Write a message: changed levels, best first; the top of both sides after it; trades and tickers."""
     for side in range(2):
         number, start = state[CHANGED + side], offsets[side, row]
         first = CHANGED_PRICES + side * ROOM
@@ -257,7 +283,31 @@ def _write_message(state, row, levels, offsets, top, counts, trades, tickers):
 
 @kernel
 def advance(state, photograph, photo, photo_levels, messages, levels, offsets, top, counts, trades, tickers):
-    """Run a message for each column of `messages`; an order event costs 0.15 µs however deep the book."""
+    """Run the market for m messages; an order event costs 0.15 µs at any depth of the book.
+
+    Parameters
+    ----------
+    state : int64[STATE_LENGTH]
+        The market, changed in place.
+    photograph : int
+        Index of the message in the middle of which the book is copied; m for none.
+    photo, photo_levels : int64[4], int64[2, 2, :]
+        Filled with that copy, as `head` and `levels` of `copy_book`; ``photo[0]`` must be 0 before.
+    messages : int64[3, m]
+        Filled with end time (ns since 1970 UTC), first and last update id.
+    levels : int64[2, 2, :]
+        Filled with the changed levels of all messages: by side, price (0) or size (1), and level.
+    offsets : int64[4, m + 1]
+        Filled with the bounds of each message's bid levels, ask levels, trades and tickers; 0 first.
+    top : int64[2, 2, m, TOP_DEPTH]
+        Filled with the best levels after each message, best first.
+    counts : int64[2, m]
+        Filled with the number of those levels.
+    trades : int64[TRADE_FIELDS, :]
+        Filled with id, time, price, size, and 1 if the buyer is the maker, of each trade.
+    tickers : int64[TICKER_FIELDS, :]
+        Filled with update id, time, and price and size of the best bid and ask, of each ticker.
+    """
     for row in range(messages.shape[1]):
         messages[1, row] = state[UPDATE_ID] + 1
         most = state[UPDATE_ID] + 5 * state[INTENSITY]
@@ -284,7 +334,7 @@ def advance(state, photograph, photo, photo_levels, messages, levels, offsets, t
 
 @kernel
 def _seed_book(state, mid):
-    """Put orders on some five of eight slots of both sides, and always at the touch."""
+    """Place orders on about five of eight slots of both sides, and always at the best prices."""
     for _ in range(8):
         _draw(state)
     for side in range(2):

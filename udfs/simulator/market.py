@@ -1,4 +1,4 @@
-"""A seeded limit-order market: its orders, its book, and the feed that they make.
+"""A seeded limit-order market: its orders, its book, and the feed that they produce.
 
 Prices are integer ticks, sizes integer lots, times int64 nanoseconds since 1970-01-01 UTC on the
 exchange's clock.
@@ -28,7 +28,7 @@ from deltabook.udfs.simulator.kernels import (
 Int64Array = npt.NDArray[np.int64]
 
 SNAPSHOT_LEVELS = 1_000
-"""Levels a side of a snapshot, unless told otherwise: those of a REST snapshot."""
+"""Levels per side of a snapshot by default, as in a REST snapshot."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class BookSnapshot:
     Attributes
     ----------
     last_update_id : int
-        Id of the last order event that the book holds.
+        Id of the last order event that the book includes.
     timestamp : int
         Time of that event, ns since 1970-01-01 UTC.
     bid_prices, bid_sizes, ask_prices, ask_sizes : numpy.ndarray
-        int64 [levels], ticks and lots; bids fall, asks rise.
+        int64[levels], ticks and lots; bid prices fall, ask prices rise.
     """
 
     last_update_id: int
@@ -55,7 +55,7 @@ class BookSnapshot:
 
 @dataclass(frozen=True)
 class MarketChunk:
-    """What the market did in n consecutive messages; every array is int64.
+    """The market's output over n consecutive messages; every array is int64.
 
     Prices are ticks, sizes lots, timestamps ns since 1970-01-01 UTC (exchange clock, whole
     milliseconds if the start time is), message indices count from this chunk's first message.
@@ -63,22 +63,22 @@ class MarketChunk:
     Attributes
     ----------
     inside : BookSnapshot or None
-        The book in the middle of the message that `Market.advance` was told to photograph.
+        The book in the middle of the message that `Market.advance` was asked to photograph.
     timestamps, first_update_ids, last_update_ids : numpy.ndarray
         [n] Time at which a message ends, and the first (U) and last (u) order event in it; a message
-        starts where the last one stopped.
+        starts where the previous one ends.
     bid_offsets, ask_offsets : numpy.ndarray
         [n + 1] Message i changed the levels ``offsets[i]:offsets[i + 1]``.
     bid_prices, bid_sizes, ask_prices, ask_sizes : numpy.ndarray
         [levels] Changed levels, best first within a message, with their size after it; 0: deleted.
     top_bid_prices, top_bid_sizes, top_ask_prices, top_ask_sizes : numpy.ndarray
-        [n, 25] The true best levels after each message, best first, 0 beyond the levels there are.
+        [n, 25] The true best levels after each message, best first, 0 where there is no level.
     top_bid_counts, top_ask_counts : numpy.ndarray
-        [n] How many of those 25 levels there are.
+        [n] Number of levels among those 25.
     trade_ids, trade_timestamps, trade_prices, trade_sizes : numpy.ndarray
         [trades] One per maker order hit; ids rise by one.
     trade_buyer_is_maker, trade_messages : numpy.ndarray
-        [trades] 1 if the aggressor sold, else 0; index of the message that a trade falls into.
+        [trades] 1 if the aggressor sold, otherwise 0; index of the message that a trade falls into.
     ticker_update_ids, ticker_timestamps : numpy.ndarray
         [tickers] One per change of a best price or size: the event that made it, and its time.
     ticker_bid_prices, ticker_bid_sizes, ticker_ask_prices, ticker_ask_sizes : numpy.ndarray
@@ -119,7 +119,7 @@ class MarketChunk:
 
 
 class Market:
-    """A limit-order market with a moving mid, replayable from its seed.
+    """A limit-order market with a moving mid, reproducible from its seed.
 
     Parameters
     ----------
@@ -128,14 +128,14 @@ class Market:
     price_scale, size_scale : int
         Decimals of a tick and of a lot: a price is ``ticks / 10**price_scale``. Only printing uses them.
     starting_mid : int
-        First best bid, ticks; from 20,000. The flow turns back at a quarter and at four times of it.
+        First best bid, ticks; at least 20,000. The order flow reverses at a quarter and at four times it.
     start_time : int
         Time at which the first message begins, ns since 1970-01-01 UTC; each takes 100 ms.
     intensity : int
-        Mean level changes a message, 20 to 400; a message has from a half to twice as many, and the
-        next message tends to be as busy as the last.
+        Mean level changes per message, 20 to 400. A message has from half to twice as many, and the next
+        message tends to have about as many as the last.
     quiet_share : float
-        Share of messages, 0 up to but not 1, that change only levels below the top 20: no trades, no tickers.
+        Share of messages, from 0 to below 1, that change only levels below the top 20: no trades, no tickers.
     smallest_order : int
         Lots; sizes are log-uniform from it to ``2**14`` times it.
 
@@ -147,7 +147,7 @@ class Market:
     Raises
     ------
     ValueError
-        Some parameter is out of its range; the text names all that are.
+        If parameters are out of range; the message names all of them.
     """
 
     def __init__(
@@ -183,19 +183,20 @@ class Market:
         self._state = new_state(seed, starting_mid, start_time, intensity, quiet_share, smallest_order)
 
     def advance(self, n_messages: int, *, photograph: int | None = None) -> MarketChunk:
-        """Run the market on.
+        """Run the market for some messages.
 
-        Reserves some 100 kB of address space a message while it runs, and touches a tenth of it: ask for
-        a few hundred to a few thousand at a time.
+        Reserves about 100 kB of address space per message while it runs, and touches a tenth of it. Ask for a
+        few hundred to a few thousand messages at a time.
 
         Parameters
         ----------
         n_messages : int
-            How many messages, from 0.
+            Number of messages, 0 or more.
         photograph : int, optional
-            Index, within this chunk, of a message in the middle of which the book is copied: its update
-            id U <= L < u. It changes nothing in the stream. Should one order be that message whole,
-            the next message is taken instead; None in `MarketChunk.inside` if the chunk has no next.
+            Index, within this chunk, of a message in the middle of which the book is copied: the copy's
+            update id L satisfies U <= L < u. The stream does not change. If the message consists of a single
+            order, the next message is used instead. `MarketChunk.inside` is None if the chunk has no next
+            message.
 
         Returns
         -------
@@ -216,7 +217,7 @@ class Market:
         columns = [
             *messages,
             *offsets[:2],
-            *_trimmed(levels, offsets[:, -1]),
+            *_trim_levels(levels, offsets[:, -1]),
             *top.reshape(4, n_messages, TOP_DEPTH),
             *counts,
             *trades[:, : offsets[2, -1]].copy(),
@@ -224,15 +225,15 @@ class Market:
             *tickers[:, : offsets[3, -1]].copy(),
             rows.repeat(np.diff(offsets[3])),
         ]
-        return MarketChunk(_snapshot(head, inside) if head[0] else None, *columns)
+        return MarketChunk(_make_snapshot(head, inside) if head[0] else None, *columns)
 
     def snapshot(self, limit: int | None = SNAPSHOT_LEVELS) -> BookSnapshot:
-        """Copy the book as it is after the last message.
+        """Return the book after the last message.
 
         Parameters
         ----------
         limit : int, optional
-            Most levels a side; None: all of them.
+            Most levels per side; None: all of them.
 
         Returns
         -------
@@ -240,14 +241,14 @@ class Market:
         """
         head, levels = np.empty(4, np.int64), np.empty((2, 2, RING if limit is None else limit), np.int64)
         copy_book(self._state, head, levels)
-        return _snapshot(head, levels)
+        return _make_snapshot(head, levels)
 
 
-def _snapshot(head: Int64Array, levels: Int64Array) -> BookSnapshot:
-    """Build a snapshot from what `copy_book` filled."""
-    return BookSnapshot(int(head[0]), int(head[1]), *_trimmed(levels, head[2:]))
+def _make_snapshot(head: Int64Array, levels: Int64Array) -> BookSnapshot:
+    """Return the snapshot that `copy_book` wrote into `head` and `levels`."""
+    return BookSnapshot(int(head[0]), int(head[1]), *_trim_levels(levels, head[2:]))
 
 
-def _trimmed(levels: Int64Array, counts: Int64Array) -> list[Int64Array]:
-    """Bid prices and sizes, ask prices and sizes, cut to the levels there are of a side."""
+def _trim_levels(levels: Int64Array, counts: Int64Array) -> list[Int64Array]:
+    """Return bid prices, bid sizes, ask prices and ask sizes, cut to the number of levels of each side."""
     return [levels[side, field, : counts[side]].copy() for side in (BID, ASK) for field in (0, 1)]

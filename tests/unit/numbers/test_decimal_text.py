@@ -18,8 +18,8 @@ from deltabook.udfs.numbers.decimal_text import (
     MOST_WHOLE_DIGITS,
     common_scale,
     exact,
-    scaled_levels,
-    scaled_trade,
+    scale_levels,
+    scale_trade,
     scan_decimal,
 )
 
@@ -212,7 +212,7 @@ def test_common_scale_is_8_unless_a_number_needs_another(texts: list[str], scale
 
 
 def test_levels_have_one_scale_for_prices_and_one_for_sizes() -> None:
-    columns = scaled_levels([["1.5", "100000000000"], ["1", "2"]], [[Decimal("2.0000000001"), 0, "more"]])
+    columns = scale_levels([["1.5", "100000000000"], ["1", "2"]], [[Decimal("2.0000000001"), 0, "more"]])
     assert columns == {
         "price_scale": 10,
         "bid_prices": [15_000_000_000, 10_000_000_000],
@@ -228,7 +228,7 @@ def test_levels_have_one_scale_for_prices_and_one_for_sizes() -> None:
 def test_levels_that_no_int64_holds_are_kept_as_printed(place: int) -> None:
     level = ["1", "1"]
     level[place] = "92233720368.54775808"
-    columns = scaled_levels([level], [["2", "1"]])
+    columns = scale_levels([level], [["2", "1"]])
     assert json.loads(columns.pop("wide")) == {"bids": [level], "asks": [["2", "1"]]}
     assert [columns[name] for name in ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")] == [[]] * 4
 
@@ -249,16 +249,16 @@ def test_levels_that_no_int64_holds_are_kept_as_printed(place: int) -> None:
 def test_level_that_is_none_is_refused(levels: list[list[str]], reason: str) -> None:
     for sides in ((levels, []), ([], levels)):
         with pytest.raises(ValueError, match=reason):
-            scaled_levels(*sides)
+            scale_levels(*sides)
 
 
 def test_trade_has_scales_of_its_own() -> None:
-    found = scaled_trade("0.0000000001", "100000000000")
+    found = scale_trade("0.0000000001", "100000000000")
     assert found == {"price": 1, "price_scale": 10, "size": 10**18, "size_scale": 7, "wide": b""}
 
 
 def test_trade_that_no_int64_holds_is_kept_as_printed() -> None:
-    found = scaled_trade("1.5", "92233720368.54775808")
+    found = scale_trade("1.5", "92233720368.54775808")
     assert json.loads(found["wide"]) == {"price": "1.5", "size": "92233720368.54775808"}
     assert (found["price"], found["size"], found["price_scale"]) == (0, 0, 8)
 
@@ -300,7 +300,7 @@ def test_levels_are_exact_at_their_scale_or_kept_as_printed(
     numbers: list[tuple[str, str]], bids: int
 ) -> None:
     assume(all(true_value(price) for price, _ in numbers))
-    columns = scaled_levels(numbers[:bids], numbers[bids:])
+    columns = scale_levels(numbers[:bids], numbers[bids:])
     if columns["wide"]:
         return
     for place, what in ((0, "price"), (1, "size")):

@@ -14,7 +14,7 @@ from properties import cases
 from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.numbers.encoding import Codes, to_decimal, to_integer
-from deltabook.udfs.numbers.scales import digits_needed, fits, rescale, to_decimals
+from deltabook.udfs.numbers.scales import count_digits_needed, fits, rescale, to_decimals
 from deltabook.udfs.sources.common.records import EMPTY_RECORD, Records
 
 NUMBERS = st.integers(0, 10**38 - 1).map(to_decimal)
@@ -45,7 +45,7 @@ def table_of(rows: list[dict]) -> pa.Table:
     held = Records("file")
     for row in rows:
         held.add(row)
-    return pa.Table.from_batches([held.batch()])
+    return pa.Table.from_batches([held.take_batch()])
 
 
 def true_numbers(row: dict) -> dict[str, list[Decimal]]:
@@ -153,4 +153,4 @@ def test_digits_needed_are_those_that_are_printed(rows):
         printed = [f"{number:f}".partition(".") for number in numbers]
         decimals = max((len(fraction.rstrip("0")) for _, _, fraction in printed), default=0)
         digits = max((len(whole) for whole, _, _ in printed), default=0)
-        assert digits_needed(table_of(rows), f"{what}_scale") == (decimals, digits)
+        assert count_digits_needed(table_of(rows), f"{what}_scale") == (decimals, digits)

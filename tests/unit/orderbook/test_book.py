@@ -13,9 +13,11 @@ from properties import cases
 
 from deltabook.schemas.feeds import Checksum
 from deltabook.schemas.names import NOT_GIVEN, Status
-from deltabook.udfs.numbers.encoding import Printing
-from deltabook.udfs.orderbook.book import ASK, BID, NOT_CHECKED, RIGHT, WRONG, Book, Proofs, Side
-from deltabook.udfs.orderbook.continuity import APPLY, IGNORE, RESET, SEED, Verdicts
+from deltabook.udfs.numbers.encoding import PrintedDigits
+from deltabook.udfs.orderbook.book import Book, SideChanges
+from deltabook.udfs.orderbook.book_kernel import NOT_CHECKED, RIGHT, WRONG, IntegrityFields
+from deltabook.udfs.orderbook.continuity import APPLY, IGNORE, RESET, SEED, UpdateVerdicts
+from deltabook.udfs.orderbook.ranked_book import ASK, BID
 
 PRICES = (1, 2, 3, 40, 63, 64, 65, 66, 100, 127, 128, 129, 130, 190, 191, 192, 200)
 """Their ranks lie on both sides of the bitmap's words."""
@@ -119,10 +121,10 @@ class Oracle:
                 del book[price]
 
 
-def side_of(messages: list[Message], side: int) -> Side:
+def side_of(messages: list[Message], side: int) -> SideChanges:
     levels = [message.sides[side] for message in messages]
     flat = np.array([level for one in levels for level in one], dtype=np.int64).reshape(-1, 2)
-    return Side(np.cumsum([0, *map(len, levels)]), flat[:, 0].copy(), flat[:, 1].copy())
+    return SideChanges(np.cumsum([0, *map(len, levels)]), flat[:, 0].copy(), flat[:, 1].copy())
 
 
 def column(values: list[int], kind: Any = np.int64) -> np.ndarray:
@@ -132,16 +134,17 @@ def column(values: list[int], kind: Any = np.int64) -> np.ndarray:
 def fed(book: Book, messages: list[Message], every: bool) -> tuple[list[dict[str, Any]], list[int]]:
     """Rows and verdicts of one batch, as the oracle tells them."""
     nothing = column([NOT_GIVEN] * len(messages))
-    verdicts = Verdicts(
+    verdicts = UpdateVerdicts(
         column([message.action for message in messages], np.int8),
         column([message.status for message in messages], np.int8),
         column([NOT_GIVEN] * len(messages), np.int8),
-        column([message.shown for message in messages]),
         nothing.copy(),
+        nothing.copy(),
+        column([message.shown for message in messages]),
     )
     kept = column([message.kept for message in messages])
-    proofs = Proofs(Checksum.NONE, Printing(0, 0), nothing, nothing, nothing, kept)
-    tops = book.apply(side_of(messages, BID), side_of(messages, ASK), verdicts, proofs, every)
+    integrity = IntegrityFields(int(Checksum.NONE), PrintedDigits(0, 0), nothing, nothing, nothing, kept)
+    tops = book.apply(side_of(messages, BID), side_of(messages, ASK), verdicts, integrity, every)
     rows = []
     for row in range(len(tops.message)):
         top = []

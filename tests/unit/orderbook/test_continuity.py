@@ -19,7 +19,7 @@ from deltabook.udfs.orderbook.continuity import (
     RESET,
     SEED,
     SEED_MARK,
-    Ids,
+    UpdateIds,
     check_updates,
     initial_state,
 )
@@ -46,14 +46,14 @@ def ids_of(
     previous: list[int] | None = None,
     epoch: list[int] | None = None,
     damaged: list[bool] | None = None,
-) -> Ids:
+) -> UpdateIds:
     n = len(sequence)
     numbers = [np.array(values, dtype=np.int64) for values in (epoch or [0] * n, first or sequence)]
     numbers += [np.array(values, dtype=np.int64) for values in (previous or sequence, sequence)]
     flags = [
         np.array(values, dtype=np.bool_) for values in (is_snapshot or [False] * n, damaged or [False] * n)
     ]
-    return Ids(flags[0], *numbers, np.ones(n, dtype=np.bool_), flags[1])
+    return UpdateIds(flags[0], *numbers, np.ones(n, dtype=np.bool_), flags[1])
 
 
 def judge(market: Market, updates: list[Update], size: int = 10_000) -> Judged:
@@ -377,4 +377,4 @@ def test_a_vendors_levels_seed_a_book_once_and_are_no_message_of_the_feed() -> N
     ids = [(False, 5, 6), (True, 20, 6), (True, 20, 6), (False, 6, 7)]
     verdicts = own("okx", ids, first=[6, SEED_MARK, SEED_MARK, 7])
     assert told(verdicts) == ([IGNORE, SEED, IGNORE, APPLY], ["unseeded"] + ["unverifiable"] * 3, [])
-    assert verdicts.expected[1] == 20
+    assert verdicts.seed_depth[1] == 20

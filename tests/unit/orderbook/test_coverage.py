@@ -25,7 +25,7 @@ def test_time_is_that_of_a_plain_count_whatever_the_batches(updates, cuts, hours
         {0, len(times), *(cut for cut in cuts if cut < len(times)), *np.flatnonzero(np.diff(hour_of)) + 1}
     )
     for start, end in pairwise(bounds):
-        found = covering.note(int(hour_of[start]), times[start:end], last, status[start:end])
+        found = covering.count_updates(int(hour_of[start]), times[start:end], last, status[start:end])
         silences += [(start + at, before) for at, before in found]
         last = int(status[end - 1])
     plain: dict[int, dict[str, int]] = {}
@@ -44,7 +44,7 @@ def test_time_is_that_of_a_plain_count_whatever_the_batches(updates, cuts, hours
 
 def test_what_a_checkpoint_tells_is_carried_on():
     covering = Coverage(SILENCE, 100)
-    assert covering.note(0, np.array([105, 130]), Status.VERIFIED, np.array([4, 1])) == [(1, 105)]
+    assert covering.count_updates(0, np.array([105, 130]), Status.VERIFIED, np.array([4, 1])) == [(1, 105)]
     assert covering.take_rows()[0] | {"from_time": 0, "to_time": 0} == dict.fromkeys(STATUS_LABELS, 0) | {
         "verified": 15,
         "silent": 15,

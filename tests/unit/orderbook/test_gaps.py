@@ -6,33 +6,36 @@ import numpy as np
 import pytest
 
 from deltabook.schemas.names import NOT_GIVEN, GapKind
-from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED, Verdicts
-from deltabook.udfs.orderbook.gaps import GapLog, Place
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED, UpdateVerdicts
+from deltabook.udfs.orderbook.gaps import GapLog, MessageLocation
 
 pytestmark = pytest.mark.kernel
 
 
-def place_of(index: int) -> Place:
-    return {"hour": 0, "epoch": 0, "sequence": 100 + index, "order_time": 1_000 + index,
-            "source_file": "f", "source_row": index}  # fmt: skip
+def place_of(index: int) -> MessageLocation:
+    return MessageLocation(0, 0, 100 + index, 1_000 + index, "f", index)
 
 
-def verdicts(*judged: tuple[int, int]) -> Verdicts:
+def verdicts(*judged: tuple[int, int]) -> UpdateVerdicts:
     """(action, gap) of each message."""
     action, gap = (np.array(values, dtype=np.int8) for values in zip(*judged, strict=True))
     numbers = np.arange(len(judged), dtype=np.int64)
-    return Verdicts(action, np.zeros_like(action), gap, numbers + 50, numbers + 60)
+    return UpdateVerdicts(
+        action, np.zeros_like(action), gap, numbers + 50, numbers + 60, np.zeros_like(numbers)
+    )
 
 
 def test_a_gap_is_open_until_a_snapshot_and_counts_what_came_meanwhile() -> None:
     log = GapLog()
-    log.note_updates(verdicts((RESET, -1), (APPLY, -1), (APPLY, GapKind.SEQUENCE_GAP), (APPLY, -1)), place_of)
-    assert log.are_open
+    log.record_updates(
+        verdicts((RESET, -1), (APPLY, -1), (APPLY, GapKind.SEQUENCE_GAP), (APPLY, -1)), place_of
+    )
+    assert log.has_open_gaps
     (row,) = log.rows()
     assert (row["expected"], row["found"], row["resolved_sequence"]) == (52, 62, NOT_GIVEN)
     assert row["updates_affected"] == 2
-    log.note_updates(verdicts((APPLY, -1), (RESET, -1), (APPLY, -1)), place_of)
-    assert not log.are_open
+    log.record_updates(verdicts((APPLY, -1), (RESET, -1), (APPLY, -1)), place_of)
+    assert not log.has_open_gaps
     (row,) = log.rows()
     assert (row["updates_affected"], row["resolved_sequence"], row["resolved_by"]) == (3, 101, "snapshot")
 
@@ -40,12 +43,12 @@ def test_a_gap_is_open_until_a_snapshot_and_counts_what_came_meanwhile() -> None
 def test_a_vendors_book_ends_a_gap_and_quiet_messages_are_not_asked_for_their_place() -> None:
     log, asked = GapLog(), []
 
-    def place(index: int) -> Place:
+    def place(index: int) -> MessageLocation:
         asked.append(index)
         return place_of(index)
 
-    log.note_updates(verdicts((APPLY, -1), (APPLY, GapKind.SEQUENCE_GAP), (APPLY, -1), (SEED, -1)), place)
-    assert not log.are_open
+    log.record_updates(verdicts((APPLY, -1), (APPLY, GapKind.SEQUENCE_GAP), (APPLY, -1), (SEED, -1)), place)
+    assert not log.has_open_gaps
     (row,) = log.rows()
     assert (row["updates_affected"], row["resolved_sequence"], row["resolved_by"]) == (2, 103, "vendor_book")
     assert asked == [1, 3]
@@ -54,11 +57,11 @@ def test_a_vendors_book_ends_a_gap_and_quiet_messages_are_not_asked_for_their_pl
 def test_a_crossed_book_is_open_until_an_update_uncrosses_it() -> None:
     log = GapLog()
     rows = np.arange(3)
-    log.note_crossed(np.array([False, True, True]), rows, place_of)
-    assert log.are_open
+    log.record_crossed_books(np.array([False, True, True]), rows, place_of)
+    assert log.has_open_gaps
     (row,) = log.rows()
     assert (row["kind"], row["sequence"], row["updates_affected"]) == ("crossed_book", 101, 2)
-    log.note_crossed(np.array([True, False, False]), rows, place_of)
-    assert not log.are_open
+    log.record_crossed_books(np.array([True, False, False]), rows, place_of)
+    assert not log.has_open_gaps
     (row,) = log.rows()
     assert (row["updates_affected"], row["resolved_sequence"], row["resolved_by"]) == (3, 101, "book_update")

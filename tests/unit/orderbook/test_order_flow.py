@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.orderbook.order_flow import Top, order_flow, top_of
+from deltabook.udfs.orderbook.order_flow import TopLevels, compute_order_flow, make_top_levels
 
 pytestmark = pytest.mark.kernel
 
@@ -25,7 +25,7 @@ def best_first(book) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     )
 
 
-def joined(books, dtype) -> Top:
+def joined(books, dtype) -> TopLevels:
     sides = list(zip(*map(best_first, books), strict=True)) if books else [[], []]
     offsets, prices, sizes = [], [], []
     for side in sides:
@@ -33,7 +33,7 @@ def joined(books, dtype) -> Top:
         levels = [level for book in side for level in book]
         prices.append(np.array([price for price, _ in levels], dtype=np.int64))
         sizes.append(np.array([size for _, size in levels], dtype=dtype))
-    return Top(tuple(offsets), tuple(prices), tuple(sizes))
+    return TopLevels(tuple(offsets), tuple(prices), tuple(sizes))
 
 
 def plain(books, levels: int) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_flow_is_the_formula_whatever_the_batches(books, cut, wide):
     for part in (books[1 : cut + 1], books[cut + 1 :]):
         if part:
             now = joined(part, dtype)
-            flows.append(order_flow(before, now, np.zeros(len(part), dtype=bool), LEVELS))
+            flows.append(compute_order_flow(before, now, np.zeros(len(part), dtype=bool), LEVELS))
             before = now.last()
     found = np.concatenate(flows)
     assert found.dtype == dtype
@@ -76,17 +76,17 @@ def test_flow_is_the_formula_whatever_the_batches(books, cut, wide):
 
 def test_what_a_snapshot_replaces_is_no_flow():
     books = joined([({1: 5}, {1: 5}), ({1: 7}, {1: 2})], np.int64)
-    nothing = top_of((np.empty(0, np.int64),) * 2, (np.empty(0, np.int64),) * 2)
-    flow = order_flow(nothing, books, np.array([True, False]), 1)
+    nothing = make_top_levels((np.empty(0, np.int64),) * 2, (np.empty(0, np.int64),) * 2)
+    flow = compute_order_flow(nothing, books, np.array([True, False]), 1)
     assert flow.tolist() == [[0], [(7 - 5) - (2 - 5)]]
 
 
 def test_numbers_beyond_int64_are_added_exactly():
     huge = 10**30
     books = joined([({1: huge}, {}), ({1: 3 * huge}, {})], object)
-    flow = order_flow(
+    flow = compute_order_flow(
         books,
-        Top(*((side[0], side[1]) for side in (books.offsets, books.prices, books.sizes))),
+        TopLevels(*((side[0], side[1]) for side in (books.offsets, books.prices, books.sizes))),
         np.array([True, False]),
         1,
     )

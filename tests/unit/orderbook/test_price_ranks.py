@@ -12,8 +12,8 @@ from properties import cases
 
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook import price_ranks as module
-from deltabook.udfs.orderbook.bitmaps import count_ones, highest_one
-from deltabook.udfs.orderbook.price_ranks import MOST_TICKS, Ladder, build_ladder
+from deltabook.udfs.orderbook.bitmaps import count_set_bits, highest_set_bit
+from deltabook.udfs.orderbook.price_ranks import MOST_TICKS, PriceRanks, rank_prices
 
 pytestmark = pytest.mark.kernel
 
@@ -26,20 +26,20 @@ def array(*prices: int) -> NDArray[np.int64]:
     return np.array(prices, dtype=np.int64)
 
 
-def check(parts: list[NDArray[np.int64]], tick: int = 0) -> Ladder:
-    """Build a ladder and compare it with sorting."""
-    ladder = build_ladder(parts, tick)
+def check(parts: list[NDArray[np.int64]], tick: int = 0) -> PriceRanks:
+    """Build a ranked and compare it with sorting."""
+    ranked = rank_prices(parts, tick)
     expected = np.unique(np.concatenate([*parts, array()]))
-    assert (ladder.prices.dtype, ladder.prices.tolist()) == (np.int64, expected.tolist())
+    assert (ranked.prices.dtype, ranked.prices.tolist()) == (np.int64, expected.tolist())
     for part in [*parts, expected]:
-        assert ladder.ranks(part).tolist() == np.searchsorted(expected, part).tolist()
-    return ladder
+        assert ranked.find(part).tolist() == np.searchsorted(expected, part).tolist()
+    return ranked
 
 
 @pytest.mark.parametrize("parts", [[], [array()], [array(), array()]])
 def test_no_prices_are_an_empty_ladder(parts: list[NDArray[np.int64]]) -> None:
-    ladder = build_ladder(parts, 5)
-    assert (len(ladder.prices), len(ladder.ranks(array()))) == (0, 0)
+    ranked = rank_prices(parts, 5)
+    assert (len(ranked.prices), len(ranked.find(array()))) == (0, 0)
 
 
 @pytest.mark.parametrize("price", [0, 1, 6_183_763_000_000, 2**62, 2**63 - 1])
@@ -72,8 +72,8 @@ def test_off_grid_price_in_a_later_part_is_seen() -> None:
 
 @pytest.mark.parametrize("top", [2**28, 2**40, 2**53 + 1, 2**62, 2**63 - 1])
 def test_range_too_wide_for_a_bitmap_is_ranked_by_sorting(top: int) -> None:
-    ladder = check([array(0, top, 1, top), array(top - 1)])
-    assert ladder.tick == 0
+    ranked = check([array(0, top, 1, top), array(top - 1)])
+    assert ranked.tick == 0
 
 
 @pytest.mark.parametrize("top", [2**40, 2**53 + 1, 2**62])
@@ -84,8 +84,8 @@ def test_known_tick_does_not_hide_that_the_range_is_too_wide(top: int) -> None:
 
 @pytest.mark.parametrize("tick", [2**30, 2**40, 2**53 + 1, 2**55])
 def test_wide_range_on_a_wide_tick_keeps_the_bitmap(tick: int) -> None:
-    ladder = check([array(0, tick, 5 * tick, 100 * tick, 3 * tick)])
-    assert ladder.tick == tick
+    ranked = check([array(0, tick, 5 * tick, 100 * tick, 3 * tick)])
+    assert ranked.tick == tick
 
 
 def test_narrow_range_keeps_the_bitmap_wherever_it_lies() -> None:
@@ -123,7 +123,7 @@ def test_both_ways_give_the_same_ranks(most: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "MOST_TICKS", most)
     by_sorting = check([prices])
     assert by_bitmap.prices.tolist() == by_sorting.prices.tolist()
-    assert by_bitmap.ranks(prices).tolist() == by_sorting.ranks(prices).tolist()
+    assert by_bitmap.find(prices).tolist() == by_sorting.find(prices).tolist()
 
 
 @pytest.mark.parametrize("place", [0, 1, 62, 63, 64, 65, 127, 128])
@@ -155,8 +155,8 @@ def test_ranks_equal_sorting_on_far_prices(parts: list[NDArray[np.int64]], tick:
 @kernel
 def ones_of(words, counts, highest):  # type: ignore[no-untyped-def]
     for index in range(len(words)):
-        counts[index] = count_ones(words[index])
-        highest[index] = highest_one(words[index])
+        counts[index] = count_set_bits(words[index])
+        highest[index] = highest_set_bit(words[index])
 
 
 def test_bits_are_counted_and_the_highest_found() -> None:

@@ -48,8 +48,8 @@ from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import Cadence
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import checkpoint_row, opening_of
-from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
+from deltabook.udfs.orderbook.checkpoints import BookState, make_checkpoint_row, restore_book_state
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market as SimulatedMarket
 
@@ -194,14 +194,16 @@ def test_batch_size_changes_no_row_no_gap_and_no_opening(
         building = rebuilder(market, levels, cadence)
         rows = feed(building, events, size)
         gaps = sorted(building.finish(), key=str)
-        results.append((rows, gaps, opening_values(building.opening())))
+        results.append((rows, gaps, opening_values(building.capture_state())))
     assert results[0] == results[1] == results[2]
 
 
-def stored(opening: Opening) -> Opening:
+def stored(opening: BookState) -> BookState:
     """An opening as it is read again from its row of `checkpoints`."""
     named = {"exchange": "X", "symbol": "Y", "hour": 0, "event": 0, "fingerprint": ""}
-    return opening_of(pa.Table.from_batches([checkpoint_row(opening, Scaled(8, 8), named)]), Scaled(8, 8))
+    return restore_book_state(
+        pa.Table.from_batches([make_checkpoint_row(opening, Scaled(8, 8), named)]), Scaled(8, 8)
+    )
 
 
 @pytest.mark.kernel
@@ -218,10 +220,10 @@ def test_stopping_anywhere_and_continuing_from_the_opening_gives_the_same_rows(
     building = rebuilder(market, levels, cadence)
     rows: list[dict[str, Any]] = []
     for start, end in zip([0, *cuts], [*cuts, events.num_rows], strict=True):
-        building = rebuilder(market, levels, cadence, stored(building.opening()))
+        building = rebuilder(market, levels, cadence, stored(building.capture_state()))
         rows += feed(building, events.slice(start, end - start))
     assert rows == expected
-    assert opening_values(building.opening()) == opening_values(whole.opening())
+    assert opening_values(building.capture_state()) == opening_values(whole.capture_state())
 
 
 @pytest.mark.kernel
@@ -240,10 +242,10 @@ def test_trades_between_rows_are_a_plain_count(cadence: Cadence, market: Market,
             count.update({"all": 1, event["side"]: event["size"]})
         else:
             at[event["sequence"]] = count.copy()
-        for row in building.feed_batch(batch).to_pylist():
+        for row in building.apply_events(batch).to_pylist():
             between, told = at[row["sequence"]] - told, at[row["sequence"]]
             assert [row[name] for name in FLOW] == [between[name] for name in ("all", "buy", "sell")]
-    opening, count = building.opening(), count - told
+    opening, count = building.capture_state(), count - told
     left = [opening.trade_count, opening.buy_volume, opening.sell_volume]
     assert left == [count[name] for name in ("all", "buy", "sell")]
 
@@ -364,16 +366,16 @@ def test_feed_without_a_snapshot_is_unseeded_and_a_missing_snapshot(market: Mark
 def test_feed_of_trades_alone_has_no_rows_and_misses_no_snapshot() -> None:
     building = rebuilder("spot")
     events = events_of(read_lines([trade("spot", 1), trade("spot", 2)]))
-    assert (feed(building, events), building.finish(), building.opening().trade_count) == ([], [], 2)
+    assert (feed(building, events), building.finish(), building.capture_state().trade_count) == ([], [], 2)
 
 
 @pytest.mark.kernel
 def test_no_events_are_no_rows() -> None:
     building = rebuilder("spot")
-    before = opening_values(building.opening())
-    written = building.feed_batch(pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow))
+    before = opening_values(building.capture_state())
+    written = building.apply_events(pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow))
     assert (written.num_rows, written.schema) == (0, BOOKS.arrow)
-    assert (building.finish(), opening_values(building.opening())) == ([], before)
+    assert (building.finish(), opening_values(building.capture_state())) == ([], before)
 
 
 @pytest.mark.kernel
@@ -528,7 +530,7 @@ def test_every_book_of_a_real_capture_equals_the_oracles_at_full_depth(market: M
     status, compared = None, 0
     trades = [0, 0, 0]
     for batch in batches_of(events, 1_000):
-        written = building.feed_batch(batch)
+        written = building.apply_events(batch)
         columns = {name: written.column(name) for name in written.schema.names}
         for index in range(written.num_rows):
             state = next(state for state in states if state.applied or state.status != status)
@@ -546,7 +548,7 @@ def test_every_book_of_a_real_capture_equals_the_oracles_at_full_depth(market: M
         trades = [total + sum(columns[name].to_pylist()) for total, name in zip(trades, FLOW, strict=True)]
     assert next((state for state in states if state.applied), None) is None
     assert compared > 6_000 and building.finish() == []
-    opening = building.opening()
+    opening = building.capture_state()
     rest = (opening.trade_count, opening.buy_volume, opening.sell_volume)
     sums = [len(capture.trades), *(volume(capture, maker) for maker in (False, True))]
     assert [total + more for total, more in zip(trades, rest, strict=True)] == sums
@@ -564,7 +566,9 @@ def test_change_rows_of_a_real_capture_do_not_depend_on_the_batch_size(market: M
     tables = []
     for size in (13, 1_000, 1_000_000):
         building = rebuilder(market, 20, Cadence.CHANGE)
-        tables.append(pa.Table.from_batches([building.feed_batch(part) for part in batches_of(events, size)]))
+        tables.append(
+            pa.Table.from_batches([building.apply_events(part) for part in batches_of(events, size)])
+        )
     assert tables[0].num_rows > 1_000
     assert tables[0].equals(tables[1]) and tables[1].equals(tables[2])
     assert set(tables[0]["exchange"].to_pylist()) == {EXCHANGE[market]}

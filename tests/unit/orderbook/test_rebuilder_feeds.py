@@ -22,11 +22,12 @@ from properties import cases
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind, Writing
+from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind, RowPolicy
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.orderbook.vendor_seed import with_seed
-from deltabook.udfs.ordering.feed_order import order_hour
+from deltabook.udfs.orderbook.checkpoints import BookState
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.orderbook.vendor_seed import insert_seed
+from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.sources.registry import SOURCES
 
 pytestmark = pytest.mark.usefixtures("narrow_bitmaps")
@@ -126,27 +127,27 @@ def run(
     """Rebuild in batches that end at `cuts`, a new rebuilder for each hour; rows, gaps and comparisons."""
     rows: list[dict[str, Any]] = []
     compared: Counter = Counter()
-    opening, chain = Opening(), None
+    opening, chain = BookState(), None
     for hour, found in itertools.groupby(batches, key=lambda batch: batch["hour"][0].as_py()):
         arguments = (
             "X",
             "Y",
             FEEDS[name],
-            Writing(DEPTH, Cadence.MESSAGE),
+            RowPolicy(DEPTH, Cadence.MESSAGE),
             Scaled(SCALE, SCALE),
         )
         replayed = Rebuilder(*arguments, opening)
-        chain = chain or Rebuilder(*arguments, Opening())
+        chain = chain or Rebuilder(*arguments, BookState())
         events = pa.concat_batches(list(found))
         bounds = sorted({0, events.num_rows, *(cut for cut in cuts if cut < events.num_rows)})
         for start, end in itertools.pairwise(bounds):
             part = events.slice(start, end - start)
-            rows += replayed.feed_batch(part).to_pylist()
-            chain.feed_batch(part)
-        for kind, comparison in replayed.take_compared().items():
+            rows += replayed.apply_events(part).to_pylist()
+            chain.apply_events(part)
+        for kind, comparison in replayed.take_comparisons().items():
             compared[kind, "compared"] += comparison.compared
             compared[kind, "matched"] += comparison.matched
-        opening = chain.opening()
+        opening = chain.capture_state()
         assert hour is not None
     assert chain is not None
     return rows, chain.finish(), compared
@@ -258,7 +259,7 @@ def test_a_vendors_book_seeds_a_feed_without_snapshots_as_the_oracle_does(
         for place, what in enumerate(("prices", "sizes"))
     }
     reference.__dict__.update(columns)
-    batches = list(with_seed(iter(events_of(messages, [0] * len(messages))), reference))
+    batches = list(insert_seed(iter(events_of(messages, [0] * len(messages))), reference))
     rows, gaps, _ = run("crypto_lake", batches, cuts)
     expected = [truth(state) for state in states if state.applied and state.status != "unseeded"]
     assert [told(row) for row in rows if row["status"] != "unseeded"] == expected
@@ -278,15 +279,15 @@ def rebuilt(source: str, paths: list[str]) -> dict[tuple[str, str], tuple[Counte
         ours = records.filter(pc.equal(records["symbol"], key[1]))
         feed = FEEDS[source]
         hour = pc.max(ours["timestamp"]).as_py() // HOUR * HOUR
-        events = order_hour(ours, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
-        building = Rebuilder(*key, feed, Writing(20, Cadence.MESSAGE), Scaled(SCALE, SCALE), Opening())
+        events = order_chunk(ours, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
+        building = Rebuilder(*key, feed, RowPolicy(20, Cadence.MESSAGE), Scaled(SCALE, SCALE), BookState())
         statuses = Counter(
             status
             for batch in events.to_batches()
-            for status in building.feed_batch(batch)["status"].to_pylist()
+            for status in building.apply_events(batch)["status"].to_pylist()
         )
         compared: Counter = Counter()
-        for kind, comparison in building.take_compared().items():
+        for kind, comparison in building.take_comparisons().items():
             compared[kind, "compared"] += comparison.compared
             compared[kind, "matched"] += comparison.matched
         found[key] = statuses, compared, [gap for gap in building.finish() if gap["kind"] != "clock_jump"]

@@ -25,7 +25,7 @@ from naive import in_feed_order, parse_lines
 from properties import cases
 
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
-from deltabook.udfs.ordering.feed_order import order_hour
+from deltabook.udfs.ordering.feed_order import order_chunk
 
 NOTHING = FLAT_EVENTS.arrow.empty_table()
 MS = 1_000_000
@@ -37,7 +37,7 @@ def order(records: pa.Table, stored: pa.Table = NOTHING) -> list[dict[str, Any]]
 
 def order_table(records: pa.Table, stored: pa.Table = NOTHING) -> pa.Table:
     futures = "BINANCE_FUTURES" in records["exchange"].to_pylist() + stored["exchange"].to_pylist()
-    ordered = order_hour(
+    ordered = order_chunk(
         in_first_epoch(messages(records)), stored, HOUR_NS, FEED["usdm" if futures else "spot"]
     )
     assert ordered.schema == FLAT_EVENTS.arrow

@@ -12,7 +12,7 @@ import pytest
 
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market, MarketChunk
-from deltabook.udfs.simulator.printing import decimal_text, level_texts
+from deltabook.udfs.simulator.printing import DecimalFormat, decimal_text, level_texts
 
 pytestmark = pytest.mark.kernel
 
@@ -272,10 +272,14 @@ def test_decimal_text_is_exact(scale, decimals):
     assert [decimal_text(value, scale, decimals) for value in values] == expected
     column = np.array(values, np.int64)
     starts, stops = np.array([0, 3]), np.array([3, 8])
-    texts = level_texts(column, column, starts, stops, (scale, decimals) * 2, reverse=False)
+    texts = level_texts(
+        column, column, starts, stops, DecimalFormat(scale, decimals, scale, decimals), reverse=False
+    )
     pairs = [f'["{text}","{text}"]' for text in expected]
     assert texts == [",".join(pairs[:3]), ",".join(pairs[3:])]
-    texts = level_texts(column, column, starts, stops, (scale, decimals) * 2, reverse=True)
+    texts = level_texts(
+        column, column, starts, stops, DecimalFormat(scale, decimals, scale, decimals), reverse=True
+    )
     assert texts[0] == ",".join(pairs[2::-1])
 
 

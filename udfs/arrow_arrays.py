@@ -1,0 +1,32 @@
+"""Conversions of Arrow columns that several packages need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+
+def to_numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column's values as a NumPy array; bits, texts and several chunks are copied.
+
+    Parameters
+    ----------
+    column : pyarrow.Array or pyarrow.ChunkedArray
+        A column; nulls of integers would turn the result into floats.
+    """
+    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def count_labels(labels: pa.Array) -> dict[str, int]:
+    """Return how often each label occurs.
+
+    Parameters
+    ----------
+    labels : pyarrow.Array
+        Texts, for example statuses of books.
+    """
+    values, counts = pc.value_counts(labels).flatten()
+    return dict(zip(values.to_pylist(), counts.to_pylist(), strict=True))

@@ -1,0 +1,172 @@
+"""The kernel that carries a book through messages and writes its top levels whenever they change."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltabook.schemas.feeds import Checksum
+from deltabook.schemas.names import NOT_GIVEN, GapKind, Status
+from deltabook.udfs.numba_kernel import kernel
+from deltabook.udfs.numbers.encoding import PrintedDigits
+from deltabook.udfs.orderbook.checksums import book_checksum
+from deltabook.udfs.orderbook.continuity import IGNORE, RESET
+from deltabook.udfs.orderbook.ranked_book import (
+    ASK,
+    BID,
+    RankedSide,
+    apply_to_side,
+    holds_exactly,
+    price_of_rank,
+    scan_side,
+)
+
+_UNSEEDED, _SUSPECT, _UNVERIFIABLE = int(Status.UNSEEDED), int(Status.SUSPECT), int(Status.UNVERIFIABLE)
+_CHECKED, _CHECKSUM_FAILURE = int(Status.CHECKED), int(GapKind.CHECKSUM_FAILURE)
+_NO_CHECKSUM = int(Checksum.NONE)
+
+NOT_CHECKED, WRONG, RIGHT = -1, 0, 1
+"""Result of a comparison of the book with a checksum or a snapshot."""
+
+
+class IntegrityFields(NamedTuple):
+    """Fields of n messages that the book can be checked against.
+
+    Attributes
+    ----------
+    kind : int
+        A `schemas.feeds.Checksum`: the venue's formula.
+    digits : PrintedDigits
+        Decimal digits of prices and sizes.
+    checksum : int64[n]
+        Unsigned CRC-32 of the book after the message; -1 if not given.
+    price_digits, size_digits : int64[n]
+        Decimals in the checksum's text; -1: as few as needed.
+    kept_levels : int64[n]
+        Levels per side that the venue retains after the message; -1: all.
+    """
+
+    kind: int
+    digits: PrintedDigits
+    checksum: NDArray[np.int64]
+    price_digits: NDArray[np.int64]
+    size_digits: NDArray[np.int64]
+    kept_levels: NDArray[np.int64]
+
+
+class BookOutput(NamedTuple):
+    """Arrays that `apply_messages` fills for n messages.
+
+    Attributes
+    ----------
+    message : int64[n]
+        Index of the message that each row follows.
+    offsets : int64[2, n + 1]
+        By side, where each row's levels begin in `prices` and `sizes`; the first is 0.
+    prices, sizes : int64[2, n * depth]
+        By side, the top levels of each row, best first.
+    levels : int64[n, 2]
+        Number of levels of the full book, by row and side.
+    checksum_verdicts, snapshot_verdicts : int8[n]
+        By message: NOT_CHECKED (which they must hold before), WRONG or RIGHT.
+    """
+
+    message: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    prices: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    levels: NDArray[np.int64]
+    checksum_verdicts: NDArray[np.int8]
+    snapshot_verdicts: NDArray[np.int8]
+
+
+@kernel
+def apply_messages(
+    verdicts, bids, asks, book, depth, every_message, last_status, has_integrity, integrity, output
+):
+    """Apply messages to a book and write a row where its top changes; cost: one memory access per change.
+
+    Parameters
+    ----------
+    verdicts : UpdateVerdicts
+        What each of n messages does. Status and gap are changed in place where a checksum fails.
+    bids, asks : RankedChanges
+        Level changes of the messages.
+    book : RankedBook
+        The full book; `sizes` and `words` are changed in place, `counts` are those before.
+    depth : int
+        Number of levels per side that count as the top; at least 1.
+    every_message : bool
+        Write a row for every message that is applied, not only when the top or the status changes.
+    last_status : int
+        `Status` after the message before the first; -1 if there was none.
+    has_integrity : bool
+        True if the feed has snapshots or checksums of its own that the book is compared with.
+    integrity : IntegrityFields
+        What the book is compared with after each message, and the levels that the venue retains.
+    output : BookOutput
+        Filled.
+
+    Returns
+    -------
+    (int, int)
+        Number of rows written, and the status after the last message.
+    """
+    top_ranks = np.full((2, depth), -1, dtype=np.int64)
+    top_sizes = np.zeros((2, depth), dtype=np.int64)
+    bid_side = RankedSide(book.sizes[BID], book.words[BID], top_ranks[BID], top_sizes[BID])
+    ask_side = RankedSide(book.sizes[ASK], book.words[ASK], top_ranks[ASK], top_sizes[ASK])
+    bid_summary = scan_side(bid_side, book.counts[BID], depth)
+    ask_summary = scan_side(ask_side, book.counts[ASK], depth)
+    prices = book.prices
+    # The arrays are taken out of their tuples once: access through a tuple inside the loop counts references.
+    actions, status, gap, expected, found, seed_depth = verdicts
+    kind, digits, checksum, price_digits, size_digits, kept_levels = integrity
+    message, offsets, prices_out, sizes_out, levels, checksum_verdicts, snapshot_verdicts = output
+    rows = 0
+    for index in range(len(actions)):
+        is_changed = False
+        action = actions[index]
+        if action != IGNORE:
+            if has_integrity and action == RESET and last_status > _SUSPECT:
+                is_equal = holds_exactly(bids, index, bid_side, bid_summary.level_count) and holds_exactly(
+                    asks, index, ask_side, ask_summary.level_count
+                )
+                snapshot_verdicts[index] = RIGHT if is_equal else WRONG
+            retained, seeded = kept_levels[index], seed_depth[index]
+            bid_summary, is_bid_changed = apply_to_side(
+                action, bids, index, bid_side, bid_summary, retained, seeded, depth
+            )
+            ask_summary, is_ask_changed = apply_to_side(
+                action, asks, index, ask_side, ask_summary, retained, seeded, depth
+            )
+            is_changed = is_bid_changed or is_ask_changed
+        if last_status == _SUSPECT and action < RESET:  # nor SEED
+            status[index] = _SUSPECT  # a checksum has failed since the last snapshot
+        has_checksum = kind != _NO_CHECKSUM and checksum[index] != NOT_GIVEN
+        if has_checksum and action != IGNORE and status[index] != _UNSEEDED:
+            computed = book_checksum(kind, book, digits, price_digits[index], size_digits[index])
+            checksum_verdicts[index] = RIGHT if computed == checksum[index] else WRONG
+            if computed == checksum[index]:
+                status[index] = _CHECKED if status[index] == _UNVERIFIABLE else status[index]
+            elif status[index] > _SUSPECT:
+                status[index] = _SUSPECT
+                gap[index], expected[index], found[index] = _CHECKSUM_FAILURE, checksum[index], computed
+        is_seeded = status[index] != _UNSEEDED
+        has_row = is_changed or (every_message and action != IGNORE)
+        if (is_seeded and has_row) or status[index] != last_status:
+            for side in (BID, ASK):
+                summary = bid_summary if side == BID else ask_summary
+                start = offsets[side, rows]
+                top_count = summary.top_count if is_seeded else 0
+                for level in range(top_count):
+                    prices_out[side, start + level] = price_of_rank(prices, side, top_ranks[side, level])
+                    sizes_out[side, start + level] = top_sizes[side, level]
+                offsets[side, rows + 1] = start + top_count
+                levels[rows, side] = summary.level_count if is_seeded else 0
+            message[rows] = index
+            rows += 1
+        last_status = status[index]
+    return rows, last_status

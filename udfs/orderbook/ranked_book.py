@@ -1,0 +1,269 @@
+"""One side of the book by price rank, and the kernels that change it.
+
+A side is an array of sizes by rank and a bitmap of the ranks that hold a size. Asks are ranked downwards, so
+that the best level of either side is the highest rank. The top levels are scanned again only when a change
+reaches them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltabook.udfs.numba_kernel import kernel
+from deltabook.udfs.orderbook.bitmaps import highest_at_or_below, lowest_bit
+from deltabook.udfs.orderbook.continuity import RESET, SEED
+
+BID, ASK = 0, 1
+"""Indices of the two sides."""
+
+
+class RankedBook(NamedTuple):
+    """Both sides of a book by rank.
+
+    Attributes
+    ----------
+    prices : int64[r]
+        Distinct prices, ascending, scaled or codes. Bids of rank k have the price ``prices[k]``, asks of
+        rank k ``prices[r - 1 - k]``.
+    sizes : int64[2, r]
+        Size by side and rank, scaled or codes; 0 where there is no level.
+    words : uint64[2, :]
+        Bitmap of each side's ranks that hold a size.
+    counts : int64[2]
+        Number of levels of each side.
+    """
+
+    prices: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    words: NDArray[np.uint64]
+    counts: NDArray[np.int64]
+
+
+class RankedChanges(NamedTuple):
+    """Level changes of n messages on one side, prices as ranks.
+
+    Attributes
+    ----------
+    offsets : int64[n + 1]
+        Message i changes the levels ``offsets[i]:offsets[i + 1]``.
+    ranks, sizes : int64[:]
+        Rank of each change's price and its new size, scaled or codes; a size of 0 deletes the level.
+    """
+
+    offsets: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+class RankedSide(NamedTuple):
+    """One side of a book and its top levels, changed in place.
+
+    Attributes
+    ----------
+    sizes : int64[r]
+        Size by rank; 0 where there is no level.
+    words : uint64[:]
+        Bitmap of the ranks that hold a size.
+    top_ranks, top_sizes : int64[depth]
+        Rank and size of the top levels as last scanned, best first.
+    """
+
+    sizes: NDArray[np.int64]
+    words: NDArray[np.uint64]
+    top_ranks: NDArray[np.int64]
+    top_sizes: NDArray[np.int64]
+
+
+class SideSummary(NamedTuple):
+    """Numbers that describe one side between two messages.
+
+    Attributes
+    ----------
+    best : int
+        Rank of the best level, or an upper bound of it; -1 if the side is empty.
+    floor : int
+        Rank of the last of the top levels; -1 while fewer than `depth` levels exist. A change below it
+        leaves the top as it is.
+    level_count : int
+        Number of levels.
+    top_count : int
+        Number of top levels, at most `depth`.
+    """
+
+    best: int
+    floor: int
+    level_count: int
+    top_count: int
+
+
+@kernel
+def price_of_rank(prices, side, rank):
+    """Return the price of a rank of one side; see `RankedBook.prices`."""
+    return prices[rank if side == BID else len(prices) - 1 - rank]
+
+
+@kernel
+def scan_side(side, count, depth):
+    """Scan the top levels of a side for the first time; return its `SideSummary`.
+
+    Parameters
+    ----------
+    side : RankedSide
+        The side; its `top_ranks` and `top_sizes` are filled.
+    count : int
+        Number of levels that it holds.
+    depth : int
+        Number of levels that count as the top.
+    """
+    best = highest_at_or_below(side.words, len(side.sizes) - 1)
+    top_count, _ = _scan_top(side, best, depth)
+    return SideSummary(best, side.top_ranks[depth - 1] if top_count == depth else -1, count, top_count)
+
+
+@kernel
+def apply_to_side(action, changes, index, side, summary, retained, seed_depth, depth):
+    """Apply one message to a side; cost: about one memory access per level change.
+
+    Parameters
+    ----------
+    action : int
+        APPLY, RESET or SEED.
+    changes : RankedChanges
+        Level changes of all messages on this side.
+    index : int
+        Index of the message.
+    side : RankedSide
+        Changed in place.
+    summary : SideSummary
+        The side before the message.
+    retained : int
+        Number of levels that the venue retains after the message; -1: all.
+    seed_depth : int
+        Of a SEED: number of levels per side that the vendor shows.
+    depth : int
+        Number of levels that count as the top.
+
+    Returns
+    -------
+    (SideSummary, bool)
+        The side after the message, and whether a top level changed.
+    """
+    start, end = changes.offsets[index], changes.offsets[index + 1]
+    best, floor, count, top_count = summary
+    if action == RESET:
+        side.sizes[:] = 0
+        side.words[:] = np.uint64(0)
+        count = 0
+    elif action == SEED:
+        count -= _clear_from(side, _lowest_seeded_rank(changes.ranks, start, end, seed_depth))
+    best, gained, is_touched = _change_levels(changes, start, end, side, best, floor)
+    count += gained
+    if 0 < retained < count:
+        is_touched |= _drop_worst(side, count, retained) >= floor
+        count = retained
+    is_changed = False
+    if is_touched or action >= RESET:  # or SEED
+        best = highest_at_or_below(side.words, best)
+        scanned, differs = _scan_top(side, best, depth)
+        is_changed = differs or scanned != top_count
+        top_count = scanned
+        floor = side.top_ranks[depth - 1] if scanned == depth else -1
+    return SideSummary(best, floor, count, top_count), is_changed
+
+
+@kernel
+def holds_exactly(changes, index, side, count):
+    """Return whether a snapshot's levels are the levels of a side: all of them and no others.
+
+    Parameters
+    ----------
+    changes : RankedChanges
+        Levels of all messages on this side.
+    index : int
+        Index of the snapshot.
+    side : RankedSide
+        The side.
+    count : int
+        Number of levels that the side holds.
+    """
+    for level in range(changes.offsets[index], changes.offsets[index + 1]):
+        if changes.sizes[level] != side.sizes[changes.ranks[level]]:
+            return False
+        count -= changes.sizes[level] != 0
+    return count == 0
+
+
+@kernel
+def _scan_top(side, best, depth):
+    """List the top levels in `side`; return (their number, whether they differ from the previous scan)."""
+    count, differs, rank = 0, False, best
+    while rank >= 0 and count < depth:
+        if side.top_ranks[count] != rank or side.top_sizes[count] != side.sizes[rank]:
+            side.top_ranks[count], side.top_sizes[count] = rank, side.sizes[rank]
+            differs = True
+        count += 1
+        rank = highest_at_or_below(side.words, rank - 1)
+    return count, differs
+
+
+@kernel
+def _change_levels(changes, start, end, side, best, floor):
+    """Apply the changes ``start:end`` to a side, without branches that the processor cannot predict.
+
+    Returns (best or an upper bound of it, levels gained, whether a level at or above `floor` changed).
+    """
+    gained, is_touched = 0, False
+    for index in range(start, end):
+        rank, size = changes.ranks[index], changes.sizes[index]
+        old_size = side.sizes[rank]
+        side.sizes[rank] = size
+        was_there, is_there = int(old_size != 0), int(size != 0)
+        side.words[rank >> 6] ^= np.uint64(was_there ^ is_there) << np.uint64(rank & 63)
+        gained += is_there - was_there
+        if rank >= floor:
+            is_touched |= size != old_size
+            best = max(best, rank)
+    return best, gained, is_touched
+
+
+@kernel
+def _lowest_seeded_rank(ranks, start, end, seed_depth):
+    """Return the lowest rank for which the vendor's levels ``start:end`` are authoritative.
+
+    A vendor that shows fewer levels than it could shows the whole side: then that is rank 0.
+    """
+    if end == start or end - start < seed_depth:
+        return 0
+    return ranks[start:end].min()
+
+
+@kernel
+def _clear_from(side, lowest_rank):
+    """Delete all levels at or above a rank; return how many there were."""
+    cleared = 0
+    rank = highest_at_or_below(side.words, len(side.sizes) - 1)
+    while rank >= lowest_rank:
+        _delete_level(side, rank)
+        cleared += 1
+        rank = highest_at_or_below(side.words, rank - 1)
+    return cleared
+
+
+@kernel
+def _drop_worst(side, count, retained):
+    """Delete the worst of `count` levels until `retained` remain; return the highest rank deleted, or -1."""
+    deleted = -1
+    while count > retained:
+        deleted = lowest_bit(side.words)
+        _delete_level(side, deleted)
+        count -= 1
+    return deleted
+
+
+@kernel
+def _delete_level(side, rank):
+    side.sizes[rank] = 0
+    side.words[rank >> 6] &= ~(np.uint64(1) << np.uint64(rank & 63))
