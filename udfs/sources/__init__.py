@@ -1,4 +1,4 @@
-"""Sources: one file each, a Spark Python Data Source that yields `records`.
+"""Sources: readers of the venues' and vendors' files, each a Spark Python data source that yields `records`.
 
-A new source is a subclass of `base.FileSource` that names itself and implements `parse`.
+To add a source, see `common.file_source`.
 """

@@ -1,21 +1,27 @@
 """Source `bybit`: Bybit's order book archive, and captures of its public WebSocket v5.
 
-A line is one message, bare, behind a receive time, or as cryptofeed dumps it; gzip, zip (one file in it, as
-the archive's are) or plain.
+Format: one message per line. A line holds the message alone, the message after a receive time, or a
+cryptofeed dump line. Files may be plain text, gzip, or a zip with one member (as in Bybit's archive).
 
-- `orderbook.N.SYMBOL`: a `snapshot`, or a message whose `u` is 1 (the service restarted), is the whole book
-  of N levels a side, a `delta` changes of it; the venue deletes what leaves the N levels. `u` rises by one:
-  an unbroken chain is `verified`. Of an instrument with several depths, a file's first is read.
-- `publicTrade.SYMBOL`: trades; `S` is the taker's side, a block trade (`BT`) was outside the book and has
-  none. Their time orders them. An id that is a text (a UUID) becomes a number by a hash.
-- Times are `ts` of a book and `T` of a trade, milliseconds.
-- Spot and contracts spell a symbol alike, and no message says which it is. What says `linear`, `inverse` or
-  `spot` decides, for the whole file: its first connection line (`wss://…/v5/public/linear`), else a word of
-  its name, else a folder it is in, the nearest first. If nothing does, a book of 200 levels is spot's (the
-  archive's `ob200`), and everything else is a contract's (the archive's `ob500`).
-- A contract is perpetual unless its name has an expiry: BTCUSDT-26DEC25 is BTC-USDT-251226, BTC-26DEC25 is
-  BTC-USDC-251226, BTCPERP is BTC-USDC-PERP; BTCUSDZ25 and options keep their names.
-- Other topics and answers to requests are skipped. What is broken goes to quarantine, and `u` shows the gap.
+- Order book, topic `orderbook.N.SYMBOL` (N levels per side). A `snapshot` replaces the whole book, and so
+  does a message with `u` = 1 (the service restarted). A `delta` changes levels. Bybit sends a deletion for
+  each level that leaves the N levels.
+- Update ids: `u` rises by one. A book with an unbroken chain of ids is `verified`.
+- Several depths of one instrument: the first depth in the file is read, the others are skipped.
+- Trades, topic `publicTrade.SYMBOL`: `S` is the aggressor side. A block trade (`BT`) happened outside the
+  book and gets no side. Trades are ordered by time. A trade id that is not a number (a UUID) is replaced by
+  its hash.
+- Times: `ts` of a book message and `T` of a trade, in milliseconds.
+- Market: spot and contracts use the same symbols, and messages do not name the market. The word `linear`,
+  `inverse` or `spot` decides for the whole file. It is looked for in the first connection line
+  (`wss://…/v5/public/linear`), then in the file name, then in the folder names, nearest folder first.
+  Without such a word, a book of 200 levels is spot (the archive's `ob200`), and everything else is a
+  contract (the archive's `ob500`).
+- Symbols: a contract is perpetual unless its name has an expiry. BTCUSDT-26DEC25 becomes BTC-USDT-251226,
+  BTC-26DEC25 becomes BTC-USDC-251226, and BTCPERP becomes BTC-USDC-PERP. BTCUSDZ25 and options stay as they
+  are.
+- Skipped: other topics and responses to requests.
+- Unreadable lines go to quarantine. For a book, the missing `u` shows the gap.
 
 Rules: Bybit API v5, Orderbook, process snapshot and delta; Trade.
 """
@@ -27,20 +33,20 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import INT64_MAX, scaled_levels, scaled_trade
-from deltabook.udfs.sources.common.json_decoding import decode
+from deltabook.udfs.numbers.decimal_text import INT64_MAX, scale_levels, scale_trade
+from deltabook.udfs.sources.common.json_decoding import decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (
     Line,
     MessageParser,
     MessageSource,
-    integer,
-    level_list,
-    shown,
-    text,
-    text_id,
+    excerpt,
+    hash_id,
+    read_integer,
+    read_level_list,
+    read_text,
 )
-from deltabook.udfs.sources.common.symbols import canonical, pair
+from deltabook.udfs.sources.common.symbols import canonical_symbol, split_pair
 
 _EXCHANGE = "BYBIT"
 _BOOK = re.compile(r"orderbook\.([1-9][0-9]{0,4})\..+")
@@ -50,51 +56,56 @@ _SIDES = {"Buy": "buy", "Sell": "sell"}
 _CATEGORIES = ("linear", "inverse", "spot")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _EXPIRY = re.compile(rf"([A-Z0-9]+)-([0-9]{{1,2}})({'|'.join(_MONTHS)})([0-9]{{2}})")
-_KEPT = re.compile(r"[A-Z0-9]+USD[FGHJKMNQUVXZ][0-9]{2}|[A-Z0-9]+-[A-Z0-9]+-[0-9.]+-[CP](-[A-Z]+)?")
+_UNCHANGED = re.compile(r"[A-Z0-9]+USD[FGHJKMNQUVXZ][0-9]{2}|[A-Z0-9]+-[A-Z0-9]+-[0-9.]+-[CP](-[A-Z]+)?")
 
 
-class _Parser(MessageParser):
+class _BybitParser(MessageParser):
+    """Parser of one Bybit file."""
+
     def __init__(self, path: str, limits: Limits):
         super().__init__(path, limits)
-        self.category = _category_of_path(Path(path))
-        self.decided = False
+        self.category = _find_category_in_path(Path(path))
+        """`linear`, `inverse`, `spot`, or empty if nothing names the market."""
+        self.category_is_final = False
         self.depths: dict[str, str] = {}
+        """The book depth that is read, by symbol: the first one in the file."""
 
     def connection(self, line: bytes) -> None:
-        """Let the first connection say whether it is spot's, if no message came before it."""
-        if line.strip() and not self.decided:
-            self.decided = True
+        """Take the market from the first connection line, unless a message came before it."""
+        if line.strip() and not self.category_is_final:
+            self.category_is_final = True
             url = line.split(b" ", 1)[0].decode("ascii", "replace").lower()
-            self.category = _named(re.split(r"[^a-z]+", url)) or self.category
+            self.category = _find_category(re.split(r"[^a-z]+", url)) or self.category
 
     def message(self, line: Line) -> None:
-        self.decided = True
-        message = decode(line.payload, self.limits.most_levels)
+        self.category_is_final = True
+        message = decode_message(line.payload, self.limits.most_levels)
         if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {shown(message)}")
+            raise ValueError(f"expected an object, found {excerpt(message)}")
         if "topic" not in message:
             return
-        topic = text(message, "topic")
+        topic = read_text(message, "topic")
         if match := _BOOK.fullmatch(topic):
-            self._book(message, match[1], line)
+            self._add_book_update(message, match[1], line)
         elif _TRADES.fullmatch(topic):
-            self._trades(message, line)
+            self._add_trades(message, line)
 
-    def _book(self, message: dict[str, Any], depth: str, line: Line) -> None:
+    def _add_book_update(self, message: dict[str, Any], depth: str, line: Line) -> None:
+        """Add the book update of an `orderbook` message, if its depth is read."""
         data, kind = message.get("data"), message.get("type")
         if not isinstance(data, dict):
-            raise ValueError(f"field data: expected an object, found {shown(data)}")
+            raise ValueError(f"field data: expected an object, found {excerpt(data)}")
         if kind not in ("snapshot", "delta"):
-            raise ValueError(f"field type: expected snapshot or delta, found {shown(kind)}")
-        spot = self.category == "spot" or (not self.category and depth == _SPOT_DEPTH)
-        symbol = symbol_of(text(data, "s"), spot=spot)
-        sequence = integer(data, "u")
-        levels = scaled_levels(level_list(data, "b"), level_list(data, "a"))
+            raise ValueError(f"field type: expected snapshot or delta, found {excerpt(kind)}")
+        is_spot = self.category == "spot" or (not self.category and depth == _SPOT_DEPTH)
+        symbol = symbol_of(read_text(data, "s"), is_spot=is_spot)
+        sequence = read_integer(data, "u")
+        levels = scale_levels(read_level_list(data, "b"), read_level_list(data, "a"))
         record = levels | {
             "record": "book_update",
             "exchange": _EXCHANGE,
             "symbol": symbol,
-            "timestamp": self.unit.one(integer(message, "ts")),
+            "timestamp": self.unit.time_to_nanoseconds(read_integer(message, "ts")),
             "received": line.received,
             "sequence": sequence,
             "is_snapshot": kind == "snapshot" or sequence == 1,
@@ -102,38 +113,41 @@ class _Parser(MessageParser):
         if self.depths.setdefault(symbol, depth) == depth:
             self.add(record)
 
-    def _trades(self, message: dict[str, Any], line: Line) -> None:
+    def _add_trades(self, message: dict[str, Any], line: Line) -> None:
+        """Add the trades of a `publicTrade` message."""
         data = message.get("data")
         if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-            raise ValueError(f"field data: expected a list of objects, found {shown(data)}")
-        for record in [self._trade(entry) for entry in data]:
+            raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
+        # All trades are read before the first is added: an unreadable one puts the whole line in quarantine.
+        for record in [self._read_trade(entry) for entry in data]:
             self.add(record | {"received": line.received})
 
-    def _trade(self, entry: dict[str, Any]) -> dict[str, Any]:
-        symbol = symbol_of(text(entry, "s"), spot=self.category == "spot")
-        time = self.unit.one(integer(entry, "T"))
+    def _read_trade(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Return the record of one trade, without its receive time."""
+        symbol = symbol_of(read_text(entry, "s"), is_spot=self.category == "spot")
+        time = self.unit.time_to_nanoseconds(read_integer(entry, "T"))
         if time == NOT_GIVEN:
             raise ValueError("field T: expected a time after 1970, found 0")
-        side = _SIDES.get(text(entry, "S"))
+        side = _SIDES.get(read_text(entry, "S"))
         if side is None:
-            raise ValueError(f"field S: expected Buy or Sell, found {shown(entry['S'])}")
-        printed = text(entry, "i")
-        is_number = printed.isdecimal() and len(printed) < 20 and int(printed) <= INT64_MAX
-        return scaled_trade(entry.get("p"), entry.get("v")) | {
+            raise ValueError(f"field S: expected Buy or Sell, found {excerpt(entry['S'])}")
+        trade_id = read_text(entry, "i")
+        is_number = trade_id.isdecimal() and len(trade_id) < 20 and int(trade_id) <= INT64_MAX
+        return scale_trade(entry.get("p"), entry.get("v")) | {
             "record": "trade",
             "exchange": _EXCHANGE,
             "symbol": symbol,
             "timestamp": time,
             "sequence": time,
-            "trade_id": int(printed) if is_number else text_id(printed),
+            "trade_id": int(trade_id) if is_number else hash_id(trade_id),
             "side": "" if entry.get("BT") is True else side,
         }
 
 
 class BybitSource(MessageSource):
-    """Reads Bybit's archive and captures; see the module for the format."""
+    """Spark data source for Bybit's archive and captures; the module's docstring describes the format."""
 
-    parser = _Parser
+    parser = _BybitParser
 
     @classmethod
     def name(cls) -> str:
@@ -141,41 +155,43 @@ class BybitSource(MessageSource):
         return "bybit"
 
 
-def symbol_of(spelled: str, *, spot: bool) -> str:
-    """Return the canonical name of an instrument.
+def symbol_of(venue_symbol: str, *, is_spot: bool) -> str:
+    """Return the canonical name of a Bybit instrument.
 
     Parameters
     ----------
-    spelled : str
-        As Bybit spells it.
-    spot : bool
-        Whether it is spot's.
+    venue_symbol : str
+        The symbol as Bybit prints it: BTCUSDT, BTCUSDT-26DEC25, BTCPERP.
+    is_spot : bool
+        Whether the instrument trades on the spot market; otherwise it is a contract.
 
     Returns
     -------
     str
-        Matches `schemas.names.NAME_PATTERN`.
+        The symbol as the tables store it; matches `schemas.names.NAME_PATTERN`.
 
     Raises
     ------
     InputError
-        If it is no name.
+        If the symbol has characters that a name must not have.
     """
-    if spot or _KEPT.fullmatch(spelled):
-        return canonical(spelled)
-    if match := _EXPIRY.fullmatch(spelled):
+    if is_spot or _UNCHANGED.fullmatch(venue_symbol):
+        return canonical_symbol(venue_symbol)
+    if match := _EXPIRY.fullmatch(venue_symbol):
         base, day, month, year = match.groups()
-        quoted = pair(base) if pair(base) != base else f"{base}-USDC"
-        return canonical(f"{quoted}-{year}{_MONTHS.index(month) + 1:02}{int(day):02}")
-    if spelled.endswith("PERP") and not spelled.endswith("-PERP"):
-        spelled = spelled.removesuffix("PERP") + "USDC"
-    return canonical(spelled, perpetual=True)
+        base_and_quote = split_pair(base) if split_pair(base) != base else f"{base}-USDC"
+        return canonical_symbol(f"{base_and_quote}-{year}{_MONTHS.index(month) + 1:02}{int(day):02}")
+    if venue_symbol.endswith("PERP") and not venue_symbol.endswith("-PERP"):
+        venue_symbol = venue_symbol.removesuffix("PERP") + "USDC"
+    return canonical_symbol(venue_symbol, perpetual=True)
 
 
-def _category_of_path(path: Path) -> str:
-    places = [*re.split(r"[^a-z]+", path.name.lower()), *(folder.lower() for folder in path.parts[-2::-1])]
-    return _named(places)
+def _find_category_in_path(path: Path) -> str:
+    """Return the market that the file name, or else the nearest folder, names; empty if none does."""
+    folders = [folder.lower() for folder in path.parts[-2::-1]]
+    return _find_category([*re.split(r"[^a-z]+", path.name.lower()), *folders])
 
 
-def _named(words: list[str]) -> str:
+def _find_category(words: list[str]) -> str:
+    """Return the first of the words that names a market; empty if none does."""
     return next((word for word in words if word in _CATEGORIES), "")

@@ -1,4 +1,4 @@
-"""Every source, by the name that users type."""
+"""Registry of all sources, by the names that users type."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ _ALL: tuple[type[FileSource], ...] = (
     KrakenSource,
 )
 SOURCES: dict[str, type[FileSource]] = {source.name(): source for source in _ALL}
-"""In the order in which `deltabook sources` lists them."""
+"""{name: class}, in the order in which `deltabook sources` lists them."""

@@ -1,1 +1,1 @@
-"""A feed that is still being recorded: growing files read as a stream, and its books carried on."""
+"""Live books of a feed that is still being recorded: growing files are read in micro-batches."""

@@ -1,4 +1,4 @@
-"""States of live books between two micro-batches: a row of `checkpoints`, and the messages that wait."""
+"""State files of live books between two micro-batches: a row of `checkpoints` and the waiting messages."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 import pyarrow as pa
 
 STATES = "states"
-"""Their folder, in that of the live tables."""
+"""Name of the folder of state files, in the folder of the live tables."""
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def write_state(root: str, row: pa.RecordBatch, waiting: pa.Table) -> str:
-    """Write a state.
+    """Write the state of a live book to a new file.
 
     Parameters
     ----------
     root : str
         Folder of the live tables.
     row : pyarrow.RecordBatch
-        A row of `checkpoints` or `checkpoints_decimal`.
+        The book as a row of `checkpoints` or `checkpoints_decimal`.
     waiting : pyarrow.Table
-        Columns of `flat_events`, prices and sizes as that table has them.
+        Waiting messages, columns of `flat_events`; prices and sizes have the types of the row's table.
 
     Returns
     -------
     str
-        Name of its file.
+        Name of the file in `STATES`.
     """
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, waiting.schema) as writer:
@@ -41,14 +41,19 @@ def write_state(root: str, row: pa.RecordBatch, waiting: pa.Table) -> str:
 
 
 def read_state(root: str, name: str) -> tuple[pa.Table, pa.Table]:
-    """Read a state: its row of `checkpoints`, and the messages that wait.
+    """Read the state of a live book.
 
     Parameters
     ----------
     root : str
         Folder of the live tables.
     name : str
-        Of its file.
+        Name of the file in `STATES`, as `write_state` returned it.
+
+    Returns
+    -------
+    (row, waiting) : (pyarrow.Table, pyarrow.Table)
+        The book as a row of `checkpoints` or `checkpoints_decimal`, and the waiting messages.
     """
     with pa.OSFile(str(Path(root) / STATES / name)) as stream:
         state = pa.ipc.open_file(stream).read_all()

@@ -1,7 +1,7 @@
-"""Growing files, and how far each has been read: always behind a whole line.
+"""Growing capture files of a folder, and the positions up to which they are read: always after a whole line.
 
-Several files are read side by side by the receive times of their lines: where there is more than is read at
-once, none gets ahead of another, for what comes much later than its neighbours would count as late.
+Several files are read in step, by the receive times of their lines. If there is more than one micro-batch
+takes, no file gets ahead of another, because the messages of the others would then count as late.
 """
 
 from __future__ import annotations
@@ -20,26 +20,28 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.file_source import open_file
-from deltabook.udfs.sources.common.limits import LONGEST_LINE
+from deltabook.udfs.sources.common.limits import MAX_LINE_BYTES
 from deltabook.udfs.sources.common.message_files import split_line
-from deltabook.udfs.storage.raw_files import PARTIAL, list_files
+from deltabook.udfs.storage.raw_files import PARTIAL_SUFFIXES, list_raw_files
 
 _PACKED = (b"\x1f\x8b", b"PK")
 _NOT_WHOLE = (EOFError, OSError, InputError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
-_LEAST_SHARE = 64 << 10
-_WITNESS = 256
-_LINES_ASKED = 8
+_MIN_SHARE = 64 << 10
+"""Smallest number of bytes of one file that a micro-batch takes."""
+_WITNESS_BYTES = 256
+_MAX_LINES_SEARCHED = 8
+"""Number of lines that are searched for a receive time."""
 
 
 class Position(NamedTuple):
-    """How far a file has been read.
+    """Position in a file up to which it is read; stored as a JSON list.
 
     Attributes
     ----------
     bytes, rows : int
-        Of its content, unpacked: what lies before.
+        Number of bytes and lines before the position, in the decompressed content.
     witness : int
-        CRC-32 of the last bytes before: the file is still the one that was read.
+        CRC-32 of the last bytes before the position; shows whether the file was replaced.
     """
 
     bytes: int = 0
@@ -47,135 +49,167 @@ class Position(NamedTuple):
     witness: int = 0
 
 
-class Follower:
-    """Looks how far the files of a folder have grown.
+class GrowingFolder:
+    """Finds the new lines of the files in a folder.
 
     Parameters
     ----------
     folder : Path
-        Searched to the bottom.
-    at : mapping
-        Position of each file that was read before, by path.
+        Folder of the captures, with all its subfolders.
+    positions : mapping
+        {path: position up to which the file was read}.
     most_bytes : int
-        About how much is read at once, of all files together.
+        Approximate limit of the bytes of one micro-batch, of all files together.
     """
 
-    def __init__(self, folder: Path, at: Mapping[str, Position], most_bytes: int):
+    def __init__(self, folder: Path, positions: Mapping[str, Position], most_bytes: int):
         self.folder = folder
-        self.at = dict(at)
+        self.positions = dict(positions)
         self.most_bytes = most_bytes
-        self._done: dict[str, tuple[int, int]] = {}  # packed files as they were when read to their end
+        self._finished: dict[str, tuple[int, int]] = {}
+        """(size, modification time) of the packed files that were read to their end, by path."""
 
-    def look(self) -> dict[str, Position]:
-        """Return the positions up to which all files can be read next.
+    def advance(self) -> dict[str, Position]:
+        """Move the positions to the end of the next micro-batch, and return them.
+
+        Returns
+        -------
+        dict
+            {path: position up to which the file can be read next}.
 
         Raises
         ------
         InputError
-            If a file is not any more what was read of it.
+            If a file was truncated or replaced after it was read.
         """
-        files = {str(path): path for path in list_files([self.folder])}
+        files = {str(path): path for path in list_raw_files([self.folder])}
         grown = [path for path in files.values() if self._has_grown(path)]
-        share = max(self.most_bytes // max(len(grown), 1), _LEAST_SHARE)
-        found = {str(path): _Ahead(path, self.at.get(str(path), Position()), share) for path in grown}
-        lasts = [ahead.last_time for ahead in found.values() if not ahead.ends]
-        until = min((time for time in lasts if time != NOT_GIVEN), default=NOT_GIVEN)
-        for name, ahead in found.items():
-            self.at[name] = ahead.position(until)
-            if ahead.is_packed and ahead.ends and self.at[name].bytes == ahead.end:
-                self._done[name] = _looks(files[name])
-        # What is gone was read, or never will be.
-        self.at = {name: position for name, position in self.at.items() if name in files}
-        return dict(self.at)
+        share = max(self.most_bytes // max(len(grown), 1), _MIN_SHARE)
+        unread_lines = {
+            str(path): _UnreadLines(path, self.positions.get(str(path), Position()), share) for path in grown
+        }
+        last_times = [unread.last_time for unread in unread_lines.values() if not unread.reaches_end]
+        until = min((time for time in last_times if time != NOT_GIVEN), default=NOT_GIVEN)
+        for name, unread in unread_lines.items():
+            self.positions[name] = unread.position(until)
+            if unread.is_packed and unread.reaches_end and self.positions[name].bytes == unread.end:
+                self._finished[name] = _size_and_time(files[name])
+        # A file that is gone was read, or cannot be read any more.
+        self.positions = {name: position for name, position in self.positions.items() if name in files}
+        return dict(self.positions)
 
     def _has_grown(self, path: Path) -> bool:
-        if path.name.lower().endswith(PARTIAL):
+        """Return whether a file has unread content that can be read now."""
+        if path.name.lower().endswith(PARTIAL_SUFFIXES):
             return False
         try:
             size = path.stat().st_size
             if _is_packed(path):
-                return self._done.get(str(path)) != _looks(path) and _is_whole(path)
+                return self._finished.get(str(path)) != _size_and_time(path) and _is_whole(path)
         except FileNotFoundError:
             return False
-        read = self.at.get(str(path), Position()).bytes
-        if size < read:
+        read_bytes = self.positions.get(str(path), Position()).bytes
+        if size < read_bytes:
             raise InputError(
-                f"{path} has {size} bytes, of which {read} were read: it was cut or replaced. Let the "
-                "recorder begin new files under new names; put it back, or move it away, and start again"
+                f"{path} has {size} bytes, but {read_bytes} were read: it was truncated or replaced. Restore "
+                "or remove the file, and restart. Let the recorder begin new files under new names"
             )
-        return size > read
+        return size > read_bytes
 
 
-class _Ahead:
-    """What lies behind a position in one file: whole lines."""
+class _UnreadLines:
+    """Whole lines of one file after a position.
 
-    def __init__(self, path: Path, at: Position, share: int):
-        self.at = at
+    Parameters
+    ----------
+    path : Path
+        The file.
+    start : Position
+        Position up to which the file was read.
+    share : int
+        Approximate number of bytes to read.
+
+    Raises
+    ------
+    InputError
+        If the file was replaced, or a line is longer than `MAX_LINE_BYTES`.
+    """
+
+    def __init__(self, path: Path, start: Position, share: int):
+        self.start = start
         self.is_packed = _is_packed(path)
         with open_file(str(path)) as stream:
-            stream.seek(max(at.bytes - _WITNESS, 0))
-            self.before = stream.read(min(at.bytes, _WITNESS))
-            if zlib.crc32(self.before) != at.witness:
+            stream.seek(max(start.bytes - _WITNESS_BYTES, 0))
+            self.bytes_before = stream.read(min(start.bytes, _WITNESS_BYTES))
+            if zlib.crc32(self.bytes_before) != start.witness:
                 raise InputError(
-                    f"{path}: what lies before byte {at.bytes} is not what was read there: it was replaced. "
-                    "Let the recorder begin new files under new names; put the file back, or move it away, "
-                    "and start again"
+                    f"{path}: the bytes before byte {start.bytes} have changed since they were read: it "
+                    "was replaced. Restore or remove the file, and restart. Let the recorder begin new files "
+                    "under new names"
                 )
             data = stream.read(share)
-            self.ends = len(data) < share
-            while not self.ends and b"\n" not in data:
+            self.reaches_end = len(data) < share
+            while not self.reaches_end and b"\n" not in data:
                 more = stream.read(share)
-                data, self.ends = data + more, len(more) < share
-                if len(data) > LONGEST_LINE:
+                data, self.reaches_end = data + more, len(more) < share
+                if len(data) > MAX_LINE_BYTES:
                     raise InputError(
-                        f"{path}: the line at byte {at.bytes} is longer than {LONGEST_LINE >> 20} MiB"
+                        f"{path}: the line at byte {start.bytes} is longer than {MAX_LINE_BYTES >> 20} MiB. "
+                        "Remove the file from the folder: it is not a capture"
                     )
-        lines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
-        if self.is_packed and self.ends and data and not data.endswith(b"\n"):
-            lines = np.append(lines, len(data))  # a packed file is whole: no more will come
+        line_ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+        if self.is_packed and self.reaches_end and data and not data.endswith(b"\n"):
+            line_ends = np.append(line_ends, len(data))  # a packed file is complete and grows no more
         self.data = data
-        self.lines: NDArray[np.int64] = lines
-        self.last_time = self._time(len(lines) - 1)
+        self.line_ends: NDArray[np.int64] = line_ends
+        self.last_time = self._receive_time(len(line_ends) - 1)
 
     @property
     def end(self) -> int:
-        """Position in bytes behind the last whole line."""
-        return self.at.bytes + (int(self.lines[-1]) if len(self.lines) else 0)
+        """Number of bytes of the file up to the end of the last whole line."""
+        return self.start.bytes + (int(self.line_ends[-1]) if len(self.line_ends) else 0)
 
     def position(self, until: int) -> Position:
-        """Return the position behind the lines received up to a time, ns; -1: behind all."""
-        count = len(self.lines)
+        """Return the position after the lines that were received up to a time.
+
+        Parameters
+        ----------
+        until : int
+            Receive time, ns since 1970 UTC; -1 for all lines.
+        """
+        count = len(self.line_ends)
         if NOT_GIVEN not in (until, self.last_time):
             low = 0
             while low < count:
                 middle = (low + count) // 2
-                low, count = (middle + 1, count) if self._time(middle) <= until else (low, middle)
+                low, count = (middle + 1, count) if self._receive_time(middle) <= until else (low, middle)
         if not count:
-            return self.at
-        end = int(self.lines[count - 1])
-        witness = zlib.crc32((self.before + self.data[:end])[-_WITNESS:])
-        return Position(self.at.bytes + end, self.at.rows + count, witness)
+            return self.start
+        end = int(self.line_ends[count - 1])
+        witness = zlib.crc32((self.bytes_before + self.data[:end])[-_WITNESS_BYTES:])
+        return Position(self.start.bytes + end, self.start.rows + count, witness)
 
-    def _time(self, line: int) -> int:
-        """Return when a line was received, or one of those next to it; -1 if they do not say."""
-        for number in range(line, min(line + _LINES_ASKED, len(self.lines))) if line >= 0 else ():
-            start = int(self.lines[number - 1]) if number else 0
+    def _receive_time(self, line: int) -> int:
+        """Return the receive time of a line, or of the next line that has one, ns; -1 if none is near."""
+        for index in range(line, min(line + _MAX_LINES_SEARCHED, len(self.line_ends))) if line >= 0 else ():
+            start = int(self.line_ends[index - 1]) if index else 0
             try:
-                found = split_line(self.data[start : int(self.lines[number])])
+                split = split_line(self.data[start : int(self.line_ends[index])])
             except ValueError:
                 continue
-            if found is not None and found.received != NOT_GIVEN:
-                return found.received
+            if split is not None and split.received != NOT_GIVEN:
+                return split.received
         return NOT_GIVEN
 
 
 def _is_packed(path: Path) -> bool:
+    """Return whether a file is gzip or zip."""
     with path.open("rb") as stream:
         return stream.read(2) in _PACKED
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a packed file can be read to its end: its recorder has closed it."""
+    """Return whether a packed file can be read to its end, so that its recorder has closed it."""
     try:
         with open_file(str(path)) as stream:
             while stream.read(1 << 20):
@@ -185,6 +219,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _looks(path: Path) -> tuple[int, int]:
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Return the size, bytes, and the modification time, ns, of a file."""
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns

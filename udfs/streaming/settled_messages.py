@@ -1,13 +1,14 @@
-"""Messages of a feed that goes on: their order as far as it is known, and which of them are settled.
+"""Order of the messages of a live feed, and which of them are settled: nothing can come before them.
 
-A message is settled once the other stream of its symbol has passed its time, so that nothing comes before it
-any more. A stream that is quiet holds the other no longer than `patience`; what comes later still is taken
-behind what has gone before it. A message whose place has been passed in its own stream cannot be taken: it
-was there before, or ids begin anew, which shows in those after it, or it is lost to the live book.
+Each instrument has two streams, trades and book updates. A message is settled once the other stream has
+passed its time. A quiet stream delays the other by at most `patience`; its later messages are applied after
+those that did not wait. A message that comes behind the applied messages of its own stream is missed: it is a
+repeat, or ids have restarted (the messages after it show that), or the live book has lost it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,206 +20,248 @@ from numpy.typing import NDArray
 from deltabook.schemas.feeds import Feed, Repeats
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import DAY, NOT_GIVEN, EventType
-from deltabook.udfs.ordering.clock_jumps import contradicted
-from deltabook.udfs.ordering.feed_order import in_stream_order, places, with_neighbours
-from deltabook.udfs.ordering.id_resets import epochs_of, flatten, unflatten
-from deltabook.udfs.ordering.survey import Known, epoch_times, with_new, witnessed_times
+from deltabook.udfs.arrow_arrays import to_numpy
+from deltabook.udfs.ordering.clock_jumps import find_wrong_times
+from deltabook.udfs.ordering.feed_order import fill_missing_times, in_stream_order, sort_keys
+from deltabook.udfs.ordering.id_resets import assign_epochs, flatten_restarts, unflatten_restarts
+from deltabook.udfs.ordering.survey import (
+    StoredMessages,
+    add_new_restarts,
+    choose_clock_times,
+    choose_epoch_times,
+)
 
 STREAMS = (EventType.TRADE, EventType.BOOK_UPDATE)
-"""In the order in which messages of one time are taken."""
+"""The streams of an instrument, in the order in which messages of equal times are applied."""
 
 
 @dataclass
-class Reached:
-    """How far one stream has been taken.
+class StreamProgress:
+    """Progress of one stream: its last applied message.
 
     Attributes
     ----------
-    place : list of int
-        What orders the last message, as `ordering.places` tells it; empty if there was none.
-    time : int
-        Of the last message, as epochs are told by it, ns.
+    sort_key : list of int
+        Sort key of the last message, as `ordering.sort_keys` returns it; empty if there was none.
+    epoch_time : int
+        Time that assigned the last message's id epoch, ns since 1970 UTC.
     order_time : int
-        Running maximum of the stream's stamps, ns.
-    stamp : int
-        Last timestamp that was given, ns.
+        Running maximum of the stream's timestamps, ns since 1970 UTC.
+    timestamp : int
+        Last timestamp that was given, ns since 1970 UTC.
     restarts : list of int
-        Restarts of ids, as `epochs.flatten` lists them.
+        Restarts of ids, as `flatten_restarts` lists them.
     """
 
-    place: list[int] = field(default_factory=list)
-    time: int = NOT_GIVEN
+    sort_key: list[int] = field(default_factory=list)
+    epoch_time: int = NOT_GIVEN
     order_time: int = NOT_GIVEN
-    stamp: int = NOT_GIVEN
+    timestamp: int = NOT_GIVEN
     restarts: list[int] = field(default_factory=list)
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> StreamProgress:
+        """Return the progress that `to_stored` returned."""
+        return cls(*(stored[key] for key in _STORED_KEYS))
+
+    def to_stored(self) -> dict[str, Any]:
+        """Return the progress under the persistent keys of stored states."""
+        values = (self.sort_key, self.epoch_time, self.order_time, self.timestamp, self.restarts)
+        return dict(zip(_STORED_KEYS, values, strict=True))
+
+
+_STORED_KEYS = ("place", "time", "order_time", "stamp", "restarts")
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """Messages in the order in which they are taken, and those that have missed their place.
+class WaitingMessages:
+    """Waiting messages in the order in which they are applied, and missed messages.
 
     Attributes
     ----------
     events : pyarrow.Table
-        Columns of `flat_events`.
+        Waiting messages, columns of `flat_events`.
     own_times : int64[n]
-        order_time of each before it was raised to what had gone before: its stream's own.
+        Order time of each message in its own stream, ns, before it was raised to that of the last applied
+        message.
     missed : pyarrow.Table
-        Columns of `flat_events`.
+        Messages behind the applied messages of their stream, columns of `flat_events`.
     """
 
     events: pa.Table
     own_times: NDArray[np.int64]
     missed: pa.Table
 
-    def late(self, count: int) -> int:
-        """Return how many of the first `count` were raised."""
-        return int(np.count_nonzero(_numpy(self.events["order_time"])[:count] > self.own_times[:count]))
+    def count_late(self, count: int) -> int:
+        """Return how many of the first `count` messages are late: their order time was raised."""
+        return int(np.count_nonzero(to_numpy(self.events["order_time"])[:count] > self.own_times[:count]))
 
 
-def in_order(
-    events: pa.Table, reached: dict[EventType, Reached], feed: Feed, taken: int, chunk: int
-) -> Waiting:
-    """Put waiting messages into the order in which they are to be taken, as far as they tell it.
+def order_messages(
+    events: pa.Table, progress: dict[EventType, StreamProgress], feed: Feed, last_time: int, chunk: int
+) -> WaitingMessages:
+    """Sort waiting messages into the order in which the book applies them.
 
     Parameters
     ----------
     events : pyarrow.Table
-        Columns of `flat_events`, in any order.
-    reached : dict
-        How far each stream was taken.
+        Waiting messages in any order, columns of `flat_events`.
+    progress : dict
+        Progress of each stream; `restarts` is updated.
     feed : Feed
-        Its rules.
-    taken : int
-        order_time of the last message that was taken, of either stream, ns; -1 if none was.
+        Rules of the feed.
+    last_time : int
+        Order time of the last applied message of either stream, ns; -1 if there is none.
     chunk : int
-        Length of an hour, ns.
+        Length of a chunk, ns.
+
+    Returns
+    -------
+    WaitingMessages
+        The messages in order, and the missed ones.
     """
-    events = in_stream_order(_numbered(events, reached), feed)
-    is_update = _of(events, EventType.BOOK_UPDATE)
-    parts, missed, times = [], [], []
+    events = in_stream_order(_assign_epochs(events, progress), feed)
+    is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
+    parts, missed, stream_times = [], [], []
     for stream, chosen in zip(STREAMS, (~is_update, is_update), strict=True):
-        part, so_far = events.filter(pa.array(chosen)), reached[stream]
-        behind = _behind(places(part, feed), so_far.place, feed.repeats is Repeats.BY_IDS)
-        missed.append(part.filter(pa.array(behind)))
-        part = part.filter(pa.array(~behind))
-        stamps, received = _numpy(part["timestamp"]).copy(), _numpy(part["received"])
+        part, reached = events.filter(pa.array(chosen)), progress[stream]
+        is_missed = _find_missed(sort_keys(part, feed), reached.sort_key, feed.repeats is Repeats.BY_IDS)
+        missed.append(part.filter(pa.array(is_missed)))
+        part = part.filter(pa.array(~is_missed))
+        timestamps, received = to_numpy(part["timestamp"]).copy(), to_numpy(part["received"])
         if not feed.timed_snapshots:
-            snapshots = _numpy(part["is_snapshot"])
-            stamps[snapshots] = NOT_GIVEN
-            filled = with_neighbours(
-                np.append(so_far.stamp, stamps), np.full(len(stamps) + 1, NOT_GIVEN), NOT_GIVEN
+            snapshots = to_numpy(part["is_snapshot"])
+            timestamps[snapshots] = NOT_GIVEN
+            filled = fill_missing_times(
+                np.append(reached.timestamp, timestamps), np.full(len(timestamps) + 1, NOT_GIVEN), NOT_GIVEN
             )
-            stamps = np.where(snapshots, filled[1:], stamps)
-        parts.append(_with(part, timestamp=stamps))
-        times.append(_rising(stamps, received, so_far.order_time))
-    events, own_times = pa.concat_tables(parts), np.concatenate(times)
-    order_times = np.maximum(own_times, taken)
-    hours = order_times // chunk * chunk
-    events = _with(events, order_time=order_times, hour=hours, date=(hours // DAY).astype(np.int32))
-    is_update = _of(events, EventType.BOOK_UPDATE)
+            timestamps = np.where(snapshots, filled[1:], timestamps)
+        parts.append(_set_columns(part, timestamp=timestamps))
+        stream_times.append(_running_maximum(timestamps, received, reached.order_time))
+    events, own_times = pa.concat_tables(parts), np.concatenate(stream_times)
+    order_times = np.maximum(own_times, last_time)
+    chunks = order_times // chunk * chunk
+    events = _set_columns(events, order_time=order_times, hour=chunks, date=(chunks // DAY).astype(np.int32))
+    is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
     order = np.lexsort((np.arange(len(is_update)), is_update, order_times))
-    return Waiting(events.take(pa.array(order)), own_times[order], pa.concat_tables(missed))
+    return WaitingMessages(events.take(pa.array(order)), own_times[order], pa.concat_tables(missed))
 
 
-def settled(waiting: Waiting, reached: dict[EventType, Reached]) -> int:
-    """Count the messages, from the first, that nothing can come before any more."""
+def count_settled(waiting: WaitingMessages, progress: dict[EventType, StreamProgress]) -> int:
+    """Return the number of settled messages, from the first: no message can come before them.
+
+    Parameters
+    ----------
+    waiting : WaitingMessages
+        Waiting messages in order.
+    progress : dict
+        Progress of each stream.
+    """
     events = waiting.events
-    is_update = _of(events, EventType.BOOK_UPDATE)
-    times, last = _numpy(events["order_time"]), {}
-    # A snapshot without a time has none as long as none of its neighbours has.
-    timed = ~(_numpy(events["is_snapshot"]) & (_numpy(events["timestamp"]) == NOT_GIVEN))
+    is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
+    times, last = to_numpy(events["order_time"]), {}
+    # A snapshot without a time takes a neighbour's; it has none until a neighbour has one.
+    timed = ~(to_numpy(events["is_snapshot"]) & (to_numpy(events["timestamp"]) == NOT_GIVEN))
     for stream, chosen in zip(STREAMS, (~is_update, is_update), strict=True):
-        last[stream] = int(times[chosen & timed].max(initial=reached[stream].order_time))
-    # At one time trades come first: a book update waits until trades are beyond it.
+        last[stream] = int(times[chosen & timed].max(initial=progress[stream].order_time))
+    # At equal times trades come first, so a book update waits until trades have passed its time.
     passed = np.where(is_update, times < last[EventType.TRADE], times <= last[EventType.BOOK_UPDATE])
     passed &= timed
     return int(np.argmin(passed)) if not passed.all() else len(passed)
 
 
-def arrivals(events: pa.Table) -> NDArray[np.int64]:
-    """Return when messages were received, or, where that is not given, sent, ns."""
-    received = _numpy(events["received"])
-    return np.where(received == NOT_GIVEN, _numpy(events["timestamp"]), received)
+def get_arrival_times(events: pa.Table) -> NDArray[np.int64]:
+    """Return the receive time of each message, or its timestamp if that is not given; ns, int64[n]."""
+    received = to_numpy(events["received"])
+    return np.where(received == NOT_GIVEN, to_numpy(events["timestamp"]), received)
 
 
-def note(
-    reached: dict[EventType, Reached], taken: pa.Table, own_times: NDArray[np.int64], feed: Feed
+def update_progress(
+    progress: dict[EventType, StreamProgress], applied: pa.Table, own_times: NDArray[np.int64], feed: Feed
 ) -> None:
-    """Note how far the streams are taken now.
+    """Update the progress of the streams, in place, after messages were applied.
 
     Parameters
     ----------
-    reached : dict
-        Changed in place.
-    taken : pyarrow.Table
-        Messages, in order.
+    progress : dict
+        Progress of each stream; updated.
+    applied : pyarrow.Table
+        Applied messages in order, columns of `flat_events`.
     own_times : int64[n]
-        As in `Waiting`.
+        Order time of each message in its own stream, ns, as in `WaitingMessages`.
     feed : Feed
-        Its rules.
+        Rules of the feed.
     """
-    is_update = _of(taken, EventType.BOOK_UPDATE)
+    is_update = _is_of_stream(applied, EventType.BOOK_UPDATE)
     for stream, chosen in zip(STREAMS, (~is_update, is_update), strict=True):
         if not chosen.any():
             continue
-        part, so_far = taken.filter(pa.array(chosen)), reached[stream]
-        stamps, received = _numpy(part["timestamp"]), _numpy(part["received"])
-        so_far.place = [int(column[-1]) for column in places(part, feed)]
-        so_far.time = int(epoch_times(stamps, received)[-1])
-        so_far.order_time = int(own_times[chosen][-1])
-        given = stamps[(stamps != NOT_GIVEN) & (feed.timed_snapshots | ~_numpy(part["is_snapshot"]))]
-        so_far.stamp = int(given[-1]) if len(given) else so_far.stamp
+        part, reached = applied.filter(pa.array(chosen)), progress[stream]
+        timestamps, received = to_numpy(part["timestamp"]), to_numpy(part["received"])
+        reached.sort_key = [int(column[-1]) for column in sort_keys(part, feed)]
+        reached.epoch_time = int(choose_epoch_times(timestamps, received)[-1])
+        reached.order_time = int(own_times[chosen][-1])
+        given = timestamps[
+            (timestamps != NOT_GIVEN) & (feed.timed_snapshots | ~to_numpy(part["is_snapshot"]))
+        ]
+        reached.timestamp = int(given[-1]) if len(given) else reached.timestamp
 
 
-def _numbered(events: pa.Table, reached: dict[EventType, Reached]) -> pa.Table:
-    """Give messages their epoch; restarts of ids that they show are noted."""
-    is_update = _of(events, EventType.BOOK_UPDATE)
+def _assign_epochs(events: pa.Table, progress: dict[EventType, StreamProgress]) -> pa.Table:
+    """Return the messages with their id epochs; add the restarts that they show to the progress."""
+    is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
     epochs = np.zeros(len(is_update), dtype=np.int64)
     for stream, chosen in zip(STREAMS, (~is_update, is_update), strict=True):
-        part, so_far = events.filter(pa.array(chosen)), reached[stream]
-        sequence, stamps, received = (_numpy(part[name]) for name in ("sequence", "timestamp", "received"))
-        times = epoch_times(stamps, received)
-        last = [[place] for place in (*so_far.place[:2], so_far.time)] if so_far.place else [[], [], []]
-        known = Known(*(np.array(values, dtype=np.int64) for values in last))
-        restarts = with_new(unflatten(so_far.restarts), known, sequence, times)
-        so_far.restarts = flatten(restarts)
-        epochs[chosen] = epochs_of(sequence, times, restarts)
-    return _with(events, epoch=epochs)
+        part, reached = events.filter(pa.array(chosen)), progress[stream]
+        sequence, timestamps, received = (
+            to_numpy(part[name]) for name in ("sequence", "timestamp", "received")
+        )
+        times = choose_epoch_times(timestamps, received)
+        last = (
+            [[value] for value in (*reached.sort_key[:2], reached.epoch_time)]
+            if reached.sort_key
+            else [[], [], []]
+        )
+        known = StoredMessages(*(np.array(values, dtype=np.int64) for values in last))
+        restarts = add_new_restarts(unflatten_restarts(reached.restarts), known, sequence, times)
+        reached.restarts = flatten_restarts(restarts)
+        epochs[chosen] = assign_epochs(sequence, times, restarts)
+    return _set_columns(events, epoch=epochs)
 
 
-def _behind(columns: list[NDArray[np.int64]], place: list[int], also_equal: bool) -> NDArray[np.bool_]:
-    """Tell which places lie before another one, or are that one."""
+def _find_missed(
+    columns: list[NDArray[np.int64]], last_key: list[int], also_equal: bool
+) -> NDArray[np.bool_]:
+    """Return which sort keys are below that of the last message, or equal to it if `also_equal`; bool[n]."""
     less = np.zeros(len(columns[0]), dtype=np.bool_)
-    equal = np.full(len(less), bool(place))
-    for values, bound in zip(columns, place, strict=False):
+    equal = np.full(len(less), bool(last_key))
+    for values, bound in zip(columns, last_key, strict=False):
         less |= equal & (values < bound)
         equal &= values == bound
     return less | (equal & also_equal)
 
 
-def _rising(stamps: NDArray[np.int64], received: NDArray[np.int64], before: int) -> NDArray[np.int64]:
-    """Return the running maximum of the stamps that nothing contradicts, from that of the messages before."""
-    times = witnessed_times(stamps, received)
-    wrong = (times == NOT_GIVEN) | contradicted(times, received)
+def _running_maximum(
+    timestamps: NDArray[np.int64], received: NDArray[np.int64], before: int
+) -> NDArray[np.int64]:
+    """Return the running maximum of the timestamps, without wrong ones, from the stream's last order time."""
+    times = choose_clock_times(timestamps, received)
+    wrong = (times == NOT_GIVEN) | find_wrong_times(times, received)
     if before == NOT_GIVEN:
         before = int((received if wrong.all() else times[~wrong]).min(initial=np.iinfo(np.int64).max))
     rising: NDArray[np.int64] = np.maximum.accumulate(np.where(wrong, before, times))
     return np.maximum(rising, before)
 
 
-def _of(events: pa.Table, stream: EventType) -> NDArray[np.bool_]:
-    return _numpy(pc.equal(events["event_type"], stream)).astype(np.bool_)
+def _is_of_stream(events: pa.Table, stream: EventType) -> NDArray[np.bool_]:
+    """Return which messages belong to a stream, bool[n]."""
+    return to_numpy(pc.equal(events["event_type"], stream)).astype(np.bool_)
 
 
-def _with(events: pa.Table, **columns: NDArray[Any]) -> pa.Table:
+def _set_columns(events: pa.Table, **columns: NDArray[Any]) -> pa.Table:
+    """Return the messages with some columns replaced."""
     for name, values in columns.items():
-        at = FLAT_EVENTS.names.index(name)
-        events = events.set_column(
-            at, events.schema.field(at), pa.array(values).cast(events.schema.field(at).type)
-        )
+        index = FLAT_EVENTS.names.index(name)
+        column_type = events.schema.field(index)
+        events = events.set_column(index, column_type, pa.array(values).cast(column_type.type))
     return events
-
-
-def _numpy(column: Any) -> NDArray[Any]:
-    return column.to_numpy()  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""The stream of a growing folder of captures: a Python data source for Structured Streaming.
+"""Spark streaming data source of a growing folder of captures.
 
-Its offset tells of each file how many bytes and lines were read, and how often the whole feed has been
-silent. A micro-batch is what lies between two offsets: it can be read again, with the same result.
+An offset contains the position in each file, and the number of silences of the whole feed so far. A
+micro-batch is the lines between two offsets. Reading it again gives the same records.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,22 +24,25 @@ from deltabook.udfs.sources.common.file_source import FileSource, open_file
 from deltabook.udfs.sources.common.limits import Limits, too_many_symbols
 from deltabook.udfs.sources.common.records import Records
 from deltabook.udfs.sources.registry import SOURCES
-from deltabook.udfs.streaming.growing_files import Follower, Position
+from deltabook.udfs.streaming.growing_files import GrowingFolder, Position
 
-_CONTEXT = 64 << 10
-_WORTH_A_TASK = 1 << 20
+_CONTEXT_BYTES = 64 << 10
+"""Size of each of the two parts of a file, its start and its end, that a parser reads again."""
+_TASK_BYTES = 1 << 20
+"""Number of bytes from which on a task gets no further file."""
 
 Offset = dict[str, Any]
-"""`files`: position of each by path; `silences`: how often the feed has been silent for its patience."""
+"""`files`: {path: position}; `silences`: number of times that the feed was silent for its patience."""
 START: Offset = {"files": {}, "silences": 0}
+"""The offset before the first line."""
 
 
 class LiveSource(DataSource):
-    """Reads what is new in the files of a folder.
+    """Spark data source that reads the new lines of the files in a folder.
 
-    Options: `source` (a name of `SOURCES`), `folder`, `offset` (JSON: where the last run ended),
-    `most_bytes` (of a micro-batch), `patience` (seconds without anything new that are a silence; -1: none),
-    and the fields of `Limits`.
+    Options: `source` (a name of `SOURCES`), `folder`, `offset` (JSON: the offset at the end of the last run),
+    `most_bytes` (approximate limit of a micro-batch), `patience` (seconds without new lines that count as a
+    silence; -1 for never), and the fields of `Limits`.
     """
 
     @classmethod
@@ -53,123 +56,148 @@ class LiveSource(DataSource):
 
     def streamReader(self, schema: object) -> DataSourceStreamReader:  # noqa: N802
         """Return the reader, which Spark asks for offsets and sends to its workers."""
-        return _Reader(dict(self.options))
+        return _FolderStreamReader(dict(self.options))
 
 
-Lines = tuple[str, Position, Position]
-"""Lines of one file: its path, and the positions before and behind them."""
+class LineRange(NamedTuple):
+    """Lines of one file that a micro-batch reads.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    start, end : Position
+        Positions before and after the lines.
+    """
+
+    path: str
+    start: Position
+    end: Position
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the lines."""
+        return self.end.bytes - self.start.bytes
 
 
-class _Reader(DataSourceStreamReader):
+class _FolderStreamReader(DataSourceStreamReader):
+    """Reader of the folder: the driver asks it for offsets, and workers for records."""
+
     def __init__(self, options: dict[str, str]):
-        self.source: FileSource = SOURCES[options["source"]](Limits.of(options).options())
+        self.source: FileSource = SOURCES[options["source"]](Limits.from_options(options).to_options())
         self.patience = float(options["patience"])
         offset = json.loads(options["offset"])
         self.silences = int(offset["silences"])
-        self.follower = Follower(Path(options["folder"]), _positions(offset), int(options["most_bytes"]))
-        self.grown = time.monotonic()
+        positions = _read_positions(offset)
+        self.folder = GrowingFolder(Path(options["folder"]), positions, int(options["most_bytes"]))
+        self.last_growth = time.monotonic()
         self.is_silent = False
 
     def initialOffset(self) -> Offset:  # noqa: N802
         return START
 
     def latestOffset(self) -> Offset:  # noqa: N802
-        before = dict(self.follower.at)
-        found = self.follower.look()
+        before = dict(self.folder.positions)
+        positions = self.folder.advance()
         now = time.monotonic()
-        if any(position != before.get(path) for path, position in found.items()):
-            self.grown, self.is_silent = now, False
-        elif 0 <= self.patience <= now - self.grown and not self.is_silent:
+        if any(position != before.get(path) for path, position in positions.items()):
+            self.last_growth, self.is_silent = now, False
+        elif 0 <= self.patience <= now - self.last_growth and not self.is_silent:
             self.silences, self.is_silent = self.silences + 1, True
-        return {"files": found, "silences": self.silences}
+        return {"files": positions, "silences": self.silences}
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:
-        before, ends = _positions(start), _positions(end)
-        # A micro-batch that is done again is one that this reader has not found itself.
-        self.follower.at = {**self.follower.at, **ends}
+        starts, ends = _read_positions(start), _read_positions(end)
+        # After a restart Spark repeats a micro-batch whose end this reader has not computed.
+        self.folder.positions = {**self.folder.positions, **ends}
         self.silences = max(self.silences, int(end["silences"]))
-        lines = ((path, before.get(path, Position()), behind) for path, behind in ends.items())
-        return [InputPartition(part) for part in _parted([one for one in lines if one[1] != one[2]])]
+        ranges = [LineRange(path, starts.get(path, Position()), after) for path, after in ends.items()]
+        return [InputPartition(task) for task in _split_into_tasks(ranges)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        for lines in partition.value:
-            yield from read_lines(self.source, *lines)
+        for line_range in partition.value:
+            yield from read_lines(self.source, *line_range)
 
 
 def read_lines(source: FileSource, path: str, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
-    """Parse some lines of a file as if the file were read whole.
+    """Parse some lines of a file, with the same result as if the whole file were read.
 
-    A parser learns from the lines before: the unit of times, which books a file has, the last message of
-    each. It is given the first and the last 64 KB before, and what it makes of them is left out.
+    A parser depends on earlier lines: they show the unit of times, the books of the file, and the last
+    message of each book. It therefore also reads the first and the last 64 KB before these lines, and their
+    records are dropped.
 
     Parameters
     ----------
     source : FileSource
-        Parses them; every line is a message of its own.
+        Source that parses the lines; each line is a message of its own.
     path : str
         The file.
     start, end : Position
-        Behind which line, and up to which.
+        Positions before and after the lines.
 
     Yields
     ------
     pyarrow.RecordBatch
-        In the schema of `records`. Where the rest of the lines had to be refused, the last record is in
-        quarantine, and says why.
+        Records in the schema of `records`. If the rest of the lines is refused, the last record is a
+        quarantine record with the reason.
     """
     with open_file(path) as stream:
-        context = _before(stream, start)
+        context = _read_context(stream, start)
         stream.seek(start.bytes)
         lines = stream.read(end.bytes - start.bytes)
-    skipped, last = context.count(b"\n"), 0
+    skipped, last_row = context.count(b"\n"), 0
     try:
         if is_depth_csv(context + lines):
-            raise InputError("a table of rows, several of which make a message, is for `deltabook run`")
+            raise InputError("a T_DEPTH table has several rows per message: read it with `deltabook run`")
         symbols: set[tuple[str, str]] = set()
-        most = source.limits.most_symbols
+        limit = source.limits.most_symbols
         for batch in source.parse(io.BytesIO(context + lines), path):
-            named = pa.table([batch["exchange"], batch["symbol"]], ["exchange", "symbol"])
-            found = named.group_by(named.column_names).aggregate([]).to_pylist()
-            symbols.update((row["exchange"], row["symbol"]) for row in found if row["symbol"])
-            if len(symbols) > most:
-                raise InputError(too_many_symbols(len(symbols), most))
+            names = pa.table([batch["exchange"], batch["symbol"]], ["exchange", "symbol"])
+            distinct = names.group_by(names.column_names).aggregate([]).to_pylist()
+            symbols.update((row["exchange"], row["symbol"]) for row in distinct if row["symbol"])
+            if len(symbols) > limit:
+                raise InputError(too_many_symbols(len(symbols), limit))
             rows = batch["source_row"].to_numpy()
-            last = max(last, int(rows.max(initial=0)))
-            yield _placed(batch.filter(pa.array(rows > skipped)), start.rows - skipped)
+            last_row = max(last_row, int(rows.max(initial=0)))
+            yield _shift_rows(batch.filter(pa.array(rows > skipped)), start.rows - skipped)
     except InputError as error:
         refused = Records(path)
-        row, whole = start.rows + 1 + max(last - skipped, 0), f"line {start.rows + 1} to {end.rows}"
-        refused.quarantine(row, b"", f"{whole}: what follows is refused: {error}")
-        yield refused.batch()
+        row = start.rows + 1 + max(last_row - skipped, 0)
+        reason = f"lines {start.rows + 1} to {end.rows}: refused from line {row} on: {error}"
+        refused.quarantine(row, b"", reason)
+        yield refused.take_batch()
 
 
-def _parted(lines: list[Lines]) -> Iterator[list[Lines]]:
-    """Share files out to tasks; what is little is read by one."""
-    part: list[Lines] = []
-    for one in lines:
-        part.append(one)
-        if sum(end.bytes - start.bytes for _, start, end in part) >= _WORTH_A_TASK:
-            yield part
-            part = []
-    if part:
-        yield part
+def _split_into_tasks(ranges: list[LineRange]) -> Iterator[list[LineRange]]:
+    """Yield the files of each task; small files share a task, unchanged files are left out."""
+    task: list[LineRange] = []
+    for line_range in ranges:
+        if line_range.start == line_range.end:
+            continue
+        task.append(line_range)
+        if sum(one_range.size for one_range in task) >= _TASK_BYTES:
+            yield task
+            task = []
+    if task:
+        yield task
 
 
-def _before(stream: IO[bytes], start: Position) -> bytes:
-    head = stream.read(min(start.bytes, _CONTEXT))
+def _read_context(stream: IO[bytes], start: Position) -> bytes:
+    """Return the first and the last whole lines before a position, at most 64 KB each."""
+    head = stream.read(min(start.bytes, _CONTEXT_BYTES))
     head = head[: head.rfind(b"\n") + 1]
-    tail_at = max(len(head), start.bytes - _CONTEXT)
-    stream.seek(tail_at)
-    tail = stream.read(start.bytes - tail_at)
-    # Cut anywhere, it begins within a line.
-    return head + (tail if tail_at == len(head) else tail[tail.find(b"\n") + 1 :])
+    tail_start = max(len(head), start.bytes - _CONTEXT_BYTES)
+    stream.seek(tail_start)
+    tail = stream.read(start.bytes - tail_start)
+    # A tail that does not follow the head may start within a line.
+    return head + (tail if tail_start == len(head) else tail[tail.find(b"\n") + 1 :])
 
 
-def _placed(batch: pa.RecordBatch, shift: int) -> pa.RecordBatch:
-    """Give records their row in the file."""
-    at = RECORDS.names.index("source_row")
-    return batch.set_column(at, RECORDS.arrow.field(at), pc.add(batch["source_row"], shift))
+def _shift_rows(batch: pa.RecordBatch, shift: int) -> pa.RecordBatch:
+    """Return the records with `source_row` as the row in the whole file."""
+    index = RECORDS.names.index("source_row")
+    return batch.set_column(index, RECORDS.arrow.field(index), pc.add(batch["source_row"], shift))
 
 
-def _positions(offset: Offset) -> dict[str, Position]:
-    return {path: Position(*found) for path, found in offset["files"].items()}
+def _read_positions(offset: Offset) -> dict[str, Position]:
+    return {path: Position(*values) for path, values in offset["files"].items()}

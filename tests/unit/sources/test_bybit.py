@@ -16,7 +16,7 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.bybit import BybitSource, symbol_of
 from deltabook.udfs.sources.common.file_source import MixedUnitsError, open_file
-from deltabook.udfs.sources.common.message_files import text_id
+from deltabook.udfs.sources.common.message_files import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 
 MS = 10**6
@@ -75,7 +75,7 @@ def test_every_field_of_a_book():
     }
 
 
-def test_a_delta_is_no_snapshot_unless_its_id_says_that_the_service_restarted():
+def test_a_delta_with_update_id_1_is_a_snapshot():
     delta, restart = read(book(kind="delta"), book(kind="delta", u=1))
     assert only(delta, "is_snapshot", "sequence", "received") == (False, 20254869, -1)
     assert only(restart, "is_snapshot", "sequence") == (True, 1)
@@ -95,7 +95,7 @@ def test_every_field_of_a_trade():
         "bid_sizes": [],
         "ask_prices": [],
         "ask_sizes": [],
-        "trade_id": text_id(UUID),
+        "trade_id": hash_id(UUID),
         "side": "buy",
         "price": 1657850000000,
         "size": 100000,
@@ -105,13 +105,13 @@ def test_every_field_of_a_trade():
 def test_trades_of_one_message_keep_their_order_and_sides():
     more = TRADE | {"S": "Sell", "i": "2290000000061666327"}, TRADE | {"BT": True, "i": "9" * 19}
     first, sold, block = read(trades(TRADE, *more))
-    assert only(first, "side", "trade_id") == ("buy", text_id(UUID))
+    assert only(first, "side", "trade_id") == ("buy", hash_id(UUID))
     assert only(sold, "side", "trade_id") == ("sell", 2290000000061666327)
-    assert only(block, "side", "trade_id") == ("", text_id("9" * 19))
+    assert only(block, "side", "trade_id") == ("", hash_id("9" * 19))
 
 
 def test_text_ids_are_spread_over_63_bits():
-    ids = [text_id(str(number)) for number in range(500)]
+    ids = [hash_id(str(number)) for number in range(500)]
     assert len(set(ids)) == 500
     assert 0 <= min(ids) < 2**58 < 2**62 < max(ids) < 2**63
 
@@ -138,7 +138,7 @@ SPOT = b"wss://stream.bybit.com/v5/public/spot <-> 1733011200.5"
         ([trades(TRADE)], "spot.gz", "BTC-USDT"),
     ],
 )
-def test_what_decides_between_spot_and_contracts(lines, path, symbol):
+def test_market_is_taken_from_connection_file_name_or_folder(lines, path, symbol):
     assert {record["symbol"] for record in read(*lines, path=path)} == {symbol}
 
 
@@ -159,12 +159,12 @@ def test_what_decides_between_spot_and_contracts(lines, path, symbol):
     ],
 )
 def test_names_of_instruments(spelled, spot, symbol):
-    assert symbol_of(spelled, spot=spot) == symbol
+    assert symbol_of(spelled, is_spot=spot) == symbol
 
 
 def test_a_hostile_name_is_refused():
     with pytest.raises(InputError, match="is refused"):
-        symbol_of("h='1' or '1'='1'", spot=False)
+        symbol_of("h='1' or '1'='1'", is_spot=False)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_hostile_name_is_refused():
         b'{"topic":"","data":[]}',
     ],
 )
-def test_what_is_no_book_and_no_trade_is_skipped(line):
+def test_other_messages_are_skipped(line):
     assert read(line) == []
 
 

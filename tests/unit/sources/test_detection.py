@@ -183,7 +183,7 @@ def test_fault_fails_the_checks_that_are_named_for_it(
     assert must <= found <= must | may
 
 
-def test_unreadable_part_of_a_feed_without_ids_fails_what_is_named_for_it(
+def test_unreadable_part_of_a_feed_without_ids_fails_the_named_checks(
     deltabook: Any, real_data: Path, tmp_path: Path
 ) -> None:
     lines = (real_data / "kraken" / "KRAKEN.ws.50.0").read_bytes().splitlines(True)
@@ -202,7 +202,7 @@ def deep_sizes_scaled(lines: Lines) -> Lines:
     return diffs_edited(lines, 1, change)
 
 
-def test_what_no_golden_sample_shows_is_not_seen(deltabook: Any, real_data: Path, tmp_path: Path) -> None:
+def test_a_fault_without_golden_rows_is_not_detected(deltabook: Any, real_data: Path, tmp_path: Path) -> None:
     """A blind spot: of Binance's feeds only the best prices have an independent truth."""
     lines = list(lines_of(real_data, "spot"))
     changed = deep_sizes_scaled(lines)

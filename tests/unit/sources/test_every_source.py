@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from test_dialects import market
 
-from deltabook.jobs.inspect.sources import page, pages
+from deltabook.jobs.inspect.sources import describe_source, describe_sources
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import RECORDS
@@ -87,10 +87,10 @@ def test_a_source_has_a_page_a_name_and_feeds():
         assert text and f"`{name}`" in text.splitlines()[0]
         assert "Rules:" in text
         assert any(feed.source == name for feed in FEEDS.values())
-        assert "at best" in page(name)
-    assert all(page(name) in pages(None) for name in SOURCES)
+        assert "at best" in describe_source(name)
+    assert all(describe_source(name) in describe_sources(None) for name in SOURCES)
     with pytest.raises(SettingsError, match="expected one of crypto_lake"):
-        pages("nowhere")
+        describe_sources("nowhere")
 
 
 def test_a_sample_is_read_to_its_end_into_valid_records(sample):

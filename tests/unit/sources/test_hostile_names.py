@@ -42,7 +42,7 @@ def test_hostile_name_is_refused_by_the_pattern_and_by_the_spelling_rules(name):
             valid_name(spelled, "symbol")
     for perpetual in (False, True):
         with pytest.raises(InputError, match="is refused"):
-            symbols.canonical(name, perpetual=perpetual)
+            symbols.canonical_symbol(name, perpetual=perpetual)
 
 
 @pytest.mark.parametrize("name", USUAL)

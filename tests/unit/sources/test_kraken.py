@@ -18,7 +18,7 @@ from properties import cases
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.common import message_files
 from deltabook.udfs.sources.common.file_source import line_blocks, open_file
-from deltabook.udfs.sources.common.receive_order import WILDLY_AHEAD, file_order
+from deltabook.udfs.sources.common.receive_order import MAX_LEAD, order_receive_times
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 from deltabook.udfs.sources.kraken import KrakenSource
 
@@ -164,7 +164,7 @@ def test_each_trade_of_a_message_is_a_record_with_the_aggressors_side():
         dumped([1, {"a": []}, "ticker", "XBT/CHF"]),
     ],
 )
-def test_what_is_no_book_and_no_trade_is_skipped(line):
+def test_other_messages_are_skipped(line):
     assert read(line) == []
 
 
@@ -251,7 +251,7 @@ def test_only_the_first_depth_of_a_pair_is_read():
     assert [record["source_row"] for record in records] == [1, 3]
 
 
-def test_receive_times_that_fall_keep_the_order_of_the_file():
+def test_falling_receive_times_do_not_change_the_order_of_the_file():
     records = read(*(dumped(UPDATE, seconds) for seconds in (5, 3, 4, 6)))
     assert [record["sequence"] - START for record in records] == [5 * SECOND] * 3 + [6 * SECOND]
     assert [record["received"] - START for record in records] == [n * SECOND for n in (5, 3, 4, 6)]
@@ -271,7 +271,7 @@ def test_bare_lines_are_ordered_by_their_own_times():
     assert [record["sequence"] for record in records] == [*times, times[-1]]
 
 
-def test_order_goes_on_across_blocks(monkeypatch):
+def test_order_continues_across_blocks(monkeypatch):
     lines = [dumped(UPDATE, seconds) for seconds in (5, 3, 4, 6, 2, 9)]
     whole = read(*lines)
     monkeypatch.setattr(message_files, "line_blocks", partial(line_blocks, block_bytes=len(lines[0]) * 2))
@@ -283,8 +283,8 @@ SMALL_STEPS = st.lists(st.integers(0, 30 * SECOND), min_size=3, max_size=60).map
 
 @cases(100)
 @given(st.lists(st.integers(0, 2**62), max_size=40), st.integers(-1, 2**62))
-def test_file_order_never_falls_and_stays_within_its_times(times, before):
-    ordered = file_order(np.array(times, dtype=np.int64), before)
+def test_receive_order_never_falls_and_stays_within_its_times(times, before):
+    ordered = order_receive_times(np.array(times, dtype=np.int64), before)
     assert len(ordered) == len(times)
     assert (np.diff(ordered) >= 0).all()
     assert (ordered >= before).all()
@@ -293,21 +293,21 @@ def test_file_order_never_falls_and_stays_within_its_times(times, before):
 
 @cases(100)
 @given(SMALL_STEPS, st.data())
-def test_file_order_passes_over_one_wild_time_wherever_it_is(steps, data):
+def test_receive_order_ignores_one_wild_time_anywhere(steps, data):
     times = START + steps
-    assert (file_order(times, -1) == times).all()
+    assert (order_receive_times(times, -1) == times).all()
     place = data.draw(st.integers(0, len(times)))
-    wild = np.insert(times, place, times[-1] + WILDLY_AHEAD * data.draw(st.integers(2, 10**6)))
-    ordered = file_order(wild, -1)
+    wild = np.insert(times, place, times[-1] + MAX_LEAD * data.draw(st.integers(2, 10**6)))
+    ordered = order_receive_times(wild, -1)
     assert (np.delete(ordered, place) == times).all()
     assert ordered[place] == times[max(place - 1, 0)]
 
 
 def test_file_order_believes_a_jump_that_later_times_confirm():
     times = START + np.arange(20, dtype=np.int64) * SECOND
-    times[10:] += 2 * WILDLY_AHEAD
-    assert (file_order(times, -1) == times).all()
-    assert file_order(np.empty(0, dtype=np.int64), 5).tolist() == []
+    times[10:] += 2 * MAX_LEAD
+    assert (order_receive_times(times, -1) == times).all()
+    assert order_receive_times(np.empty(0, dtype=np.int64), 5).tolist() == []
 
 
 LINES = [*map(dumped, (SNAPSHOT, UPDATE, TWO_PARTS, TRADES)), json.dumps(UPDATE).encode()]

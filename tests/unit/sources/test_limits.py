@@ -153,9 +153,7 @@ def test_file_of_more_symbols_than_the_setting_is_refused_and_one_of_as_many_is_
     assert ({row["symbol"] for row in files} and len(files), ends[0]["failed"]) == (5, False)
     files, (end,) = staged(source, path, tmp_path / "staged", Limits(most_symbols=4))
     assert (files, end["failed"]) == ([], True)
-    assert end["reason"].startswith(
-        "it names at least 5 symbols, and a file may name 4 (setting most_symbols)"
-    )
+    assert end["reason"].startswith("the file has at least 5 symbols; the limit is 4 (setting most_symbols)")
 
 
 def test_message_of_more_levels_than_the_setting_is_not_read_and_one_of_as_many_is(reader, tmp_path):
@@ -184,7 +182,7 @@ def test_streams_that_have_no_open_file_are_staged_to_the_same_records(tmp_path,
     path = write(tmp_path / "raw", lines)
     usual, _ = staged("binance", path, tmp_path / "usual", Limits())
     monkeypatch.setattr(staged_records, "_MOST_OPEN", most_open)
-    monkeypatch.setattr("deltabook.udfs.sources.binance.source._MOST_LINES", 30)
+    monkeypatch.setattr("deltabook.udfs.sources.binance.source._MAX_LINES", 30)
     for room in (1, 64 << 20):
         monkeypatch.setattr(staged_records, "_WAITING_BYTES", room)
         files, (end,) = staged("binance", path, tmp_path / "few", Limits())
@@ -210,7 +208,7 @@ def test_lines_of_many_small_values_are_quarantined_before_they_are_decoded(tmp_
     files, _ = staged("bybit", path, tmp_path / "staged", Limits(most_levels=20))
     found = {row["source_row"]: row["reason"] for row in records_in(files)}
     assert "at least 22 level changes" in found[1]
-    assert all("values, and one may have 80" in found[row] for row in (2, 3))
+    assert all("values; the limit is 80" in found[row] for row in (2, 3))
     assert 4 not in found
 
 
@@ -218,17 +216,17 @@ def test_parquet_that_grows_out_of_proportion_is_refused_before_it_is_read(tmp_p
     count = 20_000
     columns = {name: [values[0]] * count for name, values in delta_rows().items()}
     path = written(tmp_path, columns, compression="zstd")
-    monkeypatch.setattr(crypto_lake, "SMALL_BYTES", 10_000)
+    monkeypatch.setattr(crypto_lake, "ALWAYS_ALLOWED_BYTES", 10_000)
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: pytest.fail("it was read"))
     _, (end,) = staged("crypto_lake", Path(path), tmp_path / "staged", Limits(most_levels=10 * count))
-    assert end["reason"].startswith("it grows more than 200 times when it is read")
+    assert end["reason"].startswith("the file grows more than 200 times when it is read")
 
 
 def test_table_of_too_many_columns_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables_csv, "MOST_COLUMNS", 8)
+    monkeypatch.setattr(tables_csv, "MAX_COLUMNS", 8)
     path = write(tmp_path / "raw.csv", [b"exchange,symbol,timestamp,local_timestamp,a,b,c,d,e\n"])
     _, (end,) = staged("tardis", path, tmp_path / "staged", Limits())
-    assert end["reason"] == "a table may have 8 columns, found 9"
+    assert end["reason"] == "expected at most 8 columns, found 9"
 
 
 @pytest.mark.parametrize("name", ["most_symbols", "most_levels"])
@@ -240,7 +238,7 @@ def test_limits_that_cannot_be_are_refused_by_name(name, value):
 
 def test_defaults_of_the_settings_are_those_of_the_readers():
     assert load_settings(None, {}).limits == Limits()
-    assert Limits.of(Limits(3, 4).options()) == Limits(3, 4)
+    assert Limits.from_options(Limits(3, 4).to_options()) == Limits(3, 4)
 
 
 @pytest.mark.spark
@@ -256,10 +254,10 @@ def test_settings_reach_every_part_of_a_file_and_the_other_files_go_in(deltabook
     run = deltabook("ingest", "binance", raw, "--config", settings, *into(tmp_path / "w"))
     assert run.exit_status == 3
     assert reasons(run).keys() == {"raw.ws.1.0"}
-    assert "may name 4 (setting most_symbols)" in run.said
+    assert "the limit is 4 (setting most_symbols)" in run.said
     (bad,) = rows(tmp_path / "w", tables.QUARANTINE)
     assert (bad["source_file"], bad["source_row"]) == (str(good), 2)
-    assert "may have 8 (setting most_levels)" in bad["reason"]
+    assert "the limit is 8 (setting most_levels)" in bad["reason"]
 
 
 @pytest.mark.spark
@@ -272,4 +270,4 @@ def test_symbols_of_a_file_are_counted_over_all_its_parts(deltabook, tmp_path, m
     monkeypatch.setattr(crypto_lake, "PART_ROWS", 2)
     run = deltabook("ingest", "crypto_lake", path, "--config", settings, *into(tmp_path / "w"))
     assert run.exit_status == 3
-    assert "it names at least 6 symbols, and a file may name 4" in run.said
+    assert "the file has at least 6 symbols; the limit is 4" in run.said

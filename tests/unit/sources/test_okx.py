@@ -17,9 +17,9 @@ from properties import cases
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.common.file_source import MixedUnitsError, open_file
-from deltabook.udfs.sources.common.message_files import text_id
+from deltabook.udfs.sources.common.message_files import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
-from deltabook.udfs.sources.okx import LARGEST_MESSAGE, OkxSource
+from deltabook.udfs.sources.okx import MAX_INFLATED_BYTES, OkxSource
 
 MS = 10**6
 TIME = 1652459225393
@@ -150,7 +150,7 @@ def test_trades_are_ordered_by_their_ids():
     )
 
 
-@pytest.mark.parametrize(("printed", "trade_id"), [("0", 0), ("a-b", text_id("a-b")), (0, 0)])
+@pytest.mark.parametrize(("printed", "trade_id"), [("0", 0), ("a-b", hash_id("a-b")), (0, 0)])
 def test_a_trade_without_a_usable_id_is_ordered_by_its_time(printed, trade_id):
     (record,) = read(v5("trades", TRADE | {"tradeId": printed}))
     assert only(record, "trade_id", "sequence") == (trade_id, TIME * MS)
@@ -200,7 +200,7 @@ OKCOIN_LINE = b"wss://real.okcoin.com:8443/ws/v3 <-> 1626995795.9"
         ([UPDATE, OKCOIN_LINE, UPDATE], "capture", "OKX"),
     ],
 )
-def test_the_first_connection_or_the_name_says_whose_file_it_is(lines, path, exchange):
+def test_exchange_is_taken_from_the_first_connection_or_the_file_name(lines, path, exchange):
     assert {record["exchange"] for record in read(*lines, path=path)} == {exchange}
 
 
@@ -221,7 +221,7 @@ def test_the_first_connection_or_the_name_says_whose_file_it_is(lines, path, exc
         b'{"code":"0","data":[]}',
     ],
 )
-def test_what_is_no_book_and_no_trade_is_skipped(line):
+def test_other_messages_are_skipped(line):
     assert read(line) == []
 
 
@@ -237,7 +237,7 @@ def trade(**fields: Any) -> bytes:
     return v5("trades", TRADE | fields)
 
 
-BOMB = deflated(b'{"table":"' + b" " * LARGEST_MESSAGE + b'"}')
+BOMB = deflated(b'{"table":"' + b" " * MAX_INFLATED_BYTES + b'"}')
 BAD = {
     "not JSON": UPDATE[:-5],
     "a list": b"[]",

@@ -17,7 +17,7 @@ from test_every_source import BYBIT, OKX
 from deltabook.udfs.simulator import kraken
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.binance import fast_scan as scan
-from deltabook.udfs.sources.common.json_decoding import decode
+from deltabook.udfs.sources.common.json_decoding import decode_message
 from deltabook.udfs.sources.registry import SOURCES
 
 OKX_V3 = (
@@ -128,7 +128,7 @@ def test_message_without_a_repeated_key_is_read(source: str) -> None:
 
 
 @pytest.mark.kernel
-def test_fast_way_leaves_a_repeated_key_to_the_strict_way_whether_it_reads_it_or_not() -> None:
+def test_fast_reader_leaves_every_repeated_key_to_the_strict_reader() -> None:
     usual = FAST_LINES["spot depth, bare"][:-1]
     assert kind_of(usual + "}") == scan.DEPTH
     for known in ("u", "e", "b"):
@@ -139,7 +139,7 @@ def test_fast_way_leaves_a_repeated_key_to_the_strict_way_whether_it_reads_it_or
 
 
 @pytest.mark.kernel
-def test_unknown_keys_that_differ_stay_on_the_fast_way_up_to_the_room_for_them() -> None:
+def test_distinct_unknown_keys_stay_with_the_fast_reader_up_to_its_limit() -> None:
     def with_unknown(count: int) -> str:
         more = ",".join(f'"key{number}":{number}' for number in range(count))
         return f"{FAST_LINES['spot depth, bare'][:-1]},{more}}}"
@@ -150,7 +150,7 @@ def test_unknown_keys_that_differ_stay_on_the_fast_way_up_to_the_room_for_them()
     assert record["record"] == "book_update"
 
 
-def test_answer_whose_url_names_two_symbols_is_quarantined() -> None:
+def test_response_with_two_symbols_in_its_url_is_quarantined() -> None:
     url = "https://api.binance.com/api/v3/depth?symbol=BTCUSDT&symbol=ETHUSDT"
     (record,) = parse_both(f'{url} -> 1723161253.9: {{"lastUpdateId":5,"bids":[],"asks":[]}}')
     assert record["record"] == "quarantine"
@@ -174,11 +174,11 @@ def test_colons_and_escapes_in_texts_do_not_hide_a_repeated_key() -> None:
         b'[[{"a":1,"a":2}]]',
     ):
         with pytest.raises(ValueError, match="given twice"):
-            decode(payload)
+            decode_message(payload)
     for payload in (
         b'{"a":"1:2","b":[["c:d"]]}',
         b'{"a":{"a":1},"b":"\\u003a"}',
         b'[[{"a":1},{"a":2}]]',
         b'{"u":-1e5}',
     ):
-        assert decode(payload) == json.loads(payload)
+        assert decode_message(payload) == json.loads(payload)

@@ -14,13 +14,13 @@ from followed import SECOND, Followed, batch_books, records_of
 from test_faults_input import bybit_lines, kraken_lines, okx_lines
 
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.streaming.follow_settings import Following, check
+from deltabook.jobs.streaming.follow_settings import FollowSettings, check_settings
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import HOUR
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES
-from deltabook.udfs.streaming.growing_files import Follower, Position
+from deltabook.udfs.streaming.growing_files import GrowingFolder, Position
 from deltabook.udfs.streaming.stream_source import LiveSource, read_lines
 
 START = 1_723_161_600 * SECOND
@@ -73,7 +73,7 @@ def test_books_of_a_growing_file_are_those_of_the_whole(source, seed, tmp_path):
 
 @pytest.mark.parametrize("most_bytes", [1, 300_000])
 def test_files_of_several_streams_are_read_side_by_side(most_bytes, tmp_path, monkeypatch):
-    monkeypatch.setattr("deltabook.udfs.streaming.growing_files._LEAST_SHARE", 20_000)
+    monkeypatch.setattr("deltabook.udfs.streaming.growing_files._MIN_SHARE", 20_000)
     lines = binance_lines()
     is_of_book = [is_depth(line) or b"lastUpdateId" in line[:60] for line in lines]
     for name, chosen in (("book", True), ("trades", False)):
@@ -124,14 +124,14 @@ def test_lines_parsed_apart_are_those_of_the_whole_file(source, tmp_path):
 
 def test_a_half_line_waits_for_its_end(tmp_path):
     path = tmp_path / "raw" / "a.jsonl"
-    follower = Follower(path.parent, {}, 1 << 20)
-    assert follower.look() == {}
+    folder = GrowingFolder(path.parent, {}, 1 << 20)
+    assert folder.advance() == {}
     grow(path, b"1723161660000000000 {}\n17231616")
-    assert follower.look()[str(path)][:2] == (23, 1)
+    assert folder.advance()[str(path)][:2] == (23, 1)
     grow(path, b"60000000001 {}")
-    assert follower.look()[str(path)][:2] == (23, 1)
+    assert folder.advance()[str(path)][:2] == (23, 1)
     grow(path, b"\n")
-    assert follower.look()[str(path)][:2] == (46, 2)
+    assert folder.advance()[str(path)][:2] == (46, 2)
 
 
 def test_unfinished_and_hidden_files_wait_and_packed_ones_are_taken_whole(tmp_path):
@@ -139,32 +139,32 @@ def test_unfinished_and_hidden_files_wait_and_packed_ones_are_taken_whole(tmp_pa
     grow(tmp_path / "a.gz", data[:-9])
     for name in ("b.part", ".hidden", "_own"):
         grow(tmp_path / name, b"{}\n")
-    follower = Follower(tmp_path, {}, 1 << 20)
-    assert follower.look() == {}
+    folder = GrowingFolder(tmp_path, {}, 1 << 20)
+    assert folder.advance() == {}
     grow(tmp_path / "a.gz", data[-9:])
-    assert follower.look()[str(tmp_path / "a.gz")][1] == 2
-    before = dict(follower.at)
-    assert follower.look() == before
+    assert folder.advance()[str(tmp_path / "a.gz")][1] == 2
+    before = dict(folder.positions)
+    assert folder.advance() == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "replaced"])
-def test_a_file_that_is_not_what_was_read_is_an_error_with_the_remedy(damage, tmp_path):
+def test_a_truncated_or_replaced_file_is_an_error_with_the_remedy(damage, tmp_path):
     path = tmp_path / "a.jsonl"
     grow(path, b"1723161660000000000 {}\n")
-    follower = Follower(tmp_path, {}, 1 << 20)
-    follower.look()
+    folder = GrowingFolder(tmp_path, {}, 1 << 20)
+    folder.advance()
     path.write_bytes(b"1723161660000000000" if damage == "cut" else b"1723161669999999999 {}\nmore\n")
     with pytest.raises(InputError, match=r"replaced.*under new names"):
-        follower.look()
+        folder.advance()
 
 
 def test_a_vanished_file_is_forgotten_and_a_new_one_read(tmp_path):
     grow(tmp_path / "a", b"1 {}\n")
-    follower = Follower(tmp_path, {}, 1 << 20)
-    follower.look()
+    folder = GrowingFolder(tmp_path, {}, 1 << 20)
+    folder.advance()
     (tmp_path / "a").rename(tmp_path / ".old")
     grow(tmp_path / "b", b"1 {}\n1 {}\n")
-    assert {Path(name).name: position.rows for name, position in follower.look().items()} == {"b": 2}
+    assert {Path(name).name: position.rows for name, position in folder.advance().items()} == {"b": 2}
 
 
 def test_little_files_are_read_by_one_task_and_large_ones_apart(tmp_path):
@@ -179,7 +179,7 @@ def test_little_files_are_read_by_one_task_and_large_ones_apart(tmp_path):
     ]
 
 
-def test_silence_is_told_once_until_something_comes(tmp_path, monkeypatch):
+def test_silence_counts_once_until_the_next_message(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("deltabook.udfs.streaming.stream_source.time.monotonic", lambda: now[0])
     options = {"source": "binance", "folder": str(tmp_path), "patience": "2", "most_bytes": "1000"}
@@ -237,7 +237,7 @@ def test_a_snapshot_that_comes_behind_its_diffs_is_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_gap_waits_for_a_snapshot_and_goes_on_suspect_after_patience(kept, tmp_path):
+def test_a_gap_waits_for_a_snapshot_and_is_suspect_after_patience(kept, tmp_path):
     lines = trade_and_depth(binance_lines(200, snapshot_every=60))
     del lines[depth_rows(lines)[58]]
     snapshots = [row for row, line in enumerate(lines) if b"lastUpdateId" in line[:60]]
@@ -256,7 +256,7 @@ def test_a_gap_waits_for_a_snapshot_and_goes_on_suspect_after_patience(kept, tmp
     assert (books["status"].to_pylist()[-1] == "verified") is kept
 
 
-def test_a_message_that_missed_its_place_is_counted_and_repeats_make_no_row(tmp_path):
+def test_a_missed_message_is_counted_and_repeats_make_no_row(tmp_path):
     lines = trade_and_depth(binance_lines())
     for name in ("a", "b"):
         grow(tmp_path / "raw" / name, b"".join(lines[:100]))
@@ -314,7 +314,7 @@ def test_a_number_that_fits_no_scale_any_more_is_in_quarantine_and_damages_the_b
     assert "suspect" in followed.books("BTC-USDT")["status"].to_pylist()
 
 
-def test_what_was_fixed_of_an_instrument_is_kept_to(tmp_path):
+def test_a_fixed_instrument_stays_the_same(tmp_path):
     path = tmp_path / "raw" / "a.jsonl"
     grow(path, b"".join(binance_lines(60)))
     scales = {"price_scale": 2, "size_scale": 5, "is_decimal": False}
@@ -329,7 +329,7 @@ def test_what_was_fixed_of_an_instrument_is_kept_to(tmp_path):
     assert HOUR and found.num_rows == usual.num_rows
 
 
-def test_live_books_are_kept_in_a_folder(tmp_path):
+def test_live_books_need_a_local_folder(tmp_path):
     settings = load_settings(None, {"warehouse": "s3a://bucket/books"})
-    with pytest.raises(SettingsError, match="kept in a folder"):
-        check(settings, Following(source="binance", folder=tmp_path))
+    with pytest.raises(SettingsError, match="in a local folder"):
+        check_settings(settings, FollowSettings(source="binance", folder=tmp_path))

@@ -1,1 +1,1 @@
-"""Source `binance`: captures of Binance streams and its archives of depth updates."""
+"""Source `binance`: captures of Binance streams, and T_DEPTH tables."""

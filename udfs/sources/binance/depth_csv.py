@@ -1,8 +1,9 @@
-"""Binance's T_DEPTH tables: `symbol,timestamp,first_update_id,last_update_id,side,update_type,price,qty,pu`.
+"""Reader of Binance's T_DEPTH tables: CSV files of depth updates of USD-M and COIN-M futures.
 
-A row is a level of USD-M or COIN-M futures. Consecutive rows with the same symbol, time, ids and type
-are one message: `snap` a whole book at `last_update_id`, `set` a diff whose `pu` is the id before it.
-Times are milliseconds unless their magnitude says otherwise; there is no receive time.
+The columns are `symbol,timestamp,first_update_id,last_update_id,side,update_type,price,qty,pu`, one row per
+level. Consecutive rows with the same symbol, time, ids and type form one message. Type `snap` is the whole
+book at `last_update_id`; type `set` is an update whose `pu` is the last id of the update before. Times are
+milliseconds unless their magnitude shows another unit. There are no receive times.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.binance.strict_lines import instrument
 from deltabook.udfs.sources.common.file_source import TimeUnit
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.csv.columns import Columns, Shape
-from deltabook.udfs.sources.csv.level_rows import LevelParser, Stamps
+from deltabook.udfs.sources.csv.columns import Columns, TableSchema
+from deltabook.udfs.sources.csv.level_rows import LevelParser, MessageColumns
 from deltabook.udfs.sources.csv.tables import Messages, split_header
 
 HEADER = "symbol,timestamp,first_update_id,last_update_id,side,update_type,price,qty,pu"
-SHAPE = Shape(
+SHAPE = TableSchema(
     names=tuple(HEADER.split(",")),
     instrument=("symbol",),
     least={"timestamp": 1, "first_update_id": 0, "last_update_id": 0, "pu": NOT_GIVEN},
@@ -36,7 +37,7 @@ _KEY = ("timestamp", "first_update_id", "last_update_id", "update_type")
 
 
 def is_depth_csv(block: bytes) -> bool:
-    """Whether a file that starts with this block is meant as a T_DEPTH table."""
+    """Return whether a file that starts with this block is a T_DEPTH table: its first column is `symbol`."""
     return block.removeprefix(b"\xef\xbb\xbf").startswith(b"symbol,")
 
 
@@ -46,11 +47,11 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Itera
     Parameters
     ----------
     blocks : iterable of bytes
-        The file, in whole lines.
+        Blocks of whole lines, from the header to the end of the file.
     path : str
-        Its name.
+        Name of the file, for `source_file`.
     limits : Limits
-        What a message may hold.
+        Limits of a message.
 
     Yields
     ------
@@ -60,36 +61,40 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Itera
     Raises
     ------
     InputError
-        If the header is another one, or times have several units.
+        If the header is not a T_DEPTH header, or the times have several units.
     """
     names, rows = split_header(blocks)
     if tuple(names) != SHAPE.names:
         raise InputError(f"expected the columns {HEADER}, found {','.join(names)[:400]}")
-    yield from _Parser(path, SHAPE, "price", "qty", "side", "a").parse(rows, limits)
+    yield from _DepthParser(path, SHAPE, "price", "qty", "side", "a").parse(rows, limits)
 
 
-class _Parser(LevelParser):
+class _DepthParser(LevelParser):
+    """Parser of one T_DEPTH table."""
+
     def __init__(self, *arguments: object):
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.unit = TimeUnit()
 
-    def named(self, *texts: str) -> tuple[str, str]:
+    def name_instrument(self, *texts: str) -> tuple[str, str]:
         return instrument(texts[0], True)
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        rows = np.flatnonzero(np.logical_and.reduce([columns.named, *(columns.taken[name] for name in _KEY)]))
+        rows = np.flatnonzero(
+            np.logical_and.reduce([columns.has_instrument, *(columns.valid[name] for name in _KEY)])
+        )
         starts = np.ones(len(rows), np.bool_)
-        keys = [columns.book, *(columns.values[name] for name in _KEY)]
+        keys = [columns.instrument_codes, *(columns.values[name] for name in _KEY)]
         starts[1:] = np.logical_or.reduce([key[rows[1:]] != key[rows[:-1]] for key in keys])
         return rows, starts
 
-    def stamps(self, columns: Columns, messages: Messages) -> Stamps:
-        firsts = messages.firsts[: messages.keep]
+    def message_columns(self, columns: Columns, messages: Messages) -> MessageColumns:
+        firsts = messages.first_rows[: messages.complete]
         values = {name: column[firsts] for name, column in columns.values.items()}
         is_snapshot = values["update_type"] == 1
         return {
-            "timestamp": self.unit.nanoseconds(values["timestamp"]),
-            "received": np.full(messages.keep, NOT_GIVEN),
+            "timestamp": self.unit.to_nanoseconds(values["timestamp"]),
+            "received": np.full(messages.complete, NOT_GIVEN),
             "sequence": values["last_update_id"],
             "is_snapshot": is_snapshot,
             "first_sequence": np.where(is_snapshot, NOT_GIVEN, values["first_update_id"]),

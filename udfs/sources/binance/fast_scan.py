@@ -1,6 +1,7 @@
-"""The fast way through Binance capture lines: one numba pass over the bytes of a block.
+"""Fast reader of Binance capture lines: one numba pass over the bytes of a block.
 
-It recognises compact JSON of the known messages exactly; any other line is left to the strict way.
+It reads the known messages in Binance's own compact JSON. It marks every other line as SLOW, for
+`strict_lines`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from deltabook.udfs.sources.binance.json_slots import (
 )
 
 SLOW, BLANK, DEPTH, TRADE, AGG_TRADE, TICKER, PARTIAL_BOOK = range(7)
-"""What a line is. SLOW: to be read the strict way."""
+"""Kinds of lines. SLOW: `strict_lines` must read the line."""
 
 (
     KIND,
@@ -57,17 +58,18 @@ SLOW, BLANK, DEPTH, TRADE, AGG_TRADE, TICKER, PARTIAL_BOOK = range(7)
     ASKS_END,
     FIELDS,
 ) = range(18)
-"""Columns of `Scan.lines`."""
+"""Columns of `Scan.lines`; FIELDS is their number."""
 
-MOST_SYMBOLS = 4096
+MAX_SYMBOLS = 4096
+"""Symbols of a block that get a code; lines of further symbols are SLOW."""
 _SHORTEST_LEVEL = len('["1","0"]')
 
-_NEWLINE, _RETURN, _AT, _POINT = ord("\n"), ord("\r"), ord("@"), ord(".")
-_MOST_SECONDS = 9_223_372_035
-"""More seconds are more nanoseconds than int64 holds."""
+_NEWLINE, _RETURN, _AT_SIGN, _POINT = ord("\n"), ord("\r"), ord("@"), ord(".")
+_MAX_SECONDS = 9_223_372_035
+"""Largest time in seconds whose nanoseconds fit int64."""
 
 _DEPTH_UPDATE, _TRADE_EVENT, _AGG_EVENT, _TICKER_EVENT = b"depthUpdate", b"trade", b"aggTrade", b"bookTicker"
-_MARKET, _AT_DEPTH = b"MARKET", b"@depth"
+_MARKET, _DEPTH_SUFFIX = b"MARKET", b"@depth"
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,13 @@ class Scan:
     Attributes
     ----------
     lines : int64[n, FIELDS]
-        One row a line; times as printed (the receive time in ns), -1 where not given. START and END
-        bound the line in the block. BIDS_END and ASKS_END count the levels up to and with this line.
+        One row per line; -1 where a value is not given. RECEIVED is in ns, other times are in the unit in
+        which they are printed. START and END are the line's bounds in the block, in bytes. BIDS_END and
+        ASKS_END are the numbers of levels up to the end of this line.
     symbols : list[str]
-        By SYMBOL_CODE; as printed in `s`, or taken from the stream's name in upper case.
+        Symbol of each SYMBOL_CODE: field `s`, or the stream's name, in upper case.
     bid_prices, bid_sizes, ask_prices, ask_sizes : int64[:]
-        The levels of all lines, scaled.
+        Levels of all lines, one line after the other, scaled by `price_scale` and `size_scale`.
     """
 
     lines: NDArray[np.int64]
@@ -93,25 +96,25 @@ class Scan:
     ask_sizes: NDArray[np.int64]
 
     def level_counts(self) -> NDArray[np.int64]:
-        """Return how many levels each line has, int64[n]."""
+        """Return the number of levels of each line, int64[n]."""
         ends = self.lines[:, BIDS_END] + self.lines[:, ASKS_END]
         return np.diff(ends, prepend=0)
 
 
 def scan_block(block: bytes, price_scale: int, size_scale: int) -> Scan:
-    """Scan a block of whole lines.
+    """Read a block of whole lines into arrays.
 
     Parameters
     ----------
     block : bytes
-        Lines, the last with or without its newline.
+        Whole lines; the last_code may lack its newline.
     price_scale, size_scale : int
-        Decimal digits to keep.
+        Decimal digits of scaled prices and sizes; a line with a number that does not fit is SLOW.
 
     Returns
     -------
     Scan
-        With a row for every line.
+        Arrays with one row per line.
     """
     if not block.endswith(b"\n"):
         block += b"\n"
@@ -121,7 +124,7 @@ def scan_block(block: bytes, price_scale: int, size_scale: int) -> Scan:
     lines = np.full((n_lines, FIELDS), -1, dtype=np.int64)
     bids = np.empty((2, n_levels), dtype=np.int64)
     asks = np.empty((2, n_levels), dtype=np.int64)
-    spans = np.empty((MOST_SYMBOLS, 2), dtype=np.int64)
+    spans = np.empty((MAX_SYMBOLS, 2), dtype=np.int64)
     n_bids, n_asks, n_symbols = _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale)
     symbols = [
         block[start:end].decode("ascii", "replace").upper() for start, end in spans[:n_symbols].tolist()
@@ -130,33 +133,34 @@ def scan_block(block: bytes, price_scale: int, size_scale: int) -> Scan:
 
 
 @kernel
-def _at_depth(buffer, start, end):
+def _find_depth_suffix(buffer, start, end):
     """Return the index of `@depth` in a stream's name, or -1."""
     for position in range(start, end):
-        if buffer[position] == _AT:
-            fits = end - position >= len(_AT_DEPTH)
-            return position if fits and equals(buffer, position, position + len(_AT_DEPTH), _AT_DEPTH) else -1
+        if buffer[position] == _AT_SIGN:
+            suffix_end = position + len(_DEPTH_SUFFIX)
+            is_depth = suffix_end <= end and equals(buffer, position, suffix_end, _DEPTH_SUFFIX)
+            return position if is_depth else -1
     return -1
 
 
 @kernel
 def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale, size_scale):
-    """Fill one row of `lines` from the slots; return the symbol's span, with end -1 if the line is slow."""
+    """Fill one row of `lines` from the slots; return the (start, end) of its symbol, end -1 if it is SLOW."""
     slow = (0, -1)
-    depth_at, partial = -1, False
+    suffix_start, partial = -1, False
     if types[STREAM] == STRING:
-        depth_at = _at_depth(buffer, values[STREAM], ends[STREAM])
-        if depth_at == values[STREAM]:
-            depth_at = -1
-        behind = depth_at + len(_AT_DEPTH)
-        partial = depth_at >= 0 and behind < ends[STREAM] and ZERO <= buffer[behind] <= NINE
+        suffix_start = _find_depth_suffix(buffer, values[STREAM], ends[STREAM])
+        if suffix_start == values[STREAM]:
+            suffix_start = -1
+        suffix_end = suffix_start + len(_DEPTH_SUFFIX)
+        partial = suffix_start >= 0 and suffix_end < ends[STREAM] and ZERO <= buffer[suffix_end] <= NINE
     for field, slot in ((EVENT_TIME, ord("E")), (TRADE_TIME, ord("T"))):
         if types[slot] == INTEGER:
             line[field] = values[slot]
         elif types[slot] != ABSENT:
             return slow
     if types[LAST_UPDATE_ID] != ABSENT:
-        # A bare snapshot is rare and has no symbol of its own: the strict way places it.
+        # A bare snapshot is rare and has no symbol: the strict path assigns it to a book.
         if not partial or types[LAST_UPDATE_ID] != INTEGER or types[ord("e")] != ABSENT:
             return slow
         if types[BIDS] != ARRAY or types[ASKS] != ARRAY:
@@ -165,7 +169,7 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
             return slow
         line[KIND], line[LAST_ID] = PARTIAL_BOOK, values[LAST_UPDATE_ID]
         line[FUTURES] = types[ord("T")] != ABSENT
-        return values[STREAM], depth_at
+        return values[STREAM], suffix_start
     if types[ord("s")] != STRING or types[BIDS] == ARRAY or types[ASKS] == ARRAY:
         return slow
     event_start, event_end = values[ord("e")], ends[ord("e")]
@@ -201,9 +205,9 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
             return slow
         if types[ord("m")] != TRUE and types[ord("m")] != FALSE:
             return slow
-        price, behind_price = scan_decimal(buffer, values[ord("p")], price_scale)
-        size, behind_size = scan_decimal(buffer, values[ord("q")], size_scale)
-        if behind_price != ends[ord("p")] or behind_size != ends[ord("q")]:
+        price, price_end = scan_decimal(buffer, values[ord("p")], price_scale)
+        size, size_end = scan_decimal(buffer, values[ord("q")], size_scale)
+        if price_end != ends[ord("p")] or size_end != ends[ord("q")]:
             return slow
         line[KIND] = AGG_TRADE if aggregated else TRADE
         line[LAST_ID], line[PRICE], line[SIZE] = values[id_slot], price, size
@@ -219,13 +223,13 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
         for slot in (ord("b"), ord("B"), ord("a"), ord("A")):
             if types[slot] != STRING:
                 return slow
-        bid_price, behind_bid = scan_decimal(buffer, values[ord("b")], price_scale)
-        bid_size, behind_bid_size = scan_decimal(buffer, values[ord("B")], size_scale)
-        ask_price, behind_ask = scan_decimal(buffer, values[ord("a")], price_scale)
-        ask_size, behind_ask_size = scan_decimal(buffer, values[ord("A")], size_scale)
-        if behind_bid != ends[ord("b")] or behind_bid_size != ends[ord("B")]:
+        bid_price, bid_price_end = scan_decimal(buffer, values[ord("b")], price_scale)
+        bid_size, bid_size_end = scan_decimal(buffer, values[ord("B")], size_scale)
+        ask_price, ask_price_end = scan_decimal(buffer, values[ord("a")], price_scale)
+        ask_size, ask_size_end = scan_decimal(buffer, values[ord("A")], size_scale)
+        if bid_price_end != ends[ord("b")] or bid_size_end != ends[ord("B")]:
             return slow
-        if behind_ask != ends[ord("a")] or behind_ask_size != ends[ord("A")]:
+        if ask_price_end != ends[ord("a")] or ask_size_end != ends[ord("A")]:
             return slow
         if bid_price > 0:  # an empty side is printed as zeros
             bids[0, counts[0]], bids[1, counts[0]] = bid_price, bid_size
@@ -240,8 +244,8 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
 
 
 @kernel
-def _is_at(buffer, start, end, span):
-    """Whether ``buffer[start:end]`` is the text of a span."""
+def _equals_span(buffer, start, end, span):
+    """Return whether ``buffer[start:end]`` equals the text of a span, given as (start, end)."""
     if span[1] - span[0] != end - start:
         return False
     for offset in range(end - start):  # noqa: SIM110  (numba has no generator expressions here)
@@ -251,15 +255,15 @@ def _is_at(buffer, start, end, span):
 
 
 @kernel
-def _symbol_code(buffer, start, end, spans, buckets, n_symbols, last):
-    """Return the code of a symbol, `n_symbols` if it is new, or -1 if there are too many."""
-    if last >= 0 and _is_at(buffer, start, end, spans[last]):
-        return last
+def _symbol_code(buffer, start, end, spans, buckets, n_symbols, last_code):
+    """Return the code of a symbol, `n_symbols` if it is new, or -1 if `spans` is full. One hash lookup."""
+    if last_code >= 0 and _equals_span(buffer, start, end, spans[last_code]):
+        return last_code
     bucket = 0
     for position in range(start, end):
         bucket = (bucket * 31 + np.int64(buffer[position])) % len(buckets)
     while buckets[bucket] >= 0:
-        if _is_at(buffer, start, end, spans[buckets[bucket]]):
+        if _equals_span(buffer, start, end, spans[buckets[bucket]]):
             return buckets[bucket]
         bucket = (bucket + 1) % len(buckets)
     if n_symbols == len(spans):
@@ -271,6 +275,21 @@ def _symbol_code(buffer, start, end, spans, buckets, n_symbols, last):
 
 @kernel
 def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
+    """Read all lines of a block; return the numbers of bids, asks and symbols. Cost: one pass over the bytes.
+
+    Parameters
+    ----------
+    buffer : uint8[:]
+        Whole lines, the last_code with its newline.
+    lines : int64[n, FIELDS]
+        Written: one row per line; filled with -1 before.
+    bids, asks : int64[2, :]
+        Written: prices and sizes of all levels.
+    spans : int64[:, 2]
+        Written: start and end in the buffer of each symbol's first occurrence, by symbol code.
+    price_scale, size_scale : int
+        Decimal digits of scaled prices and sizes.
+    """
     types = np.zeros(SLOTS, dtype=np.uint8)
     values = np.zeros(SLOTS, dtype=np.int64)
     ends = np.zeros(SLOTS, dtype=np.int64)
@@ -290,7 +309,7 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
         if end > start:
             position, readable = start, True
             if buffer[position] != OPEN:
-                line[RECEIVED], position = _received(buffer, position)
+                line[RECEIVED], position = _scan_receive_time(buffer, position)
                 readable = position >= 0
             types[:] = ABSENT
             bids_before, asks_before = counts[0], counts[1]
@@ -318,8 +337,8 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
 
 
 @kernel
-def _received(buffer, position):
-    """Return (receive time in ns, index of the message) behind `<ns> ` or `<seconds>: `, else (-1, -1)."""
+def _scan_receive_time(buffer, position):
+    """Return (receive time in ns, index of the message) after `<ns> ` or `<seconds>: `, else (-1, -1)."""
     value, start = 0, position
     while ZERO <= buffer[position] <= NINE and position - start < 19:
         if position - start == 18 and buffer[start] > ord("8"):
@@ -331,7 +350,7 @@ def _received(buffer, position):
         if buffer[position] != SPACE:
             return -1, -1
         return value, position + 1
-    if digits < 9 or value > _MOST_SECONDS:
+    if digits < 9 or value > _MAX_SECONDS:
         return -1, -1
     decimals = 0
     if buffer[position] == _POINT:

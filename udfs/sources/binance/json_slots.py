@@ -1,7 +1,7 @@
-"""One compact JSON message of the Binance streams into slots, one slot a known key: a numba pass.
+"""Kernel that reads one compact JSON message of a Binance stream into slots, one slot per known key.
 
-It reads what the exchange prints and no more: no white space, no escapes, no nested values but
-`data` and the levels. Everything else is left to the strict way.
+It reads only what Binance prints: no white space, no escapes, and no nested values except `data` and the
+levels. It returns False for any other message, which `strict_lines` then reads.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import numpy as np
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.decimal_text import scan_decimal
 
-# A key of one character is its own slot; longer keys take low numbers, which no such key has.
+# The slot of a key of one character is its character code. Longer keys use low numbers: control characters.
 OTHER, PREVIOUS, STREAM, DATA, LAST_UPDATE_ID, BIDS, ASKS = range(7)
 FIRST_UNKNOWN, END_UNKNOWN = 7, 32
-"""Slots that hold where the keys without a slot of their own stand: no key is one control character."""
+"""Slots from the first up to the second hold the positions of unknown keys, to find repeated ones."""
 SLOTS = 128
 
 ABSENT, INTEGER, STRING, ARRAY, TRUE, FALSE, NULL = range(7)
-"""What a slot holds. INTEGER: its value; STRING: its start and end in the buffer."""
+"""Types of a slot. INTEGER: `values` holds the value; STRING: `values` and `ends` hold its bounds."""
 
 QUOTE, COMMA, COLON = ord('"'), ord(","), ord(":")
 OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY = ord("{"), ord("}"), ord("["), ord("]")
@@ -32,7 +32,7 @@ _LITERAL_TRUE, _LITERAL_FALSE, _LITERAL_NULL = b"true", b"false", b"null"
 
 @kernel
 def equals(buffer, start, end, text):
-    """Whether ``buffer[start:end]`` is `text`; never reads past the line, as no text holds its end."""
+    """Return whether ``buffer[start:end]`` is `text`; never reads past the line: `text` has no newline."""
     if end - start != len(text):
         return False
     for offset in range(len(text)):  # noqa: SIM110  (numba has no generator expressions here)
@@ -42,7 +42,8 @@ def equals(buffer, start, end, text):
 
 
 @kernel
-def _slot(buffer, start, end):
+def _slot_of_key(buffer, start, end):
+    """Return the slot of a key, OTHER for an unknown one."""
     length = end - start
     if length == 1 and buffer[start] < SLOTS:
         return np.int64(buffer[start])
@@ -64,7 +65,7 @@ def _slot(buffer, start, end):
 
 @kernel
 def _is_repeated(buffer, start, end, values, ends, next_unknown):
-    """Whether a key without a slot is one of those met so far in this message."""
+    """Return whether an unknown key occurred before in this message."""
     for slot in range(FIRST_UNKNOWN, next_unknown):
         if ends[slot] - values[slot] == end - start:
             offset = 0
@@ -77,7 +78,7 @@ def _is_repeated(buffer, start, end, values, ends, next_unknown):
 
 @kernel
 def _scan_string(buffer, position):
-    """Return the index of the closing quote of the string that starts behind `position`, or -1."""
+    """Return the index of the closing quote of the string whose opening quote is at `position`, or -1."""
     position += 1
     while buffer[position] != QUOTE:
         byte = buffer[position]
@@ -89,7 +90,7 @@ def _scan_string(buffer, position):
 
 @kernel
 def _scan_integer(buffer, position):
-    """Return (value, index behind) of an unsigned integer of at most 18 digits, or (0, -1)."""
+    """Return (value, index after it) of an unsigned integer of at most 18 digits, or (0, -1)."""
     value, start = 0, position
     while ZERO <= buffer[position] <= NINE:
         if position - start == 18:
@@ -104,7 +105,7 @@ def _scan_integer(buffer, position):
 
 @kernel
 def _scan_levels(buffer, position, levels, count, price_scale, size_scale):
-    """Read `[["price","size"],…]` from its bracket; return (levels so far, index behind), or (_, -1)."""
+    """Read `[["price","size"],…]` from its bracket; return (levels so far, index after it), or (_, -1)."""
     position += 1
     if buffer[position] == CLOSE_ARRAY:
         return count, position + 1
@@ -132,7 +133,25 @@ def _scan_levels(buffer, position, levels, count, price_scale, size_scale):
 
 @kernel
 def scan_object(buffer, position, end, types, values, ends, bids, asks, counts, price_scale, size_scale):
-    """Read one message into slots; False where it repeats a key or is not compact JSON of the known shape."""
+    """Read one message into slots; return False if it repeats a key or is not compact JSON of a known shape.
+
+    Parameters
+    ----------
+    buffer : uint8[:]
+        Whole lines, the last with its newline.
+    position, end : int
+        Bounds of the message in the buffer.
+    types : uint8[SLOTS]
+        Written: the type of each slot's value; filled with ABSENT before.
+    values, ends : int64[SLOTS]
+        Written: the value, or the bounds, of each slot.
+    bids, asks : int64[2, :]
+        Written: prices and sizes of levels, after the levels of earlier messages.
+    counts : int64[2]
+        Numbers of bids and asks so far; updated.
+    price_scale, size_scale : int
+        Decimal digits of scaled prices and sizes.
+    """
     if buffer[position] != OPEN:
         return False
     position += 1
@@ -144,7 +163,7 @@ def scan_object(buffer, position, end, types, values, ends, bids, asks, counts, 
         key_end = _scan_string(buffer, position)
         if key_end < 0 or buffer[key_end + 1] != COLON:
             return False
-        slot = _slot(buffer, position + 1, key_end)
+        slot = _slot_of_key(buffer, position + 1, key_end)
         if slot == OTHER:
             if next_unknown == END_UNKNOWN:
                 return False

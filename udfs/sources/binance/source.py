@@ -1,20 +1,29 @@
-"""Source `binance`: captures of Binance spot, USD-M and COIN-M streams.
+"""Source `binance`: captures of Binance spot, USD-M and COIN-M streams, and T_DEPTH tables.
 
-A line is `<receive time, ns> <JSON>`, `<receive time, s>: <JSON>` (a cryptofeed dump), or the JSON
-alone, gzip or not; the JSON is a message of the combined stream (`{"stream":…,"data":…}`), a bare
-message, or a REST depth snapshot. `<URL> -> <receive time, s>: <JSON>` is an answer to a request:
-the URL says the market and the symbol of a snapshot; other answers, and connections, are skipped.
-A file that starts with `symbol,timestamp,…` is a T_DEPTH table (see `binance_depth_csv`).
+Format: one message per line; plain text, gzip, or a zip with one member. A line is one of
 
-- `depthUpdate` and REST snapshots become book updates, `trade` and `aggTrade` trades, `bookTicker`
-  and the partial book streams (`@depth5`, `@depth10`, `@depth20`) golden rows. Other messages, known
-  or not, are skipped; what is not JSON, or lacks a field, goes to quarantine.
-- Markets are told apart by fields: `pu`, `T` (depth), no `M` (trades), `e` (tickers) mean futures;
-  a symbol like `BTCUSD_PERP` or `BTCUSD_241227` means COIN-M.
-- A snapshot that names no symbol belongs to the only symbol of its file whose depth is there.
-- Times are milliseconds, microseconds or nanoseconds, decided by magnitude, one unit a file.
-- Spot ids prove a book complete by `U == previous u + 1`, futures by `pu == previous u`; ids of
-  trades rise by one.
+- `<receive time, ns> <JSON>`;
+- `<receive time, s>: <JSON>` (a cryptofeed dump);
+- `<URL> -> <receive time, s>: <JSON>`, a response to a request; the URL gives the market and the symbol of a
+  depth snapshot;
+- the JSON alone.
+
+The JSON is a message of the combined stream (`{"stream":…,"data":…}`), a bare message, or a REST depth
+snapshot. A file that starts with `symbol,timestamp,…` is a T_DEPTH table: a CSV with one row per level.
+
+- Book updates: `depthUpdate` and REST snapshots.
+- Trades: `trade` and `aggTrade`.
+- Golden rows: `bookTicker`, and the partial book streams `@depth5`, `@depth10` and `@depth20`.
+- Skipped: all other messages, other responses, and connection lines. A line that is not JSON, or lacks a
+  field, goes to quarantine.
+- Market: `pu`, `T` (in a depth message), no `M` (in a trade) or `e` (in a ticker) means futures. A symbol
+  such as `BTCUSD_PERP` or `BTCUSD_241227` means COIN-M.
+- A snapshot without a symbol belongs to the symbol whose depth updates are in the same file; there must be
+  exactly one.
+- Times: milliseconds, microseconds or nanoseconds, recognised by magnitude. All times of a file must have
+  the same unit.
+- Update ids: on spot, `U` must be the previous `u` + 1; on futures, `pu` must be the previous `u`. A book
+  with an unbroken chain is `verified`. Trade ids rise by one.
 
 Rules: github binance/binance-spot-api-docs, web-socket-streams; Binance derivatives documentation.
 """
@@ -23,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,15 +43,22 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.sources.binance import fast_scan as scan
 from deltabook.udfs.sources.binance.depth_csv import is_depth_csv, parse_depth_csv
-from deltabook.udfs.sources.binance.strict_lines import SPOT, instrument, place_snapshot, read_line
+from deltabook.udfs.sources.binance.strict_lines import (
+    SPOT,
+    UNASSIGNED,
+    instrument,
+    read_line,
+    snapshot_record,
+)
 from deltabook.udfs.sources.common.file_source import FileSource, TimeUnit, line_blocks
 from deltabook.udfs.sources.common.limits import Limits, check_levels
 from deltabook.udfs.sources.common.message_files import Line, split_line
-from deltabook.udfs.sources.common.records import Records, column_batch, labels
+from deltabook.udfs.sources.common.records import Records, build_batch, label_column
 from deltabook.udfs.sources.csv.tables import short_blocks
 
-_MOST_LINES = 1 << 20
-_NO_NAMES = ("", ""), ("", "")
+_MAX_LINES = 1 << 20
+"""Lines that are scanned at once."""
+_NO_INSTRUMENTS = ("", ""), ("", "")
 _RECORD_OF = {
     scan.DEPTH: ("book_update", ""),
     scan.TRADE: ("trade", ""),
@@ -53,7 +69,7 @@ _RECORD_OF = {
 
 
 class BinanceSource(FileSource):
-    """Reads Binance captures; see the module for the format."""
+    """Spark data source for Binance captures; the module's docstring describes the format."""
 
     by_lines = True
 
@@ -64,26 +80,50 @@ class BinanceSource(FileSource):
 
     def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
         """Yield the records of one capture file (see `FileSource.parse`)."""
-        blocks = short_blocks(line_blocks(stream, path), _MOST_LINES)
-        first = next(blocks, b"")
-        blocks = chain([first], blocks)
-        if is_depth_csv(first):
+        blocks = short_blocks(line_blocks(stream, path), _MAX_LINES)
+        first_block = next(blocks, b"")
+        blocks = chain([first_block], blocks)
+        if is_depth_csv(first_block):
             yield from parse_depth_csv(blocks, path, self.limits)
         else:
-            yield from Parser(path, limits=self.limits).parse(blocks)
+            yield from CaptureParser(path, limits=self.limits).parse(blocks)
 
 
-class Parser:
-    """Reads the lines of one capture; its state is what crosses the blocks of the file.
+class _UnassignedSnapshot(NamedTuple):
+    """A REST snapshot without a symbol; the end of the file shows which book it belongs to.
+
+    Attributes
+    ----------
+    row : int
+        Its row in the file, from 1.
+    raw : bytes
+        The line.
+    line : Line
+        The line, split into its receive time and its message.
+    message : dict
+        The decoded message.
+    """
+
+    row: int
+    raw: bytes
+    line: Line
+    message: dict[str, Any]
+
+
+class CaptureParser:
+    """Parser of the lines of one capture file.
+
+    Lines in Binance's own compact JSON take the fast path (`fast_scan`); all others take the strict path
+    (`strict_lines`), which gives the same records or names the error.
 
     Parameters
     ----------
     path : str
-        The file's name.
+        Name of the file, for `source_file`.
     strict : bool
-        Whether every line takes the strict way; both ways give the same.
+        Whether every line takes the strict path; for tests that compare both.
     limits : Limits
-        What a message may hold.
+        Limits of a message and of the file.
     """
 
     def __init__(self, path: str, strict: bool = False, limits: Limits = Limits()):
@@ -92,7 +132,8 @@ class Parser:
         self.strict = strict
         self.unit = TimeUnit()
         self.books: set[tuple[str, str]] = set()
-        self.pending: list[tuple[int, bytes, Line, dict[str, Any]]] = []
+        """(exchange, symbol) of each book with a depth update so far."""
+        self.unassigned: list[_UnassignedSnapshot] = []
 
     def parse(self, blocks: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
         """Yield the records of blocks of whole lines."""
@@ -100,37 +141,51 @@ class Parser:
         for block in blocks:
             scanned = scan.scan_block(block, DEFAULT_SCALE, DEFAULT_SCALE)
             kinds = scanned.lines[:, scan.KIND].copy()
-            names = [_instruments(spelled) for spelled in scanned.symbols]
-            # The strict way says why a name is refused.
-            strict = np.array([self.strict or name is None for name in names] + [False])
-            kinds[strict[scanned.lines[:, scan.SYMBOL_CODE]]] = scan.SLOW
+            instruments = [_instruments_of(venue_symbol) for venue_symbol in scanned.symbols]
+            # A refused name takes the strict path, which reports the reason.
+            is_slow = np.array([self.strict or both is None for both in instruments] + [False])
+            kinds[is_slow[scanned.lines[:, scan.SYMBOL_CODE]]] = scan.SLOW
             kinds[scanned.level_counts() > self.limits.most_levels] = scan.SLOW
             if (kinds > scan.BLANK).any():
-                yield self._fast_batch(scanned, kinds, [name or _NO_NAMES for name in names], rows)
+                accepted = [both or _NO_INSTRUMENTS for both in instruments]
+                yield self._make_fast_batch(scanned, kinds, accepted, rows)
             slow = Records(self.path)
             for row in np.flatnonzero(kinds == scan.SLOW).tolist():
                 start, end = scanned.lines[row, [scan.START, scan.END]]
-                self._strict(slow, block[start:end].removesuffix(b"\r"), rows + row + 1)
+                self._read_strict(slow, block[start:end].removesuffix(b"\r"), rows + row + 1)
             if len(slow):
-                yield slow.batch()
+                yield slow.take_batch()
             rows += len(kinds)
-        if self.pending:
-            placed = Records(self.path)
-            for waiting in self.pending:
-                self._place(placed, *waiting)
-            yield placed.batch()
+        if self.unassigned:
+            snapshots = Records(self.path)
+            for unassigned in self.unassigned:
+                self._assign_snapshot(snapshots, unassigned)
+            yield snapshots.take_batch()
 
-    def _fast_batch(
+    def _make_fast_batch(
         self,
         scanned: scan.Scan,
         kinds: NDArray[np.int64],
-        names: list[tuple[tuple[str, str], tuple[str, str]]],
+        instruments: list[tuple[tuple[str, str], tuple[str, str]]],
         rows: int,
     ) -> pa.RecordBatch:
+        """Return the records of the lines that the fast path read.
+
+        Parameters
+        ----------
+        scanned : Scan
+            A block of lines.
+        kinds : int64[n]
+            Kind of each line; SLOW and BLANK are left out.
+        instruments : list of ((exchange, symbol), (exchange, symbol))
+            The spot and the futures instrument of each symbol code.
+        rows : int
+            Lines of the file before the block.
+        """
         chosen = np.flatnonzero(kinds > scan.BLANK)
         lines, kinds = scanned.lines[chosen], kinds[chosen]
         codes = lines[:, scan.SYMBOL_CODE] * 2 + (lines[:, scan.FUTURES] > 0)
-        markets = [market for pair in names for market in pair]
+        markets = [market for spot_and_futures in instruments for market in spot_and_futures]
         self.books |= {markets[code] for code in np.unique(codes[kinds == scan.DEPTH]).tolist()}
         event_times = lines[:, scan.EVENT_TIME]
         trade_times = lines[:, scan.TRADE_TIME]
@@ -140,18 +195,18 @@ class Parser:
         side = np.where(lines[:, scan.BUYER_IS_MAKER] > 0, 2, 1)
         side[~is_trade | (lines[:, scan.IN_BOOK] <= 0)] = 0
         columns: dict[str, Any] = {
-            "record": labels(kinds, [_RECORD_OF.get(kind, ("", ""))[0] for kind in range(7)]),
-            "kind": labels(kinds, [_RECORD_OF.get(kind, ("", ""))[1] for kind in range(7)]),
-            "exchange": labels(codes, [exchange for exchange, _ in markets]),
-            "symbol": labels(codes, [symbol for _, symbol in markets]),
-            "timestamp": self.unit.nanoseconds(printed),
+            "record": label_column(kinds, [_RECORD_OF.get(kind, ("", ""))[0] for kind in range(7)]),
+            "kind": label_column(kinds, [_RECORD_OF.get(kind, ("", ""))[1] for kind in range(7)]),
+            "exchange": label_column(codes, [exchange for exchange, _ in markets]),
+            "symbol": label_column(codes, [symbol for _, symbol in markets]),
+            "timestamp": self.unit.to_nanoseconds(printed),
             "received": lines[:, scan.RECEIVED],
             "sequence": lines[:, scan.LAST_ID],
             "source_row": chosen + (rows + 1),
             "first_sequence": np.where(kinds == scan.DEPTH, lines[:, scan.FIRST_ID], NOT_GIVEN),
             "prev_sequence": np.where(kinds == scan.DEPTH, lines[:, scan.PREVIOUS_ID], NOT_GIVEN),
             "trade_id": np.where(is_trade, lines[:, scan.LAST_ID], NOT_GIVEN),
-            "side": labels(side, ["", "buy", "sell"]),
+            "side": label_column(side, ["", "buy", "sell"]),
             "price": lines[:, scan.PRICE],
             "size": lines[:, scan.SIZE],
         }
@@ -163,10 +218,11 @@ class Parser:
         ):
             ends = scanned.lines[:, field]
             starts = np.concatenate(([0], ends[:-1]))
-            columns[name] = _lists(starts[chosen], ends[chosen], values)
-        return column_batch(self.path, columns, len(chosen))
+            columns[name] = _make_lists(starts[chosen], ends[chosen], values)
+        return build_batch(self.path, columns, len(chosen))
 
-    def _strict(self, records: Records, raw: bytes, row: int) -> None:
+    def _read_strict(self, records: Records, raw: bytes, row: int) -> None:
+        """Add the record of a line, or put the line in quarantine."""
         try:
             line = split_line(raw)
             record = read_line(line, self.limits.most_levels) if line else None
@@ -176,41 +232,44 @@ class Parser:
             return
         if line is None or record is None:
             return
-        if "pending" in record:
-            self.pending.append((row, raw, line, record["pending"]))
+        if UNASSIGNED in record:
+            self.unassigned.append(_UnassignedSnapshot(row, raw, line, record[UNASSIGNED]))
             return
         if record["record"] == "book_update":
             self.books.add((record["exchange"], record["symbol"]))
-        records.add(record | {"source_row": row, "timestamp": self.unit.one(record["timestamp"])})
+        records.add(
+            record | {"source_row": row, "timestamp": self.unit.time_to_nanoseconds(record["timestamp"])}
+        )
 
-    def _place(self, records: Records, row: int, raw: bytes, line: Line, message: dict[str, Any]) -> None:
-        """Add a snapshot that names no symbol, now that the file's books are known."""
+    def _assign_snapshot(self, records: Records, snapshot: _UnassignedSnapshot) -> None:
+        """Add a snapshot without a symbol, now that all books of the file are known."""
+        row, raw, line, message = snapshot
         candidates = sorted(book for book in self.books if (book[0] != SPOT) == ("T" in message))
         if len(candidates) != 1:
-            found = ", ".join(symbol for _, symbol in candidates[:5]) or "none"
-            reason = "a snapshot names no symbol, and its file must hold the depth of just one"
-            records.quarantine(row, raw, f"{reason}: found {found}")
+            symbols = ", ".join(symbol for _, symbol in candidates[:5]) or "none"
+            reason = "a snapshot without a symbol needs a file with the depth updates of exactly one symbol"
+            records.quarantine(row, raw, f"{reason}: found {symbols}")
             return
         try:
-            record = place_snapshot(message, *candidates[0])
+            record = snapshot_record(message, *candidates[0])
             check_levels(record, self.limits.most_levels)
         except ValueError as error:
             records.quarantine(row, raw, str(error))
             return
-        time = self.unit.one(record["timestamp"])
+        time = self.unit.time_to_nanoseconds(record["timestamp"])
         records.add(record | {"source_row": row, "received": line.received, "timestamp": time})
 
 
-def _instruments(spelled: str) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """Return what a name means on spot and on the futures markets, or None if it is refused."""
+def _instruments_of(venue_symbol: str) -> tuple[tuple[str, str], tuple[str, str]] | None:
+    """Return the spot and the futures instrument that a symbol may mean; None if the name is refused."""
     try:
-        return instrument(spelled, False), instrument(spelled, True)
+        return instrument(venue_symbol, False), instrument(venue_symbol, True)
     except InputError:
         return None
 
 
-def _lists(starts: NDArray[np.int64], ends: NDArray[np.int64], values: NDArray[np.int64]) -> pa.Array:
-    """Make the lists ``values[starts[i]:ends[i]]``; without a copy where they lie end to end."""
+def _make_lists(starts: NDArray[np.int64], ends: NDArray[np.int64], values: NDArray[np.int64]) -> pa.Array:
+    """Return the lists ``values[starts[i]:ends[i]]``; adjacent lists need no copy."""
     lengths = ends - starts
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     if np.array_equal(starts[1:], ends[:-1]):

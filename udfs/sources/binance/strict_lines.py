@@ -1,4 +1,4 @@
-"""The strict way through one Binance capture line: any valid JSON, every field checked, errors named."""
+"""Strict reader of one Binance capture line: accepts any valid JSON, checks every field, explains errors."""
 
 from __future__ import annotations
 
@@ -7,46 +7,48 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from deltabook.schemas.names import NOT_GIVEN, valid_name
-from deltabook.udfs.numbers.decimal_text import exact, scaled_levels, scaled_trade
+from deltabook.udfs.numbers.decimal_text import exact, scale_levels, scale_trade
 from deltabook.udfs.sources.common import symbols
-from deltabook.udfs.sources.common.json_decoding import decode
+from deltabook.udfs.sources.common.json_decoding import decode_message
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.common.message_files import Line, integer, shown, text
+from deltabook.udfs.sources.common.message_files import Line, excerpt, read_integer, read_text
 
 SPOT, USD_M, COIN_M = "BINANCE", "BINANCE_FUTURES", "BINANCE_DELIVERY"
 _COIN_MARGINED = re.compile(r".+USD_(PERP|\d{6})")
 _PARTIAL_STREAM = re.compile(r"([^@]+)@depth\d")
-_BARE_SNAPSHOT = "lastUpdateId"
+_SNAPSHOT_ID = "lastUpdateId"
+UNASSIGNED = "unassigned"
+"""Key of `read_line`'s result that holds the message of a snapshot without a symbol."""
 _DEPTH_PATH = re.compile(r"/(api|fapi|dapi)/v\d+/depth")
 _MARKETS = {"api": SPOT, "fapi": USD_M, "dapi": COIN_M}
 
 
-def instrument(spelled: str, futures: bool) -> tuple[str, str]:
-    """Name the market and the instrument of a message.
+def instrument(venue_symbol: str, is_futures: bool) -> tuple[str, str]:
+    """Return the exchange and the canonical symbol of a message.
 
     Parameters
     ----------
-    spelled : str
-        As Binance spells it: BTCUSDT, BTCUSDT_241227, BTCUSD_PERP (COIN-M); any case.
-    futures : bool
-        Whether the message is one of the futures markets.
+    venue_symbol : str
+        The symbol as Binance prints it: BTCUSDT, BTCUSDT_241227, BTCUSD_PERP (COIN-M); any case.
+    is_futures : bool
+        Whether the message comes from a futures market.
 
     Returns
     -------
     (exchange, symbol) : (str, str)
-        As the tables name them.
+        As the tables store them, such as BINANCE_FUTURES and BTC-USDT-PERP.
 
     Raises
     ------
     InputError
-        If it is no name.
+        If the symbol has characters that a name must not have.
     """
-    spelled = valid_name(spelled.upper() if spelled.isascii() else spelled, "symbol")
-    if not futures:
-        return SPOT, symbols.canonical(spelled)
-    if _COIN_MARGINED.fullmatch(spelled):
-        return COIN_M, symbols.canonical(spelled, perpetual=True, quote="USD")
-    return USD_M, symbols.canonical(spelled, perpetual=True)
+    venue_symbol = valid_name(venue_symbol.upper() if venue_symbol.isascii() else venue_symbol, "symbol")
+    if not is_futures:
+        return SPOT, symbols.canonical_symbol(venue_symbol)
+    if _COIN_MARGINED.fullmatch(venue_symbol):
+        return COIN_M, symbols.canonical_symbol(venue_symbol, perpetual=True, quote="USD")
+    return USD_M, symbols.canonical_symbol(venue_symbol, perpetual=True)
 
 
 def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, Any] | None:
@@ -55,25 +57,26 @@ def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, An
     Parameters
     ----------
     line : Line
-        As `messages.split_line` takes it apart.
+        A line as `message_files.split_line` returns it.
     most_levels : int
-        Level changes that a message may have.
+        Largest number of level changes of a message.
 
     Returns
     -------
     dict or None
-        Columns of `records` (times as printed); None for a message that is none of ours. A snapshot
-        that names no symbol comes back with its message under `pending` for `place_snapshot`.
+        Columns of `records`, with times in the unit in which they are printed; None for a message that this
+        source skips. For a snapshot without a symbol, the decoded message under the key `UNASSIGNED`, for
+        `snapshot_record`.
 
     Raises
     ------
     ValueError, InputError
-        If the line is not readable; the text says why.
+        If the line is not readable; the message gives the reason.
     """
     if line.url:
-        record = _answer(line, most_levels)
+        record = _read_response(line, most_levels)
         return None if record is None else {"received": line.received, **record}
-    message = decode(line.payload, most_levels)
+    message = decode_message(line.payload, most_levels)
     if not isinstance(message, dict):
         raise ValueError("expected a JSON object")
     stream = message.get("stream", "")
@@ -83,15 +86,15 @@ def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, An
     return None if record is None else {"received": line.received, **record}
 
 
-def place_snapshot(message: dict[str, Any], exchange: str, symbol: str) -> dict[str, Any]:
-    """Make the record of a REST snapshot whose instrument is known.
+def snapshot_record(message: dict[str, Any], exchange: str, symbol: str) -> dict[str, Any]:
+    """Return the record of a REST depth snapshot of a known instrument.
 
     Parameters
     ----------
     message : dict
         The decoded snapshot.
     exchange, symbol : str
-        Its instrument.
+        The snapshot's instrument, as the tables store it.
 
     Returns
     -------
@@ -101,107 +104,113 @@ def place_snapshot(message: dict[str, Any], exchange: str, symbol: str) -> dict[
     Raises
     ------
     ValueError
-        If it is not readable.
+        If a field is absent or not readable; the message names it.
     """
     return {
         "record": "book_update",
         "exchange": exchange,
         "symbol": symbol,
-        "timestamp": integer(message, "T") if "T" in message else NOT_GIVEN,
-        "sequence": integer(message, _BARE_SNAPSHOT),
+        "timestamp": read_integer(message, "T") if "T" in message else NOT_GIVEN,
+        "sequence": read_integer(message, _SNAPSHOT_ID),
         "is_snapshot": True,
-        **_sides(message, "bids", "asks"),
+        **_read_levels(message, "bids", "asks"),
     }
 
 
-def _answer(line: Line, most_levels: int) -> dict[str, Any] | None:
-    """Read an answer to a request; the URL says whose depth it is."""
+def _read_response(line: Line, most_levels: int) -> dict[str, Any] | None:
+    """Return the record of a response to a depth request; its URL names the market and the symbol."""
     url = urlsplit(line.url)
     path = _DEPTH_PATH.fullmatch(url.path)
     if path is None:
         return None
-    message = decode(line.payload, most_levels)
+    message = decode_message(line.payload, most_levels)
     if not isinstance(message, dict):
         raise ValueError("expected a JSON object")
-    if "code" in message and _BARE_SNAPSHOT not in message:
-        return None  # an error instead of a snapshot
-    asked = parse_qs(url.query).get("symbol", [""])
-    if len(asked) > 1:
-        raise ValueError(f"the URL asks for several symbols: {shown(asked)}")
-    _, symbol = instrument(asked[0], path[1] != "api")
-    return place_snapshot(message, _MARKETS[path[1]], symbol)
+    if "code" in message and _SNAPSHOT_ID not in message:
+        return None  # Binance returned an error instead of a snapshot
+    requested = parse_qs(url.query).get("symbol", [""])
+    if len(requested) > 1:
+        raise ValueError(f"the URL asks for several symbols: {excerpt(requested)}")
+    _, symbol = instrument(requested[0], path[1] != "api")
+    return snapshot_record(message, _MARKETS[path[1]], symbol)
 
 
 def _read_message(message: dict[str, Any], stream: str) -> dict[str, Any] | None:
+    """Return the record of a message, by its event and its stream's name; None for other messages."""
     event = message.get("e", "")
     partial = _PARTIAL_STREAM.match(stream)
-    if _BARE_SNAPSHOT in message and not event:
-        futures = "T" in message
+    if _SNAPSHOT_ID in message and not event:
+        is_futures = "T" in message
         if partial:
-            return _partial_book(message, partial[1], futures)
+            return _read_partial_book(message, partial[1], is_futures)
         if isinstance(message.get("symbol"), str):
-            return place_snapshot(message, *instrument(message["symbol"], futures))
-        return {"pending": message}
+            return snapshot_record(message, *instrument(message["symbol"], is_futures))
+        return {UNASSIGNED: message}
     if event == "depthUpdate":
-        return (_partial_book if partial else _depth)(message, text(message, "s"), "pu" in message)
+        read = _read_partial_book if partial else _read_depth_update
+        return read(message, read_text(message, "s"), "pu" in message)
     if event in ("trade", "aggTrade"):
-        return _trade(message, event)
+        return _read_trade(message, event)
     if event == "bookTicker" or (not event and {"u", "b", "B", "a", "A"} <= message.keys()):
-        return _ticker(message, bool(event))
+        return _read_ticker(message, bool(event))
     return None
 
 
-def _depth(message: dict[str, Any], spelled: str, futures: bool) -> dict[str, Any]:
-    exchange, symbol = instrument(spelled, futures)
+def _read_depth_update(message: dict[str, Any], venue_symbol: str, is_futures: bool) -> dict[str, Any]:
+    """Return the book update of a `depthUpdate`."""
+    exchange, symbol = instrument(venue_symbol, is_futures)
     record: dict[str, Any] = {
         "record": "book_update",
         "exchange": exchange,
         "symbol": symbol,
-        "timestamp": integer(message, "T" if futures or "T" in message else "E"),
-        "sequence": integer(message, "u"),
-        "first_sequence": integer(message, "U"),
-        "prev_sequence": integer(message, "pu") if futures else NOT_GIVEN,
-        **_sides(message, "b", "a"),
+        "timestamp": read_integer(message, "T" if is_futures or "T" in message else "E"),
+        "sequence": read_integer(message, "u"),
+        "first_sequence": read_integer(message, "U"),
+        "prev_sequence": read_integer(message, "pu") if is_futures else NOT_GIVEN,
+        **_read_levels(message, "b", "a"),
     }
     if record["first_sequence"] > record["sequence"]:
         raise ValueError(f"U {record['first_sequence']} is above u {record['sequence']}")
     return record
 
 
-def _partial_book(message: dict[str, Any], spelled: str, futures: bool) -> dict[str, Any]:
-    exchange, symbol = instrument(spelled, futures)
-    bids, asks, last = ("b", "a", "u") if message.get("e") else ("bids", "asks", _BARE_SNAPSHOT)
+def _read_partial_book(message: dict[str, Any], venue_symbol: str, is_futures: bool) -> dict[str, Any]:
+    """Return the golden record of a partial book stream."""
+    exchange, symbol = instrument(venue_symbol, is_futures)
+    bids, asks, last = ("b", "a", "u") if message.get("e") else ("bids", "asks", _SNAPSHOT_ID)
     return {
         "record": "golden",
         "kind": "vendor_book",
         "exchange": exchange,
         "symbol": symbol,
         "timestamp": _time_if_given(message),
-        "sequence": integer(message, last),
-        **_sides(message, bids, asks),
+        "sequence": read_integer(message, last),
+        **_read_levels(message, bids, asks),
     }
 
 
-def _trade(message: dict[str, Any], event: str) -> dict[str, Any]:
-    exchange, symbol = instrument(text(message, "s"), "M" not in message)
+def _read_trade(message: dict[str, Any], event: str) -> dict[str, Any]:
+    """Return the trade of a `trade` or `aggTrade`."""
+    exchange, symbol = instrument(read_text(message, "s"), "M" not in message)
     if not isinstance(message.get("m"), bool):
-        raise ValueError(f"field m: expected true or false, found {shown(message.get('m'))}")
-    trade_id = integer(message, "t" if event == "trade" else "a")
+        raise ValueError(f"field m: expected true or false, found {excerpt(message.get('m'))}")
+    trade_id = read_integer(message, "t" if event == "trade" else "a")
     in_book = message.get("X", "MARKET") == "MARKET"
     return {
         "record": "trade" if event == "trade" else "agg_trade",
         "exchange": exchange,
         "symbol": symbol,
-        "timestamp": integer(message, "T"),
+        "timestamp": read_integer(message, "T"),
         "sequence": trade_id,
         "trade_id": trade_id,
         "side": ("sell" if message["m"] else "buy") if in_book else "",
-        **scaled_trade(message.get("p"), message.get("q")),
+        **scale_trade(message.get("p"), message.get("q")),
     }
 
 
-def _ticker(message: dict[str, Any], futures: bool) -> dict[str, Any]:
-    exchange, symbol = instrument(text(message, "s"), futures)
+def _read_ticker(message: dict[str, Any], is_futures: bool) -> dict[str, Any]:
+    """Return the golden record of a `bookTicker`."""
+    exchange, symbol = instrument(read_text(message, "s"), is_futures)
     bids, asks = ([(message.get(price), message.get(size))] for price, size in ("bB", "aA"))
     return {
         "record": "golden",
@@ -209,24 +218,26 @@ def _ticker(message: dict[str, Any], futures: bool) -> dict[str, Any]:
         "exchange": exchange,
         "symbol": symbol,
         "timestamp": _time_if_given(message),
-        "sequence": integer(message, "u"),
-        **scaled_levels(_without_zeros(bids), _without_zeros(asks)),
+        "sequence": read_integer(message, "u"),
+        **scale_levels(_drop_empty_side(bids), _drop_empty_side(asks)),
     }
 
 
-def _without_zeros(levels: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Leave out an empty side, which is printed as zeros; its size has to be readable all the same."""
+def _drop_empty_side(levels: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Remove the level of an empty side, which Binance prints as zeros; its size must still be readable."""
     for _, size in levels:
         exact(size, "size")
     return [level for level in levels if exact(level[0], "price")[0]]
 
 
 def _time_if_given(message: dict[str, Any]) -> int:
-    return next((integer(message, key) for key in ("T", "E") if key in message), NOT_GIVEN)
+    """Return the transaction time, else the event time, as printed; -1 if neither is given."""
+    return next((read_integer(message, key) for key in ("T", "E") if key in message), NOT_GIVEN)
 
 
-def _sides(message: dict[str, Any], bids: str, asks: str) -> dict[str, Any]:
+def _read_levels(message: dict[str, Any], bids: str, asks: str) -> dict[str, Any]:
+    """Return the level columns of a message whose fields `bids` and `asks` hold its levels."""
     for key in (bids, asks):
         if not isinstance(message.get(key), list):
-            raise ValueError(f"field {key}: expected levels, found {shown(message.get(key))}")
-    return scaled_levels(message[bids], message[asks])
+            raise ValueError(f"field {key}: expected a list of levels, found {excerpt(message.get(key))}")
+    return scale_levels(message[bids], message[asks])

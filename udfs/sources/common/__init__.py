@@ -1,1 +1,1 @@
-"""What all sources share: reading files, records, symbols, limits."""
+"""Code that all sources share: reading of files, records, symbols and limits."""

@@ -1,8 +1,8 @@
-"""What every source of files shares: tasks, blocks of whole lines, caps, a verdict at the end.
+"""Base class of all sources: one Spark task per file part, blocks of whole lines, an outcome record per part.
 
-A new source is one file in this folder: a `FileSource` (or, for one JSON message a line, a
-`messages.MessageSource`) with a name and a docstring that states the feed's rules, listed in
-`registry`, with its feeds in `schemas.feeds`. `tests/test_sources.py` holds what each must keep.
+A new source is a subclass of `FileSource`, or of `message_files.MessageSource` for one JSON message per line.
+It has a name, and a module docstring that states the feed's rules and starts with "Source `name`". List it in
+`registry`, and its feeds in `schemas.feeds`. `tests/unit/sources/test_every_source.py` checks each source.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.limits import (
-    LONGEST_LINE,
-    MOST_EXPANSION,
-    SMALL_BYTES,
+    ALWAYS_ALLOWED_BYTES,
+    MAX_EXPANSION,
+    MAX_LINE_BYTES,
     Limits,
     too_many_levels,
 )
 from deltabook.udfs.sources.common.records import Records
 
 BLOCK_BYTES = 8 << 20
-"""Bytes that are parsed at a time; a block is one Arrow batch."""
+"""Bytes that are parsed at once; a block becomes one Arrow batch."""
 _GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 _UNREADABLE = (
     OSError,
@@ -48,17 +48,17 @@ _UNREADABLE = (
 )
 
 Part = tuple[int, int] | None
-"""Row groups of a file, from and up to; None: the whole file."""
+"""Row groups of a file: the first, and the one after the last; None for the whole file."""
 
 
 class FileSource(DataSource):
-    """A source that reads files, a task for each part of each file.
+    """A Spark data source that reads files into `records`, with one task per part of a file.
 
     Options: `path` (one file) or `paths` (a JSON list of files), and the fields of `Limits`.
 
-    A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop
-    the others: its last record says ``record="file", kind="failed"`` with the reason, and whoever
-    stores the records leaves out that file's.
+    The last record of each part has ``record="file"`` and reports the outcome in `kind`: `read` or `failed`.
+    A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop the
+    others. The code that stores the records drops all records of a failed file.
 
     Attributes
     ----------
@@ -74,20 +74,20 @@ class FileSource(DataSource):
 
     @property
     def limits(self) -> Limits:
-        """What one file and one message may hold."""
-        return Limits.of(self.options)
+        """Limits of one file and of one message, from the source's options."""
+        return Limits.from_options(self.options)
 
     def reader(self, schema: object) -> DataSourceReader:
         """Return the reader that Spark sends to its workers."""
         paths = json.loads(self.options["paths"]) if "paths" in self.options else [self.options["path"]]
-        return _Reader(self, paths)
+        return _FileReader(self, paths)
 
     def parts(self, path: str) -> list[Part]:
-        """Return the parts of a file that are read apart from each other; called while planning."""
+        """Return the parts of a file that separate tasks can read; called on the driver, while planning."""
         return [None]
 
     def read_part(self, path: str, part: Part) -> Iterator[pa.RecordBatch]:
-        """Yield the records of one part of a file; raises InputError to refuse the file whole."""
+        """Yield the records of one part of a file; raises InputError to refuse the whole file."""
         with open_file(path) as stream:
             yield from self.parse(stream, path)
 
@@ -97,87 +97,100 @@ class FileSource(DataSource):
         Parameters
         ----------
         stream : binary file
-            The file's content, decompressed.
+            The decompressed content of the file.
         path : str
-            Its name, for `source_file`.
+            Name of the file, for `source_file`.
 
         Yields
         ------
         pyarrow.RecordBatch
-            In the schema of `records`.
+            Records in the schema of `records`.
 
         Raises
         ------
         InputError
-            If the file has to be refused whole.
+            If the whole file has to be refused.
         """
         raise NotImplementedError
 
 
 class FilePart(InputPartition):
-    """One part of a file, as Spark passes it to a reader: its value is (path, part)."""
+    """One part of a file, which Spark passes to a reader; its value is (path, part)."""
 
     def __init__(self, path: str, part: Part):
         super().__init__((path, part))
 
 
-class _Reader(DataSourceReader):
+class _FileReader(DataSourceReader):
+    """Reader of files on Spark's workers."""
+
     def __init__(self, source: FileSource, paths: Sequence[str]):
         self.source = source
         self.paths = paths
 
     def partitions(self) -> Sequence[InputPartition]:
-        return [FilePart(path, part) for path in self.paths for part in self._parts(path)]
+        return [FilePart(path, part) for path in self.paths for part in self._plan_parts(path)]
 
-    def _parts(self, path: str) -> list[Part]:
+    def _plan_parts(self, path: str) -> list[Part]:
+        """Return the parts of a file; the whole file if it cannot be opened here."""
         try:
             return self.source.parts(path)
         except (OSError, InputError, pa.ArrowException):
-            return [None]  # reading it will say why
+            return [None]  # the task that reads the file reports the error
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         path, part = partition.value
-        state, reason = "read", ""
+        outcome, reason = "read", ""
         try:
             most_levels = self.source.limits.most_levels
             for batch in self.source.read_part(path, part):
-                yield _counted(batch, most_levels)
+                yield _fill_level_changes(batch, most_levels)
         except InputError as error:
-            state, reason = "failed", str(error)
+            outcome, reason = "failed", str(error)
         except _UNREADABLE as error:
-            state, reason = "failed", f"{type(error).__name__}: {error}"
-        outcome = Records(path)
-        outcome.add({"record": "file", "kind": state, "reason": reason})
-        yield outcome.batch()
+            outcome, reason = "failed", f"{type(error).__name__}: {error}"
+        end = Records(path)
+        end.add({"record": "file", "kind": outcome, "reason": reason})
+        yield end.take_batch()
 
 
-def _counted(batch: pa.RecordBatch, most_levels: int) -> pa.RecordBatch:
-    """Fill `level_changes`, so that counting does not need to read the levels again.
+def _fill_level_changes(batch: pa.RecordBatch, most_levels: int) -> pa.RecordBatch:
+    """Return the batch with `level_changes` filled, so that later counts need not read the levels.
 
     Raises
     ------
     InputError
-        If a message has more than `most_levels`.
+        If a message has more than `most_levels` level changes.
     """
-    both = [pc.list_value_length(batch[f"{side}_prices"]) for side in ("bid", "ask")]
-    counts = pc.add(*both).to_numpy(zero_copy_only=False).astype(np.int64)
+    sides = [pc.list_value_length(batch[f"{side}_prices"]) for side in ("bid", "ask")]
+    counts = pc.add(*sides).to_numpy(zero_copy_only=False).astype(np.int64)
     for row in np.flatnonzero(np.not_equal(batch["wide"].to_numpy(zero_copy_only=False), b"")).tolist():
-        printed = json.loads(batch["wide"][row].as_py())
-        counts[row] = sum(len(printed.get(side, ())) for side in ("bids", "asks"))
-    if (most := int(counts.max(initial=0))) > most_levels:
-        raise InputError(too_many_levels(most, most_levels))
-    at = batch.schema.get_field_index("level_changes")
-    return batch.set_column(at, batch.schema.field(at), pa.array(counts))
+        printed_levels = json.loads(batch["wide"][row].as_py())
+        counts[row] = sum(len(printed_levels.get(side, ())) for side in ("bids", "asks"))
+    if (largest := int(counts.max(initial=0))) > most_levels:
+        raise InputError(too_many_levels(largest, most_levels))
+    index = batch.schema.get_field_index("level_changes")
+    return batch.set_column(index, batch.schema.field(index), pa.array(counts))
 
 
 @contextmanager
 def open_file(path: str) -> Iterator[IO[bytes]]:
-    """Open a file for reading, decompressing it if its first bytes say gzip or zip, whatever its name.
+    """Open a file for reading; decompress it if its first bytes are those of gzip or zip, whatever its name.
+
+    Parameters
+    ----------
+    path : str
+        Path of a plain, gzip or zip file.
+
+    Yields
+    ------
+    binary file
+        The decompressed content.
 
     Raises
     ------
     InputError
-        If a zip does not hold exactly one file, or one that needs a password or an unknown compression.
+        If a zip has not exactly one member, or the member needs a password or an unknown compression.
     """
     with Path(path).open("rb") as raw:
         magic = raw.read(4)
@@ -186,51 +199,72 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], decompressed)
     elif magic == _ZIP_MAGIC:
         with ExitStack() as opened:
-            yield _unzipped(path, opened)
+            yield _open_zip_member(path, opened)
     else:
         with Path(path).open("rb") as stream:
             yield stream
 
 
-def _unzipped(path: str, opened: ExitStack) -> IO[bytes]:
+def _open_zip_member(path: str, opened: ExitStack) -> IO[bytes]:
+    """Open the only member of a zip; `opened` closes it."""
     try:
         archive = opened.enter_context(zipfile.ZipFile(path))
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) == 1:
             return opened.enter_context(archive.open(members[0]))
     except (RuntimeError, ValueError) as error:  # a password, an unknown compression
-        raise InputError(f"the zip cannot be unpacked: {error}; name what is in it instead") from error
-    raise InputError(f"expected one file in the zip, found {len(members)}")
+        raise InputError(f"the zip cannot be unpacked: {error}. Unpack it and pass its file") from error
+    raise InputError(f"expected one file in the zip, found {len(members)}. Unpack it and pass its files")
 
 
 def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield blocks of whole lines; only the last may lack its newline.
+    """Yield blocks of whole lines; only the last line of the stream may lack its newline.
+
+    Parameters
+    ----------
+    stream : binary file
+        The decompressed content of the file.
+    path : str
+        Path of the stored file, whose size limits the decompressed size; empty for no limit.
+    block_bytes : int
+        Bytes that are read at once.
+
+    Yields
+    ------
+    bytes
+        Whole lines: about `block_bytes`, or one longer line.
 
     Raises
     ------
     InputError
-        If a line is longer than `LONGEST_LINE`, or the file grows out of proportion (a bomb).
+        If a line is longer than `MAX_LINE_BYTES`, or the file is a decompression bomb.
     """
-    stored = Path(path).stat().st_size if path and Path(path).is_file() else None
-    rest, seen = b"", 0
-    while chunk := stream.read(block_bytes):
-        seen += len(chunk)
-        if stored is not None and seen > max(SMALL_BYTES, MOST_EXPANSION * stored):
-            raise InputError(f"it grows more than {MOST_EXPANSION} times when decompressed: not a capture")
-        cut = chunk.rfind(b"\n") + 1
+    stored_bytes = Path(path).stat().st_size if path and Path(path).is_file() else None
+    rest, read_bytes = b"", 0
+    while data := stream.read(block_bytes):
+        read_bytes += len(data)
+        if stored_bytes is not None and read_bytes > max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * stored_bytes):
+            raise InputError(
+                f"the file grows more than {MAX_EXPANSION} times when decompressed: it is not a capture. "
+                "Remove it from the input"
+            )
+        cut = data.rfind(b"\n") + 1
         if cut:
-            yield rest + chunk[:cut]
-            rest = chunk[cut:]
+            yield rest + data[:cut]
+            rest = data[cut:]
         else:
-            rest += chunk
-        if len(rest) > LONGEST_LINE:
-            raise InputError(f"a line is longer than {LONGEST_LINE >> 20} MiB: not a capture file")
+            rest += data
+        if len(rest) > MAX_LINE_BYTES:
+            raise InputError(
+                f"a line is longer than {MAX_LINE_BYTES >> 20} MiB: the file is not a capture. "
+                "Remove it from the input"
+            )
     if rest:
         yield rest
 
 
 class MixedUnitsError(InputError):
-    """The event times of one file have several units: none of them can be trusted."""
+    """The event times of one file have several units, so that none of them can be trusted."""
 
 
 class TimeUnit:
@@ -241,38 +275,44 @@ class TimeUnit:
 
     def __init__(self) -> None:
         self.nanoseconds_per_unit = 0
+        """0 until the first time of the file is converted."""
 
-    def nanoseconds(self, printed: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Convert times as printed to ns.
+    def to_nanoseconds(self, printed_times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Convert times from the file's unit to ns.
 
         Parameters
         ----------
-        printed : int64[:]
-            Times; -1 (not given) stays -1, and 0 counts as not given.
+        printed_times : int64[:]
+            Times since 1970 UTC in the unit of the file; 0 and -1 mean not given.
 
         Returns
         -------
         int64[:]
-            ns since 1970 UTC.
+            The times in ns since 1970 UTC; -1 where not given.
 
         Raises
         ------
         MixedUnitsError
             If the file's times have several units.
         """
-        given = printed > 0
+        given = printed_times > 0
         if not given.any():
-            return np.where(given, printed, NOT_GIVEN)
-        units = {self._unit(int(printed[given].min())), self._unit(int(printed[given].max()))}
+            return np.where(given, printed_times, NOT_GIVEN)
+        bounds = printed_times[given].min(), printed_times[given].max()
+        units = {self._unit_of(int(time)) for time in bounds}
         units.add(self.nanoseconds_per_unit or max(units))
         if len(units) > 1:
-            raise MixedUnitsError("event times mix units (milliseconds, microseconds or nanoseconds)")
+            raise MixedUnitsError(
+                "event times mix units (milliseconds, microseconds or nanoseconds). Split the file, so that "
+                "all times of a file have one unit"
+            )
         self.nanoseconds_per_unit = units.pop()
-        return np.where(given, printed * self.nanoseconds_per_unit, NOT_GIVEN)
+        return np.where(given, printed_times * self.nanoseconds_per_unit, NOT_GIVEN)
 
-    def one(self, printed: int) -> int:
-        """Convert one time."""
-        return int(self.nanoseconds(np.array([printed], dtype=np.int64))[0])
+    def time_to_nanoseconds(self, printed_time: int) -> int:
+        """Convert one time to ns; see `to_nanoseconds`."""
+        return int(self.to_nanoseconds(np.array([printed_time], dtype=np.int64))[0])
 
-    def _unit(self, time: int) -> int:
+    def _unit_of(self, time: int) -> int:
+        """Return the nanoseconds per unit of a time, from its magnitude."""
         return next(unit for bound, unit in self._UNITS if time < bound)

@@ -1,4 +1,4 @@
-"""JSON of one message: decoded exactly, without repeated keys, and no larger than a message may be."""
+"""Exact decoding of one JSON message: decimal numbers, no repeated keys, limited size."""
 
 from __future__ import annotations
 
@@ -11,49 +11,50 @@ import msgspec
 from deltabook.udfs.sources.common.limits import Limits, too_many_levels
 
 _FIELDS_OF_A_LEVEL = 4
-"""Values that a venue prints for a level, at most."""
+"""Largest number of values that a venue prints for one level."""
 _OTHER_ARRAYS, _OTHER_VALUES = 8, 100
-"""Arrays of a message that are no levels, and values outside of levels, at most."""
+"""Largest numbers of arrays that are not levels, and of values outside levels, in one message."""
 
 
-def _decimal(text: str) -> Decimal:
+def _parse_decimal(text: str) -> Decimal:
+    """Return a JSON number as Decimal."""
     try:
         return Decimal(text)
     except ArithmeticError:
         raise ValueError(f"number {text[:80]} is out of range") from None
 
 
-_DECODER = msgspec.json.Decoder(float_hook=_decimal)
+_DECODER = msgspec.json.Decoder(float_hook=_parse_decimal)
 
 
-def decode(payload: bytes, most_levels: int = Limits.most_levels) -> Any:
+def decode_message(payload: bytes, most_levels: int = Limits.most_levels) -> Any:
     """Decode the JSON of one message.
 
     Parameters
     ----------
     payload : bytes
-        The message.
+        The message, UTF-8 JSON.
     most_levels : int
-        Level changes that it may have; it is counted before anything is decoded, so that a line of
+        Largest number of level changes of a message. The check runs before decoding, so that a line of
         millions of small values takes no memory.
 
     Returns
     -------
     Any
-        Its value; numbers with a point are Decimal.
+        The decoded value; a number with a decimal point is a Decimal.
 
     Raises
     ------
     ValueError
-        If it is not JSON, has an object that gives a key twice, or is larger than a message may be.
+        If the message is not JSON, repeats a key in one object, or is over the limit.
     """
     _check_size(payload, most_levels)
     try:
         message = _DECODER.decode(payload)
-        # Every member of an object has one colon. Where as many colons are printed as the members and texts
-        # account for, no member was dropped; an escape could hide a colon. Else it is decoded again, slowly.
+        # Each member of an object has one colon. If the payload has as many colons as the decoded members and
+        # strings, no repeated key was dropped. An escape may hide a colon. In doubt, a slow decoder checks.
         if payload.count(b":") != _count_colons(message) or b"\\" in payload:
-            json.loads(payload, object_pairs_hook=_check_keys, parse_int=str, parse_float=str)
+            json.loads(payload, object_pairs_hook=_refuse_repeated_keys, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"not JSON: {error}") from None
     except RecursionError:
@@ -62,8 +63,8 @@ def decode(payload: bytes, most_levels: int = Limits.most_levels) -> Any:
 
 
 def _check_size(payload: bytes, most_levels: int) -> None:
-    """Refuse a message that has more arrays or values than its levels can account for."""
-    if len(payload) <= most_levels:  # of one byte each: it cannot have more
+    """Refuse a message with more arrays or values than `most_levels` levels can have."""
+    if len(payload) <= most_levels:  # a level takes more than one byte
         return
     arrays = payload.count(b"[")
     if arrays > most_levels + _OTHER_ARRAYS:
@@ -71,13 +72,13 @@ def _check_size(payload: bytes, most_levels: int) -> None:
     values, most_values = payload.count(b",") + payload.count(b"{"), _FIELDS_OF_A_LEVEL * most_levels
     if values > most_values + _OTHER_VALUES:
         raise ValueError(
-            f"a message has {values:,} values, and one may have {most_values:,}: {_FIELDS_OF_A_LEVEL} for "
-            "each level change that it may have (setting most_levels)"
+            f"a message has {values:,} values; the limit is {most_values:,}, {_FIELDS_OF_A_LEVEL} for each "
+            f"level change (setting most_levels: {most_levels:,}). Raise the setting if the message is right"
         )
 
 
 def _count_colons(value: Any) -> int:
-    """Count the colons that a decoded value was printed with; those within arrays of arrays are left out."""
+    """Return the number of colons in the JSON of a decoded value, without those inside arrays of arrays."""
     if type(value) is dict:
         return len(value) + sum(map(_count_colons, value.values()))
     if type(value) is str:
@@ -87,8 +88,8 @@ def _count_colons(value: Any) -> int:
     return 0
 
 
-def _check_keys(members: list[tuple[str, Any]]) -> None:
-    """Refuse an object that gives a key twice; called for every object, the inner ones first."""
+def _refuse_repeated_keys(members: list[tuple[str, Any]]) -> None:
+    """Raise ValueError for an object that repeats a key; called for every object, inner objects first."""
     keys: set[str] = set()
     for key, _ in members:
         if key in keys:

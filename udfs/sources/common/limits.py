@@ -1,4 +1,4 @@
-"""Limits of what one file and one message may hold, so that no input fills the memory."""
+"""Limits on the size of one file and of one message, so that no input can fill the memory."""
 
 from __future__ import annotations
 
@@ -6,63 +6,70 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-MOST_EXPANSION = 200
-"""Decompressed bytes for each stored byte: captures grow 3 to 30 times, what grows more is a bomb."""
-SMALL_BYTES = 16 << 20
-"""Decompressed bytes that any file may have, however small it is."""
-LONGEST_LINE = 64 << 20
-"""Bytes of one line, or of the rows of one message of a CSV table."""
+MAX_EXPANSION = 200
+"""Largest ratio of decompressed to stored bytes. Captures grow 3 to 30 times; a bomb grows more."""
+ALWAYS_ALLOWED_BYTES = 16 << 20
+"""Decompressed bytes that every file may have, however small it is stored."""
+MAX_LINE_BYTES = 64 << 20
+"""Largest size of one line, or of the rows of one message of a CSV table, bytes."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the settings let one file hold; a source gets it as options of the same names.
+    """Limits that the settings can change; a source receives them as options of the same names.
 
     Attributes
     ----------
     most_symbols : int
-        Symbols of one file (setting `most_symbols`).
+        Largest number of symbols in one file (setting `most_symbols`).
     most_levels : int
-        Level changes of one message (setting `most_levels`).
+        Largest number of level changes in one message (setting `most_levels`).
     """
 
     most_symbols: int = 100_000
     most_levels: int = 1_000_000
 
     @classmethod
-    def of(cls, options: Mapping[str, str]) -> Limits:
-        """Read the limits from a source's options; what is not among them has its default."""
+    def from_options(cls, options: Mapping[str, str]) -> Limits:
+        """Return the limits in a source's options, {name: decimal text}; an absent option has its default."""
         return cls(**{name: int(options[name]) for name in asdict(cls()) if name in options})
 
-    def options(self) -> dict[str, str]:
-        """Return the limits as options of a source."""
+    def to_options(self) -> dict[str, str]:
+        """Return the limits as options of a source, {name: decimal text}."""
         return {name: str(value) for name, value in asdict(self).items()}
 
 
-def too_many_symbols(found: int, most: int) -> str:
-    """Return the reason why a file with more than `most` symbols is refused."""
+def too_many_symbols(count: int, limit: int) -> str:
+    """Return the error message for a file with at least `count` symbols, more than `limit`."""
     return (
-        f"it names at least {found:,} symbols, and a file may name {most:,} (setting most_symbols): "
-        "split it, or raise the setting"
+        f"the file has at least {count:,} symbols; the limit is {limit:,} (setting most_symbols). "
+        "Split the file, or raise the setting"
     )
 
 
-def check_levels(record: Mapping[str, Any], most: int) -> None:
-    """Refuse a record of `records`, as a dict, that has too many levels.
+def check_levels(record: Mapping[str, Any], limit: int) -> None:
+    """Raise ValueError if a record has too many levels.
+
+    Parameters
+    ----------
+    record : mapping
+        Columns of `records`; the four level columns are lists.
+    limit : int
+        Largest number of levels on both sides together.
 
     Raises
     ------
     ValueError
-        If it has more than `most`.
+        If the record has more than `limit` levels.
     """
-    found = sum(len(record.get(f"{side}_prices", ())) for side in ("bid", "ask"))
-    if found > most:
-        raise ValueError(too_many_levels(found, most))
+    count = sum(len(record.get(f"{side}_prices", ())) for side in ("bid", "ask"))
+    if count > limit:
+        raise ValueError(too_many_levels(count, limit))
 
 
-def too_many_levels(found: int, most: int) -> str:
-    """Return the reason why a message with more than `most` level changes is refused."""
+def too_many_levels(count: int, limit: int) -> str:
+    """Return the error message for a message with at least `count` level changes, more than `limit`."""
     return (
-        f"a message has at least {found:,} level changes, and one may have {most:,} (setting most_levels): "
-        "raise the setting if that is right"
+        f"a message has at least {count:,} level changes; the limit is {limit:,} (setting most_levels). "
+        "Raise the setting if the message is right"
     )

@@ -1,11 +1,11 @@
-"""Sources whose files hold one message a line, bare or as a recorder dumped it.
+"""Base classes of sources whose files have one message per line, and readers of message fields.
 
 A line is one of
 
-- `<receive time> <message>`: nanoseconds as an integer;
-- `<receive time>: <message>`: seconds with decimals (a cryptofeed dump, `.ws.` files);
-- `<URL> -> <receive time>: <message>`: an answer to a request (a cryptofeed dump, `.http.` files);
-- `wss://… <-> …`, `wss://… <- …`, `<URL> <- …`: connections and what was sent, which hold no message;
+- `<receive time> <message>`: the receive time in ns, an integer;
+- `<receive time>: <message>`: the receive time in seconds with decimals (a cryptofeed dump, `.ws.` files);
+- `<URL> -> <receive time>: <message>`: a response to a request (a cryptofeed dump, `.http.` files);
+- `wss://… <-> …`, `wss://… <- …`, `<URL> <- …`: a connection or a request, without a message;
 - the message alone.
 """
 
@@ -29,17 +29,17 @@ from deltabook.udfs.sources.common.records import Records
 
 _NANOSECONDS = re.compile(rb"(\d{19}) ")
 _SECONDS = re.compile(rb"(\d{9,11}(?:\.\d{1,12})?): ")
-_ANSWER = re.compile(rb"(https?://\S+) -> (\d{9,11}(?:\.\d{1,12})?): ")
+_RESPONSE = re.compile(rb"(https?://\S+) -> (\d{9,11}(?:\.\d{1,12})?): ")
 _CONNECTION = re.compile(rb"(?:wss?|https?)://\S+ (?:<->|<-|->)")
 
 
 NO_BOOK = ("", "")
-"""What `damaged_symbol` returns for a line that was no part of any book."""
+"""Result of `damaged_symbol` for a line that belongs to no book, such as a trade."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line, taken apart.
+    """One line, split into its receive time and its message.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Line:
     payload : bytes
         The message.
     url : str
-        What it answers; empty for a message of a stream.
+        URL of the request that the message responds to; empty for a message of a stream.
     """
 
     received: int
@@ -57,17 +57,17 @@ class Line:
 
 
 def split_line(line: bytes) -> Line | None:
-    """Take a line apart.
+    """Split a line into its receive time and its message.
 
     Parameters
     ----------
     line : bytes
-        Without its newline.
+        The line without its newline.
 
     Returns
     -------
     Line or None
-        None for a line that holds no message.
+        The parts; None for a line without a message.
 
     Raises
     ------
@@ -80,34 +80,46 @@ def split_line(line: bytes) -> Line | None:
             raise ValueError(f"receive time {received} does not fit int64")
         return Line(received, line[match.end() :])
     if match := _SECONDS.match(line):
-        return Line(_seconds(match[1]), line[match.end() :])
-    if match := _ANSWER.match(line):
-        return Line(_seconds(match[2]), line[match.end() :], match[1].decode("ascii", "replace"))
+        return Line(_parse_seconds(match[1]), line[match.end() :])
+    if match := _RESPONSE.match(line):
+        return Line(_parse_seconds(match[2]), line[match.end() :], match[1].decode("ascii", "replace"))
     if not line.strip() or _CONNECTION.match(line):
         return None
     return Line(NOT_GIVEN, line)
 
 
-def _seconds(text: bytes) -> int:
-    received = int(Decimal(text.decode()) * NANOSECONDS_PER_SECOND)
+def _parse_seconds(seconds: bytes) -> int:
+    """Return a time in seconds as ns."""
+    received = int(Decimal(seconds.decode()) * NANOSECONDS_PER_SECOND)
     if received > INT64_MAX:
-        raise ValueError(f"receive time {text.decode()} does not fit int64 in ns")
+        raise ValueError(f"receive time {seconds.decode()} s does not fit int64 in ns")
     return received
 
 
 class MessageParser:
-    """Reads the messages of one file; a source's own parser says what each of them is.
+    """Parser of one file of messages; each source has a subclass that reads its messages.
 
-    What raises ValueError or InputError in `message` is put into quarantine. If the feed's ids cannot
-    show that loss (`marks_damage`), every book of the file, or the one whose name `damaged_symbol`
-    finds in the line, is marked as damaged there.
+    A line for which `message` raises ValueError or InputError goes to quarantine. With `marks_damage`, the
+    book that `damaged_symbol` names, or else every book of the file, then gets an empty update that is
+    marked as damaged.
 
     Parameters
     ----------
     path : str
-        The file's name.
+        Name of the file, for `source_file`.
     limits : Limits
-        What a message may hold.
+        Limits of a message and of the file.
+
+    Attributes
+    ----------
+    marks_damage : bool
+        Whether a lost message must be marked, because the feed's ids cannot show the gap.
+    records : Records
+        Records of the lines since the last batch.
+    unit : TimeUnit
+        Unit of the file's event times.
+    row : int
+        Row of the current line in the file, from 1.
     """
 
     marks_damage: ClassVar[bool] = False
@@ -119,31 +131,41 @@ class MessageParser:
         self.unit = TimeUnit()
         self.row = 0
         self.books: dict[tuple[str, str], dict[str, Any]] = {}
-        """The last book update of each (exchange, symbol): its `timestamp`, `received`, `sequence`."""
+        """`timestamp`, `received` and `sequence` of the last update of each book, by (exchange, symbol)."""
         self.unmarked: dict[tuple[str, str], None] = {}
-        """Books with an update since they were last marked as damaged, in the order of these updates."""
+        """Books with an update since their last damage mark, in the order of these updates."""
 
     def message(self, line: Line) -> None:
-        """Read one message: `add` what it holds; raises ValueError or InputError if it is not readable."""
+        """Read one message and `add` its records; raise ValueError or InputError if it is not readable."""
         raise NotImplementedError
 
     def damaged_symbol(self, line: bytes) -> tuple[str, str] | None:
-        """Return the (exchange, symbol) that an unreadable line belongs to, None if that is not known, or
-        `NO_BOOK`.
+        """Return the (exchange, symbol) of an unreadable line.
+
+        Returns
+        -------
+        (exchange, symbol) or None
+            `NO_BOOK` if the line belongs to no book; None if its book is unknown.
         """
         return None
 
     def connection(self, line: bytes) -> None:
-        """Take note of a line that holds no message: a connection, a request, or a blank line."""
+        """Read a line without a message: a connection, a request, or a blank line."""
 
     def finish_block(self) -> None:
         """Complete `records.pending`, the records of one block of lines, before they become a batch."""
 
     def finish(self) -> None:
-        """Add what only the end of the file decides."""
+        """Add the records that need the end of the file."""
 
     def add(self, record: dict[str, Any]) -> None:
-        """Add a record of the line at hand; raises ValueError if it has too many levels."""
+        """Add a record of the current line; raise ValueError if it has too many levels.
+
+        Parameters
+        ----------
+        record : dict
+            Columns of `records` without `source_file` and `source_row`; absent columns get their sentinels.
+        """
         check_levels(record, self.limits.most_levels)
         self.records.add({"source_row": self.row} | record)
         if record["record"] == "book_update":
@@ -153,19 +175,20 @@ class MessageParser:
             self.unmarked[key] = None
 
     def parse(self, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
-        """Yield the file's records, a batch for each block of lines."""
+        """Yield the records of a file, one batch per block of lines."""
         for block in line_blocks(stream, self.path):
             for line in block.splitlines():
                 self.row += 1
-                self._line(line)
+                self._read_line(line)
             self.finish_block()
             if len(self.records):
-                yield self.records.batch()
+                yield self.records.take_batch()
         self.finish()
         if len(self.records):
-            yield self.records.batch()
+            yield self.records.take_batch()
 
-    def _line(self, line: bytes) -> None:
+    def _read_line(self, line: bytes) -> None:
+        """Read one line; put it in quarantine if it is not readable."""
         try:
             if split := split_line(line):
                 self.message(split)
@@ -176,19 +199,25 @@ class MessageParser:
         except (ValueError, InputError, RecursionError) as error:
             self.records.quarantine(self.row, line, str(error))
             if self.marks_damage:
-                self._mark(self.damaged_symbol(line))
+                self._mark_damaged(self.damaged_symbol(line))
 
-    def _mark(self, only: tuple[str, str] | None) -> None:
-        """Mark one book as damaged, or all; one that is marked and had no update since is left as it is."""
-        keys = list(self.unmarked) if only is None else [key for key in (only,) if key in self.unmarked]
-        for key in keys:
-            mark = {"record": "book_update", "exchange": key[0], "symbol": key[1], "damaged": True}
-            self.records.add({"source_row": self.row} | mark | self.books[key])
-            del self.unmarked[key]
+    def _mark_damaged(self, book: tuple[str, str] | None) -> None:
+        """Add a damaged update of one book, or of all if None; a book gets one mark between two updates."""
+        books = list(self.unmarked) if book is None else [book] if book in self.unmarked else []
+        for exchange, symbol in books:
+            mark = {"record": "book_update", "exchange": exchange, "symbol": symbol, "damaged": True}
+            self.records.add({"source_row": self.row} | mark | self.books[exchange, symbol])
+            del self.unmarked[exchange, symbol]
 
 
 class MessageSource(FileSource):
-    """A source of one message a line."""
+    """A source whose files have one message per line.
+
+    Attributes
+    ----------
+    parser : type of MessageParser
+        Class that parses one file.
+    """
 
     parser: ClassVar[type[MessageParser]]
     by_lines = True
@@ -198,55 +227,91 @@ class MessageSource(FileSource):
         yield from self.parser(path, self.limits).parse(stream)
 
 
-def integer(message: dict[str, Any], key: str) -> int:
+def read_integer(message: dict[str, Any], key: str) -> int:
     """Return a field that is an id or a time.
+
+    Parameters
+    ----------
+    message : dict
+        A decoded JSON object.
+    key : str
+        Name of the field.
+
+    Returns
+    -------
+    int
+        The value, from 0 to 2^63 - 1.
 
     Raises
     ------
     ValueError
-        If it is not an integer (or the text of one) from 0 that fits int64.
+        If the field is not such an integer, or the decimal text of one.
     """
     value = message.get(key)
     if isinstance(value, str) and value.isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INT64_MAX:
-        raise ValueError(f"field {key}: expected an integer that fits int64, found {shown(value)}")
+        raise ValueError(f"field {key}: expected an integer that fits int64, found {excerpt(value)}")
     return value
 
 
-def text(message: dict[str, Any], key: str) -> str:
+def read_text(message: dict[str, Any], key: str) -> str:
     """Return a field that is a text.
+
+    Parameters
+    ----------
+    message : dict
+        A decoded JSON object.
+    key : str
+        Name of the field.
+
+    Returns
+    -------
+    str
+        The text.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If the field is absent or not a text.
     """
     value = message.get(key)
     if not isinstance(value, str):
-        raise ValueError(f"field {key}: expected a text, found {shown(value)}")
+        raise ValueError(f"field {key}: expected a text, found {excerpt(value)}")
     return value
 
 
-def level_list(message: dict[str, Any], key: str) -> list[list[Any]]:
-    """Return a field that is a list of levels, each cut to its price and size.
+def read_level_list(message: dict[str, Any], key: str) -> list[list[Any]]:
+    """Return the price and size of each level of a field.
+
+    Parameters
+    ----------
+    message : dict
+        A decoded JSON object.
+    key : str
+        Name of the field, a list of `[price, size, …]`.
+
+    Returns
+    -------
+    list of [price, size]
+        The levels as printed, in their order.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If the field is absent or not a list of lists.
     """
     value = message.get(key)
     if not isinstance(value, list) or not all(isinstance(level, list) for level in value):
-        raise ValueError(f"field {key}: expected a list of levels, found {shown(value)}")
+        raise ValueError(f"field {key}: expected a list of levels, found {excerpt(value)}")
     return [level[:2] for level in value]
 
 
-def text_id(text: str) -> int:
-    """Return the id, 0 to 2^63 - 1, that stands for a text id such as a UUID: a hash of the text."""
+def hash_id(text: str) -> int:
+    """Return an integer id, 0 to 2^63 - 1, for a text id such as a UUID: a hash of the text."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def shown(value: object) -> str:
-    """Print a value found, cut: a reason must stay readable."""
+def excerpt(value: object) -> str:
+    """Return a value as an error message shows it: its first 200 characters."""
     return repr(value)[:200]

@@ -1,4 +1,4 @@
-"""Order by the recorder's clock, for feeds whose messages have no ids."""
+"""Order of messages by the recorder's clock, for feeds without ids."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 
-WILDLY_AHEAD = 600 * NANOSECONDS_PER_SECOND
-"""A time further ahead of those that follow it is a fault of the clock."""
-FOLLOWING = 8
-"""Times that are looked at to judge one."""
+MAX_LEAD = 600 * NANOSECONDS_PER_SECOND
+"""Lead of a receive time over the times after it, ns, above which it counts as a clock fault."""
+LOOKAHEAD = 8
+"""Number of later times with which a receive time is compared."""
 
 
-def file_order(times: NDArray[np.int64], before: int) -> NDArray[np.int64]:
-    """Make receive times non-decreasing in file order; one wild time does not drag the later ones along.
+def order_receive_times(times: NDArray[np.int64], last_time: int) -> NDArray[np.int64]:
+    """Return receive times made non-decreasing in file order, without the times of a faulty clock.
 
     Parameters
     ----------
     times : int64[:]
         Receive times in file order, ns since 1970 UTC; none below 0.
-    before : int
-        Last time returned for the lines before these, ns; -1 if there are none.
+    last_time : int
+        Last time returned for earlier lines of the file, ns; -1 if there are none.
 
     Returns
     -------
     int64[:]
-        The running maximum. A time more than `WILDLY_AHEAD` of the median of the `FOLLOWING` times after
-        it (of the last ones, where fewer follow) takes the maximum before it; if nothing is before it,
-        the first time that is not wild.
+        The running maximum of the times that are not wild. A time is wild if it is more than `MAX_LEAD` ahead
+        of the median of the `LOOKAHEAD` times after it (of the last times, where fewer follow). A wild time
+        takes the maximum before it; without one, the first time that is not wild.
     """
     count = len(times)
     if count == 0:
         return times.copy()
-    width = min(FOLLOWING, count)
+    width = min(LOOKAHEAD, count)
     middle = (width - 1) // 2
     medians = np.partition(sliding_window_view(times, width), middle, axis=1)[:, middle]
     following = np.minimum(np.arange(1, count + 1), count - width)
-    wild = times - medians[following] > WILDLY_AHEAD
-    ordered = np.maximum.accumulate(np.maximum(np.where(wild, before, times), before))
+    wild = times - medians[following] > MAX_LEAD
+    ordered = np.maximum.accumulate(np.maximum(np.where(wild, last_time, times), last_time))
     ordered[ordered < 0] = times[~wild][0]
     return ordered

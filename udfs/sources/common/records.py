@@ -1,4 +1,4 @@
-"""Records in the making: what a parser adds, column by column, until a batch is full."""
+"""Builders of record batches in the schema of `records`: from rows, or from whole columns."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ EMPTY_RECORD: dict[str, Any] = {column.name: _SENTINELS[column.type] for column 
     "price_scale": DEFAULT_SCALE,
     "size_scale": DEFAULT_SCALE,
 }
-"""A record with every column at its sentinel."""
+"""A record in which every column has its sentinel."""
 
 
 class Records:
-    """Collects the records of one file.
+    """Collects records of one file, and turns them into a batch.
 
     Parameters
     ----------
     path : str
-        The file's name, for `source_file`.
+        Name of the file, for `source_file`.
     """
 
     def __init__(self, path: str):
@@ -41,55 +41,78 @@ class Records:
 
     @property
     def pending(self) -> list[dict[str, Any]]:
-        """The records added since the last batch; they may still be completed in place."""
+        """Records added since the last batch; the caller may still change them in place."""
         return self._rows
 
     def add(self, record: dict[str, Any]) -> None:
-        """Add a record given as a dict; columns left out get their sentinels."""
+        """Add a record, {column: value}; absent columns get their sentinels."""
         self._rows.append(record)
 
     def quarantine(self, row: int, raw: bytes, reason: str) -> None:
-        """Add an unreadable record: its row in the file from 1, its bytes, and why."""
+        """Add a quarantine record.
+
+        Parameters
+        ----------
+        row : int
+            Row in the file, from 1.
+        raw : bytes
+            Bytes of the unreadable line or row.
+        reason : str
+            Why it is not readable.
+        """
         self.add({"record": "quarantine", "source_row": row, "raw": raw, "reason": reason})
 
-    def batch(self) -> pa.RecordBatch:
-        """Return what was added since the last batch, in the schema of `records`."""
+    def take_batch(self) -> pa.RecordBatch:
+        """Return the records added since the last batch, in the schema of `records`, and forget them."""
         rows, self._rows = self._rows, []
         arrays = []
         for field in RECORDS.arrow:
-            empty = self.path if field.name == "source_file" else EMPTY_RECORD[field.name]
-            values = [row.get(field.name, empty) for row in rows]
+            default = self.path if field.name == "source_file" else EMPTY_RECORD[field.name]
+            values = [row.get(field.name, default) for row in rows]
             arrays.append(pa.array(values, field.type))
         return pa.RecordBatch.from_arrays(arrays, schema=RECORDS.arrow)
 
 
-def column_batch(path: str, columns: dict[str, Any], count: int) -> pa.RecordBatch:
-    """Make records out of whole columns.
+def build_batch(path: str, columns: dict[str, Any], count: int) -> pa.RecordBatch:
+    """Return records made of whole columns.
 
     Parameters
     ----------
     path : str
-        The file's name, for `source_file`.
+        Name of the file, for `source_file`.
     columns : dict
-        Arrays of `count` values by column; those left out get their sentinels.
+        {column: array of `count` values}; absent columns get their sentinels.
     count : int
-        How many records.
+        Number of records.
 
     Returns
     -------
     pyarrow.RecordBatch
-        In the schema of `records`.
+        Records in the schema of `records`.
     """
     arrays = []
     for field in RECORDS.arrow:
         if field.name in columns:
             arrays.append(pa.array(columns[field.name], field.type))
         else:
-            empty = path if field.name == "source_file" else EMPTY_RECORD[field.name]
-            arrays.append(pa.repeat(pa.scalar(empty, field.type), count))
+            default = path if field.name == "source_file" else EMPTY_RECORD[field.name]
+            arrays.append(pa.repeat(pa.scalar(default, field.type), count))
     return pa.RecordBatch.from_arrays(arrays, schema=RECORDS.arrow)
 
 
-def labels(codes: NDArray[np.int64], texts: Sequence[str]) -> pa.Array:
-    """Return the column of texts whose places in `texts` the codes are."""
+def label_column(codes: NDArray[np.integer[Any]], texts: Sequence[str]) -> pa.Array:
+    """Return the text column ``texts[codes]``.
+
+    Parameters
+    ----------
+    codes : int[:]
+        Index in `texts` of each value.
+    texts : sequence of str
+        The distinct texts.
+
+    Returns
+    -------
+    pyarrow.StringArray
+        One text per code.
+    """
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(texts, pa.string())).cast(pa.string())

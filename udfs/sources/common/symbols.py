@@ -1,4 +1,4 @@
-"""Canonical names: `BTC-USDT`, `BTC-USDT-PERP`, `BTC-USD-241227`, whatever the venue's own spelling."""
+"""Canonical symbols such as `BTC-USDT`, `BTC-USDT-PERP` and `BTC-USD-241227`, from the venues' symbols."""
 
 from __future__ import annotations
 
@@ -28,50 +28,64 @@ _MONEY = (
 )
 _COINS = ("BTC", "XBT", "ETH", "BNB", "TRX", "XRP", "DOGE", "DOT", "SOL")
 _QUOTES = sorted((*_DOLLARS, *_MONEY, *_COINS), key=len, reverse=True)
-"""What instruments are quoted in, longest first: a concatenated name is cut before the longest that fits."""
+"""Quote assets, longest first: a concatenated symbol is split before the longest one at its end."""
 _SLASH = re.compile(r"(?<=[A-Z0-9])/(?=[A-Z0-9])")
 _EXPIRY = re.compile(r"\d{6}")
 
 
-def asset(name: str) -> str:
-    """Return an asset's usual name: XBT is BTC, XDG is DOGE."""
+def canonical_asset(name: str) -> str:
+    """Return the canonical name of an asset: XBT becomes BTC, XDG becomes DOGE."""
     return _ASSETS.get(name, name)
 
 
-def pair(concatenated: str, quote: str = "") -> str:
-    """Return `BASE-QUOTE` of a name such as BTCUSDT; one whose quote is not known stays as it is."""
-    if concatenated.startswith("XBT") and concatenated[3:] in _QUOTES:
-        quote = concatenated[3:]
-    for candidate in [quote] if quote else _QUOTES:
-        if concatenated.endswith(candidate) and len(concatenated) > len(candidate):
-            return f"{asset(concatenated.removesuffix(candidate))}-{asset(candidate)}"
-    return concatenated
-
-
-def canonical(spelled: str, *, perpetual: bool = False, quote: str = "") -> str:
-    """Return the canonical name of an instrument.
+def split_pair(concatenated: str, quote: str = "") -> str:
+    """Split a concatenated symbol into `BASE-QUOTE`.
 
     Parameters
     ----------
-    spelled : str
-        As the venue spells it: BTCUSDT, BTC-USDT, BTC/USDT, XBT/EUR, BTC-USDT-SWAP, BTCUSD_PERP,
-        BTCUSDT_241227, BTC-PERPETUAL; any case.
-    perpetual : bool
-        Whether a name without an expiry is a perpetual future on this market.
+    concatenated : str
+        A symbol such as BTCUSDT, in upper case.
     quote : str
-        What this market quotes everything in, if it is one asset.
+        The only quote asset of the market; empty to try all known ones.
 
     Returns
     -------
     str
-        Matches `schemas.names.NAME_PATTERN`.
+        A symbol such as BTC-USDT; the symbol unchanged if it ends with no known quote asset.
+    """
+    if concatenated.startswith("XBT") and concatenated[3:] in _QUOTES:
+        quote = concatenated[3:]
+    for candidate in [quote] if quote else _QUOTES:
+        if concatenated.endswith(candidate) and len(concatenated) > len(candidate):
+            return f"{canonical_asset(concatenated.removesuffix(candidate))}-{canonical_asset(candidate)}"
+    return concatenated
+
+
+def canonical_symbol(venue_symbol: str, *, perpetual: bool = False, quote: str = "") -> str:
+    """Return the canonical symbol of an instrument.
+
+    Parameters
+    ----------
+    venue_symbol : str
+        The symbol as the venue prints it: BTCUSDT, BTC-USDT, BTC/USDT, XBT/EUR, BTC-USDT-SWAP, BTCUSD_PERP,
+        BTCUSDT_241227, BTC-PERPETUAL; any case.
+    perpetual : bool
+        Whether a symbol without an expiry is a perpetual future on this market.
+    quote : str
+        The only quote asset of the market; empty if it has several.
+
+    Returns
+    -------
+    str
+        A symbol that matches `schemas.names.NAME_PATTERN`.
 
     Raises
     ------
     InputError
-        If it is no name.
+        If the symbol has characters that a name must not have.
     """
-    valid = valid_name(_SLASH.sub("-", spelled.upper()) if spelled.isascii() else spelled, "symbol")
+    upper = _SLASH.sub("-", venue_symbol.upper()) if venue_symbol.isascii() else venue_symbol
+    valid = valid_name(upper, "symbol")
     parts = re.split(r"[-_]", valid)
     if not all(parts):
         return valid
@@ -83,8 +97,8 @@ def canonical(spelled: str, *, perpetual: bool = False, quote: str = "") -> str:
     else:
         expiry = ""
     if len(parts) == 1:
-        parts = pair(parts[0], quote).split("-")
+        parts = split_pair(parts[0], quote).split("-")
         if len(parts) == 1 and last == "PERPETUAL":
             parts.append("USD")  # Deribit's BTC-PERPETUAL is inverse: quoted in dollars
-    name = "-".join(asset(part) for part in parts)
+    name = "-".join(canonical_asset(part) for part in parts)
     return valid_name(f"{name}-PERP" if perpetual else f"{name}-{expiry}" if expiry else name, "symbol")

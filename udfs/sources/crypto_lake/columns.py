@@ -1,4 +1,4 @@
-"""Columns of Crypto Lake files: which table a file is of, its spellings and types, its instruments."""
+"""Columns of Crypto Lake files: the table that they form, their names and types, and their instruments."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import valid_name
 from deltabook.udfs.sources.common.limits import too_many_symbols
-from deltabook.udfs.sources.common.symbols import canonical
+from deltabook.udfs.sources.common.symbols import canonical_symbol
 
 DELTAS, TRADES, BOOK = "book_delta_v2", "trades", "book"
-MOST_BOOK_LEVELS = 5_000
-"""Levels a side of a table of books: its readers hold some arrays for each."""
-LONGEST_TEXT = 1_000
-"""Bytes of a text: a file holds it once, and each of its rows would be read as that long."""
+MAX_BOOK_LEVELS = 5_000
+"""Largest number of levels per side of table `book`; a reader holds some arrays for each level."""
+MAX_TEXT_BYTES = 1_000
+"""Largest length of a text in bytes: a file may store it once and repeat it in every row."""
 _DENSE_PAIRS = 1 << 20
-"""Pairs of an exchange and a symbol for which a table is made; of more, those met are looked for."""
+"""Largest number of (exchange, symbol) pairs for a lookup table; more pairs are sorted instead."""
 _TIMES: dict[str, tuple[str, ...]] = {
     "received_time": ("received_time", "receipt_timestamp"),
     "origin_time": ("origin_time", "timestamp"),
@@ -45,7 +45,7 @@ _LEVEL_PARTS = ("bid_{}_price", "bid_{}_size", "ask_{}_price", "ask_{}_size")
 
 
 def is_text(type_: pa.DataType) -> bool:
-    """Whether a column of this type holds texts, as they are or as a dictionary."""
+    """Return whether a column of this type holds texts, dictionary-encoded or not."""
     type_ = type_.value_type if pt.is_dictionary(type_) else type_
     return bool(pt.is_string(type_) or pt.is_large_string(type_))
 
@@ -74,191 +74,221 @@ _TYPE_OF = {"received_time": "time", "origin_time": "time", "exchange": "name", 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a file say.
+    """Table and column names of a file.
 
     Attributes
     ----------
-    table
+    table : str
         `DELTAS`, `TRADES` or `BOOK`.
-    spelled
-        The file's own name of each column, by the current one.
-    depth
-        Levels a side of a `BOOK`, else 0.
+    file_columns : dict
+        {current name of a column: its name in the file}.
+    depth : int
+        Levels per side of a `BOOK`; 0 for other tables.
     """
 
     table: str
-    spelled: dict[str, str]
+    file_columns: dict[str, str]
     depth: int
 
 
-def layout_of(schema: pa.Schema) -> Layout:
-    """Tell which table a file is of, by its columns.
+def detect_layout(schema: pa.Schema) -> Layout:
+    """Return the table and the column names of a file.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Schema of the file.
+
+    Returns
+    -------
+    Layout
+        The table whose columns the file has.
 
     Raises
     ------
     InputError
-        If it is none, or a column has another type, or a book too many levels: names what was expected and
-        what was found.
+        If the columns are those of no table, a column has a wrong type, or a book has too many levels. The
+        message gives the expected and the actual columns.
     """
-    found = list(schema.names)
-    names = set(found)
-    if len(names) < len(found):
-        raise InputError(f"columns have the same name: {_listed(found)}")
+    file_names = list(schema.names)
+    names = set(file_names)
+    if len(names) < len(file_names):
+        raise InputError(f"columns have the same name: {_join_names(file_names)}")
     depth = 0
     while any(part.format(depth) in names for part in _LEVEL_PARTS):
         depth += 1
-    if depth > MOST_BOOK_LEVELS:
-        raise InputError(f"a table of books may have {MOST_BOOK_LEVELS:,} levels a side, found {depth:,}")
-    missing_of = {table: _missing(table, depth, found) for table in _SPELLINGS}
-    table = min(missing_of, key=lambda table: len(missing_of[table]))
-    if missing_of[table]:
+    if depth > MAX_BOOK_LEVELS:
+        raise InputError(f"expected a book of at most {MAX_BOOK_LEVELS:,} levels per side, found {depth:,}")
+    missing = {table: _missing_columns(table, depth, file_names) for table in _SPELLINGS}
+    table = min(missing, key=lambda table: len(missing[table]))
+    if missing[table]:
         raise InputError(
-            f"expected the columns of {table}: missing {', '.join(missing_of[table])}; found {_listed(found)}"
+            f"expected the columns of {table}: missing {', '.join(missing[table])}; "
+            f"found {_join_names(file_names)}"
         )
-    spelled = {
-        name: next(spelling for spelling in spellings if spelling in found)
+    file_columns = {
+        name: next(spelling for spelling in spellings if spelling in names)
         for name, spellings in _spellings(table, depth).items()
     }
-    spelled |= {name: name for name in ("exchange", "symbol") if name in found}
-    for name, spelling in spelled.items():
+    file_columns |= {name: name for name in ("exchange", "symbol") if name in names}
+    for name, spelling in file_columns.items():
         expected, is_right = _TYPES[_TYPE_OF.get(name, name if name in _TYPES else "number")]
         if not is_right(schema.field(spelling).type):
             raise InputError(f"column {spelling}: expected {expected}, found {schema.field(spelling).type}")
-    return Layout(table, spelled, depth if table == BOOK else 0)
+    return Layout(table, file_columns, depth if table == BOOK else 0)
 
 
 def _spellings(table: str, depth: int) -> dict[str, tuple[str, ...]]:
+    """Return {current column name: accepted names} of a table; a book has `depth` levels per side."""
     if table != BOOK:
         return _SPELLINGS[table]
     names = [part.format(level) for level in range(max(depth, 1)) for part in _LEVEL_PARTS]
     return _SPELLINGS[BOOK] | {name: (name,) for name in names}
 
 
-def _missing(table: str, depth: int, found: list[str]) -> list[str]:
-    wanted = _spellings(table, depth).values()
-    return [" or ".join(spellings) for spellings in wanted if not set(spellings) & set(found)]
+def _missing_columns(table: str, depth: int, file_names: list[str]) -> list[str]:
+    """Return the columns of a table that a file lacks; alternatives are joined by "or"."""
+    required = _spellings(table, depth).values()
+    return [" or ".join(spellings) for spellings in required if not set(spellings) & set(file_names)]
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return ", ".join(names)[:500] or "none"
 
 
-def labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]]:
-    """Return a text column as codes (-1: null) and the texts they stand for.
+def encode_labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]]:
+    """Return a text column as codes and the distinct texts.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        Texts, dictionary-encoded or not.
+
+    Returns
+    -------
+    (codes, texts) : (int32[n], list of str)
+        Index of each value in `texts`; -1 for null.
 
     Raises
     ------
     InputError
-        If a text is not UTF-8, or too long.
+        If a text is not UTF-8, or longer than `MAX_TEXT_BYTES`.
     """
     if not pt.is_dictionary(column.type):
         column = column.dictionary_encode()
-    codes = filled(column.indices, 0).astype(np.int32)
+    codes = fill_nulls(column.indices, 0).astype(np.int32)
     if column.indices.null_count:
         codes[column.indices.is_null().to_numpy(zero_copy_only=False)] = -1
     texts = column.dictionary
-    if len(texts) > len(codes):  # that of a whole row group: only what is met here becomes Python's
-        met, places = np.unique(codes[codes >= 0], return_inverse=True)
-        codes[codes >= 0] = places
-        texts = texts.take(pa.array(met))
+    if len(texts) > len(codes):  # the dictionary is that of a whole row group: keep only the used texts
+        used, new_codes = np.unique(codes[codes >= 0], return_inverse=True)
+        codes[codes >= 0] = new_codes
+        texts = texts.take(pa.array(used))
     longest = pc.max(pc.binary_length(texts)).as_py() or 0
-    if longest > LONGEST_TEXT:
-        raise InputError(f"a text has {longest:,} bytes, and a name, number or id may have {LONGEST_TEXT:,}")
+    if longest > MAX_TEXT_BYTES:
+        raise InputError(
+            f"expected names, numbers and ids of at most {MAX_TEXT_BYTES:,} bytes, found {longest:,} bytes"
+        )
     try:
         return codes, texts.to_pylist()
     except UnicodeDecodeError as error:
         raise InputError(f"a text is not UTF-8: {error}") from None
 
 
-def filled(column: pa.Array, value: int) -> NDArray[np.int64]:
-    """Return integers with nulls replaced; never through a float."""
+def fill_nulls(column: pa.Array, value: int) -> NDArray[np.int64]:
+    """Return a column of integers with nulls replaced by `value`, without a detour through floats."""
     if column.null_count:
         column = pc.fill_null(column, value)
     return column.to_numpy()  # type: ignore[no-any-return]
 
 
 class Instruments:
-    """The exchanges and symbols of a file, from its columns or else its path.
+    """Instruments of a file, from its columns or else from its path.
 
     Parameters
     ----------
     path : str
-        May hold `exchange=…/symbol=…`.
-    spelled : dict
-        Of the file's `Layout`.
+        Path of the file; may contain folders `exchange=…` and `symbol=…`.
+    file_columns : dict
+        Column names of the file's `Layout`.
     most_symbols : int
-        Exchanges and symbols that the file may name.
+        Largest number of instruments in a file.
 
     Attributes
     ----------
     names : list of (exchange, symbol)
-        Canonical, by code.
+        Canonical names, by code.
 
     Raises
     ------
     InputError
-        If neither names them.
+        If neither the columns nor the path name the exchange or the symbol.
     """
 
-    def __init__(self, path: str, spelled: dict[str, str], most_symbols: int):
+    def __init__(self, path: str, file_columns: dict[str, str], most_symbols: int):
         self.most_symbols = most_symbols
         self.names: list[tuple[str, str]] = []
         self._codes: dict[tuple[str, str], int] = {}
         folders = dict(part.split("=", 1) for part in Path(path).parent.parts if "=" in part)
         self._fixed: dict[str, str] = {}
         for what in ("exchange", "symbol"):
-            if what in spelled:
+            if what in file_columns:
                 continue
             if what not in folders:
-                raise InputError(f"expected a column {what}, or a folder {what}=… in the path: found neither")
+                raise InputError(
+                    f"expected a column {what}, or a folder {what}=… in the path, found neither. Move the "
+                    "file into such a folder"
+                )
             self._fixed[what] = unquote(folders[what])
 
     def codes(self, batch: pa.RecordBatch) -> NDArray[np.int32]:
-        """Return the code of each row's exchange and symbol.
+        """Return the code of each row's instrument, int32[n].
 
         Raises
         ------
         InputError
-            If a row has none, or a name is refused, or there are too many.
+            If a row has no instrument, a name is invalid, or the file has too many instruments.
         """
-        exchange_codes, exchanges = self._labels(batch, "exchange")
-        symbol_codes, symbols = self._labels(batch, "symbol")
+        exchange_codes, exchanges = self._encode_names(batch, "exchange")
+        symbol_codes, symbols = self._encode_names(batch, "symbol")
         if len(exchanges) == len(symbols) == 1:
             return np.full(batch.num_rows, self._code(exchanges[0], symbols[0]), dtype=np.int32)
         pairs = exchange_codes.astype(np.int64) * len(symbols) + symbol_codes
         if len(exchanges) * len(symbols) > _DENSE_PAIRS:
-            met, places = np.unique(pairs, return_inverse=True)
-            found = [
+            used, index_of_pair = np.unique(pairs, return_inverse=True)
+            used_codes = [
                 self._code(exchanges[pair // len(symbols)], symbols[pair % len(symbols)])
-                for pair in met.tolist()
+                for pair in used.tolist()
             ]
-            return np.array(found, dtype=np.int32)[places]
+            return np.array(used_codes, dtype=np.int32)[index_of_pair]
         table: NDArray[np.int32] = np.zeros(max(len(exchanges) * len(symbols), 1), dtype=np.int32)
         for pair in np.flatnonzero(np.bincount(pairs, minlength=1)).tolist():
             table[pair] = self._code(exchanges[pair // len(symbols)], symbols[pair % len(symbols)])
         codes: NDArray[np.int32] = table[pairs]
         return codes
 
-    def _labels(self, batch: pa.RecordBatch, what: str) -> tuple[NDArray[np.int32], list[str | None]]:
+    def _encode_names(self, batch: pa.RecordBatch, what: str) -> tuple[NDArray[np.int32], list[str | None]]:
+        """Return the exchanges or symbols of a batch as codes and distinct names."""
         if what in self._fixed:
             return np.zeros(batch.num_rows, dtype=np.int32), [self._fixed[what]]
         column = batch[what]
         column = column if pt.is_dictionary(column.type) else column.dictionary_encode()
         if len(column.dictionary) > self.most_symbols:
             raise InputError(too_many_symbols(len(column.dictionary), self.most_symbols))
-        codes, names = labels(column)
+        codes, names = encode_labels(column)
         if codes.size and codes.min() < 0:
-            raise InputError(f"column {what}: a row has none")
+            raise InputError(f"column {what}: expected a name in every row, found null")
         return codes, names
 
     def _code(self, exchange: str | None, symbol: str | None) -> int:
+        """Return the code of an instrument; a new one gets the next code."""
         if exchange is None or symbol is None:
-            raise InputError("column exchange or symbol: a row has none")
+            raise InputError("column exchange or symbol: expected a name in every row, found null")
         pair = (exchange, symbol)
         if pair not in self._codes:
             upper = exchange.upper() if exchange.isascii() else exchange
             if len(self.names) == self.most_symbols:
                 raise InputError(too_many_symbols(len(self.names) + 1, self.most_symbols))
-            self.names.append((valid_name(upper, "exchange"), canonical(symbol)))
+            self.names.append((valid_name(upper, "exchange"), canonical_symbol(symbol)))
             self._codes[pair] = len(self.names) - 1
         return self._codes[pair]

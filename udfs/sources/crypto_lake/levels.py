@@ -1,4 +1,4 @@
-"""Kernels of the source `crypto_lake`: floats to integers, rows to messages, messages to sides."""
+"""Kernels of source `crypto_lake`: floats to scaled integers, rows to messages, messages to bids and asks."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX, MOST_DECIMALS
 
 BAD, STRICT = 0, 255
-"""In place of a count of decimals: no number of a book, and one that only the strict way can read."""
+"""Special numbers of decimals. BAD: not a valid price or size. STRICT: only Python can read the number."""
 ASK, BID, LEFT_OUT = 0, 1, 2
-"""What a row is."""
+"""Sides of a row; LEFT_OUT: the row is in quarantine, or the level is absent."""
 _FLOAT_STEP, _MICROSECOND = 256, 1000
 _POWERS = np.array([10**power for power in range(MOST_DECIMALS + 1)], dtype=np.int64)
 _FLOAT_POWERS = _POWERS.astype(np.float64)  # exact: a float64 holds every power of ten up to 10^22
 
 
-# Why this is the shortest decimal that reads back as the float x. The integer v is below 10^15 and 10^d is
-# exact, so v / 10^d is rounded once: x is the float nearest to the decimal v·10^-d, which thus reads back
-# as x. Two decimals of at most 15 digits never share a float, so no other of 15 digits or less does;
-# the shortest has no more digits than this one, and must be it. The product x·10^d is off by less than
-# a quarter (its relative error is below 2^-52, v is below 2^50): rounding it finds v if there is one.
+# Why the result is the shortest decimal that reads back as the float x. The integer v is below 10^15 and 10^d
+# is exact, so v / 10^d is rounded once: x is the float nearest to the decimal v·10^-d, which therefore reads
+# back as x. Two decimals of at most 15 digits never have the same float, so no other decimal of at most 15
+# digits reads back as x. The shortest one has no more digits than v·10^-d, so it is the same decimal. The
+# product x·10^d is off by less than 1/4 (its relative error is below 2^-52, and v is below 2^50), so rounding
+# it gives v if such a v exists.
 @kernel
 def fixed_point(values, integers, decimals):
-    """Turn floats into integers with a number of decimals, exactly; cost: one pass, a division each.
+    """Convert floats to exact integers and numbers of decimals. Cost: one pass, one division per float.
 
     Parameters
     ----------
@@ -34,13 +35,13 @@ def fixed_point(values, integers, decimals):
     integers : int64[:]
         Written: value · 10^decimals.
     decimals : uint8[:]
-        Written: 8 if that holds the value, else as few as do, else `STRICT`; `BAD` if it is negative or
-        not finite.
+        Written: 8 if the value has at most 8 decimals, else its number of decimals, else `STRICT`; `BAD` if
+        the value is negative or not finite.
 
     Returns
     -------
     int64
-        How many are not held by 8 decimals.
+        Number of values whose `decimals` are not 8.
     """
     unusual = 0
     for index in range(values.size):
@@ -51,14 +52,14 @@ def fixed_point(values, integers, decimals):
                 integers[index] = integer
                 decimals[index] = DEFAULT_SCALE
                 continue
-        integers[index], decimals[index] = _unusual(value)
+        integers[index], decimals[index] = _convert_unusual_float(value)
         unusual += decimals[index] != DEFAULT_SCALE
     return unusual
 
 
 @kernel
-def _unusual(value):
-    """Turn a float that eight decimals and 15 digits do not hold into (integer, decimals)."""
+def _convert_unusual_float(value):
+    """Return (integer, decimals) of a float that 8 decimals and 15 digits do not hold."""
     if not 0.0 <= value < np.inf:
         return 0, BAD
     if value >= 1e7:
@@ -79,6 +80,7 @@ def _unusual(value):
 
 @kernel
 def _mark_starts(received, sequence, instrument, starts):
+    """Write the first row of each message to `starts`; return their count. Cost: one pass over the rows."""
     count = 0
     for row in range(received.size):
         starts[count] = row
@@ -94,14 +96,14 @@ def _mark_starts(received, sequence, instrument, starts):
 def message_starts(
     received: NDArray[np.int64], sequence: NDArray[np.int64], instrument: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Find where messages begin: rows that follow each other with the same three values are one.
+    """Return the first row of each message; consecutive rows with the same three values are one message.
 
     Parameters
     ----------
     received, sequence : int64[:]
-        Receive time and id of each row.
+        Receive time (ns) and id of each row.
     instrument : int32[:]
-        Code of its exchange and symbol.
+        Code of each row's exchange and symbol.
 
     Returns
     -------
@@ -113,7 +115,8 @@ def message_starts(
 
 
 @kernel
-def _scale(bounds, decimals, integers, scales):
+def _scale_messages(bounds, decimals, integers, scales):
+    """Write the scale of each message, and rescale its numbers in place. Cost: three passes over the rows."""
     for message in range(bounds.size - 1):
         rows = range(bounds[message], bounds[message + 1])
         scale = DEFAULT_SCALE
@@ -134,35 +137,36 @@ def _scale(bounds, decimals, integers, scales):
 def scale_messages(
     bounds: NDArray[np.int64], decimals: NDArray[np.uint8], integers: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Bring each message's numbers to one scale, in place.
+    """Rescale the numbers of each message to one scale, in place; return the scales.
 
     Parameters
     ----------
     bounds : int64[:]
-        Where messages begin, and the end of the last.
+        First row of each message, and the end of the last.
     decimals : uint8[:]
-        Of each number, as `fixed_point` writes them.
+        Decimals of each number, as `fixed_point` writes them.
     integers : int64[:]
-        The numbers; those of a message that no int64 holds at one scale stay as they are.
+        The numbers. If int64 cannot hold all numbers of a message at one scale, they stay unchanged.
 
     Returns
     -------
     int64[:]
-        Scale of each message, or `STRICT`.
+        Scale of each message, in decimal digits; `STRICT` where the numbers are unchanged.
     """
     scales = np.empty(bounds.size - 1, dtype=np.int64)
-    _scale(bounds, decimals, integers, scales)
+    _scale_messages(bounds, decimals, integers, scales)
     return scales
 
 
 @kernel
-def _split(bounds, sides, prices, sizes, offsets, split_prices, split_sizes):
+def _split_sides(bounds, sides, prices, sizes, offsets, split_prices, split_sizes):
+    """Copy the rows of each message to its side's arrays. Cost: one pass over the rows."""
     asks = bids = 0
     for message in range(bounds.size - 1):
         offsets[ASK, message] = asks
         offsets[BID, message] = bids
         for row in range(bounds[message], bounds[message + 1]):
-            # Written to both, kept on one: sides alternate at random, and a branch costs twice the time.
+            # Write to both sides, advance one: sides alternate at random, and a branch takes twice the time.
             split_prices[ASK, asks] = prices[row]
             split_sizes[ASK, asks] = sizes[row]
             split_prices[BID, bids] = prices[row]
@@ -179,44 +183,44 @@ def split_sides(
     prices: NDArray[np.int64],
     sizes: NDArray[np.int64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Part the rows of each message into asks and bids, in their order.
+    """Split the rows of each message into asks and bids, in their order.
 
     Parameters
     ----------
     bounds : int64[:]
-        Where messages begin, and the end of the last.
+        First row of each message, and the end of the last.
     sides : uint8[:]
-        `ASK`, `BID` or `LEFT_OUT`.
+        Side of each row: `ASK`, `BID` or `LEFT_OUT`.
     prices, sizes : int64[:]
-        Of each row.
+        Price and size of each row, scaled.
 
     Returns
     -------
     (offsets, prices, sizes) : (int32[2, messages + 1], int64[2, rows + 1], int64[2, rows + 1])
-        Indexed by side; message m has what lies from ``offsets[side, m]`` up to ``offsets[side, m + 1]``.
+        Indexed by side. Message m has the levels from ``offsets[side, m]`` up to ``offsets[side, m + 1]``.
     """
     offsets = np.empty((2, bounds.size), dtype=np.int32)
     split_prices = np.empty((2, sides.size + 1), dtype=np.int64)
     split_sizes = np.empty((2, sides.size + 1), dtype=np.int64)
-    _split(bounds, sides, prices, sizes, offsets, split_prices, split_sizes)
+    _split_sides(bounds, sides, prices, sizes, offsets, split_prices, split_sizes)
     return offsets, split_prices, split_sizes
 
 
 def without_float_rounding(times: NDArray[np.int64]) -> NDArray[np.int64]:
     """Restore whole microseconds that a float64 of nanoseconds has rounded (…232999936 for …233).
 
-    Such a float is a multiple of 256 ns from 2006 to 2043; a time that is, and lies within 256 ns of a
-    whole microsecond, becomes it. Other times keep their nanoseconds.
+    From 2006 to 2043 such a float is a multiple of 256 ns. A time that is a multiple of 256 ns and within
+    256 ns of a whole microsecond becomes that microsecond. Other times do not change.
 
     Parameters
     ----------
     times : int64[:]
-        ns since 1970 UTC; 0 or less: not given.
+        Times in ns since 1970 UTC; 0 or less means not given.
 
     Returns
     -------
     int64[:]
-        The same, -1 for those not given.
+        Restored times in ns since 1970 UTC; -1 where not given.
     """
     past = times % _MICROSECOND
     nearest = times - past + np.where(past * 2 >= _MICROSECOND, _MICROSECOND, 0)

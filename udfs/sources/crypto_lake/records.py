@@ -1,4 +1,4 @@
-"""What the readers of all Crypto Lake tables share: batches of records, quarantine, levels."""
+"""Base class of readers of Crypto Lake tables: batches of records, quarantine and level columns."""
 
 from __future__ import annotations
 
@@ -15,49 +15,69 @@ from numpy.typing import NDArray
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.common.records import EMPTY_RECORD, Records
+from deltabook.udfs.sources.common.records import EMPTY_RECORD, Records, label_column
 from deltabook.udfs.sources.crypto_lake.columns import Instruments, Layout
 from deltabook.udfs.sources.crypto_lake.levels import ASK, BID, STRICT, scale_messages, split_sides
 
-NO_PLACE = "neither received_time nor sequence_number is given: the row has no place in the order"
+NO_ORDER = "expected received_time or sequence_number, found neither: the order of the row is unknown"
 
 
 class LakeReader:
-    """Makes records of the batches of one file, in their order.
+    """Reader that turns the batches of one file into records, in their order.
 
     Parameters
     ----------
     layout : Layout
-        The file's columns.
+        Table and column names of the file.
     path : str
-        Its name, for `source_file`.
+        Name of the file, for `source_file`.
     limits : Limits
-        What the file and a message may hold.
+        Limits of the file and of a message.
     """
 
     def __init__(self, layout: Layout, path: str, limits: Limits):
         self.layout = layout
         self.path = path
         self.limits = limits
-        self.instruments = Instruments(path, layout.spelled, limits.most_symbols)
+        self.instruments = Instruments(path, layout.file_columns, limits.most_symbols)
         self.records = Records(path)
         self.fields = RECORDS.arrow
         self.constants: dict[tuple[Any, pa.DataType], pa.Array] = {}
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
-        """Yield the records of a batch whose first row is row `row` of the file, from 1."""
+        """Yield the records of a batch.
+
+        Parameters
+        ----------
+        batch : pyarrow.RecordBatch
+            Rows of the file.
+        row : int
+            Row in the file of the batch's first row, from 1.
+        """
         raise NotImplementedError
 
     def finish(self) -> Iterator[pa.RecordBatch]:
-        """Yield what was held back until the last batch."""
+        """Yield the records that waited for the end of the file."""
         yield from ()
 
     def column(self, batch: pa.RecordBatch, name: str) -> pa.Array:
-        """Return a column by its current name."""
-        return batch[self.layout.spelled[name]]
+        """Return a column of a batch by the vendor's current name."""
+        return batch[self.layout.file_columns[name]]
 
     def quarantine(self, batch: pa.RecordBatch, index: int, row: int, error: ValueError) -> None:
-        """Put a row of a batch into quarantine: its values as JSON, times in the column's own unit."""
+        """Put a row of a batch in quarantine, as a JSON object; times stay in the unit of their column.
+
+        Parameters
+        ----------
+        batch : pyarrow.RecordBatch
+            Rows of the file.
+        index : int
+            Index of the row in the batch.
+        row : int
+            Row in the file of the batch's first row, from 1.
+        error : ValueError
+            Why the row is not readable.
+        """
         values = {}
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             cell = column[index].cast(pa.int64()) if pt.is_timestamp(column.type) else column[index]
@@ -65,37 +85,53 @@ class LakeReader:
             values[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
         self.records.quarantine(row + index, json.dumps(values, default=str).encode(), str(error))
 
-    def batch(self, instrument: NDArray[np.int32], columns: dict[str, Any]) -> pa.RecordBatch:
-        """Make a batch of records; columns left out get their sentinels."""
-        for place, name in enumerate(("exchange", "symbol")):
-            names = [pair[place] for pair in self.instruments.names]
-            columns[name] = names[0] if len(names) == 1 else labelled(instrument, names)
-        empty = EMPTY_RECORD | {"source_file": self.path}
+    def build_batch(self, instrument: NDArray[np.int32], columns: dict[str, Any]) -> pa.RecordBatch:
+        """Return a batch of records.
+
+        Parameters
+        ----------
+        instrument : int32[n]
+            Code of each record's instrument.
+        columns : dict
+            {column of `records`: n values, or one value for all}; absent columns get their sentinels.
+        """
+        for index, name in enumerate(("exchange", "symbol")):
+            names = [pair[index] for pair in self.instruments.names]
+            columns[name] = names[0] if len(names) == 1 else label_column(instrument, names)
+        defaults = EMPTY_RECORD | {"source_file": self.path}
         arrays = []
         for field in self.fields:
-            value = columns.get(field.name, empty[field.name])
+            value = columns.get(field.name, defaults[field.name])
             if isinstance(value, np.ndarray):
                 value = pa.array(value, field.type)
             elif not isinstance(value, pa.Array):
-                value = self.constant(value, field.type, len(instrument))
+                value = self._constant_column(value, field.type, len(instrument))
             arrays.append(value)
         return pa.RecordBatch.from_arrays(arrays, schema=self.fields)
 
-    def constant(self, value: Any, type_: pa.DataType, count: int) -> pa.Array:
-        """Return a column of one value, cut from the longest made so far."""
-        made = self.constants.get((value, type_))
-        if made is None or len(made) < count:
-            made = self.constants[value, type_] = pa.repeat(pa.scalar(value, type_), count)
-        return made.slice(0, count)
+    def _constant_column(self, value: Any, type_: pa.DataType, count: int) -> pa.Array:
+        """Return a column that repeats one value, as a slice of the longest such column so far."""
+        column = self.constants.get((value, type_))
+        if column is None or len(column) < count:
+            column = self.constants[value, type_] = pa.repeat(pa.scalar(value, type_), count)
+        return column.slice(0, count)
 
-    def made(self, batch: pa.RecordBatch, left_out: NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
-        """Yield a batch without some of its records, then the records that were made one by one."""
+    def emit(self, batch: pa.RecordBatch, left_out: NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
+        """Yield a batch without some of its records, then the records that were added one by one.
+
+        Parameters
+        ----------
+        batch : pyarrow.RecordBatch
+            Records of a batch.
+        left_out : bool[n]
+            Records to drop: they are in quarantine, or were added one by one.
+        """
         if left_out.any():
             batch = batch.filter(pa.array(~left_out))
         if batch.num_rows:
             yield batch
         if len(self.records):
-            yield self.records.batch()
+            yield self.records.take_batch()
 
 
 def level_columns(
@@ -106,23 +142,27 @@ def level_columns(
     sizes: NDArray[np.int64],
     size_decimals: NDArray[np.uint8],
 ) -> dict[str, Any]:
-    """Make the level columns and scales of messages.
+    """Return the level columns and the scales of messages.
 
     Parameters
     ----------
     bounds : int64[:]
-        Where messages begin among the rows, and the end of the last.
+        First row of each message, and the end of the last.
     sides : uint8[:]
-        `ASK`, `BID` or `LEFT_OUT`.
-    prices, sizes : int64[:]
-        Brought to their message's scale, in place.
-    price_decimals, size_decimals : uint8[:]
-        As `lake_levels.fixed_point` writes them.
+        Side of each row: `ASK`, `BID` or `LEFT_OUT`.
+    prices : int64[:]
+        Price of each row; changed in place to its message's scale.
+    price_decimals : uint8[:]
+        Decimals of each price, as `levels.fixed_point` writes them.
+    sizes : int64[:]
+        Size of each row; changed in place to its message's scale.
+    size_decimals : uint8[:]
+        Decimals of each size.
 
     Returns
     -------
     dict
-        Columns of `schemas.frames.RECORDS`; a scale of `STRICT` says that the message's are not right.
+        Columns of `schemas.frames.RECORDS`. Where a scale is `STRICT`, the message's levels are not valid.
     """
     columns: dict[str, Any] = {}
     for what, values, decimals in (("price", prices, price_decimals), ("size", sizes, size_decimals)):
@@ -133,19 +173,14 @@ def level_columns(
     offsets, split_prices, split_sizes = split_sides(bounds, sides, prices, sizes)
     for side, code in (("bid", BID), ("ask", ASK)):
         for what, values in (("prices", split_prices), ("sizes", split_sizes)):
-            kept = pa.array(values[code, : offsets[code, -1]])
-            columns[f"{side}_{what}"] = pa.ListArray.from_arrays(pa.array(offsets[code]), kept)
+            side_values = pa.array(values[code, : offsets[code, -1]])
+            columns[f"{side}_{what}"] = pa.ListArray.from_arrays(pa.array(offsets[code]), side_values)
     return columns
 
 
 def strict_messages(columns: dict[str, Any]) -> NDArray[np.bool_]:
-    """Return which messages of `level_columns` only the strict way can read."""
+    """Return which messages of `level_columns` must be read from their printed numbers, bool[n]."""
     strict = np.zeros(len(columns["received"]), dtype=np.bool_)
     for name in ("price_scale", "size_scale"):
         strict |= columns[name] == STRICT
     return strict
-
-
-def labelled(codes: NDArray[np.int32], names: list[str]) -> pa.Array:
-    """Return the text column that codes stand for."""
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string())).cast(pa.string())

@@ -1,4 +1,4 @@
-"""The tables book and trades of Crypto Lake: a record a row."""
+"""Readers of Crypto Lake's tables book and trades: one record per row."""
 
 from __future__ import annotations
 
@@ -11,123 +11,126 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, scaled_levels, scaled_trade
-from deltabook.udfs.sources.common.message_files import text_id
-from deltabook.udfs.sources.crypto_lake.columns import labels
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, scale_levels, scale_trade
+from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.records import label_column
+from deltabook.udfs.sources.crypto_lake.columns import encode_labels
 from deltabook.udfs.sources.crypto_lake.levels import ASK, BAD, BID, LEFT_OUT, without_float_rounding
 from deltabook.udfs.sources.crypto_lake.records import (
-    NO_PLACE,
+    NO_ORDER,
     LakeReader,
-    labelled,
     level_columns,
     strict_messages,
 )
-from deltabook.udfs.sources.crypto_lake.values import Numbers, numbers, sequences, times
+from deltabook.udfs.sources.crypto_lake.values import NumberColumn, read_numbers, read_sequences, read_times
 
 _TRADE_SIDES = ("buy", "sell")
 
 
 class BookReader(LakeReader):
-    """Makes golden rows of the vendor's books."""
+    """Reader of the vendor's books, as golden rows."""
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
         """Yield the books of a batch."""
         depth = self.layout.depth
         levels = {
             what: [
-                numbers(self.column(batch, f"{side}_{level}_{what}"))
+                read_numbers(self.column(batch, f"{side}_{level}_{what}"))
                 for side in ("bid", "ask")
                 for level in range(depth)
             ]
             for what in ("price", "size")
         }
-        ended = _ended(levels, depth)
-        columns = _book_levels(levels, ended)
-        received = without_float_rounding(times(self.column(batch, "received_time")))
-        sequence = sequences(self.column(batch, "sequence_number"))
+        ended = _find_ended_levels(levels, depth)
+        columns = _make_level_columns(levels, ended)
+        received = without_float_rounding(read_times(self.column(batch, "received_time")))
+        sequence = read_sequences(self.column(batch, "sequence_number"))
         sequence = np.where(sequence > 0, sequence, received)
         columns |= {
             "record": "golden",
             "kind": "vendor_book",
-            "timestamp": without_float_rounding(times(self.column(batch, "origin_time"))),
+            "timestamp": without_float_rounding(read_times(self.column(batch, "origin_time"))),
             "received": received,
             "sequence": sequence,
             "source_row": np.arange(row, row + batch.num_rows),
         }
-        unread = (_stacked(levels["price"], "integers") == 0) | _stacked(levels["size"], "unread")
+        unread = (_stack_levels(levels["price"], "integers") == 0) | _stack_levels(levels["size"], "unread")
         doubtful = (~ended & unread).any(axis=1) | strict_messages(columns) | (sequence <= 0)
-        made = self.batch(self.instruments.codes(batch), columns)
+        records = self.build_batch(self.instruments.codes(batch), columns)
         for index in np.flatnonzero(doubtful).tolist():
             try:
                 if sequence[index] <= 0:
-                    raise ValueError(NO_PLACE)
-                strict = scaled_levels(*_printed(levels, ended, index))
-                self.records.add(made.slice(index, 1).to_pylist()[0] | strict)
+                    raise ValueError(NO_ORDER)
+                strict = scale_levels(*_printed_levels(levels, ended, index))
+                self.records.add(records.slice(index, 1).to_pylist()[0] | strict)
             except ValueError as error:
                 self.quarantine(batch, index, row, error)
-        yield from self.made(made, doubtful)
+        yield from self.emit(records, doubtful)
 
 
 class TradeReader(LakeReader):
-    """Makes a trade of each row."""
+    """Reader of trades."""
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
         """Yield the trades of a batch."""
-        prices, sizes = (numbers(self.column(batch, name)) for name in ("price", "quantity"))
+        prices, sizes = (read_numbers(self.column(batch, name)) for name in ("price", "quantity"))
         side = self.column(batch, "side")
-        sides = _trade_sides(side)
-        received = without_float_rounding(times(self.column(batch, "received_time")))
+        sides = _read_trade_sides(side)
+        received = without_float_rounding(read_times(self.column(batch, "received_time")))
         columns: dict[str, Any] = {
             "record": "trade",
-            "timestamp": without_float_rounding(times(self.column(batch, "origin_time"))),
+            "timestamp": without_float_rounding(read_times(self.column(batch, "origin_time"))),
             "received": received,
             "sequence": received,
             "source_row": np.arange(row, row + batch.num_rows),
-            "trade_id": _trade_ids(self.column(batch, "trade_id")),
-            "side": labelled(sides, [*_TRADE_SIDES, ""]),
+            "trade_id": _read_trade_ids(self.column(batch, "trade_id")),
+            "side": label_column(sides, [*_TRADE_SIDES, ""]),
             "price": prices.integers,
             "size": sizes.integers,
             "price_scale": prices.decimals.astype(np.int64),
             "size_scale": sizes.decimals.astype(np.int64),
         }
-        made = self.batch(self.instruments.codes(batch), columns)
+        records = self.build_batch(self.instruments.codes(batch), columns)
         unknown = sides == len(_TRADE_SIDES)
         doubtful = prices.unread | sizes.unread | unknown | (received <= 0) | (prices.integers == 0)
         for index in np.flatnonzero(doubtful).tolist():
             try:
                 if unknown[index]:
-                    raise ValueError(f"column side: expected buy or sell, found {_shown(side[index])}")
+                    raise ValueError(f"column side: expected buy or sell, found {_excerpt(side[index])}")
                 if received[index] <= 0:
-                    raise ValueError("received_time is not given: the trade has no place in the order")
-                numbers_of = scaled_trade(prices.printed(index), sizes.printed(index))
-                if numbers_of["price"] == 0 and not numbers_of["wide"]:
+                    raise ValueError(
+                        "expected a received_time, found none: the order of the trade is unknown"
+                    )
+                strict = scale_trade(prices.printed(index), sizes.printed(index))
+                if strict["price"] == 0 and not strict["wide"]:
                     raise ValueError("a trade has price 0")
-                self.records.add(made.slice(index, 1).to_pylist()[0] | numbers_of)
+                self.records.add(records.slice(index, 1).to_pylist()[0] | strict)
             except ValueError as error:
                 self.quarantine(batch, index, row, error)
-        yield from self.made(made, doubtful)
+        yield from self.emit(records, doubtful)
 
 
-def _stacked(levels: list[Numbers], field: str) -> NDArray[Any]:
+def _stack_levels(levels: list[NumberColumn], field: str) -> NDArray[Any]:
+    """Return one field of all levels as an array [rows, levels]."""
     return np.stack([getattr(level, field) for level in levels], axis=1)
 
 
-def _ended(levels: dict[str, list[Numbers]], depth: int) -> NDArray[np.bool_]:
-    """Return which levels of each book are absent, or behind one on their side that is."""
-    absent = _stacked(levels["price"], "absent") | _stacked(levels["size"], "absent")
-    sizes, decimals = (_stacked(levels["size"], field) for field in ("integers", "decimals"))
+def _find_ended_levels(levels: dict[str, list[NumberColumn]], depth: int) -> NDArray[np.bool_]:
+    """Return which levels of each book are absent or follow an absent one of their side, bool[n, levels]."""
+    absent = _stack_levels(levels["price"], "absent") | _stack_levels(levels["size"], "absent")
+    sizes, decimals = (_stack_levels(levels["size"], field) for field in ("integers", "decimals"))
     absent |= (sizes == 0) & (decimals == DEFAULT_SCALE)
     by_side = absent.reshape(len(absent), 2, depth)
     ended: NDArray[np.bool_] = np.logical_or.accumulate(by_side, axis=2).reshape(absent.shape)
     return ended
 
 
-def _book_levels(levels: dict[str, list[Numbers]], ended: NDArray[np.bool_]) -> dict[str, Any]:
-    """Make the level columns of books: each is a message of all its levels, bids before asks."""
+def _make_level_columns(levels: dict[str, list[NumberColumn]], ended: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the level columns of books; each book is a message of all its levels, bids before asks."""
     count, both = ended.shape
     sides = np.where(ended, LEFT_OUT, np.repeat([BID, ASK], both // 2)).astype(np.uint8)
-    prices, sizes = (_stacked(levels[what], "integers") for what in ("price", "size"))
-    price_decimals, size_decimals = (_stacked(levels[what], "decimals") for what in ("price", "size"))
+    prices, sizes = (_stack_levels(levels[what], "integers") for what in ("price", "size"))
+    price_decimals, size_decimals = (_stack_levels(levels[what], "decimals") for what in ("price", "size"))
     price_decimals[ended] = size_decimals[ended] = BAD
     return level_columns(
         np.arange(count + 1) * both,
@@ -139,51 +142,52 @@ def _book_levels(levels: dict[str, list[Numbers]], ended: NDArray[np.bool_]) -> 
     )
 
 
-def _printed(
-    levels: dict[str, list[Numbers]], ended: NDArray[np.bool_], book: int
+def _printed_levels(
+    levels: dict[str, list[NumberColumn]], ended: NDArray[np.bool_], book: int
 ) -> list[list[tuple[str, str]]]:
-    """Return the bids and asks of one book as printed."""
+    """Return the printed (price, size) of the bids and the asks of one book."""
     sides = np.split(np.arange(ended.shape[1]), 2)
     return [
         [
-            (levels["price"][at].printed(book), levels["size"][at].printed(book))
-            for at in side.tolist()
-            if not ended[book, at]
+            (levels["price"][level].printed(book), levels["size"][level].printed(book))
+            for level in side.tolist()
+            if not ended[book, level]
         ]
         for side in sides
     ]
 
 
-def _trade_sides(column: pa.Array) -> NDArray[np.int32]:
-    """Return codes of `_TRADE_SIDES`, and the number of them for what is neither."""
+def _read_trade_sides(column: pa.Array) -> NDArray[np.int32]:
+    """Return the index of each side in `_TRADE_SIDES`; its length for an unknown side."""
     if pt.is_boolean(column.type):  # true: the buyer is the aggressor
         codes = np.where(column.fill_null(False).to_numpy(zero_copy_only=False), 0, 1).astype(np.int32)
         codes[column.is_null().to_numpy(zero_copy_only=False)] = len(_TRADE_SIDES)
         return codes
-    codes, names = labels(column)
+    codes, names = encode_labels(column)
     known = [
         _TRADE_SIDES.index(name) if name in _TRADE_SIDES else len(_TRADE_SIDES)
         for name in ((text or "").lower() for text in names)
     ]
-    known.append(len(_TRADE_SIDES))  # where code -1, null, points
+    known.append(len(_TRADE_SIDES))  # null has code -1, the last element
     return np.array(known, dtype=np.int32)[codes]
 
 
-def _trade_ids(column: pa.Array) -> NDArray[np.int64]:
-    """Return ids as integers: a text that is not one becomes its hash; -1 where none is given."""
+def _read_trade_ids(column: pa.Array) -> NDArray[np.int64]:
+    """Return trade ids as integers, int64[n]: a text that is no number becomes its hash; -1 for null."""
     if pt.is_integer(column.type):
         given: NDArray[np.int64] = column.cast(pa.int64()).fill_null(NOT_GIVEN).to_numpy()
         return np.maximum(given, NOT_GIVEN)
-    codes, texts = labels(column)
-    ids = [NOT_GIVEN if text is None else _trade_id(text) for text in texts]
-    by_code: NDArray[np.int64] = np.array([*ids, NOT_GIVEN], dtype=np.int64)  # null is code -1, the last
+    codes, texts = encode_labels(column)
+    ids = [NOT_GIVEN if text is None else _parse_trade_id(text) for text in texts]
+    by_code: NDArray[np.int64] = np.array([*ids, NOT_GIVEN], dtype=np.int64)  # null has code -1, the last
     return by_code.take(codes)
 
 
-def _trade_id(text: str) -> int:
+def _parse_trade_id(text: str) -> int:
+    """Return the id of a text: its number, or a hash of the text."""
     is_integer = text.isascii() and text.isdecimal() and len(text) <= 18 and str(int(text)) == text
-    return int(text) if is_integer else text_id(text)
+    return int(text) if is_integer else hash_id(text)
 
 
-def _shown(cell: pa.Scalar) -> str:
+def _excerpt(cell: pa.Scalar) -> str:
     return repr(cell.as_py())[:80]

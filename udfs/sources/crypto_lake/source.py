@@ -1,21 +1,22 @@
-"""Source `crypto_lake`: Parquet files of Crypto Lake, the tables book_delta_v2, trades and book.
+"""Source `crypto_lake`: Parquet files of Crypto Lake, tables book_delta_v2, trades and book.
 
-A file's columns say which table it is of; its path (`<table>/exchange=/symbol=/dt=/…`) is asked only for
-an exchange or symbol that is no column. A column that is missing, renamed or of another type refuses the
-file; the vendor's older names are known: `receipt_timestamp`, `timestamp`, `amount`, `id`.
+Format: Parquet. The columns show which table a file is. The path (`<table>/exchange=/symbol=/dt=/…`) is used
+only if the exchange or the symbol is not a column. A file with a missing, renamed or wrongly typed column is
+refused. The vendor's older column names are accepted: `receipt_timestamp`, `timestamp`, `amount`, `id`.
 
-- `book_delta_v2`, a row per level change: rows that follow each other with the same `received_time` and
-  `sequence_number` are one message. Its order is `sequence_number`, then `received_time`; where no message
-  has a `sequence_number` above 0, `received_time` alone.
-- `trades`: ordered by `received_time`; a `trade_id` that is text is replaced by its hash.
-- `book`, the vendor's top levels, becomes golden rows; a level without price or size ends its side.
-- Times are timestamps, int64 nanoseconds or float64 seconds; whole microseconds that a float has rounded
-  (…232999936 for …233) are restored. Prices and sizes are the shortest decimals that print as the floats do.
-- A price that is not above 0, a negative size, NaN or infinity puts the row into quarantine and marks its
-  message as damaged. A level change without `received_time` and `sequence_number` refuses the file.
-
-What it can prove: order, but not completeness, as no id names the message before and nothing says where a
-snapshot is. Its books are `unverifiable`; golden rows of `book` can seed them.
+- `book_delta_v2`: one row per level change. Consecutive rows with the same `received_time` and
+  `sequence_number` form one message. Messages are ordered by `sequence_number`, then `received_time`; if no
+  message has a `sequence_number` above 0, by `received_time` alone.
+- `trades`: ordered by `received_time`. A `trade_id` that is text is replaced by its hash.
+- `book`: the vendor's top levels, stored as golden rows. A level without price or size ends its side.
+- Times: timestamps, int64 nanoseconds or float64 seconds. Whole microseconds that a float has rounded
+  (…232999936 for …233) are restored.
+- Prices and sizes: the shortest decimals that read back as the same floats.
+- A row with a price not above 0, a negative size, NaN or infinity goes to quarantine, and its message is
+  marked as damaged. A file with a level change that has neither `received_time` nor `sequence_number` is
+  refused.
+- Proof: order, but not completeness, because ids are not linked and snapshots are not marked. Books are
+  `unverifiable`. Golden rows of `book` can seed them.
 
 Rules: Crypto Lake documentation, data schema of book_delta_v2, book and trades.
 """
@@ -32,25 +33,26 @@ import pyarrow.parquet as pq
 
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.sources.common.file_source import FileSource, Part
-from deltabook.udfs.sources.common.limits import MOST_EXPANSION, SMALL_BYTES
-from deltabook.udfs.sources.crypto_lake.columns import BOOK, DELTAS, TRADES, Layout, is_text, layout_of
+from deltabook.udfs.sources.common.limits import ALWAYS_ALLOWED_BYTES, MAX_EXPANSION
+from deltabook.udfs.sources.crypto_lake.columns import BOOK, DELTAS, TRADES, Layout, detect_layout, is_text
 from deltabook.udfs.sources.crypto_lake.deltas import DeltaReader
 from deltabook.udfs.sources.crypto_lake.records import LakeReader
 from deltabook.udfs.sources.crypto_lake.rows import BookReader, TradeReader
 
 PART_ROWS = 4_000_000
-"""Rows of a task, at least: a day of a busy instrument is split into several."""
+"""Smallest number of rows of a task; a day of a busy instrument is split into several tasks."""
 _READERS: dict[str, type[LakeReader]] = {DELTAS: DeltaReader, BOOK: BookReader, TRADES: TradeReader}
 _BATCH_ROWS = {DELTAS: 1 << 18, TRADES: 1 << 16, BOOK: 1 << 14}
 _BATCH_CELLS = 1 << 22
-"""Values of a batch: a table of many columns is read by fewer rows."""
-_COLUMN_BUFFER = 1 << 18  # a column is read by so many bytes, not a whole row group at once
+"""Largest number of values of a batch: a table with many columns is read in batches of fewer rows."""
+_COLUMN_BUFFER = 1 << 18
+"""Bytes of a column that are read at once, instead of a whole row group."""
 _VALUE_BYTES = 8
-"""Bytes of a value in memory: a time, an id or a float; of a text its place in a dictionary."""
+"""Bytes of a value in memory: a time, an id, a float, or the dictionary index of a text."""
 
 
 class CryptoLakeSource(FileSource):
-    """Reads Crypto Lake files; see the module for the format."""
+    """Spark data source for Crypto Lake files; the module's docstring describes the format."""
 
     @classmethod
     def name(cls) -> str:
@@ -58,8 +60,8 @@ class CryptoLakeSource(FileSource):
         return "crypto_lake"
 
     def parts(self, path: str) -> list[Part]:
-        """Return ranges of row groups of about `PART_ROWS` rows; a small file is one part."""
-        with _opened(path) as file:
+        """Return ranges of row groups with at least `PART_ROWS` rows; a small file is one part."""
+        with _open_parquet(path) as file:
             sizes = _group_sizes(file.metadata)
         bounds, rows = [0], 0
         for group, size in enumerate(sizes, 1):
@@ -75,37 +77,38 @@ class CryptoLakeSource(FileSource):
         Raises
         ------
         InputError
-            If the file's columns are not those of a table, or a value leaves a row without its place.
+            If the columns are not those of a table, or a row of book_delta_v2 has no time and no id.
         """
-        with _opened(path) as file:
-            metadata, layout = file.metadata, layout_of(file.schema_arrow)
-            texts = _texts(file.schema_arrow, layout)
-        spelled = sorted(layout.spelled.values())
+        with _open_parquet(path) as file:
+            metadata, layout = file.metadata, detect_layout(file.schema_arrow)
+            texts = _text_columns(file.schema_arrow, layout)
+        file_columns = sorted(layout.file_columns.values())
         sizes = _group_sizes(metadata)
         first, last = part or (0, len(sizes))
-        _check_expansion(path, metadata, len(spelled))
-        with _opened(path, metadata=metadata, read_dictionary=texts, buffer_size=_COLUMN_BUFFER) as file:
+        _check_expansion(path, metadata, len(file_columns))
+        options = {"metadata": metadata, "read_dictionary": texts, "buffer_size": _COLUMN_BUFFER}
+        with _open_parquet(path, **options) as file:
             reader = _READERS[layout.table](layout, path, self.limits)
             row = 1 + sum(sizes[:first])
             end = row + sum(sizes[first:last])
             for batch in file.iter_batches(
-                max(1, min(_BATCH_ROWS[layout.table], _BATCH_CELLS // len(spelled))),
+                max(1, min(_BATCH_ROWS[layout.table], _BATCH_CELLS // len(file_columns))),
                 row_groups=list(range(first, last)),
-                columns=spelled,
-                use_threads=False,  # Spark runs a task on each core
+                columns=file_columns,
+                use_threads=False,  # Spark already runs one task per core
             ):
                 if row + batch.num_rows > end:
-                    raise InputError("it has more rows than its footer says")
+                    raise InputError("the file has more rows than its footer says")
                 if batch.num_rows:
                     yield from reader.read(batch, row)
                 row += batch.num_rows
             if row != end:
-                raise InputError(f"its footer says that {end - row:,} more rows follow row {row - 1:,}")
+                raise InputError(f"the footer says that {end - row:,} more rows follow row {row - 1:,}")
             yield from reader.finish()
 
 
-def _opened(path: str, **options: Any) -> pq.ParquetFile:
-    """Open a file; an extension type that its metadata names is read as what it is stored as."""
+def _open_parquet(path: str, **options: Any) -> pq.ParquetFile:
+    """Open a Parquet file; columns of Arrow extension types are read as their storage types."""
     try:
         return pq.ParquetFile(
             path,
@@ -122,29 +125,29 @@ def _group_sizes(metadata: pq.FileMetaData) -> list[int]:
     return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
-def _texts(schema: pa.Schema, layout: Layout) -> list[str]:
-    """Return the columns of texts, read as dictionaries: else each row would copy a text that many have."""
-    types = {name: schema.field(name).type for name in layout.spelled.values()}
+def _text_columns(schema: pa.Schema, layout: Layout) -> list[str]:
+    """Return the text columns, which are read as dictionaries, so that rows do not copy repeated texts."""
+    types = {name: schema.field(name).type for name in layout.file_columns.values()}
     return sorted(name for name, type_ in types.items() if is_text(type_))
 
 
 def _check_expansion(path: str, metadata: pq.FileMetaData, columns: int) -> None:
-    """Refuse a file whose rows need more memory than decompressed text of its size might.
+    """Raise InputError for a file that needs too much memory for its size.
 
-    What counts is the size of the values in memory, as a column of one value takes a few bytes however many
-    rows it has, and the size of its pages when they are decompressed. What the footer says of single column
-    chunks is not looked at: Arrow ends the process where that contradicts itself.
+    Memory is estimated as the size of the values plus the uncompressed size of the row groups: a column that
+    repeats one value takes a few bytes in the file, however many rows it has. The footer's sizes of single
+    column chunks are not used, because Arrow ends the process if they contradict each other.
     """
     stored = Path(path).stat().st_size
-    most = max(SMALL_BYTES, MOST_EXPANSION * stored)
+    most = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * stored)
     needed = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         if group.num_rows < 0 or group.total_byte_size < 0:
-            raise InputError("its footer has a negative size")
+            raise InputError("the footer has a negative size: the file is damaged")
         needed += group.num_rows * columns * _VALUE_BYTES + group.total_byte_size
         if needed > most:
             raise InputError(
-                f"it grows more than {MOST_EXPANSION} times when it is read: {stored:,} bytes "
-                f"say that they hold at least {needed:,} bytes of values, and may hold {most:,}"
+                f"the file grows more than {MAX_EXPANSION} times when it is read: {stored:,} bytes "
+                f"claim at least {needed:,} bytes of values; the limit is {most:,}. Split or check the file"
             )

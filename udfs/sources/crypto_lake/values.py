@@ -1,4 +1,4 @@
-"""Values of Crypto Lake columns as numpy, exactly: times, ids, prices and sizes."""
+"""Exact conversion of Crypto Lake columns to numpy: times, ids, prices and sizes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,30 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX, exact
-from deltabook.udfs.sources.crypto_lake.columns import filled, labels
+from deltabook.udfs.sources.crypto_lake.columns import encode_labels, fill_nulls
 from deltabook.udfs.sources.crypto_lake.levels import BAD, STRICT, fixed_point
 
 
-def times(column: pa.Array) -> NDArray[np.int64]:
-    """Return times in ns since 1970 UTC; 0 or less: not given.
+def read_times(column: pa.Array) -> NDArray[np.int64]:
+    """Return a column of times as ns since 1970 UTC.
 
-    A float64 holds seconds to 0.24 µs: it becomes a whole microsecond if one is that near.
+    A float64 holds seconds with a precision of 0.24 µs. Such a time becomes a whole microsecond if one is
+    within 0.256 µs.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        Timestamps, int64 ns or float64 seconds.
+
+    Returns
+    -------
+    int64[n]
+        Times in ns since 1970 UTC; 0 or less means not given.
 
     Raises
     ------
     InputError
-        If one does not fit int64.
+        If a time does not fit int64.
     """
     if pt.is_float64(column.type):
         seconds = column.fill_null(0.0).to_numpy()
@@ -40,39 +51,49 @@ def times(column: pa.Array) -> NDArray[np.int64]:
         if column.type.unit != "ns":
             column = column.cast(pa.timestamp("ns", column.type.tz))
         column = column.view(pa.int64())
-    return filled(column, 0)
+    return fill_nulls(column, 0)
 
 
-def sequences(column: pa.Array) -> NDArray[np.int64]:
-    """Return ids; 0: not given.
+def read_sequences(column: pa.Array) -> NDArray[np.int64]:
+    """Return a column of ids as integers.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        Integers; or only nulls or NaN.
+
+    Returns
+    -------
+    int64[n]
+        Ids; 0 means not given.
 
     Raises
     ------
     InputError
-        If one does not fit int64, or went through a float64, which may have changed it.
+        If an id does not fit int64, or is a float64, which does not hold all ids exactly.
     """
     if pt.is_null(column.type) or pt.is_float64(column.type):
         if not pt.is_null(column.type) and not np.isnan(column.fill_null(np.nan).to_numpy()).all():
             raise InputError("column sequence_number: expected an integer, found double: ids are not exact")
         return np.zeros(len(column), dtype=np.int64)
-    ids = filled(column.cast(pa.int64()), 0)
+    ids = fill_nulls(column.cast(pa.int64()), 0)
     return ids if not ids.size or ids.min() >= 0 else np.maximum(ids, 0)
 
 
 @dataclass(frozen=True)
-class Numbers:
+class NumberColumn:
     """Prices or sizes of a batch.
 
     Attributes
     ----------
-    integers
-        int64[:], each number times 10^decimals.
-    decimals
-        uint8[:], as `lake_levels.fixed_point` writes them.
-    absent
-        bool[:], null or NaN.
-    column
-        As read.
+    integers : int64[n]
+        Each number times 10^decimals.
+    decimals : uint8[n]
+        Decimals of each number, as `levels.fixed_point` writes them.
+    absent : bool[n]
+        Whether the value is null or NaN.
+    column : pyarrow.Array
+        The column as it was read.
     """
 
     integers: NDArray[np.int64]
@@ -82,17 +103,23 @@ class Numbers:
 
     @property
     def unread(self) -> NDArray[np.bool_]:
-        """Which of them have no integer."""
+        """Whether each number has no integer: it is invalid, or only Python can read it; bool[n]."""
         unread: NDArray[np.bool_] = (self.decimals == BAD) | (self.decimals == STRICT)
         return unread
 
     def printed(self, row: int) -> str:
-        """Return a number as printed: a float in its shortest form."""
+        """Return a number as text; a float in its shortest form."""
         return str(self.column[row].as_py())
 
 
-def numbers(column: pa.Array) -> Numbers:
-    """Turn a column of prices or sizes into integers, exactly."""
+def read_numbers(column: pa.Array) -> NumberColumn:
+    """Return a column of prices or sizes as exact integers.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        float64, decimal128, integers or texts.
+    """
     if pt.is_float64(column.type):
         floats = column.fill_null(np.nan).to_numpy() if column.null_count else column.to_numpy()
         integers, decimals = np.empty(len(column), np.int64), np.empty(len(column), np.uint8)
@@ -101,27 +128,27 @@ def numbers(column: pa.Array) -> Numbers:
     else:
         absent = column.is_null().to_numpy(zero_copy_only=False)
         if pt.is_integer(column.type):
-            integers, decimals = _at_default_scale(filled(column, 0), 0, absent)
+            integers, decimals = _to_default_scale(fill_nulls(column, 0), 0, absent)
         elif pt.is_decimal(column.type):
-            integers, decimals = _at_default_scale(_coefficients(column), column.type.scale, absent)
+            integers, decimals = _to_default_scale(_unscaled_values(column), column.type.scale, absent)
         else:
-            return _texts(column, absent)
+            return _read_texts(column, absent)
     rows = np.flatnonzero(decimals == STRICT)
     for row, value in zip(rows.tolist(), column.take(pa.array(rows)).to_pylist(), strict=True):
-        integers[row], decimals[row] = _text_number(str(value))
-    return Numbers(integers, decimals, absent, column)
+        integers[row], decimals[row] = _parse_number(str(value))
+    return NumberColumn(integers, decimals, absent, column)
 
 
-def _coefficients(column: pa.Array) -> NDArray[np.int64]:
-    """Return the low half of each decimal128, -1 where it needs the high half."""
+def _unscaled_values(column: pa.Array) -> NDArray[np.int64]:
+    """Return the unscaled value of each decimal128, int64[n]; -1 where 64 bits do not hold it."""
     words = np.frombuffer(column.buffers()[1], np.int64, 2 * len(column), 16 * column.offset).reshape(-1, 2)
     return np.where(words[:, 1] == 0, words[:, 0], -1)
 
 
-def _at_default_scale(
+def _to_default_scale(
     coefficients: NDArray[np.int64] | NDArray[np.uint64], scale: int, absent: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Bring coefficients to eight decimals; what does not fit is for the strict way."""
+    """Return (integers, decimals) with eight decimals; decimals are `STRICT` where a value does not fit."""
     shift = DEFAULT_SCALE - scale
     if 0 <= shift <= 18:
         fits = (coefficients >= 0) & (coefficients <= INT64_MAX // 10**shift)
@@ -136,16 +163,18 @@ def _at_default_scale(
     return integers, decimals
 
 
-def _texts(column: pa.Array, absent: NDArray[np.bool_]) -> Numbers:
-    codes, values = labels(column)
-    read = [_text_number(value) for value in values]
-    read.append((0, BAD))  # where code -1, null, points
+def _read_texts(column: pa.Array, absent: NDArray[np.bool_]) -> NumberColumn:
+    """Return the numbers of a text column; each distinct text is parsed once."""
+    codes, values = encode_labels(column)
+    read = [_parse_number(value) for value in values]
+    read.append((0, BAD))  # null has code -1, the last element
     integers = np.array([integer for integer, _ in read], dtype=np.int64)[codes]
     decimals = np.array([digits for _, digits in read], dtype=np.uint8)[codes]
-    return Numbers(integers, decimals, absent, column)
+    return NumberColumn(integers, decimals, absent, column)
 
 
-def _text_number(text: str | None) -> tuple[int, int]:
+def _parse_number(text: str | None) -> tuple[int, int]:
+    """Return (integer, decimals) of a printed number; decimals are `BAD` or `STRICT` if it has no integer."""
     try:
         value, digits = exact(text, "number")
     except ValueError:

@@ -1,1 +1,1 @@
-"""CSV tables: text to columns, rows to messages."""
+"""Parsers of CSV tables: text to columns, rows to messages."""

@@ -1,4 +1,4 @@
-"""Text of a CSV table as columns: lines to fields, fields to numbers, without a Python step per row."""
+"""Columns of a CSV table as arrays, read from its text without a Python step per row."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, exact
-from deltabook.udfs.sources.common.message_files import shown
+from deltabook.udfs.sources.common.message_files import excerpt
 from deltabook.udfs.sources.csv.fields import read_decimals, read_integers, read_labels, split_fields
 
-MOST_LABELS = 256
-"""Distinct texts of one column in one block that the kernel tells apart; more take a slower way."""
+MAX_LABELS = 256
+"""Distinct texts of one column in one block that the kernel can number; Python numbers more."""
 
 
-class Rows:
+class TextRows:
     """A block of lines, split into fields.
 
     Parameters
     ----------
     block : bytes
-        Whole lines; the last may lack its newline. A field may stand in quotes; no field of these
-        tables can hold a separator.
+        Whole lines; the last may lack its newline. A field may be quoted, but may not contain a separator.
     columns : int
-        Fields that a line has to have.
+        Number of columns of the table.
 
     Attributes
     ----------
     counts : int64[n]
-        Fields found in each line; 0: it is blank.
+        Number of fields of each line; 0 for a blank line.
     whole : bool[n]
-        Whether the line has as many fields as it has to have.
+        Whether the line has one field per column.
     """
 
     def __init__(self, block: bytes, columns: int):
@@ -42,7 +41,7 @@ class Rows:
         self.buffer = np.frombuffer(self.block, dtype=np.uint8)
         count = self.block.count(b"\n")
         self.line_starts, self.line_ends, self.counts = (np.zeros(count, np.int64) for _ in range(3))
-        # One row of memory per column: every column is read on its own.
+        # Each column is contiguous in memory, because it is read on its own.
         starts, ends = (np.zeros((columns, count), np.int64).T for _ in range(2))
         split_fields(self.buffer, ord(","), self.line_starts, self.line_ends, self.counts, starts, ends)
         self.starts, self.ends = starts, ends
@@ -52,48 +51,48 @@ class Rows:
         return len(self.counts)
 
     def line(self, row: int) -> bytes:
-        """Return a line's bytes, without its line end."""
+        """Return the bytes of a line without its line end."""
         return self.block[self.line_starts[row] : self.line_ends[row]]
 
     def text(self, row: int, column: int) -> str:
-        """Return a field's text."""
+        """Return the text of a field."""
         return self.block[self.starts[row, column] : self.ends[row, column]].decode("utf-8", "replace")
 
     def empty(self, column: int) -> NDArray[np.bool_]:
-        """Return where a column's field has no text."""
-        missing: NDArray[np.bool_] = self.starts[:, column] == self.ends[:, column]
-        return missing
+        """Return whether each field of a column is empty, bool[n]."""
+        is_empty: NDArray[np.bool_] = self.starts[:, column] == self.ends[:, column]
+        return is_empty
 
     def integers(self, column: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return a column's integers, and where they are integers that fit int64."""
-        values, taken = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
-        read_integers(self.buffer, self.starts[:, column], self.ends[:, column], values, taken)
-        return values, taken & self.whole
+        """Return the integers of a column, int64[n], and whether each field is a valid one, bool[n]."""
+        values, is_valid = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
+        read_integers(self.buffer, self.starts[:, column], self.ends[:, column], values, is_valid)
+        return values, is_valid & self.whole
 
     def decimals(self, column: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return a column's numbers at `DEFAULT_SCALE`, and where that is exact and plainly printed."""
-        values, taken = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
+        """Return the numbers of a column at `DEFAULT_SCALE`, int64[n], and whether each is exact, bool[n]."""
+        values, is_valid = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
         bounds = self.starts[:, column], self.ends[:, column]
-        read_decimals(self.buffer, *bounds, DEFAULT_SCALE, values, taken)
-        return values, taken & self.whole
+        read_decimals(self.buffer, *bounds, DEFAULT_SCALE, values, is_valid)
+        return values, is_valid & self.whole
 
     def labels(self, first: int, last: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Number the texts of a column, or of several together.
+        """Encode the distinct texts of a column, or of adjacent columns is_valid together, as codes.
 
         Parameters
         ----------
         first : int
-            The column, or the first of several.
-        last : int
-            The last of several.
+            Index of the column, or of the first of several.
+        last : int or None
+            Index of the last column; None for one column.
 
         Returns
         -------
         (codes, rows) : (int64[n], int64[:])
-            The number of each line's text, and a row for each number that has it.
+            The code of each line's text, and for each code a row with its text.
         """
         starts, ends = self.starts[:, first], self.ends[:, first if last is None else last]
-        codes, firsts = np.zeros(len(self), np.int64), np.zeros(MOST_LABELS, np.int64)
+        codes, firsts = np.zeros(len(self), np.int64), np.zeros(MAX_LABELS, np.int64)
         count = read_labels(self.buffer, starts, ends, codes, firsts)
         if count >= 0:
             return codes, firsts[:count]
@@ -104,27 +103,27 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The columns of a table, and what each has to hold.
+class TableSchema:
+    """Columns of a table, with the values that each may have.
 
     Attributes
     ----------
     names : tuple of str
-        Every column, in order.
+        All columns, in order.
     instrument : tuple of str
-        The columns that name it; they stand side by side.
+        Columns that name the instrument; they are adjacent.
     least : dict
-        Least value of each column of integers.
+        {column of integers: smallest valid value}.
     choices : dict
-        What each column of labels may say.
+        {column of labels: valid labels}.
     decimals : tuple of str
-        Columns of numbers.
+        Columns of decimal numbers.
     optional : frozenset of str
-        Columns of numbers that may be empty.
+        Columns of decimal numbers that may be empty.
     positive : frozenset of str
-        Columns of numbers that must be above 0: prices of levels.
+        Columns of decimal numbers that must be above 0: prices of levels.
     rising : tuple of (str, str)
-        Pairs of columns of integers of which the first is not above the second.
+        Pairs of integer columns whose first value must not be above the second.
     """
 
     names: tuple[str, ...]
@@ -138,112 +137,117 @@ class Shape:
 
 
 class Columns:
-    """A block's rows as arrays.
+    """The rows of a block as one array per column.
 
     Parameters
     ----------
-    rows : Rows
-        The text.
-    shape : Shape
-        What its columns hold.
-    named : callable
-        From the texts of `shape.instrument` to (exchange, symbol); raises InputError for no name.
+    rows : TextRows
+        The text of the block.
+    schema : TableSchema
+        Columns of the table.
+    name_instrument : callable
+        Maps the texts of `schema.instrument` to (exchange, symbol); raises InputError for an invalid name.
 
     Attributes
     ----------
     values : dict of int64[n]
-        Of each column but the instrument: integers, the index of a choice, numbers at `DEFAULT_SCALE`;
-        -1 where the text is none, or not plainly printed.
-    taken : dict of bool[n]
-        Where the value is the text's. An empty number that may be empty counts as taken.
-    books : list of (exchange, symbol) or None
-        By the code in `book`, each once, however it is spelled; None for a name that is refused.
-    book : int64[n]
-        Code of the row's instrument.
-    named : bool[n]
-        Whether the row has all its columns and a name that is not refused.
-    plain : bool[n]
-        Whether the row is readable as it stands here.
+        {column: values}, for all columns except the instrument's: an integer, the index of a label in
+        `choices`, or a number at `DEFAULT_SCALE`; -1 where the kernels could not read the text.
+    valid : dict of bool[n]
+        {column: whether `values` holds the field's value}. An empty optional number counts as read.
+    instruments : list of (exchange, symbol) or None
+        Distinct instruments, by the code in `instrument_codes`; None for a refused name.
+    instrument_codes : int64[n]
+        Code of each row's instrument.
+    has_instrument : bool[n]
+        Whether the row has all columns and a valid instrument.
+    read_by_kernel : bool[n]
+        Whether the kernels could read the whole row.
     """
 
-    def __init__(self, rows: Rows, shape: Shape, named: Callable[..., tuple[str, str]]):
-        self.rows, self.shape, self._named = rows, shape, named
-        self.place = {name: place for place, name in enumerate(shape.names)}
+    def __init__(self, rows: TextRows, schema: TableSchema, name_instrument: Callable[..., tuple[str, str]]):
+        self.rows, self.schema, self._name_instrument = rows, schema, name_instrument
+        self.index_of = {name: index for index, name in enumerate(schema.names)}
         self.values: dict[str, NDArray[np.int64]] = {}
-        self.taken: dict[str, NDArray[np.bool_]] = {}
-        for name, least in shape.least.items():
-            values, taken = rows.integers(self.place[name])
-            self._set(name, values, taken & (values >= least))
-        for low, high in shape.rising:
-            self._set(high, self.values[high], self.taken[high] & (self.values[low] <= self.values[high]))
-        for name, choices in shape.choices.items():
-            codes, firsts = rows.labels(self.place[name])
-            texts = [rows.text(row, self.place[name]) for row in firsts.tolist()]
-            numbers = np.array([choices.index(text) if text in choices else -1 for text in texts] or [-1])
-            self._set(name, numbers[codes], rows.whole & (numbers[codes] >= 0))
-        for name in shape.decimals:
-            values, taken = rows.decimals(self.place[name])
-            if name in shape.positive:
-                taken &= values > 0
-            if name in shape.optional:
-                taken |= rows.empty(self.place[name]) & rows.whole
-            self._set(name, values, taken)
-        places = [self.place[name] for name in shape.instrument]
-        spellings, firsts = rows.labels(places[0], places[-1])
+        self.valid: dict[str, NDArray[np.bool_]] = {}
+        for name, least in schema.least.items():
+            values, is_valid = rows.integers(self.index_of[name])
+            self._set(name, values, is_valid & (values >= least))
+        for low, high in schema.rising:
+            self._set(high, self.values[high], self.valid[high] & (self.values[low] <= self.values[high]))
+        for name, choices in schema.choices.items():
+            label_codes, first_rows = rows.labels(self.index_of[name])
+            texts = [rows.text(row, self.index_of[name]) for row in first_rows.tolist()]
+            choice_codes = np.array(
+                [choices.index(text) if text in choices else -1 for text in texts] or [-1]
+            )
+            values = choice_codes[label_codes]
+            self._set(name, values, rows.whole & (values >= 0))
+        for name in schema.decimals:
+            values, is_valid = rows.decimals(self.index_of[name])
+            if name in schema.positive:
+                is_valid &= values > 0
+            if name in schema.optional:
+                is_valid |= rows.empty(self.index_of[name]) & rows.whole
+            self._set(name, values, is_valid)
+        indices = [self.index_of[name] for name in schema.instrument]
+        name_codes, first_rows = rows.labels(indices[0], indices[-1])
         books: dict[tuple[str, str] | None, int] = {}
-        numbers = np.array(
-            [books.setdefault(self.instrument(row), len(books)) for row in firsts.tolist()] or [0]
+        codes = np.array(
+            [books.setdefault(self.instrument(row), len(books)) for row in first_rows.tolist()] or [0]
         )
-        self.books, self.book = list(books), numbers[spellings]
-        accepted = np.array([book is not None for book in self.books] or [False])
-        self.named = rows.whole & accepted[self.book]
-        self.plain = np.logical_and.reduce([self.named, *self.taken.values()])
+        self.instruments, self.instrument_codes = list(books), codes[name_codes]
+        accepted = np.array([book is not None for book in self.instruments] or [False])
+        self.has_instrument = rows.whole & accepted[self.instrument_codes]
+        self.read_by_kernel = np.logical_and.reduce([self.has_instrument, *self.valid.values()])
 
-    def _set(self, name: str, values: NDArray[np.int64], taken: NDArray[np.bool_]) -> None:
-        self.values[name], self.taken[name] = np.where(taken, values, NOT_GIVEN), taken
+    def _set(self, name: str, values: NDArray[np.int64], is_valid: NDArray[np.bool_]) -> None:
+        """Store the values of a column; invalid ones become -1."""
+        self.values[name], self.valid[name] = np.where(is_valid, values, NOT_GIVEN), is_valid
 
     def text(self, row: int, name: str) -> str:
-        """Return a field's text."""
-        return self.rows.text(row, self.place[name])
+        """Return the text of a field."""
+        return self.rows.text(row, self.index_of[name])
 
     def instrument(self, row: int) -> tuple[str, str] | None:
-        """Return a row's (exchange, symbol), or None if it has no name, or one that is refused."""
-        if self.rows.counts[row] < 1 + max(self.place[name] for name in self.shape.instrument):
+        """Return the (exchange, symbol) of a row; None if it has no name or a refused one."""
+        if self.rows.counts[row] < 1 + max(self.index_of[name] for name in self.schema.instrument):
             return None
         try:
-            return self._named(*(self.text(row, name) for name in self.shape.instrument))
+            return self._name_instrument(*(self.text(row, name) for name in self.schema.instrument))
         except InputError:
             return None
 
-    def unusual(self, end: int) -> list[int]:
-        """Return the rows before `end` that are neither blank nor plain: few."""
-        found: list[int] = np.flatnonzero(~self.plain[:end] & (self.rows.counts[:end] > 0)).tolist()
-        return found
+    def strict_rows(self, end: int) -> list[int]:
+        """Return the rows before `end` that are not blank and that the kernels could not read."""
+        rows: list[int] = np.flatnonzero(~self.read_by_kernel[:end] & (self.rows.counts[:end] > 0)).tolist()
+        return rows
 
-    def fault(self, row: int) -> str:
-        """Say why a row is not readable; empty if it is, by the strict way."""
-        found, expected = int(self.rows.counts[row]), len(self.shape.names)
-        if found != expected:
-            return f"expected {expected} columns, found {found}"
+    def explain_fault(self, row: int) -> str:
+        """Return why a row is not readable; empty if Python can read what the kernels could not."""
+        count, expected = int(self.rows.counts[row]), len(self.schema.names)
+        if count != expected:
+            return f"expected {expected} columns, found {count}"
         try:
-            self._named(*(self.text(row, name) for name in self.shape.instrument))
-            for name in (name for name, taken in self.taken.items() if not taken[row]):
-                self._strict(row, name)
+            self._name_instrument(*(self.text(row, name) for name in self.schema.instrument))
+            for name in (name for name, is_valid in self.valid.items() if not is_valid[row]):
+                self._check_field(row, name)
         except (ValueError, InputError) as error:
             return str(error)
         return ""
 
-    def _strict(self, row: int, name: str) -> None:
+    def _check_field(self, row: int, name: str) -> None:
+        """Raise ValueError if a field that the kernels could not read is invalid."""
         text = self.text(row, name)
-        for low in (low for low, high in self.shape.rising if high == name):
-            if self.taken[low][row] and text.isdecimal():
-                raise ValueError(f"{low} {self.text(row, low)} is above {name} {shown(text)}")
-        if name in self.shape.least:
-            least = self.shape.least[name]
-            raise ValueError(f"field {name}: expected an integer from {least}, found {shown(text)}")
-        if name in self.shape.choices:
-            choices = ", ".join(self.shape.choices[name])
-            raise ValueError(f"field {name}: expected one of {choices}, found {shown(text)}")
+        for low in (low for low, high in self.schema.rising if high == name):
+            if self.valid[low][row] and text.isdecimal():
+                raise ValueError(f"{low} {self.text(row, low)} is above {name} {excerpt(text)}")
+        if name in self.schema.least:
+            least = self.schema.least[name]
+            raise ValueError(f"field {name}: expected an integer of at least {least}, found {excerpt(text)}")
+        if name in self.schema.choices:
+            choices = ", ".join(self.schema.choices[name])
+            raise ValueError(f"field {name}: expected one of {choices}, found {excerpt(text)}")
         number, _ = exact(text, name)
-        if number == 0 and name in self.shape.positive:
+        if number == 0 and name in self.schema.positive:
             raise ValueError(f"field {name}: a level has price 0")

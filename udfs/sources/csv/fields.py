@@ -1,4 +1,4 @@
-"""Kernels over the text of a table: lines to fields, fields to integers, decimals and labels."""
+"""Kernels that split the text of a table into fields, and read integers, decimals and labels from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from deltabook.udfs.numbers.decimal_text import INT64_MAX, scan_decimal
 
 _ZERO, _NINE, _MINUS = ord("0"), ord("9"), ord("-")
 _NEWLINE, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')
-_MOST = INT64_MAX
 
 
 @kernel
@@ -21,13 +20,13 @@ def split_fields(buffer, separator, line_starts, line_ends, counts, starts, ends
     buffer : uint8[:]
         Whole lines, the last with its newline.
     separator : uint8
-        What stands between fields.
+        Byte between two fields.
     line_starts, line_ends : int64[n]
-        Written: the line without its line end.
+        Written: bounds of each line, without its line end.
     counts : int64[n]
-        Written: fields of the line; 0 if it is blank.
+        Written: number of fields of each line; 0 for a blank line.
     starts, ends : int64[n, columns]
-        Written: bounds of the first fields, without the quotes around them.
+        Written: bounds of the first `columns` fields, without the quotes around them.
     """
     columns = starts.shape[1]
     position = 0
@@ -58,8 +57,20 @@ def split_fields(buffer, separator, line_starts, line_ends, counts, starts, ends
 
 
 @kernel
-def read_integers(buffer, starts, ends, values, taken):
-    """Read `[-]digits`; where the text is no such number, or does not fit int64, `taken` is False."""
+def read_integers(buffer, starts, ends, values, is_valid):
+    """Read integers, `[-]digits`; cost: one pass over the fields.
+
+    Parameters
+    ----------
+    buffer : uint8[:]
+        The text.
+    starts, ends : int64[n]
+        Bounds of the fields.
+    values : int64[n]
+        Written: the integers; 0 where a field is none.
+    is_valid : bool[n]
+        Written: whether the field is an integer that fits int64.
+    """
     for row in range(len(values)):
         position, end = starts[row], ends[row]
         negative = position < end and buffer[position] == _MINUS
@@ -69,26 +80,40 @@ def read_integers(buffer, starts, ends, values, taken):
         value = 0
         while fits and position < end:
             digit = np.int64(buffer[position]) - _ZERO
-            fits = 0 <= digit <= 9 and value <= (_MOST - digit) // 10
+            fits = 0 <= digit <= 9 and value <= (INT64_MAX - digit) // 10
             if fits:
                 value = value * 10 + digit
             position += 1
         values[row] = (-value if negative else value) if fits else 0
-        taken[row] = fits
+        is_valid[row] = fits
 
 
 @kernel
-def read_decimals(buffer, starts, ends, scale, values, taken):
-    """Read `digits[.digits]` times 10^scale; where that is not exact, `taken` is False."""
+def read_decimals(buffer, starts, ends, scale, values, is_valid):
+    """Read decimal numbers, `digits[.digits]`; cost: one pass over the fields.
+
+    Parameters
+    ----------
+    buffer : uint8[:]
+        The text.
+    starts, ends : int64[n]
+        Bounds of the fields.
+    scale : int
+        Decimal digits of the scaled values.
+    values : int64[n]
+        Written: the number times 10^scale; 0 where that is not exact.
+    is_valid : bool[n]
+        Written: whether the field is a number that the scale holds exactly.
+    """
     for row in range(len(values)):
-        value, behind = scan_decimal(buffer, starts[row], scale)
-        taken[row] = behind == ends[row]
-        values[row] = value if taken[row] else 0
+        value, number_end = scan_decimal(buffer, starts[row], scale)
+        is_valid[row] = number_end == ends[row]
+        values[row] = value if is_valid[row] else 0
 
 
 @kernel
 def read_labels(buffer, starts, ends, codes, firsts):
-    """Number the texts of a column by first appearance; return their count, or -1 if they are too many.
+    """Number the distinct texts of a column in order of appearance; return their count, -1 if too many.
 
     Parameters
     ----------
@@ -97,19 +122,19 @@ def read_labels(buffer, starts, ends, codes, firsts):
     starts, ends : int64[n]
         Bounds of the texts.
     codes : int64[n]
-        Written: the number of each.
+        Written: the code of each text.
     firsts : int64[:]
-        Written: the row of each number's first appearance; as long as texts are counted.
+        Written: the first row of each code; its length is the largest number of codes.
     """
     count, last = 0, -1
     for row in range(len(codes)):
         start, end = starts[row], ends[row]
         code = -1
-        if last >= 0 and _same(buffer, start, end, starts[firsts[last]], ends[firsts[last]]):
+        if last >= 0 and _equal_texts(buffer, start, end, starts[firsts[last]], ends[firsts[last]]):
             code = last
         else:
             for candidate in range(count):
-                if _same(buffer, start, end, starts[firsts[candidate]], ends[firsts[candidate]]):
+                if _equal_texts(buffer, start, end, starts[firsts[candidate]], ends[firsts[candidate]]):
                     code = candidate
                     break
         if code < 0:
@@ -123,7 +148,8 @@ def read_labels(buffer, starts, ends, codes, firsts):
 
 
 @kernel
-def _same(buffer, start, end, other_start, other_end):
+def _equal_texts(buffer, start, end, other_start, other_end):
+    """Return whether two ranges of the buffer hold the same bytes."""
     if end - start != other_end - other_start:
         return False
     for offset in range(end - start):  # noqa: SIM110  (numba has no generator expressions here)

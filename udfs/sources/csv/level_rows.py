@@ -1,4 +1,4 @@
-"""Tables of a row per level: consecutive rows become book updates, without a Python step per row."""
+"""Base class of parsers of tables with one row per level: consecutive rows become book updates."""
 
 from __future__ import annotations
 
@@ -9,217 +9,252 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deltabook.udfs.numbers.decimal_text import scaled_levels
-from deltabook.udfs.sources.common.records import Records, column_batch, labels
-from deltabook.udfs.sources.csv.columns import Columns, Shape
+from deltabook.udfs.numbers.decimal_text import scale_levels
+from deltabook.udfs.sources.common.records import Records, build_batch, label_column
+from deltabook.udfs.sources.csv.columns import Columns, TableSchema
 from deltabook.udfs.sources.csv.tables import Messages, TableParser
 
 Book = tuple[str, str]
-Stamps = dict[str, NDArray[Any]]
+"""(exchange, symbol)."""
+MessageColumns = dict[str, NDArray[Any]]
+"""{column of `records`: one value per message}."""
 
 
 class LevelParser(TableParser):
-    """Reads a table of levels.
+    """Parser of a table with one row per level.
 
-    A row that is not readable goes to quarantine, and its message is marked as damaged. Where only its
-    instrument can be told, an empty damaged update with the stamps of the book's last message is put at
-    its place, and the message just before it, if it is the book's, is marked; where not even that can be
-    told, this happens to every book of the file. If there is none yet, the next message is marked.
+    An unreadable row goes to quarantine and damages its book:
+
+    - If its message is known, the message is marked as damaged.
+    - If only its instrument is known, an empty damaged update is added there, with the times and the sequence
+      of the book's last message. The message just before the row is marked too, if it belongs to the book.
+    - If its instrument is unknown, the same is done for every book of the file.
+    - If the book has no message yet, its next message is marked.
 
     Parameters
     ----------
     path : str
-        The file's name.
-    shape : Shape
-        Its columns.
+        Name of the file, for `source_file`.
+    schema : TableSchema
+        Columns of the table.
     price, size, side : str
-        The columns of a level.
+        Names of the columns of a level.
     ask : str
-        What `side` says of an ask.
+        Label of an ask in column `side`.
     """
 
-    def __init__(self, path: str, shape: Shape, price: str, size: str, side: str, ask: str):
-        super().__init__(path, shape)
+    def __init__(self, path: str, schema: TableSchema, price: str, size: str, side: str, ask: str):
+        super().__init__(path, schema)
         self.price, self.size, self.side, self.ask = price, size, side, ask
         self.last: dict[Book, dict[str, int]] = {}
-        """The stamps of the last message of each book."""
+        """`timestamp`, `received` and `sequence` of the last message of each book."""
         self.due: set[Book | None] = set()
-        """Books whose next message is damaged; None: the next of any book."""
+        """Books whose next message must be marked as damaged; None for the next message of any book."""
         self.unmarked: set[Book] = set()
-        """Books with a message since they were last marked as damaged."""
+        """Books with a message since their last damage mark."""
 
-    def stamps(self, columns: Columns, messages: Messages) -> Stamps:
-        """Return the columns of the first `messages.keep` messages, but for their names and levels."""
+    def message_columns(self, columns: Columns, messages: Messages) -> MessageColumns:
+        """Return {column: values} of the complete messages, without their names and levels."""
         raise NotImplementedError
 
     def records(self, columns: Columns, messages: Messages) -> Iterator[pa.RecordBatch]:
-        """Yield the records of the rows before `messages.end`."""
-        keep = messages.keep
+        """Yield the records of the rows before `messages.end_row`."""
+        keep = messages.complete
         strict = Records(self.path)
-        stamps = self.stamps(columns, messages)
-        books = columns.book[messages.firsts[:keep]]
-        odd = np.zeros(keep, np.bool_)
-        readable = columns.plain[: messages.end].copy()
-        damage = _Damage(self, columns, messages, stamps)
-        for row in columns.unusual(messages.end):
-            if reason := columns.fault(row):
+        message_columns = self.message_columns(columns, messages)
+        books = columns.instrument_codes[messages.first_rows[:keep]]
+        is_strict = np.zeros(keep, np.bool_)
+        readable = columns.read_by_kernel[: messages.end_row].copy()
+        damage = _Damage(self, columns, messages, message_columns)
+        for row in columns.strict_rows(messages.end_row):
+            if reason := columns.explain_fault(row):
                 strict.quarantine(self.first_row + row, columns.rows.line(row), reason)
                 damage.mark(row, strict)
             else:
-                odd[messages.number[row]] = readable[row] = True
+                is_strict[messages.message_of_row[row]] = readable[row] = True
         damage.settle()
-        stamps |= {"damaged": damage.damaged, "source_row": self.first_row + messages.firsts[:keep]}
-        if not odd.all():
-            yield self._plain(columns, messages, stamps, np.flatnonzero(~odd))
-        for message in np.flatnonzero(odd).tolist():
-            strict.add(self._printed(columns, messages, stamps, message, readable))
-        for code, place in latest(books).items():
-            self.last[name_of(columns, code)] = _stamp(stamps, place)
-        if len(strict):
-            yield strict.batch()
-
-    def _plain(
-        self, columns: Columns, messages: Messages, stamps: Stamps, chosen: NDArray[np.int64]
-    ) -> pa.RecordBatch:
-        """Make the records of messages whose numbers are all plainly printed."""
-        books = columns.book[messages.firsts[chosen]]
-        names = [book or ("", "") for book in columns.books]
-        batch: dict[str, Any] = {name: values[chosen] for name, values in stamps.items()} | {
-            "record": labels(np.zeros(len(chosen), np.int64), ["book_update"]),
-            "exchange": labels(books, [exchange for exchange, _ in names]),
-            "symbol": labels(books, [symbol for _, symbol in names]),
+        message_columns |= {
+            "damaged": damage.damaged,
+            "source_row": self.first_row + messages.first_rows[:keep],
         }
-        wanted = np.zeros(len(messages.firsts) + 1, np.bool_)
-        wanted[chosen] = True  # and not the last place, which is that of rows of no message
-        rows = columns.plain & wanted[messages.number]
-        asks = columns.values[self.side] == columns.shape.choices[self.side].index(self.ask)
+        if not is_strict.all():
+            yield self._make_fast_batch(columns, messages, message_columns, np.flatnonzero(~is_strict))
+        for message in np.flatnonzero(is_strict).tolist():
+            strict.add(self._read_strict(columns, messages, message_columns, message, readable))
+        for code, message in last_message_by_code(books).items():
+            self.last[book_of_code(columns, code)] = _times_and_sequence(message_columns, message)
+        if len(strict):
+            yield strict.take_batch()
+
+    def _make_fast_batch(
+        self, columns: Columns, messages: Messages, message_columns: MessageColumns, chosen: NDArray[np.int64]
+    ) -> pa.RecordBatch:
+        """Return the records of messages all of whose rows the kernels could read."""
+        books = columns.instrument_codes[messages.first_rows[chosen]]
+        names = [book or ("", "") for book in columns.instruments]
+        batch: dict[str, Any] = {name: values[chosen] for name, values in message_columns.items()} | {
+            "record": label_column(np.zeros(len(chosen), np.int64), ["book_update"]),
+            "exchange": label_column(books, [exchange for exchange, _ in names]),
+            "symbol": label_column(books, [symbol for _, symbol in names]),
+        }
+        wanted = np.zeros(len(messages.first_rows) + 1, np.bool_)
+        wanted[chosen] = True  # the last element stays False: rows without a message have index -1
+        rows = columns.read_by_kernel & wanted[messages.message_of_row]
+        asks = columns.values[self.side] == columns.schema.choices[self.side].index(self.ask)
         for side, here in (("bid", rows & ~asks), ("ask", rows & asks)):
             levels = np.flatnonzero(here)
-            counts = np.bincount(messages.number[levels], minlength=len(messages.firsts))[chosen]
+            counts = np.bincount(messages.message_of_row[levels], minlength=len(messages.first_rows))[chosen]
             offsets = pa.array(np.concatenate(([0], np.cumsum(counts))).astype(np.int32))
             for what, name in (("prices", self.price), ("sizes", self.size)):
                 values = pa.array(columns.values[name][levels])
                 batch[f"{side}_{what}"] = pa.ListArray.from_arrays(offsets, values)
-        return column_batch(self.path, batch, len(chosen))
+        return build_batch(self.path, batch, len(chosen))
 
-    def _printed(
+    def _read_strict(
         self,
         columns: Columns,
         messages: Messages,
-        stamps: Stamps,
+        message_columns: MessageColumns,
         message: int,
         readable: NDArray[np.bool_],
     ) -> dict[str, Any]:
-        """Make the record of a message that has a number which is not plainly printed."""
-        start = int(messages.firsts[message])
-        end = int(messages.firsts[message + 1]) if message + 1 < len(messages.firsts) else messages.end
-        rows = start + np.flatnonzero((messages.number[start:end] == message) & readable[start:end])
+        """Return the record of a message with a number that only Python can read."""
+        start = int(messages.first_rows[message])
+        end = (
+            int(messages.first_rows[message + 1])
+            if message + 1 < len(messages.first_rows)
+            else messages.end_row
+        )
+        rows = start + np.flatnonzero((messages.message_of_row[start:end] == message) & readable[start:end])
         sides: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
         for row in rows.tolist():
             level = columns.text(row, self.price), columns.text(row, self.size)
             sides[columns.text(row, self.side) == self.ask].append(level)
-        exchange, symbol = name_of(columns, int(columns.book[start]))
+        exchange, symbol = book_of_code(columns, int(columns.instrument_codes[start]))
         return {
             "record": "book_update",
             "exchange": exchange,
             "symbol": symbol,
-            **{name: values[message].item() for name, values in stamps.items()},
-            **scaled_levels(sides[False], sides[True]),
+            **{name: values[message].item() for name, values in message_columns.items()},
+            **scale_levels(sides[False], sides[True]),
         }
 
 
 class _Damage:
-    """Which of a block's messages are damaged by unreadable rows.
+    """Marks the messages of a block that unreadable rows damage.
 
-    A book is marked once between two of its messages: unreadable rows among many books cost a step for each
-    row and message, not for each pair of them.
+    A book gets one mark between two of its messages, so the cost is one step per unreadable row and message,
+    not one per pair of row and book.
     """
 
-    def __init__(self, parser: LevelParser, columns: Columns, messages: Messages, stamps: Stamps):
-        self.parser, self.columns, self.messages, self.stamps = parser, columns, messages, stamps
-        self.books = columns.book[messages.firsts[: messages.keep]]
-        self.places = _places(columns, self.books)
-        self.damaged = np.zeros(messages.keep, np.bool_)
+    def __init__(
+        self, parser: LevelParser, columns: Columns, messages: Messages, message_columns: MessageColumns
+    ):
+        self.parser, self.columns, self.messages, self.message_columns = (
+            parser,
+            columns,
+            messages,
+            message_columns,
+        )
+        self.books = columns.instrument_codes[messages.first_rows[: messages.complete]]
+        self.messages_by_book = _group_by_book(columns, self.books)
+        self.damaged = np.zeros(messages.complete, np.bool_)
         self.due: set[tuple[int, Book | None]] = {(0, book) for book in parser.due}
         self.passed = 0
 
     def mark(self, row: int, records: Records) -> None:
-        """Mark what an unreadable row belongs to, or may belong to."""
-        if self.messages.number[row] >= 0:
-            self.damaged[self.messages.number[row]] = True
+        """Mark the message or the books that an unreadable row may belong to; add damaged updates."""
+        if self.messages.message_of_row[row] >= 0:
+            self.damaged[self.messages.message_of_row[row]] = True
             return
-        before = int(np.searchsorted(self.messages.firsts[: self.messages.keep], row, "right"))
-        self._pass(before)
+        before = int(np.searchsorted(self.messages.first_rows[: self.messages.complete], row, "right"))
+        self._unmark_books(before)
         for book in self._candidates(row, before):
-            place = -1 if book is None else self._latest(book, before)
-            if book is None or (place < 0 and book not in self.parser.last):
+            last_message = -1 if book is None else self._last_message(book, before)
+            if book is None or (last_message < 0 and book not in self.parser.last):
                 self.due.add((before, book))
                 continue
-            if place >= 0 and place == before - 1:  # others may have been finished with the block before
-                self.damaged[place] = True
+            # Only the message just before the row: an earlier one may be in a finished block.
+            if last_message >= 0 and last_message == before - 1:
+                self.damaged[last_message] = True
             if book in self.parser.unmarked:
                 self.parser.unmarked.remove(book)
-                stamp = _stamp(self.stamps, place) if place >= 0 else self.parser.last[book]
+                in_block = last_message >= 0
+                message_columns = (
+                    _times_and_sequence(self.message_columns, last_message)
+                    if in_block
+                    else self.parser.last[book]
+                )
                 names = {"exchange": book[0], "symbol": book[1], "source_row": self.parser.first_row + row}
-                records.add({"record": "book_update", "damaged": True} | names | stamp)
+                records.add({"record": "book_update", "damaged": True} | names | message_columns)
 
     def settle(self) -> None:
-        """Mark the next message where there was none before; what has none here waits for the next block."""
-        self._pass(len(self.books))
+        """Mark the next message of books that had none before the row, in this block or a later one."""
+        self._unmark_books(len(self.books))
         self.parser.due = set()
         for before, book in self.due:
-            places = np.arange(len(self.damaged)) if book is None else self.places.get(book, np.arange(0))
-            following = places[places >= before]
+            if book is None:
+                messages = np.arange(len(self.damaged))
+            else:
+                messages = self.messages_by_book.get(book, np.arange(0))
+            following = messages[messages >= before]
             if len(following):
                 self.damaged[following[0]] = True
             else:
                 self.parser.due.add(book)
 
-    def _pass(self, before: int) -> None:
-        """Note the books of the messages up to a place."""
+    def _unmark_books(self, before: int) -> None:
+        """Add the books of the messages before an index to `unmarked`."""
         codes = np.unique(self.books[self.passed : before]).tolist()
-        self.parser.unmarked |= {name_of(self.columns, code) for code in codes}
+        self.parser.unmarked |= {book_of_code(self.columns, code) for code in codes}
         self.passed = max(self.passed, before)
 
     def _candidates(self, row: int, before: int) -> list[Book] | list[None]:
-        """Return the books that a row may belong to and that are to be marked; None: there is none yet."""
-        named = self.columns.instrument(row)
-        if named is not None and (self.columns.named[row] or self._is_known(named, before)):
-            return [named]
+        """Return the books that a row may belong to and that have no mark yet; None if there is no book."""
+        book = self.columns.instrument(row)
+        if book is not None and (self.columns.has_instrument[row] or self._is_known(book, before)):
+            return [book]
         if before or self.parser.last:
-            return sorted(self.parser.unmarked)  # in an order that no size of blocks changes
+            return sorted(self.parser.unmarked)  # sorted: the order must not depend on the size of blocks
         return [None]
 
     def _is_known(self, book: Book, before: int) -> bool:
-        return book in self.parser.last or self._latest(book, before) >= 0
+        return book in self.parser.last or self._last_message(book, before) >= 0
 
-    def _latest(self, book: Book, before: int) -> int:
-        """Return the last message of a book before a place; -1: none."""
-        places = self.places.get(book, np.arange(0))
-        count = int(np.searchsorted(places, before))
-        return int(places[count - 1]) if count else -1
+    def _last_message(self, book: Book, before: int) -> int:
+        """Return the last message of a book before an index; -1 if there is none."""
+        messages = self.messages_by_book.get(book, np.arange(0))
+        count = int(np.searchsorted(messages, before))
+        return int(messages[count - 1]) if count else -1
 
 
-def _places(columns: Columns, books: NDArray[np.int64]) -> dict[Book, NDArray[np.int64]]:
-    """Return the messages of each book, in their order."""
+def _group_by_book(columns: Columns, books: NDArray[np.int64]) -> dict[Book, NDArray[np.int64]]:
+    """Return {book: indices of its messages, in their order}."""
     order = np.argsort(books, kind="stable")
     codes, starts = np.unique(books[order], return_index=True)
     parts = np.split(order, starts[1:])
-    return {name_of(columns, code): part for code, part in zip(codes.tolist(), parts, strict=False)}
+    return {book_of_code(columns, code): part for code, part in zip(codes.tolist(), parts, strict=False)}
 
 
-def latest(books: NDArray[np.int64]) -> dict[int, int]:
-    """Return the last place of each book's code."""
-    codes, places = np.unique(books[::-1], return_index=True)
-    return dict(zip(codes.tolist(), (len(books) - 1 - places).tolist(), strict=True))
+def last_message_by_code(books: NDArray[np.int64]) -> dict[int, int]:
+    """Return {code of a book: index of its last message}.
+
+    Parameters
+    ----------
+    books : int64[n]
+        Code of each message's book.
+    """
+    codes, from_end = np.unique(books[::-1], return_index=True)
+    return dict(zip(codes.tolist(), (len(books) - 1 - from_end).tolist(), strict=True))
 
 
-def name_of(columns: Columns, code: int) -> Book:
-    """Return the name of a message's book by its code."""
-    name = columns.books[code]
-    assert name is not None  # only rows with a name are part of a message
-    return name
+def book_of_code(columns: Columns, code: int) -> Book:
+    """Return the (exchange, symbol) of a message's book by its code."""
+    book = columns.instruments[code]
+    assert book is not None  # only rows with a valid instrument are part of a message
+    return book
 
 
-def _stamp(stamps: Stamps, place: int) -> dict[str, int]:
-    return {name: int(stamps[name][place]) for name in ("timestamp", "received", "sequence")}
+def _times_and_sequence(message_columns: MessageColumns, message: int) -> dict[str, int]:
+    """Return `timestamp`, `received` and `sequence` of one message."""
+    return {name: int(message_columns[name][message]) for name in ("timestamp", "received", "sequence")}

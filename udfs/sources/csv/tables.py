@@ -1,4 +1,4 @@
-"""What sources of CSV tables share: blocks of lines to messages, which no border of a block cuts."""
+"""Base class of parsers of CSV tables: joins rows into messages, also across the ends of blocks."""
 
 from __future__ import annotations
 
@@ -12,114 +12,121 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.sources.common.limits import LONGEST_LINE, Limits, too_many_levels
-from deltabook.udfs.sources.csv.columns import Columns, Rows, Shape
+from deltabook.udfs.sources.common.limits import MAX_LINE_BYTES, Limits, too_many_levels
+from deltabook.udfs.sources.csv.columns import Columns, TableSchema, TextRows
 
-MOST_FIELDS = 4 << 20
-"""Fields that are read at a time."""
-MOST_COLUMNS = 20_004
-"""Columns of a table: four that name a message, and four for each of 5,000 levels."""
+MAX_FIELDS = 4 << 20
+"""Fields that are read at once."""
+MAX_COLUMNS = 20_004
+"""Largest number of columns: four of the message, and four for each of 5,000 levels."""
 
 
 @dataclass(frozen=True)
 class Messages:
-    """Which rows of a block are one message.
+    """Messages of a block: which rows belong to each.
 
     Attributes
     ----------
-    number : int64[n]
-        The message of each row; -1 for one that cannot be told.
-    firsts : int64[m]
-        The first row of each message.
-    keep : int
-        How many of them are known to be complete.
-    end : int
-        The rows before it are all that these messages, and rows of none, consist of.
+    message_of_row : int64[n]
+        Index of each row's message; -1 for a row whose message is unknown.
+    first_rows : int64[m]
+        First row of each message.
+    complete : int
+        Number of messages, from the first, that are complete.
+    end_row : int
+        End of the rows of these messages: later rows wait for the next block.
     """
 
-    number: NDArray[np.int64]
-    firsts: NDArray[np.int64]
-    keep: int
-    end: int
+    message_of_row: NDArray[np.int64]
+    first_rows: NDArray[np.int64]
+    complete: int
+    end_row: int
 
 
 class TableParser:
-    """Reads one table; a message of several rows comes out whole, wherever a block's border cuts it.
+    """Parser of one table; a message whose rows are in two blocks comes out whole.
 
     Parameters
     ----------
     path : str
-        The file's name.
-    shape : Shape
-        Its columns.
+        Name of the file, for `source_file`.
+    schema : TableSchema
+        Columns of the table.
     """
 
-    def __init__(self, path: str, shape: Shape):
-        self.path, self.shape = path, shape
+    def __init__(self, path: str, schema: TableSchema):
+        self.path, self.schema = path, schema
         self.first_row = 2
-        """Row in the file of the first row at hand; the header is row 1."""
+        """Row in the file of the current block's first row; the header is row 1."""
 
-    def named(self, *texts: str) -> tuple[str, str]:
-        """Return (exchange, symbol) of the instrument's columns; raises InputError for no name."""
+    def name_instrument(self, *texts: str) -> tuple[str, str]:
+        """Return the (exchange, symbol) that the instrument's columns name; raise InputError if invalid."""
         raise NotImplementedError
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the rows whose message can be told, and which of them start one."""
+        """Return the rows whose message is known, int64[m], and whether each starts a message, bool[m]."""
         raise NotImplementedError
 
     def records(self, columns: Columns, messages: Messages) -> Iterator[pa.RecordBatch]:
-        """Yield the records of the rows before `messages.end`."""
+        """Yield the records of the rows before `messages.end_row`."""
         raise NotImplementedError
 
-    def held_back(self) -> int:
-        """Return how many messages at a block's end wait for the next block."""
+    def waiting_count(self) -> int:
+        """Return the number of messages at the end of a block that wait for the next block."""
         return 1
 
     def parse(self, blocks: Iterable[bytes], limits: Limits) -> Iterator[pa.RecordBatch]:
-        """Yield the records of the lines behind the header.
+        """Yield the records of the lines after the header.
 
         Parameters
         ----------
         blocks : iterable of bytes
-            Whole lines.
+            Blocks of whole lines.
         limits : Limits
-            What a message may hold.
+            Limits of a message.
 
         Yields
         ------
         pyarrow.RecordBatch
-            In the schema of `records`.
+            Records in the schema of `records`.
 
         Raises
         ------
         InputError
-            If the rows of one message are more than a message may have.
+            If a message has more rows or bytes than the limits allow.
         """
-        carried = b""
-        for block in chain(short_blocks(blocks, max(1, MOST_FIELDS // len(self.shape.names))), [None]):
-            rows = Rows(carried + (block or b""), len(self.shape.names))
-            columns = Columns(rows, self.shape, self.named)
-            messages = self._messages(columns, at_end=block is None)
+        waiting = b""
+        for block in chain(short_blocks(blocks, max(1, MAX_FIELDS // len(self.schema.names))), [None]):
+            rows = TextRows(waiting + (block or b""), len(self.schema.names))
+            columns = Columns(rows, self.schema, self.name_instrument)
+            messages = self._find_messages(columns, at_end=block is None)
             yield from self.records(columns, messages)
-            carried = rows.block[rows.line_starts[messages.end] :] if messages.end < len(rows) else b""
-            if len(rows) - messages.end > self.held_back() * limits.most_levels:
-                raise InputError(too_many_levels(len(rows) - messages.end, limits.most_levels))
-            if len(carried) > LONGEST_LINE:
-                raise InputError(f"a message is longer than {LONGEST_LINE >> 20} MiB")
-            self.first_row += messages.end
+            waiting = (
+                rows.block[rows.line_starts[messages.end_row] :] if messages.end_row < len(rows) else b""
+            )
+            if len(rows) - messages.end_row > self.waiting_count() * limits.most_levels:
+                raise InputError(too_many_levels(len(rows) - messages.end_row, limits.most_levels))
+            if len(waiting) > MAX_LINE_BYTES:
+                row = self.first_row + messages.end_row
+                raise InputError(f"a message is longer than {MAX_LINE_BYTES >> 20} MiB (from row {row:,})")
+            self.first_row += messages.end_row
 
-    def _messages(self, columns: Columns, *, at_end: bool) -> Messages:
+    def _find_messages(self, columns: Columns, *, at_end: bool) -> Messages:
+        """Return the messages of a block; at the end of the file all are complete."""
         rows, starts = self.starts(columns)
         number = np.full(len(columns.rows), NOT_GIVEN)
         number[rows] = np.cumsum(starts) - 1
         firsts = rows[starts]
-        keep = len(firsts) if at_end else max(0, len(firsts) - self.held_back())
+        keep = len(firsts) if at_end else max(0, len(firsts) - self.waiting_count())
         end = int(firsts[keep]) if keep < len(firsts) else len(columns.rows)
         return Messages(number, firsts, keep, end)
 
 
 def short_blocks(blocks: Iterable[bytes], most_lines: int) -> Iterator[bytes]:
-    """Cut blocks of more lines: one of blank lines would need a hundred times its size as arrays."""
+    """Yield the blocks, cut to at most `most_lines` lines each.
+
+    A block of blank lines would otherwise need a hundred times its size as arrays.
+    """
     for block in blocks:
         start = 0
         if block.count(b"\n") > most_lines:
@@ -132,28 +139,29 @@ def short_blocks(blocks: Iterable[bytes], most_lines: int) -> Iterator[bytes]:
 
 
 def split_header(blocks: Iterable[bytes]) -> tuple[list[str], Iterator[bytes]]:
-    """Take the header off a table's blocks.
+    """Split the header off the blocks of a table.
+
+    Parameters
+    ----------
+    blocks : iterable of bytes
+        Blocks of whole lines, from the start of the file.
 
     Returns
     -------
     (columns, blocks) : (list of str, iterator of bytes)
-        The header's fields, and the lines behind it.
+        The column names, and the lines after the header.
 
     Raises
     ------
     InputError
-        If it has more columns than any of these tables.
+        If the header has more than `MAX_COLUMNS` columns.
     """
     rest = iter(blocks)
     first = next(rest, b"")
     header, _, body = first.partition(b"\n")
-    if header.count(b",") >= MOST_COLUMNS:
-        raise InputError(f"a table may have {MOST_COLUMNS:,} columns, found {header.count(b',') + 1:,}")
+    if header.count(b",") >= MAX_COLUMNS:
+        raise InputError(f"expected at most {MAX_COLUMNS:,} columns, found {header.count(b',') + 1:,}")
     names = header.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").strip().split(",")
 
-    def behind() -> Iterator[bytes]:
-        if body:
-            yield body
-        yield from rest
-
-    return [name.strip().strip('"') for name in names], behind()
+    body_blocks = chain([body], rest) if body else rest
+    return [name.strip().strip('"') for name in names], body_blocks

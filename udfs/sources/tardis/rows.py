@@ -1,4 +1,4 @@
-"""What Tardis' tables have in common: their times, and the order of the recorder's clock."""
+"""Base class of parsers of Tardis tables: their times, and the order by the recorder's clock."""
 
 from __future__ import annotations
 
@@ -11,67 +11,67 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.file_source import TimeUnit
-from deltabook.udfs.sources.common.receive_order import FOLLOWING, file_order
-from deltabook.udfs.sources.common.records import labels
-from deltabook.udfs.sources.csv.columns import Columns, Shape
+from deltabook.udfs.sources.common.receive_order import LOOKAHEAD, order_receive_times
+from deltabook.udfs.sources.common.records import label_column
+from deltabook.udfs.sources.csv.columns import Columns, TableSchema
 from deltabook.udfs.sources.csv.level_rows import Book
 from deltabook.udfs.sources.csv.tables import Messages, TableParser
 
-Named = Callable[..., Book]
+InstrumentNamer = Callable[..., Book]
 TIMES = {"timestamp": 0, "local_timestamp": 1}
-"""The columns of times, and the least that each may say; a `timestamp` of 0 is none."""
+"""{column of times: smallest valid value}; a `timestamp` of 0 means not given."""
 INSTRUMENT = ("exchange", "symbol")
 
 
 class Clock:
-    """The times of one table: their unit, and the order that the recorder's clock gives its messages."""
+    """Times of one table: their unit, and the sequence that receive times give its messages."""
 
     def __init__(self) -> None:
         self.unit = TimeUnit()
         self.before = NOT_GIVEN
 
-    def held_back(self) -> int:
-        """Return how many messages at a block's end cannot be judged yet: each looks at those after it."""
-        # The first message of a file may take the time of one of the next, which have to be judged before.
-        return FOLLOWING if self.before >= 0 else 2 * FOLLOWING
+    def waiting_count(self) -> int:
+        """Return the number of messages at the end of a block that need later ones to check their times."""
+        # The first message of a file may take the time of a later message, which must be checked first.
+        return LOOKAHEAD if self.before >= 0 else 2 * LOOKAHEAD
 
     def sequences(self, columns: Columns, messages: Messages) -> NDArray[np.int64]:
-        """Return the sequence of the messages kept, ns."""
-        times = self.unit.nanoseconds(columns.values["local_timestamp"][messages.firsts])
-        ordered = file_order(times, self.before)[: messages.keep]
-        if messages.keep:
+        """Return the sequence of the complete messages, ns, int64[m]."""
+        times = self.unit.to_nanoseconds(columns.values["local_timestamp"][messages.first_rows])
+        ordered = order_receive_times(times, self.before)[: messages.complete]
+        if messages.complete:
             self.before = int(ordered[-1])
         return ordered
 
 
 class RowParser(TableParser):
-    """Reads a table whose rows are records.
+    """Parser of a table in which each row is a record.
 
     Parameters
     ----------
     path : str
         The file's name.
-    shape : Shape
+    schema : TableSchema
         Its columns.
-    named : callable
+    name_instrument : callable
         From exchange and symbol as printed to those of the tables.
     """
 
-    def __init__(self, path: str, shape: Shape, named: Named):
-        super().__init__(path, shape)
-        self._named, self.clock = named, Clock()
+    def __init__(self, path: str, schema: TableSchema, name_instrument: InstrumentNamer):
+        super().__init__(path, schema)
+        self._name_instrument, self.clock = name_instrument, Clock()
 
-    def named(self, *texts: str) -> Book:
+    def name_instrument(self, *texts: str) -> Book:
         """Return (exchange, symbol)."""
-        return self._named(*texts)
+        return self._name_instrument(*texts)
 
-    def held_back(self) -> int:
-        """Return how many messages at a block's end wait for the next block."""
-        return self.clock.held_back()
+    def waiting_count(self) -> int:
+        """Return the number of messages at the end of a block that wait for the next block."""
+        return self.clock.waiting_count()
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Take rows with one receive time as one message: all of them get one sequence."""
-        rows = np.flatnonzero(columns.named & columns.taken["local_timestamp"])
+        """Return the rows with a receive time, and whether each has another time than the row before."""
+        rows = np.flatnonzero(columns.has_instrument & columns.valid["local_timestamp"])
         times = columns.values["local_timestamp"][rows]
         starts = np.ones(len(rows), np.bool_)
         starts[1:] = times[1:] != times[:-1]
@@ -79,18 +79,20 @@ class RowParser(TableParser):
 
 
 class RowStamps:
-    """What records of a row each have in common: their kind, names, times and sequence.
+    """Columns that all records of a table of rows have: kind, instrument, times and sequence.
 
     Parameters
     ----------
     clock : Clock
-        The table's times.
-    columns, messages
-        The block.
+        Times of the table.
+    columns : Columns
+        Rows of the block.
+    messages : Messages
+        Messages of the block.
     first_row : int
         Row in the file of the block's first row.
     record, kind : str
-        What they are.
+        Values of the columns `record` and `kind`.
     """
 
     def __init__(
@@ -102,28 +104,34 @@ class RowStamps:
         record: str,
         kind: str = "",
     ):
-        self.clock, self.of, self.first_row = clock, columns, first_row
+        self.clock, self.block, self.first_row = clock, columns, first_row
         self.record, self.kind = record, kind
         self.sequences = clock.sequences(columns, messages)
-        self.number = messages.number
+        self.number = messages.message_of_row
 
     def columns(self, rows: NDArray[np.int64]) -> dict[str, Any]:
-        """Return the columns of the records of some rows."""
+        """Return {column of `records`: values} of some rows.
+
+        Parameters
+        ----------
+        rows : int64[:]
+            Indices in the block.
+        """
         zeros = np.zeros(len(rows), np.int64)
-        names = [book or ("", "") for book in self.of.books]
+        names = [book or ("", "") for book in self.block.instruments]
         return {
-            "record": labels(zeros, [self.record]),
-            "kind": labels(zeros, [self.kind]),
-            "exchange": labels(self.of.book[rows], [exchange for exchange, _ in names]),
-            "symbol": labels(self.of.book[rows], [symbol for _, symbol in names]),
-            "timestamp": self.clock.unit.nanoseconds(self.of.values["timestamp"][rows]),
-            "received": self.clock.unit.nanoseconds(self.of.values["local_timestamp"][rows]),
+            "record": label_column(zeros, [self.record]),
+            "kind": label_column(zeros, [self.kind]),
+            "exchange": label_column(self.block.instrument_codes[rows], [exchange for exchange, _ in names]),
+            "symbol": label_column(self.block.instrument_codes[rows], [symbol for _, symbol in names]),
+            "timestamp": self.clock.unit.to_nanoseconds(self.block.values["timestamp"][rows]),
+            "received": self.clock.unit.to_nanoseconds(self.block.values["local_timestamp"][rows]),
             "sequence": self.sequences[self.number[rows]],
             "source_row": self.first_row + rows,
         }
 
-    def one(self, row: int) -> dict[str, Any]:
-        """Return the same of one row."""
+    def record_of(self, row: int) -> dict[str, Any]:
+        """Return {column of `records`: value} of one row."""
         columns = self.columns(np.array([row]))
         return {
             name: values[0].as_py() if isinstance(values, pa.Array) else int(values[0])

@@ -1,19 +1,25 @@
-"""Source `tardis`: Tardis.dev CSV tables, gzip or not; the header, not the file's name, says which.
+"""Source `tardis`: CSV tables of Tardis.dev.
 
-- `incremental_book_L2` (`exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount`):
-  rows of one symbol that share `local_timestamp` are one book update, sizes are absolute, 0 deletes.
-  `is_snapshot` turning true clears the book: a run of true rows of one symbol is one snapshot, also if
-  `local_timestamp` changes in it; false rows with the `local_timestamp` of its last row are part of it.
-- `trades` (`…,id,side,price,amount`): an `id` that is no number becomes a hash of its text; a side
-  `unknown` is left empty.
-- `book_snapshot_N` (`…,asks[0].price,asks[0].amount,bids[0].price,…`) and `quotes`
-  (`…,ask_amount,ask_price,bid_price,bid_amount`): golden rows; empty fields end a side.
-- `sequence` is `local_timestamp` in ns, made non-decreasing in file order; one wild time does not drag
-  the later ones along. Times are microseconds unless their magnitude says otherwise, one unit a file.
-- Rows before the first snapshot build no book. A row that cannot be read goes to quarantine, and its
-  message, or if that cannot be told its book, is marked as damaged.
-- There are no ids and no checksums: books are unverifiable. What can be reported: snapshots that reset
-  the book, silences, and books that differ from the golden rows.
+Format: CSV, plain text, gzip, or a zip with one member. The header shows which table a file is; the file name
+does not matter.
+
+- `incremental_book_L2`, columns `exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount`:
+  level changes. Rows of one symbol with the same `local_timestamp` form one book update. Sizes are absolute,
+  and 0 deletes a level.
+- Snapshots: the book is cleared when `is_snapshot` becomes true. Consecutive true rows of one symbol form one
+  snapshot, even if their `local_timestamp` changes. False rows with the `local_timestamp` of the snapshot's
+  last row belong to it.
+- `trades`, columns `…,id,side,price,amount`: an `id` that is not a number is replaced by its hash. Side
+  `unknown` is stored as empty.
+- `book_snapshot_N`, columns `…,asks[0].price,asks[0].amount,bids[0].price,…`, and `quotes`, columns
+  `…,ask_amount,ask_price,bid_price,bid_amount`: golden rows. Empty fields end a side.
+- Order: the sequence is `local_timestamp` in ns, in file order. A time that falls is raised to the one before
+  it, and one that is far ahead of the following ones is ignored.
+- Times: microseconds, unless their magnitude shows another unit. All times of a file must have the same unit.
+- Rows before the first snapshot do not build a book.
+- Unreadable rows go to quarantine and mark their message as damaged, or their book if the message is unknown.
+- Proof: the feed has no ids and no checksums, so books are `unverifiable`. deltabook can report snapshots
+  that reset the book, silences, and books that differ from the golden rows.
 
 Rules: docs.tardis.dev, downloadable CSV files.
 """
@@ -37,7 +43,7 @@ from deltabook.udfs.sources.tardis.trades import TradeParser
 from deltabook.udfs.sources.tardis.updates import UpdateParser
 
 _PERPETUALS = {"binance-futures": "", "binance-delivery": "USD", "bitmex": "", "bybit": ""}
-"""Exchanges whose names without an expiry are perpetual futures, and what all of them are quoted in."""
+"""{exchange on which a symbol without an expiry is a perpetual future: its only quote asset, or empty}."""
 _DATED = re.compile(r"[FGHJKMNQUVXZ]\d\d$|-")  # XBTM20, BTCUSDH21, BTC-26NOV21
 
 _HEAD = ("exchange", "symbol", "timestamp", "local_timestamp")
@@ -47,7 +53,7 @@ _QUOTES = (*_HEAD, "ask_amount", "ask_price", "bid_price", "bid_amount")
 
 
 class TardisSource(FileSource):
-    """Reads Tardis.dev CSV tables; see the module for the format."""
+    """Spark data source for Tardis.dev CSV tables; the module's docstring describes the format."""
 
     @classmethod
     def name(cls) -> str:
@@ -57,10 +63,11 @@ class TardisSource(FileSource):
     def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
         """Yield the records of one table (see `FileSource.parse`)."""
         names, blocks = split_header(line_blocks(stream, path))
-        yield from _parser(path, tuple(names)).parse(blocks, self.limits)
+        yield from _parser_for(path, tuple(names)).parse(blocks, self.limits)
 
 
-def _parser(path: str, names: tuple[str, ...]) -> TableParser:
+def _parser_for(path: str, names: tuple[str, ...]) -> TableParser:
+    """Return the parser of the table with these columns; raise InputError if no table has them."""
     if names == _UPDATES:
         return UpdateParser(path, names, instrument)
     if names == _TRADES:
@@ -70,9 +77,12 @@ def _parser(path: str, names: tuple[str, ...]) -> TableParser:
     depth = (len(names) - len(_HEAD)) // 4
     if depth > 0 and names == _snapshot_header(depth):
         asks, bids = names[4:], names[6:]
-        sides = [[(side[at], side[at + 1]) for at in range(0, 4 * depth, 4)] for side in (bids, asks)]
-        return GoldenParser(path, names, instrument, "vendor_book", sides[1], sides[0])
-    expected = "; ".join(",".join(shape) for shape in (_UPDATES, _TRADES, _QUOTES, _snapshot_header(1)))
+        ask_pairs, bid_pairs = (
+            [(side[index], side[index + 1]) for index in range(0, 4 * depth, 4)] for side in (asks, bids)
+        )
+        return GoldenParser(path, names, instrument, "vendor_book", ask_pairs, bid_pairs)
+    headers = (_UPDATES, _TRADES, _QUOTES, _snapshot_header(1))
+    expected = "; ".join(",".join(header) for header in headers)
     raise InputError(
         "expected the columns of one of incremental_book_L2, trades, quotes or book_snapshot_N: "
         f"{expected},…; found {','.join(names)[:400]!r}"
@@ -80,6 +90,7 @@ def _parser(path: str, names: tuple[str, ...]) -> TableParser:
 
 
 def _snapshot_header(depth: int) -> tuple[str, ...]:
+    """Return the columns of `book_snapshot_N` for a depth."""
     levels = [
         f"{side}s[{level}].{what}"
         for level in range(depth)
@@ -91,22 +102,22 @@ def _snapshot_header(depth: int) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 12)
 def instrument(exchange: str, symbol: str) -> tuple[str, str]:
-    """Name an instrument.
+    """Return the exchange and the canonical symbol of a Tardis instrument.
 
     Parameters
     ----------
     exchange, symbol : str
-        As Tardis spells them: `binance-futures`, `BTCUSDT`.
+        The names as Tardis prints them, such as `binance-futures` and `BTCUSDT`.
 
     Returns
     -------
     (exchange, symbol) : (str, str)
-        As the tables name them: BINANCE_FUTURES, BTC-USDT-PERP.
+        The names as the tables store them, such as BINANCE_FUTURES and BTC-USDT-PERP.
 
     Raises
     ------
     InputError
-        If one is no name.
+        If a name has characters that a name must not have.
     """
     if not exchange.isascii() or not exchange:
         raise InputError(f"exchange {exchange[:80]!r} is refused: expected a name such as binance-futures")
@@ -114,4 +125,4 @@ def instrument(exchange: str, symbol: str) -> tuple[str, str]:
     venue = "OKX" if exchange.split("-")[0] == "okex" else exchange.upper().replace("-", "_")
     perpetual = exchange in _PERPETUALS and _DATED.search(symbol.upper()) is None
     quote = _PERPETUALS.get(exchange, "")
-    return valid_name(venue, "exchange"), symbols.canonical(symbol, perpetual=perpetual, quote=quote)
+    return valid_name(venue, "exchange"), symbols.canonical_symbol(symbol, perpetual=perpetual, quote=quote)

@@ -1,4 +1,4 @@
-"""Tardis' table of trades."""
+"""Parser of Tardis' table of trades."""
 
 from __future__ import annotations
 
@@ -9,53 +9,55 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import scaled_trade
-from deltabook.udfs.sources.common.message_files import text_id
-from deltabook.udfs.sources.common.records import Records, column_batch, labels
-from deltabook.udfs.sources.csv.columns import Columns, Shape
+from deltabook.udfs.numbers.decimal_text import scale_trade
+from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.records import Records, build_batch, label_column
+from deltabook.udfs.sources.csv.columns import Columns, TableSchema
 from deltabook.udfs.sources.csv.tables import Messages
-from deltabook.udfs.sources.tardis.rows import INSTRUMENT, TIMES, Named, RowParser, RowStamps
+from deltabook.udfs.sources.tardis.rows import INSTRUMENT, TIMES, InstrumentNamer, RowParser, RowStamps
 
 _SIDES = ("", "buy", "sell")
 
 
 class TradeParser(RowParser):
-    """Reads `trades`."""
+    """Parser of `trades`; each row is a trade."""
 
-    def __init__(self, path: str, names: tuple[str, ...], named: Named):
+    def __init__(self, path: str, names: tuple[str, ...], name_instrument: InstrumentNamer):
         choices = {"side": ("unknown", "buy", "sell")}
-        super().__init__(path, Shape(names, INSTRUMENT, TIMES, choices, ("price", "amount")), named)
+        super().__init__(
+            path, TableSchema(names, INSTRUMENT, TIMES, choices, ("price", "amount")), name_instrument
+        )
 
     def records(self, columns: Columns, messages: Messages) -> Iterator[pa.RecordBatch]:
-        """Yield the records of the rows before `messages.end`."""
+        """Yield the records of the rows before `messages.end_row`."""
         strict = Records(self.path)
         common = RowStamps(self.clock, columns, messages, self.first_row, "trade")
-        ids = self._ids(columns, messages.end)
-        rows = np.flatnonzero(columns.plain[: messages.end])
+        ids = self._read_ids(columns, messages.end_row)
+        rows = np.flatnonzero(columns.read_by_kernel[: messages.end_row])
         if len(rows):
             batch = common.columns(rows) | {
                 "trade_id": ids[rows],
-                "side": labels(columns.values["side"][rows], _SIDES),
+                "side": label_column(columns.values["side"][rows], _SIDES),
                 "price": columns.values["price"][rows],
                 "size": columns.values["amount"][rows],
             }
-            yield column_batch(self.path, batch, len(rows))
-        for row in columns.unusual(messages.end):
-            if reason := columns.fault(row):
+            yield build_batch(self.path, batch, len(rows))
+        for row in columns.strict_rows(messages.end_row):
+            if reason := columns.explain_fault(row):
                 strict.quarantine(self.first_row + row, columns.rows.line(row), reason)
             else:
-                numbers = scaled_trade(columns.text(row, "price"), columns.text(row, "amount"))
+                numbers = scale_trade(columns.text(row, "price"), columns.text(row, "amount"))
                 side = _SIDES[columns.values["side"][row]]
-                strict.add(common.one(row) | numbers | {"trade_id": int(ids[row]), "side": side})
+                strict.add(common.record_of(row) | numbers | {"trade_id": int(ids[row]), "side": side})
         if len(strict):
-            yield strict.batch()
+            yield strict.take_batch()
 
-    def _ids(self, columns: Columns, end: int) -> NDArray[np.int64]:
-        """Return trade ids: the number, or what stands for a text; -1 for none."""
-        place = columns.place["id"]
-        ids, numeric = columns.rows.integers(place)
-        named = ~(numeric & (ids >= 0)) & columns.rows.whole & ~columns.rows.empty(place)
-        ids[~numeric] = NOT_GIVEN
-        for row in np.flatnonzero(named[:end]).tolist():
-            ids[row] = text_id(columns.text(row, "id"))
+    def _read_ids(self, columns: Columns, end: int) -> NDArray[np.int64]:
+        """Return the trade id of each row, int64[n]: a number, or the hash of a text; -1 for an empty id."""
+        id_index = columns.index_of["id"]
+        ids, is_integer = columns.rows.integers(id_index)
+        is_text = ~(is_integer & (ids >= 0)) & columns.rows.whole & ~columns.rows.empty(id_index)
+        ids[~is_integer] = NOT_GIVEN
+        for row in np.flatnonzero(is_text[:end]).tolist():
+            ids[row] = hash_id(columns.text(row, "id"))
         return ids

@@ -1,57 +1,63 @@
-"""Tardis' table of book updates, `incremental_book_L2`."""
+"""Parser of Tardis' table of book updates, `incremental_book_L2`."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.udfs.sources.csv.columns import Columns, Shape
-from deltabook.udfs.sources.csv.level_rows import Book, LevelParser, Stamps, latest, name_of
+from deltabook.udfs.sources.csv.columns import Columns, TableSchema
+from deltabook.udfs.sources.csv.level_rows import (
+    Book,
+    LevelParser,
+    MessageColumns,
+    book_of_code,
+    last_message_by_code,
+)
 from deltabook.udfs.sources.csv.tables import Messages
-from deltabook.udfs.sources.tardis.rows import INSTRUMENT, TIMES, Clock, Named
+from deltabook.udfs.sources.tardis.rows import INSTRUMENT, TIMES, Clock, InstrumentNamer
 
 
 class UpdateParser(LevelParser):
-    """Reads `incremental_book_L2`."""
+    """Parser of `incremental_book_L2`; consecutive rows form a book update."""
 
-    def __init__(self, path: str, names: tuple[str, ...], named: Named):
+    def __init__(self, path: str, names: tuple[str, ...], name_instrument: InstrumentNamer):
         choices = {"is_snapshot": ("false", "true"), "side": ("bid", "ask")}
         positive = frozenset({"price"})
-        shape = Shape(names, INSTRUMENT, TIMES, choices, ("price", "amount"), positive=positive)
-        super().__init__(path, shape, "price", "amount", "side", "ask")
-        self._named, self.clock = named, Clock()
+        schema = TableSchema(names, INSTRUMENT, TIMES, choices, ("price", "amount"), positive=positive)
+        super().__init__(path, schema, "price", "amount", "side", "ask")
+        self._name_instrument, self.clock = name_instrument, Clock()
         self.open: dict[Book, tuple[int, int]] = {}
-        """Sequence and receive time of each book's snapshot, as long as it may go on."""
+        """(sequence, receive time) of each book's snapshot to which further rows may belong."""
 
-    def named(self, *texts: str) -> Book:
+    def name_instrument(self, *texts: str) -> Book:
         """Return (exchange, symbol)."""
-        return self._named(*texts)
+        return self._name_instrument(*texts)
 
-    def held_back(self) -> int:
-        """Return how many messages at a block's end wait for the next block."""
-        return self.clock.held_back()
+    def waiting_count(self) -> int:
+        """Return the number of messages at the end of a block that wait for the next block."""
+        return self.clock.waiting_count()
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the rows whose message can be told, and which of them start one."""
-        told = columns.named & columns.taken["local_timestamp"] & columns.taken["is_snapshot"]
-        rows = np.flatnonzero(told)
-        times, book = columns.values["local_timestamp"][rows], columns.book[rows]
+        """Return the rows whose message is known, and whether each starts a message."""
+        known = columns.has_instrument & columns.valid["local_timestamp"] & columns.valid["is_snapshot"]
+        rows = np.flatnonzero(known)
+        times, book = columns.values["local_timestamp"][rows], columns.instrument_codes[rows]
         is_snapshot = columns.values["is_snapshot"][rows] == 1
         starts = np.ones(len(rows), np.bool_)
         cleared = ~is_snapshot[:-1] & is_snapshot[1:]
-        goes_on = (times[1:] == times[:-1]) | (is_snapshot[1:] & is_snapshot[:-1])
-        starts[1:] = (book[1:] != book[:-1]) | cleared | ~goes_on
+        continues = (times[1:] == times[:-1]) | (is_snapshot[1:] & is_snapshot[:-1])
+        starts[1:] = (book[1:] != book[:-1]) | cleared | ~continues
         return rows, starts
 
-    def stamps(self, columns: Columns, messages: Messages) -> Stamps:
-        """Return times, sequence and snapshot flag of the messages kept."""
-        firsts = messages.firsts[: messages.keep]
+    def message_columns(self, columns: Columns, messages: Messages) -> MessageColumns:
+        """Return the times, sequence and snapshot flag of the complete messages."""
+        firsts = messages.first_rows[: messages.complete]
         sequence = self.clock.sequences(columns, messages)
-        received = self.clock.unit.nanoseconds(columns.values["local_timestamp"][firsts])
+        received = self.clock.unit.to_nanoseconds(columns.values["local_timestamp"][firsts])
         is_snapshot = columns.values["is_snapshot"][firsts] == 1
         self._join_snapshots(columns, messages, is_snapshot, sequence, received)
         return {
-            "timestamp": self.clock.unit.nanoseconds(_newest(columns.values["timestamp"], messages)),
+            "timestamp": self.clock.unit.to_nanoseconds(_newest_times(columns.values["timestamp"], messages)),
             "received": received,
             "sequence": sequence,
             "is_snapshot": is_snapshot,
@@ -65,42 +71,45 @@ class UpdateParser(LevelParser):
         sequence: NDArray[np.int64],
         received: NDArray[np.int64],
     ) -> None:
-        """Give a snapshot that rows of another symbol cut the stamps of its first part."""
+        """Set the sequence and receive time of a snapshot's later parts to those of its first part.
+
+        Rows of another symbol may interrupt a snapshot; its parts then are separate messages.
+        """
         last = columns.values["is_snapshot"][_last_rows(messages)] == 1
-        books = columns.book[messages.firsts[: messages.keep]]
-        previous = _previous(books)
-        for place in np.flatnonzero(is_snapshot & ((previous < 0) | last[previous])).tolist():
-            before = int(previous[place])
+        books = columns.instrument_codes[messages.first_rows[: messages.complete]]
+        previous = _previous_messages(books)
+        for message in np.flatnonzero(is_snapshot & ((previous < 0) | last[previous])).tolist():
+            before = int(previous[message])
             first = (sequence[before], received[before]) if before >= 0 else None
-            if first := first or self.open.get(name_of(columns, int(books[place]))):
-                sequence[place], received[place] = first
-        for code, place in latest(books).items():
-            book = name_of(columns, code)
+            if first := first or self.open.get(book_of_code(columns, int(books[message]))):
+                sequence[message], received[message] = first
+        for code, message in last_message_by_code(books).items():
+            book = book_of_code(columns, code)
             self.open.pop(book, None)
-            if last[place]:
-                self.open[book] = int(sequence[place]), int(received[place])
+            if last[message]:
+                self.open[book] = int(sequence[message]), int(received[message])
 
 
 def _last_rows(messages: Messages) -> NDArray[np.int64]:
-    """Return the last row of each message kept."""
-    rows = np.flatnonzero(messages.number >= 0)
-    ends = np.searchsorted(messages.number[rows], np.arange(messages.keep), "right")
+    """Return the last row of each complete message, int64[m]."""
+    rows = np.flatnonzero(messages.message_of_row >= 0)
+    ends = np.searchsorted(messages.message_of_row[rows], np.arange(messages.complete), "right")
     last: NDArray[np.int64] = rows[ends - 1]
     return last
 
 
-def _newest(times: NDArray[np.int64], messages: Messages) -> NDArray[np.int64]:
-    """Return the greatest time of each message kept."""
-    rows = np.flatnonzero(messages.number >= 0)
+def _newest_times(times: NDArray[np.int64], messages: Messages) -> NDArray[np.int64]:
+    """Return the newest time of each complete message, int64[m]."""
+    rows = np.flatnonzero(messages.message_of_row >= 0)
     if not len(rows):
         return times[:0]
-    starts = np.searchsorted(messages.number[rows], np.arange(len(messages.firsts)))
-    newest: NDArray[np.int64] = np.maximum.reduceat(times[rows], starts)[: messages.keep]
+    starts = np.searchsorted(messages.message_of_row[rows], np.arange(len(messages.first_rows)))
+    newest: NDArray[np.int64] = np.maximum.reduceat(times[rows], starts)[: messages.complete]
     return newest
 
 
-def _previous(books: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each message the one before it of the same book; -1: none."""
+def _previous_messages(books: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the index of the previous message of the same book, int64[m]; -1 if there is none."""
     order = np.argsort(books, kind="stable")
     same = books[order[1:]] == books[order[:-1]]
     previous = np.full(len(books), -1)

@@ -37,7 +37,7 @@ BLOCKS = (1, 300, 1 << 20)
         ("9223372035.999999999", 9_223_372_035_999_999_999),
     ],
 )
-def test_receive_time_in_seconds_is_exact_on_the_fast_way(seconds: str, received: int) -> None:
+def test_fast_reader_reads_receive_times_in_seconds_exactly(seconds: str, received: int) -> None:
     for name in ("spot depth", "usdm trade", "spot ticker"):
         line = f"{seconds}: {FAST_LINES[name]}"
         assert kind_of(line) > scan.BLANK
@@ -47,7 +47,7 @@ def test_receive_time_in_seconds_is_exact_on_the_fast_way(seconds: str, received
 
 
 @pytest.mark.parametrize("seconds", ["1633998512.1234567891", "12345678901.5", "9223372036.9", "9223372036"])
-def test_receive_time_that_the_fast_way_leaves_alone_is_read_alike(seconds: str) -> None:
+def test_receive_time_that_is_slow_is_read_the_same(seconds: str) -> None:
     line = f"{seconds}: {FAST_LINES['spot depth']}"
     assert kind_of(line) == scan.SLOW
     assert parse_ways(line.encode()) == parse_ways(line.encode(), strict=True)
@@ -55,7 +55,7 @@ def test_receive_time_that_the_fast_way_leaves_alone_is_read_alike(seconds: str)
 
 @cases(300)
 @given(prefix=st.from_regex(r"[0-9]{8,20}(\.[0-9]{0,11})?:? ?", fullmatch=True))
-def test_receive_time_is_read_alike_by_both_ways(prefix: str) -> None:
+def test_both_readers_read_the_same_receive_time(prefix: str) -> None:
     line = f"{prefix}{FAST_LINES['spot depth']}".encode()
     assert parse_ways(line) == parse_ways(line, strict=True)
 
@@ -203,10 +203,10 @@ def test_rows_of_one_update_are_one_message_with_its_ids(block_bytes: int) -> No
         (level(2, "b", "NaN", 1), "price 'NaN'", True),
         (level(2, "b", 0, 1), "a level has price 0", True),
         (level(2, "bid", 1, 1), "field side: expected one of b, a", True),
-        (level(2, "b", 1, 1, pu="x"), "field pu: expected an integer from -1", True),
+        (level(2, "b", 1, 1, pu="x"), "field pu: expected an integer of at least -1", True),
         (level(2, "b", 1, 1, "delete"), "field update_type: expected one of set, snap", False),
         (level(2, "b", 1, 1, first=26), "first_update_id 26 is above last_update_id '25'", False),
-        (level(2, "b", 1, 1, last="x"), "field last_update_id: expected an integer from 0", False),
+        (level(2, "b", 1, 1, last="x"), "field last_update_id: expected an integer of at least 0", False),
         (level(2, "b", 1, 1, symbol="a b"), "is refused", False),
         (level(2, "b", 1, 1) + ",", "expected 9 columns, found 10", False),
     ],

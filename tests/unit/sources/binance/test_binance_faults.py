@@ -113,7 +113,7 @@ AMBIGUOUS = {
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_message_that_binance_never_sends_is_read_alike_by_both_ways(name: str) -> None:
+def test_both_readers_read_messages_that_binance_never_sends_the_same(name: str) -> None:
     parse_both(AMBIGUOUS[name])
 
 

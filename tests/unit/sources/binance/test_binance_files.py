@@ -44,7 +44,7 @@ def test_crlf_and_blank_lines_change_nothing_but_row_numbers() -> None:
     assert parse_both("\n".join(lines) + "\n\n\r\n") == expected
 
 
-def test_quarantined_line_is_kept_without_its_line_end() -> None:
+def test_quarantined_line_is_stored_without_its_line_end() -> None:
     assert parse_line("hello\r\n")["raw"] == b"hello"
 
 
@@ -61,7 +61,7 @@ def test_empty_file_has_no_records_and_is_read(content: bytes, tmp_path: Path) -
 
 @pytest.mark.kernel
 @pytest.mark.parametrize(("factor", "unit"), [(1, 1_000_000), (1_000, 1_000), (1_000_000, 1)])
-def test_unit_of_time_is_told_by_magnitude(factor: int, unit: int) -> None:
+def test_unit_of_time_follows_from_magnitude(factor: int, unit: int) -> None:
     printed = START_MS * factor + 1
     lines = [depth("spot", 3, 5, E=printed), trade("spot", 4, T=printed + 1, E=printed + 2)]
     assert [row["timestamp"] for row in parse_both("\n".join(lines))] == [
@@ -153,7 +153,7 @@ def test_missing_file_and_folder_end_in_a_failed_file_record(tmp_path: Path) -> 
         assert [(record["record"], record["kind"]) for record in read(path)] == [("file", "failed")]
 
 
-def test_gzip_is_known_by_its_bytes_whatever_the_name(tmp_path: Path) -> None:
+def test_gzip_is_recognised_by_its_bytes_not_its_name(tmp_path: Path) -> None:
     (tmp_path / "plain.gz").write_text(FAST_LINES["spot depth"])
     (tmp_path / "zipped.txt").write_bytes(gzip.compress(FAST_LINES["spot depth"].encode()))
     first, second = (read(tmp_path / name)[0] for name in ("plain.gz", "zipped.txt"))
@@ -166,7 +166,7 @@ def test_gzip_of_several_members_is_one_file(tmp_path: Path) -> None:
 
 
 def test_line_longer_than_the_cap_fails_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_source, "LONGEST_LINE", 1_000)
+    monkeypatch.setattr(file_source, "MAX_LINE_BYTES", 1_000)
     monkeypatch.setattr(binance, "line_blocks", partial(line_blocks, block_bytes=100))
     path = tmp_path / "long"
     path.write_text(FAST_LINES["spot depth"] + "\n" + "x" * 2_000)

@@ -44,7 +44,7 @@ from deltabook.udfs.sources.binance import source as binance
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", FAST_LINES)
 @pytest.mark.parametrize("received", ["", RECEIVED + " "])
-def test_line_as_binance_prints_it_is_read_alike_by_both_ways(name: str, received: str) -> None:
+def test_both_readers_read_lines_as_binance_prints_them_the_same(name: str, received: str) -> None:
     line = received + FAST_LINES[name]
     assert kind_of(line) > scan.BLANK
     record = parse_line(line)
@@ -54,7 +54,7 @@ def test_line_as_binance_prints_it_is_read_alike_by_both_ways(name: str, receive
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", STRICT_LINES)
-def test_unusual_json_is_read_by_the_strict_way(name: str) -> None:
+def test_unusual_json_is_read_by_the_strict_reader(name: str) -> None:
     assert kind_of(STRICT_LINES[name]) == scan.SLOW
     assert parse_line(STRICT_LINES[name])["record"] != "quarantine"
 
@@ -132,7 +132,7 @@ def test_trade_of_the_insurance_fund_has_no_side() -> None:
         ("usdm partial depth", "golden", "vendor_book", "BINANCE_FUTURES", "BTC-USDT-PERP"),
     ],
 )
-def test_market_and_kind_are_told_from_the_fields(
+def test_market_and_kind_follow_from_the_fields(
     name: str, record: str, kind: str, exchange: str, symbol: str
 ) -> None:
     found = parse_line(FAST_LINES[name])
@@ -159,7 +159,7 @@ def test_spot_ticker_and_partial_depth_have_no_time() -> None:
 
 
 @pytest.mark.kernel
-def test_both_ways_agree_with_the_oracle() -> None:
+def test_both_readers_agree_with_the_oracle() -> None:
     lines = [depth("spot", 3, 5, LEVELS, ASKS), trade("spot", 4, "1.5", "2", m=True), depth("spot", 6, 6)]
     capture = parse_lines(lines)
     for strict in (False, True):
@@ -195,7 +195,7 @@ def as_trade(record: dict[str, Any]) -> Trade:
     )
 
 
-def test_snapshot_takes_the_only_symbol_whose_depth_the_file_holds() -> None:
+def test_snapshot_takes_the_only_symbol_with_depth_updates_in_its_file() -> None:
     lines = [snapshot("spot", 4, LEVELS, ASKS), depth("spot", 3, 5), wrapped("x", TICKER | {"s": "ETHUSDT"})]
     record = next(record for record in parse_both("\n".join(lines)) if record["is_snapshot"])
     assert record == EMPTY | {
@@ -231,27 +231,27 @@ def test_snapshot_of_futures_goes_to_the_futures_symbol_and_has_its_time() -> No
         ([depth("usdm", 3, 5)], "none"),
     ],
 )
-def test_snapshot_that_no_one_symbol_claims_is_quarantined(others: list[str], found: str) -> None:
+def test_snapshot_without_exactly_one_candidate_symbol_is_quarantined(others: list[str], found: str) -> None:
     line = snapshot("spot", 4, LEVELS)
     (record,) = [row for row in parse_both("\n".join([line, *others])) if row["record"] == "quarantine"]
-    assert record["reason"].endswith(f"must hold the depth of just one: found {found}")
+    assert record["reason"].endswith(f"with the depth updates of exactly one symbol: found {found}")
     assert (record["source_row"], record["raw"]) == (1, line.encode())
 
 
-def test_snapshot_with_a_bad_level_is_quarantined_when_it_is_placed() -> None:
+def test_snapshot_without_a_symbol_and_with_a_bad_level_is_quarantined() -> None:
     lines = [snapshot("spot", 4, [("1", "-1")]), depth("spot", 3, 5)]
     assert [row["reason"] for row in parse_both("\n".join(lines))] == ["size -1 is negative", ""]
 
 
-def test_more_symbols_than_the_fast_way_counts_are_read() -> None:
-    count = scan.MOST_SYMBOLS + 5 if COMPILED else 50
+def test_more_symbols_than_the_fast_reader_counts_are_read() -> None:
+    count = scan.MAX_SYMBOLS + 5 if COMPILED else 50
     content = "\n".join(wrapped("x", TICKER | {"s": f"S{number}"}) for number in range(count)).encode()
     assert [record["symbol"] for record in parse(content)] == [f"S{number}" for number in range(count)]
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("market", ["spot", "usdm"])
-def test_both_ways_agree_on_every_field_of_the_real_captures(market: str) -> None:
+def test_both_readers_agree_on_every_field_of_the_real_captures(market: str) -> None:
     for path in captures(market):
         content = b"".join(gzip.decompress(path.read_bytes()).splitlines(keepends=True)[:12_000])
         fast, strict = (table_of(content, strict) for strict in (False, True))
@@ -261,7 +261,7 @@ def test_both_ways_agree_on_every_field_of_the_real_captures(market: str) -> Non
 
 
 def table_of(content: bytes, strict: bool) -> pa.Table:
-    batches = binance.Parser("f", strict).parse(binance.line_blocks(io.BytesIO(content)))
+    batches = binance.CaptureParser("f", strict).parse(binance.line_blocks(io.BytesIO(content)))
     return pa.Table.from_batches(batches, RECORDS.arrow).sort_by("source_row").combine_chunks()
 
 
@@ -278,7 +278,7 @@ def test_number_that_8_decimals_do_not_hold_has_its_record_s_own_scale(
     assert update["bid_prices"] == [bought["price"]] == [150_000_000]
 
 
-def test_number_that_no_int64_holds_is_kept_as_printed() -> None:
+def test_number_too_large_for_int64_is_stored_as_printed() -> None:
     line = depth("spot", 3, 5, [("1.5", "92233720368.54775808")])
     (record,) = parse_both(line)
     assert (record["record"], record["bid_sizes"]) == ("book_update", [])

@@ -28,7 +28,7 @@ from lake_tables import (
 )
 from properties import cases
 
-from deltabook.udfs.numbers.decimal_text import INT64_MAX, scaled_levels
+from deltabook.udfs.numbers.decimal_text import INT64_MAX, scale_levels
 from deltabook.udfs.sources.crypto_lake import source as crypto_lake
 from deltabook.udfs.sources.crypto_lake.source import CryptoLakeSource
 
@@ -156,7 +156,7 @@ printed = st.one_of(
 class TestProperties:
     @given(st.lists(st.tuples(st.booleans(), printed, printed), min_size=1, max_size=8))
     @cases(150)
-    def test_levels_equal_those_of_the_strict_way(self, rows):
+    def test_levels_equal_those_read_from_printed_numbers(self, rows):
         good = [row for row in rows if is_level(row[1], row[2])]
         columns = {
             "received_time": [T0] * len(rows),
@@ -169,7 +169,7 @@ class TestProperties:
         with TemporaryDirectory() as folder:
             records = all_records(written(folder, columns))
         update = next(record for record in records if record["record"] == "book_update")
-        wanted = scaled_levels(
+        wanted = scale_levels(
             [(price, size) for is_bid, price, size in good if is_bid],
             [(price, size) for is_bid, price, size in good if not is_bid],
         )
@@ -206,7 +206,7 @@ class TestProperties:
 
 def is_level(price, size):
     try:
-        scaled_levels([(price, size)], [])
+        scale_levels([(price, size)], [])
     except ValueError:
         return False
     return True

@@ -39,7 +39,7 @@ class TestKernels:
 
     @given(st.integers(0, 10**15 - 1), st.integers(0, 8))
     @cases(150)
-    def test_no_decimal_of_15_digits_needs_the_strict_way(self, coefficient, digits):
+    def test_kernel_reads_every_decimal_of_15_digits(self, coefficient, digits):
         value = float(Decimal(coefficient).scaleb(-digits))
         if value >= 9.2e10 or (value >= 1e7 and digits > 4):
             return
@@ -83,7 +83,7 @@ class TestKernels:
 
     @given(st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=6))
     @cases(150)
-    def test_sides_are_parted_in_their_order(self, messages):
+    def test_sides_are_split_in_their_order(self, messages):
         bounds = np.cumsum([0, *(len(message) for message in messages)])
         sides = np.array([side for message in messages for side in message], np.uint8)
         rows = np.arange(len(sides))

@@ -29,7 +29,7 @@ from deltabook.udfs.sources.crypto_lake.levels import (
     STRICT,
 )
 from deltabook.udfs.sources.crypto_lake.source import CryptoLakeSource
-from deltabook.udfs.sources.crypto_lake.values import numbers
+from deltabook.udfs.sources.crypto_lake.values import read_numbers
 
 
 class TestDeltas:
@@ -165,7 +165,7 @@ class TestDeltas:
 
     def test_a_row_without_time_and_id_refuses_the_file(self, tmp_path):
         rows = delta_rows(received_time=pa.array([T0] * 3 + [None] * 3, pa.int64()), sequence_number=[0] * 6)
-        assert "row 4: neither received_time nor sequence_number" in refusal(written(tmp_path, rows))
+        assert "row 4: expected received_time or sequence_number" in refusal(written(tmp_path, rows))
 
     def test_the_path_names_what_no_column_does(self, tmp_path):
         rows = without(delta_rows(), "exchange", "symbol")
@@ -300,7 +300,7 @@ class TestDeltas:
         with patch.dict(crypto_lake._BATCH_ROWS, {"book_delta_v2": batch_rows}):
             assert len(all_records(path, most_levels="6")) == 1
             reason = refusal(path, most_levels="5")
-        assert reason.startswith("a message has at least 6 level changes, and one may have 5 (setting")
+        assert reason.startswith("a message has at least 6 level changes; the limit is 5 (setting")
 
     def test_an_empty_file_has_no_records(self, tmp_path):
         assert all_records(written(tmp_path, pa.table(delta_rows()).slice(0, 0))) == []
@@ -308,12 +308,12 @@ class TestDeltas:
 
 def test_wide_decimals_are_never_cut():
     column = pa.array([Decimal(2**65), Decimal(2**63), None, Decimal(5)], pa.decimal128(30, 0))
-    read = numbers(column)
+    read = read_numbers(column)
     assert read.decimals.tolist() == [STRICT, STRICT, BAD, 8]
     assert read.integers[3] == 5 * 10**8
     assert [read.printed(row) for row in (0, 1)] == [str(2**65), str(2**63)]
 
 
-def test_input_error_is_what_a_refusal_raises(tmp_path):
+def test_a_refusal_raises_input_error(tmp_path):
     with pytest.raises(InputError, match="missing"):
         list(CryptoLakeSource({}).read_part(written(tmp_path, {"price": [1.0]}), None))

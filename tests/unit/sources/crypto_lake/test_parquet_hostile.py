@@ -105,8 +105,8 @@ def test_footer_that_claims_rows_which_are_not_there_is_refused(tmp_path):
         for at in (at for at in range(len(footer)) if footer[at : at + 1] == varint(6)):
             end = outcome(with_footer(path, body, footer[:at] + varint(claimed) + footer[at + 1 :]))[-1]
             reasons.add(end["reason"].split(":")[0])
-    assert any(reason.startswith("its footer says that 1 more rows follow row 6") for reason in reasons)
-    assert any(reason.startswith("it grows more than 200 times when it is read") for reason in reasons)
+    assert any(reason.startswith("the footer says that 1 more rows follow row 6") for reason in reasons)
+    assert any(reason.startswith("the file grows more than 200 times when it is read") for reason in reasons)
 
 
 def test_arrow_schema_that_contradicts_the_file_is_refused_or_changes_nothing(tmp_path):
@@ -165,7 +165,7 @@ def test_long_text_that_many_rows_share_refuses_the_file(tmp_path, make, name):
     long = pa.DictionaryArray.from_arrays(codes, pa.array(["9" * (MIB // 2)]))
     path = written(tmp_path, columns | {name: long}, compression="zstd", store_schema=False)
     most = pa.default_memory_pool().max_memory()
-    assert "a text has 524,288 bytes" in refusal(path)
+    assert "found 524,288 bytes" in refusal(path)
     assert pa.default_memory_pool().max_memory() < most + 64 * MIB  # and not 2 GB
 
 
@@ -174,8 +174,8 @@ def test_table_of_very_many_levels_is_refused_and_one_of_many_is_read_by_few_row
     usual = outcome(path)
     monkeypatch.setattr(crypto_lake, "_BATCH_CELLS", 1)
     assert outcome(path) == usual
-    monkeypatch.setattr(lake_columns, "MOST_BOOK_LEVELS", 29)
-    assert refusal(path) == "a table of books may have 29 levels a side, found 30"
+    monkeypatch.setattr(lake_columns, "MAX_BOOK_LEVELS", 29)
+    assert refusal(path) == "expected a book of at most 29 levels per side, found 30"
 
 
 def test_labels_of_a_long_dictionary_are_those_of_a_short_one():
@@ -184,6 +184,6 @@ def test_labels_of_a_long_dictionary_are_those_of_a_short_one():
         pa.array([7, None, 3, 7, None], pa.int32()), pa.array([*"xyzaqrsb", "unused", "more"])
     )
     for column in (texts, long):
-        codes, names = lake_columns.labels(column)
+        codes, names = lake_columns.encode_labels(column)
         assert [None if code < 0 else names[code] for code in codes.tolist()] == texts.to_pylist()
     assert len(names) == 2

@@ -31,7 +31,7 @@ BAD_LEVELS = {
     "timestamp no number": (update(2, "bid", 9, 1, timestamp="x"), "field timestamp: expected an integer"),
     "negative timestamp": (
         update(2, "bid", 9, 1, timestamp=-5),
-        "field timestamp: expected an integer from 0",
+        "field timestamp: expected an integer of at least 0",
     ),
 }
 UNPLACED = {
@@ -88,7 +88,7 @@ def test_message_of_a_bad_row_alone_is_an_empty_damaged_update(name: str) -> Non
 @pytest.mark.kernel
 @pytest.mark.parametrize("block_bytes", BLOCKS)
 @pytest.mark.parametrize("name", UNPLACED)
-def test_bad_row_of_no_message_damages_its_book_at_its_place(name: str, block_bytes: int) -> None:
+def test_bad_row_of_no_message_damages_its_book_there(name: str, block_bytes: int) -> None:
     bad, reason = UNPLACED[name]
     rows = [update(1, "bid", 10, 1, True), update(2, "bid", 8, 1), bad, bad, *TAIL]
     records = parse(table(UPDATES, *rows), block_bytes)
@@ -138,7 +138,7 @@ BAD_ROWS = [
     (QUOTES, f"{NAMES},1,0,9681,1", "a level has price 0"),
     (QUOTES, f"{NAMES},,9682,9681,1", "a price or an amount only"),
     (QUOTES, f"{NAMES},1,,9681,1", "a price or an amount only"),
-    (SNAPSHOT_2, f"{NAMES},,,11,2,13,3,10,4", "stands behind an empty one"),
+    (SNAPSHOT_2, f"{NAMES},,,11,2,13,3,10,4", "follows an empty level"),
     (SNAPSHOT_2, f"{NAMES},12,1,11,2,13,3,10,inf", "bids[1].amount 'inf'"),
     (SNAPSHOT_2, f"{NAMES},12,1,11,2", "expected 12 columns, found 8"),
 ]
@@ -157,19 +157,19 @@ def test_bad_row_of_a_table_of_rows_is_quarantined(
     assert reason in records[1]["reason"]
 
 
-def test_many_labels_and_many_lines_take_slower_ways_to_the_same_records(
+def test_many_labels_and_many_lines_give_the_same_records(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = [update(time, "bid", 1, 1, symbol=f"S{time % 5}", is_snapshot=str(time)) for time in range(30)]
     content = table(UPDATES, *rows, *TAIL, "", *TAIL)
     expected = parse(content)
-    monkeypatch.setattr(columns, "MOST_LABELS", 2)
-    monkeypatch.setattr(tables, "MOST_FIELDS", 24)
+    monkeypatch.setattr(columns, "MAX_LABELS", 2)
+    monkeypatch.setattr(tables, "MAX_FIELDS", 24)
     assert parse(content) == expected
 
 
 def test_message_longer_than_the_cap_refuses_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "LONGEST_LINE", 10_000)
+    monkeypatch.setattr(tables, "MAX_LINE_BYTES", 10_000)
     rows = [update(1, "bid", price, 1, True) for price in range(1, 500)]
     with pytest.raises(InputError, match="a message is longer than"):
         parse(table(UPDATES, *rows), 100)

@@ -11,7 +11,7 @@ import pytest
 from csv_tables import HEAD, QUOTES, T0, TRADES, UPDATES, Record, levels, parse, short, table, update
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.sources.common.message_files import text_id
+from deltabook.udfs.sources.common.message_files import hash_id
 from deltabook.udfs.sources.tardis.source import TardisSource, instrument
 
 SNAPSHOT_2 = f"{HEAD},asks[0].price,asks[0].amount,bids[0].price,bids[0].amount"
@@ -69,7 +69,7 @@ def test_symbols_of_one_file_are_separate_messages() -> None:
 
 
 @pytest.mark.parametrize("block_bytes", [1, 200, 1 << 20])
-def test_snapshot_that_another_symbol_cuts_keeps_its_sequence(block_bytes: int) -> None:
+def test_snapshot_interrupted_by_another_symbol_has_one_sequence(block_bytes: int) -> None:
     rows = [update(1, "bid", 10, 1, True), update(2, "bid", 20, 1, True, symbol="ETH-PERPETUAL")]
     rows += [update(3, "bid", 9, 1, True), update(4, "bid", 9, 2), update(5, "bid", 8, 2, True)]
     rows += [update(time, "bid", 20, time, symbol="ETH-PERPETUAL") for time in range(6, 40)]
@@ -78,7 +78,7 @@ def test_snapshot_that_another_symbol_cuts_keeps_its_sequence(block_bytes: int) 
     assert stamps == [(1, 1), (1, 1), (4, 4), (5, 5)]
 
 
-def test_sequence_never_falls_and_a_wild_clock_drags_nothing_along() -> None:
+def test_sequence_never_falls_and_a_wild_time_changes_no_other() -> None:
     hour = 3_600_000_000
     times = [10, 20, 15, 30, 40 + hour, 50, 60, 70, 80, 90, 100]
     found = updates(*(update(time, "bid", 1, 1) for time in times))
@@ -112,7 +112,7 @@ def test_number_that_8_decimals_do_not_hold_has_a_scale_of_its_own(
     assert (second["price_scale"], second["size_scale"]) == (8, 8)
 
 
-def test_number_that_no_int64_holds_is_kept_as_printed() -> None:
+def test_number_too_large_for_int64_is_stored_as_printed() -> None:
     first, second = parse(table(UPDATES, update(1, "bid", 1, "92233720368.54775808"), update(2, "bid", 1, 1)))
     assert (first["wide"], first["bid_prices"]) == (
         b'{"bids": [["1", "92233720368.54775808"]], "asks": []}',
@@ -135,7 +135,7 @@ def test_trade_fields_are_as_printed() -> None:
     records = parse(table(TRADES, *rows))
     assert [(row["trade_id"], row["side"], row["price"], row["size"]) for row in records] == [
         (42377944, "buy", 968_200_000_000, 13_200_000),
-        (text_id("ccc3c1fa-212c"), "sell", 968_250_000_000, 200_000_000),
+        (hash_id("ccc3c1fa-212c"), "sell", 968_250_000_000, 200_000_000),
         (-1, "", 100_000_000, 100_000_000),
     ]
     assert {(row["record"], row["timestamp"], row["sequence"]) for row in records} == {
@@ -146,7 +146,7 @@ def test_trade_fields_are_as_printed() -> None:
 @pytest.mark.parametrize("number", ["-5", "9223372036854775808", "12x", "0x1F", "1.5"])
 def test_id_that_is_no_int64_is_a_text(number: str) -> None:
     (record,) = parse(table(TRADES, f"{NAMES},{number},buy,1,1"))
-    assert record["trade_id"] == text_id(number) >= 0
+    assert record["trade_id"] == hash_id(number) >= 0
 
 
 def test_trade_with_an_unusual_number_is_exact() -> None:
@@ -216,7 +216,7 @@ def test_instrument_has_its_canonical_name(exchange: str, symbol: str, expected:
         SNAPSHOT_2.replace("asks[1]", "asks[2]"), UPDATES.upper(),
     ],
 )  # fmt: skip
-def test_header_of_no_table_is_refused_and_says_what_was_expected(header: str) -> None:
+def test_unknown_header_is_refused_with_the_expected_columns(header: str) -> None:
     with pytest.raises(InputError, match="expected the columns of one of incremental_book_L2") as refused:
         parse(table(header, update(1, "bid", 1, 1)))
     assert UPDATES in str(refused.value)
@@ -244,7 +244,7 @@ def test_table_without_rows_has_no_records(header: str) -> None:
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(0.001, 10**6), (1, 1000), (1000, 1)])
-def test_unit_of_time_is_told_by_magnitude(factor: float, unit: int) -> None:
+def test_unit_of_time_follows_from_magnitude(factor: float, unit: int) -> None:
     time = int(T0 * factor)
     (record,) = parse(table(TRADES, f"binance,BTCUSDT,{time},{time + 1},7,buy,1,1"))
     assert (record["timestamp"], record["received"]) == (time * unit, (time + 1) * unit)
@@ -295,7 +295,7 @@ def test_real_rows_are_read_field_by_field(real_data: Path, block_bytes: int) ->
 
 def check_real(row: dict[str, str], record: Record) -> None:
     if record["record"] == "trade":
-        number = int(row["id"]) if row["id"].isdigit() else text_id(row["id"])
+        number = int(row["id"]) if row["id"].isdigit() else hash_id(row["id"])
         assert (record["trade_id"], record["side"]) == (number, row["side"])
         assert Decimal(record["price"]).scaleb(-8) == Decimal(row["price"])
         assert Decimal(record["size"]).scaleb(-8) == Decimal(row["amount"])
