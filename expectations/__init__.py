@@ -1,1 +1,1 @@
-"""What must hold: Great Expectations suites, kept as code."""
+"""Great Expectations suites as code: the rules that a warehouse must meet."""

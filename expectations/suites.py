@@ -1,4 +1,4 @@
-"""Judging a summary table with Great Expectations: one ephemeral context, nothing kept on disk."""
+"""Judgement of summary tables by Great Expectations, in one ephemeral context that stores nothing on disk."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from typing import Any
 
 import pandas as pd
 
-# Read when great_expectations is imported: no usage statistics are sent anywhere.
+# great_expectations reads this when it is imported: it must not send usage statistics.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 RAW, EVENTS, BOOKS, FIDELITY = SUITES = ("raw", "events", "books", "fidelity")
-"""The suites, in the order of the stages that they judge."""
+"""Names of the suites, in the order of the stages that they judge."""
 PASSED, FAILED, ERRORED, NONE = "passed", "failed", "errored", "none"
-"""Verdicts. NONE: there is nothing to judge by, which is not a pass."""
+"""Verdicts; NONE: there is nothing to compare with, so the rule neither passed nor failed."""
 WORST_FIRST = (ERRORED, FAILED, PASSED, NONE)
-"""The verdict on many is the first of these that one of them has."""
-_MOST_SHOWN = 20
+"""Order of verdicts: a group of judgements has the first verdict that any of them has."""
+_MAX_SHOWN = 20
+"""Failing rows that a judgement's text lists."""
 
 Key = tuple[str, str, int]
-"""Exchange, symbol and hour."""
+"""Exchange, symbol and start of the chunk, ns since 1970 UTC."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One expectation's result.
+    """The result of one expectation.
 
     Attributes
     ----------
     expectation : str
-        What must hold.
+        Text of the rule.
     verdict : str
-        One of the four.
+        `passed`, `failed`, `errored` or `none`.
     observed : str
-        What was seen where it does not hold, or why it could not be evaluated.
-    failed : dict
-        What was seen, by symbol-hour.
+        The values that failed and their chunks, or why the rule could not be evaluated; empty if it passed.
+    failed : dict of (str, str, int) to str
+        Failing values of each chunk, by exchange, symbol and chunk.
     """
 
     expectation: str
@@ -50,80 +51,82 @@ class Judgement:
 
 
 @cache
-def import_ahead() -> threading.Thread:
-    """Import Great Expectations, which takes seconds, in a thread of its own; return the thread."""
+def start_import() -> threading.Thread:
+    """Start to import Great Expectations, which takes seconds, in a second thread; return the thread."""
     importing = threading.Thread(target=import_module, args=("great_expectations",), daemon=True)
     importing.start()
     return importing
 
 
 def wait_for_import() -> None:
-    """Wait until Great Expectations is imported: a second thread would meet a half of it."""
-    import_ahead().join()
+    """Wait until Great Expectations is imported: importing it in two threads at once fails."""
+    start_import().join()
 
 
 def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> list[Judgement]:
-    """Judge a summary.
+    """Judge a summary table by several expectations.
 
     Parameters
     ----------
     suite : str
-        Its name.
+        Name of the suite.
     summary : pandas.DataFrame
-        A row a symbol-hour, or several: exchange, symbol, hour, time (ISO 8601), and what the expectations
-        name; `of` tells the rows of one symbol-hour apart, where there is such a column.
+        One or several rows for each chunk: exchange, symbol, hour, time (ISO 8601), and the columns of the
+        expectations. An optional column `of` distinguishes the rows of one chunk.
     expectations : dict
-        ``{what must hold: Great Expectations expectation of one column}``.
+        ``{text of the rule: Great Expectations expectation of one column}``.
 
     Returns
     -------
     list of Judgement
-        One for each expectation. One that could not be evaluated is errored, not failed; so is every one of
-        a summary without rows.
+        One judgement for each expectation. An expectation that could not be evaluated is errored, not
+        failed. All are errored if the summary has no rows.
     """
     if summary.empty:
         return [Judgement(text, ERRORED, "no rows to judge") for text in expectations]
     batch = (
-        _source()
+        _get_data_source()
         .add_dataframe_asset(f"{suite} {id(summary)}")
         .add_batch_definition_whole_dataframe(suite)
         .get_batch({"dataframe": summary})
     )
     return [
-        _judgement(text, batch.validate(expectation, result_format="COMPLETE"), summary, expectation.column)
+        _make_judgement(
+            text, batch.validate(expectation, result_format="COMPLETE"), summary, expectation.column
+        )
         for text, expectation in expectations.items()
     ]
 
 
-def none_of(column: str) -> Any:
-    """Expect a column of counts to be 0 throughout.
+def expect_zero(column: str) -> Any:
+    """Return the expectation that a column of counts is 0 in every row.
 
     Parameters
     ----------
     column : str
-        Its name.
+        Name of the column.
     """
-    return at_most(column, 0)
+    return expect_at_most(column, 0)
 
 
-def at_most(column: str, most: float) -> Any:
-    """Expect a column to lie between 0 and a number.
+def expect_at_most(column: str, limit: float) -> Any:
+    """Return the expectation that a column is between 0 and a limit in every row.
 
     Parameters
     ----------
     column : str
-        Its name.
-    most : float
-        The greatest value that is well.
+        Name of the column.
+    limit : float
+        Greatest value that passes.
     """
     wait_for_import()
     from great_expectations.expectations import ExpectColumnValuesToBeBetween
 
-    return ExpectColumnValuesToBeBetween(column=column, min_value=0, max_value=most)
+    return ExpectColumnValuesToBeBetween(column=column, min_value=0, max_value=limit)
 
 
 @cache
-def _source() -> Any:
+def _get_data_source() -> Any:
     wait_for_import()
     import great_expectations as gx
 
@@ -132,20 +135,20 @@ def _source() -> Any:
     return context.data_sources.add_pandas("deltabook")
 
 
-def _judgement(text: str, result: Any, summary: pd.DataFrame, column: str) -> Judgement:
-    raised = [info for info in result.exception_info.values() if isinstance(info, dict)]
-    if any(info.get("raised_exception") for info in (*raised, result.exception_info)):
+def _make_judgement(text: str, result: Any, summary: pd.DataFrame, column: str) -> Judgement:
+    nested = [info for info in result.exception_info.values() if isinstance(info, dict)]
+    if any(info.get("raised_exception") for info in (*nested, result.exception_info)):
         return Judgement(text, ERRORED, json.dumps(result.exception_info, default=str)[:2000])
     if result.success:
         return Judgement(text, PASSED)
-    seen: list[str] = []
+    observed: list[str] = []
     failed: dict[Key, str] = {}
-    # Great Expectations lists every row that fails, but of their values the first 200 alone.
+    # Great Expectations lists the indices of all failing rows, but only the first 200 values.
     for row in summary.loc[result.result["unexpected_index_list"]].to_dict("records"):
         value = row[column]
         shown = f"{row['of']}: {value}" if "of" in row else str(value)
         key = (row["exchange"], row["symbol"], row["hour"])
         failed[key] = f"{failed[key]}, {shown}" if key in failed else shown
-        seen.append(f"{row['exchange']} {row['symbol']} {row['time']}: {shown}")
-    more = f"; and {len(seen) - _MOST_SHOWN} more" if len(seen) > _MOST_SHOWN else ""
-    return Judgement(text, FAILED, "; ".join(seen[:_MOST_SHOWN]) + more, failed)
+        observed.append(f"{row['exchange']} {row['symbol']} {row['time']}: {shown}")
+    more = f"; and {len(observed) - _MAX_SHOWN} more" if len(observed) > _MAX_SHOWN else ""
+    return Judgement(text, FAILED, "; ".join(observed[:_MAX_SHOWN]) + more, failed)

@@ -1,1 +1,1 @@
-"""File formats in which books, events and trades leave a warehouse."""
+"""File formats in which books, features, events and trades are exported."""

@@ -1,4 +1,4 @@
-"""When a symbol-day's messages come, to the exchange and to the recorder, without what they say."""
+"""Times at which a symbol-day's messages reach the exchange and the recorder, read without their contents."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import EventType
-from deltabook.udfs.export.rows import Target
+from deltabook.udfs.export.rows import SymbolDay
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
-from deltabook.udfs.orderbook.checkpoints import held_events
-from deltabook.udfs.replay.clocks import NOTHING_CARRIED, Clock, times
-from deltabook.udfs.storage.event_files import batches_of_hour, read_checkpoint
+from deltabook.udfs.orderbook.checkpoints import read_held_events
+from deltabook.udfs.replay.clocks import NO_LAST_TIMES, Clock, compute_times
+from deltabook.udfs.storage.event_files import read_chunk_batches, read_start_checkpoint
 
-_READ = ("event_type", "received", "order_time")
-_AT_ONCE = 1 << 18
+_COLUMNS = ("event_type", "received", "order_time")
+_BATCH_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Of n messages, in the feed's order.
+    """Arrival times of n messages, in the feed's order.
 
     Attributes
     ----------
     exchange : int64[n]
-        Running maximum of `order_time`, ns.
+        Running maximum of `order_time`, ns since 1970 UTC.
     local : int64[n]
-        By the clock `received` (see `udfs.clocks`), shifted, ns.
+        Time of the clock `received` (see `replay.clocks`), shifted, ns.
     after : int64[n]
-        When the first of all later messages arrives, ns.
+        When the earliest of all later messages arrives at the recorder, shifted, ns.
     """
 
     exchange: NDArray[np.int64]
@@ -41,78 +41,79 @@ class Arrivals:
     after: NDArray[np.int64]
 
     def part(self, start: int, end: int) -> Arrivals:
-        """Return those from `start` to before `end`."""
+        """Return the messages from index `start` to before `end`."""
         return Arrivals(*(values[start:end] for values in vars(self).values()))
 
-    def take(self, places: NDArray[np.int64]) -> Arrivals:
-        """Return some of them."""
-        return Arrivals(*(values[places] for values in vars(self).values()))
+    def take(self, indices: NDArray[np.int64]) -> Arrivals:
+        """Return the messages at some indices."""
+        return Arrivals(*(values[indices] for values in vars(self).values()))
 
-    def followed_by(self, later: Arrivals) -> Arrivals:
-        """Return these, then others."""
+    def append(self, later: Arrivals) -> Arrivals:
+        """Return these messages followed by others."""
         return Arrivals(*map(np.concatenate, zip(vars(self).values(), vars(later).values(), strict=True)))
 
 
-def arrivals_of(target: Target) -> tuple[Iterator[tuple[Any, Arrivals]], int]:
-    """Read when the messages of each hour come.
+def read_arrivals(day: SymbolDay) -> tuple[Iterator[tuple[Any, Arrivals]], int]:
+    """Read the arrival times of all messages of a symbol-day.
 
-    An hour that follows none has the messages first that its opening holds back.
+    A chunk whose predecessor is missing starts with the messages that its checkpoint holds back.
 
     Parameters
     ----------
-    target : Target
-        The symbol-day; its events are read twice, but for what they say.
+    day : SymbolDay
+        The symbol-day; the time columns of its events are read twice.
 
     Returns
     -------
     (iterator of (row of `export_references`, Arrivals), int)
-        Hour by hour; and what is added to every receive time so that none comes before its exchange's, ns.
+        Arrivals chunk by chunk, and the shift in ns that is added to every receive time so that no message
+        is received before the exchange sent it.
     """
-    shift, firsts = 0, []
-    for _, exchange, local in _clocks(target):
+    shift, earliest_local = 0, []
+    for _, exchange, local in _read_times(day):
         shift = max(shift, int((exchange - local).max(initial=0)))
-        firsts.append(int(local.min(initial=INT64_MAX)))
+        earliest_local.append(int(local.min(initial=INT64_MAX)))
 
-    def hours() -> Iterator[tuple[Any, Arrivals]]:
-        for number, (reference, exchange, local) in enumerate(_clocks(target)):
-            later = min(firsts[number + 1 :], default=INT64_MAX)
-            from_here = np.minimum.accumulate(np.append(local, later)[::-1])[::-1]
+    def yield_chunks() -> Iterator[tuple[Any, Arrivals]]:
+        for number, (chunk, exchange, local) in enumerate(_read_times(day)):
+            next_chunks = min(earliest_local[number + 1 :], default=INT64_MAX)
+            from_here = np.minimum.accumulate(np.append(local, next_chunks)[::-1])[::-1]
             after = np.minimum(from_here[1:], INT64_MAX - shift)
-            yield reference, Arrivals(exchange, local + shift, after + shift)
+            yield chunk, Arrivals(exchange, local + shift, after + shift)
 
-    return hours(), shift
+    return yield_chunks(), shift
 
 
-def _clocks(target: Target) -> Iterator[tuple[Any, NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield hour by hour when messages come, before any shift."""
-    at_exchange, arrived = 0, dict(NOTHING_CARRIED)
-    for reference in target.hours:
-        parts = [] if reference.follows else [_held(reference)]
-        for file in reference.data_files:
-            hour = batches_of_hour(file, reference.exchange, int(reference.hour), _AT_ONCE, _READ)
-            parts += [_stamps(batch) for batch in hour]
+def _read_times(day: SymbolDay) -> Iterator[tuple[Any, NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield for each chunk its row, and the messages' times by the exchange's and the recorder's clock."""
+    last_exchange, last_local = 0, dict(NO_LAST_TIMES)
+    for chunk in day.chunks:
+        parts = [] if chunk.follows else [_read_held_times(chunk)]
+        for file in chunk.data_files:
+            batches = read_chunk_batches(file, chunk.exchange, int(chunk.hour), _BATCH_ROWS, _COLUMNS)
+            parts += [_select_times(batch) for batch in batches]
         rows = pa.concat_tables([part for part in parts if part is not None])
         order_time, received = rows["order_time"].to_numpy(), rows["received"].to_numpy()
-        exchange = np.maximum(np.maximum.accumulate(order_time), at_exchange)
+        exchange = np.maximum(np.maximum.accumulate(order_time), last_exchange)
         local = np.empty_like(exchange)
         for stream in EventType:
-            chosen = pc.equal(rows["event_type"], str(stream)).to_numpy()
-            if chosen.any():
-                came = times(Clock.RECEIVED, received[chosen], order_time[chosen], arrived[stream])
-                local[chosen], arrived[stream] = came, int(came[-1])
-        at_exchange = int(exchange[-1]) if len(exchange) else at_exchange
-        yield reference, exchange, local
+            is_stream = pc.equal(rows["event_type"], str(stream)).to_numpy()
+            if is_stream.any():
+                times = compute_times(
+                    Clock.RECEIVED, received[is_stream], order_time[is_stream], last_local[stream]
+                )
+                local[is_stream], last_local[stream] = times, int(times[-1])
+        last_exchange = int(exchange[-1]) if len(exchange) else last_exchange
+        yield chunk, exchange, local
 
 
-def _held(reference: Any) -> pa.Table | None:
-    """Return the messages that an hour's opening holds back."""
-    if not reference.checkpoint_file:
-        return None
-    checkpoint = read_checkpoint(reference.checkpoint_file, reference.exchange, int(reference.hour))
-    held = held_events(checkpoint)
-    return None if held is None else _stamps(held)
+def _read_held_times(chunk: Any) -> pa.Table | None:
+    """Return the times of the messages that a chunk's checkpoint holds back; None if there are none."""
+    checkpoint = read_start_checkpoint(chunk)
+    held = None if checkpoint is None else read_held_events(checkpoint)
+    return None if held is None else _select_times(held)
 
 
-def _stamps(rows: pa.RecordBatch) -> pa.Table:
-    kinds = rows["event_type"].cast(pa.string())  # may be read as a dictionary
-    return pa.table({"event_type": kinds} | {name: rows[name] for name in _READ[1:]})
+def _select_times(rows: pa.RecordBatch) -> pa.Table:
+    kinds = rows["event_type"].cast(pa.string())  # may be a dictionary
+    return pa.table({"event_type": kinds} | {name: rows[name] for name in _COLUMNS[1:]})

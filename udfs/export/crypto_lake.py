@@ -1,70 +1,76 @@
-"""Crypto Lake's table `book`: a row of books a row, its levels as columns of doubles.
+"""Crypto Lake's table `book`: one book in a row, its levels as columns of doubles.
 
-Folders and file names are the vendor's, whose files have exchange and symbol in the folders' names alone.
+Folders and file names are the vendor's: exchange and symbol are only in the names of the folders.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deltabook.schemas.columns import SIDE_NAMES
-from deltabook.udfs.export.rows import Target, proven_rows
+from deltabook.udfs.export.rows import SymbolDay, read_proven_rows, write_parquet_file
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles, grid
 
-_READ = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)
+_COLUMNS = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)
 _TIME = pa.timestamp("ns")
 
 
-def path_of(target: Target) -> str:
-    """Return where a symbol-day goes."""
-    of = target.of
-    return f"book/exchange={of.exchange}/symbol={of.symbol}/dt={of.date}/1.snappy.parquet"
+def make_path(day: SymbolDay) -> str:
+    """Return the path of a symbol-day's file, relative to the export's folder."""
+    key = day.instrument
+    return f"book/exchange={key.exchange}/symbol={key.symbol}/dt={key.date}/1.snappy.parquet"
 
 
-def write(target: Target, path: Path) -> None:
-    """Write a symbol-day; nothing at all if it has no rows.
+def write_file(day: SymbolDay, path: Path) -> None:
+    """Write the file of a symbol-day; no file if it has no rows.
 
     Parameters
     ----------
-    target : Target
-        What is written.
+    day : SymbolDay
+        The symbol-day to export.
     path : Path
-        The file.
+        The file to write.
     """
-    writer = None
-    for batch in proven_rows(target, _READ):
-        rows = _rows(batch, target)
-        if writer is None:
-            # Sizes seldom come again: a dictionary of them costs more than it spares.
-            repeating = [name for name in rows.schema.names if name.endswith("_price")]
-            writer = pq.ParquetWriter(path, rows.schema, compression="snappy", use_dictionary=repeating)
-        writer.write_batch(rows)
-    if writer is not None:
-        writer.close()
+    write_parquet_file(path, _make_tables(day), _choose_options)
 
 
-def _rows(batch: pa.RecordBatch, target: Target) -> pa.RecordBatch:
+def _choose_options(schema: pa.Schema) -> dict[str, Any]:
+    # Sizes seldom repeat: a dictionary of them costs more than it saves.
+    return {
+        "compression": "snappy",
+        "use_dictionary": [name for name in schema.names if name.endswith("_price")],
+    }
+
+
+def _make_tables(day: SymbolDay) -> Iterator[pa.Table]:
+    for batch in read_proven_rows(day, _COLUMNS):
+        yield pa.Table.from_batches([_make_rows(batch, day)])
+
+
+def _make_rows(batch: pa.RecordBatch, day: SymbolDay) -> pa.RecordBatch:
     columns = {
-        "origin_time": _time(batch["timestamp"]),
-        "received_time": _time(batch["received"]),
+        "origin_time": _make_times(batch["timestamp"]),
+        "received_time": _make_times(batch["received"]),
         "sequence_number": batch["sequence"],
     }
     for side in ("bid", "ask"):
-        laid = {}
-        for what in ("price", "size"):
-            lists = batch[f"{side}_{what}s"]
-            numbers = doubles(lists.flatten(), target.scale_of[f"{what}_scale"])
-            laid[what] = grid(numbers, bounds(lists), target.asked.levels, np.nan)
-        for level in range(target.asked.levels):
-            for what, values in laid.items():
-                columns[f"{side}_{level}_{what}"] = pa.array(values[level], from_pandas=True)
+        grids = {}
+        for quantity in ("price", "size"):
+            lists = batch[f"{side}_{quantity}s"]
+            numbers = doubles(lists.flatten(), day.scales[f"{quantity}_scale"])
+            grids[quantity] = grid(numbers, bounds(lists), day.request.levels, np.nan)
+        for level in range(day.request.levels):
+            for quantity, values in grids.items():
+                columns[f"{side}_{level}_{quantity}"] = pa.array(values[level], from_pandas=True)
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _time(stamps: pa.Array) -> pa.Array:
-    times = stamps.to_numpy()
-    return pa.array(times, mask=times < 0).cast(_TIME)
+def _make_times(times: pa.Array) -> pa.Array:
+    """Return times in ns as timestamps; null where a time is missing."""
+    nanoseconds = times.to_numpy()
+    return pa.array(nanoseconds, mask=nanoseconds < 0).cast(_TIME)

@@ -1,4 +1,4 @@
-"""Levels that a venue drops without a word, since it keeps no more: they become deletions."""
+"""Deletions of levels that a venue drops silently because it publishes only a limited depth."""
 
 from __future__ import annotations
 
@@ -6,102 +6,118 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltabook.udfs.numba_kernel import kernel
-from deltabook.udfs.orderbook.book import Side
+from deltabook.udfs.orderbook.book import SideChanges
 
 NOTHING, CHANGES, WHOLE, CLEAR = range(4)
-"""What of a message becomes events: none of it, its changes, the whole book, or that there is none."""
+"""What an update becomes in the export: nothing, its changes, a snapshot, or a clear of the book."""
 
 
-class Kept:
-    """One side's prices as far as they are shown.
+class ShownPrices:
+    """The prices of one side that the export has shown and not deleted.
 
     Parameters
     ----------
     sign : int
-        1 of asks, -1 of bids: the best price times it is the least.
+        1 for asks, -1 for bids: sign * price is least for the best price.
     """
 
     def __init__(self, sign: int):
         self.sign = sign
         self.prices: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
-    def told(self, side: Side, kept: NDArray[np.int64], kinds: NDArray[np.int64]) -> Side:
-        """Return the changes of n messages, each with the deletion of what it pushes out.
+    def limit_depth(
+        self, side: SideChanges, level_limits: NDArray[np.int64], kinds: NDArray[np.int64]
+    ) -> SideChanges:
+        """Return the changes of n messages, with a deletion for each level that they push out.
 
         Parameters
         ----------
-        side : Side
-            Their levels.
-        kept : int64[n]
-            Levels that are left after each; -1: all.
+        side : SideChanges
+            Level changes of the messages.
+        level_limits : int64[n]
+            Levels that the venue publishes after each message; -1: all.
         kinds : int64[n]
-            What of each is shown.
+            What each message becomes: NOTHING, CHANGES, WHOLE or CLEAR.
         """
-        most = len(self.prices) + len(side.prices)
-        held = np.empty(most + 1, dtype=np.int64)
-        held[: len(self.prices)] = self.prices
-        starts = np.zeros(len(side.offsets), dtype=np.int64)
-        prices, sizes = (np.empty(most + len(side.prices), dtype=np.int64) for _ in range(2))
-        count = push_out(
-            *(side.offsets, side.prices, side.sizes, kept, kinds, self.sign),
-            *(held, len(self.prices), starts, prices, sizes),
+        max_shown = len(self.prices) + len(side.prices)
+        shown = np.empty(max_shown + 1, dtype=np.int64)
+        shown[: len(self.prices)] = self.prices
+        offsets = np.zeros(len(side.offsets), dtype=np.int64)
+        prices, sizes = (np.empty(max_shown + len(side.prices), dtype=np.int64) for _ in range(2))
+        count = limit_depth(
+            *(side.offsets, side.prices, side.sizes, level_limits, kinds, self.sign),
+            *(shown, len(self.prices), offsets, prices, sizes),
         )
-        self.prices = held[:count].copy()
-        return Side(starts, prices[: starts[-1]], sizes[: starts[-1]])
+        self.prices = shown[:count].copy()
+        return SideChanges(offsets, prices[: offsets[-1]], sizes[: offsets[-1]])
 
 
 @kernel
-def push_out(offsets, prices, sizes, kept, kinds, sign, held, count, told_starts, told_prices, told_sizes):
-    """Apply messages to one side; cost: a binary search and a shift of the levels behind it a change.
+def limit_depth(
+    offsets,
+    prices,
+    sizes,
+    level_limits,
+    kinds,
+    sign,
+    shown,
+    count,
+    out_offsets,
+    out_prices,
+    out_sizes,
+):
+    """Apply messages to the shown prices of one side, and delete what they push out.
+
+    Cost: for each change a binary search and a shift of the levels behind it.
 
     Parameters
     ----------
     offsets : int64[n + 1]
-        Where each message's levels begin.
+        Message i changes the levels ``offsets[i]:offsets[i + 1]``.
     prices, sizes : int64[:]
-        Of all messages; a size of 0 deletes.
-    kept, kinds : int64[n]
-        As of `Kept.told`.
+        Level changes of all messages; a size of 0 deletes the level.
+    level_limits, kinds : int64[n]
+        See `ShownPrices.limit_depth`.
     sign : int
-        1 of asks, -1 of bids.
-    held : int64[:]
-        Prices shown, times `sign`, ascending; has room for all.
+        1 for asks, -1 for bids.
+    shown : int64[:]
+        Shown prices times `sign`, ascending; updated in place, with room for all changes.
     count : int
-        How many those are before.
-    told_starts : int64[n + 1]
-        Filled: where each message's changes begin; the first is 0.
-    told_prices, told_sizes : int64[:]
-        Filled with the changes; must have room.
+        Number of shown prices before the first message.
+    out_offsets : int64[n + 1]
+        Filled with the offsets of each message's changes; the first is 0.
+    out_prices, out_sizes : int64[:]
+        Filled with the changes; must have room for them.
 
     Returns
     -------
     int
-        How many prices are shown after.
+        Number of shown prices after the last message.
     """
-    told = 0
-    for row in range(len(kinds)):
-        kind = kinds[row]
+    written = 0
+    for message in range(len(kinds)):
+        kind = kinds[message]
         if kind in (WHOLE, CLEAR):
             count = 0
         if kind in (CHANGES, WHOLE):
-            for place in range(offsets[row], offsets[row + 1]):
-                told_prices[told], told_sizes[told] = prices[place], sizes[place]
-                told += 1
-                key = sign * prices[place]
-                at = np.searchsorted(held[:count], key)
-                known = at < count and held[at] == key
-                if sizes[place] == 0 and known:
-                    for later in range(at, count - 1):
-                        held[later] = held[later + 1]
+            for change in range(offsets[message], offsets[message + 1]):
+                out_prices[written], out_sizes[written] = prices[change], sizes[change]
+                written += 1
+                key = sign * prices[change]
+                rank = np.searchsorted(shown[:count], key)
+                is_shown = rank < count and shown[rank] == key
+                if sizes[change] == 0 and is_shown:
+                    for later in range(rank, count - 1):
+                        shown[later] = shown[later + 1]
                     count -= 1
-                elif sizes[place] != 0 and not known:
-                    for later in range(count, at, -1):
-                        held[later] = held[later - 1]
-                    held[at] = key
+                elif sizes[change] != 0 and not is_shown:
+                    for later in range(count, rank, -1):
+                        shown[later] = shown[later - 1]
+                    shown[rank] = key
                     count += 1
-            while kept[row] >= 0 and count > kept[row]:
+            while level_limits[message] >= 0 and count > level_limits[message]:
                 count -= 1
-                told_prices[told], told_sizes[told] = sign * held[count], 0
-                told += 1
-        told_starts[row + 1] = told
+                out_prices[written], out_sizes[written] = sign * shown[count], 0
+                written += 1
+        out_offsets[message + 1] = written
     return count

@@ -1,12 +1,13 @@
-"""hftbacktest's events: a structured array in an npz, from the messages, by the rules of their feed.
+"""hftbacktest's events: a structured array in an npz file, made from a feed's messages.
 
-What a message does to the book (nothing, its changes, the whole book) and how far the book is proven is told
-by the `Rebuilder` itself. Of a proven book every change is an event; one that begins, or is proven again, is
-a clear of both sides and a snapshot; one that is not proven any more is a clear.
+The `Rebuilder` decides what each message does to the book and whether the book is proven. While the book is
+proven, every change is an event. When a book begins or is proven again, both sides are cleared and a snapshot
+follows. When the book is no longer proven, both sides are cleared.
 
-An event has two times, and neither the exchange's order nor the local one may fall. Messages stand in the
-feed's order; one that arrives after a later one is told twice, to the exchange where it stands and locally
-where it arrives. Held at once: an hour's stamps, a batch's events, and those under way.
+An event has an exchange time and a local time, and neither order may fall back. Messages are in the feed's
+order. A message that arrives after a later one is written twice: for the exchange at its place in the feed,
+and for the recorder at its arrival. In memory at once: the times of a chunk, the events of a batch, and the
+events that have not arrived yet.
 """
 
 from __future__ import annotations
@@ -24,82 +25,84 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.feeds import FEEDS, Checksum
-from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, EventType, Status, Writing
-from deltabook.udfs.export.arrival_times import Arrivals, arrivals_of
-from deltabook.udfs.export.depth_limit import CHANGES, CLEAR, NOTHING, WHOLE, Kept
-from deltabook.udfs.export.rows import Target
-from deltabook.udfs.export.two_clock_order import EVENT, Ordered
+from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, EventType, RowPolicy, Status
+from deltabook.udfs.arrow_arrays import to_numpy
+from deltabook.udfs.export.arrival_times import Arrivals, read_arrivals
+from deltabook.udfs.export.depth_limit import CHANGES, CLEAR, NOTHING, WHOLE, ShownPrices
+from deltabook.udfs.export.rows import SymbolDay
+from deltabook.udfs.export.two_clock_order import EVENT_DTYPE, TwoClockOrder
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles
-from deltabook.udfs.orderbook.book import ASK, BID, Levels, Side, Tops
-from deltabook.udfs.orderbook.checkpoints import opening_of
-from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED_MARK, Verdicts
-from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.orderbook.vendor_seed import with_seed
-from deltabook.udfs.replay.clocks import numpy_of
-from deltabook.udfs.storage.event_files import read_checkpoint, read_events
-from deltabook.udfs.storage.object_store import dataset_of
-from deltabook.udfs.storage.prefetch import ahead
+from deltabook.udfs.orderbook.book import Levels, SideChanges, TopOfBookRows
+from deltabook.udfs.orderbook.checkpoints import BookState, restore_book_state
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED_MARK, UpdateVerdicts
+from deltabook.udfs.orderbook.ranked_book import ASK, BID
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.orderbook.vendor_seed import insert_seed
+from deltabook.udfs.storage.event_files import read_events, read_start_checkpoint
+from deltabook.udfs.storage.object_store import open_dataset
+from deltabook.udfs.storage.prefetch import prefetch
 
 DEPTH, TRADE, CLEARED, SNAPSHOT = 1, 2, 3, 4
+"""Kinds of events in `ev`."""
 BUY, SELL = 1 << 29, 1 << 28
-"""Bits of `ev`: bids and buying aggressors, asks and selling ones."""
-_COMPRESSION = 1
-_COPIED = 1 << 20
-_BEST_ALONE = Writing(depth=1, ofi_levels=1)
+"""Bits of `ev`: bids and buying aggressors; asks and selling aggressors."""
+_COMPRESSION_LEVEL = 1
+_COPY_BYTES = 1 << 20
+_BEST_LEVEL_ONLY = RowPolicy(depth=1, ofi_levels=1)
 
 
-def path_of(target: Target) -> str:
-    """Return where a symbol-day goes."""
-    of = target.of
-    return f"{of.exchange}_{of.symbol}_{of.date}.npz"
+def make_path(day: SymbolDay) -> str:
+    """Return the path of a symbol-day's file, relative to the export's folder."""
+    key = day.instrument
+    return f"{key.exchange}_{key.symbol}_{key.date}.npz"
 
 
-def write(target: Target, path: Path) -> None:
-    """Write a symbol-day; nothing at all if it has no rows.
+def write_file(day: SymbolDay, path: Path) -> None:
+    """Write the file of a symbol-day; no file if it has no rows.
 
     Parameters
     ----------
-    target : Target
-        What is written.
+    day : SymbolDay
+        The symbol-day to export.
     path : Path
-        The file.
+        The file to write.
     """
-    # The array's length stands before it: rows go into a file of their own first.
-    aside = path.with_name(f"{path.name}.rows")
+    # The array's length precedes its rows, so the rows go to a temporary file first.
+    rows_path = path.with_name(f"{path.name}.rows")
     try:
-        with aside.open("wb") as stream:
-            for rows in ahead(_Exporter(target).rows()):
+        with rows_path.open("wb") as stream:
+            for rows in prefetch(_Exporter(day).make_rows()):
                 stream.write(rows.data)
-                target.tally.rows += len(rows)
-        if target.tally.rows:
-            with aside.open("rb") as stream:
-                _pack(stream, target.tally.rows, path)
+                day.tally.rows += len(rows)
+        if day.tally.rows:
+            with rows_path.open("rb") as stream:
+                _write_npz(stream, day.tally.rows, path)
     finally:
-        aside.unlink()
+        rows_path.unlink()
 
 
-def _pack(rows: IO[bytes], count: int, path: Path) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(EVENT), "fortran_order": False, "shape": (count,)}
+def _write_npz(rows: IO[bytes], count: int, path: Path) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(EVENT_DTYPE), "fortran_order": False, "shape": (count,)}
     with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION) as packed,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL) as packed,
         packed.open("data.npy", "w", force_zip64=True) as array,
     ):
         np.lib.format.write_array_header_1_0(array, header)
-        shutil.copyfileobj(rows, array, _COPIED)
+        shutil.copyfileobj(rows, array, _COPY_BYTES)
 
 
-class _Judge(Rebuilder):
-    """A rebuilder that makes no rows, and keeps what each update of the last batch does."""
+class _RecordingRebuilder(Rebuilder):
+    """A rebuilder that makes no rows, and records the updates of the last batch and their verdicts."""
 
     updates: pa.RecordBatch
-    verdicts: Verdicts
+    verdicts: UpdateVerdicts
 
-    def _rows(
+    def _make_rows(
         self,
         updates: pa.RecordBatch,
-        tops: Tops,
-        verdicts: Verdicts,
+        tops: TopOfBookRows,
+        verdicts: UpdateVerdicts,
         flow: NDArray[Any],
         crossed: NDArray[np.bool_],
     ) -> pa.RecordBatch:
@@ -109,198 +112,228 @@ class _Judge(Rebuilder):
 
 @dataclass(frozen=True)
 class _Batch:
-    """Events that are decided, in the feed's order, and when they come."""
+    """n events whose effect on the book is decided, in the feed's order.
+
+    Attributes
+    ----------
+    events : pyarrow.RecordBatch
+        Columns of `flat_events`, scaled.
+    arrivals : Arrivals
+        When the events arrive.
+    is_update, is_requested : bool[n]
+        Whether each is a book update; whether its `order_time` is in the requested range.
+    """
 
     events: pa.RecordBatch
     arrivals: Arrivals
     is_update: NDArray[np.bool_]
-    asked: NDArray[np.bool_]
+    is_requested: NDArray[np.bool_]
 
 
 class _Exporter:
-    """One symbol-day's events on their way through the book into rows."""
+    """Conversion of one symbol-day's events to rows, by way of a rebuilt book."""
 
-    def __init__(self, target: Target):
-        self.target, self.ordered = target, Ordered()
-        self.feed, self.numbers = FEEDS[target.of.feed], Scaled(*target.scale_of.values())
-        self.kept = (Kept(-1), Kept(1))
-        self.shown = False
+    def __init__(self, day: SymbolDay):
+        self.day, self.order = day, TwoClockOrder()
+        self.feed, self.numbers = FEEDS[day.instrument.feed], Scaled(*day.scales.values())
+        self.shown_prices = (ShownPrices(-1), ShownPrices(1))
+        self.is_book_shown = False
         self.last_trade = NOT_GIVEN
 
-    def rows(self) -> Iterator[NDArray[np.void]]:
-        """Yield the rows of the file."""
-        hours, self.target.tally.shift = arrivals_of(self.target)
-        for reference, arrivals in hours:
-            if not reference.follows:
-                yield from self._broken()
-                self.judge, self.waiting = self._judge(self._opening(reference)), arrivals.part(0, 0)
-            yield from self._hour(reference, arrivals)
-        yield from (rows for rows in (self.ordered.rest(),) if len(rows))
+    def make_rows(self) -> Iterator[NDArray[np.void]]:
+        """Yield the rows of the file, batch by batch."""
+        chunks, self.day.tally.shift = read_arrivals(self.day)
+        for chunk, arrivals in chunks:
+            if not chunk.follows:
+                yield from self._end_book()
+                self.rebuilder = self._make_rebuilder(self._read_state(chunk))
+                self.pending_arrivals = arrivals.part(0, 0)
+            yield from self._convert_chunk(chunk, arrivals)
+        rows = self.order.take_waiting()
+        if len(rows):
+            yield rows
 
-    def _broken(self) -> Iterator[NDArray[np.void]]:
-        """Yield the rows that end a book after which an hour is left out."""
-        if self.shown:
-            rows = np.zeros(2, dtype=EVENT)
+    def _end_book(self) -> Iterator[NDArray[np.void]]:
+        """Yield the rows that clear a shown book, because the next chunk is missing."""
+        if self.is_book_shown:
+            rows = np.zeros(2, dtype=EVENT_DTYPE)
             rows["ev"], rows["px"] = (CLEARED | BUY, CLEARED | SELL), np.nan
-            rows["exch_ts"], rows["local_ts"] = self.last.exchange[-1], self.last.local[-1]
-            yield self.ordered.add(rows, np.full(1, 2), self.last.local, self.last.after)
-        self.shown = False
+            last = self.last_arrival
+            rows["exch_ts"], rows["local_ts"] = last.exchange[-1], last.local[-1]
+            yield self.order.add(rows, np.full(1, 2), last.local, last.after)
+        self.is_book_shown = False
 
-    def _judge(self, opening: Opening) -> _Judge:
-        of = self.target.of
-        return _Judge(of.exchange, of.symbol, self.feed, _BEST_ALONE, self.numbers, opening)
+    def _make_rebuilder(self, state: BookState) -> _RecordingRebuilder:
+        key = self.day.instrument
+        return _RecordingRebuilder(key.exchange, key.symbol, self.feed, _BEST_LEVEL_ONLY, self.numbers, state)
 
-    def _opening(self, reference: Any) -> Opening:
-        if not reference.checkpoint_file:
-            return Opening()
-        checkpoint = read_checkpoint(reference.checkpoint_file, reference.exchange, int(reference.hour))
-        return opening_of(checkpoint, self.numbers)
+    def _read_state(self, chunk: Any) -> BookState:
+        checkpoint = read_start_checkpoint(chunk)
+        return BookState() if checkpoint is None else restore_book_state(checkpoint, self.numbers)
 
-    def _hour(self, reference: Any, arrivals: Arrivals) -> Iterator[NDArray[np.void]]:
-        """Yield the rows of an hour."""
-        self.waiting = self.waiting.followed_by(arrivals)
-        for events in ahead(self._events(reference)):
-            state, held = self.judge.opening(), self.judge.held
+    def _convert_chunk(self, chunk: Any, arrivals: Arrivals) -> Iterator[NDArray[np.void]]:
+        """Yield the rows of a chunk."""
+        self.pending_arrivals = self.pending_arrivals.append(arrivals)
+        for events in prefetch(self._read_events(chunk)):
+            state, held = self.rebuilder.capture_state(), self.rebuilder.held
             queue = events if held is None else pa.concat_batches([held, events])
-            self.judge.feed_batch(events)
-            yield self._batch(queue, state)
-        if reference.is_last and self.judge.held is not None:
-            # No diff will come that decides about the last snapshot: the book stays as it is.
-            queue, state = self.judge.held, self.judge.opening()
-            self.judge.finish()
-            yield self._batch(queue, state)
+            self.rebuilder.apply_events(events)
+            yield self._convert_decided(queue, state)
+        if chunk.is_last and self.rebuilder.held is not None:
+            # No diff will follow that decides about the last snapshot, so the book stays as it is.
+            queue, state = self.rebuilder.held, self.rebuilder.capture_state()
+            self.rebuilder.finish()
+            yield self._convert_decided(queue, state)
 
-    def _events(self, reference: Any) -> Iterator[pa.RecordBatch]:
-        for file in reference.data_files:
-            events = read_events(file, reference.exchange, reference.symbol, int(reference.hour))
-            yield from with_seed(events, reference) if _is_seeded(reference) else events
+    def _read_events(self, chunk: Any) -> Iterator[pa.RecordBatch]:
+        for file in chunk.data_files:
+            events = read_events(file, chunk.exchange, chunk.symbol, int(chunk.hour))
+            yield from insert_seed(events, chunk) if _is_seeded(chunk) else events
 
-    def _batch(self, queue: pa.RecordBatch, state: Opening) -> NDArray[np.void]:
-        """Return the rows of the events of a queue that are decided."""
-        held = self.judge.held
+    def _convert_decided(self, queue: pa.RecordBatch, state: BookState) -> NDArray[np.void]:
+        """Return the rows of those events of a queue that the rebuilder does not hold back.
+
+        Parameters
+        ----------
+        queue : pyarrow.RecordBatch
+            Events that were held back before, and the new events.
+        state : BookState
+            State of the book before them.
+        """
+        held = self.rebuilder.held
         events = queue.slice(0, queue.num_rows - (0 if held is None else held.num_rows))
-        # A seed stands among the messages and comes with the one before it.
-        own = numpy_of(pc.not_equal(events["first_sequence"], SEED_MARK))
-        arrivals = self.waiting.take(np.maximum(np.cumsum(own) - 1, 0))
-        self.waiting = self.waiting.part(int(own.sum()), len(self.waiting.local))
+        # A vendor's seed is no message of the feed: it arrives with the message before it.
+        is_message = to_numpy(pc.not_equal(events["first_sequence"], SEED_MARK))
+        pending = self.pending_arrivals
+        arrivals = pending.take(np.maximum(np.cumsum(is_message) - 1, 0))
+        self.pending_arrivals = pending.part(int(is_message.sum()), len(pending.local))
         if events.num_rows:
-            latest = int(arrivals.local.max())
-            self.last = replace(arrivals.part(len(own) - 1, len(own)), local=np.full(1, latest))
-        is_update = numpy_of(pc.equal(events["event_type"], str(EventType.BOOK_UPDATE)))
-        asked = self.target.asked.chosen(numpy_of(events["order_time"]))
-        batch = _Batch(events, arrivals, is_update, asked)
-        kinds, sides = self._book(batch, state)
-        return self._rows(batch, kinds, sides)
+            latest = np.full(1, int(arrivals.local.max()))
+            self.last_arrival = replace(arrivals.part(len(is_message) - 1, len(is_message)), local=latest)
+        is_update = to_numpy(pc.equal(events["event_type"], str(EventType.BOOK_UPDATE)))
+        is_requested = self.day.request.contains(to_numpy(events["order_time"]))
+        batch = _Batch(events, arrivals, is_update, is_requested)
+        kinds, sides = self._decide_updates(batch, state)
+        return self._make_batch_rows(batch, kinds, sides)
 
-    def _book(self, batch: _Batch, state: Opening) -> tuple[NDArray[np.int64], list[Side]]:
-        """Return what of each update is told, and the levels that it is told with."""
-        updates, verdicts = self.judge.updates, self.judge.verdicts
-        at = np.flatnonzero(batch.is_update)
-        asked, proven = batch.asked[at], verdicts.status > Status.SUSPECT
-        shown = np.concatenate(([self.shown], (proven & asked)))
-        before = shown[:-1]
-        begins = asked & proven & ~before & (verdicts.action != RESET)
-        whole = begins | (asked & proven & (verdicts.action == RESET))
-        kinds = np.full(len(at), NOTHING)
-        kinds[asked & proven & before & (verdicts.action == APPLY)] = CHANGES
-        kinds[whole] = WHOLE
-        kinds[asked & ~proven & before] = CLEAR
-        self.shown = bool(shown[-1])
-        for status in verdicts.status[asked & ~proven].tolist():
-            self.target.tally.left_out[STATUS_LABELS[status]] += 1
-        sides = [_side(updates, name) for name in ("bid", "ask")]
+    def _decide_updates(self, batch: _Batch, state: BookState) -> tuple[NDArray[np.int64], list[SideChanges]]:
+        """Return what each update becomes (NOTHING, CHANGES, WHOLE, CLEAR), and its levels by side."""
+        updates, verdicts = self.rebuilder.updates, self.rebuilder.verdicts
+        update_rows = np.flatnonzero(batch.is_update)
+        is_requested, is_proven = batch.is_requested[update_rows], verdicts.status > Status.SUSPECT
+        is_shown = np.concatenate(([self.is_book_shown], is_proven & is_requested))
+        was_shown = is_shown[:-1]
+        begins = is_requested & is_proven & ~was_shown & (verdicts.action != RESET)
+        is_whole = begins | (is_requested & is_proven & (verdicts.action == RESET))
+        kinds = np.full(len(update_rows), NOTHING)
+        kinds[is_requested & is_proven & was_shown & (verdicts.action == APPLY)] = CHANGES
+        kinds[is_whole] = WHOLE
+        kinds[is_requested & ~is_proven & was_shown] = CLEAR
+        self.is_book_shown = bool(is_shown[-1])
+        for status in verdicts.status[is_requested & ~is_proven].tolist():
+            self.day.tally.left_out[STATUS_LABELS[status]] += 1
+        sides = [_read_side(updates, name) for name in ("bid", "ask")]
         for index in np.flatnonzero(begins)[::-1].tolist():
-            books = self._after(batch.events, int(at[index]), state)
-            sides = [_instead(side, index, levels) for side, levels in zip(sides, books, strict=True)]
+            books = self._rebuild_book(batch.events, int(update_rows[index]), state)
+            sides = [_replace_levels(side, index, book) for side, book in zip(sides, books, strict=True)]
         if self.feed.checksum is Checksum.KRAKEN:
-            kept = numpy_of(updates["kept_levels"])
-            sides = [one.told(side, kept, kinds) for one, side in zip(self.kept, sides, strict=True)]
+            limits = to_numpy(updates["kept_levels"])
+            sides = [
+                shown.limit_depth(side, limits, kinds)
+                for shown, side in zip(self.shown_prices, sides, strict=True)
+            ]
         return kinds, sides
 
-    def _after(self, events: pa.RecordBatch, at: int, state: Opening) -> list[Levels]:
-        """Return the whole book after an event."""
-        through = self._judge(replace(state, held=None))
-        through.feed_batch(events.slice(0, at + 1))
-        bids, asks = through.book.sides
+    def _rebuild_book(self, events: pa.RecordBatch, index: int, state: BookState) -> list[Levels]:
+        """Return bids and asks of the whole book, best first, after the event at an index."""
+        rebuilder = self._make_rebuilder(replace(state, held=None))
+        rebuilder.apply_events(events.slice(0, index + 1))
+        bids, asks = rebuilder.book.sides
         return [(bids[0][::-1], bids[1][::-1]), asks]
 
-    def _rows(self, batch: _Batch, kinds: NDArray[np.int64], sides: list[Side]) -> NDArray[np.void]:
-        """Return the rows of a batch, in both orders."""
-        at = np.flatnonzero(batch.is_update)
+    def _make_batch_rows(
+        self, batch: _Batch, kinds: NDArray[np.int64], sides: list[SideChanges]
+    ) -> NDArray[np.void]:
+        """Return the next rows of the file, in both orders, for a batch of events."""
+        update_rows = np.flatnonzero(batch.is_update)
         has_levels, clears = (kinds == CHANGES) | (kinds == WHOLE), (kinds == WHOLE) | (kinds == CLEAR)
         levels = [np.where(has_levels, np.diff(side.offsets), 0) for side in sides]
         counts = np.zeros(len(batch.is_update), dtype=np.int64)
-        counts[at] = 2 * clears + levels[BID] + levels[ASK]
-        trades = self._trades(batch)
+        counts[update_rows] = 2 * clears + levels[BID] + levels[ASK]
+        trades = self._select_trades(batch)
         counts[trades] = 1
         starts = np.cumsum(counts) - counts
-        rows = np.zeros(int(counts.sum()), dtype=EVENT)
+        rows = np.zeros(int(counts.sum()), dtype=EVENT_DTYPE)
         rows["exch_ts"] = np.repeat(batch.arrivals.exchange, counts)
         rows["local_ts"] = np.repeat(batch.arrivals.local, counts)
-        for which, bit in ((BID, BUY), (ASK, SELL)):
-            place = starts[at[clears]] + which
-            rows["ev"][place], rows["px"][place] = CLEARED | bit, np.nan
-        kind_of = np.where(kinds == WHOLE, SNAPSHOT, DEPTH)
-        begin = starts[at] + 2 * clears
-        for side, count, bit in zip(sides, levels, (BUY, SELL), strict=True):
-            inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-            place, source = np.repeat(begin, count) + inside, np.repeat(side.offsets[:-1], count) + inside
-            rows["ev"][place] = np.repeat(kind_of, count) | bit
-            self._numbers(rows, place, pa.array(side.prices[source]), pa.array(side.sizes[source]))
+        for side, bit in ((BID, BUY), (ASK, SELL)):
+            targets = starts[update_rows[clears]] + side
+            rows["ev"][targets], rows["px"][targets] = CLEARED | bit, np.nan
+        event_kinds = np.where(kinds == WHOLE, SNAPSHOT, DEPTH)
+        begin = starts[update_rows] + 2 * clears
+        for changes, count, bit in zip(sides, levels, (BUY, SELL), strict=True):
+            within_update = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+            targets = np.repeat(begin, count) + within_update
+            sources = np.repeat(changes.offsets[:-1], count) + within_update
+            rows["ev"][targets] = np.repeat(event_kinds, count) | bit
+            prices, sizes = pa.array(changes.prices[sources]), pa.array(changes.sizes[sources])
+            self._set_numbers(rows, targets, prices, sizes)
             begin = begin + count
-        sold = batch.events.select(["side", "price", "size"]).take(pa.array(trades))
+        traded = batch.events.select(["side", "price", "size"]).take(pa.array(trades))
         rows["ev"][starts[trades]] = TRADE
         for name, bit in (("buy", BUY), ("sell", SELL)):
-            rows["ev"][starts[trades][numpy_of(pc.equal(sold["side"], name))]] |= bit
-        self._numbers(rows, starts[trades], sold["price"], sold["size"])
-        self._note(batch, counts)
-        return self.ordered.add(rows, counts, batch.arrivals.local, batch.arrivals.after)
+            rows["ev"][starts[trades][to_numpy(pc.equal(traded["side"], name))]] |= bit
+        self._set_numbers(rows, starts[trades], traded["price"], traded["size"])
+        self._record_times(batch, counts)
+        return self.order.add(rows, counts, batch.arrivals.local, batch.arrivals.after)
 
-    def _numbers(
-        self, rows: NDArray[np.void], place: NDArray[np.int64], price: pa.Array, size: pa.Array
+    def _set_numbers(
+        self, rows: NDArray[np.void], targets: NDArray[np.int64], price: pa.Array, size: pa.Array
     ) -> None:
-        scales = self.target.scale_of
-        rows["px"][place] = doubles(price, scales["price_scale"])
-        rows["qty"][place] = doubles(size, scales["size_scale"])
+        """Set prices and sizes of the rows at some indices, as doubles."""
+        scales = self.day.scales
+        rows["px"][targets] = doubles(price, scales["price_scale"])
+        rows["qty"][targets] = doubles(size, scales["size_scale"])
 
-    def _trades(self, batch: _Batch) -> NDArray[np.int64]:
-        """Return the places of the trades that are asked for, but of those that are told twice."""
-        at = np.flatnonzero(~batch.is_update)
-        ids = numpy_of(batch.events["sequence"])[at]
-        fresh = np.ones(len(at), dtype=np.bool_)
-        if self.feed.trade_ids and len(at):
-            fresh = np.diff(ids, prepend=self.last_trade) != 0
+    def _select_trades(self, batch: _Batch) -> NDArray[np.int64]:
+        """Return the indices of the requested trades, without repetitions of a trade id."""
+        trades = np.flatnonzero(~batch.is_update)
+        ids = to_numpy(batch.events["sequence"])[trades]
+        is_new = np.ones(len(trades), dtype=np.bool_)
+        if self.feed.trade_ids and len(trades):
+            is_new = np.diff(ids, prepend=self.last_trade) != 0
             self.last_trade = int(ids[-1])
-        return at[fresh & batch.asked[at]]
+        return trades[is_new & batch.is_requested[trades]]
 
-    def _note(self, batch: _Batch, counts: NDArray[np.int64]) -> None:
-        told = numpy_of(batch.events["order_time"])[counts > 0]
-        tally = self.target.tally
-        if len(told):
-            tally.first_time = int(told[0]) if tally.first_time == NOT_GIVEN else tally.first_time
-            tally.last_time = int(told[-1])
+    def _record_times(self, batch: _Batch, counts: NDArray[np.int64]) -> None:
+        """Update the tally with the times of the events that have rows."""
+        times = to_numpy(batch.events["order_time"])[counts > 0]
+        tally = self.day.tally
+        if len(times):
+            tally.first_time = int(times[0]) if tally.first_time == NOT_GIVEN else tally.first_time
+            tally.last_time = int(times[-1])
 
 
-def _is_seeded(reference: Any) -> bool:
-    """Whether the vendor's book was put into the hour's books: they have a row of its id that has a book."""
-    if reference.seed_sequence == NOT_GIVEN or not len(reference.book_files):
+def _is_seeded(chunk: Any) -> bool:
+    """Return whether a chunk's books were seeded by the vendor's book: a seeded row has the seed's id."""
+    if chunk.seed_sequence == NOT_GIVEN or not len(chunk.book_files):
         return False
-    chosen = pc.field("sequence") == int(reference.seed_sequence)
-    chosen &= pc.field("hour") == int(reference.hour)
-    chosen &= pc.field("exchange") == reference.exchange
-    rows = dataset_of(list(reference.book_files))
-    found = rows.to_table(columns=["status"], filter=chosen)["status"]
-    return any(status != Status.UNSEEDED.label for status in found.to_pylist())
+    is_seed = pc.field("sequence") == int(chunk.seed_sequence)
+    is_seed &= pc.field("hour") == int(chunk.hour)
+    is_seed &= pc.field("exchange") == chunk.exchange
+    books = open_dataset(list(chunk.book_files))
+    statuses = books.to_table(columns=["status"], filter=is_seed)["status"]
+    return any(status != Status.UNSEEDED.label for status in statuses.to_pylist())
 
 
-def _side(updates: pa.RecordBatch, name: str) -> Side:
-    """Return one side's levels of updates."""
+def _read_side(updates: pa.RecordBatch, name: str) -> SideChanges:
+    """Return the level changes of updates on one side."""
     prices, sizes = updates[f"{name}_prices"], updates[f"{name}_sizes"]
-    return Side(bounds(prices), numpy_of(prices.flatten()), numpy_of(sizes.flatten()))
+    return SideChanges(bounds(prices), to_numpy(prices.flatten()), to_numpy(sizes.flatten()))
 
 
-def _instead(side: Side, index: int, levels: Levels) -> Side:
-    """Put other levels into the place of one update's."""
+def _replace_levels(side: SideChanges, index: int, levels: Levels) -> SideChanges:
+    """Return level changes in which those of one update are replaced."""
     start, end = side.offsets[index : index + 2].tolist()
     offsets = side.offsets.copy()
     offsets[index + 1 :] += len(levels[0]) - (end - start)
@@ -308,4 +341,4 @@ def _instead(side: Side, index: int, levels: Levels) -> Side:
         np.concatenate((old[:start], new, old[end:]))
         for old, new in zip((side.prices, side.sizes), levels, strict=True)
     )
-    return Side(offsets, prices, sizes)
+    return SideChanges(offsets, prices, sizes)

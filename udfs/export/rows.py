@@ -1,41 +1,47 @@
-"""What all exported formats share: what is asked for, the rows to write, and what is told of them."""
+"""What all export formats share: the request, the rows to write, and the counts reported for each file."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deltabook.schemas.exports import Form, What
 from deltabook.schemas.names import NOT_GIVEN, Status
-from deltabook.udfs.storage.event_files import batches_of_hour
-from deltabook.udfs.storage.prefetch import ahead
+from deltabook.udfs.arrow_arrays import count_labels
+from deltabook.udfs.storage.event_files import read_chunk_batches
+from deltabook.udfs.storage.prefetch import prefetch
 
 BATCH_ROWS = 16_384
+"""Rows of a batch that is read."""
 UNPROVEN = (Status.UNSEEDED.label, Status.SUSPECT.label)
-"""Statuses of books that no format without a status may hold."""
+"""Statuses of books that a format without a status column may not hold."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be exported.
+class ExportRequest:
+    """What to export.
 
     Attributes
     ----------
-    what, form : What, Form
-        What, and as what.
+    what : What
+        Kind of rows: books, features, events or trades.
+    form : Form
+        File format.
     folder : str
-        Where files are written.
+        Folder in which files are written.
     levels : int
-        Levels a side, where a level has columns of its own.
+        Levels a side, in formats whose levels have columns of their own.
     since, until : int
-        Rows with an `order_time` from the one up to the other, ns.
+        Range of `order_time`, ns since 1970 UTC; `since` is inclusive, `until` exclusive.
     price_type, size_type : pyarrow.DataType
         Decimals that hold all prices and all sizes.
     """
@@ -49,15 +55,15 @@ class Asked:
     price_type: pa.DataType
     size_type: pa.DataType
 
-    def chosen(self, order_time: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which rows are asked for, by their time."""
-        chosen: NDArray[np.bool_] = (order_time >= self.since) & (order_time < self.until)
-        return chosen
+    def contains(self, order_time: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether each time is in the requested range; bool[n]."""
+        is_requested: NDArray[np.bool_] = (order_time >= self.since) & (order_time < self.until)
+        return is_requested
 
 
 @dataclass
-class Tally:
-    """What is told of a file as it is written; see `schemas.exports.EXPORTED`."""
+class FileTally:
+    """Counts of a file, updated while it is written; the fields are columns of `schemas.exports.EXPORTED`."""
 
     rows: int = 0
     first_time: int = NOT_GIVEN
@@ -67,14 +73,14 @@ class Tally:
     shift: int = 0
 
     def add(self, rows: int, order_time: NDArray[np.int64]) -> None:
-        """Count rows that are written, and note their times.
+        """Count rows, and record the times of the first and the last row.
 
         Parameters
         ----------
         rows : int
-            How many.
+            How many rows are written.
         order_time : int64[:]
-            Of what they are written of, ns.
+            Their `order_time`, ns since 1970 UTC; not empty if there are rows.
         """
         if not rows:
             return
@@ -85,99 +91,107 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Target:
-    """One symbol-day on its way into a file.
+class SymbolDay:
+    """One day of one symbol that is exported into one file.
 
     Attributes
     ----------
-    hours : sequence of rows of `export_references`
-        In order; at least one.
-    asked : Asked
-        What is asked for.
-    tally : Tally
-        Is filled while the file is written.
+    chunks : sequence of rows of `export_references`
+        The day's chunks in time order; at least one.
+    request : ExportRequest
+        What to export.
+    tally : FileTally
+        Counts of the file.
     """
 
-    hours: Sequence[Any]
-    asked: Asked
-    tally: Tally
+    chunks: Sequence[Any]
+    request: ExportRequest
+    tally: FileTally
 
     @property
-    def of(self) -> Any:
-        """What all hours have in common: exchange, symbol, date, scales."""
-        return self.hours[0]
+    def instrument(self) -> Any:
+        """Row with the columns that all chunks share: exchange, symbol, date, feed and scales."""
+        return self.chunks[0]
 
     @property
-    def scale_of(self) -> dict[str, int]:
-        """Decimal digits of int64 prices and sizes."""
-        return {name: int(getattr(self.of, name)) for name in ("price_scale", "size_scale")}
+    def scales(self) -> dict[str, int]:
+        """Decimal digits of int64 numbers, under the names `price_scale` and `size_scale`."""
+        return {name: int(getattr(self.instrument, name)) for name in ("price_scale", "size_scale")}
 
     @property
-    def type_of(self) -> dict[str, pa.DataType]:
-        """Types of exact prices and sizes."""
-        return {"price_scale": self.asked.price_type, "size_scale": self.asked.size_type}
+    def types(self) -> dict[str, pa.DataType]:
+        """Decimal types of exact numbers, under the names `price_scale` and `size_scale`."""
+        return {"price_scale": self.request.price_type, "size_scale": self.request.size_type}
 
 
-def flattened(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-    """Return the columns of a batch of `events`, the fields of `data` beside the others."""
-    columns = {name: batch[name] for name in batch.schema.names if name != "data"}
-    if "data" in batch.schema.names:
-        data = batch["data"]
-        columns |= {part.name: values for part, values in zip(data.type, data.flatten(), strict=True)}
-    return columns
-
-
-def rows_asked(target: Target, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows that are asked for, in the feed's order.
+def read_requested_rows(day: SymbolDay, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the requested rows of a symbol-day, in the feed's order.
 
     Parameters
     ----------
-    target : Target
-        Whose.
+    day : SymbolDay
+        The symbol-day to read.
     columns : sequence of str, optional
-        Which to read, order_time among them; None: all.
+        Columns to read, `order_time` among them; None: all.
 
     Yields
     ------
     pyarrow.RecordBatch
-        As the data files have them; none is empty.
+        Rows as the data files store them; never empty.
     """
-    for reference in target.hours:
-        for file in reference.data_files:
-            hour = batches_of_hour(file, reference.exchange, int(reference.hour), BATCH_ROWS, columns)
-            for batch in ahead(hour):
-                chosen = target.asked.chosen(batch["order_time"].to_numpy())
-                batch = batch if chosen.all() else batch.filter(pa.array(chosen))
+    for chunk in day.chunks:
+        for file in chunk.data_files:
+            batches = read_chunk_batches(file, chunk.exchange, int(chunk.hour), BATCH_ROWS, columns)
+            for batch in prefetch(batches):
+                is_requested = day.request.contains(batch["order_time"].to_numpy())
+                batch = batch if is_requested.all() else batch.filter(pa.array(is_requested))
                 if batch.num_rows:
                     yield batch
 
 
-def proven_rows(target: Target, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of books that are asked for and proven; count those, and those left out.
+def read_proven_rows(day: SymbolDay, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the requested rows of books that are neither suspect nor unseeded; update the day's tally.
 
     Parameters
     ----------
-    target : Target
-        Whose.
+    day : SymbolDay
+        The symbol-day to read.
     columns : sequence of str
-        As `rows_asked` takes them, `status` among them.
+        Columns to read, `order_time` and `status` among them.
 
     Yields
     ------
     pyarrow.RecordBatch
-        None is empty.
+        Rows as the data files store them; never empty.
     """
-    for batch in rows_asked(target, columns):
-        unproven = pc.is_in(batch["status"], pa.array(UNPROVEN))
-        target.tally.left_out.update(counts_of(batch["status"].filter(unproven)))
-        batch = batch.filter(pc.invert(unproven))
+    for batch in read_requested_rows(day, columns):
+        is_unproven = pc.is_in(batch["status"], pa.array(UNPROVEN))
+        day.tally.left_out.update(count_labels(batch["status"].filter(is_unproven)))
+        batch = batch.filter(pc.invert(is_unproven))
         if batch.num_rows:
-            target.tally.statuses.update(counts_of(batch["status"]))
-            target.tally.add(batch.num_rows, batch["order_time"].to_numpy())
+            day.tally.statuses.update(count_labels(batch["status"]))
+            day.tally.add(batch.num_rows, batch["order_time"].to_numpy())
             yield batch
 
 
-def counts_of(labels: pa.Array) -> dict[str, int]:
-    """Count each label."""
-    values, counts = pc.value_counts(labels).flatten()
-    return dict(zip(values.to_pylist(), counts.to_pylist(), strict=True))
+def write_parquet_file(
+    path: Path, tables: Iterable[pa.Table], choose_options: Callable[[pa.Schema], dict[str, Any]]
+) -> None:
+    """Write tables into one Parquet file, each as a row group; no file if there are no tables.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    tables : iterable of pyarrow.Table
+        Tables of one schema.
+    choose_options : callable
+        Returns the keyword arguments of `pyarrow.parquet.ParquetWriter` for the schema.
+    """
+    writer = None
+    for table in tables:
+        if writer is None:
+            writer = pq.ParquetWriter(path, table.schema, **choose_options(table.schema))
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()

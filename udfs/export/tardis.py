@@ -1,6 +1,6 @@
-"""Tardis.dev's table `book_snapshot_N`: a row of books a line of CSV, in gzip.
+"""Tardis.dev's table `book_snapshot_N`: one book in a line of CSV, compressed by gzip.
 
-Names of files, exchanges and symbols are the vendor's; numbers are exact, without an exponent.
+Files, exchanges and symbols have the vendor's names. Numbers are exact and have no exponent.
 """
 
 from __future__ import annotations
@@ -15,96 +15,104 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.export.rows import Target, proven_rows
+from deltabook.udfs.export.rows import SymbolDay, read_proven_rows
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.exported_numbers import bounds
+from deltabook.udfs.replay.clocks import fill_missing_times
 from deltabook.udfs.sources.tardis.source import instrument
-from deltabook.udfs.storage.prefetch import ahead
+from deltabook.udfs.storage.prefetch import prefetch
 
-_READ = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)
-_OKX = {"PERP": "okex-swap", "": "okex"}
-"""The vendor tells OKX's markets apart; a dated future is of `okex-futures`."""
-_COMPRESSION = 3
-_GZIP = 31
-_LONGEST_NUMBER, _LONGEST_TIME = 22, 20
+_COLUMNS = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)
+_OKX_EXCHANGES = {"PERP": "okex-swap", "": "okex"}
+"""The vendor's exchange for each kind of OKX symbol; a dated future belongs to `okex-futures`."""
+_COMPRESSION_LEVEL = 3
+_GZIP_WBITS = 31
+_MAX_NUMBER_BYTES, _MAX_TIME_BYTES = 22, 20
+"""Most bytes of a number and of a time, with the comma after it."""
 _ZERO, _POINT, _COMMA, _NEWLINE = ord("0"), ord("."), ord(","), ord("\n")
 
 
-def path_of(target: Target) -> str:
-    """Return where a symbol-day goes: a slash of a symbol is a dash there, as in the vendor's files."""
-    exchange, symbol = vendor_names(target.of.exchange, target.of.symbol)
-    table = f"book_snapshot_{target.asked.levels}"
-    return f"{exchange}_{table}_{target.of.date}_{symbol.replace('/', '-')}.csv.gz"
+def make_path(day: SymbolDay) -> str:
+    """Return the path of a symbol-day's file, relative to the export's folder.
+
+    A slash in a symbol becomes a dash, as in the vendor's files.
+    """
+    key = day.instrument
+    exchange, symbol = make_vendor_names(key.exchange, key.symbol)
+    table = f"book_snapshot_{day.request.levels}"
+    return f"{exchange}_{table}_{key.date}_{symbol.replace('/', '-')}.csv.gz"
 
 
-def vendor_names(exchange: str, symbol: str) -> tuple[str, str]:
-    """Name an instrument as Tardis does.
+def make_vendor_names(exchange: str, symbol: str) -> tuple[str, str]:
+    """Return Tardis's names of an instrument.
 
     Parameters
     ----------
     exchange, symbol : str
-        As in the tables: BINANCE_FUTURES, BTC-USDT-PERP.
+        Names in the tables, for example BINANCE_FUTURES, BTC-USDT-PERP.
 
     Returns
     -------
     (str, str)
-        `binance-futures`, `BTCUSDT`: what the source `tardis` reads as the same instrument.
+        Exchange and symbol that the source `tardis` reads as the same instrument, for example
+        `binance-futures`, `BTCUSDT`.
 
     Raises
     ------
     InputError
-        If no spelling is known that is read as it.
+        If no spelling is known that the source reads as this instrument.
     """
     kind = "-".join(symbol.split("-")[2:])
     market = f"{exchange}_SPOT" if exchange == "BYBIT" and not kind else exchange
-    venue = _OKX.get(kind, "okex-futures") if exchange == "OKX" else market.lower().replace("_", "-")
-    for spelled in _spellings(venue, symbol):
+    venue = market.lower().replace("_", "-")
+    if exchange == "OKX":
+        venue = _OKX_EXCHANGES.get(kind, "okex-futures")
+    for spelling in _guess_spellings(venue, symbol):
         try:
-            if instrument(venue, spelled) == (market, symbol):
-                return venue, spelled
+            if instrument(venue, spelling) == (market, symbol):
+                return venue, spelling
         except InputError:
             continue
-    raise InputError(f"{exchange} {symbol}: not known how Tardis names it; export it as parquet")
+    raise InputError(f"{exchange} {symbol}: Tardis's name of it is unknown. Export it as parquet")
 
 
-def _spellings(venue: str, symbol: str) -> Iterator[str]:
-    """Yield what a symbol may be called, the vendor's likeliest way first."""
+def _guess_spellings(venue: str, symbol: str) -> Iterator[str]:
+    """Yield possible names of a symbol, the vendor's most likely one first."""
     base, _, rest = symbol.partition("-")
     quote, _, kind = rest.partition("-")
-    together = f"{base}{quote}"
-    perpetual = kind == "PERP"
+    pair = f"{base}{quote}"
+    is_perpetual = kind == "PERP"
     if venue.startswith("okex"):
-        yield f"{base}-{quote}-SWAP" if perpetual else symbol
+        yield f"{base}-{quote}-SWAP" if is_perpetual else symbol
     elif venue == "kraken":
         names = {"BTC": "XBT", "DOGE": "XDG"}
         yield f"{names.get(base, base)}/{names.get(quote, quote)}"
     elif venue == "deribit":
-        yield f"{base}-PERPETUAL" if perpetual and quote == "USD" else symbol
+        yield f"{base}-PERPETUAL" if is_perpetual and quote == "USD" else symbol
     elif venue == "bitmex" and base == "BTC":
         yield f"XBT{quote}"
-    elif kind and (not perpetual or venue == "binance-delivery"):
-        yield f"{together}_{kind}"
-    yield together
+    elif kind and (not is_perpetual or venue == "binance-delivery"):
+        yield f"{pair}_{kind}"
+    yield pair
     yield symbol
 
 
-def write(target: Target, path: Path) -> None:
-    """Write a symbol-day; nothing at all if it has no rows.
+def write_file(day: SymbolDay, path: Path) -> None:
+    """Write the file of a symbol-day; no file if it has no rows.
 
     Parameters
     ----------
-    target : Target
-        What is written.
+    day : SymbolDay
+        The symbol-day to export.
     path : Path
-        The file.
+        The file to write.
     """
-    gzip, stream = zlib.compressobj(_COMPRESSION, wbits=_GZIP), None
+    gzip, stream = zlib.compressobj(_COMPRESSION_LEVEL, wbits=_GZIP_WBITS), None
     try:
-        for text in ahead(_texts(target)):
+        for text in prefetch(_print_batches(day)):
             if stream is None:
                 stream = path.open("wb")
-                stream.write(gzip.compress(_header(target.asked.levels)))
+                stream.write(gzip.compress(_print_header(day.request.levels)))
             stream.write(gzip.compress(text))
         if stream is not None:
             stream.write(gzip.flush())
@@ -113,58 +121,65 @@ def write(target: Target, path: Path) -> None:
             stream.close()
 
 
-def _header(levels: int) -> bytes:
-    named = (f"{side}s[{level}]" for level in range(levels) for side in ("ask", "bid"))
-    columns = ",".join(f"{name}.price,{name}.amount" for name in named)
+def _print_header(levels: int) -> bytes:
+    names = (f"{side}s[{level}]" for level in range(levels) for side in ("ask", "bid"))
+    columns = ",".join(f"{name}.price,{name}.amount" for name in names)
     return f"exchange,symbol,timestamp,local_timestamp,{columns}\n".encode()
 
 
-def _texts(target: Target) -> Iterator[bytes]:
-    exchange, symbol = vendor_names(target.of.exchange, target.of.symbol)
+def _print_batches(day: SymbolDay) -> Iterator[bytes]:
+    """Yield lines of CSV, many at once."""
+    exchange, symbol = make_vendor_names(day.instrument.exchange, day.instrument.symbol)
     prefix = np.frombuffer(f"{exchange},{symbol},".encode(), dtype=np.uint8)
-    for batch in proven_rows(target, _READ):
-        times = _times(batch)
-        if target.of.is_decimal:
-            yield _printed(prefix.tobytes(), times, batch, target.asked.levels)
+    for batch in read_proven_rows(day, _COLUMNS):
+        times = _make_times(batch)
+        if day.instrument.is_decimal:
+            yield _print_decimals(prefix.tobytes(), times, batch, day.request.levels)
         else:
-            yield _lines(prefix, times, batch, target)
+            yield _print_integers(prefix, times, batch, day)
 
 
-def _times(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return both times of each row, µs; where one is not given, the other, or that of its place."""
-    stamps, received, place = (batch[name].to_numpy() for name in ("timestamp", "received", "order_time"))
-    known = np.where(stamps == NOT_GIVEN, place, stamps)
-    local = np.where(received == NOT_GIVEN, known, received)
-    return np.stack([np.where(stamps == NOT_GIVEN, local, stamps), local], axis=1) // 1000
+def _make_times(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return the exchange's and the recorder's time of each row, µs; int64[n, 2].
+
+    A missing time is replaced by the other time; if both are missing, by `order_time`.
+    """
+    timestamps, received, order_time = (
+        batch[name].to_numpy() for name in ("timestamp", "received", "order_time")
+    )
+    local = fill_missing_times(received, fill_missing_times(timestamps, order_time))
+    return np.stack([fill_missing_times(timestamps, local), local], axis=1) // 1000
 
 
-def _lines(
-    prefix: NDArray[np.uint8], times: NDArray[np.int64], batch: pa.RecordBatch, target: Target
+def _print_integers(
+    prefix: NDArray[np.uint8], times: NDArray[np.int64], batch: pa.RecordBatch, day: SymbolDay
 ) -> bytes:
-    levels = target.asked.levels
-    longest = len(prefix) + 2 * _LONGEST_TIME + 4 * levels * _LONGEST_NUMBER + 1
-    out = np.empty(batch.num_rows * longest, dtype=np.uint8)
+    """Return lines for rows of scaled integers."""
+    levels = day.request.levels
+    max_line_bytes = len(prefix) + 2 * _MAX_TIME_BYTES + 4 * levels * _MAX_NUMBER_BYTES + 1
+    out = np.empty(batch.num_rows * max_line_bytes, dtype=np.uint8)
     sides = []
     for side in ("ask", "bid"):
-        values = [batch[f"{side}_{what}"].flatten().to_numpy() for what in ("prices", "sizes")]
-        sides += [bounds(batch[f"{side}_prices"]), *values]
-    scales = target.scale_of["price_scale"], target.scale_of["size_scale"]
+        numbers = [batch[f"{side}_{name}"].flatten().to_numpy() for name in ("prices", "sizes")]
+        sides += [bounds(batch[f"{side}_prices"]), *numbers]
+    scales = day.scales["price_scale"], day.scales["size_scale"]
     return out[: write_lines(prefix, times, *sides, *scales, levels, out)].tobytes()
 
 
-def _printed(prefix: bytes, times: NDArray[np.int64], batch: pa.RecordBatch, levels: int) -> bytes:
-    """Print rows of DECIMAL(38,18): few instruments need it."""
-    columns = [batch[f"{side}_{what}"].to_pylist() for side in ("ask", "bid") for what in ("prices", "sizes")]
+def _print_decimals(prefix: bytes, times: NDArray[np.int64], batch: pa.RecordBatch, levels: int) -> bytes:
+    """Return lines for rows of DECIMAL(38,18), which few instruments have."""
+    columns = [batch[f"{side}_{name}"].to_pylist() for side in ("ask", "bid") for name in ("prices", "sizes")]
     lines = []
-    for (stamp, local), *sides in zip(times.tolist(), *columns, strict=True):
-        fields = [str(stamp), str(local)]
+    for (timestamp, local), *sides in zip(times.tolist(), *columns, strict=True):
+        fields = [str(timestamp), str(local)]
         for level in range(levels):
-            fields += [_plain(side[level]) if level < len(side) else "" for side in sides]
+            fields += [_print_number(side[level]) if level < len(side) else "" for side in sides]
         lines.append(prefix + ",".join(fields).encode() + b"\n")
     return b"".join(lines)
 
 
-def _plain(number: object) -> str:
+def _print_number(number: object) -> str:
+    """Return a decimal number without trailing zeros and without an exponent."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -184,80 +199,88 @@ def write_lines(
     levels,
     out,
 ):
-    """Print rows of books; cost: a division a digit.
+    """Print lines of CSV for rows of books; cost: a division for each digit.
 
     Parameters
     ----------
     prefix : uint8[:]
-        What each line begins with.
+        Exchange and symbol, which each line begins with.
     times : int64[n, 2]
-        What follows.
-    ask_starts, bid_starts : int64[n + 1]
-        Where each row's levels begin.
-    ask_prices, ask_sizes, bid_prices, bid_sizes : int64[:]
-        Scaled, best first.
+        The exchange's and the recorder's time of each row, µs.
+    ask_starts : int64[n + 1]
+        Row i has the asks ``ask_starts[i]:ask_starts[i + 1]``.
+    ask_prices, ask_sizes : int64[:]
+        Asks of all rows, scaled, best first.
+    bid_starts : int64[n + 1]
+        Row i has the bids ``bid_starts[i]:bid_starts[i + 1]``.
+    bid_prices, bid_sizes : int64[:]
+        Bids of all rows, scaled, best first.
     price_scale, size_scale : int
-        Decimal digits.
+        Decimal digits of prices and of sizes.
     levels : int
-        Levels a side in each line.
+        Levels a side of each line; missing levels are empty fields.
     out : uint8[:]
-        Must have room.
+        Filled with the lines; must have room for them.
 
     Returns
     -------
     int
         Bytes written.
     """
-    at = 0
+    position = 0
     for row in range(len(times)):
-        for place in range(len(prefix)):
-            out[at] = prefix[place]
-            at += 1
-        at = write_number(times[row, 0], 0, out, at)
-        out[at] = _COMMA
-        at = write_number(times[row, 1], 0, out, at + 1)
+        for index in range(len(prefix)):
+            out[position] = prefix[index]
+            position += 1
+        position = write_number(times[row, 0], 0, out, position)
+        out[position] = _COMMA
+        position = write_number(times[row, 1], 0, out, position + 1)
         for level in range(levels):
-            at = _write_level(ask_starts, ask_prices, ask_sizes, row, level, price_scale, size_scale, out, at)
-            at = _write_level(bid_starts, bid_prices, bid_sizes, row, level, price_scale, size_scale, out, at)
-        out[at] = _NEWLINE
-        at += 1
-    return at
+            position = _write_level(
+                ask_starts, ask_prices, ask_sizes, row, level, price_scale, size_scale, out, position
+            )
+            position = _write_level(
+                bid_starts, bid_prices, bid_sizes, row, level, price_scale, size_scale, out, position
+            )
+        out[position] = _NEWLINE
+        position += 1
+    return position
 
 
 @kernel
-def _write_level(starts, prices, sizes, row, level, price_scale, size_scale, out, at):
-    """Print a comma and a price, a comma and a size, or the commas alone where a side has ended."""
-    place = starts[row] + level
-    out[at] = _COMMA
-    at += 1
-    if place < starts[row + 1]:
-        at = write_number(prices[place], price_scale, out, at)
-    out[at] = _COMMA
-    at += 1
-    if place < starts[row + 1]:
-        at = write_number(sizes[place], size_scale, out, at)
-    return at
+def _write_level(starts, prices, sizes, row, level, price_scale, size_scale, out, position):
+    """Print a comma and a price, a comma and a size; only the commas beyond the last level of a side."""
+    index = starts[row] + level
+    out[position] = _COMMA
+    position += 1
+    if index < starts[row + 1]:
+        position = write_number(prices[index], price_scale, out, position)
+    out[position] = _COMMA
+    position += 1
+    if index < starts[row + 1]:
+        position = write_number(sizes[index], size_scale, out, position)
+    return position
 
 
 @kernel
-def write_number(value, scale, out, at):
-    """Print a number from 0: no trailing zeros, no bare point, no exponent.
+def write_number(value, scale, out, position):
+    """Print a number that is not negative, without trailing zeros, bare point or exponent.
 
     Parameters
     ----------
     value : int64
-        Times 10^scale.
+        The number times 10^scale, 0 or more.
     scale : int
-        Decimal digits.
+        Decimal digits of the number.
     out : uint8[:]
-        Where to.
-    at : int
-        From this place on.
+        Filled with the digits; must have room for them.
+    position : int
+        Index of the first byte to write.
 
     Returns
     -------
     int
-        The place behind it.
+        Index after the last byte.
     """
     while scale > 0 and value % 10 == 0:
         value //= 10
@@ -268,13 +291,13 @@ def write_number(value, scale, out, at):
         digits += 1
         rest //= 10
     digits = max(digits, scale + 1)
-    end = at + digits + (1 if scale > 0 else 0)
-    place = end - 1
+    end = position + digits + (1 if scale > 0 else 0)
+    index = end - 1
     for digit in range(digits):
         if scale > 0 and digit == scale:
-            out[place] = _POINT
-            place -= 1
-        out[place] = _ZERO + value % 10
+            out[index] = _POINT
+            index -= 1
+        out[index] = _ZERO + value % 10
         value //= 10
-        place -= 1
+        index -= 1
     return end

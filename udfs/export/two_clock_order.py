@@ -1,4 +1,4 @@
-"""Events in two orders at once: the exchange's, as they stand, and the recorder's, as they arrive."""
+"""One file in two orders at once: the exchange's order, and the order of arrival at the recorder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-EVENT = np.dtype(
+EVENT_DTYPE = np.dtype(
     [
         *(("ev", "u8"), ("exch_ts", "i8"), ("local_ts", "i8"), ("px", "f8"), ("qty", "f8")),
         *(("order_id", "u8"), ("ival", "i8"), ("fval", "f8")),
@@ -16,35 +16,43 @@ EVENT = np.dtype(
 )
 """A row of hftbacktest's data."""
 TO_EXCHANGE, TO_LOCAL = 1 << 31, 1 << 30
-"""Bits of `ev`: who sees the row."""
-
-_NOTHING = np.empty(0, dtype=np.int64)
+"""Bits of `ev`: the row belongs to the exchange's order; to the recorder's order."""
 
 
 @dataclass(frozen=True)
 class _Messages:
-    """Messages as rows: where each one's begin, and when it arrives."""
+    """Messages with several rows each.
+
+    Attributes
+    ----------
+    rows : EVENT_DTYPE[:]
+        Rows of all messages.
+    starts : int64[n + 1]
+        Message i has the rows ``starts[i]:starts[i + 1]``.
+    local : int64[n]
+        When each message arrives at the recorder, ns since 1970 UTC.
+    """
 
     rows: NDArray[np.void]
     starts: NDArray[np.int64]
     local: NDArray[np.int64]
 
-    def of(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the places of the rows of some messages, one message after another."""
-        counts = np.diff(self.starts)[which]
-        inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        places: NDArray[np.int64] = np.repeat(self.starts[which], counts) + inside
-        return places
+    def find_rows(self, messages: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indices of the rows of some messages, one message after another."""
+        counts = np.diff(self.starts)[messages]
+        within_message = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        indices: NDArray[np.int64] = np.repeat(self.starts[messages], counts) + within_message
+        return indices
 
 
-_NONE_PENDING = _Messages(np.empty(0, dtype=EVENT), np.zeros(1, np.int64), _NOTHING)
+_NO_MESSAGES = _Messages(np.empty(0, dtype=EVENT_DTYPE), np.zeros(1, np.int64), np.empty(0, dtype=np.int64))
 
 
-class Ordered:
-    """Puts messages in both orders; those that have not arrived yet wait."""
+class TwoClockOrder:
+    """Merges messages into both orders; messages that have not arrived yet wait for a later call."""
 
     def __init__(self) -> None:
-        self.waiting = _NONE_PENDING
+        self.waiting = _NO_MESSAGES
 
     def add(
         self,
@@ -55,24 +63,30 @@ class Ordered:
     ) -> NDArray[np.void]:
         """Return the next rows of the file.
 
-        Between two messages that arrive before all later ones, the others are first told to the exchange,
-        then locally those that have arrived by then, each order kept.
+        A message is punctual if it arrives before all later messages; its rows belong to both orders. The
+        rows of other messages come twice. Between two punctual messages come first the rows for the
+        exchange, then the rows for the recorder of the messages that have arrived by then.
 
         Parameters
         ----------
-        rows : EVENT[:]
-            Of n messages, in the exchange's order.
+        rows : EVENT_DTYPE[:]
+            Rows of n messages, in the exchange's order; may be changed in place.
         counts : int64[n]
-            Rows of each.
+            Number of rows of each message.
         local : int64[n]
-            When each arrives, ns.
+            When each message arrives at the recorder, ns since 1970 UTC.
         after : int64[n]
-            When the first of all later messages arrives, ns.
+            When the earliest of all later messages arrives, ns since 1970 UTC.
+
+        Returns
+        -------
+        EVENT_DTYPE[:]
+            Rows in file order, with the bits of their orders.
         """
-        told = counts > 0
-        counts, local, punctual = counts[told], local[told], (local <= after)[told]
-        early = len(self.waiting.local)
-        if not early and punctual.all():
+        has_rows = counts > 0
+        counts, local, is_punctual = counts[has_rows], local[has_rows], (local <= after)[has_rows]
+        n_waiting = len(self.waiting.local)
+        if not n_waiting and is_punctual.all():
             rows["ev"] |= TO_EXCHANGE | TO_LOCAL
             return rows
         messages = _Messages(
@@ -80,41 +94,44 @@ class Ordered:
             np.concatenate((self.waiting.starts, self.waiting.starts[-1] + np.cumsum(counts))),
             np.concatenate((self.waiting.local, local)),
         )
-        punctual = np.concatenate((np.zeros(early, np.bool_), punctual))
-        arrival = np.argsort(messages.local, kind="stable")
-        stretch, place = np.empty(len(arrival), np.int64), np.empty(len(arrival), np.int64)
-        stretch[arrival] = np.cumsum(punctual[arrival]) - punctual[arrival]
-        place[arrival] = np.arange(len(arrival))
-        index = np.arange(len(arrival))
-        delayed = ~punctual
-        waits = delayed & (stretch == punctual.sum())
-        to_exchange = np.flatnonzero(delayed & (index >= early))
-        to_local = np.flatnonzero(delayed & ~waits)
-        both = np.flatnonzero(punctual)
-        standing: NDArray[np.int64] = np.cumsum(punctual) - punctual
+        is_punctual = np.concatenate((np.zeros(n_waiting, np.bool_), is_punctual))
+        by_arrival = np.argsort(messages.local, kind="stable")
+        feed_rank = np.arange(len(by_arrival))
+        arrival_rank, arrived_punctual = np.empty_like(by_arrival), np.empty_like(by_arrival)
+        arrival_rank[by_arrival] = np.arange(len(by_arrival))
+        arrived_punctual[by_arrival] = np.cumsum(is_punctual[by_arrival]) - is_punctual[by_arrival]
+        sent_punctual: NDArray[np.int64] = np.cumsum(is_punctual) - is_punctual
+        waits = ~is_punctual & (arrived_punctual == is_punctual.sum())
+        delayed = np.flatnonzero(~is_punctual & (feed_rank >= n_waiting))
+        arrived = np.flatnonzero(~is_punctual & ~waits)
+        punctual = np.flatnonzero(is_punctual)
+        # Each part: messages, the number of punctual messages before each, its turn among the parts, the
+        # order within the part, and the bits.
         parts = (
-            (to_exchange, standing[to_exchange], 0, index, TO_EXCHANGE),
-            (to_local, stretch[to_local], 1, place, TO_LOCAL),
-            (both, standing[both], 2, index, TO_EXCHANGE | TO_LOCAL),
+            (delayed, sent_punctual[delayed], 0, feed_rank, TO_EXCHANGE),
+            (arrived, arrived_punctual[arrived], 1, arrival_rank, TO_LOCAL),
+            (punctual, sent_punctual[punctual], 2, feed_rank, TO_EXCHANGE | TO_LOCAL),
         )
-        which = np.concatenate([part[0] for part in parts])
-        keys = [
-            np.concatenate([order[chosen] for chosen, _, _, order, _ in parts]),
-            np.concatenate([np.full(len(chosen), turn) for chosen, _, turn, _, _ in parts]),
-            np.concatenate([of_part for _, of_part, _, _, _ in parts]),
+        selected = np.concatenate([part[0] for part in parts])
+        sort_keys = [
+            np.concatenate([rank[part] for part, _, _, rank, _ in parts]),
+            np.concatenate([np.full(len(part), turn) for part, _, turn, _, _ in parts]),
+            np.concatenate([before for _, before, _, _, _ in parts]),
         ]
-        flags = np.concatenate([np.full(len(chosen), seen) for chosen, _, _, _, seen in parts])
-        sequence = np.lexsort(keys)
-        which, flags = which[sequence], flags[sequence]
-        found = messages.rows[messages.of(which)]
-        found["ev"] |= np.repeat(flags, np.diff(messages.starts)[which]).astype(np.uint64)
-        left = arrival[waits[arrival]]
-        bounds = np.concatenate(([0], np.cumsum(np.diff(messages.starts)[left])))
-        self.waiting = _Messages(messages.rows[messages.of(left)], bounds, messages.local[left])
-        return found
+        bits = np.concatenate([np.full(len(part), part_bits) for part, _, _, _, part_bits in parts])
+        order = np.lexsort(sort_keys)
+        selected, bits = selected[order], bits[order]
+        ordered = messages.rows[messages.find_rows(selected)]
+        ordered["ev"] |= np.repeat(bits, np.diff(messages.starts)[selected]).astype(np.uint64)
+        still_waiting = by_arrival[waits[by_arrival]]
+        starts = np.concatenate(([0], np.cumsum(np.diff(messages.starts)[still_waiting])))
+        self.waiting = _Messages(
+            messages.rows[messages.find_rows(still_waiting)], starts, messages.local[still_waiting]
+        )
+        return ordered
 
-    def rest(self) -> NDArray[np.void]:
-        """Return what has not arrived yet, in the order of arrival."""
-        rows, self.waiting = self.waiting.rows, _NONE_PENDING
+    def take_waiting(self) -> NDArray[np.void]:
+        """Return the rows of the messages that have not arrived yet, in the order of arrival."""
+        rows, self.waiting = self.waiting.rows, _NO_MESSAGES
         rows["ev"] |= TO_LOCAL
         return rows

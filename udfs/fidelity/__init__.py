@@ -1,1 +1,1 @@
-"""Rebuilt books against golden rows: exact matches, distribution tests, stylized facts."""
+"""Comparison of rebuilt books with golden rows: exact matches, distribution tests, stylized facts."""

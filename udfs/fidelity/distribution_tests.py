@@ -1,6 +1,6 @@
-"""How the distributions of rebuilt books differ from those of golden ones, on one grid of time.
+"""Tests whether rebuilt and golden books have the same distributions, on one time grid.
 
-Tested metrics decide; reported ones are the stylized facts of both sides, side by side, and decide nothing.
+Tested metrics pass or fail. Reported metrics, the stylized facts of both sides, only inform.
 """
 
 from __future__ import annotations
@@ -13,41 +13,47 @@ import numpy as np
 import scipy.fft
 import scipy.stats
 
-from deltabook.udfs.fidelity.sampling import Grid, Series, decimals_of
-from deltabook.udfs.fidelity.stylized_facts import stylized_facts
+from deltabook.udfs.fidelity.sampling import Grid, Series, choose_decimals
+from deltabook.udfs.fidelity.stylized_facts import compute_stylized_facts
 
 SIGNIFICANCE = 0.05
-"""Chance that one call fails a metric of books that have the golden distribution."""
-FEWEST, MOST = 8, 2_000
-"""Independent samples a side: below, nothing is tested; above, every so many is kept."""
+"""Probability that one call fails any metric although both sides have the same distribution."""
+MIN_SAMPLES, MAX_SAMPLES = 8, 2_000
+"""Limits of independent samples a side: with fewer, nothing is tested; more are thinned evenly."""
 REPLICATIONS, SEED = 200, 0
-"""Of the bootstrap."""
-_WINDOW = 5.0  # Sokal's c
-_FEWEST_FOR_LENGTH = 16
+"""Resamplings of the bootstrap, and the seed of its random numbers."""
+_SOKAL_WINDOW = 5.0
+"""Sokal's c: the autocorrelation sum ends at the first lag that is c times the sum."""
+_MIN_FOR_OPTIMAL_BLOCK = 16
+"""Samples from which on the optimal length of a bootstrap block is estimated."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of rebuilt books against golden ones; the fields are those of the table `fidelity`.
+    """One metric of rebuilt books and of golden books; most fields are columns of the table `fidelity`.
 
     Attributes
     ----------
-    metric, level : str, int
-        What, and of which level of the book; 0: of no one level.
+    metric : str
+        Name of the metric.
+    level : int
+        Level of the book, from 1; 0: the metric is not about one level.
     compared : int
-        Samples a side that were tested, the lesser number; one-second returns if only reported.
+        Tested samples of the side that has fewer; one-second returns if the metric is only reported.
     value, golden_value : float
-        Means of all samples, or the reported figure.
-    statistic, p_value, adjusted_p : float
-        Kolmogorov-Smirnov's D, its p, and p after Holm's correction over the call's tests.
+        Means of all samples of the rebuilt and the golden side, or the reported figures.
+    statistic : float
+        Kolmogorov-Smirnov's D.
+    p_value, adjusted_p : float
+        The test's p value, and the same after Holm's correction over all tests of the call.
     distance : float
-        Wasserstein-1 of the tested samples that there are on either side, in the metric's unit.
+        Wasserstein-1 distance of the tested samples, in the metric's unit; missing levels are left out.
     low, high : float
-        95 % interval of value - golden_value.
+        95 % confidence interval of value - golden_value.
     verdict : str
-        passed, failed, none (no such golden level, or too few samples), or reported.
+        passed, failed, none (no golden level, or too few samples), or reported.
     rebuilt, golden : float64[:]
-        The tested samples, in time; NaN where one side lacks the level.
+        The tested samples, in time order; NaN where one side lacks the level.
     """
 
     metric: str
@@ -66,28 +72,29 @@ class Metric:
     golden: Series = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
-def compare(rebuilt: Grid, golden: Grid, known_depth: int) -> list[Metric]:
-    """Test and describe the rebuilt books of a symbol-hour against its golden ones.
+def compare_grids(rebuilt: Grid, golden: Grid, golden_depth: int) -> list[Metric]:
+    """Test whether the rebuilt books of a chunk have the distributions of its golden books.
 
-    Tested by two-sample Kolmogorov-Smirnov: `spread` by level, `mid_return` (log, a step), `bid_size`,
-    `ask_size`, `imbalance`, `inter_arrival` (s between changes of the best prices or sizes) and `ofi`. The
-    test takes samples for independent ones, so of both sides only every ceil(2 tau)-th is tested, tau being
-    the autocorrelation time of the golden series or of its distance from the mean, whichever is longer.
+    Two-sample Kolmogorov-Smirnov tests of: `spread` by level, `mid_return` (log return of a step),
+    `bid_size`, `ask_size`, `imbalance`, `inter_arrival` (seconds between changes of the best prices or
+    sizes) and `ofi`. The test assumes independent samples, so only every ceil(2 tau)-th sample of both sides
+    is tested. tau is the autocorrelation time of the golden series or of its distance from the mean,
+    whichever is longer.
 
-    A level missing on one side alone counts as a sample above all others, so that it can fail; missing on
-    both, it is no sample.
+    A level that one side lacks counts as a sample above all others, so that the test can fail. A level that
+    both sides lack is no sample.
 
     Parameters
     ----------
     rebuilt, golden : Grid
         m books each, of the same depth, on the same steps.
-    known_depth : int
-        Levels a side that golden books have at most.
+    golden_depth : int
+        Most levels a side of the golden books.
 
     Returns
     -------
     list of Metric
-        The tested ones, then those of `stylized_facts` if both sides have enough one-second returns.
+        Tested metrics, then those of `compute_stylized_facts` if both sides have enough one-second returns.
 
     References
     ----------
@@ -95,67 +102,71 @@ def compare(rebuilt: Grid, golden: Grid, known_depth: int) -> list[Metric]:
     6(2).
     """
     decimals = (
-        decimals_of(rebuilt.ask_prices, golden.ask_prices),
-        decimals_of(rebuilt.ask_sizes, golden.ask_sizes),
+        choose_decimals(rebuilt.ask_prices, golden.ask_prices),
+        choose_decimals(rebuilt.ask_sizes, golden.ask_sizes),
     )
-    pairs = zip(*(_tested(grid, known_depth, *decimals) for grid in (rebuilt, golden)), strict=True)
-    metrics = [_measured(name, level, own, truth) for (name, level, own), (_, _, truth) in pairs]
-    metrics = _judged(metrics)
-    count, facts = stylized_facts(rebuilt)
-    known_count, known = stylized_facts(golden)
-    least = min(count, known_count)
+    pairs = zip(*(_make_series(grid, golden_depth, *decimals) for grid in (rebuilt, golden)), strict=True)
+    metrics = [
+        _measure(name, level, series, golden_series) for (name, level, series), (_, _, golden_series) in pairs
+    ]
+    metrics = _decide_verdicts(metrics)
+    count, facts = compute_stylized_facts(rebuilt)
+    golden_count, golden_facts = compute_stylized_facts(golden)
+    least = min(count, golden_count)
     return metrics + [
-        Metric(name, level, least, figure, known[name, level], verdict="reported")
-        for (name, level), figure in (facts.items() if known else ())
+        Metric(name, level, least, figure, golden_facts[name, level], verdict="reported")
+        for (name, level), figure in (facts.items() if golden_facts else ())
     ]
 
 
-def _tested(
-    grid: Grid, known_depth: int, of_prices: list[int], of_sizes: list[int]
+def _make_series(
+    grid: Grid, golden_depth: int, price_decimals: list[int], size_decimals: list[int]
 ) -> Iterator[tuple[str, int, Series]]:
-    """Yield name, level and series of each tested metric; NaN where a step has no sample."""
+    """Yield name, level and series of each tested metric; a series is NaN where a step has no sample."""
     spreads = grid.ask_prices - grid.bid_prices
-    spreads[:, known_depth:] = np.nan
+    spreads[:, golden_depth:] = np.nan
     for level, spread in enumerate(spreads.T, 1):
-        yield "spread", level, spread.round(of_prices[level - 1])
+        yield "spread", level, spread.round(price_decimals[level - 1])
     follows = grid.follows()
     yield "mid_return", 0, np.where(follows, np.diff(np.log(grid.mids()), prepend=np.nan), np.nan)
     yield "bid_size", 1, grid.bid_sizes[:, 0]
     yield "ask_size", 1, grid.ask_sizes[:, 0]
     yield "imbalance", 1, grid.imbalances().round(12)
     yield "inter_arrival", 0, grid.inter_arrivals()
-    yield "ofi", 1, np.where(follows, grid.order_flow().round(of_sizes[0]), np.nan)
+    yield "ofi", 1, np.where(follows, grid.order_flow().round(size_decimals[0]), np.nan)
 
 
-def _measured(name: str, level: int, rebuilt: Series, golden: Series) -> Metric:
-    """Return a metric with all but what depends on the other tests."""
-    lacking, unknown = np.isnan(rebuilt), np.isnan(golden)
-    if unknown.all():
+def _measure(name: str, level: int, rebuilt: Series, golden: Series) -> Metric:
+    """Return a metric with its test, without the correction for the other tests."""
+    is_missing, is_golden_missing = np.isnan(rebuilt), np.isnan(golden)
+    if is_golden_missing.all():
         return Metric(name, level)
     value, golden_value = _mean(rebuilt), _mean(golden)
-    low, high = _interval(rebuilt, golden, value, golden_value)
-    # Changes of the two sides come at different steps: that one has none is no missing level.
-    is_own = name == "inter_arrival"
-    chosen = (~lacking, ~unknown) if is_own else (~(lacking & unknown),) * 2
-    samples = rebuilt[chosen[0]], golden[chosen[1]]
-    known = golden[~unknown]
-    # Returns that cluster in size alone are as little independent (measured: 31 % of tests of equals failed).
-    tau = max(map(autocorrelation_time, (known, np.abs(known - golden_value))))
-    stride = int(np.ceil(max(2 * tau, *(len(series) / MOST for series in samples))))
-    own, truth = (series[::stride] for series in samples)
-    found = Metric(name, level, min(len(own), len(truth)), value, golden_value, low=low, high=high)
-    if found.compared < FEWEST:
-        return found
-    return _tested_by(found, own, truth)
+    low, high = _estimate_interval(rebuilt, golden, value, golden_value)
+    if name == "inter_arrival":
+        # The two sides change at different steps, so NaN on one side is no missing level.
+        samples = rebuilt[~is_missing], golden[~is_golden_missing]
+    else:
+        is_sample = ~(is_missing & is_golden_missing)
+        samples = rebuilt[is_sample], golden[is_sample]
+    present = golden[~is_golden_missing]
+    # The sizes of returns cluster even if their signs do not. Without the second series, 31 % of the tests of
+    # equal distributions failed (measured).
+    tau = max(map(estimate_autocorrelation_time, (present, np.abs(present - golden_value))))
+    stride = int(np.ceil(max(2 * tau, *(len(series) / MAX_SAMPLES for series in samples))))
+    tested, golden_tested = (series[::stride] for series in samples)
+    compared = min(len(tested), len(golden_tested))
+    metric = Metric(name, level, compared, value, golden_value, low=low, high=high)
+    return metric if compared < MIN_SAMPLES else _test_samples(metric, tested, golden_tested)
 
 
-def _tested_by(metric: Metric, rebuilt: Series, golden: Series) -> Metric:
-    """Return a metric with what independent samples tell; NaN where one side lacks the level."""
+def _test_samples(metric: Metric, rebuilt: Series, golden: Series) -> Metric:
+    """Return a metric with the test of its independent samples; NaN: one side lacks the level."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says so where only the asymptotic p is to be had
+        warnings.simplefilter("ignore")  # scipy warns where it can only compute the asymptotic p
         result = scipy.stats.ks_2samp(*(np.nan_to_num(series, nan=np.inf) for series in (rebuilt, golden)))
-    there = [series[~np.isnan(series)] for series in (rebuilt, golden)]
-    distance = scipy.stats.wasserstein_distance(*there) if all(map(len, there)) else np.nan
+    present = [series[~np.isnan(series)] for series in (rebuilt, golden)]
+    distance = scipy.stats.wasserstein_distance(*present) if all(map(len, present)) else np.nan
     return replace(
         metric,
         statistic=float(result.statistic),
@@ -166,58 +177,64 @@ def _tested_by(metric: Metric, rebuilt: Series, golden: Series) -> Metric:
     )
 
 
-def _judged(metrics: list[Metric]) -> list[Metric]:
-    """Return metrics with the p that is theirs among so many tests, and what follows from it."""
-    adjusted = holm(np.array([one.p_value for one in metrics])).tolist()
+def _decide_verdicts(metrics: list[Metric]) -> list[Metric]:
+    """Return metrics with p values corrected for the number of tests, and with the verdicts."""
+    adjusted = adjust_p_values(np.array([metric.p_value for metric in metrics])).tolist()
     return [
-        one if np.isnan(p) else replace(one, adjusted_p=p, verdict="passed" if p > SIGNIFICANCE else "failed")
-        for one, p in zip(metrics, adjusted, strict=True)
+        metric
+        if np.isnan(p)
+        else replace(metric, adjusted_p=p, verdict="passed" if p > SIGNIFICANCE else "failed")
+        for metric, p in zip(metrics, adjusted, strict=True)
     ]
 
 
-def pooled(samples: dict[tuple[str, int], tuple[Series, Series]]) -> list[Metric]:
-    """Test the samples of many hours together, as `compare` tests those of one.
+def compare_pooled(samples: dict[tuple[str, int], tuple[Series, Series]]) -> list[Metric]:
+    """Test the samples of many chunks together, as `compare_grids` tests those of one chunk.
 
     Parameters
     ----------
     samples : dict
-        By metric and level: those that were tested, of rebuilt and of golden books, hour after hour.
+        By metric and level, the tested samples of rebuilt and of golden books, chunk after chunk.
 
     Returns
     -------
     list of Metric
-        The arrays are those samples, of more than 2,000 a side every so many.
+        Tested metrics; more than 2,000 samples a side are thinned evenly.
     """
     metrics = []
     for (name, level), sides in samples.items():
-        stride = int(np.ceil(max(len(side) for side in sides) / MOST))
-        own, truth = (side[::stride] for side in sides)
-        value, golden_value = (_mean(side) for side in (own, truth))
-        low, high = _interval(own, truth, value, golden_value) if len(own) == len(truth) else (np.nan, np.nan)
-        found = Metric(name, level, min(len(own), len(truth)), value, golden_value, low=low, high=high)
-        metrics.append(_tested_by(found, own, truth))
-    return _judged(metrics)
+        stride = int(np.ceil(max(len(side) for side in sides) / MAX_SAMPLES))
+        rebuilt, golden = (side[::stride] for side in sides)
+        value, golden_value = _mean(rebuilt), _mean(golden)
+        low = high = np.nan
+        if len(rebuilt) == len(golden):
+            low, high = _estimate_interval(rebuilt, golden, value, golden_value)
+        compared = min(len(rebuilt), len(golden))
+        metric = Metric(name, level, compared, value, golden_value, low=low, high=high)
+        metrics.append(_test_samples(metric, rebuilt, golden))
+    return _decide_verdicts(metrics)
 
 
 def _mean(series: Series) -> float:
-    there = series[~np.isnan(series)]
-    return float(there.mean()) if len(there) else np.nan
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    present = series[~np.isnan(series)]
+    return float(present.mean()) if len(present) else np.nan
 
 
-def autocorrelation_time(series: Series) -> float:
-    """Estimate how many samples of a series tell as much as one independent sample.
+def estimate_autocorrelation_time(series: Series) -> float:
+    """Estimate how many successive samples of a series carry as much information as one independent sample.
 
-    ``tau = 1 + 2 sum(rho_k)``, k from 1 to the least M that is at least 5 tau(M).
+    ``tau = 1 + 2 sum(rho_k)``, k from 1 to the smallest M that is at least 5 tau(M).
 
     Parameters
     ----------
     series : float64[n]
-        Evenly spaced.
+        Evenly spaced samples.
 
     Returns
     -------
     float
-        At least 1; 1 of a constant series.
+        At least 1; 1 for a constant series.
 
     References
     ----------
@@ -229,17 +246,17 @@ def autocorrelation_time(series: Series) -> float:
     power = np.abs(scipy.fft.rfft(series - series.mean(), size)) ** 2
     covariance = scipy.fft.irfft(power, size)[: len(series)]
     taus = 2 * np.cumsum(covariance / covariance[0]) - 1
-    is_enough = np.arange(len(taus)) >= _WINDOW * taus
+    is_enough = np.arange(len(taus)) >= _SOKAL_WINDOW * taus
     return max(float(taus[np.argmax(is_enough) if is_enough.any() else -1]), 1.0)
 
 
-def holm(p_values: Series) -> Series:
-    """Correct p values for being many, by Holm's step-down procedure.
+def adjust_p_values(p_values: Series) -> Series:
+    """Correct p values for the number of tests, by Holm's step-down procedure.
 
     Parameters
     ----------
     p_values : float64[n]
-        NaN: not tested.
+        P values; NaN: not tested.
 
     Returns
     -------
@@ -253,39 +270,44 @@ def holm(p_values: Series) -> Series:
     return adjusted
 
 
-def _interval(rebuilt: Series, golden: Series, value: float, golden_value: float) -> tuple[float, float]:
-    """Return the 95 % interval of value - golden_value, by circular block bootstrap over steps.
+def _estimate_interval(
+    rebuilt: Series, golden: Series, value: float, golden_value: float
+) -> tuple[float, float]:
+    """Return the 95 % confidence interval of value - golden_value, by circular block bootstrap over steps.
 
-    Both means are linear in the resampled steps but for how many have a sample; that is linearized, which is
-    exact where all have one: then the paired differences are resampled.
+    If every step has a sample on both sides, the paired differences are resampled, which is exact. Otherwise
+    the means also depend on how many resampled steps have a sample; that dependence is linearized.
     """
     if np.isnan(value):
         return np.nan, np.nan
     differences = np.full(len(rebuilt), value - golden_value)
     for sign, series, mean in ((1, rebuilt, value), (-1, golden, golden_value)):
-        is_there = ~np.isnan(series)
-        differences += sign * np.where(is_there, series - mean, 0) / is_there.mean()
+        is_present = ~np.isnan(series)
+        differences += sign * np.where(is_present, series - mean, 0) / is_present.mean()
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
-    low, high = np.percentile(block_means(differences, _block_length(differences)), [2.5, 97.5])
+    low, high = np.percentile(
+        resample_block_means(differences, _choose_block_length(differences)), [2.5, 97.5]
+    )
     return float(low), float(high)
 
 
-def block_means(series: Series, length: int) -> Series:
-    """Return means of a series resampled by circular blocks, as `arch`'s CircularBlockBootstrap draws them.
+def resample_block_means(series: Series, length: int) -> Series:
+    """Return means of resampled series, drawn by circular blocks as `arch`'s CircularBlockBootstrap does.
 
-    Cost: one addition a block, not a sample, with running sums.
+    Cost: one addition for each block, not for each sample, by running sums.
 
     Parameters
     ----------
     series : float64[n]
-        Evenly spaced.
+        Evenly spaced samples.
     length : int
-        Of a block; at most n.
+        Samples in a block; at most n.
 
     Returns
     -------
     float64[REPLICATIONS]
+        Mean of each resampled series.
     """
     count = len(series)
     blocks = -(-count // length)
@@ -297,18 +319,18 @@ def block_means(series: Series, length: int) -> Series:
     return mean + (sums[ends] - sums[begins]).sum(axis=1) / count  # type: ignore[no-any-return]
 
 
-def _block_length(series: Series) -> int:
-    """Return Politis and White's optimal length, or the cube root of n if that is longer.
+def _choose_block_length(series: Series) -> int:
+    """Return Politis and White's optimal block length, or the cube root of n if that is longer.
 
-    Of a long series they see every so many alone: from 10,000 numbers on OpenBLAS would start threads, which
-    on busy cores wait for one another (measured: `compare` took 3 times as long).
+    A long series is thinned first: from 10,000 numbers on OpenBLAS would start threads, which wait for one
+    another on busy cores (measured: `compare_grids` took 3 times as long).
     """
     from arch.bootstrap import optimal_block_length
 
     count, stride, length = len(series), -(-len(series) // 9_000), np.ceil(np.cbrt(len(series)))
-    if count > _FEWEST_FOR_LENGTH:
+    if count > _MIN_FOR_OPTIMAL_BLOCK:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # parts of a series may be constant
+            warnings.simplefilter("ignore")  # arch warns of constant parts of a series
             optimal = optimal_block_length(series[::stride])["circular"].iloc[0]
         length = np.fmax(length, np.ceil(stride * optimal))
     return int(min(length, count))

@@ -1,1 +1,1 @@
-"""Stepping through recorded books and trades, by either clock."""
+"""Replay of recorded books and trades, step by step, by the exchange's or the recorder's clock."""

@@ -1,4 +1,4 @@
-"""A book carried through one symbol's updates, batch by batch, in the order in which a clock tells them."""
+"""The books of one symbol after each of its updates, batch by batch, with the times of a clock."""
 
 from __future__ import annotations
 
@@ -16,152 +16,166 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import BOOKS, form_of
-from deltabook.udfs.orderbook.rebuilder import Opening
-from deltabook.udfs.replay.clocks import Clock, Feeding, Hour, numpy_of, times
+from deltabook.udfs.arrow_arrays import to_numpy
+from deltabook.udfs.orderbook.checkpoints import BookState
+from deltabook.udfs.replay.clocks import ChunkFiles, Clock, ReplayFeed, compute_times
 from deltabook.udfs.replay.streams import read_updates
-from deltabook.udfs.storage.prefetch import ahead
+from deltabook.udfs.storage.prefetch import prefetch
 
 
 @dataclass(frozen=True)
-class Updates:
-    """Book updates of one hour, each with the book after it.
+class BookUpdates:
+    """n book updates of one chunk, each with the book after it.
 
     Attributes
     ----------
-    hour : int
-        ns since 1970 UTC.
-    time, sequence : int64[n]
-        By the clock, ns, and the id of each update.
+    chunk : int
+        Start of the chunk, ns since 1970 UTC.
+    time : int64[n]
+        Time of each update by the clock, ns since 1970 UTC.
+    sequence : int64[n]
+        Id of each update.
     row : int64[n + 1]
-        The row of `books` that holds before the first and after each; -1: `before`.
-    place : int64[n + 1]
-        The number, from the cursor's start, of the one before the first, and of each.
+        Row of `books` that is valid before the first update and after each; -1: the row of `before`.
+    number : int64[n + 1]
+        Number of the update before the first and of each update; updates are numbered from 0 where reading
+        began, and held back updates have negative numbers.
     books : pyarrow.RecordBatch
-        Rows of `books`, one after each update that was applied; `received` is the update's place.
+        Rows of `books`, one after each update that was applied. The column `received` holds the update's
+        number.
     before : pyarrow.RecordBatch
-        One row: the book before the first of `books`.
-    opening : Opening
-        The whole state before `events`.
+        One row: the book before the first row of `books`.
+    state : BookState
+        The whole state of the book before `events`.
     events : pyarrow.RecordBatch
-        The updates read last, whose `received` is their place.
+        The batch of updates that was read last. The column `received` holds their numbers.
     """
 
-    hour: int
+    chunk: int
     time: NDArray[np.int64]
     sequence: NDArray[np.int64]
     row: NDArray[np.int64]
-    place: NDArray[np.int64]
+    number: NDArray[np.int64]
     books: pa.RecordBatch
     before: pa.RecordBatch
-    opening: Opening
+    state: BookState
     events: pa.RecordBatch
 
 
-def updates_of(
-    feeding: Feeding,
-    hours: Sequence[Hour],
-    opening: Opening,
-    carried: int,
+def apply_updates(
+    source: ReplayFeed,
+    chunks: Sequence[ChunkFiles],
+    state: BookState,
+    last_time: int,
     now: int,
     batches: Iterator[pa.RecordBatch],
-) -> Iterator[Updates]:
-    """Carry a book through hours.
+) -> Iterator[BookUpdates]:
+    """Apply the book updates of successive chunks, and yield them with the book after each.
 
     Parameters
     ----------
-    feeding : Feeding
-        Whose.
-    hours : sequence of Hour
-        The one that is being read, and those after it.
-    opening : Opening
-        The state before `batches`.
-    carried : int
-        Time of the last update before them, ns; -1 if none.
+    source : ReplayFeed
+        Instrument, encoding and clock.
+    chunks : sequence of ChunkFiles
+        Files of the chunk that is being read, and of the chunks after it.
+    state : BookState
+        State of the book before `batches`.
+    last_time : int
+        Time of the last update before `batches`, ns since 1970 UTC; -1 if there is none.
     now : int
-        Time at which the cursor starts, ns: that of what was held back until then.
+        Time of the updates that `state` holds back: where the replay starts, ns since 1970 UTC.
     batches : iterator of pyarrow.RecordBatch
-        What is left of the first hour, as of `read_updates`.
+        The rest of the first chunk, as `read_updates` yields it.
 
     Yields
     ------
-    Updates
-        In the feed's order. A snapshot fetched apart that meets a whole book counts only if the next diff
-        says that the chain is broken: by the clock `received` it comes with that diff.
+    BookUpdates
+        In the feed's order. A separately fetched snapshot that meets a whole book is only used if the next
+        diff shows a gap. By the clock `received` such a snapshot comes at the time of that diff.
     """
-    held = _held_updates(opening)
-    rebuilder = feeding.rebuilder(replace(opening, held=held))
-    before = _row_of(feeding, opening, feeding.depth)
-    pending = None if held is None else _Messages.of(feeding, held, hours[0].hour, -held.num_rows, now)
-    place, events = 0, pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow)
-    for number, hour in enumerate(hours):
-        for events in batches if number == 0 else ahead(read_updates(feeding, hour)):
-            messages = _Messages.of(feeding, events, hour.hour, place, carried)
-            carried = int(messages.time[-1]) if feeding.clock is Clock.RECEIVED else NOT_GIVEN
-            place += events.num_rows
-            events = _placed(events, messages.place)
-            state = rebuilder.opening()
-            books = rebuilder.feed_batch(events)
+    held = _select_held_updates(state)
+    rebuilder = source.rebuilder(replace(state, held=held))
+    before = _make_book_row(source, state, source.depth)
+    pending = None if held is None else _Messages.of(source, held, chunks[0].start, -held.num_rows, now)
+    count, events = 0, pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow)
+    for index, files in enumerate(chunks):
+        for events in batches if index == 0 else prefetch(read_updates(source, files)):
+            messages = _Messages.of(source, events, files.start, count, last_time)
+            last_time = int(messages.time[-1]) if source.clock is Clock.RECEIVED else NOT_GIVEN
+            count += events.num_rows
+            events = _set_numbers(events, messages.number)
+            state_before = rebuilder.capture_state()
+            books = rebuilder.apply_events(events)
             rebuilder.gaps.closed.clear()
-            messages = messages if pending is None else pending.joined(messages)
-            waits = place if rebuilder.held is None else int(rebuilder.held["received"][0].as_py())
-            judged = int(np.searchsorted(messages.place, waits))
-            pending = messages.part(judged, len(messages.place))
-            yield from messages.part(0, judged).updates(feeding, books, before, state, events)
+            messages = messages if pending is None else pending.append(messages)
+            first_held = count if rebuilder.held is None else int(rebuilder.held["received"][0].as_py())
+            n_decided = int(np.searchsorted(messages.number, first_held))
+            pending = messages.part(n_decided, len(messages.number))
+            yield from messages.part(0, n_decided).updates(source, books, before, state_before, events)
             before = books.slice(books.num_rows - 1) if books.num_rows else before
-    if pending is not None and len(pending.place):
-        nothing = _no_books(feeding)
-        yield from pending.updates(feeding, nothing, before, rebuilder.opening(), events.slice(0, 0))
+    if pending is not None and len(pending.number):
+        no_books = _make_no_books(source)
+        yield from pending.updates(source, no_books, before, rebuilder.capture_state(), events.slice(0, 0))
 
 
 @dataclass(frozen=True)
 class _Messages:
-    """Updates that were read: arrays of one length."""
+    """Updates that were read, as arrays of one length; see `BookUpdates` for the fields."""
 
-    hour: NDArray[np.int64]
+    chunk: NDArray[np.int64]
     time: NDArray[np.int64]
     sequence: NDArray[np.int64]
     is_snapshot: NDArray[np.bool_]
-    place: NDArray[np.int64]
+    number: NDArray[np.int64]
 
     @classmethod
-    def of(cls, feeding: Feeding, events: pa.RecordBatch, hour: int, place: int, carried: int) -> _Messages:
+    def of(
+        cls, source: ReplayFeed, events: pa.RecordBatch, chunk: int, first_number: int, last_time: int
+    ) -> _Messages:
         names = ("received", "order_time", "sequence", "is_snapshot")
-        received, order_time, sequence, is_snapshot = (numpy_of(events[name]) for name in names)
-        time = times(feeding.clock, received, order_time, carried)
-        if place < 0:
-            time = np.full(len(time), carried)
-        places = np.arange(place, place + len(time))
-        return cls(np.full(len(time), hour), time, sequence, is_snapshot, places)
+        received, order_time, sequence, is_snapshot = (to_numpy(events[name]) for name in names)
+        time = compute_times(source.clock, received, order_time, last_time)
+        if first_number < 0:  # updates that were held back
+            time = np.full(len(time), last_time)
+        numbers = np.arange(first_number, first_number + len(time))
+        return cls(np.full(len(time), chunk), time, sequence, is_snapshot, numbers)
 
     def part(self, start: int, end: int) -> _Messages:
         return _Messages(*(values[start:end] for values in vars(self).values()))
 
-    def joined(self, later: _Messages) -> _Messages:
+    def append(self, later: _Messages) -> _Messages:
         return _Messages(*map(np.concatenate, zip(vars(self).values(), vars(later).values(), strict=True)))
 
     def updates(
         self,
-        feeding: Feeding,
+        source: ReplayFeed,
         books: pa.RecordBatch,
         before: pa.RecordBatch,
-        opening: Opening,
+        state: BookState,
         events: pa.RecordBatch,
-    ) -> Iterator[Updates]:
-        """Yield them hour by hour."""
-        place = np.concatenate((self.place[:1] - 1, self.place))
-        row = np.searchsorted(numpy_of(books["received"]), place, side="right") - 1
-        if feeding.clock is Clock.RECEIVED and not feeding.feed.own_snapshots:
-            self._await_verdicts(row, books, before)
-        bounds = [0, *(np.flatnonzero(np.diff(self.hour)) + 1).tolist(), len(self.hour)]
+    ) -> Iterator[BookUpdates]:
+        """Yield the updates chunk by chunk."""
+        number = np.concatenate((self.number[:1] - 1, self.number))
+        row = np.searchsorted(to_numpy(books["received"]), number, side="right") - 1
+        if source.clock is Clock.RECEIVED and not source.feed.own_snapshots:
+            self._delay_snapshots(row, books, before)
+        bounds = [0, *(np.flatnonzero(np.diff(self.chunk)) + 1).tolist(), len(self.chunk)]
         for start, end in pairwise(bounds):
             if end > start:
-                times_and_ids = self.time[start:end], self.sequence[start:end]
-                states = row[start : end + 1], place[start : end + 1]
-                hour = int(self.hour[start])
-                yield Updates(hour, *times_and_ids, *states, books, before, opening, events)
+                yield BookUpdates(
+                    int(self.chunk[start]),
+                    self.time[start:end],
+                    self.sequence[start:end],
+                    row[start : end + 1],
+                    number[start : end + 1],
+                    books,
+                    before,
+                    state,
+                    events,
+                )
 
-    def _await_verdicts(self, row: NDArray[np.int64], books: pa.RecordBatch, before: pa.RecordBatch) -> None:
-        """Let a snapshot that replaced a whole book come with the diff that said that it does."""
+    def _delay_snapshots(self, row: NDArray[np.int64], books: pa.RecordBatch, before: pa.RecordBatch) -> None:
+        """Set the time of a snapshot that replaced a whole book to that of the diff that showed the gap."""
         applied = np.diff(row) > 0
         for index in np.flatnonzero(self.is_snapshot & applied).tolist():
             previous = books["status"][int(row[index])] if row[index] >= 0 else before["status"][0]
@@ -173,85 +187,86 @@ class _Messages:
                 self.time[index:following] = self.time[following]
 
 
-def full_book(feeding: Feeding, updates: Updates, count: int) -> dict[str, NDArray[np.int64]]:
-    """Return the whole book after some of the updates, by replaying their batch.
+def rebuild_full_book(source: ReplayFeed, updates: BookUpdates, count: int) -> dict[str, NDArray[np.int64]]:
+    """Return all levels of the book after some of the updates, by replaying their batch.
 
     Parameters
     ----------
-    feeding : Feeding
-        Whose.
-    updates : Updates
-        The batch.
+    source : ReplayFeed
+        Instrument and encoding.
+    updates : BookUpdates
+        The updates.
     count : int
-        After how many.
+        How many of the updates to apply.
 
     Returns
     -------
-    dict
-        int64 arrays by name as in `books`, scaled, best first; objects of an instrument of DECIMAL(38,18).
+    dict of str to int64[:]
+        `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`, scaled, best first; Python integers in object
+        arrays for an instrument of DECIMAL(38,18).
     """
-    place, events = int(updates.place[count]), updates.events
-    at = max(place - int(events["received"][0].as_py()), 0) if events.num_rows else 0
-    through = feeding.rebuilder(updates.opening, depth=1)
-    through.skip_rows(True)
-    through.feed_batch(events.slice(0, at))
-    state = through.opening()
-    deep, found = feeding.rebuilder(state, FULL_DEPTH), _row_of(feeding, state, FULL_DEPTH)
-    for number in range(at, events.num_rows):
-        rows = deep.feed_batch(events.slice(number, 1))
-        rows = rows.filter(pc.less_equal(rows["received"], place))
-        found = rows.slice(rows.num_rows - 1) if rows.num_rows else found
+    number, events = int(updates.number[count]), updates.events
+    start = max(number - int(events["received"][0].as_py()), 0) if events.num_rows else 0
+    shallow = source.rebuilder(updates.state, depth=1)
+    shallow.skip_rows(True)
+    shallow.apply_events(events.slice(0, start))
+    state = shallow.capture_state()
+    deep, book = source.rebuilder(state, FULL_DEPTH), _make_book_row(source, state, FULL_DEPTH)
+    for index in range(start, events.num_rows):
+        rows = deep.apply_events(events.slice(index, 1))
+        rows = rows.filter(pc.less_equal(rows["received"], number))
+        book = rows.slice(rows.num_rows - 1) if rows.num_rows else book
         if deep.held is None:
             break
-    return {name: feeding.numbers.addends(found[name][0].values) for name in SIDE_NAMES}
+    return {name: source.numbers.addends(book[name][0].values) for name in SIDE_NAMES}
 
 
-def standing(feeding: Feeding, hour: int, opening: Opening) -> Updates:
-    """Return no updates, and the book of a state.
+def make_standing_book(source: ReplayFeed, chunk: int, state: BookState) -> BookUpdates:
+    """Return a book's state as BookUpdates without updates.
 
     Parameters
     ----------
-    feeding : Feeding
-        Whose.
-    hour : int
-        ns since 1970 UTC.
-    opening : Opening
-        The state.
+    source : ReplayFeed
+        Instrument and encoding.
+    chunk : int
+        Start of the chunk, ns since 1970 UTC.
+    state : BookState
+        State of the book.
     """
-    none = np.empty(0, dtype=np.int64)
-    nothing = _no_books(feeding)
+    empty = np.empty(0, dtype=np.int64)
     events = pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow)
-    before = np.full(1, NOT_GIVEN)
-    shown = _row_of(feeding, opening, feeding.depth)
-    return Updates(hour, none, none, before, before, nothing, shown, opening, events)
+    row = number = np.full(1, NOT_GIVEN)
+    book = _make_book_row(source, state, source.depth)
+    return BookUpdates(chunk, empty, empty, row, number, _make_no_books(source), book, state, events)
 
 
-def _held_updates(opening: Opening) -> pa.RecordBatch | None:
-    if opening.held is None:
+def _select_held_updates(state: BookState) -> pa.RecordBatch | None:
+    """Return the book updates that a state holds back, with their numbers; None if it holds back nothing."""
+    if state.held is None:
         return None
-    is_update = pc.equal(opening.held["event_type"], EventType.BOOK_UPDATE)
-    held = opening.held.filter(is_update)
-    return _placed(held, np.arange(-held.num_rows, 0))
+    is_update = pc.equal(state.held["event_type"], EventType.BOOK_UPDATE)
+    held = state.held.filter(is_update)
+    return _set_numbers(held, np.arange(-held.num_rows, 0))
 
 
-def _placed(events: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:
-    """Return events that carry their places in the column `received`."""
-    at = events.schema.get_field_index("received")
-    return events.set_column(at, events.schema.field(at), pa.array(places))
+def _set_numbers(events: pa.RecordBatch, numbers: NDArray[np.int64]) -> pa.RecordBatch:
+    """Return events with their numbers in the column `received`, which rebuilt rows copy."""
+    column = events.schema.get_field_index("received")
+    return events.set_column(column, events.schema.field(column), pa.array(numbers))
 
 
-def _row_of(feeding: Feeding, opening: Opening, depth: int) -> pa.RecordBatch:
-    """Return a state as a row of `books`."""
+def _make_book_row(source: ReplayFeed, state: BookState, depth: int) -> pa.RecordBatch:
+    """Return the book of a state as a row of `books` with at most `depth` levels a side."""
     row: dict[str, Any] = {column.name: NOT_GIVEN for column in BOOKS.columns if column.type == "BIGINT"}
-    row |= {"exchange": feeding.exchange, "symbol": feeding.symbol, "status": opening.status.label}
-    row |= {"epoch": opening.epoch, "sequence": opening.sequence, "crossed": False}
-    shown = depth if opening.status > Status.UNSEEDED else 0
-    for side, (prices, sizes), step in (("bid", opening.bids, -1), ("ask", opening.asks, 1)):
+    row |= {"exchange": source.exchange, "symbol": source.symbol, "status": state.status.label}
+    row |= {"epoch": state.epoch, "sequence": state.sequence, "crossed": False}
+    shown = depth if state.status > Status.UNSEEDED else 0
+    for side, (prices, sizes), step in (("bid", state.bids, -1), ("ask", state.asks, 1)):
         row |= {f"{side}_prices": prices[::step][:shown], f"{side}_sizes": sizes[::step][:shown]}
         row[f"{side}_levels"] = len(prices) if shown else 0
     scaled = pa.RecordBatch.from_pylist([row], schema=BOOKS.arrow)
-    return feeding.numbers.decode(scaled).cast(_no_books(feeding).schema)
+    return source.numbers.decode(scaled).cast(_make_no_books(source).schema)
 
 
-def _no_books(feeding: Feeding) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=form_of(BOOKS, feeding.numbers.is_decimal).arrow)
+def _make_no_books(source: ReplayFeed) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=form_of(BOOKS, source.numbers.is_decimal).arrow)

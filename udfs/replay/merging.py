@@ -1,4 +1,4 @@
-"""Book updates and trades in one order, and the arrays in which observations look things up."""
+"""Book updates and trades merged into one order, with the books as arrays for fast look-up."""
 
 from __future__ import annotations
 
@@ -13,35 +13,49 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import STATUS_LABELS, Status
-from deltabook.udfs.replay.clocks import Clock, Feeding, numpy_of
-from deltabook.udfs.replay.cursors import Updates
+from deltabook.udfs.arrow_arrays import to_numpy
+from deltabook.udfs.replay.clocks import Clock, ReplayFeed
+from deltabook.udfs.replay.cursors import BookUpdates
 from deltabook.udfs.replay.streams import NO_TRADES, Trades
 
 _LABELS = pa.array(STATUS_LABELS)
 
 
-class Shown:
-    """What the books of one batch of updates show, as arrays by row; index -1 is the book before.
+class BookArrays:
+    """The books after a batch of updates, as NumPy arrays by row; row -1 is the book before the updates.
 
     Parameters
     ----------
-    feeding : Feeding
-        Whose.
-    updates : Updates
-        The batch.
+    source : ReplayFeed
+        Instrument and encoding.
+    updates : BookUpdates
+        The updates.
+
+    Attributes
+    ----------
+    bid_prices, bid_sizes, ask_prices, ask_sizes : int64[:]
+        Levels of all rows, scaled, best first.
+    bids, asks : list of int
+        Offsets: row i has the levels ``bids[i]:bids[i + 1]``.
+    before : dict
+        Levels of row -1, by name.
+    status, sequence : int8[rows + 1], int64[rows + 1]
+        Code of `Status` and last update id of each row; row -1 last.
+    unproven : int64[n + 1]
+        How many of the first updates left the book suspect or unseeded.
     """
 
-    def __init__(self, feeding: Feeding, updates: Updates):
-        self.feeding, self.updates = feeding, updates
-        books, before, integers = updates.books, updates.before, feeding.numbers.addends
+    def __init__(self, source: ReplayFeed, updates: BookUpdates):
+        self.source, self.updates = source, updates
+        books, before, integers = updates.books, updates.before, source.numbers.addends
         self.before = {name: integers(before[name][0].values) for name in SIDE_NAMES}
         columns = (integers(books[name].flatten()) for name in SIDE_NAMES)
         self.bid_prices, self.bid_sizes, self.ask_prices, self.ask_sizes = columns
-        offsets = (numpy_of(books[name].offsets) for name in ("bid_prices", "ask_prices"))
+        offsets = (to_numpy(books[name].offsets) for name in ("bid_prices", "ask_prices"))
         self.bids, self.asks = ((bounds - bounds[0]).tolist() for bounds in offsets)
         both = [pc.index_in(rows["status"], _LABELS) for rows in (books, before)]
-        self.status = np.concatenate([numpy_of(codes) for codes in both]).astype(np.int8)
-        self.sequence = np.concatenate([numpy_of(rows["sequence"]) for rows in (books, before)])
+        self.status = np.concatenate([to_numpy(codes) for codes in both]).astype(np.int8)
+        self.sequence = np.concatenate([to_numpy(rows["sequence"]) for rows in (books, before)])
         unproven = self.status[updates.row[1:]] <= Status.SUSPECT
         self.unproven = np.concatenate(([0], np.cumsum(unproven)))
 
@@ -57,101 +71,104 @@ class Shown:
 
     @cached_property
     def ofi(self) -> NDArray[np.int64]:
-        """Sum of the best level's order flow imbalance over the rows before each, int64[rows + 1]."""
+        """Running sum of the best level's order flow imbalance before each row, int64[rows + 1]."""
         books = self.updates.books
-        flow = self.feeding.numbers.addends(books["ofi"].flatten())
+        flow = self.source.numbers.addends(books["ofi"].flatten())
         by_row = flow.reshape(len(books), -1)[:, 0] if len(books) else flow
         return np.concatenate(([0], np.cumsum(by_row)))
 
 
 @dataclass(frozen=True)
-class Block:
-    """Messages of both streams in one order.
+class MessageBlock:
+    """Messages of both streams, merged into one order.
 
     Attributes
     ----------
     time : int64[n]
-        By the clock, ns.
+        Time by the clock, ns since 1970 UTC.
     updates : int64[n + 1]
-        How many updates of `shown` come before each message, and before the end.
-    first : int
-        Trades of `trades` before the block.
-    shown : Shown
-        The books.
+        How many updates of `books` come before each message, and before the end.
+    first_trade : int
+        How many of `trades` come before the block.
+    books : BookArrays
+        The books after the block's updates and others.
     trades : Trades
-        Those of the block, and others.
+        The block's trades and others.
     """
 
     time: NDArray[np.int64]
     updates: NDArray[np.int64]
-    first: int
-    shown: Shown
+    first_trade: int
+    books: BookArrays
     trades: Trades
 
-    def trades_before(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Count the trades of `trades` before messages of the block."""
-        counts: NDArray[np.int64] = self.first + at - (self.updates[at] - self.updates[0])
+    def trades_before(self, messages: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many of `trades` come before each of some messages, given by their indices."""
+        updates_before = self.updates[messages] - self.updates[0]
+        counts: NDArray[np.int64] = self.first_trade + messages - updates_before
         return counts
 
 
-def merged(
-    feeding: Feeding, updates: Iterator[Updates], trades: Iterator[Trades], before: Updates
-) -> Iterator[Block]:
-    """Merge two streams by the clock, trades before updates of the same time.
+def merge_streams(
+    source: ReplayFeed, updates: Iterator[BookUpdates], trades: Iterator[Trades], before: BookUpdates
+) -> Iterator[MessageBlock]:
+    """Merge book updates and trades by the clock; trades come before updates of the same time.
 
     Parameters
     ----------
-    feeding : Feeding
-        Whose, and by which clock.
-    updates, trades : iterator
-        Each in its own order.
-    before : Updates
-        Without updates: the book before the first.
+    source : ReplayFeed
+        Instrument and clock.
+    updates : iterator of BookUpdates
+        Updates, in the feed's order.
+    trades : iterator of Trades
+        Trades, in the feed's order.
+    before : BookUpdates
+        No updates: the book before the first update.
 
     Yields
     ------
-    Block
-        No more than what has been read of either.
+    MessageBlock
+        Messages up to the last time that has been read of both streams.
     """
     update, trade = next(updates, None), next(trades, None)
-    shown = Shown(feeding, update or before)
+    books = BookArrays(source, update or before)
     first_update = first_trade = 0
     while update is not None or trade is not None:
-        n_updates, n_trades = _ready(feeding.clock, update, first_update, trade, first_trade)
-        yield _block(shown, first_update, n_updates, trade or NO_TRADES, first_trade, n_trades)
+        n_updates, n_trades = _count_ready(source.clock, update, first_update, trade, first_trade)
+        yield _make_block(books, first_update, n_updates, trade or NO_TRADES, first_trade, n_trades)
         first_update, first_trade = first_update + n_updates, first_trade + n_trades
         if update is not None and first_update == len(update.time):
             update = next(updates, None)
             if update is not None:
-                shown, first_update = Shown(feeding, update), 0
+                books, first_update = BookArrays(source, update), 0
         if trade is not None and first_trade == len(trade):
             trade, first_trade = next(trades, None), 0
 
 
-def _ready(
-    clock: Clock, update: Updates | None, first_update: int, trade: Trades | None, first_trade: int
+def _count_ready(
+    clock: Clock, update: BookUpdates | None, first_update: int, trade: Trades | None, first_trade: int
 ) -> tuple[int, int]:
-    """Count what may be told before more is read of either."""
+    """Return how many updates and trades can be merged before more of either stream is read."""
     n_updates = 0 if update is None else len(update.time) - first_update
     n_trades = 0 if trade is None else len(trade) - first_trade
     if update is None or trade is None:
         return n_updates, n_trades
-    if clock is Clock.EXCHANGE and update.hour != trade.hour:
-        return (n_updates, 0) if update.hour < trade.hour else (0, n_trades)
+    if clock is Clock.EXCHANGE and update.chunk != trade.chunk:
+        return (n_updates, 0) if update.chunk < trade.chunk else (0, n_trades)
     return (
         int(np.searchsorted(update.time[first_update:], trade.time[-1], side="left")),
         int(np.searchsorted(trade.time[first_trade:], update.time[-1], side="right")),
     )
 
 
-def _block(
-    shown: Shown, first_update: int, n_updates: int, trades: Trades, first_trade: int, n_trades: int
-) -> Block:
-    of_updates = shown.updates.time[first_update : first_update + n_updates]
-    of_trades = trades.time[first_trade : first_trade + n_trades]
+def _make_block(
+    books: BookArrays, first_update: int, n_updates: int, trades: Trades, first_trade: int, n_trades: int
+) -> MessageBlock:
+    update_times = books.updates.time[first_update : first_update + n_updates]
+    trade_times = trades.time[first_trade : first_trade + n_trades]
     is_update = np.ones(n_updates + n_trades, dtype=np.bool_)
-    is_update[np.arange(n_trades) + np.searchsorted(of_updates, of_trades, side="left")] = False
+    is_update[np.arange(n_trades) + np.searchsorted(update_times, trade_times, side="left")] = False
     time = np.empty(len(is_update), dtype=np.int64)
-    time[is_update], time[~is_update] = of_updates, of_trades
+    time[is_update], time[~is_update] = update_times, trade_times
     counts = first_update + np.concatenate(([0], np.cumsum(is_update)))
-    return Block(time, counts, first_trade, shown, trades)
+    return MessageBlock(time, counts, first_trade, books, trades)

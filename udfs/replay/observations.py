@@ -1,4 +1,4 @@
-"""What is seen at one step through a symbol's books and trades."""
+"""The book, and the changes since the step before, as seen at one step of a replay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import Status
-from deltabook.udfs.replay.cursors import full_book
+from deltabook.udfs.replay.cursors import rebuild_full_book
 from deltabook.udfs.replay.steps import Steps
 from deltabook.udfs.replay.streams import Trades
 
@@ -18,14 +18,16 @@ _STATUSES = tuple(Status)
 
 
 class Features(NamedTuple):
-    """Floats of one observation, in units of price and size; NaN where a side is empty.
+    """Features of one observation, as floats; NaN if a side is empty.
 
     Attributes
     ----------
-    spread, mid, microprice, imbalance : float
-        Of the best levels, as in the view `features`.
+    spread, mid, microprice : float
+        Spread, mid price and size-weighted mid price of the best levels, in units of price.
+    imbalance : float
+        (bid size - ask size) / (bid size + ask size) of the best levels.
     ofi : float
-        Order flow imbalance of the best level since the observation before.
+        Order flow imbalance of the best level since the observation before, in units of size.
     """
 
     spread: float
@@ -36,100 +38,105 @@ class Features(NamedTuple):
 
 
 class Observation:
-    """What is seen at one step: the book as it is, and what has come since the step before.
+    """The book at one step, and the changes since the step before.
 
-    Its arrays are views of the batch that it is of: keep copies of what is kept for long.
+    Arrays are views of a large batch: copy an array to store it for long.
 
     Parameters
     ----------
     steps : Steps
-        The steps that it is one of.
-    at : int
-        Which.
+        Steps of a block, one of which is observed.
+    index : int
+        Index of the observed step.
     time : int
-        By the clock, ns since 1970 UTC.
+        Time of the step by the clock, ns since 1970 UTC.
     row : int
-        The row of the steps' books.
+        Row of the steps' books at the step.
+
+    Attributes
+    ----------
+    time : int
+        Time of the step by the clock, ns since 1970 UTC.
     """
 
-    __slots__ = ("_at", "_row", "_steps", "time")
+    __slots__ = ("_index", "_row", "_steps", "time")
 
-    def __init__(self, steps: Steps, at: int, time: int, row: int):
+    def __init__(self, steps: Steps, index: int, time: int, row: int):
         self._steps = steps
-        self._at = at
+        self._index = index
         self._row = row
         self.time = time
 
     @property
     def status(self) -> Status:
-        """How far the book is proven."""
-        return _STATUSES[self._steps.shown.statuses[self._row]]
+        """Status of the book: how far it is proven."""
+        return _STATUSES[self._steps.books.statuses[self._row]]
 
     @property
     def sequence(self) -> int:
-        """Last update id that the book contains; -1 if none."""
-        return self._steps.shown.sequences[self._row]
+        """Last update id that the book contains; -1 if there is none."""
+        return self._steps.books.sequences[self._row]
 
     @property
     def gap(self) -> bool:
-        """Whether the book was suspect or unseeded at some time since the observation before, or is."""
-        return bool(self._steps.gap[self._at])
+        """Whether the book is suspect or unseeded, or was so at any time since the observation before."""
+        return bool(self._steps.gap[self._index])
 
     @property
     def bid_prices(self) -> NDArray[np.int64]:
-        """Bid prices, scaled, best first, int64[at most depth]; or objects, see `Trades`."""
-        shown, row = self._steps.shown, self._row
+        """Bid prices, scaled, best first, int64[at most depth]; objects for DECIMAL(38,18), see `Trades`."""
+        books, row = self._steps.books, self._row
         if row < 0:
-            return shown.before["bid_prices"]
-        return shown.bid_prices[shown.bids[row] : shown.bids[row + 1]]
+            return books.before["bid_prices"]
+        return books.bid_prices[books.bids[row] : books.bids[row + 1]]
 
     @property
     def bid_sizes(self) -> NDArray[np.int64]:
-        """Sizes at `bid_prices`, scaled."""
-        shown, row = self._steps.shown, self._row
+        """Sizes at `bid_prices`, scaled, int64[at most depth]."""
+        books, row = self._steps.books, self._row
         if row < 0:
-            return shown.before["bid_sizes"]
-        return shown.bid_sizes[shown.bids[row] : shown.bids[row + 1]]
+            return books.before["bid_sizes"]
+        return books.bid_sizes[books.bids[row] : books.bids[row + 1]]
 
     @property
     def ask_prices(self) -> NDArray[np.int64]:
         """Ask prices, scaled, best first, int64[at most depth]."""
-        shown, row = self._steps.shown, self._row
+        books, row = self._steps.books, self._row
         if row < 0:
-            return shown.before["ask_prices"]
-        return shown.ask_prices[shown.asks[row] : shown.asks[row + 1]]
+            return books.before["ask_prices"]
+        return books.ask_prices[books.asks[row] : books.asks[row + 1]]
 
     @property
     def ask_sizes(self) -> NDArray[np.int64]:
-        """Sizes at `ask_prices`, scaled."""
-        shown, row = self._steps.shown, self._row
+        """Sizes at `ask_prices`, scaled, int64[at most depth]."""
+        books, row = self._steps.books, self._row
         if row < 0:
-            return shown.before["ask_sizes"]
-        return shown.ask_sizes[shown.asks[row] : shown.asks[row + 1]]
+            return books.before["ask_sizes"]
+        return books.ask_sizes[books.asks[row] : books.asks[row + 1]]
 
     @property
     def update_count(self) -> int:
-        """Book updates since the observation before."""
-        steps, at = self._steps, self._at
-        return int(steps.update[at + 1] - steps.update[at]) + (0 if at else steps.since.updates)
+        """Number of book updates since the observation before."""
+        steps, index = self._steps, self._index
+        return int(steps.update[index + 1] - steps.update[index]) + (0 if index else steps.carried.updates)
 
     @property
     def trades(self) -> Trades:
         """Trades since the observation before."""
-        steps, at = self._steps, self._at
-        trades = steps.trades.part(int(steps.trade[at]), int(steps.trade[at + 1]))
-        return trades if at else trades.behind(steps.since.trades)
+        steps, index = self._steps, self._index
+        trades = steps.trades.part(int(steps.trade[index]), int(steps.trade[index + 1]))
+        return trades if index else trades.append_to(steps.carried.trades)
 
     @property
     def ofi(self) -> int:
         """Order flow imbalance of the best level since the observation before, scaled."""
-        return int(self._steps.ofi[self._at])
+        return int(self._steps.ofi[self._index])
 
     @property
     def features(self) -> Features:
-        """Spread, mid, microprice, imbalance and order flow imbalance, in floats."""
+        """Spread, mid, microprice, imbalance and order flow imbalance, as floats."""
         steps = self._steps
-        price_unit, size_unit = (10**scale for scale in steps.shown.feeding.scales)
+        price_unit, size_unit = (10**scale for scale in steps.books.source.scales)
         ofi = self.ofi / size_unit
         best = [getattr(self, name)[:1].tolist() for name in SIDE_NAMES]
         if not all(best):
@@ -145,12 +152,15 @@ class Observation:
         )
 
     def full_book(self) -> dict[str, NDArray[np.int64]]:
-        """Return the whole book: `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`, best first, scaled.
+        """Return all levels of the book, by replaying a batch of updates; takes milliseconds.
 
-        Its batch is replayed up to here: milliseconds.
+        Returns
+        -------
+        dict of str to int64[:]
+            `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`, scaled, best first.
         """
-        shown = self._steps.shown
-        return full_book(shown.feeding, shown.updates, int(self._steps.update[self._at + 1]))
+        books = self._steps.books
+        return rebuild_full_book(books.source, books.updates, int(self._steps.update[self._index + 1]))
 
     def __repr__(self) -> str:
         bid, ask = (prices[:1].tolist() for prices in (self.bid_prices, self.ask_prices))

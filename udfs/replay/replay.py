@@ -1,4 +1,4 @@
-"""Stepping through one symbol's books and trades: every step sees what had come by then, and no more."""
+"""Stepping through one symbol's books and trades: a step sees what had arrived by its time, and no more."""
 
 from __future__ import annotations
 
@@ -11,111 +11,127 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import GapError
 from deltabook.schemas.names import Status
-from deltabook.udfs.replay.clocks import Feeding
-from deltabook.udfs.replay.cursors import Updates
-from deltabook.udfs.replay.merging import Block, Shown
+from deltabook.udfs.replay.clocks import ReplayFeed
+from deltabook.udfs.replay.cursors import BookUpdates
+from deltabook.udfs.replay.merging import BookArrays, MessageBlock
 from deltabook.udfs.replay.observations import Observation
-from deltabook.udfs.replay.steps import Since, Steps
+from deltabook.udfs.replay.steps import CarriedChanges, Steps
 from deltabook.udfs.replay.streams import NO_TRADES
 
-_STEPS_AT_ONCE = 65_536
-_NOTHING = Since()
+_MAX_STEPS = 65_536
+_NO_CHANGES = CarriedChanges()
 
 
 class By(StrEnum):
-    """Where a step ends; the other kind is a length of time, in ns."""
+    """Events at which steps end; a step may instead have a length of time, in ns."""
 
     EVENT = "event"
-    """At every message, trade or book update."""
+    """Every message: trade or book update."""
     MESSAGE = "message"
-    """At every book update."""
+    """Every book update."""
     TRADE = "trade"
-    """At every trade."""
+    """Every trade."""
 
 
 class Suspect(StrEnum):
-    """What becomes of steps at which the book is suspect or unseeded."""
+    """Treatment of steps at which the book is suspect or unseeded."""
 
     SKIP = "skip"
-    """They are left out; the observation after them says so."""
+    """Skip them; the next observation has `gap` set."""
     MARK = "mark"
-    """They are told, with their status."""
+    """Yield them with their status."""
     RAISE = "raise"
-    """The replay ends at the first."""
+    """Raise a GapError at the first of them."""
 
 
 class Replay:
-    """A way through the messages of one symbol.
+    """A replay of one symbol's messages, step by step.
 
     Parameters
     ----------
-    feeding : Feeding
-        Whose.
-    blocks : iterator of Block
-        What comes.
-    before : Updates
-        No updates, and the book before them.
+    source : ReplayFeed
+        Instrument and clock.
+    blocks : iterator of MessageBlock
+        Messages to replay.
+    before : BookUpdates
+        No updates: the book before the first message.
     now : int
-        Time by the clock, ns.
+        Time by the clock at which the replay starts, ns since 1970 UTC.
     end : int
-        Messages of this time, ns, or later are not told.
+        Time by the clock at which the replay ends, exclusive, ns since 1970 UTC.
     suspect : Suspect
-        What becomes of steps at which the book is not known.
+        Treatment of steps at which the book is suspect or unseeded.
     """
 
     def __init__(
-        self, feeding: Feeding, blocks: Iterator[Block], before: Updates, now: int, end: int, suspect: Suspect
+        self,
+        source: ReplayFeed,
+        blocks: Iterator[MessageBlock],
+        before: BookUpdates,
+        now: int,
+        end: int,
+        suspect: Suspect,
     ):
         self.now = now
-        self._feeding, self._blocks = feeding, blocks
-        nothing = np.empty(0, dtype=np.int64)
-        self._block = Block(nothing, np.zeros(1, dtype=np.int64), 0, Shown(feeding, before), NO_TRADES)
-        self._start, self._since = 0, _NOTHING
+        self._source, self._blocks = source, blocks
+        empty = np.empty(0, dtype=np.int64)
+        self._block = MessageBlock(
+            empty, np.zeros(1, dtype=np.int64), 0, BookArrays(source, before), NO_TRADES
+        )
+        self._start, self._carried = 0, _NO_CHANGES
         self._end, self._suspect = end, suspect
-        self._moves, self._at_once = 0, _STEPS_AT_ONCE
+        self._moves, self._max_steps = 0, _MAX_STEPS
 
-    def here(self) -> Observation:
-        """Return what is seen without a step."""
-        steps = self._steps(np.array([self._start]), np.array([self.now]))
+    def observe(self) -> Observation:
+        """Return the observation at the current time, without a step."""
+        steps = self._make_steps(np.array([self._start]), np.array([self.now]))
         return Observation(steps, 0, self.now, int(steps.row[1]))
 
     def walk(self, by: By | int) -> Iterator[Observation]:
-        """Step to the end.
+        """Step to the end and yield every step.
 
         Parameters
         ----------
         by : By or int
-            Where steps end; a number: after so many ns, counted from `now`.
+            Events at which steps end; or the length of a step in ns, counted from `now`.
 
         Yields
         ------
         Observation
-            One a step. Another walk, or a stop, may come between: it goes on from there.
+            One for each step. If another method moves the replay meanwhile, the walk continues from there.
 
         Raises
         ------
         GapError
-            At the first step at which the book is suspect or unseeded, if told so.
+            At the first step at which the book is suspect or unseeded, with `Suspect.RAISE`.
         """
-        while (steps := self._next(by)) is not None:
+        while (steps := self._find_steps(by)) is not None:
             end, moves = steps.end.tolist(), self._moves
-            for at, (time, row) in enumerate(zip(steps.time.tolist(), steps.row[1:].tolist(), strict=True)):
-                self._start, self.now, self._since = end[at], time, _NOTHING
+            for index, (time, row) in enumerate(
+                zip(steps.time.tolist(), steps.row[1:].tolist(), strict=True)
+            ):
+                self._start, self.now, self._carried = end[index], time, _NO_CHANGES
                 self._moves = moves = moves + 1
-                yield Observation(steps, at, time, row)
+                yield Observation(steps, index, time, row)
                 if self._moves != moves:
                     break
 
-    def once(self, by: By | int) -> Observation | None:
-        """Go on by one step alone; None at the end."""
-        self._at_once = 1
+    def step(self, by: By | int) -> Observation | None:
+        """Make one step; return its observation, or None at the end.
+
+        Parameters
+        ----------
+        by : By or int
+            See `walk`.
+        """
+        self._max_steps = 1
         try:
             return next(self.walk(by), None)
         finally:
-            self._at_once = _STEPS_AT_ONCE
+            self._max_steps = _MAX_STEPS
 
     def walk_until(self, time: int) -> Iterator[Observation]:
-        """Step message by message, up to a time by the clock, ns, which is `now` then."""
+        """Step message by message up to a time by the clock, ns since 1970 UTC, which then is `now`."""
         end, self._end = self._end, min(self._end, time + 1)
         try:
             yield from self.walk(By.EVENT)
@@ -124,65 +140,65 @@ class Replay:
         self.now = max(self.now, time)
 
     def batches(self, by: By | int, rows: int) -> Iterator[pa.RecordBatch]:
-        """Step to the end, many steps at once.
+        """Step to the end, and yield many steps at once as rows.
 
         Parameters
         ----------
         by : By or int
-            As of `walk`.
+            See `walk`.
         rows : int
-            Steps a batch at most.
+            Most steps in a batch.
 
         Yields
         ------
         pyarrow.RecordBatch
-            One row a step: `time` (by the clock, ns), `epoch`, `sequence`, `status` (its code), `gap`, the
-            levels and their counts as in `books`; since the step before `updates`, `trade_count`,
-            `buy_volume`, `sell_volume`, and `ofi` of the best level; numbers as in the table of books: scaled
-            integers, or DECIMAL(38,18).
+            One row for each step: `time` (by the clock, ns since 1970 UTC), `epoch`, `sequence`, `status`
+            (code of `Status`), `gap`, and the levels and their counts as in `books`. Counted since the step
+            before: `updates`, `trade_count`, `buy_volume`, `sell_volume`, and `ofi` of the best level.
+            Numbers are those of the table: scaled integers, or DECIMAL(38,18).
         """
-        while (steps := self._next(by)) is not None:
-            self._start, self.now, self._since = int(steps.end[-1]), int(steps.time[-1]), _NOTHING
+        while (steps := self._find_steps(by)) is not None:
+            self._start, self.now, self._carried = int(steps.end[-1]), int(steps.time[-1]), _NO_CHANGES
             self._moves += 1
-            whole = steps.batch()
-            yield from (whole.slice(start, rows) for start in range(0, whole.num_rows, rows))
+            batch = steps.batch()
+            yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
     def stop(self) -> None:
         """End every walk."""
         self._blocks = iter(())
-        self._end, self._since = -1, _NOTHING
+        self._end, self._carried = -1, _NO_CHANGES
         self._moves += 1
 
-    def _steps(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps:
-        return Steps.of(self._block, self._start, end, time, self._since)
+    def _make_steps(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps:
+        return Steps.of(self._block, self._start, end, time, self._carried)
 
-    def _next(self, by: By | int) -> Steps | None:
-        """Return the next steps that end in one block."""
+    def _find_steps(self, by: By | int) -> Steps | None:
+        """Return the next steps that end in one block; None at the end."""
         while True:
             visible = max(int(np.searchsorted(self._block.time, self._end)), self._start)
-            end, time = self._ends(by, visible)
+            end, time = self._find_ends(by, visible)
             if len(end):
-                steps = self._known(end, time)
+                steps = self._filter_suspect(end, time)
                 if steps is not None:
                     return steps
                 if not isinstance(by, By):
                     self.now = int(time[-1])
                     continue
-            ended = visible < len(self._block.time)
-            following = None if ended else next(self._blocks, None)
-            self._since = self._steps(np.array([visible]), np.array([self.now])).all_since()
+            is_at_end = visible < len(self._block.time)
+            next_block = None if is_at_end else next(self._blocks, None)
+            self._carried = self._make_steps(np.array([visible]), np.array([self.now])).sum_changes()
             self._start = visible
-            if following is None:
-                return None if isinstance(by, By) else self._last(by)
-            self._block, self._start = following, 0
+            if next_block is None:
+                return None if isinstance(by, By) else self._make_last_step(by)
+            self._block, self._start = next_block, 0
 
-    def _ends(self, by: By | int, visible: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return where steps end in what is visible of the block, and their times."""
+    def _find_ends(self, by: By | int, visible: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the number of messages before each step's end, and its time, in the visible part."""
         time = self._block.time[:visible]
         if not isinstance(by, By):
             # The next block may begin at the time at which this one ends.
             count = max((int(time[-1]) - 1 - self.now) // by, 0) if len(time) else 0
-            ends_at = self.now + by * np.arange(1, min(count, self._at_once) + 1)
+            ends_at = self.now + by * np.arange(1, min(count, self._max_steps) + 1)
             return np.maximum(np.searchsorted(time, ends_at, side="right"), self._start), ends_at
         if by is By.EVENT:
             end = np.arange(self._start + 1, visible + 1)
@@ -191,31 +207,32 @@ class Replay:
             end = self._start + 1 + np.flatnonzero(is_update == (by is By.MESSAGE))
         return end, time[end - 1]
 
-    def _last(self, by: int) -> Steps | None:
-        """Return the step that is not full: what came after the last one."""
-        if not self._since.updates and not self._since.trades:
+    def _make_last_step(self, by: int) -> Steps | None:
+        """Return the last step, which is shorter than `by`; None if nothing came after the step before."""
+        if not self._carried.updates and not self._carried.trades:
             return None
         end, time = np.array([self._start]), np.array([min(self.now + by, self._end)])
-        return self._known(end, time)
+        return self._filter_suspect(end, time)
 
-    def _known(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps | None:
-        """Return steps, but for those that `suspect` leaves out; None if it leaves out all."""
-        steps = self._steps(end, time)
+    def _filter_suspect(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps | None:
+        """Return the steps without those that `suspect` skips; None if it skips all of them."""
+        steps = self._make_steps(end, time)
         if self._suspect is Suspect.SKIP:
-            proven = steps.status > Status.SUSPECT
-            if proven.all():
+            is_proven = steps.status > Status.SUSPECT
+            if is_proven.all():
                 return steps
-            return self._steps(end[proven], time[proven]) if proven.any() else None
+            return self._make_steps(end[is_proven], time[is_proven]) if is_proven.any() else None
         if self._suspect is Suspect.RAISE and steps.unproven.any():
             first = int(np.argmax(steps.unproven))
             if first == 0:
-                raise self._error(Observation(steps, 0, int(time[0]), int(steps.row[1])))
-            return self._steps(end[:first], time[:first])
+                raise self._make_gap_error(Observation(steps, 0, int(time[0]), int(steps.row[1])))
+            return self._make_steps(end[:first], time[:first])
         return steps
 
-    def _error(self, seen: Observation) -> GapError:
-        of = self._feeding
+    def _make_gap_error(self, observation: Observation) -> GapError:
+        source = self._source
         return GapError(
-            f"{of.exchange} {of.symbol}: the book is {seen.status.label} at {seen.time} ns by the {of.clock} "
-            f"clock, sequence {seen.sequence}: start after it, or replay with suspect='skip' or 'mark'"
+            f"{source.exchange} {source.symbol}: the book is {observation.status.label} at "
+            f"{observation.time} ns by the {source.clock} clock, sequence {observation.sequence}: "
+            "start after it, or replay with suspect='skip' or 'mark'"
         )

@@ -1,4 +1,4 @@
-"""Steps through one symbol's books and trades, many at once: what came in each, and how the book stands."""
+"""Steps through one symbol's books and trades, many at once, with the changes of each step."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import Status
-from deltabook.udfs.replay.merging import Block, Shown
+from deltabook.udfs.replay.merging import BookArrays, MessageBlock
 from deltabook.udfs.replay.streams import Trades
 
 
 @dataclass(frozen=True)
-class Since:
-    """What has come since the last observation in blocks that are through.
+class CarriedChanges:
+    """Changes since the last observation that belong to earlier blocks.
 
     Attributes
     ----------
     trades : tuple of Trades
-        In order.
-    updates, ofi : int
-        Book updates, and the best level's order flow imbalance, scaled.
-    unproven, gap : bool
-        Whether the book was suspect or unseeded after any of them; or before them.
+        Trades, in order.
+    updates : int
+        Number of book updates.
+    ofi : int
+        Order flow imbalance of the best level, scaled.
+    unproven : bool
+        Whether the book was suspect or unseeded after any of the updates.
+    gap : bool
+        Whether the book was suspect or unseeded before or after any of the updates.
     """
 
     trades: tuple[Trades, ...] = ()
@@ -36,8 +40,10 @@ class Since:
     gap: bool = False
 
     def flow(self) -> NDArray[np.int64]:
-        """Return the sums of the trades: how many, bought, sold; int64[3]."""
-        return sum((_flow(trades).sum(axis=1) for trades in self.trades), np.zeros(3, dtype=np.int64))
+        """Return the number of trades in the book, and the sizes bought and sold, scaled; int64[3]."""
+        return sum(
+            (_measure_trades(trades).sum(axis=1) for trades in self.trades), np.zeros(3, dtype=np.int64)
+        )
 
 
 @dataclass(frozen=True)
@@ -46,22 +52,26 @@ class Steps:
 
     Attributes
     ----------
-    shown : Shown
-        The books.
+    books : BookArrays
+        Books after the block's updates and others.
     trades : Trades
-        Trades of the block, and others.
-    since : Since
-        What came before the block and belongs to the first step.
-    end, time : int64[n]
-        Messages of the block before each step's end, and its time by the clock, ns.
-    update, trade, row : int64[n + 1]
-        Updates of `shown` and trades of `trades` before the first step and before each one's end, and the
-        row of `shown` that holds then.
+        Trades of the block and others.
+    carried : CarriedChanges
+        Changes from earlier blocks that belong to the first step.
+    end : int64[n]
+        How many messages of the block come before each step's end.
+    time : int64[n]
+        Time of each step's end by the clock, ns since 1970 UTC.
+    update, trade : int64[n + 1]
+        How many updates of `books` and how many of `trades` come before the first step, and before each
+        step's end.
+    row : int64[n + 1]
+        Row of `books` before the first step, and at each step's end.
     """
 
-    shown: Shown
+    books: BookArrays
     trades: Trades
-    since: Since
+    carried: CarriedChanges
     end: NDArray[np.int64]
     time: NDArray[np.int64]
     update: NDArray[np.int64]
@@ -70,86 +80,91 @@ class Steps:
 
     @classmethod
     def of(
-        cls, block: Block, start: int, end: NDArray[np.int64], time: NDArray[np.int64], since: Since
+        cls,
+        block: MessageBlock,
+        start: int,
+        end: NDArray[np.int64],
+        time: NDArray[np.int64],
+        carried: CarriedChanges,
     ) -> Steps:
-        """Cut a block.
+        """Cut a block into steps.
 
         Parameters
         ----------
-        block : Block
+        block : MessageBlock
             The messages.
         start : int
-            Those before the first step.
+            How many messages come before the first step.
         end, time : int64[n]
-            Those before each step's end, and its time, ns.
-        since : Since
-            What belongs to the first step besides.
+            How many messages come before each step's end, and its time by the clock, ns since 1970 UTC.
+        carried : CarriedChanges
+            Changes from earlier blocks that belong to the first step.
         """
         bounds = np.concatenate(([start], end))
         update = block.updates[bounds]
-        row = block.shown.updates.row[update]
-        return cls(block.shown, block.trades, since, end, time, update, block.trades_before(bounds), row)
+        row = block.books.updates.row[update]
+        return cls(block.books, block.trades, carried, end, time, update, block.trades_before(bounds), row)
 
     @property
     def status(self) -> NDArray[np.int8]:
-        """Code of `Status` at each step, int8[n]."""
-        return self.shown.status[self.row[1:]]
+        """Code of `Status` at each step's end, int8[n]."""
+        return self.books.status[self.row[1:]]
 
     @cached_property
     def unproven(self) -> NDArray[np.bool_]:
         """Whether the book is suspect or unseeded after any update of a step, or at its end, bool[n]."""
-        found = (np.diff(self.shown.unproven[self.update]) > 0) | (self.status <= Status.SUSPECT)
-        if len(found):
-            found[0] |= self.since.unproven
-        return found
+        is_unproven = (np.diff(self.books.unproven[self.update]) > 0) | (self.status <= Status.SUSPECT)
+        if len(is_unproven):
+            is_unproven[0] |= self.carried.unproven
+        return is_unproven
 
     @cached_property
     def gap(self) -> NDArray[np.bool_]:
         """Whether the book was suspect or unseeded at some time since the step before, bool[n]."""
-        found: NDArray[np.bool_] = self.unproven | (self.shown.status[self.row[:-1]] <= Status.SUSPECT)
-        if len(found):
-            found[0] |= self.since.gap
-        return found
+        has_gap: NDArray[np.bool_] = self.unproven | (self.books.status[self.row[:-1]] <= Status.SUSPECT)
+        if len(has_gap):
+            has_gap[0] |= self.carried.gap
+        return has_gap
 
     @cached_property
     def ofi(self) -> NDArray[np.int64]:
         """Order flow imbalance of the best level in each step, scaled, int64[n]."""
-        flow = np.diff(self.shown.ofi[self.row + 1])
-        flow[:1] += self.since.ofi
+        flow = np.diff(self.books.ofi[self.row + 1])
+        flow[:1] += self.carried.ofi
         return flow
 
-    def all_since(self) -> Since:
-        """Return what came in all the steps, and before them."""
+    def sum_changes(self) -> CarriedChanges:
+        """Return the changes of all steps together, with the carried changes."""
         trades = self.trades.part(int(self.trade[0]), int(self.trade[-1]))
-        return Since(
-            (*self.since.trades, trades) if len(trades) else self.since.trades,
-            self.since.updates + int(self.update[-1] - self.update[0]),
+        return CarriedChanges(
+            (*self.carried.trades, trades) if len(trades) else self.carried.trades,
+            self.carried.updates + int(self.update[-1] - self.update[0]),
             int(self.ofi.sum()),
             bool(self.unproven.any()),
             bool(self.gap.any()),
         )
 
     def flow(self) -> NDArray[np.int64]:
-        """Return the trades in the book in each step: how many, bought, sold; int64[3, n], scaled."""
-        flow = _flow(self.trades.part(int(self.trade[0]), int(self.trade[-1])))
+        """Return each step's number of trades in the book, and the sizes bought and sold; int64[3, n]."""
+        flow = _measure_trades(self.trades.part(int(self.trade[0]), int(self.trade[-1])))
         sums = np.concatenate((np.zeros((3, 1), dtype=np.int64), np.cumsum(flow, axis=1)), axis=1)
-        found = np.diff(sums[:, self.trade - self.trade[0]], axis=1)
-        first: NDArray[np.int64] = found[:, :1] + self.since.flow()[:, np.newaxis]
-        return np.concatenate((first, found[:, 1:]), axis=1)
+        by_step = np.diff(sums[:, self.trade - self.trade[0]], axis=1)
+        first: NDArray[np.int64] = by_step[:, :1] + self.carried.flow()[:, np.newaxis]
+        return np.concatenate((first, by_step[:, 1:]), axis=1)
 
     def batch(self) -> pa.RecordBatch:
-        """Return all steps as rows: see `Replay.batches`."""
-        rows, books = self.row[1:], self.shown.updates.books
+        """Return one row for each step, with the columns of `Replay.batches`."""
+        rows, books = self.row[1:], self.books.updates.books
         if rows[0] >= 0 and (np.diff(rows) == 1).all():
             books = books.slice(int(rows[0]), len(rows))
         else:
-            books = pa.concat_batches([books, self.shown.updates.before])
+            books = pa.concat_batches([books, self.books.updates.before])
             books = books.take(pa.array(np.where(rows < 0, books.num_rows - 1, rows)))
         updates = np.diff(self.update)
-        updates[0] += self.since.updates
-        of = self.shown.feeding
+        updates[0] += self.carried.updates
+        source = self.books.source
         trade_count, *volumes = self.flow()
-        bought, sold, flow = (of.numbers.volume(sums, of.symbol) for sums in (*volumes, self.ofi))
+        bought, sold, flow = (source.numbers.volume(sums, source.symbol) for sums in (*volumes, self.ofi))
         columns = {
             "time": self.time,
             **{name: books[name] for name in ("epoch", "sequence")},
@@ -165,7 +180,7 @@ class Steps:
         return pa.RecordBatch.from_arrays(list(map(pa.array, columns.values())), names=list(columns))
 
 
-def _flow(trades: Trades) -> NDArray[np.int64]:
-    """Return for each trade whether it is one in the book, and its size if bought, and if sold."""
+def _measure_trades(trades: Trades) -> NDArray[np.int64]:
+    """Return 1 for each trade in the book, its size if bought, and its size if sold; int64[3, trades]."""
     parts = np.abs(trades.side), trades.size * (trades.side == 1), trades.size * (trades.side == -1)
     return np.stack(parts)

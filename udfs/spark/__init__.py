@@ -1,1 +1,1 @@
-"""The functions that Spark applies to groups of rows, and how groups are packed into tasks."""
+"""Functions that Spark applies to groups of rows, and the packing of groups into Spark tasks."""

@@ -1,6 +1,6 @@
-"""Spark's Python daemon on one machine: what workers need is imported once, before they are forked.
+"""Spark's Python daemon for local sessions: it imports what workers need once, before it forks them.
 
-Where sessions are local, `spark.python.daemon.module` names this module.
+The setting `spark.python.daemon.module` of local sessions names this module.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from deltabook.udfs.ordering import staged_records  # noqa: F401
 from deltabook.udfs.spark import fidelity_groups, ingest_groups, rebuild_groups  # noqa: F401
 from deltabook.udfs.streaming import live_books, stream_source  # noqa: F401
 
-_work: Callable[..., Any] = daemon.worker
-_main: Callable[..., Any] = daemon.worker_main
+_spark_worker: Callable[..., Any] = daemon.worker
+_spark_worker_main: Callable[..., Any] = daemon.worker_main
 
 
-def _until_spark_has_gone(*arguments: Any) -> Any:
-    """Serve as Spark's own worker does, but leave without a trace once nobody listens."""
+def _run_worker(*arguments: Any) -> Any:
+    """Run Spark's own worker; exit without a traceback when Spark has closed the connection."""
     try:
-        return _work(*arguments)
+        return _spark_worker(*arguments)
     except BrokenPipeError:
         os._exit(1)
 
 
-def _deaf_to_ctrl_c(*arguments: Any) -> Any:
-    """Do a worker's work, and leave it to the command to answer Ctrl-C at the terminal that both have."""
+def _run_worker_main(*arguments: Any) -> Any:
+    """Run Spark's own worker loop and ignore Ctrl-C: the command that shares the terminal handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return _main(*arguments)
+    return _spark_worker_main(*arguments)
 
 
 if __name__ == "__main__":
-    daemon.worker_main = _deaf_to_ctrl_c
-    daemon.worker = _until_spark_has_gone
+    daemon.worker_main = _run_worker_main
+    daemon.worker = _run_worker
     gc.freeze()
     daemon.manager()

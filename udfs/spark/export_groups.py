@@ -1,64 +1,73 @@
-"""The function that Spark applies to each symbol-day to be exported: reads its files, writes one."""
+"""The function that Spark applies to each symbol-day to export: it reads data files and writes one file."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
 from deltabook.schemas.exports import EXPORTED, Form
 from deltabook.udfs.export import crypto_lake, hftbacktest, parquet, tardis
-from deltabook.udfs.export.rows import Asked, Tally, Target
-from deltabook.udfs.storage.arrow_frames import Group, to_frame
+from deltabook.udfs.export.rows import ExportRequest, FileTally, SymbolDay
+from deltabook.udfs.storage.arrow_frames import GroupFunction, to_frame
 
-_WRITERS: dict[Form, tuple[Callable[[Target], str], Callable[[Target, Path], None]]] = {
-    Form.PARQUET: (parquet.path_of, parquet.write),
-    Form.CRYPTO_LAKE: (crypto_lake.path_of, crypto_lake.write),
-    Form.TARDIS: (tardis.path_of, tardis.write),
-    Form.HFTBACKTEST: (hftbacktest.path_of, hftbacktest.write),
+
+class _FileFormat(NamedTuple):
+    """How a format names and writes the file of a symbol-day."""
+
+    make_path: Callable[[SymbolDay], str]
+    write_file: Callable[[SymbolDay, Path], None]
+
+
+_FORMATS = {
+    Form.PARQUET: _FileFormat(parquet.make_path, parquet.write_file),
+    Form.CRYPTO_LAKE: _FileFormat(crypto_lake.make_path, crypto_lake.write_file),
+    Form.TARDIS: _FileFormat(tardis.make_path, tardis.write_file),
+    Form.HFTBACKTEST: _FileFormat(hftbacktest.make_path, hftbacktest.write_file),
 }
 
 
-def export_groups(asked: Asked) -> Group:
-    """Make the function that exports one symbol-day.
+def export_groups(request: ExportRequest) -> GroupFunction:
+    """Return the function that exports one symbol-day.
 
     Parameters
     ----------
-    asked : Asked
-        What is asked for.
+    request : ExportRequest
+        What to export.
 
     Returns
     -------
     callable
-        For `packed`, grouped by exchange, symbol, date: rows of `export_references` in, one row of
-        `exported` out. A file has its name only once it is whole.
+        For `make_task_function`, grouped by exchange, symbol, date: rows of `export_references` in, one row
+        of `exported` out. A file gets its final name only when it is complete.
     """
 
     def export(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        hours = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
-        named = dict(zip(("exchange", "symbol", "date"), map(str, key), strict=False))
-        row = named | _exported(Target(hours, asked, Tally()))
+        chunks = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
+        names = dict(zip(("exchange", "symbol", "date"), map(str, key), strict=False))
+        row = names | _export_day(SymbolDay(chunks, request, FileTally()))
         yield to_frame(pa.RecordBatch.from_pylist([row], schema=EXPORTED.arrow))
 
     return export
 
 
-def _exported(target: Target) -> dict[str, Any]:
-    path_of, write = _WRITERS[target.asked.form]
-    path = path_of(target)
-    whole = Path(target.asked.folder) / path
-    partial = whole.with_name(f"{whole.name}.partial")
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    write(target, partial)
-    told: dict[str, Any] = {"path": "", "bytes": 0, "sha256": ""}
-    if target.tally.rows:
+def _export_day(day: SymbolDay) -> dict[str, Any]:
+    """Write the file of a symbol-day; return its columns of `exported`."""
+    file_format = _FORMATS[day.request.form]
+    path = file_format.make_path(day)
+    complete = Path(day.request.folder) / path
+    partial = complete.with_name(f"{complete.name}.partial")
+    complete.parent.mkdir(parents=True, exist_ok=True)
+    file_format.write_file(day, partial)
+    file: dict[str, Any] = {"path": "", "bytes": 0, "sha256": ""}
+    if day.tally.rows:
         with partial.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        told = {"path": path, "bytes": partial.stat().st_size, "sha256": digest}
-        partial.replace(whole)
-    counts = {name: list(getattr(target.tally, name).items()) for name in ("statuses", "left_out")}
-    return vars(target.tally) | counts | told
+        file = {"path": path, "bytes": partial.stat().st_size, "sha256": digest}
+        partial.replace(complete)
+    counts = {name: list(getattr(day.tally, name).items()) for name in ("statuses", "left_out")}
+    return vars(day.tally) | counts | file

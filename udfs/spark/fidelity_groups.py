@@ -1,7 +1,8 @@
-"""The function that Spark applies to each symbol-hour to hold its books against golden samples.
+"""The function that Spark applies to each chunk of a symbol to compare its books with golden rows.
 
-One by one, by id, and in distribution, on a grid of time. Files are read here, by reference (measured on 16 M
-level changes, windows over the same rows in Spark SQL: ten times the time).
+Books are compared one by one, by id, and in distribution, on a time grid. The worker reads the files by
+their URIs (measured on 16 M level changes: window functions over the same rows in Spark SQL take ten times
+as long).
 """
 
 from __future__ import annotations
@@ -19,129 +20,165 @@ from deltabook.schemas.columns import SIDE_NAMES, SIDES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import FIDELITY, MISMATCHES, SAMPLES, form_of
-from deltabook.udfs.fidelity.distribution_tests import Metric, compare
-from deltabook.udfs.fidelity.golden_match import Matches, ShownBooks, Window, read_rows, windows
-from deltabook.udfs.fidelity.sampling import Sampler, on_one_grid
-from deltabook.udfs.spark.inspect_groups import NO_RESULT, counted
-from deltabook.udfs.storage.arrow_frames import Group, only_row, to_frame
+from deltabook.udfs.fidelity.distribution_tests import Metric, compare_grids
+from deltabook.udfs.fidelity.golden_match import ChunkBooks, Window, read_matching_rows, read_windows
+from deltabook.udfs.fidelity.match_counts import MatchCounts
+from deltabook.udfs.fidelity.sampling import Sampler, align_grids
+from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT, make_counts_frame
+from deltabook.udfs.storage.arrow_frames import GroupFunction, get_single_row, to_frame
 from deltabook.udfs.storage.data_files import DataFile
-from deltabook.udfs.storage.prefetch import ahead
+from deltabook.udfs.storage.prefetch import prefetch
 
-_MOST_LEVELS = 20
-"""Levels a side that are told one by one."""
-_IDS = ("epoch", "sequence")
+_MAX_LEVELS = 20
+"""Levels a side that get metrics of their own."""
+_ID_COLUMNS = ("epoch", "sequence")
 
 
-def judge_groups(root: str, depth: int, minimum_match: float, at_once: int = 65_536) -> Group:
-    """Make the function that judges one symbol-hour.
+def judge_groups(root: str, depth: int, minimum_match: float, window_diffs: int = 65_536) -> GroupFunction:
+    """Return the function that compares the books of one chunk with its golden rows.
 
     Parameters
     ----------
     root : str
-        Folder of the warehouse, into which mismatches are written.
+        Folder of the warehouse, to which mismatches and samples are written.
     depth : int
-        Levels a side of `books`: no more are compared.
+        Levels a side of the table `books`; no more levels are compared.
     minimum_match : float
-        The share of books that equal their golden rows must be above this.
-    at_once : int
-        Diffs whose books and golden rows are in memory at once.
+        Share of books that must equal their golden rows, exclusive, from 0 to 1.
+    window_diffs : int
+        How many diffs, with their books and golden rows, are in memory at once.
 
     Returns
     -------
     callable
-        For `packed`, grouped by exchange, symbol, hour: a row of `judge_references` in, rows of
+        For `make_task_function`, grouped by exchange, symbol, hour: a row of `judge_references` in, rows of
         `judged` out.
     """
 
     def judge(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        reference = only_row(groups)
-        diffs, shown = _diffs(reference), ShownBooks(reference)
-        mismatches = DataFile(root, form_of(MISMATCHES, bool(reference.is_decimal)))
-        samples = DataFile(root, SAMPLES)
-        counts: dict[str, int] = {}
-        rows: list[dict[str, Any]] = []
-        named = {"exchange": str(key[0]), "symbol": str(key[1]), "hour": int(key[2])}
+        reference = get_single_row(groups)
+        chunk = _ChunkComparison(root, depth, minimum_match, window_diffs, key, reference)
         for kind, levels in ((GoldenKind.BOOK_TICKER, 1), (GoldenKind.VENDOR_BOOK, depth)):
-            matches = Matches(min(levels, _MOST_LEVELS))
-            sides = _Sides(min(depth, _MOST_LEVELS), reference)
-            for window in ahead(windows(reference, kind, levels, diffs, shown, at_once)):
-                differing = matches.add(window)
-                sides.add(window)
-                mismatches.add(
-                    _mismatches(window, differing, mismatches.table.arrow, named | {"kind": str(kind)})
-                )
-            counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
-            told = matches.metrics(minimum_match)
-            # Where not every change has a row, the grid would show books that were not there any more.
-            for metric in sides.compared() if shown.every.all() else ():
-                told.append(columns_of(metric))
-                if len(metric.rebuilt):
-                    whose = named | {"kind": str(kind), "metric": metric.metric, "level": metric.level}
-                    series = {"rebuilt": metric.rebuilt, "golden": metric.golden}
-                    samples.add(pa.RecordBatch.from_pylist([whose | series], schema=SAMPLES.arrow))
-            rows += [row | {"kind": str(kind)} for row in told]
-        yield counted(key, counts)
-        rows = [NO_RESULT | named | {"table": FIDELITY.name} | row for row in rows]
-        rows += [NO_RESULT | named | row for row in (*mismatches.close(), *samples.close())]
-        yield to_frame(pa.RecordBatch.from_pylist(rows, schema=JUDGED.arrow))
+            chunk.compare(kind, levels)
+        yield make_counts_frame(key, chunk.counts)
+        yield to_frame(pa.RecordBatch.from_pylist(chunk.close(), schema=JUDGED.arrow))
 
     return judge
 
 
-class _Sides:
-    """Both sides on one grid of time: the exchange's clock if golden rows have it, else the local one."""
+class _ChunkComparison:
+    """Comparison of one chunk's books with its golden rows, and the data files written on the way."""
+
+    def __init__(
+        self,
+        root: str,
+        depth: int,
+        minimum_match: float,
+        window_diffs: int,
+        key: tuple[Any, ...],
+        reference: Any,
+    ):
+        self.depth, self.minimum_match, self.window_diffs = depth, minimum_match, window_diffs
+        self.reference = reference
+        self.chunk = {"exchange": str(key[0]), "symbol": str(key[1]), "hour": int(key[2])}
+        self.diffs, self.books = _read_diff_ids(reference), ChunkBooks(reference)
+        self.mismatches = DataFile(root, form_of(MISMATCHES, bool(reference.is_decimal)))
+        self.samples = DataFile(root, SAMPLES)
+        self.counts: dict[str, int] = {}
+        self.metrics: list[dict[str, Any]] = []
+
+    def compare(self, kind: GoldenKind, levels: int) -> None:
+        """Compare the books with the golden rows of one kind, to a depth of some levels."""
+        matches = MatchCounts(min(levels, _MAX_LEVELS))
+        grids = _GridPair(min(self.depth, _MAX_LEVELS), self.reference)
+        kind_columns = {"kind": str(kind)}
+        windows = read_windows(self.reference, kind, levels, self.diffs, self.books, self.window_diffs)
+        for window in prefetch(windows):
+            differing_levels = matches.add(window)
+            grids.add(window)
+            schema = self.mismatches.table.arrow
+            self.mismatches.add(_make_mismatches(window, differing_levels, schema, self.chunk | kind_columns))
+        self.counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
+        metrics = matches.metrics(self.minimum_match)
+        # Without a row for every change the grid would hold books that had changed since.
+        for metric in grids.compare() if self.books.has_every_change.all() else ():
+            metrics.append(make_metric_row(metric))
+            if len(metric.rebuilt):
+                series = {"metric": metric.metric, "level": metric.level}
+                series |= {"rebuilt": metric.rebuilt, "golden": metric.golden}
+                row = self.chunk | kind_columns | series
+                self.samples.add(pa.RecordBatch.from_pylist([row], schema=SAMPLES.arrow))
+        self.metrics += [metric | kind_columns for metric in metrics]
+
+    def close(self) -> list[dict[str, Any]]:
+        """Finish the data files; return the rows of `judged`: metrics and files."""
+        rows = [EMPTY_RESULT | self.chunk | {"table": FIDELITY.name} | metric for metric in self.metrics]
+        files = (*self.mismatches.close(), *self.samples.close())
+        return rows + [EMPTY_RESULT | self.chunk | file for file in files]
+
+
+class _GridPair:
+    """Rebuilt and golden books on one time grid, by the exchange's clock or, without it, the recorder's."""
 
     def __init__(self, depth: int, reference: Any):
         scales = (0, 0) if reference.is_decimal else (reference.price_scale, reference.size_scale)
         units = [10 ** int(scale) for scale in scales]
         self.rebuilt, self.golden = (Sampler(depth, *units) for _ in range(2))
-        self.clock = ""
-        self.depth = 0
+        self.clock_column = ""
+        self.golden_depth = 0
 
     def add(self, window: Window) -> None:
-        if not self.clock:
+        """Sample the books and golden rows of the next window."""
+        if not self.clock_column:
             is_given = pc.min(window.golden["timestamp"]).as_py() != NOT_GIVEN
-            self.clock = "timestamp" if is_given else "received"
+            self.clock_column = "timestamp" if is_given else "received"
         for sampler, rows in ((self.rebuilt, window.books), (self.golden, window.golden)):
-            sampler.add(rows[self.clock].to_numpy(), rows)
+            sampler.add(rows[self.clock_column].to_numpy(), rows)
         lengths = (pc.max(pc.list_value_length(window.golden[name])).as_py() for name in SIDE_NAMES)
-        self.depth = max(self.depth, *lengths)
+        self.golden_depth = max(self.golden_depth, *lengths)
 
-    def compared(self) -> list[Metric]:
-        rebuilt, golden = on_one_grid(self.rebuilt.grid(), self.golden.grid())
-        return compare(rebuilt, golden, self.depth) if len(rebuilt.steps) else []
+    def compare(self) -> list[Metric]:
+        """Return the metrics of both grids; none if they have no step in common."""
+        rebuilt, golden = align_grids(self.rebuilt.grid(), self.golden.grid())
+        return compare_grids(rebuilt, golden, self.golden_depth) if len(rebuilt.steps) else []
 
 
-def columns_of(metric: Metric) -> dict[str, Any]:
-    """Return a metric's columns of `fidelity`.
+def make_metric_row(metric: Metric) -> dict[str, Any]:
+    """Return the columns of the table `fidelity` that a metric fills.
 
     Parameters
     ----------
     metric : Metric
-        As `compare` gives it.
+        A result of `compare_grids` or `compare_pooled`.
     """
-    return {one.name: getattr(metric, one.name) for one in fields(metric) if one.name in FIDELITY.names}
+    names = [field.name for field in fields(metric) if field.name in FIDELITY.names]
+    return {name: getattr(metric, name) for name in names}
 
 
-def _diffs(reference: Any) -> pa.Table:
-    """Return epochs and ids of the hour's diffs, in the feed's order."""
-    of_hour = [("exchange", "=", reference.exchange), ("hour", "=", int(reference.hour))]
-    updates = ("event_type", "=", str(EventType.BOOK_UPDATE))
-    events = read_rows(reference.event_files, (*_IDS, "data.is_snapshot"), [*of_hour, updates])
-    return events.filter(pc.invert(events["is_snapshot"])).select(_IDS)
+def _read_diff_ids(reference: Any) -> pa.Table:
+    """Return epochs and ids of the chunk's diffs, in the feed's order."""
+    filters = [
+        ("exchange", "=", reference.exchange),
+        ("hour", "=", int(reference.hour)),
+        ("event_type", "=", str(EventType.BOOK_UPDATE)),
+    ]
+    events = read_matching_rows(reference.event_files, (*_ID_COLUMNS, "data.is_snapshot"), filters)
+    return events.filter(pc.invert(events["is_snapshot"])).select(_ID_COLUMNS)
 
 
-def _mismatches(
-    window: Window, differing: np.ndarray, schema: pa.Schema, named: dict[str, Any]
+def _make_mismatches(
+    window: Window, differing_levels: np.ndarray, schema: pa.Schema, constants: dict[str, Any]
 ) -> pa.RecordBatch:
-    """Return rows of `mismatches`: both sides of each pair that differs, to the depth compared."""
-    at = np.flatnonzero(differing < window.depth)
-    golden = window.golden.take(pa.array(window.of_golden[at]))
-    book = window.books.take(pa.array(window.of_books[at]))
-    columns: dict[str, Any] = {name: pa.repeat(pa.scalar(value), len(at)) for name, value in named.items()}
-    columns |= {"sequence": pa.array(window.at[at]), "level": pa.array(differing[at] + 1)}
+    """Return rows of `mismatches`: book and golden row of each pair that differs, to the depth compared."""
+    pairs = np.flatnonzero(differing_levels < window.depth)
+    golden = window.golden.take(pa.array(window.golden_rows[pairs]))
+    book = window.books.take(pa.array(window.book_rows[pairs]))
+    columns: dict[str, Any] = {
+        name: pa.repeat(pa.scalar(value), len(pairs)) for name, value in constants.items()
+    }
+    columns |= {"sequence": pa.array(window.ids[pairs]), "level": pa.array(differing_levels[pairs] + 1)}
     columns |= {name: golden[name] for name in ("epoch", "timestamp", "received")}
     columns |= {name: pc.list_slice(book[name], 0, window.depth) for name in SIDE_NAMES}
     columns |= {f"golden_{side.name}": pc.list_slice(golden[side.name], 0, window.depth) for side in SIDES}
     table = pa.table([columns[field.name] for field in schema], schema=schema).combine_chunks()
-    return table.to_batches()[0] if len(at) else pa.RecordBatch.from_pylist([], schema=schema)
+    return table.to_batches()[0] if len(pairs) else pa.RecordBatch.from_pylist([], schema=schema)

@@ -1,4 +1,4 @@
-"""The function that Spark applies to each symbol to compare the distributions of all its hours together."""
+"""The function that Spark applies to each symbol to compare the distributions of all its chunks together."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import pyarrow as pa
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import FIDELITY
-from deltabook.udfs.fidelity.distribution_tests import pooled
-from deltabook.udfs.fidelity.golden_match import read_rows
+from deltabook.udfs.fidelity.distribution_tests import compare_pooled
+from deltabook.udfs.fidelity.golden_match import read_matching_rows
 from deltabook.udfs.fidelity.sampling import Series
-from deltabook.udfs.spark.fidelity_groups import columns_of
-from deltabook.udfs.spark.inspect_groups import NO_RESULT
-from deltabook.udfs.storage.arrow_frames import only_row, to_frame
+from deltabook.udfs.spark.fidelity_groups import make_metric_row
+from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT
+from deltabook.udfs.storage.arrow_frames import get_single_row, to_frame
 
-_OF_SERIES = ("kind", "metric", "level")
+_COLUMNS = ("kind", "metric", "level", "hour", "rebuilt", "golden")
 
 
-def total_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Compare what was sampled of a symbol's hours.
+def pool_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Test the samples of all chunks of one symbol together.
 
     Parameters
     ----------
-    key : tuple
+    key : (str, str)
         Exchange and symbol.
     groups : iterator of pandas.DataFrame
         One row of `total_references`.
@@ -35,25 +35,27 @@ def total_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterato
     Yields
     ------
     pandas.DataFrame
-        Rows of `judged` for `fidelity`, with the hour -1.
+        Rows of `judged` for the table `fidelity`, with the hour -1.
     """
-    reference = only_row(groups)
-    chosen = [("exchange", "=", reference.exchange)]
-    found = read_rows(reference.sample_files, (*_OF_SERIES, "hour", "rebuilt", "golden"), chosen)
-    hours: dict[str, dict[tuple[str, int], list[Any]]] = {}
-    for row in found.sort_by("hour").to_pylist():
-        of_kind = hours.setdefault(row["kind"], {})
-        of_kind.setdefault((row["metric"], row["level"]), []).append((row["rebuilt"], row["golden"]))
-    named = {"exchange": reference.exchange, "symbol": reference.symbol, "hour": ALL_HOURS}
-    rows = []
-    for kind, metrics in hours.items():
-        together = {name: (_joined(parts, 0), _joined(parts, 1)) for name, parts in metrics.items()}
-        rows += [
-            NO_RESULT | named | {"table": FIDELITY.name, "kind": kind} | columns_of(metric)
-            for metric in pooled(together)
+    reference = get_single_row(groups)
+    filters = [("exchange", "=", reference.exchange)]
+    samples = read_matching_rows(reference.sample_files, _COLUMNS, filters)
+    series: dict[str, dict[tuple[str, int], list[dict[str, Any]]]] = {}
+    for row in samples.sort_by("hour").to_pylist():
+        series.setdefault(row["kind"], {}).setdefault((row["metric"], row["level"]), []).append(row)
+    instrument = {"exchange": reference.exchange, "symbol": reference.symbol, "hour": ALL_HOURS}
+    results = []
+    for kind, metrics in series.items():
+        pooled = {
+            name: (_join_chunks(chunks, "rebuilt"), _join_chunks(chunks, "golden"))
+            for name, chunks in metrics.items()
+        }
+        results += [
+            EMPTY_RESULT | instrument | {"table": FIDELITY.name, "kind": kind} | make_metric_row(metric)
+            for metric in compare_pooled(pooled)
         ]
-    yield to_frame(pa.RecordBatch.from_pylist(rows, schema=JUDGED.arrow))
+    yield to_frame(pa.RecordBatch.from_pylist(results, schema=JUDGED.arrow))
 
 
-def _joined(parts: list[Any], side: int) -> Series:
-    return np.concatenate([np.asarray(part[side], dtype=np.float64) for part in parts])
+def _join_chunks(chunks: list[dict[str, Any]], side: str) -> Series:
+    return np.concatenate([np.asarray(chunk[side], dtype=np.float64) for chunk in chunks])

@@ -1,4 +1,4 @@
-"""The functions that Spark applies to staged records: survey streams, order hours, keep what is no event."""
+"""The functions that Spark applies to staged records: surveys of streams, events, and golden rows."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from deltabook.schemas.frames import ADDED, FLAT_EVENTS, RECORDS, SURVEY
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, form_of
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Scaled
-from deltabook.udfs.numbers.scales import misfits, rescale, to_decimals
-from deltabook.udfs.ordering.feed_order import order_hour
-from deltabook.udfs.ordering.id_resets import epochs_of, unflatten
-from deltabook.udfs.ordering.staged_records import read_staged, read_staged_between, staged_batches
-from deltabook.udfs.ordering.survey import Known, epoch_times, survey_stream
-from deltabook.udfs.storage.arrow_frames import Group, only_row, to_frame
+from deltabook.udfs.numbers.scales import make_misfit_rows, rescale, to_decimals
+from deltabook.udfs.ordering.feed_order import order_chunk
+from deltabook.udfs.ordering.id_resets import assign_epochs, unflatten_restarts
+from deltabook.udfs.ordering.staged_records import read_staged, read_staged_batches, read_staged_between
+from deltabook.udfs.ordering.survey import StoredMessages, choose_epoch_times, survey_stream
+from deltabook.udfs.storage.arrow_frames import GroupFunction, get_single_row, to_frame
 from deltabook.udfs.storage.data_files import DataFile, write_data_file
 from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events
 
 
 def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Survey one stream's new messages.
+    """Survey the ids and times of one stream's new messages.
 
     Parameters
     ----------
@@ -44,17 +44,17 @@ def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterat
         Rows of `survey`.
     """
     stream = dict(zip(("exchange", "symbol", "record"), map(str, key[:3]), strict=True))
-    reference = only_row(groups)
-    known = Known(
+    reference = get_single_row(groups)
+    known = StoredMessages(
         *(np.array(reference[f"known_{name}"], dtype=np.int64) for name in ("epochs", "ids", "times"))
     )
-    restarts, chunk = unflatten(reference.restarts), int(reference.chunk)
+    restarts, chunk = unflatten_restarts(reference.restarts), int(reference.chunk)
     rows = survey_stream(list(reference.record_files), known, restarts, chunk)
     yield to_frame(pa.RecordBatch.from_pylist([stream | row for row in rows], schema=SURVEY.arrow))
 
 
-def order_groups(root: str) -> Group:
-    """Make the function that puts one symbol-hour's messages into the feed's order and writes its events.
+def order_groups(root: str) -> GroupFunction:
+    """Return the function that puts one chunk's messages into the feed's order and writes its events.
 
     Parameters
     ----------
@@ -64,48 +64,50 @@ def order_groups(root: str) -> Group:
     Returns
     -------
     callable
-        For `packed`, grouped by exchange, symbol, hour: one row of `event_references` in, a row
-        of `added` out.
+        For `make_task_function`, grouped by exchange, symbol, hour: one row of `event_references` in, a
+        row of `added` out.
     """
 
     def order(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        events, numbers = _ordered(only_row(groups), str(key[0]), str(key[1]), int(key[2]))
+        events, numbers = _order_chunk(get_single_row(groups), str(key[0]), str(key[1]), int(key[2]))
         table = form_of(EVENTS, numbers.is_decimal)
         batches = (
-            _nested(numbers.decode(batch), table) for batch in events.to_batches(max_chunksize=BATCH_ROWS)
+            _nest_data(numbers.decode(batch), table) for batch in events.to_batches(max_chunksize=BATCH_ROWS)
         )
         yield to_frame(write_data_file(root, table, batches))
 
     return order
 
 
-def _ordered(reference: Any, exchange: str, symbol: str, hour: int) -> tuple[pa.Table, Numbers]:
-    """Return one symbol-hour's events in the feed's order, and what their prices and sizes are."""
+def _order_chunk(reference: Any, exchange: str, symbol: str, hour: int) -> tuple[pa.Table, Numbers]:
+    """Return one chunk's events in the feed's order, and the encoding of their prices and sizes."""
     new = [
-        _at_scale(records, reference) for name in ("update", "trade") for records in _records(reference, name)
+        _scale_records(records, reference)
+        for name in ("update", "trade")
+        for records in _read_chunk_records(reference, name)
     ]
     known = [
         batch
         for file in reference.event_files
         for batch in read_events(file, exchange, symbol, hour, bool(reference.is_decimal))
     ]
-    # By codes, if they are decimals: what is put in order is only compared.
-    numbers = Codes.of([*new, *known]) if reference.is_decimal else Scaled(*_scales(reference))
+    # Decimals are replaced by codes: ordering only compares numbers.
+    numbers = Codes.of([*new, *known]) if reference.is_decimal else Scaled(*_get_scales(reference))
     new = list(map(numbers.encode, new))
     stored = pa.Table.from_batches(map(numbers.encode, known), schema=FLAT_EVENTS.arrow)
     if len(reference.left_out):
-        out = pc.is_in(stored["source_file"], pa.array(list(reference.left_out), pa.string()))
-        stored = stored.filter(pc.invert(out))
-    records = pa.concat_tables(new) if new else _with_epoch(RECORDS.arrow.empty_table(), [])
-    stored, feed = _renumbered(stored, reference), FEEDS[reference.feed]
-    return order_hour(records, stored, hour, feed, int(reference.chunk)), numbers
+        is_left_out = pc.is_in(stored["source_file"], pa.array(list(reference.left_out), pa.string()))
+        stored = stored.filter(pc.invert(is_left_out))
+    records = pa.concat_tables(new) if new else _append_epoch(RECORDS.arrow.empty_table(), [])
+    stored, feed = _renew_epochs(stored, reference), FEEDS[reference.feed]
+    return order_chunk(records, stored, hour, feed, int(reference.chunk)), numbers
 
 
-def others_groups(root: str) -> Group:
-    """Make the function that writes one instrument's golden and quarantined rows.
+def extract_golden_groups(root: str) -> GroupFunction:
+    """Return the function that writes one instrument's golden rows and quarantined records.
 
-    Golden are the feed's own truths, every snapshot and every checksum. In quarantine are records
-    that could not be read, and those whose numbers the instrument's scales do not hold.
+    Golden rows are what the feed itself states: every snapshot, every checksum, every ticker. Quarantined
+    are records that could not be read, and records whose numbers do not fit the instrument's scales.
 
     Parameters
     ----------
@@ -115,109 +117,111 @@ def others_groups(root: str) -> Group:
     Returns
     -------
     callable
-        For `packed`, grouped by exchange, symbol: one row of `other_references` in, rows of
+        For `make_task_function`, grouped by exchange, symbol: one row of `other_references` in, rows of
         `added` out.
     """
 
     def write(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        reference = only_row(groups)
+        reference = get_single_row(groups)
         table = form_of(GOLDEN, reference.is_decimal)
         golden, quarantined = DataFile(root, table), DataFile(root, QUARANTINE)
-        for records in chain.from_iterable(map(staged_batches, reference.record_files)):
+        for records in chain.from_iterable(map(read_staged_batches, reference.record_files)):
             if records["record"][0].as_py() == "quarantine":
-                _add(quarantined, records.select(QUARANTINE.names))
+                _add_rows(quarantined, records.select(QUARANTINE.names))
                 continue
             if not reference.is_decimal:
-                quarantined.add(misfits(records, *_scales(reference)))
-            _add(golden, _golden(_at_scale(records, reference), reference.restarts, table))
+                quarantined.add(make_misfit_rows(records, *_get_scales(reference)))
+            _add_rows(golden, _select_golden(_scale_records(records, reference), reference.restarts, table))
         yield to_frame(pa.RecordBatch.from_pylist(golden.close() + quarantined.close(), schema=ADDED.arrow))
 
     return write
 
 
-def _add(file: DataFile, rows: pa.Table) -> None:
+def _add_rows(file: DataFile, rows: pa.Table) -> None:
     for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
         file.add(batch)
 
 
-def _at_scale(records: pa.Table, reference: Any) -> pa.Table:
-    """Bring records to what their instrument's prices and sizes are."""
-    return to_decimals(records) if reference.is_decimal else rescale(records, *_scales(reference))
+def _scale_records(records: pa.Table, reference: Any) -> pa.Table:
+    """Return records with prices and sizes at the instrument's scales, or as decimals."""
+    return to_decimals(records) if reference.is_decimal else rescale(records, *_get_scales(reference))
 
 
-def _scales(reference: Any) -> tuple[int, int]:
+def _get_scales(reference: Any) -> tuple[int, int]:
     return int(reference.price_scale), int(reference.size_scale)
 
 
-def _records(reference: Any, stream: str) -> Iterator[pa.Table]:
-    """Read the messages of one stream that belong to the hour, a table for each staged file."""
+def _read_chunk_records(reference: Any, stream: str) -> Iterator[pa.Table]:
+    """Yield the messages of one stream that belong to the chunk, a table for each staged file."""
     first_epoch, first, end_epoch, end = map(int, reference[f"{stream}_range"])
     restarts = reference[f"{stream}_restarts"]
     for file in reference[f"{stream}_files"]:
-        if not len(restarts):  # of one epoch, ids alone tell; the last hour has no end
+        if not len(restarts):  # in a single epoch ids suffice; the last chunk has no end
             bounded = read_staged_between(file, first, end if end_epoch == first_epoch else None)
-            yield _with_epoch(bounded, restarts)
+            yield _append_epoch(bounded, restarts)
             continue
-        records = _with_epoch(read_staged(file), restarts)
+        records = _append_epoch(read_staged(file), restarts)
         epoch, ids = records["epoch"].to_numpy(), records["sequence"].to_numpy()
-        behind = (epoch > first_epoch) | ((epoch == first_epoch) & (ids >= first))
-        before = (epoch < end_epoch) | ((epoch == end_epoch) & (ids < end))
-        yield records.filter(pa.array(behind & before))
+        is_after_start = (epoch > first_epoch) | ((epoch == first_epoch) & (ids >= first))
+        is_before_end = (epoch < end_epoch) | ((epoch == end_epoch) & (ids < end))
+        yield records.filter(pa.array(is_after_start & is_before_end))
 
 
-def _with_epoch(records: pa.Table, restarts: Any) -> pa.Table:
-    return records.append_column("epoch", pa.array(_epochs(records, restarts)))
+def _append_epoch(records: pa.Table, restarts: Any) -> pa.Table:
+    return records.append_column("epoch", pa.array(_compute_epochs(records, restarts)))
 
 
-def _epochs(messages: pa.Table, restarts: Any) -> NDArray[np.int64]:
-    sequence, stamps, received = (messages[name].to_numpy() for name in ("sequence", "timestamp", "received"))
-    return epochs_of(sequence, epoch_times(stamps, received), unflatten(restarts))
+def _compute_epochs(messages: pa.Table, restarts: Any) -> NDArray[np.int64]:
+    sequence, timestamps, received = (
+        messages[name].to_numpy() for name in ("sequence", "timestamp", "received")
+    )
+    return assign_epochs(sequence, choose_epoch_times(timestamps, received), unflatten_restarts(restarts))
 
 
-def _renumbered(stored: pa.Table, reference: Any) -> pa.Table:
-    """Give stored events their epoch anew: a file that came late may show a restart before them."""
+def _renew_epochs(stored: pa.Table, reference: Any) -> pa.Table:
+    """Assign epochs to stored events again: a file that came late may reveal an id reset before them."""
     if not len(reference.update_restarts) and not len(reference.trade_restarts):
         return stored
     is_update = pc.equal(stored["event_type"], EventType.BOOK_UPDATE).to_numpy()
     epoch = np.zeros(stored.num_rows, dtype=np.int64)
-    for stream, restarts in (
+    for is_stream, restarts in (
         (is_update, reference.update_restarts),
         (~is_update, reference.trade_restarts),
     ):
-        epoch[stream] = _epochs(stored.filter(pa.array(stream)), restarts)
+        epoch[is_stream] = _compute_epochs(stored.filter(pa.array(is_stream)), restarts)
     return stored.set_column(stored.schema.get_field_index("epoch"), "epoch", pa.array(epoch))
 
 
-def _nested(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
-    """Put the fields of `data` into one column."""
+def _nest_data(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
+    """Return a batch of `events` in which the columns of message data are fields of the struct `data`."""
     fields = table.arrow.field("data").type
     data = pa.StructArray.from_arrays([batch[column.name] for column in EVENT_DATA], fields=list(fields))
     columns = [data if name == "data" else batch[name] for name in table.names]
     return pa.RecordBatch.from_arrays(columns, schema=table.arrow)
 
 
-def _golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
-    """Select the golden rows of staged records, at the instrument's scales."""
-    received, stamps = records["received"].to_numpy(), records["timestamp"].to_numpy()
-    when = np.where(stamps == NOT_GIVEN, received, stamps)
-    epoch = pa.array(epochs_of(records["sequence"].to_numpy(), when, unflatten(restarts)))
+def _select_golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
+    """Return the golden rows that staged records hold, as rows of the golden table."""
+    received, timestamps = records["received"].to_numpy(), records["timestamp"].to_numpy()
+    times = np.where(timestamps == NOT_GIVEN, received, timestamps)
+    epoch = pa.array(assign_epochs(records["sequence"].to_numpy(), times, unflatten_restarts(restarts)))
     records = records.append_column("epoch", epoch)
     if records["record"][0].as_py() == "golden":
-        return _with(records, table, checksum=NOT_GIVEN)
+        return _make_golden(records, table, checksum=NOT_GIVEN)
     snapshots = records.filter(records["is_snapshot"])
     checked = records.filter(pc.not_equal(records["checksum"], NOT_GIVEN))
     no_levels: dict[str, Any] = {side.name: [] for side in SIDES}
     return pa.concat_tables(
         [
-            _with(snapshots, table, kind=str(GoldenKind.SNAPSHOT), checksum=NOT_GIVEN),
-            _with(checked, table, kind=str(GoldenKind.CHECKSUM), **no_levels),
+            _make_golden(snapshots, table, kind=str(GoldenKind.SNAPSHOT), checksum=NOT_GIVEN),
+            _make_golden(checked, table, kind=str(GoldenKind.CHECKSUM), **no_levels),
         ]
     )
 
 
-def _with(records: pa.Table, table: Table, **constants: Any) -> pa.Table:
-    """Make golden rows of records, some columns of which have one value throughout."""
-    if not records.num_rows:  # pyarrow cannot repeat a list no times
+def _make_golden(records: pa.Table, table: Table, **constants: Any) -> pa.Table:
+    """Return golden rows of records; the columns named as arguments have one value in all rows."""
+    if not records.num_rows:  # pyarrow cannot repeat a list zero times
         return table.arrow.empty_table()
     columns = {
         field.name: pa.repeat(pa.scalar(constants[field.name], field.type), records.num_rows)

@@ -1,6 +1,6 @@
-"""The functions that Spark applies to symbol-hours: they count what the suites raw, events and books judge.
+"""The functions that Spark applies to each chunk of a symbol to count what the validation suites judge.
 
-Files are read here, by reference, batch by batch.
+The suites are raw, events and books. The worker reads the files by their URIs, batch by batch.
 """
 
 from __future__ import annotations
@@ -19,207 +19,216 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import VERDICTS
+from deltabook.udfs.arrow_arrays import count_labels
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.encoding import words
-from deltabook.udfs.storage.arrow_frames import only_row, to_frame
-from deltabook.udfs.storage.event_files import batches_of_hour
+from deltabook.udfs.storage.arrow_frames import get_single_row, to_frame
+from deltabook.udfs.storage.event_files import flatten_events, read_chunk_batches
 
-FIRST_TIME = 1_230_768_000_000_000_000
-"""2009, ns: no feed of these markets is older, so an earlier time is none."""
-_HEAD = ("timestamp", "order_time", "epoch", "sequence", "source_file", "source_row")
-_OF_EVENTS = ("exchange", "hour", "event_type", *_HEAD, "data")
-_OF_BOOKS = ("exchange", "hour", "order_time", "epoch", "sequence", "status", "crossed", *SIDE_NAMES)
-_BATCH = 65_536
+EARLIEST_TIME = 1_230_768_000_000_000_000
+"""Start of 2009, ns since 1970 UTC: no market is older, so an earlier time counts as missing."""
+_ID_COLUMNS = ("timestamp", "order_time", "epoch", "sequence", "source_file", "source_row")
+_EVENT_COLUMNS = ("exchange", "hour", "event_type", *_ID_COLUMNS, "data")
+_BOOK_COLUMNS = ("exchange", "hour", "order_time", "epoch", "sequence", "status", "crossed", *SIDE_NAMES)
+_BOOK_BATCH_ROWS = 65_536
 
 
 def inspect_events_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Count what is to be said of one symbol-hour's events.
+    """Count faults and totals of one chunk's events, for the suites raw and events.
 
     Parameters
     ----------
-    key : tuple
-        Exchange, symbol and hour.
+    key : (str, str, int)
+        Exchange, symbol and start of the chunk (ns since 1970 UTC).
     groups : iterator of pandas.DataFrame
         One row of `judge_references`.
 
     Yields
     ------
     pandas.DataFrame
-        A row of `judged`.
+        A row of `judged` with the counts by name.
     """
-    reference = only_row(groups)
+    reference = get_single_row(groups)
     counts = Counter({"out_of_range": 0, "damaged": 0, "out_of_time": 0})
-    heads: dict[EventType, list[pa.RecordBatch]] = {kind: [] for kind in EventType}
+    streams: dict[EventType, list[pa.RecordBatch]] = {kind: [] for kind in EventType}
     times = []
     for file in reference.event_files:
-        for batch in batches_of_hour(file, reference.exchange, reference.hour, columns=_OF_EVENTS):
-            data = dict(
-                zip((field.name for field in batch["data"].type), batch["data"].flatten(), strict=True)
-            )
-            counts.update(_out_of_range(data, batch["event_type"]))
-            counts["damaged"] += _count(data["damaged"])
+        for batch in read_chunk_batches(file, reference.exchange, reference.hour, columns=_EVENT_COLUMNS):
+            columns = flatten_events(batch)
+            counts.update(_count_out_of_range(columns))
+            counts["damaged"] += _count_true(columns["damaged"])
             times.append(batch["order_time"].to_numpy())
-            head = batch.select([*_HEAD]).append_column("is_snapshot", data["is_snapshot"])
+            ids = batch.select([*_ID_COLUMNS]).append_column("is_snapshot", columns["is_snapshot"])
             for kind in EventType:
-                heads[kind].append(head.filter(pc.equal(batch["event_type"], str(kind))))
+                streams[kind].append(ids.filter(pc.equal(batch["event_type"], str(kind))))
     counts["out_of_time"] = int((np.diff(np.concatenate(times)) < 0).sum()) if times else 0
-    for kind, batches in heads.items():
+    for kind, batches in streams.items():
         stream = pa.Table.from_batches(batches) if batches else None
         if stream is not None and stream.num_rows:
-            counts.update({f"{kind} {name}": count for name, count in _of_stream(stream).items()})
-    yield counted(key, counts)
+            counts.update({f"{kind} {name}": count for name, count in _count_stream(stream).items()})
+    yield make_counts_frame(key, counts)
 
 
-def counted(key: tuple[Any, ...], counts: dict[str, int]) -> pd.DataFrame:
-    """Make the row of `judged` that tells counts.
+def make_counts_frame(key: tuple[Any, ...], counts: dict[str, int]) -> pd.DataFrame:
+    """Return a frame with one row of `judged` that holds counts.
 
     Parameters
     ----------
-    key : tuple
-        Exchange, symbol and hour.
-    counts : dict
-        By name.
+    key : (str, str, int)
+        Exchange, symbol and start of the chunk (ns since 1970 UTC).
+    counts : dict of str to int
+        Counts by name.
     """
     row = dict(zip(("exchange", "symbol", "hour"), key, strict=False)) | {"table": VERDICTS.name}
     row |= {"counted": list(counts), "counts": list(counts.values())}
-    return to_frame(pa.RecordBatch.from_pylist([NO_RESULT | row], schema=JUDGED.arrow))
+    return to_frame(pa.RecordBatch.from_pylist([EMPTY_RESULT | row], schema=JUDGED.arrow))
 
 
-_EMPTY = {"BIGINT": NOT_GIVEN, "DOUBLE": float("nan"), "STRING": ""}
-NO_RESULT = {column.name: _EMPTY.get(column.type, []) for column in JUDGED.columns}
-"""A row of `judged` that says nothing."""
+_EMPTY_VALUES = {"BIGINT": NOT_GIVEN, "DOUBLE": float("nan"), "STRING": ""}
+EMPTY_RESULT = {column.name: _EMPTY_VALUES.get(column.type, []) for column in JUDGED.columns}
+"""A row of `judged` whose columns are all empty."""
 
 
-def _out_of_range(data: dict[str, pa.Array], kinds: pa.Array) -> Counter[str]:
-    """Count prices that are not above zero, negative sizes, and trades of nothing."""
-    is_trade = pc.equal(kinds, str(EventType.TRADE))
-    found, levels = 0, 0
-    for side in SIDE_NAMES:
-        numbers = data[side].flatten()
+def _count_out_of_range(columns: dict[str, pa.Array]) -> Counter[str]:
+    """Count prices and trade sizes that are not above zero, negative sizes of levels, and level changes."""
+    is_trade = pc.equal(columns["event_type"], str(EventType.TRADE))
+    out_of_range, level_changes = 0, 0
+    for name in SIDE_NAMES:
+        numbers = columns[name].flatten()
         zero = pa.scalar(0).cast(numbers.type)
-        wrong = pc.less_equal(numbers, zero) if side.endswith("prices") else pc.less(numbers, zero)
-        found += _count(wrong)
-        levels += len(numbers) if side.endswith("prices") else 0
+        if name.endswith("prices"):
+            out_of_range += _count_true(pc.less_equal(numbers, zero))
+            level_changes += len(numbers)
+        else:
+            out_of_range += _count_true(pc.less(numbers, zero))
     for name in ("price", "size"):
-        found += _count(pc.less_equal(data[name].filter(is_trade), pa.scalar(0).cast(data[name].type)))
-    return Counter({"out_of_range": found, "level_changes": levels})
+        numbers = columns[name].filter(is_trade)
+        out_of_range += _count_true(pc.less_equal(numbers, pa.scalar(0).cast(numbers.type)))
+    return Counter({"out_of_range": out_of_range, "level_changes": level_changes})
 
 
-def _of_stream(stream: pa.Table) -> dict[str, int]:
-    """Count what one stream's order and times show; events stand in the feed's order, by id."""
+def _count_stream(stream: pa.Table) -> dict[str, int]:
+    """Count faults of one stream's ids and times; its events are in the feed's order.
+
+    Late is a message that arrived, by its row in the raw file, before a message with a smaller id.
+    """
     epoch, sequence = stream["epoch"].to_numpy(), stream["sequence"].to_numpy()
-    back = (np.diff(epoch) < 0) | ((np.diff(epoch) == 0) & (np.diff(sequence) < 0))
+    is_backward = (np.diff(epoch) < 0) | ((np.diff(epoch) == 0) & (np.diff(sequence) < 0))
     files = stream["source_file"].combine_chunks().dictionary_encode()
-    # A snapshot may be fetched at any time, and need not have one.
-    own = ~stream["is_snapshot"].to_numpy()
-    stamps = stream["timestamp"].to_numpy()[own]
-    given = stamps[stamps >= FIRST_TIME]
+    # A snapshot may be fetched at any time and may have no origin time.
+    is_diff = ~stream["is_snapshot"].to_numpy()
+    timestamps = stream["timestamp"].to_numpy()[is_diff]
+    given = timestamps[timestamps >= EARLIEST_TIME]
     late = 0
-    rows, codes = stream["source_row"].to_numpy()[own], files.indices.to_numpy()[own]
+    rows, codes = stream["source_row"].to_numpy()[is_diff], files.indices.to_numpy()[is_diff]
     for code in range(len(files.dictionary)):
-        arrived = np.argsort(rows[codes == code], kind="stable")
-        late += int((arrived < np.maximum.accumulate(arrived)).sum()) if len(arrived) else 0
+        arrival_order = np.argsort(rows[codes == code], kind="stable")
+        if len(arrival_order):
+            late += int((arrival_order < np.maximum.accumulate(arrival_order)).sum())
     return {
         "messages": stream.num_rows,
-        "diffs": len(stamps),
-        "unordered": int(back.sum()),
+        "diffs": len(timestamps),
+        "unordered": int(is_backward.sum()),
         "late": late,
-        "missing": int((stamps == NOT_GIVEN).sum()),
-        "zero": int(((stamps != NOT_GIVEN) & (stamps < FIRST_TIME)).sum()),
+        "missing": int((timestamps == NOT_GIVEN).sum()),
+        "zero": int(((timestamps != NOT_GIVEN) & (timestamps < EARLIEST_TIME)).sum()),
         "regressing": int((np.diff(given) < 0).sum()),
     }
 
 
 def inspect_books_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Count what is to be said of one symbol-hour's rows of books.
+    """Count faults and totals of one chunk's rows of books, for the suite books.
 
     Parameters
     ----------
-    key : tuple
-        Exchange, symbol and hour.
+    key : (str, str, int)
+        Exchange, symbol and start of the chunk (ns since 1970 UTC).
     groups : iterator of pandas.DataFrame
         One row of `judge_references`.
 
     Yields
     ------
     pandas.DataFrame
-        A row of `judged`.
+        A row of `judged` with the counts by name.
     """
-    reference = only_row(groups)
+    reference = get_single_row(groups)
     names = ("rows", "crossed", "not_monotone", "not_positive", "out_of_order")
     counts: Counter[str] = Counter(dict.fromkeys([status.label for status in Status] + [*names], 0))
-    places: list[NDArray[np.int64]] = []
+    positions: list[NDArray[np.int64]] = []
     for file in reference.book_files:
-        for batch in batches_of_hour(file, reference.exchange, reference.hour, _BATCH, _OF_BOOKS):
+        for batch in read_chunk_batches(
+            file, reference.exchange, reference.hour, _BOOK_BATCH_ROWS, _BOOK_COLUMNS
+        ):
             counts["rows"] += batch.num_rows
-            counts["crossed"] += _count(batch["crossed"])
-            told = pc.value_counts(batch["status"]).flatten()
-            counts.update(dict(zip(*(values.to_pylist() for values in told), strict=True)))
-            counts.update(_impossible(batch))
-            places.append(np.stack([batch[name].to_numpy() for name in ("order_time", "sequence", "epoch")]))
-    if places:
-        times, *ids = np.concatenate(places, axis=1)
+            counts["crossed"] += _count_true(batch["crossed"])
+            counts.update(count_labels(batch["status"]))
+            counts.update(_count_impossible(batch))
+            positions.append(
+                np.stack([batch[name].to_numpy() for name in ("order_time", "sequence", "epoch")])
+            )
+    if positions:
+        times, *ids = np.concatenate(positions, axis=1)
         counts["out_of_order"] = int((np.diff(times[np.lexsort(ids)]) < 0).sum())
-    yield counted(key, counts)
+    yield make_counts_frame(key, counts)
 
 
-def _impossible(batch: pa.RecordBatch) -> Counter[str]:
-    """Count rows whose levels do not get worse, or have a price or size that is not above zero."""
-    disordered, nothing = np.zeros(batch.num_rows, dtype=np.bool_), np.zeros(batch.num_rows, dtype=np.bool_)
+def _count_impossible(batch: pa.RecordBatch) -> Counter[str]:
+    """Count rows whose prices do not get worse level by level, and rows with a number not above zero."""
+    is_disordered, has_zero = (np.zeros(batch.num_rows, dtype=np.bool_) for _ in range(2))
     for side in SIDE_NAMES:
         lists = batch[side]
         starts = lists.offsets.to_numpy().astype(np.int64)
         numbers = words(lists.values)
-        not_positive(numbers, starts, nothing)
+        mark_not_positive(numbers, starts, has_zero)
         if side.endswith("prices"):
-            not_worse(numbers, starts, side.startswith("bid"), disordered)
-    return Counter({"not_monotone": int(disordered.sum()), "not_positive": int(nothing.sum())})
+            mark_not_monotone(numbers, starts, side.startswith("bid"), is_disordered)
+    return Counter({"not_monotone": int(is_disordered.sum()), "not_positive": int(has_zero.sum())})
 
 
 @kernel
-def not_positive(numbers, starts, found):
-    """Find lists with a number that is not above zero.
+def mark_not_positive(numbers, starts, marks):
+    """Mark lists that have a number that is not above zero; cost: a comparison a number.
 
     Parameters
     ----------
     numbers : int64[n, words]
-        See `numbers.words`.
+        All lists' numbers, as `encoding.words` returns them.
     starts : int64[rows + 1]
-        Where each list begins.
-    found : bool[rows]
-        Is set where there is one.
+        Index of each list's first number.
+    marks : bool[rows]
+        Set to True for such lists; others keep their value.
     """
-    for row in range(len(found)):
-        for place in range(starts[row], starts[row + 1]):
-            upper = numbers[place, numbers.shape[1] - 1]
-            is_zero = upper == 0 and numbers[place, 0] == 0
-            found[row] |= upper < 0 or is_zero
+    for row in range(len(marks)):
+        for index in range(starts[row], starts[row + 1]):
+            upper = numbers[index, numbers.shape[1] - 1]
+            is_zero = upper == 0 and numbers[index, 0] == 0
+            marks[row] |= upper < 0 or is_zero
 
 
 @kernel
-def not_worse(numbers, starts, descends, found):
-    """Find lists that are not strictly monotone.
+def mark_not_monotone(numbers, starts, descends, marks):
+    """Mark lists that are not strictly monotone; cost: a comparison a number.
 
     Parameters
     ----------
     numbers : int64[n, words]
-        See `numbers.words`.
+        All lists' numbers, as `encoding.words` returns them.
     starts : int64[rows + 1]
-        Where each list begins.
+        Index of each list's first number.
     descends : bool
-        Whether each number must be below the one before, not above.
-    found : bool[rows]
-        Is set where one is not.
+        Whether each number must be below the number before it; else above.
+    marks : bool[rows]
+        Set to True for such lists; others keep their value.
     """
     last = numbers.shape[1] - 1
-    for row in range(len(found)):
-        for place in range(starts[row] + 1, starts[row + 1]):
-            one, two = (place, place - 1) if descends else (place - 1, place)
-            less = numbers[one, last] < numbers[two, last]
-            if last and numbers[one, last] == numbers[two, last]:
-                less = np.uint64(numbers[one, 0]) < np.uint64(numbers[two, 0])
-            found[row] |= not less
+    for row in range(len(marks)):
+        for index in range(starts[row] + 1, starts[row + 1]):
+            low, high = (index, index - 1) if descends else (index - 1, index)
+            is_less = numbers[low, last] < numbers[high, last]
+            if last and numbers[low, last] == numbers[high, last]:
+                is_less = np.uint64(numbers[low, 0]) < np.uint64(numbers[high, 0])
+            marks[row] |= not is_less
 
 
-def _count(marks: Any) -> int:
+def _count_true(marks: pa.Array) -> int:
     return pc.sum(marks).as_py() or 0

@@ -1,10 +1,10 @@
-"""The function that Spark applies to hours of events: carries a book through them, writes what it is told."""
+"""The function that Spark applies to successive chunks of one symbol: it rebuilds books from their events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import chain as chained
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -14,112 +14,124 @@ import pyarrow.compute as pc
 from deltabook.schemas.errors import GapError, WarehouseError
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import REBUILT
-from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind, OnGap, Status, Writing
+from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind, OnGap, RowPolicy, Status
 from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, form_of
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
-from deltabook.udfs.orderbook.checkpoints import checkpoint_row, held_events, opening_of, pieces
+from deltabook.udfs.orderbook.checkpoints import (
+    BookState,
+    make_checkpoint_row,
+    read_held_events,
+    restore_book_state,
+    split_for_checkpoints,
+)
 from deltabook.udfs.orderbook.continuity import SEED_MARK
-from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.orderbook.row_cadence import Thinning
-from deltabook.udfs.orderbook.vendor_seed import with_seed
-from deltabook.udfs.storage.arrow_frames import Group, to_frame
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.orderbook.row_cadence import RowCadence
+from deltabook.udfs.orderbook.vendor_seed import insert_seed
+from deltabook.udfs.storage.arrow_frames import GroupFunction, to_frame
 from deltabook.udfs.storage.data_files import DataFile, write_data_file
-from deltabook.udfs.storage.event_files import BATCH_ROWS, read_checkpoint, read_events
-from deltabook.udfs.storage.prefetch import ahead
-from deltabook.udfs.storage.worker_errors import place_of
+from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events, read_start_checkpoint
+from deltabook.udfs.storage.prefetch import prefetch
+from deltabook.udfs.storage.worker_errors import describe_batch
 
-_NOT_OF_THE_STATE = ("exchange", "symbol", "hour", "event", "fingerprint")
-_USUAL_DEPTH, _DEEPEST = 20, 5000
-_NO_BREAK = {GAP_LABELS[kind] for kind in (GapKind.CLOCK_JUMP, GapKind.SILENCE)}
+_KEY_COLUMNS = ("exchange", "symbol", "hour", "event", "fingerprint")
+"""Columns of a checkpoint that are not part of the book's state."""
+_USUAL_DEPTH, _MAX_DEPTH = 20, 5000
+"""Levels a side for which a batch has BATCH_ROWS messages, and from which on batches shrink no more."""
+_HARMLESS_GAPS = {GAP_LABELS[kind] for kind in (GapKind.CLOCK_JUMP, GapKind.SILENCE)}
 
 
-def rebuild_groups(root: str, writing: Writing) -> Group:
-    """Make the function that rebuilds hours of one symbol, one after another.
+def rebuild_groups(root: str, policy: RowPolicy) -> GroupFunction:
+    """Return the function that rebuilds chunks of one symbol, one after another.
 
     Parameters
     ----------
     root : str
         Folder of the warehouse.
-    writing : Writing
-        Which rows of books are written.
+    policy : RowPolicy
+        Which rows of books to write.
 
     Returns
     -------
     callable
-        For `packed`, grouped by exchange, symbol, …: rows of `hour_references` in, rows of `rebuilt`
-        out. Of an hour that is `chained`: the data file with its checkpoints, every gap, every comparison,
-        its coverage. Of one that is `replayed`: the data files with its books. Hours that would come out
-        as they are stored, since nothing before them differs any more, are passed over.
+        For `make_task_function`, grouped by exchange, symbol, …: rows of `rebuild_references` in, rows of
+        `rebuilt` out. A `chained` chunk yields the data file with its checkpoints, its gaps, its comparisons
+        and its coverage. A `replayed` chunk yields the data files with its books. A chunk is skipped if it
+        starts from the book state that is stored for it and is not changed itself: its result would be the
+        stored one.
     """
 
     def rebuild(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        hours = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
-        rows = _Rebuild(root, writing, str(key[0]), str(key[1]), hours).rows()
-        named = {"exchange": str(key[0]), "symbol": str(key[1])}
-        yield to_frame(pa.RecordBatch.from_pylist([row | named for row in rows], schema=REBUILT.arrow))
+        chunks = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
+        rows = _ChunkRebuild(root, policy, str(key[0]), str(key[1]), chunks).rebuild()
+        instrument = {"exchange": str(key[0]), "symbol": str(key[1])}
+        yield to_frame(pa.RecordBatch.from_pylist([row | instrument for row in rows], schema=REBUILT.arrow))
 
     return rebuild
 
 
-class _Rebuild:
-    """Hours of one symbol on their way through one book."""
+class _ChunkRebuild:
+    """Chunks of one symbol, rebuilt one after another by one rebuilder."""
 
-    def __init__(self, root: str, writing: Writing, exchange: str, symbol: str, hours: list[Any]):
-        self.root, self.writing = root, writing
+    def __init__(self, root: str, policy: RowPolicy, exchange: str, symbol: str, chunks: list[Any]):
+        self.root, self.policy = root, policy
         self.exchange, self.symbol = exchange, symbol
-        self.hours = hours
-        self.numbers = self._numbers()
-        self.rebuilder = self._rebuilder(self._checkpoint(hours[0]))
+        self.chunks = chunks
+        self.numbers = self._make_encoding()
+        self.rebuilder = self._make_rebuilder(chunks[0])
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Go through the hours; return the rows of `rebuilt`."""
+    def rebuild(self) -> list[dict[str, Any]]:
+        """Rebuild the chunks; return the rows of `rebuilt`."""
         rows: list[dict[str, Any]] = []
         differs = False
-        waiting = list(self.hours)
+        waiting = list(self.chunks)
         while waiting:
             reference = waiting.pop(0)
-            if differs and not reference.changed and self._as_stored(reference):
+            if differs and not reference.changed and self._has_stored_state(reference):
                 last = reference
                 while waiting and not waiting[0].changed:
                     last = waiting.pop(0)
                 if not waiting:
                     break
-                if not waiting[0].checkpoint_file:  # a new hour opens from the one before it
+                if not waiting[0].checkpoint_file:  # a new chunk starts from the end of the chunk before it
                     waiting.insert(0, last)
-                rows += self._finished()
+                rows += self._take_gaps_and_coverage()
                 differs = False
-                self.rebuilder = self._rebuilder(self._checkpoint(waiting[0]))
+                self.rebuilder = self._make_rebuilder(waiting[0])
                 continue
             differs |= bool(reference.changed)
-            rows += self._hour(reference)
-        return rows + self._finished() if self.hours[0].chained else rows
+            rows += self._rebuild_chunk(reference)
+        return rows + self._take_gaps_and_coverage() if self.chunks[0].chained else rows
 
-    def _hour(self, reference: Any) -> list[dict[str, Any]]:
-        added = self._books_and_checkpoints(reference)
+    def _rebuild_chunk(self, reference: Any) -> list[dict[str, Any]]:
+        """Rebuild a chunk; return its rows of `rebuilt`, without gaps and coverage."""
+        added = self._write_files(reference)
         rows = [row | {"hour": int(reference.hour)} for row in added]
         if reference.chained:
             rows += [
-                asdict(found) | {"table": CHECKS.name, "hour": int(reference.hour), "kind": str(kind)}
-                for kind, found in self.rebuilder.take_compared().items()
+                asdict(comparison) | {"table": CHECKS.name, "hour": int(reference.hour), "kind": str(kind)}
+                for kind, comparison in self.rebuilder.take_comparisons().items()
             ]
         return rows
 
-    def _books_and_checkpoints(self, reference: Any) -> list[dict[str, Any]]:
-        """Go through an hour; return the rows of `added` of the files that are written."""
+    def _write_files(self, reference: Any) -> list[dict[str, Any]]:
+        """Rebuild a chunk and write its books and checkpoints; return the files' rows of `added`."""
         self.rebuilder.skip_rows(not reference.replayed)
-        books = self._cadences() if reference.replayed else []
-        checkpoints = [self._row(reference)]
+        books = self._open_book_files() if reference.replayed else []
+        checkpoints = [self._make_checkpoint(reference)]
         event = 0
-        for events, is_due in pieces(self._events(reference), self.writing.checkpoint_every):
+        for events, is_due in split_for_checkpoints(
+            self._read_events(reference), self.policy.checkpoint_every
+        ):
             if is_due:
-                checkpoints.append(self._row(reference, event))
-            rows = self._fed(events)
-            for thinning, file in books:
-                file.add(thinning.choose(rows))
-            event += _stored(events)
+                checkpoints.append(self._make_checkpoint(reference, event))
+            rows = self._apply_events(events)
+            for cadence, file in books:
+                file.add(cadence.select_rows(rows))
+            event += _count_stored(events)
         added = []
-        for thinning, file in books:
-            for rows in thinning.rest():
+        for cadence, file in books:
+            for rows in cadence.take_last_row():
                 file.add(rows)
             added += file.close()
         if reference.chained:
@@ -127,97 +139,98 @@ class _Rebuild:
             added += write_data_file(self.root, table, checkpoints).to_pylist()
         return added
 
-    def _cadences(self) -> list[tuple[Thinning, DataFile]]:
+    def _open_book_files(self) -> list[tuple[RowCadence, DataFile]]:
         grids = form_of(GRIDS, self.numbers.is_decimal)
-        tables = {self.writing.cadence: self.rebuilder.books} | dict.fromkeys(self.writing.grids, grids)
+        tables = {self.policy.cadence: self.rebuilder.books} | dict.fromkeys(self.policy.grids, grids)
         return [
-            (Thinning(self.writing, cadence, self.numbers), DataFile(self.root, table))
+            (RowCadence(self.policy, cadence, self.numbers), DataFile(self.root, table))
             for cadence, table in tables.items()
         ]
 
-    def _fed(self, events: pa.RecordBatch) -> pa.RecordBatch:
+    def _apply_events(self, events: pa.RecordBatch) -> pa.RecordBatch:
+        """Apply events to the book; return rows of books. Errors get a note of the events' position."""
         try:
-            rows = self.rebuilder.feed_batch(self.numbers.encode(events))
+            rows = self.rebuilder.apply_events(self.numbers.encode(events))
         except Exception as error:
-            error.add_note(place_of(events))
+            error.add_note(describe_batch(events))
             raise
-        if self.writing.on_gap is OnGap.RAISE:
+        if self.policy.on_gap is OnGap.RAISE:
             self._raise_at_gap()
         return rows
 
     def _raise_at_gap(self) -> None:
+        """Raise a GapError for the first gap that breaks the book."""
         for gap in self.rebuilder.gaps.rows():
-            if gap["kind"] not in _NO_BREAK:
+            if gap["kind"] not in _HARMLESS_GAPS:
                 raise GapError(
                     f"{self.exchange} {self.symbol}: {gap['kind']} at sequence {gap['sequence']} "
                     f"({gap['source_file']}, row {gap['source_row']}): expected {gap['expected']}, found "
-                    f"{gap['found']}. Nothing is published. Add what is missing, or go on past gaps with "
-                    "--on-gap flag or wait"
+                    f"{gap['found']}. Nothing is published. Add the missing data, or continue past gaps with "
+                    "--on-gap flag or --on-gap wait"
                 )
 
-    def _finished(self) -> list[dict[str, Any]]:
-        """Return the gaps and coverage of the book so far."""
+    def _take_gaps_and_coverage(self) -> list[dict[str, Any]]:
+        """Finish the book; return its rows of `gaps` and `coverage`."""
         gaps = self.rebuilder.finish()
-        if self.writing.on_gap is OnGap.RAISE:
+        if self.policy.on_gap is OnGap.RAISE:
             self._raise_at_gap()
-        covered = self.rebuilder.coverage.take_rows()
+        coverage = self.rebuilder.coverage.take_rows()
         return [row | {"table": GAPS.name} for row in gaps] + [
-            row | {"table": COVERAGE.name} for row in covered
+            row | {"table": COVERAGE.name} for row in coverage
         ]
 
-    def _as_stored(self, reference: Any) -> bool:
-        """Whether an hour opens as its stored books did, and no gap is open that its events may end."""
-        if self.rebuilder.gaps.are_open or self.rebuilder.held is not None:
+    def _has_stored_state(self, reference: Any) -> bool:
+        """Return whether the book equals the stored checkpoint of a chunk, with no gap open at its start."""
+        if self.rebuilder.gaps.has_open_gaps or self.rebuilder.held is not None:
             return False
-        if self.rebuilder.opening().status is Status.UNSEEDED:
+        if self.rebuilder.capture_state().status is Status.UNSEEDED:
             return False
-        found = pa.Table.from_batches([self._row(reference)])
-        names = [name for name in found.schema.names if name not in _NOT_OF_THE_STATE]
-        found = found.select(names)
-        stored = self._checkpoint(reference)
-        return stored is not None and bool(stored.select(names).cast(found.schema).equals(found))
+        state = pa.Table.from_batches([self._make_checkpoint(reference)])
+        names = [name for name in state.schema.names if name not in _KEY_COLUMNS]
+        state = state.select(names)
+        stored = read_start_checkpoint(reference)
+        return stored is not None and bool(stored.select(names).cast(state.schema).equals(state))
 
-    def _row(self, reference: Any, event: int = 0) -> pa.RecordBatch:
-        named = {"exchange": self.exchange, "symbol": self.symbol, "hour": int(reference.hour)}
-        named |= {"event": event}
-        return checkpoint_row(
-            self.rebuilder.opening(), self.numbers, named | {"fingerprint": reference.fingerprint}
-        )
+    def _make_checkpoint(self, reference: Any, event: int = 0) -> pa.RecordBatch:
+        """Return the row of `checkpoints` for the book's state before an event of a chunk."""
+        keys = {"exchange": self.exchange, "symbol": self.symbol, "hour": int(reference.hour)}
+        keys |= {"event": event, "fingerprint": reference.fingerprint}
+        return make_checkpoint_row(self.rebuilder.capture_state(), self.numbers, keys)
 
-    def _events(self, reference: Any) -> Iterator[pa.RecordBatch]:
+    def _read_events(self, reference: Any) -> Iterator[pa.RecordBatch]:
         if len(reference.event_files) != 1:
             raise WarehouseError(
-                f"{self.exchange} {self.symbol}: hour {reference.hour} lies in {len(reference.event_files)} "
-                "data files, expected one: ingest the hour again"
+                f"{self.exchange} {self.symbol}: expected one data file of events for the chunk "
+                f"{reference.hour}, found {len(reference.event_files)}. Ingest the chunk again"
             )
-        file, hour, is_decimal = reference.event_files[0], int(reference.hour), bool(reference.is_decimal)
-        # Deep rows are many numbers: fewer are made at once.
-        rows = max(1, BATCH_ROWS * _USUAL_DEPTH // max(_USUAL_DEPTH, min(self.writing.depth, _DEEPEST)))
-        events = ahead(read_events(file, self.exchange, self.symbol, hour, is_decimal, rows))
-        return events if reference.seed_sequence == NOT_GIVEN else with_seed(events, reference)
+        file, chunk, is_decimal = reference.event_files[0], int(reference.hour), bool(reference.is_decimal)
+        # Rows of deep books hold many numbers, so a batch has fewer of them.
+        batch_rows = max(
+            1, BATCH_ROWS * _USUAL_DEPTH // max(_USUAL_DEPTH, min(self.policy.depth, _MAX_DEPTH))
+        )
+        events = prefetch(read_events(file, self.exchange, self.symbol, chunk, is_decimal, batch_rows))
+        return events if reference.seed_sequence == NOT_GIVEN else insert_seed(events, reference)
 
-    def _numbers(self) -> Numbers:
-        """Return what prices and sizes are; decimals are collected by reading the hours once."""
-        first = self.hours[0]
+    def _make_encoding(self) -> Numbers:
+        """Return the encoding of prices and sizes; decimals are collected by reading all chunks once."""
+        first = self.chunks[0]
         if not first.is_decimal:
             return Scaled(int(first.price_scale), int(first.size_scale))
-        openings = [self._checkpoint(reference) for reference in self.hours]
-        parts = [(opening, held_events(opening)) for opening in openings if opening is not None]
-        known: list[Rows] = [rows for part in parts for rows in part if rows is not None]
-        return Codes.of(chained(known, (batch for hour in self.hours for batch in self._events(hour))))
+        checkpoints = [read_start_checkpoint(reference) for reference in self.chunks]
+        parts = [(state, read_held_events(state)) for state in checkpoints if state is not None]
+        states: list[Rows] = [rows for part in parts for rows in part if rows is not None]
+        events = (batch for reference in self.chunks for batch in self._read_events(reference))
+        return Codes.of(chain(states, events))
 
-    def _checkpoint(self, reference: Any) -> pa.Table | None:
-        if not reference.checkpoint_file:
-            return None
-        return read_checkpoint(reference.checkpoint_file, self.exchange, int(reference.hour))
-
-    def _rebuilder(self, checkpoint: pa.Table | None) -> Rebuilder:
-        opening = Opening() if checkpoint is None else opening_of(checkpoint, self.numbers)
-        feed = FEEDS[self.hours[0].feed]
-        return Rebuilder(self.exchange, self.symbol, feed, self.writing, self.numbers, opening)
+    def _make_rebuilder(self, reference: Any) -> Rebuilder:
+        """Return a rebuilder that starts from a chunk's stored state, or without a book if there is none."""
+        checkpoint = read_start_checkpoint(reference)
+        state = BookState() if checkpoint is None else restore_book_state(checkpoint, self.numbers)
+        feed = FEEDS[self.chunks[0].feed]
+        return Rebuilder(self.exchange, self.symbol, feed, self.policy, self.numbers, state)
 
 
-def _stored(events: pa.RecordBatch) -> int:
-    """Count events of the file: a seed is none."""
+def _count_stored(events: pa.RecordBatch) -> int:
+    """Return how many events of a batch are in the table: a vendor's seed is not."""
     seeds: int = pc.sum(pc.equal(events["first_sequence"], SEED_MARK)).as_py() or 0
     return int(events.num_rows) - seeds

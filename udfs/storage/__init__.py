@@ -1,1 +1,1 @@
-"""Files: object stores, Parquet and Arrow, raw files, and the errors that workers report."""
+"""File access: folders and object stores, Parquet and Arrow files, raw files, and errors of workers."""

@@ -1,12 +1,13 @@
-"""Reading the warehouse's Parquet files in a worker, by reference.
+"""Reading the warehouse's Parquet files in a Spark worker, by their URIs.
 
-A group that Spark hands to a worker names its files; the worker reads them itself, so that the
-payload crosses neither the JVM nor a socket (measured: twice the rate, and the least memory).
+A group that Spark passes to a worker only names its files, and the worker reads them. So the rows pass
+neither through the JVM nor through a socket (measured: twice the rate, and the least memory).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,56 +17,57 @@ import pyarrow.parquet as pq
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import DAY
-from deltabook.udfs.storage.object_store import opened, readable
+from deltabook.udfs.storage.object_store import get_arrow_source, open_input
 
 BATCH_ROWS = 8192
-"""Messages a batch: about a million level changes of a busy feed."""
-_FEWEST_ROWS = 2048
-"""A batch that is to end at a place has no fewer: what a batch costs by itself would count."""
-_KEYS = ("exchange", "hour")
-_FEW_VALUES = ("exchange", "event_type")
-"""Texts read as dictionaries: in a third of the time, measured on an hour of 8 M changes. Batches then end
-with their row group, which costs more than it spares where levels are read."""
+"""Messages in a batch: about a million level changes of a busy feed."""
+_MIN_ALIGNED_ROWS = 2048
+"""Fewest rows of a batch that is aligned to a row: smaller batches would be dominated by their fixed cost."""
+_CHUNK_COLUMNS = ("exchange", "hour")
+"""Columns that identify the chunk of a row; the file's partition identifies the symbol."""
+_DICTIONARY_COLUMNS = ("exchange", "event_type")
+"""Texts read as dictionaries: a third of the time, measured on an hour of 8 M changes. Batches then end at
+row groups, which costs more than it saves where levels are read."""
 
 
 def read_events(
     uri: str,
     exchange: str,
     symbol: str,
-    hour: int,
+    chunk: int,
     is_decimal: bool = False,
-    rows: int = BATCH_ROWS,
-    first: int = 0,
-    place: int = 0,
+    batch_rows: int = BATCH_ROWS,
+    skip_rows: int = 0,
+    align_row: int = 0,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield one hour's events of one data file, in the file's order.
+    """Yield one chunk's events from one data file, in the file's order.
 
     Parameters
     ----------
     uri : str
-        A data file of the table `events` or `events_decimal`.
-    exchange, symbol : str
-        Whose events; the file's own partition is the symbol's.
-    hour : int
-        Start of the hour, ns since 1970 UTC.
+        URI of a data file of the table `events` or `events_decimal`.
+    exchange : str
+        Exchange of the events.
+    symbol : str
+        Symbol of the file's partition.
+    chunk : int
+        Start of the chunk, ns since 1970 UTC.
     is_decimal : bool
-        Which of the two tables.
-    rows : int
-        Events a batch at most.
-    first, place : int
-        As of `batches_of_hour`.
+        Whether the file belongs to `events_decimal`.
+    batch_rows : int
+        Most events in a batch.
+    skip_rows, align_row : int
+        See `read_chunk_batches`.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Columns of `flat_events`, prices and sizes as the table has them.
+        Columns of `flat_events`; prices and sizes as the table stores them.
     """
     schema = FLAT_EVENTS.decimal().arrow if is_decimal else FLAT_EVENTS.arrow
-    date = pa.scalar(hour // DAY, pa.int32()).cast(pa.date32())
-    for batch in batches_of_hour(uri, exchange, hour, rows, None, first, place):
-        columns = {name: batch[name] for name in batch.schema.names if name != "data"}
-        data = batch["data"]
-        columns |= {field.name: values for field, values in zip(data.type, data.flatten(), strict=True)}
+    date = pa.scalar(chunk // DAY, pa.int32()).cast(pa.date32())
+    for batch in read_chunk_batches(uri, exchange, chunk, batch_rows, None, skip_rows, align_row):
+        columns = flatten_events(batch)
         columns |= {
             "symbol": pa.repeat(pa.scalar(symbol), batch.num_rows),
             "date": pa.repeat(date, batch.num_rows),
@@ -75,117 +77,162 @@ def read_events(
         )
 
 
-def batches_of_hour(
+def flatten_events(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Return the columns of a batch of `events` by name, with the fields of `data` as columns of their own.
+
+    Parameters
+    ----------
+    batch : pyarrow.RecordBatch
+        Rows of a table, with or without a struct column `data`.
+    """
+    columns = {name: batch[name] for name in batch.schema.names if name != "data"}
+    if "data" in batch.schema.names:
+        data = batch["data"]
+        columns |= {field.name: values for field, values in zip(data.type, data.flatten(), strict=True)}
+    return columns
+
+
+def read_chunk_batches(
     uri: str,
     exchange: str,
-    hour: int,
-    rows: int = BATCH_ROWS,
+    chunk: int,
+    batch_rows: int = BATCH_ROWS,
     columns: Sequence[str] | None = None,
-    first: int = 0,
-    place: int = 0,
+    skip_rows: int = 0,
+    align_row: int = 0,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield those rows of a data file that belong to one hour, in the file's order.
+    """Yield the rows of one chunk from a data file, in the file's order.
 
     Parameters
     ----------
     uri : str
-        A data file of a table that partitions by symbol.
+        URI of a data file of a table that is partitioned by symbol.
     exchange : str
-        Whose.
-    hour : int
-        Start of the hour, ns since 1970 UTC.
-    rows : int
-        Rows a batch at most.
+        Exchange of the rows.
+    chunk : int
+        Start of the chunk, ns since 1970 UTC.
+    batch_rows : int
+        Most rows in a batch.
     columns : sequence of str, optional
-        Which to read; None: all.
-    first : int
-        Rows of the hour that are passed over; row groups of those alone are not read.
-    place : int
-        Rows of the hour soon behind which a batch is to end, so that little more is read to get there; in
-        vain where the file has other hours too.
+        Columns to read; None: all.
+    skip_rows : int
+        How many of the chunk's first rows to skip. Row groups that are skipped whole are not read.
+    align_row : int
+        A row of the chunk: a batch ends soon after it, so that a caller who stops there reads little more.
+        Has no effect if the file holds other chunks too.
 
     Yields
     ------
     pyarrow.RecordBatch
-        As the file has them; of named columns `exchange` and `event_type` are dictionaries.
+        Rows as stored, never empty. If columns are named, `exchange` and `event_type` are dictionaries.
     """
-    coded = [name for name in _FEW_VALUES if name in (columns or ())]
-    file = pq.ParquetFile(readable(uri), read_dictionary=coded)
+    dictionaries = [name for name in _DICTIONARY_COLUMNS if name in (columns or ())]
+    file = pq.ParquetFile(get_arrow_source(uri), read_dictionary=dictionaries)
     metadata = file.metadata
     lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    # Of a file of one hour alone no row need be looked at for whose it is.
-    is_whole = all(_is_of(metadata, group, exchange, hour) for group in range(len(lengths)))
-    keys = [] if is_whole or columns is None else [name for name in _KEYS if name not in columns]
-    passed = 0
-    while is_whole and passed < len(lengths) and lengths[passed] <= first:
-        first, place = first - lengths[passed], place - lengths[passed]
-        passed += 1
-    starts = np.cumsum([0, *lengths[passed:]])
-    at = max(int(np.searchsorted(starts, place)) - 1, 0)
-    groups = list(range(passed, len(lengths)))
-    sizes = [(groups[:at], rows), (groups[at : at + 1], _aligned(place - int(starts[at]), rows))]
-    read = None if columns is None else [*columns, *keys]
-    for part, size in [*sizes, (groups[at + 1 :], rows)] if place > 0 else [(groups, rows)]:
-        for batch in file.iter_batches(size, part, read) if part else ():
+    # The rows of a file that holds only this chunk need no filter.
+    is_whole = all(_is_in_chunk(metadata, group, exchange, chunk) for group in range(len(lengths)))
+    filter_columns = [] if is_whole or columns is None else [n for n in _CHUNK_COLUMNS if n not in columns]
+    first_group = 0
+    while is_whole and first_group < len(lengths) and lengths[first_group] <= skip_rows:
+        skip_rows, align_row = skip_rows - lengths[first_group], align_row - lengths[first_group]
+        first_group += 1
+    read_columns = None if columns is None else [*columns, *filter_columns]
+    for groups, size in _plan_reads(lengths, first_group, batch_rows, align_row):
+        for batch in file.iter_batches(size, groups, read_columns) if groups else ():
             if not is_whole:
-                chosen = pc.and_(pc.equal(batch["exchange"], exchange), pc.equal(batch["hour"], hour))
-                batch = batch.filter(chosen)
-            if keys:
+                is_chunk = pc.and_(pc.equal(batch["exchange"], exchange), pc.equal(batch["hour"], chunk))
+                batch = batch.filter(is_chunk)
+            if filter_columns:
                 batch = batch.select(columns)
-            skipped = min(first, batch.num_rows)
-            first -= skipped
+            skipped = min(skip_rows, batch.num_rows)
+            skip_rows -= skipped
             if batch.num_rows > skipped:
                 yield batch.slice(skipped)
 
 
-def _aligned(place: int, rows: int) -> int:
-    """Return a batch's rows, at most so many, of which a whole number reaches a place and little more."""
-    if place <= 0:
-        return rows
-    return min(max(-(-place // -(-place // rows)), _FEWEST_ROWS), rows)
+def _plan_reads(
+    lengths: Sequence[int], first_group: int, batch_rows: int, align_row: int
+) -> list[tuple[list[int], int]]:
+    """Return row groups to read and the batch size for each: the group of `align_row` has its own size."""
+    groups = list(range(first_group, len(lengths)))
+    if align_row <= 0:
+        return [(groups, batch_rows)]
+    starts = np.cumsum([0, *lengths[first_group:]])
+    aligned = max(int(np.searchsorted(starts, align_row)) - 1, 0)
+    return [
+        (groups[:aligned], batch_rows),
+        (groups[aligned : aligned + 1], _align_batch_rows(align_row - int(starts[aligned]), batch_rows)),
+        (groups[aligned + 1 :], batch_rows),
+    ]
 
 
-def _is_of(metadata: pq.FileMetaData, group: int, exchange: str, hour: int) -> bool:
-    """Whether all rows of a row group are known to be of one hour."""
-    stored = metadata.row_group(group)
-    ends = [stored.column(metadata.schema.names.index(name)).statistics for name in _KEYS]
+def _align_batch_rows(row: int, batch_rows: int) -> int:
+    """Return a batch size, at most `batch_rows`, of which a multiple reaches a row or a little beyond it."""
+    if row <= 0:
+        return batch_rows
+    return min(max(-(-row // -(-row // batch_rows)), _MIN_ALIGNED_ROWS), batch_rows)
+
+
+def _is_in_chunk(metadata: pq.FileMetaData, group: int, exchange: str, chunk: int) -> bool:
+    """Return whether all rows of a row group are in one chunk, by the group's statistics."""
+    row_group = metadata.row_group(group)
+    ends = [row_group.column(metadata.schema.names.index(name)).statistics for name in _CHUNK_COLUMNS]
     return all(
         end is not None and end.min == end.max == value
-        for end, value in zip(ends, (exchange, hour), strict=True)
+        for end, value in zip(ends, (exchange, chunk), strict=True)
     )
 
 
-def read_checkpoint(uri: str, exchange: str, hour: int, event: int = 0) -> pa.Table:
-    """Read the state before an event of an hour.
+def read_start_checkpoint(reference: Any) -> pa.Table | None:
+    """Read the stored book state at the start of a chunk.
+
+    Parameters
+    ----------
+    reference : row of a frame with the columns `exchange`, `hour` and `checkpoint_file`
+        Names the chunk.
+
+    Returns
+    -------
+    pyarrow.Table or None
+        One row of `checkpoints`; None if the chunk has no checkpoint file.
+    """
+    if not reference.checkpoint_file:
+        return None
+    return read_checkpoint(reference.checkpoint_file, reference.exchange, int(reference.hour))
+
+
+def read_checkpoint(uri: str, exchange: str, chunk: int, event: int = 0) -> pa.Table:
+    """Read the book state before an event of a chunk.
 
     Parameters
     ----------
     uri : str
-        A data file of the table `checkpoints` or `checkpoints_decimal`; its partition is the symbol's.
+        URI of a data file of the table `checkpoints` or `checkpoints_decimal`; its partition is the symbol.
     exchange : str
-        Whose.
-    hour : int
-        Start of the hour, ns since 1970 UTC.
+        Exchange of the book.
+    chunk : int
+        Start of the chunk, ns since 1970 UTC.
     event : int
-        How many events of the hour come before it.
+        How many events of the chunk come before the state; 0: the state at the chunk's start.
 
     Returns
     -------
     pyarrow.Table
-        One row, as it was written.
+        One row, as stored.
 
     Raises
     ------
     WarehouseError
         If the file does not hold exactly one such row.
     """
-    # A file object, not a path: pyarrow would take `symbol=…` in a path for a column.
-    chosen = [("exchange", "=", exchange), ("hour", "=", hour), ("event", "=", event)]
-    with opened(uri) as stream:
-        table = pq.read_table(stream, filters=chosen)
+    # A file object, not a path: pyarrow would parse `symbol=…` in a path as a column.
+    filters = [("exchange", "=", exchange), ("hour", "=", chunk), ("event", "=", event)]
+    with open_input(uri) as stream:
+        table = pq.read_table(stream, filters=filters)
     if table.num_rows != 1:
         raise WarehouseError(
-            f"{uri}: expected one checkpoint of {exchange} at {hour} before event {event}, found "
+            f"{uri}: expected one checkpoint of {exchange} in the chunk {chunk} before event {event}, found "
             f"{table.num_rows}"
         )
     return table

@@ -1,4 +1,4 @@
-"""Work in a second thread: Parquet is read and written by code that leaves Python's lock to others."""
+"""Iteration with a second thread that fetches the next item: Parquet I/O runs without Python's lock."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield what an iterator yields; while one item is in use, the next is made.
+def prefetch(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items of an iterator; the next item is computed while one is in use.
 
     Parameters
     ----------
     items : iterator
-        Is advanced in a thread of its own.
+        Runs in a second thread.
     """
-    with ThreadPoolExecutor(1) as aside:
-        coming = aside.submit(_next, items)
-        while found := coming.result():
-            coming = aside.submit(_next, items)
-            yield found[0]
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(_fetch_next, items)
+        while fetched := pending.result():
+            pending = thread.submit(_fetch_next, items)
+            yield fetched[0]
 
 
-def _next(items: Iterator[T]) -> tuple[T, ...]:
-    """Return the next item, or nothing at the end."""
+def _fetch_next(items: Iterator[T]) -> tuple[T, ...]:
+    """Return the next item in a tuple; an empty tuple at the end."""
     for item in items:
         return (item,)
     return ()

@@ -1,4 +1,4 @@
-"""Raw files: which there are in folders."""
+"""Raw files as they were recorded: listing them, and hashing their bytes."""
 
 from __future__ import annotations
 
@@ -7,43 +7,54 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.storage.object_store import name_problem, opened
+from deltabook.udfs.storage.locations import explain_invalid_names
+from deltabook.udfs.storage.object_store import open_input
 
-PARTIAL = (".tmp", ".part", ".partial")
-"""How the names of files end that somebody will rename when they are whole."""
+PARTIAL_SUFFIXES = (".tmp", ".part", ".partial")
+"""Endings of files that are still being written and will be renamed when they are complete."""
 
 
-def list_files(paths: Sequence[Path]) -> list[Path]:
-    """List the files that paths name, folders searched to the bottom; there may be none.
+def list_raw_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that paths name, sorted; folders are searched recursively.
 
-    What is hidden within a folder is left out, and so are the tables of warehouses.
+    Hidden files and folders within a folder are skipped, and so are Delta tables.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders.
+
+    Returns
+    -------
+    list of Path
+        Absolute paths; may be empty.
 
     Raises
     ------
     InputError
-        If the path of any of them is not text, which the ledger could not hold.
+        If a path is not UTF-8: the ledger could not hold it.
     """
-    found = sorted(
+    files = sorted(
         {
             file.absolute()
             for path in paths
             for file in ([path] if path.is_file() else path.rglob("*"))
-            if file.is_file() and (file == path or not _left_out(file.relative_to(path), path))
+            if file.is_file() and (file == path or not _is_skipped(file.relative_to(path), path))
         }
     )
-    if told := name_problem(found):
-        raise InputError(told)
-    return found
+    if problem := explain_invalid_names(files):
+        raise InputError(problem)
+    return files
 
 
-def _left_out(relative: Path, folder: Path) -> bool:
-    """Whether a file lies in something hidden, or in a Delta table."""
+def _is_skipped(relative: Path, folder: Path) -> bool:
+    """Return whether a file of a folder is hidden or belongs to a Delta table."""
     if any(part.startswith((".", "_")) for part in relative.parts):
         return True
     return any((folder / parent / "_delta_log").is_dir() for parent in relative.parents)
 
 
-def content_hash(file: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with opened(file) as stream:
+def hash_file(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open_input(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

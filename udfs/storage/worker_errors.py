@@ -1,4 +1,4 @@
-"""What a person is told when a worker's function fails: whose work it was, where in it, why, what to do."""
+"""Messages for failures of Spark workers: the instrument, the position, the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ import pandas as pd
 import pyarrow as pa
 
 from deltabook.schemas.errors import DeltabookError, WarehouseError, WorkError
-from deltabook.udfs.storage.arrow_frames import Group
+from deltabook.udfs.storage.arrow_frames import GroupFunction
 
-_FULL = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
-_SHUT = [os.strerror(code) for code in (errno.EROFS, errno.EACCES, errno.EPERM)]
-_TASK = re.compile(r"Task (\d+) in stage \S+ failed \d+ times")
-_DIED = ("Python worker exited unexpectedly", "ExecutorLostFailure")
-_STAYS = "nothing of this run is published, and what was published before stays readable"
+_DISK_FULL = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+_NOT_WRITABLE = [os.strerror(code) for code in (errno.EROFS, errno.EACCES, errno.EPERM)]
+_FAILED_TASK = re.compile(r"Task (\d+) in stage \S+ failed \d+ times")
+_DEATHS = ("Python worker exited unexpectedly", "ExecutorLostFailure")
+_NOT_PUBLISHED = "nothing of this run is published, and what was published before stays readable"
 
 
-def naming(function: Group, folder: str) -> Group:
-    """Let a worker's function say whose work it was at when it failed.
+def name_group_in_errors(function: GroupFunction, folder: str) -> GroupFunction:
+    """Return a function that does the same as another one, and whose errors name the group that failed.
 
     Parameters
     ----------
     function : callable
-        Takes one group. Notes that its errors carry tell the place.
+        Processes one group. Notes that its errors carry say where in the group they happened.
     folder : str
-        Of the warehouse, into which it writes.
+        Folder of the warehouse that the function writes to.
 
     Returns
     -------
     callable
-        Does the same. An error of deltabook's own passes; any other becomes one that names the group.
+        Processes one group. Errors of deltabook's own classes pass unchanged; others become a WorkError
+        that names the group, or a WarehouseError if the disk is full or not writable.
     """
 
     def work(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -46,16 +47,16 @@ def naming(function: Group, folder: str) -> Group:
         except DeltabookError:
             raise
         except Exception as error:
-            if told := disk_problem(error, folder):
-                raise WarehouseError(told) from error
+            if problem := describe_disk_problem(error, folder):
+                raise WarehouseError(problem) from error
             rows: list[Any] = [row for frame in frames for row in frame.to_dict("records")]
-            raise WorkError(_told(function, rows, error)) from error
+            raise WorkError(_describe_failure(function, rows, error)) from error
 
     return work
 
 
-def dead_task(trace: str) -> int | None:
-    """Return the number of the task whose worker process, or cluster executor, died whenever it was tried.
+def find_dead_task(trace: str) -> int | None:
+    """Return the number of the task whose worker process or executor died on every attempt.
 
     Parameters
     ----------
@@ -67,93 +68,99 @@ def dead_task(trace: str) -> int | None:
     int or None
         None if the error is of another kind.
     """
-    found = _TASK.search(trace)
-    return int(found[1]) if found and any(died in trace for died in _DIED) else None
+    match = _FAILED_TASK.search(trace)
+    return int(match[1]) if match and any(death in trace for death in _DEATHS) else None
 
 
-def dead_worker(references: Sequence[Mapping[str, Any]]) -> str:
-    """Write the line for a worker that died each time that it was tried.
+def describe_dead_worker(references: Sequence[Mapping[str, Any]]) -> str:
+    """Return the message for a group whose worker process died on every attempt.
 
     Parameters
     ----------
     references : sequence of mapping
-        The group that it was working on.
+        The group's rows.
     """
-    who = ", ".join([*_whose(references), *_hours(references)])
+    group = ", ".join([*_name_group(references), *_name_chunks(references)])
     return (
-        f"{who}: its worker process died, and again when it was tried again: killed for want of memory, or "
-        f"crashed. {_STAYS.capitalize()}. Free memory, or let fewer run at once, as with --master local[1], "
-        "and run again"
+        f"{group}: its worker process died on every attempt: killed for want of memory, or crashed. "
+        f"{_NOT_PUBLISHED.capitalize()}. Free memory, or run fewer tasks at once, for example with "
+        "--master local[1], and run again"
     )
 
 
-def disk_problem(error: BaseException, folder: str) -> str:
-    """Tell what to do where the disk is full or cannot be written; empty if the error is of another kind.
+def describe_disk_problem(error: BaseException, folder: str) -> str:
+    """Return a message with the remedy if the disk is full or not writable; empty for any other error.
 
     Parameters
     ----------
     error : BaseException
-        Whatever was raised: libraries wrap the system's own words, which tell it.
+        An error, from whatever library: it contains the operating system's own message.
     folder : str
-        What was being written.
+        The folder that was being written to.
     """
     text = str(error)
-    # Of a copy, the second name is the one that is written.
-    named = getattr(error, "filename2", None) or getattr(error, "filename", None) or folder
-    for reason in _FULL:
+    # When copying, the second file name is the one that is written.
+    path = getattr(error, "filename2", None) or getattr(error, "filename", None) or folder
+    for reason in _DISK_FULL:
         if reason in text:
-            return f"{named}: {reason.lower()}: {_STAYS}. Free some space there, and run again"
-    for reason in _SHUT:
-        # What could not be read is named by the error itself.
-        if reason in text and Path(named).is_relative_to(folder):
+            return f"{path}: {reason.lower()}: {_NOT_PUBLISHED}. Free some space there, and run again"
+    for reason in _NOT_WRITABLE:
+        # If a file outside the folder could not be read, the error names it already.
+        if reason in text and Path(path).is_relative_to(folder):
             return (
-                f"{named} cannot be written: {reason.lower()}. Let it be written, or name another --warehouse"
+                f"{path} is not writable: {reason.lower()}. Fix its permissions, or choose another "
+                "--warehouse"
             )
     return ""
 
 
-def place_of(events: pa.RecordBatch) -> str:
-    """Tell where a batch of events lies: its hour, its ids, and its rows of the raw file.
+def describe_batch(events: pa.RecordBatch) -> str:
+    """Return the position of a batch of events: its chunk, its ids, and its rows of the raw files.
 
     Parameters
     ----------
     events : pyarrow.RecordBatch
-        Columns of `flat_events`, one row at least.
+        Columns of `flat_events`, with at least one row.
     """
     first, last = (events.slice(row, 1).to_pylist()[0] for row in (0, events.num_rows - 1))
     ends = [f"{row['source_file']}, row {row['source_row']}" for row in (first, last)]
     return (
-        f"hour {_iso(first['hour'])}, sequence {first['sequence']} to {last['sequence']} "
+        f"hour {_format_time(first['hour'])}, sequence {first['sequence']} to {last['sequence']} "
         f"({ends[0]}, to {ends[1]})"
     )
 
 
-def _iso(time: int) -> str:
+def _format_time(time: int) -> str:
+    """Return a time in ns since 1970 UTC as ISO 8601, to the second."""
     return f"{np.datetime64(int(time), 'ns').astype('datetime64[s]')}Z"
 
 
-def _told(function: Group, rows: Sequence[Mapping[str, Any]], error: Exception) -> str:
-    """Write one line: whose, where, what, and the remedy."""
-    who = ", ".join([*_whose(rows), *(getattr(error, "__notes__", None) or _hours(rows))])
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    line = f" ({Path(at.tb_frame.f_code.co_filename).name}, line {at.tb_lineno})" if at else ""
+def _describe_failure(function: GroupFunction, rows: Sequence[Mapping[str, Any]], error: Exception) -> str:
+    """Return one line: the group and the position, the line of code, the cause, and the remedy."""
+    group = ", ".join([*_name_group(rows), *(getattr(error, "__notes__", None) or _name_chunks(rows))])
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    line = ""
+    if innermost:
+        line = f" ({Path(innermost.tb_frame.f_code.co_filename).name}, line {innermost.tb_lineno})"
     cause = " ".join(f"{type(error).__name__}: {error}".split())
     return (
-        f"{who}: {function.__name__} failed{line}: {cause}. {_STAYS.capitalize()}. Run again; if it fails "
-        "there again, leave that file out, and report this line"
+        f"{group}: {function.__name__} failed{line}: {cause}. {_NOT_PUBLISHED.capitalize()}. Run again; if "
+        "it fails at the same position, leave that file out, and report this line"
     )
 
 
-def _whose(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the instrument of a group, or the raw file whose part it is."""
-    named = [name for name in ("exchange", "symbol", "record") if name in rows[0]] or ["source_file"]
-    return [" ".join(str(rows[0][name]) for name in named)]
+def _name_group(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the instrument of a group's rows, or the raw file if the rows have no instrument."""
+    columns = [name for name in ("exchange", "symbol", "record") if name in rows[0]] or ["source_file"]
+    return [" ".join(str(rows[0][name]) for name in columns)]
 
 
-def _hours(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    hours = sorted(int(row["hour"]) for row in rows if "hour" in row)
-    if not hours:
+def _name_chunks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the first and the last chunk of a group's rows; an empty list if they have no chunk."""
+    chunks = sorted(int(row["hour"]) for row in rows if "hour" in row)
+    if not chunks:
         return []
-    return [f"hour {_iso(hours[0])}" + (f" to {_iso(hours[-1])}" if len(hours) > 1 else "")]
+    last = f" to {_format_time(chunks[-1])}" if len(chunks) > 1 else ""
+    return [f"hour {_format_time(chunks[0])}{last}"]

@@ -21,14 +21,14 @@ from deltabook.udfs.fidelity.distribution_tests import (
     REPLICATIONS,
     SEED,
     Metric,
-    autocorrelation_time,
-    block_means,
-    compare,
-    holm,
-    pooled,
+    adjust_p_values,
+    compare_grids,
+    compare_pooled,
+    estimate_autocorrelation_time,
+    resample_block_means,
 )
 from deltabook.udfs.fidelity.sampling import Grid
-from deltabook.udfs.fidelity.stylized_facts import stylized_facts
+from deltabook.udfs.fidelity.stylized_facts import compute_stylized_facts
 
 DEPTH = 3
 TESTED = [*(("spread", level) for level in range(1, DEPTH + 1)), ("mid_return", 0), ("bid_size", 1)]
@@ -78,7 +78,7 @@ def by_second(returns: Any, **sides: Any) -> Grid:
 
 
 def compared(rebuilt: Grid, golden: Grid, known_depth: int = DEPTH) -> dict[tuple[str, int], Metric]:
-    return {(one.metric, one.level): one for one in compare(rebuilt, golden, known_depth)}
+    return {(one.metric, one.level): one for one in compare_grids(rebuilt, golden, known_depth)}
 
 
 def verdicts(metrics: dict[tuple[str, int], Metric], verdict: str) -> set[tuple[str, int]]:
@@ -281,27 +281,29 @@ def test_any_books_are_compared_without_a_warning(rows: list[tuple[float, ...]])
 
 def test_the_same_call_gives_the_same_bits_and_leaves_no_filter_of_warnings() -> None:
     rebuilt, golden, filters = market(7, LONG), market(8, LONG), [*warnings.filters]
-    first, second = (compare(rebuilt, golden, DEPTH) for _ in range(2))
+    first, second = (compare_grids(rebuilt, golden, DEPTH) for _ in range(2))
     for one, again in zip(first, second, strict=True):
         np.testing.assert_equal(asdict(one), asdict(again))
     assert filters == warnings.filters
 
 
 def test_holms_correction_is_that_of_a_known_example() -> None:
-    adjusted = holm(np.array([0.01, np.nan, 0.04, 0.03, 0.005]))  # R: p.adjust(p, "holm")
+    adjusted = adjust_p_values(np.array([0.01, np.nan, 0.04, 0.03, 0.005]))  # R: p.adjust(p, "holm")
     np.testing.assert_allclose(adjusted, [0.03, np.nan, 0.06, 0.06, 0.02])
-    assert holm(np.array([0.9, 0.8])).tolist() == [1, 1]
+    assert adjust_p_values(np.array([0.9, 0.8])).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("persistence", [0, 0.5, 0.9])
 def test_autocorrelation_time_is_that_of_an_autoregressive_series(persistence: float) -> None:
     series = autoregressive(np.random.default_rng(9), persistence, 200_000)
-    assert autocorrelation_time(series) == pytest.approx((1 + persistence) / (1 - persistence), rel=0.05)
+    assert estimate_autocorrelation_time(series) == pytest.approx(
+        (1 + persistence) / (1 - persistence), rel=0.05
+    )
 
 
 def test_autocorrelation_time_is_at_least_1() -> None:
-    assert autocorrelation_time(np.array([])) == autocorrelation_time(np.full(9, 0.1)) == 1
-    assert autocorrelation_time(np.tile([1.0, -1.0], 50)) == 1
+    assert estimate_autocorrelation_time(np.array([])) == estimate_autocorrelation_time(np.full(9, 0.1)) == 1
+    assert estimate_autocorrelation_time(np.tile([1.0, -1.0], 50)) == 1
 
 
 @pytest.mark.parametrize(("count", "length"), [(100, 1), (100, 7), (101, 10), (12, 12)])
@@ -310,7 +312,7 @@ def test_block_means_are_those_of_arch(count: int, length: int) -> None:
 
     series = np.random.default_rng(10).standard_normal(count) + 5
     theirs = CircularBlockBootstrap(length, series, seed=SEED).apply(np.mean, REPLICATIONS)
-    np.testing.assert_allclose(block_means(series, length), theirs[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(resample_block_means(series, length), theirs[:, 0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("missing", [0, 0.75])
@@ -342,18 +344,18 @@ def test_one_family_in_twenty_fails_if_the_distributions_are_the_same(
 
 @pytest.mark.parametrize("kind", [{"persistence": 0.8}, {"is_volatile": True}])
 def test_without_thinning_far_more_fail(kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distribution_tests, "autocorrelation_time", lambda series: 0.5)
+    monkeypatch.setattr(distribution_tests, "estimate_autocorrelation_time", lambda series: 0.5)
     assert failed_families(range(20), **kind) >= 0.5
 
 
 def facts_of(grid: Grid) -> dict[str, float]:
-    return {name: figure for (name, _), figure in stylized_facts(grid)[1].items()}
+    return {name: figure for (name, _), figure in compute_stylized_facts(grid)[1].items()}
 
 
 def test_stylized_facts_need_a_hundred_returns() -> None:
     returns = np.random.default_rng(11).standard_normal(100) * 1e-4
-    assert stylized_facts(by_second(returns[1:])) == (99, {})
-    count, facts = stylized_facts(by_second(returns))
+    assert compute_stylized_facts(by_second(returns[1:])) == (99, {})
+    count, facts = compute_stylized_facts(by_second(returns))
     assert (count, len(facts)) == (100, 12)
 
 
@@ -430,7 +432,7 @@ def test_a_pause_is_neither_a_return_nor_a_flow() -> None:
         np.concatenate([getattr(one, name) for one in (before, after)]) for name in ("steps", *SIDE_NAMES)
     )
     both = Grid(*sides)
-    count, facts = stylized_facts(both)
+    count, facts = compute_stylized_facts(both)
     assert count == 300
     assert facts["return_kurtosis", 0] < 2
     one = compared(both, both, 1)["mid_return", 0]
@@ -445,7 +447,7 @@ def test_hours_together_are_tested_as_one() -> None:
         ("spread", 1): tuple(np.concatenate(side) for side in zip(*hours, strict=True)),
         ("ofi", 1): (np.zeros(30), np.append(np.zeros(9), np.ones(20))),
     }
-    spread, ofi = pooled(together)
+    spread, ofi = compare_pooled(together)
     own, truth = (side[::2] for side in together["spread", 1])  # 3,000 a side are more than are tested
     result = scipy.stats.ks_2samp(own, truth)
     assert (spread.compared, spread.statistic, spread.p_value) == (1500, result.statistic, result.pvalue)

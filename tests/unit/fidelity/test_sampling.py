@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
-from deltabook.udfs.fidelity.sampling import LONGEST, STEP, Grid, Sampler, on_one_grid
-from deltabook.udfs.orderbook.order_flow import order_flow, top_of
+from deltabook.udfs.fidelity.sampling import MAX_CARRIED_STEPS, STEP_NS, Grid, Sampler, align_grids
+from deltabook.udfs.orderbook.order_flow import compute_order_flow, make_top_levels
 
 DEPTH = 2
 UNITS = {"bid_prices": 10, "bid_sizes": 1000, "ask_prices": 10, "ask_sizes": 1000}
@@ -64,11 +64,11 @@ def numbered(steps: list[int]) -> Grid:
 def test_each_step_keeps_the_last_row_as_a_plain_loop_does(
     rows: list[tuple[int, dict[str, list[int]]]], cuts: list[int], is_decimal: bool
 ) -> None:
-    times = (START + np.cumsum([pause for pause, _ in rows], dtype=np.int64) * (STEP * 2 // 5)).tolist()
+    times = (START + np.cumsum([pause for pause, _ in rows], dtype=np.int64) * (STEP_NS * 2 // 5)).tolist()
     found = sampled(times, [lists for _, lists in rows], cuts, is_decimal)
     kept: dict[int, dict[str, list[int]]] = {}
     for time, (_, lists) in zip(times, rows, strict=True):
-        kept[max(time // STEP, *kept, 0)] = lists
+        kept[max(time // STEP_NS, *kept, 0)] = lists
     assert found.steps.tolist() == list(kept)
     for name in SIDE_NAMES:
         expected = [(lists[name] + [np.nan] * DEPTH)[:DEPTH] for lists in kept.values()]
@@ -87,7 +87,7 @@ def test_a_sampler_without_rows_has_an_empty_grid() -> None:
 
 
 @cases(150)
-@given(*[st.lists(st.integers(0, 4 * LONGEST), max_size=8, unique=True).map(sorted)] * 2)
+@given(*[st.lists(st.integers(0, 4 * MAX_CARRIED_STEPS), max_size=8, unique=True).map(sorted)] * 2)
 def test_both_sides_are_carried_forward_as_a_plain_loop_does(own: list[int], known: list[int]) -> None:
     expected = []
     for step in range(max(own[0], known[0]), min(own[-1], known[-1]) + 1) if own and known else ():
@@ -95,20 +95,20 @@ def test_both_sides_are_carried_forward_as_a_plain_loop_does(own: list[int], kno
             (max(at for at in side if at <= step), min(at for at in side if at >= step))
             for side in (own, known)
         ]
-        if all(after - before <= LONGEST for before, after in around):
+        if all(after - before <= MAX_CARRIED_STEPS for before, after in around):
             expected.append((step, around[0][0], around[1][0]))
-    rebuilt, golden = on_one_grid(numbered(own), numbered(known))
+    rebuilt, golden = align_grids(numbered(own), numbered(known))
     assert np.array_equal(rebuilt.steps, golden.steps)
     found = (rebuilt.steps, rebuilt.bid_prices[:, 0], golden.bid_prices[:, 0])
     assert list(zip(*(values.tolist() for values in found), strict=True)) == expected
 
 
 def test_a_pause_of_more_than_a_minute_is_left_out_on_both_sides() -> None:
-    pause = [0, 1, 1 + LONGEST, 2 + 2 * LONGEST, 3 + 2 * LONGEST]
-    rebuilt, golden = on_one_grid(numbered(pause), numbered(list(range(2 * LONGEST + 4))))
-    expected = [*range(1 + LONGEST + 1), 2 + 2 * LONGEST, 3 + 2 * LONGEST]
+    pause = [0, 1, 1 + MAX_CARRIED_STEPS, 2 + 2 * MAX_CARRIED_STEPS, 3 + 2 * MAX_CARRIED_STEPS]
+    rebuilt, golden = align_grids(numbered(pause), numbered(list(range(2 * MAX_CARRIED_STEPS + 4))))
+    expected = [*range(1 + MAX_CARRIED_STEPS + 1), 2 + 2 * MAX_CARRIED_STEPS, 3 + 2 * MAX_CARRIED_STEPS]
     assert rebuilt.steps.tolist() == golden.steps.tolist() == expected
-    assert rebuilt.bid_prices[1 : 1 + LONGEST, 0].tolist() == [1.0] * LONGEST
+    assert rebuilt.bid_prices[1 : 1 + MAX_CARRIED_STEPS, 0].tolist() == [1.0] * MAX_CARRIED_STEPS
 
 
 def test_mid_and_imbalance_are_of_the_best_level_and_nan_where_a_side_is_missing() -> None:
@@ -151,11 +151,11 @@ def test_order_flow_is_that_of_books(books: list[Any]) -> None:
     for step, sides in enumerate(books):
         lists = [[level[place] for level in side] for side in sides for place in (0, 1)]
         columns = dict(zip(SIDE_NAMES, lists, strict=True))
-        found.add(np.array([step * STEP]), table_of([columns], is_decimal=False))
+        found.add(np.array([step * STEP_NS]), table_of([columns], is_decimal=False))
     tops = []
     for sides in books:
         levels = [np.array(side, dtype=np.int64).reshape(-1, 2) for side in sides]
-        tops.append(top_of(*zip(*(side.T for side in levels), strict=True)))
+        tops.append(make_top_levels(*zip(*(side.T for side in levels), strict=True)))
     told = np.array([False])
-    expected = [order_flow(before, top, told, 1)[0, 0] for before, top in pairwise(tops)]
+    expected = [compute_order_flow(before, top, told, 1)[0, 0] for before, top in pairwise(tops)]
     assert found.grid().order_flow().tolist() == [0, *expected]

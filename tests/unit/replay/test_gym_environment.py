@@ -1,4 +1,4 @@
-"""The environment: fills by hand, bounds of what policies earn, and what Gymnasium asks of an environment."""
+"""The Gymnasium environment: fills computed by hand, bounds on rewards, and Gymnasium's own checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from events import START_MS, depth, snapshot, trade
 from faulted import build
 
 from deltabook.schemas.errors import SettingsError, WarehouseError
-from deltabook.udfs.replay.fills import Cancelled, Fill, Quote, take
+from deltabook.udfs.replay.fills import CancelPosition, Fill, Quote, fill_marketable_order
 from deltabook.udfs.replay.streams import NO_TRADES, Trades
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -22,74 +22,74 @@ gymnasium = pytest.importorskip("gymnasium")
 SECOND = 1_000_000_000
 START = START_MS * 1_000_000
 STILL, QUIET, RISING, END = 0, 60, 120, 240
-"""Seconds: a book that does not move, with trades; without them; one that rises by 1 a second."""
+"""Seconds at which the book is constant with trades, constant without, rises by 1 a second, and ends."""
 LATE = 5_000_000
 NAME = "deltabook.jobs.replay.gym_environment:deltabook/Book-v0"
 
 
-def seen(bids, asks, trades: Trades = NO_TRADES, updates: int = 1, deeper=()):
-    """An observation as orders look at it; `deeper` asks are not among those shown."""
+def make_observation(bids, asks, trades: Trades = NO_TRADES, updates: int = 1, deeper=()):
+    """An observation for orders; `deeper` asks are in the full book only."""
     columns = {
-        f"{side}_{what}": np.array([level[place] for level in levels], dtype=np.int64)
+        f"{side}_{what}": np.array([level[column] for level in levels], dtype=np.int64)
         for side, levels in (("bid", bids), ("ask", asks))
-        for place, what in enumerate(("prices", "sizes"))
+        for column, what in enumerate(("prices", "sizes"))
     }
     whole = columns | {
-        f"ask_{what}": np.array([level[place] for level in [*asks, *deeper]], dtype=np.int64)
-        for place, what in enumerate(("prices", "sizes"))
+        f"ask_{what}": np.array([level[column] for level in [*asks, *deeper]], dtype=np.int64)
+        for column, what in enumerate(("prices", "sizes"))
     }
     return SimpleNamespace(**columns, trades=trades, update_count=updates, full_book=lambda: whole)
 
 
-def sold(price: int, *sizes: int) -> Trades:
-    """Trades whose aggressors sold."""
+def sell_trades(price: int, *sizes: int) -> Trades:
+    """Trades with a selling aggressor."""
     count = len(sizes)
     arrays = [[0] * count, range(count), [-1] * count, [price] * count, sizes]
     return Trades(0, *(np.array(array, dtype=np.int64) for array in arrays))
 
 
-def told(trades: Trades):
-    return seen([(10, 5)], [(11, 5)], trades, updates=0)
+def trades_only(trades: Trades):
+    return make_observation([(10, 5)], [(11, 5)], trades, updates=0)
 
 
-def test_order_walks_the_levels_and_what_is_not_there_is_not_filled():
-    book = seen([(10, 5), (9, 2)], [(11, 5), (13, 2)], deeper=[(20, 1)])
-    assert take(book, 4) == Fill(4, 44)
-    assert take(book, 7) == Fill(7, 5 * 11 + 2 * 13)
-    assert take(book, 9) == Fill(8, 5 * 11 + 2 * 13 + 20)
-    assert take(book, -6) == Fill(-6, -(5 * 10 + 9))
-    assert take(book, -100) == Fill(-7, -(5 * 10 + 2 * 9))
+def test_order_takes_levels_and_the_rest_stays_unfilled():
+    book = make_observation([(10, 5), (9, 2)], [(11, 5), (13, 2)], deeper=[(20, 1)])
+    assert fill_marketable_order(book, 4) == Fill(4, 44)
+    assert fill_marketable_order(book, 7) == Fill(7, 5 * 11 + 2 * 13)
+    assert fill_marketable_order(book, 9) == Fill(8, 5 * 11 + 2 * 13 + 20)
+    assert fill_marketable_order(book, -6) == Fill(-6, -(5 * 10 + 9))
+    assert fill_marketable_order(book, -100) == Fill(-7, -(5 * 10 + 2 * 9))
 
 
-def test_trades_at_the_price_of_a_quote_take_the_queue_first():
-    quote = Quote(seen([(10, 5)], [(11, 5)]), 3, Cancelled.BEHIND)
+def test_trades_at_the_price_of_a_quote_fill_the_queue_first():
+    quote = Quote(make_observation([(10, 5)], [(11, 5)]), 3, CancelPosition.BEHIND)
     assert (quote.price, quote.ahead) == (10, 5)
-    assert quote.meet(told(sold(10, 2, 2))) == Fill()
-    assert quote.meet(told(sold(11, 9))) == Fill()
-    assert quote.meet(told(sold(10, 2))) == Fill(1, 10)
-    assert quote.meet(told(sold(10, 9))) == Fill(2, 20)
-    assert quote.meet(told(sold(10, 9))) == Fill()
+    assert quote.update(trades_only(sell_trades(10, 2, 2))) == Fill()
+    assert quote.update(trades_only(sell_trades(11, 9))) == Fill()
+    assert quote.update(trades_only(sell_trades(10, 2))) == Fill(1, 10)
+    assert quote.update(trades_only(sell_trades(10, 9))) == Fill(2, 20)
+    assert quote.update(trades_only(sell_trades(10, 9))) == Fill()
 
 
-def test_trade_through_a_quote_and_quotes_that_come_to_it_fill_it():
-    quote = Quote(seen([(10, 5)], [(11, 5)]), 3, Cancelled.BEHIND)
-    assert quote.meet(told(sold(9, 1))) == Fill(3, 30)
-    quote = Quote(seen([(10, 5)], [(11, 5)]), -3, Cancelled.BEHIND)
-    assert quote.meet(seen([(11, 2)], [(12, 5)])) == Fill(-2, -22)
-    assert quote.meet(seen([(12, 2)], [(13, 5)])) == Fill(-1, -11)
+def test_quote_is_filled_by_trades_and_quotes_beyond_its_price():
+    quote = Quote(make_observation([(10, 5)], [(11, 5)]), 3, CancelPosition.BEHIND)
+    assert quote.update(trades_only(sell_trades(9, 1))) == Fill(3, 30)
+    quote = Quote(make_observation([(10, 5)], [(11, 5)]), -3, CancelPosition.BEHIND)
+    assert quote.update(make_observation([(11, 2)], [(12, 5)])) == Fill(-2, -22)
+    assert quote.update(make_observation([(12, 2)], [(13, 5)])) == Fill(-1, -11)
 
 
 @pytest.mark.parametrize(("cancelled", "ahead"), [("behind", 5), ("ahead", 3)])
-def test_cancelled_orders_stood_where_the_option_says(cancelled, ahead):
-    quote = Quote(seen([(10, 5)], [(11, 5)]), 3, Cancelled(cancelled))
-    quote.meet(seen([(10, 8)], [(11, 5)]))
+def test_cancelled_size_leaves_the_queue_at_the_chosen_position(cancelled, ahead):
+    quote = Quote(make_observation([(10, 5)], [(11, 5)]), 3, CancelPosition(cancelled))
+    quote.update(make_observation([(10, 8)], [(11, 5)]))
     assert quote.ahead == 5
-    quote.meet(seen([(10, 6)], [(11, 5)]))
+    quote.update(make_observation([(10, 6)], [(11, 5)]))
     assert quote.ahead == ahead
-    quote.meet(told(sold(10, 1)))
-    quote.meet(seen([(10, 5)], [(11, 5)]))  # the trade's own: nothing was cancelled
+    quote.update(trades_only(sell_trades(10, 1)))
+    quote.update(make_observation([(10, 5)], [(11, 5)]))  # the trade's own: nothing was cancelled
     assert quote.ahead == ahead - 1
-    quote.meet(seen([(10, 1)], [(11, 5)]))
+    quote.update(make_observation([(10, 1)], [(11, 5)]))
     assert quote.ahead == min(1, ahead - 1) if cancelled == "behind" else quote.ahead == 0
 
 
@@ -131,8 +131,8 @@ def make(warehouse, **options):
     return gymnasium.make(NAME, warehouse=str(warehouse), symbol="BTC-USDT", **options)
 
 
-def at(second: int) -> dict[str, int]:
-    """Options of an episode that starts just behind a change of the book."""
+def start_at(second: int) -> dict[str, int]:
+    """Options of an episode that starts just after a change of the book."""
     return {"start": START + second * SECOND + LATE}
 
 
@@ -142,11 +142,11 @@ def play(environment, actions, **reset) -> list[float]:
 
 
 @pytest.mark.spark
-def test_nothing_can_be_earned_on_an_unmoving_book(warehouse):
+def test_no_policy_earns_on_a_constant_book(warehouse):
     environment = make(warehouse, max_size="0.5", fee=0.001)
-    assert play(environment, [1] * 20, options=at(QUIET)) == [0.0] * 20
+    assert play(environment, [1] * 20, options=start_at(QUIET)) == [0.0] * 20
     actions = np.random.default_rng(8).integers(0, 3, 50).tolist()
-    rewards = play(environment, actions, options=at(QUIET))
+    rewards = play(environment, actions, options=start_at(QUIET))
     expected = []
     for before, after in pairwise([1, *actions]):
         bought = (after - before) * 0.5
@@ -155,55 +155,55 @@ def test_nothing_can_be_earned_on_an_unmoving_book(warehouse):
     assert rewards == pytest.approx(expected, abs=1e-9)
     assert max(rewards) <= 0
     resting = make(warehouse, max_size="0.5", passive=True)
-    assert play(resting, actions, options=at(QUIET)) == [0.0] * 50
+    assert play(resting, actions, options=start_at(QUIET)) == [0.0] * 50
 
 
 @pytest.mark.spark
-def test_large_orders_pay_for_every_level_and_are_cut_at_the_book_s_end(warehouse):
+def test_large_orders_pay_each_level_and_stop_at_the_last(warehouse):
     environment = make(warehouse, max_size="2")
-    assert play(environment, [2, 1], options=at(QUIET)) == pytest.approx([-(0.5 + 1.5), -(0.5 + 1.5)])
+    assert play(environment, [2, 1], options=start_at(QUIET)) == pytest.approx([-(0.5 + 1.5), -(0.5 + 1.5)])
     environment = make(warehouse, max_size="10", levels=1)
-    assert play(environment, [2], options=at(QUIET)) == pytest.approx([-(0.5 + 2 * 1.5)])
+    assert play(environment, [2], options=start_at(QUIET)) == pytest.approx([-(0.5 + 2 * 1.5)])
     assert environment.step(2)[-1]["position"] == 6 * 10**8  # the book does not notice: it is there again
 
 
 @pytest.mark.spark
-def test_what_is_earned_on_a_rising_book_is_its_rise_less_the_spread(warehouse):
+def test_reward_on_a_rising_book_is_its_rise_less_the_spread(warehouse):
     environment = make(warehouse, max_size="0.5")
-    assert play(environment, [2] * 30, options=at(RISING)) == pytest.approx([0.5 - 0.25] + [0.5] * 29)
-    assert play(environment, [0] * 30, options=at(RISING)) == pytest.approx([-0.5 - 0.25] + [-0.5] * 29)
-    crossing = play(environment, [2, 0] * 15, options=at(RISING))
+    assert play(environment, [2] * 30, options=start_at(RISING)) == pytest.approx([0.5 - 0.25] + [0.5] * 29)
+    assert play(environment, [0] * 30, options=start_at(RISING)) == pytest.approx([-0.5 - 0.25] + [-0.5] * 29)
+    crossing = play(environment, [2, 0] * 15, options=start_at(RISING))
     assert crossing == pytest.approx([0.5 - 0.25] + [-0.5 - 0.5, 0.5 - 0.5] * 14 + [-0.5 - 0.5])
     actions = np.random.default_rng(8).integers(0, 3, 50).tolist()
-    rewards = play(environment, actions, options=at(RISING))
+    rewards = play(environment, actions, options=start_at(RISING))
     assert -(0.5 + 0.5) * 50 <= sum(rewards) <= 0.5 * 50
 
 
 @pytest.mark.spark
-def test_orders_meet_the_book_after_the_latency(warehouse):
+def test_orders_reach_the_book_after_the_latency(warehouse):
     for latency, price in ((0, 101), (SECOND, 102), (2 * SECOND - 1, 102)):
         environment = make(warehouse, max_size="1", step=2 * SECOND, latency=latency)
-        (reward,) = play(environment, [2], options=at(RISING))
+        (reward,) = play(environment, [2], options=start_at(RISING))
         assert reward == pytest.approx(102.5 - price)
 
 
 @pytest.mark.spark
-def test_quote_is_filled_once_the_queue_before_it_is_through(warehouse):
+def test_quote_is_filled_after_the_queue_ahead_of_it(warehouse):
     environment = make(warehouse, max_size="0.5", passive=True, passive_fee=0.001)
-    environment.reset(options=at(STILL + 10))
+    environment.reset(options=start_at(STILL + 10))
     positions = [environment.step(2)[-1]["position"] for _ in range(5)]
     assert positions == [0, 0, 5 * 10**7, 5 * 10**7, 5 * 10**7]  # 1 is ahead, 0.5 is sold each second
     info = environment.step(2)[-1]
     assert info["wealth"] == pytest.approx(0.5 * 0.5 - info["fees"])
     assert info["fees"] == pytest.approx(0.5 * 100 * 0.001)
-    environment.reset(options=at(STILL + 10))
+    environment.reset(options=start_at(STILL + 10))
     assert [environment.step(action)[-1]["position"] for action in (2, 1, 2, 2)] == [0] * 4
 
 
 @pytest.mark.spark
-def test_observation_has_what_is_documented(warehouse):
+def test_observation_has_the_documented_numbers(warehouse):
     environment = make(warehouse, max_size="0.5", levels=3)
-    first, info = environment.reset(options=at(RISING))
+    first, info = environment.reset(options=start_at(RISING))
     levels = first[:12].reshape(4, 3)
     share = 10_000 / 100.5
     assert levels[0] == pytest.approx([max(-0.5 * share, -10), -10, 0])
@@ -214,13 +214,13 @@ def test_observation_has_what_is_documented(warehouse):
     after = environment.step(2)[0]
     assert after[-2] == pytest.approx((1 + 1) / 2)  # a better bid came, of size 1; the ask of 1 went
     assert after[-1] == 1
-    environment.reset(options=at(STILL + 10))
+    environment.reset(options=start_at(STILL + 10))
     assert environment.step(1)[0][-3] == 0  # as much was bought as sold
 
 
 @pytest.mark.spark
 @pytest.mark.parametrize("passive", [False, True])
-def test_decimals_are_played_as_scaled_integers_are(warehouse, tmp_path, passive):
+def test_decimals_give_the_same_episodes_as_scaled_integers(warehouse, tmp_path, passive):
     asked = tmp_path / "instruments.yaml"
     asked.write_text("instruments: {BINANCE: {BTC-USDT: {is_decimal: true}}}\n")
     build("binance", [write(tmp_path / "raw.gz", market_lines())], tmp_path / "w", config=asked)
@@ -228,7 +228,7 @@ def test_decimals_are_played_as_scaled_integers_are(warehouse, tmp_path, passive
     played = []
     for folder, unit in ((warehouse, 10**8), (tmp_path / "w", 10**18)):
         environment = make(folder, max_size="10", levels=1, fee=0.001, passive=passive)
-        environment.reset(options=at(STILL + 10))
+        environment.reset(options=start_at(STILL + 10))
         steps = [environment.step(action) for action in actions]
         positions = [step[-1]["position"] / unit for step in steps]
         played.append(([step[0].tolist() for step in steps], [step[1] for step in steps], positions))
@@ -241,7 +241,7 @@ def test_decimals_are_played_as_scaled_integers_are(warehouse, tmp_path, passive
 
 @pytest.mark.spark
 @pytest.mark.parametrize("passive", [False, True])
-def test_gymnasium_s_checker_has_nothing_to_say(warehouse, passive):
+def test_gymnasium_checker_accepts_the_environment(warehouse, passive):
     from gymnasium.utils.env_checker import check_env
 
     check_env(make(warehouse, passive=passive, length=20 * SECOND).unwrapped)
@@ -250,18 +250,18 @@ def test_gymnasium_s_checker_has_nothing_to_say(warehouse, passive):
 def rollout(environment, seed: int) -> list[object]:
     first, info = environment.reset(seed=seed)
     environment.action_space.seed(seed)
-    told: list[object] = [first.tolist(), info]
+    results: list[object] = [first.tolist(), info]
     for _ in range(3):
         ended = False
         while not ended:
             observation, reward, _, ended, info = environment.step(environment.action_space.sample())
-            told += [observation.tolist(), reward, info]
-        told.append(environment.reset()[1])
-    return told
+            results += [observation.tolist(), reward, info]
+        results.append(environment.reset()[1])
+    return results
 
 
 @pytest.mark.spark
-def test_equal_seeds_are_equal_episodes_and_others_are_not(warehouse):
+def test_equal_seeds_give_equal_episodes(warehouse):
     options = {"length": 10 * SECOND, "fee": 0.001, "latency": SECOND // 2}
     found = rollout(make(warehouse, **options), 5)
     assert found == rollout(make(warehouse, **options), 5)
@@ -269,7 +269,7 @@ def test_equal_seeds_are_equal_episodes_and_others_are_not(warehouse):
 
 
 @pytest.mark.spark
-def test_processes_of_a_vector_environment_play_as_one_does(warehouse):
+def test_spawned_vector_environment_equals_a_synchronous_one(warehouse):
     options = {"warehouse": str(warehouse), "symbol": "BTC-USDT", "length": 5 * SECOND, "fee": 0.001}
     played = []
     for mode, how in (("sync", {}), ("async", {"context": "spawn"})):
@@ -318,33 +318,33 @@ WRONG = {
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )
-def test_argument_that_cannot_be_is_refused_with_its_name_value_and_what_is_expected(warehouse, name, value):
+def test_invalid_argument_is_refused_with_name_value_and_expectation(warehouse, name, value):
     given = {"warehouse": str(warehouse), "symbol": "BTC-USDT", name: value}
     with pytest.raises(SettingsError) as refused:
         gymnasium.make(NAME, **given)
-    told = str(refused.value)
+    message = str(refused.value)
     named = {"step": ("step", "latency", "length"), "length": ("length",)}.get(name, (name,))
-    assert any(f"{one}=" in told for one in named), told
-    assert repr(value) in told or str(value) in told
-    assert "expected" in told
+    assert any(f"{argument}=" in message for argument in named), message
+    assert repr(value) in message or str(value) in message
+    assert "expected" in message
 
 
 @pytest.mark.spark
-def test_all_problems_of_the_arguments_are_told_at_once(warehouse):
+def test_all_invalid_arguments_are_reported_at_once(warehouse):
     with pytest.raises(SettingsError) as refused:
         make(warehouse, levels=0, fee=-1, clock="wall", start="2024-08-09", end="2024-08-08")
     assert all(f"{name}=" in str(refused.value) for name in ("levels", "fee", "clock", "end"))
 
 
 @pytest.mark.spark
-def test_arguments_at_the_ends_of_their_ranges_are_taken(warehouse):
+def test_arguments_at_the_ends_of_their_ranges_are_accepted(warehouse):
     make(warehouse, levels=np.int64(1), step=np.int64(2), length=2, latency=1, fee=0, passive_fee=-0.5)
     make(warehouse, max_size="0.00000001", fee=0.999, start="2024-08-09", end=2**63 - 1, exchange="BINANCE")
     make(warehouse, max_size="1000000000000000000", levels=5_000, cancelled="ahead", clock="exchange")
 
 
 @pytest.mark.spark
-def test_missing_warehouse_and_wrong_actions_options_and_lengths_are_named(warehouse, tmp_path):
+def test_errors_name_missing_warehouse_and_invalid_action_option_and_length(warehouse, tmp_path):
     with pytest.raises(WarehouseError):
         make(tmp_path / "nothing")
     environment = make(warehouse).unwrapped
@@ -352,7 +352,7 @@ def test_missing_warehouse_and_wrong_actions_options_and_lengths_are_named(wareh
         environment.reset(options={"stop": 5})
     with pytest.raises(SettingsError, match="expected ISO 8601"):
         environment.reset(options={"start": "soon"})
-    environment.reset(options=at(QUIET))
+    environment.reset(options=start_at(QUIET))
     for action in (3, -1, 1.5, None, "2", float("nan")):
         with pytest.raises(SettingsError, match=r"expected 0 \(short\), 1"):
             environment.step(action)
@@ -361,7 +361,7 @@ def test_missing_warehouse_and_wrong_actions_options_and_lengths_are_named(wareh
 
 
 def forked(work) -> str:
-    """What a forked process says: the error that `work` raises there."""
+    """Return the error that `work` raises in a forked process, as text."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
@@ -382,17 +382,17 @@ def forked(work) -> str:
 
 
 @pytest.mark.spark
-def test_forked_processes_are_refused_with_the_way_out(warehouse):
+def test_forked_process_raises_an_error_with_the_remedy(warehouse):
     before = make(warehouse)
     before.reset(seed=1)
     for work in (lambda: make(warehouse).reset(), before.reset, lambda: before.step(1)):
-        told = forked(work)
-        assert told.startswith("SettingsError") and 'context="spawn"' in told
+        message = forked(work)
+        assert message.startswith("SettingsError") and 'context="spawn"' in message
 
 
 @pytest.mark.spark
 @pytest.mark.parametrize("context", ["fork", None])
-def test_vector_environment_by_fork_raises_in_the_parent_and_ends(warehouse, context):
+def test_forked_vector_environment_raises_in_the_parent_and_ends(warehouse, context):
     if context is None and multiprocessing.get_start_method() != "fork":
         pytest.skip("fork is not this Python's way of starting processes")
     options = {"warehouse": str(warehouse), "symbol": "BTC-USDT"}

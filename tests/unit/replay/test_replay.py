@@ -20,7 +20,7 @@ from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
 from deltabook.schemas.errors import GapError, SettingsError, WarehouseError
 from deltabook.schemas.names import HOUR, NOT_GIVEN
 from deltabook.udfs.replay import streams
-from deltabook.udfs.replay.clocks import Clock, times
+from deltabook.udfs.replay.clocks import Clock, compute_times
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.storage import event_files
@@ -34,9 +34,9 @@ CLOCKS = list(Clock)
 def test_messages_without_a_receive_time_arrive_at_their_order_time_or_with_the_one_before():
     received = np.array([50, -1, 40, -1])
     order_time = np.array([10, 20, 30, 90])
-    assert times(Clock.RECEIVED, received, order_time, -1).tolist() == [50, 50, 50, 90]
-    assert times(Clock.RECEIVED, received, order_time, 60).tolist() == [60, 60, 60, 90]
-    assert times(Clock.EXCHANGE, received, order_time, 60) is order_time
+    assert compute_times(Clock.RECEIVED, received, order_time, -1).tolist() == [50, 50, 50, 90]
+    assert compute_times(Clock.RECEIVED, received, order_time, 60).tolist() == [60, 60, 60, 90]
+    assert compute_times(Clock.EXCHANGE, received, order_time, 60) is order_time
 
 
 @pytest.mark.parametrize("place", [0, 1, 10, 17, 29, 39])
@@ -45,12 +45,12 @@ def test_messages_without_a_receive_time_arrive_at_their_order_time_or_with_the_
 def test_batches_begin_behind_the_first_rows_and_end_soon_behind_a_place(
     tmp_path, monkeypatch, others, first, place
 ):
-    monkeypatch.setattr(event_files, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(event_files, "_MIN_ALIGNED_ROWS", 1)
     own = [{"exchange": "ONE", "hour": 5, "sequence": number} for number in range(40)]
     foreign = [{"exchange": "ONE", "hour": 9, "sequence": -1}] * others
     path = tmp_path / "part.parquet"
     pq.write_table(pa.Table.from_pylist(own[:15] + foreign + own[15:]), path, row_group_size=10)
-    found = list(event_files.batches_of_hour(path.as_uri(), "ONE", 5, 6, ["sequence"], first, place))
+    found = list(event_files.read_chunk_batches(path.as_uri(), "ONE", 5, 6, ["sequence"], first, place))
     assert [one for batch in found for one in batch["sequence"].to_pylist()] == [*range(first, 40)]
     assert max(map(len, found)) <= 6
     assert all(batch.schema.names == ["sequence"] for batch in found)
@@ -276,7 +276,7 @@ def test_seek_reads_of_many_row_groups_those_that_it_needs(warehouse, tmp_path, 
         with file.open("rb") as stream:
             events = pq.read_table(stream)
         pq.write_table(events, file, row_group_size=23)
-    monkeypatch.setattr(event_files, "_FEWEST_ROWS", rows)
+    monkeypatch.setattr(event_files, "_MIN_ALIGNED_ROWS", rows)
     monkeypatch.setattr(streams, "_BATCH_ROWS", 3 * rows)
     stepping = list(Replayer(copied, SYMBOL, clock=clock))
     assert [told(seen) for seen in stepping] == [

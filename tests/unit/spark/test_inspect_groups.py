@@ -10,7 +10,7 @@ import pytest
 from test_fidelity_groups import START, file_of, no_data
 
 from deltabook.schemas.tables import BOOKS, EVENTS
-from deltabook.udfs.spark.inspect_groups import FIRST_TIME, inspect_books_group, inspect_events_group
+from deltabook.udfs.spark.inspect_groups import EARLIEST_TIME, inspect_books_group, inspect_events_group
 
 KEY = ("BINANCE", "BTC-USDT", START)
 
@@ -34,7 +34,7 @@ def counted(function: Any, **files: list[str]) -> dict[str, int]:
 def update(number: int, **fields: Any) -> dict[str, Any]:
     data = no_data() | {name: fields.pop(name) for name in [*fields] if name in no_data()}
     usual = {"event_type": "book_update", "sequence": number, "source_row": number, "source_file": "a"}
-    return usual | {"timestamp": FIRST_TIME + number, "order_time": number, "data": data} | fields
+    return usual | {"timestamp": EARLIEST_TIME + number, "order_time": number, "data": data} | fields
 
 
 def trade(number: int, price: int = 5, size: int = 1, **fields: Any) -> dict[str, Any]:
@@ -63,9 +63,9 @@ def test_clean_events(tmp_path: Path) -> None:
         ([update(1), update(2, source_row=9), update(3), update(4)], "late", 1),
         ([update(1, source_row=9), update(2, source_row=8), update(3, source_row=7)], "late", 2),
         ([update(1, timestamp=-1), update(2)], "missing", 1),
-        ([update(1, timestamp=0), update(2, timestamp=FIRST_TIME - 1)], "zero", 2),
-        ([update(1), update(2, timestamp=FIRST_TIME), update(3)], "regressing", 1),
-        ([update(2), update(1, timestamp=FIRST_TIME + 2, source_row=3, order_time=2)], "unordered", 1),
+        ([update(1, timestamp=0), update(2, timestamp=EARLIEST_TIME - 1)], "zero", 2),
+        ([update(1), update(2, timestamp=EARLIEST_TIME), update(3)], "regressing", 1),
+        ([update(2), update(1, timestamp=EARLIEST_TIME + 2, source_row=3, order_time=2)], "unordered", 1),
         ([update(5, epoch=1), update(6, epoch=0)], "unordered", 1),
         ([update(1, order_time=5), update(2, order_time=4)], "out_of_time", 1),
     ],

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.spark.packing import GROUP, TASK, kept, pack, packed
+from deltabook.udfs.spark.packing import GROUP, TASK, assign_tasks, make_task_function, store_results
 from deltabook.udfs.storage.arrow_frames import to_frame
 
 RESULT = pa.schema([("symbol", pa.string()), ("hours", pa.list_(pa.int64()))])
@@ -21,7 +21,7 @@ RESULT = pa.schema([("symbol", pa.string()), ("hours", pa.list_(pa.int64()))])
 @example([0.0] * 100, 8)
 @example([10.0] + [1.0] * 10, 2)
 def test_every_group_has_one_task_and_no_task_is_dearer_than_it_must_be(costs, most):
-    tasks = pack(costs, most)
+    tasks = assign_tasks(costs, most)
     count = min(most, len(costs))
     assert (len(tasks), {*tasks}) == (len(costs), {*range(count)})
     loads, sizes = [0.0] * count, [0] * count
@@ -46,7 +46,7 @@ class Groups:
     def run(self) -> list[dict]:
         rows = [("AAA", 1, 0), ("BBB", 7, 1), ("AAA", 2, 0), ("CCC", 5, 2)]
         references = pd.DataFrame(rows, columns=["symbol", "hour", GROUP]).assign(**{TASK: 0})
-        function = packed(kept(self.apply, str(self.folder), RESULT), ["symbol"], RESULT)
+        function = make_task_function(store_results(self.apply, str(self.folder), RESULT), ["symbol"], RESULT)
         frame = function((0,), references, pd.DataFrame())
         return pa.table({name: pa.array(frame[name].array) for name in frame}).to_pylist()
 

@@ -1,0 +1,184 @@
+"""Counts of books that equal golden rows: as a whole, and level by level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from deltabook.schemas.names import NOT_GIVEN
+from deltabook.udfs.fidelity.golden_match import Ids, Window
+from deltabook.udfs.numba_kernel import kernel
+from deltabook.udfs.numbers.encoding import words
+
+_SIDE_COLUMNS = (("bid_prices", "bid_sizes"), ("ask_prices", "ask_sizes"))
+
+
+class MatchCounts:
+    """Running counts of the pairs that were compared.
+
+    Parameters
+    ----------
+    depth : int
+        Levels a side with counts of their own.
+
+    Attributes
+    ----------
+    compared, matched, unverifiable : int
+        Pairs; pairs that are equal; pairs whose book has the status `unverifiable`.
+    first_divergence : int
+        Smallest id of a pair that differs; -1 if there is none.
+    levels, prices, sizes : int64[depth]
+        By level, over both sides: golden levels compared; levels with an equal price; with an equal size.
+    """
+
+    def __init__(self, depth: int):
+        self.compared = self.matched = self.unverifiable = 0
+        self.first_divergence = NOT_GIVEN
+        self.levels, self.prices, self.sizes = (np.zeros(depth, dtype=np.int64) for _ in range(3))
+
+    def add(self, window: Window) -> Ids:
+        """Compare the pairs of a window and count them.
+
+        Parameters
+        ----------
+        window : Window
+            The next window.
+
+        Returns
+        -------
+        int64[n]
+            The first level, from 0, that differs in each pair on either side; the window's depth if the
+            pair is equal.
+        """
+        first = np.full(len(window.ids), window.depth, dtype=np.int64)
+        counts = (self.levels, self.prices, self.sizes)
+        for columns in _SIDE_COLUMNS:
+            book, golden = (_read_side(table, columns) for table in (window.books, window.golden))
+            compare_side(*book, *golden, window.book_rows, window.golden_rows, window.depth, first, *counts)
+        is_equal = first == window.depth
+        self.compared += len(first)
+        self.matched += int(is_equal.sum())
+        self.unverifiable += window.unverifiable
+        if not is_equal.all():
+            least = int(window.ids[~is_equal].min())
+            is_first = self.first_divergence == NOT_GIVEN
+            self.first_divergence = least if is_first else min(self.first_divergence, least)
+        return first
+
+    def metrics(self, minimum_match: float) -> list[dict[str, Any]]:
+        """Return rows of `fidelity`: one for whole books, and two for each level's prices and sizes.
+
+        Parameters
+        ----------
+        minimum_match : float
+            Share of equal pairs that passes, exclusive, from 0 to 1.
+        """
+        whole = make_match_metric("match", 0, self.compared, self.matched, minimum_match)
+        whole |= {"unverifiable": self.unverifiable, "first_divergence": self.first_divergence}
+        by_level = [
+            make_match_metric(name, level + 1, int(levels), int(matched[level]), minimum_match)
+            for level, levels in enumerate(self.levels)
+            for name, matched in (("price_match", self.prices), ("size_match", self.sizes))
+            if levels
+        ]
+        return [whole, *by_level]
+
+
+def make_match_metric(
+    name: str, level: int, compared: int, matched: int, minimum_match: float
+) -> dict[str, Any]:
+    """Return the columns of `fidelity` for a share of equal values.
+
+    Parameters
+    ----------
+    name : str
+        Name of the metric.
+    level : int
+        Level of the book, from 1; 0: the metric is not about one level.
+    compared, matched : int
+        How many values were compared, and how many were equal.
+    minimum_match : float
+        Share that passes, exclusive, from 0 to 1.
+    """
+    metric = {"metric": name, "level": level, "compared": compared, "matched": matched}
+    if not compared:
+        return metric | {"verdict": "none"}
+    share = matched / compared
+    verdict = "passed" if share > minimum_match else "failed"
+    return metric | {"value": share, "golden_value": 1.0, "verdict": verdict}
+
+
+def _read_side(table: pa.Table, columns: tuple[str, str]) -> tuple[NDArray[Any], NDArray[Any], Ids]:
+    """Return prices and sizes of one side, in words, and the index at which each row begins."""
+    numbers = []
+    for name in columns:
+        lists = table[name].combine_chunks()
+        starts = lists.offsets.to_numpy().astype(np.int64)
+        numbers.append(words(lists.values.slice(starts[0], starts[-1] - starts[0])))
+    return numbers[0], numbers[1], starts - starts[0]
+
+
+@kernel
+def compare_side(
+    prices,
+    sizes,
+    starts,
+    golden_prices,
+    golden_sizes,
+    golden_starts,
+    book_rows,
+    golden_rows,
+    depth,
+    first,
+    levels,
+    same_prices,
+    same_sizes,
+):
+    """Compare one side of books with golden rows, level by level; cost: a comparison a level.
+
+    A golden side may be shorter than the book's side, but it may be empty only if the book's side is empty.
+
+    Parameters
+    ----------
+    prices, sizes : int64[m, words]
+        Levels of all books, best first; see `encoding.words`.
+    starts : int64[rows + 1]
+        Index of each book's first level.
+    golden_prices, golden_sizes : int64[k, words]
+        Levels of all golden rows, best first.
+    golden_starts : int64[golden rows + 1]
+        Index of each golden row's first level.
+    book_rows, golden_rows : int64[n]
+        Book and golden row of each pair.
+    depth : int
+        Most levels to compare.
+    first : int64[n]
+        First level of each pair that differs, so far; updated in place.
+    levels, same_prices, same_sizes : int64[counted levels]
+        Counts by level: compared, equal prices, equal sizes; updated in place.
+    """
+    for pair in range(len(book_rows)):
+        begin, golden_begin = starts[book_rows[pair]], golden_starts[golden_rows[pair]]
+        have = starts[book_rows[pair] + 1] - begin
+        want = min(golden_starts[golden_rows[pair] + 1] - golden_begin, depth)
+        if want == 0 and have > 0:
+            first[pair] = 0
+        for level in range(want):
+            counts = level < len(levels)
+            if counts:
+                levels[level] += 1
+            if level >= have:
+                first[pair] = min(first[pair], level)
+                continue
+            price = size = True
+            for word in range(prices.shape[1]):
+                price &= prices[begin + level, word] == golden_prices[golden_begin + level, word]
+                size &= sizes[begin + level, word] == golden_sizes[golden_begin + level, word]
+            if counts:
+                same_prices[level] += price
+                same_sizes[level] += size
+            if not (price and size):
+                first[pair] = min(first[pair], level)
