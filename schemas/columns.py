@@ -1,4 +1,4 @@
-"""Columns, each declared once with its unit, clock, epoch and sentinel, and what tables are made of."""
+"""Columns and tables: every column is declared once, with its unit, clock, epoch and sentinel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 DECIMAL = pa.decimal128(38, 18)
-"""Numbers of an instrument that int64 cannot hold at any one scale."""
+"""Type of prices and sizes that int64 cannot hold at any one scale."""
 
 _ARROW_TYPES = {
     "BIGINT": pa.int64(),
@@ -34,13 +34,13 @@ class Column:
     Attributes
     ----------
     name, type
-        Its name, and its type in Spark SQL.
+        Column name, and type in Spark SQL.
     doc
-        One sentence on what it holds.
+        One sentence on what the column holds; it becomes the column's comment.
     fields
-        Those of a struct.
+        Fields of a struct; empty for other types.
     scale
-        Which of the instrument's scales its integers have: price_scale, size_scale, or none.
+        The instrument's scale that the integers have: price_scale, size_scale, or empty.
     """
 
     name: str
@@ -51,42 +51,42 @@ class Column:
 
     @property
     def arrow(self) -> pa.DataType:
-        """The type in Arrow."""
+        """Arrow type of the column."""
         if self.fields:
             return pa.struct([(column.name, column.arrow) for column in self.fields])
         return _ARROW_TYPES[self.type]
 
 
 def struct(name: str, fields: tuple[Column, ...], doc: str) -> Column:
-    """Make a column of several fields."""
+    """Return a struct column with the given fields."""
     return Column(name, "STRUCT<" + ", ".join(f"{one.name}: {one.type}" for one in fields) + ">", doc, fields)
 
 
 def scaled(name: str, doc: str, scale: str, type_of: str = "BIGINT") -> Column:
-    """Make a column of prices or sizes, as integers at one of the instrument's scales."""
+    """Return a column of prices or sizes: integers at one of the instrument's scales."""
     return Column(name, type_of, f"{doc}, scaled by 10^{scale}.", scale=scale)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One Delta table (or the shape of a frame on its way to one).
+    """One Delta table, or the schema of a frame that passes between driver and workers.
 
     Attributes
     ----------
     name
-        Folder under the warehouse and name in SQL.
+        Folder under the warehouse, and name in SQL.
     doc
-        The grain, in one sentence.
+        One sentence on what one row is.
     columns
-        In order.
+        Columns, in order.
     partition_by
         Partition columns; they are not in the data files.
     statistics
-        Columns whose minimum and maximum Delta keeps for file skipping. Naming the scalars
-        saves the cost of statistics on every array (measured: 1.9 times on writing events).
+        Columns whose minimum and maximum Delta stores to skip files. Without this list Delta
+        computes statistics of every array (measured: writing events takes 1.9 times as long).
     alike
-        Whether a row's lists are mostly those of the row before. Stored as they are, without a dictionary,
-        they compress better (measured on books of 20 levels: 0.7 of the room, 0.8 of the time).
+        Whether a row's lists mostly equal those of the row before. Such lists compress better without a
+        dictionary (measured on books of 20 levels: 0.7 of the size, 0.8 of the time).
     """
 
     name: str
@@ -112,7 +112,7 @@ class Table:
         return pa.schema([(column.name, column.arrow) for column in self.columns])
 
     def decimal(self) -> Table:
-        """Return the table of the same rows whose prices and sizes are DECIMAL(38,18)."""
+        """Return the same table with prices and sizes in DECIMAL(38,18)."""
         return replace(
             self,
             name=f"{self.name}_decimal",
@@ -157,11 +157,15 @@ EVENT_DATA = (
     Column("is_snapshot", "BOOLEAN", "True: the levels are the whole book, not changes."),
     Column("first_sequence", "BIGINT", "First update id (Binance U); -1 if not given."),
     Column("prev_sequence", "BIGINT", "Last id of the message before (Binance pu); -1 if not given."),
-    Column("damaged", "BOOLEAN", "A part of the message, or one before it, is in quarantine."),
+    Column("damaged", "BOOLEAN", "True: a part of this message, or of one before it, is in quarantine."),
     Column("checksum", "BIGINT", "Unsigned CRC-32 of the book after this message; -1 if not given."),
     Column("price_digits", "BIGINT", "Decimals of prices in the checksum's text; -1: as few as needed."),
     Column("size_digits", "BIGINT", "Decimals of sizes in the checksum's text; -1: as few as needed."),
-    Column("kept_levels", "BIGINT", "Levels a side that the venue keeps after the message; -1: all."),
+    Column(
+        "kept_levels",
+        "BIGINT",
+        "Depth to which the venue truncates its book after the message, levels a side; -1: not at all.",
+    ),
     *SIDES,
     Column("trade_id", "BIGINT", "The exchange's trade id; -1 for a book update."),
     Column("side", "STRING", "Aggressor: buy or sell; empty if not a trade, or a trade outside the book."),
@@ -189,5 +193,9 @@ FEED = Column("feed", "STRING", "A name of `schemas.feeds.FEEDS`.")
 SCALES = (
     Column("price_scale", "INT", "Decimal digits of prices: value = integer / 10^price_scale."),
     Column("size_scale", "INT", "Decimal digits of sizes: value = integer / 10^size_scale."),
-    Column("is_decimal", "BOOLEAN", "Its numbers need DECIMAL(38,18): it is in the tables `…_decimal`."),
+    Column(
+        "is_decimal",
+        "BOOLEAN",
+        "True: prices and sizes need DECIMAL(38,18), and rows are in the tables `…_decimal`.",
+    ),
 )

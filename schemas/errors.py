@@ -1,16 +1,16 @@
-"""Errors that a person reads: what was expected, what was found, where, and what to do."""
+"""Errors of deltabook. Their messages say what was expected, what was found, where, and what to do."""
 
 from __future__ import annotations
 
 
 class DeltabookError(Exception):
-    """Base of all errors that deltabook raises on purpose; `exit_status` is the command's."""
+    """Base class of all errors of deltabook; `exit_status` is the exit status of the command."""
 
     exit_status = 2
 
 
 class SettingsError(DeltabookError):
-    """Settings, flags or the machine (Java, JARs) are not as needed; lists every problem at once."""
+    """Settings, options or the machine (Java, JARs) are wrong. The message lists every problem."""
 
 
 class InputError(DeltabookError):
@@ -20,22 +20,22 @@ class InputError(DeltabookError):
 
 
 class WarehouseError(DeltabookError):
-    """The warehouse is missing, locked, of another schema version, or not as the ledger says."""
+    """The warehouse is missing, damaged, or of another schema version."""
 
 
 class BusyError(WarehouseError):
-    """Another process is writing the warehouse: nothing was done, and later it may be."""
+    """Another process is writing the warehouse: nothing was done; try again later."""
 
     exit_status = 4
 
 
 class GapError(DeltabookError):
-    """A feed has a gap, and the run was told to end at the first."""
+    """A feed has a gap, and the run has the setting to stop at the first one."""
 
 
 class OrderError(DeltabookError):
-    """Events reached the kernel out of the feed's order: a bug or a hand-edited table."""
+    """Events reached the kernel out of the feed's order, by a bug or in an edited table."""
 
 
 class WorkError(DeltabookError):
-    """A worker's function failed on one group: a bug, or an input that nobody has thought of."""
+    """A worker's function failed on one group, by a bug or on an unforeseen input."""

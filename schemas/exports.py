@@ -1,4 +1,4 @@
-"""What leaves a warehouse as plain files: what can be exported, as what, and each column with its unit."""
+"""Exports: what can be exported in which format, and each column with its unit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deltabook.schemas.columns import (
     Table,
     scaled,
 )
-from deltabook.schemas.frames import HOUR_REFERENCES
+from deltabook.schemas.frames import REBUILD_REFERENCES
 from deltabook.schemas.tables import BOOKS
 
 
@@ -38,7 +38,7 @@ class What(StrEnum):
 
 
 class Form(StrEnum):
-    """As what."""
+    """Format of an export."""
 
     PARQUET = "parquet"
     CRYPTO_LAKE = "crypto_lake"
@@ -52,14 +52,14 @@ FORMS = {
     What.EVENTS: (Form.PARQUET, Form.HFTBACKTEST),
     What.TRADES: (Form.PARQUET,),
 }
-"""Which go together."""
+"""Formats in which each kind of data can be exported."""
 OF_LEVELS = (Form.CRYPTO_LAKE, Form.TARDIS)
 """Formats with a column for each level."""
 IN_DOUBLES = (Form.CRYPTO_LAKE, Form.HFTBACKTEST)
-"""Formats whose numbers are doubles: they cannot hold those of DECIMAL(38,18)."""
+"""Formats whose numbers are doubles: they cannot hold DECIMAL(38,18)."""
 
 PARTITIONS = ("exchange", "symbol", "date")
-"""Folders of plain Parquet; a day is that of the rows' `hour`."""
+"""Partition folders of plain Parquet; the day is that of the column `hour`."""
 
 _BOOKS = {column.name: column for column in BOOKS.columns}
 _TIME = Column("time", "TIMESTAMP", "`timestamp`, or `order_time` where that is not given; to the µs, UTC.")
@@ -185,7 +185,7 @@ EXPORT_REFERENCES = Table(
         Column("checkpoint_file", "STRING", "Of `events`: data file with the hour's opening; empty if none."),
         Column("follows", "BOOLEAN", "The hour before it is exported too, and of the same day."),
         Column("is_last", "BOOLEAN", "The instrument has no later hour."),
-        *(column for column in HOUR_REFERENCES.columns if column.name.startswith("seed_")),
+        *(column for column in REBUILD_REFERENCES.columns if column.name.startswith("seed_")),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""What each feed is and can prove."""
+"""Feeds: how their ids connect, what their checksums cover, and the best status of their books."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deltabook.schemas.names import Status
 
 
 class Continuity(IntEnum):
-    """How the ids of successive book updates connect; the number is what the kernel switches on."""
+    """Rule by which the ids of successive book updates connect. Kernels use the number."""
 
     NONE = 0
     """No ids that prove completeness."""
@@ -18,13 +18,13 @@ class Continuity(IntEnum):
     PREVIOUS_ID = 2
     """``pu == previous u``; after a snapshot L: drop ``u < L``, then ``U <= L <= u`` or ``pu == L``."""
     LINKED = 3
-    """``prevSeqId == seqId`` of the message before, where ids are given at all."""
+    """``prevSeqId == seqId`` of the message before, if the feed gives ids."""
     RISING = 4
     """``u == previous u + 1``."""
 
 
 class Checksum(IntEnum):
-    """What a venue's checksum is computed over; the number is what the kernel switches on."""
+    """Rule by which a venue computes its checksum. Kernels use the number."""
 
     NONE = 0
     KRAKEN = 1
@@ -35,14 +35,14 @@ class Checksum(IntEnum):
 
 
 class Repeats(IntEnum):
-    """How two records of one message are told from two messages."""
+    """How two records of one message are distinguished from two messages."""
 
     BY_IDS = 0
     """The same ids are the same message."""
     BY_CONTENT = 1
     """The same time, checksum and levels are the same message: parallel recordings become one feed."""
     JOINED = 2
-    """The same id and receive time are parts of one message: what one has and the other lacks is kept."""
+    """Records with the same id and receive time are parts of one message and are joined."""
 
 
 @dataclass(frozen=True)
@@ -52,28 +52,28 @@ class Feed:
     Attributes
     ----------
     name
-        As the table `instruments` names it.
+        Name in the table `instruments`.
     source
-        The source that reads it.
+        Name of the source that reads it.
     exchanges
-        Exchanges in the tables that only this feed of the source has; empty: any.
+        Names of the exchanges that have this feed; empty: every exchange of the source.
     continuity
         The id rule that links book updates.
     checksum
-        What its checksums are computed over.
+        The checksum rule.
     repeats
         How records of one message are recognised.
     best_status
         The best status that this feed's books can have.
     own_snapshots
-        Whether its snapshots are messages of the feed itself, which always replace the book; else
-        they are fetched apart, and connected by ids.
+        Whether snapshots are messages of the feed, which always replace the book. Otherwise they are
+        fetched by request and connected by ids.
     timed_snapshots
-        Whether its snapshots carry a time; one without takes its neighbour's.
+        Whether snapshots have a time. One without takes the time of its neighbour.
     trade_ids
-        Whether its trade ids rise by one, so that a jump is a gap.
+        Whether trade ids rise by one, so that a jump is a gap.
     rules
-        Where the rules are from.
+        Source of the rules.
     """
 
     name: str
@@ -193,12 +193,12 @@ BINANCE_DELIVERY, as data vendors name them."""
 
 
 def feed_of(source: str, exchange: str) -> Feed:
-    """Return the feed that a source has of an exchange.
+    """Return the feed that a source reads for an exchange.
 
     Raises
     ------
     KeyError
-        If the source has none.
+        If the source has no feed of that exchange.
     """
     for feed in FEEDS.values():
         if feed.source == source and (not feed.exchanges or exchange in feed.exchanges):

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from deltabook.schemas.names import Writing
+from deltabook.schemas.names import RowPolicy
 
 FORM = 2
 """Version of how a fingerprint is made; a change of the form must keep the earlier ones readable."""
@@ -63,12 +63,12 @@ class Fingerprint:
         return stored in (self.value, self.first)
 
 
-def values_of(writing: Writing) -> dict[str, object]:
+def values_of(writing: RowPolicy) -> dict[str, object]:
     """Return the settings of written rows by names that never change.
 
     Parameters
     ----------
-    writing : Writing
+    writing : RowPolicy
         The settings.
     """
     return {
@@ -82,12 +82,12 @@ def values_of(writing: Writing) -> dict[str, object]:
     }
 
 
-def first_text_of(writing: Writing) -> str:
+def first_text_of(writing: RowPolicy) -> str:
     """Return the settings of written rows as the first form had them.
 
     Parameters
     ----------
-    writing : Writing
+    writing : RowPolicy
         The settings.
     """
     on_gap = str(writing.on_gap)

@@ -1,4 +1,7 @@
-"""Shapes of what passes between jobs and workers: records, references and results, none of them a table."""
+"""Frames between the driver and workers: records, references and results, none of them a stored table.
+
+`schemas.rows` has the rows of references and results as Python types.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from deltabook.schemas.tables import CHECKS, COVERAGE, FIDELITY, GAPS
 
 RECORDS = Table(
     "records",
-    "What a source yields: one parsed message, one unreadable record, or the end of one file.",
+    "One parsed message, one unreadable record, or the end of one file: the rows that a source yields.",
     (
         Column("record", "STRING", "trade, agg_trade, book_update, golden, quarantine or file."),
         Column("kind", "STRING", "Kind of a golden record; outcome (`read`, `failed`) of a file."),
@@ -40,14 +43,14 @@ RECORDS = Table(
         Column("price_scale", "BIGINT", "Decimal digits of this record's prices."),
         Column("size_scale", "BIGINT", "Decimal digits of this record's sizes."),
         Column("wide", "BINARY", "Its numbers as printed, as JSON, if no int64 holds them; else empty."),
-        Column("reason", "STRING", "Why a record is in quarantine, or a file failed; else empty."),
+        Column("reason", "STRING", "Why the record is in quarantine or the file failed; else empty."),
         Column("raw", "BINARY", "The record's bytes if it is in quarantine; else empty."),
     ),
 )
 
 STAGED = Table(
     "staged",
-    "One file of parsed records of one raw file, or the end of one part of it.",
+    "One file of parsed records of one raw file, or the end of one part of that.",
     (
         Column("part", "BIGINT", "Number of the part of the raw file."),
         SOURCE_FILE,
@@ -55,10 +58,10 @@ STAGED = Table(
         EXCHANGE,
         SYMBOL,
         Column("file", "STRING", "The file of records, in Arrow's file format; empty at the end."),
-        Column("records", "BIGINT", "How many it holds."),
+        Column("records", "BIGINT", "Number of records in the file."),
         Column("failed", "BOOLEAN", "The part could not be read to its end."),
-        Column("source_row", "BIGINT", "Of the first record in quarantine; -1 if there is none."),
-        Column("reason", "STRING", "Why that is in quarantine, or why the part failed; else empty."),
+        Column("source_row", "BIGINT", "Line of the first record in quarantine; -1 if there is none."),
+        Column("reason", "STRING", "Why that record is in quarantine, or why the part failed; else empty."),
     ),
 )
 
@@ -66,9 +69,13 @@ PARTS = Table(
     "parts",
     "One part of a raw file to be parsed.",
     (
-        Column("part", "BIGINT", "Its number."),
+        Column("part", "BIGINT", "Number of the part."),
         SOURCE_FILE,
-        Column("row_groups", "ARRAY<BIGINT>", "Row groups, from and up to; empty: the whole file."),
+        Column(
+            "row_groups",
+            "ARRAY<BIGINT>",
+            "First row group and end, exclusive; empty: the whole file.",
+        ),
     ),
 )
 
@@ -94,58 +101,60 @@ FLAT_EVENTS = Table(
 
 _KEYS = (EXCHANGE, SYMBOL, HOUR)
 _RESTARTS = Column(
-    "restarts", "ARRAY<BIGINT>", "Each restart of the stream's ids: its time, and the id that parts it."
+    "restarts",
+    "ARRAY<BIGINT>",
+    "Restarts of the stream's ids: time, ns, and separating id of each.",
 )
 
-_CHUNK = Column("chunk", "BIGINT", "Length of an hour of this warehouse, ns.")
+_CHUNK = Column("chunk", "BIGINT", "Length of a chunk of this warehouse, ns.")
 
 STREAM_REFERENCES = Table(
     "stream_references",
-    "One stream of new messages to be surveyed: the files to read, and what is known of it.",
+    "One stream of new messages to survey: the files to read, and the stored bounds of its chunks.",
     (
         EXCHANGE,
         SYMBOL,
         Column("record", "STRING", "trade, agg_trade, book_update or golden."),
         Column("record_files", "ARRAY<STRING>", "Staged files of `records`."),
         _CHUNK,
-        Column("known_epochs", "ARRAY<BIGINT>", "Epochs of the first and last message of each hour stored."),
-        Column("known_ids", "ARRAY<BIGINT>", "Their ids."),
-        Column("known_times", "ARRAY<BIGINT>", "Their times, ns."),
+        Column("known_epochs", "ARRAY<BIGINT>", "Epochs of the first and last message of each stored chunk."),
+        Column("known_ids", "ARRAY<BIGINT>", "Ids of these messages."),
+        Column("known_times", "ARRAY<BIGINT>", "Times of these messages, ns since 1970 UTC."),
         _RESTARTS,
     ),
 )
 
 SURVEY = Table(
     "survey",
-    "Messages of one staged file whose times lie in one hour and epoch.",
+    "Messages of one staged file whose times lie in one chunk and epoch.",
     (
         EXCHANGE,
         SYMBOL,
         Column("record", "STRING", "trade, agg_trade, book_update or golden."),
         Column("file", "STRING", "The staged file."),
-        Column("time", "BIGINT", "Start of the hour of their times, ns; -1 if that is not known."),
+        Column("time", "BIGINT", "Start of the chunk of their times, ns since 1970 UTC; -1 if unknown."),
         EPOCH,
         Column("first", "BIGINT", "Least id."),
         Column("last", "BIGINT", "Greatest id."),
-        Column("first_time", "BIGINT", "Least time, ns; -1 if not known."),
-        Column("last_time", "BIGINT", "Greatest time, ns; -1 if not known."),
+        Column("first_time", "BIGINT", "Least time, ns since 1970 UTC; -1 if unknown."),
+        Column("last_time", "BIGINT", "Greatest time, ns since 1970 UTC; -1 if unknown."),
         RECEIVED,
-        Column("messages", "BIGINT", "How many."),
-        Column("level_changes", "BIGINT", "Levels of them all."),
-        Column("snapshots", "BIGINT", "How many are snapshots."),
-        Column("checksums", "BIGINT", "How many carry a checksum."),
-        Column("price_decimals", "BIGINT", "Decimals that their prices need."),
-        Column("price_digits", "BIGINT", "Digits before the point that their prices need."),
-        Column("size_decimals", "BIGINT", "Decimals that their sizes need."),
-        Column("size_digits", "BIGINT", "Digits before the point that their sizes need."),
-        Column("wide", "BIGINT", "How many have numbers that no int64 holds."),
+        Column("messages", "BIGINT", "Number of messages."),
+        Column("level_changes", "BIGINT", "Number of levels of all messages."),
+        Column("snapshots", "BIGINT", "Number of snapshots."),
+        Column("checksums", "BIGINT", "Number of messages with a checksum."),
+        Column("price_decimals", "BIGINT", "Decimals that the prices need."),
+        Column("price_digits", "BIGINT", "Digits before the point that the prices need; 0 if not counted."),
+        Column("size_decimals", "BIGINT", "Decimals that the sizes need."),
+        Column("size_digits", "BIGINT", "Digits before the point that the sizes need; 0 if not counted."),
+        Column("wide", "BIGINT", "Number of messages with numbers that int64 cannot hold."),
         _RESTARTS,
     ),
 )
 
 EVENT_REFERENCES = Table(
     "event_references",
-    "One symbol-hour of raw messages to be put in order: the files to read and the ids to take.",
+    "One chunk of messages to sort: the files to read, and the ids that belong to the chunk.",
     (
         EXCHANGE,
         SYMBOL,
@@ -153,14 +162,14 @@ EVENT_REFERENCES = Table(
         _CHUNK,
         FEED,
         *SCALES,
-        Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour so far."),
-        Column("left_out", "ARRAY<STRING>", "Raw files whose events are to be left out."),
+        Column("event_files", "ARRAY<STRING>", "Data files of `events` with stored messages of the chunk."),
+        Column("left_out", "ARRAY<STRING>", "Raw files whose stored events are dropped."),
         *(
             Column(f"{stream}_{name}", f"ARRAY<{type_of}>", doc)
             for stream in ("update", "trade")
             for name, type_of, doc in (
                 ("files", "STRING", "Staged files of `records`."),
-                ("range", "BIGINT", "Epoch and least id of the hour, and of the hour after."),
+                ("range", "BIGINT", "Epoch and least id of the chunk, then of the next chunk."),
                 ("restarts", "BIGINT", _RESTARTS.doc),
             )
         ),
@@ -169,7 +178,7 @@ EVENT_REFERENCES = Table(
 
 OTHER_REFERENCES = Table(
     "other_references",
-    "One instrument's new records, of which what is no event goes into `golden` or `quarantine`.",
+    "One instrument's new records: those that are not events go into `golden` or `quarantine`.",
     (
         EXCHANGE,
         SYMBOL,
@@ -179,67 +188,75 @@ OTHER_REFERENCES = Table(
     ),
 )
 
-HOUR_REFERENCES = Table(
-    "hour_references",
-    "One symbol-hour to be rebuilt: the files to read.",
+REBUILD_REFERENCES = Table(
+    "rebuild_references",
+    "One chunk to rebuild: the files to read.",
     (
         EXCHANGE,
         SYMBOL,
         HOUR,
         FEED,
         *SCALES,
-        Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour."),
+        Column("event_files", "ARRAY<STRING>", "Data files of `events` of the chunk."),
         Column(
-            "checkpoint_file", "STRING", "Data file of `checkpoints` with the hour's opening; empty if none."
+            "checkpoint_file",
+            "STRING",
+            "Data file of `checkpoints` with the opening book; empty if none.",
         ),
-        Column("seed_sequence", "BIGINT", "Id of the vendor's book that seeds the hour's; -1 if none does."),
+        Column("seed_sequence", "BIGINT", "Id of the vendor's book that seeds the chunk; -1 if none does."),
         *(
             Column(f"seed_{column.name}", "ARRAY<DECIMAL(38,0)>", f"Of that book: {column.doc}")
             for column in SIDES
         ),
         Column("fingerprint", "STRING", "The events and settings that the books are built from."),
-        Column("changed", "BOOLEAN", "Its events or settings are others than those of its stored books."),
-        Column("chained", "BOOLEAN", "Its checkpoint, gaps and comparisons are to be written."),
-        Column("replayed", "BOOLEAN", "Its books are to be written."),
+        Column("changed", "BOOLEAN", "The events or settings differ from those of the stored books."),
+        Column("chained", "BOOLEAN", "The checkpoint, gaps and comparisons are to be written."),
+        Column("replayed", "BOOLEAN", "The books are to be written."),
     ),
 )
 
 JUDGE_REFERENCES = Table(
     "judge_references",
-    "One symbol-hour to be judged: the files to read.",
+    "One chunk to judge: the files to read.",
     (
         EXCHANGE,
         SYMBOL,
         HOUR,
-        Column("event_files", "ARRAY<STRING>", "Data files of `events` that hold the hour."),
-        Column("book_files", "ARRAY<STRING>", "Its data file of `books`, if it has rows."),
-        Column("files_before", "ARRAY<STRING>", "That of the last hour before it that has rows."),
-        Column("golden_files", "ARRAY<STRING>", "Data files of `golden` that hold the symbol."),
-        Column("golden_from", "BIGINT", "Least id of the hour before, of the same epoch."),
+        Column("event_files", "ARRAY<STRING>", "Data files of `events` of the chunk."),
+        Column("book_files", "ARRAY<STRING>", "Data file of `books` of the chunk; empty if it has no rows."),
+        Column(
+            "files_before", "ARRAY<STRING>", "Data file of `books` of the last chunk before that has rows."
+        ),
+        Column("golden_files", "ARRAY<STRING>", "Data files of `golden` that may have ids of the chunk."),
+        Column(
+            "golden_from",
+            "BIGINT",
+            "Least id of the chunk before, or of the chunk if epochs differ.",
+        ),
         *SCALES,
     ),
 )
 
 TOTAL_REFERENCES = Table(
     "total_references",
-    "One instrument whose hours are to be compared together: the files to read.",
+    "One instrument whose chunks are compared together: the files to read.",
     (
         EXCHANGE,
         SYMBOL,
-        Column("sample_files", "ARRAY<STRING>", "Data files of `samples` that hold its hours."),
+        Column("sample_files", "ARRAY<STRING>", "Data files of `samples` of all its chunks."),
     ),
 )
 
 JUDGED = Table(
     "judged",
-    "What judging yields: what was counted of one symbol-hour, a metric of `fidelity`, or a data file.",
+    "Result of judging: counts of one chunk, a metric of `fidelity`, or a data file.",
     (
         *ADDED.columns,
         EXCHANGE,
         SYMBOL,
         HOUR,
-        Column("counted", "ARRAY<STRING>", "Of table `verdicts`: names of what was counted."),
-        Column("counts", "ARRAY<BIGINT>", "How many."),
+        Column("counted", "ARRAY<STRING>", "For the table `verdicts`: names of the counts."),
+        Column("counts", "ARRAY<BIGINT>", "The counts, in the order of their names."),
         *(
             column
             for column in FIDELITY.columns
@@ -250,7 +267,7 @@ JUDGED = Table(
 
 REBUILT = Table(
     "rebuilt",
-    "What rebuilding hours yields: a data file of `checkpoints` or `books`, or a row of the table named.",
+    "Result of rebuilding: a data file of `checkpoints` or `books`, or a row of the named table.",
     (
         *ADDED.columns,
         *(column for column in GAPS.columns if column.name not in ADDED.names),
@@ -261,11 +278,13 @@ REBUILT = Table(
 
 CARRIED = Table(
     "carried",
-    "What a micro-batch of a live feed yields: a data file, or what is to be kept of one symbol.",
+    "Result of a micro-batch of a live feed: a data file, or the new state of one symbol.",
     (
         *ADDED.columns,
         EXCHANGE,
         SYMBOL,
-        Column("told", "STRING", "What is kept of it for the next micro-batch, as JSON; else empty."),
+        Column(
+            "symbol_state", "STRING", "State of the symbol for the next micro-batch, as JSON; else empty."
+        ),
     ),
 )

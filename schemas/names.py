@@ -1,4 +1,4 @@
-"""The words and sentinels that every table and kernel shares."""
+"""Enums, sentinels and units that tables and kernels share."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from enum import IntEnum, StrEnum
 from deltabook.schemas.errors import InputError
 
 NOT_GIVEN = -1
-"""An id, time, price or size that the source does not give. Integers that reach a UDF are never null."""
+"""Value of an id, time, price or size that the source does not give. No integer in a UDF is null."""
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 HOUR = 3600 * NANOSECONDS_PER_SECOND
-"""Usual length of a chunk of the feed in ns; the column `hour` is a chunk's start, ns since 1970 UTC."""
+"""Default length of a chunk, ns. The column `hour` is a chunk's start, ns since 1970 UTC."""
 DAY = 24 * HOUR
 
 ALL_HOURS = -1
-"""Hour of what was measured of all of a symbol's hours together."""
+"""Value of `hour` for a metric of all chunks of a symbol together."""
 FULL_DEPTH = 2**31 - 1
-"""A depth that no book has: all its levels are shown."""
+"""Depth that shows all levels."""
 
 CLOCK_TOLERANCE = 10 * NANOSECONDS_PER_SECOND
-"""A stamp further than this, in ns, from what its neighbours in the feed's order say is a clock's jump."""
+"""A timestamp further than this, ns, from its neighbours in the feed's order is a clock jump."""
 
 NAME_PATTERN = re.compile(r"(?!-|__)(?=[._-]*[A-Z0-9])[A-Z0-9._-]{1,40}")
-"""What an exchange or symbol may be called, checked before it reaches any path, SQL text or command line.
+"""Pattern of names of exchanges and symbols, checked before a name reaches a path, SQL text or command line.
 
 It has a letter or a digit: `.` and `..` are folders. A hyphen begins an option, and two underscores begin the
 folder name that Spark reads back as null.
@@ -33,14 +33,14 @@ folder name that Spark reads back as null.
 
 
 class EventType(StrEnum):
-    """What an event is: one trade, or one book update with all its level changes."""
+    """Kind of an event: one trade, or one book update with all its level changes."""
 
     TRADE = "trade"
     BOOK_UPDATE = "book_update"
 
 
 class Status(IntEnum):
-    """How far a book is proven, worst first: kernels keep the number, tables the lower-case name."""
+    """How far a book is proven, worst first. Kernels use the number, tables the lower-case name."""
 
     UNSEEDED = 0
     """No snapshot yet: the book is empty, nothing is invented."""
@@ -55,7 +55,7 @@ class Status(IntEnum):
 
     @property
     def label(self) -> str:
-        """The name as the tables hold it."""
+        """Lower-case name, as in the tables."""
         return self.name.lower()
 
 
@@ -63,7 +63,7 @@ STATUS_LABELS = tuple(status.label for status in Status)
 
 
 class GapKind(IntEnum):
-    """What broke: kernels keep the number, the table `gaps` the lower-case name."""
+    """Kind of a gap. Kernels use the number, the table `gaps` the lower-case name."""
 
     SEQUENCE_GAP = 0
     """Update ids jump: at least one depth message is missing."""
@@ -76,17 +76,17 @@ class GapKind(IntEnum):
     CHECKSUM_FAILURE = 4
     """The venue's checksum is not that of the book."""
     QUARANTINED_ROW = 5
-    """A part of a message, or a message, could not be read."""
+    """A message, or a part of one, could not be read."""
     CLOCK_JUMP = 6
-    """A stamp that its neighbours contradict. Ids order the feed: the book is not affected."""
+    """A timestamp that its neighbours contradict. Ids order the feed, so the book is not affected."""
     CROSSED_BOOK = 7
-    """Best bid above best ask, though no gap is known, until they are not."""
+    """Best bid above best ask without a known gap; lasts until the book is uncrossed."""
     SILENCE = 8
     """No book update for longer than the setting `silence_seconds`: not the same as a quiet market."""
 
     @property
     def label(self) -> str:
-        """The name as the tables hold it."""
+        """Lower-case name, as in the tables."""
         return self.name.lower()
 
 
@@ -94,7 +94,7 @@ GAP_LABELS = tuple(kind.label for kind in GapKind)
 
 
 class GoldenKind(StrEnum):
-    """What independent truth a golden row is."""
+    """Kind of a golden row."""
 
     BOOK_TICKER = "book_ticker"
     """The exchange's own best bid and ask at an update id."""
@@ -107,16 +107,16 @@ class GoldenKind(StrEnum):
 
 
 class Seed(StrEnum):
-    """What may start the book of a feed that sends no snapshot."""
+    """What starts the book of a feed that sends no snapshot."""
 
     NONE = "none"
     """Nothing: such a book stays unseeded."""
     GOLDEN = "golden"
-    """The first book that the vendor published beside the feed."""
+    """The vendor's first published book."""
 
 
 class Cadence(StrEnum):
-    """When the kernel makes a row of `books`; a grid of time keeps the last of each step of `CHANGE`."""
+    """When the kernel writes a row of `books`; a time grid has the last `CHANGE` row of each step."""
 
     CHANGE = "change"
     """When the top `depth` levels or the status change."""
@@ -125,7 +125,7 @@ class Cadence(StrEnum):
 
 
 class OnGap(StrEnum):
-    """What becomes of the rows of a suspect book."""
+    """What happens to the rows of a suspect book."""
 
     FLAG = "flag"
     """They are written, with their status."""
@@ -141,25 +141,25 @@ _NANOSECONDS |= {"h": HOUR, "d": DAY}
 
 
 @dataclass(frozen=True)
-class Writing:
-    """What is written of rebuilt books.
+class RowPolicy:
+    """Which rows of rebuilt books are written.
 
     Attributes
     ----------
     depth
-        Levels a side; `FULL_DEPTH`: all.
+        Levels a side in each row; `FULL_DEPTH`: all.
     cadence
-        Of `books`: change, message, or the step of a grid of time: 100ms, 1s, 5m, 1h.
+        Cadence of `books`: change, message, or a time step such as 100ms, 1s, 5m, 1h.
     grids
-        Steps of the table `grids`.
+        Time steps of the table `grids`.
     on_gap
-        What becomes of the rows of a suspect book.
+        What happens to the rows of a suspect book.
     silence
-        Time without a book update that counts as silence, ns.
+        Time without a book update from which on a feed counts as silent, ns.
     ofi_levels
-        Levels whose order flow imbalance each row has; no more than `depth`.
+        Number of levels for which each row has an order flow imbalance; at most `depth`.
     checkpoint_every
-        Level changes of an hour after which its state is kept.
+        Number of level changes of a chunk between two checkpoints.
     """
 
     depth: int = 20
@@ -172,21 +172,21 @@ class Writing:
 
     @property
     def of_kernel(self) -> Cadence:
-        """When the kernel makes a row."""
+        """Cadence at which the kernel writes rows, before time steps are chosen from them."""
         return Cadence.MESSAGE if self.cadence == Cadence.MESSAGE else Cadence.CHANGE
 
     def label(self, cadence: str) -> str:
-        """What the column `cadence` says; a member of `Cadence` where every change of the top has its row."""
+        """Return the text of the column `cadence` for one cadence."""
         return f"{cadence}, no suspect" if self.on_gap is OnGap.WAIT else cadence
 
 
 def step_of(text: str) -> int:
-    """Read a length of time, such as 100ms, in ns.
+    """Return a length of time, such as 100ms, in ns.
 
     Raises
     ------
     ValueError
-        If it is none, or longer than a day.
+        If the text is not a length of time, or longer than a day.
     """
     found = _STEP.fullmatch(text)
     step = int(found[1]) * _NANOSECONDS[found[2]] if found else 0

@@ -43,7 +43,7 @@ EVENTS = Table(
 
 BOOKS = Table(
     "books",
-    "One row each time the top levels or the status change, per message, or per step (see `cadence`).",
+    "The top of the book at one time: on each change, per message, or per time step (see `cadence`).",
     (
         EXCHANGE,
         SYMBOL,
@@ -52,7 +52,7 @@ BOOKS = Table(
         Column(
             "cadence",
             "STRING",
-            "change, message or a step, such as 100ms; with `, no suspect` if those rows are left out.",
+            "change, message, or a step such as 100ms; with `, no suspect` if suspect rows are left out.",
         ),
         TIMESTAMP,
         RECEIVED,
@@ -77,34 +77,42 @@ BOOKS = Table(
 GRIDS = replace(
     BOOKS,
     name="grids",
-    doc="The last row of books of each step of a grid of time, with the sums over the rows since the last.",
+    doc="The last row of books in each step of a time grid, with sums over the rows since the step before.",
     statistics=(*BOOKS.statistics, "cadence"),
 )
 
 CHECKPOINTS = Table(
     "checkpoints",
-    "The full book and all state before one event: the first of an hour, and others within it.",
+    "The full book and all other state before one event: the first of a chunk, or one inside it.",
     (
         EXCHANGE,
         SYMBOL,
         HOUR,
-        Column("event", "BIGINT", "Events of the hour before it: 0 is the hour's opening."),
+        Column(
+            "event", "BIGINT", "Number of events of the chunk before the checkpoint; 0 at the chunk's start."
+        ),
         EPOCH,
         Column("sequence", "BIGINT", "Last update id that the book contains; -1 if none."),
         Column("trade_sequence", "BIGINT", "Last trade id seen; -1 if none."),
         ORDER_TIME,
         Column("update_time", "BIGINT", "order_time of the last book update, ns; -1 if none."),
         Column("status", "INT", "Status code: 0 unseeded, 1 suspect, 2 unverifiable, 3 checked, 4 verified."),
-        Column("bridge_due", "BOOLEAN", "A snapshot was taken and no diff has connected to it yet."),
-        Column("updates_seen", "BOOLEAN", "A book update was met, whether or not a book could be built."),
+        Column("bridge_due", "BOOLEAN", "True: a snapshot was applied, and no diff has connected to it yet."),
+        Column(
+            "updates_seen", "BOOLEAN", "True: a book update was seen, whether or not a book could be built."
+        ),
         *SIDES,
         Column("trade_count", "BIGINT", "Trades since the last row of `books`."),
         scaled("buy_volume", "Buying volume since the last row of `books`", "size_scale"),
         scaled("sell_volume", "Selling volume since the last row of `books`", "size_scale"),
         Column(
-            "held", "BINARY", "Last events before the hour, from a snapshot that awaits a diff; Arrow stream."
+            "held", "BINARY", "Events since a snapshot that waits for a diff, before the chunk; Arrow stream."
         ),
-        Column("fingerprint", "STRING", "The events and settings that this hour's books are built from."),
+        Column(
+            "fingerprint",
+            "STRING",
+            "Hash of the events and settings from which the chunk's books were built.",
+        ),
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour", "event", "sequence"),
@@ -120,13 +128,13 @@ GAPS = Table(
         Column("kind", "STRING", "A name of `schemas.names.GapKind`, in lower case."),
         EPOCH,
         Column("sequence", "BIGINT", "Id of the message that shows the gap."),
-        Column("expected", "BIGINT", "The id, checksum or time (ns) that should have come; -1 if none."),
-        Column("found", "BIGINT", "What came instead; -1 if nothing."),
+        Column("expected", "BIGINT", "Expected id, checksum or time (ns); -1 if none."),
+        Column("found", "BIGINT", "Id, checksum or time (ns) that came instead; -1 if none."),
         Column("from_time", "BIGINT", "order_time of the message that shows the gap, ns since 1970 UTC."),
-        Column("resolved_sequence", "BIGINT", "Id of the message that ended it; -1 while open."),
+        Column("resolved_sequence", "BIGINT", "Id of the message that resolved the gap; -1 while open."),
         Column("resolved_time", "BIGINT", "order_time of that message, ns since 1970 UTC; -1 while open."),
         Column("resolved_by", "STRING", "snapshot, vendor_book or book_update; empty while open."),
-        Column("updates_affected", "BIGINT", "Book updates applied to the suspect book until then."),
+        Column("updates_affected", "BIGINT", "Number of book updates applied while the book was suspect."),
         SOURCE_FILE,
         SOURCE_ROW,
     ),
@@ -156,7 +164,7 @@ GOLDEN = Table(
 
 CHECKS = Table(
     "checks",
-    "One symbol-hour's books against what the feed itself says of them, at full depth, as they are rebuilt.",
+    "Full-depth books of one symbol-hour compared with the feed's own checksums and snapshots.",
     (
         EXCHANGE,
         SYMBOL,
@@ -183,7 +191,7 @@ COVERAGE = Table(
             Column(status.label, "BIGINT", f"Time during which the book was {status.label}, ns.")
             for status in sorted(Status, reverse=True)
         ),
-        Column("silent", "BIGINT", "Time of silence, ns: it has no status."),
+        Column("silent", "BIGINT", "Time without any book update, ns; it has no status."),
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour"),
@@ -192,26 +200,24 @@ COVERAGE = Table(
 _OF_GOLDEN = (
     EXCHANGE,
     SYMBOL,
-    Column("hour", "BIGINT", "Start of the chunk, ns since 1970 UTC; -1: of all of the symbol's together."),
+    Column("hour", "BIGINT", "Start of the chunk, ns since 1970 UTC; -1: all chunks of the symbol together."),
     Column("kind", "STRING", "Kind of golden row compared with."),
     Column("metric", "STRING", "What is compared: match, price_match, spread, mid_return, …."),
-    Column("level", "BIGINT", "Level of the book, from 1; 0: of no one level."),
+    Column("level", "BIGINT", "Level of the book, from 1; 0: the metric belongs to no level."),
 )
 
 FIDELITY = Table(
     "fidelity",
-    "One metric of one symbol-hour, or of all of a symbol's: rebuilt books against golden samples.",
+    "One metric of rebuilt books and golden rows, for one symbol-hour or for the whole symbol.",
     (
         Column("run_id", "STRING", "The run that measured it."),
         *_OF_GOLDEN,
         Column("compared", "BIGINT", "Books compared, or samples a side."),
-        Column(
-            "matched", "BIGINT", "Of those, equal in every price and size compared; -1 of a distribution."
-        ),
-        Column("value", "DOUBLE", "Of rebuilt books: share that match, mean, or parameter; NaN if none."),
+        Column("matched", "BIGINT", "Books equal in every compared price and size; -1 for a distribution."),
+        Column("value", "DOUBLE", "Share that match, mean, or parameter, of rebuilt books; NaN if none."),
         Column("golden_value", "DOUBLE", "The same of the golden samples; NaN if none."),
-        Column("statistic", "DOUBLE", "Kolmogorov-Smirnov's D; NaN if not tested."),
-        Column("p_value", "DOUBLE", "Its p; NaN if not tested."),
+        Column("statistic", "DOUBLE", "Kolmogorov-Smirnov statistic D; NaN if not tested."),
+        Column("p_value", "DOUBLE", "p-value of the Kolmogorov-Smirnov test; NaN if not tested."),
         Column(
             "adjusted_p", "DOUBLE", "p after Holm's correction among the symbol-hour's tests; NaN if none."
         ),
@@ -226,10 +232,10 @@ FIDELITY = Table(
 
 SAMPLES = Table(
     "samples",
-    "What one distribution of `fidelity` was measured from: samples so far apart that they are independent.",
+    "The samples behind one distribution of `fidelity`, so far apart in time that they are independent.",
     (
         *_OF_GOLDEN,
-        Column("rebuilt", "ARRAY<DOUBLE>", "Samples of rebuilt books, in the metric's unit, in time."),
+        Column("rebuilt", "ARRAY<DOUBLE>", "Samples of rebuilt books, in the metric's unit, by time."),
         Column("golden", "ARRAY<DOUBLE>", "Samples of golden books at the same times."),
     ),
     partition_by=("symbol",),
@@ -238,7 +244,7 @@ SAMPLES = Table(
 
 MISMATCHES = Table(
     "mismatches",
-    "One rebuilt book that is not its golden row: both, to the depth compared.",
+    "One rebuilt book that differs from its golden row: both, to the compared depth.",
     (
         EXCHANGE,
         SYMBOL,
@@ -258,17 +264,19 @@ MISMATCHES = Table(
 
 VERDICTS = Table(
     "verdicts",
-    "One suite's verdict on one symbol-hour as it stands.",
+    "The current verdict of one suite on one symbol-hour.",
     (
         EXCHANGE,
         SYMBOL,
         HOUR,
         Column("suite", "STRING", "raw, events, books or fidelity."),
-        Column("verdict", "STRING", "passed, failed, errored, or none (nothing to judge by)."),
-        Column("reasons", "STRING", "The expectations that do not hold, and what was seen; else empty."),
-        Column("counts", "MAP<STRING, BIGINT>", "What the suite judged by."),
-        Column("fingerprint", "STRING", "The data files and settings that were judged."),
-        Column("run_id", "STRING", "The run that judged it."),
+        Column("verdict", "STRING", "passed, failed, errored, or none (nothing to compare with)."),
+        Column(
+            "reasons", "STRING", "The expectations that failed, with the observed counts; empty if none did."
+        ),
+        Column("counts", "MAP<STRING, BIGINT>", "The counts that the suite evaluated."),
+        Column("fingerprint", "STRING", "Hash of the data files and settings that were evaluated."),
+        Column("run_id", "STRING", "Run that evaluated it."),
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour"),
@@ -278,43 +286,47 @@ VALIDATIONS = Table(
     "validations",
     "One expectation's result in one run.",
     (
-        Column("run_id", "STRING", "The run that judged it."),
+        Column("run_id", "STRING", "Run that evaluated it."),
         Column("suite", "STRING", "raw, events, books or fidelity."),
         Column("expectation", "STRING", "What must hold."),
         Column("verdict", "STRING", "passed, failed, errored, or none."),
-        Column("observed", "STRING", "What was seen: the offending symbol-hours, or the reason of an error."),
-        Column("rows", "BIGINT", "Rows of the summary that were judged."),
+        Column("observed", "STRING", "The symbol-hours that failed, or the reason of an error."),
+        Column("rows", "BIGINT", "Number of summary rows that were evaluated."),
     ),
 )
 
 INSTRUMENTS = Table(
     "instruments",
-    "One instrument's scales, and the feed that its books are built from, recorded once.",
+    "One instrument: its scales and the feed from which its books are built, fixed once.",
     (
         EXCHANGE,
         SYMBOL,
         FEED,
         *SCALES,
         Column(
-            "trade_stream", "STRING", "trade or agg_trade, whose ids order the trades; empty if none came."
+            "trade_stream",
+            "STRING",
+            "Stream whose ids order the trades: trade or agg_trade; empty if there were none.",
         ),
     ),
 )
 
 HOURS = Table(
     "hours",
-    "Id boundaries: the ids of one stream that belong to one hour.",
+    "The range of ids of one stream that belongs to one chunk.",
     (
         EXCHANGE,
         SYMBOL,
         Column("event_type", "STRING", "trade or book_update."),
         HOUR,
         Column("first_epoch", "BIGINT", "Epoch of `first_sequence`."),
-        Column("first_sequence", "BIGINT", "Least id of the hour; frozen once later ids are stored."),
+        Column("first_sequence", "BIGINT", "Least id of the chunk; fixed once later ids are stored."),
         Column("last_epoch", "BIGINT", "Epoch of `last_sequence`."),
         Column("last_sequence", "BIGINT", "Greatest id stored so far."),
-        Column("first_time", "BIGINT", "Least time of its messages that nothing contradicts, ns."),
-        Column("last_time", "BIGINT", "Greatest such time, ns."),
+        Column(
+            "first_time", "BIGINT", "Earliest message time that no neighbour contradicts, ns since 1970 UTC."
+        ),
+        Column("last_time", "BIGINT", "Latest such time, ns since 1970 UTC."),
     ),
 )
 
@@ -327,24 +339,26 @@ EPOCHS = Table(
         Column("event_type", "STRING", "trade or book_update."),
         EPOCH,
         Column("from_time", "BIGINT", "Time of its first message, ns since 1970 UTC."),
-        Column("below_sequence", "BIGINT", "Close to that time, lesser ids are of this epoch."),
+        Column("below_sequence", "BIGINT", "Near that time, ids below this one belong to this epoch."),
     ),
 )
 
 FILES = Table(
     "files",
-    "The ledger: one raw file, known by its content.",
+    "The ledger: one raw file, identified by the hash of its content.",
     (
         Column("content_hash", "STRING", "SHA-256 of the file's bytes."),
-        Column("path", "STRING", "Where it was read."),
+        Column("path", "STRING", "Path from which it was read."),
         Column("bytes", "BIGINT", "Its size."),
         Column("source", "STRING", "The source that read it."),
-        Column("archived", "STRING", "Path in the warehouse of the copy that `--archive` kept; else empty."),
+        Column(
+            "archived", "STRING", "Path of the copy made by `--archive`, in the warehouse; empty if none."
+        ),
         Column("state", "STRING", "ingested, or failed."),
         Column("reason", "STRING", "Why it failed; else empty."),
-        Column("events", "BIGINT", "Messages taken into `events` before duplicates were dropped."),
-        Column("golden", "BIGINT", "Rows taken into `golden`, snapshots not counted."),
-        Column("quarantined", "BIGINT", "Records put into `quarantine`."),
+        Column("events", "BIGINT", "Messages read, before duplicates were dropped."),
+        Column("golden", "BIGINT", "Golden rows read, without snapshots."),
+        Column("quarantined", "BIGINT", "Records in `quarantine`."),
         Column("run_id", "STRING", "The run that read it."),
     ),
 )
@@ -366,28 +380,32 @@ RUNS = Table(
     (
         Column("run_id", "STRING", "UTC start time and a random part."),
         Column("command", "STRING", "ingest, reconstruct, validate, restore or maintain."),
-        Column("started", "BIGINT", "ns since 1970 UTC."),
-        Column("finished", "BIGINT", "ns since 1970 UTC."),
+        Column("started", "BIGINT", "Time, ns since 1970 UTC."),
+        Column("finished", "BIGINT", "Time, ns since 1970 UTC."),
         Column("code_version", "STRING", "Version of deltabook."),
         Column("settings_hash", "STRING", "SHA-256 of the settings, 16 hex digits."),
-        Column("versions", "MAP<STRING, BIGINT>", "Delta version of every table that this run publishes."),
+        Column("versions", "MAP<STRING, BIGINT>", "Delta version of every table, as published by this run."),
         Column("summary", "STRING", "Counts, rates and verdicts as JSON."),
-        Column("version", "BIGINT", "Delta version of `runs` that this row makes."),
-        Column("proofs", "STRING", "Files that it added to `written`, each with its SHA-256, as JSON."),
+        Column("version", "BIGINT", "Delta version of `runs` that added this row."),
+        Column("proofs", "STRING", "Files that the run added to `written`, with their SHA-256, as JSON."),
         Column("seal", "STRING", "SHA-256 of the other columns."),
     ),
 )
 
 WRITTEN = Table(
     "written",
-    "One file as a run has written it: a data file, or a file of a table's log. What `verify` compares with.",
+    "One file as a run wrote it: a data file or a log file. `verify` compares with it.",
     (
         Column("run_id", "STRING", "The run that recorded it."),
         Column("table", "STRING", "Name of the table."),
         Column("path", "STRING", "Path below the folder of the table."),
         Column("bytes", "BIGINT", "Its size."),
         Column("content_hash", "STRING", "SHA-256 of its bytes, in hex."),
-        Column("content", "BINARY", "The bytes of a commit, to put it back; else empty."),
+        Column(
+            "content",
+            "BINARY",
+            "The bytes of a commit, from which it can be restored; empty for other files.",
+        ),
     ),
 )
 
@@ -431,10 +449,10 @@ TABLES = {
 
 
 def both(table: Table) -> tuple[Table, Table]:
-    """Return a table of scaled integers, and the one of the instruments that need DECIMAL(38,18)."""
+    """Return a table and its counterpart with DECIMAL(38,18)."""
     return table, TABLES[f"{table.name}_decimal"]
 
 
 def form_of(table: Table, is_decimal: bool) -> Table:
-    """Return that of the two which holds an instrument."""
+    """Return the table that holds an instrument: with integers, or with DECIMAL(38,18)."""
     return both(table)[int(is_decimal)]
