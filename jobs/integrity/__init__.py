@@ -1,1 +1,1 @@
-"""Integrity: what runs have written, found whole or named, and put back."""
+"""Check that the files of a warehouse are as runs wrote them, and repair them."""

@@ -1,27 +1,27 @@
-"""What of a warehouse is not as its runs have recorded it, and what mends it."""
+"""Compare a warehouse with the records of its runs, and choose a remedy for each fault."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from deltabook.jobs.console.logging import shown
-from deltabook.jobs.integrity.data_file_audit import checked, live_of_run
-from deltabook.jobs.integrity.log_audit import log_faults
-from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.records.active_files import LiveFile, live_files
+from deltabook.jobs.console.stage_display import show_stage
+from deltabook.jobs.integrity.data_file_audit import check_data_files, list_files_of_run
+from deltabook.jobs.integrity.log_audit import find_log_faults
+from deltabook.jobs.integrity.recorded import RunRecords
+from deltabook.jobs.records.active_files import ActiveFile, list_active_files
 from deltabook.jobs.records.file_faults import Fault
-from deltabook.jobs.records.file_records import LOG, OF_RUNS
-from deltabook.jobs.tables.published import empty, had_rows
-from deltabook.jobs.warehouse.locks import WRITING, tried
+from deltabook.jobs.records.file_records import LOG_FOLDER, RUN_TABLES
+from deltabook.jobs.tables.published import empty_warehouse_error, had_runs
+from deltabook.jobs.warehouse.locks import WRITE_LOCK, try_lock
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKPOINTS,
@@ -38,195 +38,212 @@ from deltabook.schemas.tables import (
     VERDICTS,
     both,
 )
-from deltabook.udfs.storage.raw_files import content_hash
+from deltabook.udfs.storage.raw_files import hash_file
 
-REBUILT = (*both(CHECKPOINTS), *both(BOOKS), *both(GRIDS), GAPS, CHECKS, COVERAGE)
-"""Tables that `reconstruct` makes of events."""
-JUDGED = (FIDELITY, SAMPLES, *both(MISMATCHES), VERDICTS, VALIDATIONS)
-"""Tables that `validate` makes of those."""
+REBUILT_TABLES = (*both(CHECKPOINTS), *both(BOOKS), *both(GRIDS), GAPS, CHECKS, COVERAGE)
+"""Tables that `reconstruct` computes from events."""
+VALIDATION_TABLES = (FIDELITY, SAMPLES, *both(MISMATCHES), VERDICTS, VALIDATIONS)
+"""Tables that `validate` computes from events, books and golden rows."""
+
+FileProblems = dict[tuple[str, str], str]
+"""Damage of data files by table name and path below the table's folder; empty text for intact files."""
+
+StageDisplay = Callable[[str, str, int], AbstractContextManager[Callable[[], None]]]
+"""``(name, unit, total) -> context`` that shows a stage; it yields a function to call once for each unit."""
 
 
 @dataclass
-class Examined:
-    """What was found of the newest run's versions.
+class AuditResult:
+    """Result of comparing the newest published versions with the records of runs.
 
     Attributes
     ----------
     faults : list of Fault
-        Of logs, then of data files.
-    sound : list of LiveFile
+        Faults of logs, then of data files.
+    intact_files : list of ActiveFile
         Data files that are as they were written.
-    broken : list of LiveFile
-        Those that are not.
-    unread : set of str
-        Tables whose logs cannot be followed: their data files are not looked at.
-    commits : int
-        Files of logs that were compared.
+    damaged_files : list of ActiveFile
+        Data files that are not.
+    unreadable_tables : set of str
+        Names of tables with damaged logs, whose data files are not checked.
+    log_file_count : int
+        Number of log files that were compared.
     """
 
     faults: list[Fault] = field(default_factory=list)
-    sound: list[LiveFile] = field(default_factory=list)
-    broken: list[LiveFile] = field(default_factory=list)
-    unread: set[str] = field(default_factory=set)
-    commits: int = 0
+    intact_files: list[ActiveFile] = field(default_factory=list)
+    damaged_files: list[ActiveFile] = field(default_factory=list)
+    unreadable_tables: set[str] = field(default_factory=set)
+    log_file_count: int = 0
 
     @property
-    def bytes(self) -> int:
-        """Size of the data files that were read."""
-        return sum(file.bytes for file in (*self.sound, *self.broken))
+    def byte_count(self) -> int:
+        """Total size of the checked data files in bytes."""
+        return sum(file.bytes for file in (*self.intact_files, *self.damaged_files))
 
-    def is_sound(self, table: Table) -> bool:
-        """Whether all of a table is as it was written."""
-        return table.name not in self.unread and all(file.table is not table for file in self.broken)
+    def is_intact(self, table: Table) -> bool:
+        """Return whether the log and all data files of a table are as they were written."""
+        has_damage = any(file.table is table for file in self.damaged_files)
+        return table.name not in self.unreadable_tables and not has_damage
 
-    def problems(self) -> dict[tuple[str, str], str]:
-        """Return what is wrong with each data file, by table and path; empty if nothing is."""
-        known = {(file.table.name, file.path): "" for file in self.sound}
-        return known | {(fault.table, fault.file): fault.problem for fault in self.faults}
-
-
-Counting = Callable[[str, str, int], Any]
-"""``(doing, unit, total) -> context``: shows a stage; what it yields is called once a unit."""
+    def file_problems(self) -> FileProblems:
+        """Return the damage of each checked data file; empty text for intact files."""
+        problems = {(file.table.name, file.path): "" for file in self.intact_files}
+        return problems | {(fault.table, fault.file): fault.problem for fault in self.faults}
 
 
-def counting_on(console: Console) -> Counting:
-    """Make what shows stages: on a terminal a bar, elsewhere one line when each ends.
+def stage_display(console: Console) -> StageDisplay:
+    """Return a function that shows stages: a progress bar on a terminal, else one line when a stage ends.
 
     Parameters
     ----------
     console : Console
-        Where to.
+        Console to print to.
     """
 
     @contextmanager
-    def stage(doing: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
-        with shown(console, doing, total, unit) as show:
+    def stage(name: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
+        with show_stage(console, name, total, unit) as show:
             numbers = count(1)
             yield lambda: show(next(numbers))
 
     return stage
 
 
-def read_recorded(warehouse: Path, is_locked: bool = False) -> Recorded:
-    """Read what runs have recorded.
+def read_run_records(warehouse: Path, is_locked: bool = False) -> RunRecords:
+    """Return what runs have recorded about their files.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     is_locked : bool
-        Whether the caller holds the lock; else it is held here while this is read, if it is free.
+        Whether the caller holds the lock of the warehouse. Otherwise this function holds it while it reads,
+        if it is free.
 
     Returns
     -------
-    Recorded
-        Without runs where `runs` is lost.
+    RunRecords
+        The records; without runs if no row of `runs` is readable.
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet.
+        If nothing is published yet.
     """
-    if not had_rows(warehouse):
-        raise empty(warehouse)
-    with nullcontext(True) if is_locked else tried(warehouse / WRITING) as is_free:
-        return Recorded.of(warehouse, bool(is_free))
+    if not had_runs(warehouse):
+        raise empty_warehouse_error(warehouse)
+    with nullcontext(True) if is_locked else try_lock(warehouse / WRITE_LOCK) as is_idle:
+        return RunRecords.read(warehouse, bool(is_idle))
 
 
-def examine(warehouse: Path, recorded: Recorded, stage: Counting) -> Examined:
-    """Compare the logs and data files of the newest run's versions with what was recorded.
+def audit_files(warehouse: Path, records: RunRecords, stage: StageDisplay) -> AuditResult:
+    """Compare the logs and data files of the newest published versions with the records of runs.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    recorded : Recorded
-        What runs have recorded.
+        Warehouse folder.
+    records : RunRecords
+        Records of all runs, with at least one run.
     stage : callable
-        Shows what is done.
+        Function that shows a stage; see `StageDisplay`.
     """
-    found = Examined()
-    had = [table for table in TABLES.values() if recorded.version(table) >= 0]
-    files: list[LiveFile] = []
-    with stage("logs", "tables", len(had)) as seen:
-        for table in had:
-            faults = [*log_faults(warehouse, table, recorded)]
-            found.faults += faults
-            found.commits += sum(path.startswith(f"{LOG}/") for path in recorded.files[table.name])
-            if faults:
-                found.unread.add(table.name)
+    result = AuditResult()
+    published = [table for table in TABLES.values() if records.version(table) >= 0]
+    files: list[ActiveFile] = []
+    with stage("logs", "tables", len(published)) as advance:
+        for table in published:
+            log_faults = [*find_log_faults(warehouse, table, records)]
+            result.faults += log_faults
+            recorded_paths = records.files[table.name]
+            result.log_file_count += sum(path.startswith(f"{LOG_FOLDER}/") for path in recorded_paths)
+            if log_faults:
+                result.unreadable_tables.add(table.name)
             else:
-                files += live_files(warehouse, table, recorded.version(table))
-            seen()
-    with stage("hashing", "data files", len(files)) as seen:
-        for file, problem in checked(warehouse, recorded, files):
+                files += list_active_files(warehouse, table, records.version(table))
+            advance()
+    with stage("hashing", "data files", len(files)) as advance:
+        for file, problem in check_data_files(warehouse, records, files):
             if problem:
-                found.faults.append(Fault(file.table.name, file.path, problem, file.named))
-            (found.broken if problem else found.sound).append(file)
-            seen()
-    return found
+                result.faults.append(_make_fault(file, problem))
+            (result.damaged_files if problem else result.intact_files).append(file)
+            advance()
+    return result
 
 
-def run_faults(
+def _make_fault(file: ActiveFile, problem: str) -> Fault:
+    return Fault(file.table.name, file.path, problem, file.chunk_labels)
+
+
+def find_run_faults(
     warehouse: Path,
-    recorded: Recorded,
-    run: dict[str, Any],
-    known: dict[tuple[str, str], str],
+    records: RunRecords,
+    run: RunRow,
+    known: FileProblems,
     tables: Iterable[Table] = TABLES.values(),
 ) -> list[Fault]:
-    """Tell what of a run's versions is not as it was written.
+    """Return the faults of the table versions that a run published.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    recorded : Recorded
-        What runs have recorded.
-    run : dict
+        Warehouse folder.
+    records : RunRecords
+        Records of all runs.
+    run : RunRow
         Row of `runs`.
     known : dict
-        Problems of files that were read already, by table and path; takes those that are read now.
+        Results of earlier checks of data files. The results of new checks are added to it.
     tables : iterable of Table
-        Which to look at; those of runs are passed over.
+        Tables to check. `runs` and `written` are skipped.
     """
     try:
-        files = [*live_of_run(warehouse, recorded, run, [one for one in tables if one not in OF_RUNS])]
+        files = [
+            *list_files_of_run(
+                warehouse, records, run, [table for table in tables if table not in RUN_TABLES]
+            )
+        ]
     except WarehouseError as error:
         return [Fault(RUNS.name, "", str(error))]
-    new = [file for file in files if (file.table.name, file.path) not in known]
-    for file, problem in checked(warehouse, recorded, new):
+    unchecked = [file for file in files if (file.table.name, file.path) not in known]
+    for file, problem in check_data_files(warehouse, records, unchecked):
         known[file.table.name, file.path] = problem
-    return [
-        Fault(file.table.name, file.path, problem, file.named)
-        for file in files
-        if (problem := known[file.table.name, file.path])
-    ]
+    return [_make_fault(file, problem) for file in files if (problem := known[file.table.name, file.path])]
 
 
-def remedy_of(fault: Fault, warehouse: Path) -> str:
-    """Return the commands that mend a fault.
+def choose_remedy(fault: Fault, warehouse: Path) -> str:
+    """Return the commands that repair a fault, separated by semicolons.
 
     Parameters
     ----------
     fault : Fault
-        What was found.
+        The fault.
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     """
-    table, where = TABLES[fault.table], f"--warehouse {warehouse}"
+    table, option = TABLES[fault.table], f"--warehouse {warehouse}"
     if fault.remedy:
         return fault.remedy
-    if table in OF_RUNS or fault.is_copied or fault.file.startswith(f"{LOG}/"):
-        return f"deltabook restore --yes {where}"
-    judging = f"deltabook validate {where}"
-    building = f"deltabook reconstruct {where}, with the settings of before; {judging}"
-    if table in REBUILT:
-        return f"deltabook restore --rebuild --yes {where}; {building}" if fault.file else building
-    if table in JUDGED:
-        return f"deltabook restore --rebuild --yes {where}; {judging}"
-    return f"deltabook restore --from-archive --into NEW_WAREHOUSE {where}"
+    if table in RUN_TABLES or fault.is_copied or fault.file.startswith(f"{LOG_FOLDER}/"):
+        return f"deltabook restore --yes {option}"
+    validating = f"deltabook validate {option}"
+    rebuilding = f"deltabook reconstruct {option}, with the same settings as before; {validating}"
+    if table in REBUILT_TABLES:
+        return f"deltabook restore --rebuild --yes {option}; {rebuilding}" if fault.file else rebuilding
+    if table in VALIDATION_TABLES:
+        return f"deltabook restore --rebuild --yes {option}; {validating}"
+    return f"deltabook restore --from-archive --into NEW_WAREHOUSE {option}"
 
 
-def holds(file: Path, digest: str) -> bool:
-    """Whether a file is there, with the content of this SHA-256."""
-    return file.is_file() and content_hash(file) == digest
+def has_content(file: Path, digest: str) -> bool:
+    """Return whether a file exists and has a given SHA-256.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    digest : str
+        SHA-256 in hex.
+    """
+    return file.is_file() and hash_file(file) == digest

@@ -1,4 +1,4 @@
-"""The data files of tables at the versions that a run published, and whether they are as they were then."""
+"""Compare the data files of published table versions with the recorded hashes."""
 
 from __future__ import annotations
 
@@ -6,38 +6,51 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from os import cpu_count
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.records.active_files import LiveFile, live_files
-from deltabook.jobs.records.file_faults import LOST, damage
+from deltabook.jobs.integrity.recorded import RunRecords
+from deltabook.jobs.records.active_files import ActiveFile, list_active_files
+from deltabook.jobs.records.file_faults import MISSING, UNKNOWN_FILE, describe_damage
 from deltabook.schemas.columns import Table
+from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import RUNS
 
-Checked = tuple[LiveFile, str]
-"""A file, and what is wrong with it; empty if nothing is."""
+
+class CheckedFile(NamedTuple):
+    """A data file and the result of its check.
+
+    Attributes
+    ----------
+    file : ActiveFile
+        The file.
+    problem : str
+        Description of its damage; empty if it is intact.
+    """
+
+    file: ActiveFile
+    problem: str
 
 
-def live_of_run(
-    warehouse: Path, recorded: Recorded, run: dict[str, Any], tables: list[Table]
-) -> Iterator[LiveFile]:
-    """List the data files of the versions that a run published.
+def list_files_of_run(
+    warehouse: Path, records: RunRecords, run: RunRow, tables: list[Table]
+) -> Iterator[ActiveFile]:
+    """Return the data files of the table versions that a run published.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    recorded : Recorded
-        What runs have recorded.
-    run : dict
+        Warehouse folder.
+    records : RunRecords
+        Records of all runs.
+    run : RunRow
         Row of `runs`.
     tables : list of Table
-        Which.
+        Tables to list; those that the run did not publish are skipped.
 
     Yields
     ------
-    LiveFile
-        Of each table that it had.
+    ActiveFile
+        One for each data file.
 
     Raises
     ------
@@ -45,45 +58,46 @@ def live_of_run(
         If a log cannot be read.
     """
     for table in tables:
-        version = recorded.version(table, run)
+        version = records.version(table, run)
         if version >= 0:
-            yield from live_files(warehouse, table, version)
+            yield from list_active_files(warehouse, table, version)
 
 
-def checked(warehouse: Path, recorded: Recorded, files: list[LiveFile]) -> Iterator[Checked]:
-    """Read files whole, several at once, and compare them with what was recorded of them.
+def check_data_files(warehouse: Path, records: RunRecords, files: list[ActiveFile]) -> Iterator[CheckedFile]:
+    """Read data files, several at once, and compare them with their recorded hashes.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    recorded : Recorded
-        What runs have recorded.
-    files : list of LiveFile
-        Which.
+        Warehouse folder.
+    records : RunRecords
+        Records of all runs.
+    files : list of ActiveFile
+        Files to check.
 
     Yields
     ------
-    tuple of LiveFile and str
-        Each, as it is done, and what is wrong with it.
+    CheckedFile
+        One for each file, in the order in which the checks finish.
     """
     with ThreadPoolExecutor(cpu_count()) as pool:
-        tasks = {pool.submit(_problem, warehouse, recorded, file): file for file in files}
+        tasks = {pool.submit(_check_file, warehouse, records, file): file for file in files}
         for task in as_completed(tasks):
-            yield tasks[task], task.result()
+            yield CheckedFile(tasks[task], task.result())
 
 
-def _problem(warehouse: Path, recorded: Recorded, file: LiveFile) -> str:
-    whole = warehouse / file.table.name / file.path
-    known = recorded.files[file.table.name].get(file.path)
-    if known is not None:
-        return damage(whole, str(known["content_hash"]), file.bytes)
-    if file.table is RUNS and file.path in recorded.sealed:
+def _check_file(warehouse: Path, records: RunRecords, file: ActiveFile) -> str:
+    """Return the damage of a data file; empty if it is intact."""
+    path = warehouse / file.table.name / file.path
+    record = records.files[file.table.name].get(file.path)
+    if record is not None:
+        return describe_damage(path, record.digest, file.bytes)
+    if file.table is RUNS and file.path in records.sealed_rows:
         return ""
-    if not whole.is_file():
-        return LOST
+    if not path.is_file():
+        return MISSING
     if file.table is RUNS:
-        return "its row was changed, or cannot be read: the seal does not fit"
-    if recorded.is_whole:
-        return "no run has written it"
-    return "" if whole.stat().st_size == file.bytes else f"it has not the {file.bytes:,} bytes of its log"
+        return "its row was changed or cannot be read: the seal does not match"
+    if records.is_complete:
+        return UNKNOWN_FILE
+    return "" if path.stat().st_size == file.bytes else f"its log expects {file.bytes:,} bytes"

@@ -1,4 +1,4 @@
-"""Whether the logs of tables are as runs have written them."""
+"""Compare the Delta logs of tables with the records of runs."""
 
 from __future__ import annotations
 
@@ -7,208 +7,227 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.records.active_files import live_files
-from deltabook.jobs.records.file_faults import LOST, Fault, damage
-from deltabook.jobs.records.file_records import LOG, actions_of, log_files, recorded_before
+from deltabook.jobs.integrity.recorded import RunRecords
+from deltabook.jobs.records.active_files import list_active_files
+from deltabook.jobs.records.file_faults import MISSING, UNKNOWN_FILE, Fault, describe_damage
+from deltabook.jobs.records.file_records import LOG_FOLDER, last_recorded_run, list_log_files, read_actions
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs.storage.object_store import content
+from deltabook.udfs.storage.object_store import read_file
 
-POINTER = "_last_checkpoint"
-"""File of a log that names its newest checkpoint. Readers do without it; one that is wrong stops them."""
+CHECKPOINT_POINTER = "_last_checkpoint"
+"""Log file that names the newest checkpoint. Readers work without it, but fail if it is wrong."""
 
 
-def log_faults(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
-    """Compare a log, up to the version that was published, with what runs have recorded of it.
+def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
+    """Compare a log, up to the published version, with the records of runs.
 
-    Of commits that a checkpoint holds Delta may remove the files: they are missed by nobody.
+    Delta may remove commits that a checkpoint includes, so these may be missing.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        Whose log.
-    recorded : Recorded
-        What runs have recorded.
+        Table of the log.
+    records : RunRecords
+        Records of all runs.
 
     Yields
     ------
     Fault
-        Each file that is lost, damaged, or of no run.
+        One for each log file that is missing, damaged or not written by any run.
     """
-    faults = [*_recorded_faults(warehouse, table, recorded)]
+    faults = [*_find_recorded_faults(warehouse, table, records)]
     yield from faults
     if table is RUNS:
-        yield from _unproven_runs(warehouse, recorded, not faults)
+        yield from _find_unrecorded_faults(warehouse, records, is_log_intact=not faults)
 
 
-def _recorded_faults(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
-    published = recorded.version(table)
-    told_of = recorded.version(RUNS, recorded_before(recorded.runs))
-    known = {path: row for path, row in recorded.files[table.name].items() if path.startswith(f"{LOG}/")}
-    problems = {
-        path: damage(warehouse / table.name / path, str(row["content_hash"]), int(row.get("bytes", -1)))
-        for path, row in known.items()
+def _find_recorded_faults(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
+    """Compare log files with their recorded hashes, and report files without a record."""
+    folder, published = warehouse / table.name, records.version(table)
+    recorded = {
+        path: record
+        for path, record in records.files[table.name].items()
+        if path.startswith(f"{LOG_FOLDER}/")
     }
-    checkpoints = [path for path in known if not path.endswith(".json")]
-    base = max((_version(path) for path in checkpoints if not problems[path]), default=-1)
-    pointed_at = _last_checkpoint(warehouse / table.name / LOG)
+    problems = {
+        path: describe_damage(folder / path, record.digest, record.size) for path, record in recorded.items()
+    }
+    checkpoints = [path for path in recorded if not path.endswith(".json")]
+    newest_checkpoint = max((_parse_version(path) for path in checkpoints if not problems[path]), default=-1)
+    pointed_version = _read_checkpoint_pointer(folder / LOG_FOLDER)
     for path, problem in problems.items():
-        is_needed = _version(path) == pointed_at if path in checkpoints else _version(path) > base
-        if problem and (is_needed or problem != LOST):
+        version = _parse_version(path)
+        is_needed = version == pointed_version if path in checkpoints else version > newest_checkpoint
+        if problem and (is_needed or problem != MISSING):
             yield Fault(table.name, path, problem)
-    for version, paths in log_files(warehouse, table).items():
+    recorded_version = records.version(RUNS, last_recorded_run(records.runs))
+    for version, paths in list_log_files(warehouse, table).items():
         for file in paths if version <= published else ():
-            path = f"{LOG}/{file.name}"
-            is_unproven = table is RUNS and version > told_of
-            if path not in known and recorded.is_whole and not is_unproven:
-                yield Fault(table.name, path, "no run has written it")
-    yield from _pointer_faults(warehouse, table)
+            path = f"{LOG_FOLDER}/{file.name}"
+            is_unrecorded = table is RUNS and version > recorded_version
+            if path not in recorded and records.is_complete and not is_unrecorded:
+                yield Fault(table.name, path, UNKNOWN_FILE)
+    yield from _find_pointer_faults(warehouse, table)
 
 
-def _pointer_faults(warehouse: Path, table: Table) -> Iterator[Fault]:
-    """Look whether `_last_checkpoint`, if it is there, names a checkpoint of the log."""
-    log = warehouse / table.name / LOG
-    pointed_at = _last_checkpoint(log)
-    checkpoints = (path for path in log_files(warehouse, table).get(pointed_at, []) if path.suffix != ".json")
-    if (log / POINTER).is_file() and not any(checkpoints):
-        problem = "it cannot be read" if pointed_at < 0 else f"there is no checkpoint of version {pointed_at}"
-        yield Fault(table.name, f"{LOG}/{POINTER}", problem)
+def _find_pointer_faults(warehouse: Path, table: Table) -> Iterator[Fault]:
+    """Check that `_last_checkpoint`, if it exists, names a checkpoint of the log."""
+    log = warehouse / table.name / LOG_FOLDER
+    version = _read_checkpoint_pointer(log)
+    log_files = list_log_files(warehouse, table).get(version, [])
+    has_checkpoint = any(path.suffix != ".json" for path in log_files)
+    if (log / CHECKPOINT_POINTER).is_file() and not has_checkpoint:
+        problem = "cannot be read" if version < 0 else f"names version {version}, which has no checkpoint"
+        yield Fault(table.name, f"{LOG_FOLDER}/{CHECKPOINT_POINTER}", problem)
 
 
-def later_files(warehouse: Path, table: Table, version: int) -> list[Path]:
-    """List the files of a log after a version.
+def list_later_log_files(warehouse: Path, table: Table, version: int) -> list[Path]:
+    """Return the files of a log after a version.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        Whose log.
+        Table of the log.
     version : int
-        Of the table.
+        Delta version of the table; its own files are not returned.
     """
-    return [path for later, paths in log_files(warehouse, table).items() for path in paths if later > version]
+    log_files = list_log_files(warehouse, table)
+    return [path for later, paths in log_files.items() for path in paths if later > version]
 
 
-def beyond(warehouse: Path, table: Table, recorded: Recorded) -> Iterator[Fault]:
-    """Tell of commits after the version that was published, in a warehouse that nobody is writing.
+def find_unpublished_commits(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
+    """Report commits after the published version, in a warehouse that no process is writing to.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        Whose log.
-    recorded : Recorded
-        What runs have recorded.
+        Table of the log.
+    records : RunRecords
+        Records of all runs.
 
     Yields
     ------
     Fault
-        One, of the last of them, if there are any.
+        One fault for the newest of these commits; none if there are no such commits.
     """
-    published = max(recorded.version(table), 0)  # version 0 is the empty table
-    later = later_files(warehouse, table, published)
-    if not later:
+    published = max(records.version(table), 0)  # version 0 is the empty table
+    later_files = list_later_log_files(warehouse, table, published)
+    if not later_files:
         return
-    done = []
-    for path in later:
-        if path.suffix != ".json":
-            done.append("a checkpoint")
-            continue
-        try:
-            told = [
-                action["commitInfo"]["operation"] for action in actions_of(path) if "commitInfo" in action
-            ]
-        except (ValueError, KeyError, TypeError):
-            told = ["unreadable"]
-        done += told
+    operations = ", ".join(name for path in later_files for name in _list_operations(path))
+    newest = later_files[-1].name
+    origin = "by hand, or by a run that did not finish"
+    if table is RUNS:
+        origin += " or whose row is lost: what that run wrote will be undone"
     yield Fault(
         table.name,
-        f"{LOG}/{later[-1].name}",
-        f"version {_version(later[-1].name)} is not published, {published} is ({', '.join(done)} since): "
-        "changed by hand, or by a run that never ended"
-        + (" or whose row is lost: what it has written is undone" if table is RUNS else ""),
+        f"{LOG_FOLDER}/{newest}",
+        f"version {_parse_version(newest)} is not published; the published version is {published}. Later "
+        f"changes ({operations}) were made {origin}",
     )
 
 
-def _unproven_runs(warehouse: Path, recorded: Recorded, is_sound: bool) -> Iterator[Fault]:
-    """Look at the commits of `runs` of which no row of `written` tells: each adds a run's row.
+def _list_operations(log_file: Path) -> list[str]:
+    """Return the names of the operations in a log file, such as WRITE."""
+    if log_file.suffix != ".json":
+        return ["checkpoint"]
+    try:
+        return [
+            action["commitInfo"]["operation"] for action in read_actions(log_file) if "commitInfo" in action
+        ]
+    except (ValueError, KeyError, TypeError):
+        return ["unreadable"]
 
-    `is_sound` tells whether no other file of the log is lost or damaged: then Delta must be able to read it.
+
+def _find_unrecorded_faults(warehouse: Path, records: RunRecords, is_log_intact: bool) -> Iterator[Fault]:
+    """Check the commits of `runs` that `written` does not record: each must add the row of its run.
+
+    If no other log file is missing or damaged, Delta must also be able to read the log.
     """
-    moved = misplaced_rows(warehouse, recorded)
-    yield from (Fault(RUNS.name, path, "it holds the row of another run") for path in moved)
-    first = recorded.version(RUNS, recorded_before(recorded.runs)) + 1
-    paths = [f"{LOG}/{version:020}.json" for version in range(first, recorded.version(RUNS) + 1)]
-    problems = {path: _unproven(warehouse / RUNS.name / path, recorded, moved) for path in paths}
-    if is_sound and not any(problems.values()):
+    swapped = find_swapped_files(warehouse, records)
+    yield from (Fault(RUNS.name, path, "contains the row of another run") for path in swapped)
+    first = records.version(RUNS, last_recorded_run(records.runs)) + 1
+    paths = [f"{LOG_FOLDER}/{version:020}.json" for version in range(first, records.version(RUNS) + 1)]
+    problems = {path: _check_run_commit(warehouse / RUNS.name / path, records, swapped) for path in paths}
+    if is_log_intact and not any(problems.values()):
         try:
-            live_files(warehouse, RUNS, recorded.version(RUNS))
+            list_active_files(warehouse, RUNS, records.version(RUNS))
         except WarehouseError:
-            problems = dict.fromkeys(paths, "Delta cannot read it, or another one of its table")
+            problems = dict.fromkeys(paths, "Delta cannot read this commit or another one of the table")
     yield from (Fault(RUNS.name, path, problem) for path, problem in problems.items() if problem)
 
 
-def _unproven(commit: Path, recorded: Recorded, moved: dict[str, str]) -> str:
-    """Return what is wrong with a commit of `runs` by what it adds; empty if nothing is."""
+def _check_run_commit(commit: Path, records: RunRecords, swapped: dict[str, str]) -> str:
+    """Return what is wrong with a commit of `runs`, judged by the rows that it adds; empty if nothing is."""
     if not commit.is_file():
-        return "it is lost, or was never written"
+        return "missing, or never written"
     if not commit.stat().st_size:
-        return "it is empty"
+        return "empty"
     try:
-        added = _added_by(commit)
+        added_paths = _list_added_paths(commit)
     except (ValueError, KeyError, TypeError) as error:
-        return f"it cannot be read ({error})"
-    rows = [row for path in added for row in recorded.sealed.get(moved.get(path, path), [])]
-    runs = [run for run in recorded.runs if run["version"] == _version(commit.name)]
-    return f"it does not add the row of run {runs[0]['run_id']}" if runs and rows != runs else ""
+        return f"cannot be read ({error})"
+    rows = [row for path in added_paths for row in records.sealed_rows.get(swapped.get(path, path), [])]
+    runs = [run for run in records.runs if run["version"] == _parse_version(commit.name)]
+    return f"does not add the row of run {runs[0]['run_id']}" if runs and rows != runs else ""
 
 
-def misplaced_rows(warehouse: Path, recorded: Recorded) -> dict[str, str]:
-    """Find data files of `runs` that have changed places: each commit adds the row of the run of its version.
+def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
+    """Return the data files of `runs` whose contents were exchanged.
+
+    Each commit of `runs` must add the row of the run that has its version.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    recorded : Recorded
-        What runs have recorded.
+        Warehouse folder.
+    records : RunRecords
+        Records of all runs.
 
     Returns
     -------
     dict
-        By path of a data file, the path of the one that has its content.
+        For each exchanged file, by path below the table's folder, the path of the file that has its content.
     """
-    places = {int(rows[0]["version"]): path for path, rows in recorded.sealed.items() if len(rows) == 1}
-    folder, proven, found = warehouse / RUNS.name, recorded.files[RUNS.name], {}
-    for run in recorded.runs:
-        commit = f"{LOG}/{int(run['version']):020}.json"
-        if commit in proven and damage(folder / commit, str(proven[commit]["content_hash"])):
+    paths_by_version = {
+        int(rows[0]["version"]): path for path, rows in records.sealed_rows.items() if len(rows) == 1
+    }
+    folder, recorded = warehouse / RUNS.name, records.files[RUNS.name]
+    swapped = {}
+    for run in records.runs:
+        commit = f"{LOG_FOLDER}/{int(run['version']):020}.json"
+        if commit in recorded and describe_damage(folder / commit, recorded[commit].digest):
             continue
         with suppress(OSError, ValueError, KeyError, TypeError):
-            [path] = _added_by(folder / commit)
-            is_proven = path in proven and not damage(folder / path, str(proven[path]["content_hash"]))
-            if not is_proven and recorded.sealed.get(path) != [run] and run["version"] in places:
-                found[path] = places[run["version"]]
-    return found
+            [path] = _list_added_paths(folder / commit)
+            is_proven = path in recorded and not describe_damage(folder / path, recorded[path].digest)
+            has_own_row = records.sealed_rows.get(path) == [run]
+            if not is_proven and not has_own_row and run["version"] in paths_by_version:
+                swapped[path] = paths_by_version[run["version"]]
+    return swapped
 
 
-def _added_by(commit: Path) -> list[str]:
-    return [str(action["add"]["path"]) for action in actions_of(commit) if "add" in action]
+def _list_added_paths(commit: Path) -> list[str]:
+    """Return the paths of the data files that a commit adds."""
+    return [str(action["add"]["path"]) for action in read_actions(commit) if "add" in action]
 
 
-def _last_checkpoint(log: Path) -> int:
-    """Return the version of the checkpoint that readers of a log start from; -1 if none is named."""
+def _read_checkpoint_pointer(log: Path) -> int:
+    """Return the version of the checkpoint that `_last_checkpoint` names; -1 if it names none."""
     try:
-        return int(json.loads(content(log / POINTER))["version"])
+        return int(json.loads(read_file(log / CHECKPOINT_POINTER))["version"])
     except (OSError, ValueError, KeyError, TypeError):
         return -1
 
 
-def _version(path: str) -> int:
+def _parse_version(path: str) -> int:
+    """Return the Delta version in the name of a log file."""
     return int(path.rsplit("/", 1)[-1].split(".")[0])

@@ -1,4 +1,4 @@
-"""The table `runs` made again where nothing of it is left: `written` tells what was published last."""
+"""Recreate the table `runs` if nothing of it is left, from the records in `written`."""
 
 from __future__ import annotations
 
@@ -7,100 +7,100 @@ import time
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from deltabook.jobs.integrity.recorded import MADE_AGAIN, Recorded
-from deltabook.jobs.records.active_files import live_files
+from deltabook.jobs.integrity.recorded import RECREATED_KEY, RunRecords
+from deltabook.jobs.records.active_files import list_active_files
 from deltabook.jobs.records.file_faults import Fault
-from deltabook.jobs.records.file_records import LOG, proofs_of
-from deltabook.jobs.records.file_replacement import Step, repairing
-from deltabook.jobs.records.second_copies import keep_copies
-from deltabook.jobs.tables.published import COPIES, open_table, published_versions
-from deltabook.jobs.tables.seals import seal_of
-from deltabook.jobs.warehouse.warehouse import Warehouse, run_id_at
+from deltabook.jobs.records.file_records import LOG_FOLDER, hash_new_records
+from deltabook.jobs.records.file_replacement import Replacement, replacing_files
+from deltabook.jobs.records.second_copies import make_copies
+from deltabook.jobs.tables.delta_tables import open_table
+from deltabook.jobs.tables.published import COPIES_FOLDER, published_versions
+from deltabook.jobs.tables.seals import compute_seal
+from deltabook.jobs.warehouse.run import make_run_id
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
-from deltabook.udfs.storage.object_store import files_in
+from deltabook.udfs.storage.object_store import list_folder
 
-NOTHING_LEFT = "put `runs` back from a copy, or ingest the raw files again into a new --warehouse"
-"""What is left to do where neither `runs` nor `written` is there."""
+LAST_RESORT = "put `runs` back from a backup, or ingest the raw files again into a new --warehouse"
+"""Remedy if neither `runs` nor `written` is readable."""
 
 
-def lost_runs(warehouse: Path, recorded: Recorded) -> Fault:
-    """Return the fault of a warehouse in which no row of `runs` is left.
+def describe_lost_runs(warehouse: Path, records: RunRecords) -> Fault:
+    """Return the fault of a warehouse in which no row of `runs` is readable.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    recorded : Recorded
-        Has no runs.
+        Warehouse folder.
+    records : RunRecords
+        Records without runs.
     """
-    is_there = any(files_in(warehouse / RUNS.name, deep=True))
-    problem = "no row of it can be relied on" if is_there else "the table is lost"
-    if not _recorded_versions(recorded):
-        return Fault(RUNS.name, "", f"{problem}, and `written` too", remedy=NOTHING_LEFT)
-    told = "`written` tells what was published last; earlier runs cannot be restored"
-    return Fault(RUNS.name, "", f"{problem}: {told}")
+    has_files = any(list_folder(warehouse / RUNS.name, deep=True))
+    problem = "the table has no readable row" if has_files else "the table is missing"
+    if not _recorded_versions(records):
+        problem += ", and `written` has no usable records either"
+        return Fault(RUNS.name, "", problem, remedy=LAST_RESORT)
+    consequence = "`written` shows the last published versions, but earlier runs cannot be restored"
+    return Fault(RUNS.name, "", f"{problem}: {consequence}")
 
 
-def make_runs_again(warehouse: Warehouse, recorded: Recorded) -> str:
-    """Write one row of `runs`, which publishes every table as `written` has it last.
+def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
+    """Write one row of `runs` that publishes the last recorded version of every table; return its run id.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Is locked.
-    recorded : Recorded
-        Has no runs.
-
-    Returns
-    -------
-    str
-        Id of the run.
+        The warehouse; it is locked.
+    records : RunRecords
+        Records without runs.
 
     Raises
     ------
     WarehouseError
-        If `written` tells nothing, or a table cannot be opened as it says: then nothing is changed.
+        If `written` has no records, or a table cannot be opened at its recorded version. Nothing is changed
+        then.
     """
     root = warehouse.root
-    versions = _recorded_versions(recorded)
+    versions = _recorded_versions(records)
     if not versions:
         raise WarehouseError(
-            f"warehouse {root} has neither `runs` nor `written` left, so nothing tells what was "
-            f"published: {NOTHING_LEFT}"
+            f"warehouse {root} has neither `runs` nor `written` left, so the published versions are unknown: "
+            f"{LAST_RESORT}"
         )
     versions[WRITTEN.name] = open_table(root, WRITTEN).version()
-    left = [file.path for file in files_in(root / RUNS.name, deep=True)]
-    left += [file.path for file in files_in(root / COPIES / RUNS.name)]
-    steps = [Step(str(path.relative_to(root))) for path in left]
+    remains = [file.path for file in list_folder(root / RUNS.name, deep=True)]
+    remains += [file.path for file in list_folder(root / COPIES_FOLDER / RUNS.name)]
+    steps = [Replacement(str(path.relative_to(root))) for path in remains]
     now = time.time_ns()
     row = {
-        "run_id": run_id_at(now),
+        "run_id": make_run_id(now),
         "command": "restore",
         "started": now,
         "finished": time.time_ns(),
         "code_version": version_of("deltabook"),
         "settings_hash": warehouse.settings.fingerprint,
         "versions": versions,
-        "summary": json.dumps({MADE_AGAIN: RUNS.name}),
+        "summary": json.dumps({RECREATED_KEY: RUNS.name}),
         "version": 1,
-        "proofs": json.dumps(proofs_of(root, -1)),
+        "proofs": json.dumps(hash_new_records(root, -1)),
     }
-    folders = [RUNS.name, f"{RUNS.name}/{LOG}", f"{COPIES}/{RUNS.name}", f"{COPIES}/{WRITTEN.name}"]
-    with repairing(root, steps, folders):
-        warehouse.append(RUNS, [row | {"seal": seal_of(row)}])
-        keep_copies(root, is_thorough=True)
+    folders = [RUNS.name, f"{RUNS.name}/{LOG_FOLDER}"]
+    folders += [f"{COPIES_FOLDER}/{RUNS.name}", f"{COPIES_FOLDER}/{WRITTEN.name}"]
+    with replacing_files(root, steps, folders):
+        warehouse.append(RUNS, [row | {"seal": compute_seal(row)}])
+        make_copies(root, is_thorough=True)
         for name, version in published_versions(root).items():
-            live_files(root, TABLES[name], version)
+            list_active_files(root, TABLES[name], version)
     return str(row["run_id"])
 
 
-def _recorded_versions(recorded: Recorded) -> dict[str, int]:
-    """Return the version of each table whose commit is the last that `written` has."""
+def _recorded_versions(records: RunRecords) -> dict[str, int]:
+    """Return the newest recorded version of each table except `runs` and `written`, by name."""
     versions: dict[str, int] = {}
-    for name, files in recorded.files.items():
-        commits = [path.removeprefix(f"{LOG}/") for path in files if path.startswith(f"{LOG}/")]
-        found = [int(commit.split(".")[0]) for commit in commits if commit.endswith(".json")]
-        if found and name not in (RUNS.name, WRITTEN.name):
-            versions[name] = max(found)
+    for name, files in records.files.items():
+        paths = [path for path in files if path.startswith(f"{LOG_FOLDER}/") and path.endswith(".json")]
+        recorded = [int(path.removeprefix(f"{LOG_FOLDER}/").split(".")[0]) for path in paths]
+        if recorded and name not in (RUNS.name, WRITTEN.name):
+            versions[name] = max(recorded)
     return versions

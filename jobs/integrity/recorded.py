@@ -1,8 +1,8 @@
-"""What runs have recorded of themselves, read from data files alone: it has to tell when logs are damaged.
+"""Read what runs have recorded about their files from data files alone, so that damaged logs do not matter.
 
-`runs` and `written` are only ever appended to, so every row that was written is in some data file, whatever
-became of their logs. A row of `runs` counts if its seal fits; a file of `written`, if it is as the runs
-after it say: the newest one's proofs, and from there back.
+`runs` and `written` are append-only, so every row is in some data file, whatever happens to the logs. A row
+of `runs` counts if its seal matches. A data file of `written` counts if a later run recorded its hash: the
+newest run lists the hashes of its files in the column `proofs`, and `written` has the hashes of earlier ones.
 """
 
 from __future__ import annotations
@@ -13,198 +13,272 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, cast
 
 import pyarrow.parquet as pq
 
-from deltabook.jobs.records.copy_faults import sound_data_files
-from deltabook.jobs.records.file_faults import damage
-from deltabook.jobs.records.file_records import LOG, OF_RUNS, log_files, published_version
-from deltabook.jobs.records.second_copies import copies_of
-from deltabook.jobs.tables.published import add_actions, is_made
-from deltabook.jobs.tables.seals import proven_paths, sealed_rows
+from deltabook.jobs.records.copy_faults import find_sound_data_files
+from deltabook.jobs.records.file_faults import describe_damage
+from deltabook.jobs.records.file_records import LOG_FOLDER, RUN_TABLES, list_log_files, published_version
+from deltabook.jobs.records.second_copies import list_copies
+from deltabook.jobs.tables.delta_tables import read_add_actions, table_exists
+from deltabook.jobs.tables.seals import collect_proven_paths, read_sealed_rows
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import PublishedVersions, RunRow, WrittenRow
 from deltabook.schemas.tables import RUNS, WRITTEN
-from deltabook.udfs.storage.object_store import names_in, opened
-from deltabook.udfs.storage.raw_files import content_hash
+from deltabook.udfs.storage.object_store import match_file_sizes, open_input
+from deltabook.udfs.storage.raw_files import hash_file
 
-_KNOWN = [name for name in WRITTEN.names if name != "content"]
-MADE_AGAIN = "made_again"
-"""Key in the summary of the first row of a table `runs` that was made again."""
+_COLUMNS = [name for name in WRITTEN.names if name != "content"]
+RECREATED_KEY = "made_again"
+"""Key in `runs.summary` that marks the first row of a recreated table `runs`."""
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What the data files of `runs` and `written` tell.
+class RecordedFile(NamedTuple):
+    """A file as a run wrote it.
 
     Attributes
     ----------
-    runs : list of dict
-        Sealed rows of `runs`, the newest last.
-    files : dict
-        Rows of `written`, without contents, by table and path; those that the newest run has added to
-        `written` itself have no size.
-    sealed : dict
-        Rows of `runs`, by data file: of those files in which every row's seal fits.
-    is_whole : bool
-        Whether no data file of `written` is lost or damaged: what no row tells of, no run has written.
-    is_settled : bool
-        Whether nobody was writing the warehouse when this was read.
-    is_written_foreign : bool
-        Whether `written` is of another warehouse: then it tells nothing, as if it were lost.
+    digest : str
+        SHA-256 in hex.
+    size : int
+        Size in bytes; -1 if it is not recorded.
     """
 
-    runs: list[dict[str, Any]]
-    files: dict[str, dict[str, dict[str, Any]]]
-    sealed: dict[str, list[dict[str, Any]]]
-    is_whole: bool
-    is_settled: bool
+    digest: str
+    size: int
+
+
+RecordedFiles = dict[str, dict[str, RecordedFile]]
+"""Recorded files by table name and path below the table's folder."""
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """Records of runs, read from the data files of `runs` and `written`.
+
+    Attributes
+    ----------
+    runs : list of RunRow
+        Rows of `runs` whose seal matches, the newest last.
+    files : dict
+        Recorded files by table name and path. The size of files that the newest run added to `written` is not
+        recorded.
+    sealed_rows : dict
+        Rows of `runs` by data file, for files in which every seal matches.
+    is_complete : bool
+        Whether no data file of `written` is missing or damaged. Then a file without a record was not written
+        by any run.
+    is_idle : bool
+        Whether no process was writing to the warehouse while the records were read.
+    is_written_foreign : bool
+        Whether `written` belongs to another warehouse; then it is ignored.
+    """
+
+    runs: list[RunRow]
+    files: RecordedFiles
+    sealed_rows: dict[str, list[RunRow]]
+    is_complete: bool
+    is_idle: bool
     is_written_foreign: bool
-    _sources: dict[tuple[str, str], Path]
+    _record_files: dict[tuple[str, str], Path]
 
     @classmethod
-    def of(cls, warehouse: Path, is_settled: bool = True) -> Recorded:
-        """Read what runs have recorded.
+    def read(cls, warehouse: Path, is_idle: bool = True) -> RunRecords:
+        """Read the records of a warehouse.
 
         Parameters
         ----------
         warehouse : Path
-            Folder of the tables.
-        is_settled : bool
-            Whether nobody is writing the warehouse. If somebody may be, a row of `runs` without a commit is
-            not published yet, and is left out; else its commit is lost.
+            Warehouse folder.
+        is_idle : bool
+            Whether no process is writing to the warehouse. If one may be, a row of `runs` without a commit is
+            ignored, because it is not published yet. Otherwise its commit is missing.
         """
-        last = _last_commit(warehouse) if not is_settled else None
-        places = {table: _places(warehouse, table) for table in OF_RUNS}
-        sealed = {
-            name: rows
-            for name, path in places[RUNS].items()
-            if (rows := sealed_rows(path)) and (last is None or max(row["version"] for row in rows) <= last)
-        }
+        last_version = None if is_idle else _newest_committed_version(warehouse)
+        run_files, written_files = (_find_data_files(warehouse, table) for table in RUN_TABLES)
+        sealed_rows = _read_sealed_files(run_files, last_version)
         is_written_foreign = False
-        if _are_foreign(warehouse, sealed, places[WRITTEN]):
-            if is_written_foreign := not _has_any(warehouse, places[WRITTEN]):
-                places[WRITTEN] = {}
+        if _are_unrelated(warehouse, sealed_rows, written_files):
+            is_written_foreign = not _describes_warehouse(warehouse, written_files)
+            if is_written_foreign:
+                written_files = {}
             else:
-                sealed = {}
-        rows_of = sorted(chain(*sealed.values()), key=lambda row: int(row["finished"]))
-        # A run killed at its very end has left a row that was never published: another has its version.
-        runs = list({row["version"]: row for row in rows_of}.values())
-        place = {row["run_id"]: number for number, row in enumerate(runs)}
-        parts = [
-            (place.get(rows[0]["run_id"], -1), name, path, rows)
-            for name, path, rows in _read(places[WRITTEN])
-            if rows
-        ]
-        is_made_again = bool(runs) and MADE_AGAIN in json.loads(runs[0]["summary"])
-        files: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-        proofs = json.loads(runs[-1]["proofs"]) if runs else {}
-        files[WRITTEN.name] = {path: {"content_hash": proof} for path, proof in proofs.items()}
-        sources: dict[tuple[str, str], Path] = {}
-        for number, name, path, rows in sorted(parts, reverse=True, key=itemgetter(0)):
-            told = files[WRITTEN.name].get(name)
-            is_changed = told is not None and told["content_hash"] != content_hash(path)
-            # What a killed run recorded, the next has recorded again. A run whose row is damaged is proven by
-            # the runs after it.
-            if is_changed or (runs and number < 0 and told is None):
-                continue
-            for row in rows:
-                if number < 0 and is_made_again and row["table"] == RUNS.name:
-                    continue  # of the table that was lost
-                if row["path"] not in files[row["table"]]:
-                    files[row["table"]][row["path"]] = row
-                    sources[row["table"], row["path"]] = path
-        is_whole = not is_written_foreign and _are_whole(warehouse, files, places[WRITTEN])
-        return cls(runs, files, sealed, is_whole, is_settled, is_written_foreign, sources)
+                sealed_rows = {}
+        runs = _order_runs(sealed_rows)
+        files, record_files = _read_recorded_files(written_files, runs)
+        is_complete = not is_written_foreign and _is_written_complete(warehouse, files, written_files)
+        return cls(runs, files, sealed_rows, is_complete, is_idle, is_written_foreign, record_files)
 
     @property
-    def newest(self) -> dict[str, Any]:
-        """The newest run.
+    def newest(self) -> RunRow:
+        """Row of the newest run.
 
         Raises
         ------
         WarehouseError
-            If there is none.
+            If there is no run.
         """
         if not self.runs:
             raise WarehouseError(
-                "no row of `runs` is left, so nothing tells what was published: `deltabook restore --yes` "
-                "makes it again from `written`"
+                "no readable row of `runs` is left, so the published versions are unknown: run `deltabook "
+                "restore --yes` to recreate it from `written`"
             )
         return self.runs[-1]
 
-    def version(self, table: Table, run: dict[str, Any] | None = None) -> int:
-        """Return the version of a table that a run published, the newest one if None; -1: it had none."""
+    def version(self, table: Table, run: PublishedVersions | None = None) -> int:
+        """Return the Delta version of a table that a run published; -1 if it had none.
+
+        Parameters
+        ----------
+        table : Table
+            The table.
+        run : PublishedVersions, optional
+            Row of `runs`; None takes the newest run.
+        """
         return published_version(table, run or self.newest)
 
-    def kept_from(self) -> int:
-        """Return the place among `runs` from which on `maintain` has kept all files."""
-        places = {run["run_id"]: place for place, run in enumerate(self.runs)}
-        upkeep = [json.loads(run["summary"]) for run in self.runs if run["command"] == "maintain"]
-        return max((places.get(told["kept_from"], 0) for told in upkeep), default=0)
+    def first_retained_index(self) -> int:
+        """Return the index in `runs` of the first run whose files `maintain` has all retained."""
+        indices = {run["run_id"]: index for index, run in enumerate(self.runs)}
+        summaries = [json.loads(run["summary"]) for run in self.runs if run["command"] == "maintain"]
+        return max((indices.get(summary["kept_from"], 0) for summary in summaries), default=0)
 
-    def content(self, table: Table, path: str) -> bytes:
-        """Return the bytes of a commit, as they were recorded; none if they were not."""
-        source = self._sources.get((table.name, path))
-        if source is None:
+    def read_content(self, table: Table, path: str) -> bytes:
+        """Return the recorded bytes of a commit; empty if they are not recorded.
+
+        Parameters
+        ----------
+        table : Table
+            Table of the commit.
+        path : str
+            Path below the table's folder.
+        """
+        record_file = self._record_files.get((table.name, path))
+        if record_file is None:
             return b""
-        chosen = [("table", "=", table.name), ("path", "=", path)]
-        with opened(source) as stream:
-            rows = pq.read_table(stream, columns=["content"], filters=chosen)
+        filters = [("table", "=", table.name), ("path", "=", path)]
+        with open_input(record_file) as stream:
+            rows = pq.read_table(stream, columns=["content"], filters=filters)
         return bytes(rows["content"][0].as_py()) if rows.num_rows else b""
 
 
-def _are_whole(warehouse: Path, files: dict[str, dict[str, dict[str, Any]]], places: dict[str, Path]) -> bool:
-    """Whether the data files that `written` has, or ever had if its log cannot be read, are as they were."""
-    proofs = {path: row["content_hash"] for path, row in files[WRITTEN.name].items() if LOG not in path}
-    if copies := copies_of(warehouse, WRITTEN):  # `maintain` removes them with their originals
-        proofs = {path: proof for path, proof in proofs.items() if path in copies or path in places}
+def _read_sealed_files(run_files: dict[str, Path], last_version: int | None) -> dict[str, list[RunRow]]:
+    """Return the rows of the data files of `runs` in which every seal matches, up to a version of `runs`."""
+    sealed_rows = {}
+    for name, path in run_files.items():
+        rows = read_sealed_rows(path)
+        if rows and (last_version is None or max(row["version"] for row in rows) <= last_version):
+            sealed_rows[name] = rows
+    return sealed_rows
+
+
+def _order_runs(sealed_rows: dict[str, list[RunRow]]) -> list[RunRow]:
+    """Return one row for each version of `runs`, ordered by time.
+
+    A run that was killed at its very end left a row that was never published. A later run has its version.
+    """
+    rows = sorted(chain(*sealed_rows.values()), key=lambda row: int(row["finished"]))
+    return list({row["version"]: row for row in rows}.values())
+
+
+def _read_recorded_files(
+    written_files: dict[str, Path], runs: list[RunRow]
+) -> tuple[RecordedFiles, dict[tuple[str, str], Path]]:
+    """Return the recorded files, and the data file of `written` that holds each record.
+
+    The data files of `written` are read from the newest run back: each proves the ones before it.
+    """
+    run_indices = {row["run_id"]: index for index, row in enumerate(runs)}
+    parts = [
+        (run_indices.get(rows[0]["run_id"], -1), name, path, rows)
+        for name, path, rows in _read_written_files(written_files)
+        if rows
+    ]
+    is_runs_recreated = bool(runs) and RECREATED_KEY in json.loads(runs[0]["summary"])
+    proofs: dict[str, str] = json.loads(runs[-1]["proofs"]) if runs else {}
+    files: RecordedFiles = defaultdict(dict)
+    files[WRITTEN.name] = {path: RecordedFile(digest, -1) for path, digest in proofs.items()}
+    record_files: dict[tuple[str, str], Path] = {}
+    for run_index, name, path, rows in sorted(parts, reverse=True, key=lambda part: part[0]):
+        record = files[WRITTEN.name].get(name)
+        is_changed = record is not None and record.digest != hash_file(path)
+        # The next run records again what a killed run recorded. If only the row of a run is damaged, the runs
+        # after it prove its file.
+        if is_changed or (runs and run_index < 0 and record is None):
+            continue
+        for row in rows:
+            if run_index < 0 and is_runs_recreated and row["table"] == RUNS.name:
+                continue  # belongs to the table that was lost
+            if row["path"] not in files[row["table"]]:
+                size = -1 if row["bytes"] is None else int(row["bytes"])
+                files[row["table"]][row["path"]] = RecordedFile(str(row["content_hash"]), size)
+                record_files[row["table"], row["path"]] = path
+    return files, record_files
+
+
+def _is_written_complete(warehouse: Path, files: RecordedFiles, written_files: dict[str, Path]) -> bool:
+    """Return whether all data files of `written` exist and are intact.
+
+    These are the active files; if its log cannot be read, all files that it ever had.
+    """
+    proofs = {path: record.digest for path, record in files[WRITTEN.name].items() if LOG_FOLDER not in path}
+    if copies := list_copies(warehouse, WRITTEN):  # `maintain` removes copies together with their originals
+        proofs = {path: proof for path, proof in proofs.items() if path in copies or path in written_files}
     else:
         with suppress(WarehouseError):
-            if is_made(warehouse, WRITTEN):
-                live = {row["path"] for row in add_actions(warehouse, WRITTEN)}
-                proofs = {path: proof for path, proof in proofs.items() if path in live}
-    return all(name in places and not damage(places[name], proof) for name, proof in proofs.items())
-
-
-def _are_foreign(warehouse: Path, sealed: dict[str, list[dict[str, Any]]], places: dict[str, Path]) -> bool:
-    """Whether rows of `runs` prove none of the data files of `written`: one is of another warehouse."""
-    if copies_of(warehouse, RUNS) or not places or not sealed:
-        return False
-    return proven_paths(chain(*sealed.values())).isdisjoint(places)
-
-
-def _has_any(warehouse: Path, places: dict[str, Path]) -> bool:
-    """Whether any data file that `written` tells of is there."""
-    return any(
-        (warehouse / row["table"] / row["path"]).is_file()
-        for _, _, rows in _read(places)
-        for row in rows
-        if row["table"] not in (RUNS.name, WRITTEN.name)
-        and LOG not in row["path"]  # files of logs have the same names everywhere
+            if table_exists(warehouse, WRITTEN):
+                active_paths = {action["path"] for action in read_add_actions(warehouse, WRITTEN)}
+                proofs = {path: proof for path, proof in proofs.items() if path in active_paths}
+    return all(
+        name in written_files and not describe_damage(written_files[name], proof)
+        for name, proof in proofs.items()
     )
 
 
-def _last_commit(warehouse: Path) -> int:
-    """Return the newest version of `runs` that was committed; -1 if there is none."""
-    copies = [copy.version for copy in copies_of(warehouse, RUNS).values()]
-    return max([*log_files(warehouse, RUNS), *copies], default=-1)
+def _are_unrelated(
+    warehouse: Path, sealed_rows: dict[str, list[RunRow]], written_files: dict[str, Path]
+) -> bool:
+    """Return whether `runs` proves no data file of `written`, so that one belongs to another warehouse."""
+    if list_copies(warehouse, RUNS) or not written_files or not sealed_rows:
+        return False
+    return collect_proven_paths(chain(*sealed_rows.values())).isdisjoint(written_files)
 
 
-def _places(warehouse: Path, table: Table) -> dict[str, Path]:
-    """Find the data files of a table that can be relied on, in its log or not."""
-    return sound_data_files(warehouse, table, [*names_in(warehouse / table.name, "*.parquet")])
+def _describes_warehouse(warehouse: Path, written_files: dict[str, Path]) -> bool:
+    """Return whether any data file that `written` records exists in the warehouse."""
+    return any(
+        (warehouse / row["table"] / row["path"]).is_file()
+        for _, _, rows in _read_written_files(written_files)
+        for row in rows
+        if row["table"] not in (RUNS.name, WRITTEN.name)
+        and LOG_FOLDER not in row["path"]  # log files have the same names in every warehouse
+    )
 
 
-def _read(places: dict[str, Path]) -> Iterator[tuple[str, Path, list[dict[str, Any]]]]:
-    """Read data files of `written`; one that cannot be read is left out: it is found as a data file."""
-    for name, path in places.items():
+def _newest_committed_version(warehouse: Path) -> int:
+    """Return the newest committed version of `runs`; -1 if there is none."""
+    copied_versions = [copy.version for copy in list_copies(warehouse, RUNS).values()]
+    return max([*list_log_files(warehouse, RUNS), *copied_versions], default=-1)
+
+
+def _find_data_files(warehouse: Path, table: Table) -> dict[str, Path]:
+    """Return the intact data files of `runs` or `written`, whether its log names them or not."""
+    names = [*match_file_sizes(warehouse / table.name, "*.parquet")]
+    return find_sound_data_files(warehouse, table, names)
+
+
+def _read_written_files(files: dict[str, Path]) -> Iterator[tuple[str, Path, list[WrittenRow]]]:
+    """Yield the rows of each readable data file of `written`, without contents.
+
+    The check of data files reports unreadable ones.
+    """
+    for name, path in files.items():
         try:
-            with opened(path) as stream:
-                rows = pq.read_table(stream, columns=_KNOWN).to_pylist()
+            with open_input(path) as stream:
+                rows = pq.read_table(stream, columns=_COLUMNS).to_pylist()
         except Exception:  # damaged Parquet raises errors of Arrow, of the system, of Unicode ...
             continue
-        yield name, path, rows
+        yield name, path, cast(list[WrittenRow], rows)

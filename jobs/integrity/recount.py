@@ -1,23 +1,23 @@
-"""Counts and boundaries taken anew from the data files, and compared with the ledger's."""
+"""Count rows and ids in data files, and compare them with the ledger and the id boundaries."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import cpu_count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deltabook.jobs.console.formats import hour_text
-from deltabook.jobs.records.active_files import LiveFile
+from deltabook.jobs.console.formats import format_chunk
+from deltabook.jobs.records.active_files import ActiveFile
 from deltabook.jobs.records.file_faults import Fault
-from deltabook.jobs.tables.stored import Slice, Stored
+from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import EventType, GoldenKind
 from deltabook.schemas.tables import (
@@ -32,176 +32,210 @@ from deltabook.schemas.tables import (
     QUARANTINE,
     both,
 )
-from deltabook.udfs.ordering.chunk_boundaries import position
-from deltabook.udfs.storage.object_store import opened
+from deltabook.udfs.ordering.chunk_boundaries import make_position
+from deltabook.udfs.storage.object_store import open_input
 
-_FROM_MESSAGES = (str(GoldenKind.SNAPSHOT), str(GoldenKind.CHECKSUM))
+_MESSAGE_KINDS = (str(GoldenKind.SNAPSHOT), str(GoldenKind.CHECKSUM))
 """Kinds of golden rows that the ledger counts as events."""
 
 
+class StreamKey(NamedTuple):
+    """The part of one stream in one chunk.
+
+    Attributes
+    ----------
+    exchange, symbol : str
+        The instrument.
+    event_type : str
+        An `EventType`.
+    hour : int
+        Start of the chunk, ns since 1970 UTC.
+    """
+
+    exchange: str
+    symbol: str
+    event_type: str
+    hour: int
+
+
 @dataclass
-class Recount:
-    """What data files hold.
+class RowCounts:
+    """Rows, ids and chunks in the data files of a warehouse.
 
     Attributes
     ----------
     rows : dict
-        By name of the table of scaled integers: rows by raw file.
-    ids : dict
-        Least and greatest position of an id, by exchange, symbol, event type and hour.
-    hours : dict
-        Symbol-hours by name of the table of scaled integers.
+        Number of rows by table and raw file. A table of decimals counts as its table of scaled integers.
+    id_ranges : dict
+        Least and greatest id position by `StreamKey`; see `udfs.ordering.chunk_boundaries.make_position`.
+    chunks : dict
+        Chunks with rows, by table. A table of decimals counts as its table of scaled integers.
     """
 
     rows: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    ids: dict[tuple[str, str, str, int], tuple[int, int]] = field(default_factory=dict)
-    hours: dict[str, set[Slice]] = field(default_factory=lambda: defaultdict(set))
+    id_ranges: dict[StreamKey, tuple[int, int]] = field(default_factory=dict)
+    chunks: dict[str, set[ChunkKey]] = field(default_factory=lambda: defaultdict(set))
+
+    def add_events(self, rows: pa.Table, file: ActiveFile) -> None:
+        """Count the rows of a data file of `events`, and extend the id ranges of its streams."""
+        self.rows[EVENTS.name].update(_count_values(rows["source_file"]))
+        assert file.hours is not None
+        for event_type in EventType:
+            stream = rows.filter(pc.equal(rows["event_type"], str(event_type)))
+            if stream.num_rows:
+                key = StreamKey(str(file.exchange), str(file.symbol), str(event_type), file.hours[0])
+                least, greatest = _find_end(stream, pc.min), _find_end(stream, pc.max)
+                earlier = self.id_ranges.get(key, (least, greatest))
+                self.id_ranges[key] = min(earlier[0], least), max(earlier[1], greatest)
+
+    def add_golden(self, rows: pa.Table, _file: ActiveFile) -> None:
+        """Count the rows of a data file of `golden` that do not stem from event messages."""
+        own_rows = rows.filter(pc.invert(pc.is_in(rows["kind"], pa.array(_MESSAGE_KINDS))))
+        self.rows[GOLDEN.name].update(_count_values(own_rows["source_file"]))
+
+    def add_quarantine(self, rows: pa.Table, _file: ActiveFile) -> None:
+        """Count the rows of a data file of `quarantine`."""
+        self.rows[QUARANTINE.name].update(_count_values(rows["source_file"]))
 
 
-def recount(warehouse: Path, files: list[LiveFile], seen: Callable[[], None]) -> Recount:
-    """Count rows anew, in several files at once.
+def count_rows(warehouse: Path, files: list[ActiveFile], advance: Callable[[], None]) -> RowCounts:
+    """Count rows, ids and chunks in data files, several files at once.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    files : list of LiveFile
-        Sound ones.
-    seen : callable
-        Is called after each file that was read.
-
-    Returns
-    -------
-    Recount
-        What was counted.
+        Warehouse folder.
+    files : list of ActiveFile
+        Intact data files.
+    advance : callable
+        Function that is called after each file that was read.
     """
-    found = Recount()
-    reading: dict[str, Callable[[pa.Table, LiveFile, Recount], None]] = {}
+    counts = RowCounts()
     columns: dict[str, list[str]] = {}
-    for tables, names, work in (
-        (both(EVENTS), ["event_type", "epoch", "sequence", "source_file"], _of_events),
-        (both(GOLDEN), ["kind", "source_file"], _of_golden),
-        ((QUARANTINE,), ["source_file"], _of_quarantine),
+    adders: dict[str, Callable[[pa.Table, ActiveFile], None]] = {}
+    for tables, names, add in (
+        (both(EVENTS), ["event_type", "epoch", "sequence", "source_file"], counts.add_events),
+        (both(GOLDEN), ["kind", "source_file"], counts.add_golden),
+        ((QUARANTINE,), ["source_file"], counts.add_quarantine),
     ):
         for table in tables:
-            reading[table.name], columns[table.name] = work, names
+            columns[table.name], adders[table.name] = names, add
     for file in files:
         if file.hours and file.exchange and file.symbol:
             name = file.table.name.removesuffix("_decimal")
-            found.hours[name] |= {(file.exchange, file.symbol, hour) for hour in set(file.hours)}
-    read = [file for file in files if file.table.name in reading]
+            counts.chunks[name] |= {(file.exchange, file.symbol, hour) for hour in set(file.hours)}
+    counted_files = [file for file in files if file.table.name in columns]
 
-    def rows_of(file: LiveFile) -> pa.Table:
-        with opened(warehouse / file.table.name / file.path) as stream:
+    def read_columns(file: ActiveFile) -> pa.Table:
+        with open_input(warehouse / file.table.name / file.path) as stream:
             return pq.read_table(stream, columns=columns[file.table.name])
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        for file, rows in zip(read, pool.map(rows_of, read), strict=True):
-            reading[file.table.name](rows, file, found)
-            seen()
-    return found
+        for file, rows in zip(counted_files, pool.map(read_columns, counted_files), strict=True):
+            adders[file.table.name](rows, file)
+            advance()
+    return counts
 
 
-def needs_reading(table: Table) -> bool:
-    """Whether rows of a table are read to be counted."""
-    return table in (*both(EVENTS), *both(GOLDEN), QUARANTINE)
-
-
-def _of_events(rows: pa.Table, file: LiveFile, found: Recount) -> None:
-    found.rows[EVENTS.name].update(_values(rows["source_file"]))
-    assert file.hours is not None
-    for kind in EventType:
-        stream = rows.filter(pc.equal(rows["event_type"], str(kind)))
-        if stream.num_rows:
-            key = (str(file.exchange), str(file.symbol), str(kind), file.hours[0])
-            ends = (_end(stream, pc.min), _end(stream, pc.max))
-            before = found.ids.get(key, ends)
-            found.ids[key] = (min(before[0], ends[0]), max(before[1], ends[1]))
-
-
-def _end(stream: pa.Table, of: Callable[[pa.ChunkedArray], pa.Scalar]) -> int:
-    """Return the position of the first or the last id: of the first or last epoch, the least or greatest."""
-    epoch = of(stream["epoch"])
-    return position(epoch.as_py(), of(stream.filter(pc.equal(stream["epoch"], epoch))["sequence"]).as_py())
-
-
-def _of_golden(rows: pa.Table, _file: LiveFile, found: Recount) -> None:
-    of_files = rows.filter(pc.invert(pc.is_in(rows["kind"], pa.array(_FROM_MESSAGES))))
-    found.rows[GOLDEN.name].update(_values(of_files["source_file"]))
-
-
-def _of_quarantine(rows: pa.Table, _file: LiveFile, found: Recount) -> None:
-    found.rows[QUARANTINE.name].update(_values(rows["source_file"]))
-
-
-def _values(column: pa.ChunkedArray) -> dict[str, int]:
-    return {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}
-
-
-def recount_faults(stored: Stored, found: Recount, is_settled: bool, is_whole: bool) -> Iterator[Fault]:
-    """Compare what was counted with the ledger, boundaries of ids, and one table's hours with another's.
+def is_counted(table: Table) -> bool:
+    """Return whether `count_rows` reads the data files of a table.
 
     Parameters
     ----------
-    stored : Stored
-        The published tables, of which the small ones are sound.
-    found : Recount
-        What data files hold.
-    is_settled : bool
+    table : Table
+        The table.
+    """
+    return table in (*both(EVENTS), *both(GOLDEN), QUARANTINE)
+
+
+def _find_end(stream: pa.Table, choose: Callable[[pa.ChunkedArray], pa.Scalar]) -> int:
+    """Return the position of the first or the last id of a stream; `choose` is pc.min or pc.max."""
+    epoch = choose(stream["epoch"])
+    sequence = choose(stream.filter(pc.equal(stream["epoch"], epoch))["sequence"])
+    return make_position(epoch.as_py(), sequence.as_py())
+
+
+def _count_values(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value of a column occurs."""
+    return {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}
+
+
+def find_count_faults(
+    stored: TableReader, counts: RowCounts, is_rebuilt: bool, is_complete: bool
+) -> Iterator[Fault]:
+    """Compare counts with the ledger and the id boundaries, and the chunks of tables with each other.
+
+    Parameters
+    ----------
+    stored : TableReader
+        The published tables; the ledger and the id boundaries are intact.
+    counts : RowCounts
+        Counts of data files.
+    is_rebuilt : bool
         Whether books were rebuilt after the last change of events.
-    is_whole : bool
-        Whether every data file could be counted.
+    is_complete : bool
+        Whether every data file was counted.
 
     Yields
     ------
     Fault
-        Each count or boundary that is not the ledger's.
+        One for each count, id range or set of chunks that does not match.
     """
-    yield from _ledger_faults(stored.rows(FILES), found, is_whole)
-    yield from _id_faults(stored.rows(HOURS), found)
-    events = found.hours[EVENTS.name]
-    for table in (CHECKPOINTS, BOOKS, GRIDS, COVERAGE) if is_whole else ():
-        built = found.hours[table.name]
-        lacking = events - built if table is CHECKPOINTS else set()
-        if is_settled and lacking:
-            yield Fault(table.name, "", "symbol-hours of events have no books", _named(lacking))
-        if is_settled and built - events:
-            yield Fault(table.name, "", "its symbol-hours have no events", _named(built - events))
+    yield from _find_ledger_faults(stored.rows(FILES), counts, is_complete)
+    yield from _find_id_faults(stored.rows(HOURS), counts)
+    event_chunks = counts.chunks[EVENTS.name]
+    for table in (CHECKPOINTS, BOOKS, GRIDS, COVERAGE) if is_complete else ():
+        chunks = counts.chunks[table.name]
+        missing_chunks = event_chunks - chunks if table is CHECKPOINTS else set()
+        if is_rebuilt and missing_chunks:
+            yield Fault(table.name, "", "chunks of events have no books", _label_chunks(missing_chunks))
+        if is_rebuilt and chunks - event_chunks:
+            yield Fault(table.name, "", "its chunks have no events", _label_chunks(chunks - event_chunks))
 
 
-def _ledger_faults(ledger: list[dict[str, Any]], found: Recount, is_whole: bool) -> Iterator[Fault]:
-    known = {row["path"]: row for row in ledger if row["state"] == "ingested"}
-    for table in (EVENTS, GOLDEN, QUARANTINE):
-        for path in sorted(found.rows[table.name].keys() - known.keys() if table is not QUARANTINE else ()):
-            yield Fault(table.name, "", f"rows of {path}, which the ledger does not know")
-    for path, row in known.items():
-        events, golden, quarantined = (found.rows[table.name][path] for table in (EVENTS, GOLDEN, QUARANTINE))
-        more = quarantined - row["quarantined"]  # numbers that the scales do not hold
-        for name, told, least in (
-            ("events", events, 0),
-            ("golden", golden, row["golden"] if more == 0 and is_whole else 0),
-            ("quarantine", quarantined, row["quarantined"] if is_whole else 0),
-        ):
-            most = told if name == "quarantine" else row[name]
-            if not least <= told <= most:
-                ledger_tells = row["quarantined" if name == "quarantine" else name]
-                yield Fault(name, "", f"{told:,} rows of {path}, where the ledger has {ledger_tells:,}")
-
-
-def _id_faults(hours: list[dict[str, Any]], found: Recount) -> Iterator[Fault]:
-    ranges = {
-        (row["exchange"], row["symbol"], row["event_type"], row["hour"]): tuple(
-            position(row[f"{end}_epoch"], row[f"{end}_sequence"]) for end in ("first", "last")
+def _find_ledger_faults(
+    ledger: list[dict[str, Any]], counts: RowCounts, is_complete: bool
+) -> Iterator[Fault]:
+    """Compare the number of rows of each raw file with the ledger."""
+    ingested = {row["path"]: row for row in ledger if row["state"] == "ingested"}
+    for table in (EVENTS, GOLDEN):
+        for path in sorted(counts.rows[table.name].keys() - ingested.keys()):
+            yield Fault(table.name, "", f"rows of {path}, which is not in the ledger")
+    for path, row in ingested.items():
+        events, golden, quarantined = (
+            counts.rows[table.name][path] for table in (EVENTS, GOLDEN, QUARANTINE)
         )
-        for row in hours
+        # Rows whose numbers do not fit the scales went to quarantine after the ledger counted them.
+        has_overflow = quarantined != row["quarantined"]
+        least_golden = row["golden"] if is_complete and not has_overflow else 0
+        least_quarantined = row["quarantined"] if is_complete else 0
+        for name, actual, recorded, is_expected in (
+            ("events", events, row["events"], events <= row["events"]),
+            ("golden", golden, row["golden"], least_golden <= golden <= row["golden"]),
+            ("quarantine", quarantined, row["quarantined"], quarantined >= least_quarantined),
+        ):
+            if not is_expected:
+                yield Fault(name, "", f"{actual:,} rows of {path}, where the ledger has {recorded:,}")
+
+
+def _find_id_faults(boundaries: list[dict[str, Any]], counts: RowCounts) -> Iterator[Fault]:
+    """Compare the id ranges of streams with the id boundaries of their chunks."""
+    ranges = {
+        StreamKey(row["exchange"], row["symbol"], row["event_type"], row["hour"]): tuple(
+            make_position(row[f"{end}_epoch"], row[f"{end}_sequence"]) for end in ("first", "last")
+        )
+        for row in boundaries
     }
-    for key, (first, last) in sorted(found.ids.items()):
-        named = (f"{key[0]} {key[1]} {hour_text(key[3])}",)
+    for key, (first, last) in sorted(counts.id_ranges.items()):
+        labels = _label_chunks([(key.exchange, key.symbol, key.hour)])
         if key not in ranges:
-            yield Fault(HOURS.name, "", f"no boundaries of the {key[2]} ids", named)
+            yield Fault(HOURS.name, "", f"no id boundaries for {key.event_type} events", labels)
         elif not ranges[key][0] <= first <= last <= ranges[key][1]:
-            yield Fault(HOURS.name, "", f"{key[2]} ids lie outside the boundaries", named)
+            yield Fault(
+                HOURS.name, "", f"ids of {key.event_type} events lie outside the id boundaries", labels
+            )
 
 
-def _named(keys: set[Slice]) -> tuple[str, ...]:
-    return tuple(f"{exchange} {symbol} {hour_text(hour)}" for exchange, symbol, hour in sorted(keys))
+def _label_chunks(chunks: Iterable[ChunkKey]) -> tuple[str, ...]:
+    """Name chunks for messages: exchange, symbol and time."""
+    return tuple(f"{exchange} {symbol} {format_chunk(start)}" for exchange, symbol, start in sorted(chunks))

@@ -1,195 +1,267 @@
-"""What is made anew when it is damaged: books of sound events, or a warehouse of its raw files."""
+"""Recover what can be computed again: books from intact events, or a whole warehouse from its raw files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from deltabook.jobs.console.formats import hour_text
-from deltabook.jobs.intake.ledger import archived_copy
+from deltabook.jobs.console.formats import format_chunk
+from deltabook.jobs.intake.ledger import get_archive_path, read_ledger
 from deltabook.jobs.integrity.audit import (
-    JUDGED,
-    REBUILT,
-    Counting,
-    examine,
-    holds,
-    read_recorded,
-    run_faults,
+    REBUILT_TABLES,
+    VALIDATION_TABLES,
+    FileProblems,
+    StageDisplay,
+    audit_files,
+    find_run_faults,
+    has_content,
+    read_run_records,
 )
-from deltabook.jobs.integrity.log_repair import mends
-from deltabook.jobs.integrity.recount import recount
-from deltabook.jobs.records.active_files import LiveFile
+from deltabook.jobs.integrity.recount import count_rows
+from deltabook.jobs.integrity.repair_plan import find_repairs
+from deltabook.jobs.records.active_files import ActiveFile
+from deltabook.jobs.records.file_faults import FaultFields
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.tables.published import CHUNK_PROPERTY, is_made, open_table
-from deltabook.jobs.tables.stored import Slice, Stored
+from deltabook.jobs.tables.delta_tables import CHUNK_PROPERTY, open_table, table_exists
+from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError, WarehouseError
+from deltabook.schemas.rows import LedgerRow, RunRow
 from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both
-from deltabook.udfs.storage.object_store import copied, is_remote
+from deltabook.udfs.storage.locations import is_remote
+from deltabook.udfs.storage.object_store import copy_file
 
-RAW = "_raw"
-"""Folder of a warehouse for raw files whose originals are lost, named as these were."""
+RAW_FOLDER = "_raw"
+"""Folder of a warehouse for raw files whose originals are lost; they keep their old names in it."""
 
 
-def rebuild(settings: Settings, is_meant: bool, stage: Counting) -> dict[str, Any]:
-    """Take out what is damaged of books and verdicts, so that they are made again of what is sound.
+class RestoreReport(TypedDict, total=False):
+    """What `restore` changes, or would change.
+
+    Attributes
+    ----------
+    is_done : bool
+        Whether the changes were made.
+    logs : list of FaultFields
+        Faults of logs, `runs` and `written` that are repaired.
+    taken_back : list of FaultFields
+        Unpublished commits that are rolled back.
+    files : list of str
+        Damaged data files that are removed from their tables: table and path.
+    rebuilt, judged : list of str
+        Chunks that lose their books or their verdicts.
+    run : str or None
+        Id of the run that is restored.
+    undone : list of str
+        Ids of later runs.
+    ingest_again : list of str
+        Paths of raw files that only later runs ingested.
+    recorded_again : int
+        Number of files that are recorded as they are now, because their records are lost.
+    """
+
+    is_done: bool
+    logs: list[FaultFields]
+    taken_back: list[FaultFields]
+    files: list[str]
+    rebuilt: list[str]
+    judged: list[str]
+    run: str | None
+    undone: list[str]
+    ingest_again: list[str]
+    recorded_again: int
+
+
+class RawFileLocations(TypedDict):
+    """Raw files of a warehouse, for ingesting them again.
+
+    Attributes
+    ----------
+    ledger_of : str
+        Id of the run whose ledger lists them.
+    batches : list of (str, list of Path)
+        Source and paths of the files of each run, in the order in which they were ingested.
+    missing : list of str
+        Paths of files that are lost together with their copies.
+    unlisted : list of str
+        Paths of files with events that the ledger does not list.
+    chunk : str or None
+        Chunk length of the warehouse, such as 1h; None if it cannot be read.
+    archived : bool
+        Whether the warehouse has copies of raw files.
+    """
+
+    ledger_of: str
+    batches: list[tuple[str, list[Path]]]
+    missing: list[str]
+    unlisted: list[str]
+    chunk: str | None
+    archived: bool
+
+
+def drop_damaged_results(settings: Settings, is_meant: bool, stage: StageDisplay) -> RestoreReport:
+    """Remove damaged books and verdicts, so that the next `reconstruct` and `validate` compute them again.
 
     Parameters
     ----------
     settings : Settings
-        Which warehouse.
+        Settings with the address of the warehouse.
     is_meant : bool
-        Whether to do it, or only to tell what would be done.
+        Whether to apply the changes; otherwise only report them.
     stage : callable
-        Shows what is done.
+        Function that shows a stage; see `StageDisplay`.
 
     Returns
     -------
-    dict
-        `is_done`, `files` that are taken out, `rebuilt` and `judged`: symbol-hours that lose their books,
-        or their verdicts.
+    RestoreReport
+        The fields `is_done`, `files`, `rebuilt` and `judged`.
 
     Raises
     ------
     WarehouseError
-        If something else is damaged.
+        If tables are damaged that cannot be computed from events.
     """
     warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
-    recorded = read_recorded(root)
-    examined = examine(root, recorded, stage)
-    others = [file for file in examined.broken if file.table not in (*REBUILT, *JUDGED)]
-    if examined.unread or others:
-        named = sorted(examined.unread | {file.table.name for file in others})
+    audit = audit_files(root, read_run_records(root), stage)
+    damaged_files = audit.damaged_files
+    inputs = [
+        file.table.name for file in damaged_files if file.table not in (*REBUILT_TABLES, *VALIDATION_TABLES)
+    ]
+    if audit.unreadable_tables or inputs:
+        names = ", ".join(sorted(audit.unreadable_tables.union(inputs)))
         raise WarehouseError(
-            f"{', '.join(named)} cannot be built from events: `deltabook verify` names what mends that first"
+            f"{names} cannot be rebuilt from events: run `deltabook verify` to see what repairs them first"
         )
-    events = [file for file in examined.sound if file.table in both(EVENTS)]
-    keys = sorted({key for file in events for key in _keys(file)})
-    books = [file for file in examined.broken if file.table in REBUILT]
-    verdicts = [file for file in examined.broken if file.table in JUDGED]
-    rebuilt = [key for key in keys if any(file.holds(key) for file in books)]
-    judged = [key for key in keys if any(file.holds(key) for file in verdicts)]
-    if is_meant and examined.broken:
+    event_files = [file for file in audit.intact_files if file.table in both(EVENTS)]
+    chunks = sorted({key for file in event_files for key in _list_chunks(file)})
+    books = [file for file in damaged_files if file.table in REBUILT_TABLES]
+    verdicts = [file for file in damaged_files if file.table in VALIDATION_TABLES]
+    rebuilt = [key for key in chunks if any(file.may_contain(key) for file in books)]
+    judged = [key for key in chunks if any(file.may_contain(key) for file in verdicts)]
+    if is_meant and damaged_files:
         with warehouse.writing("restore") as run:
             with run.stage("taking out"):
                 for table in TABLES.values():
-                    warehouse.drop(table, examined.broken)
-                for table in REBUILT:
+                    warehouse.drop(table, damaged_files)
+                for table in REBUILT_TABLES:
                     warehouse.delete(table, warehouse.predicate(rebuilt))
                 warehouse.delete(VERDICTS, warehouse.predicate(judged))
             run.summary |= {"rebuilt": len(rebuilt), "judged": len(judged)}
     return {
         "is_done": is_meant,
-        "files": [f"{file.table.name} {file.path}" for file in examined.broken],
-        "rebuilt": [*map(_named, rebuilt)],
-        "judged": [*map(_named, judged)],
+        "files": [f"{file.table.name} {file.path}" for file in damaged_files],
+        "rebuilt": [*map(_label_chunk, rebuilt)],
+        "judged": [*map(_label_chunk, judged)],
     }
 
 
-def _keys(file: LiveFile) -> Iterator[Slice]:
+def _list_chunks(file: ActiveFile) -> Iterator[ChunkKey]:
     for hour in set(file.hours or ()):
         yield str(file.exchange), str(file.symbol), hour
 
 
-def _named(key: Slice) -> str:
-    return f"{key[0]} {key[1]} {hour_text(key[2])}"
+def _label_chunk(key: ChunkKey) -> str:
+    return f"{key[0]} {key[1]} {format_chunk(key[2])}"
 
 
-def raw_files(warehouse: Path, into: Path, stage: Counting) -> dict[str, Any]:
-    """Find the raw files that a warehouse was made of, and give copies their names back.
+def locate_raw_files(warehouse: Path, into: Path, stage: StageDisplay) -> RawFileLocations:
+    """Find the raw files that a warehouse was built from, so that they can be ingested into a new one.
+
+    A raw file that only exists as an archived copy is copied into the folder `_raw` of the new warehouse,
+    with its old name.
 
     Parameters
     ----------
     warehouse : Path
-        Whose ledger lists them.
+        Warehouse folder; its ledger lists the files.
     into : Path
-        A new warehouse. A file that is only left as a copy is put into its folder `_raw`.
+        Folder of the new warehouse.
     stage : callable
-        Shows what is done.
-
-    Returns
-    -------
-    dict
-        `batches`: source and paths, in the order in which runs have read them; `missing`: what is lost;
-        `unlisted`: what only a damaged ledger lists;
-        `chunk`: length of the hours; `archived`: whether copies were kept; `ledger_of`: the run whose
-        ledger is read.
+        Function that shows a stage; see `StageDisplay`.
 
     Raises
     ------
     WarehouseError
-        If the ledger is damaged in every run.
+        If the ledger of every run is damaged.
     SettingsError
-        If the new warehouse is not new.
+        If the new warehouse is in an object store or exists already.
     """
     if is_remote(into):
-        raise SettingsError(f"--into {into}: copies of raw files are put beside it, so it has to be a folder")
-    if is_made(into, RUNS):
-        raise SettingsError(f"--into {into}: expected a new folder, it has a warehouse")
-    run, rows = _ledger(warehouse)
+        raise SettingsError(
+            f"--into {into}: expected a local folder, because copies of raw files are written into it"
+        )
+    if table_exists(into, RUNS):
+        raise SettingsError(f"--into {into}: expected a new folder, but it has a warehouse")
+    run, ledger = _read_newest_intact_ledger(warehouse)
     batches: dict[tuple[str, str], list[Path]] = {}
     missing = []
-    with stage("raw files", "files", len(rows)) as seen:
-        for row in sorted(rows, key=itemgetter("run_id", "path")):
-            path = _held(warehouse, row, into)
+    with stage("raw files", "files", len(ledger)) as advance:
+        for row in sorted(ledger, key=itemgetter("run_id", "path")):
+            path = _find_raw_file(warehouse, row, into)
             if path is None:
                 missing.append(row["path"])
             else:
                 batches.setdefault((row["run_id"], row["source"]), []).append(path)
-            seen()
+            advance()
     return {
         "ledger_of": run["run_id"],
         "batches": [(source, paths) for (_, source), paths in batches.items()],
         "missing": missing,
-        "unlisted": _unlisted(warehouse, run, {row["path"] for row in rows}, stage),
-        "chunk": _chunk(warehouse),
-        "archived": any(row["archived"] for row in rows),
+        "unlisted": _list_unlisted_files(warehouse, run, {row["path"] for row in ledger}, stage),
+        "chunk": _read_chunk_length(warehouse),
+        "archived": any(row["archived"] for row in ledger),
     }
 
 
-def _unlisted(warehouse: Path, run: dict[str, Any], listed: set[str], stage: Counting) -> list[str]:
-    """List the raw files of events that the ledger of an earlier run does not know."""
-    recorded = read_recorded(warehouse)
-    if run["run_id"] == recorded.newest["run_id"]:
+def _list_unlisted_files(warehouse: Path, run: RunRow, listed: set[str], stage: StageDisplay) -> list[str]:
+    """Return the raw files with events that the ledger of an earlier run does not list."""
+    records = read_run_records(warehouse)
+    if run["run_id"] == records.newest["run_id"]:
         return []
-    found = recount(warehouse, examine(warehouse, recorded, stage).sound, lambda: None)
-    return sorted(found.rows[EVENTS.name].keys() - listed)
+    intact_files = audit_files(warehouse, records, stage).intact_files
+    counts = count_rows(warehouse, intact_files, lambda: None)
+    return sorted(counts.rows[EVENTS.name].keys() - listed)
 
 
-def _ledger(warehouse: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Read the ledger of the newest run of which it is sound; return that run, and what it had ingested."""
-    recorded = read_recorded(warehouse)
-    if faults := [*mends(warehouse, FILES, recorded)]:
-        raise WarehouseError(f"the ledger's log is damaged ({faults[0].file}): `deltabook restore` first")
-    known: dict[tuple[str, str], str] = {}
-    for run in reversed(recorded.runs):
-        had = recorded.version(FILES, run) >= 0
-        if had and not run_faults(warehouse, recorded, run, known, [FILES]):
-            rows = Stored(warehouse, dict(run["versions"])).rows(FILES)
+def _read_newest_intact_ledger(warehouse: Path) -> tuple[RunRow, list[LedgerRow]]:
+    """Return the newest run whose ledger is intact, and the ledger's rows of ingested files."""
+    records = read_run_records(warehouse)
+    if faults := [*find_repairs(warehouse, FILES, records)]:
+        raise WarehouseError(
+            f"table {warehouse / FILES.name}: {faults[0].file}: {faults[0].problem}: run `deltabook restore` "
+            "first"
+        )
+    known: FileProblems = {}
+    for run in reversed(records.runs):
+        has_ledger = records.version(FILES, run) >= 0
+        if has_ledger and not find_run_faults(warehouse, records, run, known, [FILES]):
+            rows = read_ledger(TableReader(warehouse, dict(run["versions"])))
             return run, [row for row in rows if row["state"] == "ingested"]
-    raise WarehouseError("the ledger is damaged in every run: ingest the raw files into a new --warehouse")
+    raise WarehouseError(
+        f"table {warehouse / FILES.name} is damaged in every run: ingest the raw files into a new --warehouse"
+    )
 
 
-def _held(warehouse: Path, row: dict[str, Any], into: Path) -> Path | None:
-    """Return the path of a raw file with the content that was ingested; of a copy, under the old name."""
+def _find_raw_file(warehouse: Path, row: LedgerRow, into: Path) -> Path | None:
+    """Return the path of an unchanged raw file, or of its archived copy under the old name; None if lost."""
     path = Path(row["path"])
-    if holds(path, row["content_hash"]):
+    if has_content(path, row["content_hash"]):
         return path
-    copy = archived_copy(warehouse, row["content_hash"])
-    if not row["archived"] or not holds(copy, row["content_hash"]):
+    archived = get_archive_path(warehouse, row["content_hash"])
+    if not row["archived"] or not has_content(archived, row["content_hash"]):
         return None
-    # Sources may read the folders' names: all of them are kept.
-    named = into / RAW / path.relative_to(path.anchor)
-    named.parent.mkdir(parents=True, exist_ok=True)
-    copied(copy, named)
-    return named
+    # Sources may read the names of folders, so the copy keeps the whole path.
+    target = into / RAW_FOLDER / path.relative_to(path.anchor)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copy_file(archived, target)
+    return target
 
 
-def _chunk(warehouse: Path) -> str | None:
-    """Return the length of a warehouse's hours, if its log can be read."""
+def _read_chunk_length(warehouse: Path) -> str | None:
+    """Return the chunk length of a warehouse, such as 1h; None if its log cannot be read."""
     try:
         return open_table(warehouse, HOURS).metadata().configuration.get(CHUNK_PROPERTY)
     except WarehouseError:

@@ -1,1 +1,1 @@
-"""The commands that check, restore and tidy a warehouse."""
+"""Verify, restore and maintain a warehouse."""

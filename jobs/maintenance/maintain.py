@@ -1,7 +1,7 @@
-"""The command `maintain`: small files joined, and what no kept version needs removed. No Spark.
+"""The command `maintain`: compact small files and remove files that no retained version needs. No Spark.
 
-What is joined is published as a run of its own. Until then readers have what they had, and a command that is
-killed has removed nothing that they, or `restore`, need.
+Compacted files are published as a run of their own. Until then readers use the old files. If the command is
+killed, it has not removed anything that readers or `restore` need.
 """
 
 from __future__ import annotations
@@ -9,150 +9,179 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 from deltalake import WriterProperties
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from deltabook.jobs.console.formats import show_time, size_text
+from deltabook.jobs.console.formats import format_size, format_time
 from deltabook.jobs.console.ladder_view import DIM
-from deltabook.jobs.maintenance.plan import LARGEST, Plan, Policy
+from deltabook.jobs.maintenance.plan import MaintenanceReport, UpkeepPlan
+from deltabook.jobs.maintenance.retention import RetentionPolicy
+from deltabook.jobs.maintenance.table_upkeep import MAX_FILE_BYTES, TableReport
 from deltabook.jobs.process.crash_points import crash_points
-from deltabook.jobs.records.second_copies import drop_copies
-from deltabook.jobs.runtime.disk_errors import disk_named
+from deltabook.jobs.records.second_copies import remove_copies
+from deltabook.jobs.runtime.disk_errors import name_disk_errors
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.tables.published import open_table
+from deltabook.jobs.tables.delta_tables import open_table
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
+from deltabook.schemas.rows import LedgerRow
 from deltabook.schemas.tables import FILES
-from deltabook.udfs.storage.object_store import File, remove
+from deltabook.udfs.storage.object_store import StoredFile, remove_file
 
 _COMPRESSED = WriterProperties(compression="ZSTD", compression_level=3)
 
 
-def maintain(settings: Settings, policy: Policy, is_meant: bool) -> dict[str, Any]:
-    """Look after a warehouse.
+def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bool) -> MaintenanceReport:
+    """Compact small files of a warehouse and remove files that no retained version needs.
 
     Parameters
     ----------
     settings : Settings
-        Which.
-    policy : Policy
-        How long things are kept.
+        Settings with the address of the warehouse.
+    policy : RetentionPolicy
+        The retention periods.
     is_meant : bool
-        Whether to do it, or only to tell what would be done.
+        Whether to apply the changes; otherwise only report them.
 
     Returns
     -------
-    dict
-        `is_done`, and as `Plan.told` returns it.
+    MaintenanceReport
+        Counts and sizes of what is or would be changed.
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet, another process is writing, or a log is not as it was written.
+        If nothing is published yet, another process is writing, or a log is damaged.
     """
     warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
-    plan = Plan.of(root, policy)
+    plan = UpkeepPlan.make(root, policy)
     if not is_meant or plan.is_empty:
-        return {"is_done": is_meant} | plan.told()
+        return plan.report(is_meant)
     with warehouse.writing("maintain") as run:
-        plan = Plan.of(root, policy, is_locked=True)  # what a killed run has left is taken back now
-        told = plan.told()
-        run.records = True  # where `written` alone is joined, too
-        run.summary |= {name: value for name, value in told.items() if name != "tables"}
+        # Plan again: only now the rest of a killed run is rolled back.
+        plan = UpkeepPlan.make(root, policy, is_locked=True)
+        report = plan.report(is_done=True)
+        run.always_records = True  # even if only `written` is compacted
+        unrecorded = ("tables", "is_done")
+        run.summary |= {name: value for name, value in report.items() if name not in unrecorded}
         with run.stage("joining"):
-            for chore in plan.chores:
-                if chore.small:
-                    _join(warehouse, chore.table)
-        if plan.pruned:
-            warehouse.overwrite(FILES, _without_copies(plan))
+            for upkeep in plan.tables:
+                if upkeep.small_files:
+                    _compact(warehouse, upkeep.table)
+        if plan.pruned_rows:
+            warehouse.overwrite(FILES, _mark_pruned_copies(plan))
         with run.stage("removing"):
-            for chore in plan.chores:
-                unneeded = [*chore.unneeded, *chore.unneeded_logs]
-                folder = root / chore.table.name
-                drop_copies(root, chore.table, {str(file.path.relative_to(folder)) for file in unneeded})
-                _remove(chore.table.name, unneeded)
-            _remove("left", plan.left)
-    with disk_named(root), warehouse.locked():  # no ledger names them any more
-        named = {row["content_hash"] for row in warehouse.rows(FILES) if row["archived"]}
-        _remove("archive", [file for file in plan.copies if file.path.name not in named])
-    return {"is_done": True} | told
+            for upkeep in plan.tables:
+                unneeded = [*upkeep.unneeded_files, *upkeep.unneeded_log_files]
+                folder = root / upkeep.table.name
+                paths = {str(file.path.relative_to(folder)) for file in unneeded}
+                remove_copies(root, upkeep.table, paths)
+                _remove(upkeep.table.name, unneeded)
+            _remove("left", plan.leftovers)
+    # The published ledger no longer names the pruned copies, so they can be removed now.
+    with name_disk_errors(root), warehouse.locked():
+        archived = {row["content_hash"] for row in warehouse.rows(FILES) if row["archived"]}
+        _remove("archive", [file for file in plan.expired_copies if file.path.name not in archived])
+    return report
 
 
-def _join(warehouse: Warehouse, table: Table) -> None:
-    held = open_table(warehouse.root, table)
+def _compact(warehouse: Warehouse, table: Table) -> None:
+    delta_table = open_table(warehouse.root, table)
     with warehouse.committing("join", table):
-        held.optimize.compact(target_size=LARGEST, writer_properties=_COMPRESSED)
+        delta_table.optimize.compact(target_size=MAX_FILE_BYTES, writer_properties=_COMPRESSED)
 
 
-def _remove(name: str, files: Iterable[File]) -> None:
+def _remove(name: str, files: Iterable[StoredFile]) -> None:
     with crash_points("remove", name):
         for file in files:
-            remove(file.path)
+            remove_file(file.path)
 
 
-def _without_copies(plan: Plan) -> list[dict[str, Any]]:
-    """Return the ledger as it is once copies are gone: it says why there are none."""
+def _mark_pruned_copies(plan: UpkeepPlan) -> list[LedgerRow]:
+    """Return the ledger without the copies that are removed; its column `reason` says why they are gone."""
     day = time.strftime("%Y-%m-%d", time.gmtime(plan.policy.now / NANOSECONDS_PER_SECOND))
-    pruned = {row["content_hash"] for row in plan.pruned}
-    told = {"archived": "", "reason": f"its copy was removed by maintain on {day}"}
-    return [row | told if row["content_hash"] in pruned else row for row in plan.ledger]
+    pruned = {row["content_hash"] for row in plan.pruned_rows}
+    rows: list[LedgerRow] = []
+    for row in plan.ledger:
+        if row["content_hash"] in pruned:
+            row = {**row, "archived": "", "reason": f"its copy was removed by maintain on {day}"}
+        rows.append(row)
+    return rows
 
 
-def show_maintained(done: dict[str, Any], console: Console) -> None:
-    """Print what was done, or would be, for people.
+def print_maintenance(report: MaintenanceReport, console: Console) -> None:
+    """Print what maintenance changed, or would change.
 
     Parameters
     ----------
-    done : dict
-        As `maintain` returns it.
+    report : MaintenanceReport
+        Result of `maintain_warehouse`.
     console : Console
-        Where to.
+        Console to print to.
     """
-    told = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    since = show_time(done["kept_since"])[:10]
-    told(f"{done['kept_runs']:,} runs are kept whole, {done['kept_from']} the first: published since {since}")
-    told()
-    told(_tables(done["tables"]))
-    told()
-    if done["copies"]:
-        last = f", {done['last_copies']:,} of them the last ones" if done["last_copies"] else ""
-        told(f"archive  {done['copies']:,} copies of raw files, {size_text(done['copies_bytes'])}{last}")
-    if done["left"]:
-        told(f"left     {done['left']:,} files of killed commands, {size_text(done['left_bytes'])}")
-    told("done" if done["is_done"] else "nothing is done: --yes does it")
+    show = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    day = format_time(report["kept_since"])[:10]
+    show(f"retained: {report['kept_runs']:,} runs from {report['kept_from']} on, published since {day}")
+    show()
+    show(_make_table(report["tables"]))
+    show()
+    if report["copies"]:
+        size = format_size(report["copies_bytes"])
+        last = f"; of {report['last_copies']:,} no original is left" if report["last_copies"] else ""
+        show(f"archive  remove {report['copies']:,} copies of raw files, {size}{last}")
+    if report["left"]:
+        size = format_size(report["left_bytes"])
+        show(f"left     remove {report['left']:,} files of killed commands, {size}")
+    show("done" if report["is_done"] else "nothing changed: pass --yes to apply")
 
 
-def _tables(rows: list[dict[str, Any]]) -> RichTable:
-    """Tell what is done to each table."""
-    table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, header_style=DIM, pad_edge=False)
-    table.add_column("table", no_wrap=True)
-    for title in ("files", "size", "join", "into", "remove", "frees", "log files", "size", "remove", "frees"):
-        table.add_column(title, justify="right", no_wrap=True)
-    names = ("files", "joined", "joined_into", "removed", "log", "log_removed")
-    sizes = ("files_bytes", "removed_bytes", "log_bytes", "log_removed_bytes")
-    whole = {"table": "all"} | {name: sum(row[name] for row in rows) for name in (*names, *sizes)}
-    for row in (*rows, whole):
-        if row is whole:
-            table.add_section()
-        counts = {name: f"{row[name]:,}" if row[name] else "" for name in names}
-        bytes_of = {name: size_text(row[name]) if row[name] else "" for name in sizes}
-        table.add_row(
-            row["table"],
-            counts["files"],
-            bytes_of["files_bytes"],
-            counts["joined"],
-            counts["joined_into"],
-            counts["removed"],
-            bytes_of["removed_bytes"],
-            counts["log"],
-            bytes_of["log_bytes"],
-            counts["log_removed"],
-            bytes_of["log_removed_bytes"],
-        )
-    return table
+def _make_table(reports: list[TableReport]) -> RichTable:
+    """Return the table of counts and sizes, with a row of sums at its end."""
+    grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, header_style=DIM, pad_edge=False)
+    grid.add_column("table", no_wrap=True)
+    titles = ("files", "size", "compact", "into", "remove", "frees", "log files", "size", "remove", "frees")
+    for title in titles:
+        grid.add_column(title, justify="right", no_wrap=True)
+    for report in reports:
+        grid.add_row(report["table"], *_format_counts(report))
+    grid.add_section()
+    grid.add_row("all", *_format_counts(_sum_reports(reports)))
+    return grid
+
+
+def _sum_reports(reports: list[TableReport]) -> TableReport:
+    return {
+        "table": "all",
+        "files": sum(report["files"] for report in reports),
+        "files_bytes": sum(report["files_bytes"] for report in reports),
+        "joined": sum(report["joined"] for report in reports),
+        "joined_into": sum(report["joined_into"] for report in reports),
+        "removed": sum(report["removed"] for report in reports),
+        "removed_bytes": sum(report["removed_bytes"] for report in reports),
+        "log": sum(report["log"] for report in reports),
+        "log_bytes": sum(report["log_bytes"] for report in reports),
+        "log_removed": sum(report["log_removed"] for report in reports),
+        "log_removed_bytes": sum(report["log_removed_bytes"] for report in reports),
+    }
+
+
+def _format_counts(report: TableReport) -> list[str]:
+    """Return the cells of a row; a zero is an empty cell."""
+    cells = (
+        (report["files"], False),
+        (report["files_bytes"], True),
+        (report["joined"], False),
+        (report["joined_into"], False),
+        (report["removed"], False),
+        (report["removed_bytes"], True),
+        (report["log"], False),
+        (report["log_bytes"], True),
+        (report["log_removed"], False),
+        (report["log_removed_bytes"], True),
+    )
+    return [(format_size(value) if is_size else f"{value:,}") if value else "" for value, is_size in cells]

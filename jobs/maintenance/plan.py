@@ -1,327 +1,213 @@
-"""What there is to do for the upkeep of a warehouse, read from its logs and folders without Spark.
+"""Plan the upkeep of a warehouse from its logs and folders, without Spark.
 
-Kept is every version that was published at any time within the retention: of each table the version that
-the oldest of these runs names, and all later ones. A file goes if none of them has it and it was not written
-within the retention, whether earlier versions had it or a killed run has left it. A log's commits go if a
-checkpoint that is no later than that oldest version stands for them; `written` keeps their bytes.
+Every version that was published at any time within the retention period is retained: for each table the
+version that the oldest of these runs published, and all later ones. A data file is removed if no retained
+version has it and it was written before the retention period. This includes files that a killed run has left.
+Commits are removed if a checkpoint that is not later than the oldest retained version includes them;
+`written` still has their bytes.
 
-Data files of events, golden rows, checkpoints, books and samples stay as they are: one is a symbol-hour, and
-its name tells what was rebuilt and judged of it.
+Data files of events, golden rows, checkpoints, books and samples are never compacted. Each holds one chunk,
+and its name identifies what was rebuilt and validated from it.
 """
 
 from __future__ import annotations
 
-import math
-import re
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
+from typing import TypedDict, cast
 
-from deltabook.jobs.intake.ledger import ARCHIVE
-from deltabook.jobs.integrity.audit import read_recorded
-from deltabook.jobs.integrity.log_audit import log_faults
-from deltabook.jobs.records.active_files import LiveFile, live_files
-from deltabook.jobs.records.file_records import LOG, OF_RUNS, actions_of, log_files, published_version
-from deltabook.jobs.tables.published import is_made, require_published
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.intake.ledger import ARCHIVE_FOLDER, read_ledger
+from deltabook.jobs.integrity.audit import read_run_records
+from deltabook.jobs.integrity.log_audit import find_log_faults
+from deltabook.jobs.integrity.recorded import RunRecords
+from deltabook.jobs.maintenance.retention import RetentionPolicy
+from deltabook.jobs.maintenance.table_upkeep import (
+    TableReport,
+    TableUpkeep,
+    plan_table,
+    select_older,
+    sum_sizes,
+)
+from deltabook.jobs.records.file_records import (
+    published_version,
+)
+from deltabook.jobs.tables.delta_tables import table_exists
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
-from deltabook.schemas.errors import SettingsError, WarehouseError
-from deltabook.schemas.names import DAY
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import LedgerRow, RunRow
 from deltabook.schemas.tables import (
-    CHECKS,
-    COVERAGE,
-    FIDELITY,
-    FILES,
-    GAPS,
-    MISMATCHES,
-    QUARANTINE,
     RUNS,
     TABLES,
-    VALIDATIONS,
-    both,
 )
-from deltabook.udfs.storage.object_store import File, files_in
+from deltabook.udfs.storage.object_store import StoredFile, list_folder
 
-JOINED = (GAPS, CHECKS, COVERAGE, FIDELITY, *both(MISMATCHES), VALIDATIONS, QUARANTINE, *OF_RUNS)
-"""Tables to which each run adds a few rows, and which are read whole."""
-FEWEST = 32
-"""Files of a partition from which on they are joined: not sooner, for all of its rows are written again."""
-LARGEST = 32 << 20
-"""Bytes of a data file to which nothing is joined any more."""
-FLOOR = 7 * DAY
-"""The least retention: whatever reads or writes has ended by then."""
-_LENGTH = re.compile(r"(\d+)d")
-_PARTIAL = ".partial"
-_UNFINISHED = re.compile(r"\.tmp$|#\d+$")
-"""Names that a file of a log has until all of it is written."""
+_PARTIAL_SUFFIX = ".partial"
 
 
-@dataclass(frozen=True)
-class Policy:
-    """How long things are kept.
+class MaintenanceReport(TypedDict):
+    """What maintenance does, in JSON output.
 
     Attributes
     ----------
-    keep : int
-        Versions and files of so many ns.
-    archive : int, optional
-        Copies of raw files likewise; None: all of them.
-    now : int
-        The end of that time, ns since 1970 UTC.
-    """
-
-    keep: int
-    archive: int | None
-    now: int
-
-    @classmethod
-    def of(cls, keep: str, archive: str | None) -> Policy:
-        """Read it from options, such as 30d.
-
-        Raises
-        ------
-        SettingsError
-            If one is no number of days, or less than the floor.
-        """
-        kept, archived = (_length(keep, "--keep"), archive and _length(archive, "--prune-archive"))
-        return cls(kept, archived or None, time.time_ns())
-
-    @property
-    def since(self) -> int:
-        """From when on versions and files are kept, ns since 1970 UTC."""
-        return self.now - self.keep
-
-
-def _length(text: str, option: str) -> int:
-    found = _LENGTH.fullmatch(text)
-    length = int(found[1]) * DAY if found else 0
-    if length < FLOOR:
-        raise SettingsError(
-            f"{option} {text}: expected days, such as 30d, and not under {FLOOR // DAY}d: what is younger, "
-            "readers, runs at work and `restore` may need"
-        )
-    return length
-
-
-@dataclass(frozen=True)
-class Chore:
-    """What is to be done to one table.
-
-    Attributes
-    ----------
-    table : Table
-        Which.
-    held, logs : list of File
-        All files of its folder, and of its log.
-    small : list of LiveFile
-        Data files that are joined.
-    unneeded, unneeded_logs : list of File
-        Those that go.
-    """
-
-    table: Table
-    held: list[File]
-    logs: list[File]
-    small: list[LiveFile]
-    unneeded: list[File]
-    unneeded_logs: list[File]
-
-    def told(self) -> dict[str, Any]:
-        """Return its row of what the command tells."""
-        sizes: Counter[str] = Counter()
-        for file in self.small:
-            sizes[str(file.partition)] += file.bytes
-        return {
-            "table": self.table.name,
-            **_counts("files", self.held),
-            "joined": len(self.small),
-            "joined_into": sum(math.ceil(size / LARGEST) for size in sizes.values()),
-            **_counts("removed", self.unneeded),
-            **_counts("log", self.logs),
-            **_counts("log_removed", self.unneeded_logs),
-        }
-
-
-def _counts(name: str, files: list[File]) -> dict[str, int]:
-    return {name: len(files), f"{name}_bytes": sum(file.bytes for file in files)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done.
-
-    Attributes
-    ----------
-    policy : Policy
-        How long things are kept.
-    kept : list of dict
-        Rows of `runs` of which everything is kept, the newest last.
-    chores : list of Chore
+    is_done : bool
+        Whether the changes were made.
+    kept_from : str
+        Id of the oldest run that is retained.
+    kept_since : int
+        Start of the retention period, ns since 1970 UTC.
+    kept_runs : int
+        Number of runs that are retained.
+    tables : list of TableReport
         One for each table.
-    left : list of File
-        What killed commands have left beside the tables.
-    ledger : list of dict
-        Rows of `files`.
-    copies : list of File
-        Copies of raw files that go.
+    left, left_bytes : int
+        Number and total size of files that killed commands left outside of tables.
+    copies, copies_bytes : int
+        Number and total size of copies of raw files that are removed.
+    last_copies : int
+        Number of these copies whose originals no longer exist.
     """
 
-    policy: Policy
-    kept: list[dict[str, Any]]
-    chores: list[Chore]
-    left: list[File]
-    ledger: list[dict[str, Any]]
-    copies: list[File]
+    is_done: bool
+    kept_from: str
+    kept_since: int
+    kept_runs: int
+    tables: list[TableReport]
+    left: int
+    left_bytes: int
+    copies: int
+    copies_bytes: int
+    last_copies: int
+
+
+@dataclass(frozen=True)
+class UpkeepPlan:
+    """What there is to do for a warehouse.
+
+    Attributes
+    ----------
+    policy : RetentionPolicy
+        The retention periods.
+    retained_runs : list of RunRow
+        Rows of `runs` whose versions are retained, the newest last.
+    tables : list of TableUpkeep
+        One for each table.
+    leftovers : list of StoredFile
+        Files that killed commands left outside of tables.
+    ledger : list of LedgerRow
+        Rows of `files`.
+    expired_copies : list of StoredFile
+        Copies of raw files that are removed.
+    """
+
+    policy: RetentionPolicy
+    retained_runs: list[RunRow]
+    tables: list[TableUpkeep]
+    leftovers: list[StoredFile]
+    ledger: list[LedgerRow]
+    expired_copies: list[StoredFile]
 
     @classmethod
-    def of(cls, root: Path, policy: Policy, is_locked: bool = False) -> Plan:
-        """Make it.
+    def make(cls, root: Path, policy: RetentionPolicy, is_locked: bool = False) -> UpkeepPlan:
+        """Return the plan for a warehouse.
 
         Parameters
         ----------
         root : Path
-            Folder of the warehouse.
-        policy : Policy
-            How long things are kept.
+            Warehouse folder.
+        policy : RetentionPolicy
+            The retention periods.
         is_locked : bool
-            Whether the caller holds the warehouse's lock.
+            Whether the caller holds the lock of the warehouse.
 
         Raises
         ------
         WarehouseError
-            If nothing was published yet, or a log is not as it was written.
+            If nothing is published yet, or a log is damaged.
         """
         versions = require_published(root)
-        recorded = read_recorded(root, is_locked)
-        runs = sorted(Stored(root).rows(RUNS), key=lambda row: int(row["finished"]))
-        before = [number for number, run in enumerate(runs) if run["finished"] <= policy.since]
-        kept = runs[before[-1] if before else 0 :]
-        chores = []
-        for table in (one for one in TABLES.values() if is_made(root, one)):
-            if recorded.version(table) >= 0 and (faults := [*log_faults(root, table, recorded)]):
-                raise WarehouseError(
-                    f"table {root / table.name}: {faults[0].file}: {faults[0].problem}; nothing is removed "
-                    "where a log is not whole: `deltabook verify` names what mends it"
-                )
+        records = read_run_records(root, is_locked)
+        rows = cast(list[RunRow], TableReader(root).rows(RUNS))
+        runs = sorted(rows, key=lambda row: int(row["finished"]))
+        # The last run before the retention period was still the published one when the period began.
+        before = [index for index, run in enumerate(runs) if run["finished"] <= policy.cutoff]
+        retained_runs = runs[before[-1] if before else 0 :]
+        tables = []
+        for table in (table for table in TABLES.values() if table_exists(root, table)):
+            _require_intact_log(root, table, records)
             # Version 0 is the empty table.
-            ends = [max(published_version(table, run), 0) for run in (kept[0], runs[-1])]
-            chores.append(_chore(root, table, ends[0], ends[1], policy.since))
-        ledger = Stored(root, versions).rows(FILES)
-        left = [file for file in files_in(root / ARCHIVE, deep=True) if file.path.suffix == _PARTIAL]
-        left += [file for folder in root.glob("_as_of-*") for file in files_in(folder, deep=True)]
-        return cls(policy, kept, chores, _older(left, policy.since), ledger, _copies(root, ledger, policy))
+            oldest, newest = (max(published_version(table, run), 0) for run in (retained_runs[0], runs[-1]))
+            tables.append(plan_table(root, table, oldest, newest, policy.cutoff))
+        ledger = read_ledger(TableReader(root, versions))
+        leftovers = select_older(_list_leftovers(root), policy.cutoff)
+        expired_copies = _list_expired_copies(root, ledger, policy)
+        return cls(policy, retained_runs, tables, leftovers, ledger, expired_copies)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not (
-            self.left
-            or self.copies
-            or any(chore.small or chore.unneeded or chore.unneeded_logs for chore in self.chores)
+        has_table_work = any(
+            table.small_files or table.unneeded_files or table.unneeded_log_files for table in self.tables
         )
+        return not (self.leftovers or self.expired_copies or has_table_work)
 
     @cached_property
-    def pruned(self) -> list[dict[str, Any]]:
-        """The ledger's rows whose copies go."""
-        names = {file.path.name for file in self.copies}
+    def pruned_rows(self) -> list[LedgerRow]:
+        """Rows of the ledger whose copies are removed."""
+        names = {file.path.name for file in self.expired_copies}
         return [row for row in self.ledger if row["archived"] and row["content_hash"] in names]
 
-    def told(self) -> dict[str, Any]:
-        """Return what the command tells of it."""
-        last = [row for row in self.pruned if not Path(row["path"]).is_file()]
+    def report(self, is_done: bool) -> MaintenanceReport:
+        """Return the counts and sizes for the output of the command.
+
+        Parameters
+        ----------
+        is_done : bool
+            Whether the plan is carried out.
+        """
         return {
-            "kept_from": self.kept[0]["run_id"],
-            "kept_since": self.policy.since,
-            "kept_runs": len(self.kept),
-            "tables": [chore.told() for chore in self.chores],
-            **_counts("left", self.left),
-            **_counts("copies", self.copies),
-            "last_copies": len(last),
+            "is_done": is_done,
+            "kept_from": self.retained_runs[0]["run_id"],
+            "kept_since": self.policy.cutoff,
+            "kept_runs": len(self.retained_runs),
+            "tables": [table.report() for table in self.tables],
+            "left": len(self.leftovers),
+            "left_bytes": sum_sizes(self.leftovers),
+            "copies": len(self.expired_copies),
+            "copies_bytes": sum_sizes(self.expired_copies),
+            "last_copies": sum(not Path(row["path"]).is_file() for row in self.pruned_rows),
         }
 
 
-def _chore(root: Path, table: Table, oldest: int, published: int, since: int) -> Chore:
-    """Find what is to be done to a table, of which versions from `oldest` on are kept."""
-    folder = root / table.name
-    logs = files_in(folder / LOG, deep=True)
-    held = [file for file in files_in(folder, deep=True) if folder / LOG not in file.path.parents]
-    live = live_files(root, table, published)
-    needed = _needed(root, table, oldest) | {file.path for file in live}
-    unneeded = [
-        file for file in held if file.written < since and str(file.path.relative_to(folder)) not in needed
-    ]
-    covered = _covered(log_files(root, table), oldest)
-    unneeded_logs = [
-        file
-        for file in logs
-        if file.written < since and (file.path in covered or _UNFINISHED.search(file.path.name))
-    ]
-    return Chore(table, held, logs, _small(live) if table in JOINED else [], unneeded, unneeded_logs)
-
-
-def _needed(root: Path, table: Table, oldest: int) -> set[str]:
-    """Name the data files of a version and all later ones."""
-    files = log_files(root, table)
-    commits = {version: path for version, paths in files.items() for path in paths if path.suffix == ".json"}
-    # What Delta itself has removed of a log nobody can go back to.
-    first = (
-        oldest
-        if 0 in commits
-        else max(oldest, min(version for version, paths in files.items() if len(paths) > 1))
-    )
-    if lost := set(range(first + 1, max(files) + 1)) - commits.keys():
+def _require_intact_log(root: Path, table: Table, records: RunRecords) -> None:
+    """Raise an error if the log of a published table is damaged."""
+    if records.version(table) >= 0 and (faults := [*find_log_faults(root, table, records)]):
         raise WarehouseError(
-            f"table {root / table.name}: the commits of {len(lost):,} versions from {min(lost)} on are lost: "
-            "`deltabook verify` names what mends them"
+            f"table {root / table.name}: {faults[0].file}: {faults[0].problem}. Nothing is removed while a "
+            "log is damaged: run `deltabook verify` to see what repairs it"
         )
-    needed = {file.path for file in live_files(root, table, first)}
-    for version, path in commits.items():
-        for action in actions_of(path) if version > first else ():
-            if "add" in action:
-                needed.add(unquote(action["add"]["path"]))
-    return needed
 
 
-def _covered(files: dict[int, list[Path]], oldest: int) -> set[Path]:
-    """List what is earlier in a log than the last checkpoint that is no later than a version."""
-    checkpoints = [
-        version
-        for version, paths in files.items()
-        if version <= oldest and any(path.suffix != ".json" for path in paths)
-    ]
-    return {
-        path for version, paths in files.items() for path in paths if version < max(checkpoints, default=-1)
-    }
+def _list_leftovers(root: Path) -> list[StoredFile]:
+    """Return the files that killed commands left outside of tables."""
+    archived = list_folder(root / ARCHIVE_FOLDER, deep=True)
+    partial = [file for file in archived if file.path.suffix == _PARTIAL_SUFFIX]
+    return partial + [file for folder in root.glob("_as_of-*") for file in list_folder(folder, deep=True)]
 
 
-def _small(live: list[LiveFile]) -> list[LiveFile]:
-    """Choose the files that are joined with others of their partition."""
-    partitions: dict[str, list[LiveFile]] = defaultdict(list)
-    for file in live:
-        if file.bytes < LARGEST:
-            partitions[str(file.partition)].append(file)
-    if max(map(len, partitions.values()), default=0) < FEWEST:
-        return []
-    return [file for files in partitions.values() if len(files) > 1 for file in files]
-
-
-def _copies(root: Path, ledger: list[dict[str, Any]], policy: Policy) -> list[File]:
-    """List the copies of raw files that are old enough to go; those of refused files are kept."""
-    if policy.archive is None:
+def _list_expired_copies(
+    root: Path, ledger: Sequence[LedgerRow], policy: RetentionPolicy
+) -> list[StoredFile]:
+    """Return the copies of raw files that are old enough to remove, except copies of refused files."""
+    if policy.archive_retention is None:
         return []
     refused = {row["content_hash"] for row in ledger if row["state"] == "failed"}
-    found = [
+    copies = [
         file
-        for file in files_in(root / ARCHIVE, deep=True)
-        if file.path.suffix != _PARTIAL and file.path.name not in refused
+        for file in list_folder(root / ARCHIVE_FOLDER, deep=True)
+        if file.path.suffix != _PARTIAL_SUFFIX and file.path.name not in refused
     ]
-    return _older(found, policy.now - policy.archive)
-
-
-def _older(files: Iterable[File], than: int) -> list[File]:
-    return [file for file in files if file.written < than]
+    return select_older(copies, policy.now - policy.archive_retention)

@@ -1,218 +1,260 @@
-"""The command `restore`: a warehouse as a run has published it. Computes nothing with Spark.
+"""The command `restore`: bring a warehouse back to what a run has published, without computing anything.
 
-First files of logs, and of `runs` and `written`, are put back from their copies: all of them, or none. Then
-tables go back by Delta's time travel, published as a run of its own. What is replaced is moved to the folder
-`_aside`; nothing is deleted.
+First it restores files of logs, and of `runs` and `written`, from copies and records: all of them, or none.
+Then Delta restores each table to the version of the run, and the result is published as a run of its own.
+Replaced files move to the folder `_aside`; nothing is deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from deltabook.jobs.integrity.audit import Counting, Examined, examine, read_recorded, run_faults
-from deltabook.jobs.integrity.log_audit import beyond
-from deltabook.jobs.integrity.log_repair import drop_unread, mend, mends
-from deltabook.jobs.integrity.lost_runs import lost_runs, make_runs_again
-from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.records.active_files import LiveFile
-from deltabook.jobs.records.file_faults import damage
-from deltabook.jobs.records.file_records import OF_RUNS, written_since
-from deltabook.jobs.runtime.disk_errors import disk_named
+from deltabook.jobs.intake.ledger import read_ledger
+from deltabook.jobs.integrity.audit import (
+    AuditResult,
+    StageDisplay,
+    audit_files,
+    find_run_faults,
+    read_run_records,
+)
+from deltabook.jobs.integrity.log_audit import find_unpublished_commits
+from deltabook.jobs.integrity.log_repair import drop_unreadable_files, repair_files
+from deltabook.jobs.integrity.lost_runs import describe_lost_runs, recreate_runs
+from deltabook.jobs.integrity.recorded import RunRecords
+from deltabook.jobs.integrity.recovery import RestoreReport
+from deltabook.jobs.integrity.repair_plan import find_repairs
+from deltabook.jobs.records.active_files import ActiveFile
+from deltabook.jobs.records.file_faults import describe_damage
+from deltabook.jobs.records.file_records import RUN_TABLES, list_written_since
+from deltabook.jobs.runtime.disk_errors import name_disk_errors
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.tables.published import empty, had_rows, is_made, open_table
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.delta_tables import open_table, table_exists
+from deltabook.jobs.tables.published import empty_warehouse_error, had_runs
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import FILES, RUNS, TABLES, WRITTEN
 
-_SHOWN = 5
+_MAX_LISTED = 5
+"""Runs or faults that an error message lists at most."""
 
 
-def restore(settings: Settings, run_id: str | None, is_meant: bool, stage: Counting) -> dict[str, Any]:
-    """Bring every table back to what a run published.
+def restore_warehouse(
+    settings: Settings, run_id: str | None, is_meant: bool, stage: StageDisplay
+) -> RestoreReport:
+    """Restore every table to the version that a run published.
 
     Parameters
     ----------
     settings : Settings
-        Which warehouse.
+        Settings with the address of the warehouse.
     run_id : str, optional
-        The run; None: the newest of which everything is as it was written.
+        Id of the run; None chooses the newest run whose files are all intact.
     is_meant : bool
-        Whether to do it, or only to tell what would be done.
+        Whether to apply the changes; otherwise only report them.
     stage : callable
-        Shows what is done.
+        Function that shows a stage; see `StageDisplay`.
 
     Returns
     -------
-    dict
-        `is_done`; `logs`: what is mended of them; `taken_back`: what was changed after the newest run;
-        `run`: the one that is restored; `undone`: later runs; `ingest_again`: raw files that only these
-        had; `files`: damaged ones that are taken out of `runs`; `recorded_again`: how many files nothing
-        has proved since records of them are lost.
+    RestoreReport
+        What is or would be changed. A dry run that finds damaged logs reports only their repair, because the
+        state of the tables is unknown until then.
 
     Raises
     ------
     WarehouseError
-        If there is no such run, or something of it is lost or damaged.
+        If there is no such run, or its files are missing or damaged.
     """
     warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
-    if not had_rows(root):
-        raise empty(root)
-    with disk_named(root), warehouse.locked():
-        recorded = read_recorded(root, is_locked=True)
-        told: dict[str, Any] = {"is_done": is_meant, "logs": [], "recorded_again": 0}
-        told |= {"run": run_id, "taken_back": [], "undone": [], "ingest_again": []}
-        if not recorded.runs:
-            told["logs"] = [asdict(lost_runs(root, recorded))]
-            if is_meant:
-                told["run"] = make_runs_again(warehouse, recorded)
-            return told
-        if run_id is not None:
-            _run_named(recorded, run_id)
-        faults = [fault for table in TABLES.values() for fault in mends(root, table, recorded)]
-        told["logs"] = [asdict(fault) for fault in faults]
-        if faults and not is_meant:  # what stands in the tables is known when their logs are mended
-            return told
-        if faults:
-            mend(warehouse, recorded, faults)
-        later = [fault for table in TABLES.values() for fault in beyond(root, table, recorded)]
-    examined = examine(root, recorded, stage)
-    # Whoever was told of logs alone has not agreed to more: data files are for the next time.
-    chosen = _chosen(root, recorded, examined, run_id) if run_id or not faults else recorded.newest
-    unproven = [file for file in examined.broken if file.table is WRITTEN]
-    unread = [file for file in examined.broken if file.table is RUNS]
-    undone = recorded.runs[recorded.runs.index(chosen) + 1 :]
-    told |= {
-        "taken_back": [asdict(fault) for fault in later],
-        "run": chosen["run_id"],
-        "undone": [run["run_id"] for run in undone],
-        "ingest_again": _only_of(root, recorded, chosen, examined) if undone else [],
-        "files": [f"{RUNS.name} {file.path}, whose rows are lost" for file in unread],
+    if not had_runs(root):
+        raise empty_warehouse_error(root)
+    report: RestoreReport = {
+        "is_done": is_meant,
+        "logs": [],
+        "recorded_again": 0,
+        "run": run_id,
+        "taken_back": [],
+        "undone": [],
+        "ingest_again": [],
     }
-    is_record_lost = bool(unproven) or not recorded.is_whole
-    if not is_meant or not (faults or later or undone or is_record_lost or unread):
-        return told
-    if unread:
-        drop_unread(warehouse, unread)
+    with name_disk_errors(root), warehouse.locked():
+        records = read_run_records(root, is_locked=True)
+        if not records.runs:
+            report["logs"] = [describe_lost_runs(root, records).to_fields()]
+            if is_meant:
+                report["run"] = recreate_runs(warehouse, records)
+            return report
+        if run_id is not None:
+            _find_run(records, run_id)
+        log_faults = [fault for table in TABLES.values() for fault in find_repairs(root, table, records)]
+        report["logs"] = [fault.to_fields() for fault in log_faults]
+        if log_faults and not is_meant:
+            return report
+        if log_faults:
+            repair_files(warehouse, records, log_faults)
+        unpublished = [
+            fault for table in TABLES.values() for fault in find_unpublished_commits(root, table, records)
+        ]
+    audit = audit_files(root, records, stage)
+    # A user who saw only the repair of logs has not agreed to undo runs: damaged data files have to wait.
+    is_chosen_by_audit = run_id is not None or not log_faults
+    chosen = _choose_run(root, records, audit, run_id) if is_chosen_by_audit else records.newest
+    undone = records.runs[records.runs.index(chosen) + 1 :]
+    damaged_runs = [file for file in audit.damaged_files if file.table is RUNS]
+    damaged_written = [file for file in audit.damaged_files if file.table is WRITTEN]
+    report["taken_back"] = [fault.to_fields() for fault in unpublished]
+    report["run"] = chosen["run_id"]
+    report["undone"] = [run["run_id"] for run in undone]
+    report["ingest_again"] = _list_later_raw_files(root, records, chosen, audit) if undone else []
+    report["files"] = [f"{RUNS.name} {file.path} (its rows are lost)" for file in damaged_runs]
+    has_lost_records = bool(damaged_written) or not records.is_complete
+    if is_meant and (log_faults or unpublished or undone or has_lost_records or damaged_runs):
+        if damaged_runs:
+            drop_unreadable_files(warehouse, damaged_runs)
+        _restore_tables(warehouse, records, chosen, report, damaged_written if has_lost_records else None)
+    return report
+
+
+def _restore_tables(
+    warehouse: Warehouse,
+    records: RunRecords,
+    chosen: RunRow,
+    report: RestoreReport,
+    damaged_written: list[ActiveFile] | None,
+) -> None:
+    """Restore the tables to the versions of a run, publish them, and complete the report.
+
+    `damaged_written` lists the damaged data files of `written`; None means that no record is lost.
+    """
     with warehouse.writing("restore") as run:
-        run.records = True  # of logs that were mended too
+        run.always_records = True  # repaired logs are recorded too
         with run.stage("going back"):
             for table in TABLES.values():
-                version, wanted = recorded.version(table), max(recorded.version(table, chosen), 0)
-                if table not in OF_RUNS and version > 0 and version != wanted:
-                    open_table(root, table).restore(wanted)
-        if is_record_lost:
-            told["recorded_again"] = _record_again(warehouse, recorded, unproven, run.run_id)
-        run.summary |= {"restored": chosen["run_id"], "undone": told["undone"]}
-    return told
+                version, wanted = records.version(table), max(records.version(table, chosen), 0)
+                if table not in RUN_TABLES and version > 0 and version != wanted:
+                    open_table(warehouse.root, table).restore(wanted)
+        if damaged_written is not None:
+            report["recorded_again"] = _record_files_again(warehouse, records, damaged_written, run.run_id)
+        run.summary |= {"restored": chosen["run_id"], "undone": report["undone"]}
 
 
-def _run_named(recorded: Recorded, run_id: str) -> dict[str, Any]:
-    found = [run for run in recorded.runs if run["run_id"] == run_id]
-    if not found:
-        last = ", ".join(run["run_id"] for run in recorded.runs[-_SHOWN:])
-        raise WarehouseError(f"no run {run_id} in this warehouse; the last ones: {last}")
-    return dict(found[0])
+def _find_run(records: RunRecords, run_id: str) -> RunRow:
+    """Return the run with an id."""
+    for run in records.runs:
+        if run["run_id"] == run_id:
+            return run
+    newest = ", ".join(run["run_id"] for run in records.runs[-_MAX_LISTED:])
+    raise WarehouseError(f"no run {run_id} in this warehouse; the newest runs: {newest}")
 
 
-def _chosen(root: Path, recorded: Recorded, examined: Examined, run_id: str | None) -> dict[str, Any]:
-    """Choose the run that is restored."""
-    known = examined.problems()
+def _choose_run(root: Path, records: RunRecords, audit: AuditResult, run_id: str | None) -> RunRow:
+    """Return the run to restore: the one with the id, or the newest one whose files are all intact."""
+    known = audit.file_problems()
     if run_id is None:
-        for run in reversed(recorded.runs):
-            if not run_faults(root, recorded, run, known):
-                return dict(run)
+        for run in reversed(records.runs):
+            if not find_run_faults(root, records, run, known):
+                return run
         raise WarehouseError(
-            "of every run something is lost or damaged: `deltabook restore --from-archive --into "
-            "NEW_WAREHOUSE` ingests the raw files again, and `--rebuild` mends what follows from events"
+            "every run has missing or damaged files: run `deltabook restore --from-archive --into "
+            "NEW_WAREHOUSE` to ingest the raw files again, or `deltabook restore --rebuild` if only tables "
+            "that are computed from events are damaged"
         )
-    run = _run_named(recorded, run_id)
-    faults = run_faults(root, recorded, run, known)
-    kept = recorded.kept_from()
-    if faults and recorded.runs.index(run) < kept:
+    run = _find_run(records, run_id)
+    faults = find_run_faults(root, records, run, known)
+    first_retained = records.first_retained_index()
+    if faults and records.runs.index(run) < first_retained:
         raise WarehouseError(
-            f"run {run_id} cannot be restored: `deltabook maintain` has removed files that only it and "
-            "earlier ones had; the oldest of which everything was kept is "
-            f"{recorded.runs[kept]['run_id']}"
+            f"run {run_id} cannot be restored: `deltabook maintain` has removed files that only this run and "
+            f"earlier ones had; the oldest run with all its files is {records.runs[first_retained]['run_id']}"
         )
     if faults:
-        named = "; ".join(f"{fault.table} {fault.file}: {fault.problem}" for fault in faults[:_SHOWN])
-        raise WarehouseError(f"run {run_id} cannot be restored: {named}")
+        listed = "; ".join(f"{fault.table} {fault.file}: {fault.problem}" for fault in faults[:_MAX_LISTED])
+        raise WarehouseError(
+            f"run {run_id} cannot be restored, its files are damaged: {listed}. Choose another --run, or "
+            "leave the option out to restore the newest intact run"
+        )
     return run
 
 
-def _only_of(root: Path, recorded: Recorded, chosen: dict[str, Any], examined: Examined) -> list[str]:
-    """List the raw files that only later runs than the chosen one have ingested, if the ledger is sound."""
-    if not examined.is_sound(FILES):
+def _list_later_raw_files(root: Path, records: RunRecords, chosen: RunRow, audit: AuditResult) -> list[str]:
+    """Return the raw files that only later runs have ingested; empty if the ledger is damaged."""
+    if not audit.is_intact(FILES):
         return []
-    ledgers = [
+    newest, restored = (
         {
             row["content_hash"]: row["path"]
-            for row in Stored(root, dict(run["versions"])).rows(FILES)
+            for row in read_ledger(TableReader(root, dict(run["versions"])))
             if row["state"] == "ingested"
         }
-        for run in (recorded.newest, chosen)
-    ]
-    return sorted(path for digest, path in ledgers[0].items() if digest not in ledgers[1])
+        for run in (records.newest, chosen)
+    )
+    return sorted(path for digest, path in newest.items() if digest not in restored)
 
 
-def _record_again(warehouse: Warehouse, recorded: Recorded, lost: list[LiveFile], run_id: str) -> int:
-    """Take damaged data files out of `written`, and record what only they told of as it is now."""
-    warehouse.drop(WRITTEN, lost)
+def _record_files_again(
+    warehouse: Warehouse, records: RunRecords, damaged: list[ActiveFile], run_id: str
+) -> int:
+    """Remove damaged data files from `written`, and record the files whose records are lost as they are now.
+
+    Returns
+    -------
+    int
+        Number of files that were recorded.
+    """
+    warehouse.drop(WRITTEN, damaged)
     root = warehouse.root
-    known = {name: {*files} for name, files in recorded.files.items()}
-    # Commits that were made again are not those that were recorded.
-    of_written = recorded.files[WRITTEN.name]
-    known[WRITTEN.name] = {
+    known_paths = {name: {*files} for name, files in records.files.items()}
+    # Commits of `written` that were made again differ from the recorded ones.
+    known_paths[WRITTEN.name] = {
         path
-        for path, row in of_written.items()
-        if not damage(root / WRITTEN.name / path, str(row["content_hash"]))
+        for path, record in records.files[WRITTEN.name].items()
+        if not describe_damage(root / WRITTEN.name / path, record.digest)
     }
     rows = [
-        row | {"run_id": run_id}
+        {**record, "run_id": run_id}
         for table in TABLES.values()
-        if is_made(root, table)
-        for row in written_since(root, table, 0, {}, known.get(table.name, ()))
+        if table_exists(root, table)
+        for record in list_written_since(root, table, 0, {}, known_paths.get(table.name, ()))
     ]
     warehouse.append(WRITTEN, rows)
     return len(rows)
 
 
-def told_of(done: dict[str, Any]) -> Iterator[str]:
-    """Tell people what a restore does, or would do.
+def describe_restore(report: RestoreReport) -> Iterator[str]:
+    """Describe what a restore changed or would change, in lines for people.
 
     Parameters
     ----------
-    done : dict
-        As `restore` or `again.rebuild` returns it.
+    report : RestoreReport
+        Result of `restore_warehouse` or `drop_damaged_results`.
 
     Yields
     ------
     str
-        Lines.
+        One line for each change.
     """
-    for fault in done.get("logs", ()):
-        yield f"mended       {fault['table']} {fault['file']}: {fault['problem']}"
-    for fault in done.get("taken_back", ()):
-        yield f"taken back   {fault['table']}: {fault['problem']}"
-    for name in done.get("files", ()):
-        yield f"taken out    {name}"
-    for hour in done.get("rebuilt", ()):
-        yield f"to rebuild   {hour}"
-    for hour in done.get("judged", ()):
-        yield f"to judge     {hour}"
-    if done.get("logs"):
-        yield "then         deltabook verify, which can read now what these logs tell"
-    if done.get("run"):
-        yield f"run          {done['run']}"
-    for run in done.get("undone", ()):
-        yield f"undone       run {run}"
-    for path in done.get("ingest_again", ()):
+    for fault in report.get("logs", ()):
+        yield f"repair       {fault['table']} {fault['file'] or 'rows'}: {fault['problem']}"
+    for fault in report.get("taken_back", ()):
+        yield f"roll back    {fault['table']}: {fault['problem']}"
+    for name in report.get("files", ()):
+        yield f"remove       {name}"
+    for chunk in report.get("rebuilt", ()):
+        yield f"rebuild      {chunk}"
+    for chunk in report.get("judged", ()):
+        yield f"validate     {chunk}"
+    if report.get("logs"):
+        yield "next         run deltabook verify again: it can check data files when the logs are repaired"
+    if report.get("run"):
+        yield f"restore      run {report['run']}"
+    for run in report.get("undone", ()):
+        yield f"undo         run {run}"
+    for path in report.get("ingest_again", ()):
         yield f"ingest again {path}"
-    if done.get("recorded_again"):
-        yield f"recorded     {done['recorded_again']:,} files as they are now: nothing proves what they were"
-    yield "done" if done["is_done"] else "nothing is done: --yes does it"
+    if report.get("recorded_again"):
+        yield f"record       {report['recorded_again']:,} files as they are now: their old records are lost"
+    yield "done" if report["is_done"] else "nothing changed: pass --yes to apply"

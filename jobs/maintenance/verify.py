@@ -1,7 +1,7 @@
-"""The command `verify`: a warehouse's logs, files and counts against what its runs have recorded. No Spark.
+"""The command `verify`: compare logs, data files and counts with the records of runs. No Spark.
 
-Logs are compared with what was written of them, data files with their hashes, and what can be counted anew
-with the ledger. Several files are read at once: hashing lets other threads go on.
+Logs and data files are compared with their recorded hashes, and row counts with the ledger. Several files are
+read at the same time: hashing releases the interpreter lock.
 """
 
 from __future__ import annotations
@@ -10,200 +10,264 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from rich.console import Console
 
-from deltabook.jobs.console.formats import size_text
-from deltabook.jobs.intake.ledger import archived_copy, places_of
+from deltabook.jobs.console.formats import format_size
+from deltabook.jobs.intake.ledger import get_archive_path, list_raw_file_locations, read_ledger
 from deltabook.jobs.integrity.audit import (
-    Counting,
-    Examined,
-    counting_on,
-    examine,
-    holds,
-    read_recorded,
-    remedy_of,
-    run_faults,
+    AuditResult,
+    StageDisplay,
+    audit_files,
+    choose_remedy,
+    find_run_faults,
+    has_content,
+    read_run_records,
+    stage_display,
 )
-from deltabook.jobs.integrity.log_audit import beyond, log_faults
-from deltabook.jobs.integrity.log_repair import small_table_faults
-from deltabook.jobs.integrity.lost_runs import lost_runs
-from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.integrity.recount import needs_reading, recount, recount_faults
-from deltabook.jobs.records.copy_faults import copy_faults
-from deltabook.jobs.records.file_faults import Fault
-from deltabook.jobs.records.file_records import OF_RUNS
-from deltabook.jobs.records.file_replacement import unfinished_repairs
-from deltabook.jobs.records.second_copies import SMALL
-from deltabook.jobs.tables.published import had_rows
-from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse.locks import WRITING, tried
+from deltabook.jobs.integrity.log_audit import find_log_faults, find_unpublished_commits
+from deltabook.jobs.integrity.lost_runs import describe_lost_runs
+from deltabook.jobs.integrity.recorded import RunRecords
+from deltabook.jobs.integrity.recount import count_rows, find_count_faults, is_counted
+from deltabook.jobs.integrity.repair_plan import compare_small_table
+from deltabook.jobs.records.copy_faults import find_copy_faults
+from deltabook.jobs.records.file_faults import Fault, FaultFields
+from deltabook.jobs.records.file_records import RUN_TABLES
+from deltabook.jobs.records.file_replacement import list_unfinished_repairs
+from deltabook.jobs.records.second_copies import SMALL_TABLES
+from deltabook.jobs.tables.published import had_runs
+from deltabook.jobs.tables.stored import TableReader
+from deltabook.jobs.warehouse.locks import WRITE_LOCK, try_lock
+from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
 
 
-def verify(warehouse: Path, is_deep: bool, console: Console) -> dict[str, Any]:
-    """Compare a warehouse with what its runs have recorded.
+class Verification(TypedDict):
+    """Result of `verify`, as in its JSON output.
+
+    Attributes
+    ----------
+    warehouse : str
+        Warehouse folder.
+    run : str
+        Id of the newest run; empty if `runs` is lost.
+    is_written : bool
+        Whether another process was writing, or the lock could not be tried: only published versions are
+        compared then.
+    log_files, data_files, bytes : int
+        Number of log files and data files that were compared, and the size of the data files.
+    bytes_per_second : int
+        Size of the data files divided by the time for reading logs and data files.
+    seconds : float
+        Duration of the whole verification.
+    unread : list of str
+        Names of tables with damaged logs, whose data files were not compared.
+    findings : list of FaultFields
+        The faults, each with a remedy.
+    runs : int
+        Number of runs; only of a deep verification.
+    restorable : list of str
+        Ids of runs whose files are all intact; only of a deep verification.
+    """
+
+    warehouse: str
+    run: str
+    is_written: bool
+    log_files: int
+    data_files: int
+    bytes: int
+    bytes_per_second: int
+    seconds: float
+    unread: list[str]
+    findings: list[FaultFields]
+    runs: NotRequired[int]
+    restorable: NotRequired[list[str]]
+
+
+def verify_warehouse(warehouse: Path, is_deep: bool, console: Console) -> Verification:
+    """Compare a warehouse with the records of its runs.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     is_deep : bool
-        Whether to read also the raw files with their copies, and the files of earlier runs.
+        Whether to read raw files, their copies and the files of earlier runs too.
     console : Console
-        Where to show what is done.
+        Console that shows progress.
 
     Returns
     -------
-    dict
-        `run` (the newest), counts, rates, and `findings`: table, file, problem, hours and remedy of each.
+    Verification
+        Findings, counts and rates.
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet.
+        If nothing is published yet.
     """
     started = time.monotonic()
-    stage = counting_on(console)
-    # What is published while this lasts is not looked at: everything is compared with this one state.
-    with tried(warehouse / WRITING) if had_rows(warehouse) else nullcontext() as is_free:
-        recorded = read_recorded(warehouse, is_locked=bool(is_free))
-        faults = [*_interrupted(warehouse)] if is_free else []
-        if recorded.runs:
-            faults += _unpublished(warehouse, recorded, bool(is_free))
-    if not recorded.runs:
-        return _without_runs(warehouse, recorded, faults)
-    examined = examine(warehouse, recorded, stage)
-    hashed = time.monotonic() - started
-    named = {(fault.table, fault.file) for fault in faults}
-    faults += [fault for fault in examined.faults if (fault.table, fault.file) not in named]
-    faults += _recounted(warehouse, recorded, examined, stage)
-    deep: dict[str, Any] = {}
+    stage = stage_display(console)
+    # Everything below is compared with this one state, whatever is published in the meantime.
+    with try_lock(warehouse / WRITE_LOCK) if had_runs(warehouse) else nullcontext() as is_idle:
+        records = read_run_records(warehouse, is_locked=bool(is_idle))
+        faults = [*_find_unfinished_repairs(warehouse)] if is_idle else []
+        if records.runs:
+            faults += _find_copy_and_commit_faults(warehouse, records, bool(is_idle))
+    if not records.runs:
+        return _report_lost_runs(warehouse, records, faults)
+    audit = audit_files(warehouse, records, stage)
+    audit_seconds = time.monotonic() - started
+    reported = {(fault.table, fault.file) for fault in faults}
+    faults += [fault for fault in audit.faults if (fault.table, fault.file) not in reported]
+    faults += _find_count_faults(warehouse, records, audit, stage)
+    restorable: list[str] = []
     if is_deep:
-        faults += _raw_faults(warehouse, recorded, stage) if examined.is_sound(FILES) else []
-        deep = {"runs": len(recorded.runs), "restorable": _restorable(warehouse, recorded, examined, stage)}
-    seconds = time.monotonic() - started
+        faults += _find_raw_file_faults(warehouse, records, stage) if audit.is_intact(FILES) else []
+        restorable = _list_restorable_runs(warehouse, records, audit, stage)
+    result: Verification = {
+        "warehouse": str(warehouse),
+        "run": records.newest["run_id"],
+        "is_written": not is_idle,
+        "log_files": audit.log_file_count,
+        "data_files": len(audit.intact_files) + len(audit.damaged_files),
+        "bytes": audit.byte_count,
+        "bytes_per_second": round(audit.byte_count / audit_seconds),
+        "seconds": round(time.monotonic() - started, 2),
+        "unread": sorted(audit.unreadable_tables),
+        "findings": _add_remedies(faults, warehouse),
+    }
+    if is_deep:
+        result |= {"runs": len(records.runs), "restorable": restorable}
+    return result
+
+
+def _add_remedies(faults: list[Fault], warehouse: Path) -> list[FaultFields]:
+    """Return the fields of each fault, with a remedy."""
+    return [{**fault.to_fields(), "remedy": choose_remedy(fault, warehouse)} for fault in faults]
+
+
+def _find_unfinished_repairs(warehouse: Path) -> Iterator[Fault]:
+    """Report repairs that were killed."""
+    for folder in list_unfinished_repairs(warehouse):
+        problem = (
+            f"a repair was killed and left files in {folder}; the next command that writes rolls it back"
+        )
+        yield Fault(RUNS.name, "", problem)
+
+
+def _find_copy_and_commit_faults(warehouse: Path, records: RunRecords, is_idle: bool) -> Iterator[Fault]:
+    """Check second copies, and look for unpublished commits if no process is writing."""
+    for table in RUN_TABLES:
+        yield from find_copy_faults(warehouse, table, records.version(table), is_idle)
+    for table in SMALL_TABLES:
+        if records.version(table) >= 0:
+            is_log_intact = not any(find_log_faults(warehouse, table, records))
+            yield from compare_small_table(warehouse, table, records, is_log_intact)
+    for table in TABLES.values() if is_idle else ():
+        yield from find_unpublished_commits(warehouse, table, records)
+
+
+def _report_lost_runs(warehouse: Path, records: RunRecords, faults: list[Fault]) -> Verification:
+    """Return the result for a warehouse without readable rows of `runs`, where nothing can be compared."""
     return {
         "warehouse": str(warehouse),
-        "run": recorded.newest["run_id"],
-        "is_written": not is_free,
-        "log_files": examined.commits,
-        "data_files": len(examined.sound) + len(examined.broken),
-        "bytes": examined.bytes,
-        "bytes_per_second": round(examined.bytes / hashed),
-        "seconds": round(seconds, 2),
-        "unread": sorted(examined.unread),
-        "findings": _findings(faults, warehouse),
-    } | deep
+        "run": "",
+        "is_written": False,
+        "log_files": 0,
+        "data_files": 0,
+        "bytes": 0,
+        "bytes_per_second": 0,
+        "seconds": 0,
+        "unread": [RUNS.name],
+        "findings": _add_remedies([*faults, describe_lost_runs(warehouse, records)], warehouse),
+    }
 
 
-def _findings(faults: list[Fault], warehouse: Path) -> list[dict[str, Any]]:
-    return [asdict(one) | {"remedy": remedy_of(one, warehouse)} for one in faults]
-
-
-def _interrupted(warehouse: Path) -> Iterator[Fault]:
-    """Tell of repairs that were killed: the next command that writes puts back what they have moved."""
-    for folder in unfinished_repairs(warehouse):
-        yield Fault(RUNS.name, "", f"a repair was killed and has left files in {folder}: it is not done")
-
-
-def _unpublished(warehouse: Path, recorded: Recorded, is_free: bool) -> Iterator[Fault]:
-    """Look at what only a settled warehouse tells, and at the second copies of what runs have recorded."""
-    for table in OF_RUNS:
-        yield from copy_faults(warehouse, table, recorded.version(table), is_free)
-    for table in SMALL:
-        if recorded.version(table) >= 0:
-            is_log_sound = not any(log_faults(warehouse, table, recorded))
-            yield from small_table_faults(warehouse, table, recorded, is_log_sound)
-    for table in TABLES.values() if is_free else ():
-        yield from beyond(warehouse, table, recorded)
-
-
-def _without_runs(warehouse: Path, recorded: Recorded, faults: list[Fault]) -> dict[str, Any]:
-    """Tell of a warehouse of which nothing can be compared, since nothing tells what was published."""
-    counts = ("log_files", "data_files", "bytes", "bytes_per_second", "seconds")
-    found = _findings([*faults, lost_runs(warehouse, recorded)], warehouse)
-    told = {"warehouse": str(warehouse), "run": "", "is_written": False, "unread": [RUNS.name]}
-    return told | dict.fromkeys(counts, 0) | {"findings": found}
-
-
-def _recounted(warehouse: Path, recorded: Recorded, examined: Examined, stage: Counting) -> Iterator[Fault]:
-    """Count anew what sound files hold, if the small tables that tell what there should be are sound."""
-    if not examined.is_sound(FILES) or not examined.is_sound(HOURS):
+def _find_count_faults(
+    warehouse: Path, records: RunRecords, audit: AuditResult, stage: StageDisplay
+) -> Iterator[Fault]:
+    """Count the rows of intact files, and compare them with the ledger and the id boundaries."""
+    if not audit.is_intact(FILES) or not audit.is_intact(HOURS):
         return
-    is_whole = not (examined.broken or examined.unread)
-    read = sum(needs_reading(file.table) for file in examined.sound)
-    with stage("counting", "data files", read) as seen:
-        counted = recount(warehouse, examined.sound, seen)
-    stored = Stored(warehouse, dict(recorded.newest["versions"]))
-    yield from recount_faults(stored, counted, _is_settled(recorded.runs), is_whole)
+    is_complete = not (audit.damaged_files or audit.unreadable_tables)
+    file_count = sum(is_counted(file.table) for file in audit.intact_files)
+    with stage("counting", "data files", file_count) as advance:
+        counts = count_rows(warehouse, audit.intact_files, advance)
+    tables = TableReader(warehouse, dict(records.newest["versions"]))
+    yield from find_count_faults(tables, counts, _are_books_current(records.runs), is_complete)
 
 
-def _is_settled(runs: list[dict[str, Any]]) -> bool:
-    """Whether books were rebuilt since events last changed."""
-    places = {run["run_id"]: place for place, run in enumerate(runs)}
-    place = len(runs) - 1
-    while place >= 0 and runs[place]["command"] != "ingest":
-        if runs[place]["command"] == "reconstruct":
+def _are_books_current(runs: list[RunRow]) -> bool:
+    """Return whether books were rebuilt after the last change of events, following restores to older runs."""
+    indices = {run["run_id"]: index for index, run in enumerate(runs)}
+    index = len(runs) - 1
+    while index >= 0 and runs[index]["command"] != "ingest":
+        if runs[index]["command"] == "reconstruct":
             return True
-        restored = json.loads(runs[place]["summary"]).get("restored")
-        place = places.get(restored, -1) if runs[place]["command"] == "restore" else place - 1
+        restored = json.loads(runs[index]["summary"]).get("restored")
+        index = indices.get(restored, -1) if runs[index]["command"] == "restore" else index - 1
     return False
 
 
-def _restorable(warehouse: Path, recorded: Recorded, examined: Examined, stage: Counting) -> list[str]:
-    """List the runs of which everything is as it was written."""
-    known, restorable = examined.problems(), []
-    with stage("runs", "published versions", len(recorded.runs)) as seen:
-        for run in recorded.runs:
-            if not run_faults(warehouse, recorded, run, known):
+def _list_restorable_runs(
+    warehouse: Path, records: RunRecords, audit: AuditResult, stage: StageDisplay
+) -> list[str]:
+    """Return the ids of the runs whose files are all intact."""
+    known, restorable = audit.file_problems(), []
+    with stage("runs", "published versions", len(records.runs)) as advance:
+        for run in records.runs:
+            if not find_run_faults(warehouse, records, run, known):
                 restorable.append(str(run["run_id"]))
-            seen()
+            advance()
     return restorable
 
 
-def _raw_faults(warehouse: Path, recorded: Recorded, stage: Counting) -> Iterator[Fault]:
-    """Compare raw files and their copies with the ledger."""
-    ledger = Stored(warehouse, dict(recorded.newest["versions"])).rows(FILES)
-    with stage("raw files", "files", len(ledger)) as seen:
+def _find_raw_file_faults(warehouse: Path, records: RunRecords, stage: StageDisplay) -> Iterator[Fault]:
+    """Compare raw files and their archived copies with the ledger."""
+    ledger = read_ledger(TableReader(warehouse, dict(records.newest["versions"])))
+    with stage("raw files", "files", len(ledger)) as advance:
         for row in ledger:
-            held = [place for place in places_of(warehouse, row) if holds(place, row["content_hash"])]
-            copy = archived_copy(warehouse, row["content_hash"])
-            if row["state"] == "ingested" and not held and not row["reason"]:
-                told = "it is not there as when it was ingested, nor is a copy"
-                yield Fault(FILES.name, row["path"], told, remedy="put it back from a copy")
-            elif row["archived"] and copy not in held:
-                told = f"the copy of {row['path']} is lost or damaged"
-                yield Fault(FILES.name, str(copy), told, remedy=f"copy {row['path']} there")
-            seen()
+            locations = list_raw_file_locations(warehouse, row)
+            intact = [path for path in locations if has_content(path, row["content_hash"])]
+            archived = get_archive_path(warehouse, row["content_hash"])
+            if row["state"] == "ingested" and not intact and not row["reason"]:
+                problem = "missing or changed since it was ingested, and no copy is left"
+                yield Fault(FILES.name, row["path"], problem, remedy="put it back from a backup")
+            elif row["archived"] and archived not in intact:
+                problem = f"the copy of {row['path']} is missing or damaged"
+                remedy = f"copy {row['path']} to {archived}"
+                yield Fault(FILES.name, str(archived), problem, remedy=remedy)
+            advance()
 
 
-def show_verified(found: dict[str, Any], console: Console) -> None:
-    """Print what was found, for people.
+def print_verification(result: Verification, console: Console) -> None:
+    """Print the findings, each with its remedy, and a summary.
 
     Parameters
     ----------
-    found : dict
-        As `verify` returns it.
+    result : Verification
+        Result of `verify_warehouse`.
     console : Console
-        Where to.
+        Console to print to.
     """
-    tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    for one in found["findings"]:
-        tell(f"{one['table']}  {one['file'] or 'rows'}: {one['problem']}")
-        if one["hours"]:
-            tell(f"    concerns {', '.join(one['hours'])}")
-        tell(f"    mend it: {one['remedy']}")
-    if found["is_written"]:
-        tell("a run is writing it now, or its lock may not be tried: only what is published was looked at")
-    if found["unread"]:
-        tell(f"not looked into, for their logs: {', '.join(found['unread'])}; mend these, and verify again")
-    if "restorable" in found:
-        tell(f"{len(found['restorable'])} of {found['runs']} runs can be restored")
-    size, rate = (size_text(found[name]) for name in ("bytes", "bytes_per_second"))
-    files = f"{found['data_files']:,} data files ({size}, {rate}/s) and {found['log_files']:,} files of logs"
-    tell(f"{files}: {len(found['findings']) or 'no'} findings")
+    show = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    for finding in result["findings"]:
+        show(f"{finding['table']}  {finding['file'] or 'rows'}: {finding['problem']}")
+        if finding["hours"]:
+            show(f"    affects: {', '.join(finding['hours'])}")
+        show(f"    repair:  {finding['remedy']}")
+    if result["is_written"]:
+        show("another process is writing, or the lock cannot be tried: only published versions were checked")
+    if result["unread"]:
+        tables = ", ".join(result["unread"])
+        show(f"not checked, because their logs are damaged: {tables}. Repair the logs, then verify again")
+    if "restorable" in result:
+        show(f"{len(result['restorable'])} of {result['runs']} runs can be restored")
+    size, rate = format_size(result["bytes"]), format_size(result["bytes_per_second"])
+    files = f"{result['data_files']:,} data files ({size}, {rate}/s) and {result['log_files']:,} log files"
+    count = len(result["findings"])
+    show(f"{files}: {count or 'no'} {'finding' if count == 1 else 'findings'}")

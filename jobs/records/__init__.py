@@ -1,1 +1,1 @@
-"""What runs record of every file that they write: hashes, seals and second copies."""
+"""Record what runs write: hashes, second copies, file faults and file replacement."""

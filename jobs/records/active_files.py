@@ -1,4 +1,4 @@
-"""The data files of a table at one version, as its log describes them."""
+"""List the active data files of a table version, as its log describes them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.console.formats import hour_text
-from deltabook.jobs.tables.published import add_actions, unreadable
-from deltabook.jobs.tables.stored import Slice
+from deltabook.jobs.console.formats import format_chunk
+from deltabook.jobs.tables.delta_tables import read_add_actions, unreadable_table_error
+from deltabook.jobs.tables.stored import ChunkKey
 from deltabook.schemas.columns import Table
 
 
 @dataclass(frozen=True)
-class LiveFile:
-    """One data file of a version of a table, and what the log says of it.
+class ActiveFile:
+    """One data file of a table version.
 
     Attributes
     ----------
     table : Table
-        Whose.
+        Table that the file belongs to.
     path : str
-        Below the table's folder.
+        Path below the table's folder.
     bytes : int
-        Its size.
+        Size of the file, as the log states it.
     rows : int
-        How many it holds.
+        Number of rows, as the log states it.
     partition : dict
-        Values of the partition columns.
+        Values of the partition columns, by name.
     exchange, symbol : str, optional
-        Whose rows; None where the table or its log does not tell.
+        Exchange and symbol of all rows; None if there are several or the log does not say.
     hours : tuple of int, optional
-        The first and the last hour of its rows, likewise.
+        Starts of the first and the last chunk in the file, ns since 1970 UTC; None if the log does not say.
     """
 
     table: Table
@@ -44,56 +44,62 @@ class LiveFile:
     hours: tuple[int, int] | None
 
     @property
-    def named(self) -> tuple[str, ...]:
-        """Its symbol-hours, as people are told of them."""
+    def chunk_labels(self) -> tuple[str, ...]:
+        """Name the chunks in the file for messages: exchange, symbol and times; empty if unknown."""
         if self.symbol is None:
             return ()
-        whose = " ".join(name for name in (self.exchange, self.symbol) if name)
+        instrument = " ".join(name for name in (self.exchange, self.symbol) if name)
         if self.hours is None:
-            return (whose,)
-        first, last = map(hour_text, self.hours)
-        return (f"{whose} {first}" if first == last else f"{whose} {first} to {last}",)
+            return (instrument,)
+        first, last = map(format_chunk, self.hours)
+        return (f"{instrument} {first}" if first == last else f"{instrument} {first} to {last}",)
 
-    def holds(self, key: Slice) -> bool:
-        """Whether rows of a symbol-hour may be in it."""
+    def may_contain(self, key: ChunkKey) -> bool:
+        """Return whether the file can have rows of a chunk; True if the log does not say."""
         if self.symbol is None or self.hours is None:
             return True
         return (self.exchange, self.symbol) == key[:2] and self.hours[0] <= key[2] <= self.hours[1]
 
 
-def live_files(warehouse: Path, table: Table, version: int) -> list[LiveFile]:
-    """List the data files of a version of a table.
+def list_active_files(warehouse: Path, table: Table, version: int) -> list[ActiveFile]:
+    """Return the data files of a table version.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        Which.
+        The table.
     version : int
-        Of its log.
+        Delta version of the table.
+
+    Returns
+    -------
+    list of ActiveFile
+        One entry for each data file.
 
     Raises
     ------
     WarehouseError
-        If its log cannot be read.
+        If the log cannot be read.
     """
     try:
-        return [_live(table, row) for row in add_actions(warehouse, table, version)]
+        return [_parse_action(table, action) for action in read_add_actions(warehouse, table, version)]
     except (KeyError, TypeError, ValueError) as error:
-        raise unreadable(warehouse, table, error) from None
+        raise unreadable_table_error(warehouse, table, error) from None
 
 
-def _live(table: Table, row: dict[str, Any]) -> LiveFile:
-    ends = (row.get("min.hour"), row.get("max.hour"))
-    one = row.get("min.exchange") if row.get("min.exchange") == row.get("max.exchange") else None
-    return LiveFile(
+def _parse_action(table: Table, action: dict[str, Any]) -> ActiveFile:
+    """Return the file that an add action describes."""
+    first_chunk, last_chunk = action.get("min.hour"), action.get("max.hour")
+    has_one_exchange = action.get("min.exchange") == action.get("max.exchange")
+    return ActiveFile(
         table=table,
-        path=row["path"],
-        bytes=int(row["size_bytes"]),
-        rows=int(row["num_records"]),
-        partition={name: str(row[f"partition.{name}"]) for name in table.partition_by},
-        exchange=one,
-        symbol=row.get("partition.symbol"),
-        hours=None if ends[0] is None or ends[1] is None else (ends[0], ends[1]),
+        path=action["path"],
+        bytes=int(action["size_bytes"]),
+        rows=int(action["num_records"]),
+        partition={name: str(action[f"partition.{name}"]) for name in table.partition_by},
+        exchange=action.get("min.exchange") if has_one_exchange else None,
+        symbol=action.get("partition.symbol"),
+        hours=None if first_chunk is None or last_chunk is None else (first_chunk, last_chunk),
     )

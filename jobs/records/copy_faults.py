@@ -1,4 +1,4 @@
-"""What the second copies tell: which files differ from them, and which can be relied on."""
+"""Compare the files of small tables with their second copies, and choose the intact ones."""
 
 from __future__ import annotations
 
@@ -7,113 +7,124 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from deltabook.jobs.records.file_faults import Fault, damage
-from deltabook.jobs.records.file_records import LOG, actions_of, log_files
-from deltabook.jobs.records.second_copies import all_copies_of, copies_of, is_own, last_copied
-from deltabook.jobs.tables.published import COPIES
+from deltabook.jobs.records.file_faults import Fault, describe_damage
+from deltabook.jobs.records.file_records import LOG_FOLDER, list_log_files, read_actions
+from deltabook.jobs.records.second_copies import (
+    SecondCopy,
+    is_log_copied,
+    list_all_copies,
+    list_copies,
+    newest_copied_version,
+)
+from deltabook.jobs.tables.published import COPIES_FOLDER
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs.storage.object_store import has_any
+from deltabook.udfs.storage.object_store import has_matching_file
 
-UNCOPIED = "it has no second copy"
-"""Problem of a file that should have a copy, and is itself as it was."""
+NO_COPY = "has no second copy"
+"""Problem of an intact file that should have a second copy."""
 
 
-def copy_faults(warehouse: Path, table: Table, published: int, is_settled: bool) -> Iterator[Fault]:
-    """Compare the files of a table with their second copies.
+def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: bool) -> Iterator[Fault]:
+    """Compare all files of `runs` or `written` with their second copies.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
         `runs` or `written`.
     published : int
-        Delta version up to which every file has to have a copy.
-    is_settled : bool
-        Whether nobody is writing the warehouse: a run makes its copies last.
+        Published Delta version: every file up to it must have a copy.
+    is_idle : bool
+        Whether no process is writing to the warehouse. A run makes its copies last, so copies may be missing
+        while one is writing.
 
     Yields
     ------
     Fault
-        Each original that is not as its copy's name says, each copy of a sound original that is damaged, and
-        each file without a copy, in a warehouse that has copies.
+        One for each original that differs from its copy, for each damaged copy of an intact original, and,
+        in a warehouse that has copies, for each file without one.
     """
-    copies = copies_of(warehouse, table)
-    if not copies and all_copies_of(warehouse, table):
-        yield Fault(table.name, "", f"its second copies in {COPIES}/{table.name} are of another warehouse")
+    copies = list_copies(warehouse, table)
+    if not copies and list_all_copies(warehouse, table):
+        folder = f"{COPIES_FOLDER}/{table.name}"
+        yield Fault(table.name, "", f"the second copies in {folder} belong to another warehouse")
     for path, copy in sorted(copies.items()):
-        if problem := damage(warehouse / table.name / path, copy.digest):
+        if problem := describe_damage(warehouse / table.name / path, copy.digest):
             yield Fault(table.name, path, problem)
-        elif not copy.is_sound():
-            name = f"{COPIES}/{table.name}/{copy.place.name}"
-            yield Fault(table.name, path, f"its second copy {name} is damaged")
-    if copies and is_own(warehouse, table, copies):
-        last = published if is_settled else last_copied(copies)
-        for path in _named_by_log(warehouse, table, 0, last):
+        elif not copy.is_intact():
+            yield Fault(table.name, path, _damaged_copy_problem(copy))
+    if copies and is_log_copied(warehouse, table, copies):
+        last_version = published if is_idle else newest_copied_version(copies)
+        for path in _list_logged_paths(warehouse, table, last_version):
             original = warehouse / table.name / path
             if path not in copies and original.is_file() and original.stat().st_size:
-                yield Fault(table.name, path, UNCOPIED)
+                yield Fault(table.name, path, NO_COPY)
 
 
-def small_faults(
-    warehouse: Path, table: Table, live: set[str] | None, digests: dict[str, str], is_settled: bool
+def _damaged_copy_problem(copy: SecondCopy) -> str:
+    return f"its second copy {COPIES_FOLDER}/{copy.table.name}/{copy.file.name} is damaged"
+
+
+def find_small_table_faults(
+    warehouse: Path, table: Table, active_paths: set[str] | None, digests: dict[str, str], is_idle: bool
 ) -> Iterator[Fault]:
     """Compare the published data files of a small table with their second copies.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        One of `SMALL`.
-    live : set of str, optional
-        Paths of its data files; None: its log cannot be read, and those that have copies are meant.
+        One of `SMALL_TABLES`.
+    active_paths : set of str, optional
+        Paths of its active data files below the table's folder; None if its log cannot be read. Then all
+        files that have copies are compared.
     digests : dict
-        SHA-256 of the table's data files by path, as runs have recorded them.
-    is_settled : bool
-        Whether nobody is writing the warehouse.
+        Recorded SHA-256 of the table's data files in hex, by path.
+    is_idle : bool
+        Whether no process is writing to the warehouse.
 
     Yields
     ------
     Fault
-        As `copy_faults`, but for a damaged file without a sound copy of what was recorded.
+        As `find_copy_faults`, without damaged files that no intact copy can replace.
     """
-    copies = copies_of(warehouse, table)
-    if not has_any(warehouse / COPIES / RUNS.name, "*"):
-        return  # no run that makes copies has written it
-    for path in sorted(copies.keys() if live is None else live):
+    copies = list_copies(warehouse, table)
+    if not has_matching_file(warehouse / COPIES_FOLDER / RUNS.name, "*"):
+        return  # only versions of deltabook that make no copies have written to this warehouse
+    for path in sorted(copies.keys() if active_paths is None else active_paths):
         copy, digest = copies.get(path), digests.get(path, "")
-        problem = damage(warehouse / table.name / path, digest)
-        is_copied = copy is not None and copy.digest == digest and copy.is_sound()
+        problem = describe_damage(warehouse / table.name / path, digest)
+        is_copied = copy is not None and copy.digest == digest and copy.is_intact()
         if problem and is_copied:
             yield Fault(table.name, path, problem, is_copied=True)
-        elif not problem and copy is None and is_settled:
-            yield Fault(table.name, path, UNCOPIED, is_copied=True)
+        elif not problem and copy is None and is_idle:
+            yield Fault(table.name, path, NO_COPY, is_copied=True)
         elif not problem and copy is not None and not is_copied:
-            name = f"{COPIES}/{table.name}/{copy.place.name}"
-            yield Fault(table.name, path, f"its second copy {name} is damaged", is_copied=True)
+            yield Fault(table.name, path, _damaged_copy_problem(copy), is_copied=True)
 
 
-def newest_changed(warehouse: Path) -> bool:
-    """Return whether the newest copied commit of `runs` is not there as it was committed.
+def is_newest_commit_changed(warehouse: Path) -> bool:
+    """Return whether the newest copied commit of `runs` is missing or differs from its second copy.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     """
-    newest = max(copies_of(warehouse, RUNS).values(), key=lambda copy: copy.version, default=None)
-    return newest is not None and bool(damage(warehouse / RUNS.name / newest.path, newest.digest))
+    newest = max(list_copies(warehouse, RUNS).values(), key=lambda copy: copy.version, default=None)
+    return newest is not None and bool(describe_damage(warehouse / RUNS.name / newest.path, newest.digest))
 
 
-def sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[str, Path]:
-    """Find the data files of a table that can be relied on: the originals, or their copies.
+def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[str, Path]:
+    """Return the data files of `runs` or `written` to rely on: each original, or its copy if that is damaged.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
         `runs` or `written`.
     names : list of str
@@ -122,31 +133,31 @@ def sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[st
     Returns
     -------
     dict
-        Place of each file by its name. Where copies are kept, files that have none and that no commit has
-        added are left out; where there are no copies, all files are taken.
+        File to read, by name of the original. If the table has copies, this leaves out files that neither
+        have a copy nor are named by a commit. Otherwise it has all files.
     """
     folder = warehouse / table.name
-    copies = copies_of(warehouse, table)
+    copies = list_copies(warehouse, table)
     if not copies:
         return {name: folder / name for name in names}
-    found = {}
+    files = {}
     for path, copy in copies.items():
-        if not path.startswith(f"{LOG}/"):
-            if not damage(folder / path, copy.digest):
-                found[path] = folder / path
-            else:  # if the copy is damaged too, what the original holds is checked by its seal or proof
-                found[path] = copy.place if copy.is_sound() else folder / path
-    if is_own(warehouse, table, copies):
-        named = {*_named_by_log(warehouse, table, 0)} - found.keys()
-        found |= {name: folder / name for name in names if name in named}
-    return found
+        if path.startswith(f"{LOG_FOLDER}/"):
+            continue
+        is_original_intact = not describe_damage(folder / path, copy.digest)
+        # If both are damaged, take the original: its seal or proof shows later whether it can be used.
+        files[path] = copy.file if not is_original_intact and copy.is_intact() else folder / path
+    if is_log_copied(warehouse, table, copies):
+        uncopied = {*_list_logged_paths(warehouse, table)} - files.keys()
+        files |= {name: folder / name for name in names if name in uncopied}
+    return files
 
 
-def _named_by_log(warehouse: Path, table: Table, first: int, last: int | None = None) -> Iterator[str]:
-    """Name the files of a log from one version to another, and the data files that its commits add."""
-    for version, paths in log_files(warehouse, table).items():
-        for path in paths if first <= version and (last is None or version <= last) else ():
-            yield f"{LOG}/{path.name}"
-            with suppress(ValueError, KeyError, TypeError):  # unreadable: a fault of its own
-                actions = actions_of(path) if path.suffix == ".json" else []
+def _list_logged_paths(warehouse: Path, table: Table, last_version: int | None = None) -> Iterator[str]:
+    """Yield the log files of a table up to a version, and the data files that these commits add."""
+    for version, paths in list_log_files(warehouse, table).items():
+        for path in paths if last_version is None or version <= last_version else ():
+            yield f"{LOG_FOLDER}/{path.name}"
+            with suppress(ValueError, KeyError, TypeError):  # an unreadable commit is a fault of its own
+                actions = read_actions(path) if path.suffix == ".json" else []
                 yield from [unquote(action["add"]["path"]) for action in actions if "add" in action]

@@ -1,151 +1,167 @@
-"""What a run has written, file by file: rows of `written`, and the seal of its row of `runs`.
+"""Record the files that a run writes: rows of the table `written`, and the proofs in its row of `runs`.
 
-Parquet and Delta keep no checksum of their files. A data file is hashed where it is written; what the driver
-writes, tables too small to count and all logs, is hashed when the run is published.
+Parquet and Delta store no checksum of their files. Workers hash the data files that they write. The driver's
+own files, data files of small tables and all log files, are hashed when the run is published.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from deltabook.jobs.tables.published import LOG_FILES
+from deltabook.jobs.tables.delta_tables import LOG_FILE_PATTERNS
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import FileRecord, PublishedVersions
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
-from deltabook.udfs.storage.object_store import content, names_in
-from deltabook.udfs.storage.raw_files import content_hash
+from deltabook.udfs.storage.object_store import match_file_sizes, read_file
+from deltabook.udfs.storage.raw_files import hash_file
 
-LOG = "_delta_log"
-OF_RUNS = (RUNS, WRITTEN)
-"""Tables that tell of runs: they are only ever added to, and no run brings them back to what they were."""
-_NO_RUN: dict[str, Any] = {"versions": {}, "version": -1}
+LOG_FOLDER = "_delta_log"
+"""Folder of a table with its Delta log."""
+RUN_TABLES = (RUNS, WRITTEN)
+"""Tables with the records of runs. They are append-only: no run rolls them back to an earlier version."""
+_NO_RUN: PublishedVersions = {"versions": {}, "version": -1}
+"""Stands for the run before the first one."""
+
+FileHashes = dict[tuple[str, str], str]
+"""SHA-256 of data files in hex, by table name and path below the table's folder."""
 
 
-def log_files(warehouse: Path, table: Table) -> dict[int, list[Path]]:
-    """List the commits of a table's log, and the checkpoints of them, by version.
+def list_log_files(warehouse: Path, table: Table) -> dict[int, list[Path]]:
+    """Return the commits and checkpoints of a table's log by Delta version.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        Which.
+        The table.
     """
-    found: dict[int, list[Path]] = {}
-    log = warehouse / table.name / LOG
-    for name in names_in(log, *LOG_FILES):
+    log = warehouse / table.name / LOG_FOLDER
+    files: dict[int, list[Path]] = {}
+    for name in match_file_sizes(log, *LOG_FILE_PATTERNS):
         version = name.split(".")[0]
         if version.isdecimal():
-            found.setdefault(int(version), []).append(log / name)
-    return found
+            files.setdefault(int(version), []).append(log / name)
+    return files
 
 
-def actions_of(commit: Path) -> list[dict[str, Any]]:
-    """Read a commit.
+def read_actions(commit: Path) -> list[dict[str, Any]]:
+    """Return the actions of a Delta commit.
 
     Parameters
     ----------
     commit : Path
-        A JSON file of a log.
+        JSON file of a log.
 
     Raises
     ------
     ValueError
-        If it is not what Delta writes.
+        If the file is not a Delta commit.
     """
-    actions = [json.loads(line) for line in content(commit).decode().splitlines()]
+    actions = [json.loads(line) for line in read_file(commit).decode().splitlines()]
     if not actions or not all(isinstance(action, dict) for action in actions):
         raise ValueError("no actions")
     return actions
 
 
-def written_since(
+def list_written_since(
     warehouse: Path,
     table: Table,
-    first: int,
-    hashes: dict[tuple[str, str], str],
-    known: Container[str] = (),
-) -> Iterator[dict[str, Any]]:
-    """Tell what a table has got by its commits from one on.
+    first_version: int,
+    hashes: FileHashes,
+    known_paths: Container[str] = (),
+) -> Iterator[FileRecord]:
+    """Record the log files of a table from one version on, and the data files that these commits add.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        Which.
-    first : int
-        Delta version of the first of these commits.
+        The table.
+    first_version : int
+        Delta version of the first commit to record.
     hashes : dict
-        SHA-256 by table and path, of the data files that workers have hashed; others are hashed here.
-    known : container of str
-        Paths that are passed over.
+        Hashes of data files that are known already; other files are hashed here.
+    known_paths : container of str
+        Paths below the table's folder to skip.
 
     Yields
     ------
-    dict
-        Rows of `written`, without the run.
+    FileRecord
+        One for each file.
+
+    Raises
+    ------
+    WarehouseError
+        If a commit cannot be read.
     """
     folder = warehouse / table.name
-    for version, paths in log_files(warehouse, table).items():
-        for path in paths if version >= first else ():
+    for version, paths in list_log_files(warehouse, table).items():
+        for path in paths if version >= first_version else ():
             is_commit = path.suffix == ".json"
-            if f"{LOG}/{path.name}" not in known:
-                yield _row(folder, table, f"{LOG}/{path.name}", content(path) if is_commit else b"")
-            for action in _actions(path) if is_commit else ():
+            log_path = f"{LOG_FOLDER}/{path.name}"
+            if log_path not in known_paths:
+                yield _record_file(folder, table, log_path, read_file(path) if is_commit else b"")
+            for action in _read_adding_actions(path) if is_commit else ():
                 if "add" in action:
                     name = unquote(action["add"]["path"])
-                    # What a killed run has written may have been removed since.
-                    if name not in known and (folder / name).is_file():
-                        yield _row(folder, table, name, b"", hashes.get((table.name, name)))
+                    # Files of a killed run may have been removed since.
+                    if name not in known_paths and (folder / name).is_file():
+                        yield _record_file(folder, table, name, b"", hashes.get((table.name, name)))
 
 
-def _actions(commit: Path) -> list[dict[str, Any]]:
-    """Read a commit that adds what no run has recorded; one that restores adds nothing new."""
+def _read_adding_actions(commit: Path) -> list[dict[str, Any]]:
+    """Return the actions of a commit; empty for a RESTORE, which adds no new files."""
     try:
-        actions = actions_of(commit)
+        actions = read_actions(commit)
     except ValueError as error:
-        raise WarehouseError(f"{commit} cannot be read ({error}): see `deltabook verify`") from None
+        raise WarehouseError(f"{commit} cannot be read ({error}): run `deltabook verify`") from None
     if any(action.get("commitInfo", {}).get("operation") == "RESTORE" for action in actions):
         return []
     return actions
 
 
-def _row(folder: Path, table: Table, path: str, content: bytes, known: str | None = None) -> dict[str, Any]:
+def _record_file(
+    folder: Path, table: Table, path: str, content: bytes, digest: str | None = None
+) -> FileRecord:
+    """Return the record of one file; without a digest the file is hashed."""
     return {
         "table": table.name,
         "path": path,
         "bytes": (folder / path).stat().st_size,
-        "content_hash": known or content_hash(folder / path),
+        "content_hash": digest or hash_file(folder / path),
         "content": content,
     }
 
 
-def published_version(table: Table, run: dict[str, Any]) -> int:
-    """Return the Delta version of a table that a row of `runs` publishes; -1: there was none.
+def published_version(table: Table, run: PublishedVersions) -> int:
+    """Return the Delta version of a table that a run published; -1 if it had none.
 
     Parameters
     ----------
     table : Table
-        Which.
-    run : dict
-        The row.
+        The table.
+    run : PublishedVersions
+        Row of `runs`.
     """
     return int(run["version"]) if table is RUNS else int(dict(run["versions"]).get(table.name, -1))
 
 
-def recorded_before(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the run before the last one that has added to `written`.
+def last_recorded_run(runs: Sequence[PublishedVersions]) -> PublishedVersions:
+    """Return the newest run whose files of `runs` and `written` themselves are recorded.
 
-    What that run and later ones have added to `written` and `runs` themselves is in no row of it.
+    That is the run before the last one that added to `written`. What later runs added to these two tables
+    is in no row of `written` yet.
 
     Parameters
     ----------
-    runs : list of dict
+    runs : sequence of PublishedVersions
         Rows of `runs`, the newest last.
     """
     for older, newer in zip([*runs[-2::-1], _NO_RUN], reversed(runs), strict=False):
@@ -154,43 +170,44 @@ def recorded_before(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return _NO_RUN
 
 
-def newly_written(
-    warehouse: Path, runs: list[dict[str, Any]], hashes: dict[tuple[str, str], str]
-) -> Iterator[dict[str, Any]]:
-    """Tell what the tables have got since the last run was published.
+def list_unrecorded_files(
+    warehouse: Path, runs: Sequence[PublishedVersions], hashes: FileHashes
+) -> Iterator[FileRecord]:
+    """Record all files that were written since the last run was published.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    runs : list of dict
-        Rows of `runs`, the newest last: its versions are recorded, but for its own `written` and `runs`.
+        Warehouse folder.
+    runs : sequence of PublishedVersions
+        Rows of `runs`, the newest last. Its versions are recorded, except those of `written` and `runs`.
     hashes : dict
-        As of `written_since`.
+        Hashes of data files that are known already; other files are hashed here.
 
     Yields
     ------
-    dict
-        Rows of `written`, without the run.
+    FileRecord
+        One for each file.
     """
     for table in TABLES.values():
-        run = recorded_before(runs) if table in OF_RUNS else (runs or [_NO_RUN])[-1]
-        yield from written_since(warehouse, table, published_version(table, run) + 1, hashes)
+        run = last_recorded_run(runs) if table in RUN_TABLES else [_NO_RUN, *runs][-1]
+        yield from list_written_since(warehouse, table, published_version(table, run) + 1, hashes)
 
 
-def proofs_of(warehouse: Path, recorded: int) -> dict[str, str]:
-    """Hash what a run has added to `written`: no row of it can tell.
+def hash_new_records(warehouse: Path, recorded_version: int) -> dict[str, str]:
+    """Return the hashes of the files that a run added to `written`, which no row of `written` can hold.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
-    recorded : int
-        Version of `written` that the run before it has published; -1: none.
+        Warehouse folder.
+    recorded_version : int
+        Version of `written` that the previous run published; -1 if there was none.
 
     Returns
     -------
     dict
-        SHA-256 by path below the table's folder.
+        SHA-256 in hex, by path below the folder of `written`.
     """
-    return {row["path"]: row["content_hash"] for row in written_since(warehouse, WRITTEN, recorded + 1, {})}
+    records = list_written_since(warehouse, WRITTEN, recorded_version + 1, {})
+    return {record["path"]: record["content_hash"] for record in records}

@@ -1,8 +1,8 @@
-"""Replacing files of a warehouse all together: a repair is done whole, or everything is put back.
+"""Replace several files of a warehouse together: either all of them, or none.
 
-A repair writes down what it will do and prepares every new file before the first file moves. What it replaces
-goes to a folder of its own in `_aside`. If a step fails, it puts everything back. If it is killed, the next
-command that writes the warehouse does that.
+A repair writes its plan and prepares every new file before it moves the first one. It moves the files that it
+replaces to a folder of their own below `_aside`. If a step fails, the repair rolls everything back. If the
+process is killed, the next command that writes to the warehouse rolls it back.
 """
 
 from __future__ import annotations
@@ -13,116 +13,143 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from deltabook.jobs.process.crash_points import crash_point
-from deltabook.udfs.storage.object_store import content, copied, files_in, moved, names_in, remove_tree
+from deltabook.udfs.storage.object_store import (
+    copy_file,
+    list_folder,
+    match_file_sizes,
+    move_file,
+    read_file,
+    remove_tree,
+)
 
-ASIDE = "_aside"
-"""Folder of the warehouse for files that others took the place of."""
+ASIDE_FOLDER = "_aside"
+"""Folder of the warehouse for files that were replaced."""
 _PLAN, _DONE, _REVERSED = "plan.json", "done.json", "reversed.json"
+"""Names of a repair's plan while it runs, when it is complete, and when it is rolled back."""
 _NEW = "_new"
+"""Folder of a repair for the files that it prepares."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """One file that is replaced or taken away.
+class Replacement:
+    """One file to replace or to move aside.
 
     Attributes
     ----------
     path : str
-        Path below the warehouse's folder.
+        Path below the warehouse folder.
     source : Path or bytes, optional
-        Where its new content is, or that content; None: the file is only moved aside.
+        File with the new content, or the content itself; None only moves the old file aside.
     """
 
     path: str
     source: Path | bytes | None = None
 
 
+class _PlannedStep(TypedDict):
+    path: str
+    was_there: bool
+
+
+class _RepairPlan(TypedDict):
+    steps: list[_PlannedStep]
+    files: dict[str, list[str]]
+
+
 @contextmanager
-def repairing(warehouse: Path, steps: Iterable[Step], folders: Iterable[str]) -> Iterator[None]:
-    """Do the steps of a repair; what is done within proves and completes it, or everything is put back.
+def replacing_files(warehouse: Path, steps: Iterable[Replacement], folders: Iterable[str]) -> Iterator[None]:
+    """Replace files, then run the block; roll everything back if a step or the block fails.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; its lock is held.
-    steps : iterable of Step
-        What is to be done, in this order.
+        Warehouse folder; the caller holds its lock.
+    steps : iterable of Replacement
+        The replacements, in the order in which they are made.
     folders : iterable of str
-        Folders below the warehouse's in which the block may make new files. They are removed from there too
-        if the repair is put back.
+        Folders below the warehouse folder in which the block may create files. A rollback removes these
+        files.
 
     Raises
     ------
     Exception
-        Whatever a step or the block raises, once everything is put back.
+        Any exception of a step or of the block, after the rollback.
     """
     steps = [*steps]
-    folder = warehouse / ASIDE / str(time.time_ns())
+    folder = warehouse / ASIDE_FOLDER / str(time.time_ns())
+    _prepare(warehouse, steps, folders, folder)
+    try:
+        for number, step in enumerate(steps):
+            _replace(warehouse, step, folder, number)
+        crash_point("repair.steps.after")
+        yield
+    except Exception:
+        _roll_back(warehouse, folder)
+        raise
+    crash_point("repair.done.before")
+    move_file(folder / _PLAN, folder / _DONE)
+
+
+def _prepare(warehouse: Path, steps: list[Replacement], folders: Iterable[str], folder: Path) -> None:
+    """Write the new files and the plan of a repair into its folder."""
     (folder / _NEW).mkdir(parents=True)
     for number, step in enumerate(steps):
         if isinstance(step.source, bytes):
             (folder / _NEW / str(number)).write_bytes(step.source)
         elif step.source is not None:
-            copied(step.source, folder / _NEW / str(number))
-    listed = {name: [*names_in(warehouse / name, "*")] for name in folders}
-    plan = {
+            copy_file(step.source, folder / _NEW / str(number))
+    plan: _RepairPlan = {
         "steps": [{"path": step.path, "was_there": (warehouse / step.path).is_file()} for step in steps],
-        "files": listed,
+        "files": {name: [*match_file_sizes(warehouse / name, "*")] for name in folders},
     }
     (folder / f"{_PLAN}.partial").write_text(json.dumps(plan))
-    moved(folder / f"{_PLAN}.partial", folder / _PLAN)
-    try:
-        for number, step in enumerate(steps):
-            _do(warehouse, step, folder, number)
-        crash_point("repair.steps.after")
-        yield
-    except Exception:
-        _put_back(warehouse, folder)
-        raise
-    crash_point("repair.done.before")
-    moved(folder / _PLAN, folder / _DONE)
+    move_file(folder / f"{_PLAN}.partial", folder / _PLAN)
 
 
-def _do(warehouse: Path, step: Step, folder: Path, number: int) -> None:
-    path, new = warehouse / step.path, folder / _NEW / str(number)
+def _replace(warehouse: Path, step: Replacement, folder: Path, number: int) -> None:
+    """Move one file aside and put its prepared replacement in its place."""
+    path, prepared = warehouse / step.path, folder / _NEW / str(number)
     crash_point("repair.step.before")
     if path.is_file():
         _move(path, folder / step.path)
         crash_point("repair.step.inside")
     if step.source is not None:
-        _move(new, path)
+        _move(prepared, path)
         crash_point("repair.step.after")
 
 
-def unfinished_repairs(warehouse: Path) -> list[str]:
-    """List the folders, below the warehouse's, of repairs that were killed, the newest first.
+def list_unfinished_repairs(warehouse: Path) -> list[str]:
+    """Return the folders of repairs that were killed, as paths below the warehouse folder, newest first.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     """
-    plans = [file.path for file in files_in(warehouse / ASIDE, deep=True) if file.path.name == _PLAN]
-    return sorted((f"{ASIDE}/{path.parent.name}" for path in plans), reverse=True)
+    plans = [
+        file.path for file in list_folder(warehouse / ASIDE_FOLDER, deep=True) if file.path.name == _PLAN
+    ]
+    return sorted((f"{ASIDE_FOLDER}/{path.parent.name}" for path in plans), reverse=True)
 
 
-def put_back_unfinished(warehouse: Path) -> None:
-    """Put back what repairs that were killed have moved.
+def roll_back_unfinished_repairs(warehouse: Path) -> None:
+    """Undo every repair that was killed.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; its lock is held.
+        Warehouse folder; the caller holds its lock.
     """
-    for folder in unfinished_repairs(warehouse):
-        _put_back(warehouse, warehouse / folder)
+    for folder in list_unfinished_repairs(warehouse):
+        _roll_back(warehouse, warehouse / folder)
 
 
-def _put_back(warehouse: Path, folder: Path) -> None:
-    """Put back what a repair has moved; can be repeated if it is killed at it."""
-    plan = json.loads(content(folder / _PLAN))
+def _roll_back(warehouse: Path, folder: Path) -> None:
+    """Undo a repair. If this is killed, it can be repeated."""
+    plan: _RepairPlan = json.loads(read_file(folder / _PLAN))
     for step in reversed(plan["steps"]):
         path, old = warehouse / step["path"], folder / step["path"]
         crash_point("repair.reverse.before")
@@ -130,13 +157,13 @@ def _put_back(warehouse: Path, folder: Path) -> None:
             _move(old, path)
         elif not step["was_there"]:
             path.unlink(missing_ok=True)
-    for name, files in plan["files"].items():
-        for made in names_in(warehouse / name, "*").keys() - {*files}:
-            (warehouse / name / made).unlink()
-    moved(folder / _PLAN, folder / _REVERSED)
-    remove_tree(folder)  # what is left in it are copies that the repair has made
+    for name, earlier_names in plan["files"].items():
+        for created in match_file_sizes(warehouse / name, "*").keys() - {*earlier_names}:
+            (warehouse / name / created).unlink()
+    move_file(folder / _PLAN, folder / _REVERSED)
+    remove_tree(folder)  # only copies that the repair made are left in it
 
 
 def _move(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    moved(path, target)
+    move_file(path, target)

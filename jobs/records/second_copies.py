@@ -1,225 +1,247 @@
-"""Second copies of the files of the small tables that every repair relies on.
+"""Make and list second copies of the files that every repair relies on.
 
-Of `runs` and `written` every file is kept twice; of the ledger, the id boundaries and the instruments the
-data files that were published last. A copy is named after the file and the SHA-256 of its bytes, so that it
-proves itself and its original. A run makes the copies at its end; the next run makes those that a killed one
-has not made.
+Every file of `runs` and `written` has a second copy. The ledger, the id boundaries and the instruments have
+copies of the data files that were published last. A copy's name consists of the original's name and the
+SHA-256 of its bytes, so that it can be verified without anything else. A run makes the copies at its end. If
+it is killed before that, the next run makes them.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 from deltabook.jobs.process.crash_points import crash_points
-from deltabook.jobs.records.file_faults import damage
-from deltabook.jobs.records.file_records import LOG, OF_RUNS, written_since
-from deltabook.jobs.tables.published import COPIES, add_actions, is_made
-from deltabook.jobs.tables.seals import proven_by
+from deltabook.jobs.records.file_faults import describe_damage
+from deltabook.jobs.records.file_records import LOG_FOLDER, RUN_TABLES, list_written_since
+from deltabook.jobs.tables.delta_tables import read_add_actions, table_exists
+from deltabook.jobs.tables.published import COPIES_FOLDER
+from deltabook.jobs.tables.seals import read_proven_paths
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN
-from deltabook.udfs.storage.object_store import copied, files_in, moved, names_in, remove
-from deltabook.udfs.storage.raw_files import content_hash
+from deltabook.udfs.storage.object_store import (
+    copy_file,
+    list_folder,
+    match_file_sizes,
+    move_file,
+    remove_file,
+)
+from deltabook.udfs.storage.raw_files import hash_file
 
-SMALL = (FILES, HOURS, EPOCHS, INSTRUMENTS)
-"""Tables of which the data files that were published last have second copies."""
-_NAMED = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{64})")
-_OF_LOG = re.compile(r"\d{20}\.")
+SMALL_TABLES = (FILES, HOURS, EPOCHS, INSTRUMENTS)
+"""Tables whose published data files have second copies."""
+_COPY_NAME = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{64})")
+_LOG_FILE_NAME = re.compile(r"\d{20}\.")
 
 
 @dataclass(frozen=True)
-class Copy:
+class SecondCopy:
     """The second copy of one file.
 
     Attributes
     ----------
     table : Table
-        One that has copies.
+        Table of the original.
     path : str
         Path of the original below the table's folder.
     digest : str
         SHA-256 of the original as it was written, in hex.
-    place : Path
-        Where the copy is.
+    file : Path
+        Path of the copy.
     """
 
     table: Table
     path: str
     digest: str
-    place: Path
+    file: Path
 
     @property
     def version(self) -> int:
-        """Delta version of a commit; -1 for any other file."""
-        name = self.path.removeprefix(f"{LOG}/")
+        """Delta version of a copied commit; -1 for any other file."""
+        name = self.path.removeprefix(f"{LOG_FOLDER}/")
         return int(name.split(".")[0]) if name != self.path and name.endswith(".json") else -1
 
-    def is_sound(self) -> bool:
-        """Return whether the copy has the bytes of the original."""
-        return self.place.is_file() and content_hash(self.place) == self.digest
+    def is_intact(self) -> bool:
+        """Return whether the copy exists and its bytes match the hash in its name."""
+        return self.file.is_file() and hash_file(self.file) == self.digest
 
 
-def copies_of(warehouse: Path, table: Table) -> dict[str, Copy]:
-    """List the second copies of a table's files by the path of the original; those of elsewhere are left out.
+def list_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
+    """Return the second copies of a table's files; empty if they belong to another warehouse.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        One that has copies.
+        A table that has copies.
+
+    Returns
+    -------
+    dict
+        Copies by path of the original below the table's folder.
     """
-    copies = all_copies_of(warehouse, table)
-    return {} if are_foreign(warehouse, table, copies) else copies
+    copies = list_all_copies(warehouse, table)
+    return {} if are_copies_foreign(warehouse, table, copies) else copies
 
 
-def are_foreign(warehouse: Path, table: Table, copies: dict[str, Copy]) -> bool:
-    """Return whether copies are of another warehouse's files, and the originals of this one's.
+def are_copies_foreign(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) -> bool:
+    """Return whether the copies belong to another warehouse while the originals belong to this one.
 
-    Rows of `runs` prove files of `written`. Where originals and copies of one of the two differ altogether,
-    those are of this warehouse that go together with the other table.
+    This is only in question if originals and copies of `runs` or `written` have nothing in common. Rows of
+    `runs` list hashes of files of `written`. The side that goes together with the other table belongs to this
+    warehouse.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        One that has copies.
+        A table that has copies.
     copies : dict
-        As `all_copies_of` returns them.
+        Result of `list_all_copies`.
     """
-    if table not in OF_RUNS or is_own(warehouse, table, copies):
+    if table not in RUN_TABLES or is_log_copied(warehouse, table, copies):
         return False
     other = WRITTEN if table is RUNS else RUNS
-    originals, others = _data_files(warehouse, table), _data_files(warehouse, other)
-    others |= _places_of_data(all_copies_of(warehouse, other))
-    sides = (originals, _places_of_data(copies))
+    other_files = _list_data_files(warehouse, other)
+    other_files |= _select_data_copies(list_all_copies(warehouse, other))
+    originals, copied = _list_data_files(warehouse, table), _select_data_copies(copies)
     if table is WRITTEN:
-        proven = proven_by(others.values())
-        fits = [not proven.isdisjoint(side) for side in sides]
+        proven = read_proven_paths(other_files.values())
+        fits = [not proven.isdisjoint(side) for side in (originals, copied)]
     else:
-        fits = [not proven_by(side.values()).isdisjoint(others) for side in sides]
+        fits = [not read_proven_paths(side.values()).isdisjoint(other_files) for side in (originals, copied)]
     return fits == [True, False]
 
 
-def _places_of_data(copies: dict[str, Copy]) -> dict[str, Path]:
-    return {path: copy.place for path, copy in copies.items() if not path.startswith(f"{LOG}/")}
+def _select_data_copies(copies: dict[str, SecondCopy]) -> dict[str, Path]:
+    """Return the copies of data files, by path of the original."""
+    return {path: copy.file for path, copy in copies.items() if not path.startswith(f"{LOG_FOLDER}/")}
 
 
-def _data_files(warehouse: Path, table: Table) -> dict[str, Path]:
+def _list_data_files(warehouse: Path, table: Table) -> dict[str, Path]:
+    """Return the Parquet files in a table's folder, by name."""
     folder = warehouse / table.name
-    return {name: folder / name for name in names_in(folder, "*.parquet")}
+    return {name: folder / name for name in match_file_sizes(folder, "*.parquet")}
 
 
-def all_copies_of(warehouse: Path, table: Table) -> dict[str, Copy]:
-    """List the second copies of a table's files by the path of the original, whosever they are.
+def list_all_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
+    """Return the second copies of a table's files, even if they belong to another warehouse.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
-        One that has copies.
+        A table that has copies.
+
+    Returns
+    -------
+    dict
+        Copies by path of the original below the table's folder.
     """
-    found = {}
-    for file in files_in(warehouse / COPIES / table.name):
-        if named := _NAMED.fullmatch(file.path.name):
-            name = named["name"]
-            path = f"{LOG}/{name}" if _OF_LOG.match(name) else name
-            found[path] = Copy(table, path, named["digest"], file.path)
-    return found
+    copies = {}
+    for file in list_folder(warehouse / COPIES_FOLDER / table.name):
+        if match := _COPY_NAME.fullmatch(file.path.name):
+            name = match["name"]
+            path = f"{LOG_FOLDER}/{name}" if _LOG_FILE_NAME.match(name) else name
+            copies[path] = SecondCopy(table, path, match["digest"], file.path)
+    return copies
 
 
-def keep_copies(warehouse: Path, is_thorough: bool = False) -> None:
-    """Copy what `runs` and `written` have got since their last copied commit, and small tables as they are.
+def make_copies(warehouse: Path, is_thorough: bool = False) -> None:
+    """Copy new files of `runs` and `written`, and the active data files of small tables.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; its lock is held.
+        Warehouse folder; the caller holds its lock.
     is_thorough : bool
-        Whether to look at earlier commits, too, whose copies may be lost.
+        Whether to look for missing copies in all commits. Otherwise only files since the last copied commit
+        are copied.
     """
-    for table in OF_RUNS:
-        if not is_made(warehouse, table):
+    for table in RUN_TABLES:
+        if not table_exists(warehouse, table):
             continue
-        kept = all_copies_of(warehouse, table)
-        if are_foreign(warehouse, table, kept):
-            drop_copies(warehouse, table, {*kept})
-            kept = {}
-        # A commit is copied after the files that it adds: the newest copy proves that all before are there.
-        first = 0 if is_thorough else max(last_copied(kept), 0)  # a checkpoint may come later
-        rows = written_since(warehouse, table, first, {}, kept.keys())
-        # An empty file is damaged: nothing is to be kept of it.
-        for row in sorted(filter(itemgetter("bytes"), rows), key=lambda row: LOG in row["path"]):
-            _copy(warehouse, table, row["path"], row["content_hash"])
-    for table in SMALL:
-        if is_made(warehouse, table):
-            _keep_live(warehouse, table)
+        copies = list_all_copies(warehouse, table)
+        if are_copies_foreign(warehouse, table, copies):
+            remove_copies(warehouse, table, {*copies})
+            copies = {}
+        # A commit is copied after the files that it adds, so the newest copied commit shows that all earlier
+        # copies were made. A checkpoint of that version can still be missing.
+        first_version = 0 if is_thorough else max(newest_copied_version(copies), 0)
+        records = list_written_since(warehouse, table, first_version, {}, copies.keys())
+        # An empty file is damaged and not worth a copy.
+        not_empty = [record for record in records if record["bytes"]]
+        for record in sorted(not_empty, key=lambda record: LOG_FOLDER in record["path"]):
+            _make_copy(warehouse, table, record["path"], record["content_hash"])
+    for table in SMALL_TABLES:
+        if table_exists(warehouse, table):
+            _copy_active_files(warehouse, table)
 
 
-def _keep_live(warehouse: Path, table: Table) -> None:
-    """Copy the data files of a table as it stands; remove copies of other ones."""
-    copies = copies_of(warehouse, table)
-    live = {str(action["path"]) for action in add_actions(warehouse, table)}
-    for path in sorted(live - copies.keys()):
+def _copy_active_files(warehouse: Path, table: Table) -> None:
+    """Copy the active data files of a table and remove copies of other files."""
+    copies = list_copies(warehouse, table)
+    active_paths = {str(action["path"]) for action in read_add_actions(warehouse, table)}
+    for path in sorted(active_paths - copies.keys()):
         if (original := warehouse / table.name / path).is_file():
-            _copy(warehouse, table, path, content_hash(original))
-    drop_copies(warehouse, table, copies.keys() - live)
+            _make_copy(warehouse, table, path, hash_file(original))
+    remove_copies(warehouse, table, copies.keys() - active_paths)
 
 
-def last_copied(copies: dict[str, Copy]) -> int:
-    """Return the newest version whose commit has a copy; -1 if none has.
+def newest_copied_version(copies: dict[str, SecondCopy]) -> int:
+    """Return the newest Delta version whose commit has a copy; -1 if there is none.
 
     Parameters
     ----------
     copies : dict
-        As `copies_of` returns them.
+        Copies of one table's files, by path of the original.
     """
     return max((copy.version for copy in copies.values()), default=-1)
 
 
-def _copy(warehouse: Path, table: Table, path: str, digest: str) -> None:
-    folder = warehouse / COPIES / table.name
+def _make_copy(warehouse: Path, table: Table, path: str, digest: str) -> None:
+    folder = warehouse / COPIES_FOLDER / table.name
     folder.mkdir(parents=True, exist_ok=True)
-    name = path.removeprefix(f"{LOG}/")
+    name = path.removeprefix(f"{LOG_FOLDER}/")
     partial = folder / f"{name}.partial"
     with crash_points("copy", table.name):
-        copied(warehouse / table.name / path, partial)
-        moved(partial, folder / f"{name}.{digest}")
+        copy_file(warehouse / table.name / path, partial)
+        move_file(partial, folder / f"{name}.{digest}")
 
 
-def drop_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
-    """Remove the copies of files that are about to be removed.
+def remove_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
+    """Remove the second copies of some files of a table.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; its lock is held.
+        Warehouse folder; the caller holds its lock.
     table : Table
-        Any.
+        Any table; one without copies is left as it is.
     paths : set of str
         Paths of the originals below the table's folder.
     """
-    copies = all_copies_of(warehouse, table) if paths else {}
+    copies = list_all_copies(warehouse, table) if paths else {}
     for path in paths & copies.keys():
-        remove(copies[path].place)
+        remove_file(copies[path].file)
 
 
-def is_own(warehouse: Path, table: Table, copies: dict[str, Copy]) -> bool:
-    """Return whether the log of a table is the one that was copied, whatever files of it are damaged.
+def is_log_copied(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) -> bool:
+    """Return whether the copies are of this table's log, even if some of its files are damaged.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
     table : Table
         `runs` or `written`.
     copies : dict
-        As `copies_of` returns them.
+        Copies by path of the original.
     """
-    commits = [copy for copy in copies.values() if copy.version >= 0]
-    there = [copy for copy in commits if (warehouse / table.name / copy.path).is_file()]
-    return not there or any(not damage(warehouse / table.name / one.path, one.digest) for one in there)
+    folder = warehouse / table.name
+    commits = [copy for copy in copies.values() if copy.version >= 0 and (folder / copy.path).is_file()]
+    return not commits or any(not describe_damage(folder / copy.path, copy.digest) for copy in commits)

@@ -1,1 +1,1 @@
-"""Published tables, read from their logs and files without Spark."""
+"""Read published tables from their logs and data files, without Spark."""

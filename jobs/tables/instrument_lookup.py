@@ -1,4 +1,4 @@
-"""Which instruments a warehouse has: how every command finds the one it is asked for."""
+"""Look up the instruments of a warehouse by symbol."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.tables.published import require_published
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import INSTRUMENTS
 
-_LISTED = 40
+_MAX_LISTED = 40
+"""Instruments that an error message lists at most."""
 
 
-def instruments_named(warehouse: Path, symbol: str, exchange: str | None = None) -> list[dict[str, Any]]:
-    """Find the instruments of a symbol, one on each exchange that lists it.
+def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) -> list[dict[str, Any]]:
+    """Return the published instruments with a symbol, one for each exchange that lists it.
 
     Parameters
     ----------
     warehouse : Path
-        Its published versions are read.
+        Warehouse folder.
     symbol : str
-        As in the tables.
+        Symbol as the tables spell it, such as BTC-USDT.
     exchange : str, optional
-        Only that of this exchange.
+        Return only the instrument of this exchange.
 
     Returns
     -------
@@ -34,47 +35,49 @@ def instruments_named(warehouse: Path, symbol: str, exchange: str | None = None)
     Raises
     ------
     WarehouseError
-        If there is none; names those there are, and the one that was probably meant.
+        If no instrument matches. The message lists the existing ones and suggests the closest symbol.
     """
-    rows = Stored(warehouse.absolute(), require_published(warehouse)).rows(INSTRUMENTS)
-    found = [row for row in rows if row["symbol"] == symbol and exchange in (None, row["exchange"])]
-    if found:
-        return found
-    there = sorted(f"{row['exchange']} {row['symbol']}" for row in rows)
-    near = get_close_matches(symbol.upper(), sorted({row["symbol"] for row in rows}), n=1)
-    known = f": did you mean {near[0]}? There are" if near and near[0] != symbol else "; there are"
-    listed = ", ".join(there[:_LISTED]) or "none yet: run `deltabook ingest`"
-    more = f" and {len(there) - _LISTED:,} more: see `deltabook status`" if len(there) > _LISTED else ""
-    asked = " ".join(filter(None, (exchange, symbol)))
-    raise WarehouseError(f"no {asked} in {warehouse}{known}: {listed}{more}")
+    rows = TableReader(warehouse.absolute(), require_published(warehouse)).rows(INSTRUMENTS)
+    matches = [row for row in rows if row["symbol"] == symbol and exchange in (None, row["exchange"])]
+    if matches:
+        return matches
+    existing = sorted(f"{row['exchange']} {row['symbol']}" for row in rows)
+    closest = get_close_matches(symbol.upper(), sorted({row["symbol"] for row in rows}), n=1)
+    is_typo = bool(closest) and closest[0] != symbol
+    introduction = f": did you mean {closest[0]}? There are" if is_typo else "; there are"
+    listed = ", ".join(existing[:_MAX_LISTED]) or "none yet: run `deltabook ingest`"
+    unlisted = len(existing) - _MAX_LISTED
+    more = f" and {unlisted:,} more: see `deltabook status`" if unlisted > 0 else ""
+    wanted = " ".join(filter(None, (exchange, symbol)))
+    raise WarehouseError(f"no {wanted} in {warehouse}{introduction}: {listed}{more}")
 
 
-def instrument_named(warehouse: Path, symbol: str, exchange: str | None = None) -> dict[str, Any]:
-    """Find the one instrument of a symbol.
+def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -> dict[str, Any]:
+    """Return the only published instrument with a symbol.
 
     Parameters
     ----------
     warehouse : Path
-        Its published versions are read.
+        Warehouse folder.
     symbol : str
-        As in the tables.
+        Symbol as the tables spell it, such as BTC-USDT.
     exchange : str, optional
-        Needed if several exchanges list the symbol.
+        Exchange of the instrument. Required if several exchanges list the symbol.
 
     Returns
     -------
     dict
-        Its row of `instruments`.
+        Row of `instruments`.
 
     Raises
     ------
     WarehouseError
-        If there is none, or there are several.
+        If no instrument or more than one matches.
     """
-    found = instruments_named(warehouse, symbol, exchange)
-    if len(found) > 1:
-        venues = sorted(row["exchange"] for row in found)
+    matches = find_instruments(warehouse, symbol, exchange)
+    if len(matches) > 1:
+        exchanges = sorted(row["exchange"] for row in matches)
         raise WarehouseError(
-            f"{symbol} is listed on {', '.join(venues)}: choose one, such as --exchange {venues[0]}"
+            f"{symbol} is listed on {', '.join(exchanges)}: choose one, such as --exchange {exchanges[0]}"
         )
-    return found[0]
+    return matches[0]

@@ -1,191 +1,138 @@
-"""What has been published, read from the tables' own logs without a JVM."""
+"""Find and open the published version of each table, without a JVM.
+
+Delta has no transaction over several tables. A run therefore writes its tables first and then adds one row to
+`runs` with the version of each table. Readers open the versions of the newest row.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 from pyarrow.dataset import Dataset
 
-from deltabook.jobs.tables.seals import is_sealed
-from deltabook.schemas.columns import Table
+from deltabook.jobs.tables.delta_tables import (
+    LOG_FILE_PATTERNS,
+    open_dataset,
+    open_table,
+    table_exists,
+    unreadable_table_error,
+)
+from deltabook.jobs.tables.failed_chunks import VERDICT_COLUMNS, ChunkName, group_failed_chunks
+from deltabook.jobs.tables.seals import is_seal_valid
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import (
+    BOOKS,
     CHECKPOINTS,
     CHECKPOINTS_DECIMAL,
+    EVENTS,
+    GRIDS,
     RUNS,
-    SCHEMA_VERSION,
     TABLES,
+    VERDICTS,
     WRITTEN,
+    both,
 )
-from deltabook.udfs.storage.object_store import files_below, has_any, located, names_in, table_address
+from deltabook.udfs.storage.locations import is_remote, parse_location
+from deltabook.udfs.storage.object_store import has_matching_file, match_file_sizes
 
-SCHEMA_PROPERTY = "deltabook.schema_version"
-CHUNK_PROPERTY = "deltabook.chunk"
-LOG_FILES = ("*.json", "*.checkpoint*.parquet")
-"""Commits of a log, and checkpoints of them."""
-COPIES = "_copies"
-"""Folder of the warehouse for second copies of the files of `runs` and `written`."""
-BEGUN_PROPERTY = "deltabook.has_runs"
-"""Property of a table that was made when `runs` was there already."""
-
-
-def is_made(warehouse: Path, table: Table) -> bool:
-    """Whether a table was ever made: its log holds a commit or a checkpoint of them."""
-    return has_any(warehouse / table.name / "_delta_log", *LOG_FILES)
+_JUDGED_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for table in both(rows)}
+"""Tables whose rows belong to chunks that suites judge."""
+COPIES_FOLDER = "_copies"
+"""Folder of the warehouse with second copies of files of small tables."""
+HAS_RUNS_PROPERTY = "deltabook.has_runs"
+"""Delta property of a table that was created when `runs` already existed."""
 
 
-def open_table(warehouse: Path, table: Table, version: int | None = None) -> DeltaTable:
-    """Open a table at a version, or as it stands.
-
-    Parameters
-    ----------
-    warehouse : Path
-        The folder of the tables.
-    table : Table
-        The table.
-    version : int, optional
-        Delta version; None: the newest.
-
-    Returns
-    -------
-    deltalake.DeltaTable
-        Not yet read.
-
-    Raises
-    ------
-    WarehouseError
-        If it cannot be opened, or has another schema version than this code.
-    """
-    try:
-        opened = DeltaTable(table_address(warehouse / table.name), version=version)
-    except DeltaError as error:
-        raise unreadable(warehouse, table, error) from None
-    found = opened.metadata().configuration.get(SCHEMA_PROPERTY, "unknown")
-    if found != SCHEMA_VERSION:
-        raise WarehouseError(
-            f"table {warehouse / table.name} has schema version {found}, this deltabook needs "
-            f"{SCHEMA_VERSION}: ingest the raw files again into a new --warehouse"
-        )
-    return opened
+class FailedChunksWarning(UserWarning):
+    """A table was opened with rows of chunks that failed validation."""
 
 
-def unreadable(warehouse: Path, table: Table, error: Exception) -> WarehouseError:
-    """Return the error of a table whose log or data files cannot be read.
-
-    Parameters
-    ----------
-    warehouse : Path
-        The folder of the tables.
-    table : Table
-        The table.
-    error : Exception
-        What its reader has raised.
-    """
-    return WarehouseError(
-        f"table {warehouse / table.name} cannot be opened ({error}): `deltabook verify` names the files "
-        "of its _delta_log that are lost or damaged, and `deltabook restore` puts them back"
-    )
-
-
-def add_actions(warehouse: Path, table: Table, version: int | None = None) -> list[dict[str, Any]]:
-    """List the data files of a table, as its log describes them.
-
-    Parameters
-    ----------
-    warehouse : Path
-        The folder of the tables.
-    table : Table
-        The table.
-    version : int, optional
-        Delta version; None: the newest.
-
-    Returns
-    -------
-    list of dict
-        `path`, `size_bytes`, `num_records` and the statistics and partition values of each.
-
-    Raises
-    ------
-    WarehouseError
-        If the log cannot be read.
-    """
-    opened = open_table(warehouse, table, version)
-    try:
-        return pa.table(opened.get_add_actions(flatten=True)).to_pylist()  # type: ignore[no-any-return]
-    except (DeltaError, pa.ArrowException) as error:
-        raise unreadable(warehouse, table, error) from None
-
-
-def open_dataset(warehouse: Path, table: Table, version: int | None = None) -> Dataset:
-    """Open a table's rows at a version, or as they stand; parameters and errors are those of `open_table`.
-
-    Parameters
-    ----------
-    warehouse : Path
-        The folder of the tables.
-    table : Table
-        The table.
-    version : int, optional
-        Delta version; None: the newest.
-
-    Returns
-    -------
-    pyarrow.dataset.Dataset
-        Read through Arrow's own file system: threads that read through Delta's, which is Python's, may
-        outlive the interpreter, and abort it (seen in one command of some hundreds).
-    """
-    files = files_below(warehouse / table.name)
-    return open_table(warehouse, table, version).to_pyarrow_dataset(filesystem=files)
-
-
-def published_table(warehouse: Path | str, name: str) -> Dataset:
-    """Open a table as it was last published, for DuckDB, polars, pandas or Arrow.
+def published_table(warehouse: Path | str, name: str, exclude_failed: bool = False) -> Dataset:
+    """Open the published version of a table, for DuckDB, polars, pandas or Arrow.
 
     Parameters
     ----------
     warehouse : Path or str
-        The folder of the tables.
+        Warehouse folder, or its address in an object store.
     name : str
-        Of the table.
+        Table name, such as `books`.
+    exclude_failed : bool
+        Whether rows of chunks that failed validation are left out, as in the views `book` and `trades`.
+        Otherwise a `FailedChunksWarning` says how many such chunks there are.
 
     Returns
     -------
     pyarrow.dataset.Dataset
-        Its columns are those of `schemas.tables`.
+        Rows of the table, with the columns that `schemas.tables` declares.
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet, or not that table; names those there are.
+        If nothing is published yet, or no table has this name. The message lists the published tables.
     """
-    root = located(warehouse)
+    root = parse_location(warehouse)
     versions = require_published(root)
     if name not in versions:
         raise WarehouseError(f"warehouse {warehouse} has no table {name}: there are {', '.join(versions)}")
-    return open_dataset(root, TABLES[name], versions[name])
+    opened = open_dataset(root, TABLES[name], versions[name])
+    if name not in _JUDGED_TABLES or VERDICTS.name not in versions:
+        return opened
+    verdicts = open_dataset(root, VERDICTS, versions[VERDICTS.name]).to_table(columns=[*VERDICT_COLUMNS])
+    failed = [*group_failed_chunks(verdicts.to_pylist())]
+    if not failed:
+        return opened
+    if exclude_failed:
+        return opened.filter(~_match_chunks(failed))
+    warnings.warn(
+        f"{len(failed):,} chunks of the warehouse failed validation, and table {name} includes their rows: "
+        "pass exclude_failed=True to leave them out. The table verdicts has the reasons",
+        FailedChunksWarning,
+        stacklevel=2,
+    )
+    return opened
+
+
+def _match_chunks(chunks: Iterable[ChunkName]) -> pc.Expression:
+    """Return the condition on rows that belong to one of some chunks."""
+    hours: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for exchange, symbol, hour in chunks:
+        hours[exchange, symbol].append(hour)
+    condition = pc.scalar(False)
+    for (exchange, symbol), own in hours.items():
+        is_own = (pc.field("exchange") == exchange) & (pc.field("symbol") == symbol)
+        condition |= is_own & pc.field("hour").isin(own)
+    return condition
 
 
 def published_versions(warehouse: Path) -> dict[str, int]:
-    """Return the version of each table that the newest finished run names; empty if there is none.
+    """Return the published Delta version of each table by name; empty if nothing is published yet.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Warehouse folder.
 
     Raises
     ------
     WarehouseError
-        If `runs` is lost or damaged, or commits up to those versions are lost: Delta would go on without a
-        word from what is left.
+        If `runs` is lost or damaged, or if published commits of a table are missing. Delta would silently
+        read what is left.
     """
-    copied = _newest_copied(warehouse)  # before `runs` itself: a run copies what it has committed
-    if not is_made(warehouse, RUNS):
+    # Read this before `runs`: a run commits first and copies afterwards.
+    newest_copied = _newest_copied_version(warehouse)
+    if not table_exists(warehouse, RUNS):
         if was_published(warehouse):
-            raise _lost(warehouse, RUNS.name)
+            raise _missing_commits_error(warehouse, RUNS.name)
         return {}
-    _check_log(warehouse, RUNS.name, max(copied, 0))
-    newest = _newest_run(warehouse)
+    _check_log(warehouse, RUNS.name, max(newest_copied, 0))
+    newest = _read_newest_run(warehouse)
     versions = dict(newest["versions"]) if newest else {}
     for name, version in versions.items():
         _check_log(warehouse, name, version)
@@ -193,105 +140,131 @@ def published_versions(warehouse: Path) -> dict[str, int]:
 
 
 def was_published(warehouse: Path) -> bool:
-    """Return whether anything shows that a warehouse without the table `runs` once had it.
+    """Return whether a warehouse without the table `runs` shows traces that it once had one.
 
-    A first run that was killed before its end leaves tables, too. It has made `runs` before them; those of
-    earlier versions, which have not, have written to `written` last, and made no books.
+    A first run that was killed also leaves tables, but it creates `runs` before them. Earlier versions of
+    deltabook created `runs` last, right after they wrote to `written`, and their first run made no books.
 
     Parameters
     ----------
     warehouse : Path
-        The folder of the tables.
+        Warehouse folder.
     """
-    if has_any(warehouse / RUNS.name, "*.parquet") or _newest_copied(warehouse) >= 0:
+    if has_matching_file(warehouse / RUNS.name, "*.parquet") or _newest_copied_version(warehouse) >= 0:
         return True
     for table in TABLES.values():
-        if table is not RUNS and is_made(warehouse, table):
+        if table is not RUNS and table_exists(warehouse, table):
             opened = open_table(warehouse, table)
             has_rows = opened.version() > 0 and table in (WRITTEN, CHECKPOINTS, CHECKPOINTS_DECIMAL)
-            if has_rows or BEGUN_PROPERTY in opened.metadata().configuration:
+            if has_rows or HAS_RUNS_PROPERTY in opened.metadata().configuration:
                 return True
     return False
 
 
-def had_rows(warehouse: Path) -> bool:
-    """Return whether anything shows that `runs` once had rows, whether it is there or not.
+def had_runs(warehouse: Path) -> bool:
+    """Return whether a warehouse shows traces that `runs` once had rows, even if the table is lost.
 
     Parameters
     ----------
     warehouse : Path
-        The folder of the tables.
+        Warehouse folder.
     """
-    if is_made(warehouse, RUNS):
-        names = names_in(warehouse / RUNS.name / "_delta_log", *LOG_FILES)
-        is_added = has_any(warehouse / RUNS.name, "*.parquet") or _newest_copied(warehouse) > 0
-        return is_added or any(not name.startswith(f"{0:020}.") for name in names)
+    if table_exists(warehouse, RUNS):
+        log_names = match_file_sizes(warehouse / RUNS.name / "_delta_log", *LOG_FILE_PATTERNS)
+        has_data = has_matching_file(warehouse / RUNS.name, "*.parquet")
+        has_later_commits = any(not name.startswith(f"{0:020}.") for name in log_names)
+        return has_data or _newest_copied_version(warehouse) > 0 or has_later_commits
     return was_published(warehouse)
 
 
-def _newest_copied(warehouse: Path) -> int:
-    """Return the newest version of `runs` whose commit has a second copy; -1 if none has."""
-    names = names_in(warehouse / COPIES / RUNS.name, "*.json.*")
+def _newest_copied_version(warehouse: Path) -> int:
+    """Return the newest version of `runs` whose commit has a second copy; -1 if there is none."""
+    names = match_file_sizes(warehouse / COPIES_FOLDER / RUNS.name, "*.json.*")
     return max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdecimal()), default=-1)
 
 
-def _newest_run(warehouse: Path) -> dict[str, Any] | None:
-    """Read the row of the newest finished run, and check its seal."""
+def _read_newest_run(warehouse: Path) -> RunRow | None:
+    """Return the row of the newest finished run, after checking its seal; None if there is no row."""
     try:
         runs = open_dataset(warehouse, RUNS)
-        places = runs.to_table(columns=["finished", "version"])
-        if places.num_rows == 0:
+        order = runs.to_table(columns=["finished", "version"])
+        if order.num_rows == 0:
             return None
-        newest = pc.max(places["finished"])
-        # By place, not by a filter: that would leave out files by statistics, which nothing proves here.
-        chosen = pc.indices_nonzero(pc.equal(places["finished"], newest))
-        rows = runs.take(chosen, columns=RUNS.names).to_pylist()
+        newest = pc.max(order["finished"])
+        # Select the row by its index: a filter would skip files by their statistics, which nothing proves.
+        indices = pc.indices_nonzero(pc.equal(order["finished"], newest))
+        rows = cast(list[RunRow], runs.take(indices, columns=RUNS.names).to_pylist())
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise unreadable(warehouse, RUNS, error) from None
-    # The newest by its time is the newest by its version, unless one of the two is damaged.
-    if len(rows) != 1 or rows[0]["version"] != pc.max(places["version"]).as_py() or not is_sealed(rows[0]):
+        raise unreadable_table_error(warehouse, RUNS, error) from None
+    # Unless one of the two columns is damaged, the newest row by time is also the newest by version.
+    is_newest = len(rows) == 1 and rows[0]["version"] == pc.max(order["version"]).as_py()
+    if not is_newest or not is_seal_valid(rows[0]):
         raise WarehouseError(
-            f"table {warehouse / RUNS.name}: a row is damaged, and it tells what is published: `deltabook "
-            "verify` names the file, and `deltabook restore` puts it back"
+            f"table {warehouse / RUNS.name}: a row is damaged, so the published versions are unknown: run "
+            "`deltabook verify` to find the file, then `deltabook restore` to put it back"
         )
-    return dict(rows[0])
+    return rows[0]
 
 
 def _check_log(warehouse: Path, table: str, published: int) -> None:
-    files = names_in(warehouse / table / "_delta_log", *LOG_FILES)
-    versions = [name.split(".")[0] for name in files]
+    """Raise an error if the log of a table ends before the published version or has an empty commit."""
+    sizes = match_file_sizes(warehouse / table / "_delta_log", *LOG_FILE_PATTERNS)
+    versions = [name.split(".")[0] for name in sizes]
     newest = max((int(version) for version in versions if version.isdecimal()), default=-1)
-    if newest < published or any(size == 0 for name, size in files.items() if name.endswith(".json")):
-        raise _lost(warehouse, table)
+    if newest < published or any(size == 0 for name, size in sizes.items() if name.endswith(".json")):
+        raise _missing_commits_error(warehouse, table)
 
 
-def _lost(warehouse: Path, table: str) -> WarehouseError:
+def _missing_commits_error(warehouse: Path, table: str) -> WarehouseError:
     return WarehouseError(
-        f"table {warehouse / table}: commits that were published are lost: `deltabook verify` names the "
-        "files of its _delta_log, and `deltabook restore` puts them back"
+        f"table {warehouse / table}: published commits are missing: run `deltabook verify` to list the files "
+        "of its _delta_log, then `deltabook restore` to put them back"
     )
 
 
 def require_published(warehouse: Path) -> dict[str, int]:
-    """Return the published versions.
-
-    Raises
-    ------
-    WarehouseError
-        If nothing was published yet.
-    """
-    versions = published_versions(warehouse)
-    if not versions:
-        raise empty(warehouse)
-    return versions
-
-
-def empty(warehouse: Path) -> WarehouseError:
-    """Return the error of a warehouse in which nothing was published yet.
+    """Return the published Delta version of each table by name, or raise if nothing is published.
 
     Parameters
     ----------
     warehouse : Path
-        The folder of the tables.
+        Warehouse folder.
+
+    Raises
+    ------
+    WarehouseError
+        If nothing is published yet, or as `published_versions`.
     """
+    versions = published_versions(warehouse)
+    if not versions:
+        raise empty_warehouse_error(warehouse)
+    return versions
+
+
+def empty_warehouse_error(warehouse: Path) -> WarehouseError:
+    """Return the error for a folder in which nothing was published yet, or which is no warehouse at all.
+
+    Parameters
+    ----------
+    warehouse : Path
+        The folder that was given as the warehouse.
+
+    Returns
+    -------
+    WarehouseError
+        For the caller to raise.
+    """
+    if _has_only_other_files(warehouse):
+        return WarehouseError(
+            f"{warehouse}: not a warehouse: the folder has files, but no tables. Pass the folder that "
+            "`deltabook run` or `deltabook demo` has written as --warehouse"
+        )
     return WarehouseError(f"warehouse {warehouse} is empty: run `deltabook run` or `deltabook demo` first")
+
+
+def _has_only_other_files(folder: Path) -> bool:
+    """Return whether a local folder has files or folders, but none of a warehouse."""
+    if is_remote(folder) or not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir() if not path.name.startswith((".", "_"))}
+    return bool(names) and not names & {*TABLES, "report.html"}

@@ -1,79 +1,90 @@
-"""The seal of a row of `runs`: a hash of its other columns, by which a damaged row is told."""
+"""Seal rows of `runs`: a hash over the other columns shows whether a row is damaged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 
+from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs.storage.object_store import opened
+from deltabook.udfs.storage.object_store import open_input
 
 
-def seal_of(run: dict[str, Any]) -> str:
-    """Return the SHA-256 of a row of `runs`, in hex.
+def compute_seal(run: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a row of `runs`, as 64 hex digits.
 
     Parameters
     ----------
-    run : dict
-        The row; its column `seal` is left out.
+    run : mapping
+        Row of `runs`. The column `seal` is ignored and may be missing.
     """
-    told = {name: run[name] for name in RUNS.names if name != "seal"}
-    told["versions"] = sorted(dict(told["versions"]).items())
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    columns = {name: run[name] for name in RUNS.names if name != "seal"}
+    columns["versions"] = sorted(dict(columns["versions"]).items())
+    return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
 
 
-def is_sealed(run: dict[str, Any]) -> bool:
-    """Return whether a row of `runs` is as its run has sealed it.
+def is_seal_valid(run: Mapping[str, Any]) -> bool:
+    """Return whether the seal of a row of `runs` matches its other columns.
 
     Parameters
     ----------
-    run : dict
-        The row, as read: in a damaged file any column may hold anything.
+    run : mapping
+        Row of `runs` as it was read. In a damaged file any column may have any value.
     """
     try:
-        return seal_of(run) == run["seal"] and isinstance(json.loads(run["proofs"]), dict)
+        return bool(compute_seal(run) == run["seal"]) and isinstance(json.loads(run["proofs"]), dict)
     except (TypeError, ValueError, AttributeError):
         return False
 
 
-def sealed_rows(place: Path) -> list[dict[str, Any]]:
-    """Read the rows of a data file of `runs`; none if it cannot be read, or a seal does not fit.
+def read_sealed_rows(file: Path) -> list[RunRow]:
+    """Return the rows of a data file of `runs`; empty if it is unreadable or a seal does not match.
 
     Parameters
     ----------
-    place : Path
-        The file, or a copy of it.
+    file : Path
+        Data file of `runs`, or a second copy of one.
     """
     try:
-        with opened(place) as stream:
+        with open_input(file) as stream:
             rows = pq.read_table(stream, columns=[*RUNS.names]).to_pylist()
     except Exception:  # damaged Parquet raises errors of Arrow, of the system, of Unicode ...
         return []
-    return rows if all(map(is_sealed, rows)) else []
+    return cast(list[RunRow], rows) if all(map(is_seal_valid, rows)) else []
 
 
-def proven_by(places: Iterable[Path]) -> set[str]:
-    """Return the paths of files of `written` that rows of `runs` prove.
+def read_proven_paths(files: Iterable[Path]) -> set[str]:
+    """Return the paths of the files of `written` for which rows of `runs` record a hash.
 
     Parameters
     ----------
-    places : iterable of Path
-        Data files of `runs`, or copies of them.
+    files : iterable of Path
+        Data files of `runs`, or second copies of them.
+
+    Returns
+    -------
+    set of str
+        Paths below the folder of `written`.
     """
-    return proven_paths(row for place in places for row in sealed_rows(place))
+    return collect_proven_paths(run for file in files for run in read_sealed_rows(file))
 
 
-def proven_paths(runs: Iterable[dict[str, Any]]) -> set[str]:
-    """Return the paths of files of `written` that sealed rows of `runs` prove.
+def collect_proven_paths(runs: Iterable[RunRow]) -> set[str]:
+    """Return the paths of the files of `written` that rows of `runs` list in their column `proofs`.
 
     Parameters
     ----------
-    runs : iterable of dict
-        The rows.
+    runs : iterable of RunRow
+        Rows whose seal matches.
+
+    Returns
+    -------
+    set of str
+        Paths below the folder of `written`.
     """
     return {path for run in runs for path in json.loads(run["proofs"])}

@@ -1,4 +1,4 @@
-"""Tables of a warehouse as their logs and files tell them, without Spark."""
+"""Read the tables of a warehouse from their logs and data files, without Spark."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow.dataset import Dataset
 
-from deltabook.expectations.suites import ERRORED, FAILED
-from deltabook.jobs.tables.published import is_made, open_dataset, open_table
+from deltabook.jobs.tables.delta_tables import open_dataset, open_table, table_exists
+from deltabook.jobs.tables.failed_chunks import VERDICT_COLUMNS, group_failed_chunks
 from deltabook.schemas.columns import Table
-from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS, both
-from deltabook.udfs.storage.object_store import readable, table_address
+from deltabook.udfs.storage.locations import get_table_address
+from deltabook.udfs.storage.object_store import get_arrow_source
 
-Slice = tuple[str, str, int]
-"""Exchange, symbol and hour: what is replaced at once."""
-KEYS = ("exchange", "symbol", "hour")
-"""The columns that name it."""
+ChunkKey = tuple[str, str, int]
+"""Exchange, symbol and start of a chunk (column `hour`): the rows that are replaced together."""
+CHUNK_KEY_COLUMNS = ("exchange", "symbol", "hour")
+"""Columns that hold the parts of a `ChunkKey`."""
+
+LIVE_FOLDER = "live"
+"""Folder of the warehouse with the tables of streamed books; see `jobs.streaming.live`."""
+
+IdRangeFile = tuple[str, int, int]
+"""URI of a data file, and the least and the greatest `sequence` of its rows."""
 
 
-LIVE = "live"
-"""Folder of the tables of books that go on, in that of the warehouse: see `jobs.live`."""
-
-IdFile = tuple[str, int, int]
-"""URI of a data file, and the least and greatest id of its rows."""
-
-
-class Stored:
-    """Reads tables.
+class TableReader:
+    """Reads the tables of one warehouse.
 
     Parameters
     ----------
     root : Path
-        Folder of the warehouse.
+        Warehouse folder.
     versions : dict, optional
-        Delta version of each table that is read, where they are not read as they stand.
+        Delta version to read of each table, by name; tables that are not in it do not exist for the reader.
+        None reads the newest version of every table.
     """
 
     def __init__(self, root: Path, versions: dict[str, int] | None = None):
@@ -48,109 +48,127 @@ class Stored:
         self.versions_read = versions
 
     def path(self, table: Table) -> str:
-        """Return the address of a table, for Spark and for the Delta client."""
-        return table_address(self.root / table.name)
+        """Return the address of a table, for Spark and for delta-rs."""
+        return get_table_address(self.root / table.name)
 
     def exists(self, table: Table) -> bool:
-        """Whether a table was ever made, or had been at the version that is read."""
-        # Of `runs` no row names a version: it is read as it stands.
+        """Return whether a table exists at the version that is read."""
+        # No row of `runs` names a version of `runs`: its newest version is read.
         is_read = self.versions_read is None or table is RUNS or table.name in self.versions_read
-        return is_read and is_made(self.root, table)
+        return is_read and table_exists(self.root, table)
 
-    def _opened(self, table: Table) -> DeltaTable:
-        return open_table(self.root, table, (self.versions_read or {}).get(table.name))
+    def _version_read(self, table: Table) -> int | None:
+        """Return the Delta version to read of a table; None means the newest."""
+        return (self.versions_read or {}).get(table.name)
+
+    def open_delta_table(self, table: Table) -> DeltaTable:
+        """Open a table with delta-rs, at the version that is read."""
+        return open_table(self.root, table, self._version_read(table))
 
     def dataset(self, table: Table) -> Dataset:
-        """Open a table's rows."""
-        return open_dataset(self.root, table, (self.versions_read or {}).get(table.name))
+        """Open the rows of a table as an Arrow dataset."""
+        return open_dataset(self.root, table, self._version_read(table))
 
     def rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
-        """Read a small table, or a few columns of one, as it stands; without a Spark job."""
+        """Return all rows of a small table, or only some columns of them; empty if it does not exist."""
         if not self.exists(table):
             return []
         return self.dataset(table).to_table(columns=list(columns) or None).to_pylist()  # type: ignore[no-any-return]
 
     def counts(self, table: Table, column: str) -> Counter[str]:
-        """Count the rows of a table as it stands, by what one column says; without a Spark job."""
+        """Return the number of rows for each value of a column; empty if the table does not exist."""
         counts: Counter[str] = Counter()
         if self.exists(table):
             for batch in self.dataset(table).to_batches(columns=[column]):
-                found = pc.value_counts(batch[column]).flatten()
-                counts.update(dict(zip(*(values.to_pylist() for values in found), strict=True)))
+                values_and_counts = pc.value_counts(batch[column]).flatten()
+                counts.update(dict(zip(*(array.to_pylist() for array in values_and_counts), strict=True)))
         return counts
 
-    def data_files(self, table: Table) -> dict[Slice, list[str]]:
-        """Find the data files that hold each symbol-hour of a table, as it stands.
+    def data_files(self, table: Table) -> dict[ChunkKey, list[str]]:
+        """Return the data files of each chunk of a table.
 
-        The log tells it of a file with one symbol-hour; one with several is looked into.
+        The log says which chunk a file holds if it holds only one. A file with several chunks is read.
 
         Parameters
         ----------
         table : Table
-            Has the columns exchange, symbol and hour, partitions by symbol and keeps statistics of the
-            other two.
+            A table with the columns exchange, symbol and hour that is partitioned by symbol and has
+            statistics of the other two.
 
         Returns
         -------
         dict
-            URIs by (exchange, symbol, hour), both sorted.
+            URIs by (exchange, symbol, chunk start), both sorted.
         """
-        files: dict[Slice, list[str]] = defaultdict(list)
-        for uri, row in self._added(table):
-            least, greatest = ((row[f"{end}.exchange"], row[f"{end}.hour"]) for end in ("min", "max"))
-            for exchange, hour in [least] if least == greatest else _keys_within(uri):
-                files[exchange, row["partition.symbol"], hour].append(uri)
+        files: dict[ChunkKey, list[str]] = defaultdict(list)
+        for uri, action in self._add_actions(table):
+            least, greatest = ((action[f"{end}.exchange"], action[f"{end}.hour"]) for end in ("min", "max"))
+            for exchange, hour in [least] if least == greatest else _read_exchanges_and_chunks(uri):
+                files[exchange, action["partition.symbol"], hour].append(uri)
         return {key: files[key] for key in sorted(files)}
 
-    def files_by_symbol(self, table: Table) -> dict[str, list[IdFile]]:
-        """Find the data files of each symbol, of a table that partitions by it, as it stands.
+    def files_by_symbol(self, table: Table) -> dict[str, list[IdRangeFile]]:
+        """Return the data files of each symbol of a table, with the range of their ids.
 
         Parameters
         ----------
         table : Table
-            Keeps statistics of `sequence`.
+            A table that is partitioned by symbol and has statistics of `sequence`.
 
         Returns
         -------
         dict
-            URIs by symbol, each with the least and the greatest id of its rows.
+            By symbol, a list of (URI, least id, greatest id).
         """
-        files: dict[str, list[IdFile]] = defaultdict(list)
-        for uri, row in self._added(table):
-            files[row["partition.symbol"]].append((uri, row["min.sequence"], row["max.sequence"]))
+        files: dict[str, list[IdRangeFile]] = defaultdict(list)
+        for uri, action in self._add_actions(table):
+            id_range = action["min.sequence"], action["max.sequence"]
+            files[action["partition.symbol"]].append((uri, *id_range))
         return files
 
-    def _added(self, table: Table) -> list[tuple[str, dict[str, Any]]]:
-        """List the URIs of a table's data files, and what its log says of each."""
+    def _add_actions(self, table: Table) -> list[tuple[str, dict[str, Any]]]:
+        """Return the URI and the add action of each active data file of a table, sorted by path."""
         if not self.exists(table):
             return []
-        actions = pa.table(self._opened(table).get_add_actions(flatten=True)).sort_by("path")
+        actions = pa.table(self.open_delta_table(table).get_add_actions(flatten=True)).sort_by("path")
         folder = (self.root / table.name).as_uri()
-        return [(f"{folder}/{row['path']}", row) for row in actions.to_pylist()]
+        return [(f"{folder}/{action['path']}", action) for action in actions.to_pylist()]
 
-    def failed_hours(self) -> dict[Slice, list[str]]:
-        """Return the symbol-hours that a suite has failed, and why."""
-        failed: dict[Slice, list[str]] = defaultdict(list)
-        for row in self.rows(VERDICTS, *KEYS, "suite", "verdict", "reasons"):
-            if row["verdict"] in (FAILED, ERRORED) and row["hour"] != ALL_HOURS:
-                key = row["exchange"], row["symbol"], row["hour"]
-                failed[key].append(f"{row['suite']}: {row['reasons'] or row['verdict']}")
-        return dict(sorted(failed.items()))
+    def failed_chunks(self) -> dict[ChunkKey, list[str]]:
+        """Return the chunks that failed a suite, each with the reasons; sorted by chunk."""
+        return group_failed_chunks(self.rows(VERDICTS, *VERDICT_COLUMNS))
 
-    def files_of_both(self, table: Table) -> dict[Slice, list[str]]:
-        """Find the data files of every symbol-hour, of scaled integers or of decimals."""
-        files: dict[Slice, list[str]] = {}
-        for one in both(table):
-            files |= self.data_files(one)
+    def files_of_both(self, table: Table) -> dict[ChunkKey, list[str]]:
+        """Return the data files of each chunk, from a table of scaled integers and its table of decimals.
+
+        Parameters
+        ----------
+        table : Table
+            The table of scaled integers, as in `data_files`.
+
+        Returns
+        -------
+        dict
+            URIs by (exchange, symbol, chunk start), both sorted.
+        """
+        files: dict[ChunkKey, list[str]] = {}
+        for form in both(table):
+            files |= self.data_files(form)
         return dict(sorted(files.items()))
 
 
-def live_tables(warehouse: Path) -> Stored:
-    """Return the tables of books that go on, as they stand."""
-    return Stored(warehouse / LIVE)
+def open_live_tables(warehouse: Path) -> TableReader:
+    """Return a reader of the newest versions of the tables of streamed books.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Warehouse folder.
+    """
+    return TableReader(warehouse / LIVE_FOLDER)
 
 
-def _keys_within(uri: str) -> list[tuple[str, int]]:
-    """List the exchanges and hours of one data file."""
-    keys = pq.ParquetFile(readable(uri)).read(["exchange", "hour"]).group_by(["exchange", "hour"])
-    return [(row["exchange"], row["hour"]) for row in keys.aggregate([]).to_pylist()]
+def _read_exchanges_and_chunks(uri: str) -> list[tuple[str, int]]:
+    """Return the distinct pairs of exchange and chunk start in a data file."""
+    pairs = pq.ParquetFile(get_arrow_source(uri)).read(["exchange", "hour"]).group_by(["exchange", "hour"])
+    return [(row["exchange"], row["hour"]) for row in pairs.aggregate([]).to_pylist()]

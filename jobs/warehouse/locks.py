@@ -1,4 +1,4 @@
-"""Locks of a warehouse: held while it is written, or tried."""
+"""Hold or try the locks of a warehouse."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from deltabook.udfs.storage.object_store import is_remote
+from deltabook.udfs.storage.locations import is_remote
 
-WRITING, SCHEDULED = ".lock", ".schedule.lock"
-"""Held by whatever writes the warehouse; by a scheduled run from its look to its report."""
+WRITE_LOCK = ".lock"
+"""Name of the lock file that every writer of a warehouse holds."""
+SCHEDULE_LOCK = ".schedule.lock"
+"""Name of the lock file that a scheduled run holds from its search for new files to its report."""
 
 
 @contextmanager
-def held(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
-    """Hold a lock.
+def hold_lock(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
+    """Hold a lock while the block runs.
 
     Parameters
     ----------
     lock : Path
-        Its file, or its object in an object store.
+        Lock file, or lock object in an object store.
     seconds : float
-        How long to wait for it; for one in an object store, until it is known whether its holder lives.
+        Time to wait for a lock file. A lock object ignores it and waits until it is known whether its holder
+        is alive.
 
     Yields
     ------
     callable
-        Raises `WarehouseError` if the lock was lost meanwhile.
+        Function that raises `WarehouseError` if the lock was lost in the meantime.
 
     Raises
     ------
     filelock.Timeout
-        If another holds it.
+        If another process holds the lock.
     OSError
-        If it may not be written.
+        If the lock cannot be written.
     """
     if is_remote(lock):
         from deltabook.jobs.warehouse.s3_lease import Lease
@@ -52,23 +55,24 @@ def held(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def tried(lock: Path) -> Iterator[bool | None]:
-    """Hold a lock, if it is free.
+def try_lock(lock: Path) -> Iterator[bool | None]:
+    """Hold a lock while the block runs if it is free, without waiting for it.
 
     Parameters
     ----------
     lock : Path
-        As of `held`.
+        Lock file, or lock object in an object store.
 
     Yields
     ------
     bool or None
-        Whether it is held here; None: it may not be tried, as in a warehouse that may only be read.
+        True if this process holds the lock now, False if another one does, None if that cannot be known, for
+        example in a read-only warehouse.
     """
     is_ours: bool | None = True
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(lock, 0))
+            stack.enter_context(hold_lock(lock, 0))
         except Timeout:
             is_ours = False
         except OSError:
@@ -76,19 +80,19 @@ def tried(lock: Path) -> Iterator[bool | None]:
         yield is_ours
 
 
-def is_held(lock: Path) -> bool | None:
-    """Tell whether a lock is held, without waiting; None: that cannot be known.
+def is_lock_held(lock: Path) -> bool | None:
+    """Return whether any process holds a lock, without waiting; None if that cannot be known.
 
     Parameters
     ----------
     lock : Path
-        As of `held`.
+        Lock file, or lock object in an object store.
     """
     if is_remote(lock):
-        from deltabook.jobs.warehouse.s3_lease import is_fresh
+        from deltabook.jobs.warehouse.s3_lease import is_lease_fresh
 
-        return is_fresh(lock)
+        return is_lease_fresh(lock)
     if not lock.is_file():
         return False
-    with tried(lock) as is_free:
-        return None if is_free is None else not is_free
+    with try_lock(lock) as is_ours:
+        return None if is_ours is None else not is_ours

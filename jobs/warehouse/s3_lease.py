@@ -1,8 +1,10 @@
-"""A lock in an object store: an object that is made if there is none, and renewed while it is held.
+"""Lock a warehouse in an object store with an object that its holder keeps renewing.
 
-No clock is compared with another. Whoever wants the lock watches the object: if it changes, its holder lives;
-if it has not for `LOST` seconds, its holder is gone, and it is taken over on the condition that it still has
-not changed. A holder that could not renew it for as long has lost it, and may write no more.
+The holder creates the object on the condition that it does not exist, and rewrites it every
+`RENEWAL_SECONDS`. A process that wants the lock watches the object. If it changes, its holder is alive. If it
+stays the same for `EXPIRY_SECONDS`, its holder is gone, and the process overwrites the object on the
+condition that it is still the same. A holder that could not renew the object in time has lost the lock and
+stops writing. Clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -11,122 +13,126 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 
 from deltabook.schemas.errors import WarehouseError
-from deltabook.udfs.storage.object_store import named, object_of
+from deltabook.udfs.storage.object_store import open_store, wrap_store_errors
 
-RENEWED, LOST = 5.0, 30.0
-"""Seconds after which a holder renews, and after which one that has not is gone."""
-_LOOKS = 0.5
+RENEWAL_SECONDS = 5.0
+"""Seconds between two renewals by the holder."""
+EXPIRY_SECONDS = 30.0
+"""Seconds without a renewal after which another process may take over the lock."""
+_POLL_SECONDS = 0.5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also runs while the machine is suspended."""
 
 
 class Lease:
-    """A lock, as `filelock.FileLock` is one.
+    """A lock in an object store, with the interface of `filelock.FileLock`.
 
     Parameters
     ----------
     place : Path
-        Of the object.
+        Address of the lock object.
     """
 
     def __init__(self, place: Path):
         self.place = place
-        self.store, self.key = object_of(place)
-        self.tag: str | None = None
-        self.renewed = 0.0
-        self.count = 0
-        self.ended = threading.Event()
-        self.thread: threading.Thread | None = None
+        self.store, self.key = open_store(place)
+        self.e_tag: str | None = None
+        self.renewed_at = 0.0
+        self.write_count = 0
+        self.is_released = threading.Event()
+        self.renewer: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Take the lock; until it is known whether its holder lives, wait.
+        """Take the lock; wait until it is known whether its holder is alive.
 
         Raises
         ------
         filelock.Timeout
-            If another holds it.
+            If another process holds the lock.
         WarehouseError
-            If the store writes without regard to conditions, so that no lock can be had.
+            If the store ignores the conditions of a write, so that it cannot be used for locks.
         OSError
-            If it may not be written.
+            If the object cannot be written.
         """
-        seen, since = "", _now()
+        last_tag, seen_since = "", _now()
         while not self._put("create"):
-            found = self._seen()
-            if found and seen and found != seen:
+            tag = self._read_tag()
+            if tag and last_tag and tag != last_tag:
                 raise Timeout(str(self.place))
-            if found != seen:
-                seen, since = found, _now()
-            if seen and _now() - since >= LOST and self._put({"e_tag": seen}):
+            if tag != last_tag:
+                last_tag, seen_since = tag, _now()
+            if last_tag and _now() - seen_since >= EXPIRY_SECONDS and self._put({"e_tag": last_tag}):
                 break
-            time.sleep(_LOOKS)
-        if self._put("create"):  # over the object that was just written
+            time.sleep(_POLL_SECONDS)
+        if self._put("create"):  # must fail: the object exists now
             self._delete()
             raise WarehouseError(
-                f"{self.place}: this store overwrites what it was told to make only if it is not there, so "
-                "two writers could not be told apart. Use one with conditional writes (If-None-Match)"
+                f"{self.place}: this store ignores conditional writes, so it cannot prevent two writers. Use "
+                "a store that supports them (If-None-Match)"
             )
-        self.thread = threading.Thread(target=self._renew, daemon=True)
-        self.thread.start()
+        self.renewer = threading.Thread(target=self._renew, daemon=True)
+        self.renewer.start()
 
     def check(self) -> None:
-        """Stop a writer that has lost its lock.
+        """Raise an error if the lock is lost.
 
         Raises
         ------
         WarehouseError
-            If it could not be renewed in time.
+            If the lock could not be renewed in time.
         """
-        if _now() - self.renewed > LOST - 2 * RENEWED:
+        if _now() - self.renewed_at > EXPIRY_SECONDS - 2 * RENEWAL_SECONDS:
             raise WarehouseError(
-                f"{self.place} could not be renewed in time, and another process may be writing by now: "
-                "nothing of this run is published. See that the object store can be reached, and run again"
+                f"{self.place} could not be renewed in time, so another process may be writing: nothing of "
+                "this run is published. Check the connection to the object store, then run again"
             )
 
     def release(self) -> None:
-        """Give the lock back, unless it is lost."""
-        self.ended.set()
-        if self.thread is not None:
-            self.thread.join()
-        with suppress(WarehouseError, OSError):  # what cannot be removed now is taken over later
+        """Give back the lock if it is not lost."""
+        self.is_released.set()
+        if self.renewer is not None:
+            self.renewer.join()
+        with suppress(WarehouseError, OSError):  # an object that cannot be removed now expires later
             self.check()
             self._delete()
 
     def _delete(self) -> None:
-        with named(self.place):
+        with wrap_store_errors(self.place):
             self.store.delete(self.key)
 
     def _renew(self) -> None:
-        while not self.ended.wait(RENEWED):
-            with suppress(OSError):  # it is tried again, until `check` finds that it is too late
-                if not self._put({"e_tag": self.tag}):
+        """Renew the lock until it is released or lost."""
+        while not self.is_released.wait(RENEWAL_SECONDS):
+            with suppress(OSError):  # try again until `check` reports that it is too late
+                if not self._put({"e_tag": self.e_tag}):
                     return
 
-    def _put(self, mode: Any) -> bool:
-        """Write the object on a condition; return whether that held."""
+    def _put(self, mode: str | Mapping[str, str | None]) -> bool:
+        """Write the object on a condition; return whether the condition held."""
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        self.count += 1
-        began = _now()
-        told = f"{socket.gethostname()} {os.getpid()} {id(self)} {self.count}\n"
+        self.write_count += 1
+        started = _now()
+        content = f"{socket.gethostname()} {os.getpid()} {id(self)} {self.write_count}\n"
         try:
-            with named(self.place):
-                self.tag = self.store.put(self.key, told.encode(), mode=mode)["e_tag"]
+            with wrap_store_errors(self.place):
+                self.e_tag = self.store.put(self.key, content.encode(), mode=mode)["e_tag"]
         except (AlreadyExistsError, PreconditionError, FileNotFoundError):
             return False
-        self.renewed = began
+        self.renewed_at = started
         return True
 
-    def _seen(self) -> str:
-        with suppress(FileNotFoundError), named(self.place):
+    def _read_tag(self) -> str:
+        """Return the entity tag of the object; empty if it does not exist."""
+        with suppress(FileNotFoundError), wrap_store_errors(self.place):
             return str(self.store.head(self.key)["e_tag"])
         return ""
 
@@ -135,11 +141,17 @@ def _now() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-def is_fresh(place: Path) -> bool:
-    """Whether a lock was renewed of late, by this machine's clock: for display alone."""
-    store, key = object_of(place)
+def is_lease_fresh(place: Path) -> bool:
+    """Return whether a lock object was renewed recently. This uses the local clock: only display the result.
+
+    Parameters
+    ----------
+    place : Path
+        Address of the lock object.
+    """
+    store, key = open_store(place)
     try:
         written: datetime = store.head(key)["last_modified"]
     except FileNotFoundError:
         return False
-    return (datetime.now(UTC) - written).total_seconds() < LOST
+    return (datetime.now(UTC) - written).total_seconds() < EXPIRY_SECONDS

@@ -1,4 +1,7 @@
-"""Spark jobs over groups of references: packed into a few tasks, counted as they finish, failures named."""
+"""Apply a function to groups of references in a few Spark tasks of about equal cost.
+
+The driver shows how many groups are finished. If a group fails, the error names it.
+"""
 
 from __future__ import annotations
 
@@ -18,160 +21,188 @@ from pyspark.sql import Row, SparkSession
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WorkError
-from deltabook.udfs.spark.packing import GROUP, RESULT_SUFFIX, TASK, kept, pack, packed
-from deltabook.udfs.storage.arrow_frames import Group
-from deltabook.udfs.storage.object_store import bytes_of, is_remote, names_in_folder, remove_tree
-from deltabook.udfs.storage.worker_errors import dead_task, dead_worker, naming
+from deltabook.udfs.spark.packing import (
+    GROUP,
+    RESULT_SUFFIX,
+    TASK,
+    assign_tasks,
+    make_task_function,
+    store_results,
+)
+from deltabook.udfs.storage.arrow_frames import GroupFunction
+from deltabook.udfs.storage.locations import is_remote
+from deltabook.udfs.storage.object_store import get_file_sizes, list_folder_names, remove_tree
+from deltabook.udfs.storage.worker_errors import describe_dead_worker, find_dead_task, name_group_in_errors
 
-_TASKS_A_CORE = 4
-"""Enough for cores to end at about the same time, where costs are only estimated."""
+_TASKS_PER_CORE = 4
+"""Tasks for each core: enough for all cores to finish at about the same time although costs are estimates."""
 _POLL_SECONDS, _POLL_STORE_SECONDS = 0.3, 3.0
+"""Seconds between two counts of finished groups, in a folder and in an object store."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """A function and the groups of references that it is applied to.
+class GroupedWork:
+    """A function and the groups of references to apply it to.
 
     Attributes
     ----------
     shape : Table
         Columns of the references.
-    references : sequence of dict
-        Rows in that shape.
+    references : sequence of mapping
+        Rows with these columns: what a worker needs to know, such as the files to read.
     keys : sequence of str
-        Columns whose values make a group.
+        Columns whose values identify a group.
     function : callable
-        Takes the key and the frames of one group.
+        Function that takes the key and the frames of one group and yields frames with the columns `result`.
     result : Table
-        Columns of the rows that it yields.
+        Columns of the rows that the function yields.
     costs : sequence of float, optional
-        Estimated cost of each reference, in any unit; None: all cost the same.
+        Estimated cost of each reference, in any unit; None if all cost the same.
     """
 
     shape: Table
-    references: Sequence[dict[str, Any]]
+    references: Sequence[Mapping[str, Any]]
     keys: Sequence[str]
-    function: Group
+    function: GroupFunction
     result: Table
     costs: Sequence[float] | None = None
 
 
-def apply_packed(
-    spark: SparkSession, work: Work, cores: int, root: Path, scratch: Path, show: Callable[[int], None]
+def apply_to_groups(
+    spark: SparkSession, work: GroupedWork, cores: int, root: Path, scratch: Path, show: Callable[[int], None]
 ) -> list[Row]:
-    """Apply a function to each group of references.
+    """Apply a function to each group of references and return all rows that it yields.
 
     Parameters
     ----------
     spark : SparkSession
-        Runs the tasks.
-    work : Work
+        Session that runs the tasks.
+    work : GroupedWork
         The function and its references, at least one.
     cores : int
-        How many tasks run at once.
+        Number of tasks that run at the same time.
     root : Path
-        What the function writes into, for messages.
+        Folder that the function writes into; only for error messages.
     scratch : Path
-        Folder that driver and workers reach, for the results of finished groups; a folder in it is made and
-        removed.
+        Folder that driver and workers can reach. The results of finished groups go to a temporary folder in
+        it.
     show : callable
-        Is told how many groups are done, several times a second.
+        Function that is called with the number of finished groups, several times a second.
 
     Returns
     -------
     list of Row
-        All rows that the function has yielded.
+        Rows with the columns `work.result`.
 
     Raises
     ------
     WorkError
-        If the function fails for a group, or its worker dies, each time that it is tried: names the group.
+        If the function fails for a group or its worker dies, in every attempt. The message names the group.
     """
-    groups = _groups(work)
-    costs = work.costs or [1.0] * len(work.references)
-    cost_of_group = [0.0] * (max(groups) + 1)
-    for group, cost in zip(groups, costs, strict=True):
-        cost_of_group[group] += cost
-    task_of_group = pack(cost_of_group, cores * _TASKS_A_CORE)
-    tasks = [task_of_group[group] for group in groups]
+    groups = _number_groups(work)
+    tasks = _assign_tasks(work, groups, cores)
     folder = scratch / f"results-{uuid.uuid4()}"
     try:
-        with _counted(folder, show), crash_points("work", work.result.name):
-            return _run(spark, work, groups, tasks, folder, root)
+        with _showing_progress(folder, show), crash_points("work", work.result.name):
+            return _run_tasks(spark, work, groups, tasks, folder, root)
     except (PySparkException, Py4JError) as error:
-        task = dead_task(str(error))
+        task = find_dead_task(str(error))
         if task is None:
             raise
-        dead = [one for one in range(len(groups)) if tasks[one] == task and groups[one] not in _done(folder)]
-        whose = [work.references[one] for one in dead if groups[one] == min(groups[one] for one in dead)]
-        raise WorkError(dead_worker(whose or [work.references[tasks.index(task)]])) from error
+        raise WorkError(describe_dead_worker(_find_lost_group(work, groups, tasks, task, folder))) from error
     finally:
         remove_tree(folder)
 
 
-def bytes_read(references: Sequence[Mapping[str, Any]], *columns: str) -> list[int]:
-    """Return how many bytes the files of each reference have, as an estimate of its cost.
+def sum_file_sizes(references: Sequence[Mapping[str, Any]], *columns: str) -> list[int]:
+    """Return the total size of the files of each reference in bytes, as an estimate of its cost.
 
     Parameters
     ----------
     references : sequence of mapping
-        Rows.
+        The references.
     *columns : str
-        Those that hold lists of files. A file that is not there counts 0: the worker tells of it.
+        Columns that hold lists of files. A missing file counts as 0 bytes; the worker reports it.
     """
-    of_references = [[file for column in columns for file in row[column]] for row in references]
-    files = [*{file for of_reference in of_references for file in of_reference}]
-    sizes = dict(zip(files, bytes_of(files), strict=True))
-    return [sum(sizes[file] for file in of_reference) for of_reference in of_references]
+    files_of_references = [[file for column in columns for file in row[column]] for row in references]
+    files = [*{file for files_of_reference in files_of_references for file in files_of_reference}]
+    sizes = dict(zip(files, get_file_sizes(files), strict=True))
+    return [sum(sizes[file] for file in files_of_reference) for files_of_reference in files_of_references]
 
 
-def _groups(work: Work) -> list[int]:
-    """Number the groups in the order of their first references; return that of each reference."""
+def _number_groups(work: GroupedWork) -> list[int]:
+    """Return the group number of each reference. Groups are numbered in order of their first reference."""
     numbers: dict[tuple[Any, ...], int] = {}
     return [
         numbers.setdefault(tuple(row[name] for name in work.keys), len(numbers)) for row in work.references
     ]
 
 
-def _run(
-    spark: SparkSession, work: Work, groups: list[int], tasks: list[int], folder: Path, root: Path
+def _assign_tasks(work: GroupedWork, groups: list[int], cores: int) -> list[int]:
+    """Return the task number of each reference, so that tasks cost about the same."""
+    costs = work.costs or [1.0] * len(work.references)
+    cost_of_group = [0.0] * (max(groups) + 1)
+    for group, cost in zip(groups, costs, strict=True):
+        cost_of_group[group] += cost
+    task_of_group = assign_tasks(cost_of_group, cores * _TASKS_PER_CORE)
+    return [task_of_group[group] for group in groups]
+
+
+def _find_lost_group(
+    work: GroupedWork, groups: list[int], tasks: list[int], task: int, folder: Path
+) -> list[Mapping[str, Any]]:
+    """Return the references of the first unfinished group of a task; if all are finished, its first one."""
+    finished = _list_finished_groups(folder)
+    lost = [
+        group
+        for group, task_of_group in zip(groups, tasks, strict=True)
+        if task_of_group == task and group not in finished
+    ]
+    if not lost:
+        return [work.references[tasks.index(task)]]
+    return [row for row, group in zip(work.references, groups, strict=True) if group == min(lost)]
+
+
+def _run_tasks(
+    spark: SparkSession, work: GroupedWork, groups: list[int], tasks: list[int], folder: Path, root: Path
 ) -> list[Row]:
     rows = pa.Table.from_pylist([*work.references], schema=work.shape.arrow)
     for name, numbers in ((GROUP, groups), (TASK, tasks)):
         rows = rows.append_column(name, pa.array(numbers, pa.int32()))
     count = max(tasks) + 1
     references = spark.createDataFrame(rows, f"{work.shape.ddl}, {GROUP} INT, {TASK} INT")
-    # Spark 4.1 never frees the first Arrow buffers of a grouped map, about 0.1 to 0.5 MB of direct memory a
-    # task. That of two cogrouped frames has none, so the references are cogrouped with their tasks' numbers.
-    numbers = pa.table({TASK: pa.array(range(count), pa.int32())})
-    partners = spark.createDataFrame(numbers, f"{TASK} INT")
+    # Spark 4.1 never frees the first Arrow buffers of a grouped map: 0.1 to 0.5 MB of direct memory per task.
+    # A map over two cogrouped frames has no such leak, so the references are cogrouped with the task numbers.
+    task_numbers = pa.table({TASK: pa.array(range(count), pa.int32())})
+    partners = spark.createDataFrame(task_numbers, f"{TASK} INT")
     schema = work.result.arrow
-    function = packed(naming(kept(work.function, str(folder), schema), str(root)), work.keys, schema)
-    # A reference goes to the partition of its task's number, so no further exchange is needed to group.
+    storing = store_results(work.function, str(folder), schema)
+    function = make_task_function(name_group_in_errors(storing, str(root)), work.keys, schema)
+    # A reference goes to the partition of its task number, so grouping needs no further exchange.
     left, right = (frame.repartitionById(count, TASK).groupBy(TASK) for frame in (references, partners))
     return left.cogroup(right).applyInPandas(function, work.result.ddl).collect()
 
 
 @contextmanager
-def _counted(folder: Path, show: Callable[[int], None]) -> Iterator[None]:
-    """Tell how many groups are done, until the context ends."""
-    ended = threading.Event()
+def _showing_progress(folder: Path, show: Callable[[int], None]) -> Iterator[None]:
+    """Show how many groups are finished while the block runs."""
+    is_ended = threading.Event()
     seconds = _POLL_STORE_SECONDS if is_remote(folder) else _POLL_SECONDS
 
     def poll() -> None:
-        while not ended.wait(seconds):
-            show(len(_done(folder)))
+        while not is_ended.wait(seconds):
+            show(len(_list_finished_groups(folder)))
 
     poller = threading.Thread(target=poll, daemon=True)
     poller.start()
     try:
         yield
     finally:
-        ended.set()
+        is_ended.set()
         poller.join()
 
 
-def _done(folder: Path) -> set[int]:
+def _list_finished_groups(folder: Path) -> set[int]:
     """Return the numbers of the groups that have a result."""
-    names = names_in_folder(folder)
+    names = list_folder_names(folder)
     return {int(name.removesuffix(RESULT_SUFFIX)) for name in names if name.endswith(RESULT_SUFFIX)}

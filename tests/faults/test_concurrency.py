@@ -22,7 +22,8 @@ from crashing import (
 )
 from deltalake import DeltaTable, write_deltalake
 
-from deltabook.jobs.tables.published import open_table, published_versions
+from deltabook.jobs.tables.delta_tables import open_table
+from deltabook.jobs.tables.published import published_versions
 from deltabook.schemas.tables import TABLES
 
 pytestmark = pytest.mark.spark
@@ -40,7 +41,7 @@ def statuses(told):
     return [status for status, *_ in told["outcomes"]]
 
 
-def test_two_ingests_of_the_same_file_at_once_take_it_once(tmp_path):
+def test_two_concurrent_ingests_of_one_file_ingest_it_once(tmp_path):
     late = late_file()
     late.put_back(0)
     before = runs(late.warehouse)
@@ -56,7 +57,7 @@ def test_two_ingests_of_the_same_file_at_once_take_it_once(tmp_path):
     assert_each_file_is_in_once(late.warehouse)
 
 
-def test_two_ingests_of_two_files_at_once_take_both(tmp_path):
+def test_two_concurrent_ingests_of_two_files_ingest_both(tmp_path):
     new = new_warehouse()
     new.put_back(0)
     command, source, first, other, *how = new.commands[0]
@@ -80,7 +81,7 @@ def test_a_reconstruct_that_starts_during_an_ingest_rebuilds_what_it_has_read(tm
     assert_same(state(late.warehouse), late.states[-1], "both done")
 
 
-def test_a_writer_that_waits_in_vain_is_refused_and_changes_nothing(tmp_path):
+def test_a_writer_that_cannot_get_the_lock_is_refused_and_changes_nothing(tmp_path):
     late = late_file()
     late.put_back(0)
     first = held(tmp_path, "add.events.after:1", late.commands[0])
@@ -94,7 +95,7 @@ def test_a_writer_that_waits_in_vain_is_refused_and_changes_nothing(tmp_path):
     assert_same(state(late.warehouse), late.states[1], "the first is done")
 
 
-def test_readers_see_one_published_state_after_the_other_while_all_is_rebuilt():
+def test_readers_see_only_published_states_during_a_rebuild():
     late, names = late_file(), (*COUNTED, "books", "gaps", "verdicts", "fidelity")
     late.put_back(0)
     seen = [late.states.index(state(late.warehouse))]
@@ -117,7 +118,7 @@ def test_readers_see_one_published_state_after_the_other_while_all_is_rebuilt():
     ("point", "step"),
     [("delete.events.before:1", 0), ("overwrite.files.before:1", 0), ("delete.books.before:1", 1)],
 )
-def test_a_foreign_commit_in_mid_run_is_an_error_and_is_taken_back(tmp_path, point, step):
+def test_a_foreign_commit_during_a_run_is_an_error_and_is_rolled_back(tmp_path, point, step):
     """Nobody else is to write there; who does meets Delta's own protection, and changes nothing."""
     late = late_file()
     late.put_back(step)
@@ -140,7 +141,7 @@ def test_a_foreign_commit_in_mid_run_is_an_error_and_is_taken_back(tmp_path, poi
     assert versions[name] == open_table(late.warehouse, TABLES[name]).version()
 
 
-def test_a_lock_file_that_a_dead_process_left_holds_nobody_up():
+def test_a_lock_file_of_a_dead_process_does_not_block_others():
     new = new_warehouse()
     shutil.rmtree(new.warehouse, ignore_errors=True)
     new.warehouse.mkdir()

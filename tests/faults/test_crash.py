@@ -27,11 +27,11 @@ def test_every_commit_has_its_crash_points():
         (2, {"crash_at": "append.runs.after"}),
     ],
 )
-def test_a_run_that_is_killed_is_done_again_to_the_byte(step, how):
+def test_a_killed_run_is_repeated_with_equal_bytes(step, how):
     assert new_warehouse().survive(step, asked=step == 2, **how)
 
 
-def test_a_run_that_is_killed_as_it_takes_back_is_taken_back():
+def test_a_run_that_is_killed_during_a_rollback_is_rolled_back():
     scene = taking_back(new_warehouse())
     restores = [point for point in scene.points[0] if point.startswith("restore.")]
     assert len(restores) >= 10

@@ -34,13 +34,13 @@ def judged(judge: Judge, chosen: list[Case], folder: Path) -> tuple[Counter[tupl
     return counts, failed
 
 
-def test_damage_of_any_file_is_named_and_mended(judge, tmp_path):
+def test_sampled_damage_is_found_and_repaired(judge, tmp_path):
     chosen = random.Random(SEED).sample(cases(judge.original.warehouse), SAMPLED)
     _, failed = judged(judge, chosen, tmp_path)
     assert not failed, "\n".join(failed)
 
 
-def test_damage_in_a_warehouse_of_an_earlier_version_is_named_and_mended(judge, tmp_path):
+def test_sampled_damage_of_an_earlier_version_is_found_and_repaired(judge, tmp_path):
     earlier, cases_of_runs = of_an_earlier_version(judge, tmp_path)
     _, failed = judged(earlier, random.Random(SEED).sample(cases_of_runs, SAMPLED // 4), tmp_path)
     assert not failed, "\n".join(failed)
@@ -58,7 +58,7 @@ def of_an_earlier_version(judge: Judge, folder: Path) -> tuple[Judge, list[Case]
 
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(PARTS))
-def test_damage_of_every_file_is_named_and_mended(judge, tmp_path, capsys, part):
+def test_every_damage_is_found_and_repaired(judge, tmp_path, capsys, part):
     """In parts that can be run side by side; a kind of file is in one of them."""
     every = cases(judge.original.warehouse)
     kinds = [*dict.fromkeys(case.kind for case in every)]
@@ -70,7 +70,7 @@ def test_damage_of_every_file_is_named_and_mended(judge, tmp_path, capsys, part)
 
 
 @pytest.mark.long
-def test_every_damage_in_a_warehouse_of_an_earlier_version_is_named_and_mended(judge, tmp_path, capsys):
+def test_every_damage_of_an_earlier_version_is_found_and_repaired(judge, tmp_path, capsys):
     earlier, cases_of_runs = of_an_earlier_version(judge, tmp_path)
     counts, failed = judged(earlier, cases_of_runs, tmp_path)
     with capsys.disabled():

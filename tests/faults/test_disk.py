@@ -73,7 +73,7 @@ def assert_done(scene, step: int) -> None:
     [(0, 0), (0, 40), (0, 250), (2, 40)],
     ids=["to take back", "of the workers", "of the archive", "of the driver"],
 )
-def test_a_full_disk_is_named_and_what_was_published_stays(small_disk, step, kilobytes):
+def test_a_full_disk_is_reported_and_published_tables_stay(small_disk, step, kilobytes):
     small_disk.put_back(step)
     leave_room(small_disk.warehouse, kilobytes)
     line = refused(drivers().run(small_disk.commands[step]))
@@ -86,7 +86,7 @@ def test_a_full_disk_is_named_and_what_was_published_stays(small_disk, step, kil
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_files_that_may_not_grow_are_a_full_disk(step):
+def test_a_file_size_limit_is_reported_as_a_full_disk(step):
     late = late_file()
     late.put_back(step)
     line = refused(drivers().run(late.commands[step], limit=LARGEST_FILE, whose="python"))
@@ -95,7 +95,7 @@ def test_files_that_may_not_grow_are_a_full_disk(step):
     assert_done(late, step)
 
 
-def test_sparks_own_folder_that_is_full_is_named():
+def test_a_full_spark_folder_is_reported():
     late = late_file()
     late.put_back(0)
     line = refused(drivers().run(late.commands[0], limit=0, whose="java"))
@@ -104,12 +104,12 @@ def test_sparks_own_folder_that_is_full_is_named():
     assert_done(late, 0)
 
 
-def test_a_warehouse_that_cannot_be_written_is_read(small_disk):
+def test_a_read_only_warehouse_can_be_read(small_disk):
     small_disk.put_back(0)
     mount("-o", "remount,ro", small_disk.warehouse)
     for command in small_disk.commands:
         line = refused(drivers().run(command))
-        assert line.startswith(f"{small_disk.warehouse / '.lock'} cannot be written: read-only file system")
+        assert line.startswith(f"{small_disk.warehouse / '.lock'} is not writable: read-only file system")
         assert "another --warehouse" in line
     assert_read(small_disk, 0)
     for asked in (("book", "BTC-USDT"), ("status",)):
@@ -119,7 +119,7 @@ def test_a_warehouse_that_cannot_be_written_is_read(small_disk):
     assert_done(small_disk, 0)
 
 
-def test_a_warehouse_of_another_user_is_read():
+def test_a_warehouse_of_another_user_can_be_read():
     late = late_file()
     late.put_back(0)
     who = {"user": NOBODY} if os.geteuid() == 0 else {}
@@ -127,7 +127,7 @@ def test_a_warehouse_of_another_user_is_read():
         path.chmod(0o555)
     try:
         line = refused(drivers().run(late.commands[0], **who))
-        assert line.startswith(f"{late.warehouse / '.lock'} cannot be written: permission denied")
+        assert line.startswith(f"{late.warehouse / '.lock'} is not writable: permission denied")
         read = drivers().run(("status", "--warehouse", late.warehouse), **who)
         assert read["outcomes"][0][0] == 0, read
     finally:
@@ -136,7 +136,7 @@ def test_a_warehouse_of_another_user_is_read():
     assert_done(late, 0)
 
 
-def test_no_room_for_temporary_files_is_told_before_anything_is_written(small_disk, tmp_path):
+def test_a_full_temporary_folder_is_reported_before_anything_is_written(small_disk, tmp_path):
     small_disk.put_back(0)
     leave_room(small_disk.warehouse, 16)
     command = ["ingest", "binance", small_disk.commands[0][2], "--warehouse", tmp_path / "w", "--json"]
@@ -152,6 +152,6 @@ def test_no_room_for_temporary_files_is_told_before_anything_is_written(small_di
     assert line.startswith(
         f"deltabook: Spark's folder for temporary files, {small_disk.warehouse}, has 0 MiB"
     )
-    assert "free some space there, or name another folder in SPARK_LOCAL_DIRS" in line
+    assert "free some space there, or set SPARK_LOCAL_DIRS to another folder" in line
     assert "\tat " not in done.stderr
     assert not (tmp_path / "w").exists()

@@ -61,7 +61,7 @@ def kraken_lines() -> list[bytes]:
     return list(kraken.dump_lines(Market(5), 60, "XBT/USD", depth=100))
 
 
-def test_files_that_cannot_be_read_are_refused_whole_and_the_others_go_in(deltabook, spark, tmp_path):
+def test_unreadable_files_are_refused_and_others_ingested(deltabook, spark, tmp_path):
     lines = list(simulated_lines(60))
     good = write(tmp_path / "raw" / "good.gz", lines)
     data = good.read_bytes()
@@ -95,7 +95,7 @@ def test_files_that_cannot_be_read_are_refused_whole_and_the_others_go_in(deltab
     assert spark.conf.get("spark.sql.files.ignoreCorruptFiles") == "false"
 
 
-def test_bombs_do_not_fill_the_memory(tmp_path):
+def test_compression_bombs_do_not_fill_the_memory(tmp_path):
     bomb = tmp_path / "bomb.gz"
     bomb.write_bytes(gzip.compress(bytes(256 << 20), 9))
     for source in ("binance", "okx", "bybit", "kraken", "tardis"):
@@ -112,7 +112,7 @@ def test_bombs_do_not_fill_the_memory(tmp_path):
         assert peak < 160 << 20, source
 
 
-def test_truncated_gzip_of_every_source_is_refused_whole(deltabook, tmp_path):
+def test_truncated_gzip_of_every_source_is_refused(deltabook, tmp_path):
     contents = {
         "tardis": "".join(tardis_text()).encode(),
         "kraken": b"".join(kraken_lines()),
@@ -138,7 +138,7 @@ def test_truncated_gzip_of_every_source_is_refused_whole(deltabook, tmp_path):
     assert {Path(row["source_file"]).parts[-2] for row in rows(tmp_path / "w", tables.EVENTS)} == {"good"}
 
 
-def test_half_written_or_drifted_parquet_is_refused_by_name(deltabook, tmp_path):
+def test_truncated_or_changed_parquet_is_refused_by_name(deltabook, tmp_path):
     deltas = of_table(lake(tmp_path / "lake"), "book_delta_v2")
     table = pq.ParquetFile(deltas).read()
     folder = deltas.parent
@@ -158,7 +158,7 @@ def test_half_written_or_drifted_parquet_is_refused_by_name(deltabook, tmp_path)
     assert run.summary["level_changes"] == table.num_rows
 
 
-def test_csv_with_another_header_is_refused_by_the_columns_name(deltabook, tmp_path):
+def test_csv_with_another_header_is_refused_with_the_column_name(deltabook, tmp_path):
     header, *text = tardis_text()
     (good,) = tardis_files([header, *text], tmp_path / "csv")
     at = header.split(",").index("amount\n")
@@ -467,7 +467,7 @@ def test_hostile_names_in_tables_and_their_paths_are_refused_before_any_path(del
     assert {row["symbol"] for row in rows(tmp_path / "w", tables.EVENTS, "symbol")} == {"BTC-USDT-PERP"}
 
 
-def test_one_source_an_instrument(deltabook, tmp_path):
+def test_an_instrument_has_one_source(deltabook, tmp_path):
     raw = write(tmp_path / "raw.gz", simulated_lines(40))
     deltabook("ingest", "binance", raw, "--warehouse", tmp_path / "w")
     run = deltabook("ingest", "crypto_lake", *lake(tmp_path / "lake"), *into(tmp_path / "w"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from captures import depth_rows, simulated_lines, write
 from faulted import books, build, into, rows, sound_capture, versions
-from places import SUPPORT
+from places import SUPPORT, child_environment
 
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
@@ -56,7 +55,7 @@ def halves(sound, tmp_path_factory):
 
 
 @pytest.mark.parametrize("killed", ["events", "golden", "instruments", "files", "runs"])
-def test_a_run_killed_at_any_table_is_taken_back_and_every_file_is_in_once(
+def test_a_run_killed_at_any_table_is_rolled_back_and_each_file_ingested_once(
     deltabook, sound, halves, tmp_path, monkeypatch, killed
 ):
     """The next run takes what the killed one had, and a new file."""
@@ -126,7 +125,7 @@ def test_a_lost_log_of_the_runs_stops_the_next_run(deltabook, halves, copied):
     assert events(copied) == before
 
 
-def test_a_table_of_another_schema_version_is_named(deltabook, spark, copied):
+def test_a_table_of_another_schema_version_is_refused(deltabook, spark, copied):
     table = f"delta.`{copied / 'events'}`"
     spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('deltabook.schema_version' = '1')")
     run = deltabook("reconstruct", "--warehouse", copied)
@@ -141,7 +140,7 @@ def test_a_process_in_another_zone_with_a_full_disk_and_killed_leaves_the_same_t
     other = write(tmp_path / "other.gz", simulated_lines(40, "spot", "ETHUSDT", 4))
     child = subprocess.run(
         [sys.executable, SUPPORT / "faulted_process.py", raw, other, tmp_path],
-        env=os.environ | {"TZ": "America/New_York"},
+        env=child_environment() | {"TZ": "America/New_York"},
         capture_output=True,
         text=True,
         check=False,

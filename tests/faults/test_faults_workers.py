@@ -20,9 +20,10 @@ from places import SUPPORT
 from pyspark.cloudpickle import register_pickle_by_value
 
 import deltabook.jobs.pipeline.reconstruct
-from deltabook.jobs.pipeline.reconstruct import Known
+from deltabook.jobs.pipeline.reconstruct import RebuildInputs, RebuildSteps
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tables.published import open_table, published_versions
+from deltabook.jobs.tables.delta_tables import open_table
+from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.names import HOUR
@@ -36,7 +37,7 @@ USUAL, LONG = 2_000_000, 8_000_000
 """Level changes of an hour."""
 
 
-def test_a_worker_that_is_killed_is_replaced_and_its_hours_are_the_same(spark, tmp_path, monkeypatch):
+def test_a_killed_worker_is_replaced_and_its_chunks_are_equal(spark, tmp_path, monkeypatch):
     raw = write(tmp_path / "raw.gz", simulated_lines(60))
     build("binance", [raw], tmp_path / "sound")
     rebuild_groups, mark = deltabook.jobs.pipeline.reconstruct.rebuild_groups, str(tmp_path / "killed")
@@ -96,7 +97,7 @@ def raise_two_lines():
 def poison_kernel():
     from deltabook.udfs.orderbook.rebuilder import Rebuilder
 
-    Rebuilder.feed_batch = lambda self, events: 1 // (0 * events.num_rows)
+    Rebuilder.apply_events = lambda self, events: 1 // (0 * events.num_rows)
 
 
 def die():
@@ -165,7 +166,7 @@ def test_a_group_that_fails_is_named_in_one_line_and_nothing_is_published(
     assert invoke(*command, *into(warehouse)).exit_status == 0
 
 
-def test_a_longer_hour_takes_no_more_memory(spark, tmp_path):
+def test_a_longer_chunk_takes_no_more_memory(spark, tmp_path):
     peaks = [peak_of_hour(spark, tmp_path / str(count), count) for count in (USUAL, LONG)]
     assert peaks[1] < 1.2 * peaks[0]
 
@@ -176,10 +177,10 @@ def peak_of_hour(spark, folder: Path, changes: int) -> int:
     write_seed(lake_path(folder, "book"))
     assert invoke("ingest", "crypto_lake", folder, *into(folder / "w")).exit_status == 0
     warehouse = Warehouse(spark, load_settings(None, {"warehouse": folder / "w", "seed": "golden"}))
-    known = Known.of(warehouse)
-    told = {key: {"changed": True, "chained": True, "replayed": True} for key in known.files}
-    assert len(told) == 2  # the first message is of the hour before
-    (references := folder / "references").write_text(json.dumps(known.references(list(told), {}, told)))
+    inputs = RebuildInputs.read(warehouse)
+    steps = dict.fromkeys(inputs.files, RebuildSteps(changed=True, chained=True, replayed=True))
+    assert len(steps) == 2  # the first message is of the hour before
+    (references := folder / "references").write_text(json.dumps(inputs.make_references(steps, {})))
     program = SUPPORT / "rebuilding_process.py"
     done = subprocess.run(
         [sys.executable, program, folder / "w", references], capture_output=True, text=True, check=True

@@ -44,7 +44,7 @@ def test_order_of_lines_and_files_does_not_matter(sound, tmp_path):
     assert books(tmp_path / "w") == books(warehouse)
 
 
-def test_order_of_lake_rows_and_their_doubling_do_not_matter(deltabook, tmp_path):
+def test_order_and_duplicates_of_lake_rows_do_not_matter(deltabook, tmp_path):
     straight, shuffled = lake(tmp_path / "a"), lake(tmp_path / "b")
     deltas = of_table(shuffled, "book_delta_v2")
     table = pq.ParquetFile(deltas).read()
@@ -61,7 +61,7 @@ def test_order_of_lake_rows_and_their_doubling_do_not_matter(deltabook, tmp_path
     assert match["matched"] == match["compared"] > 5
 
 
-def test_gap_across_an_hours_edge_is_one_gap_until_the_next_snapshot(spark, tmp_path):
+def test_gap_across_a_chunk_boundary_is_one_gap_until_the_next_snapshot(spark, tmp_path):
     """The diffs on both sides of the edge are lost, and the file of the later hour comes first."""
     start = 1_723_161_255_000_000_000 // HOUR * HOUR + HOUR - 4_000_000_000
     lines = list(capture_lines(Market(9, start_time=start), 90, "BTCUSDT", snapshot_every=60))
@@ -87,7 +87,7 @@ def test_gap_across_an_hours_edge_is_one_gap_until_the_next_snapshot(spark, tmp_
     assert {status for at, status in statuses.items() if at > ended} == {"verified"}
 
 
-def test_feed_without_a_snapshot_is_seeded_only_if_that_is_asked_for(tmp_path):
+def test_feed_without_a_snapshot_is_seeded_only_on_request(tmp_path):
     files = lake(tmp_path / "lake", seeded=False)
     run = build("crypto_lake", files, tmp_path / "w")
     assert run.summary["book_rows"] == {"unseeded": 1}
@@ -118,7 +118,7 @@ def test_snapshot_older_than_the_first_diff_is_not_bridged(tmp_path):
     assert run.summary["gaps"] == 1
 
 
-def test_wild_stamps_are_recorded_and_move_nothing(sound, tmp_path):
+def test_wrong_timestamps_are_recorded_and_move_no_rows(sound, tmp_path):
     lines, warehouse = list(sound[0]), sound[1]
     wild = {}
     shifts = {0: DAY_MS, 20: -DAY_MS, 30: HOUR_MS, 40: -HOUR_MS, -1: DAY_MS}
@@ -136,7 +136,7 @@ def test_wild_stamps_are_recorded_and_move_nothing(sound, tmp_path):
     assert books_by_id(tmp_path / "w", *names) == books_by_id(warehouse, *names)
 
 
-def test_a_clock_that_is_set_back_moves_nothing(sound, tmp_path):
+def test_a_clock_that_is_set_back_moves_no_rows(sound, tmp_path):
     lines, warehouse = sound
     middle = depth_rows(lines)[30]
     behind = []
@@ -159,7 +159,7 @@ def test_a_wrong_checksum_makes_the_book_suspect(tmp_path):
     assert run.summary["book_rows"]["suspect"] > 0
 
 
-def test_a_slice_is_never_emptied_by_a_file_of_which_nothing_is_left(sound, tmp_path):
+def test_a_file_without_valid_rows_does_not_empty_a_chunk(sound, tmp_path):
     lines, _ = sound
     build("binance", [write(tmp_path / "raw.gz", lines)], tmp_path / "w")
     before, held = books(tmp_path / "w"), len(rows(tmp_path / "w", tables.EVENTS, "sequence"))
@@ -182,7 +182,7 @@ def test_a_slice_is_never_emptied_by_a_file_of_which_nothing_is_left(sound, tmp_
     assert books(tmp_path / "w") == before
 
 
-def test_the_same_again_writes_nothing_but_its_run(deltabook, sound, tmp_path):
+def test_repeating_a_command_writes_only_its_run(deltabook, sound, tmp_path):
     lines, _ = sound
     raw, copy = (write(tmp_path / name, lines) for name in ("raw.gz", "copy.gz"))
     run = deltabook("run", "binance", raw, copy, *into(tmp_path / "w"))
@@ -192,7 +192,7 @@ def test_the_same_again_writes_nothing_but_its_run(deltabook, sound, tmp_path):
     again = deltabook("run", "binance", tmp_path / "renamed.gz", copy, *into(tmp_path / "w"))
     after = versions(tmp_path / "w")
     assert (again.summary["files_new"], again.summary["files_known"]) == (0, 2)
-    assert "2 known already" in again.said
+    assert "2 already known" in again.said
     assert after.pop("runs") == before.pop("runs") + 3
     assert after == before
     assert books(tmp_path / "w") == told

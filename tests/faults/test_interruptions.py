@@ -33,7 +33,7 @@ def handlers(monkeypatch):
     """The handlers of the command line, in this process; as they were after the test."""
     before = {number: signal.getsignal(number) for number in BOTH}
     monkeypatch.setattr(interruptions, "_state", interruptions._State())
-    interruptions.install()
+    interruptions.install_handlers()
     yield interruptions._state
     if interruptions._state.timer:
         interruptions._state.timer.cancel()
@@ -71,23 +71,23 @@ def test_a_signal_interrupts_with_the_status_of_shells(handlers, number):
         signal.raise_signal(number)
     assert interruptions.is_interrupted()
     assert interruptions.exit_status() == BOTH[number]
-    assert f"deltabook: {interruptions.line()}" == LINE
+    assert f"deltabook: {interruptions.interruption_message()}" == LINE
 
 
 def test_a_signal_waits_for_the_end_of_a_commit(handlers):
     done = []
-    with pytest.raises(Interrupted), interruptions.held_back():
-        with interruptions.held_back():
+    with pytest.raises(Interrupted), interruptions.delay_interruption():
+        with interruptions.delay_interruption():
             signal.raise_signal(signal.SIGINT)
             done.append("inner")
         done.append("outer")
         interruptions.note_published("ingest")
     assert done == ["inner", "outer"]
-    assert interruptions.line() == "interrupted: ingest was published, nothing after it"
+    assert interruptions.interruption_message() == "interrupted: ingest was published, nothing after it"
 
 
-def test_a_block_that_runs_until_ctrl_c_is_ended_and_the_next_signal_counts_again(handlers):
-    with interruptions.ends_block():
+def test_a_block_that_runs_until_ctrl_c_ends_and_the_next_signal_interrupts(handlers):
+    with interruptions.end_block_on_interrupt():
         signal.raise_signal(signal.SIGINT)
         raise AssertionError
     assert not interruptions.is_interrupted()
@@ -97,17 +97,18 @@ def test_a_block_that_runs_until_ctrl_c_is_ended_and_the_next_signal_counts_agai
 
 def test_a_signal_that_the_caller_ignores_stays_ignored(handlers):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interruptions.install()
+    interruptions.install_handlers()
     signal.raise_signal(signal.SIGINT)
     assert not interruptions.is_interrupted()
 
 
 @pytest.mark.long
-def test_a_second_signal_and_a_swallowed_one_end_the_process(tmp_path):
-    begin = "import signal\nfrom deltabook.jobs import interruptions\ninterruptions.install()\n"
+def test_a_second_signal_or_a_swallowed_one_ends_the_process(tmp_path):
+    begin = "import signal\nfrom deltabook.jobs.process import interruptions\n"
+    begin += "interruptions.install_handlers()\n"
     swallow = "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
     second = f"{begin}{swallow}signal.raise_signal(signal.SIGTERM)\nprint('alive')\n"
-    late = f"{begin}interruptions._PATIENCE_SECONDS = 0.2\n{swallow}import time\ntime.sleep(60)\n"
+    late = f"{begin}interruptions._UNDO_SECONDS = 0.2\n{swallow}import time\ntime.sleep(60)\n"
     for code in (second, late):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{LINE}\n")
@@ -126,7 +127,7 @@ def test_commands_without_spark_are_interrupted_at_any_time(command, tmp_path):
 
 
 @pytest.mark.long
-def test_ctrl_c_at_a_terminal_in_mid_run_publishes_nothing_and_leaves_nothing(raw, tmp_path):
+def test_ctrl_c_at_a_terminal_during_a_run_publishes_and_leaves_nothing(raw, tmp_path):
     warehouse = tmp_path / "w"
     with running(tmp_path / "log", "run", "binance", raw, "--warehouse", warehouse) as process:
         process.until_said("reading")
@@ -137,13 +138,13 @@ def test_ctrl_c_at_a_terminal_in_mid_run_publishes_nothing_and_leaves_nothing(ra
 
 
 @pytest.mark.long
-def test_a_jvm_that_is_killed_in_mid_run_is_told_in_one_line(raw, tmp_path):
+def test_a_jvm_that_is_killed_during_a_run_is_reported_in_one_line(raw, tmp_path):
     with running(tmp_path / "log", "run", "binance", raw, "--warehouse", tmp_path / "w") as process:
         process.until_said("reading")
         process.jvm().kill()
         assert process.ended() == 2
     told = process.lines[-1]
-    assert told.startswith("deltabook: Spark's JVM was killed by signal 9: for want of memory")
+    assert told.startswith("deltabook: Spark's JVM was killed by signal 9: for lack of memory")
     assert "Nothing of this run is published" in told and "lower driver_memory" in told
     assert not [trace for trace in TRACES if trace in process.said], process.said
     assert published_versions(tmp_path / "w") == {}
@@ -159,8 +160,8 @@ def test_a_jvm_that_is_killed_in_mid_run_is_told_in_one_line(raw, tmp_path):
         ("jvm", 0.5),
         ("jvm", 2.0),
         ("reading", 0.3),
-        ("ordering", 0.3),
-        ("judging", 0.1),
+        ("sorting", 0.3),
+        ("checking", 0.1),
     ],
 )
 def test_a_run_is_interrupted_at_any_time(raw, tmp_path, number, whole_group, moment, pause):
@@ -171,7 +172,7 @@ def test_a_run_is_interrupted_at_any_time(raw, tmp_path, number, whole_group, mo
             process.until_said(moment)
         time.sleep(pause)
         process.send(number, whole_group)
-        assert_interrupted(process, number, *([AFTER_INGEST] if moment == "judging" else []))
+        assert_interrupted(process, number, *([AFTER_INGEST] if moment == "checking" else []))
     again = invoke("run", "binance", raw, "--warehouse", tmp_path / "w")
     assert again.exit_status == 0, again.said
 
@@ -208,7 +209,7 @@ def test_sql_and_export_are_interrupted(warehouse, tmp_path, number, asking):
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", BOTH)
-def test_live_books_end_with_their_micro_batch_as_they_are_asked_to(raw, tmp_path, number):
+def test_live_books_end_on_request_with_their_micro_batch(raw, tmp_path, number):
     arguments = ("live", "binance", raw.parent, "--warehouse", tmp_path / "w")
     with running(tmp_path / "log", *arguments) as process:
         process.until_said("following")
@@ -220,7 +221,7 @@ def test_live_books_end_with_their_micro_batch_as_they_are_asked_to(raw, tmp_pat
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("moment", "pause"), [("jvm", 0.0), ("jvm", 1.0), ("ordering", 0.4), ("judging", 0.1)]
+    ("moment", "pause"), [("jvm", 0.0), ("jvm", 1.0), ("sorting", 0.4), ("checking", 0.1)]
 )
 def test_a_jvm_may_be_killed_at_any_time(raw, tmp_path, moment, pause):
     with running(tmp_path / "log", "run", "binance", raw, "--warehouse", tmp_path / "w") as process:

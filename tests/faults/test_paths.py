@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from paths import GOOD, NAMED, REFUSED
 from properties import cases
 
-from deltabook.jobs.console.printable import printable
-from deltabook.jobs.tables.published import open_table, published_table
+from deltabook.jobs.console.printable import make_printable
+from deltabook.jobs.tables.delta_tables import open_table
+from deltabook.jobs.tables.published import published_table
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.tables import RUNS, SCHEMA_VERSION
-from deltabook.udfs.storage.object_store import located, table_address
-from deltabook.udfs.storage.raw_files import list_files
+from deltabook.udfs.storage.locations import get_table_address, parse_location
+from deltabook.udfs.storage.raw_files import list_raw_files
 
 ROWS = pa.table({"x": [1, 2], "s": ["a b%20", "c"]})
 WHOLE = ["a ${HOME}#?*{é,e\u0301}'\"`;&=%zz ~", "-\u202e@v1 \U0001f980:x"]
@@ -59,11 +60,11 @@ def emptied(tmp_path_factory):
 @cases(150, 150)
 @given(name=names())
 @with_named_examples
-def test_a_table_is_made_and_read_in_a_folder_of_any_name_or_the_name_is_refused(emptied, name):
+def test_a_table_works_in_a_folder_of_any_name_or_the_name_is_refused(emptied, name):
     folder = emptied() / name / "table"
     folder.parent.mkdir()
     try:
-        address = table_address(folder)
+        address = get_table_address(folder)
     except SettingsError as refused:
         assert name in REFUSED or name not in GOOD
         assert "cannot hold a Delta table: the path has" in str(refused) and "--warehouse" in str(refused)
@@ -74,22 +75,22 @@ def test_a_table_is_made_and_read_in_a_folder_of_any_name_or_the_name_is_refused
     write_deltalake(made, ROWS, mode="append")
     assert (folder / "_delta_log" / f"{1:020}.json").is_file()
     assert [path.name for path in folder.parent.iterdir()] == ["table"]
-    assert DeltaTable(table_address(folder)).to_pyarrow_table().num_rows == ROWS.num_rows
+    assert DeltaTable(get_table_address(folder)).to_pyarrow_table().num_rows == ROWS.num_rows
 
 
 @cases(300, 300)
 @given(name=names())
 @with_named_examples
-def test_a_path_and_its_uri_are_the_same_place(name):
+def test_a_path_and_its_uri_are_the_same_warehouse(name):
     path = Path("/", name, "file")
-    assert located(path.as_uri()) == path == located(path)
+    assert parse_location(path.as_uri()) == path == parse_location(path)
 
 
 @pytest.mark.parametrize(("name", "named"), [*zip(REFUSED, NAMED, strict=True)], ids=map(ascii, REFUSED))
-def test_a_refusal_names_the_path_and_what_is_wrong_with_it(tmp_path, name, named):
+def test_a_refusal_names_the_path_and_the_problem(tmp_path, name, named):
     told = invoke("status", "--warehouse", tmp_path / name)
     assert told.exit_status == 2
-    shown = printable(repr(os.fsencode(tmp_path / name))[1:])
+    shown = make_printable(repr(os.fsencode(tmp_path / name))[1:])
     assert shown in told.stderr and f"the path has {named}." in told.stderr
     assert "Rename the folder, or choose another --warehouse" in told.stderr
     assert not list(tmp_path.iterdir())
@@ -104,7 +105,7 @@ def test_a_link_does_not_hide_a_name_that_is_refused(tmp_path):
     assert told.exit_status == 2 and "one of [ ] | ^" in told.stderr
 
 
-def test_library_refuses_such_a_warehouse_as_the_command_does(tmp_path):
+def test_library_and_command_refuse_the_same_warehouses(tmp_path):
     folder = tmp_path / "a%20b" / RUNS.name / "_delta_log"
     folder.mkdir(parents=True)
     (folder / f"{0:020}.json").write_text(json.dumps({"schema": SCHEMA_VERSION}))
@@ -121,15 +122,15 @@ def test_an_input_of_any_name_is_listed_or_refused_by_name(emptied, name):
     is_text = name.encode(errors="replace").decode() == name
     if not is_text:
         with pytest.raises(InputError, match=r"the path has bytes that are not UTF-8\. Rename it"):
-            list_files([folder])
+            list_raw_files([folder])
     elif not name.startswith((".", "_")):
-        assert list_files([folder]) == [folder / name]
+        assert list_raw_files([folder]) == [folder / name]
     if is_text:
-        assert list_files([folder / name]) == [folder / name]
+        assert list_raw_files([folder / name]) == [folder / name]
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "export"])
-def test_a_name_that_is_no_text_is_refused_before_anything_starts(command, tmp_path):
+def test_a_name_that_is_not_text_is_refused_before_anything_starts(command, tmp_path):
     bad = tmp_path / os.fsdecode(b"b\xff")
     bad.write_bytes(b"")
     given = {

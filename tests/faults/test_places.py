@@ -15,7 +15,7 @@ from conftest import invoke
 from kept import build_kept, done, found_in, rows_of
 
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.tables import EVENTS, FILES
 
@@ -63,16 +63,16 @@ def record_absolute(warehouse: Path, place: Path) -> None:
 def test_a_moved_warehouse_keeps_its_archive(kept, moved, tmp_path, is_earlier):
     if is_earlier:
         record_absolute(moved, kept)
-    event = Stored(moved).rows(EVENTS, "symbol", "sequence", "source_file")[0]
+    event = TableReader(moved).rows(EVENTS, "symbol", "sequence", "source_file")[0]
     expected = rows_of(kept)
-    raw = [Path(row["path"]) for row in Stored(moved).rows(FILES)]
+    raw = [Path(row["path"]) for row in TableReader(moved).rows(FILES)]
     with hidden(kept, *raw):
         assert found_in(moved, deep=True) == []
         told = done("raw", event["symbol"], event["sequence"], "--warehouse", moved, "--json").summary
         assert told["records"][0]["path"].startswith(f"{moved}/_archive/")
         into = tmp_path / "new"
         done("restore", "--from-archive", "--into", into, "--warehouse", moved, "--json")
-        assert Stored(into).counts(EVENTS, "symbol") == Stored(moved).counts(EVENTS, "symbol")
+        assert TableReader(into).counts(EVENTS, "symbol") == TableReader(moved).counts(EVENTS, "symbol")
         copies = sorted(path for path in (moved / "_archive").rglob("*") if path.is_file())
         copies[0].unlink()
         (finding,) = found_in(moved, deep=True)
@@ -114,7 +114,7 @@ READING = [
 
 
 @pytest.mark.parametrize("command", READING, ids=" ".join)
-def test_commands_that_read_need_no_right_to_write(kept, command):
+def test_reading_commands_need_no_write_permission(kept, command):
     expected = done(*command, "--warehouse", kept)  # everything that they import is read now
     before = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
     with reading_only(kept):
@@ -133,7 +133,7 @@ def test_commands_that_read_need_no_right_to_write(kept, command):
     [("restore",), ("restore", "--yes"), ("restore", "--rebuild", "--yes"), ("report",)],
     ids=" ".join,
 )
-def test_commands_that_write_say_what_may_not_be_written(kept, command):
+def test_writing_commands_name_what_is_not_writable(kept, command):
     with reading_only(kept):
         outcome = invoke(*command, "--warehouse", kept)
     assert outcome.exit_status == (0 if "--rebuild" in command else 2)  # nothing is damaged

@@ -11,7 +11,7 @@ from captures import simulated_lines, write
 from conftest import invoke
 from kept import build_kept, done, files_in, found_in, rows_of
 
-from deltabook.jobs.tables.published import BEGUN_PROPERTY, published_versions
+from deltabook.jobs.tables.published import HAS_RUNS_PROPERTY, published_versions
 from deltabook.jobs.warehouse.warehouse import Warehouse
 
 pytestmark = pytest.mark.spark
@@ -39,7 +39,7 @@ def as_by_earlier_versions(warehouse: Path) -> None:
     for commit in warehouse.glob("*/_delta_log/00000000000000000000.json"):
         actions = [json.loads(line) for line in commit.read_text().splitlines()]
         for action in actions:
-            action.get("metaData", {}).get("configuration", {}).pop(BEGUN_PROPERTY, None)
+            action.get("metaData", {}).get("configuration", {}).pop(HAS_RUNS_PROPERTY, None)
         commit.write_text("\n".join(map(json.dumps, actions)) + "\n")
 
 
@@ -70,7 +70,7 @@ def commands(warehouse: Path) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     "lost", [("runs",), ("runs", "_copies"), ("runs", "written", "_copies")], ids="+".join
 )
-def test_without_runs_every_command_refuses_and_names_the_way_back(copied, kept, is_earlier, lost):
+def test_without_runs_every_command_refuses_and_names_the_remedy(copied, kept, is_earlier, lost):
     if is_earlier:
         as_by_earlier_versions(copied)
     for name in lost:
@@ -96,7 +96,7 @@ def test_without_runs_every_command_refuses_and_names_the_way_back(copied, kept,
         done("validate", "--warehouse", copied)
 
 
-def test_new_folder_and_first_run_that_was_killed_are_not_taken_for_lost(kept, tmp_path, monkeypatch):
+def test_new_folder_and_killed_first_run_do_not_count_as_lost(kept, tmp_path, monkeypatch):
     raw = kept.parent / "BTCUSDT.gz"
     for number, killed in enumerate(("create.hours", "overwrite.files", "append.written", "append.runs")):
         for is_earlier in (False, True):
@@ -130,7 +130,7 @@ def kill_first(raw: Path, warehouse: Path, point: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("source", ["other", "older"])
-def test_runs_of_elsewhere_stop_every_writer(kept, copied, tmp_path, source):
+def test_runs_of_another_warehouse_stop_every_writer(kept, copied, tmp_path, source):
     """Another warehouse's, or those of a backup: the next run would take tables back to its versions."""
     other = tmp_path / "other"
     if source == "other":
@@ -154,7 +154,7 @@ def test_runs_of_elsewhere_stop_every_writer(kept, copied, tmp_path, source):
 
 
 @pytest.mark.parametrize("alone", ["minValues", "maxValues"])
-def test_statistics_in_the_log_of_runs_decide_nothing(copied, alone):
+def test_statistics_in_the_log_of_runs_have_no_influence(copied, alone):
     """Nothing proves them in a warehouse of an earlier version."""
     as_by_earlier_versions(copied)
     expected = published_versions(copied)

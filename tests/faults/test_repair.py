@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -12,12 +11,17 @@ from pathlib import Path
 import pytest
 from conftest import invoke
 from kept import build_kept, done, files_in, flip, found_in, rows_of
-from places import SUPPORT
+from places import SUPPORT, child_environment
 
 from deltabook.jobs.process import crash_points
 from deltabook.jobs.process.crash_points import CRASH_AT
 from deltabook.jobs.records import file_replacement
-from deltabook.jobs.records.file_replacement import ASIDE, Step, repairing, unfinished_repairs
+from deltabook.jobs.records.file_replacement import (
+    ASIDE_FOLDER,
+    Replacement,
+    list_unfinished_repairs,
+    replacing_files,
+)
 from deltabook.schemas.tables import RUNS, WRITTEN
 
 pytestmark = pytest.mark.spark
@@ -80,7 +84,7 @@ def kill_at(point: str, time: int, monkeypatch: pytest.MonkeyPatch, warehouse: P
             invoke("restore", "--yes", "--warehouse", warehouse)
 
 
-def test_restore_that_is_killed_anywhere_is_ended_by_the_next(spoilt, kept, tmp_path, monkeypatch):
+def test_restore_that_is_killed_anywhere_is_completed_by_the_next(spoilt, kept, tmp_path, monkeypatch):
     shutil.copytree(spoilt, tmp_path / "undisturbed")
     points = points_of(tmp_path / "undisturbed", monkeypatch)
     assert {"repair.step.before", "repair.step.inside", "repair.steps.after", "append.runs.after"} <= {
@@ -92,25 +96,25 @@ def test_restore_that_is_killed_anywhere_is_ended_by_the_next(spoilt, kept, tmp_
             shutil.copytree(spoilt, warehouse)
             kill_at(point, time, monkeypatch, warehouse)
             findings = found_in(warehouse)
-            if unfinished_repairs(warehouse):
+            if list_unfinished_repairs(warehouse):
                 assert any("a repair was killed" in one["problem"] for one in findings), point
             asked = invoke("status", "--warehouse", warehouse)
             assert asked.exit_status == 0 or "`deltabook restore`" in asked.said, (point, asked.said)
             done("restore", "--yes", "--warehouse", warehouse)
             assert found_in(warehouse) == [], point
             assert rows_of(warehouse) == rows_of(kept), point
-            assert unfinished_repairs(warehouse) == []
+            assert list_unfinished_repairs(warehouse) == []
             shutil.rmtree(warehouse)
 
 
-def test_repair_that_is_killed_as_it_is_put_back_is_put_back_by_the_next(copied, monkeypatch):
+def test_repair_that_is_killed_during_its_rollback_is_rolled_back_by_the_next(copied, monkeypatch):
     kill_at("repair.steps.after", 1, monkeypatch, copied)
     kill_at("repair.reverse.before", 3, monkeypatch, copied)
     done("restore", "--yes", "--warehouse", copied)
     assert found_in(copied) == []
 
 
-def test_run_that_follows_a_killed_repair_puts_it_back_before_it_starts(copied, spoilt, monkeypatch):
+def test_run_after_a_killed_repair_rolls_it_back_before_it_starts(copied, spoilt, monkeypatch):
     kill_at("repair.step.after", 2, monkeypatch, copied)
     before = files_in(spoilt)
     refused = invoke("validate", "--warehouse", copied)
@@ -119,8 +123,8 @@ def test_run_that_follows_a_killed_repair_puts_it_back_before_it_starts(copied, 
 
 
 @pytest.mark.parametrize("failing", range(1, 9, 2))
-def test_repair_of_which_a_step_fails_is_put_back_whole(copied, monkeypatch, failing):
-    before, moves, moved = files_in(copied), 0, file_replacement.moved
+def test_repair_with_a_failing_step_is_rolled_back_completely(copied, monkeypatch, failing):
+    before, moves, moved = files_in(copied), 0, file_replacement.move_file
 
     def move_or_fail(path: Path, target: Path) -> None:
         nonlocal moves
@@ -130,19 +134,20 @@ def test_repair_of_which_a_step_fails_is_put_back_whole(copied, monkeypatch, fai
         moved(path, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(file_replacement, "moved", move_or_fail)
+        patched.setattr(file_replacement, "move_file", move_or_fail)
         refused = invoke("restore", "--yes", "--warehouse", copied)
     assert refused.exit_status == 2 and refused.stderr.count("deltabook: ") == 1
-    assert {path: data for path, data in files_in(copied).items() if ASIDE not in path} == before
+    assert {path: data for path, data in files_in(copied).items() if ASIDE_FOLDER not in path} == before
     done("restore", "--yes", "--warehouse", copied)
     assert found_in(copied) == []
 
 
-def test_repair_that_would_leave_nothing_readable_is_put_back(copied, monkeypatch):
+def test_repair_that_would_leave_an_unreadable_table_is_rolled_back(copied, monkeypatch):
     """As if a copy were not what it should be: what is proven is the result."""
     before = files_in(copied)
     with monkeypatch.context() as patched:
-        patched.setattr("deltabook.jobs.integrity.log_repair._add_lost", lambda *_: flip_newest(copied))
+        name = "deltabook.jobs.integrity.log_repair._add_lost_commits"
+        patched.setattr(name, lambda *_: flip_newest(copied))
         refused = invoke("restore", "--yes", "--warehouse", copied)
     assert refused.exit_status == 2
     assert files_in(copied).keys() == before.keys()
@@ -152,11 +157,11 @@ def flip_newest(warehouse: Path) -> None:
     sorted((warehouse / "events" / "_delta_log").glob("*.json"))[-1].write_bytes(b"{")
 
 
-def test_steps_are_all_done_or_none(tmp_path):
+def test_all_files_are_replaced_or_none(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
-    steps = [Step("a", b"new"), Step("b"), Step("d", tmp_path / "c")]
-    with pytest.raises(ZeroDivisionError), repairing(tmp_path, steps, ["."]):
+    steps = [Replacement("a", b"new"), Replacement("b"), Replacement("d", tmp_path / "c")]
+    with pytest.raises(ZeroDivisionError), replacing_files(tmp_path, steps, ["."]):
         assert {path: data for path, data in files_in(tmp_path).items() if "/" not in path} == {
             "a": b"new",
             "c": b"c",
@@ -165,10 +170,10 @@ def test_steps_are_all_done_or_none(tmp_path):
         (tmp_path / "made").touch()
         raise ZeroDivisionError
     assert files_in(tmp_path) == {"a": b"a", "b": b"b", "c": b"c"}
-    with repairing(tmp_path, steps, []):
+    with replacing_files(tmp_path, steps, []):
         pass
     assert (tmp_path / "a").read_text() == "new" and not (tmp_path / "b").exists()
-    assert [path.read_text() for path in (tmp_path / ASIDE).rglob("[ab]")] in (["a", "b"], ["b", "a"])
+    assert [path.read_text() for path in (tmp_path / ASIDE_FOLDER).rglob("[ab]")] in (["a", "b"], ["b", "a"])
 
 
 @pytest.mark.parametrize(
@@ -181,21 +186,23 @@ def test_steps_are_all_done_or_none(tmp_path):
         ("maintain", "copy.runs.before"),
     ],
 )
-def test_command_that_is_killed_by_sigkill_is_taken_up_by_the_next(kept, spoilt, tmp_path, command, point):
+def test_command_that_is_killed_by_sigkill_is_completed_by_the_next(kept, spoilt, tmp_path, command, point):
     warehouse = Path(shutil.copytree(spoilt if command == "restore" else kept, tmp_path / "w"))
     asked = [sys.executable, SUPPORT / "killed_process.py", command, warehouse]
-    killed = subprocess.run(asked, env=os.environ | {CRASH_AT: point}, capture_output=True, check=False)
+    killed = subprocess.run(
+        asked, env=child_environment() | {CRASH_AT: point}, capture_output=True, check=False
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     if command == "maintain":
         assert rows_of(warehouse) == rows_of(kept)
-    again = subprocess.run(asked, capture_output=True, check=False)
+    again = subprocess.run(asked, env=child_environment(), capture_output=True, check=False)
     assert again.returncode == 0, again.stderr[-2000:]
     assert found_in(warehouse, deep=True) == []
     assert rows_of(warehouse) == rows_of(kept)
 
 
 @pytest.mark.parametrize("table", [RUNS, WRITTEN], ids=["runs", "written"])
-def test_one_flipped_byte_of_a_row_that_is_published_is_put_back(kept, tmp_path, table):
+def test_one_flipped_byte_of_a_published_row_is_repaired(kept, tmp_path, table):
     """At any place of any of its data files, with and without second copies."""
     for number, path in enumerate(sorted((kept / table.name).glob("*.parquet"))):
         for is_copied in (True, False):

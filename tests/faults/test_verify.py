@@ -18,9 +18,9 @@ from filelock import FileLock
 from kept import state
 from rich.console import Console
 
-from deltabook.jobs.maintenance.verify import verify
+from deltabook.jobs.maintenance.verify import verify_warehouse
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tables.published import open_table
+from deltabook.jobs.tables.delta_tables import open_table
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.tables import TABLES, Table
@@ -37,7 +37,7 @@ def die(*_):
 
 
 def found_in(warehouse: Path, *, deep: bool = False) -> list[dict]:
-    return verify(warehouse, deep, Console(file=io.StringIO()))["findings"]
+    return verify_warehouse(warehouse, deep, Console(file=io.StringIO()))["findings"]
 
 
 def said(*arguments: object) -> Outcome:
@@ -48,7 +48,7 @@ def said(*arguments: object) -> Outcome:
 
 def run_as_told(remedy: str, into: Path | None = None) -> None:
     """Type what `verify` says."""
-    for command in remedy.replace(", with the settings of before", "").split("; "):
+    for command in remedy.replace(", with the same settings as before", "").split("; "):
         program, *arguments = shlex.split(command.replace("NEW_WAREHOUSE", str(into)))
         assert program == "deltabook"
         said(*arguments)
@@ -138,14 +138,14 @@ def named(findings: list[dict]) -> set[tuple[str, str]]:
     return {(one["table"], one["file"]) for one in findings}
 
 
-def test_sound_warehouse_has_no_findings_and_every_run_can_be_restored(built):
+def test_intact_warehouse_has_no_findings_and_every_run_can_be_restored(built):
     told = said("verify", "--deep", "--warehouse", built / "w", "--json").summary
     assert told["findings"] == []
     assert (told["runs"], len(told["restorable"])) == (5, 5)
     assert told["data_files"] > 30 and told["log_files"] > 40 and told["bytes_per_second"] > 0
 
 
-def test_sound_warehouse_that_was_replaced_killed_and_rebuilt_has_no_findings(built, copied, monkeypatch):
+def test_intact_warehouse_after_replacement_kill_and_rebuild_has_no_findings(built, copied, monkeypatch):
     where = ("--warehouse", copied, "--json")
     chunk = ("--chunk", "5s")
     said("ingest", "binance", built / "BTCUSDT-1.gz", *where, *chunk)  # known
@@ -180,7 +180,7 @@ LAST, EARLIER = -1, 1
         *((table, LAST, truncate) for table in ("books", "files", "fidelity")),
     ],
 )
-def test_damaged_log_is_named_and_put_back_from_its_copy(built, copied, table, which, how):
+def test_damaged_log_is_found_and_restored_from_its_copy(built, copied, table, which, how):
     commit = commits(copied, table)[which]
     how(commit)
     told = invoke("verify", "--warehouse", copied, "--json")
@@ -214,7 +214,7 @@ def test_damaged_log_is_named_and_put_back_from_its_copy(built, copied, table, w
         ("hours", empty),
     ],
 )
-def test_damaged_data_file_is_named_with_its_hours_and_a_remedy(copied, table, how):
+def test_damaged_data_file_is_found_with_its_chunks_and_a_remedy(copied, table, how):
     path = live(copied, table)
     before = path.read_bytes()
     how(path)
@@ -235,14 +235,14 @@ def test_damaged_data_file_is_named_with_its_hours_and_a_remedy(copied, table, h
         (("verdicts", "fidelity"), truncate),
     ],
 )
-def test_damaged_books_are_built_again_as_they_were(built, copied, spoiled, how):
+def test_damaged_books_are_rebuilt_with_equal_rows(built, copied, spoiled, how):
     for table in spoiled:
         how(live(copied, table))
     findings = found_in(copied)
     assert {one["table"] for one in findings} == set(spoiled)
     longest = max((one["remedy"] for one in findings), key=len)
     before = state(copied)
-    assert "nothing is done" in said("restore", "--rebuild", "--warehouse", copied).stdout
+    assert "nothing changed" in said("restore", "--rebuild", "--warehouse", copied).stdout
     assert state(copied) == before
     run_as_told(longest)
     assert found_in(copied) == []
@@ -265,7 +265,7 @@ def test_damaged_events_are_ingested_again_from_originals_and_copies(built, copi
     assert books(tmp_path / "new") == books(built / "w")
 
 
-def test_raw_file_that_is_lost_with_its_copy_is_named(built, copied, tmp_path):
+def test_raw_file_that_is_lost_with_its_copy_is_found(built, copied, tmp_path):
     (row,) = (
         row
         for row in open_table(copied, tables.FILES).to_pyarrow_table().to_pylist()
@@ -284,7 +284,7 @@ def test_raw_file_that_is_lost_with_its_copy_is_named(built, copied, tmp_path):
     assert len(open_table(tmp_path / "new", tables.FILES).to_pyarrow_table()) == 3
 
 
-def test_run_is_restored_and_what_came_after_is_told_and_read_again(built, copied):
+def test_run_is_restored_and_later_raw_files_are_listed_and_ingested_again(built, copied):
     runs = sorted(
         open_table(copied, tables.RUNS).to_pyarrow_table().to_pylist(), key=lambda row: row["finished"]
     )
@@ -302,10 +302,10 @@ def test_run_is_restored_and_what_came_after_is_told_and_read_again(built, copie
     assert found_in(copied) == []
     assert books(copied) == books(built / "w")
     unknown = invoke("restore", "--run", "19700101T000000-00000000", "--warehouse", copied)
-    assert unknown.exit_status == 2 and "the last ones: " in unknown.said
+    assert unknown.exit_status == 2 and "the newest runs: " in unknown.said
 
 
-def test_newest_run_that_is_whole_is_restored(copied):
+def test_newest_intact_run_is_restored(copied):
     events = open_table(copied, tables.EVENTS)
     first, second = (
         set(DeltaTable(str(copied / "events"), version=version).file_uris())
@@ -317,7 +317,7 @@ def test_newest_run_that_is_whole_is_restored(copied):
     assert found_in(copied) == []
 
 
-def test_mended_logs_undo_no_run_even_if_data_files_are_damaged_too(built, copied):
+def test_repair_of_logs_undoes_no_run_even_if_data_files_are_damaged_too(built, copied):
     truncate(commits(copied, "events")[LAST])
     flip(live(copied, "books"))
     remedies = {one["table"]: one["remedy"] for one in found_in(copied)}
@@ -350,7 +350,7 @@ def lose_log_of_runs(warehouse: Path) -> None:
     ("edit", "table"),
     [(delete_rows, "books"), (delete_run, "runs"), (edit_run, "runs"), (lose_log_of_runs, "runs")],
 )
-def test_table_changed_by_hand_is_named_and_taken_back(built, copied, edit: Callable, table):
+def test_table_changed_by_hand_is_found_and_rolled_back(built, copied, edit: Callable, table):
     edit(copied)
     findings = found_in(copied)
     assert {one["table"] for one in findings} == {table}
@@ -363,7 +363,7 @@ def test_table_changed_by_hand_is_named_and_taken_back(built, copied, edit: Call
 
 
 @pytest.mark.parametrize("is_copied", [True, False])
-def test_lost_row_of_the_newest_run_is_put_back_and_without_a_copy_undoes_that_run(copied, is_copied):
+def test_lost_row_of_the_newest_run_is_restored_and_without_a_copy_undoes_that_run(copied, is_copied):
     if not is_copied:  # as earlier versions have left it
         shutil.rmtree(copied / "_copies")
     newest = max(
@@ -382,7 +382,7 @@ def test_lost_row_of_the_newest_run_is_put_back_and_without_a_copy_undoes_that_r
 
 
 @pytest.mark.parametrize("is_copied", [True, False])
-def test_records_that_are_damaged_are_put_back_or_made_again(built, copied, is_copied):
+def test_damaged_records_are_restored_or_recorded_again(built, copied, is_copied):
     if not is_copied:  # as earlier versions have left it
         shutil.rmtree(copied / "_copies")
     flip(live(copied, "written"))
@@ -411,14 +411,18 @@ def changed(table: Table, **values: object) -> Callable[[Warehouse], None]:
         (changed(tables.FILES, events=1), "events", "where the ledger has 1"),
         (changed(tables.FILES, golden=10**6), "golden", "where the ledger has 1,000,000"),
         (changed(tables.FILES, quarantined=7), "quarantine", "where the ledger has 7"),
-        (changed(tables.FILES, path="/elsewhere"), "events", "which the ledger does not know"),
-        (changed(tables.HOURS, first_sequence=2**50, last_sequence=2**50), "hours", "outside the boundaries"),
-        (changed(tables.HOURS, hour=0), "hours", "no boundaries"),
+        (changed(tables.FILES, path="/elsewhere"), "events", "which is not in the ledger"),
+        (
+            changed(tables.HOURS, first_sequence=2**50, last_sequence=2**50),
+            "hours",
+            "outside the id boundaries",
+        ),
+        (changed(tables.HOURS, hour=0), "hours", "no id boundaries"),
         (lambda one: one.delete(tables.CHECKPOINTS, "symbol = 'BTC-USDT'"), "checkpoints", "have no books"),
         (lambda one: one.delete(tables.EVENTS, "symbol = 'BTC-USDT'"), "books", "have no events"),
     ],
 )
-def test_counts_that_are_not_the_ledgers_are_found(copied, work, table, problem):
+def test_counts_that_differ_from_the_ledger_are_found(copied, work, table, problem):
     warehouse = Warehouse.without_spark(load_settings(None, {"warehouse": copied}))
     with warehouse.writing("validate"):
         work(warehouse)
@@ -426,7 +430,7 @@ def test_counts_that_are_not_the_ledgers_are_found(copied, work, table, problem)
     assert any(problem in one for one in told), told
 
 
-def test_warehouse_that_is_being_written_is_compared_as_published(copied):
+def test_warehouse_with_a_writer_is_compared_as_published(copied):
     delete_rows(copied)
     with FileLock(copied / ".lock"):
         told = said("verify", "--warehouse", copied, "--json").summary
@@ -443,7 +447,7 @@ def test_warehouse_that_is_being_written_is_compared_as_published(copied):
         ("restore", "--rebuild", "--run", "x"),
     ],
 )
-def test_wrong_usage_is_told_in_one_message(arguments, tmp_path, monkeypatch):
+def test_wrong_usage_is_reported_in_one_message(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     outcome = invoke(*arguments)
     assert outcome.exit_status == 2
@@ -451,14 +455,14 @@ def test_wrong_usage_is_told_in_one_message(arguments, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_that_only_earlier_runs_had_is_no_finding_but_they_cannot_be_restored(copied):
+def test_damaged_file_of_earlier_runs_is_no_finding_but_they_cannot_be_restored(copied):
     then = DeltaTable(str(copied / "files"), version=1).get_add_actions(flatten=True)["path"].to_pylist()
     flip(copied / "files" / then[0])
     told = said("verify", "--deep", "--warehouse", copied, "--json").summary
     assert (told["findings"], told["runs"], len(told["restorable"])) == ([], 5, 3)
 
 
-def test_checkpoint_of_a_log_stands_for_earlier_commits_and_is_made_unnecessary_if_damaged(built, copied):
+def test_checkpoint_replaces_earlier_commits_and_is_discarded_if_damaged(built, copied):
     warehouse = Warehouse.without_spark(load_settings(None, {"warehouse": copied}))
     with warehouse.writing("validate"):
         warehouse.overwrite(tables.FILES, warehouse.rows(tables.FILES))

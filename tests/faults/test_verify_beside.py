@@ -14,15 +14,16 @@ from conftest import invoke
 from deltalake import DeltaTable
 from kept import build_kept, done, found_in
 
-from deltabook.jobs.integrity.recorded import Recorded
-from deltabook.jobs.maintenance import plan
+from deltabook.jobs.integrity.recorded import RunRecords
+from deltabook.jobs.maintenance import table_upkeep
 from deltabook.jobs.maintenance import verify as verifying
-from deltabook.jobs.maintenance.maintain import maintain
-from deltabook.jobs.maintenance.plan import FLOOR, Policy
+from deltabook.jobs.maintenance.maintain import maintain_warehouse
+from deltabook.jobs.maintenance.retention import MIN_RETENTION, RetentionPolicy
 from deltabook.jobs.process import crash_points
 from deltabook.jobs.records import second_copies
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
+from deltabook.jobs.warehouse import table_writer
 from deltabook.jobs.warehouse import warehouse as warehouse_module
 from deltabook.schemas.names import DAY
 from deltabook.schemas.tables import RUNS
@@ -47,11 +48,11 @@ class Watched:
         self.warehouse = warehouse
         self.verified = 0
         self.findings: list[tuple[str, list[dict[str, Any]]]] = []
-        self._append = warehouse_module.write_deltalake
-        self._moved = second_copies.moved
+        self._append = table_writer.write_deltalake
+        self._moved = second_copies.move_file
         monkeypatch.setattr(crash_points, "crash_point", self.look)
-        monkeypatch.setattr(warehouse_module, "write_deltalake", self.append)
-        monkeypatch.setattr(second_copies, "moved", self.move)
+        monkeypatch.setattr(table_writer, "write_deltalake", self.append)
+        monkeypatch.setattr(second_copies, "move_file", self.move)
 
     def look(self, point: str) -> None:
         self.verified += 1
@@ -85,7 +86,7 @@ def test_verify_finds_nothing_at_any_step_of_runs(kept, copied, monkeypatch):
     assert watched.verified > 200
 
 
-def test_verify_finds_nothing_at_any_step_where_no_second_copies_are_kept(copied, monkeypatch):
+def test_verify_finds_nothing_at_any_step_without_second_copies(copied, monkeypatch):
     """Then nothing but the lock tells a row that is about to be committed from one whose commit is lost."""
     make_no_copies(copied, monkeypatch)
     watched = Watched(copied, monkeypatch)
@@ -96,66 +97,66 @@ def test_verify_finds_nothing_at_any_step_where_no_second_copies_are_kept(copied
 
 def make_no_copies(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(warehouse / "_copies")
-    monkeypatch.setattr(warehouse_module, "keep_copies", lambda _: None)
+    monkeypatch.setattr(warehouse_module, "make_copies", lambda _: None)
 
 
-def test_steps_that_are_looked_at_are_those_that_mislead_who_does_not_heed_the_lock(copied, monkeypatch):
+def test_steps_of_a_run_look_like_faults_if_the_lock_is_ignored(copied, monkeypatch):
     """The steps of the test above would show a fault if `verify` took every row for a published one."""
     make_no_copies(copied, monkeypatch)
-    for module in ("verify", "examining"):
-        monkeypatch.setattr(f"deltabook.jobs.integrity.{module}.tried", lambda _: nullcontext(True))
+    for module in ("maintenance.verify", "integrity.audit"):
+        monkeypatch.setattr(f"deltabook.jobs.{module}.try_lock", lambda _: nullcontext(True))
     watched = Watched(copied, monkeypatch)
     publish(copied)
     of_runs = [point for point, found in watched.findings if any(one["table"] == "runs" for one in found)]
     assert "data of runs" in of_runs
 
 
-def test_verify_finds_nothing_at_any_step_of_upkeep(copied, monkeypatch):
-    monkeypatch.setattr(plan, "FEWEST", 2)
+def test_verify_finds_nothing_at_any_step_of_maintenance(copied, monkeypatch):
+    monkeypatch.setattr(table_upkeep, "MIN_FILES_TO_COMPACT", 2)
     watched = Watched(copied, monkeypatch)
-    newest = max(row["finished"] for row in Stored(copied).rows(RUNS, "finished"))
-    policy = Policy(FLOOR, None, newest + 400 * DAY + FLOOR)
-    maintain(load_settings(None, {"warehouse": copied}), policy, True)
+    newest = max(row["finished"] for row in TableReader(copied).rows(RUNS, "finished"))
+    policy = RetentionPolicy(MIN_RETENTION, None, newest + 400 * DAY + MIN_RETENTION)
+    maintain_warehouse(load_settings(None, {"warehouse": copied}), policy, True)
     assert watched.verified > 30
     assert not watched.findings, watched.findings[:3]
 
 
-def test_run_that_is_published_while_verify_reads_is_not_looked_at(copied, monkeypatch):
+def test_run_that_is_published_while_verify_reads_is_ignored(copied, monkeypatch):
     """Between its look at what was recorded, which finds the lock held, and the comparison with the files."""
-    read = Recorded.of
+    read = RunRecords.read
     published = []
 
-    def read_and_write(warehouse: Path, is_settled: bool = True) -> Recorded:
-        recorded = read(warehouse, is_settled)
+    def read_and_write(warehouse: Path, is_idle: bool = True) -> RunRecords:
+        recorded = read(warehouse, is_idle)
         if not published:
             published.append(True)
             publish(warehouse)
         return recorded
 
-    monkeypatch.setattr(Recorded, "of", read_and_write)
-    for module in ("verify", "examining"):
-        monkeypatch.setattr(f"deltabook.jobs.integrity.{module}.tried", busy)
+    monkeypatch.setattr(RunRecords, "read", read_and_write)
+    for module in ("maintenance.verify", "integrity.audit"):
+        monkeypatch.setattr(f"deltabook.jobs.{module}.try_lock", busy)
     assert found_in(copied) == []
 
 
-def test_run_that_is_published_between_the_snapshot_and_the_comparison_is_not_looked_at(copied, monkeypatch):
-    examine = verifying.examine
+def test_run_that_is_published_before_the_comparison_is_ignored(copied, monkeypatch):
+    audit_files = verifying.audit_files
 
-    def write_and_examine(*arguments: Any) -> Any:
+    def write_and_audit(*arguments: Any) -> Any:
         publish(copied)
-        return examine(*arguments)
+        return audit_files(*arguments)
 
-    monkeypatch.setattr(verifying, "examine", write_and_examine)
+    monkeypatch.setattr(verifying, "audit_files", write_and_audit)
     assert found_in(copied) == []
 
 
-def test_row_without_its_commit_is_a_fault_only_where_nobody_writes(copied, monkeypatch):
+def test_row_without_its_commit_is_a_fault_only_without_a_writer(copied, monkeypatch):
     """What a writer is about to commit and what was lost look alike but for the lock."""
     shutil.rmtree(copied / "_copies")
     sorted((copied / "runs" / "_delta_log").glob("*.json"))[-1].unlink()
     assert {one["table"] for one in found_in(copied)} == {"runs"}
-    for module in ("verify", "examining"):
-        monkeypatch.setattr(f"deltabook.jobs.integrity.{module}.tried", busy)
+    for module in ("maintenance.verify", "integrity.audit"):
+        monkeypatch.setattr(f"deltabook.jobs.{module}.try_lock", busy)
     assert found_in(copied) == []
 
 

@@ -1,0 +1,231 @@
+"""Plan the upkeep of one table: which data files to compact, and which files to remove."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+from urllib.parse import unquote
+
+from deltabook.jobs.records.active_files import ActiveFile, list_active_files
+from deltabook.jobs.records.file_records import (
+    LOG_FOLDER,
+    RUN_TABLES,
+    list_log_files,
+    read_actions,
+)
+from deltabook.schemas.columns import Table
+from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.tables import (
+    CHECKS,
+    COVERAGE,
+    FIDELITY,
+    GAPS,
+    MISMATCHES,
+    QUARANTINE,
+    VALIDATIONS,
+    both,
+)
+from deltabook.udfs.storage.object_store import StoredFile, list_folder
+
+COMPACTED_TABLES = (
+    GAPS,
+    CHECKS,
+    COVERAGE,
+    FIDELITY,
+    *both(MISMATCHES),
+    VALIDATIONS,
+    QUARANTINE,
+    *RUN_TABLES,
+)
+"""Tables to which each run adds a few rows, and which are read whole."""
+MIN_FILES_TO_COMPACT = 32
+"""Number of small files in a partition from which on they are compacted, since all rows are written again."""
+MAX_FILE_BYTES = 32 << 20
+"""Size of a data file in bytes from which on it is not compacted with others."""
+_UNFINISHED_LOG_FILE = re.compile(r"\.tmp$|#\d+$")
+"""End of the name of a log file that is not written completely."""
+
+
+class TableReport(TypedDict):
+    """What maintenance does to one table, in JSON output.
+
+    Attributes
+    ----------
+    table : str
+        Name of the table.
+    files, files_bytes : int
+        Number and total size of its data files.
+    joined, joined_into : int
+        Number of files that are compacted, and of the files that replace them.
+    removed, removed_bytes : int
+        Number and total size of the data files that are removed.
+    log, log_bytes : int
+        Number and total size of its log files.
+    log_removed, log_removed_bytes : int
+        Number and total size of the log files that are removed.
+    """
+
+    table: str
+    files: int
+    files_bytes: int
+    joined: int
+    joined_into: int
+    removed: int
+    removed_bytes: int
+    log: int
+    log_bytes: int
+    log_removed: int
+    log_removed_bytes: int
+
+
+@dataclass(frozen=True)
+class TableUpkeep:
+    """What there is to do for one table.
+
+    Attributes
+    ----------
+    table : Table
+        The table.
+    files, log_files : list of StoredFile
+        All files in its folder, and in its log.
+    small_files : list of ActiveFile
+        Data files that are compacted.
+    unneeded_files, unneeded_log_files : list of StoredFile
+        Files that are removed.
+    """
+
+    table: Table
+    files: list[StoredFile]
+    log_files: list[StoredFile]
+    small_files: list[ActiveFile]
+    unneeded_files: list[StoredFile]
+    unneeded_log_files: list[StoredFile]
+
+    def report(self) -> TableReport:
+        """Return the counts and sizes for the output of the command."""
+        bytes_by_partition: Counter[str] = Counter()
+        for file in self.small_files:
+            bytes_by_partition[str(file.partition)] += file.bytes
+        return {
+            "table": self.table.name,
+            "files": len(self.files),
+            "files_bytes": sum_sizes(self.files),
+            "joined": len(self.small_files),
+            "joined_into": sum(math.ceil(size / MAX_FILE_BYTES) for size in bytes_by_partition.values()),
+            "removed": len(self.unneeded_files),
+            "removed_bytes": sum_sizes(self.unneeded_files),
+            "log": len(self.log_files),
+            "log_bytes": sum_sizes(self.log_files),
+            "log_removed": len(self.unneeded_log_files),
+            "log_removed_bytes": sum_sizes(self.unneeded_log_files),
+        }
+
+
+def sum_sizes(files: list[StoredFile]) -> int:
+    """Return the total size of files in bytes.
+
+    Parameters
+    ----------
+    files : list of StoredFile
+        The files.
+    """
+    return sum(file.bytes for file in files)
+
+
+def plan_table(root: Path, table: Table, oldest: int, newest: int, cutoff: int) -> TableUpkeep:
+    """Return what there is to do for a table.
+
+    Parameters
+    ----------
+    root : Path
+        Warehouse folder.
+    table : Table
+        The table.
+    oldest, newest : int
+        Oldest retained version, and newest published version.
+    cutoff : int
+        Start of the retention period, ns since 1970 UTC.
+
+    Raises
+    ------
+    WarehouseError
+        If commits that are needed are missing.
+    """
+    folder = root / table.name
+    log_files = list_folder(folder / LOG_FOLDER, deep=True)
+    files = [file for file in list_folder(folder, deep=True) if folder / LOG_FOLDER not in file.path.parents]
+    active_files = list_active_files(root, table, newest)
+    needed = _list_needed_paths(root, table, oldest) | {file.path for file in active_files}
+    unneeded_files = [
+        file for file in select_older(files, cutoff) if str(file.path.relative_to(folder)) not in needed
+    ]
+    covered = _list_covered_files(list_log_files(root, table), oldest)
+    unneeded_log_files = [
+        file
+        for file in select_older(log_files, cutoff)
+        if file.path in covered or _UNFINISHED_LOG_FILE.search(file.path.name)
+    ]
+    small_files = _select_small_files(active_files) if table in COMPACTED_TABLES else []
+    return TableUpkeep(table, files, log_files, small_files, unneeded_files, unneeded_log_files)
+
+
+def _list_needed_paths(root: Path, table: Table, oldest: int) -> set[str]:
+    """Return the paths of the data files of a version and all later ones."""
+    log_files = list_log_files(root, table)
+    commits = {
+        version: path for version, paths in log_files.items() for path in paths if path.suffix == ".json"
+    }
+    first = oldest
+    if 0 not in commits:  # Delta itself has removed commits: versions before its first checkpoint are lost
+        first = max(oldest, min(version for version, paths in log_files.items() if len(paths) > 1))
+    if missing := set(range(first + 1, max(log_files) + 1)) - commits.keys():
+        raise WarehouseError(
+            f"table {root / table.name}: the commits of {len(missing):,} versions from {min(missing)} on are "
+            "missing: run `deltabook verify` to see what repairs them"
+        )
+    needed = {file.path for file in list_active_files(root, table, first)}
+    for version, path in commits.items():
+        for action in read_actions(path) if version > first else ():
+            if "add" in action:
+                needed.add(unquote(action["add"]["path"]))
+    return needed
+
+
+def _list_covered_files(log_files: dict[int, list[Path]], oldest: int) -> set[Path]:
+    """Return the log files before the last checkpoint that is not later than a version."""
+    checkpoints = [
+        version
+        for version, paths in log_files.items()
+        if version <= oldest and any(path.suffix != ".json" for path in paths)
+    ]
+    last_checkpoint = max(checkpoints, default=-1)
+    return {path for version, paths in log_files.items() for path in paths if version < last_checkpoint}
+
+
+def _select_small_files(active_files: list[ActiveFile]) -> list[ActiveFile]:
+    """Return the files to compact; empty if no partition has enough of them."""
+    partitions: dict[str, list[ActiveFile]] = defaultdict(list)
+    for file in active_files:
+        if file.bytes < MAX_FILE_BYTES:
+            partitions[str(file.partition)].append(file)
+    if max(map(len, partitions.values()), default=0) < MIN_FILES_TO_COMPACT:
+        return []
+    return [file for files in partitions.values() if len(files) > 1 for file in files]
+
+
+def select_older(files: Iterable[StoredFile], time: int) -> list[StoredFile]:
+    """Return the files that were last written before a time.
+
+    Parameters
+    ----------
+    files : iterable of StoredFile
+        The files.
+    time : int
+        The time, ns since 1970 UTC.
+    """
+    return [file for file in files if file.modified < time]

@@ -1,0 +1,1 @@
+"""Write to a warehouse: locks, Delta commits, publication and Spark tasks."""

@@ -1,0 +1,66 @@
+"""A run: one command that writes to a warehouse and publishes its tables at the end."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from deltabook.schemas.names import NANOSECONDS_PER_SECOND
+
+
+@dataclass
+class Run:
+    """A run in progress.
+
+    Attributes
+    ----------
+    run_id : str
+        Id of the run.
+    command : str
+        Value for `runs.command`, such as ingest.
+    started : int
+        Start of the run, ns since 1970 UTC.
+    summary : dict
+        Counts, rates and verdicts for `runs.summary`; JSON values by name. The command fills it.
+    always_records : bool
+        Whether to record its files in `written` even if it only changed `runs` and `written`.
+    stage_seconds : dict
+        Duration of each finished stage in seconds, by name.
+    """
+
+    run_id: str
+    command: str
+    started: int
+    summary: dict[str, Any] = field(default_factory=dict)
+    always_records: bool = False
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the duration of a stage that starts no Spark job.
+
+        Parameters
+        ----------
+        name : str
+            Name of the stage in `runs.summary`.
+        """
+        started = time.monotonic()
+        yield
+        self.stage_seconds[name] = round(time.monotonic() - started, 3)
+
+
+def make_run_id(started: int) -> str:
+    """Return a new run id: the start of the run to the second, and eight random hex digits.
+
+    Parameters
+    ----------
+    started : int
+        Start of the run, ns since 1970 UTC.
+    """
+    stamp = datetime.fromtimestamp(started // NANOSECONDS_PER_SECOND, UTC).strftime("%Y%m%dT%H%M%S")
+    return f"{stamp}-{secrets.token_hex(4)}"
