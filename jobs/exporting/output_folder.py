@@ -1,9 +1,10 @@
-"""The folder of an export: written aside, then moved into place, with the manifest last."""
+"""The output folder of an export: files are written aside, then moved into place, with the manifest last."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,49 +14,58 @@ from filelock import FileLock, Timeout
 from deltabook.schemas.errors import SettingsError
 
 MANIFEST = "manifest.json"
-_ASIDE = "_unfinished"
+_UNFINISHED = "_unfinished"
 
 
-class Folder:
-    """A folder to export into; as a context, what is unfinished at its end goes.
+class OutputFolder:
+    """A folder to export into; a context that removes unfinished files at its end.
 
-    Files are written below `_unfinished` and moved out of it when all are whole. The manifest moves last: a
-    folder without one is not an export.
+    Files are written into the subfolder `_unfinished` and moved out of it when all are complete. The manifest
+    moves last: a folder without one is not an export.
 
     Parameters
     ----------
     root : Path
-        The folder; is made.
+        The folder; it is created.
     replace : bool
-        Whether an earlier export in it gives way: the files that its manifest lists, and no others.
+        Whether to replace an earlier export in it: the files that its manifest lists, and no others.
+
+    Attributes
+    ----------
+    manifest : Path
+        Path of the manifest of a finished export.
+    unfinished : Path
+        Subfolder for everything that is not finished.
+    staging : Path
+        Folder to write files into, below `unfinished`.
 
     Raises
     ------
     SettingsError
-        If it holds anything else, or another export is being written into it.
+        On entry, if the folder has other files, or if another export is writing into it.
     """
 
     def __init__(self, root: Path, replace: bool):
         self.root = root.absolute()
         self.manifest = self.root / MANIFEST
-        self.aside = self.root / _ASIDE
-        self.coming = self.aside / MANIFEST
-        self.staging = self.aside / "files"
-        self.replace = replace
-        self.lock = FileLock(self.aside / ".lock", timeout=0)
+        self.unfinished = self.root / _UNFINISHED
+        self.staging = self.unfinished / "files"
+        self._next_manifest = self.unfinished / MANIFEST
+        self._replace = replace
+        self._lock = FileLock(self.unfinished / ".lock", timeout=0)
 
-    def __enter__(self) -> Folder:
+    def __enter__(self) -> OutputFolder:
         if self.root.exists() and not self.root.is_dir():
-            raise SettingsError(f"--out {self.root} is no folder")
-        self._check()
-        self.aside.mkdir(parents=True, exist_ok=True)
+            raise SettingsError(f"--out {self.root} is not a folder: choose another --out")
+        self._check_files()
+        self.unfinished.mkdir(parents=True, exist_ok=True)
         try:
-            self.lock.acquire()
+            self._lock.acquire()
         except Timeout:
             raise SettingsError(
-                f"--out {self.root} is being written by another export: wait for it"
+                f"--out {self.root} is being written by another export: wait for it, or choose another --out"
             ) from None
-        self._remove_unfinished()
+        self._roll_back()
         shutil.rmtree(self.staging, ignore_errors=True)
         self.staging.mkdir()
         return self
@@ -63,70 +73,70 @@ class Folder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._remove_unfinished()
-        self.lock.release()
-        shutil.rmtree(self.aside, ignore_errors=True)
+        self._roll_back()
+        self._lock.release()
+        shutil.rmtree(self.unfinished, ignore_errors=True)
 
-    def publish(self, manifest: dict[str, Any]) -> None:
+    def publish(self, manifest: Mapping[str, Any]) -> None:
         """Move all files into place, and then the manifest.
 
         Parameters
         ----------
-        manifest : dict
-            What it tells; `files` has the path of each.
+        manifest : mapping
+            For JSON; each of its `files` has a `path` relative to the folder.
         """
-        written = self.coming
-        written.write_text(json.dumps(manifest, indent=1, default=str) + "\n")
-        self._remove(self.manifest)
+        self._next_manifest.write_text(json.dumps(manifest, indent=1, default=str) + "\n")
+        self._remove_export(self.manifest)
         for file in manifest["files"]:
             target = self.root / file["path"]
             target.parent.mkdir(parents=True, exist_ok=True)
             (self.staging / file["path"]).replace(target)
-        written.replace(self.manifest)
+        self._next_manifest.replace(self.manifest)
 
-    def _check(self) -> None:
-        """Refuse a folder that holds what is not an export's own."""
+    def _check_files(self) -> None:
+        """Raise an error if the folder has files that are not part of an export, or one that has to stay."""
         if not self.root.exists():
             return
-        earlier = self._listed(self.manifest)
-        own = {*earlier, *self._listed(self.coming), MANIFEST}
-        found = [path for path in self.root.rglob("*") if not path.is_dir()]
+        exported = self._list_files(self.manifest)
+        own = {*exported, *self._list_files(self._next_manifest), MANIFEST}
+        files = [path for path in self.root.rglob("*") if not path.is_dir()]
         others = sorted(
             str(path.relative_to(self.root))
-            for path in found
-            if self.aside not in path.parents and str(path.relative_to(self.root)) not in own
+            for path in files
+            if self.unfinished not in path.parents and str(path.relative_to(self.root)) not in own
         )
         if others:
             raise SettingsError(
-                f"--out {self.root} holds {len(others):,} files that no export's manifest lists, such as "
-                f"{others[0]}: name an empty or new folder"
+                f"--out {self.root} has {len(others):,} files that are not part of an export, such as "
+                f"{others[0]}: choose an empty or a new folder"
             )
-        if earlier and not self.replace:
-            raise SettingsError(f"--out {self.root} holds an export: --replace puts the new one in its place")
+        if exported and not self._replace:
+            raise SettingsError(f"--out {self.root} already has an export: give --replace to replace it")
 
-    def _listed(self, manifest: Path) -> list[str]:
+    def _list_files(self, manifest: Path) -> list[str]:
+        """Return the relative paths that a manifest lists; none if there is no manifest."""
         if not manifest.is_file():
             return []
         try:
-            listed = [str(file["path"]) for file in json.loads(manifest.read_text())["files"]]
-            if any(Path(path).is_absolute() or ".." in Path(path).parts for path in listed):
+            paths = [str(file["path"]) for file in json.loads(manifest.read_text())["files"]]
+            if any(Path(path).is_absolute() or ".." in Path(path).parts for path in paths):
                 raise ValueError("a path that leads out of the folder")
-            return listed
+            return paths
         except (ValueError, KeyError, TypeError):
             raise SettingsError(
-                f"{manifest} is no manifest of an export: name an empty or new folder"
+                f"{manifest} is not the manifest of an export: choose an empty or a new folder"
             ) from None
 
-    def _remove_unfinished(self) -> None:
-        """Remove what an export has moved that came to no end: it has told before what it would move."""
+    def _roll_back(self) -> None:
+        """Roll back an interrupted export, using the manifest that it wrote before it moved any file."""
         if not self.manifest.exists():
-            self._remove(self.coming)
+            self._remove_export(self._next_manifest)
 
-    def _remove(self, manifest: Path) -> None:
-        """Remove a manifest and the files that it lists, and the folders that are empty then."""
-        listed = self._listed(manifest)
+    def _remove_export(self, manifest: Path) -> None:
+        """Remove a manifest, the files that it lists, and the folders that become empty."""
+        paths = self._list_files(manifest)
         manifest.unlink(missing_ok=True)
-        for path in listed:
+        for path in paths:
             file = self.root / path
             file.unlink(missing_ok=True)
             for folder in file.parents:

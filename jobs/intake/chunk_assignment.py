@@ -1,214 +1,269 @@
-"""Placing new messages: which hours they belong to, and what each hour is put together from."""
+"""Assignment of new messages to chunks: id ranges and epochs of every stream, with the messages added."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from operator import itemgetter
-from typing import Any
 
-from pyspark.sql import Row
-
-from deltabook.jobs.intake.instruments import Instrument
-from deltabook.jobs.intake.staged_files import STREAM_OF, Stream
-from deltabook.jobs.tables.stored import Slice
+from deltabook.jobs.intake.instruments import Instrument, get_scales
+from deltabook.jobs.intake.staged_files import StoredBounds
+from deltabook.jobs.intake.streams import (
+    EVENT_TYPES,
+    Stream,
+    get_stream,
+    make_id_ranges,
+    read_chunks,
+    read_epochs,
+)
+from deltabook.jobs.tables.stored import ChunkKey
 from deltabook.jobs.warehouse.warehouse import Warehouse
-from deltabook.schemas.columns import SCALES
 from deltabook.schemas.names import EventType
-from deltabook.schemas.tables import EPOCHS, HOURS
+from deltabook.schemas.rows import ChunkRow, EpochRow, EventReference, InstrumentRow, SurveyRow
 from deltabook.udfs.ordering.chunk_boundaries import (
     IdGroup,
     IdRange,
-    ends,
-    epoch_and_id,
-    merge_hours,
-    position,
+    find_chunk_bounds,
+    make_position,
+    merge_chunks,
+    split_position,
 )
-from deltabook.udfs.ordering.id_resets import Restart, flatten, unflatten
-
-_STREAM_NAMES: dict[str, str] = {EventType.BOOK_UPDATE: "update", EventType.TRADE: "trade"}
+from deltabook.udfs.ordering.id_resets import Restart, flatten_restarts, unflatten_restarts
 
 
-class Placing:
-    """The hours and epochs of every stream, as stored and with new messages.
+class ChunkAssignment:
+    """The chunks and epochs of every stream: as stored, and with new messages once they are assigned.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Where they are stored.
+        Its tables `hours` and `epochs` are read.
+
+    Attributes
+    ----------
+    ranges : dict
+        Id range of each chunk, in order, by stream.
+    times : dict
+        Least and greatest time of each chunk's messages, ns since 1970 UTC, by stream and start of the chunk.
+    restarts : dict
+        Restarts of ids, in order, by stream.
     """
 
     def __init__(self, warehouse: Warehouse):
         self._warehouse = warehouse
-        self.hours: dict[Stream, list[IdRange]] = defaultdict(list)
+        chunks = read_chunks(warehouse)
+        self.ranges = make_id_ranges(chunks)
         self.times: dict[Stream, dict[int, tuple[int, int]]] = defaultdict(dict)
         self.restarts: dict[Stream, list[Restart]] = defaultdict(list)
-        for row in sorted(warehouse.rows(HOURS), key=itemgetter("hour")):
-            places = [position(row[f"{end}_epoch"], row[f"{end}_sequence"]) for end in ("first", "last")]
-            self.hours[_stream(row)].append(IdRange(row["hour"], *places))
-            self.times[_stream(row)][row["hour"]] = row["first_time"], row["last_time"]
-        for row in sorted(warehouse.rows(EPOCHS), key=itemgetter("epoch")):
-            self.restarts[_stream(row)].append(Restart(row["from_time"], row["below_sequence"]))
+        for row in chunks:
+            self.times[get_stream(row)][row["hour"]] = row["first_time"], row["last_time"]
+        for epoch in read_epochs(warehouse):
+            self.restarts[get_stream(epoch)].append(Restart(epoch["from_time"], epoch["below_sequence"]))
 
     @cached_property
     def chunk(self) -> int:
-        """Length of an hour, ns."""
+        """Length of a chunk, ns."""
         return self._warehouse.chunk
 
-    def known(self, stream: Stream) -> dict[str, Any]:
-        """Return what is known of a stream: the columns of `stream_references` that a survey starts from."""
-        ends_of = [
-            (*epoch_and_id(place), time)
-            for hour in self.hours.get(stream, [])
-            for place, time in self._edges(stream, hour)
-        ]
-        columns = ("known_epochs", "known_ids", "known_times")
-        known = {name: [end[place] for end in ends_of] for place, name in enumerate(columns)}
-        return known | {"restarts": flatten(self.restarts.get(stream, [])), "chunk": self.chunk}
-
-    def place(
-        self, surveyed: list[Row], instruments: dict[Instrument, dict[str, Any]]
-    ) -> dict[Slice, dict[str, Any]]:
-        """Take new messages in.
+    def get_bounds(self, stream: Stream) -> StoredBounds:
+        """Return the first and last message of each chunk of a stream, for the survey of new messages.
 
         Parameters
         ----------
-        surveyed : list of Row
-            Rows of `survey`.
-        instruments : dict
+        stream : tuple of str
+            Exchange, symbol and event type.
+
+        Returns
+        -------
+        StoredBounds
+            Empty lists for a stream that the warehouse does not have.
+        """
+        bounds = [
+            (*split_position(message_position), time)
+            for id_range in self.ranges.get(stream, [])
+            for message_position, time in self._list_bounds(stream, id_range)
+        ]
+        epochs, ids, times = ([bound[index] for bound in bounds] for index in range(3))
+        return StoredBounds(epochs, ids, times, flatten_restarts(self.restarts.get(stream, [])), self.chunk)
+
+    def assign(
+        self, surveyed: Iterable[SurveyRow], instruments: Mapping[Instrument, InstrumentRow]
+    ) -> dict[ChunkKey, EventReference]:
+        """Assign new messages to chunks, and return the chunks that have to be written.
+
+        Parameters
+        ----------
+        surveyed : iterable of SurveyRow
+            Survey of the new messages.
+        instruments : mapping
             Rows of `instruments` by (exchange, symbol).
 
         Returns
         -------
         dict
-            Rows of `event_references`, without the data files of `events`, by (exchange, symbol, hour):
-            every hour that gains messages, or whose messages get another epoch.
+            Rows of `event_references` by (exchange, symbol, chunk): every chunk that gains messages, or whose
+            messages get another epoch. They do not name the stored data files yet.
         """
-        streams: dict[Stream, list[Row]] = defaultdict(list)
-        for group in surveyed:
-            trades = instruments[group.exchange, group.symbol]["trade_stream"]
-            if group.record in ("book_update", trades):
-                streams[group.exchange, group.symbol, STREAM_OF[group.record]].append(group)
-        references: dict[Slice, dict[str, Any]] = {}
-        for stream, found in streams.items():
-            renumbered = self._restart(stream, found)
-            groups = [
-                IdGroup(row.time, position(row.epoch, row.first), position(row.epoch, row.last), row.received)
-                for row in found
-            ]
-            self.hours[stream] = merge_hours(self.hours[stream], groups, self.chunk)
-            self._note_times(stream, found)
-            for hour, (first, end) in ends(self.hours[stream]).items():
-                met = [_meets(group, first, end) for group in groups]
-                files = {row.file for row, meets in zip(found, met, strict=True) if meets}
-                if files or renumbered:
-                    reference = self._reference(references, stream, hour, instruments[stream[:2]])
-                    reference[f"{_STREAM_NAMES[stream[2]]}_files"] = sorted(files)
-        for key, reference in references.items():
-            self._bound(reference, key)
-        return references
+        rows_of_stream: dict[Stream, list[SurveyRow]] = defaultdict(list)
+        for row in surveyed:
+            if row.record in ("book_update", instruments[row.exchange, row.symbol]["trade_stream"]):
+                rows_of_stream[row.exchange, row.symbol, EVENT_TYPES[row.record]].append(row)
+        files: dict[ChunkKey, dict[str, list[str]]] = defaultdict(dict)
+        for stream, rows in rows_of_stream.items():
+            exchange, symbol, event_type = stream
+            for chunk, names in self._add_messages(stream, rows).items():
+                files[exchange, symbol, chunk][event_type] = names
+        return {key: self._make_reference(key, instruments[key[:2]], names) for key, names in files.items()}
 
-    def touch(self, references: dict[Slice, dict[str, Any]], key: Slice, instrument: dict[str, Any]) -> None:
-        """Add an hour that gains nothing: something of it is to be left out."""
-        if key not in references:
-            self._reference(references, (key[0], key[1], ""), key[2], instrument)
-            self._bound(references[key], key)
+    def make_empty_reference(self, key: ChunkKey, instrument: InstrumentRow) -> EventReference:
+        """Return the reference of a chunk that gains no messages but loses some.
 
-    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return all rows of `hours` and of `epochs`."""
-        hours = [
-            _named(stream)
-            | {"hour": found.hour}
-            | dict(zip(("first_epoch", "first_sequence"), epoch_and_id(found.first), strict=True))
-            | dict(zip(("last_epoch", "last_sequence"), epoch_and_id(found.last), strict=True))
-            | dict(zip(("first_time", "last_time"), self.times[stream][found.hour], strict=True))
-            for stream, ranges in self.hours.items()
-            for found in ranges
+        Parameters
+        ----------
+        key : tuple
+            Exchange, symbol and start of the chunk.
+        instrument : InstrumentRow
+            Row of the table `instruments`.
+
+        Returns
+        -------
+        EventReference
+            Row of `event_references` without staged files.
+        """
+        return self._make_reference(key, instrument, {})
+
+    def list_chunks(self) -> list[ChunkRow]:
+        """Return all rows of the table `hours`."""
+        return [
+            self._make_chunk_row(stream, id_range)
+            for stream, ranges in self.ranges.items()
+            for id_range in ranges
         ]
-        epochs = [
-            _named(stream) | {"epoch": number, "from_time": restart.time, "below_sequence": restart.below}
-            for stream, restarts in self.restarts.items()
+
+    def list_epochs(self) -> list[EpochRow]:
+        """Return all rows of the table `epochs`."""
+        return [
+            {
+                "exchange": exchange,
+                "symbol": symbol,
+                "event_type": str(event_type),
+                "epoch": number,
+                "from_time": restart.time,
+                "below_sequence": restart.below,
+            }
+            for (exchange, symbol, event_type), restarts in self.restarts.items()
             for number, restart in enumerate(restarts, start=1)
         ]
-        return hours, epochs
 
-    def _restart(self, stream: Stream, found: list[Row]) -> bool:
-        """Note the restarts that were found; return whether stored messages get another epoch by them."""
-        flat = max((row.restarts for row in found), key=len)
-        restarts = unflatten(flat)
+    def _make_chunk_row(self, stream: Stream, id_range: IdRange) -> ChunkRow:
+        exchange, symbol, event_type = stream
+        first_epoch, first_sequence = split_position(id_range.first)
+        last_epoch, last_sequence = split_position(id_range.last)
+        first_time, last_time = self.times[stream][id_range.hour]
+        return {
+            "exchange": exchange,
+            "symbol": symbol,
+            "event_type": str(event_type),
+            "hour": id_range.hour,
+            "first_epoch": first_epoch,
+            "first_sequence": first_sequence,
+            "last_epoch": last_epoch,
+            "last_sequence": last_sequence,
+            "first_time": first_time,
+            "last_time": last_time,
+        }
+
+    def _add_messages(self, stream: Stream, rows: list[SurveyRow]) -> dict[int, list[str]]:
+        """Add new messages to the chunks of a stream; return the staged files of each chunk to be written."""
+        is_renumbered = self._add_restarts(stream, rows)
+        groups = [
+            IdGroup(
+                row.time,
+                make_position(row.epoch, row.first),
+                make_position(row.epoch, row.last),
+                row.received,
+            )
+            for row in rows
+        ]
+        self.ranges[stream] = merge_chunks(self.ranges[stream], groups, self.chunk)
+        self._extend_times(stream, rows)
+        files = {}
+        for chunk, (first, end) in find_chunk_bounds(self.ranges[stream]).items():
+            overlapping = {
+                row.file
+                for row, group in zip(rows, groups, strict=True)
+                if group.first < end and group.last >= first
+            }
+            if overlapping or is_renumbered:
+                files[chunk] = sorted(overlapping)
+        return files
+
+    def _add_restarts(self, stream: Stream, rows: list[SurveyRow]) -> bool:
+        """Take over the restarts of a survey; return whether stored messages change their epoch."""
+        restarts = unflatten_restarts(max((row.restarts for row in rows), key=len))
         before, self.restarts[stream] = self.restarts[stream], restarts
         if restarts[: len(before)] == before:
             new = restarts[len(before) :]
             firsts = [first for first, _ in self.times[stream].values()]
             if not any(first >= restart.time for restart in new for first in firsts):
                 return False
-        # Positions are told anew: every stored id lies behind as many restarts as precede its time.
-        self.hours[stream] = [
+        # The epoch of a stored id is the number of restarts that precede its time.
+        self.ranges[stream] = [
             IdRange(
-                hour.hour,
+                id_range.hour,
                 *(
-                    position(sum(restart.time <= time for restart in restarts), epoch_and_id(place)[1])
-                    for place, time in self._edges(stream, hour)
+                    make_position(
+                        sum(restart.time <= time for restart in restarts), split_position(message_position)[1]
+                    )
+                    for message_position, time in self._list_bounds(stream, id_range)
                 ),
             )
-            for hour in self.hours[stream]
+            for id_range in self.ranges[stream]
         ]
         return True
 
-    def _edges(self, stream: Stream, hour: IdRange) -> list[tuple[int, int]]:
-        """Return position and time of an hour's first and last message."""
-        return list(zip((hour.first, hour.last), self.times[stream][hour.hour], strict=True))
+    def _list_bounds(self, stream: Stream, id_range: IdRange) -> list[tuple[int, int]]:
+        """Return position and time of the first and of the last message of a chunk."""
+        return list(zip((id_range.first, id_range.last), self.times[stream][id_range.hour], strict=True))
 
-    def _note_times(self, stream: Stream, found: list[Row]) -> None:
-        """Keep the least and greatest time of each hour; an hour without any has its own start."""
-        for hour in self.hours[stream]:
-            rows = [row for row in found if row.time == hour.hour]
-            firsts = [row.first_time for row in rows] + [first for first, _ in self._times(stream, hour.hour)]
-            lasts = [row.last_time for row in rows] + [last for _, last in self._times(stream, hour.hour)]
-            self.times[stream][hour.hour] = (min(firsts), max(lasts)) if firsts else (hour.hour, hour.hour)
+    def _extend_times(self, stream: Stream, rows: list[SurveyRow]) -> None:
+        """Extend the times of each chunk by those of new messages; a chunk without any gets its start."""
+        times = self.times[stream]
+        for id_range in self.ranges[stream]:
+            chunk = id_range.hour
+            bounds = [(row.first_time, row.last_time) for row in rows if row.time == chunk]
+            bounds += [times[chunk]] if chunk in times else []
+            times[chunk] = (
+                (min(first for first, _ in bounds), max(last for _, last in bounds))
+                if bounds
+                else (chunk, chunk)
+            )
 
-    def _times(self, stream: Stream, hour: int) -> list[tuple[int, int]]:
-        return [self.times[stream][hour]] if hour in self.times[stream] else []
+    def _make_reference(
+        self, key: ChunkKey, instrument: InstrumentRow, files: Mapping[str, list[str]]
+    ) -> EventReference:
+        """Return the row of `event_references` of a chunk; `files` are its staged files by event type."""
+        exchange, symbol, chunk = key
+        updates = exchange, symbol, EventType.BOOK_UPDATE
+        trades = exchange, symbol, EventType.TRADE
+        return {
+            "exchange": exchange,
+            "symbol": symbol,
+            "hour": chunk,
+            "chunk": self.chunk,
+            "feed": instrument["feed"],
+            **get_scales(instrument),
+            "event_files": [],
+            "left_out": [],
+            "update_files": files.get(EventType.BOOK_UPDATE, []),
+            "update_range": self._get_range(updates, chunk),
+            "update_restarts": flatten_restarts(self.restarts.get(updates, [])),
+            "trade_files": files.get(EventType.TRADE, []),
+            "trade_range": self._get_range(trades, chunk),
+            "trade_restarts": flatten_restarts(self.restarts.get(trades, [])),
+        }
 
-    def _reference(
-        self,
-        references: dict[Slice, dict[str, Any]],
-        stream: Stream,
-        hour: int,
-        instrument: dict[str, Any],
-    ) -> dict[str, Any]:
-        exchange, symbol, _ = stream
-        return references.setdefault(
-            (exchange, symbol, hour),
-            {
-                "exchange": exchange,
-                "symbol": symbol,
-                "hour": hour,
-                "chunk": self.chunk,
-                "feed": instrument["feed"],
-                **{column.name: instrument[column.name] for column in SCALES},
-                "update_files": [],
-                "trade_files": [],
-                "event_files": [],
-                "left_out": [],
-            },
-        )
-
-    def _bound(self, reference: dict[str, Any], key: Slice) -> None:
-        for event_type, name in _STREAM_NAMES.items():
-            stream = (key[0], key[1], event_type)
-            first, end = ends(self.hours.get(stream, [])).get(key[2], (0, 0))
-            reference[f"{name}_range"] = [*epoch_and_id(first), *epoch_and_id(end)]
-            reference[f"{name}_restarts"] = flatten(self.restarts.get(stream, []))
-
-
-def _meets(group: IdGroup, first: int, end: int) -> bool:
-    return group.first < end and group.last >= first
-
-
-def _stream(row: dict[str, Any]) -> Stream:
-    return row["exchange"], row["symbol"], row["event_type"]
-
-
-def _named(stream: Stream) -> dict[str, Any]:
-    return dict(zip(("exchange", "symbol", "event_type"), map(str, stream), strict=True))
+    def _get_range(self, stream: Stream, chunk: int) -> list[int]:
+        """Return epoch and least id of a chunk and of the next one; zeros if the stream has no such chunk."""
+        first, end = find_chunk_bounds(self.ranges.get(stream, [])).get(chunk, (0, 0))
+        return [*split_position(first), *split_position(end)]

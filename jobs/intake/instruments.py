@@ -1,113 +1,180 @@
-"""Instruments: which feed each is built from, and what its numbers are, decided once."""
+"""Instruments: the feed and the number format of each, both fixed when its first messages are ingested."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
-
-from pyspark.sql import Row
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 from deltabook.jobs.runtime.settings import Settings
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
+from deltabook.schemas.rows import InstrumentRow, ScaleFields, SurveyRow
+from deltabook.schemas.tables import INSTRUMENTS
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
-from deltabook.udfs.numbers.scales import scale_for
-from deltabook.udfs.ordering.survey import digits_of
+from deltabook.udfs.numbers.scales import choose_scale
+from deltabook.udfs.ordering.survey import find_digits_needed
 
 Instrument = tuple[str, str]
 """Exchange and symbol."""
 
-USUAL_SCALES: dict[str, int | bool] = {
+DEFAULT_SCALES: ScaleFields = {
     "price_scale": DEFAULT_SCALE,
     "size_scale": DEFAULT_SCALE,
     "is_decimal": False,
 }
-"""What `instruments` says of numbers that fit int64 with eight decimals."""
-DECIMAL_SCALES: dict[str, int | bool] = {"price_scale": 18, "size_scale": 18, "is_decimal": True}
-"""What `instruments` says of numbers that are DECIMAL(38,18)."""
+"""Scales of an instrument whose numbers all fit int64 with eight decimals."""
+DECIMAL_SCALES: ScaleFields = {"price_scale": 18, "size_scale": 18, "is_decimal": True}
+"""Scales of an instrument whose numbers need DECIMAL(38,18)."""
 
 
-def foreign(
-    instruments: dict[Instrument, dict[str, Any]], source: str, told: set[Instrument]
+def read_instruments(tables: TableReader) -> dict[Instrument, InstrumentRow]:
+    """Return the rows of the table `instruments` by exchange and symbol.
+
+    Parameters
+    ----------
+    tables : TableReader
+        The warehouse's tables.
+
+    Returns
+    -------
+    dict
+        Row of each instrument by (exchange, symbol).
+    """
+    rows = cast(list[InstrumentRow], tables.rows(INSTRUMENTS))
+    return {(row["exchange"], row["symbol"]): row for row in rows}
+
+
+def get_scales(instrument: InstrumentRow) -> ScaleFields:
+    """Return the scales of an instrument alone.
+
+    Parameters
+    ----------
+    instrument : InstrumentRow
+        Row of the table `instruments`.
+
+    Returns
+    -------
+    ScaleFields
+        Decimal digits of prices and of sizes, and whether numbers are DECIMAL(38,18) instead.
+    """
+    return {
+        "price_scale": instrument["price_scale"],
+        "size_scale": instrument["size_scale"],
+        "is_decimal": instrument["is_decimal"],
+    }
+
+
+def find_foreign_instruments(
+    instruments: Mapping[Instrument, InstrumentRow], source: str, keys: Iterable[Instrument]
 ) -> dict[Instrument, str]:
-    """Name the instruments that the warehouse builds from another source, and why they are refused."""
+    """Return the reasons to refuse instruments that the warehouse already builds from another source.
+
+    Parameters
+    ----------
+    instruments : mapping
+        Rows of `instruments` by (exchange, symbol).
+    source : str
+        Name of the source that is ingested.
+    keys : iterable of (exchange, symbol)
+        Instruments that occur in its files.
+
+    Returns
+    -------
+    dict
+        Reason by (exchange, symbol).
+    """
     reasons = {}
-    for key in sorted(told & instruments.keys()):
+    for key in sorted({*keys} & instruments.keys()):
         recorded = FEEDS[instruments[key]["feed"]]
         if recorded.source != source:
             reasons[key] = (
-                f"{' '.join(key)} is built from source {recorded.source} here, and ids of {source} do not "
-                "mix with them: use another --warehouse"
+                f"{' '.join(key)} is built from source {recorded.source} here, and ids of {source} cannot be "
+                "mixed with those: use another --warehouse"
             )
     return reasons
 
 
-def describe(
-    instruments: dict[Instrument, dict[str, Any]], settings: Settings, source: str, surveyed: list[Row]
+def add_new_instruments(
+    instruments: dict[Instrument, InstrumentRow],
+    settings: Settings,
+    source: str,
+    surveyed: Iterable[SurveyRow],
 ) -> None:
-    """Record the instruments met for the first time, and which stream gives each its trades.
+    """Add the instruments that occur for the first time, and choose the trade stream of each.
 
     Parameters
     ----------
     instruments : dict
         Rows of `instruments` by (exchange, symbol); changed in place.
     settings : Settings
-        May give scales.
+        Their `instruments` may set the scales.
     source : str
-        Name of the source.
-    surveyed : list of Row
-        Rows of `survey`.
+        Name of the source that is ingested.
+    surveyed : iterable of SurveyRow
+        Survey of the new messages.
 
     Raises
     ------
     SettingsError
-        If the settings give a recorded instrument other scales.
+        If the settings set other scales than those that are recorded.
     """
-    for exchange, symbols in settings.instruments.items():
-        for symbol, scales in symbols.items():
-            recorded, wanted = instruments.get((exchange, symbol)), scales.model_dump()
-            held = {name: recorded[name] for name in wanted} if recorded else wanted
-            if held != wanted:
-                raise SettingsError(
-                    f"instruments.{exchange}.{symbol}: the warehouse holds {held}, the settings say "
-                    f"{wanted}; scales never change: use a new --warehouse"
-                )
-    groups: dict[Instrument, list[Row]] = defaultdict(list)
+    _check_scales(instruments, settings)
+    rows_of_instrument: dict[Instrument, list[SurveyRow]] = defaultdict(list)
     for row in surveyed:
-        groups[row.exchange, row.symbol].append(row)
-    for key, rows in sorted(groups.items()):
+        rows_of_instrument[row.exchange, row.symbol].append(row)
+    for key, rows in sorted(rows_of_instrument.items()):
+        exchange, symbol = key
         if key not in instruments:
-            given = settings.instruments.get(key[0], {}).get(key[1])
+            given = settings.instruments.get(exchange, {}).get(symbol)
+            scales = cast(ScaleFields, given.model_dump()) if given else _choose_scales(rows)
             instruments[key] = {
-                "exchange": key[0],
-                "symbol": key[1],
-                "feed": feed_of(source, key[0]).name,
-                **(given.model_dump() if given else _scales(rows)),
+                "exchange": exchange,
+                "symbol": symbol,
+                "feed": feed_of(source, exchange).name,
+                **scales,
                 "trade_stream": "",
             }
-        # The first met is kept: ids of single and aggregated trades do not mix. Single ones are preferred.
+        # The first stream stays: ids of single and aggregated trades do not mix. Single ones are preferred.
         if not instruments[key]["trade_stream"]:
             records = {row.record for row in rows}
             stream = next((name for name in ("trade", "agg_trade") if name in records), "")
             instruments[key]["trade_stream"] = stream
 
 
-def _scales(rows: list[Row]) -> dict[str, int | bool]:
-    """Choose the scales, or decimals if no int64 holds all numbers at any one."""
-    price_scale, size_scale = (_scale(rows, what) for what in ("price", "size"))
+def _check_scales(instruments: Mapping[Instrument, InstrumentRow], settings: Settings) -> None:
+    """Raise an error if the settings contradict the scales of a recorded instrument."""
+    for exchange, symbols in settings.instruments.items():
+        for symbol, given in symbols.items():
+            recorded, scales = instruments.get((exchange, symbol)), given.model_dump()
+            if recorded and get_scales(recorded) != scales:
+                raise SettingsError(
+                    f"instruments.{exchange}.{symbol}: the settings have {scales}, but the warehouse has "
+                    f"{get_scales(recorded)}; scales never change: use a new --warehouse"
+                )
+
+
+def _choose_scales(rows: list[SurveyRow]) -> ScaleFields:
+    """Return the scales of a new instrument; decimals if int64 cannot hold all its numbers at any scale."""
+    price_scale = _choose_scale("price", [(row.file, row.price_decimals, row.price_digits) for row in rows])
+    size_scale = _choose_scale("size", [(row.file, row.size_decimals, row.size_digits) for row in rows])
     if price_scale is None or size_scale is None or any(row.wide for row in rows):
         return DECIMAL_SCALES
     return {"price_scale": price_scale, "size_scale": size_scale, "is_decimal": False}
 
 
-def _scale(rows: list[Row], what: str) -> int | None:
-    """Choose a scale: eight decimals unless the numbers need more, or room before the point."""
-    needs: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        needs[row.file] = max(needs.get(row.file, (0, 0)), (row[f"{what}_decimals"], row[f"{what}_digits"]))
-    # A file of which all fits the usual scale was not looked at; if all are so, that scale is right.
-    if not any(digits for _, digits in needs.values()):
+def _choose_scale(number: str, needs: list[tuple[str, int, int]]) -> int | None:
+    """Return a scale: eight decimals, unless numbers need more of them or more digits before the point.
+
+    `number` is "price" or "size". `needs` has each staged file with the decimals and the digits before the
+    point that it needs.
+    """
+    need_of_file: dict[str, tuple[int, int]] = {}
+    for file, decimals, digits in needs:
+        need_of_file[file] = max(need_of_file.get(file, (0, 0)), (decimals, digits))
+    # The digits of a file are 0 if all its numbers fit the default scale: they were not counted then.
+    if not any(digits for _, digits in need_of_file.values()):
         return DEFAULT_SCALE
-    found = [need if need[1] else digits_of(file, what) for file, need in needs.items()]
-    decimals, digits = (max(counts) for counts in zip(*found, strict=True))
-    return scale_for(decimals, digits)
+    counted = [need if need[1] else find_digits_needed(file, number) for file, need in need_of_file.items()]
+    return choose_scale(max(decimals for decimals, _ in counted), max(digits for _, digits in counted))

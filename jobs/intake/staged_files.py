@@ -1,4 +1,4 @@
-"""Staged records: what a source has yielded, before it goes into the tables."""
+"""Staged files: the parsed records of raw files, before they are sorted into tables."""
 
 from __future__ import annotations
 
@@ -6,145 +6,201 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-from pyspark.sql import Row
+from typing import NamedTuple
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.warehouse.tasks import Work
+from deltabook.jobs.intake.streams import EVENT_TYPES, Stream
+from deltabook.jobs.warehouse.tasks import GroupedWork
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY
-from deltabook.schemas.names import EventType
+from deltabook.schemas.rows import PartReference, StagedRow, StreamReference, SurveyRow
 from deltabook.udfs.ordering.staged_records import stage_groups
 from deltabook.udfs.sources.common.limits import too_many_symbols
 from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.spark.ingest_groups import survey_group
 
-_STREAM = ("exchange", "symbol", "record")
-STREAM_OF = {"book_update": EventType.BOOK_UPDATE, "trade": EventType.TRADE, "agg_trade": EventType.TRADE}
-"""The stream of events that a kind of record belongs to."""
 
-Stream = tuple[str, str, str]
-"""Exchange, symbol and event type."""
-
-
-class Staged:
-    """The files of records that a source has yielded, and what came of each raw file.
-
-    Parameters
-    ----------
-    rows : iterable of Row
-        Of `staged`.
+class StoredBounds(NamedTuple):
+    """What the warehouse has stored of a stream: the first and last message of each chunk, and restarts.
 
     Attributes
     ----------
-    files : list of Row
-        Those that name a file of records, in the order of the raw files.
+    epochs, ids, times : list of int
+        Epoch, id and time (ns since 1970 UTC) of the first and the last message of every chunk, in order.
+    restarts : list of int
+        Restarts of the stream's ids, as `id_resets` flattens them.
+    chunk : int
+        Length of a chunk, ns.
     """
 
-    def __init__(self, rows: Iterable[Row]):
+    epochs: list[int]
+    ids: list[int]
+    times: list[int]
+    restarts: list[int]
+    chunk: int
+
+
+class RecordCounts(NamedTuple):
+    """Numbers of records of one raw file by the table that takes them."""
+
+    events: int = 0
+    golden: int = 0
+    quarantined: int = 0
+
+
+class StagedFiles:
+    """The files of parsed records, and how the parsing of each raw file ended.
+
+    Parameters
+    ----------
+    rows : iterable of StagedRow
+        Rows of the frame `staged`.
+
+    Attributes
+    ----------
+    files : list of StagedRow
+        Those that name a file of records, in the order of the raw files and their parts.
+    """
+
+    def __init__(self, rows: Iterable[StagedRow]):
         ordered = sorted(rows, key=lambda row: (row.source_file, row.part))
         self.files = [row for row in ordered if row.file]
-        self._ends = [row for row in ordered if not row.file]
+        self._part_ends = [row for row in ordered if not row.file]
 
-    def without(self, paths: Iterable[str]) -> Staged:
-        """Leave raw files out."""
-        out = set(paths)
-        return Staged(row for row in (*self.files, *self._ends) if row.source_file not in out)
+    def without(self, paths: Iterable[str]) -> StagedFiles:
+        """Return the staged files of all other raw files.
 
-    def messages(self) -> list[Row]:
-        """Return the files that hold parsed records."""
+        Parameters
+        ----------
+        paths : iterable of str
+            Paths of raw files to leave out.
+        """
+        left_out = set(paths)
+        rows = (*self.files, *self._part_ends)
+        return StagedFiles(row for row in rows if row.source_file not in left_out)
+
+    def list_message_files(self) -> list[StagedRow]:
+        """Return the files that hold parsed records: all but those of quarantined ones."""
         return [row for row in self.files if row.record != "quarantine"]
 
-    def counted(self) -> dict[str, dict[str, int]]:
-        """Count the records of each raw file that has any, by where they go."""
-        counted: dict[str, dict[str, int]] = defaultdict(lambda: {"events": 0, "golden": 0, "quarantined": 0})
-        column = {"golden": "golden", "quarantine": "quarantined"}
+    def count_records(self) -> dict[str, RecordCounts]:
+        """Return the numbers of records of each raw file that has any, by path."""
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        table = {"golden": "golden", "quarantine": "quarantined"}
         for row in self.files:
-            counted[row.source_file][column.get(row.record, "events")] += row.records
-        return dict(counted)
+            counts[row.source_file][table.get(row.record, "events")] += row.records
+        return {path: RecordCounts(**numbers) for path, numbers in counts.items()}
 
-    def failures(self, most_symbols: int) -> dict[str, str]:
-        """Name the raw files that are refused whole, and why.
+    def find_failures(self, most_symbols: int) -> dict[str, str]:
+        """Return the raw files that are refused as a whole, with the reason.
 
         Parameters
         ----------
         most_symbols : int
-            Symbols that a file may name; each of its parts was held to it apart.
+            Largest number of symbols in one raw file. Workers check it for each part of a file alone.
 
         Returns
         -------
         dict
-            Reasons by path: it could not be read, or not to its end, or names too many symbols.
+            Reason by path: nothing could be parsed, reading stopped early, or there are too many symbols.
         """
         reasons: dict[str, str] = {}
-        readable = {row.source_file for row in self.messages()}
+        readable = {row.source_file for row in self.list_message_files()}
         for row in self.files:
             if row.source_file not in readable:
                 first = f"no line could be read; line {row.source_row}: {row.reason}"
                 reasons.setdefault(row.source_file, first)
         symbols: dict[str, set[tuple[str, str]]] = defaultdict(set)
-        for row in self.messages():
+        for row in self.list_message_files():
             symbols[row.source_file].add((row.exchange, row.symbol))
         for path, named in symbols.items():
             if len(named) > most_symbols:
                 reasons[path] = too_many_symbols(len(named), most_symbols)
-        return reasons | {row.source_file: row.reason for row in self._ends if row.failed}
+        return reasons | {row.source_file: row.reason for row in self._part_ends if row.failed}
 
 
-def stage(warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress) -> Staged:
-    """Parse raw files, part by part."""
-    limits = warehouse.settings.limits
-    reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
-    parts = [
-        {"part": number, "source_file": path, "row_groups": list(rows or ())}
-        for number, (path, rows) in enumerate(part.value for part in reader.partitions())
-    ]
-    parse = stage_groups(SOURCES[source], str(warehouse.staging / run_id), limits)
-    parts_of = Counter(part["source_file"] for part in parts)
-    costs = [Path(part["source_file"]).stat().st_size / parts_of[part["source_file"]] for part in parts]
-    with progress.stage("reading", "parts of files", len(parts)) as show:
-        return Staged(warehouse.apply(Work(PARTS, parts, ("part",), parse, STAGED, costs), show))
-
-
-def survey(
-    warehouse: Warehouse,
-    staged: Staged,
-    known: Callable[[Stream], dict[str, Any]],
-    progress: Progress,
-) -> list[Row]:
-    """Survey the staged messages, stream by stream.
+def stage_files(
+    warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress
+) -> StagedFiles:
+    """Parse raw files into staged files, one Spark group for each part of a file.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Its session is used.
-    staged : Staged
-        What was parsed.
-    known : callable
-        ``stream -> columns of `stream_references```: what is known of it.
+        Provides the session, the limits and the folder for staged files.
+    run_id : str
+        Id of the run; names the folder.
+    source : str
+        Name of the source that parses them.
+    paths : list of Path
+        The raw files.
     progress : Progress
-        Where to show what is done.
+        Shows how many parts are done.
 
     Returns
     -------
-    list of Row
-        Of `survey`.
+    StagedFiles
+        Also lists what could not be parsed.
+    """
+    reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
+    parts: list[PartReference] = [
+        {"part": number, "source_file": path, "row_groups": list(row_groups or ())}
+        for number, (path, row_groups) in enumerate(part.value for part in reader.partitions())
+    ]
+    parse = stage_groups(SOURCES[source], str(warehouse.staging / run_id), warehouse.settings.limits)
+    parts_of_file = Counter(part["source_file"] for part in parts)
+    costs = [Path(part["source_file"]).stat().st_size / parts_of_file[part["source_file"]] for part in parts]
+    with progress.stage("reading", "parts of files", len(parts)) as show:
+        rows = warehouse.apply(GroupedWork(PARTS, parts, ("part",), parse, STAGED, costs), show)
+    return StagedFiles(map(StagedRow._make, rows))
+
+
+def survey_streams(
+    warehouse: Warehouse,
+    staged: StagedFiles,
+    get_bounds: Callable[[Stream], StoredBounds],
+    progress: Progress,
+) -> list[SurveyRow]:
+    """Return the ids, times and number formats of all staged messages, grouped by file, chunk and epoch.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Provides the session.
+    staged : StagedFiles
+        The parsed messages.
+    get_bounds : callable
+        ``stream -> what the warehouse has stored of it``.
+    progress : Progress
+        Shows how many streams are done.
+
+    Returns
+    -------
+    list of SurveyRow
+        Rows of the frame `survey`.
     """
     files: dict[Stream, list[str]] = defaultdict(list)
     records: Counter[Stream] = Counter()
-    for row in staged.messages():
+    for row in staged.list_message_files():
         files[row.exchange, row.symbol, row.record].append(row.file)
         records[row.exchange, row.symbol, row.record] += row.records
-    references = [
-        {
-            **dict(zip(_STREAM, stream, strict=True)),
+    references = []
+    for (exchange, symbol, record), names in sorted(files.items()):
+        bounds = get_bounds((exchange, symbol, EVENT_TYPES.get(record, "")))
+        reference: StreamReference = {
+            "exchange": exchange,
+            "symbol": symbol,
+            "record": record,
             "record_files": names,
-            **known((*stream[:2], STREAM_OF.get(stream[2], ""))),
+            "chunk": bounds.chunk,
+            "known_epochs": bounds.epochs,
+            "known_ids": bounds.ids,
+            "known_times": bounds.times,
+            "restarts": bounds.restarts,
         }
-        for stream, names in sorted(files.items())
-    ]
-    costs = [records[stream] for stream in sorted(files)]
-    work = Work(STREAM_REFERENCES, references, _STREAM, survey_group, SURVEY, costs)
+        references.append(reference)
+    costs = [records[key] for key in sorted(files)]
+    keys = ("exchange", "symbol", "record")
+    work = GroupedWork(STREAM_REFERENCES, references, keys, survey_group, SURVEY, costs)
     with progress.stage("surveying", "streams", len(references)) as show:
-        return warehouse.apply(work, show)
+        return [SurveyRow._make(row) for row in warehouse.apply(work, show)]

@@ -1,48 +1,65 @@
-"""The job `ingest`: raw files into `events` and `golden`, each file once.
+"""The job `ingest`: raw files into the tables `events` and `golden`, each file once.
 
-Each file is parsed once, into staged records. Each stream of them is surveyed whole, which tells its
-hours, its epochs and the digits of its numbers; then each symbol-hour that gains messages is put into
-the feed's order together with what it held before.
+1. Each raw file is parsed once, into staged files of records.
+2. Each stream of messages is surveyed as a whole: its chunks, its epochs and the digits of its numbers.
+3. Each chunk that gains messages is put into the feed's order, together with the messages that it had.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import Row
-
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.intake.chunk_assignment import Placing
-from deltabook.jobs.intake.instruments import USUAL_SCALES, Instrument, describe, foreign
-from deltabook.jobs.intake.ledger import Batch, archive, choose, find_files
-from deltabook.jobs.intake.replacement import replaced_hours, take_out
-from deltabook.jobs.intake.staged_files import Staged, Stream, stage, survey
-from deltabook.jobs.tables.stored import KEYS, Slice
-from deltabook.jobs.warehouse.tasks import Work
-from deltabook.jobs.warehouse.warehouse import Run, Warehouse
+from deltabook.jobs.intake.chunk_assignment import ChunkAssignment
+from deltabook.jobs.intake.instruments import (
+    DEFAULT_SCALES,
+    Instrument,
+    add_new_instruments,
+    find_foreign_instruments,
+    get_scales,
+    read_instruments,
+)
+from deltabook.jobs.intake.ledger import (
+    FileBatch,
+    RefusedFile,
+    archive_file,
+    classify_files,
+    find_files,
+    read_ledger,
+)
+from deltabook.jobs.intake.replacement import delete_rows_of_files, find_invalidated_work
+from deltabook.jobs.intake.staged_files import RecordCounts, StagedFiles, stage_files, survey_streams
+from deltabook.jobs.intake.streams import Stream
+from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey
+from deltabook.jobs.warehouse.run import Run
+from deltabook.jobs.warehouse.tasks import GroupedWork
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
+from deltabook.schemas.rows import EventReference, InstrumentRow, LedgerRow, OtherReference, SurveyRow
 from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE, both
-from deltabook.udfs.ordering.id_resets import Restart, flatten
-from deltabook.udfs.spark.ingest_groups import order_groups, others_groups
-from deltabook.udfs.storage.raw_files import content_hash
+from deltabook.udfs.ordering.id_resets import Restart, flatten_restarts
+from deltabook.udfs.spark.ingest_groups import extract_golden_groups, order_groups
+from deltabook.udfs.storage.raw_files import hash_file
+
+_COUNTS = ("files_read", "events", "level_changes", "trades", "trades_skipped", "golden", "quarantined")
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to ingest.
+class IngestOptions:
+    """Options of the job `ingest`.
 
     Attributes
     ----------
     replace : bool
-        Whether a known file with new content takes the place of the old.
+        Whether a file may replace ingested content of the same path.
     archive : bool
-        Whether to keep a copy of each file in the warehouse, by its hash.
+        Whether to store a copy of each file in the warehouse.
     """
 
     replace: bool = False
@@ -55,233 +72,248 @@ def ingest(
     source: str,
     paths: Sequence[Path],
     progress: Progress,
-    options: Options | None = None,
+    options: IngestOptions | None = None,
 ) -> dict[str, Any]:
-    """Read files into the warehouse.
+    """Read new raw files into the warehouse and return the run's counts.
 
     Parameters
     ----------
     warehouse : Warehouse
         Is being written by `run`.
     run : Run
-        The run this belongs to.
+        The run that this job belongs to.
     source : str
-        A name of `SOURCES`.
+        Name of the source that parses the files, a key of `SOURCES`.
     paths : sequence of Path
         Files and folders.
     progress : Progress
-        Where to show what is done.
-    options : Options, optional
-        How; the defaults if None.
+        Shows what is done.
+    options : IngestOptions, optional
+        None: the defaults.
 
     Returns
     -------
     dict
-        Counts of files, events, level changes and golden rows, and what was refused and why.
+        Counts of files, events, level changes and golden rows; the refused files with their reasons; seconds.
 
     Raises
     ------
     SettingsError
-        If a path does not exist.
+        If a path does not exist, or if the settings contradict a recorded instrument.
+    WarehouseError
+        If a replacement has to read a file that is missing or has changed.
     """
     started = time.monotonic()
-    options = options or Options()
-    ledger = warehouse.rows(FILES)
-    batch = choose(find_files(paths), ledger, options.replace)
+    options = options or IngestOptions()
+    ledger = read_ledger(warehouse)
+    batch = classify_files(find_files(paths), ledger, options.replace)
+    refused = batch.refused
     summary: dict[str, Any] = {
         "files_new": len(batch.new),
         "files_known": len(batch.known),
         "files_replaced": len(batch.replaced),
-        "refused": batch.changed,
+        "refused": refused,
     }
-    counts: dict[str, Any] = dict.fromkeys(
-        ("files_read", "events", "level_changes", "trades", "trades_skipped", "golden", "quarantined"), 0
-    )
-    counts["decimal_instruments"] = []
+    counts: dict[str, Any] = dict.fromkeys(_COUNTS, 0) | {"decimal_instruments": []}
     if batch.new:
-        counts |= _ingest_new(warehouse, run, source, batch, ledger, progress, summary["refused"], options)
+        counts |= _ingest_new_files(warehouse, run, source, batch, ledger, progress, refused, options)
     seconds = time.monotonic() - started
     rate = round((counts["level_changes"] + counts["trades"]) / seconds) if batch.new else 0
     return summary | counts | {"ingest_seconds": round(seconds, 2), "ingest_events_per_second": rate}
 
 
-def _ingest_new(
+def _ingest_new_files(
     warehouse: Warehouse,
     run: Run,
     source: str,
-    batch: Batch,
-    ledger: list[dict[str, Any]],
+    batch: FileBatch,
+    ledger: Sequence[LedgerRow],
     progress: Progress,
-    refused: list[dict[str, str]],
-    options: Options,
+    refused: list[RefusedFile],
+    options: IngestOptions,
 ) -> dict[str, Any]:
-    placing = Placing(warehouse)
-    instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
-    again = replaced_hours(warehouse, batch, ledger)
-    staged = stage(warehouse, run.run_id, source, [*batch.new.values(), *again.files], progress)
+    """Ingest the new files of a batch, extend `refused` by those that fail, and return the counts."""
+    chunks = ChunkAssignment(warehouse)
+    instruments = read_instruments(warehouse)
+    invalidated = find_invalidated_work(warehouse, batch, ledger)
+    staged = stage_files(warehouse, run.run_id, source, [*batch.new.values(), *invalidated.files], progress)
     reasons = (
-        staged.failures(warehouse.settings.most_symbols)
-        | _foreign_files(instruments, source, staged)
-        | _changed_files(batch)
+        staged.find_failures(warehouse.settings.most_symbols)
+        | _find_foreign_files(instruments, source, staged)
+        | _find_changed_files(batch)
     )
     refused += [{"path": path, "reason": reason} for path, reason in sorted(reasons.items())]
     staged = staged.without(reasons)
-    surveyed = survey(warehouse, staged, placing.known, progress)
-    describe(instruments, warehouse.settings, source, surveyed)
-    references = placing.place(surveyed, instruments)
-    for key in again.hours:
-        placing.touch(references, key, instruments[key[:2]])
-    out = sorted({*batch.replaced.values(), *map(str, again.files)} - reasons.keys())
-    _write_events(warehouse, references, surveyed, out, progress)
+    surveyed = survey_streams(warehouse, staged, chunks.get_bounds, progress)
+    add_new_instruments(instruments, warehouse.settings, source, surveyed)
+    references = chunks.assign(surveyed, instruments)
+    for key in invalidated.chunks:
+        if key not in references:
+            references[key] = chunks.make_empty_reference(key, instruments[key[:2]])
+    left_out = sorted({*batch.replaced.values(), *map(str, invalidated.files)} - reasons.keys())
+    _write_events(warehouse, references, surveyed, left_out, progress)
     if references:
-        for table, rows in zip((HOURS, EPOCHS), placing.rows(), strict=True):
+        for table, rows in ((HOURS, chunks.list_chunks()), (EPOCHS, chunks.list_epochs())):
             if rows or warehouse.exists(table):
                 warehouse.overwrite(table, rows)
-    take_out(warehouse, out)
-    _write_others(warehouse, staged, surveyed, instruments, placing.restarts, progress)
+    delete_rows_of_files(warehouse, left_out)
+    _write_other_records(warehouse, staged, surveyed, instruments, chunks.restarts, progress)
     if instruments:
         warehouse.overwrite(INSTRUMENTS, list(instruments.values()))
-    counted = staged.counted()
-    _write_ledger(warehouse, run, source, batch, ledger, counted, reasons, options)
-    told_anew = {path: row for path, row in counted.items() if Path(path) not in again.files}
-    return _counts(surveyed, instruments, told_anew, len(batch.new) - len(reasons))
+    records_of_file = staged.count_records()
+    _write_ledger(warehouse, run, source, batch, ledger, records_of_file, reasons, options)
+    records_of_new = [
+        records for path, records in records_of_file.items() if Path(path) not in invalidated.files
+    ]
+    return _count(surveyed, instruments, records_of_new, len(batch.new) - len(reasons))
 
 
-def _foreign_files(
-    instruments: dict[Instrument, dict[str, Any]], source: str, staged: Staged
+def _find_foreign_files(
+    instruments: Mapping[Instrument, InstrumentRow], source: str, staged: StagedFiles
 ) -> dict[str, str]:
-    """Name the files that tell of instruments which the warehouse builds from another source."""
-    messages = staged.messages()
-    reasons = foreign(instruments, source, {(row.exchange, row.symbol) for row in messages})
-    told = [(row.source_file, reasons.get((row.exchange, row.symbol))) for row in messages]
-    return {path: reason for path, reason in told if reason}
+    """Return the reasons to refuse files whose instruments are built from another source, by path."""
+    messages = staged.list_message_files()
+    reasons = find_foreign_instruments(instruments, source, {(row.exchange, row.symbol) for row in messages})
+    of_files = [(row.source_file, reasons.get((row.exchange, row.symbol))) for row in messages]
+    return {path: reason for path, reason in of_files if reason}
 
 
-def _changed_files(batch: Batch) -> dict[str, str]:
-    """Name the files that were still being written."""
+def _find_changed_files(batch: FileBatch) -> dict[str, str]:
+    """Return the reason to refuse files that changed while they were read, by path."""
     reason = "it changed while it was read; ingest it when it is complete"
-    return {str(path): reason for digest, path in batch.new.items() if content_hash(path) != digest}
+    return {str(path): reason for digest, path in batch.new.items() if hash_file(path) != digest}
 
 
 def _write_events(
     warehouse: Warehouse,
-    references: dict[Slice, dict[str, Any]],
-    surveyed: list[Row],
+    references: dict[ChunkKey, EventReference],
+    surveyed: Sequence[SurveyRow],
     left_out: list[str],
     progress: Progress,
 ) -> None:
-    """Order every symbol-hour that gains messages, and put it in the place of what it held."""
+    """Sort every chunk that gains or loses messages, and replace its stored events."""
     stored = warehouse.files_of_both(EVENTS)
-    for key in stored.keys() & references.keys():
-        references[key] |= {"event_files": stored[key], "left_out": left_out}
-    gains: Counter[Slice] = Counter()
+    stored_keys = sorted(stored.keys() & references.keys())
+    for key in stored_keys:
+        references[key]["event_files"] = stored[key]
+        references[key]["left_out"] = left_out
+    costs: Counter[ChunkKey] = Counter()
     for row in surveyed:
-        gains[row.exchange, row.symbol, row.time] += row.messages + row.level_changes
+        costs[row.exchange, row.symbol, row.time] += row.messages + row.level_changes
     keys = sorted(references)
-    rows, costs = [references[key] for key in keys], [gains[key] for key in keys]
-    work = Work(EVENT_REFERENCES, rows, KEYS, order_groups(str(warehouse.root)), ADDED, costs)
-    with progress.stage("ordering", "symbol-hours", len(references)) as show:
-        added = warehouse.apply(work, show)
+    work = GroupedWork(
+        EVENT_REFERENCES,
+        [references[key] for key in keys],
+        CHUNK_KEY_COLUMNS,
+        order_groups(str(warehouse.root)),
+        ADDED,
+        [costs[key] for key in keys],
+    )
+    with progress.stage("ordering", "chunks", len(references)) as show:
+        data_files = warehouse.apply(work, show)
     for table in both(EVENTS):
-        warehouse.add(table, added, sorted(stored.keys() & references.keys()))
+        warehouse.add(table, data_files, stored_keys)
 
 
-def _write_others(
+def _write_other_records(
     warehouse: Warehouse,
-    staged: Staged,
-    surveyed: list[Row],
-    instruments: dict[Instrument, dict[str, Any]],
-    restarts: dict[Stream, list[Restart]],
+    staged: StagedFiles,
+    surveyed: Sequence[SurveyRow],
+    instruments: Mapping[Instrument, InstrumentRow],
+    restarts: Mapping[Stream, list[Restart]],
     progress: Progress,
 ) -> None:
-    """Write what is not an event: golden rows, and what is in quarantine."""
+    """Write the records that are not events: golden rows, and records in quarantine."""
     files: dict[Instrument, list[str]] = defaultdict(list)
     records: Counter[Instrument] = Counter()
-    looked_into = {row.file for row in surveyed if _has_others(row, instruments[row.exchange, row.symbol])}
+    files_to_search = {
+        row.file for row in surveyed if _may_have_others(row, instruments[row.exchange, row.symbol])
+    }
     for row in staged.files:
-        if row.record in ("golden", "quarantine") or row.file in looked_into:
+        if row.record in ("golden", "quarantine") or row.file in files_to_search:
             files[row.exchange, row.symbol].append(row.file)
             records[row.exchange, row.symbol] += row.records
-    references = [
-        {
+    if not files:
+        return
+    references = []
+    for exchange, symbol in sorted(files):
+        instrument = instruments.get((exchange, symbol))
+        reference: OtherReference = {
             "exchange": exchange,
             "symbol": symbol,
-            **_scales(instruments.get((exchange, symbol))),
+            **(get_scales(instrument) if instrument else DEFAULT_SCALES),
             "record_files": files[exchange, symbol],
-            "restarts": flatten(restarts.get((exchange, symbol, EventType.BOOK_UPDATE), [])),
+            "restarts": flatten_restarts(restarts.get((exchange, symbol, EventType.BOOK_UPDATE), [])),
         }
-        for exchange, symbol in sorted(files)
-    ]
-    if not references:
-        return
-    write = others_groups(str(warehouse.root))
+        references.append(reference)
+    write = extract_golden_groups(str(warehouse.root))
     costs = [records[key] for key in sorted(files)]
-    work = Work(OTHER_REFERENCES, references, ("exchange", "symbol"), write, ADDED, costs)
+    work = GroupedWork(OTHER_REFERENCES, references, ("exchange", "symbol"), write, ADDED, costs)
     with progress.stage("keeping", "symbols' golden rows and quarantine", len(references)) as show:
-        added = warehouse.apply(work, show)
+        data_files = warehouse.apply(work, show)
     for table in (*both(GOLDEN), QUARANTINE):
-        warehouse.add(table, added)
+        warehouse.add(table, data_files)
 
 
-def _has_others(found: Row, instrument: dict[str, Any]) -> bool:
-    """Whether messages make golden rows, or may have numbers that the instrument's scales do not hold."""
-    unusual = found.price_digits or found.size_digits or found.wide or _scales(instrument) != USUAL_SCALES
-    return bool(found.snapshots or found.checksums or unusual)
-
-
-def _scales(instrument: dict[str, Any] | None) -> dict[str, int | bool]:
-    return {name: instrument[name] for name in USUAL_SCALES} if instrument else USUAL_SCALES
+def _may_have_others(row: SurveyRow, instrument: InstrumentRow) -> bool:
+    """Return whether messages yield golden rows, or may have numbers that their scales cannot hold."""
+    is_golden = row.snapshots or row.checksums
+    has_unusual_numbers = row.price_digits or row.size_digits or row.wide
+    return bool(is_golden or has_unusual_numbers) or get_scales(instrument) != DEFAULT_SCALES
 
 
 def _write_ledger(
     warehouse: Warehouse,
     run: Run,
     source: str,
-    batch: Batch,
-    ledger: list[dict[str, Any]],
-    counted: dict[str, dict[str, int]],
-    reasons: dict[str, str],
-    options: Options,
+    batch: FileBatch,
+    ledger: Sequence[LedgerRow],
+    records_of_file: Mapping[str, RecordCounts],
+    reasons: Mapping[str, str],
+    options: IngestOptions,
 ) -> None:
-    nothing = {"events": 0, "golden": 0, "quarantined": 0}
-    gone = {*batch.new, *(digest for digest, path in batch.replaced.items() if path not in reasons)}
-    kept = [row for row in ledger if row["content_hash"] not in gone]
-    new = [
-        {
-            "content_hash": digest,
+    """Write the new files, read or refused, into the table `files`; drop the rows that they replace."""
+    replaced = {content_hash for content_hash, path in batch.replaced.items() if path not in reasons}
+    rows = [row for row in ledger if row["content_hash"] not in {*batch.new, *replaced}]
+    for content_hash, path in batch.new.items():
+        reason, records = reasons.get(str(path), ""), records_of_file.get(str(path), RecordCounts())
+        row: LedgerRow = {
+            "content_hash": content_hash,
             "path": str(path),
             "bytes": path.stat().st_size,
             "source": source,
-            "archived": archive(path, digest, warehouse.root) if options.archive else "",
-            "state": "failed" if str(path) in reasons else "ingested",
-            "reason": reasons.get(str(path), ""),
+            "archived": archive_file(path, content_hash, warehouse.root) if options.archive else "",
+            "state": "failed" if reason else "ingested",
+            "reason": reason,
+            "events": records.events,
+            "golden": records.golden,
+            "quarantined": records.quarantined,
             "run_id": run.run_id,
-            **counted.get(str(path), nothing),
         }
-        for digest, path in batch.new.items()
-    ]
-    warehouse.overwrite(FILES, kept + new)
+        rows.append(row)
+    warehouse.overwrite(FILES, rows)
 
 
-def _counts(
-    surveyed: list[Row],
-    instruments: dict[Instrument, dict[str, Any]],
-    counted: dict[str, dict[str, int]],
+def _count(
+    surveyed: Sequence[SurveyRow],
+    instruments: Mapping[Instrument, InstrumentRow],
+    records_of_files: Sequence[RecordCounts],
     files_read: int,
 ) -> dict[str, Any]:
-    names = ("events", "golden", "quarantined")
-    totals = {name: sum(row[name] for row in counted.values()) for name in names}
-    met = {(group.exchange, group.symbol) for group in surveyed}
+    """Return the counts of new messages and records for the run's summary."""
     trades = {True: 0, False: 0}
-    for group in surveyed:
-        if group.record in ("trade", "agg_trade"):
-            taken = group.record == instruments[group.exchange, group.symbol]["trade_stream"]
-            trades[taken] += group.messages
+    for row in surveyed:
+        if row.record in ("trade", "agg_trade"):
+            is_used = row.record == instruments[row.exchange, row.symbol]["trade_stream"]
+            trades[is_used] += row.messages
+    keys = {(row.exchange, row.symbol) for row in surveyed}
     return {
         "files_read": files_read,
-        **totals,
-        "level_changes": sum(group.level_changes for group in surveyed if group.record == "book_update"),
+        "events": sum(records.events for records in records_of_files),
+        "golden": sum(records.golden for records in records_of_files),
+        "quarantined": sum(records.quarantined for records in records_of_files),
+        "level_changes": sum(row.level_changes for row in surveyed if row.record == "book_update"),
         "trades": trades[True],
         "trades_skipped": trades[False],
-        "decimal_instruments": sorted(" ".join(key) for key in met if instruments[key]["is_decimal"]),
+        "decimal_instruments": sorted(" ".join(key) for key in keys if instruments[key]["is_decimal"]),
     }

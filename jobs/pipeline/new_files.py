@@ -1,167 +1,209 @@
-"""What has arrived in a folder since the ledger was written: files that are new, and written to their end.
+"""New files in a folder: those whose content is not in the ledger and that nobody writes any more.
 
-The ledger knows files by content, so to look at a month of captures is to hash it: at 1 GB/s, minutes of each
-hour. So the hash that a file had is kept beside its size and times in `_seen.json`, and a file that still has
-them is not read again. The time of its last change of any kind (ctime) is among them, which no program can
-put back, as it can the time of modification. That file decides nothing: without it all is hashed again.
+The ledger knows files by their content, so a look at a month of captures would hash all of them: at 1 GB/s,
+minutes of every hour. Therefore `_seen.json` caches the hash of each file with its size and times, and a file
+for which these are unchanged is not read again. Among the times is that of the last change of any kind
+(ctime), which no program can set back, unlike the time of modification. The cache can be deleted at any time:
+then all files are hashed again.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from deltabook.jobs.intake.ledger import choose, missing
+from deltabook.jobs.intake.ledger import RefusedFile, classify_files, describe_missing_paths, read_ledger
 from deltabook.jobs.tables.published import published_versions
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
-from deltabook.schemas.tables import FILES
-from deltabook.udfs.storage.object_store import content, moved
-from deltabook.udfs.storage.raw_files import PARTIAL, content_hash, list_files
+from deltabook.schemas.rows import LedgerRow
+from deltabook.udfs.storage.object_store import move_file, read_file
+from deltabook.udfs.storage.raw_files import PARTIAL_SUFFIXES, hash_file, list_raw_files
 
-SEEN = "_seen.json"
+HASH_CACHE = "_seen.json"
+"""File of the warehouse that caches the hashes of raw files."""
 
 
-class Seen(msgspec.Struct, array_like=True, frozen=True):
-    """A file as it was when it was last hashed: size, times of change in ns, content hash."""
+class CachedHash(msgspec.Struct, array_like=True, frozen=True):
+    """The content hash of a file, with the size and times that the file had when it was hashed.
+
+    Attributes
+    ----------
+    bytes : int
+        Size.
+    modified : int
+        Time of modification (mtime), ns since 1970 UTC.
+    changed : int
+        Time of the last change of any kind (ctime), ns since 1970 UTC.
+    content_hash : str
+        SHA-256 of its bytes, in hex; empty if it could not be read.
+    """
 
     bytes: int
     modified: int
     changed: int
     content_hash: str
-    """Empty: it could not be read."""
 
 
 @dataclass(frozen=True)
-class Arrivals:
-    """What one look at the folders has found.
+class FolderScan:
+    """The files that a scan has found, by what is to be done with them.
 
     Attributes
     ----------
     new : list of Path
-        Files to read: their content is in no row of the ledger.
+        Files to ingest: no row of the ledger has their content.
     known : int
-        Files whose content has been read.
+        Number of files whose content was ingested before.
     waiting : int
-        Files that are empty, have changed within the time to settle, or are named as unfinished.
-    refused : list of dict
-        `path` and `reason` of files refused by this look.
-    refused_before : list of dict
-        Of files refused earlier, and unchanged since: they are not tried again.
+        Number of files to leave for a later scan: they are empty, were changed recently, or have the name of
+        an unfinished file.
+    refused : list of RefusedFile
+        Files that this scan is the first to refuse.
+    refused_before : list of RefusedFile
+        Files that were refused before and have not changed since.
     """
 
     new: list[Path]
     known: int
     waiting: int
-    refused: list[dict[str, str]]
-    refused_before: list[dict[str, str]]
+    refused: list[RefusedFile]
+    refused_before: list[RefusedFile]
 
 
-def look(root: Path, source: str, paths: Sequence[Path], replace: bool, settle: int) -> Arrivals:
-    """Tell the files apart: by the ledger as it is published, and by whether they are still written.
+def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, settle: int) -> FolderScan:
+    """Return the new files of folders, by the published ledger and the time of each file's last change.
 
     Parameters
     ----------
     root : Path
-        Folder of the warehouse; what lies within is no capture.
+        Folder of the warehouse; files in it are skipped.
     source : str
-        Who is to read them: what another source refused is new to this one.
+        Name of the source that would ingest them. A file that another source refused counts as new.
     paths : sequence of Path
-        Files and folders.
+        Files and folders to scan.
     replace : bool
-        Whether known paths with new content are taken.
+        Whether a file may replace ingested content of the same path.
     settle : int
         Seconds for which a file must not have changed.
+
+    Returns
+    -------
+    FolderScan
+        Every file is in one of its groups.
 
     Raises
     ------
     FileNotFoundError
-        Naming every path that does not exist: it may be there again at the next look.
+        If a path does not exist; the message names all of them. They may exist again at the next scan.
     """
-    if told := missing(paths):
-        raise FileNotFoundError(told)
-    ledger = published_ledger(root)
-    before = _read(root / SEEN)
-    stats, waiting = _settled([file for file in list_files(paths) if root not in file.parents], settle)
-    seen, unread = {}, []
-    for file, stat in stats.items():
-        stamp = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-        found = before.get(str(file))
-        if found and found.content_hash and (found.bytes, found.modified, found.changed) == stamp:
-            seen[str(file)] = found
-            continue
-        try:
-            seen[str(file)] = Seen(*stamp, content_hash(file))
-        except OSError as error:  # it is tried again at each look, and must not keep the others out
-            seen[str(file)] = Seen(*stamp, "")
-            unread.append({"path": str(file), "reason": f"it cannot be read: {error.strerror}"})
-    readable = [file for file in stats if seen[str(file)].content_hash]
-    batch = choose(readable, ledger, replace, lambda file: seen[str(file)].content_hash)
+    if problem := describe_missing_paths(paths):
+        raise FileNotFoundError(problem)
+    ledger = read_published_ledger(root)
+    cache = _read_cache(root / HASH_CACHE)
+    files = [file for file in list_raw_files(paths) if root not in file.parents]
+    stats, waiting = _select_settled(files, settle)
+    hashes, unreadable = _hash_files(stats, cache)
+    readable = [file for file in stats if hashes[str(file)].content_hash]
+    batch = classify_files(readable, ledger, replace, lambda file: hashes[str(file)].content_hash)
     failed = {
         row["content_hash"]: row["reason"]
         for row in ledger
         if row["state"] == "failed" and row["source"] == source
     }
-    again = [
-        {"path": str(path), "reason": failed[digest]}
-        for digest, path in batch.new.items()
-        if digest in failed
+    refused: list[RefusedFile] = []
+    refused_before: list[RefusedFile] = [
+        {"path": str(path), "reason": failed[content_hash]}
+        for content_hash, path in batch.new.items()
+        if content_hash in failed
     ]
-    refused: list[dict[str, str]] = []
-    for one in [*unread, *batch.changed]:
-        is_told = before.get(one["path"]) == seen[one["path"]]
-        (again if is_told else refused).append(one)
-    elsewhere = {path: found for path, found in before.items() if path not in seen and Path(path).exists()}
-    if seen | elsewhere != before:
-        _write(root / SEEN, seen | elsewhere)
-    return Arrivals(
-        new=[path for digest, path in batch.new.items() if digest not in failed],
+    for file in [*unreadable, *batch.refused]:
+        is_unchanged = cache.get(file["path"]) == hashes[file["path"]]
+        (refused_before if is_unchanged else refused).append(file)
+    # Other scans may have other paths: their entries stay while the files exist.
+    others = {path: entry for path, entry in cache.items() if path not in hashes and Path(path).exists()}
+    if hashes | others != cache:
+        _write_cache(root / HASH_CACHE, hashes | others)
+    return FolderScan(
+        new=[path for content_hash, path in batch.new.items() if content_hash not in failed],
         known=len(batch.known),
         waiting=waiting,
         refused=refused,
-        refused_before=again,
+        refused_before=refused_before,
     )
 
 
-def published_ledger(root: Path) -> list[dict[str, Any]]:
-    """Return the rows of `files` as the last finished run published them."""
-    return Stored(root, published_versions(root)).rows(FILES)
+def read_published_ledger(root: Path) -> list[LedgerRow]:
+    """Return the rows of `files` as the last finished run published them.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the warehouse.
+
+    Returns
+    -------
+    list of LedgerRow
+        Empty if nothing was published yet.
+    """
+    return read_ledger(TableReader(root, published_versions(root)))
 
 
-def _settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.stat_result], int]:
-    """Leave out the files that are still written; return the others, as they are, and how many those were.
+def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.stat_result], int]:
+    """Return the state of each file that is complete, and the number of files that may still be written.
 
-    A recorder may open a file long before it first writes: an empty one waits however old it is.
+    A recorder may open a file long before it first writes to it: an empty file waits however old it is.
     """
     latest = time.time_ns() - settle * NANOSECONDS_PER_SECOND
     stats, waiting = {}, 0
     for file in files:
         try:
             stat = file.stat()
-        except FileNotFoundError:  # renamed or taken away since it was listed
+        except FileNotFoundError:  # it was renamed or removed after it was listed
             continue
-        if stat.st_size == 0 or stat.st_ctime_ns > latest or file.name.lower().endswith(PARTIAL):
+        if stat.st_size == 0 or stat.st_ctime_ns > latest or file.name.lower().endswith(PARTIAL_SUFFIXES):
             waiting += 1
         else:
             stats[file] = stat
     return stats, waiting
 
 
-def _read(path: Path) -> dict[str, Seen]:
+def _hash_files(
+    stats: Mapping[Path, os.stat_result], cache: Mapping[str, CachedHash]
+) -> tuple[dict[str, CachedHash], list[RefusedFile]]:
+    """Return the hash of each file by path, from the cache where it is valid, and the unreadable files."""
+    hashes: dict[str, CachedHash] = {}
+    unreadable: list[RefusedFile] = []
+    for file, stat in stats.items():
+        state = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+        cached = cache.get(str(file))
+        if cached and cached.content_hash and (cached.bytes, cached.modified, cached.changed) == state:
+            hashes[str(file)] = cached
+            continue
+        try:
+            hashes[str(file)] = CachedHash(*state, hash_file(file))
+        except OSError as error:  # every scan tries it again, and the other files must not wait for it
+            hashes[str(file)] = CachedHash(*state, "")
+            unreadable.append({"path": str(file), "reason": f"it cannot be read: {error.strerror}"})
+    return hashes, unreadable
+
+
+def _read_cache(path: Path) -> dict[str, CachedHash]:
+    """Return the cached hashes by path; none if the cache is missing or damaged."""
     try:
-        return msgspec.json.decode(content(path), type=dict[str, Seen])
+        return msgspec.json.decode(read_file(path), type=dict[str, CachedHash])
     except (FileNotFoundError, msgspec.DecodeError):
         return {}
 
 
-def _write(path: Path, seen: dict[str, Seen]) -> None:
+def _write_cache(path: Path, hashes: Mapping[str, CachedHash]) -> None:
+    """Write the cache completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.encode(seen))
-    moved(partial, path)
+    partial.write_bytes(msgspec.json.encode(hashes))
+    move_file(partial, path)

@@ -1,34 +1,43 @@
 """The job `reconstruct`: events into books, checkpoints and gaps.
 
-An hour is built again if its events or the settings changed since the published build; with it the
-hours after it, until one opens as its stored books did. Either a symbol's group goes through its
-hours and writes everything, or it only chains them, keeping what passes from one to the next, and
-every hour is then replayed from its checkpoint, in parallel: whichever keeps the cores busier. Both
-yield the same. Measured on 8 M level changes an hour of one symbol, on two cores: an hour takes 0.7 s (1.2 s
-of work), its chain 0.44 s. That books compose (the last size at a price holds, whatever was before) would let
-the chain be split too, at 0.28 s an hour: on two cores no gain over going through once, and the trades since
-a row and what a checksum proves do not compose.
+A chunk is rebuilt if its events or the settings have changed since its books were published. The chunks after
+it follow, up to the first one whose opening book is unchanged.
+
+There are two ways, with the same result. In a single pass, one task goes through all chunks of an instrument
+and writes everything. Otherwise such a task only chains the chunks: it stores the book that opens each one.
+Then every chunk is replayed from its checkpoint, in parallel. The job takes the way that it estimates to be
+faster.
+
+Measured on 8 M level changes a chunk of one symbol, on two cores: a single pass takes 0.7 s a chunk (1.2 s of
+work), chaining takes 0.44 s. Because the last size at a price holds whatever was before, the chain could be
+split too, at 0.28 s a chunk. On two cores that gains nothing over a single pass, and it would not cover the
+trades since a row and the levels that checksums prove.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heapreplace
-from typing import Any
+from typing import Any, NamedTuple
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.intake.instruments import Instrument
+from deltabook.jobs.intake.instruments import Instrument, get_scales, read_instruments
+from deltabook.jobs.pipeline.rebuild_plan import (
+    RebuildPlan,
+    is_single_pass_faster,
+    plan_rebuild,
+    read_book_gaps,
+)
 from deltabook.jobs.pipeline.vendor_seeds import NO_SEED, find_seeds
-from deltabook.jobs.tables.stored import KEYS, Slice
-from deltabook.jobs.warehouse.tasks import Work, bytes_read
+from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey, TableReader
+from deltabook.jobs.warehouse.tasks import GroupedWork, sum_file_sizes
 from deltabook.jobs.warehouse.warehouse import Warehouse
-from deltabook.schemas.columns import SCALES
 from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
-from deltabook.schemas.frames import HOUR_REFERENCES, REBUILT
-from deltabook.schemas.names import DAY, NOT_GIVEN, STATUS_LABELS, GapKind, Seed
+from deltabook.schemas.frames import REBUILD_REFERENCES, REBUILT
+from deltabook.schemas.names import STATUS_LABELS, Seed
+from deltabook.schemas.rows import InstrumentRow, RebuildReference, RebuiltRow, SeedFields
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKPOINTS,
@@ -37,271 +46,262 @@ from deltabook.schemas.tables import (
     EVENTS,
     GAPS,
     GRIDS,
-    INSTRUMENTS,
     SCHEMA_VERSION,
     both,
 )
 from deltabook.udfs.spark.rebuild_groups import rebuild_groups
-from deltabook.udfs.storage.arrow_frames import Group
+from deltabook.udfs.storage.arrow_frames import GroupFunction
 
-_OF_INSTRUMENT = ("feed", *(column.name for column in SCALES))
-_NEVER_ENDED = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))
-_BOOKS = (*both(BOOKS), *both(GRIDS))
-_BY_HOUR = (GAPS, CHECKS, COVERAGE)
-_CHECKPOINTS = tuple(table.name for table in both(CHECKPOINTS))
-
-
-_CHAINING = 0.5
-"""Cost of chaining an hour, against going through it."""
-_BESIDE_IDLE = 0.6
-"""Cost of an hour beside an idle core, against a busy one: files are read and written in second threads."""
+_BOOK_TABLES = (*both(BOOKS), *both(GRIDS))
+_CHAIN_TABLES = (GAPS, CHECKS, COVERAGE)
+"""Tables of rows that come with the checkpoints, from the pass that chains the chunks."""
+_CHECKPOINT_NAMES = tuple(table.name for table in both(CHECKPOINTS))
 
 
-@dataclass
-class _Plan:
-    """What is rebuilt of one symbol: hours to chain, those of them that have changed, and what opens them.
+class RebuildSteps(NamedTuple):
+    """What a worker does with one chunk.
 
-    The first hour opens from its stored checkpoint if `from_checkpoint`, else from nothing. Hours before
-    `first_changed` are chained only to meet their gaps again.
+    Attributes
+    ----------
+    changed : bool
+        Whether its events or settings have changed: its stored books are no longer valid.
+    chained : bool
+        Whether to write its checkpoint, gaps and comparisons.
+    replayed : bool
+        Whether to write its books.
     """
 
-    chained: list[int]
-    changed: set[int]
-    from_checkpoint: bool
+    changed: bool
+    chained: bool
+    replayed: bool
 
-    @property
-    def first_changed(self) -> int:
-        return min(self.changed)
+
+@dataclass(frozen=True)
+class RebuildInputs:
+    """What books are built from, chunk by chunk.
+
+    Attributes
+    ----------
+    files : dict
+        Data files of `events` by (exchange, symbol, chunk), in order.
+    fingerprints : dict
+        Fingerprint of each chunk's inputs: data files, settings and seed.
+    instruments : dict
+        Rows of `instruments` by (exchange, symbol).
+    seeds : dict
+        Seed columns of the chunks that a vendor's book seeds.
+    """
+
+    files: dict[ChunkKey, list[str]]
+    fingerprints: dict[ChunkKey, Fingerprint]
+    instruments: dict[Instrument, InstrumentRow]
+    seeds: dict[ChunkKey, SeedFields]
+
+    @classmethod
+    def read(cls, warehouse: Warehouse) -> RebuildInputs:
+        """Read the inputs of every chunk from a warehouse's tables.
+
+        Parameters
+        ----------
+        warehouse : Warehouse
+            Its settings say whether vendors' books seed chunks.
+        """
+        files = warehouse.files_of_both(EVENTS)
+        seeds = find_seeds(warehouse) if warehouse.settings.seed is Seed.GOLDEN else {}
+        fingerprints = {
+            key: _make_fingerprint(warehouse, names, seeds.get(key)) for key, names in files.items()
+        }
+        return cls(files, fingerprints, read_instruments(warehouse), seeds)
+
+    def estimate_costs(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, int]:
+        """Return the estimated cost of rebuilding chunks: the size of their events in bytes.
+
+        Parameters
+        ----------
+        keys : sequence of (exchange, symbol, chunk)
+            The chunks.
+
+        Returns
+        -------
+        dict
+            Costs by (exchange, symbol, chunk).
+        """
+        sizes = sum_file_sizes([{"event_files": self.files[key]} for key in keys], "event_files")
+        return dict(zip(keys, sizes, strict=True))
+
+    def make_references(
+        self, steps: Mapping[ChunkKey, RebuildSteps], checkpoints: Mapping[ChunkKey, str]
+    ) -> list[RebuildReference]:
+        """Return rows of `rebuild_references`.
+
+        Parameters
+        ----------
+        steps : mapping
+            What to do with each chunk, by (exchange, symbol, chunk), in the order of the rows.
+        checkpoints : mapping
+            Data file of `checkpoints` that opens each chunk, for those that do not open with an empty book.
+
+        Returns
+        -------
+        list of RebuildReference
+            One row for each chunk of `steps`.
+        """
+        return [self._make_reference(key, steps[key], checkpoints.get(key, "")) for key in steps]
+
+    def _make_reference(self, key: ChunkKey, steps: RebuildSteps, checkpoint: str) -> RebuildReference:
+        exchange, symbol, chunk = key
+        instrument = self.instruments[exchange, symbol]
+        return {
+            "exchange": exchange,
+            "symbol": symbol,
+            "hour": chunk,
+            "feed": instrument["feed"],
+            **get_scales(instrument),
+            "event_files": self.files[key],
+            "checkpoint_file": checkpoint,
+            "fingerprint": self.fingerprints[key].value,
+            **self.seeds.get(key, NO_SEED),
+            "changed": steps.changed,
+            "chained": steps.chained,
+            "replayed": steps.replayed,
+        }
 
 
 def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
-    """Rebuild the books whose events changed.
+    """Rebuild the books whose events or settings have changed, and return the run's counts.
 
     Parameters
     ----------
     warehouse : Warehouse
         Is being written.
     progress : Progress
-        Where to show what is done.
+        Shows what is done.
 
     Returns
     -------
     dict
-        Counts of symbol-hours, rows of books by status, and gaps.
+        Counts of chunks (`symbol_hours`), rows of books by status, gaps by kind; shares of time; seconds.
     """
     started = time.monotonic()
-    known = Known.of(warehouse)
+    inputs = RebuildInputs.read(warehouse)
     built = {
         (row["exchange"], row["symbol"], row["hour"]): row["fingerprint"]
         for table in both(CHECKPOINTS)
-        for row in warehouse.rows(table, *KEYS, "fingerprint")
+        for row in warehouse.rows(table, *CHUNK_KEY_COLUMNS, "fingerprint")
     }
-    vanished = [key for key in built if key not in known.prints]
-    plans = _plan(known.prints, built, _book_gaps(warehouse))
-    for table in (*_BY_HOUR, *both(CHECKPOINTS), *_BOOKS) if vanished else ():
-        warehouse.delete(table, warehouse.predicate(vanished))
-    rebuilt = _rebuild(warehouse, plans, known, built, progress) if plans else []
+    plans = plan_rebuild(inputs.fingerprints, built, read_book_gaps(warehouse))
+    if removed := [key for key in built if key not in inputs.fingerprints]:
+        for table in (*_CHAIN_TABLES, *both(CHECKPOINTS), *_BOOK_TABLES):
+            warehouse.delete(table, warehouse.predicate(removed))
+    rebuilt = _rebuild(warehouse, plans, inputs, built, progress) if plans else []
     statuses = sum((warehouse.counts(table, "status") for table in both(BOOKS)), Counter[str]())
     gaps = warehouse.rows(GAPS, "kind")
     return {
-        "symbol_hours": len(known.files),
+        "symbol_hours": len(inputs.files),
         "symbol_hours_rebuilt": len(rebuilt),
         "book_rows": dict(sorted(statuses.items())),
         "gaps": len(gaps),
         "gaps_by_kind": dict(sorted(Counter(row["kind"] for row in gaps).items())),
-        "coverage": _shares(warehouse),
+        "coverage": _compute_coverage(warehouse),
         "reconstruct_seconds": round(time.monotonic() - started, 2),
     }
 
 
-def _shares(warehouse: Warehouse) -> dict[str, float]:
-    """Return the share of all recorded time that books had each status, or that feeds were silent."""
+def make_rebuild_work(
+    references: Sequence[RebuildReference],
+    keys: Sequence[str],
+    rebuild: GroupFunction,
+    costs: Mapping[ChunkKey, int],
+) -> GroupedWork:
+    """Return the Spark work of rebuilding chunks.
+
+    Parameters
+    ----------
+    references : sequence of RebuildReference
+        The chunks.
+    keys : sequence of str
+        Columns that make a group: those of an instrument, or of one chunk.
+    rebuild : callable
+        As `rebuild_groups` returns it.
+    costs : mapping
+        As `RebuildInputs.estimate_costs` returns them.
+
+    Returns
+    -------
+    GroupedWork
+        Yields rows of `rebuilt`.
+    """
+    costs_in_order = [costs[row["exchange"], row["symbol"], row["hour"]] for row in references]
+    return GroupedWork(REBUILD_REFERENCES, references, keys, rebuild, REBUILT, costs_in_order)
+
+
+def _compute_coverage(tables: TableReader) -> dict[str, float]:
+    """Return the share of all recorded time that books had each status or that feeds were silent."""
     names = [name for name in COVERAGE.names if name in (*STATUS_LABELS, "silent")]
-    rows = warehouse.rows(COVERAGE, *names)
+    rows = tables.rows(COVERAGE, *names)
     totals = {name: sum(row[name] for row in rows) for name in names}
     whole = sum(totals.values())
     return {name: time / whole for name, time in totals.items() if time}
 
 
-def _fingerprint(warehouse: Warehouse, files: list[str], seed: dict[str, Any] | None) -> Fingerprint:
-    """Name what an hour's books are built from; data files never change, so their names are enough."""
-    writing, names = warehouse.settings.writing, [file.rsplit("/", 1)[-1] for file in files]
-    values = {"schema": SCHEMA_VERSION, "settings": values_of(writing), "seed": seed, "files": names}
-    return Fingerprint.of("books", values, [SCHEMA_VERSION, first_text_of(writing), str(seed), *names])
-
-
-def _book_gaps(warehouse: Warehouse) -> dict[Instrument, list[tuple[int, int]]]:
-    """List (hour, time of its resolution or NOT_GIVEN) of every gap that a snapshot can end."""
-    gaps: dict[Instrument, list[tuple[int, int]]] = defaultdict(list)
-    for row in warehouse.rows(GAPS, *KEYS, "kind", "resolved_time"):
-        if row["kind"] not in _NEVER_ENDED:
-            gaps[row["exchange"], row["symbol"]].append((row["hour"], row["resolved_time"]))
-    return gaps
-
-
-def _plan(
-    prints: dict[Slice, Fingerprint], built: dict[Slice, str], gaps: dict[Instrument, list[tuple[int, int]]]
-) -> dict[Instrument, _Plan]:
-    """Decide what to rebuild: from the first changed hour on, chained from a checkpoint before it.
-
-    The chain starts early enough to meet again every gap that what changed may resolve otherwise.
-    """
-    hours: dict[Instrument, list[int]] = defaultdict(list)
-    for exchange, symbol, hour in sorted(prints):
-        hours[exchange, symbol].append(hour)
-    plans = {}
-    for key, found in hours.items():
-        gone = [hour for exchange, symbol, hour in built if (exchange, symbol) == key and hour not in found]
-        changed = {hour for hour in found if not prints[*key, hour].fits(built.get((*key, hour)))}
-        changed |= {min(after) for one in gone if (after := [hour for hour in found if hour > one])}
-        if not changed:
-            continue
-        # An hour is a range of ids: its events' times may lie a little before it.
-        reopened = [
-            hour
-            for hour, resolved in gaps.get(key, [])
-            if resolved == NOT_GIVEN or resolved >= min(changed) - DAY
-        ]
-        first = min([*changed, *reopened, *gone])
-        starts = [hour for hour in found if hour <= first and (*key, hour) in built]
-        start = max(starts, default=found[0])
-        plans[key] = _Plan([hour for hour in found if hour >= start], changed, bool(starts))
-    return plans
-
-
-@dataclass
-class Known:
-    """What the tables know of symbol-hours: their files, fingerprints, instruments and seeds."""
-
-    files: dict[Slice, list[str]]
-    prints: dict[Slice, Fingerprint]
-    instruments: dict[Instrument, dict[str, Any]]
-    seeds: dict[Slice, dict[str, Any]]
-
-    @classmethod
-    def of(cls, warehouse: Warehouse) -> Known:
-        """Read it."""
-        files = warehouse.files_of_both(EVENTS)
-        seeds = find_seeds(warehouse) if warehouse.settings.seed is Seed.GOLDEN else {}
-        prints = {key: _fingerprint(warehouse, names, seeds.get(key)) for key, names in files.items()}
-        instruments = {(row["exchange"], row["symbol"]): row for row in warehouse.rows(INSTRUMENTS)}
-        return cls(files, prints, instruments, seeds)
-
-    def costs(self, keys: list[Slice]) -> dict[Slice, int]:
-        """Return what rebuilding each symbol-hour costs: about as much as its events have bytes."""
-        sizes = bytes_read([{"event_files": self.files[key]} for key in keys], "event_files")
-        return dict(zip(keys, sizes, strict=True))
-
-    def references(
-        self, keys: list[Slice], checkpoints: dict[Slice, str], told: dict[Slice, dict[str, bool]]
-    ) -> list[dict[str, Any]]:
-        """Return rows of `hour_references`.
-
-        Parameters
-        ----------
-        keys : list of (exchange, symbol, hour)
-            Which.
-        checkpoints : dict
-            Data file of the checkpoint that opens each, where there is one.
-        told : dict
-            What each is: changed, chained, replayed.
-        """
-        return [
-            {
-                "exchange": key[0],
-                "symbol": key[1],
-                "hour": key[2],
-                **{name: self.instruments[key[:2]][name] for name in _OF_INSTRUMENT},
-                "event_files": self.files[key],
-                "checkpoint_file": checkpoints.get(key, ""),
-                "fingerprint": self.prints[key].value,
-                **self.seeds.get(key, NO_SEED),
-                **told[key],
-            }
-            for key in keys
-        ]
+def _make_fingerprint(warehouse: Warehouse, files: Sequence[str], seed: SeedFields | None) -> Fingerprint:
+    """Return the fingerprint of a chunk's inputs; data files never change, so their names are enough."""
+    policy, names = warehouse.settings.row_policy, [file.rsplit("/", 1)[-1] for file in files]
+    values = {"schema": SCHEMA_VERSION, "settings": values_of(policy), "seed": seed, "files": names}
+    return Fingerprint.of("books", values, [SCHEMA_VERSION, first_text_of(policy), str(seed), *names])
 
 
 def _rebuild(
     warehouse: Warehouse,
-    plans: dict[Instrument, _Plan],
-    known: Known,
-    built: dict[Slice, str],
+    plans: Mapping[Instrument, RebuildPlan],
+    inputs: RebuildInputs,
+    built: Mapping[ChunkKey, str],
     progress: Progress,
-) -> list[Slice]:
-    """Rebuild what is planned; return the symbol-hours whose books were written."""
-    rebuild = rebuild_groups(str(warehouse.root), warehouse.written)
-    costs = known.costs([(*key, hour) for key, plan in plans.items() for hour in plan.chained])
-    at_once = _at_once(plans, costs, warehouse.cores)
-    told = {
-        (*key, hour): {
-            "changed": hour in plan.changed,
-            "chained": True,
-            "replayed": at_once and hour >= plan.first_changed,
-        }
+) -> list[ChunkKey]:
+    """Rebuild the planned chunks, write their tables, and return the chunks whose books were written."""
+    rebuild = rebuild_groups(str(warehouse.root), warehouse.row_policy)
+    costs = inputs.estimate_costs([(*key, chunk) for key, plan in plans.items() for chunk in plan.chained])
+    in_single_pass = is_single_pass_faster(plans, costs, warehouse.cores)
+    steps = {
+        (*key, chunk): RebuildSteps(
+            changed=chunk in plan.changed,
+            chained=True,
+            replayed=in_single_pass and chunk >= plan.first_changed,
+        )
         for key, plan in plans.items()
-        for hour in plan.chained
+        for chunk in plan.chained
     }
-    checkpoints = {
-        key: names[0] for key, names in warehouse.files_of_both(CHECKPOINTS).items() if key in built
-    }
-    for key, plan in plans.items():
-        if not plan.from_checkpoint:
-            checkpoints.pop((*key, plan.chained[0]), None)
-    references = known.references(list(told), checkpoints, told)
-    with progress.stage("rebuilding" if at_once else "chaining", "symbols", len(plans)) as show:
-        found = warehouse.apply(rebuild_work(references, ("exchange", "symbol"), rebuild, costs), show)
-    chained = [(row.exchange, row.symbol, row.hour) for row in found if row.table in _CHECKPOINTS]
+    references = inputs.make_references(steps, _find_checkpoints(warehouse, plans, built))
+    work = make_rebuild_work(references, ("exchange", "symbol"), rebuild, costs)
+    with progress.stage("rebuilding" if in_single_pass else "chaining", "symbols", len(plans)) as show:
+        results = warehouse.apply(work, show)
+    rows = [RebuiltRow._make(row) for row in results]
+    chained = [(row.exchange, row.symbol, row.hour) for row in rows if row.table in _CHECKPOINT_NAMES]
     stored = [key for key in chained if key in built]
     for table in both(CHECKPOINTS):
-        warehouse.add(table, found, stored)
-    for table in _BY_HOUR:
-        rows = [row.asDict() for row in found if row.table == table.name]
-        warehouse.replace(table, rows, stored)
+        warehouse.add(table, results, stored)
+    for table in _CHAIN_TABLES:
+        warehouse.replace(table, [row._asdict() for row in rows if row.table == table.name], stored)
     replayed = [key for key in chained if key[2] >= plans[key[:2]].first_changed]
-    added = found
-    if not at_once:
-        openings = {key: names[0] for key, names in warehouse.files_of_both(CHECKPOINTS).items()}
-        alone = {key: {"changed": False, "chained": False, "replayed": True} for key in replayed}
-        references = known.references(replayed, openings, alone)
-        with progress.stage("rebuilding", "symbol-hours", len(replayed)) as show:
-            added = warehouse.apply(rebuild_work(references, KEYS, rebuild, costs), show)
-    for table in _BOOKS:
-        warehouse.add(table, added, [key for key in replayed if key in built])
+    if not in_single_pass:
+        checkpoints = {key: names[0] for key, names in warehouse.files_of_both(CHECKPOINTS).items()}
+        only_replay = dict.fromkeys(replayed, RebuildSteps(changed=False, chained=False, replayed=True))
+        references = inputs.make_references(only_replay, checkpoints)
+        work = make_rebuild_work(references, CHUNK_KEY_COLUMNS, rebuild, costs)
+        with progress.stage("rebuilding", "chunks", len(replayed)) as show:
+            results = warehouse.apply(work, show)
+    for table in _BOOK_TABLES:
+        warehouse.add(table, results, [key for key in replayed if key in built])
     return replayed
 
 
-def rebuild_work(
-    references: list[dict[str, Any]], keys: Sequence[str], rebuild: Group, costs: dict[Slice, int]
-) -> Work:
-    """Return the work of rebuilding hours.
-
-    Parameters
-    ----------
-    references : list of dict
-        Rows of `hour_references`.
-    keys : sequence of str
-        Columns that make a group: a symbol's hours, or one hour.
-    rebuild : callable
-        As `rebuild_groups` makes it.
-    costs : dict
-        As `Known.costs` returns them.
-    """
-    of_references = [costs[row["exchange"], row["symbol"], row["hour"]] for row in references]
-    return Work(HOUR_REFERENCES, references, keys, rebuild, REBUILT, of_references)
-
-
-def _at_once(plans: dict[Instrument, _Plan], costs: dict[Slice, int], cores: int) -> bool:
-    """Whether each symbol's hours are better gone through once than chained first and then replayed."""
-    by_symbol = [float(sum(costs[*key, hour] for hour in plan.chained)) for key, plan in plans.items()]
-    by_hour = [float(cost) for cost in costs.values()]
-    through = _longest(by_symbol, cores) * (_BESIDE_IDLE if len(plans) < cores else 1)
-    return through <= through * _CHAINING + _longest(by_hour, cores)
-
-
-def _longest(costs: list[float], cores: int) -> float:
-    """Return when the last of these tasks ends, the dearest started first."""
-    ends = [0.0] * cores
-    for cost in sorted(costs, reverse=True):
-        heapreplace(ends, ends[0] + cost)
-    return max(ends)
+def _find_checkpoints(
+    warehouse: Warehouse, plans: Mapping[Instrument, RebuildPlan], built: Mapping[ChunkKey, str]
+) -> dict[ChunkKey, str]:
+    """Return the data file of each checkpoint to start from; a chunk without one opens with an empty book."""
+    files = warehouse.files_of_both(CHECKPOINTS)
+    checkpoints = {key: names[0] for key, names in files.items() if key in built}
+    for key, plan in plans.items():
+        if not plan.from_checkpoint:
+            checkpoints.pop((*key, plan.chained[0]), None)
+    return checkpoints

@@ -1,4 +1,4 @@
-"""The job `reconstruct --as-of`: the books of an earlier run, built again and compared with what it wrote."""
+"""The job `reconstruct --as-of`: rebuild the books of an earlier run and compare them with those it wrote."""
 
 from __future__ import annotations
 
@@ -12,63 +12,49 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.pipeline.reconstruct import Known, rebuild_work
+from deltabook.jobs.pipeline.reconstruct import RebuildInputs, RebuildSteps, make_rebuild_work
 from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import ChunkKey
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import RebuiltRow
 from deltabook.schemas.tables import BOOKS, RUNS, both
 from deltabook.udfs.spark.rebuild_groups import rebuild_groups
-from deltabook.udfs.storage.object_store import readable, remove_tree
+from deltabook.udfs.storage.object_store import get_arrow_source, remove_tree
 
 _BATCH_ROWS = 65_536
-_SHOWN = 10
+_MOST_RUNS_SHOWN = 10
 
 
 def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str, Any]:
-    """Build the books of an earlier run again, from the events that it had; write nothing.
+    """Rebuild the books of an earlier run from its events, and return which of them differ; write nothing.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Whose run.
+        Its log must still have the table versions of the run.
     run_id : str
-        Of `runs`.
+        Id of the run, as in the table `runs`.
     progress : Progress
-        Where to show what is done.
+        Shows how many symbols are done.
 
     Returns
     -------
     dict
-        The run, how many symbol-hours it had, those that differ, and the digest of all books.
+        Run id, code version, number of chunks (`symbol_hours`), keys of those whose books differ, and the
+        SHA-256 of all rebuilt books.
 
     Raises
     ------
     WarehouseError
-        If there is no such run, or it was made with other settings.
+        If there is no such run, or if it used other settings.
     """
-    run = _run(warehouse, run_id)
+    run = _find_run(warehouse, run_id)
     past = Warehouse(warehouse.spark, warehouse.settings, dict(run["versions"]))
-    known = Known.of(past)
-    keys = list(known.files)
-    told = {key: {"changed": True, "chained": True, "replayed": True} for key in keys}
-    scratch = warehouse.root / f"_as_of-{uuid.uuid4().hex[:8]}"
-    rebuild = rebuild_groups(str(scratch), warehouse.settings.writing)
-    try:
-        references = known.references(keys, {}, told)
-        work = rebuild_work(references, ("exchange", "symbol"), rebuild, known.costs(keys))
-        with progress.stage("rebuilding", "symbols", len({key[:2] for key in keys})) as show:
-            found = warehouse.apply(work, show, scratch)
-        tables = [table.name for table in both(BOOKS)]
-        digests = {
-            (row.exchange, row.symbol, row.hour): books_digest(scratch / row.table / row.path)
-            for row in found
-            if row.table in tables
-        }
-    finally:
-        remove_tree(scratch)
-    written = {key: books_digest(names[0]) for key, names in past.files_of_both(BOOKS).items()}
-    differing = sorted(key for key in digests.keys() | written.keys() if digests.get(key) != written.get(key))
-    whole = hashlib.sha256("".join(digests[key] for key in sorted(digests)).encode())
+    rebuilt = _rebuild_books(warehouse, RebuildInputs.read(past), progress)
+    written = {key: hash_books(names[0]) for key, names in past.files_of_both(BOOKS).items()}
+    differing = sorted(key for key in rebuilt.keys() | written.keys() if rebuilt.get(key) != written.get(key))
+    whole = hashlib.sha256("".join(rebuilt[key] for key in sorted(rebuilt)).encode())
     return {
         "as_of": run["run_id"],
         "code_versions": [run["code_version"]],
@@ -78,10 +64,21 @@ def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str
     }
 
 
-def books_digest(file: Path | str) -> str:
-    """Return the SHA-256 of a data file's rows, columns and order included, as hex digits."""
+def hash_books(file: Path | str) -> str:
+    """Return the SHA-256 of a data file's rows and columns in their order, whatever the file's encoding.
+
+    Parameters
+    ----------
+    file : Path or str
+        Path or URI of a Parquet file.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+    """
     digest = hashlib.sha256()
-    rows = pq.ParquetFile(readable(file)).read().combine_chunks()
+    rows = pq.ParquetFile(get_arrow_source(file)).read().combine_chunks()
     for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema.remove_metadata()) as stream:
@@ -90,16 +87,38 @@ def books_digest(file: Path | str) -> str:
     return digest.hexdigest()
 
 
-def _run(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
+def _rebuild_books(warehouse: Warehouse, inputs: RebuildInputs, progress: Progress) -> dict[ChunkKey, str]:
+    """Rebuild all books in a temporary folder of the warehouse; return the hash of each chunk's books."""
+    keys = list(inputs.files)
+    steps = dict.fromkeys(keys, RebuildSteps(changed=True, chained=True, replayed=True))
+    scratch = warehouse.root / f"_as_of-{uuid.uuid4().hex[:8]}"
+    rebuild = rebuild_groups(str(scratch), warehouse.settings.row_policy)
+    try:
+        references = inputs.make_references(steps, {})
+        work = make_rebuild_work(references, ("exchange", "symbol"), rebuild, inputs.estimate_costs(keys))
+        with progress.stage("rebuilding", "symbols", len({key[:2] for key in keys})) as show:
+            rows = map(RebuiltRow._make, warehouse.apply(work, show, scratch))
+        names = [table.name for table in both(BOOKS)]
+        return {
+            (row.exchange, row.symbol, row.hour): hash_books(scratch / row.table / row.path)
+            for row in rows
+            if row.table in names
+        }
+    finally:
+        remove_tree(scratch)
+
+
+def _find_run(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
+    """Return the row of `runs` of a run that used the present settings."""
     require_published(warehouse.root)
     runs = sorted(warehouse.rows(RUNS), key=itemgetter("finished"))
-    found = [run for run in runs if run["run_id"] == run_id]
-    if not found:
-        last = ", ".join(run["run_id"] for run in runs[-_SHOWN:])
-        raise WarehouseError(f"no run {run_id} in {warehouse.root}; the last ones: {last or 'none'}")
-    if found[0]["settings_hash"] != warehouse.settings.fingerprint:
+    run = next((run for run in runs if run["run_id"] == run_id), None)
+    if run is None:
+        newest = ", ".join(run["run_id"] for run in runs[-_MOST_RUNS_SHOWN:])
+        raise WarehouseError(f"no run {run_id} in {warehouse.root}; the newest runs: {newest or 'none'}")
+    if run["settings_hash"] != warehouse.settings.fingerprint:
         raise WarehouseError(
-            f"run {run_id} was made with other settings ({found[0]['settings_hash']}, these are "
+            f"run {run_id} used other settings ({run['settings_hash']}; the present ones are "
             f"{warehouse.settings.fingerprint}): give the same --config, --depth, --cadence, --on-gap, --seed"
         )
-    return found[0]
+    return run

@@ -1,80 +1,79 @@
-"""Scheduled runs: what is new since the last run, once (`run --once`) or again and again (`run --watch`).
+"""Scheduled runs: ingest what is new since the last run, once (`run --once`) or continuously (`run --watch`).
 
-The ledger says what is new. Structured Streaming's `availableNow` would keep a checkpoint beside it: a second
-ledger, by path and not by content, whose commits are not a run's, so that a killed run could leave the two
-apart; and a JVM would have to start to find that nothing is new.
+The ledger decides what is new. Structured Streaming's `availableNow` would need a checkpoint beside it: a
+second ledger, of paths and not of content. Its commits are not those of a run, so a killed run could leave
+the two in disagreement, and a JVM would have to start even if nothing is new.
 
-A round holds a lock of its own from its look to its report, so that scheduled runs never interleave; each of
-its stages takes the warehouse's lock besides, as the same stages do when they are run by hand.
+A round holds a lock from its scan to its report, so that scheduled runs never interleave. Each of its stages
+also takes the warehouse's lock, as the same stages do when they are run by hand.
 """
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging import ERROR
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import typer
 from rich.console import Console
 
 from deltabook.expectations.suites import ERRORED, FAILED
-from deltabook.jobs.console.logging import say
-from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.intake.ledger import missing
-from deltabook.jobs.pipeline.new_files import Arrivals, look, published_ledger
+from deltabook.jobs.console.formats import format_chunk
+from deltabook.jobs.console.logging import show_message
+from deltabook.jobs.console.redaction import redact
+from deltabook.jobs.intake.ledger import describe_missing_paths
+from deltabook.jobs.pipeline.new_files import FolderScan, read_published_ledger, scan_folders
 from deltabook.jobs.pipeline.stages import (
     EXPECTATION_FAILED,
     REFUSED,
     REPORT,
     Stage,
-    errors,
-    finish,
+    describe_error,
     ingest_stage,
-    message_of,
     open_warehouse,
+    print_result,
+    print_summary,
     reconstruct_stage,
-    reported,
+    report_errors,
     require_source,
     run_stages,
-    tell,
+    stderr_console,
     validate_stage,
     write_last_report,
 )
+from deltabook.jobs.pipeline.stop_signals import catch_stop_signals, sleep_until_stop
 from deltabook.jobs.process.error_causes import has_jvm_died
-from deltabook.jobs.process.interruptions import SIGNALS
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import published_versions
-from deltabook.jobs.tables.stored import KEYS, Stored
-from deltabook.jobs.warehouse.locks import SCHEDULED, WRITING, tried
+from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, TableReader
+from deltabook.jobs.warehouse.locks import SCHEDULE_LOCK, WRITE_LOCK, try_lock
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS
 
-SETTLE = 60
-"""Seconds for which a file must not have changed, where nothing else is said."""
-_MOST_SECONDS = 3600
-"""Longest pause of a watch whose rounds fail."""
-_BETWEEN_LOOKS = (1, 60)
-"""Least and most seconds between looks; within them, the time to settle."""
+SETTLE_SECONDS = 60
+"""Default number of seconds for which a file must not have changed."""
+_LONGEST_PAUSE = 3600
+"""Longest pause between rounds that fail, s."""
+_SHORTEST_INTERVAL, _LONGEST_INTERVAL = 1, 60
+"""Bounds of the time between scans, s; within them, it is the time to settle."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is taken in, and how.
+    """What scheduled runs ingest, and how.
 
     Attributes
     ----------
     source : str
-        Kind of feed.
+        Name of the source that parses the files.
     paths : sequence of Path
-        Files and folders.
+        Files and folders to scan.
     settle : int
         Seconds for which a file must not have changed.
     replace, archive, judged : bool
@@ -90,16 +89,16 @@ class Schedule:
 
 
 def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
-    """Run one round, and leave with its exit status.
+    """Run one round and exit with its status.
 
     Parameters
     ----------
     settings : Settings
-        Of the warehouse.
+        Settings of the warehouse.
     schedule : Schedule
-        What is taken in.
+        What to ingest.
     as_json : bool
-        Whether standard output ends with one JSON object, also after an error.
+        Whether the last line of standard output is one JSON object, also after an error.
 
     Raises
     ------
@@ -107,211 +106,183 @@ def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
         With the exit status, if it is not 0.
     """
     try:
-        summary = _round(settings, schedule, errors)
-    except typer.Exit as left:
-        finish(_error(left), as_json)
+        summary = _run_round(settings, schedule, stderr_console)
+    except typer.Exit as failure:
+        print_result(_describe_failure(failure), as_json)
         raise
-    # Without files that were read there are no counts of theirs to tell.
-    tell({name: told for name, told in summary.items() if name != "files_new" or told})
-    finish(summary, as_json)
+    # If no file was read, the summary has none of the counts that the line of `files_new` shows.
+    print_summary({name: value for name, value in summary.items() if name != "files_new" or value})
+    print_result(summary, as_json)
     if summary["exit_status"]:
         raise typer.Exit(summary["exit_status"])
 
 
 def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
-    """Run a round whenever something is new, until SIGTERM or SIGINT; the session stays warm.
+    """Run a round whenever there is something new, until SIGTERM or SIGINT; the Spark session stays open.
 
-    An error that the next look may not meet is told, and the watch goes on.
+    An error that may not occur in the next round is reported, and the watch continues.
 
     Parameters
     ----------
     settings : Settings
-        Of the warehouse.
+        Settings of the warehouse.
     schedule : Schedule
-        What is taken in.
+        What to ingest.
     as_json : bool
-        Whether standard output has one JSON object for each round.
+        Whether standard output has one JSON object for each round that did something.
+
+    Raises
+    ------
+    typer.Exit
+        If every further round would fail too.
     """
-    with reported():
-        if told := missing(schedule.paths):
-            raise SettingsError(told)
+    with report_errors():
+        if problem := describe_missing_paths(schedule.paths):
+            raise SettingsError(problem)
         require_source(schedule.source)
-        published_ledger(settings.warehouse.absolute())
+        read_published_ledger(settings.warehouse.absolute())
         open_warehouse(settings)
-    usual = min(max(schedule.settle, _BETWEEN_LOOKS[0]), _BETWEEN_LOOKS[1])
-    pause = usual
-    with asked_to_end() as asked:
-        say(f"watching     {', '.join(map(str, schedule.paths))}, every {usual} s")
-        while not asked.is_set():
+    interval = min(max(schedule.settle, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
+    pause = interval
+    with catch_stop_signals() as is_stopping:
+        show_message(f"watching     {', '.join(map(str, schedule.paths))}, every {interval} s")
+        while not is_stopping.is_set():
             started = time.monotonic()
             try:
-                summary = _round(settings, schedule, Console(quiet=True))
-            except typer.Exit as left:
-                finish(_error(left), as_json)
-                if _lasts(left.__cause__):
+                summary = _run_round(settings, schedule, Console(quiet=True))
+            except typer.Exit as failure:
+                print_result(_describe_failure(failure), as_json)
+                if _is_permanent(failure.__cause__):
                     raise
-                pause = usual if isinstance(left.__cause__, BusyError) else min(2 * pause, _MOST_SECONDS)
+                is_busy = isinstance(failure.__cause__, BusyError)
+                pause = interval if is_busy else min(2 * pause, _LONGEST_PAUSE)
             else:
-                pause = usual
+                pause = interval
                 if summary["files_new"] or summary["refused"] or "symbol_hours" in summary:
-                    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}  {_told(summary)}"
-                    say(f"{line}; {time.monotonic() - started:.1f} s")
-                    finish(summary, as_json)
-            _sleep(pause, asked)
+                    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}  {_describe_round(summary)}"
+                    show_message(f"{line}; {time.monotonic() - started:.1f} s")
+                    print_result(summary, as_json)
+            sleep_until_stop(pause, is_stopping)
 
 
-def _round(settings: Settings, schedule: Schedule, console: Console) -> dict[str, Any]:
-    """Look, and do what there is to do; return what was done, with its exit status."""
+def _run_round(settings: Settings, schedule: Schedule, console: Console) -> dict[str, Any]:
+    """Scan the folders, run the stages that are due, and return the round's summary with its exit status."""
     root = settings.warehouse.absolute()
-    with reported(), _alone(root):
-        found = look(root, schedule.source, schedule.paths, schedule.replace, schedule.settle)
+    with report_errors(), _hold_schedule_lock(root):
+        scan = scan_folders(root, schedule.source, schedule.paths, schedule.replace, schedule.settle)
         summary: dict[str, Any] = {
             "files_new": 0,
-            "files_known": found.known,
-            "files_waiting": found.waiting,
-            "refused": found.refused,
-            "refused_before": found.refused_before,
+            "files_known": scan.known,
+            "files_waiting": scan.waiting,
+            "refused": scan.refused,
+            "refused_before": scan.refused_before,
         }
         if not console.quiet:
-            say(_looked(found))
-        runs = Stored(root).rows(RUNS, "run_id", "command", "finished")
-        stages = _stages(schedule, found, runs)
-        if stages:
-            _require_free(root)
-            done = run_stages(settings, stages, schedule.judged, console)
-            done["refused"] = [*found.refused, *done.get("refused", [])]
-            done["files_known"] = found.known + done.get("files_known", 0)
-            summary |= done
+            show_message(_describe_scan(scan))
+        runs = TableReader(root).rows(RUNS, "run_id", "command", "finished")
+        if stages := _choose_stages(schedule, scan, runs):
+            _require_no_writer(root)
+            results = run_stages(settings, stages, schedule.judged, console)
+            results["refused"] = [*scan.refused, *results.get("refused", [])]
+            results["files_known"] = scan.known + results.get("files_known", 0)
+            summary |= results
             if schedule.judged:
-                summary["symbol_hours_failed_now"] = _failed_now(root, {row["run_id"] for row in runs})
-        if schedule.judged and _lacks_report(root):
+                earlier_runs = {row["run_id"] for row in runs}
+                summary["symbol_hours_failed_now"] = _list_new_failures(root, earlier_runs)
+        if schedule.judged and _is_report_outdated(root):
             summary |= write_last_report(settings)
     status = EXPECTATION_FAILED if summary.get("symbol_hours_failed_now") else 0
     return summary | {"exit_status": REFUSED if summary["refused"] else status}
 
 
-def _stages(schedule: Schedule, found: Arrivals, runs: list[dict[str, Any]]) -> list[Stage]:
-    """Return what has to be done: all stages for new files, else what an earlier run did not come to."""
+def _choose_stages(schedule: Schedule, scan: FolderScan, runs: Sequence[Mapping[str, Any]]) -> list[Stage]:
+    """Return the stages that are due: all of them for new files, else those that an earlier run left out."""
     stages = [reconstruct_stage(schedule.judged), *([validate_stage()] if schedule.judged else [])]
-    if found.new:
-        how = schedule.replace, schedule.archive, schedule.judged
-        return [ingest_stage(schedule.source, found.new, *how), *stages]
-    last: dict[str, int] = {}
+    if scan.new:
+        options = schedule.replace, schedule.archive, schedule.judged
+        return [ingest_stage(schedule.source, scan.new, *options), *stages]
+    finished: dict[str, int] = {}
     for row in runs:
-        last[row["command"]] = max(row["finished"], last.get(row["command"], 0))
-    taken, rebuilt, judged = (
-        max(last.get(name, 0) for name in names)
-        for names in (("ingest", "restore"), ("reconstruct",), ("validate",))
-    )
-    if taken > rebuilt:
+        finished[row["command"]] = max(row["finished"], finished.get(row["command"], 0))
+    if max(finished.get("ingest", 0), finished.get("restore", 0)) > finished.get("reconstruct", 0):
         return stages
-    return stages[1:] if rebuilt > judged else []
+    return stages[1:] if finished.get("reconstruct", 0) > finished.get("validate", 0) else []
 
 
-def _failed_now(root: Path, earlier: set[str]) -> list[str]:
-    """Name the symbol-hours that this round judged and failed: an old one must not ring at each round."""
-    from deltabook.jobs.console.formats import hour_text
-
-    rows = Stored(root, published_versions(root)).rows(VERDICTS, *KEYS, "suite", "verdict", "run_id")
+def _list_new_failures(root: Path, earlier_runs: set[str]) -> list[str]:
+    """Return the chunks that failed in this round: an old failure must not raise the alarm in every round."""
+    rows = TableReader(root, published_versions(root)).rows(
+        VERDICTS, *CHUNK_KEY_COLUMNS, "suite", "verdict", "run_id"
+    )
     return sorted(
-        f"{row['suite']}: {row['exchange']} {row['symbol']} {hour_text(row['hour'])}"
+        f"{row['suite']}: {row['exchange']} {row['symbol']} {format_chunk(row['hour'])}"
         for row in rows
-        if row["verdict"] in (FAILED, ERRORED) and row["hour"] != ALL_HOURS and row["run_id"] not in earlier
+        if row["verdict"] in (FAILED, ERRORED)
+        and row["hour"] != ALL_HOURS
+        and row["run_id"] not in earlier_runs
     )
 
 
-def _lacks_report(root: Path) -> bool:
-    runs = Stored(root).rows(RUNS, "command", "finished")
-    judged = [row["finished"] for row in runs if row["command"] == "validate"]
+def _is_report_outdated(root: Path) -> bool:
+    """Return whether something was validated after the warehouse's report was written."""
+    runs = TableReader(root).rows(RUNS, "command", "finished")
+    validated = [row["finished"] for row in runs if row["command"] == "validate"]
     report = root / REPORT
-    return bool(judged) and (not report.exists() or report.stat().st_mtime_ns < max(judged))
+    return bool(validated) and (not report.exists() or report.stat().st_mtime_ns < max(validated))
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the lock of scheduled runs, or tell at once that another holds it."""
+def _hold_schedule_lock(root: Path) -> Iterator[None]:
+    """Hold the lock of scheduled runs; raise an error at once if another process holds it."""
     root.mkdir(parents=True, exist_ok=True)
-    with tried(root / SCHEDULED) as is_alone:
-        if is_alone is None:
+    with try_lock(root / SCHEDULE_LOCK) as is_acquired:
+        if is_acquired is None:
             raise WarehouseError(
-                f"warehouse {root} cannot be written: let it be, or name another --warehouse"
+                f"warehouse {root} is not writable: fix its permissions or choose another --warehouse"
             )
-        if not is_alone:
-            raise BusyError(f"warehouse {root}: another scheduled run is at work; nothing was done")
+        if not is_acquired:
+            raise BusyError(f"warehouse {root}: another scheduled run is in progress; nothing was done")
         yield
 
 
-def _require_free(root: Path) -> None:
-    """Tell that the warehouse is being written before Spark is started for it."""
-    with tried(root / WRITING) as is_free:
-        if is_free is False:
+def _require_no_writer(root: Path) -> None:
+    """Raise an error if the warehouse is being written, before Spark is started in vain."""
+    with try_lock(root / WRITE_LOCK) as is_acquired:
+        if is_acquired is False:
             raise BusyError(f"warehouse {root} is being written by another process; nothing was done")
 
 
-def _lasts(error: BaseException | None) -> bool:
-    """Whether a watch would meet an error at every round: wrong settings, or a JVM that is gone."""
+def _is_permanent(error: BaseException | None) -> bool:
+    """Return whether every further round would fail too: the settings are wrong, or the JVM has died."""
     if error is not None and has_jvm_died(error):
-        say("deltabook: Spark has ended, and so does the watch: start it again", ERROR)
+        show_message("deltabook: Spark has stopped, so the watch ends. Start it again.", ERROR)
         return True
     return isinstance(error, SettingsError)
 
 
-def _error(left: typer.Exit) -> dict[str, Any]:
-    message = message_of(left.__cause__)[0] if left.__cause__ else ""
-    return {"error": message, "exit_status": left.exit_code}
+def _describe_failure(failure: typer.Exit) -> dict[str, Any]:
+    """Return the JSON object of a round that ended with an error."""
+    message = describe_error(failure.__cause__)[0] if failure.__cause__ else ""
+    return {"error": message, "exit_status": failure.exit_code}
 
 
-def _looked(found: Arrivals) -> str:
+def _describe_scan(scan: FolderScan) -> str:
+    """Return the line that shows a scan's counts."""
     return (
-        f"{'looked' if found.new else 'nothing new':<12} {len(found.new):,} new, {found.known:,} known, "
-        f"{found.waiting:,} waiting, {len(found.refused_before):,} refused before"
+        f"{'scanned' if scan.new else 'nothing new':<12} {len(scan.new):,} new, {scan.known:,} known, "
+        f"{scan.waiting:,} waiting, {len(scan.refused_before):,} refused before"
     )
 
 
-def _told(summary: dict[str, Any]) -> str:
-    """One round in one line."""
+def _describe_round(summary: Mapping[str, Any]) -> str:
+    """Return the line that shows what a round of `watch` did."""
     parts = [
         f"{summary.get('files_read', 0):,} files read, {len(summary['refused']):,} refused, "
         f"{summary['files_waiting']:,} waiting"
     ]
     if "symbol_hours" in summary:
-        parts.append(
-            f"{summary['symbol_hours_rebuilt']:,} of {summary['symbol_hours']:,} symbol-hours rebuilt"
-        )
+        parts.append(f"{summary['symbol_hours_rebuilt']:,} of {summary['symbol_hours']:,} chunks rebuilt")
     if "symbol_hours_failed_now" in summary:
         parts.append(f"{len(summary['symbol_hours_failed_now']):,} failed")
-    parts += [f"refused {one['path']}: {one['reason']}" for one in summary["refused"]]
-    return redacted("; ".join(parts))
-
-
-@contextmanager
-def asked_to_end() -> Iterator[Event]:
-    """Let the first SIGTERM or SIGINT set an event, for the end of the round; a second one interrupts.
-
-    Yields
-    ------
-    threading.Event
-        Is set once the process was asked to end.
-    """
-    asked = Event()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def ask(*_: object) -> None:
-        asked.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in SIGNALS:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _sleep(seconds: float, asked: Event) -> None:
-    """Sleep in pieces: Python resumes what a signal interrupts; `asked.wait` may hold what `set` needs."""
-    end = time.monotonic() + seconds
-    while not asked.is_set() and time.monotonic() < end:
-        time.sleep(0.2)
+    parts += [f"refused {file['path']}: {file['reason']}" for file in summary["refused"]]
+    return redact("; ".join(parts))

@@ -6,79 +6,127 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from logging import ERROR, INFO, WARNING
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 from rich.console import Console
 
-from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, import_ahead
-from deltabook.jobs.console.logging import belonging, event, log_as, say
-from deltabook.jobs.console.logging import errors as errors
-from deltabook.jobs.console.redaction import redacted
-from deltabook.jobs.process.error_causes import message_of as message_of
+from deltabook.expectations.suites import BOOKS, EVENTS, RAW, SUITES, start_import
+from deltabook.jobs.console.closed_output import is_output_closed, leave_quietly
+from deltabook.jobs.console.logging import (
+    current_fields,
+    is_json_log,
+    log_event,
+    log_fields,
+    set_log_form,
+    show_message,
+)
+from deltabook.jobs.console.logging import stderr_console as stderr_console
+from deltabook.jobs.console.redaction import redact
+from deltabook.jobs.process.error_causes import describe_error as describe_error
 from deltabook.jobs.process.interruptions import Interrupted, is_interrupted
 from deltabook.jobs.runtime.jvm_output import drop
 from deltabook.jobs.runtime.settings import Settings, load_settings
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.storage.object_store import require_reached
+from deltabook.udfs.storage.object_store import check_reachable
 
 EXPECTATION_FAILED, REFUSED = 1, 3
 REPORT = "report.html"
 """The report's file in the warehouse."""
 
-_WARNINGS = ("left", "refused", "failed", "drift")
-"""First words of a summary's lines that tell what is not as it should be."""
-
 _WAREHOUSE = "deltabook.jobs.warehouse.warehouse"
 _MODULES = {name: f"deltabook.jobs.pipeline.{name}" for name in ("ingest", "reconstruct", "validate")}
 """Modules of the stages, imported before Spark starts."""
 
-Stage = tuple[str, Callable[[Any, Any, Any], dict[str, Any]]]
-"""A job's name, and what it does with the warehouse, its run and the progress display."""
+
+class Stage(NamedTuple):
+    """One job of a command.
+
+    Attributes
+    ----------
+    name : str
+        Name of the job, which is also the command of its run.
+    work : callable
+        Takes the warehouse, the run and the progress display; returns the summary.
+    """
+
+    name: str
+    work: Callable[[Any, Any, Any], dict[str, Any]]
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Turn an error that people can act on into one message and `typer.Exit`, whose cause it is."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and is_output_closed():
+            leave_quietly()
+        if is_interrupted():  # the JVM's client has raised another error because of it
+            raise Interrupted from error
+        message, status = describe_error(error)
+        if not message:
+            raise
+        drop()
+        show_message(f"deltabook: {message}", ERROR, event="error", exit_status=status)
+        raise typer.Exit(status) from error
 
 
 def ingest_stage(
     source: str, paths: list[Path], replace: bool = False, archive: bool = False, judged: bool = True
 ) -> Stage:
-    """Return the stage that reads raw files.
+    """Return the stage that reads raw files; a wrong source or path ends the command at once.
 
     Parameters
     ----------
     source : str
-        Kind of feed.
+        Name of the source, such as "binance".
     paths : list of Path
-        Files and folders.
-    replace, archive : bool
-        As the options of those names.
+        Files and folders to read.
+    replace : bool
+        Whether a known file with new content replaces the old one (`--replace`).
+    archive : bool
+        Whether a copy of each file is stored in the warehouse (`--archive`).
     judged : bool
-        Whether what was read is validated.
+        Whether the suite of raw files checks what was read.
 
     Returns
     -------
     Stage
-        For `run_stages`. A wrong source or path is told at once, and leaves with its exit status.
+        For `run_stages`.
     """
-    with reported():
+    with report_errors():
         from deltabook.jobs.intake.ledger import find_files
 
         require_source(source)
         find_files(paths)
 
-    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        from deltabook.jobs.pipeline.ingest import Options, ingest
+    def work(warehouse: Any, run: Any, progress: Any) -> dict[str, Any]:
+        from deltabook.jobs.pipeline.ingest import IngestOptions, ingest
 
-        found = ingest(warehouse, current, source, paths, progress, Options(replace, archive))
-        return found | (_validated(warehouse, current, progress, RAW) if judged else {})
+        summary = ingest(warehouse, run, source, paths, progress, IngestOptions(replace, archive))
+        return summary | (_validate(warehouse, run, progress, RAW) if judged else {})
 
-    return "ingest", work
+    return Stage("ingest", work)
 
 
 def require_source(name: str) -> None:
-    """Stop if there is no source of this name; says which there are."""
+    """Check that there is a source of this name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the source, such as "binance".
+
+    Raises
+    ------
+    SettingsError
+        If there is none; the message lists the sources.
+    """
     from deltabook.udfs.sources.registry import SOURCES
 
     if name not in SOURCES:
@@ -91,70 +139,75 @@ def reconstruct_stage(judged: bool = True) -> Stage:
     Parameters
     ----------
     judged : bool
-        Whether they are validated, all but what golden samples tell.
+        Whether the suites check the books, except against reference rows.
+
+    Returns
+    -------
+    Stage
+        For `run_stages`.
     """
 
-    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
+    def work(warehouse: Any, run: Any, progress: Any) -> dict[str, Any]:
         from deltabook.jobs.pipeline.reconstruct import reconstruct
 
-        found = reconstruct(warehouse, progress)
-        return found | (_validated(warehouse, current, progress, RAW, EVENTS, BOOKS) if judged else {})
+        summary = reconstruct(warehouse, progress)
+        return summary | (_validate(warehouse, run, progress, RAW, EVENTS, BOOKS) if judged else {})
 
-    return "reconstruct", work
+    return Stage("reconstruct", work)
 
 
 def validate_stage() -> Stage:
-    """Return the stage that judges all, books by golden samples too."""
+    """Return the stage that runs all suites, including the comparison with reference rows."""
 
-    def work(warehouse: Any, current: Any, progress: Any) -> dict[str, Any]:
-        return _validated(warehouse, current, progress, *SUITES)
+    def work(warehouse: Any, run: Any, progress: Any) -> dict[str, Any]:
+        return _validate(warehouse, run, progress, *SUITES)
 
-    return "validate", work
+    return Stage("validate", work)
 
 
-def _validated(warehouse: Any, current: Any, progress: Any, *suites: str) -> dict[str, Any]:
+def _validate(warehouse: Any, run: Any, progress: Any, *suites: str) -> dict[str, Any]:
     from deltabook.jobs.pipeline.validate import validate
 
-    return validate(warehouse, current, progress, suites)
+    return validate(warehouse, run, progress, suites)
 
 
-def settings_of(config: Path | None, **flags: Any) -> Settings:
-    """Merge the settings of file, environment and options.
+def read_settings(config: Path | None, **flags: Any) -> Settings:
+    """Return the settings from file, environment and options; wrong settings end the command.
 
     Parameters
     ----------
     config : Path or None
-        YAML file.
+        A YAML file.
     **flags : Any
-        Options by the settings' names; None: not given.
+        Values of options, by the settings' names; None means not given.
 
     Returns
     -------
     Settings
-        Checked ones; a wrong one is told, and leaves with its exit status.
+        Complete and checked.
     """
-    with reported():
+    with report_errors():
         settings = load_settings(config, flags)
-        require_reached(settings.warehouse)
+        check_reachable(settings.warehouse)
     if "log" in flags:  # an option of this command
-        log_as(settings.log)
+        set_log_form(settings.log)
     return settings
 
 
 def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
-    """Open a warehouse in a session of its own.
+    """Return a warehouse, opened in a Spark session.
 
     Parameters
     ----------
     settings : Settings
-        Which, and on what master.
+        Folder of the warehouse, and the Spark master.
     for_queries : bool
-        Whether it is opened for queries.
+        Whether the session runs queries rather than jobs.
 
     Returns
     -------
     Warehouse
-        Its tables are made when first written.
+        Its tables are created when they are first written.
     """
     from deltabook.jobs.runtime.session import spark_session
     from deltabook.jobs.warehouse.warehouse import Warehouse
@@ -162,130 +215,147 @@ def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
     return Warehouse(spark_session(settings, for_queries), settings)
 
 
-def run_and_leave(settings: Settings, as_json: bool, stages: list[Stage], judged: bool = True) -> None:
-    """Run jobs, tell how it went, and leave with the exit status that says so.
+def run_and_exit(settings: Settings, as_json: bool, stages: list[Stage], judged: bool = True) -> None:
+    """Run jobs, print their summary, and exit with the status that says how it went.
 
     Parameters
     ----------
     settings : Settings
-        For all of them.
+        Settings of all jobs.
     as_json : bool
-        Whether standard output ends with one JSON object.
+        Whether the last line of standard output is one JSON object.
     stages : list of Stage
         The jobs, in order.
     judged : bool
-        Whether any of them judges what it made.
+        Whether any job checks its results.
+
+    Raises
+    ------
+    typer.Exit
+        If an expectation failed or a file was refused.
     """
     summary = run_stages(settings, stages, judged)
-    tell(summary)
-    leave(summary, as_json)
+    print_summary(summary)
+    exit_with_status(summary, as_json)
 
 
 def run_stages(
-    settings: Settings, stages: list[Stage], judged: bool = True, console: Console = errors
+    settings: Settings,
+    stages: list[Stage],
+    judged: bool = True,
+    console: Console = stderr_console,
+    guard: Callable[[], AbstractContextManager[None]] = report_errors,
 ) -> dict[str, Any]:
-    """Run jobs one after another, each published on its own.
+    """Run jobs one after another; each publishes its tables when it ends.
 
     Parameters
     ----------
     settings : Settings
-        For all of them.
+        Settings of all jobs.
     stages : list of Stage
         The jobs, in order.
     judged : bool
-        Whether any of them judges what it made.
+        Whether any job checks its results.
     console : Console
-        Where to show what is done.
+        The console that shows progress.
+    guard : callable
+        Returns the context in which errors are handled: `report_errors` shows a message and exits,
+        `contextlib.nullcontext` lets the caller handle them.
 
     Returns
     -------
     dict
-        Their summaries, merged.
+        Merged summaries of the jobs; `run_id` of the last run, and `run_ids` by command.
     """
     from deltabook.jobs.console.progress import Progress
     from deltabook.jobs.process.memory import peak_memory
 
     summary: dict[str, Any] = {}
-    with reported():
-        for name in (_WAREHOUSE, *(_MODULES[name] for name, _ in stages)):
+    run_ids: dict[str, str] = {}
+    with guard():
+        for name in (_WAREHOUSE, *(_MODULES[stage.name] for stage in stages)):
             import_module(name)
         if judged:  # behind the start of the JVM, once nothing else is left to import
-            import_ahead()
+            start_import()
         warehouse = open_warehouse(settings)
     totals: dict[str, float] = defaultdict(float)
-    for name, work in stages:
-        with belonging(command=name) as fields, reported():
-            with warehouse.writing(name) as current:
-                fields["run_id"] = current.run_id
-                event("run started", f"{name} started")
+    for stage in stages:
+        with log_fields(command=stage.name) as fields, guard():
+            with warehouse.writing(stage.name) as run:
+                fields["run_id"] = run_ids[stage.name] = run.run_id
+                log_event("run started", f"{stage.name} started")
                 progress = Progress(warehouse.spark, console)
-                current.summary |= work(warehouse, current, progress)
-                current.summary |= {"stages": _rounded(progress.seconds), "peak_memory": peak_memory()}
-            _published(current)
-        for stage, seconds in progress.seconds.items():
-            totals[stage] += seconds
-        summary |= current.summary
-    return summary | {"stages": _rounded(totals)}
+                run.summary |= stage.work(warehouse, run, progress)
+                run.summary |= {"stages": _round_seconds(progress.seconds), "peak_memory": peak_memory()}
+            _log_published(run)
+        for key, seconds in progress.seconds.items():
+            totals[key] += seconds
+        summary |= run.summary | {"run_id": run.run_id}
+    return summary | {"run_ids": run_ids, "stages": _round_seconds(totals)}
 
 
-def _rounded(seconds: dict[str, float]) -> dict[str, float]:
-    return {name: round(one, 3) for name, one in seconds.items()}
+def _round_seconds(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in seconds.items()}
 
 
-def _published(run: Any) -> None:
-    """Log a run's numbers and verdicts."""
+def _log_published(run: Any) -> None:
+    """Log a run's counts and verdicts."""
     seconds = round((time.time_ns() - run.started) / 1e9, 3)
-    kept = {
+    counts = {
         name: value
         for name, value in run.summary.items()
         if isinstance(value, int | float) or name in ("verdicts", "stages", "peak_memory")
     }
-    event("run published", f"{run.command} published in {seconds:.1f} s", seconds=seconds, **kept)
+    log_event("run published", f"{run.command} published in {seconds:.1f} s", seconds=seconds, **counts)
 
 
 def write_last_report(settings: Settings) -> dict[str, Any]:
-    """Write the report of what was published last into the warehouse, if anything was.
+    """Write the report of the newest published run into the warehouse.
 
     Parameters
     ----------
     settings : Settings
-        Which warehouse.
+        Folder of the warehouse.
 
     Returns
     -------
     dict
-        Its path and the metrics that have drifted, for the summary.
+        `report`, its path, and `drifts`, the metrics that differ from those of earlier runs.
     """
     from deltabook.jobs.report.page import write_report
 
-    with reported():
-        told = write_report(settings.warehouse, settings.warehouse / REPORT)
-    return {"report": told["report"], "drifts": told["drifts"]}
+    with report_errors():
+        result = write_report(settings.warehouse, settings.warehouse / REPORT)
+    return {"report": result["report"], "drifts": result["drifts"]}
 
 
-def tell(summary: dict[str, Any]) -> None:
-    """Print the summary for people.
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print the summary of a run on standard error.
 
     Parameters
     ----------
     summary : dict
-        What the jobs returned, merged.
+        Merged summaries of the jobs.
     """
     from deltabook.jobs.pipeline.summary import summary_lines
 
+    scope = ""
     for line in summary_lines(summary):
-        say(line, WARNING if line.split(maxsplit=1)[0] in _WARNINGS else INFO)
+        if line.scope != scope and not is_json_log():
+            stderr_console.print(line.scope, style="bold", soft_wrap=True)
+        scope = line.scope
+        show_message(str(line), WARNING if line.is_problem else INFO)
 
 
-def leave(summary: dict[str, Any], as_json: bool) -> None:
-    """Print the JSON, and leave with the exit status that says how it went.
+def exit_with_status(summary: dict[str, Any], as_json: bool) -> None:
+    """Print the JSON if it is wanted, and exit with the status that says how it went.
 
     Parameters
     ----------
     summary : dict
-        What the jobs returned, merged.
+        Merged summaries of the jobs.
     as_json : bool
-        Whether standard output ends with one JSON object.
+        Whether the last line of standard output is one JSON object.
 
     Raises
     ------
@@ -297,39 +367,26 @@ def leave(summary: dict[str, Any], as_json: bool) -> None:
         status = EXPECTATION_FAILED
     if summary.get("refused"):
         status = REFUSED
-    finish(summary | {"exit_status": status}, as_json)
+    print_result(summary | {"exit_status": status}, as_json)
     if status:
         raise typer.Exit(status)
 
 
-def finish(result: dict[str, Any], as_json: bool) -> None:
-    """Print the JSON, if it is wanted.
+def print_result(result: dict[str, Any], as_json: bool) -> None:
+    """Log how a command ended, and print its result as JSON if it is wanted.
 
     Parameters
     ----------
     result : dict
-        What it holds.
+        Result of the command; keys of its schema that are missing become null.
     as_json : bool
-        Whether it is.
+        Whether the last line of standard output is one JSON object.
     """
-    if "exit_status" in result and "error" not in result:  # an error was told with its status
+    if "exit_status" in result and "error" not in result:  # an error was logged with its status
         status = result["exit_status"]
-        event("ended", f"exit status {status}", WARNING if status else INFO, exit_status=status)
+        log_event("ended", f"exit status {status}", WARNING if status else INFO, exit_status=status)
     if as_json:
-        typer.echo(redacted(json.dumps(result, default=str)))
+        from deltabook.jobs.console.output_schema import complete_output
 
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Turn errors that are meant for people into one message and an exit status, whose cause they are."""
-    try:
-        yield
-    except Exception as error:
-        if is_interrupted():  # the JVM's client has made another error of it
-            raise Interrupted from error
-        message, status = message_of(error)
-        if not message:
-            raise
-        drop()
-        say(f"deltabook: {message}", ERROR, event="error", exit_status=status)
-        raise typer.Exit(status) from error
+        complete = complete_output(current_fields().get("command", ""), result)
+        typer.echo(redact(json.dumps(complete, default=str)))

@@ -1,4 +1,4 @@
-"""The job `validate`: was all read, is it unbroken, are the books possible, and equal to golden samples?"""
+"""The job `validate`: check that all was read, that the feed has no gaps and that the books are right."""
 
 from __future__ import annotations
 
@@ -9,46 +9,52 @@ from typing import Any
 
 from deltabook.expectations.suites import ERRORED, FAILED, SUITES, WORST_FIRST
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.pipeline.verdicts import judge_hours, named
-from deltabook.jobs.warehouse.warehouse import Run, Warehouse
+from deltabook.jobs.pipeline.suite_runs import get_key_columns
+from deltabook.jobs.pipeline.verdicts import judge_chunks
+from deltabook.jobs.warehouse.run import Run
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.names import ALL_HOURS
+from deltabook.schemas.rows import VerdictRow
 
-_MOST_TOLD = 20
+_MOST_FAILURES_SHOWN = 20
 
 
 def validate(
     warehouse: Warehouse, run: Run, progress: Progress, names: Sequence[str] = SUITES
 ) -> dict[str, Any]:
-    """Judge what has changed since it was judged.
+    """Judge the chunks that have changed, and return a summary of the verdicts on all chunks.
 
     Parameters
     ----------
     warehouse : Warehouse
         Is being written by `run`.
     run : Run
-        The run this belongs to.
+        The run that this job belongs to.
     progress : Progress
-        Where to show what is done.
+        Shows how many chunks are done.
     names : sequence of str
-        The suites: those whose stage is done.
+        Names of the suites to apply: those whose inputs are written.
 
     Returns
     -------
     dict
-        Of all symbol-hours: the verdict of each suite, the golden rows compared and matched by kind, and the
-        symbol-hours that failed.
+        Verdict of each suite, failures as text, number of failed chunks (`symbol_hours_failed`), golden rows
+        compared and matched by kind, counts of tests and of suspicious rows, seconds.
     """
     started = time.monotonic()
-    rows = [row for row in judge_hours(warehouse, run, names, progress) if row["suite"] in names]
-    verdicts = {suite: worst(row["verdict"] for row in rows if row["suite"] == suite) for suite in names}
+    rows = [row for row in judge_chunks(warehouse, run, names, progress) if row["suite"] in names]
+    verdicts = {
+        suite: find_worst_verdict(row["verdict"] for row in rows if row["suite"] == suite) for suite in names
+    }
     failed = [row for row in rows if row["verdict"] in (FAILED, ERRORED)]
-    failures = [" ".join((row["suite"] + ":", *_who(row))) + f": {row['reasons']}" for row in failed]
-    more = len(failures) - _MOST_TOLD
+    failures = [_describe_failure(row) for row in failed]
+    more = len(failures) - _MOST_FAILURES_SHOWN
     counts: Counter[str] = sum((Counter(row["counts"]) for row in rows), Counter())
     kinds = sorted(name.split()[0] for name in counts if name.endswith(" compared"))
     return {
         "verdicts": verdicts,
-        "failures": failures[:_MOST_TOLD] + ([f"and {more} more: ask verdicts"] if more > 0 else []),
+        "failures": failures[:_MOST_FAILURES_SHOWN]
+        + ([f"and {more} more: query the table verdicts"] if more > 0 else []),
         "symbol_hours_failed": len(
             {(row["exchange"], row["symbol"], row["hour"]) for row in failed if row["hour"] != ALL_HOURS}
         ),
@@ -64,17 +70,23 @@ def validate(
     }
 
 
-def worst(verdicts: Iterable[str]) -> str:
-    """Return the worst of verdicts; of none at all, errored: a suite that saw nothing has proven nothing.
+def find_worst_verdict(verdicts: Iterable[str]) -> str:
+    """Return the worst of several verdicts; errored if there is none, because nothing was proven.
 
     Parameters
     ----------
     verdicts : iterable of str
-        Of symbol-hours.
+        Verdicts of one suite on chunks.
+
+    Returns
+    -------
+    str
+        errored, failed, passed or none.
     """
     return min(verdicts, key=WORST_FIRST.index, default=ERRORED)
 
 
-def _who(row: dict[str, Any]) -> list[str]:
-    told = named((row["exchange"], row["symbol"], row["hour"]))
-    return [told["exchange"], told["symbol"], told["time"]]
+def _describe_failure(row: VerdictRow) -> str:
+    """Return the line that names a failed chunk, its suite and the reasons."""
+    columns = get_key_columns((row["exchange"], row["symbol"], row["hour"]))
+    return f"{row['suite']}: {row['exchange']} {row['symbol']} {columns['time']}: {row['reasons']}"

@@ -1,73 +1,99 @@
-"""Seeds: the first book that a vendor published, for feeds that send no snapshot."""
+"""Vendor seeds: the first book that a vendor published, for feeds that send no snapshot."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow.compute as pc
 
-from deltabook.jobs.intake.chunk_assignment import Placing
-from deltabook.jobs.tables.stored import IdFile, Slice
-from deltabook.jobs.warehouse.warehouse import Warehouse
+from deltabook.jobs.intake.streams import make_id_ranges, read_chunks
+from deltabook.jobs.tables.stored import ChunkKey, IdRangeFile, TableReader
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
+from deltabook.schemas.rows import SeedFields
 from deltabook.schemas.tables import GOLDEN, INSTRUMENTS, both
 from deltabook.udfs.numbers.encoding import to_integer
-from deltabook.udfs.ordering.chunk_boundaries import ends, position
-from deltabook.udfs.storage.object_store import dataset_of
+from deltabook.udfs.ordering.chunk_boundaries import find_chunk_bounds, make_position
+from deltabook.udfs.storage.object_store import open_dataset
 
-NO_SEED: dict[str, Any] = {"seed_sequence": NOT_GIVEN} | {f"seed_{side}": [] for side in SIDE_NAMES}
-"""The columns of `hour_references` where nothing seeds the hour's book."""
+NO_SEED: SeedFields = {
+    "seed_sequence": NOT_GIVEN,
+    "seed_bid_prices": [],
+    "seed_bid_sizes": [],
+    "seed_ask_prices": [],
+    "seed_ask_sizes": [],
+}
+"""The seed of a chunk that no vendor's book seeds."""
 
 
-def find_seeds(warehouse: Warehouse) -> dict[Slice, dict[str, Any]]:
-    """Find the first vendor's book of each symbol whose feed has no ids, and the hour it belongs to.
+class _VendorBook(NamedTuple):
+    """A vendor's book: its id, and its levels as `golden` stores them, best first."""
+
+    sequence: int
+    bid_prices: list[int | Decimal]
+    bid_sizes: list[int | Decimal]
+    ask_prices: list[int | Decimal]
+    ask_sizes: list[int | Decimal]
+
+
+def find_seeds(tables: TableReader) -> dict[ChunkKey, SeedFields]:
+    """Return the first vendor's book of each instrument whose feed has no ids, by the chunk that it seeds.
+
+    Parameters
+    ----------
+    tables : TableReader
+        The warehouse's tables.
 
     Returns
     -------
     dict
-        The seed's columns of `hour_references`, by (exchange, symbol, hour).
+        Seed columns of `rebuild_references` by (exchange, symbol, chunk).
     """
     without_ids = {
         (row["exchange"], row["symbol"])
-        for row in warehouse.rows(INSTRUMENTS)
+        for row in tables.rows(INSTRUMENTS)
         if FEEDS[row["feed"]].continuity is Continuity.NONE
     }
-    files: dict[str, list[IdFile]] = {}
+    files: dict[str, list[IdRangeFile]] = {}
     for table in both(GOLDEN):
-        files |= warehouse.files_by_symbol(table)
-    hours = Placing(warehouse).hours
-    seeds = {}
+        files |= tables.files_by_symbol(table)
+    ranges = make_id_ranges(read_chunks(tables))
+    seeds: dict[ChunkKey, SeedFields] = {}
     for exchange, symbol in sorted(without_ids):
         stream = (exchange, symbol, EventType.BOOK_UPDATE)
-        if hours.get(stream) and (book := _first_book(exchange, files.get(symbol, []))):
-            place = position(0, book["sequence"])
-            ranges = ends(hours[stream])
-            hour = next((hour for hour, (_, end) in ranges.items() if place < end), max(ranges))
-            seed = {f"seed_{name}": list(map(_integer, book[name])) for name in SIDE_NAMES}
-            seeds[exchange, symbol, hour] = seed | {"seed_sequence": book["sequence"]}
+        if ranges.get(stream) and (book := _read_first_book(exchange, files.get(symbol, []))):
+            book_position = make_position(0, book.sequence)
+            bounds = find_chunk_bounds(ranges[stream])
+            chunk = next((chunk for chunk, (_, end) in bounds.items() if book_position < end), max(bounds))
+            # TableReader fingerprints depend on the order of these keys.
+            seeds[exchange, symbol, chunk] = {
+                "seed_bid_prices": list(map(_to_integer, book.bid_prices)),
+                "seed_bid_sizes": list(map(_to_integer, book.bid_sizes)),
+                "seed_ask_prices": list(map(_to_integer, book.ask_prices)),
+                "seed_ask_sizes": list(map(_to_integer, book.ask_sizes)),
+                "seed_sequence": book.sequence,
+            }
     return seeds
 
 
-def _first_book(exchange: str, files: list[IdFile]) -> dict[str, Any] | None:
-    """Read the vendor's first book of an exchange from a symbol's data files: its id, then that id's rows."""
-    chosen = (pc.field("kind") == str(GoldenKind.VENDOR_BOOK)) & (pc.field("exchange") == exchange)
+def _read_first_book(exchange: str, files: list[IdRangeFile]) -> _VendorBook | None:
+    """Return the vendor's book of least id among a symbol's data files of `golden`; None if there is none."""
+    is_vendor_book = (pc.field("kind") == str(GoldenKind.VENDOR_BOOK)) & (pc.field("exchange") == exchange)
     if not files:
         return None
-    dataset = dataset_of([file for file, _, _ in files])
-    ids = dataset.to_table(columns=["sequence"], filter=chosen)["sequence"]
+    dataset = open_dataset([file for file, _, _ in files])
+    # Ids first, so that only one book's levels are read.
+    ids = dataset.to_table(columns=["sequence"], filter=is_vendor_book)["sequence"]
     if not len(ids):
         return None
-    of_id = chosen & (pc.field("sequence") == pc.min(ids))
-    rows = dataset.to_table(columns=["sequence", "source_file", "source_row", *SIDE_NAMES], filter=of_id)
-    first: dict[str, Any] = rows.sort_by(
-        [("source_file", "ascending"), ("source_row", "ascending")]
-    ).to_pylist()[0]
-    return first
+    is_first = is_vendor_book & (pc.field("sequence") == pc.min(ids))
+    rows = dataset.to_table(columns=["sequence", "source_file", "source_row", *SIDE_NAMES], filter=is_first)
+    first = rows.sort_by([("source_file", "ascending"), ("source_row", "ascending")]).to_pylist()[0]
+    return _VendorBook(first["sequence"], *(first[name] for name in SIDE_NAMES))
 
 
-def _integer(number: int | Decimal) -> int:
-    """Return a price or size as `hour_references` carries it: at its table's scale."""
+def _to_integer(number: int | Decimal) -> int:
+    """Return a price or size as an integer at the scale of the instrument's tables."""
     return to_integer(number) if isinstance(number, Decimal) else number

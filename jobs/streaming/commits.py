@@ -1,14 +1,16 @@
-"""What a live feed has come to: the tables in the folder `live`, and which micro-batch they are at.
+"""Commits of a live feed: the micro-batch up to which its tables are complete, and the commit of the next.
 
-Workers write data files and states, which nobody sees. Then the driver writes what the states are
-(`states/N.json`), commits what is in quarantine, and last the rows of books, in a commit that says that they
-are micro-batch N. What that commit says is so: a micro-batch that was interrupted before it is done again,
-from the states of N - 1; one that was interrupted after it is known, and passed over.
+Workers write data files and states, which no reader sees yet. Then the driver writes the list of states
+(`states/N.json`), commits the quarantine, and last commits the rows of books, marked as micro-batch N. That
+last commit decides. If a micro-batch was interrupted before it, the micro-batch is repeated from the states
+of N - 1. If it was interrupted after it, the micro-batch is complete, and is skipped when Spark offers it
+again.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +19,51 @@ from deltalake.transaction import Transaction
 from pyspark.sql import Row
 
 from deltabook.jobs.process.crash_points import crash_points
-from deltabook.jobs.streaming.upkeep import KEPT_LOG
-from deltabook.jobs.tables.published import open_table
+from deltabook.jobs.streaming.upkeep import LOG_RETENTION
+from deltabook.jobs.tables.delta_tables import open_table
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.fingerprints import first_text_of, values_of
-from deltabook.schemas.names import NOT_GIVEN, Writing
+from deltabook.schemas.names import NOT_GIVEN, RowPolicy
+from deltabook.schemas.rows import CarriedRow
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE, both
 from deltabook.udfs.streaming.book_states import STATES
-from deltabook.udfs.streaming.live_books import Told
+from deltabook.udfs.streaming.live_books import SymbolState
 from deltabook.udfs.streaming.stream_source import START, Offset
 
 _APPLICATION = "deltabook live"
 _TABLES = (QUARANTINE, *both(BOOKS)[::-1])
 """In the order of their commits: the last one decides."""
 
+SymbolStates = dict[tuple[str, str], SymbolState]
+"""What the next micro-batch needs of each instrument, by exchange and symbol."""
+
 
 class LiveCommits:
-    """The last micro-batch that is in, and the next one's way in.
+    """The last committed micro-batch of a live feed; commits the next one.
 
     Parameters
     ----------
     tables : Warehouse
-        Those of the folder `live`; nobody else writes them.
+        The tables in the folder `live`; the caller is their only writer.
     source : str
         Name of the source that is followed.
     chunk : int
         Length of a chunk, ns.
-    writing : Writing
+    policy : RowPolicy
         Which rows of books are written.
 
     Attributes
     ----------
     batch : int
-        Number of the last micro-batch that is in; -1 if none is.
+        Number of the last committed micro-batch; NOT_GIVEN if there is none.
     offset : Offset
-        Where it ended.
+        Position in the feed at which it ended.
     clock : int
-        When the last message of all was received, ns; -1 if there was none.
+        Greatest receive time of all messages, ns since 1970 UTC; NOT_GIVEN if there was no message.
     symbols : dict
-        What is kept of each, by exchange and symbol.
+        What the next micro-batch needs of each instrument, by (exchange, symbol).
 
     Raises
     ------
@@ -65,97 +71,107 @@ class LiveCommits:
         If the tables were begun with other settings.
     """
 
-    def __init__(self, tables: Warehouse, source: str, chunk: int, writing: Writing):
+    def __init__(self, tables: Warehouse, source: str, chunk: int, policy: RowPolicy):
         self.tables = tables
-        self.begun_with = {"source": source, "chunk_ns": chunk} | values_of(writing)
-        self._first_text = f"{source}, chunk {chunk}, {first_text_of(writing)}"
+        self._begun_with = {"source": source, "chunk_ns": chunk} | values_of(policy)
+        self._begun_with_text = f"{source}, chunk {chunk}, {first_text_of(policy)}"
         self.batch, self.clock = NOT_GIVEN, NOT_GIVEN
         self.offset: Offset = START
-        self.symbols: dict[tuple[str, str], Told] = {}
+        self.symbols: SymbolStates = {}
         if not tables.exists(BOOKS):
-            tables.add(BOOKS, (), properties=_of(NOT_GIVEN))
-            open_table(tables.root, BOOKS).alter.set_table_properties(KEPT_LOG)
-        if (batch := self._committed(BOOKS)) != NOT_GIVEN:
-            self._read(batch)
-        self._sweep()
+            tables.add(BOOKS, (), properties=_mark_batch(NOT_GIVEN))
+            open_table(tables.root, BOOKS).alter.set_table_properties(LOG_RETENTION)
+        if (batch := self._read_committed_batch(BOOKS)) != NOT_GIVEN:
+            self._read_state_list(batch)
+        self._remove_uncommitted_files()
 
-    def commit(self, batch: int, offset: Offset, found: list[Row]) -> None:
-        """Take in what a micro-batch has made.
+    def commit(self, batch: int, offset: Offset, results: Sequence[Row]) -> None:
+        """Commit what the workers of a micro-batch have written.
 
         Parameters
         ----------
         batch : int
-            Its number.
+            Number of the micro-batch.
         offset : Offset
-            Where it ends.
-        found : list of Row
-            Rows of `carried`.
+            Position in the feed at which it ends.
+        results : sequence of Row
+            Rows of the frame `carried`.
         """
-        told = {(row.exchange, row.symbol): json.loads(row.told) for row in found if row.told}
-        before, symbols = self.symbols, self.symbols | told
-        clock = max([self.clock, *(one["clock"] for one in told.values())])
-        self._write(batch, offset, clock, symbols)
-        if (instruments := _instruments(symbols)) != _instruments(before):
+        rows = [CarriedRow._make(row) for row in results]
+        updated: SymbolStates = {
+            (row.exchange, row.symbol): json.loads(row.symbol_state) for row in rows if row.symbol_state
+        }
+        before, symbols = self.symbols, self.symbols | updated
+        clock = max([self.clock, *(state["clock"] for state in updated.values())])
+        self._write_state_list(batch, offset, clock, symbols)
+        if (instruments := _list_instruments(symbols)) != _list_instruments(before):
             self.tables.overwrite(INSTRUMENTS, instruments)
         for table in _TABLES:
-            is_due = table is BOOKS or any(row.table == table.name for row in found)
-            if is_due and not (self.tables.exists(table) and self._committed(table) >= batch):
-                self.tables.add(table, found, properties=_of(batch))
-        old, self.batch, self.offset, self.clock, self.symbols = self.batch, batch, offset, clock, symbols
-        for key in told.keys() & before.keys():
+            is_due = table is BOOKS or any(row.table == table.name for row in rows)
+            if is_due and not (self.tables.exists(table) and self._read_committed_batch(table) >= batch):
+                self.tables.add(table, results, properties=_mark_batch(batch))
+        old_batch = self.batch
+        self.batch, self.offset, self.clock, self.symbols = batch, offset, clock, symbols
+        for key in updated.keys() & before.keys():
             (self._states / before[key]["state"]).unlink(missing_ok=True)
-        self._manifest(old).unlink(missing_ok=True)
+        self._get_state_list(old_batch).unlink(missing_ok=True)
 
-    def _write(self, batch: int, offset: Offset, clock: int, symbols: dict[tuple[str, str], Told]) -> None:
-        named = {" ".join(key): told for key, told in symbols.items()}
-        kept = {"begun_with": self.begun_with, "offset": offset, "clock": clock, "symbols": named}
+    def _write_state_list(self, batch: int, offset: Offset, clock: int, symbols: SymbolStates) -> None:
+        """Write the list of a micro-batch's states, completely or not at all."""
+        named = {" ".join(key): state for key, state in symbols.items()}
+        values = {"begun_with": self._begun_with, "offset": offset, "clock": clock, "symbols": named}
         self._states.mkdir(exist_ok=True)
-        partial = self._manifest(batch).with_suffix(".partial")
-        partial.write_text(json.dumps(kept))
+        partial = self._get_state_list(batch).with_suffix(".partial")
+        partial.write_text(json.dumps(values))
         with crash_points("write", STATES):
-            partial.replace(self._manifest(batch))
+            partial.replace(self._get_state_list(batch))
 
-    def _read(self, batch: int) -> None:
-        kept: dict[str, Any] = json.loads(self._manifest(batch).read_text())
-        begun_with = kept.get("begun_with", kept.get("begun_as"))
-        if begun_with not in (self.begun_with, self._first_text):
+    def _read_state_list(self, batch: int) -> None:
+        """Continue from the states of a committed micro-batch."""
+        values: dict[str, Any] = json.loads(self._get_state_list(batch).read_text())
+        begun_with = values.get("begun_with", values.get("begun_as"))
+        if begun_with not in (self._begun_with, self._begun_with_text):
             raise SettingsError(
                 f"live books of {self.tables.root} were begun with {begun_with}, not with "
-                f"{self.begun_with}: use the same settings, or remove that folder and begin anew"
+                f"{self._begun_with}: use the same settings, or remove that folder to start over"
             )
-        self.batch, self.offset, self.clock = batch, kept["offset"], kept["clock"]
-        for name, told in kept["symbols"].items():
+        self.batch, self.offset, self.clock = batch, values["offset"], values["clock"]
+        for name, state in values["symbols"].items():
             exchange, symbol = name.split(" ")
-            self.symbols[exchange, symbol] = told
+            self.symbols[exchange, symbol] = state
 
-    def _sweep(self) -> None:
-        """Remove the states and data files of a micro-batch that never came in."""
-        needed = {told["state"] for told in self.symbols.values()} | {self._manifest(self.batch).name}
+    def _remove_uncommitted_files(self) -> None:
+        """Remove the states and data files of a micro-batch that was never committed."""
+        needed = {state["state"] for state in self.symbols.values()} | {self._get_state_list(self.batch).name}
         for path in self._states.glob("*"):
             if path.name not in needed:
                 path.unlink()
         for table in _TABLES:
             if self.tables.exists(table):
-                named = {uri.rsplit("/", 1)[-1] for uri in open_table(self.tables.root, table).file_uris()}
+                uris = open_table(self.tables.root, table).file_uris()
+                committed = {uri.rsplit("/", 1)[-1] for uri in uris}
                 for path in (self.tables.root / table.name).rglob("part-*.parquet"):
-                    if path.name not in named:
+                    if path.name not in committed:
                         path.unlink()
 
-    def _committed(self, table: Table) -> int:
-        found = open_table(self.tables.root, table).transaction_version(_APPLICATION)
-        return NOT_GIVEN if found is None else found
+    def _read_committed_batch(self, table: Table) -> int:
+        """Return the number of the last micro-batch in a table's log; NOT_GIVEN if there is none."""
+        batch = open_table(self.tables.root, table).transaction_version(_APPLICATION)
+        return NOT_GIVEN if batch is None else batch
 
     @property
     def _states(self) -> Path:
         return self.tables.root / STATES
 
-    def _manifest(self, batch: int) -> Path:
+    def _get_state_list(self, batch: int) -> Path:
         return self._states / f"{batch}.json"
 
 
-def _of(batch: int) -> CommitProperties:
+def _mark_batch(batch: int) -> CommitProperties:
+    """Return the properties of a commit that belongs to a micro-batch."""
     return CommitProperties(app_transactions=[Transaction(_APPLICATION, batch)])
 
 
-def _instruments(symbols: dict[tuple[str, str], Told]) -> list[dict[str, Any]]:
+def _list_instruments(symbols: Mapping[tuple[str, str], SymbolState]) -> list[dict[str, Any]]:
+    """Return rows of `instruments`, sorted by exchange and symbol."""
     return [symbols[key]["instrument"] for key in sorted(symbols)]

@@ -1,9 +1,9 @@
-"""The job `live`: books out of captures that are still growing, seconds behind them.
+"""The job `live`: rebuild books from captures that are still growing, seconds behind them.
 
-A streaming query reads what is new, micro-batch by micro-batch. In each, a function of one symbol carries its
-book on from the state that the last one left. Its tables lie in the folder `live` of the warehouse, apart
-from those of runs: a run takes nothing of them back and publishes nothing of them. How each micro-batch comes
-in exactly once, `live_commits` says.
+A streaming query reads what is new in micro-batches. In each of them, workers continue the book of every
+symbol from the state that the last micro-batch stored. The tables are in the folder `live` of the warehouse,
+separate from those of runs: runs neither roll them back nor publish them. `commits` explains how every
+micro-batch is committed exactly once.
 """
 
 from __future__ import annotations
@@ -12,139 +12,147 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
-from deltabook.jobs.console.logging import event
+from deltabook.jobs.console.logging import log_event
 from deltabook.jobs.process.crash_points import crash_points
-from deltabook.jobs.runtime.disk_errors import disk_named
+from deltabook.jobs.runtime.disk_errors import name_disk_errors
 from deltabook.jobs.streaming.commits import LiveCommits
-from deltabook.jobs.streaming.follow_settings import Following, check, known_of
-from deltabook.jobs.streaming.upkeep import tidy
-from deltabook.jobs.tables.stored import LIVE
+from deltabook.jobs.streaming.follow_settings import FollowSettings, check_settings, read_known_instruments
+from deltabook.jobs.streaming.upkeep import maintain_live_tables
+from deltabook.jobs.tables.stored import LIVE_FOLDER
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import CARRIED
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.schemas.rows import CarriedRow
 from deltabook.schemas.tables import QUARANTINE
-from deltabook.udfs.streaming.live_books import Carried, carry_groups
+from deltabook.udfs.streaming.live_books import BatchStart, make_batch_function
 from deltabook.udfs.streaming.stream_source import START, LiveSource, Offset
 
 _CHECKPOINT = "_checkpoint"
-_SYMBOL = ("exchange", "symbol")
-_COUNTED = ("batches", "messages", "skipped", "rows", "late", "missed", "quarantined")
-_BETWEEN_LOOKS = 0.1
-_STARTS, _TOO_SLOW = 3, "Python worker failed to connect back"
-_UPKEEP = 1000
-"""Micro-batches from one upkeep to the next."""
+"""Folder of the live tables with the checkpoint of the streaming query."""
+_COUNTS = ("batches", "messages", "skipped", "rows", "late", "missed", "quarantined")
+_POLL_SECONDS = 0.1
+_MOST_STARTS = 3
+_SLOW_START_ERROR = "Python worker failed to connect back"
+_BATCHES_BETWEEN_UPKEEP = 1000
 
 
 def live(
-    warehouse: Warehouse, following: Following, is_asked_to_end: Callable[[], bool] = lambda: False
+    warehouse: Warehouse, following: FollowSettings, must_stop: Callable[[], bool] = lambda: False
 ) -> dict[str, Any]:
-    """Carry books on until there is nothing more, or until asked to end.
+    """Follow growing captures until there is nothing more to read or a stop is requested; return counts.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Whose instruments are used, and in whose folder the live tables are.
-    following : Following
-        What is followed, and how.
-    is_asked_to_end : callable
-        Is asked several times a second.
+        Its settings and instruments are used; the live tables are in its folder.
+    following : FollowSettings
+        The feed to follow.
+    must_stop : callable
+        ``() -> whether a stop is requested``; is called several times a second.
 
     Returns
     -------
     dict
-        Counts of micro-batches, messages and rows, and what still waits.
+        Counts of micro-batches, messages and rows, and the number of messages that still wait.
 
     Raises
     ------
     SettingsError
-        If the settings ask for what a live feed cannot have.
+        If the settings ask for something that a live feed does not support.
     WarehouseError
-        If the live tables and the stream's checkpoint do not belong together.
+        If the live tables and the checkpoint of the streaming query do not match.
     """
-    check(warehouse.settings, following)
+    check_settings(warehouse.settings, following)
     tables = Warehouse(
-        warehouse.spark, warehouse.settings.model_copy(update={"warehouse": warehouse.root / LIVE})
+        warehouse.spark, warehouse.settings.model_copy(update={"warehouse": warehouse.root / LIVE_FOLDER})
     )
-    with disk_named(warehouse.root), tables.locked():
-        job = _Live(warehouse, tables, following)
-        job.run(is_asked_to_end)
-        return job.summary()
+    with name_disk_errors(warehouse.root), tables.locked():
+        job = _LiveJob(warehouse, tables, following)
+        job.run(must_stop)
+        return job.summarize()
 
 
-class _Live:
-    """One streaming query, and what its micro-batches leave."""
+class _LiveJob:
+    """One streaming query and the commits of its micro-batches."""
 
-    def __init__(self, warehouse: Warehouse, tables: Warehouse, following: Following):
+    def __init__(self, warehouse: Warehouse, tables: Warehouse, following: FollowSettings):
         self.settings, self.following = warehouse.settings, following
         self.chunk = warehouse.chunk
-        self.instruments, self.restarts = known_of(warehouse)
+        self.known = read_known_instruments(warehouse)
         self.spark, self.tables, self.root = warehouse.spark, tables, warehouse.root
         self.checkpoint = tables.root / _CHECKPOINT
-        self.commits = LiveCommits(tables, following.source, self.chunk, self.settings.writing)
+        self.commits = LiveCommits(tables, following.source, self.chunk, self.settings.row_policy)
         self.counts: Counter[str] = Counter()
-        self.busy = threading.Lock()
+        self.is_processing = threading.Lock()
         self.is_ending = False
         self.error: Exception | None = None
-        self.last_news = time.monotonic()
-        tidy(tables, warehouse.root)
+        self.last_message = time.monotonic()
+        maintain_live_tables(tables, warehouse.root)
 
-    def run(self, is_asked_to_end: Callable[[], bool]) -> None:
-        """Follow to the end; begin again where Python was not started in the 10 s that Spark gives it."""
-        for left in reversed(range(_STARTS)):
+    def run(self, must_stop: Callable[[], bool]) -> None:
+        """Follow the feed; start over if a Python worker did not start within the 10 s that Spark waits."""
+        for starts_left in reversed(range(_MOST_STARTS)):
             try:
-                return self._follow(is_asked_to_end)
+                return self._follow(must_stop)
             except PySparkException as error:
-                if not left or self.counts["batches"] or _TOO_SLOW not in str(error):
+                if not starts_left or self.counts["batches"] or _SLOW_START_ERROR not in str(error):
                     raise
 
-    def _follow(self, is_asked_to_end: Callable[[], bool]) -> None:
+    def summarize(self) -> dict[str, Any]:
+        """Return the counts of all micro-batches."""
+        return {
+            "batch": self.commits.batch,
+            "symbols": len(self.commits.symbols),
+            "waiting": self.count_waiting(),
+            **{name: self.counts[name] for name in _COUNTS},
+        }
+
+    def count_waiting(self) -> int:
+        """Return the number of messages that still wait for others that may belong before them."""
+        return sum(state["waiting"] for state in self.commits.symbols.values())
+
+    def _follow(self, must_stop: Callable[[], bool]) -> None:
+        """Run the streaming query until it ends, fails, is idle for long, or a stop is requested."""
         self.is_ending = False
-        query, failed = self._start(), None
+        query, query_error = self._start_query(), None
         try:
             if self.following.once:
                 query.processAllAvailable()
-            while not self.following.once and query.isActive and not is_asked_to_end():
+            while not self.following.once and query.isActive and not must_stop():
                 if self._is_idle():
                     break
-                time.sleep(_BETWEEN_LOOKS)
-            failed = query.exception()
+                time.sleep(_POLL_SECONDS)
+            query_error = query.exception()
         except PySparkException as error:
             raise self.error or error from error
         finally:
-            with self.busy:  # what is being done is done to its end
+            with self.is_processing:  # the present micro-batch is completed
                 self.is_ending = True
             query.stop()
         if self.error is not None:
             raise self.error
-        if failed is not None:
-            raise failed
-
-    def summary(self) -> dict[str, Any]:
-        counted = {name: self.counts[name] for name in _COUNTED}
-        found = {"batch": self.commits.batch, "symbols": len(self.commits.symbols), "waiting": self.waiting}
-        return found | counted
-
-    @property
-    def waiting(self) -> int:
-        """Messages that are not settled yet."""
-        return sum(told["waiting"] for told in self.commits.symbols.values())
+        if query_error is not None:
+            raise query_error
 
     def _is_idle(self) -> bool:
-        """Whether nothing has come for long; a silence is a micro-batch too, so there is one in any case."""
-        idle = self.following.idle
-        is_over = bool(self.counts["batches"]) and time.monotonic() - self.last_news > idle
-        return idle > 0 and is_over and not self.waiting
+        """Return whether no message has arrived for the time after which to end.
 
-    def _start(self) -> StreamingQuery:
+        A silence is a micro-batch too, so the feed is not idle before the first one.
+        """
+        limit = self.following.idle
+        is_silent = bool(self.counts["batches"]) and time.monotonic() - self.last_message > limit
+        return limit > 0 and is_silent and not self.count_waiting()
+
+    def _start_query(self) -> StreamingQuery:
         self.spark.dataSource.register(LiveSource)
         stream = (
             self.spark.readStream.format(LiveSource.name())
@@ -153,83 +161,89 @@ class _Live:
             .option("offset", json.dumps(self.commits.offset))
             .option("most_bytes", self.following.most_bytes)
             .option("patience", NOT_GIVEN if self.following.once else self.following.patience)
-            .options(**self.settings.limits.options())
+            .options(**self.settings.limits.to_options())
             .load()
         )
         return (
-            stream.writeStream.foreachBatch(self._take)
+            stream.writeStream.foreachBatch(self._process_batch)
             .option("checkpointLocation", str(self.checkpoint))
             .trigger(processingTime=f"{round(self.following.trigger * 1000)} milliseconds")
             .start()
         )
 
-    def _take(self, frame: DataFrame, batch: int) -> None:
-        """Do one micro-batch: after a restart Spark may come with the last one again."""
-        with self.busy:
-            if self.is_ending:  # to return would tell Spark that it was done
+    def _process_batch(self, frame: DataFrame, batch: int) -> None:
+        """Process one micro-batch, unless it is committed: after a restart Spark may repeat the last one."""
+        with self.is_processing:
+            if self.is_ending:  # a plain return would report the micro-batch as done
                 raise WarehouseError("the stream was asked to end")
             try:
-                offset = self._offset(batch)
+                offset = self._read_offset(batch)
                 if (batch, offset) != (self.commits.batch, self.commits.offset):
-                    self._carry(frame, batch, offset)
+                    self._rebuild_books(frame, batch, offset)
             except Exception as error:
                 self.error = self.error or error
                 raise
 
-    def _carry(self, frame: DataFrame, batch: int, offset: Offset) -> None:
+    def _rebuild_books(self, frame: DataFrame, batch: int, offset: Offset) -> None:
+        """Continue all books with the messages of a micro-batch, and commit the results."""
         started = time.monotonic()
-        before = self._offset(batch - 1) if batch else START
+        before = self._read_offset(batch - 1) if batch else START
         if (batch - 1, before) != (self.commits.batch, self.commits.offset):
             raise WarehouseError(
-                f"{self.checkpoint} is not that of the live books beside it, which end with micro-batch "
-                f"{self.commits.batch}: remove the folder {self.checkpoint.parent} and begin anew"
+                f"{self.checkpoint} does not match the live books beside it, which end with micro-batch "
+                f"{self.commits.batch}: remove the folder {self.checkpoint.parent} to start over"
             )
-        carry = carry_groups(
-            Carried(
+        continue_books = make_batch_function(
+            BatchStart(
                 root=str(self.checkpoint.parent),
                 source=self.following.source,
-                writing=self.settings.writing,
+                writing=self.settings.row_policy,
                 chunk=self.chunk,
                 patience=round(self.following.patience * NANOSECONDS_PER_SECOND),
                 clock=self.commits.clock,
                 is_silent=offset["silences"] > before["silences"],
-                instruments=self.instruments,
-                restarts=self.restarts,
+                instruments=self.known.rows,
+                restarts=self.known.restarts,
                 symbols=self.commits.symbols,
             )
         )
-        new, waiting = (one.groupBy(*_SYMBOL) for one in (frame, self._waiting_symbols(frame)))
-        with crash_points("work", LIVE):
-            found = new.cogroup(waiting).applyInArrow(carry, CARRIED.ddl).collect()
-        self.commits.commit(batch, offset, found)
-        if batch % _UPKEEP == _UPKEEP - 1:
-            tidy(self.tables, self.root)
-        self._count(batch, found, time.monotonic() - started)
+        new = frame.groupBy("exchange", "symbol")
+        waiting = self._make_waiting_frame(frame).groupBy("exchange", "symbol")
+        with crash_points("work", LIVE_FOLDER):
+            results = new.cogroup(waiting).applyInArrow(continue_books, CARRIED.ddl).collect()
+        self.commits.commit(batch, offset, results)
+        if batch % _BATCHES_BETWEEN_UPKEEP == _BATCHES_BETWEEN_UPKEEP - 1:
+            maintain_live_tables(self.tables, self.root)
+        self._count(batch, map(CarriedRow._make, results), time.monotonic() - started)
 
-    def _waiting_symbols(self, frame: DataFrame) -> DataFrame:
-        """Return the symbols whose messages wait: their books are carried on even if nothing of them came.
+    def _make_waiting_frame(self, frame: DataFrame) -> DataFrame:
+        """Return the symbols with waiting messages: their books continue even without new messages.
 
         New records are cogrouped with them, not only grouped, also because of a leak: Spark 4.1 never frees
         the first Arrow buffers of a grouped map, about 0.5 MB of direct memory a task.
         """
-        keys = [key for key, kept in self.commits.symbols.items() if kept["waiting"]]
-        columns = {name: pa.array([key[at] for key in keys], pa.string()) for at, name in enumerate(_SYMBOL)}
+        keys = [key for key, state in self.commits.symbols.items() if state["waiting"]]
+        columns = {
+            "exchange": pa.array([exchange for exchange, _ in keys], pa.string()),
+            "symbol": pa.array([symbol for _, symbol in keys], pa.string()),
+        }
         return frame.sparkSession.createDataFrame(pa.table(columns), "exchange STRING, symbol STRING")
 
-    def _count(self, batch: int, found: list[Row], seconds: float) -> None:
+    def _count(self, batch: int, rows: Iterable[CarriedRow], seconds: float) -> None:
+        """Add a micro-batch to the counts, and log it."""
         counts = Counter({"batches": 1})
-        for row in found:
-            counts.update(json.loads(row.told)["counts"] if row.told else {})
+        for row in rows:
+            counts.update(json.loads(row.symbol_state)["counts"] if row.symbol_state else {})
             if row.table == QUARANTINE.name:
                 counts["quarantined"] += json.loads(row.statistics)["numRecords"]
         if counts["messages"] or not self.counts["batches"]:
-            self.last_news = time.monotonic()
+            self.last_message = time.monotonic()
         self.counts.update(counts)
         line = f"micro-batch {batch}: {counts['messages']:,} messages in {seconds:.2f} s"
-        event("micro-batch", line, seconds=round(seconds, 3), **counts)
+        log_event("micro-batch", line, seconds=round(seconds, 3), **counts)
 
-    def _offset(self, batch: int) -> Offset:
-        """Return where a micro-batch ends, as Spark has logged it before it began."""
+    def _read_offset(self, batch: int) -> Offset:
+        """Return the position in the feed at which a micro-batch ends, from the log of the query."""
         log = self.checkpoint / "offsets" / str(batch)
         offset: Offset = json.loads(log.read_text().splitlines()[-1])
         return offset

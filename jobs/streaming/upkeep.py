@@ -1,56 +1,57 @@
-"""Upkeep of live books: rows that runs have published go, small files are joined, old ones removed."""
+"""Upkeep of live tables: published rows are deleted, small files are merged, and old files are removed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 from deltalake import WriterProperties
 
-from deltabook.jobs.tables.published import open_table, published_versions
+from deltabook.jobs.tables.delta_tables import open_table, read_add_actions
+from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import valid_name
 from deltabook.schemas.tables import BOOKS, both
 
-_LARGEST = 128 << 20
-_COMPRESSED = WriterProperties(compression="ZSTD", compression_level=1)
+_LARGEST_FILE = 128 << 20
+"""Size up to which small files are merged, bytes."""
+_COMPRESSION = WriterProperties(compression="ZSTD", compression_level=1)
 _READING_HOURS = 1
-"""For how long a reader may still need files that were joined, and the log that names them."""
-KEPT_LOG = {"delta.logRetentionDuration": f"interval {_READING_HOURS} hours"}
+"""Time for which a reader may still need files that were merged, and the log that names them, hours."""
+LOG_RETENTION = {"delta.logRetentionDuration": f"interval {_READING_HOURS} hours"}
+"""Delta properties of live tables."""
 
 
-def tidy(tables: Warehouse, warehouse: Path) -> None:
-    """Bring live books in order.
+def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
+    """Delete the live rows that a run has published, merge small data files, and remove old files.
 
     Parameters
     ----------
     tables : Warehouse
-        Those of the folder `live`, which the caller writes.
+        The tables in the folder `live`; the caller is their only writer.
     warehouse : Path
-        The folder of the published tables.
+        Folder of the published tables.
     """
     versions = published_versions(warehouse)
     for table in both(BOOKS):
         if not tables.exists(table):
             continue
         if table.name in versions:
-            tables.delete(table, _published(warehouse, table, versions[table.name]))
-        held = open_table(tables.root, table)
+            tables.delete(table, _make_published_predicate(warehouse, table, versions[table.name]))
+        delta_table = open_table(tables.root, table)
         with tables.committing("join", table):
-            held.optimize.compact(target_size=_LARGEST, writer_properties=_COMPRESSED)
-        held.vacuum(_READING_HOURS, dry_run=False, enforce_retention_duration=False)
-        held.create_checkpoint()
-        held.cleanup_metadata()
+            delta_table.optimize.compact(target_size=_LARGEST_FILE, writer_properties=_COMPRESSION)
+        delta_table.vacuum(_READING_HOURS, dry_run=False, enforce_retention_duration=False)
+        delta_table.create_checkpoint()
+        delta_table.cleanup_metadata()
 
 
-def _published(warehouse: Path, table: Table, version: int) -> str:
-    """Return the SQL condition for rows before the last one that was published of their symbol-hour."""
-    actions = pa.table(open_table(warehouse, table, version).get_add_actions(flatten=True)).to_pylist()
+def _make_published_predicate(warehouse: Path, table: Table, version: int) -> str:
+    """Return the SQL condition for the rows of each published chunk before its last published row."""
     return " OR ".join(
         f"(exchange = '{valid_name(row['min.exchange'], 'exchange')}' "
         f"AND symbol = '{valid_name(row['partition.symbol'], 'symbol')}' "
         f"AND hour = {int(row['min.hour'])} AND order_time < {int(row['max.order_time'])})"
-        for row in actions
+        for row in read_add_actions(warehouse, table, version)
         if row["min.hour"] == row["max.hour"]
     )

@@ -23,18 +23,18 @@ from test_report import publish
 
 from deltabook.jobs.exporting import output_folder
 from deltabook.jobs.tables.published import require_published
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas import tables
 from deltabook.schemas.errors import InputError, SettingsError
 from deltabook.schemas.names import HOUR
 from deltabook.udfs.export import parquet as export_parquet
-from deltabook.udfs.export.tardis import vendor_names, write_number
-from deltabook.udfs.numbers.exported_numbers import firsts, grid, level_by_level
+from deltabook.udfs.export.tardis import make_vendor_names, write_number
+from deltabook.udfs.numbers.exported_numbers import firsts, grid, pair_levels
 from deltabook.udfs.simulator import tardis
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.tardis.source import instrument
-from deltabook.udfs.storage.object_store import located
+from deltabook.udfs.storage.locations import parse_location
 
 pytestmark = pytest.mark.spark
 
@@ -93,12 +93,12 @@ def parquet_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def asked(spark, warehouse: Path, text: str) -> list[dict[str, Any]]:
-    from deltabook.jobs.queries.sql import query
+    from deltabook.jobs.queries.sql import prepare_query
     from deltabook.jobs.runtime.settings import load_settings
     from deltabook.jobs.warehouse.warehouse import Warehouse
 
     opened = Warehouse(spark, load_settings(None, {"warehouse": warehouse}))
-    return [row.asDict(recursive=True) for row in query(opened, text).collect()]
+    return [row.asDict(recursive=True) for row in prepare_query(opened, text).collect()]
 
 
 def alike(found: list[dict[str, Any]], names: set[str]) -> list[str]:
@@ -134,15 +134,15 @@ def test_parquet_holds_the_rows_of_the_view(spark, built, exported, what, view):
     assert alike(found, names) == alike(expected, names)
 
 
-def test_parquet_rows_stand_in_the_order_of_the_feed(built, exported):
-    stored = Stored(built, require_published(built))
+def test_parquet_rows_are_in_the_order_of_the_feed(built, exported):
+    stored = TableReader(built, require_published(built))
     for file in manifest_of(exported("books", "--all"))["files"]:
         expected = [
             sequence
             for key, uris in stored.files_of_both(tables.BOOKS).items()
             if key[1] == file["symbol"] and _day(key[2]) == file["date"]
             for uri in uris
-            for sequence in pq.ParquetFile(located(uri)).read(["sequence"])["sequence"].to_pylist()
+            for sequence in pq.ParquetFile(parse_location(uri)).read(["sequence"])["sequence"].to_pylist()
         ]
         path = exported("books", "--all") / file["path"]
         assert pq.ParquetFile(path).read()["sequence"].to_pylist() == expected
@@ -179,15 +179,15 @@ def test_parquet_holds_every_message_with_its_level_changes(built, exported):
         assert all(row[name] == event[name] for name in ("received", "order_time", "epoch", "hour"))
 
 
-def test_hours_that_failed_are_left_out_and_the_manifest_says_so(spark, built, deltabook, tmp_path):
+def test_failed_chunks_are_left_out_and_listed_in_the_manifest(spark, built, deltabook, tmp_path):
     run = deltabook("export", "books", "--out", tmp_path / "e", *into(built))
-    assert "left out 1 symbol-hours that failed validation: --all has them" in run.said
+    assert "left out 1 chunks that failed validation; --all exports them" in run.said
     assert f"rows in {run.summary['files']} files" in run.said
     (view,) = asked(spark, built, "SELECT count(*) AS rows FROM book")
     (every,) = asked(spark, built, "SELECT count(*) AS rows FROM book_all")
-    told = manifest_of(tmp_path / "e")
-    assert told["rows"] == run.summary["rows"] == view["rows"] < every["rows"]
-    (failed,) = told["hours_left_out"]
+    manifest = manifest_of(tmp_path / "e")
+    assert manifest["rows"] == run.summary["rows"] == view["rows"] < every["rows"]
+    (failed,) = manifest["hours_left_out"]
     assert (failed["symbol"], failed["hour"]) == ("BTC-USDT", _text(START))
     assert failed["reasons"] == ["events: no gaps: 1"]
 
@@ -196,22 +196,22 @@ def _text(hour: int) -> str:
     return f"{datetime.fromtimestamp(hour / 1e9, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def test_the_manifest_tells_of_every_file_and_column(built, exported):
+def test_the_manifest_lists_every_file_and_column(built, exported):
     folder = exported("books", "--all")
-    told = manifest_of(folder)
-    assert told["versions"] == require_published(built)
-    assert told["run_id"] == max(rows(built, tables.RUNS), key=lambda run: run["finished"])["run_id"]
+    manifest = manifest_of(folder)
+    assert manifest["versions"] == require_published(built)
+    assert manifest["run_id"] == max(rows(built, tables.RUNS), key=lambda run: run["finished"])["run_id"]
     paths = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
-    assert [file["path"] for file in told["files"]] == paths
-    for file in told["files"]:
+    assert [file["path"] for file in manifest["files"]] == paths
+    for file in manifest["files"]:
         content = (folder / file["path"]).read_bytes()
         read = pq.ParquetFile(folder / file["path"])
         assert (file["bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
         assert file["rows"] == read.metadata.num_rows == sum(file["rows_by_status"].values())
         assert file["rows_by_status"] == Counter(read.read()["status"].to_pylist())
-        assert [column["name"] for column in told["columns"]] == read.schema_arrow.names
-    assert told["rows_by_status"].keys() >= {"verified", "suspect", "unseeded"}
-    docs = {column["name"]: column["doc"] for column in told["columns"]}
+        assert [column["name"] for column in manifest["columns"]] == read.schema_arrow.names
+    assert manifest["rows_by_status"].keys() >= {"verified", "suspect", "unseeded"}
+    docs = {column["name"]: column["doc"] for column in manifest["columns"]}
     assert docs["bid_prices"] == "Bid prices, exact, in units of price."
     assert "10^" not in "".join(docs.values())
 
@@ -224,16 +224,16 @@ def proven(warehouse: Path) -> list[dict[str, Any]]:
 
 def test_crypto_lake_has_the_nearest_doubles_level_by_level(built, exported):
     folder = exported("books", "--format", "crypto_lake", "--all")
-    told = manifest_of(folder)
+    manifest = manifest_of(folder)
     path = "book/exchange=BINANCE/symbol=BTC-USDT/dt=2024-08-08/1.snappy.parquet"
-    assert told["files"][0]["path"] == path
-    assert told["instruments_left_out"] == ["BINANCE ETH-USDT"]
+    assert manifest["files"][0]["path"] == path
+    assert manifest["instruments_left_out"] == ["BINANCE ETH-USDT"]
     found = [
-        row for file in told["files"] for row in pq.ParquetFile(folder / file["path"]).read().to_pylist()
+        row for file in manifest["files"] for row in pq.ParquetFile(folder / file["path"]).read().to_pylist()
     ]
     expected = proven(built)
     assert len(found) == len(expected) > 60
-    assert sum(told["books_left_out"].values()) == len(rows(built, tables.BOOKS)) - len(expected) > 0
+    assert sum(manifest["books_left_out"].values()) == len(rows(built, tables.BOOKS)) - len(expected) > 0
     for row, book in zip(found, expected, strict=True):
         assert row["sequence_number"] == book["sequence"]
         assert row["received_time"].value == book["received"]
@@ -249,7 +249,7 @@ def plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def test_tardis_prints_exact_decimals_and_the_vendors_names(built, exported):
+def test_tardis_files_have_exact_decimals_and_vendor_names(built, exported):
     folder = exported("books", "--format", "tardis", "--levels", "5", "--all")
     names = [file["path"] for file in manifest_of(folder)["files"] if file["date"] == "2024-08-08"]
     assert names == [
@@ -275,7 +275,7 @@ def test_tardis_prints_exact_decimals_and_the_vendors_names(built, exported):
             assert line == ["binance", symbol, *times, *levels]
 
 
-def test_numbers_are_printed_without_an_exponent_or_a_digit_too_many():
+def test_numbers_are_written_without_exponents_or_needless_digits():
     out = np.zeros(64, dtype=np.uint8)
     for value, scale in [(0, 8), (1, 8), (10, 1), (105, 1), (2**63 - 1, 8), (10**18, 18), (123, 0), (5, 18)]:
         end = write_number(value, scale, out, 1)
@@ -300,14 +300,14 @@ def test_numbers_are_printed_without_an_exponent_or_a_digit_too_many():
         ("KRAKEN", "ETH-BTC", ("kraken", "ETH/XBT")),
     ],
 )
-def test_tardis_names_are_read_back_as_the_instrument(exchange, symbol, expected):
-    assert vendor_names(exchange, symbol) == expected
+def test_tardis_names_map_back_to_the_instrument(exchange, symbol, expected):
+    assert make_vendor_names(exchange, symbol) == expected
     assert instrument(*expected)[1] == symbol
 
 
-def test_an_instrument_that_tardis_could_not_name_is_refused():
-    with pytest.raises(InputError, match="export it as parquet"):
-        vendor_names("BITMEX", "ETHBTC")
+def test_an_instrument_without_a_tardis_name_is_refused():
+    with pytest.raises(InputError, match="Export it as parquet"):
+        make_vendor_names("BITMEX", "ETHBTC")
 
 
 def test_crypto_lake_books_are_golden_rows_that_all_match(spark, tmp_path):
@@ -339,37 +339,38 @@ def test_tardis_books_are_golden_rows_that_all_match(spark, tmp_path):
     assert matches["compared"] == matches["matched"] == run.summary["rows"] - 1 > 20
 
 
-def test_only_rows_of_the_times_asked_for_are_exported(built, exported):
+def test_only_rows_between_from_and_to_are_exported(built, exported):
     every = parquet_rows(exported("books", "--symbol", "BTC-USDT", "--all"))
     since, until = every[40]["order_time"], every[90]["order_time"]
     how = ("--symbol", "BTC-USDT", "--all", "--from", str(since), "--to", str(until))
     found = parquet_rows(exported("books", *how))
     assert found == [row for row in every if since <= row["order_time"] < until]
     assert 40 < len(found) < len(every) - 40
-    told = manifest_of(exported("books", *how))
-    assert told["files"][0]["first_time"] == told["from"] < told["files"][-1]["last_time"] < told["to"]
+    manifest = manifest_of(exported("books", *how))
+    first, *_, last = manifest["files"]
+    assert first["first_time"] == manifest["from"] < last["last_time"] < manifest["to"]
 
 
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        (("features", "--format", "tardis"), "features as tardis: expected what, and a format"),
+        (("features", "--format", "tardis"), "features as tardis: not supported. Choose"),
         (
             ("features", "--format", "tardis"),
             "books: parquet, crypto_lake, tardis; features: parquet; events:",
         ),
-        (("quotes",), "quotes as parquet: expected what"),
+        (("quotes",), "quotes as parquet: not supported. Choose"),
         (("books", "--format", "csv"), "events: parquet, hftbacktest; trades: parquet"),
-        (("books", "--levels", 5), "--levels: only crypto_lake and tardis have a column a level"),
+        (("books", "--levels", 5), "--levels: only crypto_lake and tardis have columns for each level"),
         (("books", "--symbol", "XRP-USDT"), "no XRP-USDT in"),
         (("books", "--symbol", "XRP-USDT"), "here are: BINANCE BTC-USDT, BINANCE ETH-USDT"),
         (("books", "--exchange", "KRAKEN"), "there are: BINANCE"),
-        (("books", "--from", "2024-08-10"), "no books to export as parquet: nothing lies between"),
+        (("books", "--from", "2024-08-10"), "no books to export as parquet: there are no rows between"),
         (("books", "--from", "2024-08-10", "--to", "2024-08-09"), "--from is not before --to"),
         (("books", "--format", "crypto_lake", "--symbol", "ETH-USDT"), "export as parquet, tardis"),
     ],
 )
-def test_what_cannot_be_had_says_what_can(built, tmp_path, how, expected):
+def test_unsupported_exports_list_the_supported_ones(built, tmp_path, how, expected):
     run = invoke("export", *how, "--out", tmp_path / "e", *into(built))
     assert run.exit_status == 2
     assert expected in run.said
@@ -380,41 +381,41 @@ def small(built: Path, folder: Path, *how: object) -> Any:
     return invoke("export", "trades", "--symbol", "ETH-USDT", "--out", folder, *how, *into(built))
 
 
-def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(built, tmp_path):
+def test_a_folder_with_other_files_is_refused_unchanged(built, tmp_path):
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "mine.txt").write_text("mine")
     for how in ((), ("--replace",)):
         run = small(built, tmp_path / "e", *how)
         assert run.exit_status == 2
-        assert "holds 1 files that no export's manifest lists, such as mine.txt" in run.said
+        assert "has 1 files that are not part of an export, such as mine.txt" in run.said
     assert [path.name for path in (tmp_path / "e").iterdir()] == ["mine.txt"]
 
 
-def test_a_manifest_that_leads_out_of_the_folder_is_none(built, tmp_path):
+def test_a_manifest_with_paths_outside_the_folder_is_refused(built, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "e").mkdir()
     listed = {"files": [{"path": "../mine.txt"}]}
     (tmp_path / "e" / "manifest.json").write_text(json.dumps(listed))
     run = small(built, tmp_path / "e", "--replace")
-    assert (run.exit_status, "is no manifest of an export" in run.said) == (2, True)
+    assert (run.exit_status, "is not the manifest of an export" in run.said) == (2, True)
     assert (tmp_path / "mine.txt").exists()
 
 
-def test_an_export_gives_way_to_another_only_if_told(built, tmp_path):
+def test_an_export_is_replaced_only_with_the_option(built, tmp_path):
     folder = tmp_path / "e"
     assert invoke("export", "books", "--out", folder, *into(built)).exit_status == 0
     first = manifest_of(folder)
     run = small(built, folder)
-    assert (run.exit_status, "holds an export: --replace" in run.said) == (2, True)
+    assert (run.exit_status, "already has an export: give --replace" in run.said) == (2, True)
     assert manifest_of(folder) == first
     run = small(built, folder, "--replace")
     assert run.exit_status == 0, run.said
-    told = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert told == {file["path"] for file in manifest_of(folder)["files"]} | {"manifest.json"}
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {file["path"] for file in manifest_of(folder)["files"]} | {"manifest.json"}
     assert manifest_of(folder)["what"] == "trades"
 
 
-def test_an_export_that_was_killed_is_none_and_can_be_done_again(built, tmp_path):
+def test_a_killed_export_is_rolled_back_by_the_next(built, tmp_path):
     """Killed as its files were being moved: they are known by the manifest that was to come."""
     folder = tmp_path / "e"
     (folder / "_unfinished").mkdir(parents=True)
@@ -426,7 +427,7 @@ def test_an_export_that_was_killed_is_none_and_can_be_done_again(built, tmp_path
     assert not (folder / "one").exists() and not (folder / "_unfinished").exists()
 
 
-def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
     move = Path.replace
 
     def interrupted(self: Path, target: Path) -> Path:
@@ -435,7 +436,10 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
         return move(self, target)
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt), output_folder.Folder(tmp_path / "e", replace=False) as opened:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        output_folder.OutputFolder(tmp_path / "e", replace=False) as opened,
+    ):
         for name in ("one", "two"):
             (opened.staging / name).write_text(name)
         opened.publish({"files": [{"path": "one"}, {"path": "two"}]})
@@ -443,18 +447,18 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_second_export_into_a_folder_at_once_is_refused(tmp_path):
-    again = output_folder.Folder(tmp_path / "e", replace=False)
+    again = output_folder.OutputFolder(tmp_path / "e", replace=False)
     refused = pytest.raises(SettingsError, match="is being written by another export")
-    with output_folder.Folder(tmp_path / "e", replace=False), refused:
+    with output_folder.OutputFolder(tmp_path / "e", replace=False), refused:
         again.__enter__()
 
 
 def test_a_failing_worker_leaves_an_empty_folder(built, tmp_path):
-    stored = Stored(built, require_published(built))
+    stored = TableReader(built, require_published(built))
     copy = tmp_path / "w"
     output_folder.shutil.copytree(built, copy)
     uri = next(iter(stored.data_files(tables.BOOKS).values()))[0]
-    (copy / located(uri).relative_to(built)).write_bytes(b"PAR1")
+    (copy / parse_location(uri).relative_to(built)).write_bytes(b"PAR1")
     run = invoke("export", "books", "--all", "--out", tmp_path / "e", *into(copy))
     assert run.exit_status == 2
     assert not (tmp_path / "e" / "manifest.json").exists()
@@ -463,12 +467,12 @@ def test_a_failing_worker_leaves_an_empty_folder(built, tmp_path):
 
 def test_sides_of_unequal_length_are_paired_as_far_as_both_go():
     asks, bids = (pa.array(lists) for lists in ([[5, 6], [7], [], [9]], [[1], [2, 3, 4], [8], []]))
-    starts, left, right = level_by_level(asks, bids)
+    starts, left, right = pair_levels(asks, bids)
     assert (starts.tolist(), left.to_pylist(), right.to_pylist()) == ([0, 1, 2, 2, 2], [5, 7], [1, 2])
     assert firsts(bids).to_pylist() == [1, 2, 8, None]
     assert grid(np.arange(4.0), np.array([0, 1, 4]), 2, -1.0).tolist() == [[0.0, 1.0], [-1.0, 2.0]]
 
 
-def test_a_message_without_a_time_has_that_of_its_place():
+def test_a_message_without_a_time_gets_its_order_time():
     batch = pa.RecordBatch.from_pydict({"timestamp": [5_000_999, -1], "order_time": [7_000_000, 9_000_000]})
-    assert export_parquet._times(batch).cast(pa.int64()).to_pylist() == [5000, 9000]
+    assert export_parquet._make_times(batch).cast(pa.int64()).to_pylist() == [5000, 9000]

@@ -19,9 +19,9 @@ from test_report import publish
 
 from deltabook.schemas import tables
 from deltabook.schemas.names import HOUR
-from deltabook.udfs.export.depth_limit import CHANGES, CLEAR, NOTHING, WHOLE, Kept
-from deltabook.udfs.export.two_clock_order import EVENT, TO_EXCHANGE, TO_LOCAL, Ordered
-from deltabook.udfs.orderbook.book import Side
+from deltabook.udfs.export.depth_limit import CHANGES, CLEAR, NOTHING, WHOLE, ShownPrices
+from deltabook.udfs.export.two_clock_order import EVENT_DTYPE, TO_EXCHANGE, TO_LOCAL, TwoClockOrder
+from deltabook.udfs.orderbook.book import SideChanges
 from deltabook.udfs.simulator import kraken
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
@@ -36,12 +36,12 @@ def exported(warehouse: Path, folder: Path, *how: object) -> tuple[np.ndarray, d
     """All events of an export, its files in order, and its manifest."""
     run = invoke("export", "events", "--format", "hftbacktest", "--out", folder, *how, *into(warehouse))
     assert run.exit_status == 0, run.said
-    told = json.loads((folder / "manifest.json").read_text())
-    parts = [np.load(folder / file["path"])["data"] for file in told["files"]]
-    for part, file in zip(parts, told["files"], strict=True):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    parts = [np.load(folder / file["path"])["data"] for file in manifest["files"]]
+    for part, file in zip(parts, manifest["files"], strict=True):
         assert len(part) == file["rows"]
         check_orders(part)
-    return np.concatenate(parts), told
+    return np.concatenate(parts), manifest
 
 
 def check_orders(events: np.ndarray) -> None:
@@ -117,7 +117,7 @@ def late(spark, lines, tmp_path_factory) -> Path:
 
 
 @pytest.mark.spark
-def test_every_book_is_deltabooks_though_messages_arrive_late(late, tmp_path):
+def test_replayed_books_equal_ours_though_messages_arrive_late(late, tmp_path):
     events, _ = exported(late, tmp_path / "e")
     books = in_order(rows(late, tables.BOOKS))
     assert check_every_book(events, books) > 140
@@ -136,7 +136,7 @@ def test_every_book_is_deltabooks_though_messages_arrive_late(late, tmp_path):
 
 
 @pytest.mark.spark
-def test_a_book_that_is_not_proven_is_none_until_a_snapshot(spark, lines, tmp_path):
+def test_an_unproven_book_is_empty_until_a_snapshot(spark, lines, tmp_path):
     kept = list(lines)
     snapshot = second_snapshot(kept)
     for row in sorted((row for row in depth_rows(kept) if row < snapshot), reverse=True)[4:6]:
@@ -144,9 +144,9 @@ def test_a_book_that_is_not_proven_is_none_until_a_snapshot(spark, lines, tmp_pa
     build("binance", [write(tmp_path / "raw.gz", kept)], tmp_path / "w", "--depth", "full")
     books = in_order(rows(tmp_path / "w", tables.BOOKS))
     assert {"suspect", "verified"} <= {book["status"] for book in books}
-    events, told = exported(tmp_path / "w", tmp_path / "e")
+    events, manifest = exported(tmp_path / "w", tmp_path / "e")
     assert check_every_book(events, books) > 140
-    assert told["books_left_out"]["suspect"] > 1
+    assert manifest["books_left_out"]["suspect"] > 1
 
 
 @pytest.mark.spark
@@ -160,7 +160,7 @@ def test_levels_that_the_venue_drops_are_deleted(spark, tmp_path):
 
 
 @pytest.mark.spark
-def test_a_vendors_book_seeds_the_exported_one_too(spark, tmp_path):
+def test_a_vendor_book_seeds_the_exported_book(spark, tmp_path):
     files = lake(tmp_path / "raw", seeded=False)
     build("crypto_lake", files, tmp_path / "w", "--seed", "golden", "--depth", "full")
     events, _ = exported(tmp_path / "w", tmp_path / "e")
@@ -182,7 +182,7 @@ def test_a_part_begins_with_the_whole_book(late, tmp_path):
 
 
 @pytest.mark.spark
-def test_an_hour_that_is_left_out_leaves_no_book_behind(spark, tmp_path):
+def test_a_chunk_that_is_left_out_leaves_no_book_behind(spark, tmp_path):
     chunks = tmp_path / "config.yaml"
     chunks.write_text("chunk: 5s\n")
     files = [write(tmp_path / "raw.gz", simulated_lines(150))]
@@ -192,8 +192,8 @@ def test_an_hour_that_is_left_out_leaves_no_book_behind(spark, tmp_path):
     verdict = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": gone, "suite": "events"}
     verdict |= {"verdict": "failed", "reasons": "no gaps", "counts": [], "fingerprint": "", "run_id": ""}
     publish(tmp_path / "w", {tables.VERDICTS: [verdict]})
-    events, told = exported(tmp_path / "w", tmp_path / "e", "--config", chunks)
-    assert [hour["reasons"] for hour in told["hours_left_out"]] == [["events: no gaps"]]
+    events, manifest = exported(tmp_path / "w", tmp_path / "e", "--config", chunks)
+    assert [hour["reasons"] for hour in manifest["hours_left_out"]] == [["events: no gaps"]]
     times: dict[int, set[int]] = defaultdict(set)
     for event in rows(tmp_path / "w", tables.EVENTS):
         times[event["hour"]].add(event["order_time"])
@@ -217,39 +217,41 @@ def test_both_orders_hold_whatever_the_batches(batch):
     local = exchange + random_numbers.integers(0, 60, n)
     counts = random_numbers.integers(0, 4, n)
     from_here = np.minimum.accumulate(np.append(local, 10**9)[::-1])[::-1]
-    ordered, found = Ordered(), []
+    ordered, found = TwoClockOrder(), []
     for start in range(0, n, batch):
         part = slice(start, start + batch)
-        made = np.zeros(counts[part].sum(), dtype=EVENT)
+        made = np.zeros(counts[part].sum(), dtype=EVENT_DTYPE)
         made["exch_ts"], made["local_ts"] = (np.repeat(of[part], counts[part]) for of in (exchange, local))
         made["ival"] = np.repeat(np.arange(n)[part], counts[part])
         found.append(ordered.add(made, counts[part], local[part], from_here[1:][part]))
-    events = np.concatenate([*found, ordered.rest()])
+    events = np.concatenate([*found, ordered.take_waiting()])
     check_orders(events)
-    told = counts > 0
+    has_events = counts > 0
     by_arrival = np.argsort(local, kind="stable")
     for bit, order in ((TO_EXCHANGE, np.arange(n)), (TO_LOCAL, by_arrival)):
         expected = np.repeat(order, counts[order])
         assert events["ival"][(events["ev"] & bit) > 0].tolist() == expected.tolist()
-    assert len(events) < 2 * counts.sum() and told.any()
+    assert len(events) < 2 * counts.sum() and has_events.any()
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("sign", [1, -1])
-def test_what_a_message_pushes_out_is_deleted_with_it(sign):
-    kept = Kept(sign)
+def test_levels_pushed_out_by_a_message_are_deleted_with_it(sign):
+    kept = ShownPrices(sign)
     prices = np.array([10, 11, 12, 9, 9, 11, 30]) * sign + 100
-    side = Side(np.array([0, 3, 4, 5, 6, 7]), prices, np.array([1, 1, 1, 1, 0, 5, 2]))
+    side = SideChanges(np.array([0, 3, 4, 5, 6, 7]), prices, np.array([1, 1, 1, 1, 0, 5, 2]))
     kinds = np.array([WHOLE, CHANGES, CHANGES, CHANGES, NOTHING])
-    told = kept.told(side, np.full(5, 3), kinds)
+    deleted = kept.limit_depth(side, np.full(5, 3), kinds)
     changes = [
         [
             ((price - 100) * sign, size)
-            for price, size in zip(told.prices[a:b].tolist(), told.sizes[a:b].tolist(), strict=True)
+            for price, size in zip(deleted.prices[a:b].tolist(), deleted.sizes[a:b].tolist(), strict=True)
         ]
-        for a, b in pairwise(told.offsets.tolist())
+        for a, b in pairwise(deleted.offsets.tolist())
     ]
     assert changes == [[(10, 1), (11, 1), (12, 1)], [(9, 1), (12, 0)], [(9, 0)], [(11, 5)], []]
     assert (kept.prices - 100 * sign).tolist() == [10, 11]
-    kept.told(Side(np.zeros(2, np.int64), side.prices[:0], side.sizes[:0]), np.full(1, 3), np.array([CLEAR]))
+    kept.limit_depth(
+        SideChanges(np.zeros(2, np.int64), side.prices[:0], side.sizes[:0]), np.full(1, 3), np.array([CLEAR])
+    )
     assert len(kept.prices) == 0

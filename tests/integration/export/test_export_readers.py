@@ -66,7 +66,7 @@ def peer(name: str) -> str:
     return sys.executable
 
 
-def told(python: str, folder: Path, *what: object) -> dict[str, Any]:
+def read_with(python: str, folder: Path, *what: object) -> dict[str, Any]:
     plain = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     ran = subprocess.run(
         [python, READERS, *map(str, what)], cwd=folder, env=plain, capture_output=True, text=True
@@ -108,7 +108,7 @@ def test_duckdb_reads_the_folders_exactly(warehouse, tmp_path):
 def test_hftbacktest_accepts_the_events_and_ends_with_the_same_book(warehouse, tmp_path, symbol):
     python = peer("hftbacktest")
     files = export(warehouse, tmp_path / "e", "events", "--format", "hftbacktest", "--symbol", symbol)
-    seen = told(python, tmp_path, "hftbacktest", files[-1], 0.01, 0.00001)
+    seen = read_with(python, tmp_path, "hftbacktest", files[-1], 0.01, 0.00001)
     last = books(warehouse, symbol)[-1]
     for side in ("bid", "ask"):
         found = {int(tick): round(size * 10**8) for tick, size in seen[f"{side}s"].items()}
@@ -124,7 +124,7 @@ def test_lakeapi_reads_books_as_it_reads_its_vendors(warehouse, tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(tmp_path / "e"))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         where = path.relative_to(tmp_path / "e").as_posix()
-        seen = told(python, tmp_path, "lakeapi", f"http://127.0.0.1:{server.server_port}/{where}")
+        seen = read_with(python, tmp_path, "lakeapi", f"http://127.0.0.1:{server.server_port}/{where}")
         server.shutdown()
     assert seen["columns"][:5] == [
         "origin_time",

@@ -20,9 +20,9 @@ import pytest
 from test_tasks import REFERENCES, RESULTS, note_task, numbered, unfreed
 
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.streaming.follow_settings import Following
+from deltabook.jobs.streaming.follow_settings import FollowSettings
 from deltabook.jobs.streaming.live import live
-from deltabook.jobs.warehouse.tasks import Work
+from deltabook.jobs.warehouse.tasks import GroupedWork
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
@@ -43,10 +43,10 @@ def direct_memory(spark) -> float:
     jvm = spark.sparkContext._jvm
     jvm.java.lang.System.gc()
     process = jvm.java.lang.ProcessHandle.current().pid()
-    told = subprocess.run(
+    jcmd = subprocess.run(
         ["jcmd", str(process), "VM.native_memory"], capture_output=True, text=True, check=True
     )
-    return int(re.search(r"Other \(reserved=(\d+)KB", told.stdout)[1]) / 1024
+    return int(re.search(r"Other \(reserved=(\d+)KB", jcmd.stdout)[1]) / 1024
 
 
 def report(what: str, count: int, spark) -> float:
@@ -64,7 +64,7 @@ def test_direct_memory_is_level_over_many_tasks(spark, tmp_path):
     memory = []
     for share in range(10):
         for _ in range(TASKS // 80):
-            found = warehouse.apply(Work(REFERENCES, numbered(16), ["symbol"], note_task, RESULTS))
+            found = warehouse.apply(GroupedWork(REFERENCES, numbered(16), ["symbol"], note_task, RESULTS))
             assert len({row.task for row in found}) == 8
         memory.append(report("tasks", (share + 1) * TASKS // 10, spark))
     assert memory[-1] - memory[0] < LEVEL
@@ -105,7 +105,7 @@ def test_direct_memory_is_level_over_many_micro_batches(spark, tmp_path):
     feeder.start()
     try:
         warehouse = Warehouse(spark, load_settings(None, {"warehouse": str(tmp_path / "w")}))
-        live(warehouse, Following("binance", captures, trigger=0.001), batches.is_over)
+        live(warehouse, FollowSettings("binance", captures, trigger=0.001), batches.is_over)
     finally:
         ended.set()
         feeder.join()
@@ -141,5 +141,5 @@ def test_a_file_of_many_symbols_needs_little_direct_memory(tmp_path):
         check=False,
     )
     say(f"{SYMBOLS:,} symbols in {time.monotonic() - started:.0f} s")
-    told = json.loads(run.stdout.splitlines()[-1])
-    assert (told["events"], told["refused"]) == (SYMBOLS, [])
+    summary = json.loads(run.stdout.splitlines()[-1])
+    assert (summary["events"], summary["refused"]) == (SYMBOLS, [])

@@ -29,13 +29,13 @@ SHARED_OUT = {
 
 
 @pytest.mark.parametrize(("source", "folder", "chunk"), CAPTURES)
-def test_chunks_of_seconds_and_of_a_day_are_the_same(
+def test_chunks_of_seconds_and_of_a_day_give_the_same_books(
     spark, real_data, tmp_path, monkeypatch, source, folder, chunk
 ):
     files = sorted(path for path in (real_data / folder).rglob("*") if path.is_file())
     day = build(source, files, tmp_path / "1d", config=settings(tmp_path, "1d"))
     assert day.exit_status == 0, day.said
-    monkeypatch.setattr(deltabook.jobs.pipeline.reconstruct, "_at_once", lambda *_: False)
+    monkeypatch.setattr(deltabook.jobs.pipeline.reconstruct, "is_single_pass_faster", lambda *_: False)
     before = {name: spark.conf.get(name) for name in SHARED_OUT}
     try:
         for name, value in SHARED_OUT.items():
@@ -46,7 +46,7 @@ def test_chunks_of_seconds_and_of_a_day_are_the_same(
     finally:
         for name, value in before.items():
             spark.conf.set(name, value)
-    assert told(tmp_path / chunk) == told(tmp_path / "1d")
+    assert read_results(tmp_path / chunk) == read_results(tmp_path / "1d")
     hours = [len(rows(tmp_path / name, tables.COVERAGE)) for name in (chunk, "1d")]
     assert hours[0] > hours[1]
 
@@ -56,7 +56,7 @@ def settings(folder, chunk):
     return config
 
 
-def told(warehouse):
+def read_results(warehouse):
     """What the tables say, whatever the hours are."""
     kept = {
         table.name: sorted(

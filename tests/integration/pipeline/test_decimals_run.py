@@ -53,12 +53,12 @@ def as_decimals(found: list[dict], scale: int = 8) -> list[tuple]:
     def number(value: int | Decimal) -> Decimal:
         return value.quantize(EIGHT) if isinstance(value, Decimal) else Decimal(value).scaleb(-scale)
 
-    told = []
+    comparable = []
     for row in found:
         levels = [tuple(map(number, row[side])) for side in SIDES]
         volumes = [number(row[name]) for name in ("buy_volume", "sell_volume")]
-        told.append((*(row[name] for name in PLAIN), *levels, *volumes))
-    return sorted(told, key=repr)
+        comparable.append((*(row[name] for name in PLAIN), *levels, *volumes))
+    return sorted(comparable, key=repr)
 
 
 def gaps(warehouse: Path) -> list[dict]:
@@ -72,7 +72,7 @@ def instruments(folder: Path, text: str) -> Path:
     return path
 
 
-def test_more_digits_than_int64_holds_give_the_same_books_however_the_files_come(deltabook, tmp_path):
+def test_numbers_beyond_int64_give_the_same_books_in_any_file_order(deltabook, tmp_path):
     lines = across_an_hour()
     usual = build("binance", [write(tmp_path / "usual.gz", lines)], tmp_path / "usual")
     long = list(map(with_more_digits, lines))
@@ -127,7 +127,7 @@ def test_views_ladder_and_raw_show_decimals_beside_scaled_integers(deltabook, tm
     assert deltabook("raw", "ETH-USDT", sequence, "--warehouse", tmp_path / "w").stdout == other[at].decode()
 
 
-def test_a_vendors_book_seeds_decimals_too(tmp_path):
+def test_a_vendor_book_seeds_decimal_instruments(tmp_path):
     files = lake(tmp_path / "lake", seeded=False)
     asked = instruments(tmp_path, "{BINANCE: {BTC-USDT: {is_decimal: true}}}")
     run = build("crypto_lake", files, tmp_path / "usual", "--seed", "golden")
@@ -139,7 +139,7 @@ def test_a_vendors_book_seeds_decimals_too(tmp_path):
     assert {row["status"] for row in decimal} == {"unseeded", "unverifiable"}
 
 
-def test_checksums_are_taken_over_decimals_too(deltabook, tmp_path):
+def test_checksums_cover_decimal_books(deltabook, tmp_path):
     dump = list(kraken.dump_lines(Market(5), 60, "XBT/USD", depth=100))
     asked = instruments(tmp_path, "{KRAKEN: {BTC-USD: {is_decimal: true}}}")
     run = build("kraken", [kraken.write_dump(dump, tmp_path)], tmp_path / "w", config=asked)
@@ -153,7 +153,7 @@ def test_checksums_are_taken_over_decimals_too(deltabook, tmp_path):
 @pytest.mark.parametrize(
     ("source", "venue", "matched"), [("kraken", "KRAKEN", 4269), ("okx", "OKX", 290)], ids=["kraken", "okx"]
 )
-def test_real_checksums_are_those_of_the_decimals(deltabook, real_data, tmp_path, source, venue, matched):
+def test_real_checksums_match_decimal_books(deltabook, real_data, tmp_path, source, venue, matched):
     deltabook("ingest", source, real_data / source, *into(tmp_path / "names"))
     symbols = [row["symbol"] for row in rows(tmp_path / "names", tables.INSTRUMENTS, "symbol")]
     each = ", ".join(f"{symbol}: {{is_decimal: true}}" for symbol in symbols)
@@ -164,7 +164,7 @@ def test_real_checksums_are_those_of_the_decimals(deltabook, real_data, tmp_path
     assert sum(row["matched"] for row in found) == sum(row["compared"] for row in found) == matched
 
 
-def test_what_a_recorded_instrument_is_never_changes(deltabook, tmp_path):
+def test_scales_of_a_recorded_instrument_never_change(deltabook, tmp_path):
     lines = list(capture_lines(Market(3), 20, "BTCUSDT"))
     raw = write(tmp_path / "raw.gz", lines)
     build("binance", [raw], tmp_path / "w")

@@ -12,12 +12,12 @@ from faulted import BOOK, books, build, edited, lake, of_table, rows
 
 import deltabook.jobs.pipeline.reconstruct
 from deltabook.expectations.suites import SUITES
-from deltabook.jobs.tables.published import open_table
+from deltabook.jobs.tables.delta_tables import open_table
 from deltabook.schemas import tables
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import HOUR, Writing
+from deltabook.schemas.names import HOUR, RowPolicy
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import opening_of
+from deltabook.udfs.orderbook.checkpoints import restore_book_state
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
@@ -66,14 +66,14 @@ def all_of(warehouse) -> dict[str, list[str]]:
     return {table.name: kept_of(warehouse, table, "fingerprint") for table in kept}
 
 
-def test_one_pass_and_a_chain_with_parallel_replays_are_the_same(five_hours, tmp_path, monkeypatch):
+def test_a_single_pass_and_parallel_replays_give_the_same_books(five_hours, tmp_path, monkeypatch):
     lines, warehouse = five_hours
     diffs = depth_rows(lines)
     lost = [diffs[100], diffs[222]]
     raw = write(tmp_path / "raw.gz", [line for row, line in enumerate(lines) if row not in lost])
     for at_once in (True, False):
         monkeypatch.setattr(
-            deltabook.jobs.pipeline.reconstruct, "_at_once", lambda *_, chosen=at_once: chosen
+            deltabook.jobs.pipeline.reconstruct, "is_single_pass_faster", lambda *_, chosen=at_once: chosen
         )
         run = build("binance", [raw], tmp_path / str(at_once))
         assert run.summary["gaps_by_kind"] == {"sequence_gap": 2, "silence": 2}
@@ -82,11 +82,11 @@ def test_one_pass_and_a_chain_with_parallel_replays_are_the_same(five_hours, tmp
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_late_file_rebuilds_its_hour_and_those_up_to_the_next_snapshot(
+def test_late_file_rebuilds_its_chunk_and_those_up_to_the_next_snapshot(
     five_hours, tmp_path, monkeypatch, at_once
 ):
     lines = list(five_hours[0])
-    monkeypatch.setattr(deltabook.jobs.pipeline.reconstruct, "_at_once", lambda *_: at_once)
+    monkeypatch.setattr(deltabook.jobs.pipeline.reconstruct, "is_single_pass_faster", lambda *_: at_once)
     # The second snapshot shows the whole book: what follows from it is the same, whatever came before.
     diffs = depth_rows(lines)
     second = [row for row, line in enumerate(lines) if b"lastUpdateId" in line and b"stream" not in line][1]
@@ -113,7 +113,7 @@ def test_late_file_rebuilds_its_hour_and_those_up_to_the_next_snapshot(
     assert all_of(tmp_path / "w") == all_of(tmp_path / "once")
 
 
-def test_new_hour_after_hours_that_are_passed_over_opens_from_the_one_before_it(five_hours, tmp_path):
+def test_new_chunk_after_unchanged_chunks_opens_from_the_chunk_before_it(five_hours, tmp_path):
     lines, warehouse = five_hours
     trades = [row for row, line in enumerate(lines) if b"@trade" in line[:80]]
     last_hour = (START + 4 * HOUR) // 10**6
@@ -141,7 +141,7 @@ def test_chunks_of_any_length_give_the_same_books(five_hours, deltabook, tmp_pat
     assert "has chunks of 1d, not of 1h: give --chunk 1d" in again.said
 
 
-def test_books_of_an_earlier_run_can_be_built_again(five_hours, deltabook, tmp_path):
+def test_books_of_an_earlier_run_can_be_rebuilt(five_hours, deltabook, tmp_path):
     lines, _ = five_hours
     half = depth_rows(lines)[170]
     for name, part in (("a.gz", lines[:half]), ("b.gz", lines[half:])):
@@ -153,7 +153,7 @@ def test_books_of_an_earlier_run_can_be_built_again(five_hours, deltabook, tmp_p
     assert (run.exit_status, run.summary["differing"], run.summary["symbol_hours"]) == (0, [], 3), run.said
     assert deltabook(*how).summary["digest"] == run.summary["digest"]
     assert books(tmp_path / "w") == before
-    assert "with other settings" in deltabook(*how, "--depth", 5).said
+    assert "used other settings" in deltabook(*how, "--depth", 5).said
     assert first in deltabook(*how[:3], "--as-of", "none").said
 
 
@@ -176,7 +176,7 @@ def test_grids_have_the_last_row_of_each_step_and_the_sums_of_all(five_hours, tm
         assert 3 < len(expected) < len(changes) / 5
 
 
-def test_several_cadences_come_of_one_pass_and_none_changes_the_other(five_hours, deltabook, tmp_path):
+def test_several_cadences_in_one_pass_do_not_affect_each_other(five_hours, deltabook, tmp_path):
     lines, warehouse = five_hours
     raw = write(tmp_path / "raw.gz", lines)
     build("binance", [raw], tmp_path / "w", "--cadence", "change,5m,1h")
@@ -208,7 +208,7 @@ def test_full_depth_shows_every_level(five_hours, tmp_path):
         assert (row["bid_levels"], row["ask_levels"]) == (len(row["bid_prices"]), len(row["ask_prices"]))
 
 
-def test_states_kept_within_an_hour_start_the_rest_of_it(five_hours, tmp_path):
+def test_a_checkpoint_within_a_chunk_starts_the_rest_of_it(five_hours, tmp_path):
     lines, _ = five_hours
     raw = write(tmp_path / "raw.gz", lines)
     build("binance", [raw], tmp_path / "w", "--checkpoint-every", 100)
@@ -237,14 +237,14 @@ def files_of(warehouse, table, hour):
 def replayed(checkpoints, events, event) -> list[str]:
     """Rows of the hour's books from an event on."""
     numbers = Scaled(8, 8)
-    opening = opening_of(read_checkpoint(checkpoints, "BINANCE", START + HOUR, event), numbers)
-    building = Rebuilder("BINANCE", "BTC-USDT", FEEDS["binance"], Writing(), numbers, opening)
+    opening = restore_book_state(read_checkpoint(checkpoints, "BINANCE", START + HOUR, event), numbers)
+    building = Rebuilder("BINANCE", "BTC-USDT", FEEDS["binance"], RowPolicy(), numbers, opening)
     batches = pa.Table.from_batches(read_events(events, "BINANCE", "BTC-USDT", START + HOUR))
     rest = batches.slice(event).combine_chunks().to_batches()[0]
-    return list(map(repr, building.feed_batch(rest).to_pylist()))
+    return list(map(repr, building.apply_events(rest).to_pylist()))
 
 
-def test_suspect_rows_are_left_out_or_end_the_run_if_that_is_asked_for(five_hours, deltabook, tmp_path):
+def test_on_gap_leaves_out_suspect_rows_or_ends_the_run(five_hours, deltabook, tmp_path):
     lines, _ = five_hours
     lost = depth_rows(lines)[100]
     kept = lines[:lost] + lines[lost + 1 :]
@@ -290,7 +290,7 @@ def test_silence_is_recorded_and_no_time_of_it_is_verified(five_hours, tmp_path)
     assert books(tmp_path / "w") == books(warehouse)
 
 
-def test_crossed_book_is_one_gap_from_where_it_begins_to_where_it_ends(spark, tmp_path):
+def test_crossed_book_is_one_gap_from_its_first_to_its_last_row(spark, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 

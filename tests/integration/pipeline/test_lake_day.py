@@ -69,7 +69,7 @@ def books(warehouse: Path) -> dict[int, tuple]:
     }
 
 
-def test_lake_day_gives_the_books_of_the_capture(spark, real_data, tmp_path):
+def test_crypto_lake_day_gives_the_books_of_the_capture(spark, real_data, tmp_path):
     spot = real_data / "binance" / "spot" / "btcusdt_20240808.gz"
     updates = read_capture([spot]).updates
     snapshot = next(update for update in updates if update.is_snapshot)

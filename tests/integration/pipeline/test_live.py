@@ -18,10 +18,10 @@ from pyspark.errors import PySparkException
 
 from deltabook.jobs.process import crash_points
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.streaming.follow_settings import Following
-from deltabook.jobs.streaming.live import _Live, live
-from deltabook.jobs.streaming.upkeep import tidy
-from deltabook.jobs.tables.published import open_dataset, open_table
+from deltabook.jobs.streaming.follow_settings import FollowSettings
+from deltabook.jobs.streaming.live import _LiveJob, live
+from deltabook.jobs.streaming.upkeep import maintain_live_tables
+from deltabook.jobs.tables.delta_tables import open_dataset, open_table
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE
@@ -102,13 +102,13 @@ def stream(spark, warehouse: Path, capture: Capture) -> None:
         return False
 
     # Of such patience, nothing is overdue in the middle because this machine is busy.
-    how = Following("binance", capture.paths[0].parent, trigger=0, patience=600)
+    how = FollowSettings("binance", capture.paths[0].parent, trigger=0, patience=600)
     live(warehouse_at(spark, warehouse), how, is_over)
 
 
 def drain(spark, warehouse: Path, folder: Path) -> dict:
     """Let what waits go, as after a silence."""
-    how = Following("binance", folder, trigger=0, patience=0.2, idle=0.1)
+    how = FollowSettings("binance", folder, trigger=0, patience=0.2, idle=0.1)
     return live(warehouse_at(spark, warehouse), how)
 
 
@@ -159,7 +159,7 @@ def streamed(spark, tmp_path_factory):
     return folder, drain(spark, folder / "w", folder / "raw")
 
 
-def test_streamed_books_are_those_of_a_batch_run(streamed, batch):
+def test_live_books_equal_those_of_a_run(streamed, batch):
     folder, summary = streamed
     check_equal(folder / "w" / "live", batch)
     assert summary["waiting"] == summary["late"] == summary["missed"] == 0
@@ -167,9 +167,9 @@ def test_streamed_books_are_those_of_a_batch_run(streamed, batch):
     assert len(list(log.glob("*.json"))) > 6
 
 
-def test_nothing_new_makes_no_row(streamed, batch, spark):
+def test_a_restart_without_new_messages_writes_no_row(streamed, batch, spark):
     folder, _ = streamed
-    how = Following("binance", folder / "raw", once=True)
+    how = FollowSettings("binance", folder / "raw", once=True)
     assert live(warehouse_at(spark, folder / "w"), how)["rows"] == 0
     check_equal(folder / "w" / "live", batch)
 
@@ -185,23 +185,23 @@ class Slow:
 
 
 @pytest.mark.parametrize("slow", [2, 3])
-def test_a_start_that_takes_too_long_is_tried_twice_more(slow, streamed, batch, spark, monkeypatch):
+def test_a_slow_start_of_python_is_retried_twice(slow, streamed, batch, spark, monkeypatch):
     folder, _ = streamed
-    how = Following("binance", folder / "raw", once=True)
-    start, begun = _Live._start, []
+    how = FollowSettings("binance", folder / "raw", once=True)
+    start, begun = _LiveJob._start_query, []
 
-    def slow_at_first(self: _Live) -> object:
+    def slow_at_first(self: _LiveJob) -> object:
         begun.append(self)
         return Slow() if len(begun) <= slow else start(self)
 
-    monkeypatch.setattr(_Live, "_start", slow_at_first)
+    monkeypatch.setattr(_LiveJob, "_start_query", slow_at_first)
     with pytest.raises(PySparkException) if slow == 3 else nullcontext():
         assert live(warehouse_at(spark, folder / "w"), how)["batches"] == 0
     assert len(begun) == 3
     check_equal(folder / "w" / "live", batch)
 
 
-def test_live_books_are_asked_before_any_run_and_beside_runs(streamed, batch, spark, deltabook, tmp_path):
+def test_live_books_can_be_queried_before_and_beside_runs(streamed, batch, spark, deltabook, tmp_path):
     folder, _ = streamed
     books, _ = batch
     root = shutil.copytree(folder / "w", tmp_path / "w")
@@ -227,7 +227,7 @@ def test_live_books_are_asked_before_any_run_and_beside_runs(streamed, batch, sp
     tables = Warehouse(spark, load_settings(None, {"warehouse": root / "live"}))
     held = open_table(root / "live", BOOKS)
     version = held.transaction_version("deltabook live")
-    tidy(tables, root)
+    maintain_live_tables(tables, root)
     held = open_table(root / "live", BOOKS)
     assert held.transaction_version("deltabook live") == version
     assert len(held.file_uris()) <= 4  # of two symbols and two days
@@ -255,7 +255,7 @@ class KilledError(Exception):
     """Stands for the end of the process: nothing behind it is done."""
 
 
-def test_killed_anywhere_it_loses_and_doubles_nothing(spark, tmp_path, batch, monkeypatch):
+def test_a_kill_at_any_point_loses_and_duplicates_nothing(spark, tmp_path, batch, monkeypatch):
     capture, left, passed = Capture(tmp_path / "raw", seed=2), dict(POINTS), Counter()
 
     def at(name: str) -> None:
@@ -280,21 +280,21 @@ def test_killed_anywhere_it_loses_and_doubles_nothing(spark, tmp_path, batch, mo
     check_equal(tmp_path / "w" / "live", batch)
 
 
-def test_what_a_killed_micro_batch_has_left_is_removed(streamed, spark, batch):
+def test_files_of_a_killed_micro_batch_are_removed(streamed, spark, batch):
     folder, _ = streamed
     root = folder / "w" / "live"
     left = [root / "states" / "left.arrow", *(root / "books").glob("symbol=BTC-USDT/*")][:2]
     left[1] = left[1] / "part-left.zstd.parquet"
     for path in left:
         path.write_bytes(b"left")
-    live(warehouse_at(spark, folder / "w"), Following("binance", folder / "raw", once=True))
+    live(warehouse_at(spark, folder / "w"), FollowSettings("binance", folder / "raw", once=True))
     assert not any(path.exists() for path in left)
     check_equal(root, batch)
 
 
 def test_other_settings_or_a_lost_checkpoint_are_refused(streamed, spark, batch):
     folder, _ = streamed
-    how = Following("binance", folder / "raw", once=True)
+    how = FollowSettings("binance", folder / "raw", once=True)
     deeper = Warehouse(spark, load_settings(None, {"warehouse": folder / "w", "depth": "50"}))
     with pytest.raises(SettingsError, match="begun with"):
         live(deeper, how)
@@ -310,17 +310,17 @@ def test_other_settings_or_a_lost_checkpoint_are_refused(streamed, spark, batch)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["crypto_lake"], "one message a line"),
         (["binance", "--cadence", "1s"], "grids of time"),
         (["binance", "--on-gap", "raise"], "flag or wait"),
     ],
 )
-def test_what_live_cannot_do_is_told(options, told, deltabook, tmp_path):
+def test_unsupported_settings_of_live_are_refused(options, message, deltabook, tmp_path):
     run = deltabook("live", options[0], tmp_path, *options[1:], "--warehouse", tmp_path / "w")
     assert run.exit_status == 2
-    assert told in run.said
+    assert message in run.said
 
 
 def test_a_second_writer_is_refused_and_runs_are_not(streamed, spark, deltabook, monkeypatch):
@@ -330,12 +330,12 @@ def test_a_second_writer_is_refused_and_runs_are_not(streamed, spark, deltabook,
     tables = Warehouse(spark, load_settings(None, {"warehouse": folder / "w" / "live"}))
     with tables.locked():
         with pytest.raises(BusyError):
-            live(warehouse, Following("binance", folder / "raw", once=True))
+            live(warehouse, FollowSettings("binance", folder / "raw", once=True))
         with warehouse.locked():
             pass
 
 
-def test_instruments_are_those_of_the_batch(streamed, batch):
+def test_live_instruments_equal_those_of_a_run(streamed, batch):
     folder, _ = streamed
     rows = {(row["exchange"], row["symbol"]): row for row in rows_of(folder / "w" / "live", INSTRUMENTS)}
     assert rows.keys() == {SPOT, FUTURES}
@@ -344,7 +344,7 @@ def test_instruments_are_those_of_the_batch(streamed, batch):
 
 
 @pytest.mark.long
-def test_a_killed_process_loses_and_doubles_nothing(spark, tmp_path, batch):
+def test_a_killed_process_loses_and_duplicates_nothing(spark, tmp_path, batch):
     capture = Capture(tmp_path / "raw")
     points = ["add.books.after:1", "write.states.after:1", "add.books.before:1"]
     for point in points:
@@ -353,7 +353,7 @@ def test_a_killed_process_loses_and_doubles_nothing(spark, tmp_path, batch):
         command = [
             sys.executable,
             "-m",
-            "deltabook.jobs.streaming.live",
+            "deltabook.jobs.live",
             "binance",
             tmp_path / "raw",
             "--once",

@@ -79,7 +79,7 @@ def test_simulated_market_is_rebuilt_exactly(simulated):
     assert run.summary["verdicts"] == dict.fromkeys(SUITES, "passed")
 
 
-def test_same_files_again_change_nothing(simulated, deltabook):
+def test_ingesting_the_same_files_twice_changes_nothing(simulated, deltabook):
     warehouse, files, _ = simulated
     before = versions(warehouse)
     again = deltabook("run", "binance", *files, "--warehouse", warehouse, "--json")
@@ -102,12 +102,12 @@ def test_every_event_names_its_file_and_row(simulated, deltabook):
         assert message_of(lines[row["source_row"] - 1])["t"] == row["sequence"]
 
 
-def test_unified_schema_can_be_selected_as_documented(simulated, deltabook):
+def test_documented_query_of_the_event_schema_works(simulated, deltabook):
     warehouse, _, _ = simulated
     query = "SELECT timestamp, event_type, symbol, data, sequence FROM events LIMIT 3"
     outcome = deltabook("sql", query, "--warehouse", warehouse, "--format", "csv", "--json")
     assert outcome.stdout.splitlines()[0] == "timestamp,event_type,symbol,data,sequence"
-    assert outcome.summary == {"rows": 3}
+    assert outcome.summary == {"rows": 3, "exit_status": 0}
 
 
 def test_views_show_exact_decimals(simulated, deltabook):
@@ -127,7 +127,7 @@ def test_views_show_exact_decimals(simulated, deltabook):
     assert json.loads(counted.stdout)["n"] > 500
 
 
-def test_books_know_the_trades_since_the_row_before(simulated, spark):
+def test_books_have_the_trades_since_the_row_before(simulated, spark):
     warehouse, _, _ = simulated
     books = spark.read.format("delta").load(str(warehouse / "books"))
     counted = {(r.exchange, r.symbol): r["sum(trade_count)"] for r in
@@ -150,7 +150,7 @@ def test_ladder_is_printed_without_a_session(simulated, deltabook):
     assert shown.summary["status"] == "verified"
 
 
-def test_ladder_before_the_first_book_says_so(simulated, deltabook):
+def test_ladder_before_the_first_book_is_an_error(simulated, deltabook):
     warehouse, _, _ = simulated
     shown = deltabook(
         "book", "BTC-USDT", "--exchange", "BINANCE", "--at", "2001-01-01", "--warehouse", warehouse
@@ -159,7 +159,7 @@ def test_ladder_before_the_first_book_says_so(simulated, deltabook):
     assert "first book comes later" in shown.said
 
 
-def test_unknown_symbol_names_those_there_are(simulated, deltabook):
+def test_unknown_symbol_lists_the_known_ones(simulated, deltabook):
     warehouse, _, _ = simulated
     shown = deltabook("book", "XRP-USDT", "--warehouse", warehouse)
     assert shown.exit_status == 2
@@ -210,7 +210,7 @@ def test_lost_diff_is_one_gap_and_the_books_after_it_are_suspect(deltabook, spar
     assert {row.status for row in before} == {"unseeded", "verified"}
 
 
-def test_gap_that_a_late_file_fills_is_gone(deltabook, spark, tmp_path):
+def test_late_file_fills_its_gap(deltabook, spark, tmp_path):
     lines = list(simulated_lines())
     lost = depth_rows(lines)[60]
     first = write(tmp_path / "first.gz", lines[:lost] + lines[lost + 1 :])
@@ -225,7 +225,7 @@ def test_gap_that_a_late_file_fills_is_gone(deltabook, spark, tmp_path):
         assert digest(spark, tmp_path / "w", table) == digest(spark, tmp_path / "once", table)
 
 
-def test_hour_edge_and_file_cut_leave_no_trace(deltabook, spark, tmp_path):
+def test_chunk_and_file_boundaries_do_not_change_books(deltabook, spark, tmp_path):
     """A capture over an hour's edge: whole, and as two files that come in the wrong order."""
     from deltabook.udfs.simulator.binance import capture_lines
     from deltabook.udfs.simulator.market import Market
@@ -246,7 +246,7 @@ def test_hour_edge_and_file_cut_leave_no_trace(deltabook, spark, tmp_path):
         assert digest(spark, tmp_path / "once", table) == digest(spark, tmp_path / "parts", table), table
 
 
-def test_truncated_gzip_is_refused_whole_and_the_others_go_on(deltabook, spark, tmp_path):
+def test_truncated_gzip_is_refused_and_other_files_are_ingested(deltabook, spark, tmp_path):
     good = write(tmp_path / "raw" / "good.gz", simulated_lines(symbol="ETHUSDT", seed=4))
     bad = write(tmp_path / "raw" / "bad.gz", simulated_lines())
     complete = bad.read_bytes()
@@ -281,7 +281,7 @@ def test_unreadable_line_goes_to_quarantine_with_file_and_row(deltabook, spark, 
     assert bytes(kept.raw) + b"\n" == lines[row]
 
 
-def test_changed_file_under_a_known_name_is_refused_or_put_in_the_old_ones_place(deltabook, spark, tmp_path):
+def test_changed_file_under_a_known_name_is_refused_or_replaces_the_old_one(deltabook, spark, tmp_path):
     lines = list(simulated_lines())
     half = depth_rows(lines)[60]
     files = [tmp_path / "raw" / name for name in ("a.gz", "b.gz")]
@@ -324,7 +324,7 @@ def test_prices_beyond_doubles_stay_exact(deltabook, tmp_path):
     assert row["spread"] == "92143648376.00034814"
 
 
-def test_work_of_a_run_that_never_ended_is_taken_back(deltabook, spark, tmp_path):
+def test_work_of_an_unfinished_run_is_rolled_back(deltabook, spark, tmp_path):
     raw = write(tmp_path / "raw.gz", simulated_lines())
     deltabook("run", "binance", raw, "--warehouse", tmp_path / "w")
     before = {table: digest(spark, tmp_path / "w", table) for table in ("events", "books", "files")}
@@ -358,7 +358,7 @@ def test_wrong_path_is_a_usage_error(deltabook, tmp_path):
     assert f"no such file or folder: {tmp_path / 'nowhere'}" in run.said
 
 
-def test_unknown_source_names_those_there_are(deltabook, tmp_path):
+def test_unknown_source_lists_the_known_ones(deltabook, tmp_path):
     run = deltabook("run", "bitstamp", tmp_path, "--warehouse", tmp_path / "w")
     assert run.exit_status == 2
     assert "expected one of crypto_lake, tardis, binance" in run.said
@@ -387,7 +387,7 @@ def test_spark_submit_runs_the_same_job(tmp_path):
     assert summary["verdicts"] == dict.fromkeys(SUITES, "passed")
 
 
-def test_old_hour_that_grows_and_a_new_one_come_in_one_run(deltabook, spark, tmp_path):
+def test_one_run_can_extend_an_old_chunk_and_add_a_new_one(deltabook, spark, tmp_path):
     from deltabook.udfs.simulator.binance import capture_lines
     from deltabook.udfs.simulator.market import Market
 
@@ -417,7 +417,7 @@ def test_files_that_are_no_captures_are_refused(deltabook, tmp_path):
     assert run.summary["verdicts"] == dict.fromkeys(SUITES, "errored")
 
 
-def test_lonely_streams_are_taken_without_inventing_a_book(deltabook, tmp_path):
+def test_trades_or_updates_alone_give_no_invented_book(deltabook, tmp_path):
     lines = simulated_lines()
     only_trades = [line for line in lines if b"@trade" in line]
     only_tickers = [line.replace(b"BTCUSDT", b"ETHUSDT") for line in lines if b"@bookTicker" in line]
@@ -453,7 +453,7 @@ def test_trades_of_the_other_stream_are_counted_as_skipped(deltabook, tmp_path):
     ]
 
 
-def test_error_of_a_query_while_it_runs_is_one_message(simulated, deltabook):
+def test_runtime_error_of_a_query_is_one_message(simulated, deltabook):
     warehouse, _, _ = simulated
     asked = deltabook("sql", "SELECT 1 / (sequence - sequence) FROM events", "--warehouse", warehouse)
     assert asked.exit_status == 2

@@ -1,4 +1,4 @@
-"""Scheduled runs: what is taken and when, what a scheduler is told, that late and killed leave no trace."""
+"""Scheduled runs: which files are ingested when, exit statuses, late files and killed rounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crashing import runs, state
 from filelock import FileLock
 
 from deltabook.jobs.pipeline import new_files, scheduled
-from deltabook.jobs.pipeline.new_files import SEEN, look
+from deltabook.jobs.pipeline.new_files import HASH_CACHE, scan_folders
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 
@@ -62,16 +62,16 @@ def of(folder: Path) -> tuple[object, ...]:
     return "--settle", 0, "--warehouse", folder.parent / "w", "--json"
 
 
-def told(folder: Path, *but: str) -> dict[str, str]:
+def read_state(folder: Path, *but: str) -> dict[str, str]:
     found = state(folder.parent / "w")
     return {name: digest for name, digest in found.items() if name not in HISTORY | {*but}}
 
 
 def seen(folder: Path, settle: int = 0, replace: bool = False):
-    return look(folder.parent / "w", "binance", [folder], replace, settle)
+    return scan_folders(folder.parent / "w", "binance", [folder], replace, settle)
 
 
-# What is taken, and when.
+# Which files are ingested, and when.
 
 
 def test_file_waits_until_it_has_not_changed_for_long_enough(folder, monkeypatch):
@@ -84,7 +84,7 @@ def test_file_waits_until_it_has_not_changed_for_long_enough(folder, monkeypatch
         assert (len(found.new), found.waiting) == (new, 1 - new)
 
 
-def test_what_is_named_as_unfinished_or_empty_or_hidden_is_left_alone(folder):
+def test_unfinished_empty_and_hidden_files_are_not_ingested(folder):
     for name in ("a.jsonl.tmp", "b.gz.PART", "c.partial", ".d.gz", "_e/f.gz"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"1\n")
@@ -96,14 +96,14 @@ def test_what_is_named_as_unfinished_or_empty_or_hidden_is_left_alone(folder):
 def test_warehouse_within_the_folder_is_no_capture(tmp_path):
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "report.html").write_bytes(b"x")
-    assert look(tmp_path / "w", "binance", [tmp_path], False, 0).new == []
+    assert scan_folders(tmp_path / "w", "binance", [tmp_path], False, 0).new == []
 
 
-def test_file_is_read_again_only_if_it_may_have_changed(folder, monkeypatch):
+def test_file_is_hashed_again_only_if_it_may_have_changed(folder, monkeypatch):
     path = folder / "a.jsonl"
     path.write_bytes(b"1\n")
     read = []
-    monkeypatch.setattr(new_files, "content_hash", lambda file: read.append(file.name) or file.read_text())
+    monkeypatch.setattr(new_files, "hash_file", lambda file: read.append(file.name) or file.read_text())
     seen(folder)
     seen(folder)
     assert read == ["a.jsonl"]
@@ -112,20 +112,20 @@ def test_file_is_read_again_only_if_it_may_have_changed(folder, monkeypatch):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     seen(folder)
     assert len(read) == 2
-    (folder.parent / "w" / SEEN).write_bytes(b'{"half')
+    (folder.parent / "w" / HASH_CACHE).write_bytes(b'{"half')
     assert seen(folder).new == [path]
     assert len(read) == 3
 
 
-def test_file_that_cannot_be_read_keeps_no_other_out_and_is_told_once(folder, monkeypatch):
-    hashed = new_files.content_hash
+def test_unreadable_file_is_reported_once_and_blocks_no_other(folder, monkeypatch):
+    hashed = new_files.hash_file
 
     def hash_or_fail(file: Path) -> str:
         if file.name == "bad":
             raise PermissionError(13, "Permission denied")
         return hashed(file)
 
-    monkeypatch.setattr(new_files, "content_hash", hash_or_fail)
+    monkeypatch.setattr(new_files, "hash_file", hash_or_fail)
     for name in ("bad", "good"):
         (folder / name).write_bytes(b"1\n")
     found = seen(folder)
@@ -135,28 +135,30 @@ def test_file_that_cannot_be_read_keeps_no_other_out_and_is_told_once(folder, mo
     ]
     again = seen(folder)
     assert (again.refused, again.refused_before) == ([], found.refused)
-    monkeypatch.setattr(new_files, "content_hash", hashed)
+    monkeypatch.setattr(new_files, "hash_file", hashed)
     assert {path.name for path in seen(folder).new} == {"bad"}  # the two are the same content
 
 
-def test_what_another_source_refused_is_new(folder, monkeypatch):
+def test_file_that_another_source_refused_is_new(folder, monkeypatch):
     (folder / "a.jsonl").write_bytes(b"1\n")
-    failed = {"content_hash": new_files.content_hash(folder / "a.jsonl"), "path": str(folder / "a.jsonl")}
+    failed = {"content_hash": new_files.hash_file(folder / "a.jsonl"), "path": str(folder / "a.jsonl")}
     failed |= {"state": "failed", "reason": "not JSON"}
     for source, new in (("binance", 0), ("okx", 1)):
-        monkeypatch.setattr(new_files, "published_ledger", lambda _, by=source: [failed | {"source": by}])
+        monkeypatch.setattr(
+            new_files, "read_published_ledger", lambda _, by=source: [failed | {"source": by}]
+        )
         found = seen(folder)
         assert (len(found.new), len(found.refused_before)) == (new, 1 - new)
 
 
-# What a scheduler is told.
+# Exit statuses and messages.
 
 
-def test_options_that_do_not_go_together_are_told(tmp_path):
+def test_contradicting_options_are_refused(tmp_path):
     for how in (("--once", "--watch"), ("--settle", 5)):
         asked = invoke("run", "binance", tmp_path, *how)
         assert asked.exit_status == 2
-        assert "one of --once and --watch" in asked.said
+        assert "--once and --watch exclude each other" in asked.said
 
 
 def test_nothing_new_starts_no_spark(folder):
@@ -182,7 +184,7 @@ def test_missing_folder_is_wrong_usage(folder):
 
 
 @pytest.mark.parametrize("lock", [".lock", ".schedule.lock"])
-def test_other_writer_is_told_at_once_by_a_status_of_its_own(folder, parts, lock):
+def test_other_writer_is_reported_at_once_with_its_own_status(folder, parts, lock):
     put(folder, parts, "a.gz")
     (folder.parent / "w").mkdir()
     with FileLock(folder.parent / "w" / lock):
@@ -193,7 +195,7 @@ def test_other_writer_is_told_at_once_by_a_status_of_its_own(folder, parts, lock
 
 
 @pytest.mark.spark
-def test_late_file_repairs_the_books_and_old_failures_ring_no_more(deltabook, folder, parts, tmp_path):
+def test_late_file_repairs_books_and_old_failures_are_not_reported_again(deltabook, folder, parts, tmp_path):
     put(folder, parts, "a.gz", "c.gz")
     first = once(folder)
     assert (first.exit_status, first.summary["files_read"]) == (1, 2), first.said
@@ -203,16 +205,16 @@ def test_late_file_repairs_the_books_and_old_failures_ring_no_more(deltabook, fo
     assert "nothing new" in idle.said
     assert runs(tmp_path / "w") == 3
     write(folder / "eth.gz", simulated_lines(40, "spot", "ETHUSDT", 4))
-    more = once(folder)  # the hour with the gap is still there, and was told
+    more = once(folder)  # the chunk with the gap is still there, and was reported
     assert (more.exit_status, more.summary["symbol_hours_failed"]) == (0, 1), more.said
     put(folder, parts, "late.gz")
     late = once(folder)
     assert (late.exit_status, late.summary["files_read"], late.summary["gaps"]) == (0, 1, 0), late.said
     assert late.summary["files_known"] == 3
-    repaired = told(folder)
+    repaired = read_state(folder)
     shutil.rmtree(tmp_path / "w")
     assert invoke("run", "binance", folder, "--warehouse", tmp_path / "w").exit_status == 0
-    assert told(folder) == repaired
+    assert read_state(folder) == repaired
     assert any(name.endswith("bytes") for name in repaired)
 
 
@@ -222,12 +224,12 @@ def undisturbed(spark, parts, tmp_path_factory) -> dict[str, str]:
     folder.mkdir()
     put(folder, parts, *parts)
     assert once(folder).exit_status == 0
-    return told(folder, *NAMING)
+    return read_state(folder, *NAMING)
 
 
 @pytest.mark.spark
 @pytest.mark.parametrize("published", [1, 2, 3])
-def test_killed_round_is_completed_though_no_file_is_new(
+def test_killed_round_is_completed_without_a_new_file(
     deltabook, folder, parts, undisturbed, monkeypatch, published
 ):
     """Killed at the end of a stage, or before the report: `--once` has something to do, and then nothing."""
@@ -252,15 +254,15 @@ def test_killed_round_is_completed_though_no_file_is_new(
     assert run.exit_status == 0, run.said
     assert run.summary["files_new"] == 0
     assert (folder.parent / "w" / "report.html").exists()
-    assert told(folder, *NAMING) == undisturbed
+    assert read_state(folder, *NAMING) == undisturbed
     before = runs(folder.parent / "w")
     assert before == 3
     idle = once(folder)
-    assert (idle.exit_status, "report" in idle.summary, runs(folder.parent / "w")) == (0, False, before)
+    assert (idle.exit_status, idle.summary["report"], runs(folder.parent / "w")) == (0, None, before)
 
 
 @pytest.mark.spark
-def test_refused_file_is_told_once_and_tried_again_when_it_changes(deltabook, folder, parts):
+def test_refused_file_is_reported_once_and_retried_when_it_changes(deltabook, folder, parts):
     put(folder, parts, "a.gz")
     (folder / "c.gz").write_bytes(parts["c.gz"][:5000])
     first = once(folder, "--no-validate")
@@ -301,7 +303,7 @@ def watching(folder, monkeypatch):
                 os.kill(os.getpid(), signal.SIGTERM)
             assert asked.is_set() == (step is None)
 
-        monkeypatch.setattr(scheduled, "_sleep", pause)
+        monkeypatch.setattr(scheduled, "sleep_until_stop", pause)
         handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         done = invoke("run", "binance", folder, *of(folder), "--watch", *how)
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
@@ -311,7 +313,7 @@ def watching(folder, monkeypatch):
 
 
 @pytest.mark.spark
-def test_watch_takes_what_comes_and_survives_what_goes_wrong(deltabook, folder, parts, undisturbed, watching):
+def test_watch_ingests_new_files_and_survives_errors(deltabook, folder, parts, undisturbed, watching):
     held = FileLock(folder.parent / "w" / ".lock")
     away = folder.with_name("away")
 
@@ -324,7 +326,7 @@ def test_watch_takes_what_comes_and_survives_what_goes_wrong(deltabook, folder, 
         (folder / "notes.gz").write_bytes(b"no capture")
 
     steps = (
-        lambda: None,  # nothing is new, and nothing is told
+        lambda: None,  # nothing is new, and nothing is shown
         lambda: put(folder, parts, "a.gz", "c.gz"),
         hold,
         spoil,
@@ -340,8 +342,8 @@ def test_watch_takes_what_comes_and_survives_what_goes_wrong(deltabook, folder, 
     assert Path(rounds[2]["refused"][0]["path"]).name == "notes.gz"
     assert "no such file or folder" in rounds[3]["error"]
     assert pauses == [1, 1, 1, 1, 1, 2, 4, 1]
-    assert "2 files read, 0 refused, 0 waiting; 1 of 1 symbol-hours rebuilt" in done.said
-    assert told(folder, *NAMING) == undisturbed
+    assert "2 files read, 0 refused, 0 waiting; 1 of 1 chunks rebuilt" in done.said
+    assert read_state(folder, *NAMING) == undisturbed
 
 
 @pytest.mark.spark
@@ -355,15 +357,15 @@ def test_signal_in_a_round_lets_it_finish(deltabook, folder, parts, undisturbed,
         publish(self, run)
 
     monkeypatch.setattr(Warehouse, "_publish", asked_to_end)
-    monkeypatch.setattr(scheduled, "_sleep", lambda *_: None)
+    monkeypatch.setattr(scheduled, "sleep_until_stop", lambda *_: None)
     done = invoke("run", "binance", folder, *of(folder), "--watch")
     assert done.exit_status == 0, done.said
-    assert told(folder, *NAMING) == undisturbed
+    assert read_state(folder, *NAMING) == undisturbed
     assert runs(folder.parent / "w") == 3
 
 
 @pytest.mark.spark
-def test_settings_that_no_wait_mends_end_the_watch(deltabook, folder, parts, watching):
+def test_wrong_settings_end_the_watch(deltabook, folder, parts, watching):
     put(folder, parts, "a.gz")
     assert invoke("ingest", "binance", folder, "--warehouse", folder.parent / "w").exit_status == 0
     done, rounds, _ = watching(lambda: put(folder, parts, "c.gz"), how=("--chunk", "10m"))
@@ -372,7 +374,7 @@ def test_settings_that_no_wait_mends_end_the_watch(deltabook, folder, parts, wat
 
 
 @pytest.mark.spark
-def test_watch_ends_with_its_spark(deltabook, folder, parts, watching, monkeypatch):
+def test_watch_ends_when_spark_dies(deltabook, folder, parts, watching, monkeypatch):
     def refuse(*_):
         raise ConnectionRefusedError(111, "Connection refused")
 
@@ -380,4 +382,4 @@ def test_watch_ends_with_its_spark(deltabook, folder, parts, watching, monkeypat
     put(folder, parts, "a.gz")
     done, rounds, pauses = watching()
     assert (done.exit_status, rounds[-1]["exit_status"], pauses) == (2, 2, [])
-    assert "Spark has ended" in done.said
+    assert "Spark has stopped" in done.said

@@ -12,7 +12,7 @@ import pytest
 from pyspark.cloudpickle import register_pickle_by_value
 
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.warehouse.tasks import Work, bytes_read
+from deltabook.jobs.warehouse.tasks import GroupedWork, sum_file_sizes
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Column, Table
 from deltabook.udfs.storage.arrow_frames import to_frame
@@ -54,41 +54,41 @@ def numbered(count: int) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize(("groups", "tasks"), [(1, 1), (3, 3), (8, 8), (500, 8)])
 def test_groups_share_four_tasks_a_core_and_each_is_done_once(warehouse, groups, tasks):
-    found = warehouse.apply(Work(REFERENCES, numbered(groups), ["symbol"], note_task, RESULTS))
+    found = warehouse.apply(GroupedWork(REFERENCES, numbered(groups), ["symbol"], note_task, RESULTS))
     assert sorted(row.symbol for row in found) == sorted(row["symbol"] for row in numbered(groups))
     assert {row.task for row in found} == {*range(tasks)}
     assert not any(warehouse.staging.glob("*"))
 
 
-def test_the_dearest_group_has_the_first_task_to_itself(warehouse):
+def test_the_most_expensive_group_has_the_first_task_alone(warehouse):
     costs = [1] * 50 + [1000] + [1] * 49
-    found = warehouse.apply(Work(REFERENCES, numbered(100), ["symbol"], note_task, RESULTS, costs))
+    found = warehouse.apply(GroupedWork(REFERENCES, numbered(100), ["symbol"], note_task, RESULTS, costs))
     assert [row.symbol for row in found if row.task == 0] == ["S50"]
 
 
-def test_a_cost_is_the_bytes_of_files_and_a_missing_one_has_none(tmp_path):
+def test_cost_is_the_size_of_files_and_a_missing_file_costs_nothing(tmp_path):
     (tmp_path / "a").write_bytes(b"123")
     files = [{"of": [str(tmp_path / "a")] * 2}, {"of": [str(tmp_path / "missing")]}, {"of": []}]
-    assert bytes_read(files, "of") == [6, 0, 0]
+    assert sum_file_sizes(files, "of") == [6, 0, 0]
 
 
-def test_groups_that_are_done_are_told_while_others_run(warehouse):
+def test_finished_groups_are_shown_while_others_run(warehouse):
     def slow(key, frames):
         import time
 
         time.sleep(0.02)
         yield from note_task(key, frames)
 
-    told: list[int] = []
-    warehouse.apply(Work(REFERENCES, numbered(100), ["symbol"], slow, RESULTS), told.append)
-    assert any(0 < done < 100 for done in told)
-    assert told == sorted(told)
+    shown: list[int] = []
+    warehouse.apply(GroupedWork(REFERENCES, numbered(100), ["symbol"], slow, RESULTS), shown.append)
+    assert any(0 < done < 100 for done in shown)
+    assert shown == sorted(shown)
 
 
 def test_tasks_of_packed_groups_leave_no_direct_memory_behind(spark, warehouse):
     before = unfreed(spark)
     for _ in range(5):
-        warehouse.apply(Work(REFERENCES, numbered(40), ["symbol"], note_task, RESULTS))
+        warehouse.apply(GroupedWork(REFERENCES, numbered(40), ["symbol"], note_task, RESULTS))
     assert unfreed(spark) == before
 
 

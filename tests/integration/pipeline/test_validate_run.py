@@ -31,7 +31,7 @@ def asked(deltabook: Any, warehouse: Path, query: str) -> tuple[Any, str]:
 
 @pytest.fixture(scope="module")
 def one_of_two(spark, tmp_path_factory):
-    """Two markets, of one of which a diff is lost; with what the run told."""
+    """Two markets, of one of which a diff is lost; with the run."""
     from conftest import invoke
 
     folder = tmp_path_factory.mktemp("verdicts")
@@ -41,11 +41,11 @@ def one_of_two(spark, tmp_path_factory):
     return folder / "w", files, invoke("run", "binance", *files, *into(folder / "w"))
 
 
-def test_symbol_hour_that_failed_is_left_out_of_the_views_unless_it_is_asked_for(one_of_two, deltabook):
+def test_failed_chunk_is_left_out_of_the_default_views(one_of_two, deltabook):
     warehouse, _, run = one_of_two
     assert run.exit_status == 1
     assert run.summary["symbol_hours_failed"] == 1
-    assert "left out     1 symbol-hours from the views book and trades" in run.stderr
+    assert "left out     1 chunks from the views book and trades" in run.stderr
     for view in ("book", "trades"):
         count = "SELECT symbol, count(*) > 50 AS some FROM {} GROUP BY symbol ORDER BY symbol"
         seen, said = asked(deltabook, warehouse, count.format(view))
@@ -57,7 +57,7 @@ def test_symbol_hour_that_failed_is_left_out_of_the_views_unless_it_is_asked_for
         assert "without" not in said
 
 
-def test_verdicts_tell_why_and_by_what(one_of_two):
+def test_verdicts_have_reasons_and_counts(one_of_two):
     warehouse, _, _ = one_of_two
     found = verdicts(warehouse)
     assert {suite: found["BTC-USDT", suite]["verdict"] for suite in SUITES} == dict.fromkeys(SUITES, "passed")
@@ -68,7 +68,7 @@ def test_verdicts_tell_why_and_by_what(one_of_two):
     assert dict(found["ETH-USDT", "raw"]["counts"])["book_update late"] == 0
 
 
-def test_mismatches_are_kept_and_the_first_divergence_is_told(one_of_two):
+def test_mismatches_and_the_first_divergence_are_stored(one_of_two):
     warehouse, _, _ = one_of_two
     kept = rows(warehouse, tables.MISMATCHES)
     match = [row for row in rows(warehouse, tables.FIDELITY) if row["metric"] == "match"]
@@ -83,17 +83,17 @@ def test_mismatches_are_kept_and_the_first_divergence_is_told(one_of_two):
         assert any(row[side][level : level + 1] != row[f"golden_{side}"][level : level + 1] for side in sides)
 
 
-def test_what_has_not_changed_is_not_judged_again(one_of_two, deltabook):
+def test_unchanged_chunks_are_not_judged_again(one_of_two, deltabook):
     warehouse, files, run = one_of_two
     before = verdicts(warehouse)
     again = deltabook("run", "binance", *files, *into(warehouse))
-    assert "judging" not in again.stderr
+    assert "checking" not in again.stderr
     assert again.summary["verdicts"] == run.summary["verdicts"]
     assert again.summary["golden_matches"] == run.summary["golden_matches"]
     assert verdicts(warehouse) == before
 
 
-def test_only_what_a_new_file_or_setting_changes_is_judged_again(deltabook, tmp_path, monkeypatch):
+def test_new_file_or_setting_judges_only_changed_chunks_again(deltabook, tmp_path, monkeypatch):
     warehouse = tmp_path / "w"
     deltabook("run", "binance", write(tmp_path / "btc.gz", simulated_lines()), *into(warehouse))
     first = verdicts(warehouse)
@@ -108,11 +108,11 @@ def test_only_what_a_new_file_or_setting_changes_is_judged_again(deltabook, tmp_
     assert {suite for (_, suite), row in third.items() if row not in second.values()} == {"fidelity"}
 
 
-def test_nothing_is_judged_unless_it_is_wanted_and_later_all_is(deltabook, tmp_path):
+def test_validation_can_be_skipped_and_done_later(deltabook, tmp_path):
     warehouse, raw = tmp_path / "w", write(tmp_path / "btc.gz", simulated_lines())
     run = deltabook("run", "binance", raw, "--no-validate", *into(warehouse))
-    assert "verdicts" not in run.summary
-    assert "judging" not in run.stderr
+    assert run.summary["verdicts"] is None
+    assert "checking" not in run.stderr
     assert rows(warehouse, tables.VERDICTS) == []
     seen, _ = asked(deltabook, warehouse, "SELECT count(*) > 50 AS some FROM book")
     assert seen == [{"some": True}]
@@ -129,7 +129,7 @@ def test_each_stage_has_its_own_suites(deltabook, tmp_path):
     assert {suite for _, suite in verdicts(warehouse)} == {"raw", "events", "books"}
 
 
-def test_verdicts_of_hours_that_are_gone_are_gone(deltabook, tmp_path):
+def test_verdicts_of_removed_chunks_are_removed(deltabook, tmp_path):
     warehouse, raw = tmp_path / "w", tmp_path / "raw.gz"
     deltabook("run", "binance", write(raw, simulated_lines()), *into(warehouse))
     write(raw, simulated_lines(symbol="ETHUSDT", seed=4))
@@ -139,7 +139,7 @@ def test_verdicts_of_hours_that_are_gone_are_gone(deltabook, tmp_path):
 
 def test_every_distribution_of_a_level_with_golden_samples_is_tested(one_of_two):
     warehouse, _, run = one_of_two
-    told = {
+    metrics = {
         (row["kind"], row["metric"], row["level"]): row
         for row in rows(warehouse, tables.FIDELITY)
         if row["symbol"] == "BTC-USDT" and row["matched"] == -1 and row["verdict"] != "reported"
@@ -153,10 +153,10 @@ def test_every_distribution_of_a_level_with_golden_samples_is_tested(one_of_two)
         ("ofi", 1),
     }
     every = others | {("spread", level) for level in range(1, 21)}
-    assert told.keys() == {(kind, *metric) for kind in ("book_ticker", "vendor_book") for metric in every}
-    tested = {key for key, row in told.items() if row["adjusted_p"] > 0.05 and row["verdict"] == "passed"}
-    none = {key for key, row in told.items() if row["verdict"] == "none" and math.isnan(row["p_value"])}
-    assert tested | none == told.keys()
+    assert metrics.keys() == {(kind, *metric) for kind in ("book_ticker", "vendor_book") for metric in every}
+    tested = {key for key, row in metrics.items() if row["adjusted_p"] > 0.05 and row["verdict"] == "passed"}
+    none = {key for key, row in metrics.items() if row["verdict"] == "none" and math.isnan(row["p_value"])}
+    assert tested | none == metrics.keys()
     assert none >= {("book_ticker", "spread", level) for level in range(2, 21)}
     assert tested >= {("vendor_book", "spread", level) for level in range(1, 21)}
     assert run.summary["distribution_tests"]["tested"] >= len(tested)
@@ -167,21 +167,23 @@ def test_every_distribution_of_a_level_with_golden_samples_is_tested(one_of_two)
     }
     assert samples.keys() == tested
     for key, row in samples.items():
-        assert told[key]["compared"] == min(len(row["rebuilt"]), len(row["golden"]))
+        assert metrics[key]["compared"] == min(len(row["rebuilt"]), len(row["golden"]))
 
 
-def test_hours_of_a_symbol_are_compared_together_too(deltabook, tmp_path):
+def test_chunks_of_a_symbol_are_compared_together_too(deltabook, tmp_path):
     hour = 3_600_000_000_000
     start = 1_723_161_255_000_000_000 // hour * hour + hour - 12_000_000_000
     raw = write(tmp_path / "raw.gz", capture_lines(Market(9, start_time=start), 240, "BTCUSDT"))
     run = deltabook("run", "binance", raw, *into(tmp_path / "w"))
     assert (run.exit_status, run.summary["symbol_hours"]) == (0, 2)
-    told = [
+    metrics = [
         row
         for row in rows(tmp_path / "w", tables.FIDELITY)
         if row["metric"] == "spread" and row["level"] == 1
     ]
-    whole, *parts = sorted((row for row in told if row["kind"] == "vendor_book"), key=lambda row: row["hour"])
+    whole, *parts = sorted(
+        (row for row in metrics if row["kind"] == "vendor_book"), key=lambda row: row["hour"]
+    )
     assert whole["hour"] == -1
     assert [part["hour"] % hour for part in parts] == [0, 0]
     assert whole["compared"] == sum(part["compared"] for part in parts)

@@ -1,0 +1,125 @@
+"""Options of an export: what is exported, in which format, and from which part of the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltabook.schemas.errors import SettingsError
+from deltabook.schemas.exports import FORMS, OF_LEVELS, Form, What
+from deltabook.udfs.numbers.decimal_text import INT64_MAX
+
+DEFAULT_LEVELS = 20
+"""Default number of levels a side, in formats with columns for each level."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of an export.
+
+    Attributes
+    ----------
+    what : What
+        The rows to export.
+    form : Form
+        The format of the files.
+    out : Path
+        The folder to write.
+    symbols : sequence of str
+        Symbols to export; empty: all.
+    exchange : str, optional
+        The only exchange to export; None: all.
+    since, until : int
+        Export rows with `since <= order_time < until`, ns since 1970 UTC.
+    levels : int, optional
+        Levels a side, in formats with columns for each level; None: DEFAULT_LEVELS.
+    all_hours : bool
+        Whether to export chunks that failed validation too.
+    replace : bool
+        Whether to replace an earlier export in the folder.
+    """
+
+    what: What
+    form: Form
+    out: Path
+    symbols: Sequence[str] = ()
+    exchange: str | None = None
+    since: int = 0
+    until: int = INT64_MAX
+    levels: int | None = None
+    all_hours: bool = False
+    replace: bool = False
+
+    @property
+    def has_time_limits(self) -> bool:
+        """Whether rows are chosen by their time."""
+        return (self.since, self.until) != (0, INT64_MAX)
+
+    @property
+    def level_count(self) -> int:
+        """Levels a side, in formats with columns for each level."""
+        return self.levels or DEFAULT_LEVELS
+
+
+def make_export_options(
+    what: str,
+    form: str,
+    out: Path,
+    symbols: Sequence[str] = (),
+    exchange: str | None = None,
+    since: int = 0,
+    until: int = INT64_MAX,
+    levels: int | None = None,
+    all_hours: bool = False,
+    replace: bool = False,
+) -> ExportOptions:
+    """Check the options that a user gave, and return them.
+
+    Parameters
+    ----------
+    what : str
+        The rows to export: books, features, events or trades.
+    form : str
+        The format of the files: parquet, crypto_lake, tardis or hftbacktest.
+    out : Path
+        The folder to write.
+    symbols : sequence of str
+        Symbols to export; empty: all.
+    exchange : str, optional
+        The only exchange to export; None: all.
+    since, until : int
+        Export rows with `since <= order_time < until`, ns since 1970 UTC.
+    levels : int, optional
+        Levels a side, in formats with columns for each level; None: DEFAULT_LEVELS.
+    all_hours : bool
+        Whether to export chunks that failed validation too.
+    replace : bool
+        Whether to replace an earlier export in the folder.
+
+    Returns
+    -------
+    ExportOptions
+        The options, with `what` and `form` as members of their enumerations.
+
+    Raises
+    ------
+    SettingsError
+        If these rows cannot be exported in this format (the message lists what can), or if options contradict
+        each other.
+    """
+    if what not in tuple(What) or form not in FORMS[What(what)]:
+        supported = "; ".join(f"{rows}: {', '.join(forms)}" for rows, forms in FORMS.items())
+        raise SettingsError(
+            f"{what} as {form}: not supported. Choose rows and their format from: {supported}"
+        )
+    if levels is not None and form not in OF_LEVELS:
+        raise SettingsError(
+            f"--levels: only {' and '.join(OF_LEVELS)} have columns for each level; {form} has all stored "
+            "levels"
+        )
+    if since >= until:
+        raise SettingsError("--from is not before --to: no time lies between them")
+    return ExportOptions(
+        What(what), Form(form), out, symbols, exchange, since, until, levels, all_hours, replace
+    )

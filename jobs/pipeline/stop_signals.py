@@ -1,0 +1,58 @@
+"""Stop signals: SIGTERM and SIGINT as a request to end after the work at hand."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+
+from deltabook.jobs.process.interruptions import SIGNALS
+
+_SLEEP_SECONDS = 0.2
+
+
+@contextmanager
+def catch_stop_signals() -> Iterator[Event]:
+    """Make the first SIGTERM or SIGINT set an event; a second one interrupts the process as usual.
+
+    Yields
+    ------
+    threading.Event
+        Is set once the process was asked to end.
+    """
+    is_stopping = Event()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def stop(*_: object) -> None:
+        is_stopping.set()
+        restore()
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield is_stopping
+    finally:
+        restore()
+
+
+def sleep_until_stop(seconds: float, is_stopping: Event) -> None:
+    """Sleep for some seconds, or until the process is asked to end.
+
+    Parameters
+    ----------
+    seconds : float
+        Longest sleep.
+    is_stopping : threading.Event
+        As `catch_stop_signals` yields it.
+    """
+    # In pieces, because Python resumes a sleep that a signal interrupts. `is_stopping.wait` could deadlock:
+    # it may hold the lock that `set` needs in the signal's handler.
+    end = time.monotonic() + seconds
+    while not is_stopping.is_set() and time.monotonic() < end:
+        time.sleep(_SLEEP_SECONDS)

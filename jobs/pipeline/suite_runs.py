@@ -1,0 +1,290 @@
+"""Runs of the suites raw, events and books: workers count what is checked, expectations judge the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pyspark.sql import Row
+
+from deltabook.expectations import suites
+from deltabook.expectations.books import judge_books
+from deltabook.expectations.events import judge_events
+from deltabook.expectations.raw import judge_raw
+from deltabook.expectations.suites import ERRORED, FAILED, PASSED, Judgement
+from deltabook.jobs.console.formats import format_chunk
+from deltabook.jobs.pipeline.verdict_inputs import VerdictInputs
+from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey
+from deltabook.jobs.warehouse.run import Run
+from deltabook.jobs.warehouse.tasks import GroupedWork, sum_file_sizes
+from deltabook.jobs.warehouse.warehouse import Warehouse
+from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED
+from deltabook.schemas.names import EventType, GapKind
+from deltabook.schemas.rows import JudgedRow, VerdictRow
+from deltabook.schemas.tables import VALIDATIONS, VERDICTS
+from deltabook.udfs.spark.inspect_groups import inspect_books_group, inspect_events_group
+from deltabook.udfs.storage.arrow_frames import GroupFunction
+
+_BOOK_GAPS = ("sequence_gap", "unbridgeable_snapshot", "missing_snapshot", "checksum_failure")
+"""Kinds of gaps that are gaps of book updates. Ids order the feed, so jumps of its clock are none; `coverage`
+records silence; missing trades, unreadable parts and crossed rows have rules of their own."""
+
+Counts = dict[ChunkKey, dict[str, int]]
+"""What was counted of each chunk, by name."""
+
+
+class SuiteVerdict(NamedTuple):
+    """A suite's verdict on one chunk.
+
+    Attributes
+    ----------
+    key : tuple
+        Exchange, symbol and start of the chunk; ALL_HOURS: all chunks of the symbol together.
+    verdict : str
+        passed, failed, errored or none.
+    reasons : str
+        The expectations that do not hold, and what was observed; empty if all hold.
+    counts : dict
+        What the suite judged by.
+    """
+
+    key: ChunkKey
+    verdict: str
+    reasons: str
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One suite and the chunks that it has to judge.
+
+    Attributes
+    ----------
+    warehouse : Warehouse
+        Is being written by `run`.
+    run : Run
+        The run that judges.
+    inputs : VerdictInputs
+        What is checked.
+    keys : list of (exchange, symbol, chunk)
+        The chunks whose inputs have changed.
+    verdicts : mapping
+        Present rows of `verdicts` by (suite, exchange, symbol, chunk).
+    show : callable
+        Shows how many chunks are done.
+    """
+
+    warehouse: Warehouse
+    run: Run
+    inputs: VerdictInputs
+    keys: list[ChunkKey]
+    verdicts: Mapping[tuple[str, str, str, int], VerdictRow]
+    show: Callable[[int], None]
+
+    def apply(self, function: GroupFunction) -> list[Row]:
+        """Apply a worker's function to the chunks and return rows of the frame `judged`.
+
+        Parameters
+        ----------
+        function : callable
+            Takes the reference of one chunk.
+        """
+        references = [self.inputs.references[key] for key in self.keys]
+        costs = sum_file_sizes(references, "event_files", "book_files")
+        work = GroupedWork(JUDGE_REFERENCES, references, CHUNK_KEY_COLUMNS, function, JUDGED, costs)
+        return self.warehouse.apply(work, self.show)
+
+    def count(self, function: GroupFunction) -> Counts:
+        """Apply a worker's function to the chunks and return what it counted.
+
+        Parameters
+        ----------
+        function : callable
+            Takes the reference of one chunk.
+        """
+        return get_counts(map(JudgedRow._make, self.apply(function)))
+
+    def conclude(
+        self,
+        suite: str,
+        keys: Sequence[ChunkKey],
+        counts: Counts,
+        judgements: Sequence[Judgement],
+        rows: int,
+    ) -> list[SuiteVerdict]:
+        """Write the results of a suite's expectations and return the verdict on each chunk.
+
+        Parameters
+        ----------
+        suite : str
+            Name of the suite.
+        keys : sequence of (exchange, symbol, chunk)
+            The chunks that it judged.
+        counts : dict
+            What it judged by.
+        judgements : sequence of Judgement
+            Result of each expectation.
+        rows : int
+            Number of rows that the expectations saw.
+        """
+        results = [
+            {
+                "run_id": self.run.run_id,
+                "suite": suite,
+                "expectation": judgement.expectation,
+                "verdict": judgement.verdict,
+                "observed": judgement.observed,
+                "rows": rows,
+            }
+            for judgement in judgements
+        ]
+        self.warehouse.append(VALIDATIONS, results)
+        errors = [f"{one.expectation}: {one.observed}" for one in judgements if one.verdict == ERRORED]
+        verdicts = []
+        for key in keys:
+            failures = [f"{one.expectation}: {one.failed[key]}" for one in judgements if key in one.failed]
+            reasons = failures + errors
+            verdict = ERRORED if errors else FAILED if reasons else PASSED
+            verdicts.append(SuiteVerdict(key, verdict, "; ".join(reasons), counts[key]))
+        return verdicts
+
+
+def get_key_columns(key: ChunkKey) -> dict[str, Any]:
+    """Return the columns that name a chunk, with its start as text too.
+
+    Parameters
+    ----------
+    key : tuple
+        Exchange, symbol and start of the chunk, ns since 1970 UTC.
+
+    Returns
+    -------
+    dict
+        exchange, symbol, hour (ns), and time (ISO 8601, UTC).
+    """
+    return dict(zip(CHUNK_KEY_COLUMNS, key, strict=True)) | {"time": format_chunk(key[2])}
+
+
+def judge_raw_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
+    """Judge whether the messages of each chunk are complete and plausible.
+
+    Parameters
+    ----------
+    suite_run : SuiteRun
+        The chunks to judge.
+
+    Returns
+    -------
+    list of SuiteVerdict
+        One for each chunk.
+    """
+    counts = suite_run.count(inspect_events_group)
+    frame = _make_summary({key: _compute_raw_columns(numbers) for key, numbers in counts.items()})
+    settings = suite_run.warehouse.settings
+    judgements = judge_raw(frame, settings.most_late, settings.most_untimed)
+    return suite_run.conclude(suites.RAW, suite_run.keys, counts, judgements, len(frame))
+
+
+def _compute_raw_columns(counts: Mapping[str, int]) -> dict[str, int | float]:
+    """Return the columns that the suite `raw` judges: counts, and the larger share of diffs or trades."""
+    shares = {"late": 0.0, "untimed": 0.0, "regressing": 0.0}
+    for kind in EventType:
+        names = ("diffs", "missing", "zero", *shares)
+        numbers = {name: counts.get(f"{kind} {name}", 0) for name in names}
+        untimed = numbers["missing"] + numbers["zero"]
+        # A stream without any time is one whose venue gives none.
+        numbers["untimed"] = untimed if untimed < numbers["diffs"] else 0
+        diffs = max(numbers["diffs"], 1)
+        shares = {name: max(share, numbers[name] / diffs) for name, share in shares.items()}
+    return {"out_of_range": counts["out_of_range"], "damaged": counts["damaged"]} | shares
+
+
+def judge_events_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
+    """Judge whether the events of each chunk are in order and without gaps; the suite `raw` has counted them.
+
+    Parameters
+    ----------
+    suite_run : SuiteRun
+        The chunks to judge.
+
+    Returns
+    -------
+    list of SuiteVerdict
+        One for each chunk.
+    """
+    counts: Counts = {}
+    for key in suite_run.keys:
+        gaps = suite_run.inputs.gaps[key]
+        raw = suite_run.verdicts[suites.RAW, *key]["counts"]
+        counts[key] = {
+            "gaps": sum(number for kind, number in gaps.items() if kind in _BOOK_GAPS),
+            "trade_gaps": gaps[GapKind.TRADE_GAP.label],
+            "unordered": sum(raw.get(f"{kind} unordered", 0) for kind in EventType),
+            "out_of_time": raw["out_of_time"],
+        }
+    frame = _make_summary(counts)
+    return suite_run.conclude(suites.EVENTS, suite_run.keys, counts, judge_events(frame), len(frame))
+
+
+def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
+    """Judge whether the books of each chunk are possible.
+
+    Parameters
+    ----------
+    suite_run : SuiteRun
+        The chunks to judge.
+
+    Returns
+    -------
+    list of SuiteVerdict
+        One for each chunk.
+    """
+    counts = suite_run.count(inspect_books_group)
+    for numbers in counts.values():
+        is_unseeded = numbers["unseeded"] == numbers["rows"]
+        numbers["worse"] = numbers["rows"] if is_unseeded else numbers["suspect"]
+    frame = _make_summary(counts)
+    return suite_run.conclude(suites.BOOKS, suite_run.keys, counts, judge_books(frame), len(frame))
+
+
+def get_key(row: JudgedRow) -> ChunkKey:
+    """Return the chunk that a row is about.
+
+    Parameters
+    ----------
+    row : JudgedRow
+        Row of the frame `judged`.
+
+    Returns
+    -------
+    tuple
+        Exchange, symbol and start of the chunk, ns since 1970 UTC.
+    """
+    return row.exchange, row.symbol, row.hour
+
+
+def get_counts(rows: Iterable[JudgedRow]) -> Counts:
+    """Return what workers counted of each chunk.
+
+    Parameters
+    ----------
+    rows : iterable of JudgedRow
+        Rows of the frame `judged`.
+
+    Returns
+    -------
+    dict
+        Numbers by name, by (exchange, symbol, chunk).
+    """
+    return {
+        get_key(row): dict(zip(row.counted, row.counts, strict=True))
+        for row in rows
+        if row.table == VERDICTS.name
+    }
+
+
+def _make_summary(columns_of_key: Mapping[ChunkKey, Mapping[str, float]]) -> pd.DataFrame:
+    """Return the frame that expectations judge: one row for each chunk, with its key, time and columns."""
+    return pd.DataFrame([get_key_columns(key) | dict(columns) for key, columns in columns_of_key.items()])

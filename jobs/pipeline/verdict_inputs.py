@@ -1,0 +1,166 @@
+"""Inputs of verdicts: what the suites check of each chunk, and its fingerprint."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple, cast
+
+from deltabook.expectations import suites
+from deltabook.jobs.intake.instruments import Instrument, get_scales, read_instruments
+from deltabook.jobs.intake.streams import read_chunks
+from deltabook.jobs.runtime.settings import Settings
+from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey, IdRangeFile, TableReader
+from deltabook.schemas.fingerprints import Fingerprint
+from deltabook.schemas.names import EventType
+from deltabook.schemas.rows import CheckRow, JudgeReference
+from deltabook.schemas.tables import BOOKS, CHECKS, EVENTS, GAPS, GOLDEN, both
+
+
+class _IdBounds(NamedTuple):
+    """Epochs and ids of the first and the last book update of a chunk."""
+
+    first_epoch: int
+    first_sequence: int
+    last_epoch: int
+    last_sequence: int
+
+
+@dataclass
+class VerdictInputs:
+    """What the suites check of every chunk that has events.
+
+    Attributes
+    ----------
+    references : dict
+        Rows of `judge_references` by (exchange, symbol, chunk).
+    gaps : dict
+        Number of gaps of each kind by (exchange, symbol, chunk).
+    checks : dict
+        Rows of `checks` by (exchange, symbol, chunk).
+    """
+
+    references: dict[ChunkKey, JudgeReference] = field(default_factory=dict)
+    gaps: dict[ChunkKey, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    checks: dict[ChunkKey, list[CheckRow]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def read(cls, tables: TableReader) -> VerdictInputs:
+        """Read the inputs of every chunk.
+
+        Parameters
+        ----------
+        tables : TableReader
+            The warehouse's tables.
+        """
+        inputs = cls()
+        for row in tables.rows(GAPS, *CHUNK_KEY_COLUMNS, "kind"):
+            inputs.gaps[row["exchange"], row["symbol"], row["hour"]][row["kind"]] += 1
+        for check in cast(list[CheckRow], tables.rows(CHECKS)):
+            inputs.checks[check["exchange"], check["symbol"], check["hour"]].append(check)
+        inputs._add_references(tables)
+        return inputs
+
+    def make_fingerprint(self, suite: str, key: ChunkKey, settings: Settings) -> Fingerprint:
+        """Return the fingerprint of what a suite checks of one chunk.
+
+        Data files never change, so their names are enough.
+
+        Parameters
+        ----------
+        suite : str
+            One of `suites.SUITES`.
+        key : tuple
+            Exchange, symbol and start of the chunk.
+        settings : Settings
+            Their limits are part of it.
+
+        Returns
+        -------
+        Fingerprint
+            Differs if the suite could have another verdict.
+        """
+        reference = self.references[key]
+        events, books, golden = reference["event_files"], reference["book_files"], reference["golden_files"]
+        files: dict[str, list[str]]
+        limits: Sequence[object]
+        if suite == suites.RAW:
+            files, limits = {"event_files": events}, (settings.most_late, settings.most_untimed)
+        elif suite == suites.EVENTS:
+            files, limits = {"event_files": events}, sorted(self.gaps[key].items())
+        elif suite == suites.BOOKS:
+            files, limits = {"book_files": books}, ()
+        else:
+            files = {"event_files": events, "book_files": books}
+            files |= {"files_before": reference["files_before"], "golden_files": golden}
+            limits = (settings.depth, settings.minimum_match, self.checks[key])
+        names = {column: [file.rsplit("/", 1)[-1] for file in paths] for column, paths in files.items()}
+        code = version("deltabook")
+        first_form = [code, str(limits)]
+        first_form += [f"{column}: {name}" for column, of_column in names.items() for name in of_column]
+        return Fingerprint.of(suite, {"code": code, "limits": limits, "files": names}, first_form)
+
+    def _add_references(self, tables: TableReader) -> None:
+        events, books = tables.files_of_both(EVENTS), tables.files_of_both(BOOKS)
+        golden: dict[str, list[IdRangeFile]] = defaultdict(list)
+        for table in both(GOLDEN):
+            for symbol, files in tables.files_by_symbol(table).items():
+                golden[symbol] += files
+        instruments = read_instruments(tables)
+        bounds = _read_id_bounds(tables)
+        instrument: Instrument
+        for instrument, keys in groupby(events, itemgetter(0, 1)):
+            files_before: list[str] = []  # those of the last chunk that has books
+            bounds_before: _IdBounds | None = None
+            for key in keys:
+                exchange, symbol, chunk = key
+                bounds_of_chunk = bounds.get(key, bounds_before)
+                golden_files, golden_from = _choose_golden_files(
+                    golden[symbol], bounds_of_chunk, bounds_before
+                )
+                self.references[key] = {
+                    "exchange": exchange,
+                    "symbol": symbol,
+                    "hour": chunk,
+                    "event_files": events[key],
+                    "book_files": books.get(key, []),
+                    "files_before": files_before,
+                    "golden_files": golden_files,
+                    "golden_from": golden_from,
+                    **get_scales(instruments[instrument]),
+                }
+                files_before = books.get(key) or files_before
+                bounds_before = bounds_of_chunk
+
+
+def _read_id_bounds(tables: TableReader) -> dict[ChunkKey, _IdBounds]:
+    """Return the ids of the book updates of every chunk that has any."""
+    return {
+        (row["exchange"], row["symbol"], row["hour"]): _IdBounds(
+            row["first_epoch"], row["first_sequence"], row["last_epoch"], row["last_sequence"]
+        )
+        for row in read_chunks(tables)
+        if row["event_type"] == EventType.BOOK_UPDATE
+    }
+
+
+def _choose_golden_files(
+    files: Sequence[IdRangeFile], bounds: _IdBounds | None, bounds_before: _IdBounds | None
+) -> tuple[list[str], int]:
+    """Return the data files of `golden` that a chunk may need, and the least id to read from them.
+
+    The ids of a file are comparable with those of the chunk only if the chunk has one epoch.
+    """
+    if bounds is None:
+        return [], 0
+    since = bounds.first_sequence
+    if bounds_before and bounds_before.first_epoch == bounds.first_epoch:
+        since = bounds_before.first_sequence
+    is_one_epoch = bounds.last_epoch == bounds.first_epoch
+    least, most = (since, bounds.last_sequence) if is_one_epoch else (0, sys.maxsize)
+    return [file for file, low, high in files if low <= most and high >= least], since
