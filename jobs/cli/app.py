@@ -1,8 +1,8 @@
-"""The command line's frame: the program, its options and their help."""
+"""The command line's program, the options that commands share, and their help."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -10,91 +10,203 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from deltabook.jobs.console.logging import LogForm, belonging, log_as
-from deltabook.jobs.console.printable import printable
+from deltabook.jobs.console.closed_output import is_output_closed, leave_quietly
+from deltabook.jobs.console.logging import LogForm, log_fields, set_log_form
+from deltabook.jobs.console.printable import make_printable
 from deltabook.schemas.names import OnGap, Seed
-from deltabook.udfs.storage.object_store import name_problem
+from deltabook.udfs.storage.locations import explain_invalid_names
 
 # Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
 
 
-class _Program(TyperGroup):
-    """The program; what its usage errors cite, such as the name of a file, is made printable."""
+_ORDER = (
+    *("demo", "run", "live", "ingest", "reconstruct", "validate"),
+    *("status", "book", "replay", "sql", "plot", "report", "raw", "export"),
+    *("verify", "restore", "maintain", "sources", "plan", "bench"),
+)
+"""Order of the commands in the help: write a warehouse, read it, look after it, other tools."""
 
-    def make_context(self, *given: Any, **named: Any) -> Any:
+
+class _Program(TyperGroup):
+    """The program: text in its usage errors, such as the name of a file, is made printable."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of the help."""
+        return sorted(super().list_commands(ctx), key=lambda name: (*_ORDER, name).index(name))
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return all parameters, `--help` included; flags have no type in the help."""
+        return [_hide_type(parameter) for parameter in super().get_params(ctx)]
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Parse the options of the program."""
-        with _printable_usage():
-            return super().make_context(*given, **named)
+        with _printable_usage_errors():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        """Parse the options of a command, and run it."""
-        with _printable_usage():
+        """Parse the options of a command, and run it; end quietly if nobody reads its output."""
+        try:
+            with _printable_usage_errors():
+                return super().invoke(ctx)
+        except BrokenPipeError:
+            if is_output_closed():
+                leave_quietly()
+            raise
+
+
+class _Command(TyperCommand):
+    """A command: its usage line has arguments in capitals, and its help shows flags without a type."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return all parameters, `--help` included; flags have no type in the help."""
+        return [_hide_type(parameter) for parameter in super().get_params(ctx)]
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line after the command's name."""
+        pieces = [self.options_metavar or ""]
+        for parameter in self.params:
+            if parameter.param_type_name == "argument":
+                name = f"{parameter.name}".upper() if parameter.metavar is None else parameter.metavar
+                name += "" if parameter.nargs == 1 else "…"
+                pieces.append(name if parameter.required else f"[{name}]")
+        return pieces
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; every record that it logs has its name."""
+        with log_fields(command=ctx.info_name):
             return super().invoke(ctx)
 
 
+def _hide_type(parameter: Any) -> Any:
+    """Show a flag, and an argument that has a name in capitals, without a type."""
+    if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+        parameter.metavar = ""
+    elif getattr(parameter, "param_type_name", "") == "argument":
+        parameter.display_type_rich = lambda ctx: ""
+    return parameter
+
+
 @contextmanager
-def _printable_usage() -> Iterator[None]:
+def _printable_usage_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "message"):
-            error.message = printable(error.message)
+            error.message = make_printable(error.message)
         raise
 
 
-app = typer.Typer(
+class _App(typer.Typer):
+    """The application; its commands are `_Command` objects."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """Return the decorator that registers a function as a command.
+
+        Parameters
+        ----------
+        name : str, optional
+            Name of the command; default: the function's.
+        **options : Any
+            As `typer.Typer.command` takes them.
+        """
+        return super().command(name, **({"cls": _Command} | options))
+
+
+app = _App(
     name="deltabook",
     cls=_Program,
     help="Level-2 crypto feeds in, every order book out, as Delta tables, with proof.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="rich",
 )
 
-Paths = Annotated[list[Path], typer.Argument(help="Files and folders to read.", show_default=False)]
-Source = Annotated[str, typer.Argument(help="Kind of feed: see deltabook sources.", show_default=False)]
+
+def with_default(text: str, default: str) -> str:
+    """Return the help of an option whose default is not its default value in Python.
+
+    Parameters
+    ----------
+    text : str
+        What the option means.
+    default : str
+        The value that holds without the option, such as a setting's.
+    """
+    return f"{text} [dim]\\[default: {escape(default)}][/]"
+
+
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="PATHS", help="Files and folders to read.", show_default=False)
+]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="Kind of feed; `deltabook sources` lists them.", show_default=False
+    ),
+]
 WarehouseOption = Annotated[
     str | None,
     typer.Option(
-        "--warehouse", metavar="PLACE", help="Folder of the tables, or s3a://… (env DELTABOOK_WAREHOUSE)."
+        "--warehouse",
+        metavar="FOLDER",
+        help=with_default(
+            "Folder of the tables, or s3a://bucket/folder (env DELTABOOK_WAREHOUSE).", "warehouse"
+        ),
     ),
 ]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
-MasterOption = Annotated[str | None, typer.Option("--master", help="Spark master, e.g. local[2].")]
-JarsOption = Annotated[Path | None, typer.Option("--jars", help="Folder with Delta's JARs.")]
-ExchangeOption = Annotated[str | None, typer.Option("--exchange", help="If several list the symbol.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help=with_default("YAML file of settings.", "none"))
+]
+MasterOption = Annotated[
+    str | None, typer.Option("--master", metavar="URL", help=with_default("Spark master.", "local[*]"))
+]
+JarsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--jars", metavar="FOLDER", help=with_default("Folder with Delta's JARs.", "the user's cache")
+    ),
+]
+ExchangeOption = Annotated[
+    str | None,
+    typer.Option("--exchange", metavar="NAME", help="Exchange; needed if several exchanges list the symbol."),
+]
 SymbolArgument = Annotated[
     str, typer.Argument(metavar="SYMBOL", help="Symbol as in the tables, e.g. BTC-USDT.", show_default=False)
 ]
 
 
-def out_path(path: Path | None) -> Path | None:
+def check_out_path(path: Path | None) -> Path | None:
     """Return the path of an option such as `--out`.
 
     Parameters
     ----------
     path : Path or None
-        As it was given.
+        The option's value.
+
+    Returns
+    -------
+    Path or None
+        The same.
 
     Raises
     ------
     typer.BadParameter
-        If its name is not text.
+        If the path is not valid text.
     """
-    if path is not None and (told := name_problem([path])):
-        raise typer.BadParameter(told)
+    if path is not None and (problem := explain_invalid_names([path])):
+        raise typer.BadParameter(problem)
     return path
 
 
-def _told_as(context: typer.Context, form: LogForm | None) -> LogForm | None:
-    """Let all be told as is asked, the first errors too, until the command ends."""
-    context.call_on_close(lambda: log_as(LogForm.TEXT))
-    context.with_resource(belonging(command=context.info_name))
+def _apply_log_form(context: typer.Context, form: LogForm | None) -> LogForm | None:
+    """Use the form of `--log` until the command ends; it is parsed first, for usage errors too."""
+    context.call_on_close(lambda: set_log_form(LogForm.TEXT))
+    context.with_resource(log_fields(command=context.info_name))
     if form is not None:
-        log_as(form)
+        set_log_form(form)
     return form
 
 
@@ -102,40 +214,71 @@ LogOption = Annotated[
     LogForm | None,
     typer.Option(
         "--log",
-        help="Standard error: text, or json: one object a line.",
+        help=with_default("Form of standard error; json: one object per line (env DELTABOOK_LOG).", "text"),
         envvar="DELTABOOK_LOG",
         show_envvar=False,
         is_eager=True,
-        callback=_told_as,
+        callback=_apply_log_form,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")
+]
 DepthOption = Annotated[
-    str | None, typer.Option("--depth", help="Levels a side in each row of books, or full.")
+    str | None,
+    typer.Option(
+        "--depth", metavar="LEVELS", help=with_default("Levels per side in each row of books, or full.", "20")
+    ),
 ]
 SeedOption = Annotated[
-    Seed | None, typer.Option("--seed", help="golden: feeds without snapshots start from the vendor's book.")
+    Seed | None,
+    typer.Option(
+        "--seed",
+        help=with_default("golden: a feed without snapshots starts from the vendor's first book.", "none"),
+    ),
 ]
-ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="A known file with new content takes the old one's place.")
-]
-ArchiveOption = Annotated[bool, typer.Option("--archive", help="Keep a copy of each file in the warehouse.")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace a known file whose content changed.")]
+ArchiveOption = Annotated[bool, typer.Option("--archive", help="Store a copy of each file in the warehouse.")]
 ValidateOption = Annotated[
-    bool, typer.Option("--validate/--no-validate", help="Whether each stage's suites judge what it made.")
+    bool, typer.Option("--validate/--no-validate", help="Check the results of each stage with its suites.")
 ]
 CadenceOption = Annotated[
     str | None,
-    typer.Option("--cadence", help="Rows of books: change, message or a step; more steps: change,1s,1m."),
+    typer.Option(
+        "--cadence",
+        metavar="ROWS",
+        help=with_default(
+            "When rows of books are written: change, message or a step such as 1s. More steps fill the table "
+            "grids: change,1s,1m.",
+            "change",
+        ),
+    ),
 ]
 CheckpointOption = Annotated[
-    int | None, typer.Option("--checkpoint-every", help="Level changes between states kept within an hour.")
+    int | None,
+    typer.Option(
+        "--checkpoint-every",
+        metavar="COUNT",
+        help=with_default("Level changes between stored states within a chunk.", "500000"),
+    ),
 ]
 ChunkOption = Annotated[
-    str | None, typer.Option("--chunk", help="Length of the chunks that are rebuilt one by one: 10s to 1d.")
+    str | None,
+    typer.Option(
+        "--chunk",
+        metavar="LENGTH",
+        help=with_default("Length of a chunk, 1s to 1d; the first ingest fixes it.", "1h"),
+    ),
 ]
 OnGapOption = Annotated[
     OnGap | None,
-    typer.Option("--on-gap", help="Rows of a suspect book: flag, wait (none), raise (stop)."),
+    typer.Option(
+        "--on-gap",
+        help=with_default(
+            "After a gap. flag: write rows as suspect; wait: write none until a snapshot; raise: stop.",
+            "flag",
+        ),
+    ),
 ]
 
 
@@ -145,21 +288,29 @@ def examples(*lines: str) -> str:
     Parameters
     ----------
     *lines : str
-        Commands, as they are typed: a test reads each as the command line does.
+        Commands as a user types them; a test parses each one.
+
+    Returns
+    -------
+    str
+        Text with rich's markup.
     """
     return "\n".join(["[bold]Examples[/]", *(f"  $ {escape(line)}" for line in lines)])
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
         typer.echo(f"deltabook {version('deltabook')}")
         raise typer.Exit
 
 
 @app.callback()
 def _main(
-    _version_wanted: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    _is_version_wanted: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Level-2 crypto feeds in, every order book out, as Delta tables, with proof."""

@@ -1,9 +1,9 @@
-"""The command that takes data out of a warehouse."""
+"""The command that exports data from a warehouse."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +14,17 @@ from deltabook.jobs.cli.app import (
     MasterOption,
     WarehouseOption,
     app,
+    check_out_path,
     examples,
-    out_path,
+    with_default,
 )
-from deltabook.jobs.pipeline.stages import errors, finish, open_warehouse, reported, settings_of
+from deltabook.jobs.pipeline.stages import (
+    open_warehouse,
+    print_result,
+    read_settings,
+    report_errors,
+    stderr_console,
+)
 
 
 @app.command(
@@ -28,25 +35,65 @@ from deltabook.jobs.pipeline.stages import errors, finish, open_warehouse, repor
     )
 )
 def export(
-    what: Annotated[str, typer.Argument(help="books, features, events or trades.", show_default=False)],
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="books, features, events or trades.", show_default=False)
+    ],
     out: Annotated[
-        Path, typer.Option("--out", help="A new or empty folder.", show_default=False, callback=out_path)
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="A new or empty folder.",
+            show_default=False,
+            callback=check_out_path,
+        ),
     ],
     form: Annotated[
-        str, typer.Option("--format", help="parquet; books: crypto_lake, tardis; events: hftbacktest.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="parquet; for books also crypto_lake and tardis; for events also hftbacktest.",
+        ),
     ] = "parquet",
     symbols: Annotated[
-        list[str] | None, typer.Option("--symbol", help="Whose; may be given several times; default: all.")
+        list[str] | None,
+        typer.Option(
+            "--symbol",
+            metavar="SYMBOL",
+            help=with_default("Symbol to export; may be given several times.", "all"),
+        ),
     ] = None,
-    exchange: Annotated[str | None, typer.Option("--exchange", help="Of this exchange alone.")] = None,
-    since: Annotated[str | None, typer.Option("--from", help="ISO 8601 (UTC) or ns.")] = None,
-    until: Annotated[str | None, typer.Option("--to", help="The first time that is not exported.")] = None,
+    exchange: Annotated[
+        str | None,
+        typer.Option("--exchange", metavar="NAME", help=with_default("Exchange to export.", "all")),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help=with_default("First time that is exported: ISO 8601 (UTC) or ns.", "all"),
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help=with_default("First time that is not exported.", "all")),
+    ] = None,
     levels: Annotated[
-        int | None, typer.Option("--levels", min=1, help="Levels a side of crypto_lake and tardis: 20.")
+        int | None,
+        typer.Option(
+            "--levels",
+            metavar="COUNT",
+            min=1,
+            help=with_default("Levels per side in crypto_lake and tardis.", "20"),
+        ),
     ] = None,
-    all_hours: Annotated[bool, typer.Option("--all", help="Hours that failed validation too.")] = False,
+    all_hours: Annotated[
+        bool, typer.Option("--all", help="Export chunks that failed validation too.")
+    ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="An earlier export in the folder gives way.")
+        bool, typer.Option("--replace", help="Replace an earlier export in the folder.")
     ] = False,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -54,15 +101,16 @@ def export(
     jars: JarsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write what was published as plain files: Parquet, or as other programs read it."""
+    """Write published tables as plain files: Parquet, or the formats of other programs."""
     from deltabook.jobs.console.formats import parse_time
     from deltabook.jobs.console.progress import Progress
-    from deltabook.jobs.exporting.export import export, requested
+    from deltabook.jobs.exporting.export import export
+    from deltabook.jobs.exporting.options import make_export_options
     from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
-    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
-    with reported():
-        request = requested(
+    settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
+    with report_errors():
+        options = make_export_options(
             what,
             form,
             out=out,
@@ -75,20 +123,19 @@ def export(
             replace=replace,
         )
         opened = open_warehouse(settings)
-        told = export(opened, request, Progress(opened.spark, errors))
-    for line in _lines(told):
-        errors.print(line, markup=False, soft_wrap=True)
-    finish(told, as_json)
+        result = export(opened, options, Progress(opened.spark, stderr_console))
+    for line in _format_lines(result):
+        stderr_console.print(line, markup=False, soft_wrap=True)
+    print_result(result, as_json)
 
 
-def _lines(told: dict[str, object]) -> list[str]:
+def _format_lines(result: dict[str, Any]) -> list[str]:
     lines = []
-    if told["symbol_hours_left_out"]:
-        hours = f"{told['symbol_hours_left_out']:,} symbol-hours that failed validation"
-        lines.append(f"left out     {hours}: --all has them")
-    for status, count in dict(told["books_left_out"]).items():  # type: ignore[call-overload]
+    if count := result["symbol_hours_left_out"]:
+        lines.append(f"left out     {count:,} chunks that failed validation; --all exports them")
+    for status, count in result["books_left_out"].items():
         lines.append(f"left out     {count:,} {status} books")
-    for name in told["instruments_left_out"]:  # type: ignore[attr-defined]
+    for name in result["instruments_left_out"]:
         lines.append(f"left out     {name}: its numbers need DECIMAL(38,18)")
-    counts = f"{told['rows']:,} rows in {told['files']:,} files, {told['bytes']:,} bytes"
-    return [*lines, f"exported     {counts}: {told['manifest']}"]
+    counts = f"{result['rows']:,} rows in {result['files']:,} files, {result['bytes']:,} bytes"
+    return [*lines, f"exported     {counts}: {result['manifest']}"]

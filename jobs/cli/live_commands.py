@@ -1,4 +1,4 @@
-"""The command that follows captures as they grow."""
+"""The command that follows captures while they grow."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ from deltabook.jobs.cli.app import (
     app,
     examples,
 )
-from deltabook.jobs.console.logging import say
-from deltabook.jobs.pipeline.stages import finish, open_warehouse, reported, require_source, settings_of
+from deltabook.jobs.console.logging import show_message
+from deltabook.jobs.pipeline.stages import (
+    open_warehouse,
+    print_result,
+    read_settings,
+    report_errors,
+    require_source,
+)
 
 
 @app.command(
@@ -35,7 +41,9 @@ from deltabook.jobs.pipeline.stages import finish, open_warehouse, reported, req
 )
 def live(
     source: Source,
-    folder: Annotated[Path, typer.Argument(help="Folder in which captures grow.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder in which captures grow.", show_default=False)
+    ],
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
@@ -45,21 +53,26 @@ def live(
     on_gap: OnGapOption = None,
     chunk: ChunkOption = None,
     trigger: Annotated[
-        float, typer.Option(min=0, help="Seconds between the starts of two micro-batches.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Seconds between the starts of two micro-batches.")
     ] = 1.0,
     patience: Annotated[
-        float, typer.Option(min=0, help="Seconds a message waits for others that may belong before it.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Seconds that a message waits for earlier ones.")
     ] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Take what is there, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Process what is there, and end.")] = False,
     idle: Annotated[
         float,
-        typer.Option("--stop-after-idle", min=0, help="End after so many seconds without news; 0: never."),
+        typer.Option(
+            "--stop-after-idle",
+            metavar="SECONDS",
+            min=0,
+            help="End after so many seconds without messages; 0: never.",
+        ),
     ] = 0.0,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild books as captures grow, seconds behind them, until SIGTERM."""
-    settings = settings_of(
+    """Rebuild books while captures grow, seconds behind them, until SIGTERM."""
+    settings = read_settings(
         config,
         warehouse=warehouse,
         master=master,
@@ -70,18 +83,18 @@ def live(
         chunk=chunk,
         log=log,
     )
-    with reported():
-        from deltabook.jobs.pipeline.scheduled import asked_to_end
-        from deltabook.jobs.streaming.follow_settings import Following, check
+    with report_errors():
+        from deltabook.jobs.pipeline.stop_signals import catch_stop_signals
+        from deltabook.jobs.streaming.follow_settings import FollowSettings, check_settings
         from deltabook.jobs.streaming.live import live as follow
 
         require_source(source)
-        following = Following(source, folder, trigger, patience, once=once, idle=idle)
-        check(settings, following)
-        found = open_warehouse(settings)
-        with asked_to_end() as asked:
-            say(f"following    {folder}, every {trigger:g} s")
-            summary = follow(found, following, asked.is_set)
+        following = FollowSettings(source, folder, trigger, patience, once=once, idle=idle)
+        check_settings(settings, following)
+        opened = open_warehouse(settings)
+        with catch_stop_signals() as is_stopping:
+            show_message(f"following    {folder}, every {trigger:g} s")
+            summary = follow(opened, following, is_stopping.is_set)
     for name in ("messages", "rows", "waiting", "late", "missed", "quarantined"):
-        say(f"{name:<12} {summary[name]:,}")
-    finish(summary | {"exit_status": 0}, as_json)
+        show_message(f"{name:<12} {summary[name]:,}")
+    print_result(summary | {"exit_status": 0}, as_json)

@@ -1,4 +1,4 @@
-"""Commands that keep a warehouse whole."""
+"""Commands that look after a warehouse: verify, restore, maintain."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from deltabook.jobs.cli.app import (
     WarehouseOption,
     app,
     examples,
+    with_default,
 )
 from deltabook.jobs.pipeline.stages import (
     EXPECTATION_FAILED,
-    errors,
-    finish,
+    exit_with_status,
     ingest_stage,
-    leave,
-    reported,
+    print_result,
+    read_settings,
+    report_errors,
     run_stages,
-    settings_of,
+    stderr_console,
 )
 from deltabook.schemas.errors import SettingsError
 
@@ -34,22 +35,22 @@ def verify(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Read raw files, their copies and earlier runs' files too.")
+        bool, typer.Option("--deep", help="Also read raw files, their copies and the files of earlier runs.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare logs, data files and counts with what runs have recorded of them. Starts no Spark."""
-    from deltabook.jobs.console.ladder_view import console_for
-    from deltabook.jobs.maintenance.verify import show_verified
-    from deltabook.jobs.maintenance.verify import verify as compare
+    """Compare logs, data files and counts with what runs have recorded. Starts no Spark."""
+    from deltabook.jobs.console.ladder_view import open_console
+    from deltabook.jobs.maintenance.verify import print_verification, verify_warehouse
 
-    settings = settings_of(config, warehouse=warehouse)
-    with reported():
-        found = compare(settings.warehouse.absolute(), deep, errors)
-    show_verified(found, console_for())
-    finish(found, as_json)
-    if found["findings"]:
-        raise typer.Exit(EXPECTATION_FAILED)
+    settings = read_settings(config, warehouse=warehouse)
+    with report_errors():
+        result = verify_warehouse(settings.warehouse.absolute(), deep, stderr_console)
+    print_verification(result, open_console())
+    status = EXPECTATION_FAILED if result["findings"] else 0
+    print_result(result | {"exit_status": status}, as_json)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command(
@@ -67,66 +68,79 @@ def restore(
     master: MasterOption = None,
     jars: JarsOption = None,
     run: Annotated[
-        str | None, typer.Option("--run", help="As this run published it; default: the newest that is whole.")
+        str | None,
+        typer.Option(
+            "--run", metavar="RUN", help=with_default("Go back to this run.", "the newest whole run")
+        ),
     ] = None,
-    rebuilt: Annotated[
-        bool, typer.Option("--rebuild", help="Take out damaged books and verdicts, to be made again.")
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Remove damaged books and verdicts; the next run makes them anew."),
     ] = False,
     from_archive: Annotated[
-        bool, typer.Option("--from-archive", help="Ingest every raw file of the ledger again, --into.")
+        bool,
+        typer.Option(
+            "--from-archive", help="Ingest every raw file of the ledger into a new warehouse (--into)."
+        ),
     ] = False,
     into: Annotated[
-        str | None, typer.Option("--into", metavar="PLACE", help="A new warehouse, for --from-archive.")
+        str | None, typer.Option("--into", metavar="FOLDER", help="The new warehouse of --from-archive.")
     ] = None,
-    is_meant: Annotated[bool, typer.Option("--yes", help="Do it; else it is only told.")] = False,
+    is_applied: Annotated[bool, typer.Option("--yes", help="Apply the changes (default: dry run).")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a damaged warehouse back: by its copies of logs, by time travel, or from what is sound."""
-    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
-    with reported():
-        if (run is not None) + rebuilt + from_archive > 1 or from_archive != (into is not None):
+    """Restore a damaged warehouse: from copies of its logs, by time travel, or from its raw files."""
+    settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
+    with report_errors():
+        if (run is not None) + rebuild + from_archive > 1 or from_archive != (into is not None):
             raise SettingsError(
-                "restore: expected one of --run RUN, --rebuild, --from-archive with --into, or none of them"
+                "restore: --run, --rebuild and --from-archive exclude each other; --from-archive needs --into"
             )
     if into is not None:
         return _ingest_again(settings.warehouse.absolute(), config, master, jars, into, as_json)
-    from deltabook.jobs.console.ladder_view import console_for
-    from deltabook.jobs.integrity.audit import counting_on
-    from deltabook.jobs.integrity.recovery import rebuild
-    from deltabook.jobs.maintenance.restore import restore as bring_back
-    from deltabook.jobs.maintenance.restore import told_of
+    from deltabook.jobs.console.ladder_view import open_console
+    from deltabook.jobs.integrity.audit import stage_display
+    from deltabook.jobs.integrity.recovery import drop_damaged_results
+    from deltabook.jobs.maintenance.restore import describe_restore, restore_warehouse
 
-    with reported():
-        stage = counting_on(errors)
-        done = rebuild(settings, is_meant, stage) if rebuilt else bring_back(settings, run, is_meant, stage)
-    console = console_for()
-    for line in told_of(done):
+    with report_errors():
+        stage = stage_display(stderr_console)
+        if rebuild:
+            result = drop_damaged_results(settings, is_applied, stage)
+        else:
+            result = restore_warehouse(settings, run, is_applied, stage)
+    console = open_console()
+    for line in describe_restore(result):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    finish(done, as_json)
+    print_result({**result}, as_json)
 
 
 def _ingest_again(
     warehouse: Path, config: Path | None, master: str | None, jars: Path | None, into: str, as_json: bool
 ) -> None:
-    """Ingest what a ledger lists into a new warehouse, run by run; what is missing counts as refused."""
-    from deltabook.jobs.integrity.audit import counting_on
-    from deltabook.jobs.integrity.recovery import raw_files
-    from deltabook.udfs.storage.object_store import located
+    """Ingest the raw files of a ledger into a new warehouse, run by run; missing files count as refused."""
+    from deltabook.jobs.integrity.audit import stage_display
+    from deltabook.jobs.integrity.recovery import locate_raw_files
+    from deltabook.udfs.storage.locations import parse_location
 
-    with reported():
-        found = raw_files(warehouse, located(into).absolute(), counting_on(errors))
-    settings = settings_of(config, warehouse=into, master=master, jars=jars, chunk=found["chunk"])
-    stages = [ingest_stage(source, paths, archive=found["archived"]) for source, paths in found["batches"]]
+    with report_errors():
+        ledger = locate_raw_files(warehouse, parse_location(into).absolute(), stage_display(stderr_console))
+    settings = read_settings(config, warehouse=into, master=master, jars=jars, chunk=ledger["chunk"])
+    stages = [ingest_stage(source, paths, archive=ledger["archived"]) for source, paths in ledger["batches"]]
     summary = run_stages(settings, stages) if stages else {}
-    missing = [{"path": path, "reason": "neither it nor a copy of it is left"} for path in found["missing"]]
+    missing = [
+        {"path": path, "reason": "neither the file nor a copy of it exists"} for path in ledger["missing"]
+    ]
     unlisted = "the ledger that lists it is damaged: ingest it into the new warehouse"
-    missing += [{"path": path, "reason": unlisted} for path in found["unlisted"]]
-    for one in missing:
-        errors.print(f"missing      {one['path']}: {one['reason']}", markup=False, soft_wrap=True)
-    summary |= {"ledger_of": found["ledger_of"], "refused": [*summary.get("refused", []), *missing]}
-    summary["files_read"] = sum(len(paths) for _, paths in found["batches"])
-    errors.print(f"now          deltabook reconstruct --warehouse {into}", markup=False, soft_wrap=True)
-    leave(summary, as_json)
+    missing += [{"path": path, "reason": unlisted} for path in ledger["unlisted"]]
+    for file in missing:
+        stderr_console.print(f"missing      {file['path']}: {file['reason']}", markup=False, soft_wrap=True)
+    summary |= {"ledger_of": ledger["ledger_of"], "refused": [*summary.get("refused", []), *missing]}
+    summary["files_read"] = sum(len(paths) for _, paths in ledger["batches"])
+    stderr_console.print(
+        f"next         deltabook reconstruct --warehouse {into}", markup=False, soft_wrap=True
+    )
+    exit_with_status(summary, as_json)
 
 
 @app.command(
@@ -140,23 +154,29 @@ def maintain(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     keep: Annotated[
-        str, typer.Option("--keep", help="Versions and files of so many days stay, at least 7d.")
+        str,
+        typer.Option(
+            "--keep", metavar="DAYS", help="Retain versions and files of so many days, at least 7d."
+        ),
     ] = "30d",
     prune_archive: Annotated[
         str | None,
-        typer.Option("--prune-archive", help="Remove copies of raw files that are older, at least 7d."),
+        typer.Option(
+            "--prune-archive",
+            metavar="DAYS",
+            help=with_default("Remove copies of raw files that are older, at least 7d.", "remove none"),
+        ),
     ] = None,
-    is_meant: Annotated[bool, typer.Option("--yes", help="Do it; else it is only told.")] = False,
+    is_applied: Annotated[bool, typer.Option("--yes", help="Apply the changes (default: dry run).")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Join small files, and remove files and log entries that no kept version needs. Starts no Spark."""
-    settings = settings_of(config, warehouse=warehouse)
-    with reported():
-        from deltabook.jobs.console.ladder_view import console_for
-        from deltabook.jobs.maintenance.maintain import maintain as look_after
-        from deltabook.jobs.maintenance.maintain import show_maintained
-        from deltabook.jobs.maintenance.plan import Policy
+    """Join small files, and remove files and log entries that no retained version needs. Starts no Spark."""
+    settings = read_settings(config, warehouse=warehouse)
+    with report_errors():
+        from deltabook.jobs.console.ladder_view import open_console
+        from deltabook.jobs.maintenance.maintain import maintain_warehouse, print_maintenance
+        from deltabook.jobs.maintenance.retention import RetentionPolicy
 
-        done = look_after(settings, Policy.of(keep, prune_archive), is_meant)
-    show_maintained(done, console_for())
-    finish(done, as_json)
+        result = maintain_warehouse(settings, RetentionPolicy.parse(keep, prune_archive), is_applied)
+    print_maintenance(result, open_console())
+    print_result({**result}, as_json)

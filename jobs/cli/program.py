@@ -1,6 +1,6 @@
 """The process of the command line: its signals, its limits, its exit status, and internal errors.
 
-Little is imported before the handlers of signals are set: Ctrl-C in the first second must be told as well.
+Little is imported before the signal handlers are set: Ctrl-C in the first second must be handled too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from deltabook.jobs.process import interruptions
 INTERNAL_ERROR = 70
 """Exit status of a bug: BSD's EX_SOFTWARE."""
 SHOW_TRACEBACK = "DELTABOOK_TRACEBACK"
-"""Variable of the environment: set to 1, tracebacks are printed instead of being written to a file."""
+"""Environment variable: set to 1, tracebacks are printed instead of written to a file."""
 
 
 def main(*arguments: str) -> None:
@@ -22,98 +22,105 @@ def main(*arguments: str) -> None:
     Parameters
     ----------
     *arguments : str
-        Come before those of the process, such as the name of the command for `spark-submit jobs/<name>.py`.
+        Arguments before those of the process, such as the name of the command for
+        `spark-submit jobs/<name>.py`.
 
     Raises
     ------
     SystemExit
         With the exit status.
     """
-    interruptions.install()
+    interruptions.install_handlers()
     status: object = 0
     try:
-        status = _run(arguments)
+        status = _run_command(arguments)
     except SystemExit as left:
         status = left.code
     except KeyboardInterrupt:
         pass
     except BaseException as error:
-        status = _tell(error)
+        status = _report_error(error)
     if interruptions.is_interrupted():
-        _tell_interruption()
-    interruptions.leave_default()
+        _end_interrupted()
+    interruptions.restore_default_handlers()
     _finish_output()
     sys.exit(status)  # type: ignore[arg-type]
 
 
-def _run(arguments: tuple[str, ...]) -> object:
-    from deltabook.jobs.process.limits import process_problem
+def _run_command(arguments: tuple[str, ...]) -> object:
+    from deltabook.jobs.process.limits import find_process_problem
 
-    if problem := process_problem():
+    if problem := find_process_problem():
         os.write(2, f"deltabook: {problem}\n".encode())
         return 2
-    from deltabook.jobs.cli.commands import app
+    from rich.console import Console
 
+    from deltabook.jobs.cli.commands import app
+    from deltabook.jobs.console.closed_output import handle_broken_pipe
+
+    setattr(Console, "on_broken_pipe", handle_broken_pipe)  # noqa: B010  # help has a console of its own
     return app(args=[*arguments, *sys.argv[1:]])
 
 
-def _tell(error: BaseException) -> int:
-    """Tell an error that no command has told: one that is meant for people, else a bug."""
+def _report_error(error: BaseException) -> int:
+    """Report an error that no command has reported, and return its exit status."""
     try:
         from logging import ERROR
 
-        from deltabook.jobs.console.logging import resume, say
-        from deltabook.jobs.process.error_causes import message_of
+        from deltabook.jobs.console.logging import resume_json_log, show_message
+        from deltabook.jobs.process.error_causes import describe_error
 
-        resume()
-        message, status = message_of(error)
+        resume_json_log()
+        message, status = describe_error(error)
         if message:
-            say(f"deltabook: {message}", ERROR, event="error", exit_status=status)
+            show_message(f"deltabook: {message}", ERROR, event="error", exit_status=status)
             return status
-        return _tell_bug(error)
+        return _report_bug(error)
     except Exception as second:
-        # There is no memory or descriptor left to tell it in the usual way.
-        return _tell_least(error, second)
+        # No memory or descriptor is left to report it in the usual way.
+        return _report_without_resources(error, second)
 
 
-def _tell_least(*errors: BaseException) -> int:
-    """Tell an error without opening anything."""
+def _report_without_resources(*errors: BaseException) -> int:
+    """Report an error without opening anything, and return its exit status."""
     import errno
 
-    told, status = f"this is a bug of deltabook: {errors[0]!r}", INTERNAL_ERROR
+    message, status = f"this is a bug of deltabook: {errors[0]!r}", INTERNAL_ERROR
     if any(getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) for error in errors):
-        told, status = "too many open files. Raise the limit, as with ulimit -n 4096, and run again", 2
+        message, status = "too many open files. Raise the limit, as with ulimit -n 4096, and run again", 2
     elif any(isinstance(error, MemoryError) for error in errors):
-        told, status = "memory ran out. Free some, or raise the limit (ulimit -v), and run again", 2
-    os.write(2, f"deltabook: {told}\n".encode(errors="backslashreplace"))
+        message, status = "memory ran out. Free some, or raise the limit (ulimit -v), and run again", 2
+    os.write(2, f"deltabook: {message}\n".encode(errors="backslashreplace"))
     return status
 
 
-def _tell_bug(error: BaseException) -> int:
-    """Tell that deltabook has a bug, in one line, and keep the traceback for whoever mends it."""
+def _report_bug(error: BaseException) -> int:
+    """Report a bug in one line, and save or print its traceback for the bug report."""
     import traceback
     from logging import ERROR
 
-    from deltabook.jobs.console.logging import is_json, log_error, say
-    from deltabook.jobs.console.redaction import redacted
+    from deltabook.jobs.console.logging import is_json_log, log_error, show_message
+    from deltabook.jobs.console.redaction import redact
 
     cause = " ".join(f"{type(error).__name__}: {error}".split())
-    if is_json():
+    if is_json_log():
         log_error(f"this is a bug of deltabook: {cause}", error, INTERNAL_ERROR)
         return INTERNAL_ERROR
-    told = f"deltabook: this is a bug of deltabook: {cause}. Please report it with the command that you ran"
-    trace = redacted("".join(traceback.format_exception(error)))
+    message = (
+        f"deltabook: this is a bug of deltabook: {cause}. Please report it with the command that you ran"
+    )
+    trace = redact("".join(traceback.format_exception(error)))
     if os.environ.get(SHOW_TRACEBACK) == "1":
-        say(trace)
-    elif kept := _keep(trace):
-        told += f" and the traceback in {kept}"
+        show_message(trace)
+    elif path := _save_traceback(trace):
+        message += f" and the traceback in {path}"
     else:
-        told += f" and the traceback, which {SHOW_TRACEBACK}=1 prints"
-    say(told, ERROR, event="error", exit_status=INTERNAL_ERROR)
+        message += f" and the traceback, which {SHOW_TRACEBACK}=1 prints"
+    show_message(message, ERROR, event="error", exit_status=INTERNAL_ERROR)
     return INTERNAL_ERROR
 
 
-def _keep(trace: str) -> str:
+def _save_traceback(trace: str) -> str:
     """Write a traceback to a file that only this user can read; return its path, empty if that fails."""
     import tempfile
     import time
@@ -129,30 +136,33 @@ def _keep(trace: str) -> str:
     return path
 
 
-def _tell_interruption() -> None:
-    """Tell that the process was interrupted, and end it: threads and the JVM are not waited for."""
+def _end_interrupted() -> None:
+    """Report the interruption, and end the process without waiting for threads and the JVM."""
     import logging
 
     logging.disable(logging.NOTSET)
-    told = interruptions.line()
+    message = interruptions.interruption_message()
     if "deltabook.jobs.console.logging" in sys.modules:
-        from deltabook.jobs.console.logging import give_back, resume, say
+        from deltabook.jobs.console.logging import restore_stderr, resume_json_log, show_message
 
-        resume()
-        say(
-            f"deltabook: {told}",
+        resume_json_log()
+        show_message(
+            f"deltabook: {message}",
             logging.WARNING,
             event="interrupted",
             exit_status=interruptions.exit_status(),
         )
-        give_back()
-        told = ""
-    interruptions.end_now(told)
+        restore_stderr()
+        message = ""
+    interruptions.end_now(message)
 
 
 def _finish_output() -> None:
-    """Show what the JVM has printed last."""
+    """Show what the JVM printed last, and write out what standard output still holds."""
     if "deltabook.jobs.runtime.jvm_output" in sys.modules:
         from deltabook.jobs.runtime.jvm_output import flush
 
         flush()
+    from deltabook.jobs.console.closed_output import flush_output
+
+    flush_output()

@@ -1,11 +1,10 @@
-"""Commands that ask a warehouse."""
+"""Commands that read a warehouse: SQL, ladders, replay, status, report, raw records."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,27 +19,29 @@ from deltabook.jobs.cli.app import (
     SymbolArgument,
     WarehouseOption,
     app,
+    check_out_path,
     examples,
-    out_path,
+    with_default,
 )
 from deltabook.jobs.console.printable import write_line
-from deltabook.jobs.pipeline.stages import REPORT, errors, finish, open_warehouse, reported, settings_of
-from deltabook.jobs.process.interruptions import ends_block
+from deltabook.jobs.pipeline.stages import (
+    REPORT,
+    open_warehouse,
+    print_result,
+    read_settings,
+    report_errors,
+    stderr_console,
+)
+from deltabook.jobs.process.interruptions import end_block_on_interrupt
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.schemas.errors import SettingsError
 
-_TIME = "ISO 8601 (UTC) or ns"
+_TIME = "ISO 8601 (UTC) or Unix time"
 
-
-@contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """Let whoever reads standard output stop early, as `head` does: it is no error."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-        raise typer.Exit from None
+DepthMapLevelsOption = Annotated[
+    int,
+    typer.Option("--levels", min=1, max=100, help="Levels a side that the depth map shows around the mid."),
+]
 
 
 @app.command(
@@ -54,49 +55,57 @@ def _reader_may_leave() -> Iterator[None]:
 def sql(
     statement: Annotated[
         str | None,
-        typer.Argument(help="One SQL statement; none: they are read, each to its `;`.", show_default=False),
+        typer.Argument(
+            metavar="STATEMENT",
+            help="One SQL statement; without it, statements come from standard input, each up to its `;`.",
+            show_default=False,
+        ),
     ] = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
     jars: JarsOption = None,
-    form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    form: Annotated[str, typer.Option("--format", metavar="FORM", help="table, csv or json.")] = "table",
     unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Run any statement, with --serve for everybody.")
+        bool,
+        typer.Option("--unsafe", help="Run any statement, not only queries; with --serve, from any client."),
     ] = False,
     served: Annotated[
-        bool, typer.Option("--serve", help="Serve tables, views and functions over JDBC instead.")
+        bool, typer.Option("--serve", help="Serve tables, views and functions over JDBC.")
     ] = False,
-    host: Annotated[str, typer.Option("--host", help="Where --serve listens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Where --serve listens.")] = 10000,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address that --serve listens on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="NUMBER", help="Port that --serve listens on.")
+    ] = 10000,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the published tables, views and functions: a statement, those that are typed, or over JDBC."""
-    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
-    with reported():
+    """Query tables, views and functions: one statement, several from standard input, or over JDBC."""
+    settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
+    with report_errors():
         if served and statement is not None:
             raise SettingsError("sql: expected a statement, or --serve")
         if served:
             return _serve(settings, host, port, unsafe)
-        from deltabook.jobs.queries.sql import FORMATS, left_out, query, show
+        from deltabook.jobs.queries.sql import FORMATS, describe_failed_hours, prepare_query, print_rows
 
         if form not in FORMATS:
             raise SettingsError(f"--format {form!r}: expected one of {', '.join(FORMATS)}")
         opened = open_warehouse(settings, for_queries=True)
     rows, at_terminal = 0, statement is None and sys.stdin.isatty()
-    for text in _typed(at_terminal) if statement is None else [statement]:
-        # At a terminal an error ends its statement alone.
-        with suppress(*([typer.Exit] if at_terminal else [])), reported():
-            with _reader_may_leave():
-                rows += show(query(opened, text, unsafe), form, sys.stdout)
-            if told := left_out(opened, text, unsafe):
-                errors.print(told, markup=False, soft_wrap=True)
-    finish({"rows": rows}, as_json)
+    for text in _read_statements(at_terminal) if statement is None else [statement]:
+        # At a terminal an error ends only its statement.
+        with suppress(*([typer.Exit] if at_terminal else [])), report_errors():
+            rows += print_rows(prepare_query(opened, text, unsafe), form, sys.stdout)
+            if notice := describe_failed_hours(opened, text, unsafe):
+                stderr_console.print(notice, markup=False, soft_wrap=True)
+    print_result({"rows": rows}, as_json)
 
 
-def _typed(at_terminal: bool) -> Iterator[str]:
-    """Yield the statements of standard input, each to the line that ends with a semicolon."""
-    import readline  # noqa: F401  lines can be edited and called back
+def _read_statements(at_terminal: bool) -> Iterator[str]:
+    """Yield the statements of standard input; a line that ends with a semicolon ends a statement."""
+    import readline  # noqa: F401  for line editing and history
 
     lines: list[str] = []
     with suppress(EOFError):
@@ -113,10 +122,14 @@ def _serve(settings: Settings, host: str, port: int, unsafe: bool) -> None:
     from deltabook.jobs.queries.serving import serve
 
     if unsafe:
-        told = f"--unsafe: anybody who reaches {host}:{port} can read and change what this user can"
-        errors.print(told, markup=False, soft_wrap=True)
-    with ends_block():
-        serve(settings, host, port, lambda told: errors.print(told, markup=False, soft_wrap=True))
+        warning = f"--unsafe: anybody who reaches {host}:{port} can read and change what this user can"
+        stderr_console.print(warning, markup=False, soft_wrap=True)
+
+    def report(line: str) -> None:
+        stderr_console.print(line, markup=False, soft_wrap=True)
+
+    with end_block_on_interrupt():
+        serve(settings, host, port, report, unsafe)
 
 
 @app.command(
@@ -128,36 +141,43 @@ def _serve(settings: Settings, host: str, port: int, unsafe: bool) -> None:
 )
 def book(
     symbol: SymbolArgument,
-    at: Annotated[str | None, typer.Option("--at", help=f"{_TIME}; default: the last book.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at", metavar="TIME", help=with_default(f"Time of the book: {_TIME}.", "the last book")
+        ),
+    ] = None,
     exchange: ExchangeOption = None,
-    levels: Annotated[int, typer.Option("--levels", min=1, help="Levels a side to show.")] = 10,
+    levels: Annotated[int, typer.Option("--levels", metavar="COUNT", min=1, help="Levels per side.")] = 10,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print one symbol's ladder at a time. Starts no Spark."""
+    """Print the order book of one symbol at one time. Starts no Spark."""
     from deltabook.jobs.console.formats import parse_time
-    from deltabook.jobs.console.ladder_view import console_for, draw
-    from deltabook.jobs.inspect.book import book_at
+    from deltabook.jobs.console.ladder_view import draw_ladder, open_console
+    from deltabook.jobs.inspect.book import read_book
 
-    settings = settings_of(config, warehouse=warehouse, master=master)
-    with reported():
-        found = book_at(settings.warehouse, symbol, None if at is None else parse_time(at), exchange)
-    console = console_for()
-    console.print(draw(found.ladder(), levels, console.width), soft_wrap=True)
-    finish(
+    settings = read_settings(config, warehouse=warehouse, master=master)
+    with report_errors():
+        view = read_book(settings.warehouse, symbol, None if at is None else parse_time(at), exchange)
+    console = open_console()
+    if notice := view.age_notice():
+        console.print(notice, style="yellow", soft_wrap=True)
+    console.print(draw_ladder(view.ladder(), levels, console.width), soft_wrap=True)
+    print_result(
         {
-            "exchange": found.row["exchange"],
+            "exchange": view.row["exchange"],
             "symbol": symbol,
-            "timestamp": found.row["timestamp"],
-            "order_time": found.row["order_time"],
-            "sequence": found.row["sequence"],
-            "status": found.row["status"],
-            "age": found.age,
-            "after_the_end": found.is_after_the_end,
-            "bids": [[f"{price:f}", f"{size:f}"] for price, size in found.bids[:levels]],
-            "asks": [[f"{price:f}", f"{size:f}"] for price, size in found.asks[:levels]],
+            "timestamp": view.row["timestamp"],
+            "order_time": view.row["order_time"],
+            "sequence": view.row["sequence"],
+            "status": view.row["status"],
+            "age": view.age,
+            "after_the_end": view.is_after_the_end,
+            "bids": [[f"{price:f}", f"{size:f}"] for price, size in view.bids[:levels]],
+            "asks": [[f"{price:f}", f"{size:f}"] for price, size in view.asks[:levels]],
         },
         as_json,
     )
@@ -173,52 +193,76 @@ def book(
 def replay(
     symbol: SymbolArgument,
     start: Annotated[
-        str | None, typer.Option("--from", help=f"First time told: {_TIME}; default: the first message.")
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help=with_default(f"First time shown: {_TIME}.", "the first message")
+        ),
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", help=f"First time not told: {_TIME}; default: to the end.")
+        str | None,
+        typer.Option("--to", metavar="TIME", help=with_default(f"First time not shown: {_TIME}.", "the end")),
     ] = None,
     by: Annotated[
-        str, typer.Option("--by", help="A step: event, message (book update), trade, or a time, e.g. 100ms.")
+        str,
+        typer.Option(
+            "--by",
+            metavar="STEP",
+            help="Length of a step: event, message (book update), trade, or a time such as 100ms.",
+        ),
     ] = "message",
     watch: Annotated[bool, typer.Option("--watch", help="Play the ladder in the terminal.")] = False,
     speed: Annotated[
-        str, typer.Option("--speed", help="With --watch: times as fast as it was, or max.")
+        str,
+        typer.Option("--speed", metavar="FACTOR", help="With --watch: factor of the recorded speed, or max."),
     ] = "1",
-    levels: Annotated[int, typer.Option("--levels", min=1, help="With --watch: levels a side at most.")] = 20,
+    levels: Annotated[
+        int, typer.Option("--levels", metavar="COUNT", min=1, help="With --watch: most levels per side.")
+    ] = 20,
     clock: Annotated[
-        str, typer.Option("--clock", help="received: nothing before it arrived; exchange: as in books.")
+        str,
+        typer.Option(
+            "--clock",
+            metavar="CLOCK",
+            help="received: messages appear when they arrived; exchange: in the order of books.",
+        ),
     ] = "received",
     suspect: Annotated[
-        str, typer.Option("--suspect", help="Steps of a suspect or unseeded book: mark, skip, raise (stop).")
+        str,
+        typer.Option(
+            "--suspect",
+            metavar="ACTION",
+            help="For a suspect or unseeded book: mark its steps, skip them, or raise (stop).",
+        ),
     ] = "mark",
-    form: Annotated[str, typer.Option("--format", help="table, csv or json (one object a line).")] = "table",
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORM", help="table, csv or json (one object per line).")
+    ] = "table",
     exchange: ExchangeOption = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Step through one symbol's books and trades, a line a step, or play them. Starts no Spark."""
-    from deltabook.jobs.console.ladder_view import console_for
-    from deltabook.jobs.replay import player, print_steps
+    """Print one symbol's books and trades step by step, or play them as a ladder. Starts no Spark."""
+    from deltabook.jobs.console.ladder_view import open_console
+    from deltabook.jobs.replay import player, step_output
 
-    settings = settings_of(config, warehouse=warehouse)
-    with reported(), _reader_may_leave():
-        if form not in print_steps.FORMATS:
-            raise SettingsError(f"--format {form!r}: expected one of {', '.join(print_steps.FORMATS)}")
-        step, rate, console = print_steps.step_by(by), player.speed_of(speed), console_for()
+    settings = read_settings(config, warehouse=warehouse)
+    with report_errors():
+        if form not in step_output.FORMATS:
+            raise SettingsError(f"--format {form!r}: expected one of {', '.join(step_output.FORMATS)}")
+        step, rate, console = step_output.parse_step(by), player.parse_speed(speed), open_console()
         if watch:
-            player.check_terminal(console)
-        how = {"depth": levels, "exchange": exchange, "clock": clock, "suspect": suspect}
-        opened = print_steps.open_replay(settings.warehouse, symbol, start, end, **how)
+            player.require_terminal(console)
+        options = {"depth": levels, "exchange": exchange, "clock": clock, "suspect": suspect}
+        opened = step_output.open_replay(settings.warehouse, symbol, start, end, **options)
         if watch:
             seen = player.Player(opened, console, levels, rate).play(step)
         else:
-            seen = print_steps.write_steps(opened, step, form, sys.stdout)
+            seen = step_output.write_steps(opened, step, form, sys.stdout)
     if not seen.steps:
-        recorded = f"{opened.exchange} {symbol} was recorded {print_steps.extent(opened)}"
-        errors.print(f"no step in that time: {recorded}", markup=False, soft_wrap=True)
-    finish({"exchange": opened.exchange, "symbol": symbol} | seen.summary(), as_json)
+        recording = f"{opened.exchange} {symbol} was recorded {step_output.describe_recorded_time(opened)}"
+        stderr_console.print(f"no steps in that time: {recording}", markup=False, soft_wrap=True)
+    print_result({"exchange": opened.exchange, "symbol": symbol} | seen.summary(), as_json)
 
 
 @app.command(epilog=examples("deltabook status", "deltabook status --warehouse books --json"))
@@ -227,21 +271,22 @@ def status(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what a warehouse has: symbols, hours, coverage, verdicts, sizes, last runs. Starts no Spark."""
-    from deltabook.jobs.console.ladder_view import console_for
+    """Show what a warehouse holds: symbols, chunks, coverage, verdicts, sizes, last runs. Starts no Spark."""
+    from deltabook.jobs.console.ladder_view import open_console
     from deltabook.jobs.inspect.status import read_status, show_status
 
-    settings = settings_of(config, warehouse=warehouse)
-    with reported():
-        found = read_status(settings.warehouse)
-    show_status(found, console_for())
-    finish(found, as_json)
+    settings = read_settings(config, warehouse=warehouse)
+    with report_errors():
+        contents = read_status(settings.warehouse)
+    show_status(contents, open_console())
+    print_result(contents, as_json)
 
 
 @app.command(
     epilog=examples(
         "deltabook report",
         "deltabook report --out august.html --symbol BTC-USDT --since 2024-08-01",
+        "deltabook report --from 2024-08-08T23:54:20Z --to 2024-08-08T23:55:00Z",
     )
 )
 def report(
@@ -250,50 +295,105 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="The HTML file; default: report.html in the warehouse.", callback=out_path
+            "--out",
+            metavar="FILE",
+            help=with_default("The HTML file.", "report.html in the warehouse"),
+            callback=check_out_path,
         ),
     ] = None,
     symbols: Annotated[
-        list[str] | None, typer.Option("--symbol", help="Whose books to draw; may be given several times.")
+        list[str] | None, typer.Option("--symbol", help="Symbol to draw the books of; may be repeated.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help=f"Draw books from this time on: {_TIME}.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help=f"Draw books before this time: {_TIME}.")] = None,
+    levels: DepthMapLevelsOption = 10,
     since: Annotated[
-        str | None, typer.Option("--since", help=f"Compare runs from this id, or this time, on: {_TIME}.")
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="RUN|TIME",
+            help=with_default(f"Compare runs from this run id or time on ({_TIME}).", "all"),
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write what was proven as one HTML file. Starts no Spark."""
+    """Write an HTML report: verdicts, coverage, depth maps, golden comparison. Starts no Spark."""
+    from deltabook.jobs.console.formats import parse_period
     from deltabook.jobs.report.page import write_report
-    from deltabook.jobs.tables.instrument_lookup import instruments_named
+    from deltabook.jobs.tables.instrument_lookup import find_instruments
 
-    settings = settings_of(config, warehouse=warehouse)
-    with reported():
+    settings = read_settings(config, warehouse=warehouse)
+    with report_errors():
+        period = parse_period(start, end)
         for symbol in symbols or ():
-            instruments_named(settings.warehouse, symbol)
-        told = write_report(settings.warehouse, out or settings.warehouse / REPORT, symbols, since)
-    errors.print(f"report       {told['report']}", markup=False, soft_wrap=True)
-    finish(told, as_json)
+            find_instruments(settings.warehouse, symbol)
+        path = out or settings.warehouse / REPORT
+        summary = write_report(settings.warehouse, path, symbols, since, period, levels)
+    stderr_console.print(f"report       {summary['report']}", markup=False, soft_wrap=True)
+    print_result(summary, as_json)
 
 
-@app.command(epilog=examples("deltabook raw BTC-USDT 50093240914"))
-def raw(
+@app.command(
+    epilog=examples(
+        "deltabook plot BTC-USDT --out depth.png",
+        "deltabook plot BTC-USDT --from 2024-08-08T23:54:20Z --out depth.html",
+    )
+)
+def plot(
     symbol: SymbolArgument,
-    sequence: Annotated[int, typer.Argument(help="Update id or trade id of an event.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write: .html, .png, .svg or .pdf.", callback=check_out_path)
+    ],
+    start: Annotated[
+        str | None, typer.Option("--from", help=f"First time shown: {_TIME}; default: the first book.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help=f"First time not shown: {_TIME}; default: the end.")
+    ] = None,
+    levels: DepthMapLevelsOption = 10,
     exchange: ExchangeOption = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the raw record behind an event. Starts no Spark."""
-    from deltabook.jobs.inspect.raw import raw_records
+    """Draw the depth map of one symbol: resting size by price and time. Starts no Spark."""
+    from deltabook.jobs.console.formats import parse_period
+    from deltabook.jobs.report.plot import write_plot
 
-    settings = settings_of(config, warehouse=warehouse)
-    with reported():
-        records = raw_records(settings.warehouse, symbol, sequence, exchange)
+    settings = read_settings(config, warehouse=warehouse)
+    with report_errors():
+        period = parse_period(start, end)
+        summary = write_plot(settings.warehouse, symbol, out, period, exchange, levels)
+    stderr_console.print(f"plot         {summary['plot']}", markup=False, soft_wrap=True)
+    print_result(summary, as_json)
+
+
+@app.command(epilog=examples("deltabook raw BTC-USDT 50093240914"))
+def raw(
+    symbol: SymbolArgument,
+    sequence: Annotated[
+        int, typer.Argument(metavar="ID", help="Update id or trade id of the message.", show_default=False)
+    ],
+    exchange: ExchangeOption = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the raw record of a message, by its id. Starts no Spark."""
+    from deltabook.jobs.inspect.raw import read_raw_records
+
+    settings = read_settings(config, warehouse=warehouse)
+    with report_errors():
+        records = read_raw_records(settings.warehouse, symbol, sequence, exchange)
     for record in records:
         event = record.event
-        what = f"{event['exchange']} {event['symbol']} {event['event_type']} {event['sequence']}"
-        errors.print(f"{what}: {record.path}, row {event['source_row']}", markup=False, soft_wrap=True)
+        name = f"{event['exchange']} {event['symbol']} {event['event_type']} {event['sequence']}"
+        stderr_console.print(
+            f"{name}: {record.path}, row {event['source_row']}", markup=False, soft_wrap=True
+        )
         for row in record.rows:
             write_line(row)
-    found = [{"path": record.path, "row": record.event["source_row"]} for record in records]
-    finish({"records": found}, as_json)
+    places = [{"path": record.path, "row": record.event["source_row"]} for record in records]
+    print_result({"records": places}, as_json)

@@ -1,4 +1,4 @@
-"""Commands that write a warehouse: the jobs, alone or one after another."""
+"""Commands that write a warehouse: each job alone, or all one after another."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ from deltabook.jobs.cli.app import (
     WarehouseOption,
     app,
     examples,
+    with_default,
 )
-from deltabook.jobs.console.logging import say
+from deltabook.jobs.console.logging import show_message
 from deltabook.jobs.pipeline.stages import (
     EXPECTATION_FAILED,
-    errors,
-    finish,
+    exit_with_status,
     ingest_stage,
-    leave,
     open_warehouse,
+    print_result,
+    print_summary,
+    read_settings,
     reconstruct_stage,
-    reported,
-    run_and_leave,
+    report_errors,
+    run_and_exit,
     run_stages,
-    settings_of,
-    tell,
+    stderr_console,
     validate_stage,
     write_last_report,
 )
@@ -68,9 +69,9 @@ def ingest(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read raw files into events and golden samples, each file once."""
-    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk, log=log)
-    run_and_leave(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
+    """Read raw files into messages and reference rows, each file once."""
+    settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk, log=log)
+    run_and_exit(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
 
 
 @app.command(
@@ -91,14 +92,19 @@ def reconstruct(
     on_gap: OnGapOption = None,
     seed: SeedOption = None,
     as_of: Annotated[
-        str | None, typer.Option("--as-of", help="Build the books of this run again, and compare them.")
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="RUN",
+            help="Rebuild the books of this run, and compare them with what it wrote.",
+        ),
     ] = None,
     validated: ValidateOption = True,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild the books of every symbol-hour whose events changed."""
-    settings = settings_of(
+    """Rebuild the books of every chunk whose messages changed."""
+    settings = read_settings(
         config,
         warehouse=warehouse,
         master=master,
@@ -111,18 +117,18 @@ def reconstruct(
         log=log,
     )
     if as_of is None:
-        return run_and_leave(settings, as_json, [reconstruct_stage(validated)], validated)
-    with reported():
+        return run_and_exit(settings, as_json, [reconstruct_stage(validated)], validated)
+    with report_errors():
         from deltabook.jobs.console.progress import Progress
         from deltabook.jobs.pipeline.reproduce import reproduce
 
-        found = open_warehouse(settings)
-        result = reproduce(found, as_of, Progress(found.spark, errors))
-    hours, equal = result["symbol_hours"], result["symbol_hours"] - len(result["differing"])
-    say(f"books        {equal:,} of {hours:,} symbol-hours equal; digest {result['digest']}")
-    for hour in result["differing"]:
-        say(f"differs      {hour}", WARNING)
-    finish(result | {"exit_status": EXPECTATION_FAILED if result["differing"] else 0}, as_json)
+        opened = open_warehouse(settings)
+        result = reproduce(opened, as_of, Progress(opened.spark, stderr_console))
+    chunks, equal = result["symbol_hours"], result["symbol_hours"] - len(result["differing"])
+    show_message(f"books        {equal:,} of {chunks:,} chunks equal; digest {result['digest']}")
+    for chunk in result["differing"]:
+        show_message(f"differs      {chunk}", WARNING)
+    print_result(result | {"exit_status": EXPECTATION_FAILED if result["differing"] else 0}, as_json)
     if result["differing"]:
         raise typer.Exit(EXPECTATION_FAILED)
 
@@ -136,9 +142,9 @@ def validate(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge the books: unbroken and in order, and equal to the golden samples."""
-    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars, log=log)
-    run_and_leave(settings, as_json, [validate_stage()])
+    """Check the books with all suites: unbroken, in order, and equal to the reference rows."""
+    settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, log=log)
+    run_and_exit(settings, as_json, [validate_stage()])
 
 
 @app.command(
@@ -166,28 +172,34 @@ def run(
     archive: ArchiveOption = False,
     validated: ValidateOption = True,
     once: Annotated[
-        bool, typer.Option("--once", help="For schedulers: only what is new; if nothing is, no Spark starts.")
+        bool,
+        typer.Option(
+            "--once", help="For schedulers: process only new files; start no Spark if there are none."
+        ),
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="As --once, again and again until SIGTERM; with --json a line a round."),
+        typer.Option("--watch", help="Repeat --once until SIGTERM; with --json, print one object per round."),
     ] = False,
     settle: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Of both: seconds for which a file must not have changed; default 60.",
+            metavar="SECONDS",
+            help=with_default(
+                "With --once or --watch: seconds for which a file must not have changed.", "60"
+            ),
             show_default=False,
         ),
     ] = None,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ingest, reconstruct and validate."""
-    with reported():
+    """Read raw files, rebuild the books and check them: ingest, reconstruct and validate."""
+    with report_errors():
         if (once and watch) or (settle is not None and not (once or watch)):
-            raise SettingsError("run: expected one of --once and --watch, or neither; --settle goes with one")
-    settings = settings_of(
+            raise SettingsError("run: --once and --watch exclude each other, and --settle needs one of them")
+    settings = read_settings(
         config,
         warehouse=warehouse,
         master=master,
@@ -203,13 +215,13 @@ def run(
     if once or watch:
         from deltabook.jobs.pipeline import scheduled
 
-        seconds = scheduled.SETTLE if settle is None else settle
+        seconds = scheduled.SETTLE_SECONDS if settle is None else settle
         schedule = scheduled.Schedule(source, paths, seconds, replace, archive, validated)
         return (scheduled.watch if watch else scheduled.run_once)(settings, schedule, as_json)
     stages = [ingest_stage(source, paths, replace, archive, validated), reconstruct_stage(validated)]
     if not validated:
-        return run_and_leave(settings, as_json, stages, judged=False)
+        return run_and_exit(settings, as_json, stages, judged=False)
     summary = run_stages(settings, [*stages, validate_stage()])
     summary |= write_last_report(settings)
-    tell(summary)
-    leave(summary, as_json)
+    print_summary(summary)
+    exit_with_status(summary, as_json)

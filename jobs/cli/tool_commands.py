@@ -1,4 +1,4 @@
-"""Commands to get to know it by."""
+"""Commands beside the warehouse: demo, benchmarks, capacity plan, list of sources."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ import typer
 from deltabook.jobs.cli.app import (
     CadenceOption,
     ConfigOption,
+    DepthOption,
     JarsOption,
     JsonOption,
     MasterOption,
-    WarehouseOption,
     app,
+    check_out_path,
     examples,
-    out_path,
+    with_default,
 )
 from deltabook.jobs.pipeline.stages import (
-    errors,
-    finish,
+    exit_with_status,
     ingest_stage,
-    leave,
     open_warehouse,
+    print_result,
+    print_summary,
+    read_settings,
     reconstruct_stage,
-    reported,
+    report_errors,
     run_stages,
-    settings_of,
-    tell,
+    stderr_console,
     validate_stage,
     write_last_report,
 )
@@ -37,48 +38,61 @@ from deltabook.jobs.pipeline.stages import (
 
 @app.command(epilog=examples("deltabook demo", "deltabook demo /tmp/demo --master local[2]"))
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the simulated captures and tables go.")] = Path(
-        "demo"
-    ),
-    warehouse: WarehouseOption = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder for the simulated captures and the tables.")
+    ] = Path("demo"),
+    warehouse: Annotated[
+        str | None,
+        typer.Option(
+            "--warehouse", metavar="FOLDER", help=with_default("Folder of the tables.", "FOLDER/warehouse")
+        ),
+    ] = None,
     config: ConfigOption = None,
     master: MasterOption = None,
     jars: JarsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate five minutes of two markets, run everything on them, and ask one query."""
-    from deltabook.jobs.queries.sql import query, show
+    """Simulate five minutes of two markets, rebuild and check their books, and run one query."""
+    from deltabook.jobs.queries.sql import prepare_query, print_rows
     from deltabook.jobs.tools.demo import QUERY, write_captures
 
     warehouse = warehouse or str(folder / "warehouse")
-    settings = settings_of(config, warehouse=warehouse, master=master, jars=jars)
-    with reported():
+    settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
+    with report_errors():
         captures = write_captures(folder / "captures")
-    errors.print(f"simulated    {', '.join(map(str, captures))}", markup=False, soft_wrap=True)
+    stderr_console.print(f"simulated    {', '.join(map(str, captures))}", markup=False, soft_wrap=True)
     stages = [ingest_stage("binance", captures), reconstruct_stage(), validate_stage()]
     summary = run_stages(settings, stages)
     summary |= write_last_report(settings)
-    tell(summary)
-    with reported():
+    print_summary(summary)
+    with report_errors():
         typer.echo(f'\n$ deltabook sql --warehouse {settings.warehouse} "{QUERY}"\n')
-        show(query(open_warehouse(settings), QUERY), "table", sys.stdout)
-    leave(summary, as_json)
+        print_rows(prepare_query(open_warehouse(settings), QUERY), "table", sys.stdout)
+    exit_with_status(summary, as_json)
 
 
 @app.command(epilog=examples("deltabook bench", "deltabook bench kernel --folder /tmp/bench"))
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Which benchmarks; default: all.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="NAME", help=with_default("Benchmarks to run.", "all"), show_default=False),
     ] = None,
-    folder: Annotated[Path, typer.Option("--folder", help="Their data and results.")] = Path("bench"),
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="FOLDER", help="Folder for data and results.")
+    ] = Path("bench"),
     peers: Annotated[
-        Path | None, typer.Option("--peers", help="A Python that has the programs to compare with.")
+        Path | None,
+        typer.Option(
+            "--peers",
+            metavar="PYTHON",
+            help=with_default("A Python that has the programs to compare with.", "none"),
+        ),
     ] = None,
 ) -> None:
-    """Measure speed and memory beside other programs; data is simulated, results are also JSON."""
+    """Measure speed and memory on simulated data, and compare with other programs; results are also JSON."""
     from deltabook.jobs.tools.bench import run_benchmarks
 
-    with reported():
+    with report_errors():
         run_benchmarks(names or [], folder, peers)
 
 
@@ -89,45 +103,59 @@ def bench(
     )
 )
 def plan(
-    symbols: Annotated[int, typer.Option("--symbols", help="How many symbols.")] = 50,
+    symbols: Annotated[int, typer.Option("--symbols", metavar="COUNT", help="Number of symbols.")] = 50,
     updates: Annotated[
-        float, typer.Option("--updates", help="Level changes a second of each, on average.")
+        float,
+        typer.Option("--updates", metavar="RATE", help="Level changes per second and symbol, on average."),
     ] = 100,
-    months: Annotated[float, typer.Option("--months", help="How many months, of 730 hours.")] = 12,
-    depth: Annotated[str | None, typer.Option("--depth", help="Levels a side in each row of books.")] = None,
+    months: Annotated[
+        float, typer.Option("--months", metavar="COUNT", help="Number of months of 730 hours.")
+    ] = 12,
+    depth: DepthOption = None,
     cadence: CadenceOption = None,
     cores: Annotated[
-        int | None, typer.Option("--cores", help="How many there are; default: enough to finish in a day.")
+        int | None,
+        typer.Option(
+            "--cores", metavar="COUNT", help=with_default("Number of cores.", "enough to finish in a day")
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write it as an HTML page too, with fields to change.", callback=out_path),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Also write an HTML page with fields to change.",
+            callback=check_out_path,
+        ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Foretell cores, hours, memory and room, by the benchmarks' figures. Starts no Spark."""
+    """Estimate cores, hours, memory and disk space from measured figures. Starts no Spark."""
     from deltabook.jobs.inspect import capacity
 
-    writing = settings_of(config, depth=depth, cadence=cadence).writing
-    with reported():
-        found = capacity.plan(symbols, updates, writing, months, cores)
+    row_policy = read_settings(config, depth=depth, cadence=cadence).row_policy
+    with report_errors():
+        estimate = capacity.estimate_resources(symbols, updates, row_policy, months, cores)
         if out:
-            capacity.write_plan(found, out)
-    rows = capacity.plan_rows(found)
-    wide, value_wide = (max(len(row[column]) for row in rows) for column in (0, 1))
-    for name, value, why in rows:
-        typer.echo(f"{name:{wide}}  {value:{value_wide}}  {why}".rstrip())
-    typer.echo(f"\n{capacity.caveat(found)}")
-    finish(found | ({"page": str(out)} if out else {}), as_json)
+            capacity.write_estimate_page(estimate, out)
+    rows = capacity.list_estimate_rows(estimate)
+    name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, value, reason in rows:
+        typer.echo(f"{name:{name_width}}  {value:{value_width}}  {reason}".rstrip())
+    typer.echo(f"\n{capacity.describe_limits(estimate)}")
+    print_result(estimate | ({"page": str(out)} if out else {}), as_json)
 
 
 @app.command(epilog=examples("deltabook sources", "deltabook sources binance"))
 def sources(
-    name: Annotated[str | None, typer.Argument(help="One source; default: all.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="SOURCE", help=with_default("One source.", "all"), show_default=False),
+    ] = None,
 ) -> None:
-    """Print what each source reads, by which rules, and what it can prove."""
-    from deltabook.jobs.inspect.sources import pages
+    """Print what each source reads, by which rules, and what it can verify."""
+    from deltabook.jobs.inspect.sources import describe_sources
 
-    with reported():
-        typer.echo(pages(name))
+    with report_errors():
+        typer.echo(describe_sources(name))

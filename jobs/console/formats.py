@@ -1,4 +1,4 @@
-"""How times, lengths of time, shares and sizes are read and printed."""
+"""Text forms of times, durations, shares and sizes, and the parser of times given by users."""
 
 from __future__ import annotations
 
@@ -9,24 +9,38 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
+_UNIX_UNITS = {10: NANOSECONDS_PER_SECOND, 13: 10**6, 16: 10**3}
+"""ns per unit of a Unix timestamp, by its digits: seconds, milliseconds, microseconds (2001 to 2286)."""
 _LEAST_NANOSECONDS = 10**17  # 1973; a smaller number is a time in another unit
-# 1973; a smaller number is a time in another unit
+_UNIX_TIME = re.compile(r"(\d+)(?:\.(\d+))?", re.ASCII)
 _FRACTION = re.compile(r"(:\d\d)\.(\d+)")
 
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def parse_time(text: str) -> int:
-    """Read a time given as ISO 8601 (UTC unless it names an offset) or as ns since 1970 UTC.
+    """Return the time that a text names, exact to the ns.
+
+    Parameters
+    ----------
+    text : str
+        ISO 8601, UTC unless it names an offset; or a Unix timestamp, whose unit follows from its digits:
+        10 seconds, 13 milliseconds, 16 microseconds, 18 or 19 nanoseconds. All but nanoseconds may have a
+        fraction. Digits below 1 ns are dropped.
+
+    Returns
+    -------
+    int
+        ns since 1970 UTC.
 
     Raises
     ------
     SettingsError
         If it is neither.
     """
-    if text.isascii() and text.isdecimal() and _LEAST_NANOSECONDS <= int(text) <= INT64_MAX:
-        return int(text)
-    # datetime keeps six digits of a fraction: the fraction is read apart.
+    if (stamp := _parse_unix_time(text)) is not None:
+        return stamp
+    # datetime stores six digits of a fraction: the fraction is read apart.
     fraction = _FRACTION.search(text)
     try:
         moment = None if text.isdecimal() else datetime.fromisoformat(_FRACTION.sub(r"\1", text))
@@ -34,7 +48,8 @@ def parse_time(text: str) -> int:
         moment = None
     if moment is None:
         raise SettingsError(
-            f"time {text!r}: expected ISO 8601 such as 2024-08-09T00:01:02.5Z, or ns since 1970 (19 digits)"
+            f"time {text!r}: expected ISO 8601 such as 2024-08-09T00:01:02.5Z, or a Unix timestamp in "
+            "seconds (10 digits), milliseconds (13), microseconds (16) or ns since 1970 (19 digits)"
         )
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since = moment - datetime.fromtimestamp(0, UTC)
@@ -43,24 +58,110 @@ def parse_time(text: str) -> int:
     return min(max(seconds * NANOSECONDS_PER_SECOND + nanoseconds, 0), INT64_MAX)
 
 
-def show_time(nanoseconds: int) -> str:
-    """Print a time in ns as ISO 8601, UTC, to the ns."""
-    seconds, rest = divmod(nanoseconds, NANOSECONDS_PER_SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+def _parse_unix_time(text: str) -> int | None:
+    """Return a Unix timestamp in ns; None if the text is none, or its unit is not clear."""
+    match = _UNIX_TIME.fullmatch(text)
+    if match is None:
+        return None
+    whole, fraction = match.groups()
+    if (unit := _UNIX_UNITS.get(len(whole))) and whole[0] != "0":
+        digits = len(str(unit)) - 1
+        stamp = int(whole) * unit + int((fraction or "").ljust(digits, "0")[:digits])
+    elif fraction is None:
+        stamp = int(whole)
+    else:
+        return None
+    return stamp if _LEAST_NANOSECONDS <= stamp <= INT64_MAX else None
 
 
-def hour_text(hour: int) -> str:
-    """Print a symbol-hour's time as ISO 8601, UTC."""
-    return "all hours" if hour == ALL_HOURS else f"{show_time(int(hour))[:19]}Z"
+def parse_period(start: str | None, end: str | None) -> tuple[int | None, int | None]:
+    """Return the stretch of time between `--from` and `--to`.
+
+    Parameters
+    ----------
+    start, end : str or None
+        Values of `--from` (inclusive) and `--to` (exclusive), as `parse_time` reads them; None: no bound.
+
+    Returns
+    -------
+    (int or None, int or None)
+        Both bounds, ns since 1970 UTC.
+
+    Raises
+    ------
+    SettingsError
+        If a time cannot be read, or the end is not after the start.
+    """
+    first, last = (None if text is None else parse_time(text) for text in (start, end))
+    if first is not None and last is not None and last <= first:
+        raise SettingsError(f"--to {end} is not after --from {start}")
+    return first, last
 
 
-def time_text(time: int) -> str:
-    """Print a time in ns, UTC, without the zeros at its end; a dash if there is none."""
-    return "–" if time == NOT_GIVEN else show_time(int(time)).rstrip("0Z").rstrip(".") + "Z"
+def format_time(nanoseconds: int) -> str:
+    """Return a time as ISO 8601 text with nine digits of a second.
+
+    Parameters
+    ----------
+    nanoseconds : int
+        ns since 1970 UTC.
+
+    Returns
+    -------
+    str
+        Such as "2024-08-09T00:01:02.500000000Z".
+    """
+    seconds, fraction = divmod(nanoseconds, NANOSECONDS_PER_SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"
 
 
-def length_text(nanoseconds: float) -> str:
-    """Print a length of time, with the unit that suits it."""
+def format_chunk(start: int) -> str:
+    """Return the start of a chunk as ISO 8601 text, to the second.
+
+    Parameters
+    ----------
+    start : int
+        ns since 1970 UTC, or `ALL_HOURS` for a row about all chunks of a symbol.
+
+    Returns
+    -------
+    str
+        Such as "2024-08-09T00:00:00Z", or "all hours".
+    """
+    return "all hours" if start == ALL_HOURS else f"{format_time(int(start))[:19]}Z"
+
+
+def format_short_time(nanoseconds: int) -> str:
+    """Return a time as ISO 8601 text without trailing zeros.
+
+    Parameters
+    ----------
+    nanoseconds : int
+        ns since 1970 UTC, or `NOT_GIVEN`.
+
+    Returns
+    -------
+    str
+        Such as "2024-08-09T00:01:02.5Z"; a dash for `NOT_GIVEN`.
+    """
+    if nanoseconds == NOT_GIVEN:
+        return "–"
+    return format_time(int(nanoseconds)).rstrip("0Z").rstrip(".") + "Z"
+
+
+def format_duration(nanoseconds: float) -> str:
+    """Return a length of time in seconds, minutes or hours, whichever reads best.
+
+    Parameters
+    ----------
+    nanoseconds : float
+        The length, ns.
+
+    Returns
+    -------
+    str
+        Such as "0.25 s", "12.5 min" or "1,234.0 h".
+    """
     seconds = nanoseconds / NANOSECONDS_PER_SECOND
     if seconds < 120:
         return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
@@ -69,24 +170,59 @@ def length_text(nanoseconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
-def share_text(part: float, whole: float, digits: int = 3) -> str:
-    """Print a share in percent; one that is not whole never reads as 100, nor 0."""
+def format_share(part: float, whole: float, digits: int = 3) -> str:
+    """Return a share in percent that never rounds up to 100 or down to 0.
+
+    Parameters
+    ----------
+    part, whole : float
+        Two amounts of the same unit, `part` at most `whole`.
+    digits : int
+        Decimal digits.
+
+    Returns
+    -------
+    str
+        Such as "99.969 %"; a dash if `whole` is 0.
+    """
     if not whole:
         return "–"
-    unit = 10.0**-digits
-    shown = 100 * part / whole
-    shown = min(shown, 100 - unit) if part < whole else shown
-    return f"{max(shown, unit) if part else 0:.{digits}f} %"
+    smallest = 10.0**-digits
+    percent = 100 * part / whole
+    percent = min(percent, 100 - smallest) if part < whole else percent
+    return f"{max(percent, smallest) if part else 0:.{digits}f} %"
 
 
-def match_text(matched: int, compared: int) -> str:
-    """Tell a match ratio: "6,491 of 6,493 equal (99.9692 %)"."""
-    return f"{matched:,} of {compared:,} equal ({share_text(matched, compared, 4)})"
+def format_match(matched: int, compared: int) -> str:
+    """Return how many comparisons were equal, as a count and a share.
+
+    Parameters
+    ----------
+    matched, compared : int
+        Equal comparisons, and all of them.
+
+    Returns
+    -------
+    str
+        Such as "6,491 of 6,493 equal (99.9692 %)".
+    """
+    return f"{matched:,} of {compared:,} equal ({format_share(matched, compared, 4)})"
 
 
-def size_text(size: float) -> str:
-    """Print a size in the unit that suits it, 1 kB being 1,000 bytes."""
+def format_size(size: float) -> str:
+    """Return a size with the unit that reads best; 1 kB is 1,000 bytes.
+
+    Parameters
+    ----------
+    size : float
+        Bytes.
+
+    Returns
+    -------
+    str
+        Such as "512 bytes" or "6.8 MB".
+    """
     unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
+    while size >= 1000 and unit < len(_SIZE_UNITS) - 1:
         size, unit = size / 1000, unit + 1
-    return f"{size:.1f} {_UNITS[unit]}" if unit else f"{size:,} {_UNITS[0]}"
+    return f"{size:.1f} {_SIZE_UNITS[unit]}" if unit else f"{size:,} {_SIZE_UNITS[0]}"

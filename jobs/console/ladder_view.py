@@ -1,4 +1,4 @@
-"""Drawing a ladder for a terminal: asks above, bids below, sizes as bars."""
+"""A ladder drawn for a terminal: asks above, bids below, sizes as bars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltabook.jobs.console.printable import SafeConsole
 from deltabook.schemas.names import Status
 
 Level = tuple[Decimal, Decimal]
-"""Price and size."""
+"""Price and size of a level."""
 
 STATUS_STYLES = {
     Status.VERIFIED.label: "bold green",
@@ -27,29 +27,30 @@ STATUS_STYLES = {
 ASK, BID, DIM = "red", "green", "dim"
 
 _GAP = "  "
-_BAR_LEAST, _BAR_MOST, _BAR_PIPED = 4, 60, 20
+_MIN_BAR, _MAX_BAR, _PIPED_BAR = 4, 60, 20
+"""Widths of a bar, characters."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_UNWRAPPED = 10_000
+_UNLIMITED_WIDTH = 10_000
 _EXACT = Context(prec=120)  # DECIMAL(38,18) and its sums need more than the usual 28 digits
 _BASIS_POINTS = 10_000
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """A book to be drawn.
+    """An order book to draw.
 
     Attributes
     ----------
     name : str
-        Exchange and symbol.
+        Exchange and symbol, such as "BINANCE BTC-USDT".
     time : str
-        As it is shown.
+        Time of the book as text.
     status : str
-        How far the book is proven.
+        Status of the book, such as "verified".
     bids, asks : sequence of (Decimal, Decimal)
         Prices and sizes, best first.
     notes : sequence of str
-        What is said below it.
+        Lines below the ladder.
     """
 
     name: str
@@ -61,104 +62,168 @@ class Ladder:
 
 
 @dataclass
-class Column:
-    """Numbers printed below each other: exact, aligned at the point, no digit more than any of them needs.
+class NumberColumn:
+    """A column of exact numbers, aligned at the decimal point, with as few digits as they need.
 
-    It only grows: what is drawn again and again does not jump.
+    The column only grows, so that a ladder that is drawn repeatedly does not jump.
 
     Attributes
     ----------
     width, digits : int
-        Characters in all, and behind the point.
+        Characters in all, and digits after the point.
     """
 
     width: int = 0
     digits: int = 0
 
-    def take(self, numbers: Iterable[Decimal]) -> None:
-        """Make room for numbers."""
+    def fit(self, numbers: Iterable[Decimal]) -> None:
+        """Widen the column until it fits some numbers.
+
+        Parameters
+        ----------
+        numbers : iterable of Decimal
+            Numbers that will be printed.
+        """
         texts = [f"{number:f}" for number in numbers]
-        needed = (len(text.rstrip("0").partition(".")[2]) for text in texts if "." in text)
-        before = self.width - self.digits
-        self.digits = max(self.digits, *needed, 0)
-        whole = max([before, *(len(text.partition(".")[0]) + (self.digits > 0) for text in texts)])
-        self.width = whole + self.digits
+        digits = (len(text.rstrip("0").partition(".")[2]) for text in texts if "." in text)
+        integer_width = self.width - self.digits
+        self.digits = max(self.digits, *digits, 0)
+        integer_width = max(
+            [integer_width, *(len(text.partition(".")[0]) + (self.digits > 0) for text in texts)]
+        )
+        self.width = integer_width + self.digits
 
     def text(self, number: Decimal | None) -> str:
-        """Print a number that there is room for; a dash if there is none."""
+        """Return a number as text of the column's width; a dash for None."""
         return ("–" if number is None else f"{number:.{self.digits}f}").rjust(self.width)
 
 
 @dataclass
-class Columns:
-    """The columns of a ladder."""
+class LadderColumns:
+    """The columns of a ladder: price, size, and the sum of sizes from the best price on."""
 
-    price: Column = field(default_factory=Column)
-    size: Column = field(default_factory=Column)
-    total: Column = field(default_factory=Column)
+    price: NumberColumn = field(default_factory=NumberColumn)
+    size: NumberColumn = field(default_factory=NumberColumn)
+    total: NumberColumn = field(default_factory=NumberColumn)
 
-    def take(self, levels: Iterable[Level]) -> None:
-        """Make room for prices and sizes."""
+    def fit(self, levels: Iterable[Level]) -> None:
+        """Widen the columns of prices and sizes until they fit some levels.
+
+        Parameters
+        ----------
+        levels : iterable of Level
+            Levels that will be printed.
+        """
         levels = list(levels)
-        self.price.take([price for price, _ in levels])
-        self.size.take([size for _, size in levels])
+        self.price.fit([price for price, _ in levels])
+        self.size.fit([size for _, size in levels])
 
 
-def console_for(out: IO[str] | None = None) -> Console:
-    """Return the console that prints to a stream: as wide as its terminal; without one nothing is cut."""
+def open_console(out: IO[str] | None = None) -> Console:
+    """Return a console that is as wide as its terminal; into a file or a pipe it cuts nothing.
+
+    Parameters
+    ----------
+    out : text file, optional
+        The stream that it prints to; default: standard output.
+
+    Returns
+    -------
+    Console
+        Shows unsafe characters as escapes.
+    """
     out = out or sys.stdout
-    return SafeConsole(file=out, highlight=False, markup=False, width=None if out.isatty() else _UNWRAPPED)
+    return SafeConsole(
+        file=out, highlight=False, markup=False, width=None if out.isatty() else _UNLIMITED_WIDTH
+    )
 
 
-def bar_of(share: float, width: int) -> str:
-    """Draw a share of a bar's width in eighths of a character; a share above 0 is seen."""
+def draw_bar(share: float, width: int) -> str:
+    """Return a bar whose length is a share of the width, in eighths of a character.
+
+    Parameters
+    ----------
+    share : float
+        Between 0 and 1; the bar has at least one eighth.
+    width : int
+        Characters of a full bar.
+
+    Returns
+    -------
+    str
+        Block characters.
+    """
     eighths = max(round(share * width * 8), 1)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def exact(number: int, scale: int) -> Decimal:
-    """Return a scaled integer as the number that it is."""
+def unscale(number: int, scale: int) -> Decimal:
+    """Return the exact number of a scaled integer.
+
+    Parameters
+    ----------
+    number : int
+        The number times 10 to the power `scale`.
+    scale : int
+        Digits after the point.
+
+    Returns
+    -------
+    Decimal
+        Exact.
+    """
     return Decimal(number).scaleb(-scale, _EXACT)
 
 
 def spread_and_mid(bid: Decimal, ask: Decimal) -> tuple[Decimal, Decimal]:
-    """Return ask less bid, and half their sum, exact."""
+    """Return spread and mid.
+
+    Parameters
+    ----------
+    bid, ask : Decimal
+        Best prices.
+
+    Returns
+    -------
+    (Decimal, Decimal)
+        Ask minus bid, and half their sum, both exact.
+    """
     with localcontext(_EXACT):
         return ask - bid, (ask + bid) * Decimal("0.5")
 
 
-def draw(ladder: Ladder, levels: int, width: int, columns: Columns | None = None) -> Text:
-    """Draw a ladder: each level's price, size, size as a bar, and the sum of sizes from the best price to it.
+def draw_ladder(ladder: Ladder, levels: int, width: int, columns: LadderColumns | None = None) -> Text:
+    """Return a ladder as lines of text: price, size, a bar, and the sum of sizes from the best price on.
 
     Parameters
     ----------
     ladder : Ladder
-        What to draw.
+        The book to draw.
     levels : int
-        Levels a side at most.
+        Most levels per side.
     width : int
-        Characters that there are; where they do not suffice the sums are left out, then the bars.
+        Characters per line; if they are too few, first the sums and then the bars are left out.
     columns : Columns, optional
-        Those of a drawing before: they grow as is needed.
+        Columns of an earlier drawing, which grow as needed; default: new ones.
 
     Returns
     -------
     rich.text.Text
-        Its lines.
+        The lines.
     """
-    columns = columns or Columns()
-    asks, bids = _with_sums(ladder.asks[:levels]), _with_sums(ladder.bids[:levels])
-    columns.take([(price, size) for price, size, _ in asks + bids])
-    columns.total.take([total for _, _, total in asks + bids])
-    room = _room(columns, width)
+    columns = columns or LadderColumns()
+    asks, bids = _add_sums(ladder.asks[:levels]), _add_sums(ladder.bids[:levels])
+    columns.fit([(price, size) for price, size, _ in asks + bids])
+    columns.total.fit([total for _, _, total in asks + bids])
+    layout = _choose_layout(columns, width)
     largest = max((size for _, size, _ in asks + bids), default=Decimal(1))
 
     def rows(side: Sequence[tuple[Decimal, Decimal, Decimal]], style: str) -> list[Text]:
         return [
-            room.row(
+            layout.format_row(
                 Text(columns.price.text(price), style if number else f"bold {style}"),
                 Text(columns.size.text(size)),
-                Text(bar_of(float(size / largest), room.bar), style),
+                Text(draw_bar(float(size / largest), layout.bar), style),
                 Text(columns.total.text(total), DIM),
             )
             for number, (price, size, total) in enumerate(side)
@@ -166,10 +231,10 @@ def draw(ladder: Ladder, levels: int, width: int, columns: Columns | None = None
 
     titles = ("price".rjust(columns.price.width), "size".rjust(columns.size.width), "")
     lines = [
-        *_heading(ladder, width),
-        room.row(*(Text(title, DIM) for title in (*titles, "sum".rjust(columns.total.width)))),
+        *_format_heading(ladder, width),
+        layout.format_row(*(Text(title, DIM) for title in (*titles, "sum".rjust(columns.total.width)))),
         *(rows(asks, ASK)[::-1] or [Text("no asks", DIM)]),
-        _middle(ladder, columns.price.digits, room.whole),
+        _format_middle(ladder, columns.price.digits, layout.width),
         *(rows(bids, BID) or [Text("no bids", DIM)]),
         *(Text(note, DIM) for note in ladder.notes),
     ]
@@ -177,14 +242,14 @@ def draw(ladder: Ladder, levels: int, width: int, columns: Columns | None = None
 
 
 @dataclass(frozen=True)
-class _Room:
-    """What a line of a ladder has room for: a bar of so many characters, or none; a sum; in all."""
+class _Layout:
+    """Widths of a ladder's line: characters of the bar (0: none), whether it has a sum, characters in all."""
 
     bar: int
     has_sum: bool
-    whole: int
+    width: int
 
-    def row(self, price: Text, size: Text, bar: Text, total: Text) -> Text:
+    def format_row(self, price: Text, size: Text, bar: Text, total: Text) -> Text:
         parts = [price, size]
         if self.bar:
             bar.pad_right(self.bar - len(bar))
@@ -196,17 +261,17 @@ class _Room:
         return line
 
 
-def _room(columns: Columns, width: int) -> _Room:
+def _choose_layout(columns: LadderColumns, width: int) -> _Layout:
     numbers = columns.price.width + len(_GAP) + columns.size.width
-    of_sum = len(_GAP) + columns.total.width
+    sum_width = len(_GAP) + columns.total.width
     left = width - numbers - len(_GAP)
-    has_sum = left - of_sum >= 2 * _BAR_LEAST
-    bar = min(left - of_sum * has_sum, _BAR_PIPED if width == _UNWRAPPED else _BAR_MOST)
-    bar = bar if bar >= _BAR_LEAST else 0
-    return _Room(bar, has_sum, min(numbers + (len(_GAP) + bar if bar else 0) + of_sum * has_sum, width))
+    has_sum = left - sum_width >= 2 * _MIN_BAR
+    bar = min(left - sum_width * has_sum, _PIPED_BAR if width == _UNLIMITED_WIDTH else _MAX_BAR)
+    bar = bar if bar >= _MIN_BAR else 0
+    return _Layout(bar, has_sum, min(numbers + (len(_GAP) + bar if bar else 0) + sum_width * has_sum, width))
 
 
-def _with_sums(levels: Sequence[Level]) -> list[tuple[Decimal, Decimal, Decimal]]:
+def _add_sums(levels: Sequence[Level]) -> list[tuple[Decimal, Decimal, Decimal]]:
     sums, total = [], Decimal(0)
     with localcontext(_EXACT):
         for price, size in levels:
@@ -215,8 +280,8 @@ def _with_sums(levels: Sequence[Level]) -> list[tuple[Decimal, Decimal, Decimal]
     return sums
 
 
-def _heading(ladder: Ladder, width: int) -> list[Text]:
-    """Say whose book it is, when, and its status, in as few lines as there is room for."""
+def _format_heading(ladder: Ladder, width: int) -> list[Text]:
+    """Return name, time and status of a book, in as few lines as fit the width."""
     parts = [
         Text(ladder.name, "bold"),
         Text(ladder.time),
@@ -231,13 +296,13 @@ def _heading(ladder: Ladder, width: int) -> list[Text]:
     return lines
 
 
-def _middle(ladder: Ladder, digits: int, width: int) -> Text:
-    """Draw the line between the sides: the spread, also in basis points, and the mid, as there is room."""
+def _format_middle(ladder: Ladder, digits: int, width: int) -> Text:
+    """Return the line between the sides: the spread, also in basis points, and the mid, if they fit."""
     if not (ladder.bids and ladder.asks):
         return Text("─" * width, DIM)
     spread, mid = spread_and_mid(ladder.bids[0][0], ladder.asks[0][0])
-    price = Column(digits=digits)
-    price.take([mid])
+    price = NumberColumn(digits=digits)
+    price.fit([mid])
     parts = [Text.assemble("spread ", (f"{spread:.{digits}f}", "bold"))]
     if spread < 0:
         parts[0].append(" crossed", "bold red")
@@ -246,8 +311,8 @@ def _middle(ladder: Ladder, digits: int, width: int) -> Text:
     parts.append(Text.assemble(f"{_GAP}mid ", (f"{mid:.{price.digits}f}", "bold")))
     while sum(map(len, parts)) > width and len(parts) > 1:
         del parts[1]
-    told = Text().join(parts)
-    rest = width - len(told) - 2
+    summary = Text().join(parts)
+    rest = width - len(summary) - 2
     if rest < 2:
-        return told
-    return Text.assemble(("─" * (rest // 2), DIM), " ", told, " ", ("─" * (rest - rest // 2), DIM))
+        return summary
+    return Text.assemble(("─" * (rest // 2), DIM), " ", summary, " ", ("─" * (rest - rest // 2), DIM))

@@ -1,4 +1,4 @@
-"""What a person sees while a job works: one line a stage, with its groups counted."""
+"""Stages of a Spark job: shown while they run, timed, and named in Spark's job groups."""
 
 from __future__ import annotations
 
@@ -11,55 +11,61 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from deltabook.jobs.console.logging import current, shown
+from deltabook.jobs.console.logging import current_fields
+from deltabook.jobs.console.stage_display import show_stage
 
 
 class Progress:
-    """Shows stages while they run, and keeps what each took.
+    """Shows stages while they run, and records how long each took.
 
     Parameters
     ----------
     spark : SparkSession
-        Its jobs are given the stage's name.
+        The session whose jobs are named after the stage.
     console : Console
-        Where to show it; standard error, so that standard output stays the result.
+        The console that shows the stages: standard error, so that standard output has only the result.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Seconds of each stage, in the order in which the stages began.
     """
 
     def __init__(self, spark: SparkSession, console: Console):
         self.spark = spark
         self.console = console
         self.seconds: dict[str, float] = defaultdict(float)
-        """Of each stage, in their order."""
 
     @contextmanager
-    def stage(self, doing: str, unit: str, total: int, part: str = "") -> Iterator[Callable[[int], None]]:
-        """Show a stage of `total` units.
+    def stage(self, name: str, unit: str, total: int, part: str = "") -> Iterator[Callable[[int], None]]:
+        """Show a stage of `total` units, and add its time to `seconds`.
 
-        Its Spark jobs are a group, named by the run and the stage.
+        Its Spark jobs form a job group, named after the run and the stage.
 
         Parameters
         ----------
-        doing : str
-            What is done, such as "reading".
+        name : str
+            Key of the stage, such as "reading".
         unit : str
-            What is counted, such as "files".
+            Plural noun of what is counted, such as "files".
         total : int
-            How many there are.
+            How many units the stage has.
         part : str
-            Of what, where a stage has several parts.
+            The suite or other part that the stage works on, where a stage has several.
 
         Yields
         ------
         callable
-            Takes how many units are done.
+            Takes the number of units that are done so far.
         """
         started = time.monotonic()
-        name = f"{doing} {part}".rstrip()
-        self._name_jobs(f"{current().get('run_id', started)} {name}", f"deltabook {name}: {total:,} {unit}")
-        with shown(self.console, doing, total, unit, part) as show:
-            yield show
-        self.seconds[name] += time.monotonic() - started
+        key = f"{name} {part}".rstrip()
+        run = current_fields().get("run_id", started)
+        self._name_spark_jobs(f"{run} {key}", f"deltabook {key}: {total:,} {unit}")
+        with show_stage(self.console, name, total, unit, part) as show_done:
+            yield show_done
+        self.seconds[key] += time.monotonic() - started
 
-    def _name_jobs(self, group: str, description: str) -> None:
-        with suppress(PySparkException):  # Spark Connect has no context to name jobs in
+    def _name_spark_jobs(self, group: str, description: str) -> None:
+        with suppress(PySparkException):  # Spark Connect has no context that could name jobs
             self.spark.sparkContext.setJobGroup(group, description)

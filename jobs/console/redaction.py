@@ -1,4 +1,4 @@
-"""Keys and passwords in text that is printed or kept: they are cut out."""
+"""Removal of keys and passwords from text that is printed or stored."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ _NAMED = re.compile(
 )
 
 
-def redacted(text: str) -> str:
-    """Cut out what stands before the @ of an address, and the values of names such as `fs.s3a.secret.key`.
+def redact(text: str) -> str:
+    """Return a text whose keys and passwords are replaced by `***`.
 
     Parameters
     ----------
     text : str
-        An error, or the JSON of a run.
+        An error message, or the JSON of a run.
+
+    Returns
+    -------
+    str
+        The same without the part before the @ of an address, and without the values of names such as
+        `fs.s3a.secret.key`.
     """
     return _NAMED.sub(rf"\g<1>{HIDDEN}", _IN_ADDRESS.sub(rf"\g<1>{HIDDEN}@", text))

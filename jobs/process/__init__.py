@@ -1,1 +1,1 @@
-"""The process and its machine: Java, memory, limits, signals, and what their errors mean."""
+"""The process and its machine: Java, memory, limits, signals, and the meaning of their errors."""

@@ -1,4 +1,4 @@
-"""Points at which tests end a process at once, to see what it leaves behind."""
+"""Points at which tests kill a process, to check what it leaves behind."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 CRASH_AT = "DELTABOOK_CRASH_AT"
-"""Environment variable: the point to end at, or `?`: every point that is passed is told on standard error."""
+"""Environment variable: the point to end at, or `?` to print every point on standard error."""
 
 _passed: Counter[str] = Counter()
 
 
 def crash_point(name: str) -> None:
-    """End this process by SIGKILL if the environment names this point; else do nothing.
+    """Kill this process (SIGKILL) if the environment names this point; else do nothing.
 
     Parameters
     ----------
     name : str
-        As `action.table.when`; `name:3` in the environment is its third time.
+        Name of the point, as `action.table.when`; `name:3` in the environment means its third passage.
     """
     wanted = os.environ.get(CRASH_AT)
     if not wanted:
         return
     _passed[name] += 1
-    here = f"{name}:{_passed[name]}"
+    passage = f"{name}:{_passed[name]}"
     if wanted == "?":
-        print("crash point", here, file=sys.stderr)
-    elif wanted in (here, f"{here}".removesuffix(":1")):
+        print("crash point", passage, file=sys.stderr)
+    elif wanted in (passage, passage.removesuffix(":1")):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
 def crash_points(action: str, name: str) -> Iterator[None]:
-    """Put a point before and one after what is done within.
+    """Put a crash point before the block and one after it.
 
     Parameters
     ----------
     action, name : str
-        What is done, such as `add`, and to which table.
+        Name of the operation, such as `add`, and of the table.
     """
     crash_point(f"{action}.{name}.before")
     yield

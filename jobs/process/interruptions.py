@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: what is half done is undone, one line says so, and the exit status is 128 + the signal.
+"""Ctrl-C and SIGTERM: unfinished work is undone, one line says so, and the exit status is 128 + the signal.
 
-This module imports little: Ctrl-C before the handlers are set ends with Python's own traceback.
+This module imports little: before the handlers are set, Ctrl-C ends with Python's own traceback.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE_SECONDS = 15
-"""How long what is half done may take to be undone; a second signal does not wait."""
+_UNDO_SECONDS = 15
+"""Seconds that undoing may take; a second signal ends the process at once."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -26,23 +26,23 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _State:
-    """What this process knows of its interruption.
+    """State of the interruption of this process.
 
     Attributes
     ----------
     number : int or None
         The signal that asked it to end.
-    held_back : int
-        How many `held_back` blocks are open.
+    delays : int
+        How many `delay_interruption` blocks are open.
     published : list of str
-        The jobs of this command that have published their tables.
+        Jobs of this command that have published their tables.
     timer : threading.Timer or None
-        Ends the process if what is half done is not undone in time.
+        Ends the process if undoing takes too long.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.held_back = 0
+        self.delays = 0
         self.published: list[str] = []
         self.timer: threading.Timer | None = None
 
@@ -50,17 +50,17 @@ class _State:
 _state = _State()
 
 
-def install() -> None:
-    """Let SIGINT and SIGTERM raise `Interrupted`; a signal that is ignored, as under nohup, stays so."""
+def install_handlers() -> None:
+    """Let SIGINT and SIGTERM raise `Interrupted`; a signal that is ignored, as under nohup, stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
-def reinstall() -> None:
-    """Set the handlers again if they were set before: the start of Spark replaces that of SIGINT."""
+def reinstall_handlers() -> None:
+    """Restore the handlers if they were set: the start of Spark replaces the handler of SIGINT."""
     if signal.getsignal(signal.SIGTERM) is _interrupt:
-        install()
+        install_handlers()
 
 
 def is_interrupted() -> bool:
@@ -69,43 +69,43 @@ def is_interrupted() -> bool:
 
 
 def note_published(job: str) -> None:
-    """Remember that a job has published its tables.
+    """Record that a job has published its tables.
 
     Parameters
     ----------
     job : str
-        Its name, such as "ingest".
+        Name of the job, such as "ingest".
     """
     _state.published.append(job)
 
 
-def line() -> str:
-    """Return the line that tells of the interruption, and of what is published all the same."""
+def interruption_message() -> str:
+    """Return the line that reports the interruption, and which jobs were published before it."""
     if not _state.published:
         return "interrupted: nothing of this run is published"
     return f"interrupted: {', '.join(_state.published)} was published, nothing after it"
 
 
 def exit_status() -> int:
-    """Return the exit status of an interrupted process: 130 of Ctrl-C, 143 of SIGTERM."""
+    """Return the exit status of an interrupted process: 130 after Ctrl-C, 143 after SIGTERM."""
     return 128 + (_state.number or signal.SIGINT)
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Let the block end before an interruption is raised: a commit is made and counted, or not begun."""
-    _state.held_back += 1
+def delay_interruption() -> Iterator[None]:
+    """Raise an interruption only after the block, so that a commit is complete or not begun."""
+    _state.delays += 1
     try:
         yield
     finally:
-        _state.held_back -= 1
-    if _state.number is not None and not _state.held_back:
+        _state.delays -= 1
+    if _state.number is not None and not _state.delays:
         raise Interrupted
 
 
 @contextmanager
-def ends_block() -> Iterator[None]:
-    """Let an interruption end the block, and the command go on after it: one that runs until Ctrl-C."""
+def end_block_on_interrupt() -> Iterator[None]:
+    """End the block at an interruption, and continue after it: for commands that run until Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
@@ -115,46 +115,46 @@ def ends_block() -> Iterator[None]:
         _set_logging(True)
 
 
-def leave_default() -> None:
-    """Give both signals back to the system, for the moments after a command has told how it went."""
+def restore_default_handlers() -> None:
+    """Restore the system's handlers of both signals, once a command has reported its result."""
     for number in SIGNALS:
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_DFL)
 
 
-def end_now(told: str) -> None:
+def end_now(message: str) -> None:
     """End the process without waiting for threads or other packages' exit functions.
 
     Parameters
     ----------
-    told : str
-        The last line on standard error; empty: it was told already.
+    message : str
+        Last line for standard error; empty if it was shown already.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, RuntimeError):  # nobody reads it, or the main thread is writing to it
+        except (OSError, ValueError, RuntimeError):  # it is closed, or the main thread is writing to it
             continue
-    if told:
-        os.write(2, f"deltabook: {told}\n".encode())
+    if message:
+        os.write(2, f"deltabook: {message}\n".encode())
     os._exit(exit_status())
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    """Raise `Interrupted` once; end at once if asked a second time."""
+    """Raise `Interrupted` at the first signal; end the process at the second."""
     if _state.number is not None:
-        end_now(line())
+        end_now(interruption_message())
     _state.number = number
     _set_logging(False)
-    _state.timer = threading.Timer(_PATIENCE_SECONDS, end_now, (line(),))
+    _state.timer = threading.Timer(_UNDO_SECONDS, end_now, (interruption_message(),))
     _state.timer.daemon = True
     _state.timer.start()
-    if not _state.held_back:
+    if not _state.delays:
         raise Interrupted
 
 
 def _set_logging(is_on: bool) -> None:
-    """Turn logging off once the process is interrupted: clients of the JVM log what they were doing."""
+    """Turn logging on or off; it is off after an interruption, when clients of the JVM log lost calls."""
     import logging
 
     logging.disable(logging.NOTSET if is_on else logging.CRITICAL)

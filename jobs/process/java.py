@@ -1,4 +1,4 @@
-"""The Java that Spark needs, and how it is started. Standard library alone: `make` runs it first."""
+"""The Java that Spark needs, and its options. Imports only the standard library: `make` runs it first."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-LEAST_JAVA = 17
+MIN_JAVA = 17
 _SECONDS = 60
 _REASON = re.compile(r"Could not|Cannot|cannot|insufficient|Error: ")
-_REMEDY = f"Install it (Debian: apt-get install openjdk-{LEAST_JAVA}-jre-headless) or set JAVA_HOME."
+_REMEDY = f"Install it (Debian: apt-get install openjdk-{MIN_JAVA}-jre-headless) or set JAVA_HOME."
 
 
-def java_problem() -> str | None:
-    """Return one sentence on what is wrong with Java here, or None if all is well."""
+def find_java_problem() -> str | None:
+    """Return one sentence on why Java does not work here, with the remedy; None if it works."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=os.path.join(home, "bin")) if home else shutil.which("java")  # noqa: PTH118
     if java is None:
         where = f"JAVA_HOME ({home}) holds no java" if home else "no java is on the PATH"
-        return f"Java {LEAST_JAVA} or newer is needed, but {where}. {_REMEDY}"
+        return f"Java {MIN_JAVA} or newer is needed, but {where}. {_REMEDY}"
     try:
         printed = subprocess.run(
             [java, "-version"],
@@ -33,56 +33,56 @@ def java_problem() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = getattr(error, "strerror", None) or error
-        return f"Java {LEAST_JAVA} or newer is needed, but {java} cannot be run ({reason}). {_REMEDY}"
-    told = f"{printed.stderr}\n{printed.stdout}"
-    found = re.search(r'version "(?:1\.)?(\d+)', told)
-    if printed.returncode or found is None:
-        first = next((line.strip() for line in told.splitlines() if _REASON.search(line)), "")
-        reason = first or (told.strip().splitlines() or ["it prints nothing"])[0]
+        return f"Java {MIN_JAVA} or newer is needed, but {java} cannot be run ({reason}). {_REMEDY}"
+    output = f"{printed.stderr}\n{printed.stdout}"
+    version = re.search(r'version "(?:1\.)?(\d+)', output)
+    if printed.returncode or version is None:
+        first = next((line.strip() for line in output.splitlines() if _REASON.search(line)), "")
+        reason = first or (output.strip().splitlines() or ["it printed nothing"])[0]
         return (
-            f"{java} -version fails with status {printed.returncode}: {reason}. See that memory is not "
-            f"limited (ulimit -v), or that this is a Java {LEAST_JAVA} or newer. {_REMEDY}"
+            f"{java} -version fails with status {printed.returncode}: {reason}. Check that memory is not "
+            f"limited (ulimit -v), and that this is Java {MIN_JAVA} or newer. {_REMEDY}"
         )
-    if int(found[1]) < LEAST_JAVA:
-        return f"Java {LEAST_JAVA} or newer is needed, but {java} is {found[1]}. {_REMEDY}"
+    if int(version[1]) < MIN_JAVA:
+        return f"Java {MIN_JAVA} or newer is needed, but {java} is {version[1]}. {_REMEDY}"
     return None
 
 
-def class_archive() -> Path | None:
-    """Return the classes of Spark as a JVM holds them in memory, if `make setup` has kept them here."""
-    # Cut short, it would bring the JVM down: its name tells its size.
-    found = (path for path in archive_folder().glob("*.jsa") if path.stem == str(path.stat().st_size))
-    return next(found, None)
+def find_class_archive() -> Path | None:
+    """Return the path of Spark's class data sharing archive, if `make setup` has written one."""
+    # A truncated archive would crash the JVM: its name is its size.
+    whole = (path for path in get_archive_folder().glob("*.jsa") if path.stem == str(path.stat().st_size))
+    return next(whole, None)
 
 
-def archive_folder() -> Path:
-    """Return where that is: in this environment."""
+def get_archive_folder() -> Path:
+    """Return the folder of the class archive, within this Python environment."""
     return Path(sys.prefix) / "share" / "deltabook"
 
 
-def java_options(for_queries: bool) -> str:
-    """Return the options of a JVM that is to start fast.
+def format_java_options(for_queries: bool) -> str:
+    """Return the options with which a JVM starts fast.
 
     Parameters
     ----------
     for_queries : bool
-        Whether it runs queries: those that go through many rows need its second compiler, which costs a job,
-        whose rows never enter the JVM, more than it gives.
+        Whether the JVM runs queries. Queries over many rows need its second compiler; a job does not, because
+        its rows never enter the JVM.
 
     Returns
     -------
     str
-        As a command line has them.
+        Options separated by blanks, as on a command line.
     """
     options = [] if for_queries else ["-XX:TieredStopAtLevel=1"]
-    if archive := class_archive():
-        # One that another Java or another Spark has made is passed over in silence.
+    if archive := find_class_archive():
+        # The JVM silently ignores an archive of another Java or another Spark.
         options += ["-Xshare:auto", f'"-XX:SharedArchiveFile={archive}"']
         options += ["-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
     return " ".join(options)
 
 
 if __name__ == "__main__":
-    problem = java_problem()
+    problem = find_java_problem()
     if problem:
         sys.exit(problem)

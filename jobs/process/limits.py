@@ -1,4 +1,4 @@
-"""Limits of this process and machine, checked before a command starts: the cause and the remedy of each."""
+"""Limits of this process and machine, checked before a command starts; each message has the remedy."""
 
 from __future__ import annotations
 
@@ -11,81 +11,85 @@ import tempfile
 from pathlib import Path
 
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
-"""Variables that set the locale, the first that is set."""
+"""Variables that set the locale, in the order in which they count."""
 _MIB = 1 << 20
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-LEAST_ADDRESS_SPACE = 3072 * _MIB
-"""Of a command without Spark: Arrow, pandas and numba map that much, though they use a tenth."""
-_JVM_BESIDES_HEAP = 3072 * _MIB
-"""Address space of a JVM besides its heap: classes, compiled code, threads, direct memory."""
+MIN_ADDRESS_SPACE = 3072 * _MIB
+"""Least for a command without Spark: Arrow, pandas and numba map that much, but use a tenth of it."""
+_JVM_BEYOND_HEAP = 3072 * _MIB
+"""Address space of a JVM beyond its heap: classes, compiled code, threads, direct memory."""
 _CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
-"""Control groups of version 1 have a number of this size where there is no limit."""
-_LEAST_DESCRIPTORS = 64
-"""Files that a command without Spark has open at once, with room for its threads."""
-LEAST_DESCRIPTORS = 512
-"""Files that the JVM has open at once: each JAR, and each connection to a worker."""
-_LEAST_ROOM = 64 * _MIB
-"""Room in Spark's folder for temporary files, before it starts: Delta's JARs are copied there."""
+"""Control groups of version 1 have a number of at least this size if there is no limit."""
+_MIN_DESCRIPTORS_WITHOUT_SPARK = 64
+"""Files that a command without Spark opens at once, with a reserve for its threads."""
+MIN_DESCRIPTORS = 512
+"""Files that the JVM opens at once: each JAR, and each connection to a worker."""
+_MIN_FREE_SPACE = 64 * _MIB
+"""Free space in Spark's folder for temporary files before it starts: Delta's JARs are copied there."""
 
 
-def process_problem() -> str:
-    """Return what keeps every command from working, with the remedy; empty if nothing does."""
+def find_process_problem() -> str:
+    """Return why no command can work in this process, with the remedy; empty if commands can work."""
     if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
         return (
             f"the locale's encoding is {sys.getfilesystemencoding()}, and paths and tables need UTF-8: set "
             "LC_ALL=C.UTF-8, or PYTHONUTF8=1"
         )
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if space != resource.RLIM_INFINITY and space < LEAST_ADDRESS_SPACE:
-        return _too_little(space, LEAST_ADDRESS_SPACE)
+    if space != resource.RLIM_INFINITY and space < MIN_ADDRESS_SPACE:
+        return _describe_address_space(space, MIN_ADDRESS_SPACE)
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if files != resource.RLIM_INFINITY and files < _LEAST_DESCRIPTORS:
-        return _too_few_files(files, _LEAST_DESCRIPTORS)
+    if files != resource.RLIM_INFINITY and files < _MIN_DESCRIPTORS_WITHOUT_SPARK:
+        return _describe_descriptors(files, _MIN_DESCRIPTORS_WITHOUT_SPARK)
     try:
         tempfile.gettempdir()
     except OSError:
         return (
-            "no folder for temporary files can be written (TMPDIR, /tmp, /var/tmp): free some space there, "
-            "or name one in TMPDIR"
+            "no folder for temporary files is writable (TMPDIR, /tmp, /var/tmp): free some space there, or "
+            "set TMPDIR to another folder"
         )
     return ""
 
 
-def utf8_locale() -> dict[str, str]:
-    """Return the variables by which programs that are started here take names of files for UTF-8.
+def choose_utf8_locale() -> dict[str, str]:
+    """Return the environment variables with which child processes read file names as UTF-8.
 
-    Python does so in any locale; a JVM in an ASCII locale, as under cron, does not find such a file.
+    Python reads them so in any locale. A JVM in an ASCII locale, as under cron, does not find a file whose
+    name has other characters.
     """
-    named = next((os.environ[name] for name in _LOCALE if os.environ.get(name)), "C")
-    is_utf8 = named.lower().replace("-", "").endswith("utf8")
+    locale = next((os.environ[name] for name in _LOCALE if os.environ.get(name)), "C")
+    is_utf8 = locale.lower().replace("-", "").endswith("utf8")
     return {} if is_utf8 else {"LC_ALL": "C.UTF-8"}
 
 
-def spark_problem(driver_memory: str) -> str:
-    """Return what keeps Spark from working on this machine, with the remedy; empty if nothing does.
+def find_spark_problem(driver_memory: str) -> str:
+    """Return why Spark cannot work on this machine, with the remedy; empty if it can.
 
-    The limit of open files is raised as far as this user may raise it.
+    Raises the limit of open files as far as this user may.
 
     Parameters
     ----------
     driver_memory : str
-        Heap of the JVM, such as "4g".
+        Heap of the JVM as a number and a unit, such as "4g".
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
-        return _too_few_files(hard, LEAST_DESCRIPTORS)
+    if hard != resource.RLIM_INFINITY and hard < MIN_DESCRIPTORS:
+        return _describe_descriptors(hard, MIN_DESCRIPTORS)
     heap = int(driver_memory[:-1]) * _UNITS[driver_memory[-1]]
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if space != resource.RLIM_INFINITY and space < heap + _JVM_BESIDES_HEAP:
-        return _too_little(space, heap + _JVM_BESIDES_HEAP) + f" or lower driver_memory ({driver_memory})"
-    return _folder_problem(Path(os.environ.get("SPARK_LOCAL_DIRS", "/tmp").split(",")[0]))
+    if space != resource.RLIM_INFINITY and space < heap + _JVM_BEYOND_HEAP:
+        return (
+            _describe_address_space(space, heap + _JVM_BEYOND_HEAP)
+            + f" or lower driver_memory ({driver_memory})"
+        )
+    return _find_folder_problem(Path(os.environ.get("SPARK_LOCAL_DIRS", "/tmp").split(",")[0]))
 
 
-def memory_limit() -> int | None:
-    """Return the memory that the control group of this process may use, bytes; None if it is not limited."""
+def read_memory_limit() -> int | None:
+    """Return the memory limit of this process's control group, bytes; None if there is no limit."""
     try:
         groups = re.findall(r"^\d+:([^:\n]*):(.*)$", _OWN_GROUPS.read_text(), re.MULTILINE)
     except OSError:
@@ -93,50 +97,51 @@ def memory_limit() -> int | None:
     limits = []
     for controllers, below in groups:
         if "memory" in controllers.split(","):
-            limits += _limits(_CONTROL_GROUPS / "memory", below, "memory.limit_in_bytes")
+            limits += _read_limits(_CONTROL_GROUPS / "memory", below, "memory.limit_in_bytes")
         elif not controllers:
-            limits += _limits(_CONTROL_GROUPS, below, "memory.max")
-    found = min(limits, default=_UNLIMITED)
-    return found if found < _UNLIMITED else None
+            limits += _read_limits(_CONTROL_GROUPS, below, "memory.max")
+    least = min(limits, default=_UNLIMITED)
+    return least if least < _UNLIMITED else None
 
 
-def _limits(root: Path, below: str, name: str) -> list[int]:
-    """Read the limits of a control group and of those around it; a container may not see its own."""
-    folder, found = root / below.lstrip("/"), []
+def _read_limits(root: Path, below: str, name: str) -> list[int]:
+    """Return the limits of a control group and of its parents; a container may not see its own group."""
+    folder, limits = root / below.lstrip("/"), []
     for each in {folder, *folder.parents, root}:
         try:
             text = (each / name).read_text().strip()
         except OSError:
             continue
-        found += [int(text)] if text.isdecimal() else []
-    return found
+        limits += [int(text)] if text.isdecimal() else []
+    return limits
 
 
-def _folder_problem(folder: Path) -> str:
-    """Return what is wrong with Spark's folder for temporary files."""
-    remedy = "free some space there, or name another folder in SPARK_LOCAL_DIRS"
-    named = f"Spark's folder for temporary files, {folder},"
+def _find_folder_problem(folder: Path) -> str:
+    """Return why Spark's folder for temporary files is not usable, with the remedy; empty if it is usable."""
+    remedy = "set SPARK_LOCAL_DIRS to another folder"
+    name = f"Spark's folder for temporary files, {folder},"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return f"{named} cannot be made ({error.strerror}): name another folder in SPARK_LOCAL_DIRS"
+        return f"{name} cannot be created ({error.strerror}): {remedy}"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"{named} is not writable: fix its permissions, or name another folder in SPARK_LOCAL_DIRS"
+        return f"{name} is not writable: fix its permissions, or {remedy}"
     free = shutil.disk_usage(folder).free
-    if free < _LEAST_ROOM:
-        return f"{named} has {free / _MIB:,.0f} MiB free, and Spark needs {_LEAST_ROOM // _MIB}: {remedy}"
+    if free < _MIN_FREE_SPACE:
+        missing = f"{free / _MIB:,.0f} MiB free, and Spark needs {_MIN_FREE_SPACE // _MIB}"
+        return f"{name} has {missing}: free some space there, or {remedy}"
     return ""
 
 
-def _too_little(found: int, needed: int) -> str:
+def _describe_address_space(limit: int, needed: int) -> str:
     return (
-        f"this process may use {found / _MIB:,.0f} MiB of address space, and needs {needed / _MIB:,.0f}: "
+        f"this process may use {limit / _MIB:,.0f} MiB of address space, and needs {needed / _MIB:,.0f}: "
         "raise the limit, as with ulimit -v unlimited"
     )
 
 
-def _too_few_files(found: int, needed: int) -> str:
+def _describe_descriptors(limit: int, needed: int) -> str:
     return (
-        f"this process may open {found:,} files at once, and needs {needed:,}: raise the limit, as with "
+        f"this process may open {limit:,} files at once, and needs {needed:,}: raise the limit, as with "
         "ulimit -n 4096"
     )

@@ -1,4 +1,4 @@
-"""Peak memory of a run's processes, from what the kernel keeps of them."""
+"""Peak memory of a run's processes, from /proc."""
 
 from __future__ import annotations
 
@@ -13,64 +13,67 @@ _KIB = 1024
 
 
 def peak_memory() -> dict[str, int | None]:
-    """Return the most memory that this process, Spark's JVM and its Python workers have each held, bytes.
+    """Return the peak memory of this process, of Spark's JVM and of its Python workers, bytes.
 
-    Each number is resident memory at its highest since the process began (Linux: `VmHWM`), so in a session of
-    several runs it may be an earlier run's. The three need not have come at one time: their sum is a bound.
-    Workers are forked from one daemon and what they share with it counts in each. Only processes of this
-    machine that still live are seen; Spark ends a worker that has been idle for a minute.
+    Each number is the peak resident memory since the process began (Linux: `VmHWM`), so in a session of
+    several runs it may come from an earlier run. The peaks may be at different times: their sum is an upper
+    bound. Memory that workers share with the daemon that forked them counts in each. Only running processes
+    of this machine are included; Spark ends a worker that has been idle for a minute.
 
     Returns
     -------
     dict
-        `driver`, this process; `jvm`; `workers`, the sum over the JVM's Python processes. None: it cannot be
-        known, as `jvm` and `workers` where there is no /proc, or Spark is a server elsewhere.
+        `driver`, this process; `jvm`; `workers`, the sum over the JVM's Python processes. `jvm` and `workers`
+        are None where there is no /proc, or Spark is a server elsewhere.
     """
-    told, here = _processes(), os.getpid()
-    own, mine = told.get(here, {}), [here, *_below(here, told)]
-    driver = _peak(own) or _highest()
+    processes, own_id = _read_processes(), os.getpid()
+    own = processes.get(own_id, {})
+    own_tree = [own_id, *_list_descendants(own_id, processes)]
+    driver = _read_peak(own) or _read_own_peak()
     # Under spark-submit the JVM has started this process, not the other way round.
-    candidates = [*mine, int(own.get("PPid", 0))]
-    jvm = next((one for one in candidates if told.get(one, {}).get("Name") == _JAVA), None)
+    candidates = [*own_tree, int(own.get("PPid", 0))]
+    jvm = next((process for process in candidates if processes.get(process, {}).get("Name") == _JAVA), None)
     if jvm is None:
         return {"driver": driver, "jvm": None, "workers": None}
-    workers = {*_below(jvm, told)}.difference(() if jvm in mine else mine)
-    return {"driver": driver, "jvm": _peak(told[jvm]), "workers": sum(_peak(told[one]) for one in workers)}
+    workers = {*_list_descendants(jvm, processes)}.difference(() if jvm in own_tree else own_tree)
+    workers_peak = sum(_read_peak(processes[process]) for process in workers)
+    return {"driver": driver, "jvm": _read_peak(processes[jvm]), "workers": workers_peak}
 
 
-def _highest() -> int:
-    """Return what `getrusage` tells, which Linux counts in KiB."""
-    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return found if sys.platform == "darwin" else found * _KIB
+def _read_own_peak() -> int:
+    """Return the peak memory of this process by `getrusage`, bytes; Linux counts it in KiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * _KIB
 
 
-def child_processes() -> set[int]:
-    """Return the ids of the processes that this one has started and that still live; none without /proc."""
-    here = os.getpid()
-    return {one for one, told in _processes().items() if int(told.get("PPid", 0)) == here}
+def list_child_processes() -> set[int]:
+    """Return the ids of this process's running children; empty without /proc."""
+    own_id = os.getpid()
+    return {process for process, status in _read_processes().items() if int(status.get("PPid", 0)) == own_id}
 
 
-def _processes() -> dict[int, dict[str, str]]:
-    """Read what the kernel tells of each process; none where it tells nothing."""
-    found = {}
+def _read_processes() -> dict[int, dict[str, str]]:
+    """Return the status fields of each process by its id, from /proc/<id>/status; empty without /proc."""
+    processes = {}
     for status in _PROCESSES.glob("[0-9]*/status"):
         try:
             lines = status.read_text().splitlines()
         except OSError:  # it has ended, or is hidden
             continue
-        found[int(status.parent.name)] = {
+        processes[int(status.parent.name)] = {
             name: value.strip() for name, _, value in (line.partition(":") for line in lines)
         }
-    return found
+    return processes
 
 
-def _below(process: int, told: dict[int, dict[str, str]]) -> list[int]:
-    """List the processes that one has started, and they in turn, nearest first."""
-    found = [process]
-    for parent in found:
-        found += [one for one, status in told.items() if status.get("PPid") == str(parent)]
-    return found[1:]
+def _list_descendants(process: int, processes: dict[int, dict[str, str]]) -> list[int]:
+    """Return the ids of a process's children, their children and so on, nearest first."""
+    tree = [process]
+    for parent in tree:
+        tree += [child for child, status in processes.items() if status.get("PPid") == str(parent)]
+    return tree[1:]
 
 
-def _peak(status: dict[str, str]) -> int:
+def _read_peak(status: dict[str, str]) -> int:
+    """Return the peak resident memory of a process, bytes."""
     return int(status.get("VmHWM", "0 kB").split()[0]) * _KIB

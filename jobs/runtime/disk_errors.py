@@ -1,4 +1,4 @@
-"""Errors of the disk and of Delta, told by what they mean for a warehouse."""
+"""Errors of the disk, of object stores and of Delta as errors of the warehouse, with the remedy."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from pyspark.errors import PySparkException
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.process.error_causes import OWN_ERRORS
 from deltabook.schemas.errors import WarehouseError
-from deltabook.udfs.storage.object_store import is_of_store, is_remote
-from deltabook.udfs.storage.worker_errors import disk_problem
+from deltabook.udfs.storage.locations import is_remote
+from deltabook.udfs.storage.object_store import is_store_error
+from deltabook.udfs.storage.worker_errors import describe_disk_problem
 
-_WORDS = 300
-_STAYS = "nothing of this run is published, what was before stays readable"
-SPARKS_OWN = "Spark's folder for temporary files (SPARK_LOCAL_DIRS, else /tmp)"
+_MAX_CAUSE_LENGTH = 300
+_NOTHING_PUBLISHED = "nothing of this run is published, and earlier runs stay readable"
+SPARK_TEMP_FOLDER = "Spark's folder for temporary files (SPARK_LOCAL_DIRS, else /tmp)"
 
 
 @contextmanager
-def commit(action: str, table: Path) -> Iterator[None]:
-    """Tell of a commit that fails because somebody else has changed the table; crash points are around it.
+def guard_commit(action: str, table: Path) -> Iterator[None]:
+    """Turn a refused commit into an error that says another program changed the table; adds crash points.
 
     Parameters
     ----------
     action : str
-        What is done, such as `add`.
+        Name of the operation, such as `add`.
     table : Path
         Folder of the table.
 
@@ -43,41 +44,44 @@ def commit(action: str, table: Path) -> Iterator[None]:
         except CommitFailedError as error:
             reason = " ".join(str(error).split())
             raise WarehouseError(
-                f"table {table} was changed by another program in mid-run ({reason}): nothing of this run is "
-                "published, and the next run takes that change back. See that deltabook alone writes there, "
-                "and run again"
+                f"table {table} was changed by another program during this run ({reason}): nothing of this "
+                "run is published, and the next run reverts that change. Make sure that only deltabook "
+                "writes there, and run again"
             ) from error
 
 
 @contextmanager
-def disk_named(warehouse: Path) -> Iterator[None]:
-    """Turn an error of the disk, or of an object store, into one that names it and the remedy.
+def name_disk_errors(warehouse: Path) -> Iterator[None]:
+    """Turn an error of the disk or of an object store into one that names the place and the remedy.
 
     Parameters
     ----------
     warehouse : Path
-        What is written within.
+        Folder of the tables that the block writes.
 
     Raises
     ------
     WarehouseError
-        If the disk is full, or cannot be written, or an object store fails.
+        If the disk is full or not writable, or an object store fails.
     """
     try:
         yield
     except (PySparkException, Py4JError) as error:
-        # Workers tell of the warehouse themselves; what the JVM writes are its own files.
-        told = "" if OWN_ERRORS in str(error) else disk_problem(error, SPARKS_OWN)
-        if not told:
+        # Workers report errors of the warehouse themselves; the JVM writes only temporary files.
+        message = "" if OWN_ERRORS in str(error) else describe_disk_problem(error, SPARK_TEMP_FOLDER)
+        if not message:
             raise
-        raise WarehouseError(told) from error
+        raise WarehouseError(message) from error
     except Exception as error:
-        if not isinstance(error, OSError | DeltaError) and not is_of_store(error):
+        if not isinstance(error, OSError | DeltaError) and not is_store_error(error):
             raise
-        told = disk_problem(error, str(warehouse))
-        if not told and is_remote(warehouse):
-            words = " ".join(str(error).split())[:_WORDS]
-            told = f"{warehouse}: {words}: {_STAYS}. See that the object store can be reached, and run again"
-        if not told:
+        message = describe_disk_problem(error, str(warehouse))
+        if not message and is_remote(warehouse):
+            cause = " ".join(str(error).split())[:_MAX_CAUSE_LENGTH]
+            message = (
+                f"{warehouse}: {cause}: {_NOTHING_PUBLISHED}. Check that the object store is reachable, and "
+                "run again"
+            )
+        if not message:
             raise
-        raise WarehouseError(told) from error
+        raise WarehouseError(message) from error

@@ -1,8 +1,8 @@
-"""What the JVM and its workers print to standard error: made printable, held for a moment, then shown.
+"""Standard error of the JVM and its workers: made printable, delayed for a moment, then shown.
 
-It is held because a JVM that dies, or is left by an interrupted command, prints traces of what the command
-tells in one line. What is printed while Spark starts is kept back until it has started: if it does not, that
-is the cause.
+The delay lets a command drop traces that repeat its own one-line message, as a JVM prints when it dies or is
+interrupted. Lines that are printed while Spark starts wait until it has started: if it fails, they hold the
+cause.
 """
 
 from __future__ import annotations
@@ -16,41 +16,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from deltabook.jobs.console.printable import printable
+from deltabook.jobs.console.printable import make_printable
 from deltabook.jobs.process.interruptions import is_interrupted
 
-_HELD_SECONDS, _LOOK_SECONDS = 0.5, 0.1
-_KEPT_LINES = 50
-_OF_NO_USE = "WARNING: Using incubator modules"
-"""What every start of Spark's JVM prints."""
+_DELAY_SECONDS, _POLL_SECONDS = 0.5, 0.1
+_MAX_LINES = 50
+_IRRELEVANT = "WARNING: Using incubator modules"
+"""First words of a line that every start of Spark's JVM prints."""
 _STANDARD_ERROR = 2
 
 
 @dataclass
 class Relay:
-    """One pipe that children have as their standard error.
+    """One pipe that child processes have as their standard error.
 
     Attributes
     ----------
     reading, showing : int
-        Descriptors of the pipe's end, and of where lines are shown.
+        File descriptors: the pipe's reading end, and the terminal or file that shows the lines.
     is_open : bool
-        Whether lines are shown; before that they are kept back.
+        Whether lines are shown; until then they wait.
+    last_lines : deque of str
+        The last lines, shown or not.
     """
 
     reading: int
     showing: int
     is_open: bool = False
-    kept: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
-    """The last lines, shown or not."""
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_LINES))
     _waiting: deque[tuple[float, str]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Read and show lines until no child has the pipe any more."""
+        """Read and show lines until the last child process has closed the pipe."""
         rest = b""
         while True:
-            if select.select([self.reading], [], [], _LOOK_SECONDS)[0]:
+            if select.select([self.reading], [], [], _POLL_SECONDS)[0]:
                 read = os.read(self.reading, 1 << 16)
                 if not read:
                     break
@@ -58,20 +59,20 @@ class Relay:
                 now = time.monotonic()
                 with self._lock:
                     for line in lines:
-                        text = printable(line.decode(errors="replace").rstrip("\r"))
-                        if text.startswith(_OF_NO_USE):
+                        text = make_printable(line.decode(errors="replace").rstrip("\r"))
+                        if text.startswith(_IRRELEVANT):
                             continue
-                        self.kept.append(text)
+                        self.last_lines.append(text)
                         self._waiting.append((now, text))
-            self.show(_HELD_SECONDS)
+            self.show(_DELAY_SECONDS)
 
     def show(self, seconds: float) -> None:
-        """Show the lines that were held so long.
+        """Show the lines that have waited long enough.
 
         Parameters
         ----------
         seconds : float
-            How long.
+            Seconds that a line must have waited.
         """
         with self._lock:
             until = time.monotonic() - seconds
@@ -82,24 +83,26 @@ class Relay:
                         os.write(self.showing, f"{text}\n".encode())
 
     def drop(self) -> None:
-        """Forget what was not shown yet."""
+        """Drop the lines that are not shown yet."""
         with self._lock:
             self._waiting.clear()
 
 
 _relays: list[Relay] = []
-# A forked process has no thread that reads, and a lock may stay held in it.
+# A forked process has no reading thread, and may have inherited a held lock.
 os.register_at_fork(after_in_child=_relays.clear)
 
 
 @contextmanager
-def relayed() -> Iterator[Relay]:
-    """Let processes that are started within print to a relay; it shows lines once the block has ended well.
+def relay_stderr() -> Iterator[Relay]:
+    """Give processes that are started within the block a relay as standard error.
+
+    The relay shows lines once the block has ended without an error.
 
     Yields
     ------
     Relay
-        Its `kept` lines may tell why the start failed.
+        Its `last_lines` may hold the cause of a failed start.
     """
     reading, writing = os.pipe()
     showing = os.dup(_STANDARD_ERROR)
@@ -116,12 +119,12 @@ def relayed() -> Iterator[Relay]:
 
 
 def flush() -> None:
-    """Show at once what is held: the process ends."""
+    """Show all waiting lines at once, because the process ends."""
     for relay in _relays:
         relay.show(0)
 
 
 def drop() -> None:
-    """Do not show what is held: it is a trace of what is told otherwise."""
+    """Drop all waiting lines: they repeat an error that the command reports itself."""
     for relay in _relays:
         relay.drop()

@@ -1,4 +1,4 @@
-"""The one place that builds a Spark session."""
+"""The Spark session of this process: its options, Delta's JARs, and how it starts."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from pyspark import SparkConf
 from pyspark.accumulators import AccumulatorTCPServer, AccumulatorUnixServer
 from pyspark.sql import SparkSession
 
-from deltabook.jobs.process.error_causes import cause_of, has_jvm_died, message_of
-from deltabook.jobs.process.interruptions import is_interrupted, reinstall
-from deltabook.jobs.process.java import java_options, java_problem
-from deltabook.jobs.process.limits import spark_problem, utf8_locale
-from deltabook.jobs.process.memory import child_processes
-from deltabook.jobs.runtime.disk_errors import SPARKS_OWN
-from deltabook.jobs.runtime.jvm_output import relayed
+from deltabook.jobs.console.logging import show_message
+from deltabook.jobs.process.error_causes import describe_error, find_cause, has_jvm_died
+from deltabook.jobs.process.interruptions import is_interrupted, reinstall_handlers
+from deltabook.jobs.process.java import find_java_problem, format_java_options
+from deltabook.jobs.process.limits import choose_utf8_locale, find_spark_problem
+from deltabook.jobs.process.memory import list_child_processes
+from deltabook.jobs.runtime.disk_errors import SPARK_TEMP_FOLDER
+from deltabook.jobs.runtime.jvm_output import relay_stderr
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.storage.object_store import is_remote
-from deltabook.udfs.storage.worker_errors import disk_problem
+from deltabook.udfs.storage.locations import is_remote
+from deltabook.udfs.storage.worker_errors import describe_disk_problem
 
 DAEMON = "deltabook.udfs.spark.daemon"
-"""Module by which Spark starts Python workers, where sessions are local."""
+"""Module that Spark runs to start Python workers in local mode."""
 
 LOOPBACK = "127.0.0.1"
 _CONNECT, _CONNECT_PORT = "sc://", 15002
-_OF_SESSIONS = (
+_SESSION_PREFIXES = (
     "spark.sql.session.",
     "spark.sql.execution.",
     "spark.sql.files.",
@@ -44,14 +45,14 @@ _OF_SESSIONS = (
     "spark.sql.parquet.",
     "spark.databricks.delta.",
 )
-"""Of `OPTIONS`, what a client may set; the others are the server's."""
+"""Prefixes of the `OPTIONS` that a client of Spark Connect may set; the server sets the others."""
 _COMPLETE = "complete"
 _FATAL = re.compile(
     r"Could not|Cannot|cannot|insufficient memory|OutOfMemoryError|Too many open files|Unrecognized"
 )
-"""What a JVM that cannot start prints."""
+"""Words in the output of a JVM that cannot start."""
 _NOT_READY = "JAVA_GATEWAY_EXITED"
-_MACHINE = (
+_MORE_RESOURCES = (
     "Lower driver_memory, or raise the limits of this process (ulimit -v, ulimit -n, its control group)"
 )
 _SHIPPED_WITH_PYSPARK = (
@@ -112,136 +113,144 @@ OPTIONS = {
     # than with Arrow's own choice, at the same speed).
     "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
 }
-"""Of every session, whoever starts it."""
+"""Options of every session that deltabook starts."""
 
 
 def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession:
-    """Return the Spark session of this process.
+    """Return the Spark session of this process; start one if there is none.
 
-    Under spark-submit, and in a notebook that has a session, that one is used: its master and JARs
-    are what it was started with. A master `sc://…` is a Spark Connect server, which has its own. Otherwise
-    a session is made.
+    Under spark-submit, and in a notebook that has a session, the existing session is used, with the master
+    and the JARs that it was started with. A master `sc://…` is a Spark Connect server with its own JARs.
 
     Parameters
     ----------
     settings : Settings
-        Master, memory and where the JARs are.
+        Spark master, memory and folder of the JARs.
     for_queries : bool
-        Whether a JVM that is started here runs long queries, rather than jobs.
+        Whether a JVM that is started here runs long queries rather than jobs.
 
     Returns
     -------
     SparkSession
-        With Delta, in UTC.
+        Has Delta's extensions; its time zone is UTC.
 
     Raises
     ------
     SettingsError
-        If Java or Delta's JARs are missing.
+        If Java or Delta's JARs are missing, or Spark does not start.
     """
     if active := SparkSession.getActiveSession():
         return active
     if settings.master.startswith(_CONNECT):
-        return _connected(settings.master)
+        return _connect(settings.master)
     builder = SparkSession.builder.appName("deltabook")
-    for name, value in (OPTIONS | _of_store(settings)).items():
+    for name, value in (OPTIONS | _store_options(settings)).items():
         builder = builder.config(name, value)
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started the JVM
         return _start(
-            _with_workers(builder, str(SparkConf().get("spark.master"))),
+            _set_worker_options(builder, str(SparkConf().get("spark.master"))),
             "start spark-submit with --packages or --jars for io.delta:delta-spark_4.1_2.13",
         )
-    if problem := spark_problem(settings.driver_memory) or java_problem():
+    if problem := find_spark_problem(settings.driver_memory) or find_java_problem():
         raise SettingsError(problem)
-    os.environ |= utf8_locale()
+    os.environ |= choose_utf8_locale()
     # Workers and the planning of Python data sources must be this interpreter, not the PATH's python3.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    builder = _with_workers(builder, settings.master)
-    builder = builder.master(_retrying(settings.master)).config("spark.driver.memory", settings.driver_memory)
+    builder = _set_worker_options(builder, settings.master)
+    builder = builder.master(_allow_retry(settings.master)).config(
+        "spark.driver.memory", settings.driver_memory
+    )
     log4j = Path(str(files("deltabook.conf").joinpath("log4j2.properties"))).as_uri()
-    options = f"-Dlog4j2.configurationFile={log4j} {java_options(for_queries)}"
+    options = f"-Dlog4j2.configurationFile={log4j} {format_java_options(for_queries)}"
     builder = builder.config("spark.driver.extraJavaOptions", options)
-    if jars := delta_jars(settings):
+    if jars := list_delta_jars(settings):
         named = ",".join(map(str, jars))
         return _start(builder.config("spark.jars", named), f"check the JARs in {jars[0].parent}")
     cache = _cache_folder(settings)
     packages = _S3A if is_remote(settings.warehouse) else []
+    builder = _configure_fetch(builder, cache, packages)
+    show_message("fetching     Delta's JARs, once")
     session = _start(
-        _fetching(builder, cache, packages), "Delta's JARs could not be fetched; name a folder with --jars"
+        builder, "Delta's JARs could not be fetched; pass their folder with --jars", is_fetching=True
     )
     (cache / _COMPLETE).touch()
     return session
 
 
-def delta_jars(settings: Settings) -> list[Path]:
-    """List Delta's JARs; none if they were not fetched yet.
+def list_delta_jars(settings: Settings) -> list[Path]:
+    """Return the paths of Delta's JARs.
 
     Parameters
     ----------
     settings : Settings
-        May name a folder of them.
+        `jars` may name their folder; else they are in the user's cache.
+
+    Returns
+    -------
+    list of Path
+        Sorted by name; empty if the cache does not have all of them yet.
 
     Raises
     ------
     SettingsError
-        If that folder has none.
+        If the folder of `settings.jars` has no JAR of Delta.
     """
     cache = _cache_folder(settings)
     folder = settings.jars if settings.jars is not None else cache / "jars"
     jars = sorted(folder.glob("*.jar"))
-    found = any("delta-spark" in jar.name for jar in jars)
-    if settings.jars is not None and not found:
+    has_delta = any("delta-spark" in jar.name for jar in jars)
+    if settings.jars is not None and not has_delta:
         raise SettingsError(f"no delta-spark JAR in {folder}: expected Delta {version('delta-spark')}'s JARs")
-    return jars if found and (settings.jars is not None or (cache / _COMPLETE).exists()) else []
+    return jars if has_delta and (settings.jars is not None or (cache / _COMPLETE).exists()) else []
 
 
-def _connected(master: str) -> SparkSession:
+def _connect(master: str) -> SparkSession:
     """Return a session of a Spark Connect server."""
     remedy = (
-        "see that a server of this Spark version listens there, with Delta's JARs and extensions, and "
+        "check that a server of this Spark version listens there, with Delta's JARs and extensions, and "
         "install deltabook[connect] here"
     )
     address = urlsplit(master)
-    try:  # the client would go on trying for minutes
+    try:  # the client itself would retry for minutes
         socket.create_connection((address.hostname or "", address.port or _CONNECT_PORT), 10).close()
     except OSError as error:
         raise SettingsError(f"--master {master}: {error.strerror or error}. Remedy: {remedy}") from error
     builder = SparkSession.builder.remote(master)
     for name, value in OPTIONS.items():
-        if name.startswith(_OF_SESSIONS):
+        if name.startswith(_SESSION_PREFIXES):
             builder = builder.config(name, value)
     return _start(builder, remedy)
 
 
-def _retrying(master: str) -> str:
-    """Return a local master that tries a task twice: a worker that dies must not end the run."""
-    found = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
-    return f"local[{found[1] or 1},2]" if found else master
+def _allow_retry(master: str) -> str:
+    """Return the master, for local mode with one retry per task: a worker that dies must not end the run."""
+    local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
+    return f"local[{local[1] or 1},2]" if local else master
 
 
-def _with_workers(builder: SparkSession.Builder, master: str) -> SparkSession.Builder:
-    """Set how Spark and its Python workers meet, where both are on this machine.
+def _set_worker_options(builder: SparkSession.Builder, master: str) -> SparkSession.Builder:
+    """Set how Spark and its Python workers connect in local mode.
 
-    Measured on a task that does nothing: 80 ms by default, 35 without the search for garbage that
-    `udfs.daemon` prevents, 15 if besides they speak through a Unix socket, which delays no small message.
+    Measured on a task that does nothing: 80 ms by default; 35 ms without the garbage collection that the
+    daemon prevents; 15 ms if they also use a Unix socket, which does not delay small messages.
     """
     if not master.startswith("local"):
         return builder
-    # Nothing outside this machine has a part in it.
+    # No other machine takes part.
     builder = builder.config("spark.driver.bindAddress", LOOPBACK).config("spark.driver.host", LOOPBACK)
     builder = builder.config("spark.python.daemon.module", DAEMON)
     return builder.config("spark.python.unix.domain.socket.enabled", "true")
 
 
-def _fetching(builder: SparkSession.Builder, cache: Path, packages: list[str]) -> SparkSession.Builder:
+def _configure_fetch(builder: SparkSession.Builder, cache: Path, packages: list[str]) -> SparkSession.Builder:
     from delta import configure_spark_with_delta_pip
 
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"Delta's JARs are not in {cache}, which cannot be made ({error.strerror}): name a folder of "
-            "them with --jars, or one for caches in XDG_CACHE_HOME"
+            f"Delta's JARs are not in {cache}, which cannot be created ({error.strerror}): pass their folder "
+            "with --jars, or set XDG_CACHE_HOME to a writable folder"
         ) from None
     builder = builder.config("spark.jars.ivy", str(cache))
     builder = builder.config("spark.jars.excludes", ",".join(_SHIPPED_WITH_PYSPARK))
@@ -255,18 +264,18 @@ def _cache_folder(settings: Settings) -> Path:
     return Path(base) / "deltabook" / name
 
 
-def _of_store(settings: Settings) -> dict[str, str]:
-    """Tell Spark where the object store of a warehouse is; who may reach it, it finds as other clients do."""
+def _store_options(settings: Settings) -> dict[str, str]:
+    """Return Spark's options for the object store of a warehouse, without credentials."""
     if not is_remote(settings.warehouse):
         return {}
-    told = {"fs.s3a.endpoint.region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")}
+    options = {"fs.s3a.endpoint.region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")}
     if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
-        told |= {"fs.s3a.endpoint": endpoint, "fs.s3a.path.style.access": "true"}
-    return {f"spark.hadoop.{name}": value for name, value in told.items() if value}
+        options |= {"fs.s3a.endpoint": endpoint, "fs.s3a.path.style.access": "true"}
+    return {f"spark.hadoop.{name}": value for name, value in options.items() if value}
 
 
 # PySpark prints every failed query as JSON, and like py4j a traceback of each connection that it loses; the
-# command line tells the error itself.
+# command line reports the error itself.
 for _name in ("SQLQueryContextLogger", "py4j.java_gateway", "py4j.clientserver"):
     logging.getLogger(_name).disabled = True
 for _server in (AccumulatorTCPServer, AccumulatorUnixServer):
@@ -274,40 +283,47 @@ for _server in (AccumulatorTCPServer, AccumulatorUnixServer):
 logging.root.addFilter(lambda record: Path(record.pathname).parent.name != "py4j")
 
 
-def _start(builder: SparkSession.Builder, remedy: str) -> SparkSession:
-    """Start a session; what its JVM prints meanwhile tells the cause if it does not start."""
-    before = child_processes()
-    with relayed() as relay:
+def _start(builder: SparkSession.Builder, remedy: str, is_fetching: bool = False) -> SparkSession:
+    """Start a session; if it fails, what its JVM printed holds the cause.
+
+    A start that fetches JARs prints the progress of the fetch, which nobody needs once it has succeeded.
+    """
+    before = list_child_processes()
+    with relay_stderr() as relay:
         try:
             session = builder.getOrCreate()
             session.sql("SELECT 1").collect()
             session.conf.get("spark.databricks.delta.snapshotPartitions")
         except BaseException as error:
-            _end(child_processes() - before)
+            _terminate(list_child_processes() - before)
             if not isinstance(error, Exception) or is_interrupted():
                 raise
-            if told := disk_problem(error, SPARKS_OWN) or next(filter(None, map(_full, relay.kept)), ""):
-                raise SettingsError(f"Spark did not start: {told}") from error
-            if printed := next((line for line in relay.kept if _FATAL.search(line)), ""):
-                raise SettingsError(f"Spark did not start: {printed}. {_MACHINE}") from error
+            disk_problems = filter(None, map(_find_disk_problem, relay.last_lines))
+            problem = describe_disk_problem(error, SPARK_TEMP_FOLDER) or next(disk_problems, "")
+            if problem:
+                raise SettingsError(f"Spark did not start: {problem}") from error
+            if printed := next((line for line in relay.last_lines if _FATAL.search(line)), ""):
+                raise SettingsError(f"Spark did not start: {printed}. {_MORE_RESOURCES}") from error
             if has_jvm_died(error):
-                raise SettingsError(f"Spark did not start: {message_of(error)[0]}") from error
+                raise SettingsError(f"Spark did not start: {describe_error(error)[0]}") from error
             if _NOT_READY in str(error):
-                last = f": {relay.kept[-1]}" if relay.kept else " and printed nothing"
-                raise SettingsError(f"Spark did not start: its JVM ended{last}. {_MACHINE}") from error
-            reason = cause_of(str(error)) or type(error).__name__
+                last = f": {relay.last_lines[-1]}" if relay.last_lines else " and printed nothing"
+                raise SettingsError(f"Spark did not start: its JVM ended{last}. {_MORE_RESOURCES}") from error
+            reason = find_cause(str(error)) or type(error).__name__
             raise SettingsError(f"Spark did not start: {reason}. Remedy: {remedy}") from error
         finally:
-            reinstall()
+            reinstall_handlers()
+        if is_fetching:
+            relay.drop()
     return session
 
 
-def _end(processes: set[int]) -> None:
-    """End a JVM whose start was given up: it would go on waiting for this process."""
+def _terminate(processes: set[int]) -> None:
+    """Terminate a JVM whose start has failed: it would keep waiting for this process."""
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)
 
 
-def _full(line: str) -> str:
-    return disk_problem(OSError(line), SPARKS_OWN)
+def _find_disk_problem(line: str) -> str:
+    return describe_disk_problem(OSError(line), SPARK_TEMP_FOLDER)

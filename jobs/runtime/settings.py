@@ -1,4 +1,4 @@
-"""All settings: one typed model, read from files, environment and flags, all problems told at once."""
+"""The settings: one typed model, read from files, environment and options; reports all problems together."""
 
 from __future__ import annotations
 
@@ -28,22 +28,30 @@ from deltabook.schemas.names import (
     NANOSECONDS_PER_SECOND,
     Cadence,
     OnGap,
+    RowPolicy,
     Seed,
-    Writing,
     step_of,
     valid_name,
 )
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.storage.object_store import located
+from deltabook.udfs.storage.locations import parse_location
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
-_OF_CONTENT = {"cadence", "checkpoint_every", "depth", "instruments", "ofi_levels", "on_gap", "seed"}
-_OF_CONTENT |= {"silence_seconds", "minimum_match", "most_late", "most_untimed"}
-_MOST_DIGITS = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact in 38
+_CONTENT_SETTINGS = {"cadence", "checkpoint_every", "depth", "instruments", "ofi_levels", "on_gap", "seed"}
+_CONTENT_SETTINGS |= {"silence_seconds", "minimum_match", "most_late", "most_untimed"}
+_MAX_SCALE = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact in 38
 
 
 class Scales(BaseModel):
-    """What one instrument's prices and sizes are: integers of so many decimal digits, or decimals."""
+    """Decimal digits of one instrument's prices and sizes, stored as scaled integers or as decimals.
+
+    Attributes
+    ----------
+    price_scale, size_scale : int
+        Digits after the point, at most 17.
+    is_decimal : bool
+        Whether numbers are stored as DECIMAL(38,18); the scales are 18 then.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,32 +61,34 @@ class Scales(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _decimals_need_no_scales(cls, given: Any) -> Any:
+    def _add_decimal_scales(cls, given: Any) -> Any:
         return given | {"price_scale": 18, "size_scale": 18} if given == {"is_decimal": True} else given
 
     @model_validator(mode="after")
-    def _fits(self) -> Scales:
-        if not self.is_decimal and max(self.price_scale, self.size_scale) > _MOST_DIGITS:
-            raise ValueError(f"a scale has at most {_MOST_DIGITS} digits; more need `is_decimal: true` alone")
+    def _check_scales(self) -> Scales:
+        if not self.is_decimal and max(self.price_scale, self.size_scale) > _MAX_SCALE:
+            raise ValueError(
+                f"a scale is at most {_MAX_SCALE}; for more digits give `is_decimal: true` alone"
+            )
         return self
 
 
-def _located(name: Any) -> Path:
+def _parse_warehouse(name: Any) -> Path:
     if not isinstance(name, str | Path) or not str(name):
         raise ValueError("expected a folder, or s3a://bucket/folder")
     try:
-        return located(name)
+        return parse_location(name)
     except SettingsError as error:
         raise ValueError(str(error)) from None
 
 
 class Settings(BaseSettings):
-    """Every setting; `conf/deltabook.yaml` says what each one means."""
+    """Every setting; `conf/deltabook.yaml` explains each one."""
 
     model_config = SettingsConfigDict(env_prefix=_ENVIRONMENT_PREFIX, extra="forbid")
     config_files: ClassVar[list[Path]] = []
 
-    warehouse: Annotated[Path, PlainValidator(_located)]
+    warehouse: Annotated[Path, PlainValidator(_parse_warehouse)]
     master: str = Field(min_length=1)
     driver_memory: str = Field(pattern=r"^\d+[kmgt]$")
     depth: int = Field(ge=1, le=FULL_DEPTH)
@@ -100,7 +110,9 @@ class Settings(BaseSettings):
 
     @field_validator("instruments")
     @classmethod
-    def _known(cls, instruments: dict[str, dict[str, Scales]]) -> dict[str, dict[str, Scales]]:
+    def _check_instrument_names(
+        cls, instruments: dict[str, dict[str, Scales]]
+    ) -> dict[str, dict[str, Scales]]:
         for exchange, symbols in instruments.items():
             for symbol in symbols:
                 try:
@@ -112,36 +124,36 @@ class Settings(BaseSettings):
 
     @field_validator("depth", mode="before")
     @classmethod
-    def _may_be_full(cls, depth: Any) -> Any:
+    def _parse_depth(cls, depth: Any) -> Any:
         return FULL_DEPTH if depth == "full" else depth
 
     @field_validator("cadence")
     @classmethod
-    def _are_cadences(cls, text: str) -> str:
+    def _check_cadence(cls, text: str) -> str:
         first, *grids = cadences = text.split(",")
         if len(set(cadences)) < len(cadences):
-            raise ValueError("names one twice")
+            raise ValueError("each cadence may be given once")
         for step in grids if first in tuple(Cadence) else cadences:
             try:
                 step_of(step)
             except ValueError as error:
                 raise ValueError(
-                    f"expected change, message or a step of time, then steps alone: {error}"
+                    f"expected change, message or a length of time, then only lengths of time: {error}"
                 ) from None
         return text
 
     @field_validator("chunk")
     @classmethod
-    def _is_chunk(cls, chunk: str) -> str:
+    def _check_chunk(cls, chunk: str) -> str:
         if DAY % step_of(chunk) or step_of(chunk) < NANOSECONDS_PER_SECOND:
             raise ValueError(f"{chunk!r}: expected a length of time from 1s to 1d that divides a day")
         return chunk
 
     @property
-    def writing(self) -> Writing:
-        """Which rows of books are written."""
+    def row_policy(self) -> RowPolicy:
+        """When rows of books are written, and what each row has."""
         cadence, *grids = self.cadence.split(",")
-        return Writing(
+        return RowPolicy(
             depth=self.depth,
             cadence=cadence,
             grids=tuple(grids),
@@ -153,13 +165,13 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """What one file and one message may hold."""
+        """Most symbols of a file, and most level changes of a message."""
         return Limits(self.most_symbols, self.most_levels)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the settings that shape the tables' content, 16 hex digits."""
-        text = self.model_dump_json(include=_OF_CONTENT)
+        text = self.model_dump_json(include=_CONTENT_SETTINGS)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
@@ -171,12 +183,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags come before the environment; files are merged beneath both by `load_settings`."""
+        """Return the sources of settings: options first, then the environment, then files."""
         return init_settings, env_settings, _Files(settings_cls)
 
 
 class _Files(PydanticBaseSettingsSource):
-    """The shipped defaults, and over them the files that the user names."""
+    """The shipped defaults, overridden by the user's files."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError
@@ -192,14 +204,14 @@ class _Files(PydanticBaseSettingsSource):
 
 
 def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Read the settings.
+    """Return the settings from the shipped defaults, a file, the environment and options.
 
     Parameters
     ----------
     config : Path or None
         A YAML file that overrides the shipped defaults.
     flags : dict
-        Values given on the command line; None means not given.
+        Values of options, by the settings' names; None means not given.
 
     Returns
     -------
@@ -209,7 +221,7 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     Raises
     ------
     SettingsError
-        Naming every problem at once.
+        If any setting is wrong or a file is not readable; the message has every problem.
     """
     Settings.config_files = [config] if config else []
     try:

@@ -1,1 +1,1 @@
-"""Demo, benchmarks, set-up and audit."""
+"""Demo, benchmarks, the last step of an install, and the audit of packages."""

@@ -1,4 +1,4 @@
-"""The step of `make audit` that lists the JARs of Spark and Delta, and tells published faults of packages."""
+"""The step of `make audit` that lists the JARs of Spark and Delta, and prints vulnerabilities of packages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.runtime.session import delta_jars
+from deltabook.jobs.runtime.session import list_delta_jars
 from deltabook.jobs.runtime.settings import load_settings
 
 REVIEW = "jars.md"
-"""In `conf`: the review of published faults, a table row for each JAR, its version behind its name."""
+"""File in `conf` that reviews published vulnerabilities: a table row per JAR, with its name and version."""
 _POM = re.compile(r"META-INF/maven/([^/]+)/([^/]+)/pom\.properties")
 _FILE = re.compile(r"(?:(?P<group>[a-z]+(?:\.[a-z0-9]+)+)_)?(?P<name>.+?)-(?P<version>\d[^/]*)\.jar")
 _REVIEWED = re.compile(r"^\| `([^`]+)` ([^ |]+) \|", re.MULTILINE)
@@ -48,17 +48,17 @@ _GROUPS = {
     "transaction-api": "javax.transaction",
     "xz": "org.tukaani",
 }
-"""Maven's groups of JARs that do not name theirs."""
+"""Maven groups of JARs that do not contain their own."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """The Maven artifact that a JAR holds, or one that was packed into the JAR.
+    """A Maven artifact: a JAR, or an artifact that was packed into it.
 
     Attributes
     ----------
     group, name, version : str
-        Maven's coordinates; the group is empty where nothing names it.
+        Maven's coordinates; the group is empty if nothing in the JAR names it.
     """
 
     group: str
@@ -67,96 +67,115 @@ class Artifact:
 
     @property
     def purl(self) -> str:
-        """Its package URL."""
+        """Package URL of the artifact."""
         if not self.group:
             return f"pkg:generic/{self.name}@{self.version}"
         return f"pkg:maven/{self.group}/{self.name}@{self.version}"
 
     def component(self) -> dict[str, Any]:
-        """Return it as a component of a CycloneDX list."""
-        named = {"group": self.group} if self.group else {}
-        return {"type": "library", **named, "name": self.name, "version": self.version, "purl": self.purl}
+        """Return the artifact as a component of a CycloneDX document."""
+        group = {"group": self.group} if self.group else {}
+        return {"type": "library", **group, "name": self.name, "version": self.version, "purl": self.purl}
 
 
-def shipped_jars() -> list[Path]:
-    """List the JARs that a session has: PySpark's own, and Delta's, once they are fetched."""
+def list_jars() -> list[Path]:
+    """Return the JARs of a session: PySpark's own, and Delta's once they are fetched."""
     spec = find_spec("pyspark")
     assert spec is not None and spec.origin is not None  # PySpark is a dependency
     own = sorted((Path(spec.origin).parent / "jars").glob("*.jar"))
-    return own + delta_jars(load_settings(None, {}))
+    return own + list_delta_jars(load_settings(None, {}))
 
 
-def list_of_jars(jars: Iterable[Path]) -> dict[str, Any]:
-    """Make a CycloneDX list of JARs.
+def make_bill_of_materials(jars: Iterable[Path]) -> dict[str, Any]:
+    """Return the CycloneDX document of JARs.
 
     Parameters
     ----------
     jars : iterable of Path
-        Their files.
+        Paths of the JARs.
 
     Returns
     -------
     dict
-        A document of CycloneDX 1.6: a component a JAR, with its SHA-256 and what was packed into it.
+        A CycloneDX 1.6 document: one component per JAR, with its SHA-256 and the artifacts packed into it.
     """
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "components": [_component(jar) for jar in jars],
+        "components": [_make_component(jar) for jar in jars],
     }
 
 
-def reviewed() -> dict[str, str]:
-    """Return the versions of the JARs whose published faults `conf/jars.md` reviews, by name."""
+def read_reviewed_versions() -> dict[str, str]:
+    """Return the version of each JAR that `conf/jars.md` reviews, by name."""
     return dict(_REVIEWED.findall(files("deltabook.conf").joinpath(REVIEW).read_text(encoding="utf-8")))
 
 
-def unreviewed(jars: Iterable[Path]) -> list[str]:
-    """Name what was reviewed in another version than the one that is there, or is not there any more."""
-    there: dict[str, set[str]] = {}
-    for jar in jars:
-        own = own_artifact(jar)
-        there.setdefault(own.name, set()).add(own.version)
-    return [
-        f"{name} {version} is reviewed in {REVIEW}, found {', '.join(sorted(there.get(name, ()))) or 'none'}"
-        for name, version in reviewed().items()
-        if there.get(name) != {version}
-    ]
-
-
-def faults_told(found: Path) -> tuple[list[str], list[str]]:
-    """Read what pip-audit has found.
+def find_stale_reviews(jars: Iterable[Path]) -> list[str]:
+    """Return one line for each reviewed JAR that is present in another version, or not at all.
 
     Parameters
     ----------
-    found : Path
-        Its report, as JSON; it writes none where the list of published faults cannot be reached.
+    jars : iterable of Path
+        Paths of the present JARs.
 
     Returns
     -------
-    (faults, unknown) : (list of str, list of str)
-        Each published fault of a package, and each package of which nothing could be looked up.
+    list of str
+        Lines for people.
     """
-    if not found.is_file():
-        return [], ["all packages: the list of published faults was not reachable"]
-    packages = json.loads(found.read_text())["dependencies"]
-    faults = [
-        f"{package['name']} {package['version']}: {fault['id']}, mended in {fault['fix_versions']}"
-        for package in packages
-        for fault in package.get("vulns", ())
+    present: dict[str, set[str]] = {}
+    for jar in jars:
+        own = identify_jar(jar)
+        present.setdefault(own.name, set()).add(own.version)
+    versions = {name: ", ".join(sorted(present.get(name, ()))) or "none" for name in read_reviewed_versions()}
+    return [
+        f"{name} {version} is reviewed in {REVIEW}, found {versions[name]}"
+        for name, version in read_reviewed_versions().items()
+        if present.get(name) != {version}
     ]
-    return faults, [f"{one['name']}: {one['skip_reason']}" for one in packages if "skip_reason" in one]
 
 
-def own_artifact(jar: Path) -> Artifact:
-    """Return what a JAR is: by its own `pom.properties`, else by its name and manifest."""
-    return _own(jar, _packed(jar))
+def read_pip_audit(report: Path) -> tuple[list[str], list[str]]:
+    """Read the vulnerabilities that pip-audit has found.
+
+    Parameters
+    ----------
+    report : Path
+        Its report as JSON; missing if the list of vulnerabilities was not reachable.
+
+    Returns
+    -------
+    (vulnerabilities, unknown) : (list of str, list of str)
+        One line per vulnerability of a package, and one per package that could not be looked up.
+    """
+    if not report.is_file():
+        return [], ["all packages: the list of vulnerabilities was not reachable"]
+    packages = json.loads(report.read_text())["dependencies"]
+    vulnerabilities = [
+        f"{package['name']} {package['version']}: {entry['id']}, fixed in {entry['fix_versions']}"
+        for package in packages
+        for entry in package.get("vulns", ())
+    ]
+    skipped = [package for package in packages if "skip_reason" in package]
+    return vulnerabilities, [f"{package['name']}: {package['skip_reason']}" for package in skipped]
 
 
-def _component(jar: Path) -> dict[str, Any]:
-    packed = _packed(jar)
-    own = _own(jar, packed)
+def identify_jar(jar: Path) -> Artifact:
+    """Return the artifact that a JAR is, from its `pom.properties`, else from its name and manifest.
+
+    Parameters
+    ----------
+    jar : Path
+        Path of the JAR.
+    """
+    return _choose_own(jar, _read_packed(jar))
+
+
+def _make_component(jar: Path) -> dict[str, Any]:
+    packed = _read_packed(jar)
+    own = _choose_own(jar, packed)
     digest = hashlib.sha256(jar.read_bytes()).hexdigest()
     others = [artifact.component() for artifact in packed if artifact != own]
     inner = {"components": others} if others else {}
@@ -169,63 +188,65 @@ def _component(jar: Path) -> dict[str, Any]:
     }
 
 
-def _packed(jar: Path) -> list[Artifact]:
-    """List the artifacts whose `pom.properties` a JAR holds: its own, and those packed into it."""
+def _read_packed(jar: Path) -> list[Artifact]:
+    """Return the artifacts whose `pom.properties` are in a JAR: its own, and those packed into it."""
     with zipfile.ZipFile(jar) as archive:
-        found = []
+        artifacts = []
         for pom in filter(_POM.fullmatch, archive.namelist()):
             lines = archive.read(pom).decode("utf-8", "replace").splitlines()
-            told = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-            if {"groupId", "artifactId", "version"} <= told.keys():
-                found.append(
-                    Artifact(told["groupId"].strip(), told["artifactId"].strip(), told["version"].strip())
+            values = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+            if {"groupId", "artifactId", "version"} <= values.keys():
+                artifacts.append(
+                    Artifact(
+                        values["groupId"].strip(), values["artifactId"].strip(), values["version"].strip()
+                    )
                 )
-        return found
+        return artifacts
 
 
-def _own(jar: Path, packed: list[Artifact]) -> Artifact:
+def _choose_own(jar: Path, packed: list[Artifact]) -> Artifact:
     parts = _FILE.fullmatch(jar.name)
     if parts is None:
         return Artifact("", jar.stem, "")
     own = [artifact for artifact in packed if f"{artifact.name}-{artifact.version}" in jar.stem]
     if own:
         return max(own, key=lambda artifact: len(artifact.name))
-    group = parts["group"] or _GROUPS.get(parts["name"]) or _vendor(jar)
+    group = parts["group"] or _GROUPS.get(parts["name"]) or _read_vendor(jar)
     return Artifact(group, parts["name"], parts["version"])
 
 
-def _vendor(jar: Path) -> str:
-    """Return the vendor's id of a JAR's manifest, which is its group as far as there is one."""
+def _read_vendor(jar: Path) -> str:
+    """Return the vendor id in a JAR's manifest, which serves as its group; empty if there is none."""
     with zipfile.ZipFile(jar) as archive:
         if "META-INF/MANIFEST.MF" not in archive.namelist():
             return ""
         manifest = archive.read("META-INF/MANIFEST.MF").decode("utf-8", "replace")
-    found = re.search(r"^Implementation-Vendor-Id: *(\S+)", manifest, re.MULTILINE)
-    return found[1] if found else ""
+    vendor = re.search(r"^Implementation-Vendor-Id: *(\S+)", manifest, re.MULTILINE)
+    return vendor[1] if vendor else ""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the list of JARs, and tell what is known; return 1 if a package has a published fault.
+    """Write the list of JARs, and print vulnerabilities; return 1 if there is one or a review is stale.
 
     Parameters
     ----------
     arguments : list of str, optional
-        Of the command line.
+        Arguments of the command line; default: those of the process.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("faults", type=Path, help="pip-audit's report, as JSON")
-    parser.add_argument("jars", type=Path, help="where the list of JARs is written")
+    parser.add_argument("report", type=Path, help="pip-audit's report as JSON")
+    parser.add_argument("jars", type=Path, help="file for the list of JARs")
     given = parser.parse_args(arguments)
-    jars = shipped_jars()
-    given.jars.write_text(json.dumps(list_of_jars(jars), indent=1))
-    print(f"{len(jars)} JARs in {given.jars}; published faults of some are reviewed in conf/{REVIEW}")
-    stale = unreviewed(jars)
-    faults, unknown = faults_told(given.faults)
-    for line in [*stale, *(f"published fault: {fault}" for fault in faults)]:
+    jars = list_jars()
+    given.jars.write_text(json.dumps(make_bill_of_materials(jars), indent=1))
+    print(f"{len(jars)} JARs in {given.jars}; conf/{REVIEW} reviews the vulnerabilities of some")
+    stale = find_stale_reviews(jars)
+    vulnerabilities, unknown = read_pip_audit(given.report)
+    for line in [*stale, *(f"vulnerability: {entry}" for entry in vulnerabilities)]:
         print(line)
     if unknown:
         print(f"not looked up: {unknown[0]}" + (f", and {len(unknown) - 1} more" if unknown[1:] else ""))
-    return 1 if faults or stale else 0
+    return 1 if vulnerabilities or stale else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The job `bench`: the project's benchmarks, one after another, each in a process of its own."""
+"""The command `bench`: runs the project's benchmarks one after another, each in its own process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from deltabook.schemas.errors import SettingsError
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "tests" / "benchmarks"
+"""Folder of the benchmarks' scripts, which only a checkout has."""
 BENCHMARKS = (
     "kernel",
     "pipeline",
@@ -24,7 +26,7 @@ BENCHMARKS = (
     "scaling",
     "assumptions",
 )
-"""In the order in which they run; each is a script of that name."""
+"""Names of the benchmarks in the order in which they run; each is a script of that name."""
 
 
 def run_benchmarks(names: list[str], folder: Path, peers: Path | None) -> None:
@@ -33,11 +35,11 @@ def run_benchmarks(names: list[str], folder: Path, peers: Path | None) -> None:
     Parameters
     ----------
     names : list of str
-        Which; all if empty.
+        Names of the benchmarks to run; all if empty.
     folder : Path
-        Where their data is made, once, and their results go.
+        Folder for data, which is made once, and for results.
     peers : Path or None
-        A Python that has the programs of `peers.txt`; without one, deltabook is measured alone.
+        A Python that has the programs of `peers.txt`; None measures only deltabook.
 
     Raises
     ------
@@ -48,15 +50,15 @@ def run_benchmarks(names: list[str], folder: Path, peers: Path | None) -> None:
     if unknown:
         raise SettingsError(f"no benchmark {unknown[0]!r}: there are {', '.join(BENCHMARKS)}")
     if peers is not None and not peers.exists():
-        raise SettingsError(f"{peers}: no such Python; make bench installs the peers, or leave --peers out")
+        raise SettingsError(
+            f"{peers}: no such Python. Run make bench, which installs the peers, or omit --peers"
+        )
     if find_spec("psutil") is None:
         raise SettingsError("bench needs more packages: pip install 'deltabook[bench]'")
-    found = find_spec("deltabook.benchmarks")
-    if found is None or not found.submodule_search_locations:
-        raise SettingsError("the benchmarks are not installed: run make setup in the project's folder")
-    scripts = Path(next(iter(found.submodule_search_locations)))
+    if not (SCRIPTS / "peers.txt").is_file():
+        raise SettingsError("the benchmarks are not installed with deltabook: run them in a checkout of it")
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or BENCHMARKS:
-        command = [sys.executable, str(scripts / f"{name}.py"), str(folder), *([str(peers)] if peers else [])]
+        command = [sys.executable, str(SCRIPTS / f"{name}.py"), str(folder), *([str(peers)] if peers else [])]
         if subprocess.run(command, check=False).returncode:
             raise SettingsError(f"the benchmark {name} failed: see above")

@@ -1,4 +1,4 @@
-"""The job `demo`: a simulated market as Binance capture files, then the whole run."""
+"""Captures and query of the command `demo`: two simulated markets as Binance files."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 
 MESSAGES = 3000
-"""Depth messages a symbol: five minutes at 100 ms."""
+"""Depth messages per symbol: five minutes at 100 ms."""
 
 QUERY = (
     "SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, status "
     "FROM book ORDER BY time DESC, symbol LIMIT 4"
 )
-"""What the demo asks at its end."""
+"""The query at the end of the demo."""
 
 
 def write_captures(folder: Path, messages: int = MESSAGES, seed: int = 7) -> list[Path]:
-    """Simulate two symbols and write their captures: diffs, trades, tickers, a REST snapshot, true books.
+    """Write the captures of two simulated symbols: diffs, trades, tickers, a REST snapshot, true books.
 
     Parameters
     ----------
     folder : Path
-        Where the files go; made if missing.
+        Folder of the files; created if missing.
     messages : int
-        Depth messages a symbol.
+        Depth messages per symbol.
     seed : int
-        The same seed gives the same bytes.
+        Seed of the simulation; the same seed gives the same bytes.
 
     Returns
     -------
     list of Path
-        One gzip file a symbol.
+        One gzip file per symbol.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

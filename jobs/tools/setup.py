@@ -1,7 +1,7 @@
-"""The last step of an install: what every first run would else pay.
+"""The last step of an install, which makes first runs fast.
 
-Delta's JARs are fetched, the kernels compiled, and the classes of a short run kept as a JVM has them in
-memory (180 MB in the environment).
+It fetches Delta's JARs, compiles the kernels, and stores the classes of a short run in the form that a JVM
+maps into memory (180 MB in the environment).
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from deltabook.jobs.pipeline.stages import (
     run_stages,
     validate_stage,
 )
-from deltabook.jobs.process.java import archive_folder
-from deltabook.jobs.queries.sql import query, show
+from deltabook.jobs.process.java import get_archive_folder
+from deltabook.jobs.queries.sql import prepare_query, print_rows
 from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tools.demo import QUERY, write_captures
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import Writing
+from deltabook.schemas.names import RowPolicy
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.ordering.clock_jumps import off_the_rise
-from deltabook.udfs.ordering.feed_order import order_hour
-from deltabook.udfs.ordering.id_resets import epochs_of
+from deltabook.udfs.orderbook.checkpoints import BookState
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.ordering.clock_jumps import find_decreasing_times
+from deltabook.udfs.ordering.feed_order import order_chunk
+from deltabook.udfs.ordering.id_resets import assign_epochs
 from deltabook.udfs.simulator import crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES
@@ -46,7 +47,13 @@ _MESSAGES = 20
 
 
 def compile_kernels(folder: Path) -> None:
-    """Take short simulated captures through every kernel; numba keeps what it compiles on disk."""
+    """Run every kernel on short simulated captures, so that numba stores the compiled code on disk.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder for the captures.
+    """
     lake = crypto_lake.tables(Market(1), _MESSAGES, "BINANCE", "BTC-USDT")
     lines = tardis.csv_lines(Market(1), _MESSAGES, "binance", "BTCUSDT")
     captures: dict[str, Sequence[Path]] = {
@@ -60,13 +67,13 @@ def compile_kernels(folder: Path) -> None:
         "kraken": [kraken.write_dump(kraken.dump_lines(Market(1), _MESSAGES, "XBT/USD"), folder)],
     }
     for source, paths in captures.items():
-        records = pa.concat_tables([_records(source, path) for path in paths])
+        records = pa.concat_tables([_read_records(source, path) for path in paths])
         for symbol in pc.unique(records["symbol"]).to_pylist():
             _rebuild(source, records.filter(pc.equal(records["symbol"], symbol)))
-    off_the_rise(np.array([0, 10**12, 1]))
+    find_decreasing_times(np.array([0, 10**12, 1]))
 
 
-def _records(source: str, path: Path) -> pa.Table:
+def _read_records(source: str, path: Path) -> pa.Table:
     reader = SOURCES[source]({"path": str(path)}).reader(None)
     records = pa.Table.from_batches([batch for part in reader.partitions() for batch in reader.read(part)])
     return records.filter(pc.is_in(records["record"], pa.array(["book_update", "trade"])))
@@ -75,29 +82,29 @@ def _records(source: str, path: Path) -> pa.Table:
 def _rebuild(source: str, messages: pa.Table) -> None:
     exchange, symbol = (messages[name][0].as_py() for name in ("exchange", "symbol"))
     feed = feed_of(source, exchange)
-    epochs = epochs_of(messages["sequence"].to_numpy(), messages["timestamp"].to_numpy(), [])
-    events = order_hour(
+    epochs = assign_epochs(messages["sequence"].to_numpy(), messages["timestamp"].to_numpy(), [])
+    events = order_chunk(
         messages.append_column("epoch", pa.array(epochs)), FLAT_EVENTS.arrow.empty_table(), 0, feed
     )
     numbers = Scaled(DEFAULT_SCALE, DEFAULT_SCALE)
-    rebuilder = Rebuilder(exchange, symbol, feed, Writing(), numbers, Opening())
+    rebuilder = Rebuilder(exchange, symbol, feed, RowPolicy(), numbers, BookState())
     for batch in events.combine_chunks().to_batches():
-        rebuilder.feed_batch(batch)
+        rebuilder.apply_events(batch)
 
 
 def archive_classes(folder: Path) -> None:
-    """Take a short capture through every job and a query; the JVM keeps its classes when it ends.
+    """Run every job and a query on a short capture in a process whose JVM archives its classes when it ends.
 
     Parameters
     ----------
     folder : Path
-        For the capture and its tables.
+        An empty folder for the capture and its tables.
     """
-    partial = archive_folder() / "partial"
+    partial = get_archive_folder() / "partial"
     partial.parent.mkdir(parents=True, exist_ok=True)
     for old in [*partial.parent.glob("*.jsa"), partial]:
         old.unlink(missing_ok=True)
-    # Captured output ends when the JVM does, which outlives its Python while it writes.
+    # Captured output ends only when the JVM does, which outlives its Python while it writes the archive.
     subprocess.run(
         [sys.executable, "-m", __spec__.name, str(folder)],
         env=os.environ | {"SPARK_SUBMIT_OPTS": f'"-XX:ArchiveClassesAtExit={partial}"'},
@@ -114,12 +121,12 @@ def rehearse(folder: Path) -> None:
     Parameters
     ----------
     folder : Path
-        For the capture and its tables.
+        An empty folder for the capture and its tables.
     """
     settings = load_settings(None, {"warehouse": folder / "warehouse"})
     captures = write_captures(folder / "captures", _MESSAGES)
     run_stages(settings, [ingest_stage("binance", captures), reconstruct_stage(), validate_stage()])
-    show(query(open_warehouse(settings), QUERY), "table", sys.stdout)
+    print_rows(prepare_query(open_warehouse(settings), QUERY), "table", sys.stdout)
 
 
 if __name__ == "__main__":

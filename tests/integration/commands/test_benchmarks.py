@@ -99,6 +99,8 @@ def test_a_minute_counts_what_all_stages_did_in_it() -> None:
     ("names", "peers", "told"),
     [(["kernels"], None, "no benchmark 'kernels'"), ([], Path("none/python"), "none/python: no such Python")],
 )
-def test_bench_names_what_is_wrong(names: list[str], peers: Path | None, told: str, tmp_path: Path) -> None:
+def test_bench_reports_wrong_arguments(
+    names: list[str], peers: Path | None, told: str, tmp_path: Path
+) -> None:
     with pytest.raises(SettingsError, match=told):
         run_benchmarks(names, tmp_path, peers)

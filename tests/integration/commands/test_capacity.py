@@ -15,9 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import invoke
 
-from deltabook.jobs.inspect.capacity import COEFFICIENTS, MEASURED_TO, caveat, plan, plan_rows, write_plan
+from deltabook.jobs.inspect.capacity import (
+    COEFFICIENTS,
+    MEASURED_TO,
+    describe_limits,
+    estimate_resources,
+    list_estimate_rows,
+    write_estimate_page,
+)
 from deltabook.schemas.errors import SettingsError
-from deltabook.schemas.names import FULL_DEPTH, Writing
+from deltabook.schemas.names import FULL_DEPTH, RowPolicy
 
 YEAR = {"symbols": 50, "updates": 8_000_000 / 3600, "months": 12}
 CASES = [
@@ -52,14 +59,14 @@ console.log(JSON.stringify(answers));
 """
 
 
-def writing_of(cadence: str, depth: int = 20) -> Writing:
+def writing_of(cadence: str, depth: int = 20) -> RowPolicy:
     first, *grids = cadence.split(",")
-    return Writing(depth=depth, cadence=first, grids=tuple(grids))
+    return RowPolicy(depth=depth, cadence=first, grids=tuple(grids))
 
 
 def planned(case: dict) -> dict:
     how = {name: case[name] for name in ("symbols", "updates", "months", "cores")}
-    return plan(writing=writing_of(case["cadence"], case["depth"]), **how)
+    return estimate_resources(writing=writing_of(case["cadence"], case["depth"]), **how)
 
 
 class Page(HTMLParser):
@@ -84,7 +91,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Page:
     out = tmp_path_factory.mktemp("plan") / "new" / "plan.html"
-    write_plan(planned(CASES[0]), out)
+    write_estimate_page(planned(CASES[0]), out)
     return Page(out.read_text())
 
 
@@ -105,18 +112,20 @@ def test_a_year_of_fifty_symbols_takes_what_the_benchmark_says():
     assert found["symbol_hours"] == 438_000
     assert found["core_hours_least"] < 492 / 1.3 and found["core_hours_most"] > 492 / 0.7
     assert found["beyond"] == ["hours"]
-    assert ("core-hours", "492 (376 to 713)", "2 % symbol-hours, 98 % level changes") in plan_rows(found)
+    assert ("core-hours", "492 (376 to 713)", "2 % symbol-hours, 98 % level changes") in list_estimate_rows(
+        found
+    )
 
 
-def test_the_longest_run_measured_is_foretold_within_the_residual():
+def test_the_estimate_of_the_longest_measured_run_is_within_the_residual():
     seconds = 3.56 + 2.57  # an ingest and a rebuild of 34 symbol-hours, 16 M changes: scaling
-    found = plan(1, 16e6 / 34 / 3600, Writing(), 34 / 730)
+    found = estimate_resources(1, 16e6 / 34 / 3600, RowPolicy(), 34 / 730)
     assert found["core_hours_least"] < seconds * 2 / 3600 < found["core_hours_most"]
 
 
 def test_times_follow_depth_and_cadence_as_measured():
     def rebuilding(cadence, depth):
-        found = plan(writing=writing_of(cadence, depth), **YEAR)
+        found = estimate_resources(writing=writing_of(cadence, depth), **YEAR)
         read = COEFFICIENTS["ingest_million"].value * found["level_changes"] / 1e6
         read += COEFFICIENTS["ingest_hour"].value * found["symbol_hours"]
         return found["core_hours"] * 1800 - read
@@ -131,16 +140,16 @@ def test_times_follow_depth_and_cadence_as_measured():
 
 def test_a_step_has_no_more_rows_than_one_and_none_has_more_than_messages():
     rows = {
-        cadence: plan(1, 500, writing_of(cadence), 1)["book_rows"]
+        cadence: estimate_resources(1, 500, writing_of(cadence), 1)["book_rows"]
         for cadence in ("message", "change", "1ms", "1s", "1m")
     }
     seconds = 730 * 3600
     assert rows["message"] > rows["change"] == rows["1ms"] > rows["1s"] == seconds == 60 * rows["1m"]
-    assert plan(1, 0.1, writing_of("1s"), 1)["book_rows"] < 0.1 * seconds
+    assert estimate_resources(1, 0.1, writing_of("1s"), 1)["book_rows"] < 0.1 * seconds
 
 
 def test_further_steps_are_grids_and_files_of_their_own():
-    one, two = (plan(2, 500, writing_of(cadence), 1) for cadence in ("change", "change,1s"))
+    one, two = (estimate_resources(2, 500, writing_of(cadence), 1) for cadence in ("change", "change,1s"))
     assert (one["files"], two["files"]) == (2 * 730 * 3, 2 * 730 * 4)
     assert one["bytes"]["grids"] == 0 and two["grid_rows"] == 2 * 730 * 3600
     assert two["bytes"]["grids"] > two["grid_rows"] * 91
@@ -148,8 +157,8 @@ def test_further_steps_are_grids_and_files_of_their_own():
     assert two["bytes_kept"] == pytest.approx(one["bytes_kept"] + two["bytes"]["grids"])
 
 
-def test_cores_given_are_kept_and_others_are_enough_for_a_day():
-    assert plan(cores=2, writing=Writing(), **YEAR)["hours"] == pytest.approx(246, rel=1e-3)
+def test_given_cores_are_used_and_default_cores_finish_in_a_day():
+    assert estimate_resources(cores=2, writing=RowPolicy(), **YEAR)["hours"] == pytest.approx(246, rel=1e-3)
     found = planned(CASES[0])
     assert found["hours"] < found["hours_judged_json"] <= 24
     assert found["core_hours_judged_json"] / (found["cores"] - 1) > 24
@@ -166,24 +175,24 @@ def test_every_share_of_an_answer_has_its_part():
 
 def test_what_was_not_measured_is_said():
     assert planned(CASES[5])["beyond"] == ["hours", "changes an hour", "levels"]
-    within = plan(64, 2000, writing_of("change", 100), 32 / 730)
+    within = estimate_resources(64, 2000, writing_of("change", 100), 32 / 730)
     assert within["beyond"] == []
-    assert caveat(within).startswith("Straight lines") and "31 %" in caveat(within)
-    assert caveat(planned(CASES[3])).startswith("More than was measured: symbols, hours. ")
+    assert describe_limits(within).startswith("Linear fits") and "31 %" in describe_limits(within)
+    assert describe_limits(planned(CASES[3])).startswith("Beyond the measured range: symbols, hours. ")
     for most in MEASURED_TO.values():
-        assert re.search(rf"\b{most / 1e6:g} M\b" if most >= 1e6 else rf"\b{most}\b", caveat(within))
+        assert re.search(rf"\b{most / 1e6:g} M\b" if most >= 1e6 else rf"\b{most}\b", describe_limits(within))
 
 
 @pytest.mark.parametrize("name", ["symbols", "updates", "months", "cores"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_numbers_that_mean_nothing_are_refused(name, value):
     with pytest.raises(SettingsError, match="above 0"):
-        plan(**(YEAR | {"writing": Writing(), name: value}))
+        estimate_resources(**(YEAR | {"writing": RowPolicy(), name: value}))
 
 
 def test_full_depth_is_refused_as_it_was_not_measured():
     with pytest.raises(SettingsError, match="give the number a side"):
-        plan(writing=Writing(depth=FULL_DEPTH), **YEAR)
+        estimate_resources(writing=RowPolicy(depth=FULL_DEPTH), **YEAR)
 
 
 def test_page_computes_what_the_command_does(page):
@@ -199,8 +208,8 @@ def test_page_computes_what_the_command_does(page):
                     assert told[of] == pytest.approx(shares, rel=1e-9)
             elif name != "asked":
                 assert told == (value if name == "beyond" else pytest.approx(value, rel=1e-9)), name
-        assert answer["rows"] == [list(row) for row in plan_rows(expected)]
-        assert answer["said"] == caveat(expected)
+        assert answer["rows"] == [list(row) for row in list_estimate_rows(expected)]
+        assert answer["said"] == describe_limits(expected)
 
 
 def test_page_says_what_it_cannot_compute(page):
@@ -211,7 +220,7 @@ def test_page_says_what_it_cannot_compute(page):
     for (name, _), answer in zip(wrong, answers, strict=False):
         assert answer["rows"] == [] and answer["said"] == answer["wrong"]
         assert answer["said"].startswith(name)
-    assert len(answers[-1]["rows"]) == len(plan_rows(planned(usual)))
+    assert len(answers[-1]["rows"]) == len(list_estimate_rows(planned(usual)))
 
 
 def test_page_needs_no_network_and_runs_no_other_script(page):
@@ -229,18 +238,18 @@ def test_command_prints_its_answers_and_writes_the_page(tmp_path):
     out = tmp_path / "plan.html"
     told = invoke("plan", "--symbols", 2000, "--updates", 30, "--cadence", "1s", "--out", out, "--json")
     assert told.exit_status == 0, told.said
-    assert told.summary == json.loads(json.dumps(planned(CASES[3]))) | {"page": str(out)}
+    assert told.summary == json.loads(json.dumps(planned(CASES[3]))) | {"page": str(out), "exit_status": 0}
     shown = told.stdout.splitlines()
-    for (name, value, why), line in zip(plan_rows(planned(CASES[3])), shown, strict=False):
+    for (name, value, why), line in zip(list_estimate_rows(planned(CASES[3])), shown, strict=False):
         assert line.startswith(name) and value in line and line.endswith(why)
         assert value in out.read_text()
-    assert caveat(planned(CASES[3])) in shown
+    assert describe_limits(planned(CASES[3])) in shown
     assert invoke("plan", "--depth", "full").exit_status == 2
     assert invoke("plan", "--cadence", "often").exit_status == 2
 
 
 @pytest.mark.real_data
-def test_captures_have_the_messages_and_raw_bytes_that_are_foretold(real_data):
+def test_captures_have_the_estimated_messages_and_raw_bytes(real_data):
     for market, seconds, most in (("spot", 651, 0.26), ("usdm", 480, 0.5)):  # USD-M's stream was a faster one
         size = messages = changes = 0
         for path in sorted((real_data / "binance" / market).glob("*.gz")):
@@ -249,19 +258,19 @@ def test_captures_have_the_messages_and_raw_bytes_that_are_foretold(real_data):
                 if b'"depthUpdate"' in line:
                     data = json.loads(line.split(b" ", 1)[1])["data"]
                     messages, changes = messages + 1, changes + len(data["b"]) + len(data["a"])
-        found = plan(1, changes / seconds, Writing(), seconds / 3600 / 730)
+        found = estimate_resources(1, changes / seconds, RowPolicy(), seconds / 3600 / 730)
         assert found["messages"] == pytest.approx(messages, rel=most)
         assert found["bytes"]["raw"] == pytest.approx(size, rel=0.15)
 
 
 @pytest.mark.spark
 @pytest.mark.real_data
-def test_captures_take_the_room_that_is_foretold(real_data, spark, tmp_path):
+def test_captures_take_the_estimated_space(real_data, spark, tmp_path):
     raw = sorted((real_data / "binance" / "spot").glob("*.gz"))
     run = invoke("run", "binance", *raw, "--warehouse", tmp_path / "w", "--no-validate", "--json")
     assert run.exit_status == 0, run.said
     seconds = 651
-    found = plan(1, run.summary["level_changes"] / seconds, Writing(), seconds / 3600 / 730)
+    found = estimate_resources(1, run.summary["level_changes"] / seconds, RowPolicy(), seconds / 3600 / 730)
     assert found["book_rows"] == pytest.approx(sum(run.summary["book_rows"].values()), rel=0.1)
     for table in ("events", "books"):
         paths = [

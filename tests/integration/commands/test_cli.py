@@ -8,8 +8,8 @@ import pytest
 from conftest import invoke
 from places import PROJECT
 
-from deltabook.jobs.console.formats import parse_time, show_time
-from deltabook.jobs.process.java import java_problem
+from deltabook.jobs.console.formats import format_time, parse_time
+from deltabook.jobs.process.java import find_java_problem
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.schemas.errors import SettingsError
 
@@ -39,14 +39,14 @@ def test_unknown_option_is_a_usage_error():
     assert invoke("run", "--nothing").exit_status == 2
 
 
-def test_all_problems_of_settings_are_told_at_once(tmp_path):
+def test_all_problems_of_settings_are_reported_together(tmp_path):
     config = tmp_path / "mine.yaml"
     scales = "{BINANCE: {btc: {price_scale: 99, size_scale: 8}}}"
     config.write_text(f"depth: 0\ncadence: hourly\ncolour: red\ninstruments: {scales}\n")
-    told = invoke("validate", "--config", config)
-    assert told.exit_status == 2
+    outcome = invoke("validate", "--config", config)
+    assert outcome.exit_status == 2
     for problem in ("depth", "cadence", "colour", "price_scale"):
-        assert problem in told.stderr
+        assert problem in outcome.stderr
 
 
 @pytest.mark.parametrize("content", ["[1, 2", "just text", None])
@@ -54,16 +54,16 @@ def test_unreadable_settings_file_is_named(tmp_path, content):
     config = tmp_path / "mine.yaml"
     if content is not None:
         config.write_text(content)
-    told = invoke("validate", "--config", config)
-    assert told.exit_status == 2
-    assert "mine.yaml" in told.said
+    outcome = invoke("validate", "--config", config)
+    assert outcome.exit_status == 2
+    assert "mine.yaml" in outcome.said
 
 
 def test_unreadable_environment_is_a_settings_error(monkeypatch):
     monkeypatch.setenv("DELTABOOK_INSTRUMENTS", "abc")
-    told = invoke("validate")
-    assert told.exit_status == 2
-    assert "instruments" in told.said
+    outcome = invoke("validate")
+    assert outcome.exit_status == 2
+    assert "instruments" in outcome.said
 
 
 def test_flags_come_before_environment_before_file(tmp_path, monkeypatch):
@@ -76,16 +76,16 @@ def test_flags_come_before_environment_before_file(tmp_path, monkeypatch):
     assert load_settings(None, {}).depth == 6
 
 
-def test_empty_warehouse_is_told_by_book(tmp_path):
-    told = invoke("book", "BTCUSDT", "--warehouse", tmp_path)
-    assert told.exit_status == 2
-    assert "is empty: run `deltabook run`" in told.said
+def test_book_reports_an_empty_warehouse(tmp_path):
+    outcome = invoke("book", "BTCUSDT", "--warehouse", tmp_path)
+    assert outcome.exit_status == 2
+    assert "is empty: run `deltabook run`" in outcome.said
 
 
 def test_missing_java_is_one_clear_sentence(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    problem = java_problem()
+    problem = find_java_problem()
     assert problem is not None
     assert "Java 17 or newer is needed, but no java is on the PATH" in problem
     assert "openjdk-17-jre-headless" in problem
@@ -94,17 +94,17 @@ def test_missing_java_is_one_clear_sentence(monkeypatch):
 @pytest.mark.parametrize(
     ("printed", "right"), [("1.8.0_392", False), ("11.0.2", False), ("17.0.9", True), ("21", True)]
 )
-def test_old_java_is_told_with_its_version(tmp_path, monkeypatch, printed, right):
+def test_old_java_is_reported_with_its_version(tmp_path, monkeypatch, printed, right):
     java = tmp_path / "java"
     java.write_text(f"#!/bin/sh\necho 'openjdk version \"{printed}\" 2024-01-01' >&2\n")
     java.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    assert (java_problem() is None) == right
+    assert (find_java_problem() is None) == right
 
 
 def test_java_check_runs_without_the_environment():
-    script = PROJECT / "jobs" / "java.py"
+    script = PROJECT / "jobs" / "process" / "java.py"
     done = subprocess.run(
         [sys.executable, "-I", "-S", script],
         env={"PATH": "/nowhere"},
@@ -124,6 +124,8 @@ def test_java_check_runs_without_the_environment():
         ("2024-08-09T02:00:01.000001+02:00", 1_723_161_601_000_001_000),
         ("2024-08-09T00:00:01.123456789Z", 1_723_161_601_123_456_789),
         ("1723161601500000001", 1_723_161_601_500_000_001),
+        ("1723161601", 1_723_161_601_000_000_000),
+        ("1723161601500", 1_723_161_601_500_000_000),
     ],
 )
 def test_times_are_iso_8601_in_utc_or_nanoseconds(text, nanoseconds):
@@ -131,7 +133,7 @@ def test_times_are_iso_8601_in_utc_or_nanoseconds(text, nanoseconds):
 
 
 @pytest.mark.parametrize(
-    "text", ["yesterday", "1723161601", "1723161601500", "99999999999999999999", "\u0661" * 19]
+    "text", ["yesterday", "172316160", "01723161601500", "99999999999999999999", "\u0661" * 19]
 )
 def test_unreadable_time_says_what_is_expected(text):
     with pytest.raises(SettingsError, match="expected ISO 8601"):
@@ -139,4 +141,45 @@ def test_unreadable_time_says_what_is_expected(text):
 
 
 def test_times_are_shown_to_the_nanosecond():
-    assert show_time(1_723_161_601_500_000_001) == "2024-08-09T00:00:01.500000001Z"
+    assert format_time(1_723_161_601_500_000_001) == "2024-08-09T00:00:01.500000001Z"
+
+
+@pytest.mark.parametrize("command", ["--help", "run --help", "sources", "plan", "plan --json"])
+def test_a_reader_that_leaves_ends_a_command_quietly(command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "from deltabook.jobs.cli.program import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_of_captures_is_no_warehouse(tmp_path):
+    (tmp_path / "btcusdt.gz").touch()
+    for command in (["status"], ["book", "BTC-USDT"]):
+        answer = invoke(*command, "--warehouse", tmp_path)
+        assert answer.exit_status == 2
+        assert "not a warehouse: the folder has files, but no tables" in answer.said
+
+
+def test_help_names_arguments_in_capitals_flags_without_types_and_defaults(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    lines = invoke("run", "--help").stdout.splitlines()
+    assert any("run [OPTIONS] SOURCE PATHS…" in line for line in lines)
+    assert not any("<bool>" in line for line in lines)
+    shipped = load_settings(None, {})
+    for option, default in (
+        ("--warehouse", shipped.warehouse),
+        ("--master", shipped.master),
+        ("--depth", shipped.depth),
+        ("--cadence", shipped.cadence),
+        ("--checkpoint-every", shipped.checkpoint_every),
+        ("--chunk", shipped.chunk),
+        ("--on-gap", shipped.on_gap),
+        ("--seed", shipped.seed),
+        ("--log", shipped.log),
+    ):
+        (line,) = [line for line in lines if line.startswith(f"│ {option} ")]
+        assert f"[default: {default}]" in line

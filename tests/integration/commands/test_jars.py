@@ -48,12 +48,12 @@ def jar(folder: Path, name: str, *poms: str, manifest: str = "") -> Path:
     ],
 )
 def test_jar_is_named_by_its_own_pom_else_by_its_file_and_manifest(tmp_path, name, poms, manifest, expected):
-    assert audit.own_artifact(jar(tmp_path, name, *poms, manifest=manifest)) == expected
+    assert audit.identify_jar(jar(tmp_path, name, *poms, manifest=manifest)) == expected
 
 
 def test_component_has_a_package_url_a_hash_and_what_was_packed_into_it(tmp_path):
     path = jar(tmp_path, "a-1.jar", "g:a:1", "h:inner:2")
-    (component,) = audit.list_of_jars([path])["components"]
+    (component,) = audit.make_bill_of_materials([path])["components"]
     assert (component["purl"], component["version"]) == ("pkg:maven/g/a@1", "1")
     assert component["hashes"] == [
         {"alg": "SHA-256", "content": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -63,28 +63,28 @@ def test_component_has_a_package_url_a_hash_and_what_was_packed_into_it(tmp_path
 
 
 def test_every_jar_of_the_installation_is_listed_with_its_group_and_the_review_is_of_these_versions():
-    jars = audit.shipped_jars()
-    components = audit.list_of_jars(jars)["components"]
+    jars = audit.list_jars()
+    components = audit.make_bill_of_materials(jars)["components"]
     assert len(components) == len(jars) > 250
     assert len({component["bom-ref"] for component in components}) == len(jars)
     assert [component["name"] for component in components if not component.get("group")] == []
     assert {"io.delta", "org.apache.spark"} <= {component["group"] for component in components}
-    assert set(NAMED) <= audit.reviewed().keys()
-    assert audit.unreviewed(jars) == []
+    assert set(NAMED) <= audit.read_reviewed_versions().keys()
+    assert audit.find_stale_reviews(jars) == []
 
 
 def test_version_that_was_not_reviewed_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(audit, "reviewed", lambda: {"a": "1", "b": "1"})
-    (told, gone) = audit.unreviewed([jar(tmp_path, "a-2.jar", "g:a:2")])
+    monkeypatch.setattr(audit, "read_reviewed_versions", lambda: {"a": "1", "b": "1"})
+    (told, gone) = audit.find_stale_reviews([jar(tmp_path, "a-2.jar", "g:a:2")])
     assert "a 1 is reviewed in jars.md, found 2" in told
     assert "b 1 is reviewed in jars.md, found none" in gone
 
 
-def test_audit_tells_faults_and_what_could_not_be_looked_up(tmp_path, capsys):
+def test_audit_prints_vulnerabilities_and_unknown_packages(tmp_path, capsys):
     report, listed = tmp_path / "faults.json", tmp_path / "jars.json"
     assert audit.main([str(report), str(listed)]) == 0
     assert (
-        "not looked up: all packages: the list of published faults was not reachable"
+        "not looked up: all packages: the list of vulnerabilities was not reachable"
         in capsys.readouterr().out
     )
     assert json.loads(listed.read_text())["bomFormat"] == "CycloneDX"
@@ -93,7 +93,7 @@ def test_audit_tells_faults_and_what_could_not_be_looked_up(tmp_path, capsys):
     report.write_text(json.dumps({"dependencies": [*packages, {"name": "c", "version": "1", "vulns": []}]}))
     assert audit.main([str(report), str(listed)]) == 1
     told = capsys.readouterr().out
-    assert "published fault: a 1: CVE-1, mended in ['2']" in told
+    assert "vulnerability: a 1: CVE-1, fixed in ['2']" in told
     assert "not looked up: b: not found" in told and "c 1" not in told
 
 

@@ -17,14 +17,15 @@ from conftest import invoke
 from faulted import rows
 from rich.console import Console
 
-from deltabook.jobs.maintenance import plan
-from deltabook.jobs.maintenance.maintain import maintain
-from deltabook.jobs.maintenance.plan import FLOOR, Policy
-from deltabook.jobs.maintenance.verify import verify
+from deltabook.jobs.maintenance import plan, retention, table_upkeep
+from deltabook.jobs.maintenance.maintain import maintain_warehouse
+from deltabook.jobs.maintenance.retention import MIN_RETENTION, RetentionPolicy
+from deltabook.jobs.maintenance.verify import verify_warehouse
 from deltabook.jobs.process import crash_points
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tables.published import open_table, published_versions
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.delta_tables import open_table
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.names import DAY
@@ -33,7 +34,7 @@ from deltabook.schemas.tables import TABLES
 pytestmark = pytest.mark.spark
 
 LATER = 400 * DAY
-SEEN = ("events", "books", "checkpoints", "coverage", "golden", "fidelity", "samples", "files", "hours")
+HASH_CACHE = ("events", "books", "checkpoints", "coverage", "golden", "fidelity", "samples", "files", "hours")
 OF_COPIES = ("archived", "reason")
 
 
@@ -48,7 +49,7 @@ def said(*arguments: object) -> dict[str, Any]:
 
 
 def found_in(warehouse: Path) -> dict[str, Any]:
-    return verify(warehouse, True, Console(file=io.StringIO()))
+    return verify_warehouse(warehouse, True, Console(file=io.StringIO()))
 
 
 def runs_of(warehouse: Path) -> list[dict[str, Any]]:
@@ -59,14 +60,16 @@ def look_after(
     warehouse: Path, since: int | None = None, archive: int | None = None, *, is_meant: bool = True
 ) -> dict[str, Any]:
     """Keep what is from a time on; by default nothing is as young."""
-    now = (since or runs_of(warehouse)[-1]["finished"] + LATER) + FLOOR
-    return maintain(load_settings(None, {"warehouse": warehouse}), Policy(FLOOR, archive, now), is_meant)
+    now = (since or runs_of(warehouse)[-1]["finished"] + LATER) + MIN_RETENTION
+    return maintain_warehouse(
+        load_settings(None, {"warehouse": warehouse}), RetentionPolicy(MIN_RETENTION, archive, now), is_meant
+    )
 
 
 def content(warehouse: Path, versions: dict[str, int] | None = None) -> dict[str, list[str]]:
     """Every row that readers see; of the ledger what copies there are is not looked at."""
-    stored = Stored(warehouse, versions or published_versions(warehouse))
-    found = {name: stored.rows(TABLES[name]) for name in SEEN if stored.exists(TABLES[name])}
+    stored = TableReader(warehouse, versions or published_versions(warehouse))
+    found = {name: stored.rows(TABLES[name]) for name in HASH_CACHE if stored.exists(TABLES[name])}
     return {
         name: sorted(repr({key: value for key, value in row.items() if key not in OF_COPIES}) for row in rows)
         for name, rows in found.items()
@@ -107,15 +110,15 @@ def copied(built, tmp_path) -> Path:
 @pytest.fixture
 def eager(monkeypatch) -> None:
     """Two files of a partition are joined."""
-    monkeypatch.setattr(plan, "FEWEST", 2)
+    monkeypatch.setattr(table_upkeep, "MIN_FILES_TO_COMPACT", 2)
 
 
-def test_dry_run_tells_all_and_changes_nothing(copied, eager, monkeypatch):
+def test_dry_run_reports_all_changes_and_makes_none(copied, eager, monkeypatch):
     before = files_in(copied)
     later = runs_of(copied)[-1]["finished"] + LATER
-    monkeypatch.setattr(plan, "time", SimpleNamespace(time_ns=lambda: later))
+    monkeypatch.setattr(retention, "time", SimpleNamespace(time_ns=lambda: later))
     outcome = invoke("maintain", "--prune-archive", "30d", "--warehouse", copied, "--json")
-    assert outcome.exit_status == 0 and "nothing is done: --yes does it" in outcome.stdout
+    assert outcome.exit_status == 0 and "nothing changed: pass --yes to apply" in outcome.stdout
     told = {row["table"]: row for row in outcome.summary["tables"]}
     assert re.search(rf"\nbooks +{told['books']['files']} ", outcome.stdout)
     assert told["books"]["removed"] > 0 and told["books"]["joined"] == 0
@@ -160,7 +163,7 @@ def test_where_nothing_is_to_be_done_no_run_is_written(copied):
     assert files_in(copied) == before
 
 
-def test_nothing_is_built_or_judged_again(copied, eager):
+def test_nothing_is_rebuilt_or_rechecked(copied, eager):
     look_after(copied)
     judged = rows(copied, tables.VALIDATIONS)
     assert said("reconstruct", "--warehouse", copied)["symbol_hours_rebuilt"] == 0
@@ -187,17 +190,17 @@ def test_every_run_that_was_published_within_the_retention_can_be_restored(copie
     assert found_in(copied)["findings"] == []
 
 
-def test_run_whose_files_were_removed_is_said_to_be(copied):
+def test_restore_reports_a_run_whose_files_were_removed(copied):
     first, kept = runs_of(copied)[1], runs_of(copied)[-1]
     look_after(copied)
     before = files_in(copied)
     refused = invoke("restore", "--run", first["run_id"], "--yes", "--warehouse", copied)
     assert refused.exit_status == 2 and "`deltabook maintain` has removed files" in refused.said
-    assert f"everything was kept is {kept['run_id']}" in refused.said
+    assert f"the oldest run with all its files is {kept['run_id']}" in refused.said
     assert files_in(copied) == before
 
 
-def test_what_killed_commands_have_left_goes_when_it_is_as_old(copied):
+def test_files_left_by_killed_commands_are_removed_when_they_are_old_enough(copied):
     events = next((copied / "events").rglob("*.parquet")).parent
     names = ["part-1.zstd.parquet", "part-2.zstd.parquet#1"]
     left = [events / name for name in names] + [
@@ -225,14 +228,14 @@ def test_what_killed_commands_have_left_goes_when_it_is_as_old(copied):
 @pytest.mark.parametrize(
     "options", [("--keep", "6d"), ("--keep", "24h"), ("--keep", "-9d"), ("--prune-archive", "6d")]
 )
-def test_less_than_the_floor_is_refused(copied, options):
+def test_retention_below_the_minimum_is_refused(copied, options):
     outcome = invoke("maintain", *options, "--yes", "--warehouse", copied)
     assert outcome.exit_status == 2
-    assert outcome.stderr.startswith(f"deltabook: {' '.join(options)}: expected days")
+    assert outcome.stderr.startswith(f"deltabook: {' '.join(options)}: expected a number of days")
     assert outcome.stderr.count("\n") == 1
 
 
-def test_empty_warehouse_and_one_that_is_written_are_told(tmp_path, copied):
+def test_empty_and_locked_warehouses_are_reported(tmp_path, copied):
     outcome = invoke("maintain", "--warehouse", tmp_path / "none")
     assert outcome.exit_status == 2 and "is empty" in outcome.stderr
     assert not (tmp_path / "none").exists()
@@ -284,11 +287,11 @@ def test_nothing_is_removed_where_a_log_is_not_whole(copied, which):
     assert files_in(copied) == before
 
 
-def test_commit_lost_after_the_oldest_version_kept_is_noticed_behind_a_checkpoint(copied):
+def test_commit_lost_after_the_oldest_retained_version_is_noticed_behind_a_checkpoint(copied):
     checkpointed(copied)
     commits(copied, "files")[2].unlink()
     before = files_in(copied)
-    with pytest.raises(plan.WarehouseError, match="commits of 1 versions from 2 on are lost"):
+    with pytest.raises(plan.WarehouseError, match="commits of 1 versions from 2 on are missing"):
         look_after(copied, since=runs_of(copied)[0]["finished"])
     assert files_in(copied) == before
 
@@ -301,7 +304,7 @@ def test_copies_are_pruned_by_age_and_those_of_refused_files_stay(built, copied,
     ledger = {Path(row["path"]).name: row for row in rows(copied, tables.FILES)}
     assert {row["content_hash"] for row in ledger.values()} == archived(copied)
     young = ledger["2.gz"]["content_hash"]
-    now = runs_of(copied)[-1]["finished"] + LATER + FLOOR
+    now = runs_of(copied)[-1]["finished"] + LATER + MIN_RETENTION
     os.utime(copied / "_archive" / young[:2] / young, ns=(now, now))
     done = look_after(copied, archive=90 * DAY)
     assert (done["copies"], done["last_copies"]) == (2, 0)
@@ -372,7 +375,7 @@ def test_killed_anywhere_all_is_readable_and_the_next_one_ends_it(copied, eager,
     assert found_in(copied)["findings"] == []
 
 
-def test_joined_runs_are_told_and_proven_as_before(copied, eager):
+def test_joined_runs_are_listed_and_verified_as_before(copied, eager):
     before, seen = runs_of(copied), content(copied)
     look_after(copied)
     look_after(copied)

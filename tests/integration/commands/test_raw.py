@@ -28,7 +28,7 @@ def test_raw_prints_the_line_behind_an_event_also_from_the_archive(deltabook, tm
         copy.unlink()
     lost = deltabook(*asked)
     assert lost.exit_status == 2
-    assert "is not there as it was ingested" in lost.said and "--archive" in lost.said
+    assert "has changed or is missing" in lost.said and "--archive" in lost.said
     assert "no such event" in deltabook("raw", "BTC-USDT", 1, "--warehouse", warehouse).said
 
 

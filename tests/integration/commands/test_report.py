@@ -23,16 +23,21 @@ from captures import depth_rows, simulated_lines, write
 from deltalake import DeltaTable, write_deltalake
 from faulted import into, rows
 
-from deltabook.jobs.report.books import COLUMNS, TRADES, File, clock_of, files_of, read_books, read_trades
-from deltabook.jobs.report.figures import over_runs
+from deltabook.jobs.report.books import TRADES, read_books, read_trades
+from deltabook.jobs.report.data_files import DataFile, list_data_files
+from deltabook.jobs.report.depth import measure_depth
+from deltabook.jobs.report.figures import draw_over_runs
 from deltabook.jobs.report.page import write_report
-from deltabook.jobs.report.runs import drifts
-from deltabook.jobs.report.statistics import volatility
-from deltabook.jobs.report.tables import match_text
+from deltabook.jobs.report.plot import depth_figure, write_plot
+from deltabook.jobs.report.runs import find_drifts
+from deltabook.jobs.report.statistics import conditional_volatility
+from deltabook.jobs.report.time_grid import COLUMNS, build_time_grid
 from deltabook.jobs.report.timeline import _Axis
-from deltabook.jobs.tables.published import open_table, require_published
-from deltabook.jobs.tables.seals import seal_of
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.report.verdict import format_match
+from deltabook.jobs.tables.delta_tables import open_table
+from deltabook.jobs.tables.published import FailedChunksWarning, published_table, require_published
+from deltabook.jobs.tables.seals import compute_seal
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas import tables
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError, WarehouseError
@@ -105,7 +110,7 @@ def publish(warehouse: Path, added: dict[Table, list[dict[str, Any]]], mode: str
     later = {name: newest[name] + NANOSECONDS_PER_SECOND for name in ("started", "finished")}
     run = newest | later | {"run_id": run_id, "command": "validate", "versions": list(versions.items())}
     run |= {"version": open_table(warehouse, tables.RUNS).version() + 1}
-    run |= {"seal": seal_of(run)}
+    run |= {"seal": compute_seal(run)}
     write_deltalake(
         str(warehouse / "runs"), pa.Table.from_pylist([run], schema=tables.RUNS.arrow), mode="append"
     )
@@ -178,7 +183,7 @@ def test_golden_matches_gaps_and_coverage_are_those_of_the_tables(built, shown):
         sum(count.get(f"book_ticker {what}", 0) for count in counts) for what in ("compared", "matched")
     )
     assert 0 < matched < compared
-    assert f"golden, book_ticker {match_text(matched, compared)}" in page.text
+    assert f"golden, book_ticker {format_match(matched, compared)}" in page.text
     gaps = rows(built, tables.GAPS)
     assert f"gaps {len(gaps)}: " in page.text
     for gap in gaps:
@@ -189,9 +194,9 @@ def test_golden_matches_gaps_and_coverage_are_those_of_the_tables(built, shown):
 
 
 def test_match_that_is_not_whole_never_reads_as_whole():
-    assert match_text(6491, 6493) == "6,491 of 6,493 equal (99.9692 %)"
-    assert match_text(10**9 - 1, 10**9) == "999,999,999 of 1,000,000,000 equal (99.9999 %)"
-    assert match_text(5, 5) == "5 of 5 equal (100.0000 %)"
+    assert format_match(6491, 6493) == "6,491 of 6,493 equal (99.9692 %)"
+    assert format_match(10**9 - 1, 10**9) == "999,999,999 of 1,000,000,000 equal (99.9999 %)"
+    assert format_match(5, 5) == "5 of 5 equal (100.0000 %)"
 
 
 def test_first_divergence_is_shown_with_both_sides_as_exact_decimals(built, shown):
@@ -292,7 +297,7 @@ def test_statistics_are_those_of_the_tables(copied, tmp_path):
     assert (
         "ofi L1 of BINANCE BTC-USDT, book_ticker, all hours: adjusted p 7e-09, D 0.5 ( failed )" in page.text
     )
-    assert "return_tail_alpha 7.5 3 4.5 outside of what is expected" in page.text
+    assert "return_tail_alpha 7.5 3 4.5 outside the expected range" in page.text
     assert "expected in [2, 5]" in page.text
     assert "omega 0.5 bp², alpha 0.1, beta 0.8" in page.text
     charts = [attributes["aria-label"] for _, attributes in page.tags if attributes.get("class") == "chart"]
@@ -326,7 +331,7 @@ def test_without_golden_samples_nothing_reads_as_passed(copied, tmp_path):
     assert "Nothing to judge by: fidelity, which is not a pass" in page.text
 
 
-def test_runs_are_compared_and_drifts_are_told(copied, tmp_path):
+def test_runs_are_compared_and_drifts_are_reported(copied, tmp_path):
     def measured(matched: int, d: float) -> dict[Table, list[dict[str, Any]]]:
         match = metric("match", matched=matched, compared=1000)
         return {FIDELITY: [match, metric("spread", 1, statistic=d, p_value=0.5, adjusted_p=1.0)]}
@@ -345,13 +350,13 @@ def test_runs_are_compared_and_drifts_are_told(copied, tmp_path):
     assert sum(width.count(3) for width in rings if isinstance(width, list)) == 1
     since, _, _ = page_of(copied, tmp_path, since=last)
     assert f"1 of {len(rows(copied, tables.RUNS))} runs" in since.text
-    assert "No run is that recent" in page_of(copied, tmp_path, since="2999-01-01")[0].text
+    assert "No run started since then" in page_of(copied, tmp_path, since="2999-01-01")[0].text
 
 
 def test_drift_is_far_from_at_least_five_earlier_values():
-    assert drifts(np.array([1.0, 1, 1, 1, 9]))[0].tolist() == [False] * 5
+    assert find_drifts(np.array([1.0, 1, 1, 1, 9]))[0].tolist() == [False] * 5
     values = np.array([1.0, 1.1, 0.9, 1.05, 0.95, 1.4, 1.0, 3.0])
-    assert drifts(values)[0].tolist() == [False] * 7 + [True]
+    assert find_drifts(values)[0].tolist() == [False] * 7 + [True]
 
 
 def test_symbols_are_bounded_named_and_chosen(built, tmp_path, monkeypatch):
@@ -368,7 +373,71 @@ def test_symbols_are_bounded_named_and_chosen(built, tmp_path, monkeypatch):
         page_of(built, tmp_path, symbols=["DOGE-USDT"])
 
 
-def test_wrong_time_and_empty_warehouse_are_told(built, tmp_path):
+def test_period_limits_the_books_that_are_drawn(built, tmp_path):
+    times = [row["order_time"] for row in rows(built, tables.BOOKS) if row["symbol"] == "BTC-USDT"]
+    middle = (min(times) + max(times)) // 2
+    page, _, _ = page_of(built, tmp_path, symbols=["BTC-USDT"], period=(middle, None))
+    count = sum(middle <= time for time in times)
+    assert f"{count:,} rows of books" in page.text and "asked for: from" in page.text
+    page, _, _ = page_of(built, tmp_path, symbols=["BTC-USDT"], period=(max(times) + 1, None))
+    assert "No rows of books from" in page.text
+
+
+def test_depth_map_is_a_band_around_the_mid(built):
+    stored = TableReader(built, require_published(built))
+    instrument = next(row for row in stored.rows(tables.INSTRUMENTS) if row["symbol"] == "BTC-USDT")
+    books = read_books(list_data_files(stored, tables.BOOKS)[BTC], instrument)
+    mids = books.column_mids
+    known = np.isfinite(mids)
+    for levels in (2, 10):
+        depth = measure_depth(books, levels)
+        sides = (books.bid_prices, books.ask_prices)
+        band = np.median(np.concatenate([np.abs(side[:, levels - 1] - mids)[known] for side in sides]))
+        assert depth.is_relative == (np.ptp(mids[known]) > 2 * band)
+        if depth.is_relative:
+            assert (-depth.low, depth.high) == pytest.approx((band, band), rel=0.5)
+        else:
+            assert depth.low == pytest.approx(mids[known].min() - band, rel=1e-4)
+        assert depth.sizes.sum() > 0
+
+
+@pytest.mark.parametrize("name", ["depth.html", "depth.png", "depth.svg"])
+def test_plot_writes_a_page_or_an_image(built, tmp_path, name):
+    if not name.endswith(".html"):
+        pytest.importorskip("matplotlib")
+    summary = write_plot(built, "BTC-USDT", tmp_path / "new" / name)
+    start = (tmp_path / "new" / name).read_bytes()[:100]
+    assert {"html": b"<html", "png": b"\x89PNG", "svg": b"<?xml"}[name.split(".")[1]] in start
+    assert summary["bytes"] > 10_000
+
+
+def test_depth_figure_has_plain_colours_and_a_title(built):
+    figure = depth_figure(built, "ETH-USDT", levels=5).to_plotly_json()
+    assert figure["data"][0]["type"] == "heatmap" and "@" not in json.dumps(figure["layout"])
+    assert figure["layout"]["title"]["text"].startswith("BINANCE ETH-USDT, ")
+
+
+def test_plot_without_matplotlib_or_books_says_what_to_do(built, tmp_path, monkeypatch):
+    with pytest.raises(SettingsError, match=r"expected a file that ends in \.html, \.png"):
+        write_plot(built, "BTC-USDT", tmp_path / "depth.gif")
+    with pytest.raises(WarehouseError, match="no book with both sides in that time: its books run from"):
+        write_plot(built, "BTC-USDT", tmp_path / "depth.html", period=(None, 1))
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.delitem(sys.modules, "deltabook.jobs.report.depth_image", raising=False)
+    with pytest.raises(SettingsError, match=r"pip install 'deltabook\[plot\]'"):
+        write_plot(built, "BTC-USDT", tmp_path / "depth.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_table_reports_or_leaves_out_failed_chunks(built):
+    with pytest.warns(FailedChunksWarning, match="1 chunks of the warehouse failed validation"):
+        count = published_table(built, "events_decimal").count_rows()
+    assert published_table(built, "events_decimal", exclude_failed=True).count_rows() == 0 < count
+    scaled = published_table(built, "events", exclude_failed=True)
+    assert set(scaled.to_table(columns=["symbol"])["symbol"].to_pylist()) == {"BTC-USDT"}
+
+
+def test_wrong_time_and_empty_warehouse_are_reported(built, tmp_path):
     with pytest.raises(SettingsError, match="expected ISO 8601"):
         write_report(built, tmp_path / "r.html", since="yesterday")
     with pytest.raises(WarehouseError, match="is empty"):
@@ -383,7 +452,7 @@ def test_what_was_only_ingested_has_no_books_and_says_so(spark, deltabook, tmp_p
     assert taken.exit_status == 0, taken.said
     page, _, told = page_of(tmp_path / "w", tmp_path)
     assert told["verdicts"] == {"raw": "passed", "events": "none", "books": "none", "fidelity": "none"}
-    assert page.text.count("No books yet: deltabook reconstruct makes them.") == 2
+    assert page.text.count("No books yet: deltabook reconstruct builds them.") == 2
     assert "Nothing to judge by: events, books, fidelity, which is not a pass" in page.text
 
 
@@ -399,13 +468,13 @@ def test_neither_spark_nor_great_expectations_is_imported():
 
 @pytest.mark.parametrize("key", [BTC, ETH], ids=["scaled", "decimals"])
 def test_series_are_those_of_every_row(built, key):
-    stored = Stored(built, require_published(built))
+    stored = TableReader(built, require_published(built))
     instrument = next(row for row in stored.rows(tables.INSTRUMENTS) if row["symbol"] == key[1])
     assert instrument["is_decimal"] == (key is ETH)
     table = tables.form_of(tables.BOOKS, instrument["is_decimal"])
     found = [row for row in rows(built, table) if row["symbol"] == key[1]]
     found = sorted(found, key=lambda row: (row["order_time"], row["sequence"]))
-    books = read_books(files_of(stored, table)[key], instrument)
+    books = read_books(list_data_files(stored, table)[key], instrument)
     unit = [
         10.0 ** (0 if instrument["is_decimal"] else instrument[name])
         for name in ("price_scale", "size_scale")
@@ -416,7 +485,7 @@ def test_series_are_those_of_every_row(built, key):
         if row["bid_prices"] and row["ask_prices"]:
             mids[second] = (float(row["bid_prices"][0]) + float(row["ask_prices"][0])) / 2 / unit[0]
         flow[second] = flow.get(second, 0) + (float(row["ofi"][0]) / unit[1] if row["ofi"] else 0)
-        last[(row["order_time"] - found[0]["order_time"]) // books.clock.step] = row
+        last[(row["order_time"] - found[0]["order_time"]) // books.grid.step] = row
     assert books.rows == len(found)
     for at, second in enumerate(books.seconds.tolist()):
         assert books.flow[at] == pytest.approx(flow.get(second, 0))
@@ -427,7 +496,7 @@ def test_series_are_those_of_every_row(built, key):
         assert np.isnan(books.bid_prices[column][len(own) :]).all()
         assert row["status"] != "suspect" or books.is_suspect[column]
     events = tables.form_of(tables.EVENTS, instrument["is_decimal"])
-    trades = read_trades(files_of(stored, events)[key], instrument)
+    trades = read_trades(list_data_files(stored, events)[key], instrument)
     own = [row for row in rows(built, events) if row["symbol"] == key[1] and row["event_type"] == "trade"]
     largest = sorted((row["data"]["size"] for row in own), reverse=True)[:TRADES]
     assert trades.count == len(own) > TRADES == len(trades.times)
@@ -437,24 +506,28 @@ def test_series_are_those_of_every_row(built, key):
     assert set(zip(trades.times.tolist(), trades.prices.tolist(), sides, strict=True)) <= known
 
 
-def test_clock_leaves_long_pauses_out():
-    files = [File("a", 1, 0, HOUR), File("b", 1, HOUR + 5, 2 * HOUR), File("c", 1, 100 * HOUR, 101 * HOUR)]
-    clock = clock_of(files)
-    assert clock.starts.tolist() == [0, 100 * HOUR]
-    assert clock.count <= COLUMNS + 2
+def test_grid_leaves_long_pauses_out():
+    files = [
+        DataFile("a", 1, 0, HOUR),
+        DataFile("b", 1, HOUR + 5, 2 * HOUR),
+        DataFile("c", 1, 100 * HOUR, 101 * HOUR),
+    ]
+    grid = build_time_grid(files)
+    assert grid.starts.tolist() == [0, 100 * HOUR]
+    assert grid.count <= COLUMNS + 2
     times = np.array([0, HOUR, 2 * HOUR, 50 * HOUR, 100 * HOUR, 101 * HOUR])
-    steps = clock.steps(times)
+    steps = grid.steps(times)
     assert steps.tolist() == sorted(steps.tolist())
-    assert steps[2] == steps[3] == clock.first[1] - 1
-    assert (clock.times()[steps] <= times).all()
-    axis = _Axis(clock.starts, clock.ends)
-    assert (axis.place(0), axis.place(101 * HOUR)) == (0, pytest.approx(1000))
+    assert steps[2] == steps[3] == grid.first[1] - 1
+    assert (grid.times()[steps] <= times).all()
+    axis = _Axis(grid.starts, grid.ends)
+    assert (axis.position(0), axis.position(101 * HOUR)) == (0, pytest.approx(1000))
 
 
-def test_volatility_follows_the_recursion_and_begins_again_after_a_pause(built):
-    stored = Stored(built, require_published(built))
+def test_volatility_follows_the_recursion_and_restarts_after_a_pause(built):
+    stored = TableReader(built, require_published(built))
     instrument = next(row for row in stored.rows(tables.INSTRUMENTS) if row["symbol"] == "BTC-USDT")
-    books = read_books(files_of(stored, tables.BOOKS)[BTC], instrument)
+    books = read_books(list_data_files(stored, tables.BOOKS)[BTC], instrument)
     returns = books.returns()
     omega, alpha, beta = 0.2, 0.15, 0.7
     variance = np.mean(returns**2)
@@ -463,9 +536,9 @@ def test_volatility_follows_the_recursion_and_begins_again_after_a_pause(built):
         expected.append(np.sqrt(variance))
         variance = omega + alpha * one**2 + beta * variance
     assert np.isfinite(returns).all()
-    assert volatility(books, (omega, alpha, beta)).tolist() == pytest.approx(expected)
+    assert conditional_volatility(books, (omega, alpha, beta)).tolist() == pytest.approx(expected)
     books.mids[5:7] = np.nan
-    found = volatility(books, (omega, alpha, beta))
+    found = conditional_volatility(books, (omega, alpha, beta))
     assert np.isnan(found[4:7]).all() and np.isfinite(found[7:]).all()
 
 
@@ -482,7 +555,7 @@ def test_figures_are_what_plotly_knows(shown):
     page, _, _ = shown
     drawn = list(json.loads(page.scripts[0]).values())
     line = {"name": "a", "runs": ["x", "y"], "values": [1.0, 2.0], "is_drift": [False, True]}
-    drawn.append(over_runs([line], {"x": "2024-01-01T00:00:00Z", "y": "2024-01-02T00:00:00Z"}, "D"))
+    drawn.append(draw_over_runs([line], {"x": "2024-01-01T00:00:00Z", "y": "2024-01-02T00:00:00Z"}, "D"))
     for figure in drawn:
         go.Figure(plain(figure))
 

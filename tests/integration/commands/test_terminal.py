@@ -33,12 +33,13 @@ from rich.console import Console
 from typer.main import get_command
 
 from deltabook.jobs.cli.commands import app
-from deltabook.jobs.console.formats import show_time, size_text
-from deltabook.jobs.console.ladder_view import Columns, Ladder, bar_of, draw, exact
-from deltabook.jobs.replay.player import speed_of
+from deltabook.jobs.console.formats import format_size, format_time
+from deltabook.jobs.console.ladder_view import Ladder, LadderColumns, draw_bar, draw_ladder, unscale
+from deltabook.jobs.replay.keyboard import Key, parse_keys
+from deltabook.jobs.replay.player import parse_speed
 from deltabook.jobs.replay.replayer import Replayer
-from deltabook.jobs.tables.published import SCHEMA_PROPERTY, open_table
-from deltabook.jobs.tables.seals import seal_of
+from deltabook.jobs.tables.delta_tables import SCHEMA_PROPERTY, open_table
+from deltabook.jobs.tables.seals import compute_seal
 from deltabook.jobs.tools.demo import write_captures
 from deltabook.schemas import tables
 from deltabook.schemas.errors import SettingsError
@@ -53,7 +54,7 @@ EXAMPLES = [
     for line in (command.epilog or "").splitlines()
     if line.strip().startswith("$ ")
 ]
-CHEAP = ("book", "replay", "report", "raw", "sources", "status")
+CHEAP = ("book", "plot", "replay", "report", "raw", "sources", "status")
 FIRST = 1_723_161_255_100_000_000
 """Time of the simulated markets' first diff."""
 CHUNK = 10 * NANOSECONDS_PER_SECOND
@@ -97,7 +98,7 @@ def listing(folder, *names):
         "version": 1,
         "proofs": "{}",
     }
-    run |= {"seal": seal_of(run)}
+    run |= {"seal": compute_seal(run)}
     for table, held in ((tables.INSTRUMENTS, found), (tables.RUNS, [run])):
         made = DeltaTable.create(
             str(folder / table.name),
@@ -149,61 +150,63 @@ def test_examples_of_the_help_work(line, warehouse, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("width", [24, 30, 36, 44, 60, 80, 140, 10_000])
 def test_ladder_is_as_wide_as_the_terminal_at_most(width):
-    lines = draw(WIDE, 5, width).plain.splitlines()
+    lines = draw_ladder(WIDE, 5, width).plain.splitlines()
     assert max(map(len, lines[:2])) <= max(width, 30)  # a time is not cut
     for line in lines[-6:]:
         assert len(line) <= width
     for price, size in (("61828.70", "12.50"), ("61828.00", " 0.25")):
         assert any(line.startswith(f"{price}  {size}") for line in lines)
-    assert ("sum" in draw(WIDE, 5, width).plain) == (width >= 36)
+    assert ("sum" in draw_ladder(WIDE, 5, width).plain) == (width >= 36)
 
 
 def test_ladder_has_the_spread_between_its_sides_and_sums_from_the_best_price():
-    lines = draw(WIDE, 5, 80).plain.splitlines()
+    lines = draw_ladder(WIDE, 5, 80).plain.splitlines()
     told = [line.split() for line in lines]
     best_ask, middle, best_bid = told[3:6]
     assert middle[1:3] + middle[5:7] == ["spread", "0.01", "mid", "61828.665"]
     assert (best_ask[0], best_ask[-1], best_bid[0], best_bid[-1]) == ("61828.67", "0.01", "61828.66", "3.00")
     assert (told[2][-1], told[6][-1]) == ("12.51", "3.25")
-    assert len(draw(WIDE, 1, 80).plain.splitlines()) == len(lines) - 2
+    assert len(draw_ladder(WIDE, 1, 80).plain.splitlines()) == len(lines) - 2
 
 
 def test_ladder_of_38_digits_is_exact():
     price, other = "12345678901234567890.123456789012345678", "12345678901234567890.123456789012345679"
     ladder = ladder_of([(other, "99999999999999999999.000000000000000001")] * 2, [(price, "1")])
-    drawn = draw(ladder, 2, 10_000).plain
-    assert exact(int(price.replace(".", "")), 18) == Decimal(price)
+    drawn = draw_ladder(ladder, 2, 10_000).plain
+    assert unscale(int(price.replace(".", "")), 18) == Decimal(price)
     assert price in drawn and other in drawn
     assert "199999999999999999998.000000000000000002" in drawn
     assert "mid 12345678901234567890.1234567890123456785" in drawn
     assert "spread 0.000000000000000001" in drawn
 
 
-def test_empty_and_crossed_sides_are_told():
-    assert {"no asks", "no bids"} <= set(draw(ladder_of([], []), 5, 80).plain.splitlines())
-    assert "spread -1 " in draw(ladder_of([("1", "1")], [("2", "1")]), 5, 80).plain
-    assert "crossed" in draw(ladder_of([("1", "1")], [("2", "1")]), 5, 80).plain
+def test_empty_and_crossed_sides_are_shown():
+    assert {"no asks", "no bids"} <= set(draw_ladder(ladder_of([], []), 5, 80).plain.splitlines())
+    assert "spread -1 " in draw_ladder(ladder_of([("1", "1")], [("2", "1")]), 5, 80).plain
+    assert "crossed" in draw_ladder(ladder_of([("1", "1")], [("2", "1")]), 5, 80).plain
 
 
-def test_columns_that_are_drawn_again_only_grow():
-    columns = Columns()
-    draw(WIDE, 5, 80, columns)
+def test_columns_of_repeated_drawings_only_grow():
+    columns = LadderColumns()
+    draw_ladder(WIDE, 5, 80, columns)
     assert "100.00  1.00" in " ".join(
-        draw(ladder_of([("100", "1")], []), 5, 80, columns).plain.split(" " * 4)
+        draw_ladder(ladder_of([("100", "1")], []), 5, 80, columns).plain.split(" " * 4)
     ).replace("   ", "  ")
 
 
 def test_bars_are_shares_in_eighths_of_a_character():
-    assert (bar_of(1, 10), bar_of(0.5, 5), bar_of(1e-9, 10)) == ("█" * 10, "██▌", "▏")
+    assert (draw_bar(1, 10), draw_bar(0.5, 5), draw_bar(1e-9, 10)) == ("█" * 10, "██▌", "▏")
 
 
 def coloured(ladder) -> str:
     out = StringIO()
-    Console(file=out, force_terminal=True, color_system="standard", width=80).print(draw(ladder, 5, 80))
+    Console(file=out, force_terminal=True, color_system="standard", width=80).print(
+        draw_ladder(ladder, 5, 80)
+    )
     return out.getvalue()
 
 
-def test_colours_tell_sides_and_status_unless_they_are_not_wanted(monkeypatch):
+def test_colours_show_sides_and_status_unless_they_are_off(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert f"{ESCAPE}31m61828.70" in coloured(WIDE) and f"{ESCAPE}32m61828.00" in coloured(WIDE)
     assert f"{ESCAPE}1;32m● verified" in coloured(WIDE)
@@ -252,15 +255,16 @@ def test_many_symbols_are_not_all_listed(tmp_path):
     ],
     ids=" ".join,
 )
-def test_every_time_is_iso_8601_or_ns(asking, asked, tmp_path, monkeypatch):
-    told = asked(*asking, "1723161260")
+def test_every_time_is_iso_8601_or_a_unix_timestamp(asking, asked, tmp_path, monkeypatch):
+    told = asked(*asking, "172316126")
     assert told.exit_status == 2
     assert "expected ISO 8601 such as" in told.said and "ns since 1970 (19 digits)" in told.said
     monkeypatch.chdir(tmp_path)
     out = ("--out", "page.html") if asking[0] == "report" else ()
-    both = [asked(*asking, when, *out) for when in ("2024-08-08T23:54:20Z", "1723161260000000000")]
-    assert [one.exit_status for one in both] == [0, 0], both[0].said
-    assert both[0].stdout == both[1].stdout
+    times = ("2024-08-08T23:54:20Z", "1723161260", "1723161260000", "1723161260000000000")
+    done = [asked(*asking, when, *out) for when in times]
+    assert [one.exit_status for one in done] == [0] * 4, done[0].said
+    assert {one.stdout for one in done} == {done[0].stdout}
 
 
 @pytest.mark.spark
@@ -279,18 +283,19 @@ def test_book_at_a_time_is_the_last_row_until_then(warehouse, asked):
         prices = [Decimal(price).scaleb(8) for price, _ in shown.summary["asks"]]
         assert prices == row["ask_prices"][:10]
         assert f"{row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels" in shown.stdout
-        assert show_time(at) in shown.stdout
+        assert format_time(at) in shown.stdout
 
 
 @pytest.mark.spark
 def test_book_before_the_first_and_after_the_last_says_so(warehouse, asked):
     books = [row for row in rows(warehouse, tables.BOOKS) if row["symbol"] == "BTC-USDT"]
-    first, last = (show_time(edge(row["order_time"] for row in books)) for edge in (min, max))
+    first, last = (format_time(edge(row["order_time"] for row in books)) for edge in (min, max))
     told = asked("book", "BTC-USDT", "--at", "2024-08-08")
     assert told.exit_status == 2
     assert f"its first book comes later, at {first}" in told.said
     shown = asked("book", "BTC-USDT", "--at", "2024-08-09", "--json")
-    assert "5.2 min old: the recording ends at" in shown.stdout and shown.summary["after_the_end"]
+    old = shown.stdout.splitlines()[0]
+    assert re.match(r"3\d\d\.\d{3} s old: the recording ends at", old) and shown.summary["after_the_end"]
     assert last in shown.stdout
     assert "old" not in asked("book", "BTC-USDT").stdout
 
@@ -327,7 +332,7 @@ def test_replayed_rows_are_what_a_replayer_sees(by, warehouse, asked):
     lines = asked(*how, "--json").stdout.splitlines()
     assert len(lines) == len(seen) + 2 and ESCAPE not in lines[1]
     assert json.loads(lines[-1])["steps"] == len(seen)
-    assert lines[1].startswith(show_time(seen[0].time))
+    assert lines[1].startswith(format_time(seen[0].time))
 
 
 @pytest.mark.spark
@@ -368,7 +373,7 @@ def test_suspect_books_are_marked_left_out_or_end_the_replay(asked):
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_wrong_ways_to_replay_are_told(how, told, asked):
+def test_wrong_replay_options_are_reported(how, told, asked):
     done = asked("replay", "BTC-USDT", *how)
     assert done.exit_status == 2
     assert told in done.said
@@ -383,9 +388,9 @@ def test_a_time_without_steps_says_when_there_are_some(asked):
 
 @pytest.mark.parametrize("text", ["0", "-2", "nan", "inf", "fast"])
 def test_speed_is_a_number_above_zero_or_max(text):
-    assert (speed_of("0.5"), speed_of("max")) == (0.5, float("inf"))
+    assert (parse_speed("0.5"), parse_speed("max")) == (0.5, float("inf"))
     with pytest.raises(SettingsError):
-        speed_of(text)
+        parse_speed(text)
 
 
 def program(warehouse, *arguments, **how):
@@ -452,15 +457,64 @@ def test_watched_replay_plays_in_place_and_leaves_at_ctrl_c_with_the_terminal_as
     assert "Traceback" not in screen.written and "Aborted" not in screen.written
     times = re.findall(r"2024-08-08T23:54:\d\d\.\d{3}", screen.written[:end])
     assert times == sorted(times) and len(set(times)) > 1
-    assert "speed 2; Ctrl-C leaves" in screen.written[:end]
-    assert "Ctrl-C" not in screen.written[end:] and "● verified" in screen.written[end:]
+    assert "speed 2" in screen.written[:end] and "q quit" in screen.written[:end]
+    assert "q quit" not in screen.written[end:] and "● verified" in screen.written[end:]
     assert re.search(r"trades +price +size", screen.written)
     assert termios.tcgetattr(screen.slave) == screen.before
     screen.close()
 
 
 @pytest.mark.spark
-def test_status_tells_what_the_tables_hold(warehouse, asked):
+def test_watched_replay_pauses_steps_changes_speed_and_quits_by_keys(warehouse):
+    screen = Screen()
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    how = dict.fromkeys(("stdin", "stdout", "stderr"), screen.slave)
+    asking = ("replay", "BTC-USDT", "--from", "2024-08-08T23:54:20Z", "--watch", "--speed", 2)
+    running = program(warehouse, *asking, env=environment, **how)
+
+    def counted(written: str) -> int:
+        return max(map(int, re.findall(r"(\d+) steps", written)), default=0)
+
+    def press(keys: bytes, enough) -> None:
+        before = len(screen.written)
+        os.write(screen.master, keys)
+        screen.read_until(lambda written: enough(written[before:]))
+
+    try:
+        screen.read_until(lambda written: written.count("spread") >= 3)
+        press(b" ", lambda new: "speed 2, paused" in new)
+        paused = counted(screen.written)
+        press(b"n", lambda new: f"{paused + 1} steps" in new)
+        press(b"\x1b[C", lambda new: f"{paused + 2} steps" in new)
+        press(b"+", lambda new: "speed 4, paused" in new)
+        press(b"--", lambda new: "speed 1, paused" in new)
+        press(b" ", lambda new: counted(new) > paused + 2)
+        press(b"q", lambda new: f"{ESCAPE}?1049l" in new)
+        assert running.wait(timeout=60) == 0
+    finally:
+        running.kill()
+        running.wait()
+    assert "Traceback" not in screen.written
+    assert termios.tcgetattr(screen.slave) == screen.before
+    screen.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "keys"),
+    [
+        (b" ", [Key.PAUSE]),
+        (b"n\x1b[C\x1bOC", [Key.STEP] * 3),
+        (b"+=-q", [Key.FASTER, Key.FASTER, Key.SLOWER, Key.QUIT]),
+        (b"\x1b[Ax", []),
+        (b"", []),
+    ],
+)
+def test_typed_bytes_are_keys(typed, keys):
+    assert parse_keys(typed) == keys
+
+
+@pytest.mark.spark
+def test_status_shows_what_the_tables_hold(warehouse, asked):
     shown = asked("status", "--json")
     found = {one["symbol"]: one for one in shown.summary["instruments"]}
     assert list(found) == ["BTC-USDT", "ETH-USDT", "LTC-USDT"]
@@ -485,7 +539,7 @@ def test_status_tells_what_the_tables_hold(warehouse, asked):
 
 
 @pytest.mark.spark
-def test_status_tells_sizes_and_runs(warehouse, asked):
+def test_status_shows_sizes_and_runs(warehouse, asked):
     shown = asked("status", "--json")
     sizes = {one["table"]: one for one in shown.summary["tables"]}
     for table in (tables.EVENTS, tables.VERDICTS, tables.GAPS):
@@ -502,7 +556,7 @@ def test_status_tells_sizes_and_runs(warehouse, asked):
 
 
 @pytest.mark.spark
-def test_status_tells_of_a_writer_and_of_what_an_unfinished_run_left(warehouse, tmp_path):
+def test_status_shows_a_writer_and_an_unfinished_run(warehouse, tmp_path):
     copy = tmp_path / "w"
     shutil.copytree(warehouse, copy)
     open_table(copy, tables.GAPS).delete("symbol = 'ETH-USDT'")
@@ -542,7 +596,7 @@ def test_status_of_a_warehouse_with_no_events_yet(tmp_path):
     "zone",
     ["America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "No/Where", "EST5EDT,M3.2.0,M11.1.0"],
 )
-def test_what_is_told_is_the_same_in_every_time_zone(zone, asked, tmp_path, monkeypatch):
+def test_output_is_the_same_in_every_time_zone(zone, asked, tmp_path, monkeypatch):
     """Zones whose clock changes in the recorded year, at odd minutes, and one that there is not."""
     found = []
     try:
@@ -565,7 +619,8 @@ def test_what_is_told_is_the_same_in_every_time_zone(zone, asked, tmp_path, monk
 
 
 def test_starting_no_spark_is_true():
-    code = "import sys\nfrom deltabook.jobs import book, status, stepping, watching\n"
+    code = "import sys\nfrom deltabook.jobs.inspect import book, status\n"
+    code += "from deltabook.jobs.replay import player, step_output\n"
     code += "sys.exit('pyspark.sql' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -575,4 +630,4 @@ def test_starting_no_spark_is_true():
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (3e15, "3000.0 TB")],
 )
 def test_sizes_have_a_unit_that_suits(size, text):
-    assert size_text(size) == text
+    assert format_size(size) == text

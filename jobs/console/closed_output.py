@@ -1,0 +1,88 @@
+"""Standard output whose reader has left, as in `deltabook status | head`: the command ends quietly."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import IO, NoReturn
+
+from rich.console import Console
+
+
+def is_output_closed(stream: IO[str] | None = None) -> bool:
+    """Whether a stream is a pipe that nobody reads any more.
+
+    Parameters
+    ----------
+    stream : text file, optional
+        The stream; default: standard output.
+
+    Returns
+    -------
+    bool
+        False also for a stream without a descriptor.
+    """
+    stream = stream or sys.stdout
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def discard(stream: IO[str]) -> None:
+    """Let whatever is still written to a stream go nowhere.
+
+    Parameters
+    ----------
+    stream : text file
+        Standard output or standard error; Python flushes both once more at its end.
+    """
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, stream.fileno())
+    os.close(descriptor)
+
+
+def leave_quietly() -> NoReturn:
+    """End the command with exit status 0, because nobody reads its output.
+
+    Raises
+    ------
+    SystemExit
+        With status 0.
+    """
+    discard(sys.stdout)
+    raise SystemExit(0)
+
+
+def flush_output() -> None:
+    """Write out what standard output still holds; drop it if nobody reads it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard(sys.stdout)
+
+
+def handle_broken_pipe(console: Console) -> None:
+    """End the command if nobody reads standard output; if nobody reads standard error, continue in silence.
+
+    `rich` calls it in place of its own handler, which ends the process with status 1.
+
+    Parameters
+    ----------
+    console : Console
+        The console whose write has failed.
+
+    Raises
+    ------
+    SystemExit
+        With status 0, if the console prints to standard output.
+    """
+    console.quiet = True
+    if console.stderr or console.file is sys.stderr:
+        discard(sys.stderr)
+    else:
+        leave_quietly()
