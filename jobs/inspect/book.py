@@ -1,4 +1,4 @@
-"""The job `book`: one symbol's ladder at one time, read without a JVM."""
+"""The command `book`: the order book of one symbol at one time. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -9,147 +9,156 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deltabook.jobs.console.formats import length_text, show_time
-from deltabook.jobs.console.ladder_view import Ladder, Level, exact
-from deltabook.jobs.tables.instrument_lookup import instrument_named
+from deltabook.jobs.console.formats import format_duration, format_time
+from deltabook.jobs.console.ladder_view import Ladder, Level, unscale
+from deltabook.jobs.tables.instrument_lookup import find_instrument
 from deltabook.jobs.tables.published import require_published
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.names import HOUR, NOT_GIVEN
+from deltabook.schemas.names import HOUR, NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.schemas.tables import BOOKS, COVERAGE, form_of
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 
 @dataclass(frozen=True)
-class Book:
-    """The book that held at a time.
+class BookAtTime:
+    """The order book of a symbol that held at a time.
 
     Attributes
     ----------
     row : dict
         Its row of `books`.
     bids, asks : list of (Decimal, Decimal)
-        Prices and sizes, best first.
-    at : int or None
+        Price and size of each level, best first.
+    asked_time : int or None
         The time that was asked for, ns since 1970 UTC; None: the last book.
     end : int
-        Time of the last book update that was recorded, ns since 1970 UTC.
+        Time of the last recorded book update, ns since 1970 UTC.
     """
 
     row: dict[str, Any]
     bids: list[Level]
     asks: list[Level]
-    at: int | None
+    asked_time: int | None
     end: int
 
     @property
     def time(self) -> int:
-        """The exchange's time, or that of its place in the feed if the exchange gives none, ns."""
+        """Exchange time of the row; its `order_time` if the exchange gives none; ns since 1970 UTC."""
         time: int = self.row["timestamp"]
         return self.row["order_time"] if time == NOT_GIVEN else time
 
     @property
     def age(self) -> int:
-        """How long before the time that was asked for its row was written, ns."""
-        return 0 if self.at is None else self.at - int(self.row["order_time"])
+        """Time from the row to the time that was asked for, ns; 0 for the last book."""
+        return 0 if self.asked_time is None else self.asked_time - int(self.row["order_time"])
 
     @property
     def is_after_the_end(self) -> bool:
-        """Whether the time that was asked for is after all that was recorded."""
-        return self.at is not None and self.at > self.end
+        """Whether the time that was asked for is after the last recorded book update."""
+        return self.asked_time is not None and self.asked_time > self.end
+
+    def age_notice(self) -> str:
+        """Return a line that says how old the book is, if the time lies after the recording; else nothing."""
+        if not self.is_after_the_end:
+            return ""
+        seconds = self.age / NANOSECONDS_PER_SECOND
+        return f"{seconds:,.3f} s old: the recording ends at {format_time(self.end)}"
 
     def ladder(self) -> Ladder:
-        """Return what is drawn of it."""
+        """Return the book as a ladder to draw."""
         row = self.row
-        told = [f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"]
-        if self.is_after_the_end:
-            told.append(f"{length_text(self.age)} old: the recording ends at {show_time(self.end)}")
-        elif self.at is not None:
-            told.append(f"{length_text(self.age)} old at {show_time(self.at)}")
+        notes = [f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"]
+        if self.asked_time is not None and not self.is_after_the_end:
+            notes.append(f"{format_duration(self.age)} old at {format_time(self.asked_time)}")
         name = f"{row['exchange']} {row['symbol']}"
-        return Ladder(name, show_time(self.time), row["status"], self.bids, self.asks, told)
+        return Ladder(name, format_time(self.time), row["status"], self.bids, self.asks, notes)
 
 
-def book_at(warehouse: Path, symbol: str, at: int | None, exchange: str | None) -> Book:
-    """Find the book that held at a time.
+def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | None) -> BookAtTime:
+    """Return the order book of a symbol that held at a time.
 
     Parameters
     ----------
     warehouse : Path
-        Its published versions are read.
+        Folder of the tables; their published versions are read.
     symbol : str
-        As in the tables.
-    at : int or None
+        Symbol as in the tables.
+    time : int or None
         Exchange time, ns since 1970 UTC; None: the last book.
     exchange : str or None
         Needed if several exchanges list the symbol.
 
     Returns
     -------
-    Book
-        The last row of `books` whose `order_time` is not after `at`.
+    BookAtTime
+        The last row of `books` whose `order_time` is not after `time`.
 
     Raises
     ------
     WarehouseError
-        If there is no such symbol (names those there are) or no book yet at that time.
+        If the symbol does not exist (the message lists those that do), or has no book yet at that time.
     """
-    instrument = instrument_named(warehouse, symbol, exchange)
-    stored = Stored(warehouse.absolute(), require_published(warehouse))
+    instrument = find_instrument(warehouse, symbol, exchange)
+    stored = TableReader(warehouse.absolute(), require_published(warehouse))
     table = form_of(BOOKS, instrument["is_decimal"])
-    own = (instrument["exchange"], symbol)
-    hours = [hour for *key, hour in stored.data_files(table) if tuple(key) == own]
-    if not hours:
-        raise WarehouseError(f"{' '.join(own)} has no books yet: run `deltabook reconstruct`")
-    row = _last_row(stored, table, own, hours, at)
+    key = (instrument["exchange"], symbol)
+    chunks = [chunk for *own, chunk in stored.data_files(table) if tuple(own) == key]
+    if not chunks:
+        raise WarehouseError(f"{' '.join(key)} has no books yet: run `deltabook reconstruct`")
+    row = _read_last_row(stored, table, key, chunks, time)
     if row is None:
-        first = min(
-            _rows(stored, table, own, hours[0], pc.scalar(True), "order_time")["order_time"].to_pylist()
-        )
+        times = _read_rows(stored, table, key, chunks[0], pc.scalar(True), "order_time")["order_time"]
         raise WarehouseError(
-            f"{' '.join(own)} has no book at {show_time(at or 0)}: its first book comes later, at "
-            f"{show_time(first)}"
+            f"{' '.join(key)} has no book at {format_time(time or 0)}: its first book comes later, at "
+            f"{format_time(min(times.to_pylist()))}"
         )
-    ends = [one["to_time"] for one in stored.rows(COVERAGE) if (one["exchange"], one["symbol"]) == own]
-
-    def levels(side: str) -> list[Level]:
-        found = [row[f"{side}_{what}"] for what in ("prices", "sizes")]
-        if not instrument["is_decimal"]:
-            scales = instrument["price_scale"], instrument["size_scale"]
-            found = [
-                [exact(number, scale) for number in numbers]
-                for numbers, scale in zip(found, scales, strict=True)
-            ]
-        return list(zip(*found, strict=True))
-
-    return Book(row, levels("bid"), levels("ask"), at, max(*ends, row["order_time"]))
+    covered = [
+        chunk["to_time"] for chunk in stored.rows(COVERAGE) if (chunk["exchange"], chunk["symbol"]) == key
+    ]
+    bids, asks = (_exact_levels(row, side, instrument) for side in ("bid", "ask"))
+    return BookAtTime(row, bids, asks, time, max(*covered, row["order_time"]))
 
 
-def _last_row(
-    stored: Stored, table: Table, own: tuple[str, str], hours: list[int], at: int | None
+def _exact_levels(row: dict[str, Any], side: str, instrument: dict[str, Any]) -> list[Level]:
+    """Return price and size of each level of one side, as exact decimals."""
+    columns = [row[f"{side}_{name}"] for name in ("prices", "sizes")]
+    if not instrument["is_decimal"]:
+        scales = instrument["price_scale"], instrument["size_scale"]
+        columns = [
+            [unscale(number, scale) for number in numbers]
+            for numbers, scale in zip(columns, scales, strict=True)
+        ]
+    return list(zip(*columns, strict=True))
+
+
+def _read_last_row(
+    stored: TableReader, table: Table, key: tuple[str, str], chunks: list[int], time: int | None
 ) -> dict[str, Any] | None:
-    """Return the last row up to a time: of the last hour that has one, of which alone rows are read."""
+    """Return the last row up to a time. Rows are read from the last chunk that has one, and no other."""
     order = ("order_time", "epoch", "sequence")
-    for hour in reversed(hours):
-        # An hour is one of ids: its first rows may be a little older than its start.
-        if at is not None and hour > min(at, INT64_MAX - HOUR) + HOUR:
+    for chunk in reversed(chunks):
+        # A chunk is a range of ids: its first rows may be a little older than its start.
+        if time is not None and chunk > min(time, INT64_MAX - HOUR) + HOUR:
             continue
-        chosen = pc.scalar(True) if at is None else pc.field("order_time") <= at
-        places = _rows(stored, table, own, hour, chosen, *order)
-        if places.num_rows:
-            last = places.sort_by([(name, "ascending") for name in order]).slice(places.num_rows - 1)
+        chosen = pc.scalar(True) if time is None else pc.field("order_time") <= time
+        keys = _read_rows(stored, table, key, chunk, chosen, *order)
+        if keys.num_rows:
+            last = keys.sort_by([(name, "ascending") for name in order]).slice(keys.num_rows - 1)
             for name in order:
                 chosen &= pc.field(name) == last[name][0]
-            # Of rows at one id the last written holds: it is the one of most trades seen.
-            return _rows(stored, table, own, hour, chosen).to_pylist()[-1]  # type: ignore[no-any-return]
+            # Of several rows with one id the last written holds: it has seen the most trades.
+            return _read_rows(stored, table, key, chunk, chosen).to_pylist()[-1]  # type: ignore[no-any-return]
     return None
 
 
-def _rows(
-    stored: Stored, table: Table, own: tuple[str, str], hour: int, chosen: pc.Expression, *columns: str
+def _read_rows(
+    stored: TableReader, table: Table, key: tuple[str, str], chunk: int, chosen: pc.Expression, *columns: str
 ) -> pa.Table:
-    """Read rows of one hour; all their columns, or these."""
-    exchange, symbol = own
-    chosen &= (pc.field("symbol") == symbol) & (pc.field("exchange") == exchange) & (pc.field("hour") == hour)
+    """Return the chosen rows of one chunk: some of their columns, or all."""
+    exchange, symbol = key
+    chosen &= (
+        (pc.field("symbol") == symbol) & (pc.field("exchange") == exchange) & (pc.field("hour") == chunk)
+    )
     return stored.dataset(table).to_table(filter=chosen, columns=list(columns) or None)

@@ -1,4 +1,4 @@
-"""The command `plan`: cores, hours and room that a market takes, by straight lines through measured runs."""
+"""The command `plan`: estimate cores, hours, disk space and memory from linear fits to measured runs."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltabook.jobs.console.formats import size_text
-from deltabook.jobs.report.html import pages
+from deltabook.jobs.console.formats import format_size
+from deltabook.jobs.report.html import open_templates
 from deltabook.schemas.errors import SettingsError
-from deltabook.schemas.names import FULL_DEPTH, NANOSECONDS_PER_SECOND, Cadence, Writing, step_of
+from deltabook.schemas.names import FULL_DEPTH, NANOSECONDS_PER_SECOND, Cadence, RowPolicy, step_of
 
 HOURS_A_MONTH, DAYS_A_MONTH = 730, 365 / 12
 CORES_MEASURED = 2
-"""The fitted seconds are those of two cores at work: a second is two core-seconds."""
+"""Cores of the measured runs: a fitted second is two core-seconds."""
 MEASURED_TO = {"symbols": 64, "hours": 32, "changes an hour": 8_000_000, "levels": 100}
-"""The most of each that the benchmarks ran; what is more is foretold by straight lines."""
+"""Largest values in the benchmarks. Estimates beyond them extend the linear fits."""
 
 _BOUNDS = (
-    "Straight lines through runs of up to 64 symbols, 32 hours, 8 M changes an hour and 100 levels, "
-    "every run within 31 % of them: the range in brackets."
+    "Linear fits to runs of up to 64 symbols, 32 hours, 8 M changes an hour and 100 levels. "
+    "Every run is within 31 % of the fit: the range in brackets."
 )
 
 
 @dataclass(frozen=True)
 class Coefficient:
-    """One measured figure.
+    """A measured figure of the estimate.
 
     Attributes
     ----------
-    value
-        The figure; of `levels`, and what depends on them, one at each depth measured.
-    what
-        Its unit, and what it is of.
-    source
-        The benchmark that gives it.
+    value : float or list of float
+        The figure; for `levels` and what depends on them, one at each measured depth.
+    what : str
+        Unit and meaning.
+    source : str
+        Benchmark that measured it.
     """
 
     value: float | list[float]
@@ -76,40 +76,41 @@ COEFFICIENTS = {
     "memory_jvm": Coefficient(0.7, "GiB of the JVM", "memory"),
     "memory_core": Coefficient(1.15, "GiB of Python a core, hours to 8 M level changes", "requirements"),
 }
-"""All that a plan depends on.
+"""Figures that an estimate is computed from, by name.
 
-Captures of Binance are BTC-USDT of spot (651 s, 458 level changes a second) and of USD-M (480 s, 836), each
-run at 1, 20 and 100 levels, and eight quieter symbols (30 s each, 0.2 to 134 a second). The lines fitted to
-them are within 26 % for messages, 23 % for events, 13 % for raw files. That USD-M stream was a faster one:
-18.8 messages a second. Half a minute compresses worse than an hour, so events of quiet symbols are too many
-bytes rather than too few: simulated hours of five changes a message take 5 bytes a change, where the lines
-say 14.
+Captures of Binance are BTC-USDT on spot (651 s, 458 level changes a second) and USD-M (480 s, 836 a second),
+each run at 1, 20 and 100 levels, and eight quieter symbols (30 s each, 0.2 to 134 a second). The fits to them
+are within 26 % for messages, 23 % for events, 13 % for raw files. The USD-M stream was a faster one: 18.8
+messages a second. Half a minute compresses worse than an hour, so the estimated size of events of quiet
+symbols is rather too high: simulated hours of five changes a message take 5 bytes a change, where the fit
+gives 14.
 """
 
 
-def plan(
-    symbols: int, updates: float, writing: Writing, months: float, cores: int | None = None
+def estimate_resources(
+    symbols: int, updates: float, writing: RowPolicy, months: float, cores: int | None = None
 ) -> dict[str, Any]:
-    """Foretell what it takes to ingest and rebuild a market, all symbols being like the average one.
+    """Return an estimate of what it takes to ingest and rebuild a market whose symbols are all alike.
 
     Parameters
     ----------
     symbols : int
-        How many.
+        Number of symbols.
     updates : float
-        Level changes a second of each.
-    writing : Writing
+        Level changes per second and symbol, on average.
+    writing : RowPolicy
         Depth and cadences of the rows of books.
     months : float
-        Of 730 hours; a run a day takes them in.
+        Number of months of 730 hours; one run a day ingests them.
     cores : int, optional
-        How many there are; by default as many as finish in a day.
+        Number of cores; default: as many as finish all of it in a day.
 
     Returns
     -------
     dict
-        What is asked, counts, core-hours, hours, bytes by table, memory; `drivers`, what share of each is due
-        to what; `beyond`, in what it is more than was measured.
+        What was `asked`; counts of symbol-hours, changes, messages and rows; core-hours and hours; bytes by
+        table; memory; `drivers`, the share of each result that is due to each input; `beyond`, the inputs
+        that exceed `MEASURED_TO`.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def plan(
         raise SettingsError(f"{', '.join(wrong) or 'a number'}: expected numbers above 0")
     if writing.depth == FULL_DEPTH:
         raise SettingsError("depth full: how many levels that is differs by market; give the number a side")
-    k: dict[str, Any] = {name: one.value for name, one in COEFFICIENTS.items()}
+    k = _coefficient_values()
     hours, runs = months * HOURS_A_MONTH, months * DAYS_A_MONTH
     symbol_hours = symbols * hours
     changes = symbol_hours * 3600 * updates
@@ -132,8 +133,8 @@ def plan(
     for table, cadences in (("books", (writing.cadence,)), ("grids", writing.grids)):
         for cadence in cadences:
             rows[table] += symbol_hours * 3600 * _rows_a_second(k, cadence, rate, writing.depth)
-    at_depth = _at(k, "depth_time", writing.depth)
-    rebuilt = at_depth * (_cadence_time(k, writing.cadence) + k["grid_time"] * len(writing.grids))
+    depth_time = _figure_at_depth(k, "depth_time", writing.depth)
+    rebuilt = depth_time * (_cadence_time(k, writing.cadence) + k["grid_time"] * len(writing.grids))
     seconds = {
         "runs": runs * (k["ingest_run"] + k["rebuild_run"] * rebuilt),
         "symbol-hours": symbol_hours * (k["ingest_hour"] + k["rebuild_hour"] * rebuilt),
@@ -142,7 +143,7 @@ def plan(
     hourly = updates * 3600
     checkpoints = symbol_hours * (1 + math.floor(hourly / k["checkpoint_every"]))
     parts = {
-        "core_hours": {what: one * CORES_MEASURED / 3600 for what, one in seconds.items()},
+        "core_hours": {part: value * CORES_MEASURED / 3600 for part, value in seconds.items()},
         "raw": {"messages": messages * k["raw_message"], "level changes": changes * k["raw_change"]},
         "events": {
             "files": symbol_hours * k["events_file"],
@@ -155,19 +156,19 @@ def plan(
         },
         "books": {
             "files": symbol_hours * k["books_file"],
-            "rows": rows["books"] * _at(k, "row_bytes", writing.depth),
+            "rows": rows["books"] * _figure_at_depth(k, "row_bytes", writing.depth),
         },
         "grids": {
             "files": symbol_hours * len(writing.grids) * k["books_file"],
-            "rows": rows["grids"] * _at(k, "row_bytes", writing.depth),
+            "rows": rows["grids"] * _figure_at_depth(k, "row_bytes", writing.depth),
         },
     }
-    total = {name: sum(of.values()) for name, of in parts.items()}
+    total = {name: sum(shares.values()) for name, shares in parts.items()}
     core_hours = total.pop("core_hours")
-    besides = changes / 1e6 * CORES_MEASURED / 3600
-    whole = core_hours + besides * (k["judging_million"] + k["json_million"])
+    core_hours_per_second = changes / 1e6 * CORES_MEASURED / 3600
+    judged = core_hours + core_hours_per_second * (k["judging_million"] + k["json_million"])
     measured = {"symbols": symbols, "hours": hours, "changes an hour": hourly, "levels": writing.depth}
-    used = cores or math.ceil(whole / 24)
+    used = cores or math.ceil(judged / 24)
     return {
         "asked": {
             **given,
@@ -182,40 +183,46 @@ def plan(
         "core_hours": core_hours,
         "core_hours_least": core_hours / (1 + k["residual"]),
         "core_hours_most": core_hours / (1 - k["residual"]),
-        "core_hours_judged_json": whole,
+        "core_hours_judged_json": judged,
         "cores": used,
         "hours": core_hours / used,
-        "hours_judged_json": whole / used,
+        "hours_judged_json": judged / used,
         "bytes": total,
         "bytes_kept": sum(total.values()) - total["raw"],
         "files": symbol_hours * (3 + len(writing.grids)),
         "memory_gib": k["memory_jvm"] + used * _memory(k, hourly),
         "memory_gib_a_core": _memory(k, hourly),
-        "drivers": {name: _shares(of) for name, of in parts.items()},
+        "drivers": {name: _shares(shares) for name, shares in parts.items()},
         "beyond": [name for name, most in MEASURED_TO.items() if measured[name] > most],
     }
 
 
-def _at(k: dict[str, Any], name: str, depth: int) -> float:
-    """Read a figure at a depth: lines between those measured, the last one going on."""
+def _coefficient_values() -> dict[str, Any]:
+    """Return the value of each coefficient by its name."""
+    return {name: coefficient.value for name, coefficient in COEFFICIENTS.items()}
+
+
+def _figure_at_depth(k: dict[str, Any], name: str, depth: int) -> float:
+    """Return a figure at a depth: linear between the measured depths, and beyond the last two."""
     levels, values = k["levels"], k[name]
-    at = 0 if depth <= levels[1] else 1
-    slope = (values[at + 1] - values[at]) / (levels[at + 1] - levels[at])
-    value: float = values[at] + (depth - levels[at]) * slope
+    index = 0 if depth <= levels[1] else 1
+    slope = (values[index + 1] - values[index]) / (levels[index + 1] - levels[index])
+    value: float = values[index] + (depth - levels[index]) * slope
     return value
 
 
 def _rows_a_second(k: dict[str, Any], cadence: str, rate: float, depth: int) -> float:
-    """No step has more rows than one, nor than the changes of the top: those are no more than messages."""
+    """Return rows of books a second. A step has at most one row, and no more rows than the top changes."""
     if cadence == Cadence.MESSAGE:
         return rate
-    changing = rate * min(1, _at(k, "change_share", depth))
+    changing = rate * min(1, _figure_at_depth(k, "change_share", depth))
     if cadence == Cadence.CHANGE:
         return changing
     return min(changing, NANOSECONDS_PER_SECOND / step_of(cadence))
 
 
 def _cadence_time(k: dict[str, Any], cadence: str) -> float:
+    """Return the time of rebuilding at a cadence, relative to cadence `change`."""
     if cadence == Cadence.CHANGE:
         return 1
     if cadence == Cadence.MESSAGE:
@@ -226,96 +233,104 @@ def _cadence_time(k: dict[str, Any], cadence: str) -> float:
 
 
 def _memory(k: dict[str, Any], hourly: float) -> float:
+    """Return the memory of Python for each core, GiB, by level changes an hour."""
     value: float = k["memory_core"] * max(1, hourly / MEASURED_TO["changes an hour"])
     return value
 
 
 def _shares(parts: dict[str, float]) -> dict[str, float]:
     total = sum(parts.values())
-    return {what: part / total if total else 0.0 for what, part in parts.items()}
+    return {name: part / total if total else 0.0 for name, part in parts.items()}
 
 
-def plan_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Tell a plan for people.
+def list_estimate_rows(estimate: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return an estimate as rows of text.
 
     Parameters
     ----------
-    found : dict
-        As `plan` returns it.
+    estimate : dict
+        Result of `estimate_resources`.
 
     Returns
     -------
     list of (str, str, str)
-        What, how much, and what drives it.
+        Name, value, and the inputs that drive the value.
     """
-    drivers, sizes = {name: _driven(of) for name, of in found["drivers"].items()}, found["bytes"]
-    least, most = _number(found["core_hours_least"]), _number(found["core_hours_most"])
-    cores, wanted = _number(found["cores"]), found["asked"]["cores"]
-    named = f"hours on {cores} cores" if wanted else f"hours on {cores} cores, enough for a day"
-    whole = _number(found["core_hours_judged_json"])
-    kept = [
-        (name, size_text(round(sizes[name])), drivers[name])
+    drivers = {name: _describe_shares(shares) for name, shares in estimate["drivers"].items()}
+    sizes = estimate["bytes"]
+    low, high = _rounded(estimate["core_hours_least"]), _rounded(estimate["core_hours_most"])
+    cores, is_given = _rounded(estimate["cores"]), estimate["asked"]["cores"]
+    hours_name = f"hours on {cores} cores" if is_given else f"hours on {cores} cores, enough for a day"
+    judged = _rounded(estimate["core_hours_judged_json"])
+    hours = f"{_rounded(estimate['hours'])} (from JSON, validated: {_rounded(estimate['hours_judged_json'])})"
+    memory = _rounded(estimate["memory_gib_a_core"])
+    table_rows = [
+        (name, format_size(round(sizes[name])), drivers[name])
         for name in ("events", "checkpoints", "books", "grids")
         if sizes[name]
     ]
     return [
-        ("symbol-hours", _number(found["symbol_hours"]), "symbols, months"),
-        ("level changes", _number(found["level_changes"] / 1e6) + " M", "symbols, months, updates"),
-        ("book messages", _number(found["messages"] / 1e6) + " M", "updates, to the most a stream sends"),
-        ("rows of books", _number(found["book_rows"] / 1e6) + " M", "messages; cadence"),
-        ("core-hours", f"{_number(found['core_hours'])} ({least} to {most})", drivers["core_hours"]),
-        ("of JSON, judged", f"{whole} core-hours", "level changes more: JSON, suites"),
-        (named, f"{_number(found['hours'])} (of JSON, judged: {_number(found['hours_judged_json'])})",
-         "core-hours; of no use are more cores than symbols"),
-        ("raw files", size_text(round(sizes["raw"])), drivers["raw"]),
-        *kept,
-        ("all tables", size_text(round(found["bytes_kept"])), f"{_number(found['files'])} files"),
-        ("memory a core", _number(found["memory_gib_a_core"]) + " GiB", "the largest symbol-hours at work"),
-        ("memory of all", _number(found["memory_gib"]) + " GiB", "cores, and a JVM on each machine"),
-    ]  # fmt: skip
+        ("symbol-hours", _rounded(estimate["symbol_hours"]), "symbols, months"),
+        ("level changes", _rounded(estimate["level_changes"] / 1e6) + " M", "symbols, months, updates"),
+        (
+            "book messages",
+            _rounded(estimate["messages"] / 1e6) + " M",
+            "updates, up to the maximum of a stream",
+        ),
+        ("rows of books", _rounded(estimate["book_rows"] / 1e6) + " M", "messages; cadence"),
+        ("core-hours", f"{_rounded(estimate['core_hours'])} ({low} to {high})", drivers["core_hours"]),
+        ("from JSON, validated", f"{judged} core-hours", "more per level change: JSON, suites"),
+        (hours_name, hours, "core-hours; more cores than symbols do not help"),
+        ("raw files", format_size(round(sizes["raw"])), drivers["raw"]),
+        *table_rows,
+        ("all tables", format_size(round(estimate["bytes_kept"])), f"{_rounded(estimate['files'])} files"),
+        ("memory a core", memory + " GiB", "the largest symbol-hours in progress"),
+        ("memory of all", _rounded(estimate["memory_gib"]) + " GiB", "cores, and a JVM per machine"),
+    ]
 
 
-def caveat(found: dict[str, Any]) -> str:
-    """Say how far a plan goes beyond what was measured.
+def describe_limits(estimate: dict[str, Any]) -> str:
+    """Return how far an estimate can be trusted: inputs beyond the measured range, and the error of the fits.
 
     Parameters
     ----------
-    found : dict
-        As `plan` returns it.
+    estimate : dict
+        Result of `estimate_resources`.
     """
-    beyond = ", ".join(found["beyond"])
-    return (f"More than was measured: {beyond}. " if beyond else "") + _BOUNDS
+    beyond = ", ".join(estimate["beyond"])
+    return (f"Beyond the measured range: {beyond}. " if beyond else "") + _BOUNDS
 
 
-def _number(value: float) -> str:
+def _rounded(value: float) -> str:
+    """Return a number with three significant digits; a large one as a whole number."""
     return f"{math.floor(value + 0.5):,}" if value >= 100 else f"{float(f'{value:.3g}'):g}"
 
 
-def _driven(shares: dict[str, float]) -> str:
-    percents = {what: math.floor(share * 100 + 0.5) for what, share in shares.items()}
-    return ", ".join(f"{percent} % {what}" for what, percent in percents.items() if percent)
+def _describe_shares(shares: dict[str, float]) -> str:
+    percents = {name: math.floor(share * 100 + 0.5) for name, share in shares.items()}
+    return ", ".join(f"{percent} % {name}" for name, percent in percents.items() if percent)
 
 
-def write_plan(found: dict[str, Any], out: Path) -> None:
-    """Write a plan as one HTML page, which computes again what is changed in its fields; it needs no network.
+def write_estimate_page(estimate: dict[str, Any], out: Path) -> None:
+    """Write an estimate as one self-contained HTML page, which updates it when its fields are edited.
 
     Parameters
     ----------
-    found : dict
-        As `plan` returns it.
+    estimate : dict
+        Result of `estimate_resources`.
     out : Path
-        The file; its folder is made.
+        The file to write; its folder is created.
     """
-    model: dict[str, Any] = {name: one.value for name, one in COEFFICIENTS.items()}
+    model = _coefficient_values()
     model |= {"measured_to": MEASURED_TO, "cores_measured": CORES_MEASURED}
     model |= {"hours_a_month": HOURS_A_MONTH, "days_a_month": DAYS_A_MONTH}
     text = (
-        pages()
+        open_templates()
         .get_template("plan.html.j2")
         .render(
-            asked=found["asked"],
-            rows=plan_rows(found),
-            caveat=caveat(found),
+            asked=estimate["asked"],
+            rows=list_estimate_rows(estimate),
+            limits=describe_limits(estimate),
             bounds=_BOUNDS,
             coefficients=COEFFICIENTS,
             model=model,

@@ -1,4 +1,4 @@
-"""The command `raw`: the raw record behind an event, from the file that the ledger knows."""
+"""The command `raw`: the raw record behind an event, from the file in the ledger. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deltabook.jobs.intake.ledger import places_of
-from deltabook.jobs.tables.instrument_lookup import instruments_named
-from deltabook.jobs.tables.published import open_dataset, require_published
+from deltabook.jobs.intake.ledger import list_raw_file_locations
+from deltabook.jobs.tables.delta_tables import open_dataset
+from deltabook.jobs.tables.instrument_lookup import find_instruments
+from deltabook.jobs.tables.published import require_published
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import EVENTS, FILES, both
 from deltabook.udfs.sources.common.file_source import open_file
-from deltabook.udfs.storage.object_store import copied, is_remote
-from deltabook.udfs.storage.raw_files import content_hash
+from deltabook.udfs.storage.locations import is_remote
+from deltabook.udfs.storage.object_store import copy_file
+from deltabook.udfs.storage.raw_files import hash_file
 
 _TABULAR = ("crypto_lake", "tardis")
 
 
 @dataclass(frozen=True)
 class RawRecord:
-    """One event's raw record.
+    """The raw record of one event.
 
     Attributes
     ----------
     event : dict
         Its row of `events`.
     path : str
-        The raw file, or its copy in the archive.
+        Path of the raw file, or of its copy in the archive.
     rows : list of bytes
-        The line, or the rows of a table that make the message.
+        The line of a text file; or the rows of a table that form the message.
     """
 
     event: dict[str, Any]
@@ -46,85 +48,87 @@ class RawRecord:
     rows: list[bytes]
 
 
-def raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str | None) -> list[RawRecord]:
-    """Find the raw records behind the events of one id.
+def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str | None) -> list[RawRecord]:
+    """Return the raw records of the events with one id.
 
     Parameters
     ----------
     warehouse : Path
-        The folder of the tables.
+        Folder of the tables.
     symbol : str
         As in the tables.
     sequence : int
         Update id or trade id.
     exchange : str, optional
-        If several list the symbol.
+        Needed if several exchanges list the symbol.
 
     Returns
     -------
     list of RawRecord
-        In the order of `events`; a book update and a trade may have the same id.
+        One for each event, in the order of `events`; a book update and a trade may have the same id.
 
     Raises
     ------
     WarehouseError
-        If there is no such symbol (names those there are) or event, or the raw file is not there as it was,
-        nor a copy of it.
+        If the symbol does not exist (the message lists those that do), or no event has the id, or neither the
+        raw file nor a copy of it is unchanged.
     """
     versions = require_published(warehouse)
-    instruments_named(warehouse, symbol, exchange)
+    find_instruments(warehouse, symbol, exchange)
     wanted = (pc.field("symbol") == symbol) & (pc.field("sequence") == sequence)
     if exchange is not None:
         wanted &= pc.field("exchange") == exchange
-    events = [event for table in both(EVENTS) for event in _rows(warehouse, table, versions, wanted)]
+    events = [event for table in both(EVENTS) for event in _read_rows(warehouse, table, versions, wanted)]
     if not events:
         raise WarehouseError(f"{symbol} {sequence}: no such event in {warehouse}")
-    ledger = {row["path"]: row for row in _rows(warehouse, FILES, versions, None)}
-    return [_record(warehouse, event, ledger[event["source_file"]]) for event in events]
+    ledger = {row["path"]: row for row in _read_rows(warehouse, FILES, versions, None)}
+    return [_read_record(warehouse, event, ledger[event["source_file"]]) for event in events]
 
 
-def _rows(warehouse: Path, table: Table, versions: dict[str, int], wanted: Any) -> list[dict[str, Any]]:
+def _read_rows(warehouse: Path, table: Table, versions: dict[str, int], wanted: Any) -> list[dict[str, Any]]:
     if table.name not in versions:
         return []
     dataset = open_dataset(warehouse, table, versions[table.name])
     return dataset.to_table(filter=wanted).to_pylist()  # type: ignore[no-any-return]
 
 
-def _record(warehouse: Path, event: dict[str, Any], file: dict[str, Any]) -> RawRecord:
-    for place in places_of(warehouse, file):
-        if place.is_file() and content_hash(place) == file["content_hash"]:
+def _read_record(warehouse: Path, event: dict[str, Any], file: dict[str, Any]) -> RawRecord:
+    for location in list_raw_file_locations(warehouse, file):
+        if location.is_file() and hash_file(location) == file["content_hash"]:
             levels = len(event["data"]["bid_prices"]) + len(event["data"]["ask_prices"])
-            with _in_a_folder(place) as path:
+            with _local_copy(location) as path:
                 rows = max(levels, 1) if _is_table(path, file["source"]) else 1
-                return RawRecord(event, str(place), _read(path, event["source_row"], rows))
+                return RawRecord(event, str(location), _read_lines(path, event["source_row"], rows))
     raise WarehouseError(
-        f"{file['path']} is not there as it was ingested (SHA-256 {file['content_hash']}), and no copy of it "
-        "was kept: put it back; ingest with --archive keeps copies"
+        f"{file['path']} has changed or is missing (it was ingested with SHA-256 {file['content_hash']}), "
+        "and there is no copy of it: put it back. `ingest --archive` stores copies"
     )
 
 
 @contextmanager
-def _in_a_folder(place: Path) -> Iterator[str]:
-    """Give the path of a file, or of a copy of one from an object store."""
-    if not is_remote(place):
-        yield str(place)
+def _local_copy(location: Path) -> Iterator[str]:
+    """Yield the path of a local file; one in an object store is copied to a temporary folder."""
+    if not is_remote(location):
+        yield str(location)
         return
     with TemporaryDirectory() as folder:
-        copied(place, Path(folder) / place.name)
-        yield str(Path(folder) / place.name)
+        copy_file(location, Path(folder) / location.name)
+        yield str(Path(folder) / location.name)
 
 
 def _is_table(path: str, source: str) -> bool:
+    """Whether each row of a file is one level change, so that a message has several rows."""
     if source in _TABULAR:
         return True
     with open_file(path) as stream:
         return stream.read(16).startswith(b"symbol,timestamp")
 
 
-def _read(path: str, row: int, rows: int) -> list[bytes]:
+def _read_lines(path: str, row: int, rows: int) -> list[bytes]:
+    """Return some rows of a file from a row number on, which starts at 1; Parquet rows as JSON."""
     with Path(path).open("rb") as raw:
         if raw.read(4) == b"PAR1":
             table = pq.ParquetFile(path).read().slice(row - 1, rows)
-            return [json.dumps(found, default=str).encode() for found in table.to_pylist()]
+            return [json.dumps(record, default=str).encode() for record in table.to_pylist()]
     with open_file(path) as stream:
         return [line.rstrip(b"\r\n") for line in islice(stream, row - 1, row - 1 + rows)]

@@ -1,4 +1,4 @@
-"""The command `sources`: what each source reads and can prove, from its own page and its feeds."""
+"""The command `sources`: what each source reads, and what its feeds can prove."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from deltabook.schemas.feeds import FEEDS, Checksum, Continuity, Feed
 from deltabook.schemas.names import Status
 from deltabook.udfs.sources.registry import SOURCES
 
-_BY = {
+_PROOFS = {
     Status.VERIFIED: "its ids prove an unbroken chain from a snapshot",
     Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
-    Status.UNVERIFIABLE: "neither ids nor checksums: what is missing cannot be seen",
+    Status.UNVERIFIABLE: "neither ids nor checksums: missing data cannot be detected",
 }
+"""How a feed reaches each status."""
 
 
-def pages(name: str | None) -> str:
+def describe_sources(name: str | None) -> str:
     """Return the page of one source, or of all.
+
+    Parameters
+    ----------
+    name : str or None
+        Name of a source, such as binance; None: all sources.
 
     Raises
     ------
@@ -27,18 +33,24 @@ def pages(name: str | None) -> str:
     """
     if name is not None and name not in SOURCES:
         raise SettingsError(f"source {name!r}: expected one of {', '.join(SOURCES)}")
-    return "\n\n".join(page(source) for source in ([name] if name else SOURCES))
+    return "\n\n".join(describe_source(source) for source in ([name] if name else SOURCES))
 
 
-def page(name: str) -> str:
-    """Return the page of a source: its module's docstring, then what each of its feeds can prove."""
+def describe_source(name: str) -> str:
+    """Return the page of a source: the docstring of its module, and what each of its feeds can prove.
+
+    Parameters
+    ----------
+    name : str
+        Name of a source.
+    """
     text = inspect.getdoc(sys.modules[SOURCES[name].__module__]) or ""
     feeds = [feed for feed in FEEDS.values() if feed.source == name]
-    return "\n".join([name.upper(), "", text, "", *(_proof(feed) for feed in feeds)])
+    return "\n".join([name.upper(), "", text, "", *(_describe_proof(feed) for feed in feeds)])
 
 
-def _proof(feed: Feed) -> str:
-    where = ", ".join(feed.exchanges) or "any exchange"
+def _describe_proof(feed: Feed) -> str:
+    exchanges = ", ".join(feed.exchanges) or "any exchange"
     also = ""
     if feed.checksum is not Checksum.NONE and feed.continuity is not Continuity.NONE:
         also = "; where a message has no id, its checksum makes the book checked"
@@ -48,4 +60,4 @@ def _proof(feed: Feed) -> str:
         seeded = "no snapshot: --seed golden starts a book from the vendor's"
     else:
         seeded = "the feed's own snapshot starts a book"
-    return f"  {where}: {feed.best_status.label} at best ({_BY[feed.best_status]}{also}); {seeded}."
+    return f"  {exchanges}: {feed.best_status.label} at best ({_PROOFS[feed.best_status]}{also}); {seeded}."

@@ -1,4 +1,4 @@
-"""The command `status`: what a warehouse has, from logs and small tables. Starts no Spark."""
+"""The command `status`: contents of a warehouse, from Delta logs and small tables. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -16,25 +16,32 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, PASSED, WORST_FIRST
-from deltabook.jobs.console.formats import hour_text, length_text, share_text, show_time, size_text
+from deltabook.jobs.console.formats import (
+    format_chunk,
+    format_duration,
+    format_share,
+    format_size,
+    format_time,
+)
 from deltabook.jobs.console.ladder_view import DIM, STATUS_STYLES
-from deltabook.jobs.report.books import files_of
-from deltabook.jobs.report.facts import STATUSES, Facts, Instrument, read_facts
-from deltabook.jobs.report.tables import verdict
-from deltabook.jobs.tables.published import CHUNK_PROPERTY, open_table, published_versions
-from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse.locks import WRITING, is_held
+from deltabook.jobs.report.data_files import list_data_files
+from deltabook.jobs.report.inputs import STATUSES, Instrument, ReportInputs, read_report_inputs
+from deltabook.jobs.report.verdict import summarize_verdict
+from deltabook.jobs.tables.delta_tables import CHUNK_PROPERTY, open_table
+from deltabook.jobs.tables.published import empty_warehouse_error, published_versions
+from deltabook.jobs.tables.stored import TableReader
+from deltabook.jobs.warehouse.locks import WRITE_LOCK, is_lock_held
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import HOUR, step_of
 from deltabook.schemas.tables import BOOKS, EVENTS, HOURS, RUNS, TABLES, form_of
-from deltabook.udfs.storage.object_store import files_in
+from deltabook.udfs.storage.object_store import list_folder
 
-_RUNS_TOLD, _RUNS_SHOWN = 20, 5
+_RUNS_LISTED, _RUNS_SHOWN = 20, 5
 _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"}
 
 
 def read_status(warehouse: Path) -> dict[str, Any]:
-    """Tell what a warehouse has.
+    """Return what a warehouse contains: instruments, tables, runs and their verdicts.
 
     Parameters
     ----------
@@ -45,112 +52,114 @@ def read_status(warehouse: Path) -> dict[str, Any]:
     -------
     dict
         `warehouse`, `verdict`, `instruments` and `tables` (lists of dicts), `runs` (newest first),
-        `bytes`, `other_bytes` (of data files that no published version names), `is_written` (by another
-        process; None: the lock cannot be tried), `unfinished` (tables that an unfinished run has changed).
+        `bytes`, `other_bytes` (size of data files outside the published versions), `is_written` (whether a
+        run is writing the warehouse; None: the lock cannot be tested), `unfinished` (tables that an
+        unfinished run has changed).
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet: says what to run.
+        If nothing was published yet; the message says what to run.
     """
-    is_written, unfinished = is_held(warehouse / WRITING), _unfinished(warehouse)
+    is_written, unfinished = is_lock_held(warehouse / WRITE_LOCK), _list_unfinished(warehouse)
     if not published_versions(warehouse):
         if is_written:
-            raise WarehouseError(f"warehouse {warehouse} has nothing yet: its first run is writing it now")
-        left = "; what an unfinished run left behind is taken back by the next" if unfinished else ""
-        raise WarehouseError(
-            f"warehouse {warehouse} is empty: run `deltabook run` or `deltabook demo` first{left}"
-        )
-    facts = read_facts(warehouse)
-    tables = _tables(facts.stored)
+            raise WarehouseError(f"warehouse {warehouse} is empty so far: its first run is writing it now")
+        error = empty_warehouse_error(warehouse)
+        raise WarehouseError(f"{error}; the next run rolls back the unfinished one") if unfinished else error
+    inputs = read_report_inputs(warehouse)
+    tables = _measure_tables(inputs.stored)
     return {
         "warehouse": str(warehouse),
-        "verdict": verdict(facts)["overall"],
-        "instruments": list(_instruments(facts)),
+        "verdict": summarize_verdict(inputs)["overall"],
+        "instruments": list(_describe_instruments(inputs)),
         "tables": tables,
         "bytes": sum(table["bytes"] for table in tables),
         "other_bytes": sum(table["other_bytes"] for table in tables),
-        "runs": [_run(run) for run in facts.runs[: -_RUNS_TOLD - 1 : -1]],
+        "runs": [_describe_run(run) for run in inputs.runs[: -_RUNS_LISTED - 1 : -1]],
         "is_written": is_written,
         "unfinished": [] if is_written else unfinished,
     }
 
 
-def _unfinished(warehouse: Path) -> list[str]:
-    """List what was written after the newest finished run: no reader sees it, the next run takes it back."""
-    stored, versions = Stored(warehouse), published_versions(warehouse)
+def _list_unfinished(warehouse: Path) -> list[str]:
+    """Return the tables that an unfinished run has changed: invisible to readers, and rolled back later."""
+    stored, versions = TableReader(warehouse), published_versions(warehouse)
     tables = [table for table in TABLES.values() if table is not RUNS and stored.exists(table)]
-    newer = [one for one in tables if open_table(warehouse, one).version() > versions.get(one.name, 0)]
+    newer = [
+        table for table in tables if open_table(warehouse, table).version() > versions.get(table.name, 0)
+    ]
     staging = ["_staging"] if (warehouse / "_staging").is_dir() else []
     return [table.name for table in newer] + staging
 
 
-def _instruments(facts: Facts) -> Iterator[dict[str, Any]]:
-    """Tell of each instrument what is known of it."""
-    stored, chunk = facts.stored, _chunk(facts.stored)
+def _describe_instruments(inputs: ReportInputs) -> Iterator[dict[str, Any]]:
+    """Yield the contents and the verdict of each instrument."""
+    stored, length = inputs.stored, _read_chunk_length(inputs.stored)
     forms = [form_of(table, is_decimal) for table in (EVENTS, BOOKS) for is_decimal in (False, True)]
-    files = {table.name: files_of(stored, table) for table in forms}
+    files = {table.name: list_data_files(stored, table) for table in forms}
     hours: dict[Instrument, list[int]] = {}
     for exchange, symbol, hour in stored.files_of_both(EVENTS):
         hours.setdefault((exchange, symbol), []).append(hour)
-    for key, row in sorted(facts.instruments.items()):
-        own, there = _of(facts, key), hours.get(key, [])
-        told = verdict(own)
+    for key, row in sorted(inputs.instruments.items()):
+        own, chunks = _select_instrument(inputs, key), hours.get(key, [])
+        summary = summarize_verdict(own)
         events, books = (
             sum(file.rows for file in files[form_of(table, row["is_decimal"]).name].get(key, []))
             for table in (EVENTS, BOOKS)
         )
-        golden = {match["kind"]: match["text"] for match in told["matches"]}
+        golden = {match["kind"]: match["text"] for match in summary["matches"]}
         yield {
             "exchange": row["exchange"],
             "symbol": row["symbol"],
             "feed": row["feed"],
-            "first_hour": min(there, default=None),
-            "last_hour": max(there, default=None),
-            "hours": len(there),
-            "hour_length": chunk,
-            "hours_missing": (there[-1] - there[0]) // chunk + 1 - len(there) if there else 0,
+            "first_hour": min(chunks, default=None),
+            "last_hour": max(chunks, default=None),
+            "hours": len(chunks),
+            "hour_length": length,
+            "hours_missing": (chunks[-1] - chunks[0]) // length + 1 - len(chunks) if chunks else 0,
             "events": events,
             "book_rows": books,
             "coverage": {name: int(own.coverage[name].sum()) for name in STATUSES},
-            "gaps": {kind: count for count, kind in told["gap_kinds"]},
-            "verdict": told["overall"],
-            "failed_hours": told["failed"],
+            "gaps": {kind: count for count, kind in summary["gap_kinds"]},
+            "verdict": summary["overall"],
+            "failed_hours": summary["failed"],
             "golden": golden,
         }
 
 
-def _of(facts: Facts, key: Instrument) -> Facts:
-    """Return the facts of one instrument."""
+def _select_instrument(inputs: ReportInputs, key: Instrument) -> ReportInputs:
+    """Return the rows of one instrument."""
     exchange, symbol = key
-    frames = (facts.standing, facts.coverage)
-    standing, coverage = (
+    frames = (inputs.latest_fidelity, inputs.coverage)
+    latest_fidelity, coverage = (
         frame[(frame["exchange"] == exchange) & (frame["symbol"] == symbol)] for frame in frames
     )
-    gaps = facts.gaps.filter((pc.field("exchange") == exchange) & (pc.field("symbol") == symbol))
-    verdicts = [row for row in facts.verdicts if (row["exchange"], row["symbol"]) == key]
-    return replace(facts, verdicts=verdicts, standing=standing, coverage=coverage, gaps=gaps)
+    gaps = inputs.gaps.filter((pc.field("exchange") == exchange) & (pc.field("symbol") == symbol))
+    verdicts = [row for row in inputs.verdicts if (row["exchange"], row["symbol"]) == key]
+    own = {"verdicts": verdicts, "latest_fidelity": latest_fidelity, "coverage": coverage, "gaps": gaps}
+    return replace(inputs, **own)
 
 
-def _chunk(stored: Stored) -> int:
-    """Return the length of the warehouse's hours, ns."""
+def _read_chunk_length(stored: TableReader) -> int:
+    """Return the length of the warehouse's chunks, ns."""
     if not stored.exists(HOURS):
         return HOUR
-    fixed = open_table(stored.root, HOURS).metadata().configuration.get(CHUNK_PROPERTY)
-    return step_of(fixed) if fixed else HOUR
+    chunk = open_table(stored.root, HOURS).metadata().configuration.get(CHUNK_PROPERTY)
+    return step_of(chunk) if chunk else HOUR
 
 
-def _tables(stored: Stored) -> list[dict[str, Any]]:
-    """Tell the rows and sizes of each table as published, and what else its folder holds."""
-    told = []
-    for table in (one for one in TABLES.values() if stored.exists(one)):
+def _measure_tables(stored: TableReader) -> list[dict[str, Any]]:
+    """Return rows and size of each table as published, and the size of other data files in its folder."""
+    measured = []
+    for table in filter(stored.exists, TABLES.values()):
         opened = open_table(stored.root, table, (stored.versions_read or {}).get(table.name))
         files = pa.table(opened.get_add_actions(flatten=True)).select(["size_bytes", "num_records"])
         size = pc.sum(files["size_bytes"]).as_py() or 0
         folder = stored.root / table.name
-        there = [file for file in files_in(folder, deep=True) if file.path.suffix == ".parquet"]
-        other = sum(file.bytes for file in there if folder / "_delta_log" not in file.path.parents) - size
-        told.append(
+        on_disk = [file for file in list_folder(folder, deep=True) if file.path.suffix == ".parquet"]
+        other = sum(file.bytes for file in on_disk if folder / "_delta_log" not in file.path.parents) - size
+        measured.append(
             {
                 "table": table.name,
                 "rows": pc.sum(files["num_records"]).as_py() or 0,
@@ -159,11 +168,11 @@ def _tables(stored: Stored) -> list[dict[str, Any]]:
                 "other_bytes": max(other, 0),
             }
         )
-    return told
+    return measured
 
 
-def _run(run: dict[str, Any]) -> dict[str, Any]:
-    """Tell of one run when it was, how long it took, and how it ended."""
+def _describe_run(run: dict[str, Any]) -> dict[str, Any]:
+    """Return when a run was, and how it ended."""
     summary = json.loads(run["summary"])
     verdicts = summary.get("verdicts", {})
     return {
@@ -179,104 +188,108 @@ def _run(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_status(status: dict[str, Any], console: Console) -> None:
-    """Print it for people.
+    """Print the status of a warehouse.
 
     Parameters
     ----------
     status : dict
-        As `read_status` returns it.
+        Result of `read_status`.
     console : Console
-        Where to.
+        Console to print to.
     """
-    head = Text.assemble((status["warehouse"], "bold"), "  ", _verdict(status["verdict"]))
+    head = Text.assemble((status["warehouse"], "bold"), "  ", _verdict_text(status["verdict"]))
     console.print(head, soft_wrap=True)
-    for line in _warnings(status):
+    for line in _warning_lines(status):
         console.print(line, soft_wrap=True)
     for instrument in status["instruments"]:
-        console.print(Text("\n").join([Text(), *_card(instrument)]), soft_wrap=True)
+        console.print(Text("\n").join([Text(), *_instrument_lines(instrument)]), soft_wrap=True)
     console.print()
-    console.print(_sizes(status))
+    console.print(_size_table(status))
     console.print(
-        Text("else: earlier versions, and what unfinished runs left: deltabook maintain", DIM),
+        Text("other: files of earlier versions and of unfinished runs; deltabook maintain removes them", DIM),
         soft_wrap=True,
     )
     console.print()
-    console.print(_last_runs(status["runs"]))
+    console.print(_run_table(status["runs"]))
 
 
-def _verdict(name: str, failed_hours: int = 0) -> Text:
-    told = "not judged" if name == NONE else name
-    told += f" ({failed_hours:,} hours)" if failed_hours else ""
-    return Text(told, _VERDICT_STYLES.get(name, DIM))
+def _verdict_text(name: str, failed_hours: int = 0) -> Text:
+    text = "not judged" if name == NONE else name
+    text += f" ({failed_hours:,} hours)" if failed_hours else ""
+    return Text(text, _VERDICT_STYLES.get(name, DIM))
 
 
-def _warnings(status: dict[str, Any]) -> Iterator[Text]:
+def _warning_lines(status: dict[str, Any]) -> Iterator[Text]:
     if status["is_written"]:
-        yield Text("a run is writing it now: this is what the one before has published", "yellow")
+        yield Text("a run is writing it now: shown is what the run before it has published", "yellow")
     if status["is_written"] is None:
-        yield Text("whether a run is writing it cannot be told: its lock may not be tried", DIM)
+        yield Text("cannot find out whether a run is writing it: its lock is not accessible", DIM)
     if status["unfinished"]:
         names = ", ".join(status["unfinished"])
-        yield Text(f"an unfinished run left {names} behind: the next run takes it back", "yellow")
+        yield Text(f"an unfinished run left {names} behind: the next run rolls it back", "yellow")
 
 
-def _card(one: dict[str, Any]) -> Iterator[Text]:
-    """Tell of one instrument in a few lines."""
-    name = Text.assemble((f"{one['exchange']} {one['symbol']}", "bold"), (f"  {one['feed']}  ", DIM))
-    yield name.append_text(_verdict(one["verdict"], one["failed_hours"]))
+def _instrument_lines(instrument: dict[str, Any]) -> Iterator[Text]:
+    """Yield the lines about one instrument."""
+    name = Text.assemble(
+        (f"{instrument['exchange']} {instrument['symbol']}", "bold"), (f"  {instrument['feed']}  ", DIM)
+    )
+    yield name.append_text(_verdict_text(instrument["verdict"], instrument["failed_hours"]))
     hours = "none"
-    if one["hours"]:
-        first, last = hour_text(one["first_hour"]), hour_text(one["last_hour"])
+    if instrument["hours"]:
+        first, last = format_chunk(instrument["first_hour"]), format_chunk(instrument["last_hour"])
         span = f"{first} to {last}" if first != last else first
-        length = "" if one["hour_length"] == HOUR else f" of {length_text(one['hour_length'])}"
-        hours = f"{one['hours']:,}{length}, {span}"
+        length = (
+            "" if instrument["hour_length"] == HOUR else f" of {format_duration(instrument['hour_length'])}"
+        )
+        hours = f"{instrument['hours']:,}{length}, {span}"
     line = Text(f"  hours     {hours}")
-    if one["hours_missing"]:
-        line.append(f", {one['hours_missing']:,} missing between", "yellow")
+    if instrument["hours_missing"]:
+        line.append(f", {instrument['hours_missing']:,} missing between", "yellow")
     yield line
-    yield Text(f"  rows      {one['events']:,} events, {one['book_rows']:,} of books")
-    whole = sum(one["coverage"].values())
+    yield Text(f"  rows      {instrument['events']:,} events, {instrument['book_rows']:,} of books")
+    whole = sum(instrument["coverage"].values())
     line = Text("  coverage  ")
     shares = [
-        Text(f"{share_text(length, whole)} {name}", STATUS_STYLES.get(name, DIM).removeprefix("bold "))
-        for name, length in one["coverage"].items()
+        Text(f"{format_share(length, whole)} {name}", STATUS_STYLES.get(name, DIM).removeprefix("bold "))
+        for name, length in instrument["coverage"].items()
         if length
     ]
     yield line.append_text(Text(", ").join(shares) if shares else Text("none", DIM))
-    gaps = ", ".join(f"{count:,} {kind}" for kind, count in one["gaps"].items())
+    gaps = ", ".join(f"{count:,} {kind}" for kind, count in instrument["gaps"].items())
     yield Text("  gaps      ").append(gaps or "none", "yellow" if gaps else "")
-    golden = [f"{kind}: {text}" for kind, text in one["golden"].items()] or ["none compared"]
+    golden = [f"{kind}: {text}" for kind, text in instrument["golden"].items()] or ["none compared"]
     for number, text in enumerate(golden):
         yield Text(f"  {'' if number else 'golden':<8}  {text}")
 
 
-def _table(*titles: str) -> RichTable:
+def _new_table(*titles: str) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, header_style=DIM, pad_edge=False)
     for title in titles:
-        is_number = title in ("rows", "files", "published", "else", "took")
+        is_number = title in ("rows", "files", "published", "other", "took")
         table.add_column(title, justify="right" if is_number else "left", no_wrap=title != "result")
     return table
 
 
-def _sizes(status: dict[str, Any]) -> RichTable:
-    """Tell the sizes of the tables; `else` are files that no published version names any more."""
-    table = _table("table", "rows", "files", "published", "else")
-    for one in status["tables"]:
-        sizes = size_text(one["bytes"]), size_text(one["other_bytes"])
-        table.add_row(one["table"], f"{one['rows']:,}", f"{one['files']:,}", *sizes)
+def _size_table(status: dict[str, Any]) -> RichTable:
+    """Return the sizes of the tables; `other` are files outside the published versions."""
+    table = _new_table("table", "rows", "files", "published", "other")
+    for row in status["tables"]:
+        sizes = format_size(row["bytes"]), format_size(row["other_bytes"])
+        table.add_row(row["table"], f"{row['rows']:,}", f"{row['files']:,}", *sizes)
     table.add_section()
-    table.add_row("all", "", "", size_text(status["bytes"]), size_text(status["other_bytes"]))
+    table.add_row("all", "", "", format_size(status["bytes"]), format_size(status["other_bytes"]))
     return table
 
 
-def _last_runs(runs: Iterable[dict[str, Any]]) -> RichTable:
-    table = _table("last runs", "command", "took", "result")
+def _run_table(runs: Iterable[dict[str, Any]]) -> RichTable:
+    table = _new_table("last runs", "command", "took", "result")
     for run in list(runs)[:_RUNS_SHOWN]:
-        result = _verdict(run["verdict"], run["failed_hours"])
+        result = _verdict_text(run["verdict"], run["failed_hours"])
         if run["files"] is not None:
             result.append(f", {run['files']:,} new files", DIM)
         if run["refused"]:
             result.append(f", {run['refused']:,} refused", "yellow")
-        started = f"{show_time(run['started'])[:19]}Z"
-        table.add_row(started, run["command"], length_text(run["finished"] - run["started"]), result)
+        started = f"{format_time(run['started'])[:19]}Z"
+        table.add_row(started, run["command"], format_duration(run["finished"] - run["started"]), result)
     return table

@@ -1,1 +1,1 @@
-"""Queries: views and functions as SQL text, what a query may do, and their server."""
+"""SQL queries: views and functions, the check of statements, and the JDBC server."""

@@ -1,7 +1,7 @@
-"""The SQL that queries are written in: Spark's, parsed and generated without changing what it means.
+"""SQL dialect of queries: Spark SQL, parsed and generated without a change of meaning.
 
-sqlglot's own Spark dialect translates functions and literals between databases, and what it generates may
-have other column names or types. Here every function keeps its name and arguments, every literal its type.
+sqlglot's own Spark dialect translates functions and literals between databases, and its SQL may have other
+column names or types. Here every function retains its name and arguments, and every literal its type.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sqlglot.generator import Generator
 from sqlglot.generators.spark import SparkGenerator
 from sqlglot.parsers.spark import SparkParser
 
-logging.getLogger("sqlglot").disabled = True  # what it warns of is refused, and told as an error
+logging.getLogger("sqlglot").disabled = True  # its warnings concern statements that are refused with an error
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(L|S|Y|D|F|BD)", re.IGNORECASE)
-"""A number with the suffix of its type; without one, sqlglot knows it."""
+"""A number with a type suffix, which sqlglot does not parse."""
 _ESCAPE = re.compile(
     r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([01][0-7]{2})|(.))",
     re.DOTALL,
@@ -30,41 +30,42 @@ _QUOTED = (TokenType.STRING, TokenType.RAW_STRING)
 
 
 class TypedLiteral(exp.Expression):
-    """A literal with its type before it, as in ``TIMESTAMP '2024-08-09'``."""
+    """A literal with a type before it, as in ``TIMESTAMP '2024-08-09'``."""
 
     arg_types: ClassVar[dict[str, bool]] = {"this": True, "kind": True}
 
 
 class Plus(exp.Unary):
-    """A plus sign before a number, which is part of its column's name."""
+    """A plus sign before a number, which is part of the column's name."""
 
 
-def string_value(literal: str) -> str:
-    """Return the text that a string literal stands for, by the rules of Spark.
+def decode_string(literal: str) -> str:
+    """Return the text of a string literal by the rules of Spark.
 
     Parameters
     ----------
     literal : str
-        As written, with its quotes, and the ``r`` before them if it is raw.
+        The literal with its quotes, and the ``r`` before them if it is raw.
     """
     if literal[0] in "rR":
         return literal[2:-1]
-    return _ESCAPE.sub(_unescaped, literal[1:-1])
+    return _ESCAPE.sub(_unescape, literal[1:-1])
 
 
-def string_literal(value: str) -> str:
-    """Write a text as a string literal that Spark reads as that text, in printable ASCII.
+def encode_string(value: str) -> str:
+    """Return a string literal that Spark reads as a text, in printable ASCII.
 
     Parameters
     ----------
     value : str
         Any text.
     """
-    return f"'{''.join(_WRITTEN.get(char) or _written(char) for char in value)}'"
+    return f"'{''.join(_WRITTEN.get(char) or _escape_char(char) for char in value)}'"
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    short, long, octal, char = found.groups()
+def _unescape(match: re.Match[str]) -> str:
+    """Return the character that an escape sequence stands for."""
+    short, long, octal, char = match.groups()
     if octal:
         return chr(int(octal, 8))
     if short or long:
@@ -72,11 +73,12 @@ def _unescaped(found: re.Match[str]) -> str:
     return _ESCAPED.get(char, char)
 
 
-def _written(char: str) -> str:
+def _escape_char(char: str) -> str:
+    """Return a character as it stands in a literal: itself, or its escape sequence."""
     if " " <= char <= "~" and char != "$":  # Spark replaces ${name} before it parses
         return char
     units = char.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+    return "".join(f"\\u{units[start : start + 2].hex()}" for start in range(0, len(units), 2))
 
 
 def _typed_literal(self: SparkParser, this: exp.Expression, kind: exp.DataType) -> TypedLiteral:
@@ -84,25 +86,25 @@ def _typed_literal(self: SparkParser, this: exp.Expression, kind: exp.DataType) 
 
 
 def _parse_extract(self: SparkParser) -> exp.Extract:
-    """Keep the case of the field, which is part of the column's name."""
+    """Parse EXTRACT with the case of its field retained, which is part of the column's name."""
     field = self._parse_var(any_token=True)
     self._match(TokenType.FROM)
     return self.expression(exp.Extract(this=field, expression=self._parse_bitwise()))
 
 
 class SparkQuery(Spark):
-    """Spark's SQL for queries: tokens as Spark reads them, functions by their own names."""
+    """Spark SQL for queries: tokens as Spark reads them, functions by their own names."""
 
     NORMALIZE_NOT_NULL = False
 
     class Tokenizer(Spark.Tokenizer):
-        """Leaves a number's suffix to the number, and takes no word for a command."""
+        """Tokenizer that reads a number with its type suffix, and treats no word as a command."""
 
         NUMERIC_LITERALS: ClassVar[dict[str, str]] = {}
         COMMANDS: ClassVar[set[TokenType]] = set()
 
     class Parser(SparkParser):
-        """Takes every function by its own name, but for those whose arguments have a syntax of their own."""
+        """Parser that retains the name of every function, except those with a syntax of their own."""
 
         FUNCTIONS: ClassVar[dict[str, Any]] = {}
         FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
@@ -136,13 +138,13 @@ class SparkQuery(Spark):
         )
 
         def _parse_types(self, check_func: bool = False, *options: Any, **named: Any) -> exp.Expr | None:
-            """Take `date(…)` for a function at once: trying it as a type doubles the time of each level."""
+            """Parse `date(…)` as a function at once: trying it as a type doubles the time for each level."""
             if check_func and self._next.token_type is TokenType.L_PAREN:
                 return None
             return super()._parse_types(check_func, *options, **named)
 
     class Generator(SparkGenerator):
-        """Writes what was parsed, without the translations of the dialect it is made from."""
+        """Generator that writes the parsed SQL without the translations of its base class."""
 
         TYPE_MAPPING: ClassVar[dict[Any, str]] = {**SparkGenerator.TYPE_MAPPING, exp.DType.TIME: "TIME"}
         TABLESAMPLE_SEED_KEYWORD = "REPEATABLE"
@@ -157,11 +159,11 @@ class SparkQuery(Spark):
         }
 
         def literal_sql(self, expression: exp.Literal) -> str:
-            """Write a number as it is, a string by the rules of Spark."""
-            return string_literal(expression.name) if expression.is_string else expression.name
+            """Return a literal: a number as it is, a string by the rules of Spark."""
+            return encode_string(expression.name) if expression.is_string else expression.name
 
         def lateral_sql(self, expression: exp.Lateral) -> str:
-            """Write a lateral view with its name quoted, as the dialect does not."""
+            """Return a lateral view with its name quoted, which the base class does not do."""
             if not expression.args.get("view"):
                 return super().lateral_sql(expression)
             alias = expression.args["alias"]
@@ -171,14 +173,14 @@ class SparkQuery(Spark):
             return f" LATERAL VIEW{outer} {self.sql(expression, 'this')} {self.sql(alias, 'this')}{named}"
 
     def tokenize(self, sql: str, dialect: Any = None) -> list[Token]:
-        """Cut a text into tokens: strings as Spark unescapes and joins them, numbers with their suffixes."""
+        """Return the tokens of a text: strings as Spark unescapes and joins them, numbers with suffixes."""
         tokens: list[Token] = []
         for token in super().tokenize(sql, dialect):
             if token.token_type is TokenType.VAR and _NUMBER.fullmatch(token.text):
                 token.token_type = TokenType.NUMBER
             elif token.token_type in _QUOTED:
                 token.token_type = TokenType.STRING
-                token.text = string_value(sql[token.start : token.end + 1])
+                token.text = decode_string(sql[token.start : token.end + 1])
                 if tokens and tokens[-1].token_type is TokenType.STRING:
                     before = tokens[-1]
                     doubled = sql[before.end] if before.end + 1 == token.start else ""

@@ -1,7 +1,7 @@
-"""SQL text that is the same in every warehouse: views of views, and functions that can be asked in SQL.
+"""Views and functions whose SQL text is the same in every warehouse.
 
-Functions of a symbol return a table: `SELECT * FROM book_at('BTC-USDT', '2024-08-09 00:01:00')`. Where
-several exchanges list the symbol, there are rows of each.
+A function of a symbol returns a table: `SELECT * FROM book_at('BTC-USDT', '2024-08-09 00:01:00')`. If several
+exchanges list the symbol, the table has rows of each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ PASSED = """
 SELECT shown.* FROM {0}_all AS shown LEFT ANTI JOIN failed_hours AS failed
 ON shown.exchange = failed.exchange AND shown.symbol = failed.symbol AND shown.hour = failed.hour
 """
-"""A view without the symbol-hours that a suite has failed."""
+"""A view without the symbol-hours that failed a suite."""
 
 FEATURES = """
 SELECT exchange, symbol, time, status,
@@ -26,12 +26,12 @@ FROM (SELECT *,
     aggregate(ask_sizes, 0D, (sum, size) -> sum + double(size)) AS asks
   FROM book_all)
 """
-"""All but `spreads`, `mid` and `ofi` in doubles.
+"""Features of each row of `book_all`. All but `spreads`, `mid` and `ofi` are doubles.
 
-`spreads`: ask less bid, level by level. `microprice`: the mid weighted by the other side's size (Gatheral and
-Oomen 2010). `imbalance`: ``(bid_size - ask_size) / (bid_size + ask_size)`` at the best level, -1 to 1;
-`depth_imbalance`: the same of all levels shown. `ofi`: order flow imbalance by level since the row before, in
-units of size, see `udfs.orderflow`; `ofi_total`: its sum.
+`spreads`: ask price less bid price of each level. `microprice`: the mid weighted by the other side's size
+(Gatheral and Oomen 2010). `imbalance`: ``(bid_size - ask_size) / (bid_size + ask_size)`` at the best level,
+-1 to 1; `depth_imbalance`: the same over all levels of the row. `ofi`: order flow imbalance of each level
+since the previous row, in units of size; `ofi_total`: its sum.
 """
 
 TRADES_WITH_BOOK = """
@@ -56,9 +56,9 @@ FROM (
   )
 ) WHERE trade IS NOT NULL
 """
-"""Each trade, and the best of the last row of `book` before it; at equal times trades come first."""
+"""Each trade with the best levels of the last row of `book` before it; at equal times trades come first."""
 
-_STEP = "(unix_micros(TIMESTAMP '1970-01-01 00:00:00Z' + step) * 1000)"  # of a parameter `step`, in ns
+_STEP = "(unix_micros(TIMESTAMP '1970-01-01 00:00:00Z' + step) * 1000)"  # the parameter `step`, ns
 
 _BOOK_AT = """
 WITH before AS (
@@ -148,11 +148,12 @@ FUNCTIONS = {
         _bars("dollar_bars", "(value_with - price * size) div dollar_bars.value"),
     ),
 }
-"""Functions by name: parameters with what is returned, and the SQL that returns it.
+"""Functions by name: parameters with the result type, and SQL of the result.
 
-`book_at`: the row of `book` that held at a time; none where its symbol-hour has failed. `depth_to_size`: how
-many levels, from the best on, an order of `size` reaches; `vwap_to_size`: its average price; both null if the
-levels shown do not hold it. `ofi`: order flow imbalance (Cont, Kukanov and Stoikov 2014; by level: Xu, Gould
-and Howison 2018) of the first `levels` levels in each step, with the last mid. Bars (Lopez de Prado 2018,
-chapter 2) are of trades in the book; one that fills a bar to its end belongs to the one in which it starts.
+`book_at`: the row of `book` that held at a time; none if its symbol-hour failed validation. `depth_to_size`:
+the number of levels, from the best on, that an order of `size` reaches; `vwap_to_size`: its average price;
+both are null if the levels of the row do not fill it. `ofi`: order flow imbalance (Cont, Kukanov and Stoikov
+2014; by level: Xu, Gould and Howison 2018) of the first `levels` levels in each step, with the last mid. Bars
+(Lopez de Prado 2018, chapter 2) aggregate trades; a trade that reaches beyond the end of a bar belongs to the
+bar in which it begins.
 """

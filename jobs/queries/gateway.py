@@ -1,7 +1,8 @@
-"""What stands between JDBC clients and Spark's Thrift server: statements that only read the warehouse pass.
+"""Gateway between JDBC clients and Spark's Thrift server: only statements that read the warehouse pass.
 
-Each statement is checked, and what the server gets is generated from its parsed form, as `deltabook sql` does
-it. A client's settings of its session are left out. Messages are passed on whole, as they were understood.
+Each statement is checked, and the server receives the SQL that is generated from its parsed form, as with
+`deltabook sql`. The session settings of a client are dropped. A message is forwarded only after it was read
+whole.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deltabook.jobs.queries.allowed import allowed_query
+from deltabook.jobs.queries.allowed import check_statement
 from deltabook.jobs.queries.query_tree import ForbiddenQueryError
 from deltabook.jobs.queries.thrift_messages import (
     CALL,
@@ -30,7 +31,7 @@ from deltabook.jobs.queries.thrift_messages import (
     write_message,
 )
 
-_PASSED = frozenset(
+_ALLOWED_CALLS = frozenset(
     (
         *("OpenSession", "CloseSession", "GetInfo", "GetTypeInfo", "GetCatalogs", "GetSchemas", "GetTables"),
         *("GetTableTypes", "GetColumns", "GetFunctions", "GetPrimaryKeys", "GetCrossReference"),
@@ -38,9 +39,9 @@ _PASSED = frozenset(
         "ExecuteStatement",
     )
 )
-"""Functions of the server that a client may call."""
-_COMPLETE, _CONTINUED = 5, 2  # states of the negotiation
-_LARGEST_LOGIN, _LARGEST = 1 << 16, 1 << 24  # bytes of a client's message
+"""Functions of the server that clients may call."""
+_COMPLETE, _CONTINUED = 5, 2  # states of the login
+_LARGEST_LOGIN, _LARGEST = 1 << 16, 1 << 24  # bytes of a message from a client
 _ERROR_STATUS, _UNKNOWN_METHOD = 3, 1
 _ARGUMENT, _SUCCESS = 1, 0
 _STATEMENT, _SETTINGS_OF_STATEMENT, _SETTINGS_OF_SESSION = 2, 3, 4
@@ -48,15 +49,15 @@ _NO_SETTINGS: Value = (MAP, (STRING, STRING, []))
 
 
 @contextmanager
-def gateway(host: str, port: int, server_port: int) -> Iterator[None]:
-    """Listen for clients, in threads, until the block ends.
+def run_gateway(host: str, port: int, server_port: int) -> Iterator[None]:
+    """Accept clients, each in a thread, until the block ends.
 
     Parameters
     ----------
     host, port : str, int
-        Where to listen.
+        Address to listen on.
     server_port : int
-        Where Spark's Thrift server listens on this machine.
+        Port of Spark's Thrift server on this machine.
     """
 
     class Handler(socketserver.BaseRequestHandler):
@@ -64,8 +65,8 @@ def gateway(host: str, port: int, server_port: int) -> Iterator[None]:
             client = self.request
             with socket.create_connection(("127.0.0.1", server_port)) as server:
                 try:
-                    _pass_on(client, server)
-                except (OSError, EOFError, ValueError):  # it has left, or speaks something else
+                    _serve_client(client, server)
+                except (OSError, EOFError, ValueError):  # the client has left, or does not speak Thrift
                     return
 
     class Server(socketserver.ThreadingTCPServer):
@@ -81,22 +82,22 @@ def gateway(host: str, port: int, server_port: int) -> Iterator[None]:
             listening.shutdown()
 
 
-def checked_call(message: Message) -> tuple[Message | None, Message | None]:
-    """Decide what becomes of a client's message.
+def check_call(message: Message) -> tuple[Message | None, Message | None]:
+    """Return what the server receives for a client's message, or what the client gets as an answer.
 
     Parameters
     ----------
     message : Message
-        As received.
+        Message of the client.
 
     Returns
     -------
-    Message or None, Message or None
-        What the server gets, or else what the client is answered.
+    (Message or None, Message or None)
+        Message for the server, or the answer to the client; the other one is None.
     """
-    if message.kind != CALL or message.name not in _PASSED:
-        told = f"{message.name[:40]!r} is not allowed".encode()
-        fields = {1: (STRING, told), 2: (I32, _UNKNOWN_METHOD)}
+    if message.kind != CALL or message.name not in _ALLOWED_CALLS:
+        reason = f"{message.name[:40]!r} is not allowed".encode()
+        fields = {1: (STRING, reason), 2: (I32, _UNKNOWN_METHOD)}
         return None, message._replace(kind=EXCEPTION, fields=fields)
     if message.name not in ("ExecuteStatement", "OpenSession"):
         return message, None
@@ -110,7 +111,7 @@ def checked_call(message: Message) -> tuple[Message | None, Message | None]:
     if kind != STRING:
         raise ValueError("no statement")
     try:
-        text = allowed_query(statement.decode()).text
+        text = check_statement(statement.decode()).text
     except ForbiddenQueryError as error:
         status = {
             1: (I32, _ERROR_STATUS),
@@ -123,79 +124,82 @@ def checked_call(message: Message) -> tuple[Message | None, Message | None]:
     return message._replace(fields={_ARGUMENT: (STRUCT, request)}), None
 
 
-def _pass_on(client: socket.socket, server: socket.socket) -> None:
-    _negotiate(client, server)
+def _serve_client(client: socket.socket, server: socket.socket) -> None:
+    """Forward checked messages to the server, and replies to the client, until one side leaves."""
+    _forward_login(client, server)
     lock = threading.Lock()
-    back = threading.Thread(target=_pass_back, args=(server, client, lock), daemon=True)
+    back = threading.Thread(target=_forward_replies, args=(server, client, lock), daemon=True)
     back.start()
     received = b""
     while True:
-        received += _frame(client, _LARGEST - len(received))
+        received += _read_frame(client, _LARGEST - len(received))
         try:
             message, size = read_message(received)
         except IncompleteError:
             continue
         received = received[size:]
         if received:
-            raise ValueError("a message before the last was answered")
-        passed, answer = checked_call(message)
-        if passed:
-            server.sendall(_framed(write_message(passed)))
+            raise ValueError("a message before the answer to the last")
+        forwarded, answer = check_call(message)
+        if forwarded:
+            server.sendall(_frame(write_message(forwarded)))
         if answer:
             with lock:
-                client.sendall(_framed(write_message(answer)))
+                client.sendall(_frame(write_message(answer)))
 
 
-def _negotiate(client: socket.socket, server: socket.socket) -> None:
-    """Pass the messages on by which both agree on how a client says who it is: anybody may be anyone."""
-    _state(client, server)
+def _forward_login(client: socket.socket, server: socket.socket) -> None:
+    """Forward the login between client and server. The server accepts every user name."""
+    _forward_login_state(client, server)
     while True:
-        _state(client, server)
-        state = _state(server, client)
+        _forward_login_state(client, server)
+        state = _forward_login_state(server, client)
         if state == _COMPLETE:
             return
         if state != _CONTINUED:
             raise EOFError
 
 
-def _state(source: socket.socket, target: socket.socket) -> int:
-    head = _received(source, 5)
+def _forward_login_state(source: socket.socket, target: socket.socket) -> int:
+    """Forward one message of the login; return the state that it declares."""
+    head = _read_exactly(source, 5)
     state, size = struct.unpack(">bI", head)
     if size > _LARGEST_LOGIN:
         raise ValueError("too long")
-    target.sendall(head + _received(source, size))
+    target.sendall(head + _read_exactly(source, size))
     return int(state)
 
 
-def _pass_back(server: socket.socket, client: socket.socket, lock: threading.Lock) -> None:
+def _forward_replies(server: socket.socket, client: socket.socket, lock: threading.Lock) -> None:
     try:
         while True:
-            frame = _frame(server, 1 << 31)
+            frame = _read_frame(server, 1 << 31)
             with lock:
-                client.sendall(_framed(frame))
+                client.sendall(_frame(frame))
     except (OSError, EOFError, ValueError):
-        for one in (server, client):  # ends the other direction too
+        for connection in (server, client):  # ends the other direction too
             try:
-                one.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 continue
 
 
-def _frame(source: socket.socket, largest: int) -> bytes:
-    (size,) = struct.unpack(">I", _received(source, 4))
+def _read_frame(source: socket.socket, largest: int) -> bytes:
+    (size,) = struct.unpack(">I", _read_exactly(source, 4))
     if size > largest:
         raise ValueError("too long")
-    return _received(source, size)
+    return _read_exactly(source, size)
 
 
-def _framed(data: bytes) -> bytes:
+def _frame(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
-def _received(source: socket.socket, size: int) -> bytes:
-    found = bytearray()
-    while len(found) < size:
-        if not (part := source.recv(min(size - len(found), 1 << 16))):
+def _read_exactly(source: socket.socket, size: int) -> bytes:
+    """Return the next `size` bytes of a connection."""
+    data = bytearray()
+    while len(data) < size:
+        if not (part := source.recv(min(size - len(data), 1 << 16))):
             raise EOFError
-        found += part
-    return bytes(found)
+        data += part
+    return bytes(data)

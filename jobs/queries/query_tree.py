@@ -1,4 +1,4 @@
-"""The tree of a query: parsed, looked up in the lists of what is allowed, and written as SQL again."""
+"""The tree of a query: parsed, checked against the lists of allowed nodes, and written as SQL again."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from deltabook.jobs.queries.views import RELATIONS
 from deltabook.schemas.errors import DeltabookError
 
 QUERY_WORDS = ("SELECT", "WITH", "FROM", "VALUES", "(")
-"""How a query begins."""
+"""First words of a query."""
 _KEYWORDS = re.compile(r"[A-Z]+(_[A-Z]+)*( [A-Z]+)*")
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?([lLsSyYdDfF]|[bB][dD])?", re.ASCII)
 _DIGITS = re.compile("[0-9A-Fa-f]*")
 _NAMED = (exp.Identifier, exp.Literal, exp.HexString, exp.Anonymous, exp.Var)
-"""Kinds of nodes whose `this` is a text that is checked, or quoted, by its kind."""
-_OF_UNITS = ("dateadd", "date_add", "datediff", "date_diff", "timestampadd", "timestampdiff")
-"""Functions whose first argument of three is a unit of time."""
+"""Nodes whose `this` is a text: it is checked or quoted by the kind of the node."""
+_WITH_UNIT = ("dateadd", "date_add", "datediff", "date_diff", "timestampadd", "timestampdiff")
+"""Functions that take a unit of time as the first of three arguments."""
 _STATEMENTS = "SELECT, WITH, FROM, VALUES, TABLE, EXPLAIN, DESCRIBE and SHOW"
 _SHOWN = 80
-"""Characters of a refused part that a message shows."""
+"""Maximum number of characters of a refused part in a message."""
 
 
 class ForbiddenQueryError(DeltabookError):
-    """The query would do more than read the warehouse's relations, or its SQL is not understood."""
+    """The statement would do more than read the warehouse's relations, or its SQL cannot be parsed."""
 
 
 class UnknownRelationError(ForbiddenQueryError):
-    """The query names a relation that a warehouse does not have."""
+    """The statement names a relation that no warehouse has."""
 
 
 class AllowedQuery(NamedTuple):
-    """A statement that only reads the warehouse.
+    """A checked statement, which only reads the warehouse.
 
     Attributes
     ----------
@@ -53,55 +53,55 @@ class AllowedQuery(NamedTuple):
     relations: frozenset[str]
 
 
-def checked_query(dialect: SparkQuery, tokens: list[Token], text: str) -> AllowedQuery:
-    """Parse a query, check its tree, and generate the SQL to run; that must parse to the same tree.
+def check_query(dialect: SparkQuery, tokens: list[Token], text: str) -> AllowedQuery:
+    """Parse a query and check its tree; return the generated SQL, which must parse to the same tree.
 
     Parameters
     ----------
     dialect : SparkQuery
-        Parses and generates.
+        SQL dialect that parses and generates.
     tokens : list of Token
-        Those of the query.
+        Tokens of the query.
     text : str
-        What they were cut from.
+        Text that the tokens come from.
 
     Raises
     ------
     ForbiddenQueryError
-        If anything in the tree is not allowed.
+        If part of the tree is not allowed.
     ParseError
-        If the tokens are no query.
+        If the tokens do not form a query.
     """
     if not tokens or tokens[0].text.upper() not in QUERY_WORDS:
-        raise forbidden(f"{tokens[0].text.upper()[:40] if tokens else 'nothing'} at the beginning")
+        raise forbidden_error(f"{tokens[0].text.upper()[:40] if tokens else 'nothing'} at the beginning")
     trees = dialect.parser(error_level=ErrorLevel.RAISE).parse(tokens, text)
     if len(trees) != 1 or trees[0] is None:
-        raise forbidden("more than one statement")
+        raise forbidden_error("more than one statement")
     _require_query(trees[0])
-    tree = _normalized(trees[0])
+    tree = _normalize(trees[0])
     checker = _Checker()
     checker.check(tree, frozenset())
-    generated = _generated(dialect, tree)
-    (again,) = dialect.parse(generated, error_level=ErrorLevel.RAISE)
-    if again is None or _normalized(again) != tree or _generated(dialect, again) != generated:
-        raise forbidden("SQL that has more than one meaning")
+    generated = _generate(dialect, tree)
+    (reparsed,) = dialect.parse(generated, error_level=ErrorLevel.RAISE)
+    if reparsed is None or _normalize(reparsed) != tree or _generate(dialect, reparsed) != generated:
+        raise forbidden_error("SQL that has more than one meaning")
     return AllowedQuery(generated, frozenset(checker.relations))
 
 
-def _generated(dialect: SparkQuery, tree: exp.Expr) -> str:
+def _generate(dialect: SparkQuery, tree: exp.Expr) -> str:
     return dialect.generate(
         tree, identify=True, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
     )
 
 
-def _normalized(tree: exp.Expr) -> exp.Expr:
-    """Write names and defaults in one way: identifiers quoted, functions in lower case."""
+def _normalize(tree: exp.Expr) -> exp.Expr:
+    """Normalize names and defaults in place: identifiers quoted, functions in lower case."""
     for node in tree.walk():
         if isinstance(node, exp.Identifier):
             node.set("quoted", True)
         elif isinstance(node, exp.Anonymous):
             node.set("this", node.name.lower())
-            if node.this in _OF_UNITS and len(node.expressions) == 3:
+            if node.this in _WITH_UNIT and len(node.expressions) == 3:
                 unit = node.expressions[0]
                 if isinstance(unit, exp.Column) and not unit.table:
                     unit.replace(exp.var(unit.name))
@@ -109,19 +109,19 @@ def _normalized(tree: exp.Expr) -> exp.Expr:
             node.set("this", exp.to_identifier(node.this.name, quoted=True))
         elif isinstance(node, exp.WindowSpec) and not node.args.get("end"):
             node.set("end", "CURRENT ROW")
-        elif isinstance(node, exp.Pivot):  # made from names, and not generated
+        elif isinstance(node, exp.Pivot):  # derived from names, and not part of the SQL
             node.set("columns", None)
             node.set("pivot_column_naming", None)
     return tree
 
 
 class _Checker:
-    """Looks up every node of a tree in the lists of what is allowed.
+    """Checks every node of a tree against the lists of what is allowed.
 
     Attributes
     ----------
     relations : set of str
-        Tables, views and functions of the warehouse that were found.
+        Tables, views and functions of the warehouse that the tree names.
     """
 
     def __init__(self) -> None:
@@ -133,14 +133,14 @@ class _Checker:
         Parameters
         ----------
         node : Expr
-            The root of a tree.
+            Root of the tree.
         names : frozenset of str
-            Names of the common table expressions that it can see.
+            Names of the common table expressions in scope.
 
         Raises
         ------
         ForbiddenQueryError
-            If anything in it is not allowed.
+            If part of it is not allowed.
         """
         if isinstance(node, exp.Table):
             self._check_relation(node, names)
@@ -155,14 +155,14 @@ class _Checker:
             self._check_values(value if isinstance(value, list) else [value], names)
 
     def _check_arguments(self, node: exp.Expr) -> None:
-        """Check that a node is of an allowed kind, and has allowed arguments alone."""
-        kind = _title(type(node).__name__)
+        """Check that the kind of a node is allowed, and each of its arguments."""
+        kind = _node_title(type(node).__name__)
         arguments = ALLOWED_ARGUMENTS.get(type(node))
         if arguments is None:
-            raise forbidden(kind)
+            raise forbidden_error(kind)
         for argument, value in node.args.items():
             if value not in (None, False, []) and argument not in arguments:
-                raise forbidden(f"{argument.strip('_').upper()} of {kind}")
+                raise forbidden_error(f"{argument.strip('_').upper()} of {kind}")
 
     def _check_values(self, values: Iterable[Any], names: frozenset[str]) -> None:
         for value in values:
@@ -170,56 +170,56 @@ class _Checker:
                 self.check(value, names)
 
     def _check_with(self, with_: exp.With, names: frozenset[str]) -> frozenset[str]:
-        """Check common table expressions, each of which sees those before it; return all names."""
+        """Check common table expressions, in the scope of those before them; return all names."""
         self._check_arguments(with_)
-        for one in with_.expressions:
-            own = names | {_key(one.alias)}
-            self.check(one, own if with_.args.get("recursive") else names)
+        for expression in with_.expressions:
+            own = names | {_relation_key(expression.alias)}
+            self.check(expression, own if with_.args.get("recursive") else names)
             names = own
         return names
 
     def _check_words(self, node: exp.Expr) -> None:
-        """Check what a node itself says: names of functions and types, numbers, and keywords."""
+        """Check the texts of a node: names of functions and types, numbers, and keywords."""
         for argument, value in node.args.items():
             values = value if isinstance(value, list) else [value]
-            for one in values:
-                if isinstance(one, str) and not (argument == "this" and isinstance(node, _NAMED)):
-                    _require(_KEYWORDS, one, "word")
+            for word in values:
+                if isinstance(word, str) and not (argument == "this" and isinstance(node, _NAMED)):
+                    _require_match(_KEYWORDS, word, "word")
         match node:
             case exp.Identifier():
-                if _folded(node.name) == "_metadata":
-                    raise forbidden("column _metadata")
+                if _fold_case(node.name) == "_metadata":
+                    raise forbidden_error("column _metadata")
             case exp.Anonymous():
                 self._check_function(node)
             case exp.Column():
-                if not node.table and _folded(node.name) in ENVIRONMENT:
-                    raise forbidden(f"function {node.name}")
+                if not node.table and _fold_case(node.name) in ENVIRONMENT:
+                    raise forbidden_error(f"function {node.name}")
             case exp.Dot():
                 if not isinstance(node.expression, exp.Identifier):
-                    raise forbidden(f"a name before {node.expression.name}(…)")
+                    raise forbidden_error(f"a name before {node.expression.name}(…)")
             case exp.Literal():
                 if not node.is_string:
-                    _require(_NUMBER, node.name, "number")
+                    _require_match(_NUMBER, node.name, "number")
             case exp.HexString():
-                _require(_DIGITS, node.name, "number")
+                _require_match(_DIGITS, node.name, "number")
             case exp.Var():
                 is_collation = isinstance(node.parent, exp.Collate) and COLLATION.fullmatch(node.name)
                 is_word = node.name.isascii() and node.name.upper() in WORDS
                 if not (is_word or is_collation):
-                    raise forbidden(f"word {node.name}")
+                    raise forbidden_error(f"word {node.name}")
             case exp.DataType():
                 if not isinstance(node.this, exp.Expr) and node.this not in ALLOWED_TYPES:
-                    raise forbidden(f"type {node.this.value}")
+                    raise forbidden_error(f"type {node.this.value}")
 
     def _check_function(self, node: exp.Anonymous) -> None:
         name = node.name.lower()
         if isinstance(node.parent, exp.Hint):
             if name not in HINTS:
-                raise forbidden(f"hint {name}")
+                raise forbidden_error(f"hint {name}")
         elif name in FUNCTIONS:
             self.relations.add(name)
         elif name not in BUILTINS:
-            raise forbidden(f"function {name}")
+            raise forbidden_error(f"function {name}")
 
     def _check_relation(self, node: exp.Table, names: frozenset[str]) -> None:
         is_qualified = bool(node.args.get("db") or node.args.get("catalog"))
@@ -227,49 +227,49 @@ class _Checker:
             return
         name = node.name.lower()
         if is_qualified or not isinstance(node.this, exp.Identifier):
-            raise forbidden(f"relation {'.'.join(part.name for part in node.parts)}")
-        if _key(node.name) not in names:
+            raise forbidden_error(f"relation {'.'.join(part.name for part in node.parts)}")
+        if _relation_key(node.name) not in names:
             if name not in RELATIONS or name in FUNCTIONS:
-                raise UnknownRelationError(str(forbidden(f"relation {node.name}")))
+                raise UnknownRelationError(str(forbidden_error(f"relation {node.name}")))
             self.relations.add(name)
 
 
-def _require(pattern: re.Pattern[str], text: str, kind: str) -> None:
+def _require_match(pattern: re.Pattern[str], text: str, kind: str) -> None:
     if not pattern.fullmatch(text):
-        raise forbidden(f"{kind} {text}")
+        raise forbidden_error(f"{kind} {text}")
 
 
 def _require_query(tree: exp.Expr) -> None:
-    """Refuse what sqlglot takes for an expression, and a SELECT of nothing."""
+    """Refuse a tree that is only an expression, and a SELECT without columns."""
     if not isinstance(tree, (exp.Query, exp.Values)) or (
         isinstance(tree, exp.Select) and not tree.expressions
     ):
-        raise forbidden(tree.key.upper())
+        raise forbidden_error(tree.key.upper())
 
 
-def _folded(name: str) -> str:
-    """Return a name's lower case as Spark compares names, to which ſ is an s, and ı and İ are an i."""
+def _fold_case(name: str) -> str:
+    """Return a name in lower case as Spark compares names: ſ equals s, and ı and İ equal i."""
     return "".join(char.upper().lower()[:1] for char in name)
 
 
-def _key(name: str) -> str:
-    """Return what two names of a relation have in common if Spark takes them for the same."""
+def _relation_key(name: str) -> str:
+    """Return a key that is equal for names of a relation that are equal in Spark."""
     return name.lower() if name.isascii() else name
 
 
-def _title(name: str) -> str:
+def _node_title(name: str) -> str:
     return re.sub("(?<=[a-z])(?=[A-Z])", " ", name).upper()
 
 
-def forbidden(what: str) -> ForbiddenQueryError:
-    """Return the error that names what is not allowed, and the remedy.
+def forbidden_error(part: str) -> ForbiddenQueryError:
+    """Return the error that says which part of a statement is not allowed, and the remedy.
 
     Parameters
     ----------
-    what : str
-        The part of a statement; may hold anything that was typed.
+    part : str
+        The refused part, as typed; characters that cannot be printed are replaced.
     """
-    shown = "".join(char if char.isprintable() else "?" for char in what)[:_SHOWN]
+    shown = "".join(char if char.isprintable() else "?" for char in part)[:_SHOWN]
     return ForbiddenQueryError(
         f"{shown} is not allowed: a query only reads its warehouse. Allowed are {_STATEMENTS}, with the "
         "relations that SHOW TABLES and SHOW USER FUNCTIONS list, and Spark functions that depend on their "

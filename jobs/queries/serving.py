@@ -1,4 +1,4 @@
-"""`deltabook sql --serve`: the published tables, views and functions over JDBC, by Spark's Thrift server."""
+"""The command `sql --serve`: published tables, views and functions over JDBC, by Spark's Thrift server."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pathlib import Path
 import pyspark
 from filelock import FileLock, Timeout
 
-from deltabook.jobs.process.java import java_problem
-from deltabook.jobs.process.limits import spark_problem, utf8_locale
-from deltabook.jobs.queries.gateway import gateway
+from deltabook.jobs.process.java import find_java_problem
+from deltabook.jobs.process.limits import choose_utf8_locale, find_spark_problem
+from deltabook.jobs.queries.gateway import run_gateway
 from deltabook.jobs.queries.views import RELATIONS, Relations
-from deltabook.jobs.runtime.session import LOOPBACK, OPTIONS, delta_jars
+from deltabook.jobs.runtime.session import LOOPBACK, OPTIONS, list_delta_jars
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import require_published
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import DeltabookError, SettingsError
-from deltabook.udfs.storage.object_store import is_remote
+from deltabook.udfs.storage.locations import is_remote
 
 _SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 _BIN = Path(pyspark.__file__).parent / "bin"
@@ -37,27 +37,27 @@ _START_SECONDS, _STOP_SECONDS, _LOOK_SECONDS = 120, 30, 2
 
 
 class ServerError(DeltabookError):
-    """The server did not start, or has ended; the text is the last that it said."""
+    """The server did not start, or has ended; the text has the last line of its log."""
 
 
 def serve(
-    settings: Settings, host: str, port: int, told: Callable[[str], None], unsafe: bool = False
+    settings: Settings, host: str, port: int, report: Callable[[str], None], unsafe: bool = False
 ) -> None:
-    """Serve a warehouse until the process is interrupted; a newly published run is shown within seconds.
+    """Serve a warehouse until the process is interrupted. Newly published runs are visible within seconds.
 
-    Spark's server runs any statement. It listens on this machine, at a port of its own, and clients connect
-    to the gateway, which passes on those that only read the warehouse.
+    Spark's server runs any statement. It listens on a port of its own on this machine; clients connect to the
+    gateway, which forwards statements that only read the warehouse.
 
     Parameters
     ----------
     settings : Settings
-        The warehouse; master, memory and JARs of the server.
+        Warehouse; Spark master, memory and JARs of the server.
     host, port : str, int
-        Where clients connect.
-    told : callable
-        Is told, once it is so, that clients can connect, and of each newer run.
+        Address for clients.
+    report : callable
+        Called with lines for people: when clients can connect, and for each newly published run.
     unsafe : bool
-        Whether any statement passes.
+        Whether clients connect to Spark's server directly, which runs any statement.
 
     Raises
     ------
@@ -70,47 +70,59 @@ def serve(
     """
     root = settings.warehouse.absolute()
     shown = require_published(root)
-    _require(settings, host, port)
+    _check_requirements(settings, host, port)
     own_host, own_port = (host, port) if unsafe else (LOOPBACK, _free_port())
     address = f"jdbc:hive2://{own_host}:{own_port}/"
     with (
-        own_folder() as folder,
-        _server(settings, own_host, own_port, folder) as alive,
-        nullcontext() if unsafe else gateway(host, port, own_port),
+        make_server_folder() as folder,
+        _run_server(settings, own_host, own_port, folder) as alive,
+        nullcontext() if unsafe else run_gateway(host, port, own_port),
     ):
-        named = _named_plainly(root, folder)
-        _ask(address, _definitions(named, shown), folder)
-        told(f"serving      {root} at jdbc:hive2://{host}:{port}/, until Ctrl-C")
+        linked = _link_warehouse(root, folder)
+        _run_statements(address, _definitions(linked, shown), folder)
+        report(f"serving      {root} at jdbc:hive2://{host}:{port}/, until Ctrl-C")
         if not unsafe:
-            told(
-                "passing on   statements that only read it, from anybody. Not stopped: users of this machine "
-                f"can reach Spark's own server at {LOOPBACK}:{own_port}, and do what you can"
+            report(
+                "passing on   statements that only read it, from anybody. Not prevented: users of this "
+                f"machine can reach Spark's own server at {LOOPBACK}:{own_port}, and do all that you can do"
             )
+        _report_failed_hours(root, shown, report)
         while alive():
             time.sleep(_LOOK_SECONDS)
             if (newest := require_published(root)) != shown:
-                _ask(address, _definitions(named, newest), folder)
+                _run_statements(address, _definitions(linked, newest), folder)
                 shown = newest
-                told("serving      the run that was published just now")
+                report("serving      the run that was published just now")
+                _report_failed_hours(root, shown, report)
+
+
+def _report_failed_hours(root: Path, versions: dict[str, int], report: Callable[[str], None]) -> None:
+    """Report how many symbol-hours failed validation, if any: views leave them out."""
+    if failed := TableReader(root, versions).failed_chunks():
+        report(
+            f"leaving out  {len(failed):,} symbol-hours that failed validation, from book, book_wide and "
+            "trades; failed_hours lists them"
+        )
 
 
 def _free_port() -> int:
+    """Return a port of this machine that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def own_folder() -> Iterator[Path]:
-    """Make a folder for the time of the block; those that killed servers have left are removed first.
+def make_server_folder() -> Iterator[Path]:
+    """Make a temporary folder for the block; remove those that killed servers have left.
 
     Yields
     ------
     Path
-        The folder, locked by this process for as long as it lives.
+        The folder. It is locked while this process lives.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        # Its lock is free only if the process that made it has gone. Others' folders are left alone.
+        # The lock is free only if the process that made the folder has ended. Folders of other users stay.
         if (left / _LOCK).is_file() and left.stat().st_uid == os.getuid():
             with suppress(Timeout, OSError), FileLock(left / _LOCK, timeout=0):
                 shutil.rmtree(left, ignore_errors=True)
@@ -118,8 +130,8 @@ def own_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def _named_plainly(root: Path, folder: Path) -> Path:
-    """Return a link to the warehouse: its path has no character that means something in SQL text."""
+def _link_warehouse(root: Path, folder: Path) -> Path:
+    """Return a link to the warehouse whose path has no character with a meaning in SQL."""
     if is_remote(root):
         return root
     link = folder / "warehouse"
@@ -127,33 +139,31 @@ def _named_plainly(root: Path, folder: Path) -> Path:
     return link
 
 
-def ends_with_parent() -> Callable[[], None]:
-    """Return what a child process has to call before it becomes another program, to end with its parent.
+def end_with_parent() -> Callable[[], None]:
+    """Return a function for a child process to call before `exec`, so that it ends with its parent.
 
-    The system then sends it SIGTERM as soon as the parent has gone, however that was killed; scripts that
-    `exec` a program, as Spark's do, pass it on. Where a system cannot do that (Linux can), nothing is done.
+    Linux sends the child SIGTERM as soon as the parent has ended, even if it was killed. The setting survives
+    `exec`, as in Spark's scripts. On other systems the function does nothing of the kind.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     parent = os.getpid()
 
-    def ask() -> None:
-        # Ctrl-C at the terminal is for the command alone, which then ends its server.
+    def prepare() -> None:
+        # Ctrl-C at the terminal is for the command, which then ends its server.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if prctl is not None:
             prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-            if os.getppid() != parent:  # it has gone already
+            if os.getppid() != parent:  # the parent has ended already
                 os._exit(1)
 
-    return ask
+    return prepare
 
 
-def _require(settings: Settings, host: str, port: int) -> None:
-    if problem := spark_problem(settings.driver_memory) or java_problem():
+def _check_requirements(settings: Settings, host: str, port: int) -> None:
+    if problem := find_spark_problem(settings.driver_memory) or find_java_problem():
         raise SettingsError(problem)
-    if not delta_jars(settings):
-        raise SettingsError(
-            "Delta's JARs were not fetched yet: run `make setup`, or name a folder with --jars"
-        )
+    if not list_delta_jars(settings):
+        raise SettingsError("Delta's JARs are missing: run `make setup`, or choose a folder with --jars")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -163,10 +173,10 @@ def _require(settings: Settings, host: str, port: int) -> None:
 
 
 @contextmanager
-def _server(settings: Settings, host: str, port: int, folder: Path) -> Iterator[Callable[[], bool]]:
-    """Run the server, once it listens; what is yielded tells whether it still runs, or raises."""
-    jars = [str(jar) for jar in delta_jars(settings)]
-    # The catalog is in the server's memory: what one of its sessions creates, all have, and nothing is left.
+def _run_server(settings: Settings, host: str, port: int, folder: Path) -> Iterator[Callable[[], bool]]:
+    """Run the server for the block, once it listens; yield a function that raises if it has ended."""
+    jars = [str(jar) for jar in list_delta_jars(settings)]
+    # The catalog is in memory: all sessions share what one creates, and nothing is left behind.
     options = OPTIONS | {
         "spark.driver.bindAddress": LOOPBACK,
         "spark.driver.host": LOOPBACK,
@@ -190,12 +200,12 @@ def _server(settings: Settings, host: str, port: int, folder: Path) -> Iterator[
             stderr=subprocess.STDOUT,
             cwd=folder,
             env=_environment(),
-            preexec_fn=ends_with_parent(),
+            preexec_fn=end_with_parent(),
         )
 
     def alive() -> bool:
         if process.poll() is not None:
-            last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["its log is empty"]
             raise ServerError(f"the server has ended with status {process.returncode}: {last[0]}")
         return True
 
@@ -221,26 +231,27 @@ def _listens(host: str, port: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | utf8_locale() | {"SPARK_HOME": str(_BIN.parent)}
+    return os.environ | choose_utf8_locale() | {"SPARK_HOME": str(_BIN.parent)}
 
 
 def _definitions(root: Path, versions: dict[str, int]) -> str:
     """Return the SQL that creates every relation, for all sessions."""
-    relations = Relations(Stored(root, versions))
+    relations = Relations(TableReader(root, versions))
     return "".join(f"{relations.statement(name, temporary=False)};\n" for name in relations.needed(RELATIONS))
 
 
-def _ask(address: str, statements: str, folder: Path) -> None:
+def _run_statements(address: str, statements: str, folder: Path) -> None:
+    """Run statements on the server by beeline."""
     script = folder / "definitions.sql"
     script.write_text(statements)
-    found = subprocess.run(
+    result = subprocess.run(
         [str(_BIN / "beeline"), "-u", address, "--silent=true", "-f", str(script)],
         capture_output=True,
         text=True,
         env=_environment(),
         check=False,
-        preexec_fn=ends_with_parent(),
+        preexec_fn=end_with_parent(),
     )
-    if found.returncode:
-        reasons = [line for line in found.stderr.splitlines() if line.startswith("Error")] or [found.stderr]
-        raise ServerError(f"the views could not be created: {reasons[0].strip()}")
+    if result.returncode:
+        errors = [line for line in result.stderr.splitlines() if line.startswith("Error")] or [result.stderr]
+        raise ServerError(f"the views could not be created: {errors[0].strip()}")

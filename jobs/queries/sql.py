@@ -1,4 +1,4 @@
-"""The job `sql`: every table as published, and views for people, as SQL."""
+"""The command `sql`: queries over the published tables, views and functions."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pyspark.sql.types import ArrayType, DataType, DecimalType, NumericType, Str
 from rich import box
 from rich.table import Table as RichTable
 
-from deltabook.jobs.console.printable import SafeConsole, printable, safe_stream
-from deltabook.jobs.queries.allowed import allowed_query
+from deltabook.jobs.console.printable import SafeConsole, make_printable, wrap_stream
+from deltabook.jobs.queries.allowed import check_statement
 from deltabook.jobs.queries.query_tree import AllowedQuery, UnknownRelationError
 from deltabook.jobs.queries.views import BY_KIND, FAILED_HOURS, LIVE_BOOKS, Relations
 from deltabook.jobs.tables.published import published_versions, require_published
-from deltabook.jobs.tables.stored import LIVE, Stored, live_tables
+from deltabook.jobs.tables.stored import LIVE_FOLDER, TableReader, open_live_tables
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.tables import BOOKS, TABLES
 
 FORMATS = ("table", "csv", "json")
-_OUTSIDE = ("spark.sql.runSQLOnFiles", "spark.sql.variable.substitute")
-"""Settings of Spark that let a text name files, and environment variables that are put into it."""
+_UNSAFE_SETTINGS = ("spark.sql.runSQLOnFiles", "spark.sql.variable.substitute")
+"""Spark settings that let a statement read files by name, and insert environment variables."""
 
 
 class QueryError(DeltabookError):
-    """The query cannot be run; the text is Spark's first line."""
+    """The query is not valid; the text is the first line of Spark's error."""
 
 
-def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
-    """Prepare a query over the published tables and views.
+def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
+    """Return a query over the published tables and views as a DataFrame.
 
     Parameters
     ----------
@@ -42,33 +42,33 @@ def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
     text : str
         One SQL statement.
     unsafe : bool
-        Whether the statement may do anything that Spark can: it is run as typed. Otherwise it is checked, and
-        what is run is generated from its parsed form.
+        True: run the statement as typed, whatever it does. False: check it, and run the SQL that is generated
+        from its parsed form.
 
     Returns
     -------
     DataFrame
-        The result, not yet computed.
+        Rows of the result; not yet computed.
 
     Raises
     ------
     WarehouseError
         If nothing was published yet.
     QueryError
-        If the statement is not valid; names the relations there are.
+        If the statement is not valid; the message lists the relations.
     ForbiddenQueryError
-        If it would do more than read the warehouse, and is not to be `unsafe`.
+        If it would do more than read the warehouse, and `unsafe` is False.
     """
     try:
-        checked = None if unsafe else allowed_query(text)
+        checked = None if unsafe else check_statement(text)
     except UnknownRelationError as error:
         raise QueryError(f"{error}\n{_relation_names()}") from None
-    published = _published(warehouse.root)
-    relations = Relations(Stored(warehouse.root, published))
+    published = _published_versions(warehouse.root)
+    relations = Relations(TableReader(warehouse.root, published))
     checked = checked or AllowedQuery(text, relations.mentioned(text))
     _create_views(warehouse, published, relations, checked.relations)
     spark = warehouse.spark
-    for setting in _OUTSIDE:
+    for setting in _UNSAFE_SETTINGS:
         spark.conf.set(setting, unsafe)
     try:
         return spark.sql(checked.text)
@@ -76,7 +76,7 @@ def query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
         reason = str(error).strip().splitlines()[0]
         raise QueryError(f"{reason}\n{_relation_names()}") from None
     finally:
-        for setting in _OUTSIDE:
+        for setting in _UNSAFE_SETTINGS:
             spark.conf.unset(setting)
 
 
@@ -90,78 +90,87 @@ def _create_views(
 ) -> None:
     """Create the temporary views and functions that a query needs."""
     spark = warehouse.spark
-    shown = Warehouse(spark, warehouse.settings, published)
-    live = Warehouse(spark, warehouse.settings.model_copy(update={"warehouse": warehouse.root / LIVE}))
+    published_warehouse = Warehouse(spark, warehouse.settings, published)
+    live = Warehouse(spark, warehouse.settings.model_copy(update={"warehouse": warehouse.root / LIVE_FOLDER}))
     for name in relations.needed(names):
         if name in TABLES:
-            shown.read(TABLES[name]).createOrReplaceTempView(name)
+            published_warehouse.read(TABLES[name]).createOrReplaceTempView(name)
         elif name in LIVE_BOOKS:
             live.read(LIVE_BOOKS[name]).createOrReplaceTempView(name)
         else:
             spark.sql(relations.statement(name))
 
 
-def left_out(warehouse: Warehouse, text: str, unsafe: bool = False) -> str:
-    """Describe the symbol-hours that a query did not see because a suite has failed them.
+def describe_failed_hours(warehouse: Warehouse, text: str, unsafe: bool = False) -> str:
+    """Return what a query does with the symbol-hours that failed validation: left out, or included.
 
     Parameters
     ----------
     warehouse : Warehouse
         The warehouse that was read.
     text : str
-        The query.
+        The statement.
     unsafe : bool
         Whether it was run as typed.
 
     Returns
     -------
     str
-        A line for people; empty if the query has seen all.
+        Lines for people; empty if the query reads no rows of books, events or trades, or nothing has failed.
     """
-    stored = Stored(warehouse.root, _published(warehouse.root))
-    relations = Relations(stored)
-    names = relations.mentioned(text) if unsafe else allowed_query(text).relations
-    if FAILED_HOURS not in relations.needed(names) or not (failed := stored.failed_hours()):
+    stored = TableReader(warehouse.root, _published_versions(warehouse.root))
+    failed = stored.failed_chunks()
+    if not failed:
         return ""
-    return (
-        f"without {len(failed):,} symbol-hours that failed validation: book_all, book_wide_all and "
-        "trades_all have them, verdicts the reasons"
-    )
+    relations = Relations(stored)
+    names = relations.mentioned(text) if unsafe else check_statement(text).relations
+    lines = []
+    if FAILED_HOURS in relations.needed(names):
+        lines.append(
+            f"without {len(failed):,} symbol-hours that failed validation: book_all, book_wide_all and "
+            "trades_all have them, verdicts the reasons"
+        )
+    if included := relations.with_failed_hours(names):
+        lines.append(
+            f"with {len(failed):,} symbol-hours that failed validation, in {', '.join(included)}: "
+            "failed_hours lists them"
+        )
+    return "\n".join(lines)
 
 
-def _published(root: Path) -> dict[str, int]:
-    """Return the published versions; there may be none where there are live books."""
-    is_live = live_tables(root).exists(BOOKS)
+def _published_versions(root: Path) -> dict[str, int]:
+    """Return the published versions; with live books there may be none yet."""
+    is_live = open_live_tables(root).exists(BOOKS)
     return published_versions(root) if is_live else require_published(root)
 
 
-def show(result: DataFrame, form: str, out: IO[str]) -> int:
-    """Print a result.
+def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
+    """Compute a result and print its rows.
 
     Parameters
     ----------
     result : DataFrame
-        What to run and print.
+        Result of `prepare_query`.
     form : str
-        table, csv or json (one object a line).
+        Format: table, csv or json (one object per line).
     out : text file
-        Where to.
+        Stream to print to.
 
     Returns
     -------
     int
-        Rows printed.
+        Number of printed rows.
     """
     names, kinds, count = result.columns, [field.dataType for field in result.schema], 0
     rows = (
-        [_plain(value, kind) for value, kind in zip(row, kinds, strict=True)]
+        [_to_plain(value, kind) for value, kind in zip(row, kinds, strict=True)]
         for row in result.toLocalIterator()
     )
     if form == "csv":
-        writer = csv.writer(safe_stream(out))
+        writer = csv.writer(wrap_stream(out))
         writer.writerow(names)
         for row in rows:
-            writer.writerow([_text(value) for value in row])
+            writer.writerow([_cell_text(value) for value in row])
             count += 1
     elif form == "json":
         for row in rows:
@@ -172,28 +181,28 @@ def show(result: DataFrame, form: str, out: IO[str]) -> int:
         for column, kind in zip(table.columns, kinds, strict=True):
             column.justify = "right" if isinstance(kind, NumericType) else "left"
         for row in rows:
-            # Made printable here as well, so that columns are as wide as what is shown.
-            table.add_row(*(printable(_text(value)) for value in row))
+            # Made printable here too, so that each column is as wide as its printed text.
+            table.add_row(*(make_printable(_cell_text(value)) for value in row))
             count += 1
         width = None if out.isatty() else 10_000
         SafeConsole(file=out, markup=False, width=width).print(table)
     return count
 
 
-def _plain(value: Any, kind: DataType) -> Any:
-    """Make a value printable: decimals with all the digits of their type, structs as dicts."""
+def _to_plain(value: Any, kind: DataType) -> Any:
+    """Return a value for printing: decimals with all the digits of their type, structs as dicts."""
     if value is None:
         return None
     if isinstance(kind, DecimalType):
         return f"{value:.{kind.scale}f}"
     if isinstance(kind, ArrayType):
-        return [_plain(item, kind.elementType) for item in value]
+        return [_to_plain(item, kind.elementType) for item in value]
     if isinstance(kind, StructType):
-        return {field.name: _plain(value[field.name], field.dataType) for field in kind}
+        return {field.name: _to_plain(value[field.name], field.dataType) for field in kind}
     return value
 
 
-def _text(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value, default=str)
     return "" if value is None else str(value)

@@ -1,7 +1,7 @@
-"""Messages of Thrift's binary protocol, as JDBC clients send them: read whole, and written again.
+"""Messages of Thrift's binary protocol: read from bytes, and written as bytes.
 
-A value is a pair of its type and its content: a number, bytes, a struct as a dict of values by their ids, or
-a container with the types of what it holds.
+A value is a pair of its type and its content: a number, bytes, a struct as a dict of values by field id, or a
+container with the types of its elements.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Value = tuple[int, Any]
 
 
 class IncompleteError(Exception):
-    """The bytes end before the message does."""
+    """The bytes end before the end of the message."""
 
 
 class Message(NamedTuple):
-    """A call of a function, or what it returns.
+    """A function call, or its reply.
 
     Attributes
     ----------
     name : str
-        Of the function.
+        Name of the function.
     kind : int
         CALL, REPLY or EXCEPTION.
     sequence : int
-        Number that the reply repeats.
+        Number of the call, which the reply repeats.
     fields : dict of int to Value
-        Arguments, or result.
+        Arguments or result, by field id.
     """
 
     name: str
@@ -47,18 +47,18 @@ class Message(NamedTuple):
 
 
 class _Reader:
-    """Cuts values from bytes."""
+    """Reads values from bytes."""
 
     def __init__(self, data: bytes):
-        self.data, self.place = data, 0
+        self.data, self.position = data, 0
 
     def take(self, size: int) -> bytes:
         if size < 0:
             raise ValueError(f"a size of {size}")
-        if self.place + size > len(self.data):
+        if self.position + size > len(self.data):
             raise IncompleteError
-        self.place += size
-        return self.data[self.place - size : self.place]
+        self.position += size
+        return self.data[self.position - size : self.position]
 
     def number(self, kind: int) -> Any:
         form = _NUMBERS[kind]
@@ -68,11 +68,11 @@ class _Reader:
         return self.take(self.number(I32))
 
     def fields(self, depth: int) -> dict[int, Value]:
-        found: dict[int, Value] = {}
+        values: dict[int, Value] = {}
         while kind := self.number(_BYTE):
             identifier = self.number(_I16)
-            found[identifier] = (kind, self.value(kind, depth))
-        return found
+            values[identifier] = (kind, self.value(kind, depth))
+        return values
 
     def value(self, kind: int, depth: int) -> Any:
         if depth > _DEEPEST:
@@ -84,33 +84,34 @@ class _Reader:
         if kind == STRUCT:
             return self.fields(depth + 1)
         if kind in (_SET, _LIST):
-            of, count = self.number(_BYTE), self.number(I32)
-            return of, [self.value(of, depth + 1) for _ in range(count)]
+            element, count = self.number(_BYTE), self.number(I32)
+            return element, [self.value(element, depth + 1) for _ in range(count)]
         if kind == MAP:
-            key, of, count = self.number(_BYTE), self.number(_BYTE), self.number(I32)
-            return key, of, [(self.value(key, depth + 1), self.value(of, depth + 1)) for _ in range(count)]
+            key, item, count = self.number(_BYTE), self.number(_BYTE), self.number(I32)
+            pairs = [(self.value(key, depth + 1), self.value(item, depth + 1)) for _ in range(count)]
+            return key, item, pairs
         raise ValueError(f"type {kind}")
 
 
 def read_message(data: bytes) -> tuple[Message, int]:
-    """Read a message from the beginning of some bytes.
+    """Return the message at the start of some bytes, and its length.
 
     Parameters
     ----------
     data : bytes
-        What was received.
+        Received bytes.
 
     Returns
     -------
-    Message, int
-        It, and how many bytes it has.
+    (Message, int)
+        The message, and the number of its bytes.
 
     Raises
     ------
     IncompleteError
-        If it has not been received whole.
+        If the bytes end before the end of the message.
     ValueError
-        If it is no message.
+        If the bytes are not a message of the protocol.
     """
     reader = _Reader(data)
     head = reader.number(I32) & 0xFFFFFFFF
@@ -118,33 +119,37 @@ def read_message(data: bytes) -> tuple[Message, int]:
         raise ValueError("not the binary protocol")
     name = reader.text().decode()
     sequence = reader.number(I32)
-    return Message(name, head & 0xFF, sequence, reader.fields(0)), reader.place
+    return Message(name, head & 0xFF, sequence, reader.fields(0)), reader.position
 
 
 def write_message(message: Message) -> bytes:
-    """Write a message as bytes.
+    """Return a message as bytes.
 
     Parameters
     ----------
     message : Message
-        What to write.
+        Message to write.
     """
-    head = struct.pack(">I", _VERSION | message.kind) + _written(STRING, message.name.encode())
-    return head + struct.pack(">i", message.sequence) + _written(STRUCT, message.fields)
+    head = struct.pack(">I", _VERSION | message.kind) + _write_value(STRING, message.name.encode())
+    return head + struct.pack(">i", message.sequence) + _write_value(STRUCT, message.fields)
 
 
-def _written(kind: int, value: Any) -> bytes:
+def _write_value(kind: int, value: Any) -> bytes:
+    """Return a value of a type as bytes."""
     if kind in _NUMBERS:
         return struct.pack(_NUMBERS[kind], value)
     if kind == STRING:
         content: bytes = value
         return struct.pack(">i", len(content)) + content
     if kind == STRUCT:
-        fields = (struct.pack(">bh", one[0], number) + _written(*one) for number, one in value.items())
+        fields = (
+            struct.pack(">bh", field[0], number) + _write_value(*field) for number, field in value.items()
+        )
         return b"".join(fields) + b"\0"
     if kind == MAP:
-        key, of, items = value
-        pairs = (_written(key, left) + _written(of, right) for left, right in items)
-        return struct.pack(">bbi", key, of, len(items)) + b"".join(pairs)
-    of, items = value
-    return struct.pack(">bi", of, len(items)) + b"".join(_written(of, one) for one in items)
+        key, item, items = value
+        pairs = (_write_value(key, left) + _write_value(item, right) for left, right in items)
+        return struct.pack(">bbi", key, item, len(items)) + b"".join(pairs)
+    element, items = value
+    elements = b"".join(_write_value(element, part) for part in items)
+    return struct.pack(">bi", element, len(items)) + elements

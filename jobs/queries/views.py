@@ -1,4 +1,4 @@
-"""Views for people over the published tables, as SQL text: exact decimals, times as timestamps."""
+"""Views over the published tables as SQL text: prices and sizes as exact decimals, times as timestamps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from deltabook.jobs.queries.functions import FEATURES, FUNCTIONS, PASSED, TRADES_WITH_BOOK
-from deltabook.jobs.tables.stored import Stored, live_tables
+from deltabook.jobs.tables.stored import TableReader, open_live_tables
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import EventType, Status, valid_name
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, GRIDS, INSTRUMENTS, TABLES, both
@@ -18,21 +18,21 @@ _WIDE_LEVELS = 20
 _INT64_DIGITS = 19
 _WORD = re.compile(r"(\w+)\s*(\()?")
 _DECIMAL = "DECIMAL(38,18)"
-# The exchange's time, or that of the message's place in the feed if it has none; `/` would go through double.
+# The exchange's time, or `order_time` if there is none. DIV, because `/` computes in doubles.
 _TIME = "timestamp_micros(CASE WHEN timestamp = -1 THEN order_time ELSE timestamp END div 1000)"
 
 
 class Relation(NamedTuple):
-    """A table, view or function: what it is, and its SQL.
+    """A table, view or function as SQL.
 
     Attributes
     ----------
     kind : str
         VIEW or FUNCTION.
     head : str
-        Parameters and result of a function.
+        Parameters and result type of a function; empty for a view.
     text : str
-        What it selects or returns.
+        SQL of its rows, or of its value.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Relation(NamedTuple):
 
 
 class Relations:
-    """Every relation that can be asked, as published.
+    """All tables, views and functions that a query may use, at their published versions.
 
     Parameters
     ----------
@@ -49,45 +49,45 @@ class Relations:
         Reads the published versions.
     """
 
-    def __init__(self, stored: Stored):
+    def __init__(self, stored: TableReader):
         self._names = [name for names in BY_KIND.values() for name in names]
         self._stored = stored
         self._made: dict[str, Relation] = {}
 
     def needed(self, names: Iterable[str]) -> list[str]:
-        """List some relations and all that those are made from, each after what it needs.
+        """Return some relations and all that they are made from, each after those that it needs.
 
         Parameters
         ----------
         names : iterable of str
             Names of relations.
         """
-        found: dict[str, None] = {}
+        ordered: dict[str, None] = {}
 
         def add(some: Iterable[str]) -> None:
             for name in some:
-                if name not in found:
+                if name not in ordered:
                     add(self._named_in(self[name].text) - {name})
-                    found[name] = None
+                    ordered[name] = None
 
         wanted = {*names}
         add(name for name in self._names if name in wanted)
-        return [*found]
+        return [*ordered]
 
     def mentioned(self, text: str) -> frozenset[str]:
-        """Return the names of relations in any SQL text, and of all if it has the word `show`.
+        """Return the names of relations in an SQL text; all of them if it has the word `show`.
 
         Parameters
         ----------
         text : str
-            SQL that was not parsed.
+            SQL that need not be valid.
         """
         return RELATIONS if "show" in text.lower() else frozenset(self._named_in(text.lower()))
 
     def _named_in(self, text: str) -> set[str]:
-        """Return the names in a text; some functions' are those of columns too, and have a parenthesis."""
-        found = _WORD.findall(text)
-        return {name for name, call in found if name in self._names and (call or name not in FUNCTIONS)}
+        """Return the relations in a text. Functions need a parenthesis: some have the name of a column."""
+        words = _WORD.findall(text)
+        return {name for name, call in words if name in self._names and (call or name not in FUNCTIONS)}
 
     def statement(self, name: str, temporary: bool = True) -> str:
         """Return the SQL that creates a relation.
@@ -95,26 +95,37 @@ class Relations:
         Parameters
         ----------
         name : str
-            Which.
+            Name of the relation.
         temporary : bool
-            Whether for one session, or for all of a server's.
+            True: for one session; False: for all sessions of a server.
         """
         kind, head, text = self[name]
         lifetime, link = "TEMPORARY " if temporary else "", "AS" if kind == "VIEW" else "RETURN"
         return f"CREATE OR REPLACE {lifetime}{kind} {name}{head} {link} {text}"
+
+    def with_failed_hours(self, names: Iterable[str]) -> list[str]:
+        """Return the relations with rows of chunks from which failed symbol-hours are not left out.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Names of relations.
+        """
+        needed = {name: {*self.needed([name])} for name in sorted(names)}
+        return [name for name, used in needed.items() if used & _CHUNK_TABLES and FAILED_HOURS not in used]
 
     def __getitem__(self, name: str) -> Relation:
         if name not in self._made:
             if name in FUNCTIONS:
                 self._made[name] = Relation("FUNCTION", *FUNCTIONS[name])
             elif name in TABLES:
-                self._made[name] = Relation("VIEW", "", self._rows_of(TABLES[name]))
+                self._made[name] = Relation("VIEW", "", self._table_sql(TABLES[name]))
             else:
-                self._made[name] = Relation("VIEW", "", self._view(name))
+                self._made[name] = Relation("VIEW", "", self._view_sql(name))
         return self._made[name]
 
-    def _rows_of(self, table: Table, stored: Stored | None = None) -> str:
-        """Return the rows of a table at its published version; none if it was not made by then."""
+    def _table_sql(self, table: Table, stored: TableReader | None = None) -> str:
+        """Return the SQL of a table at its published version; without rows if it did not exist then."""
         stored = stored or self._stored
         if not stored.exists(table):
             columns = (f"CAST(NULL AS {column.type}) AS {column.name}" for column in table.columns)
@@ -123,74 +134,80 @@ class Relations:
         version = (stored.versions_read or {}).get(table.name)
         return f"SELECT * FROM delta.`{path}`" + (f" VERSION AS OF {version}" if version is not None else "")
 
-    def _view(self, name: str) -> str:
+    def _view_sql(self, name: str) -> str:
+        """Return the SQL of a view."""
         if name == FAILED_HOURS:
-            return self._failed_hours()
-        if name in _TEXTS:
-            return _TEXTS[name]
-        live = live_tables(self._stored.root)
+            return self._failed_hours_sql()
+        if name in _TEXT_VIEWS:
+            return _TEXT_VIEWS[name]
+        live = open_live_tables(self._stored.root)
         if name in LIVE_BOOKS:
-            return self._rows_of(LIVE_BOOKS[name], live)
+            return self._table_sql(LIVE_BOOKS[name], live)
         if name == BOOK_LIVE:
-            forms = [_exact(live).rows(f"({_REST.format('live_books', BOOKS.name)})", _book)]
+            forms = [
+                _decimal_columns(live).rows(f"({_LIVE_ROWS.format('live_books', BOOKS.name)})", _book_columns)
+            ]
             if live.exists(both(BOOKS)[1]):
-                rest = _REST.format("live_books_decimal", both(BOOKS)[1].name)
-                forms.append(_Exact(()).rows(f"({rest})", _book))
+                rest = _LIVE_ROWS.format("live_books_decimal", both(BOOKS)[1].name)
+                forms.append(_DecimalColumns(()).rows(f"({rest})", _book_columns))
             return " UNION ALL ".join(["SELECT * FROM book", *forms])
-        table, columns, condition = _SHOWN[name]
+        table, columns, condition = _TABLE_VIEWS[name]
         scaled, decimal = both(table)
-        forms = [f"{self._exact.rows(scaled.name, columns)}{condition}"]
+        forms = [f"{self._decimals.rows(scaled.name, columns)}{condition}"]
         if self._stored.exists(decimal):
-            forms.append(f"{_Exact(()).rows(decimal.name, columns)}{condition}")
+            forms.append(f"{_DecimalColumns(()).rows(decimal.name, columns)}{condition}")
         return " UNION ALL ".join(forms)
 
-    def _failed_hours(self) -> str:
-        failed = self._stored.failed_hours()
-        rows = [f"({_named(exchange, symbol)}, {hour}L)" for exchange, symbol, hour in failed]
+    def _failed_hours_sql(self) -> str:
+        """Return the symbol-hours that failed validation, as rows of constants."""
+        failed = self._stored.failed_chunks()
+        rows = [f"({_instrument_literals(exchange, symbol)}, {hour}L)" for exchange, symbol, hour in failed]
         if not rows:
             return "SELECT '' AS exchange, '' AS symbol, 0L AS hour WHERE false"
         return f"SELECT * FROM VALUES {', '.join(rows)} AS failed(exchange, symbol, hour)"
 
     @cached_property
-    def _exact(self) -> _Exact:
-        return _exact(self._stored)
+    def _decimals(self) -> _DecimalColumns:
+        return _decimal_columns(self._stored)
 
 
-class _Exact:
-    """Prices and sizes of a table as exact decimals.
+class _DecimalColumns:
+    """SQL of the columns of a table with prices and sizes as exact decimals.
 
-    Scaled integers are DECIMAL(19,0) times a literal, for each scale there is; decimals are what they are.
+    A scaled integer becomes DECIMAL(19,0) times a literal, by the scale of its instrument; decimals stay.
 
     Parameters
     ----------
     instruments : list of (exchange, symbol, price_scale, size_scale)
-        Those of scaled integers; none: the table is of decimals.
+        Instruments with scaled integers; empty: the table has decimals.
     wide : bool
-        Whether its rows stand beside those of decimals, and have their type.
+        Whether the numbers get the type of decimals, DECIMAL(38,18), for a union with rows of decimals.
     """
 
     def __init__(self, instruments: Sequence[tuple[Any, ...]], wide: bool = True):
         self._instruments, self.wide = instruments, wide
 
     def rows(self, relation: str, columns: Columns) -> str:
-        """Return the rows of a table, or of another relation that has its columns."""
+        """Return the SQL of the rows of a table, or of another relation with its columns."""
         listed = ", ".join(columns(self))
         if not self._instruments:
             return f"SELECT {listed} FROM {relation}"
         known = self._instruments
-        scales = ", ".join(f"({_named(*names)}, {price}, {size})" for *names, price, size in known)
+        scales = ", ".join(
+            f"({_instrument_literals(*names)}, {price}, {size})" for *names, price, size in known
+        )
         return (
             f"SELECT /*+ BROADCAST(scales) */ {listed} FROM {relation} "
             f"JOIN (VALUES {scales}) AS scales({', '.join(_SCALED)}) USING (exchange, symbol)"
         )
 
     def value(self, number: str, name: str) -> str:
-        """Return a number as a decimal, by the name of its column."""
+        """Return the SQL of a number as a decimal; the name of its column selects the scale."""
         if not self._instruments:
             return number
         scale = "price_scale" if "price" in name else "size_scale"
-        scales = sorted({one[_SCALED.index(scale)] for one in self._instruments})
-        # Any int64 at any of these scales, and not a digit more: wider types lose decimals in a difference.
+        scales = sorted({row[_SCALED.index(scale)] for row in self._instruments})
+        # As wide as an int64 at these scales needs: wider types lose decimals in a difference.
         kind = f"DECIMAL({_INT64_DIGITS - scales[0] + scales[-1]},{scales[-1]})"
         # DECIMAL(19,0) times DECIMAL(s,s) is exact in DECIMAL(20+s,s).
         exact = [
@@ -198,37 +215,38 @@ class _Exact:
             for digits in scales
         ]
         if len(exact) > 1:
-            cases = " ".join(f"WHEN {digits} THEN {one}" for digits, one in zip(scales, exact, strict=True))
+            cases = " ".join(f"WHEN {digits} THEN {sql}" for digits, sql in zip(scales, exact, strict=True))
             exact = [f"CASE {scale} {cases} END"]
         return f"CAST({exact[0]} AS {_DECIMAL})" if self.wide else exact[0]
 
     def values(self, name: str) -> str:
-        """Return an array of numbers as decimals."""
+        """Return the SQL of an array of numbers as decimals."""
         return f"transform({name}, number -> {self.value('number', name)})" if self._instruments else name
 
 
-def _exact(stored: Stored) -> _Exact:
-    """Return how the numbers of all instruments of some tables are shown."""
+def _decimal_columns(stored: TableReader) -> _DecimalColumns:
+    """Return the decimal columns of all instruments of a warehouse."""
     instruments = stored.rows(INSTRUMENTS)
     known = [row for row in instruments if not row["is_decimal"]]
     scales = [tuple(row[name] for name in _SCALED) for row in known]
-    return _Exact(scales, wide=len(known) < len(instruments))
+    return _DecimalColumns(scales, wide=len(known) < len(instruments))
 
 
-Columns = Callable[[_Exact], Iterable[str]]
+Columns = Callable[[_DecimalColumns], Iterable[str]]
 
 
-def _named(exchange: str, symbol: str) -> str:
+def _instrument_literals(exchange: str, symbol: str) -> str:
+    """Return exchange and symbol as SQL literals."""
     return f"'{valid_name(exchange, 'exchange')}', '{valid_name(symbol, 'symbol')}'"
 
 
-def _book(exact: _Exact) -> Iterable[str]:
-    """List the columns of `book`: those of `books`, the best of both sides, and what lies between them."""
+def _book_columns(exact: _DecimalColumns) -> Iterable[str]:
+    """Yield the columns of `book`: those of `books`, and the best levels with spread, mid and microprice."""
     yield from ("exchange", "symbol", f"{_TIME} AS time", "status")
     for name in _BEST:
         yield f"{exact.value(f'get({name}s, 0)', name)} AS {name}"
     if exact.wide:
-        # So that half a sum is exact in 38 digits; prices too long for that have neither mid nor spread.
+        # Half a sum is exact in 38 digits; prices with more digits have neither mid nor spread.
         bid, ask = (f"try_cast({price} AS DECIMAL(35,18))" for price in ("bid_price", "ask_price"))
         yield f"CAST({ask} - {bid} AS {_DECIMAL}) AS spread"
     else:
@@ -247,8 +265,8 @@ def _book(exact: _Exact) -> Iterable[str]:
     yield "cadence"
 
 
-def _wide(exact: _Exact) -> Iterable[str]:
-    """List the columns of `book_wide_all`: a row of `books` in the columns of Crypto Lake's `book`."""
+def _wide_columns(exact: _DecimalColumns) -> Iterable[str]:
+    """Yield the columns of `book_wide_all`: a row of `books` in the columns of Crypto Lake's `book`."""
     yield from ("exchange", "symbol")
     for name, clock in (("origin_time", "timestamp"), ("received_time", "received")):
         yield f"timestamp_micros(nullif({clock}, -1L) div 1000) AS {name}"
@@ -260,15 +278,15 @@ def _wide(exact: _Exact) -> Iterable[str]:
     yield from ("status", "order_time", "epoch", "hour", "date")
 
 
-def _trades(exact: _Exact) -> Iterable[str]:
-    """List the columns of `trades`."""
+def _trade_columns(exact: _DecimalColumns) -> Iterable[str]:
+    """Yield the columns of `trades_all`."""
     yield from ("exchange", "symbol", f"{_TIME} AS time", "data.side AS side")
     yield from (f"{exact.value(f'data.{name}', name)} AS {name}" for name in ("price", "size"))
     yield from ("data.trade_id AS trade_id", "timestamp", "received", "order_time", "epoch", "hour", "date")
 
 
-def _openings(exact: _Exact) -> Iterable[str]:
-    """List the columns of `openings`. The bids of a checkpoint end with the best."""
+def _opening_columns(exact: _DecimalColumns) -> Iterable[str]:
+    """Yield the columns of `openings`. The bids of a checkpoint end with the best."""
     yield from ("exchange", "symbol", "hour")
     labels = " ".join(f"WHEN {int(status)} THEN '{status.label}'" for status in Status)
     yield f"CASE status {labels} END AS status"
@@ -280,29 +298,31 @@ def _openings(exact: _Exact) -> Iterable[str]:
 
 _SCALED = ("exchange", "symbol", "price_scale", "size_scale")
 _BEST = ("bid_size", "bid_price", "ask_price", "ask_size")
-_SHOWN: dict[str, tuple[Table, Columns, str]] = {
-    "book_all": (BOOKS, _book, ""),
-    "grid": (GRIDS, _book, ""),
-    "book_wide_all": (BOOKS, _wide, ""),
-    "trades_all": (EVENTS, _trades, f" WHERE event_type = '{EventType.TRADE}'"),
-    "openings": (CHECKPOINTS, _openings, " WHERE event = 0"),
+_TABLE_VIEWS: dict[str, tuple[Table, Columns, str]] = {
+    "book_all": (BOOKS, _book_columns, ""),
+    "grid": (GRIDS, _book_columns, ""),
+    "book_wide_all": (BOOKS, _wide_columns, ""),
+    "trades_all": (EVENTS, _trade_columns, f" WHERE event_type = '{EventType.TRADE}'"),
+    "openings": (CHECKPOINTS, _opening_columns, " WHERE event = 0"),
 }
-"""Views of one table and of the one of decimals beside it."""
+"""Views of one table and its table of decimals: the table, the columns, and a condition on the rows."""
 
-_TEXTS = {name: PASSED.format(name) for name in ("book", "trades", "book_wide")} | {
+_TEXT_VIEWS = {name: PASSED.format(name) for name in ("book", "trades", "book_wide")} | {
     "features": FEATURES,
     "trades_with_book": TRADES_WITH_BOOK,
 }
 FAILED_HOURS = "failed_hours"
+_CHUNK_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for table in both(rows)}
+"""Tables whose rows belong to chunks that suites judge."""
 LIVE_BOOKS = {f"live_{table.name}": table for table in both(BOOKS)}
-"""Tables of books that go on (see `jobs.live`), by the names of their views."""
-_REST = """SELECT live.* FROM {0} AS live LEFT JOIN (
+"""Tables of live books (command `live`), by the names of their views."""
+_LIVE_ROWS = """SELECT live.* FROM {0} AS live LEFT JOIN (
     SELECT exchange, symbol, hour, max(struct(order_time, sequence)) AS last FROM {1} GROUP BY ALL
 ) USING (exchange, symbol, hour) WHERE last IS NULL OR struct(live.order_time, live.sequence) > last"""
-"""Rows of live books beyond what was published of their symbol-hour."""
+"""Rows of live books after the last published row of their chunk."""
 BOOK_LIVE = "book_live"
-VIEWS = (*_SHOWN, *_TEXTS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)
+VIEWS = (*_TABLE_VIEWS, *_TEXT_VIEWS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)
 BY_KIND: dict[str, list[str]] = {"tables": [*TABLES], "views": [*VIEWS], "functions": [*FUNCTIONS]}
-"""Names of all relations, by what they are."""
+"""Names of all relations by their kind."""
 RELATIONS = frozenset((*TABLES, *VIEWS, *FUNCTIONS))
 """Names of every table, view and function of a warehouse."""

@@ -1,1 +1,1 @@
-"""Replaying published books: a replayer, a terminal player, a Gymnasium environment."""
+"""Replay of published books: step by step, in a terminal, and as a Gymnasium environment."""

@@ -1,4 +1,4 @@
-"""Arguments of the environment: each is checked before a table is opened, all problems are told at once."""
+"""Checks of the arguments of `BookEnvironment`: before a table is opened, and all problems at once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.jobs.console.formats import parse_time
-from deltabook.jobs.tables.instrument_lookup import instrument_named
+from deltabook.jobs.tables.instrument_lookup import find_instrument
 from deltabook.jobs.tables.published import require_published
 from deltabook.schemas.errors import InputError, SettingsError, WarehouseError
 from deltabook.schemas.names import valid_name
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.replay.clocks import Clock
-from deltabook.udfs.replay.fills import Cancelled
+from deltabook.udfs.replay.fills import CancelPosition
 
-MOST_LEVELS = 5_000
-"""Levels a side of an observation: each is four numbers."""
-_MOST_SIZE = Decimal(10**18)
+MAX_LEVELS = 5_000
+"""Maximum number of levels a side in an observation; each takes four numbers."""
+_LARGEST_SIZE = Decimal(10**18)
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:
@@ -29,51 +29,51 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     Parameters
     ----------
     given : mapping
-        All of them, by name.
+        Values of all arguments, by name.
 
     Raises
     ------
     SettingsError
-        Naming each argument that is not usable, its value, and what is expected.
+        If any is not valid; the message has each such argument, its value, and what is expected.
     """
-    problems = [f"{name}={given[name]!r}: expected {expected}" for name, expected in _problems(given)]
+    problems = [f"{name}={given[name]!r}: expected {expected}" for name, expected in _find_problems(given)]
     if problems:
         raise SettingsError("; ".join(problems))
 
 
 def check_instrument(warehouse: Path, symbol: str, exchange: str | None) -> None:
-    """Check that a warehouse has a symbol, on one exchange or on the one named.
+    """Check that a warehouse has a symbol on one exchange.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the tables.
     symbol, exchange : str
-        As in the tables; exchange may be None.
+        Names as in the tables; exchange may be None if only one lists the symbol.
 
     Raises
     ------
     SettingsError
-        If there is none, or there are several.
+        If no exchange lists the symbol, or several do.
     WarehouseError
-        If there is no such warehouse, or nothing is published in it.
+        If the warehouse does not exist, or nothing is published in it.
     """
     require_published(warehouse)
     try:
-        instrument_named(warehouse, symbol, exchange)
+        find_instrument(warehouse, symbol, exchange)
     except WarehouseError as error:
         raise SettingsError(
             f"symbol={symbol!r}, exchange={exchange!r}: expected one instrument of the warehouse: {error}"
         ) from None
 
 
-def size_of(max_size: str, scale: int) -> int:
-    """Return the largest position as an integer.
+def scale_size(max_size: str, scale: int) -> int:
+    """Return the largest position as a scaled integer.
 
     Parameters
     ----------
     max_size : str
-        In units of size; `check_arguments` has taken it.
+        Size as decimal text, which `check_arguments` has accepted.
     scale : int
         Decimal digits of the instrument's sizes.
 
@@ -85,7 +85,7 @@ def size_of(max_size: str, scale: int) -> int:
     Raises
     ------
     SettingsError
-        If that is not a whole number.
+        If the result is not a whole number.
     """
     scaled = Decimal(max_size).scaleb(scale)
     if scaled != scaled.to_integral_value():
@@ -93,17 +93,17 @@ def size_of(max_size: str, scale: int) -> int:
     return int(scaled)
 
 
-def _problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each argument that is not usable, and what is expected of it."""
+def _find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each argument that is not valid, and what is expected."""
     if not isinstance(given["warehouse"], str | Path) or not str(given["warehouse"]):
         yield "warehouse", "the folder of a warehouse"
     for name in ("symbol", "exchange"):
         if not (_is_name(given[name], name) or (name == "exchange" and given[name] is None)):
             yield name, f"the name of {'a' if name == 'symbol' else 'an'} {name} as in the tables"
-    yield from _problems_of_times(given)
-    if not _is_integer(given["levels"], 1, MOST_LEVELS):
-        yield "levels", f"a number of levels from 1 to {MOST_LEVELS:,}"
-    yield from _problems_of_steps(given)
+    yield from _find_time_find_problems(given)
+    if not _is_integer(given["levels"], 1, MAX_LEVELS):
+        yield "levels", f"a number of levels from 1 to {MAX_LEVELS:,}"
+    yield from _find_step_find_problems(given)
     if not _is_size(given["max_size"]):
         yield "max_size", 'a size above 0 as text, such as "0.5"'
     if not (_is_share(given["fee"]) and given["fee"] >= 0):
@@ -112,12 +112,12 @@ def _problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "passive_fee", "a share of what is traded, above -1 (less than 0: a rebate) and less than 1"
     if not isinstance(given["passive"], bool):
         yield "passive", "True or False"
-    for name, choices in (("clock", Clock), ("cancelled", Cancelled)):
+    for name, choices in (("clock", Clock), ("cancelled", CancelPosition)):
         if given[name] not in tuple(choices):
             yield name, " or ".join(choices)
 
 
-def _problems_of_times(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _find_time_find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     times = {}
     for name in ("start", "end"):
         value = given[name]
@@ -132,15 +132,15 @@ def _problems_of_times(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "end", f"a time after start, {given['start']!r}"
 
 
-def _problems_of_steps(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    usable = True
+def _find_step_find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    is_valid = True
     for name, least in (("step", 1), ("length", 1), ("latency", 0)):
         if not _is_integer(given[name], least, INT64_MAX):
-            usable = False
+            is_valid = False
             yield name, f"a whole number of ns from {least}"
-    if usable and given["latency"] >= given["step"]:
+    if is_valid and given["latency"] >= given["step"]:
         yield "latency", f"less than step, {given['step']}"
-    if usable and given["length"] < given["step"]:
+    if is_valid and given["length"] < given["step"]:
         yield "length", f"at least step, {given['step']}"
 
 
@@ -162,6 +162,6 @@ def _is_share(value: Any) -> bool:
 
 def _is_size(value: Any) -> bool:
     try:
-        return isinstance(value, str) and 0 < Decimal(value) <= _MOST_SIZE
+        return isinstance(value, str) and 0 < Decimal(value) <= _LARGEST_SIZE
     except InvalidOperation:  # no number, or NaN, which cannot be compared
         return False

@@ -1,6 +1,6 @@
-"""A Gymnasium environment over replayed books; needs `pip install deltabook[rl]`.
+"""A Gymnasium environment over replayed books (`pip install 'deltabook[rl]'`).
 
-Importing this module registers it, so an agent asks for it by module and name:
+Importing this module registers the environment, so an agent creates it by module and name:
 
 >>> import gymnasium
 >>> environment = gymnasium.make(  # doctest: +SKIP
@@ -11,8 +11,8 @@ Importing this module registers it, so an agent asks for it by module and name:
 >>> while not ended:  # follow the larger side of the book  # doctest: +SKIP
 ...     seen, reward, _, ended, info = environment.step(2 if seen[-6] > 0 else 0)
 
-Processes of a vector environment have to be spawned (`AsyncVectorEnv(…, context="spawn")`): the threads that
-read Delta tables do not survive a fork. An environment in a forked process refuses `reset` and `step`.
+Processes of a vector environment must be spawned (`AsyncVectorEnv(…, context="spawn")`): the threads that
+read Delta tables do not survive a fork. In a forked process, `reset` and `step` raise an error.
 """
 
 from __future__ import annotations
@@ -26,68 +26,71 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from deltabook.jobs.replay.environment_arguments import check_arguments, check_instrument, size_of
+from deltabook.jobs.replay.environment_arguments import check_arguments, check_instrument, scale_size
 from deltabook.jobs.replay.replayer import Replayer
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, Status
 from deltabook.udfs.replay.clocks import Clock
-from deltabook.udfs.replay.fills import Cancelled, Fill, Quote, take
+from deltabook.udfs.replay.fills import CancelPosition, Fill, Quote, fill_marketable_order
 from deltabook.udfs.replay.observations import Observation
-from deltabook.udfs.storage.object_store import located
+from deltabook.udfs.storage.locations import parse_location
 
 NAME = "deltabook/Book-v0"
 _BOUND = 10.0
 _FEATURES = 6
 _BASIS_POINTS = 10_000
 _PROCESS = os.getpid()
-"""The process that imported this module; a forked one has another id."""
+"""Id of the process that imported this module; a forked process has another one."""
 
 
 class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
-    """An agent that holds long, short or nothing of one symbol, against its replayed book.
+    """An agent that is long, short or flat in one symbol, against its replayed book.
 
-    The book is as recorded: it does not notice the agent's orders. An action is a target position. To get
-    there, an order for the difference reaches the book `latency` later, and
+    The book is as recorded: the orders of the agent do not change it. An action is a target position. An
+    order for the difference reaches the book after `latency`. Then it
 
-    - walks the levels of the other side, exactly; what the book does not hold is not filled; or
+    - takes the levels of the other side, exactly; what the book cannot fill stays unfilled; or
     - if `passive`, rests at the best price of its own side, behind all the size there. Trades at that price
-      take what is ahead first. It stays, with its place in the queue, while the same order is wanted at the
-      same price; else it is cancelled, and a new one is placed.
+    first
+      fill the size ahead of it. It stays in the queue while the same order is wanted at the same price;
+      otherwise it is cancelled, and a new one is placed.
 
-    The reward is the change of wealth since the step before, in units of the quote currency: cash and
-    position at the mid, less fees. An episode is truncated after `length`, or where the recording ends.
+    The reward is the change of wealth since the last step, in units of the quote currency: cash and position
+    at the mid, less fees. An episode is truncated after `length`, or at the end of the recording.
 
-    An observation has, of `levels` bids and then of asks, best first, the distances of the prices from the
-    mid in basis points of it, then log(1 + size / max_size) of each. Then the imbalance of the best level;
-    the distance of the microprice from the mid, and the spread, in the same unit; of the step, bought less
-    sold volume over their sum, and the order flow imbalance of the best level over its sizes; and the
-    position over `max_size`. All are clipped to -10 to 10; what is not there is 0.
+    An observation has, for `levels` bids and then for as many asks, best first, the distance of each price
+    from the mid in basis points, and log(1 + size / max_size) of each size. Then follow the imbalance of the
+    best level; the distance of the microprice from the mid, and the spread, both in basis points; over the
+    step, bought less sold volume divided by their sum, and the order flow imbalance of the best level divided
+    by its sizes; and the position divided by `max_size`. All numbers are clipped to -10 to 10; missing ones
+    are 0.
 
     Parameters
     ----------
     warehouse, symbol, start, end, exchange, clock
         As of `Replayer`.
     levels : int
-        Levels a side of an observation.
+        Number of levels a side in an observation.
     step, length : int
-        Between two actions, and of an episode, ns.
+        Time between two actions, and length of an episode, ns.
     max_size : str
-        Largest position, in units of size.
+        Largest position as decimal text, in units of size.
     fee, passive_fee : float
-        Share of what is traded, by orders that take and that rest; a passive fee below 0 is a rebate.
+        Fee of orders that take and of orders that rest, as a share of the traded value; a negative passive
+        fee is a rebate.
     latency : int
-        From an action to the book, ns; less than `step`.
+        Time from an action to the book, ns; less than `step`.
     passive : bool
-        Whether orders rest.
+        Whether orders rest in the book.
     cancelled : str
-        behind or ahead: where in the queue the orders stood that were cancelled.
+        Position of cancelled size in the queue, relative to the agent's order: behind or ahead.
 
     Raises
     ------
     SettingsError
-        If an argument is not usable: names each, its value, and what is expected.
+        If an argument is not valid; the message has each such argument, its value, and what is expected.
     WarehouseError
-        If there is no such warehouse, or no book of the symbol in it.
+        If the warehouse does not exist, or has no books of the symbol.
     """
 
     def __init__(
@@ -106,47 +109,49 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         passive_fee: float = 0.0,
         latency: int = 0,
         passive: bool = False,
-        cancelled: str = Cancelled.BEHIND,
+        cancelled: str = CancelPosition.BEHIND,
     ):
         check_arguments(
             {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         )
         self._levels, self._step, self._length = int(levels), int(step), int(length)
         self._latency = int(latency)
-        self._fees, self._passive, self._cancelled = (fee, passive_fee), passive, Cancelled(cancelled)
+        self._fees, self._passive, self._cancelled = (fee, passive_fee), passive, CancelPosition(cancelled)
         shape = (4 * self._levels + _FEATURES,)
         self.observation_space = Box(-_BOUND, _BOUND, shape, np.float32)
         self.action_space = Discrete(3)
-        if os.getpid() != _PROCESS:  # Gymnasium passes on only what `reset` and `step` raise
+        if os.getpid() != _PROCESS:  # Gymnasium reports only errors of `reset` and `step`
             return
-        check_instrument(located(warehouse), symbol, exchange)
-        self._replayer = Replayer(located(warehouse), symbol, start, end, self._levels, exchange, clock)
+        check_instrument(parse_location(warehouse), symbol, exchange)
+        self._replayer = Replayer(
+            parse_location(warehouse), symbol, start, end, self._levels, exchange, clock
+        )
         price_scale, size_scale = self._replayer.scales
-        self._max_size = size_of(max_size, size_scale)
+        self._max_size = scale_size(max_size, size_scale)
         self._unit = 10 ** (price_scale + size_scale)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode within the stretches in which the book is known.
+        """Start an episode in a stretch in which the book is known.
 
         Parameters
         ----------
         seed : int, optional
-            Of all episodes from this one on.
+            Seed of the random choice of this and later episodes.
         options : dict, optional
-            `start`: when it begins, ns or ISO 8601, instead.
+            `start`: start of the episode instead of a random one; ns since 1970 UTC, or ISO 8601.
 
         Returns
         -------
         (float32[n], dict)
-            What is seen, and `time`, `sequence`, `status`, `position`, `wealth`, `fees`.
+            The observation, and a dict of `time`, `sequence`, `status`, `position`, `wealth`, `fees`.
 
         Raises
         ------
         SettingsError
-            If this process was forked, if an option is not usable, or if no stretch of the recording is so
-            long.
+            If this process was forked, an option is not valid, or no known stretch of the recording is as
+            long as an episode.
         """
         _refuse_forked()
         super().reset(seed=seed)
@@ -158,118 +163,118 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._seen = self._replayer.seek(time=start)
         self._now = self._time = self._seen.time
         self._until = self._now + self._length
-        self._held, self._paid, self._wealth, self._mid_twice = Fill(), 0.0, 0.0, 0
+        self._position, self._fees_paid, self._wealth, self._mid_twice = Fill(), 0.0, 0.0, 0
         self._quote: Quote | None = None
         self._flow = np.zeros(3)
         return self._observe(), self._info()
 
     def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Aim at a position until the next action.
+        """Trade towards a target position until the next action.
 
         Parameters
         ----------
         action : int
-            0 short, 1 nothing, 2 long.
+            Target position: 0 short, 1 flat, 2 long.
 
         Returns
         -------
         (float32[n], float, bool, bool, dict)
-            What is seen, the reward, False, whether the episode is over, and what `reset` tells besides.
+            The observation, the reward, False, whether the episode is truncated, and the dict of `reset`.
 
         Raises
         ------
         SettingsError
-            If this process was forked, or there is no such action.
+            If this process was forked, or the action is not valid.
         """
         _refuse_forked()
         if not self.action_space.contains(action):
             raise SettingsError(f"action={action!r}: expected 0 (short), 1 (nothing) or 2 (long)")
         self._flow = np.zeros(3)
-        self._go_on(self._now + self._latency)
-        self._order((int(action) - 1) * self._max_size - self._held.size)
+        self._advance(self._now + self._latency)
+        self._place_order((int(action) - 1) * self._max_size - self._position.size)
         self._now += self._step
-        self._go_on(self._now)
-        before, self._wealth = self._wealth, self._value() - self._paid
+        self._advance(self._now)
+        before, self._wealth = self._wealth, self._value() - self._fees_paid
         return self._observe(), self._wealth - before, False, self._now >= self._until, self._info()
 
-    def _go_on(self, time: int) -> None:
-        """Live through the messages up to a time."""
+    def _advance(self, time: int) -> None:
+        """Process the messages up to a time, ns since 1970 UTC."""
         if self._quote is not None:
             for seen in self._replayer.steps_until(time):
-                self._note(seen)
-                self._settle(self._quote.meet(seen), self._fees[1])
+                self._add_flow(seen)
+                self._settle(self._quote.update(seen), self._fees[1])
         elif time > self._time:
             step = self._replayer.step(time - self._time)
             if step is not None:
-                self._note(step)
+                self._add_flow(step)
         self._time, self._seen = time, self._replayer.observation
 
-    def _note(self, seen: Observation) -> None:
+    def _add_flow(self, seen: Observation) -> None:
         trades = seen.trades
         self._flow += int((trades.size * trades.side).sum()), int(trades.size.sum()), seen.ofi
 
-    def _order(self, size: int) -> None:
-        """Send the order for `size` more, and cancel another."""
-        if self._quote is not None and (not size or not self._quote.is_as_wanted(self._seen, size)):
+    def _place_order(self, size: int) -> None:
+        """Place an order for a change of the position, and cancel a resting one that differs."""
+        if self._quote is not None and (not size or not self._quote.matches(self._seen, size)):
             self._quote = None
         if not size or self._seen.status <= Status.SUSPECT or not self._has_both_sides():
             return
         if not self._passive:
-            self._settle(take(self._seen, size), self._fees[0])
+            self._settle(fill_marketable_order(self._seen, size), self._fees[0])
         elif self._quote is None:
             self._quote = Quote(self._seen, size, self._cancelled)
 
     def _settle(self, fill: Fill, fee: float) -> None:
-        self._held += fill
-        self._paid += fee * abs(fill.cost) / self._unit
+        self._position += fill
+        self._fees_paid += fee * abs(fill.cost) / self._unit
 
     def _has_both_sides(self) -> bool:
         return len(self._seen.bid_prices) > 0 and len(self._seen.ask_prices) > 0
 
     def _value(self) -> float:
-        """Return cash and position at the mid; exact but for one division."""
+        """Return cash and position at the mid; exact except for one division."""
         if self._has_both_sides():
             self._mid_twice = int(self._seen.bid_prices[0]) + int(self._seen.ask_prices[0])
-        value: float = (self._held.size * self._mid_twice - 2 * self._held.cost) / (2 * self._unit)
+        value: float = (self._position.size * self._mid_twice - 2 * self._position.cost) / (2 * self._unit)
         return value
 
     def _observe(self) -> NDArray[np.float32]:
         seen, levels = self._seen, self._levels
-        found = np.zeros(4 * levels + _FEATURES)
+        values = np.zeros(4 * levels + _FEATURES)
         if self._has_both_sides():
             mid = (float(seen.bid_prices[0]) + float(seen.ask_prices[0])) / 2
             sides = (seen.bid_prices, seen.bid_sizes), (seen.ask_prices, seen.ask_sizes)
-            for place, (prices, sizes) in enumerate(sides):
-                start = 2 * place * levels
-                found[start : start + len(prices)] = (prices / mid - 1) * _BASIS_POINTS
-                shares = (sizes / self._max_size).astype(np.float64)  # of objects there are no logarithms
-                found[start + levels : start + levels + len(sizes)] = np.log1p(shares)
+            for side, (prices, sizes) in enumerate(sides):
+                start = 2 * side * levels
+                values[start : start + len(prices)] = (prices / mid - 1) * _BASIS_POINTS
+                shares = (sizes / self._max_size).astype(np.float64)  # log1p does not take Python integers
+                values[start + levels : start + levels + len(sizes)] = np.log1p(shares)
             spread, middle, microprice, imbalance, _ = seen.features
-            found[-6] = imbalance
-            found[-5:-3] = (microprice / middle - 1) * _BASIS_POINTS, spread / middle * _BASIS_POINTS
-            found[-2] = self._flow[2] / float(seen.bid_sizes[0] + seen.ask_sizes[0])
+            values[-6] = imbalance
+            values[-5:-3] = (microprice / middle - 1) * _BASIS_POINTS, spread / middle * _BASIS_POINTS
+            values[-2] = self._flow[2] / float(seen.bid_sizes[0] + seen.ask_sizes[0])
         if self._flow[1]:
-            found[-3] = self._flow[0] / self._flow[1]
-        found[-1] = self._held.size / self._max_size
-        return np.clip(found, -_BOUND, _BOUND).astype(np.float32)
+            values[-3] = self._flow[0] / self._flow[1]
+        values[-1] = self._position.size / self._max_size
+        return np.clip(values, -_BOUND, _BOUND).astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
         return {
             "time": self._now,
             "sequence": self._seen.sequence,
             "status": self._seen.status.label,
-            "position": self._held.size,
+            "position": self._position.size,
             "wealth": self._wealth,
-            "fees": self._paid,
+            "fees": self._fees_paid,
         }
 
 
 def _refuse_forked() -> None:
-    """Refuse to go on in a forked process, where what reads the tables would hang or crash."""
+    """Raise an error in a forked process, where reading tables would hang or crash."""
     if os.getpid() != _PROCESS:
         raise SettingsError(
-            "the environment is in a forked process, where the threads that read Delta tables are missing: "
-            'start the processes anew, with AsyncVectorEnv(…, context="spawn"), or '
+            "this process was forked, and lacks the threads that read Delta tables: "
+            'spawn the processes, with AsyncVectorEnv(…, context="spawn"), or '
             'gymnasium.make_vec(…, vector_kwargs={"context": "spawn"})'
         )
 

@@ -1,4 +1,4 @@
-"""The command `replay --watch`: a symbol's books, played in the terminal in place."""
+"""The command `replay --watch`: the order book of a symbol, played in the terminal."""
 
 from __future__ import annotations
 
@@ -12,27 +12,34 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from deltabook.jobs.console.formats import show_time
-from deltabook.jobs.console.ladder_view import ASK, BID, DIM, Columns, Ladder, draw, exact
-from deltabook.jobs.process.interruptions import ends_block
-from deltabook.jobs.replay.print_steps import Seen, levels_of
+from deltabook.jobs.console.formats import format_time
+from deltabook.jobs.console.ladder_view import ASK, BID, DIM, Ladder, LadderColumns, draw_ladder, unscale
+from deltabook.jobs.process.interruptions import end_block_on_interrupt
+from deltabook.jobs.replay.keyboard import Key, Keyboard, open_keyboard
+from deltabook.jobs.replay.playback_clock import PlaybackClock
 from deltabook.jobs.replay.replayer import Replayer
+from deltabook.jobs.replay.step_output import ReplaySummary, exact_levels
 from deltabook.schemas.errors import SettingsError
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.udfs.replay.observations import Observation
 
-AS_FAST_AS_IT_GOES = "max"
+MAX_SPEED = "max"
 
 _FRAME_SECONDS = 0.05
-_TRADES_KEPT = 100
+_TRADES_STORED = 100
 _TIME_WIDTH, _GAP_WIDTH = 12, 2
 _BESIDE_GAP, _LADDER_LEAST = 3, 40
-_AROUND_LEVELS = 7  # lines: the heading's three, titles, the spread, two notes
+_OTHER_LINES = 8  # three of the heading, titles, spread, three notes
+_KEYS_HELP = "space pause, +/- speed, n step, q quit"
 _SIDE_STYLES = {1: BID, -1: ASK}
 
 
-def speed_of(text: str) -> float:
-    """Read how many times faster than it was a replay is played; infinity if as fast as it goes.
+def parse_speed(text: str) -> float:
+    """Return the speed of a played replay; infinity for `max`.
+
+    Parameters
+    ----------
+    text : str
+        Value of `--speed`: a multiple of the recorded speed, or max.
 
     Raises
     ------
@@ -40,124 +47,166 @@ def speed_of(text: str) -> float:
         If it is not a number above 0.
     """
     try:
-        speed = math.inf if text == AS_FAST_AS_IT_GOES else float(text)
+        speed = math.inf if text == MAX_SPEED else float(text)
     except ValueError:
         speed = 0
-    if not speed > 0 or (speed == math.inf) != (text == AS_FAST_AS_IT_GOES):
+    if not speed > 0 or (speed == math.inf) != (text == MAX_SPEED):
         raise SettingsError(f"--speed {text!r}: expected a number above 0, such as 10 or 0.5, or max")
     return speed
 
 
-def check_terminal(console: Console) -> None:
-    """Refuse to play where nothing can be drawn in place.
+def require_terminal(console: Console) -> None:
+    """Check that a replay can be played on a console.
+
+    Parameters
+    ----------
+    console : Console
+        Console of standard output.
 
     Raises
     ------
     SettingsError
-        If standard output is no terminal, or one that cannot move its cursor.
+        If it is no terminal, or one that cannot move its cursor.
     """
     if not console.file.isatty() or console.is_dumb_terminal:
         raise SettingsError("--watch needs a terminal: leave it out for lines, or give --format csv or json")
 
 
 class Player:
-    """Plays a replay in a terminal, in place.
+    """Plays a replay in a terminal. Keys pause it, change its speed, step and quit.
 
     Parameters
     ----------
     replayer : Replayer
-        From where it is.
+        Replay, from its current position on.
     console : Console
-        Of a terminal.
+        Console of a terminal.
     levels : int
-        Levels a side at most; as many are shown as the terminal has lines for.
+        Maximum number of levels a side; fewer are shown if the terminal has fewer lines.
     speed : float
-        How many times faster than it was.
+        Multiple of the recorded speed; infinity: as fast as possible.
     """
 
     def __init__(self, replayer: Replayer, console: Console, levels: int, speed: float):
-        self._replayer, self._console, self._levels, self._speed = replayer, console, levels, speed
-        self._seen, self._columns = Seen(), Columns()
-        self._trades: deque[tuple[int, int, Decimal, Decimal]] = deque(maxlen=_TRADES_KEPT)
+        self._replayer, self._console, self._levels = replayer, console, levels
+        self._clock = PlaybackClock(speed)
+        self._summary, self._columns = ReplaySummary(), LadderColumns()
+        self._trades: deque[tuple[int, int, Decimal, Decimal]] = deque(maxlen=_TRADES_STORED)
+        self._pending_steps, self._has_quit = 0, False
 
-    def play(self, by: str | int) -> Seen:
-        """Play to the end, or until Ctrl-C; the last book is left behind on the terminal.
+    def play(self, by: str | int) -> ReplaySummary:
+        """Play to the end, or until q or Ctrl-C. The last book then stays on the terminal.
 
         Parameters
         ----------
         by : str or int
-            As of `Replayer.step`.
+            Kind of a step, as of `Replayer.step`.
 
         Returns
         -------
-        Seen
-            What was told.
+        ReplaySummary
+            Counts of the shown steps.
         """
         last: Observation | None = None
-        with Live(console=self._console, screen=True, auto_refresh=False) as live, ends_block():
-            started, drawn = time.monotonic(), -math.inf
+        screen = Live(console=self._console, screen=True, auto_refresh=False)
+        with open_keyboard() as keyboard, screen as live, end_block_on_interrupt():
+            drawn = -math.inf
             for step in self._replayer.steps(by):
-                if last is not None and self._speed < math.inf:
-                    self._wait(live, last, step.time, started)
+                if last is not None:
+                    self._wait_for_step(live, keyboard, last, step.time)
+                    if self._has_quit:
+                        break
+                else:
+                    self._clock.set_time(step.time)
                 last = step
-                self._take(step)
-                if time.monotonic() - drawn >= _FRAME_SECONDS:
-                    live.update(self._frame(step, step.time, is_playing=True), refresh=True)
+                self._add_step(step)
+                if self._clock.is_paused or time.monotonic() - drawn >= _FRAME_SECONDS:
+                    self._draw_frame(live, step, step.time)
                     drawn = time.monotonic()
+                    if self._clock.speed == math.inf:
+                        self._handle_keys(keyboard.wait(0))
         if last is not None:
             self._console.print(self._frame(last, last.time, is_playing=False))
-        return self._seen
+        return self._summary
 
-    def _wait(self, live: Live, last: Observation, until: int, started: float) -> None:
-        """Wait for the time of the next step; the clock goes on."""
-        length = (until - self._seen.first) / NANOSECONDS_PER_SECOND / self._speed
-        while (left := started + length - time.monotonic()) > 0:
-            time.sleep(min(left, _FRAME_SECONDS))
-            if left > _FRAME_SECONDS:
-                played = (time.monotonic() - started) * self._speed * NANOSECONDS_PER_SECOND
-                now = min(self._seen.first + int(played), until)
-                live.update(self._frame(last, now, is_playing=True), refresh=True)
+    def _wait_for_step(self, live: Live, keyboard: Keyboard, last: Observation, step_time: int) -> None:
+        """Wait until the next step is due, and handle keys meanwhile."""
+        while not self._has_quit:
+            if self._pending_steps:
+                self._pending_steps -= 1
+                self._clock.set_time(step_time)
+                return
+            seconds = math.inf if self._clock.is_paused else self._clock.seconds_until(step_time)
+            if seconds <= 0:
+                return
+            keys = keyboard.wait(min(seconds, _FRAME_SECONDS))
+            self._handle_keys(keys)
+            if keys or (seconds > _FRAME_SECONDS and not self._clock.is_paused):
+                self._draw_frame(live, last, min(self._clock.now(), step_time))
 
-    def _take(self, step: Observation) -> None:
-        self._seen.take(step)
+    def _handle_keys(self, keys: list[Key]) -> None:
+        for key in keys:
+            match key:
+                case Key.PAUSE:
+                    self._clock.toggle_pause()
+                case Key.STEP:
+                    if not self._clock.is_paused:
+                        self._clock.toggle_pause()
+                    self._pending_steps += 1
+                case Key.FASTER:
+                    self._clock.change_speed(2)
+                case Key.SLOWER:
+                    self._clock.change_speed(0.5)
+                case Key.QUIT:
+                    self._has_quit = True
+
+    def _draw_frame(self, live: Live, step: Observation, now: int) -> None:
+        live.update(self._frame(step, now, is_playing=True), refresh=True)
+
+    def _add_step(self, step: Observation) -> None:
+        """Count a step, and store its newest trades."""
+        self._summary.add_step(step)
         price_scale, size_scale = self._replayer.scales
         trades = step.trades
         arrays = (trades.time, trades.side, trades.price, trades.size)
-        newest = (array[-_TRADES_KEPT:].tolist() for array in arrays)
-        for when, side, price, size in zip(*newest, strict=True):
-            self._trades.append((when, side, exact(price, price_scale), exact(size, size_scale)))
+        newest = (array[-_TRADES_STORED:].tolist() for array in arrays)
+        for trade_time, side, price, size in zip(*newest, strict=True):
+            self._trades.append((trade_time, side, unscale(price, price_scale), unscale(size, size_scale)))
 
     def _frame(self, step: Observation, now: int, is_playing: bool) -> RenderableType:
         width, height = self._console.size
-        levels = max(min(self._levels, (height - _AROUND_LEVELS) // 2), 1)
-        bids, asks = levels_of(step, self._replayer.scales, levels)
-        speed = AS_FAST_AS_IT_GOES if self._speed == math.inf else f"{self._speed:g}"
-        seen = f"{self._seen.steps:,} steps, {self._seen.trades:,} trades"
+        levels = max(min(self._levels, (height - _OTHER_LINES) // 2), 1)
+        bids, asks = exact_levels(step, self._replayer.scales, levels)
+        counts = f"{self._summary.steps:,} steps, {self._summary.trades:,} trades"
         notes = [f"update {step.sequence}, by the {self._replayer.clock} clock"]
-        notes.append(f"{seen}, speed {speed}; Ctrl-C leaves" if is_playing else seen)
+        notes += [f"{counts}, {self._describe_speed()}", _KEYS_HELP] if is_playing else [counts]
         ladder = Ladder(
             f"{self._replayer.exchange} {self._replayer.symbol}",
-            show_time(now)[:23] + "Z" if is_playing else show_time(now),
+            format_time(now)[:23] + "Z" if is_playing else format_time(now),
             step.status.label,
             bids,
             asks,
             notes,
         )
-        self._columns.take((price, size) for _, _, price, size in self._trades)
+        self._columns.fit((price, size) for _, _, price, size in self._trades)
         beside = _TIME_WIDTH + self._columns.price.width + self._columns.size.width + 2 * _GAP_WIDTH
         if width - beside - _BESIDE_GAP < _LADDER_LEAST:
-            return draw(ladder, levels, width, self._columns)
-        both = RichTable.grid(padding=(0, _BESIDE_GAP, 0, 0), pad_edge=False)
-        left = draw(ladder, levels, width - beside - _BESIDE_GAP, self._columns)
-        both.add_row(left, self._last_trades(2 * levels + 3))
-        return both
+            return draw_ladder(ladder, levels, width, self._columns)
+        panels = RichTable.grid(padding=(0, _BESIDE_GAP, 0, 0), pad_edge=False)
+        ladder_text = draw_ladder(ladder, levels, width - beside - _BESIDE_GAP, self._columns)
+        panels.add_row(ladder_text, self._last_trades(2 * levels + 3))
+        return panels
+
+    def _describe_speed(self) -> str:
+        speed = MAX_SPEED if self._clock.speed == math.inf else f"{self._clock.speed:g}"
+        return f"speed {speed}, paused" if self._clock.is_paused else f"speed {speed}"
 
     def _last_trades(self, count: int) -> Text:
         price, size = self._columns.price, self._columns.size
         titles = ["trades".ljust(_TIME_WIDTH), "price".rjust(price.width), "size".rjust(size.width)]
         lines = [Text("  ".join(titles), DIM)]
-        for when, side, at, amount in list(self._trades)[: -count - 1 : -1]:
-            line = Text(show_time(when)[11:23] + "  ", DIM)
-            line.append(f"{price.text(at)}  {size.text(amount)}", _SIDE_STYLES.get(side, DIM))
+        for trade_time, side, trade_price, amount in list(self._trades)[: -count - 1 : -1]:
+            line = Text(format_time(trade_time)[11:23] + "  ", DIM)
+            line.append(f"{price.text(trade_price)}  {size.text(amount)}", _SIDE_STYLES.get(side, DIM))
             lines.append(line)
         return Text("\n").join(lines)

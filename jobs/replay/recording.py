@@ -1,4 +1,4 @@
-"""One symbol's events and checkpoints, opened without a JVM, and the way to any place among them."""
+"""Events and checkpoints of one symbol, and how to start a replay at any position among them. No JVM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,318 +18,401 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from deltabook.jobs.tables.published import require_published
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS, form_of
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
-from deltabook.udfs.orderbook.checkpoints import held_events, opening_of
+from deltabook.udfs.orderbook.checkpoints import BookState, read_held_events, restore_book_state
 from deltabook.udfs.orderbook.continuity import SEED_MARK
-from deltabook.udfs.orderbook.rebuilder import Opening
 from deltabook.udfs.replay.clocks import (
-    NOTHING_CARRIED,
-    Carried,
+    NO_LAST_TIMES,
+    ChunkFiles,
     Clock,
-    Feeding,
-    Hour,
-    Stamps,
-    last_times,
-    read_stamps,
+    LastTimes,
+    ReplayFeed,
+    StreamTimes,
+    read_last_times,
+    read_stream_times,
 )
-from deltabook.udfs.replay.cursors import standing, updates_of
-from deltabook.udfs.replay.merging import merged
+from deltabook.udfs.replay.cursors import apply_updates, make_standing_book
+from deltabook.udfs.replay.merging import merge_streams
 from deltabook.udfs.replay.replay import Replay, Suspect
-from deltabook.udfs.replay.streams import Trades, later, read_updates, seeded_events, trades_of
-from deltabook.udfs.storage.event_files import batches_of_hour
-from deltabook.udfs.storage.object_store import dataset_of
-from deltabook.udfs.storage.prefetch import ahead
+from deltabook.udfs.replay.streams import (
+    Trades,
+    drop_trades_until,
+    read_seeded_events,
+    read_trades,
+    read_updates,
+)
+from deltabook.udfs.storage.event_files import read_chunk_batches
+from deltabook.udfs.storage.object_store import open_dataset
+from deltabook.udfs.storage.prefetch import prefetch
 
-_HOURS_KEPT, _STATES_KEPT = 24, 256
-"""Of an hour of 8 M level changes 13 MB are kept: when its messages come, and its checkpoints."""
+_CACHED_CHUNKS, _CACHED_STATES = 24, 256
+"""Maximum number of chunks and of book states in memory.
+
+A chunk of 8 M level changes takes 13 MB: the times of its messages, and its checkpoints.
+"""
+
+
+class Position(NamedTuple):
+    """A position among the book updates of a recording.
+
+    Attributes
+    ----------
+    chunk : int
+        Index of the chunk in `Recording.chunks`.
+    updates : int
+        Number of updates of the chunk that come before.
+    """
+
+    chunk: int
+    updates: int
 
 
 class Recording:
-    """What was recorded of one symbol, as of the run that built its books.
+    """Recorded messages of one symbol, at the versions of the run that built its books.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the tables.
     symbol : str
-        As in the tables.
+        Symbol as in the tables.
     exchange : str or None
         Needed if several exchanges list the symbol.
     depth : int
-        Levels a side that count as the top.
+        Levels a side of the top of book.
     clock : Clock
-        What orders the messages.
+        Time that orders the messages.
 
     Raises
     ------
     WarehouseError
-        If there is no such symbol, or no book of it was built yet.
+        If the symbol does not exist, or its books were not built yet.
     """
 
     def __init__(self, warehouse: Path, symbol: str, exchange: str | None, depth: int, clock: Clock):
-        self.stored = Stored(warehouse.absolute(), _versions(warehouse))
-        found = _instrument(self.stored, symbol, exchange)
-        self.is_decimal = bool(found["is_decimal"])
-        numbers: Numbers = Scaled(found["price_scale"], found["size_scale"])
+        self.stored = TableReader(warehouse.absolute(), _book_versions(warehouse))
+        instrument = _read_instrument(self.stored, symbol, exchange)
+        self.is_decimal = bool(instrument["is_decimal"])
+        numbers: Numbers = Scaled(instrument["price_scale"], instrument["size_scale"])
         if self.is_decimal:  # coded below, once all of them are known
             numbers = Codes.of([])
-        self.feeding = Feeding(found["exchange"], symbol, FEEDS[found["feed"]], numbers, depth, clock)
-        self.hours = self._files()
+        feed = FEEDS[instrument["feed"]]
+        self.feed = ReplayFeed(instrument["exchange"], symbol, feed, numbers, depth, clock)
+        self.chunks = self._list_chunks()
         if self.is_decimal:
-            self.feeding = replace(self.feeding, numbers=Codes.of(self._numbers()))
-        self._met: dict[tuple[int, int], Opening] = {}
-        self._own_stamps = lru_cache(_HOURS_KEPT)(lambda index: read_stamps(self.feeding, self.hours[index]))
-        self._last_times = cache(lambda index: last_times(self.feeding, self.hours[index]))
-        self._checkpoints = lru_cache(_HOURS_KEPT)(self._read_checkpoints)
-        self._ids, self._with_trades = (
-            {row["hour"]: row for row in self.rows_of(HOURS) if row["event_type"] == stream}
+            self.feed = replace(self.feed, numbers=Codes.of(self._all_numbers()))
+        self._known_states: dict[tuple[int, int], BookState] = {}
+        self._own_times = lru_cache(_CACHED_CHUNKS)(
+            lambda index: read_stream_times(self.feed, self.chunks[index])
+        )
+        self._last_times = cache(lambda index: read_last_times(self.feed, self.chunks[index]))
+        self._checkpoints = lru_cache(_CACHED_CHUNKS)(self._read_checkpoints)
+        self._update_ids, self._trade_ids = (
+            {row["hour"]: row for row in self.read_rows(HOURS) if row["event_type"] == stream}
             for stream in (EventType.BOOK_UPDATE, EventType.TRADE)
         )
 
     def first_time(self) -> int:
         """Return the time of the first message by the clock, ns."""
-        return min(int(stamps.time[0]) for stamps in self.stamps(0).values() if len(stamps.time))
+        return min(int(stamps.time[0]) for stamps in self.stream_times(0).values() if len(stamps.time))
 
-    def place_of_time(self, time: int) -> tuple[int, int]:
-        """Find the updates up to a time, ns: the hour's index, and how many of the hour's."""
-        hours = [index for index, hour in enumerate(self.hours) if hour.hour in self._ids] or [0]
-        firsts = [self._ids[hour.hour]["first_time"] for hour in self.hours if hour.hour in self._ids]
-        at = max(bisect_right(firsts, time) - 1, 0)
-        while at and not self._updates(hours[at]).until(time):
-            at -= 1
-        while at + 1 < len(hours) and self._updates(hours[at]).time[-1] <= time:
-            if not self._updates(hours[at + 1]).until(time):
+    def position_of_time(self, time: int) -> Position:
+        """Return the position after the updates up to a time.
+
+        Parameters
+        ----------
+        time : int
+            By the clock, ns since 1970 UTC.
+        """
+        chunks = [index for index, chunk in enumerate(self.chunks) if chunk.start in self._update_ids] or [0]
+        firsts = [
+            self._update_ids[chunk.start]["first_time"]
+            for chunk in self.chunks
+            if chunk.start in self._update_ids
+        ]
+        number = max(bisect_right(firsts, time) - 1, 0)
+        while number and not self._updates(chunks[number]).until(time):
+            number -= 1
+        while number + 1 < len(chunks) and self._updates(chunks[number]).time[-1] <= time:
+            if not self._updates(chunks[number + 1]).until(time):
                 break
-            at += 1
-        count = self._updates(hours[at]).until(time)
-        return (hours[at], count) if count else (0, 0)
+            number += 1
+        count = self._updates(chunks[number]).until(time)
+        return Position(chunks[number], count) if count else Position(0, 0)
 
-    def time_of(self, index: int, count: int) -> int:
-        """Return the time of the last of so many updates of an hour, by the clock, ns."""
-        return int(self._updates(index).time[count - 1])
+    def time_before(self, position: Position) -> int:
+        """Return the time of the last update before a position.
 
-    def place_of_sequence(self, sequence: int) -> tuple[int, int]:
-        """Find the updates up to an id, as `place_of_time` does.
+        Parameters
+        ----------
+        position : Position
+            With at least one update before it in its chunk.
+
+        Returns
+        -------
+        int
+            By the clock, ns since 1970 UTC.
+        """
+        return int(self._updates(position.chunk).time[position.updates - 1])
+
+    def position_of_sequence(self, sequence: int) -> Position:
+        """Return the position after the updates up to an update id.
+
+        Parameters
+        ----------
+        sequence : int
+            Update id. If the venue has restarted its ids, its first occurrence counts.
 
         Raises
         ------
         WarehouseError
-            If no recorded update has it, or spans it.
+            If no recorded update has the id, or spans it.
         """
-        for index, hour in enumerate(self.hours):
-            if hour.hour in self._ids and sequence <= self._ids[hour.hour]["last_sequence"]:
+        for index, chunk in enumerate(self.chunks):
+            if chunk.start in self._update_ids and sequence <= self._update_ids[chunk.start]["last_sequence"]:
                 after = np.flatnonzero(self._updates(index).sequence > sequence)
                 count = int(after[0]) if len(after) else len(self._updates(index).sequence)
                 if count:
-                    return index, count
+                    return Position(index, count)
                 if index:
-                    return index - 1, len(self._updates(index - 1).sequence)
+                    return Position(index - 1, len(self._updates(index - 1).sequence))
                 break
-        first = min((row["first_sequence"] for row in self._ids.values()), default=NOT_GIVEN)
-        last = max((row["last_sequence"] for row in self._ids.values()), default=NOT_GIVEN)
-        of = self.feeding
+        first = min((row["first_sequence"] for row in self._update_ids.values()), default=NOT_GIVEN)
+        last = max((row["last_sequence"] for row in self._update_ids.values()), default=NOT_GIVEN)
         raise WarehouseError(
-            f"{of.exchange} {of.symbol} has no update {sequence}: ids run from {first} to {last}"
+            f"{self.feed.exchange} {self.feed.symbol} has no update {sequence}: ids run from {first} to "
+            f"{last}"
         )
 
-    def replay(self, place: tuple[int, int], time: int, now: int, end: int, suspect: Suspect) -> Replay:
-        """Open the replay behind a place.
+    def replay(self, position: Position, time: int, now: int, end: int, suspect: Suspect) -> Replay:
+        """Return the replay from a position on.
 
         Parameters
         ----------
-        place : (int, int)
-            The hour's index, and how many of its updates come before.
+        position : Position
+            Position among the updates.
         time : int
-            Trades of this time by the clock, ns, or earlier come before too.
+            Trades up to this time by the clock come before; ns since 1970 UTC.
         now, end : int
-            As of `Replay`, ns.
+            Start and end of the replay as of `Replay`, ns since 1970 UTC.
         suspect : Suspect
-            As of `Replay`.
+            What the replay does while the book is suspect or unseeded.
         """
-        index, count = place
-        feeding, hour, updates = self.feeding, self.hours[index], self._updates(index)
+        index, count = position
+        feed, chunk, updates = self.feed, self.chunks[index], self._updates(index)
         row = int(updates.row[count - 1]) + 1 if count else 0
-        event, opening = self._state_before(index, row)
-        due = count - int(np.searchsorted(updates.row, event))
-        if hour.seed and (updates.sequence[updates.row < event] > hour.seed.seed_sequence).any():
-            hour = replace(hour, seed=None)
-        batches = read_updates(feeding, hour, event, row)
-        opening, rest = self._carried(index, opening, batches, count - due, count)
-        carried = int(updates.time[count - 1]) if count else self._carry(index)[EventType.BOOK_UPDATE]
-        before = standing(feeding, hour.hour, opening)
-        of_updates = updates_of(
-            feeding,
-            self.hours[index:],
-            opening,
-            carried,
-            now,
-            chain(rest, ahead(batches)),
+        state_row, state = self._find_state(index, row)
+        applied = int(np.searchsorted(updates.row, state_row))
+        if chunk.seed and (updates.sequence[updates.row < state_row] > chunk.seed.seed_sequence).any():
+            chunk = replace(chunk, seed=None)
+        batches = read_updates(feed, chunk, state_row, row)
+        state, rest = self._carry_state(index, state, batches, applied, count)
+        last_time = (
+            int(updates.time[count - 1]) if count else self._times_before(index)[EventType.BOOK_UPDATE]
         )
-        blocks = merged(feeding, of_updates, self._trades(index, time), before)
-        return Replay(feeding, blocks, before, now, end, suspect)
+        before = make_standing_book(feed, chunk.start, state)
+        update_blocks = apply_updates(
+            feed,
+            self.chunks[index:],
+            state,
+            last_time,
+            now,
+            chain(rest, prefetch(batches)),
+        )
+        blocks = merge_streams(feed, update_blocks, self._read_trades(index, time), before)
+        return Replay(feed, blocks, before, now, end, suspect)
 
-    def _state_before(self, index: int, row: int) -> tuple[int, Opening]:
-        """Return the state nearest before a row of an hour, and its row: of a checkpoint, or met before."""
+    def _find_state(self, index: int, row: int) -> tuple[int, BookState]:
+        """Return the row of the last known book state up to a row of a chunk, and that state.
+
+        It is a checkpoint, or a state that an earlier replay has reached.
+        """
         checkpoints = self._checkpoints(index)
-        events = checkpoints["event"].to_numpy()
-        at = int(np.argmax(np.where(events <= row, events, NOT_GIVEN)))
-        event = int(events[at])
-        met = max((at for number, at in self._met if number == index and at <= row), default=NOT_GIVEN)
-        if met >= event:
-            return met, self._met[index, met]
-        return event, opening_of(checkpoints.slice(at, 1), self.feeding.numbers)
+        rows = checkpoints["event"].to_numpy()
+        nearest = int(np.argmax(np.where(rows <= row, rows, NOT_GIVEN)))
+        checkpoint_row = int(rows[nearest])
+        reached = (own for chunk, own in self._known_states if chunk == index and own <= row)
+        known_row = max(reached, default=NOT_GIVEN)
+        if known_row >= checkpoint_row:
+            return known_row, self._known_states[index, known_row]
+        return checkpoint_row, restore_book_state(checkpoints.slice(nearest, 1), self.feed.numbers)
 
-    def _carried(
-        self, index: int, opening: Opening, batches: Iterator[pa.RecordBatch], done: int, count: int
-    ) -> tuple[Opening, list[pa.RecordBatch]]:
-        """Carry a state on to so many updates of an hour; return it, and the rest of the last batch."""
-        through, rows = self.feeding.rebuilder(opening, depth=1), self._updates(index).row
-        through.skip_rows(True)
+    def _carry_state(
+        self, index: int, state: BookState, batches: Iterator[pa.RecordBatch], applied: int, count: int
+    ) -> tuple[BookState, list[pa.RecordBatch]]:
+        """Return the book state after `count` updates of a chunk, and the rest of the last batch.
+
+        The state includes `applied` of these updates already.
+        """
+        rebuilder, rows = self.feed.rebuilder(state, depth=1), self._updates(index).row
+        rebuilder.skip_rows(True)
         rest: list[pa.RecordBatch] = []
-        for batch in ahead(_until(batches, count - done)):
-            stored = _stored(batch)
-            cut = int(np.searchsorted(stored, count - done)) + 1
-            through.feed_batch(batch.slice(0, cut))
-            done += int(stored[min(cut, len(stored)) - 1])
-            opening, rest = through.opening(), [batch.slice(cut)] if cut < batch.num_rows else []
-            self._met[index, int(rows[done - 1]) + 1] = opening
-        while len(self._met) > _STATES_KEPT:
-            del self._met[next(iter(self._met))]
-        return opening, rest
+        for batch in prefetch(_take_updates(batches, count - applied)):
+            counts = _count_updates(batch)
+            cut = int(np.searchsorted(counts, count - applied)) + 1
+            rebuilder.apply_events(batch.slice(0, cut))
+            applied += int(counts[min(cut, len(counts)) - 1])
+            state, rest = rebuilder.capture_state(), [batch.slice(cut)] if cut < batch.num_rows else []
+            self._known_states[index, int(rows[applied - 1]) + 1] = state
+        while len(self._known_states) > _CACHED_STATES:
+            del self._known_states[next(iter(self._known_states))]
+        return state, rest
 
-    def _trades(self, index: int, time: int) -> Iterator[Trades]:
-        """Read the trades after a time, from an hour on; by the clock `received`, from the one before it."""
-        of_received = self.feeding.clock is Clock.RECEIVED
-        since = index - int(of_received and self._carry(index)[EventType.TRADE] > time)
-        for number in range(since, index + 1):
-            stamps = self.stamps(number)[EventType.TRADE]
-            count = stamps.until(time)
-            carried = int(stamps.time[count - 1]) if count else self._carry(number)[EventType.TRADE]
-            if count < len(stamps.time):
-                first = int(stamps.row[count])
-                return trades_of(self.feeding, self._trading(number), first, carried)
-        found = trades_of(self.feeding, self._trading(index + 1), 0, carried)
-        return later(found, time)
+    def _read_trades(self, index: int, time: int) -> Iterator[Trades]:
+        """Yield the trades after a time, from a chunk on.
 
-    def _trading(self, index: int) -> list[Hour]:
-        """List the hours from one on that have trades."""
-        return [hour for hour in self.hours[index:] if hour.hour in self._with_trades]
+        By the clock `received`, trades of the chunk before it may arrive after the time, too.
+        """
+        is_late = self.feed.clock is Clock.RECEIVED and self._times_before(index)[EventType.TRADE] > time
+        for number in range(index - int(is_late), index + 1):
+            times = self.stream_times(number)[EventType.TRADE]
+            count = times.until(time)
+            last_time = int(times.time[count - 1]) if count else self._times_before(number)[EventType.TRADE]
+            if count < len(times.time):
+                first = int(times.row[count])
+                return read_trades(self.feed, self._chunks_with_trades(number), first, last_time)
+        trades = read_trades(self.feed, self._chunks_with_trades(index + 1), 0, last_time)
+        return drop_trades_until(trades, time)
 
-    def rows_of(self, table: Table, *columns: str) -> list[dict[str, Any]]:
-        """Read rows of a small table that are the symbol's; all its columns, or these."""
-        of = self.feeding
-        named = ("exchange", "symbol", *columns) if columns else ()
-        rows = self.stored.rows(table, *named)
-        return [row for row in rows if (row["exchange"], row["symbol"]) == (of.exchange, of.symbol)]
+    def _chunks_with_trades(self, index: int) -> list[ChunkFiles]:
+        """Return the chunks with trades, from an index on."""
+        return [chunk for chunk in self.chunks[index:] if chunk.start in self._trade_ids]
 
-    def _files(self) -> list[Hour]:
-        of = self.feeding
-        files = {
-            table: self.stored.data_files(form_of(table, self.is_decimal)) for table in (EVENTS, CHECKPOINTS)
-        }
-        keys = [
-            key for key in files[CHECKPOINTS] if key[:2] == (of.exchange, of.symbol) and key in files[EVENTS]
-        ]
+    def read_rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
+        """Return the rows of the symbol in a small table.
+
+        Parameters
+        ----------
+        table : Table
+            Has the columns exchange and symbol.
+        *columns : str
+            Columns to read; default: all.
+        """
+        names = ("exchange", "symbol", *columns) if columns else ()
+        own = (self.feed.exchange, self.feed.symbol)
+        return [row for row in self.stored.rows(table, *names) if (row["exchange"], row["symbol"]) == own]
+
+    def _list_chunks(self) -> list[ChunkFiles]:
+        """Return the chunks of the symbol that have both events and checkpoints."""
+        own = (self.feed.exchange, self.feed.symbol)
+        events, checkpoints = (
+            self.stored.data_files(form_of(table, self.is_decimal)) for table in (EVENTS, CHECKPOINTS)
+        )
+        keys = [key for key in checkpoints if key[:2] == own and key in events]
         if not keys:
-            raise WarehouseError(f"{of.exchange} {of.symbol} has no books yet: run `deltabook reconstruct`")
-        seeds = self._seeds() if of.feed.continuity is Continuity.NONE else {}
-        return [
-            Hour(key[2], files[EVENTS][key][0], files[CHECKPOINTS][key][0], seeds.get(key)) for key in keys
-        ]
+            raise WarehouseError(f"{' '.join(own)} has no books yet: run `deltabook reconstruct`")
+        seeds = self._find_seeds() if self.feed.feed.continuity is Continuity.NONE else {}
+        return [ChunkFiles(key[2], events[key][0], checkpoints[key][0], seeds.get(key)) for key in keys]
 
-    def _numbers(self) -> Iterator[Rows]:
-        """Read all that has prices and sizes."""
-        for index, hour in enumerate(self.hours):
+    def _all_numbers(self) -> Iterator[Rows]:
+        """Yield all rows with prices and sizes: those of checkpoints, held-back events, seeds and events."""
+        for index, chunk in enumerate(self.chunks):
             checkpoints = self._read_checkpoints(index)
             yield checkpoints
-            held = (held_events(checkpoints.slice(at, 1)) for at in range(len(checkpoints)))
+            held = (read_held_events(checkpoints.slice(row, 1)) for row in range(len(checkpoints)))
             yield from filter(None, held)
-            yield from seeded_events(self.feeding, hour)
+            yield from read_seeded_events(self.feed, chunk)
 
-    def _seeds(self) -> dict[Any, Any]:
-        """Find the vendor's book that seeded the symbol's: the books have a row of its id."""
-        from deltabook.jobs.pipeline.vendor_seeds import find_seeds  # it imports pyspark
+    def _find_seeds(self) -> dict[Any, Any]:
+        """Return the vendor's books that seeded those of the symbol: `books` has a row with their id."""
+        from deltabook.jobs.pipeline.vendor_seeds import find_seeds
 
         seeds = {}
-        for key, seed in find_seeds(self.stored).items():  # type: ignore[arg-type]
-            if key[:2] == (self.feeding.exchange, self.feeding.symbol):
+        for key, seed in find_seeds(self.stored).items():
+            if key[:2] == (self.feed.exchange, self.feed.symbol):
                 row = (ds.field("sequence") == seed["seed_sequence"]) & (ds.field("hour") == key[2])
-                statuses = self.books(row, "status")["status"].to_pylist()
+                statuses = self.read_books(row, "status")["status"].to_pylist()
                 if any(status != Status.UNSEEDED.label for status in statuses):
                     seeds[key] = SimpleNamespace(**seed, is_decimal=self.is_decimal)
         return seeds
 
-    def books(self, chosen: ds.Expression, *columns: str) -> pa.Table:
-        """Read columns of those rows of the symbol's `books` that are chosen."""
-        own = (self.feeding.exchange, self.feeding.symbol)
+    def read_books(self, chosen: ds.Expression, *columns: str) -> pa.Table:
+        """Return rows of the symbol in `books`.
+
+        Parameters
+        ----------
+        chosen : Expression
+            Condition on the rows.
+        *columns : str
+            Columns to read.
+        """
+        own = (self.feed.exchange, self.feed.symbol)
         table = form_of(BOOKS, self.is_decimal)
         files = [uri for key, uris in self.stored.data_files(table).items() for uri in uris if key[:2] == own]
         if not files:
             return table.arrow.empty_table().select(columns)
-        chosen &= ds.field("exchange") == self.feeding.exchange
-        return dataset_of(list(files)).to_table(columns=list(columns), filter=chosen)
+        chosen &= ds.field("exchange") == self.feed.exchange
+        return open_dataset(list(files)).to_table(columns=list(columns), filter=chosen)
 
     def _read_checkpoints(self, index: int) -> pa.Table:
-        """Read an hour's checkpoints: all at once, since they share a row group."""
-        hour = self.hours[index]
-        batches = batches_of_hour(hour.checkpoints, self.feeding.exchange, hour.hour)
+        """Return the checkpoints of a chunk; they share a row group."""
+        chunk = self.chunks[index]
+        batches = read_chunk_batches(chunk.checkpoints, self.feed.exchange, chunk.start)
         return pa.Table.from_batches(batches)
 
-    def _updates(self, index: int) -> Stamps:
-        return self.stamps(index)[EventType.BOOK_UPDATE]
+    def _updates(self, index: int) -> StreamTimes:
+        return self.stream_times(index)[EventType.BOOK_UPDATE]
 
-    def stamps(self, index: int) -> dict[EventType, Stamps]:
-        """Return when the messages of both streams of an hour come."""
-        carried = self._carry(index)
-        return {stream: own.since(carried[stream]) for stream, own in self._own_stamps(index).items()}
+    def stream_times(self, index: int) -> dict[EventType, StreamTimes]:
+        """Return the times of the messages of both streams in a chunk.
 
-    def _carry(self, index: int) -> Carried:
-        """Return the times of the last messages before an hour."""
-        if self.feeding.clock is Clock.EXCHANGE:
-            return NOTHING_CARRIED
-        given = {EventType.BOOK_UPDATE: self._ids, EventType.TRADE: self._with_trades}
-        return {stream: self._last_time(index, stream, given[stream]) for stream in EventType}
+        Parameters
+        ----------
+        index : int
+            Index of the chunk.
+        """
+        before = self._times_before(index)
+        return {stream: own.since(before[stream]) for stream, own in self._own_times(index).items()}
 
-    def _last_time(self, index: int, stream: EventType, given: dict[int, Any]) -> int:
-        """Return the time of a stream's last message before an hour, in the nearest one that has any."""
-        before = (at for at in reversed(range(index)) if self.hours[at].hour in given)
-        times = (self._last_times(at)[stream] for at in before)
+    def _times_before(self, index: int) -> LastTimes:
+        """Return the time of the last message before a chunk, for each stream."""
+        if self.feed.clock is Clock.EXCHANGE:
+            return NO_LAST_TIMES
+        rows = {EventType.BOOK_UPDATE: self._update_ids, EventType.TRADE: self._trade_ids}
+        return {stream: self._last_time(index, stream, rows[stream]) for stream in EventType}
+
+    def _last_time(self, index: int, stream: EventType, rows: dict[int, Any]) -> int:
+        """Return the time of the last message of a stream before a chunk; NOT_GIVEN if there is none."""
+        before = (number for number in reversed(range(index)) if self.chunks[number].start in rows)
+        times = (self._last_times(number)[stream] for number in before)
         return next((time for time in times if time != NOT_GIVEN), NOT_GIVEN)
 
 
-def _until(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordBatch]:
-    """Yield batches until they hold so many updates of the file."""
+def _take_updates(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches until they have `count` updates."""
     while count > 0 and (batch := next(batches, None)) is not None:
         yield batch
-        count -= int(_stored(batch)[-1])
+        count -= int(_count_updates(batch)[-1])
 
 
-def _stored(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Count the updates of the file up to each: a seed is none."""
+def _count_updates(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return the number of updates up to each row; seeds do not count."""
     return np.cumsum(batch["first_sequence"].to_numpy() != SEED_MARK)
 
 
-def _versions(warehouse: Path) -> dict[str, int]:
-    """Return the versions of the run that built the books last: later events are not in its checkpoints."""
+def _book_versions(warehouse: Path) -> dict[str, int]:
+    """Return the table versions of the newest run that built books: its checkpoints match its events."""
     require_published(warehouse)
-    runs = Stored(warehouse.absolute()).rows(RUNS, "command", "finished", "versions")
+    runs = TableReader(warehouse.absolute()).rows(RUNS, "command", "finished", "versions")
     built = [row for row in runs if row["command"] == "reconstruct"]
     if not built:
         raise WarehouseError(f"warehouse {warehouse} has no books yet: run `deltabook reconstruct`")
     return dict(max(built, key=itemgetter("finished"))["versions"])
 
 
-def _instrument(stored: Stored, symbol: str, exchange: str | None) -> dict[str, Any]:
+def _read_instrument(stored: TableReader, symbol: str, exchange: str | None) -> dict[str, Any]:
+    """Return the row of `instruments` of a symbol."""
     rows = stored.rows(INSTRUMENTS)
-    found = [row for row in rows if row["symbol"] == symbol and exchange in (None, row["exchange"])]
-    if len(found) != 1:
-        there = ", ".join(sorted(f"{row['exchange']} {row['symbol']}" for row in rows))
-        what = "is listed on several exchanges" if found else "is not there"
-        raise WarehouseError(f"{' '.join(filter(None, (exchange, symbol)))} {what} in {stored.root}: {there}")
-    return found[0]
+    matches = [row for row in rows if row["symbol"] == symbol and exchange in (None, row["exchange"])]
+    if len(matches) != 1:
+        known = ", ".join(sorted(f"{row['exchange']} {row['symbol']}" for row in rows))
+        problem = "is listed on several exchanges" if matches else "does not exist"
+        name = " ".join(filter(None, (exchange, symbol)))
+        raise WarehouseError(f"{name} {problem} in {stored.root}; there are: {known}")
+    return matches[0]

@@ -1,4 +1,4 @@
-"""Replaying a warehouse's books without a JVM: an agent's view of them, step by step.
+"""Replay of the books and trades of one symbol, step by step. Starts no Spark.
 
 >>> replayer = Replayer(Path("books"), "BTC-USDT", "2024-08-09T00:00:00Z", None)  # doctest: +SKIP
 >>> for seen in replayer:  # doctest: +SKIP
@@ -16,51 +16,52 @@ import numpy as np
 import pyarrow as pa
 
 from deltabook.jobs.console.formats import parse_time
-from deltabook.jobs.replay.known_intervals import proven_stretches
+from deltabook.jobs.replay.known_intervals import list_known_intervals
 from deltabook.jobs.replay.recording import Recording
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.replay.clocks import Clock
 from deltabook.udfs.replay.observations import Observation
 from deltabook.udfs.replay.replay import By, Replay, Suspect
-from deltabook.udfs.storage.object_store import located
+from deltabook.udfs.storage.locations import parse_location
 
 _ROWS = 8192
 
 
 class Replayer:
-    """Steps through the books and trades of one symbol.
+    """Replay of the books and trades of one symbol.
 
-    Prices and sizes are integers at the instrument's `scales`: int64, or Python's own, as numpy's objects, at
-    18 decimals of an instrument of DECIMAL(38,18), all hours of which are read once to open it.
+    Prices and sizes are integers at the instrument's `scales`: int64. Those of an instrument of
+    DECIMAL(38,18) are Python integers at 18 decimals, in arrays of objects; to open its replay, all its
+    chunks are read once.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; what the run that built the books has published is read.
+        Folder of the tables; the versions of the run that built the books are read.
     symbol : str
-        As in the tables.
+        Symbol as in the tables.
     start, end : int, str or None
-        First time told, and the first not told any more, by the clock: ns since 1970 UTC, or ISO 8601.
-        None: all that is recorded.
+        Start (inclusive) and end (exclusive) by the clock: ns since 1970 UTC, or text as `parse_time` reads
+        it. None: no bound.
     depth : int
-        Levels a side of an observation.
+        Number of levels a side in an observation.
     exchange : str, optional
         Needed if several exchanges list the symbol.
     clock : str
-        received: messages come in the order in which they had arrived, and none before it had; one without
-        a receive time at its `order_time`, or with the one before it. exchange: by the exchange's time, as
-        the rows of `books` do, which know some things before they arrive.
+        received: messages come in the order of arrival, and none before it had arrived; one without a receive
+        time comes at its `order_time`, or with the message before it. exchange: messages come by the
+        exchange's time, as in the rows of `books`, so that some are known before they had arrived.
     suspect : str
-        Of steps at which the book is suspect or unseeded: skip leaves them out, mark tells them with their
-        status, raise ends the replay.
+        Steps at which the book is suspect or unseeded: skip leaves them out, mark includes them with their
+        status, raise raises GapError.
 
     Raises
     ------
     SettingsError
-        If clock, suspect or depth is none of these.
+        If clock, suspect or depth has another value.
     WarehouseError
-        If the symbol's books are not in the warehouse.
+        If the symbol does not exist, or has no books.
     """
 
     def __init__(
@@ -75,18 +76,18 @@ class Replayer:
         suspect: str = Suspect.MARK,
     ):
         try:
-            self._suspect, which = Suspect(suspect), Clock(clock)
+            self._suspect, chosen_clock = Suspect(suspect), Clock(clock)
         except ValueError as error:
             raise SettingsError(
                 f"{error}: expected a clock of received, exchange; suspect skip, mark, raise"
             ) from None
         if depth < 1:
             raise SettingsError(f"depth {depth}: expected 1 or more")
-        self.symbol, self.clock, self.depth = symbol, which, depth
-        self.recording = Recording(located(warehouse), symbol, exchange, depth, which)
-        self.exchange = self.recording.feeding.exchange
-        self.start = self.recording.first_time() if start is None else _time(start)
-        self.end = INT64_MAX if end is None else _time(end)
+        self.symbol, self.clock, self.depth = symbol, chosen_clock, depth
+        self.recording = Recording(parse_location(warehouse), symbol, exchange, depth, chosen_clock)
+        self.exchange = self.recording.feed.exchange
+        self.start = self.recording.first_time() if start is None else _to_nanoseconds(start)
+        self.end = INT64_MAX if end is None else _to_nanoseconds(end)
         self._replay = self._from_start()
         self._walk: Iterator[Observation] | None = None
         self._by: str | int = By.EVENT
@@ -94,63 +95,64 @@ class Replayer:
     @property
     def scales(self) -> tuple[int, int]:
         """Decimal digits of prices and of sizes: value = integer / 10^scale."""
-        return self.recording.feeding.scales
+        return self.recording.feed.scales
 
     @property
     def observation(self) -> Observation:
-        """What is seen now."""
-        return self._replay.here()
+        """Current observation."""
+        return self._replay.observe()
 
     def rewind(self) -> None:
-        """Go back to the start."""
+        """Move back to the start."""
         self._open(self._from_start())
 
     def seek(self, time: int | str | None = None, sequence: int | None = None) -> Observation:
-        """Go to a place, forward or back.
+        """Move to a time or an update, forward or back.
 
         Parameters
         ----------
         time : int or str, optional
-            By the clock: what has come by then is known.
+            Time by the clock: messages up to it are known.
         sequence : int, optional
-            Of a book update: the book has it. Of ids that come again, the first.
+            Id of a book update, which the book then includes. If the venue has restarted its ids, the first
+            update with the id.
 
         Returns
         -------
         Observation
-            What is seen there.
+            Observation at that position.
 
         Raises
         ------
         SettingsError
-            If not one of the two is given.
+            If both are given, or none.
         WarehouseError
-            If there is no such update.
+            If no update has the id.
         """
         if (time is None) == (sequence is None):
             raise SettingsError("seek: expected a time or a sequence")
         if sequence is not None:
-            index, count = place = self.recording.place_of_sequence(sequence)
-            now = self.recording.time_of(index, count)
+            position = self.recording.position_of_sequence(sequence)
+            now = self.recording.time_before(position)
         else:
-            now = _time(time)  # type: ignore[arg-type]
-            place = self.recording.place_of_time(now)
-        self._open(self.recording.replay(place, now, now, self.end, self._suspect))
+            now = _to_nanoseconds(time)  # type: ignore[arg-type]
+            position = self.recording.position_of_time(now)
+        self._open(self.recording.replay(position, now, now, self.end, self._suspect))
         return self.observation
 
     def step(self, by: str | int = By.EVENT) -> Observation | None:
-        """Go on by one step.
+        """Move forward by one step.
 
         Parameters
         ----------
         by : str or int
             event: to the next message; message: to the next book update; trade: to the next trade; a
-            number: so many ns on.
+            number: by a length of time, ns.
 
         Returns
         -------
         Observation or None
-            What is seen then; None at the end.
+            Observation after the step; None at the end of the replay.
 
         Raises
         ------
@@ -158,84 +160,99 @@ class Replayer:
             If the book is suspect or unseeded, and `suspect` is raise.
         """
         if not isinstance(by, str):
-            return self._replay.once(_by(by))
+            return self._replay.step(_parse_step_kind(by))
         if self._walk is None or self._by != by:
-            self._walk, self._by = self._replay.walk(_by(by)), by
+            self._walk, self._by = self._replay.walk(_parse_step_kind(by)), by
         return next(self._walk, None)
 
     def steps_until(self, time: int) -> Iterator[Observation]:
-        """Go on message by message up to a time by the clock, ns; what is seen next begins there."""
+        """Yield an observation for each message up to a time; the next observation begins there.
+
+        Parameters
+        ----------
+        time : int
+            Time by the clock, ns since 1970 UTC.
+        """
         return self._replay.walk_until(time)
 
     def steps(self, by: str | int = By.EVENT) -> Iterator[Observation]:
-        """Go on step by step to the end, as `step` does; after a seek, from there."""
+        """Yield an observation for each step to the end; after a `seek`, from the new position on.
+
+        Parameters
+        ----------
+        by : str or int
+            Kind of a step, as of `step`.
+        """
         while True:
             replay = self._replay
-            yield from replay.walk(_by(by))
+            yield from replay.walk(_parse_step_kind(by))
             if replay is self._replay:
                 return
 
     def __iter__(self) -> Iterator[Observation]:
-        """Go on message by message."""
+        """Yield an observation for each message to the end."""
         return self.steps()
 
     def replay_batches(self, rows: int = _ROWS, by: str | int = By.MESSAGE) -> Iterator[pa.RecordBatch]:
-        """Go on to the end, many steps at once.
+        """Yield the steps to the end in Arrow batches.
 
         Parameters
         ----------
         rows : int
-            Steps a batch at most.
+            Maximum number of steps in a batch.
         by : str or int
-            As of `step`.
+            Kind of a step, as of `step`.
 
         Yields
         ------
         pyarrow.RecordBatch
-            See `Replay.batches`.
+            Columns as of `Replay.batches`.
         """
-        return self._replay.batches(_by(by), rows)
+        return self._replay.batches(_parse_step_kind(by), rows)
 
     def episodes(self, length: int, seed: int, count: int) -> list[int]:
-        """Choose where episodes start: none sees a suspect or unseeded book, or a silence.
+        """Return random starts of episodes in which the book is always known.
+
+        A known book is neither suspect nor unseeded, and its feed is not silent.
 
         Parameters
         ----------
         length : int
-            Of an episode, ns.
+            Length of an episode, ns.
         seed : int
-            Equal seeds give equal episodes.
+            Seed of the random choice; equal seeds give equal episodes.
         count : int
-            How many. Each shuffle has every episode once, end to end; a new one follows when it is used up.
+            Number of starts. Known stretches are divided into episodes end to end, which come in random
+            order; after the last one, they come again in another order.
 
         Returns
         -------
         list of int
-            Times for `seek`, ns.
+            Start times for `seek`, ns since 1970 UTC.
 
         Raises
         ------
         SettingsError
-            If no stretch of the recording is so long.
+            If no known stretch of the recording is that long.
         """
-        starts = [np.arange(first, last - length + 1, length) for first, last in self._stretches]
+        starts = [np.arange(first, last - length + 1, length) for first, last in self._known_intervals]
         every = np.concatenate([np.empty(0, dtype=np.int64), *starts])
         if not len(every):
-            longest = max((last - first for first, last in self._stretches), default=0)
+            longest = max((last - first for first, last in self._known_intervals), default=0)
             raise SettingsError(
                 f"{self.symbol}: no stretch of a known book is {length} ns long; the longest has {longest} ns"
             )
         random = np.random.default_rng(seed)
-        shuffles = -(-count // len(every))
-        found = np.concatenate([np.empty(0, np.int64), *(random.permutation(every) for _ in range(shuffles))])
-        return found[:count].tolist()  # type: ignore[no-any-return]
+        shuffles = (random.permutation(every) for _ in range(-(-count // len(every))))
+        starts_in_order = np.concatenate([np.empty(0, np.int64), *shuffles])
+        return starts_in_order[:count].tolist()  # type: ignore[no-any-return]
 
     @cached_property
-    def _stretches(self) -> list[tuple[int, int]]:
-        return proven_stretches(self.recording, self.start, self.end)
+    def _known_intervals(self) -> list[tuple[int, int]]:
+        return list_known_intervals(self.recording, self.start, self.end)
 
     def _from_start(self) -> Replay:
-        before = self.recording.place_of_time(self.start - 1)
+        before = self.recording.position_of_time(self.start - 1)
         return self.recording.replay(before, self.start - 1, self.start, self.end, self._suspect)
 
     def _open(self, replay: Replay) -> None:
@@ -244,36 +261,37 @@ class Replayer:
 
 
 def merge(replayers: Sequence[Replayer], by: str | int = By.EVENT) -> Iterator[tuple[int, Observation]]:
-    """Step through several symbols in one order of time.
+    """Yield the steps of several replays in the order of time.
 
     Parameters
     ----------
     replayers : sequence of Replayer
-        Of one clock.
+        Replays with the same clock.
     by : str or int
-        As of `Replayer.step`.
+        Kind of a step, as of `Replayer.step`.
 
     Yields
     ------
     (int, Observation)
-        Which of them, and what it sees. At equal times the earlier of them comes first.
+        Index of the replay, and its observation. At equal times the replay with the lower index comes first.
     """
 
-    def told(number: int, replayer: Replayer) -> Iterator[tuple[int, Observation]]:
+    def numbered_steps(number: int, replayer: Replayer) -> Iterator[tuple[int, Observation]]:
         return ((number, seen) for seen in replayer.steps(by))
 
-    return heapq.merge(*map(told, range(len(replayers)), replayers), key=lambda pair: pair[1].time)
+    return heapq.merge(*map(numbered_steps, range(len(replayers)), replayers), key=lambda pair: pair[1].time)
 
 
-def _by(by: str | int) -> By | int:
+def _parse_step_kind(by: str | int) -> By | int:
     try:
-        found = by if isinstance(by, int) else By(by)
+        kind = by if isinstance(by, int) else By(by)
     except ValueError:
-        found = 0
-    if isinstance(found, int) and found < 1:
+        kind = 0
+    if isinstance(kind, int) and kind < 1:
         raise SettingsError(f"by={by!r}: expected event, message, trade, or a number of ns above 0")
-    return found
+    return kind
 
 
-def _time(time: int | str) -> int:
+def _to_nanoseconds(time: int | str) -> int:
+    """Return a time in ns since 1970 UTC."""
     return time if isinstance(time, int) else parse_time(time)

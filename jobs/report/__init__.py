@@ -1,1 +1,1 @@
-"""The report: what was proven, as one HTML page."""
+"""The HTML report and the depth map plot of a warehouse."""

@@ -1,92 +1,45 @@
-"""What the report draws of one instrument's books and trades, read a batch of rows at a time."""
+"""Books and trades of one instrument, sampled for the report's figures."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deltabook.jobs.report.facts import Instrument
-from deltabook.jobs.tables.published import open_table
-from deltabook.jobs.tables.stored import Stored
-from deltabook.schemas.columns import SIDE_NAMES, Table
+from deltabook.jobs.report.data_files import WHOLE, DataFile, Period, clip_files, read_batches
+from deltabook.jobs.report.time_grid import LONGEST, Integers, TimeGrid, build_time_grid
+from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, Status
-from deltabook.udfs.storage.object_store import readable
 
-COLUMNS = 600
-"""Columns of time that a depth map has, about."""
 LEVELS = 20
-"""Levels a side that are drawn."""
+"""Levels a side that are read for figures."""
 TRADES = 500
-"""Trades that are drawn: the largest."""
+"""Maximum number of trades that are drawn; the largest ones are."""
 SECONDS = 7 * 86_400
-"""One-second steps, the last ones, whose returns and order flow are drawn."""
-LONGEST = 60
-"""Seconds for which a book stands without a newer row; after that the recording had paused."""
-PAUSES = 30
-"""Pauses of the recording that are cut out of an axis of time: the longest."""
-_BATCH_BYTES = 32 << 20
-_LEAST_STEP = 1_000_000
+"""Maximum number of one-second steps of returns and order flow; the last ones are drawn."""
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class File:
-    """A data file: its rows, and the least and greatest `order_time` in it."""
-
-    path: str
-    rows: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Steps of equal length over stretches of time, one after another: pauses take no steps.
-
-    Attributes
-    ----------
-    starts, ends : int64[k]
-        The stretches, ns; the end is that of the last row.
-    first : int64[k]
-        Step at which each begins.
-    step : int
-        Length, ns.
-    count : int
-        Steps in all.
-    """
-
-    starts: Integers
-    ends: Integers
-    first: Integers
-    step: int
-    count: int
-
-    def steps(self, times: Integers) -> Integers:
-        """Return the step of each time."""
-        at = np.maximum(np.searchsorted(self.starts, times, "right") - 1, 0)
-        last = np.append(self.first[1:], self.count)[at] - 1
-        return np.clip(self.first[at] + (times - self.starts[at]) // self.step, self.first[at], last)
-
-    def times(self) -> Integers:
-        """Return the time at which each step begins, ns."""
-        at = np.searchsorted(self.first, np.arange(self.count), "right") - 1
-        return self.starts[at] + (np.arange(self.count) - self.first[at]) * self.step
 
 
 @dataclass
-class Trades:
-    """The largest trades of an instrument, in time, and how many there are in all."""
+class LargestTrades:
+    """The largest trades of an instrument, ordered by time.
+
+    Attributes
+    ----------
+    count : int
+        Number of all trades, large or small.
+    times : int64[n]
+        `order_time` of each, ns since 1970 UTC.
+    prices, sizes : float64[n]
+        Price and size of each, in the instrument's units.
+    is_buy : bool[n]
+        Whether the aggressor bought.
+    """
 
     count: int = 0
     times: Integers = field(default_factory=lambda: np.empty(0, np.int64))
@@ -96,29 +49,29 @@ class Trades:
 
 
 @dataclass
-class Books:
-    """What is drawn of an instrument's books.
+class BookSeries:
+    """Books of one instrument, sampled over time.
 
     Attributes
     ----------
     rows : int
-        Rows there are.
-    clock : Clock
-        Of the columns.
-    bid_prices, bid_sizes, ask_prices, ask_sizes : float64[count, LEVELS]
+        Number of rows of `books` that were read.
+    grid : TimeGrid
+        Time columns of the depth map, `count` of them.
+    bid_prices, bid_sizes, ask_prices, ask_sizes : float64[count, levels]
         The last book of each column, best first; NaN where there is no level, or no book.
     is_suspect : bool[count]
-        Whether a row of the column is suspect, or the book that stands in it.
+        Whether a row of the column, or the book that is current in it, is suspect.
     seconds : int64[n]
-        Seconds since 1970, evenly spaced.
+        Consecutive seconds since 1970 UTC.
     mids, flow : float64[n]
         Mid at the end of each second, NaN after a pause; order flow imbalance of the best level within it.
-    trades : Trades
-        Of the same instrument.
+    trades : LargestTrades
+        Trades of the same instrument.
     """
 
     rows: int
-    clock: Clock
+    grid: TimeGrid
     bid_prices: Floats
     bid_sizes: Floats
     ask_prices: Floats
@@ -127,244 +80,169 @@ class Books:
     seconds: Integers
     mids: Floats
     flow: Floats
-    trades: Trades = field(default_factory=Trades)
+    trades: LargestTrades = field(default_factory=LargestTrades)
 
     @property
     def column_mids(self) -> Floats:
-        """(best bid + best ask) / 2 of each column."""
+        """Mid of each column, (best bid + best ask) / 2; NaN where a side is empty."""
         return (self.bid_prices[:, 0] + self.ask_prices[:, 0]) / 2
 
     def returns(self) -> Floats:
-        """Return the log return of mid over each second but the first, basis points."""
+        """Return the log return of the mid over each second but the first, basis points."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.diff(np.log(self.mids)) * 1e4
 
 
-def files_of(stored: Stored, table: Table) -> dict[Instrument, list[File]]:
-    """Find the data files of every instrument, in time.
+def read_books(
+    files: list[DataFile], instrument: dict[str, Any], period: Period = WHOLE, levels: int = LEVELS
+) -> BookSeries | None:
+    """Return the books of an instrument within a period: the last row of each time step.
+
+    Cost: every list of prices and sizes is decoded once. Memory does not grow with the number of rows.
 
     Parameters
     ----------
-    stored : Stored
-        Whose published versions are read.
-    table : Table
-        Partitions by symbol, and keeps statistics of `exchange` and `order_time`.
-
-    Returns
-    -------
-    dict
-        By exchange and symbol. A file that holds two exchanges is listed under both.
-    """
-    files: dict[Instrument, list[File]] = defaultdict(list)
-    if not stored.exists(table):
-        return files
-    opened = open_table(stored.root, table, (stored.versions_read or {}).get(table.name))
-    folder = (stored.root / table.name).as_uri()
-    for row in pa.table(opened.get_add_actions(flatten=True)).to_pylist():
-        path = f"{folder}/{row['path']}"
-        file = File(path, row["num_records"], row["min.order_time"], row["max.order_time"])
-        for exchange in {row["min.exchange"], row["max.exchange"]}:
-            files[exchange, row["partition.symbol"]].append(file)
-    return {key: sorted(found, key=lambda file: (file.first, file.path)) for key, found in files.items()}
-
-
-def clock_of(files: list[File], columns: int = COLUMNS) -> Clock:
-    """Lay columns over the time in which there are rows.
-
-    Parameters
-    ----------
-    files : list of File
-        In time, at least one.
-    columns : int
-        About how many.
-
-    Returns
-    -------
-    Clock
-        Without the pauses that `join_stretches` leaves.
-    """
-    starts, ends = join_stretches([(file.first, file.last) for file in files])
-    step = max(-(-int((ends - starts).sum()) // columns), _LEAST_STEP)
-    counts = (ends - starts) // step + 1
-    return Clock(starts, ends, np.cumsum(counts) - counts, step, int(counts.sum()))
-
-
-def join_stretches(stretches: Iterable[tuple[int, int]]) -> tuple[Integers, Integers]:
-    """Join stretches of time unless a pause between them is worth cutting out of an axis.
-
-    Parameters
-    ----------
-    stretches : iterable of (int, int)
-        Start and end of each, ns; at least one.
-
-    Returns
-    -------
-    (int64[k], int64[k])
-        Starts and ends; between them are the longest pauses, those of more than a twentieth of the rest.
-    """
-    known: list[list[int]] = []
-    for start, end in sorted(stretches):
-        if known and start <= known[-1][1]:
-            known[-1][1] = max(known[-1][1], end)
-        else:
-            known.append([start, end])
-    least = max(LONGEST * NANOSECONDS_PER_SECOND, sum(end - start for start, end in known) // 20)
-    pauses = sorted((later[0] - one[1] for one, later in pairwise(known)), reverse=True)
-    least = max([least, *pauses[PAUSES : PAUSES + 1]])
-    joined = known[:1]
-    for one in known[1:]:
-        if one[0] - joined[-1][1] > least:
-            joined.append(one)
-        else:
-            joined[-1][1] = one[1]
-    starts, ends = zip(*joined, strict=True)
-    return np.array(starts, np.int64), np.array(ends, np.int64)
-
-
-def read_books(files: list[File], instrument: dict[str, Any]) -> Books:
-    """Read what is drawn of an instrument's books: of each step the last row.
-
-    Cost: all lists of prices and sizes are decoded, once; what is kept does not grow with the rows.
-
-    Parameters
-    ----------
-    files : list of File
-        Of `books` or `books_decimal`, in time, at least one.
+    files : list of DataFile
+        Data files of `books` or `books_decimal`, ordered by time.
     instrument : dict
         Its row of `instruments`.
+    period : (int or None, int or None)
+        Start (inclusive) and end (exclusive), ns since 1970 UTC.
+    levels : int
+        Levels a side to read.
+
+    Returns
+    -------
+    BookSeries or None
+        None if the period has no rows.
     """
-    clock = clock_of(files)
+    files = clip_files(files, period)
+    if not files:
+        return None
+    grid = build_time_grid(files)
     last = max(file.last for file in files) // NANOSECONDS_PER_SECOND
     first = max(min(file.first for file in files) // NANOSECONDS_PER_SECOND, last - SECONDS + 1)
-    sides: dict[str, Any] = {name: np.full((clock.count, LEVELS), np.nan) for name in SIDE_NAMES}
+    sides: dict[str, Any] = {name: np.full((grid.count, levels), np.nan) for name in SIDE_NAMES}
     count = int(last - first + 1)
-    books = Books(
-        sum(file.rows for file in files),
-        clock,
+    books = BookSeries(
+        0,
+        grid,
         **sides,
-        is_suspect=np.zeros(clock.count, np.bool_),
+        is_suspect=np.zeros(grid.count, np.bool_),
         seconds=np.arange(first, last + 1),
         mids=np.full(count, np.nan),
         flow=np.zeros(count),
     )
-    drawn = np.full(clock.count, -1, np.int64)
-    held = np.full(count, -1, np.int64)
-    ends = np.zeros(clock.count, np.bool_)
-    units = [
-        10.0 ** (0 if instrument["is_decimal"] else instrument[f"{of}_scale"]) for of in ("price", "size")
-    ]
+    column_times = np.full(grid.count, -1, np.int64)
+    second_times = np.full(count, -1, np.int64)
+    ends_suspect = np.zeros(grid.count, np.bool_)
+    price_unit, size_unit = _units(instrument)
     names = ("order_time", "status", "ofi", *SIDE_NAMES)
-    for batch in _batches(files, instrument["exchange"], names):
+    for batch in read_batches(files, instrument["exchange"], names, period):
+        books.rows += batch.num_rows
         times = batch["order_time"].to_numpy()
-        at, slots = _last_of_each(clock.steps(times), times, drawn)
+        rows, columns = _last_row_of_each(grid.steps(times), times, column_times)
         for name in SIDE_NAMES:
-            sides[name][slots] = _levels(batch[name].take(at), LEVELS, units["size" in name])
+            unit = size_unit if "size" in name else price_unit
+            sides[name][columns] = _level_matrix(batch[name].take(rows), levels, unit)
         suspect = pc.equal(batch["status"], Status.SUSPECT.label).to_numpy(zero_copy_only=False)
-        ends[slots] = suspect[at.to_numpy()]
-        books.is_suspect[clock.steps(times[suspect])] = True
+        ends_suspect[columns] = suspect[rows.to_numpy()]
+        books.is_suspect[grid.steps(times[suspect])] = True
         seconds = times // NANOSECONDS_PER_SECOND - first
-        at, slots = _last_of_each(seconds, times, held)
-        best = [_levels(batch[name].take(at), 1, units[0])[:, 0] for name in SIDE_NAMES[::2]]
+        rows, slots = _last_row_of_each(seconds, times, second_times)
+        best = [_level_matrix(batch[name].take(rows), 1, price_unit)[:, 0] for name in SIDE_NAMES[::2]]
         books.mids[slots] = (best[0] + best[1]) / 2
-        known = seconds >= 0
-        flow = np.nan_to_num(_levels(batch["ofi"], 1, units[1])[:, 0])
-        books.flow += np.bincount(seconds[known], flow[known], count)
-    stands, latest = _standing(drawn, clock)
+        is_recent = seconds >= 0
+        flow = np.nan_to_num(_level_matrix(batch["ofi"], 1, size_unit)[:, 0])
+        books.flow += np.bincount(seconds[is_recent], flow[is_recent], count)
+    if not books.rows:
+        return None
+    filled, sources = _carried_columns(column_times, grid)
     for side in sides.values():
-        side[stands] = side[latest]
-    books.is_suspect[stands] = ends[latest]
-    books.mids = _held(books.mids, held)
+        side[filled] = side[sources]
+    books.is_suspect[filled] = ends_suspect[sources]
+    books.mids = _carry_mids(books.mids, second_times)
     return books
 
 
-def read_trades(files: list[File], instrument: dict[str, Any]) -> Trades:
-    """Read an instrument's largest trades.
+def read_trades(files: list[DataFile], instrument: dict[str, Any], period: Period = WHOLE) -> LargestTrades:
+    """Return the largest trades of an instrument within a period.
 
     Parameters
     ----------
-    files : list of File
-        Of `events` or `events_decimal`, in time.
+    files : list of DataFile
+        Data files of `events` or `events_decimal`, ordered by time.
     instrument : dict
         Its row of `instruments`.
+    period : (int or None, int or None)
+        Start (inclusive) and end (exclusive), ns since 1970 UTC.
     """
-    kept: list[Any] = [np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_)]
+    largest: list[Any] = [np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_)]
     count = 0
-    units = [
-        10.0 ** (0 if instrument["is_decimal"] else instrument[f"{of}_scale"]) for of in ("price", "size")
-    ]
+    price_unit, size_unit = _units(instrument)
     names = ("event_type", "order_time", "data.side", "data.price", "data.size")
-    for batch in _batches(files, instrument["exchange"], names):
+    for batch in read_batches(clip_files(files, period), instrument["exchange"], names, period):
         batch = batch.filter(pc.equal(batch["event_type"], EventType.TRADE.value))
         if not batch.num_rows:
             continue
         count += batch.num_rows
         side, price, size = (batch["data"].field(name) for name in ("side", "price", "size"))
-        found = [batch["order_time"].to_numpy(), _floats(price, units[0]), _floats(size, units[1])]
-        found.append(pc.equal(side, "buy").to_numpy(zero_copy_only=False))
-        kept = [np.concatenate(pair) for pair in zip(kept, found, strict=True)]
-        largest = np.sort(np.argsort(-kept[2], kind="stable")[:TRADES])
-        kept = [values[largest] for values in kept]
-    return Trades(count, *kept)
+        is_buy = pc.equal(side, "buy").to_numpy(zero_copy_only=False)
+        times = batch["order_time"].to_numpy()
+        trades = [times, _to_floats(price, price_unit), _to_floats(size, size_unit), is_buy]
+        largest = [np.concatenate(pair) for pair in zip(largest, trades, strict=True)]
+        chosen = np.sort(np.argsort(-largest[2], kind="stable")[:TRADES])
+        largest = [values[chosen] for values in largest]
+    return LargestTrades(count, *largest)
 
 
-def _batches(files: list[File], exchange: str, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    """Yield an instrument's rows, in time within a batch; each batch of bounded bytes."""
-    for file in files:
-        with pq.ParquetFile(readable(file.path), buffer_size=1 << 20) as opened:
-            for group in range(opened.num_row_groups):
-                for batch in _of_group(opened, group, ["exchange", *names]):
-                    is_own = pc.equal(batch["exchange"], exchange)
-                    if not pc.all(is_own).as_py():
-                        batch = batch.filter(is_own)
-                    times = batch["order_time"].to_numpy()
-                    if (np.diff(times) < 0).any():
-                        batch = batch.take(pa.array(np.argsort(times, kind="stable")))
-                    yield batch
+def _units(instrument: dict[str, Any]) -> tuple[float, float]:
+    """Return the divisors that turn stored prices and sizes into numbers."""
+    if instrument["is_decimal"]:
+        return 1.0, 1.0
+    return 10.0 ** instrument["price_scale"], 10.0 ** instrument["size_scale"]
 
 
-def _of_group(opened: pq.ParquetFile, group: int, names: list[str]) -> Iterable[pa.RecordBatch]:
-    """Read a row group whole, which takes half the time, unless it is large."""
-    told = opened.metadata.row_group(group)
-    if told.total_byte_size <= _BATCH_BYTES:
-        table = opened.read_row_group(group, columns=names).combine_chunks()
-        return table.to_batches()  # type: ignore[no-any-return]
-    rows = max(_BATCH_BYTES * told.num_rows // told.total_byte_size, 64)
-    return opened.iter_batches(rows, row_groups=[group], columns=names)  # type: ignore[no-any-return]
+def _last_row_of_each(steps: Integers, times: Integers, newest: Integers) -> tuple[pa.Array, Integers]:
+    """Return the last row of each step and the step, unless an earlier batch had a later row.
+
+    `newest`, the time of the last row of each step so far, is updated.
+    """
+    rows = np.flatnonzero(np.append(np.diff(steps) != 0, True)) if len(steps) else np.empty(0, np.intp)
+    rows = rows[steps[rows] >= 0]
+    rows = rows[times[rows] >= newest[steps[rows]]]
+    newest[steps[rows]] = times[rows]
+    return pa.array(rows), steps[rows]
 
 
-def _last_of_each(steps: Integers, times: Integers, newest: Integers) -> tuple[pa.Array, Integers]:
-    """Return the last row of each step, unless a later one was met, and those steps; note their times."""
-    at = np.flatnonzero(np.append(np.diff(steps) != 0, True)) if len(steps) else np.empty(0, np.intp)
-    at = at[steps[at] >= 0]
-    at = at[times[at] >= newest[steps[at]]]
-    newest[steps[at]] = times[at]
-    return pa.array(at), steps[at]
-
-
-def _levels(lists: pa.ListArray, depth: int, unit: float) -> Floats:
-    """Return the first values of each list as one row, NaN where there are fewer."""
+def _level_matrix(lists: pa.ListArray, depth: int, unit: float) -> Floats:
+    """Return the first `depth` values of each list as a row; NaN where the list is shorter."""
     offsets = lists.offsets.to_numpy()
-    places = offsets[:-1, None] + np.arange(depth)
-    is_there = places < offsets[1:, None]
-    values = np.full(places.shape, np.nan)
-    values[is_there] = _floats(lists.values.take(pa.array(places[is_there])), unit)
+    indices = offsets[:-1, None] + np.arange(depth)
+    is_present = indices < offsets[1:, None]
+    values = np.full(indices.shape, np.nan)
+    values[is_present] = _to_floats(lists.values.take(pa.array(indices[is_present])), unit)
     return values
 
 
-def _floats(numbers: pa.Array, unit: float) -> Floats:
+def _to_floats(numbers: pa.Array, unit: float) -> Floats:
     return pc.cast(numbers, pa.float64(), safe=False).to_numpy(zero_copy_only=False) / unit  # type: ignore[no-any-return]
 
 
-def _standing(drawn: Integers, clock: Clock) -> tuple[Integers, Integers]:
-    """Return steps without a row in which a book still stands, and the steps whose it is; not in pauses."""
-    latest = np.maximum.accumulate(np.where(drawn >= 0, np.arange(clock.count), -1))
-    age = clock.times() - drawn[np.maximum(latest, 0)]
-    longest = max(LONGEST * NANOSECONDS_PER_SECOND, clock.step)
-    stands = np.flatnonzero((drawn < 0) & (latest >= 0) & (age <= longest))
-    return stands, latest[stands]
+def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, Integers]:
+    """Return the columns without a row in which an earlier book is still current, and the column it is from.
+
+    A book stays current for `LONGEST` seconds, or one column if that is longer.
+    """
+    latest = np.maximum.accumulate(np.where(column_times >= 0, np.arange(grid.count), -1))
+    age = grid.times() - column_times[np.maximum(latest, 0)]
+    longest = max(LONGEST * NANOSECONDS_PER_SECOND, grid.step)
+    filled = np.flatnonzero((column_times < 0) & (latest >= 0) & (age <= longest))
+    return filled, latest[filled]
 
 
-def _held(mids: Floats, held: Integers) -> Floats:
-    latest = np.maximum.accumulate(np.where(held >= 0, np.arange(len(mids)), -1))
-    is_known = (latest >= 0) & (np.arange(len(mids)) - latest <= LONGEST)
-    return np.where(is_known, mids[np.maximum(latest, 0)], np.nan)
+def _carry_mids(mids: Floats, second_times: Integers) -> Floats:
+    """Return the mids with seconds that have no row filled from the last that has one, for `LONGEST` s."""
+    latest = np.maximum.accumulate(np.where(second_times >= 0, np.arange(len(mids)), -1))
+    is_current = (latest >= 0) & (np.arange(len(mids)) - latest <= LONGEST)
+    return np.where(is_current, mids[np.maximum(latest, 0)], np.nan)

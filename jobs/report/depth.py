@@ -1,77 +1,157 @@
-"""The report's depth map: resting size by price and time, best prices, trades, suspect stretches."""
+"""Depth map: resting size by price and time in a band around the mid, with best prices and trades."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from deltabook.jobs.report.books import Books, Floats
-from deltabook.jobs.report.figures import MILLISECOND, Figure, axis, clock_axis, layout, packed, time_of, when
+from deltabook.jobs.report.books import BookSeries, Floats
+from deltabook.jobs.report.figures import (
+    MILLISECOND,
+    Figure,
+    axis,
+    hover_time,
+    layout,
+    pack_numbers,
+    time_axis,
+    time_values,
+)
 
+BAND_LEVELS = 10
+"""Default height of the band on each side of the mid: the usual distance of this level from the mid."""
 BINS = 200
-"""Rows of price at most."""
-FAR = 25.0
-"""If mid goes further than so many times the depth that is known, prices are drawn relative to it."""
+"""Maximum number of price rows."""
+MOVES = 2.0
+"""If the mid moves by more than this many band heights, prices are shown relative to it."""
+COLOUR_SCALE = "Viridis"
+"""Perceptually uniform, and readable without colour vision; plotly and matplotlib both know it."""
+GROUND, INK, GRID = "#440154", "#f4f4f4", "rgba(255,255,255,0.14)"
+"""Colours of the map: its ground is the low end of the colour scale, for cells without size."""
+BID_COLOUR, ASK_COLOUR, SUSPECT_COLOUR = "#7fd4ff", "#ff9d5c", "#ff6b6b"
 _CODES = 65_534
 _MARKERS = (5.0, 14.0)
 
 
-def depth_map(books: Books) -> tuple[Figure, str]:
-    """Draw resting size by price and time, with the best prices, trades and suspect stretches.
+@dataclass(frozen=True)
+class DepthMap:
+    """Numbers of a depth map, before they are drawn.
+
+    Attributes
+    ----------
+    books : BookSeries
+        The books it is made from.
+    base : float64[count]
+        What is subtracted from the prices of each column: the mid, or 0 if prices are absolute.
+    is_relative : bool
+        Whether prices are relative to the mid.
+    low, width : float
+        Lower end of the lowest price bin, and the height of a bin.
+    sizes : float64[bins, count]
+        Resting size by price bin and column; 0 where there is none.
+    """
+
+    books: BookSeries
+    base: Floats
+    is_relative: bool
+    low: float
+    width: float
+    sizes: Floats
+
+    @property
+    def high(self) -> float:
+        """Upper end of the highest price bin."""
+        return self.low + self.width * len(self.sizes)
+
+    @property
+    def price_title(self) -> str:
+        """Title of the price axis: `price`, or `price less mid`."""
+        return "price less mid" if self.is_relative else "price"
+
+
+def measure_depth(books: BookSeries, levels: int = BAND_LEVELS) -> DepthMap:
+    """Return resting size by price and time, in a band around the mid.
 
     Parameters
     ----------
-    books : Books
-        Of one instrument, with at least one book that has both sides.
+    books : BookSeries
+        Books of one instrument, at least one of them with both sides.
+    levels : int
+        Height of the band on each side of the mid: the median distance of this level from the mid.
+
+    Returns
+    -------
+    DepthMap
+        With absolute prices from the lowest mid less the band to the highest mid plus the band; or, if the
+        mid moves by more than `MOVES` bands, with prices relative to the mid.
+    """
+    mids = books.column_mids
+    known = mids[np.isfinite(mids)]
+    band = _band_height(books, mids, levels)
+    is_relative = float(np.ptp(known)) > MOVES * band
+    base = mids if is_relative else np.zeros(len(mids))
+    low, high = (-band, band) if is_relative else (float(known.min()) - band, float(known.max()) + band)
+    tick = _smallest_step(books)
+    width = tick * max(np.ceil((high - low) / tick / BINS), 1)
+    low -= tick / 2
+    sizes = _sum_by_price(books, base, low, width, int((high - low) // width) + 1)
+    return DepthMap(books, base, is_relative, low, width, sizes)
+
+
+def draw_depth(books: BookSeries, levels: int = BAND_LEVELS, is_packed: bool = True) -> tuple[Figure, str]:
+    """Return a plotly figure of resting size by price and time, with best prices, trades, suspect stretches.
+
+    Parameters
+    ----------
+    books : BookSeries
+        Books of one instrument, at least one of them with both sides.
+    levels : int
+        Height of the band around the mid, as of `measure_depth`.
+    is_packed : bool
+        Whether sizes are packed for the script of the report's page; otherwise plotly reads them as they are.
 
     Returns
     -------
     (dict, str)
-        The figure, and `price`; or `price less mid` if the mid went far beyond the depth that is known: then
-        the mid is drawn below, with the trades.
+        The figure, and the title of its price axis. With prices relative to the mid, a second panel below
+        shows the mid and the trades.
     """
-    mids = books.column_mids
-    known = mids[np.isfinite(mids)]
-    deepest = (
-        np.nanmin(books.bid_prices, axis=1, initial=np.inf),
-        np.nanmax(books.ask_prices, axis=1, initial=0),
-    )
-    depth = float(np.median((deepest[1] - deepest[0])[np.isfinite(mids)]))
-    is_relative = float(np.ptp(known)) > FAR * depth
-    base = mids if is_relative else np.zeros(len(mids))
-    low = _end(books.bid_prices[:, 0] - base, deepest[0] - base, 0.002, 0.05, min)
-    high = _end(books.ask_prices[:, 0] - base, deepest[1] - base, 0.998, 0.95, max)
-    tick = _tick(books)
-    width = tick * max(np.ceil((high - low) / tick / BINS), 1)
-    low -= tick / 2
-    sizes = _by_price(books, base, low, width, int((high - low) // width) + 1)
-    edges = _edges(books)
-    data = [_heat(books, sizes, edges) | {"y0": low + width / 2, "dy": width}, *_best(books, base)]
-    data += [trades | {"yaxis": "y2" if is_relative else "y"} for trades in _trades(books)]
-    view = [low, low + width * len(sizes)]
+    depth = measure_depth(books, levels)
+    edges = _column_edges(books)
+    data = [_draw_heat(depth, edges, is_packed), *_draw_best(depth)]
+    data += [trades | {"yaxis": "y2" if depth.is_relative else "y"} for trades in _draw_trades(books)]
+    view = [depth.low, depth.high]
+    own: dict[str, Any] = {"gridcolor": GRID, "tickformat": ",~g"}
     axes = {
-        "xaxis": clock_axis(books),
-        "yaxis": axis("price", tickformat=",~g", range=view),
+        "xaxis": time_axis(books) | {"gridcolor": GRID},
+        "yaxis": axis(depth.price_title, range=view) | own,
     }
-    if is_relative:
-        data.append(_mid(books))
+    if depth.is_relative:
+        data.append(_draw_mid(books))
         axes["xaxis"]["anchor"] = "y2"
-        axes["yaxis"] = axis("price less mid", domain=[0.42, 1], tickformat=",~g", range=view)
-        axes["yaxis2"] = axis("mid", domain=[0, 0.36], tickformat=",~g")
-    drawn = layout(540 if is_relative else 440, showlegend=False, shapes=_shapes(books, edges), **axes)
-    return {"data": data, "layout": drawn}, "price less mid" if is_relative else "price"
+        axes["yaxis"]["domain"] = [0.42, 1]
+        axes["yaxis2"] = axis("mid", domain=[0, 0.36]) | own
+    common: dict[str, Any] = {"showlegend": False, "shapes": _draw_stretches(books, edges)}
+    common |= {"plot_bgcolor": GROUND}
+    figure = {"data": data, "layout": layout(540 if depth.is_relative else 440, **common, **axes)}
+    return figure, depth.price_title
 
 
-def _end(best: Floats, deepest: Floats, all_but: float, most: float, further: Any) -> float:
-    """Choose an end of the prices shown: all but a few of the best with their depth, most of the deepest."""
-    known = np.isfinite(best)
-    best, deepest = best[known], deepest[known]
-    of_best = np.quantile(best, all_but) - np.median(best - deepest)
-    return float(further(of_best, np.quantile(deepest, most)))
+def _band_height(books: BookSeries, mids: Floats, levels: int) -> float:
+    """Return the median distance of a level from the mid, over both sides; of the deepest, if it is less."""
+    distances = np.concatenate(
+        [
+            np.nanmax(np.abs(prices[:, :levels] - mids[:, None]), axis=1, initial=0)
+            for prices in (books.bid_prices, books.ask_prices)
+        ]
+    )
+    is_known = np.concatenate([np.isfinite(mids)] * 2)
+    return float(np.median(distances[is_known])) or _smallest_step(books)
 
 
-def _tick(books: Books) -> float:
+def _smallest_step(books: BookSeries) -> float:
+    """Return the smallest difference between prices: the tick, as far as the books show it."""
     prices = np.concatenate([books.bid_prices.ravel(), books.ask_prices.ravel()])
     steps = np.diff(np.unique(prices[np.isfinite(prices)]))
     largest = float(np.nanmax(np.abs(prices)))
@@ -79,115 +159,158 @@ def _tick(books: Books) -> float:
     return float(steps.min()) if len(steps) else largest * 1e-4 or 1.0
 
 
-def _by_price(books: Books, base: Floats, low: float, width: float, bins: int) -> Floats:
-    """Sum sizes by bin of price and column of time."""
-    sizes = np.zeros((bins, len(base)))
-    for prices, amounts in ((books.bid_prices, books.bid_sizes), (books.ask_prices, books.ask_sizes)):
-        places = np.floor((prices - base[:, None] - low) / width)
-        known = np.isfinite(places) & (places >= 0) & (places < bins)
-        columns = np.broadcast_to(np.arange(len(base))[:, None], places.shape)
-        np.add.at(sizes, (places[known].astype(int), columns[known]), amounts[known])
-    return sizes
+def _sum_by_price(books: BookSeries, base: Floats, low: float, width: float, bins: int) -> Floats:
+    """Return the sum of sizes by price bin and column."""
+    sums = np.zeros((bins, len(base)))
+    for prices, sizes in ((books.bid_prices, books.bid_sizes), (books.ask_prices, books.ask_sizes)):
+        rows = np.floor((prices - base[:, None] - low) / width)
+        is_shown = np.isfinite(rows) & (rows >= 0) & (rows < bins)
+        columns = np.broadcast_to(np.arange(len(base))[:, None], rows.shape)
+        np.add.at(sums, (rows[is_shown].astype(int), columns[is_shown]), sizes[is_shown])
+    return sums
 
 
-def _edges(books: Books) -> Floats:
-    """Return where columns begin, and the last one ends, on `clock_axis`."""
-    clock = books.clock
-    columns = np.arange(clock.count + 1)
-    is_plain = len(clock.starts) == 1
-    return (clock.starts[0] + columns * clock.step) / MILLISECOND if is_plain else columns.astype(float)
+def _column_edges(books: BookSeries) -> Floats:
+    """Return the start of each column and the end of the last one, as values of `time_axis`."""
+    grid = books.grid
+    columns = np.arange(grid.count + 1)
+    is_continuous = len(grid.starts) == 1
+    return (grid.starts[0] + columns * grid.step) / MILLISECOND if is_continuous else columns.astype(float)
 
 
-def _heat(books: Books, sizes: Floats, edges: Floats) -> dict[str, Any]:
-    texts = {key: value for key, value in when(books, books.clock.times()).items() if key == "text"}
-    look = {"title": {"text": "size", "side": "top"}, "thickness": 10, "outlinewidth": 0, "x": 1.01}
-    return {
+def _draw_heat(depth: DepthMap, edges: Floats, is_packed: bool) -> dict[str, Any]:
+    books = depth.books
+    values = time_values(books, books.grid.times())
+    bar: dict[str, Any] = {"title": {"text": "size", "side": "top"}, "thickness": 10}
+    bar |= {"outlinewidth": 0, "x": 1.01}
+    trace: dict[str, Any] = {
         "type": "heatmap",
-        "x": packed(edges),
-        "packed": _coded(sizes) | texts,
-        "colorscale": [[0, "@low"], [0.5, "@middle"], [1, "@high"]],
-        "hovertemplate": time_of(books) + "<br>%{y}<br>resting %{customdata:.6~g}<extra></extra>",
+        "x": pack_numbers(edges),
+        "y0": depth.low + depth.width / 2,
+        "dy": depth.width,
+        "colorscale": COLOUR_SCALE,
+        "hovertemplate": hover_time(books) + "<br>%{y}<br>resting %{customdata:.6~g}<extra></extra>",
         "showscale": True,
-        "colorbar": look,
+        "colorbar": bar,
     }
+    texts = {name: value for name, value in values.items() if name == "text"}
+    if is_packed:
+        return trace | {"packed": _pack_sizes(depth.sizes) | texts}
+    low, high = colour_range(depth.sizes)
+    decades = np.arange(np.ceil(low), np.floor(high) + 1)
+    bar |= {"tickvals": decades.tolist(), "ticktext": [f"{10**power:g}" for power in decades]}
+    with np.errstate(divide="ignore"):
+        logs = np.where(depth.sizes > 0, np.log10(depth.sizes), np.nan)
+    trace |= {"z": logs, "customdata": depth.sizes, "zmin": low, "zmax": max(high, low + 1e-6)}
+    if "text" in texts:
+        trace["text"] = [texts["text"]] * len(depth.sizes)
+    return trace
 
 
-def _coded(sizes: Floats) -> dict[str, Any]:
-    """Write sizes as the logarithm in two bytes a cell; 0: none. The page's script turns them back.
+def colour_range(sizes: Floats) -> tuple[float, float]:
+    """Return log10 of the sizes between which colours change: the 5 % and 99.5 % quantiles.
 
-    `ends`: between which colours change.
+    Parameters
+    ----------
+    sizes : float64[...]
+        Resting sizes; 0 where there is none.
     """
-    is_there = sizes > 0
-    logs = np.log10(sizes, where=is_there, out=np.zeros_like(sizes))
-    known = logs[is_there] if is_there.any() else np.zeros(1)
+    logs = np.log10(sizes[sizes > 0]) if (sizes > 0).any() else np.zeros(1)
+    low, high = np.quantile(logs, [0.05, 0.995]).tolist()
+    return low, high
+
+
+def _pack_sizes(sizes: Floats) -> dict[str, Any]:
+    """Return sizes as 16-bit codes of their logarithms, 0 for none; the script of the page decodes them.
+
+    A code c above 0 stands for ``10 ** ((c - 1) / scale + low)``. Colours change between `ends`, which are
+    logarithms too.
+    """
+    is_present = sizes > 0
+    logs = np.log10(sizes, where=is_present, out=np.zeros_like(sizes))
+    known = logs[is_present] if is_present.any() else np.zeros(1)
     low, high = float(known.min()), float(known.max())
     scale = _CODES / max(high - low, 1e-9)
-    codes = np.where(is_there, np.rint((logs - low) * scale) + 1, 0)
-    ends = np.quantile(known, [0.05, 0.995]).tolist()
-    return packed(codes, "u2") | {"columns": sizes.shape[1], "low": low, "scale": scale, "ends": ends}
+    codes = np.where(is_present, np.rint((logs - low) * scale) + 1, 0)
+    numbers = {"columns": sizes.shape[1], "low": low, "scale": scale, "ends": list(colour_range(sizes))}
+    return pack_numbers(codes, "u2") | numbers
 
 
-def _best(books: Books, base: Floats) -> list[dict[str, Any]]:
-    sides = (("best ask", books.ask_prices, "@ask"), ("best bid", books.bid_prices, "@bid"))
+def _draw_best(depth: DepthMap) -> list[dict[str, Any]]:
+    books = depth.books
+    sides = (("best ask", books.ask_prices, ASK_COLOUR), ("best bid", books.bid_prices, BID_COLOUR))
     return [
         {
             "type": "scatter",
             "mode": "lines",
             "name": name,
-            "y": packed(prices[:, 0] - base),
+            "y": pack_numbers(prices[:, 0] - depth.base),
             "line": {"color": colour, "width": 1.4, "shape": "hv"},
-            "hovertemplate": f"{time_of(books)}<br>{name} %{{y}}<extra></extra>",
-            **when(books, books.clock.times()),
+            "hovertemplate": f"{hover_time(books)}<br>{name} %{{y}}<extra></extra>",
+            **time_values(books, books.grid.times()),
         }
         for name, prices, colour in sides
     ]
 
 
-def _mid(books: Books) -> dict[str, Any]:
+def _draw_mid(books: BookSeries) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "y": packed(books.column_mids),
+        "name": "mid",
+        "y": pack_numbers(books.column_mids),
         "yaxis": "y2",
-        "line": {"color": "@ink", "width": 1.2},
-        "hovertemplate": f"{time_of(books)}<br>mid %{{y}}<extra></extra>",
-        **when(books, books.clock.times()),
+        "line": {"color": INK, "width": 1.2},
+        "hovertemplate": f"{hover_time(books)}<br>mid %{{y}}<extra></extra>",
+        **time_values(books, books.grid.times()),
     }
 
 
-def _trades(books: Books) -> list[dict[str, Any]]:
+def _draw_trades(books: BookSeries) -> list[dict[str, Any]]:
     trades = books.trades
     if not len(trades.times):
         return []
     share = trades.sizes / max(float(trades.sizes.max()), 1e-300)
     diameters = _MARKERS[0] + (_MARKERS[1] - _MARKERS[0]) * np.sqrt(share)
-    found = []
+    traces = []
     for name, chosen, colour, symbol in (
-        ("buy", trades.is_buy, "@buy", "triangle-up"),
-        ("sell", ~trades.is_buy, "@sell", "triangle-down"),
+        ("buy", trades.is_buy, BID_COLOUR, "triangle-up"),
+        ("sell", ~trades.is_buy, ASK_COLOUR, "triangle-down"),
     ):
-        look = {"symbol": symbol, "color": colour, "line": {"color": "@paper", "width": 0.7}}
-        hover = f"{time_of(books)}<br>{name} %{{customdata:.8~g}} at %{{y}}<extra></extra>"
-        found.append(
+        look = {"symbol": symbol, "color": colour, "line": {"color": GROUND, "width": 0.7}}
+        hover = f"{hover_time(books)}<br>{name} %{{customdata:.8~g}} at %{{y}}<extra></extra>"
+        traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": name,
-                "y": packed(trades.prices[chosen]),
-                "customdata": packed(trades.sizes[chosen]),
-                "marker": look | {"size": packed(diameters[chosen], "f4")},
+                "y": pack_numbers(trades.prices[chosen]),
+                "customdata": pack_numbers(trades.sizes[chosen]),
+                "marker": look | {"size": pack_numbers(diameters[chosen], "f4")},
                 "hovertemplate": hover,
-                **when(books, trades.times[chosen]),
+                **time_values(books, trades.times[chosen]),
             }
         )
-    return found
+    return traces
 
 
-def _shapes(books: Books, edges: Floats) -> list[dict[str, Any]]:
-    """Shade stretches of columns that have suspect rows, and mark the pauses that were left out."""
+def list_suspect_columns(books: BookSeries) -> list[tuple[int, int]]:
+    """Return the stretches of columns with a suspect book: first column, and the one after the last.
+
+    Parameters
+    ----------
+    books : BookSeries
+        Books of one instrument.
+    """
     ends = np.flatnonzero(np.diff(books.is_suspect, prepend=False, append=False)).reshape(-1, 2)
+    return [(start, end) for start, end in ends.tolist()]
+
+
+def _draw_stretches(books: BookSeries, edges: Floats) -> list[dict[str, Any]]:
+    """Return shapes that shade suspect columns and mark the pauses that were cut out."""
     whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-    shade = whole | {"type": "rect", "fillcolor": "@suspect", "opacity": 0.22, "line": {"width": 0}}
-    mark = whole | {"type": "line", "line": {"color": "@axis", "width": 1, "dash": "dot"}}
-    shades = [shade | {"x0": edges[start], "x1": edges[end]} for start, end in ends.tolist()]
-    return shades + [mark | {"x0": edges[at], "x1": edges[at]} for at in books.clock.first[1:].tolist()]
+    shade = whole | {"type": "rect", "fillcolor": SUSPECT_COLOUR, "opacity": 0.3, "line": {"width": 0}}
+    mark = whole | {"type": "line", "line": {"color": INK, "width": 1, "dash": "dot"}}
+    shades = [shade | {"x0": edges[start], "x1": edges[end]} for start, end in list_suspect_columns(books)]
+    pauses = books.grid.first[1:].tolist()
+    return shades + [mark | {"x0": edges[column], "x1": edges[column]} for column in pauses]

@@ -1,4 +1,7 @@
-"""The report's charts as plotly figures: plain dicts, their colours names that the page's script looks up."""
+"""Charts of the report as plotly figures.
+
+A figure is a plain dict. Colours such as `@ink` are names in `THEMES`, which the script of the page looks up.
+"""
 
 from __future__ import annotations
 
@@ -8,128 +11,171 @@ from typing import Any
 
 import numpy as np
 
-from deltabook.jobs.console.formats import show_time
-from deltabook.jobs.report.books import Books, Floats, Integers
+from deltabook.jobs.console.formats import format_time
+from deltabook.jobs.report.books import LEVELS, BookSeries, Floats
 from deltabook.jobs.report.statistics import QUANTILES, Curve
+from deltabook.jobs.report.time_grid import Integers
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 
 POINTS = 2_000
-"""Points of a scatter at most: evenly chosen in time."""
+"""Maximum number of points of a scatter plot; they are chosen evenly in time."""
 TICKS = 6
-"""Labels of an axis of time with pauses, besides those of their ends."""
+"""Labels of a time axis with pauses, besides those at the ends of pauses."""
 LINE_POINTS = 1_500
-"""Points of a line over time at most: of more, means of as many neighbours."""
+"""Maximum number of points of a line over time. If there are more, each point is the mean of neighbours."""
 MILLISECOND = 1e6
-"""ns; plotly's times are ms since 1970."""
-_DASHES = ("solid", "dash", "dot", "dashdot")
+"""ns in a millisecond; plotly's times are ms since 1970."""
 RUN_LABELS = 10
-"""Labels below a chart over runs."""
+"""Maximum number of labels below a chart over runs."""
+THEMES = {
+    "light": {
+        **{"ink": "#1b2430", "paper": "#ffffff", "grid": "#e6eaef", "axis": "#8c97a5", "failed": "#b3261e"},
+        **{"band": "rgba(0,114,178,0.16)", "s0": "#0072b2", "s1": "#d55e00", "s2": "#00805f"},
+        **{"s3": "#a3518c", "s4": "#8a6d00", "s5": "#5a6675"},
+    },
+    "dark": {
+        **{"ink": "#e4e8ee", "paper": "#181d24", "grid": "#29313b", "axis": "#75818f", "failed": "#ff8a80"},
+        **{"band": "rgba(86,180,233,0.20)", "s0": "#56b4e9", "s1": "#ff9d5c", "s2": "#3ec9a0"},
+        **{"s3": "#e08fc6", "s4": "#e3c34f", "s5": "#a8b3c0"},
+    },
+}
+"""Colours by theme and name; a figure refers to one as `@name`."""
+_DASHES = ("solid", "dash", "dot", "dashdot")
 _HUES = 6
-_SHOWN = (1, -2)  # quantiles: 1 and 99 %
+_SHOWN_QUANTILES = (1, -2)  # 1 and 99 %
 
 Figure = dict[str, Any]
 
 
-def escaped(text: object) -> str:
-    """Escape what comes from data: plotly reads tags in names, titles and hover texts.
+def escape_tags(text: object) -> str:
+    """Return a text with `<`, `>` and `&` escaped: plotly reads tags in names, titles and hover texts.
 
     Parameters
     ----------
     text : object
-        Any.
+        Text from data, such as a symbol or a file name.
     """
     return html.escape(str(text), quote=False)
 
 
-def packed(values: Any, kind: str = "f8") -> dict[str, str]:
-    """Write numbers as plotly's typed arrays: half the bytes of text, and NaN allowed.
+def pack_numbers(values: Any, kind: str = "f8") -> dict[str, str]:
+    """Return numbers as a typed array of plotly: half the bytes of text, and NaN is allowed.
 
     Parameters
     ----------
     values : array
-        Of one dimension.
+        Numbers of any shape; a matrix is written row by row.
     kind : str
-        f8, f4 or u2.
+        Type of each number: f8 (float64), f4 (float32) or u2 (uint16).
     """
     data = np.ascontiguousarray(values, dtype=f"<{kind}").tobytes()
     return {"dtype": kind, "bdata": base64.b64encode(data).decode()}
 
 
+def resolve_colours(value: Any, theme: dict[str, str]) -> Any:
+    """Return a figure with the names of colours replaced by colours.
+
+    Parameters
+    ----------
+    value : Any
+        A figure, or a part of one.
+    theme : dict
+        Colours by name, such as ``THEMES["light"]``.
+    """
+    if isinstance(value, dict):
+        return {name: resolve_colours(part, theme) for name, part in value.items()}
+    if isinstance(value, list):
+        return [resolve_colours(part, theme) for part in value]
+    return theme.get(value[1:], value) if isinstance(value, str) and value.startswith("@") else value
+
+
 def axis(title: str = "", **more: Any) -> dict[str, Any]:
-    """Return an axis.
+    """Return an axis in the style of the report.
 
     Parameters
     ----------
     title : str
-        What it shows.
+        Title beside the axis.
     **more : Any
-        Other attributes.
+        Further attributes of plotly's axis.
     """
     plain = {"gridcolor": "@grid", "linecolor": "@axis", "tickcolor": "@axis", "zeroline": False}
     ticks = {"ticks": "outside", "ticklen": 4, "automargin": True, "title": {"text": title, "standoff": 8}}
     return plain | ticks | more
 
 
-def clock_axis(books: Books, **more: Any) -> dict[str, Any]:
-    """Return an axis of time; where the recording paused, of its columns instead, which leave pauses out.
+def time_axis(books: BookSeries, **more: Any) -> dict[str, Any]:
+    """Return the time axis of some books. With pauses in the recording, it counts columns instead.
 
     Parameters
     ----------
-    books : Books
-        Whose clock.
+    books : BookSeries
+        Books whose time grid the axis shows.
     **more : Any
-        Other attributes.
+        Further attributes of plotly's axis.
     """
-    clock = books.clock
-    if len(clock.starts) == 1:
-        ends = [clock.starts[0] / MILLISECOND, (clock.starts[0] + clock.count * clock.step) / MILLISECOND]
+    grid = books.grid
+    if len(grid.starts) == 1:
+        ends = [grid.starts[0] / MILLISECOND, (grid.starts[0] + grid.count * grid.step) / MILLISECOND]
         return axis(type="date", range=ends, hoverformat="%Y-%m-%d %H:%M:%S.%L", **more)
-    places = np.unique(np.append(clock.first, np.linspace(0, clock.count - 1, TICKS).astype(int)))
-    far = np.diff(places, append=clock.count) > clock.count / TICKS / 2
-    places = places[far | np.isin(places, clock.first)][: 3 * TICKS]
-    texts = [show_time(int(time)) for time in clock.times()[places]]
-    ticks = {"tickvals": places.tolist(), "ticktext": [f"{text[11:19]}<br>{text[:10]}" for text in texts]}
-    return axis(range=[0, clock.count], **ticks, **more)
+    columns = labelled_columns(books)
+    texts = [format_time(int(time)) for time in grid.times()[columns]]
+    ticks = {"tickvals": columns.tolist(), "ticktext": [f"{text[11:19]}<br>{text[:10]}" for text in texts]}
+    return axis(range=[0, grid.count], **ticks, **more)
 
 
-def when(books: Books, times: Integers) -> dict[str, Any]:
-    """Return where times lie on `clock_axis`, and what a hover text calls them (see `time_of`).
+def labelled_columns(books: BookSeries) -> Integers:
+    """Return the columns of a time axis that get a label: ends of pauses, and some between them.
 
     Parameters
     ----------
-    books : Books
-        Whose clock.
+    books : BookSeries
+        Books whose time grid the axis shows.
+    """
+    grid = books.grid
+    columns = np.unique(np.append(grid.first, np.linspace(0, grid.count - 1, TICKS).astype(int)))
+    is_far = np.diff(columns, append=grid.count) > grid.count / TICKS / 2
+    return columns[is_far | np.isin(columns, grid.first)][: 3 * TICKS]
+
+
+def time_values(books: BookSeries, times: Integers) -> dict[str, Any]:
+    """Return the x values of times on `time_axis`; with pauses also the texts that `hover_time` shows.
+
+    Parameters
+    ----------
+    books : BookSeries
+        Books whose time grid the axis shows.
     times : int64[n]
-        ns since 1970.
+        ns since 1970 UTC.
     """
-    clock = books.clock
-    if len(clock.starts) == 1:
-        return {"x": packed(times / MILLISECOND)}
-    steps = clock.steps(times)
-    along = np.clip((times - clock.times()[steps]) / clock.step, 0, 1)
-    return {"x": packed(steps + along), "text": [show_time(time)[:23] for time in times.tolist()]}
+    grid = books.grid
+    if len(grid.starts) == 1:
+        return {"x": pack_numbers(times / MILLISECOND)}
+    steps = grid.steps(times)
+    along = np.clip((times - grid.times()[steps]) / grid.step, 0, 1)
+    return {"x": pack_numbers(steps + along), "text": [format_time(time)[:23] for time in times.tolist()]}
 
 
-def time_of(books: Books) -> str:
-    """Return the part of a hover text that tells the time.
+def hover_time(books: BookSeries) -> str:
+    """Return the part of a hover template that shows the time.
 
     Parameters
     ----------
-    books : Books
-        Whose clock.
+    books : BookSeries
+        Books whose time grid the axis shows.
     """
-    return "%{x|%H:%M:%S.%L}" if len(books.clock.starts) == 1 else "%{text}"
+    return "%{x|%H:%M:%S.%L}" if len(books.grid.starts) == 1 else "%{text}"
 
 
 def layout(height: int, **more: Any) -> dict[str, Any]:
-    """Return what all charts have in common.
+    """Return the layout of a chart in the style of the report.
 
     Parameters
     ----------
     height : int
-        Pixels.
+        Height, pixels.
     **more : Any
-        Axes and other attributes.
+        Axes and further attributes of plotly's layout.
     """
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"}
     plain = {
@@ -146,19 +192,19 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
     return plain | more
 
 
-def _levels(count: int) -> dict[str, Any]:
+def _level_axis(count: int) -> dict[str, Any]:
     return axis("level", tick0=1, dtick=max(round(count / 10), 1), range=[0.5, count + 0.5])
 
 
-def spread_by_level(books: Books) -> Figure:
-    """Draw the median spread of each level, and its 5 to 95 % band.
+def draw_spread_by_level(books: BookSeries) -> Figure:
+    """Return a chart of the median spread of each level, with its 5 to 95 % band.
 
     Parameters
     ----------
-    books : Books
-        Of one instrument, with at least one book.
+    books : BookSeries
+        Books of one instrument, at least one.
     """
-    spreads = books.ask_prices - books.bid_prices
+    spreads = (books.ask_prices - books.bid_prices)[:, :LEVELS]
     spreads = spreads[:, np.isfinite(spreads).any(axis=0)]
     low, middle, high = np.nanquantile(spreads, [0.05, 0.5, 0.95], axis=0)
     levels = np.arange(1, len(middle) + 1).tolist()
@@ -175,33 +221,38 @@ def spread_by_level(books: Books) -> Figure:
         "mode": "lines+markers",
         "name": "median",
         "x": levels,
-        "y": packed(middle),
+        "y": pack_numbers(middle),
     }
-    median |= {"line": {"color": "@s0", "width": 2}, "marker": {"size": 5}, "customdata": _pairs(low, high)}
+    median |= {
+        "line": {"color": "@s0", "width": 2},
+        "marker": {"size": 5},
+        "customdata": _stack_pairs(low, high),
+    }
     median["hovertemplate"] = (
         "L%{x}: %{y:.6~g}<br>5 to 95 %: %{customdata[0]:.6~g} to %{customdata[1]:.6~g}<extra></extra>"
     )
-    data = [edge | {"y": packed(low)}, edge | band | {"y": packed(high)}, median]
+    data = [edge | {"y": pack_numbers(low)}, edge | band | {"y": pack_numbers(high)}, median]
     price = axis("spread, price", rangemode="tozero", tickformat=",~g")
-    return {"data": data, "layout": layout(300, xaxis=_levels(len(levels)), yaxis=price)}
+    return {"data": data, "layout": layout(300, xaxis=_level_axis(len(levels)), yaxis=price)}
 
 
-def _pairs(one: Floats, other: Floats) -> list[list[float]]:
-    return np.stack([one, other], axis=1).tolist()  # type: ignore[no-any-return]
+def _stack_pairs(first: Floats, second: Floats) -> list[list[float]]:
+    return np.stack([first, second], axis=1).tolist()  # type: ignore[no-any-return]
 
 
-def order_flow(books: Books) -> tuple[Figure, dict[str, float]] | None:
-    """Draw returns of mid over each second against the order flow imbalance within it.
+def draw_order_flow(books: BookSeries) -> tuple[Figure, dict[str, float]] | None:
+    """Return a chart of the mid return of each second against the order flow imbalance within it.
 
     Parameters
     ----------
-    books : Books
-        Of one instrument.
+    books : BookSeries
+        Books of one instrument.
 
     Returns
     -------
     (dict, dict) or None
-        The figure, and `count`, `correlation` and `slope` of the line; None if there is no line to draw.
+        The figure, and `count`, `correlation` and `slope` (basis points per unit of size) of the fitted line;
+        None if no line can be fitted.
     """
     returns, flow = books.returns(), books.flow[1:]
     known = np.isfinite(returns)
@@ -210,32 +261,43 @@ def order_flow(books: Books) -> tuple[Figure, dict[str, float]] | None:
         return None
     slope = np.mean((flow - flow.mean()) * (returns - returns.mean())) / np.var(flow)
     start = returns.mean() - slope * flow.mean()
-    told = {"count": len(flow), "correlation": float(np.corrcoef(flow, returns)[0, 1]), "slope": float(slope)}
+    correlation = float(np.corrcoef(flow, returns)[0, 1])
+    numbers = {"count": len(flow), "correlation": correlation, "slope": float(slope)}
     chosen = slice(None, None, -(-len(flow) // POINTS))
     ends = np.array([flow.min(), flow.max()])
     hover = "imbalance %{x:.6~g}<br>return %{y:.4~g} bp<extra></extra>"
-    points = {"type": "scatter", "mode": "markers", "x": packed(flow[chosen]), "y": packed(returns[chosen])}
+    points = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": pack_numbers(flow[chosen]),
+        "y": pack_numbers(returns[chosen]),
+    }
     points |= {"marker": {"color": "@s0", "size": 5, "opacity": 0.45}, "hovertemplate": hover}
-    line = {"type": "scatter", "mode": "lines", "x": packed(ends), "y": packed(start + slope * ends)}
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": pack_numbers(ends),
+        "y": pack_numbers(start + slope * ends),
+    }
     line |= {"line": {"color": "@s1", "width": 2}, "hoverinfo": "skip"}
     axes = {"xaxis": axis("order flow imbalance, size"), "yaxis": axis("mid return, bp")}
-    return {"data": [points, line], "layout": layout(300, showlegend=False, **axes)}, told
+    return {"data": [points, line], "layout": layout(300, showlegend=False, **axes)}, numbers
 
 
-def volatility_line(books: Books, volatility: Floats) -> Figure | None:
-    """Draw conditional volatility over time.
+def draw_volatility(books: BookSeries, volatility: Floats) -> Figure | None:
+    """Return a chart of conditional volatility over time.
 
     Parameters
     ----------
-    books : Books
-        Of one instrument.
+    books : BookSeries
+        Books of one instrument.
     volatility : float64[n - 1]
-        Basis points, for each second but the first.
+        Basis points, one for each second but the first; NaN where it is not known.
 
     Returns
     -------
     dict or None
-        None if there is none.
+        The figure; None if no volatility is known.
     """
     if not np.isfinite(volatility).any():
         return None
@@ -244,24 +306,31 @@ def volatility_line(books: Books, volatility: Floats) -> Figure | None:
     known = np.isfinite(padded)
     means = np.where(known, padded, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
     times: Integers = books.seconds[1::width] * NANOSECONDS_PER_SECOND
-    line = {"type": "scatter", "mode": "lines", "y": packed(means), "line": {"color": "@s0", "width": 1.4}}
-    line |= when(books, times) | {"hovertemplate": time_of(books) + "<br>%{y:.4~g} bp<extra></extra>"}
-    axes = {"xaxis": clock_axis(books), "yaxis": axis("volatility, bp in 1 s", rangemode="tozero")}
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "y": pack_numbers(means),
+        "line": {"color": "@s0", "width": 1.4},
+    }
+    line |= time_values(books, times) | {
+        "hovertemplate": hover_time(books) + "<br>%{y:.4~g} bp<extra></extra>"
+    }
+    axes = {"xaxis": time_axis(books), "yaxis": axis("volatility, bp in 1 s", rangemode="tozero")}
     return {"data": [line], "layout": layout(260, showlegend=False, **axes)}
 
 
-def match_by_level(of_kind: dict[str, list[tuple[int, int, int]]]) -> Figure:
-    """Draw the share of prices and of sizes that are equal, level by level.
+def draw_match_by_level(metrics: dict[str, list[tuple[int, int, int]]]) -> Figure:
+    """Return a chart of the share of prices and sizes that equal golden rows, by level.
 
     Parameters
     ----------
-    of_kind : dict
-        Of `price_match` and `size_match`, (level, matched, compared).
+    metrics : dict
+        For `price_match` and `size_match`, rows of (level, matched, compared).
     """
     data: list[dict[str, Any]] = []
     looks = (("price_match", "prices", "@s0", 10), ("size_match", "sizes", "@s1", 5))
     for metric, name, colour, size in looks:
-        rows = of_kind[metric]
+        rows = metrics[metric]
         line: dict[str, Any] = {
             "type": "scatter",
             "mode": "lines+markers",
@@ -279,28 +348,28 @@ def match_by_level(of_kind: dict[str, list[tuple[int, int, int]]]) -> Figure:
     share = axis("equal, %", range=[least - pad, 100 + pad], tickformat=".6~g")
     return {
         "data": data,
-        "layout": layout(260, xaxis=_levels(max(line["x"][-1] for line in data)), yaxis=share),
+        "layout": layout(260, xaxis=_level_axis(max(line["x"][-1] for line in data)), yaxis=share),
     }
 
 
-def curves(curve: Curve) -> Figure:
-    """Draw both sides' cumulative distributions, and beside them quantile against quantile.
+def draw_distribution(curve: Curve) -> Figure:
+    """Return a chart of rebuilt and golden distributions: cumulative ones, and quantiles against quantiles.
 
     Parameters
     ----------
     curve : Curve
-        One metric.
+        Distribution of one metric on both sides.
     """
     data: list[dict[str, Any]] = []
     sides = (("golden", curve.golden, "@s1", "solid"), ("rebuilt", curve.rebuilt, "@s0", "dot"))
     for name, quantiles, colour, dash in sides:
         line = {"color": colour, "width": 2.2 if name == "golden" else 1.8, "dash": dash, "shape": "hv"}
         hover = f"{name}: %{{y:.0%}} up to %{{x:.6~g}}<extra></extra>"
-        told = {"type": "scatter", "mode": "lines", "name": name, "hovertemplate": hover, "line": line}
-        data.append(told | {"x": packed(quantiles), "y": packed(QUANTILES)})
+        trace = {"type": "scatter", "mode": "lines", "name": name, "hovertemplate": hover, "line": line}
+        data.append(trace | {"x": pack_numbers(quantiles), "y": pack_numbers(QUANTILES)})
     ends = [
-        float(end([curve.rebuilt[at], curve.golden[at]]))
-        for end, at in ((np.min, _SHOWN[0]), (np.max, _SHOWN[1]))
+        float(end([curve.rebuilt[index], curve.golden[index]]))
+        for end, index in ((np.min, _SHOWN_QUANTILES[0]), (np.max, _SHOWN_QUANTILES[1]))
     ]
     if ends[0] == ends[1]:
         ends = [float(np.min([curve.rebuilt, curve.golden])), float(np.max([curve.rebuilt, curve.golden]))]
@@ -316,11 +385,11 @@ def curves(curve: Curve) -> Figure:
     }
     hover = "golden %{x:.6~g}<br>rebuilt %{y:.6~g}<extra></extra>"
     points = {"mode": "markers", "marker": {"color": "@s0", "size": 4}, "hovertemplate": hover}
-    points |= {"x": packed(curve.golden), "y": packed(curve.rebuilt)}
+    points |= {"x": pack_numbers(curve.golden), "y": pack_numbers(curve.rebuilt)}
     data += [plain | equal, plain | points]
     small: dict[str, Any] = {"nticks": 4, "tickformat": "~g", "range": view}
     axes = {
-        "xaxis": axis(escaped(curve.unit), domain=[0, 0.42], **small),
+        "xaxis": axis(escape_tags(curve.unit), domain=[0, 0.42], **small),
         "yaxis": axis(tickformat=".0%", nticks=4),
         "xaxis2": axis("golden", domain=[0.6, 1], anchor="y2", **small),
         "yaxis2": axis(anchor="x2", **small),
@@ -328,33 +397,33 @@ def curves(curve: Curve) -> Figure:
     return {"data": data, "layout": layout(210, showlegend=False, **axes)}
 
 
-def over_runs(lines: list[dict[str, Any]], labels: dict[str, str], title: str) -> Figure:
-    """Draw values run over run, drifts ringed.
+def draw_over_runs(lines: list[dict[str, Any]], labels: dict[str, str], title: str) -> Figure:
+    """Return a chart of values by run, with drifts ringed.
 
     Parameters
     ----------
     lines : list of dict
-        As `runs.lines` returns them, at least one.
+        Lines from `runs.select_chart_lines`, at least one.
     labels : dict
-        What stands below each run, by id, oldest first.
+        Start time of each run by its id, oldest first.
     title : str
-        Of the values.
+        Title of the value axis.
     """
-    places = {run: number for number, run in enumerate(labels)}
+    columns = {run: number for number, run in enumerate(labels)}
     data = []
     for number, line in enumerate(lines):
         colour, dash = f"@s{number % _HUES}", _DASHES[number // _HUES % len(_DASHES)]
-        name = escaped(line["name"])
+        name = escape_tags(line["name"])
         rings = [3 if is_drift else 0 for is_drift in line["is_drift"]]
         sizes = [12 if is_drift else 6 for is_drift in line["is_drift"]]
         marker = {"color": colour, "size": sizes, "opacity": 1, "line": {"color": "@failed", "width": rings}}
-        told = {"name": name, "line": {"color": colour, "width": 1.6, "dash": dash}, "marker": marker}
-        told["hovertemplate"] = f"{name}<br>%{{text}}<br>%{{y:.6~g}}<extra></extra>"
-        points = {"x": [places[run] for run in line["runs"]], "y": line["values"]}
-        points["text"] = [escaped(labels[run]) for run in line["runs"]]
-        data.append({"type": "scatter", "mode": "lines+markers"} | points | told)
+        look = {"name": name, "line": {"color": colour, "width": 1.6, "dash": dash}, "marker": marker}
+        look["hovertemplate"] = f"{name}<br>%{{text}}<br>%{{y:.6~g}}<extra></extra>"
+        points = {"x": [columns[run] for run in line["runs"]], "y": line["values"]}
+        points["text"] = [escape_tags(labels[run]) for run in line["runs"]]
+        data.append({"type": "scatter", "mode": "lines+markers"} | points | look)
     step = max(-(-len(labels) // RUN_LABELS), 1)
-    texts = [escaped(label[5:19]).replace("T", "<br>") for label in labels.values()]
+    texts = [escape_tags(label[5:19]).replace("T", "<br>") for label in labels.values()]
     ticks: dict[str, Any] = {"tickvals": list(range(0, len(labels), step)), "ticktext": texts[::step]}
     axes = {"xaxis": axis(**ticks, range=[-0.5, len(labels) - 0.5]), "yaxis": axis(title, tickformat="~g")}
     return {"data": data, "layout": layout(320, showlegend=True, **axes)}

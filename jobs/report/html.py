@@ -1,4 +1,4 @@
-"""HTML pages that need no network: templates of `conf`, everything in them escaped."""
+"""Templates of `conf` for HTML pages that need no network; all text in them is escaped."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import hashlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def pages() -> Environment:
-    """Return what fills templates in; its filter `sha256` names a script for a page's policy."""
-    found = Environment(
+def open_templates() -> Environment:
+    """Return the Jinja environment of the templates; its filter `sha256` hashes a script for the policy."""
+    environment = Environment(
         loader=PackageLoader("deltabook.conf", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    found.filters["sha256"] = _policy_hash
-    return found
+    environment.filters["sha256"] = _hash_script
+    return environment
 
 
-def _policy_hash(script: str) -> str:
-    """Name a script for the page's content security policy: no other is run."""
+def _hash_script(script: str) -> str:
+    """Return the hash by which a page's content security policy allows a script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

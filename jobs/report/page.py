@@ -1,4 +1,4 @@
-"""The job `report`: one page that says whether the books are right, and shows why. Starts no Spark."""
+"""The command `report`: an HTML page with the verdict on the books and its figures. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -13,21 +13,32 @@ import numpy as np
 from markupsafe import Markup
 
 from deltabook.expectations.suites import WORST_FIRST
-from deltabook.jobs.console.formats import length_text, time_text
+from deltabook.jobs.console.formats import format_duration, format_short_time
 from deltabook.jobs.report import figures
-from deltabook.jobs.report import runs as of_runs
-from deltabook.jobs.report.books import LEVELS, SECONDS, Books, File, files_of, read_books, read_trades
-from deltabook.jobs.report.depth import depth_map
-from deltabook.jobs.report.facts import STATUSES, Facts, Instrument, read_facts
-from deltabook.jobs.report.html import pages
-from deltabook.jobs.report.statistics import TAIL_ALPHA, distributions, garch_of, volatility
-from deltabook.jobs.report.tables import comparisons, divergences, level_texts, verdict
-from deltabook.jobs.report.timeline import GAPS_SHOWN, gap_rows, timeline
+from deltabook.jobs.report import runs as run_history
+from deltabook.jobs.report.books import LEVELS, SECONDS, BookSeries, read_books, read_trades
+from deltabook.jobs.report.data_files import WHOLE, DataFile, Period, list_data_files
+from deltabook.jobs.report.depth import BAND_LEVELS, draw_depth
+from deltabook.jobs.report.html import open_templates
+from deltabook.jobs.report.inputs import STATUSES, Instrument, ReportInputs, read_report_inputs
+from deltabook.jobs.report.statistics import (
+    TAIL_ALPHA,
+    conditional_volatility,
+    describe_distributions,
+    find_garch,
+)
+from deltabook.jobs.report.timeline import GAPS_SHOWN, lay_out_timeline, list_gaps
+from deltabook.jobs.report.verdict import (
+    compare_with_golden,
+    describe_levels,
+    list_divergences,
+    summarize_verdict,
+)
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, EVENTS, form_of
 
 SYMBOLS = 6
-"""Symbols whose books are drawn unless they are named: those with the most rows."""
+"""Number of symbols whose books are drawn by default; those with the most rows are."""
 _SECTIONS = {
     "verdict": "Verdict",
     "coverage": "Coverage",
@@ -38,153 +49,210 @@ _SECTIONS = {
     "throughput": "Throughput",
 }
 
+Figures = dict[str, figures.Figure]
+"""Figures of the page by the id of their chart."""
+
 
 def write_report(
-    warehouse: Path, out: Path, symbols: list[str] | None = None, since: str | None = None
+    warehouse: Path,
+    out: Path,
+    symbols: list[str] | None = None,
+    since: str | None = None,
+    period: Period = WHOLE,
+    levels: int = BAND_LEVELS,
 ) -> dict[str, Any]:
-    """Write the report of a warehouse: one HTML file that needs no other, nor a network.
+    """Write the report of a warehouse as one self-contained HTML file.
 
     Parameters
     ----------
     warehouse : Path
-        Its published versions are read.
+        Folder of the tables; their published versions are read.
     out : Path
-        The file; its folder is made.
+        The file to write; its folder is created.
     symbols : list of str, optional
-        Whose books and distributions are shown, on whatever exchange; by default the `SYMBOLS` with the most
-        rows. The verdict is always that of all.
+        Symbols whose books and distributions are shown, on every exchange; default: the `SYMBOLS` with the
+        most rows. The verdict always covers all symbols.
     since : str, optional
-        A run's id or a time as ISO 8601: runs from there are told; by default the last ones.
+        Id of the first run to list, or its earliest start as ISO 8601; default: the last runs.
+    period : (int or None, int or None)
+        Start (inclusive) and end (exclusive) of the books to draw, ns since 1970 UTC. All else in the report
+        covers the whole recording.
+    levels : int
+        Height of the depth map's band around the mid, as of `depth.measure_depth`.
 
     Returns
     -------
     dict
-        `report` (its path), `bytes`, `verdict`, `verdicts` by suite, `drifts` of the newest run as lines,
-        `symbols` shown and `symbols_left_out`, `report_seconds`.
+        `report` (path of the file), `bytes`, `verdict`, `verdicts` by suite, `drifts` of the newest run as
+        texts, `symbols` shown, `symbols_left_out` (their number), `report_seconds`.
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet, or there is no such symbol (names those there are).
+        If nothing was published yet, or a symbol does not exist; the message lists those that do.
     SettingsError
         If `since` is neither a run nor a time.
     """
     started = time.monotonic()
-    facts = read_facts(warehouse)
-    runs = of_runs.runs_since(facts, since)
-    shown, left_out, found = _chosen(facts, symbols)
-    drawn: dict[str, figures.Figure] = {}
-    told = verdict(facts)
-    of_books = [_book(facts, key, data_files, drawn) for key, data_files in found.items()]
+    inputs = read_report_inputs(warehouse)
+    runs = run_history.select_runs(inputs, since)
+    shown, left_out, book_files = _choose_instruments(inputs, symbols)
+    drawn: Figures = {}
+    summary = summarize_verdict(inputs)
+    books = _describe_all_books(inputs, book_files, period, levels, drawn)
     page: dict[str, Any] = {
-        "name": facts.stored.root.name,
+        "name": inputs.stored.root.name,
         "sections": list(_SECTIONS.items()),
         "statuses": STATUSES,
         "verdict_words": WORST_FIRST,
-        "verdict_facts": told,
-        "timeline": timeline(facts),
-        "gaps": gap_rows(facts),
+        "summary": summary,
+        "timeline": lay_out_timeline(inputs),
+        "gaps": list_gaps(inputs),
         "gaps_shown": GAPS_SHOWN,
         "levels": LEVELS,
+        "band_levels": levels,
+        "period": _describe_period(period),
         "shown": shown,
         "named": bool(symbols),
         "left_out": [" ".join(key) for key in left_out],
-        "books": of_books,
-        "volatility": [book["volatility"] for book in of_books if book["volatility"]],
+        "books": books,
+        "volatility": [book["volatility"] for book in books if book["volatility"]],
         "tail": TAIL_ALPHA,
-        "stages": of_runs.stages(facts),
-        "versions": of_runs.versions(facts),
+        "stages": run_history.list_stages(inputs),
+        "versions": run_history.collect_versions(inputs),
+        "themes": figures.THEMES,
     }
-    page |= _golden(facts, drawn) | _distributions(facts, shown, drawn) | _runs(facts, runs, drawn)
+    page |= _describe_golden(inputs, drawn) | _describe_statistics(inputs, shown, drawn)
+    page |= _describe_runs(inputs, runs, drawn)
     out.parent.mkdir(parents=True, exist_ok=True)
-    size = out.write_bytes(_rendered(page, drawn).encode())
+    size = out.write_bytes(_render(page, drawn).encode())
+    newest = inputs.runs[-1]["run_id"]
     return {
         "report": str(out),
         "bytes": size,
-        "verdict": told["overall"],
-        "verdicts": {suite["name"]: suite["verdict"] for suite in told["suites"]},
-        "drifts": [row["text"] for row in page["drifts"] if row["run_id"] == facts.runs[-1]["run_id"]],
+        "verdict": summary["overall"],
+        "verdicts": {suite["name"]: suite["verdict"] for suite in summary["suites"]},
+        "drifts": [row["text"] for row in page["drifts"] if row["run_id"] == newest],
         "symbols": [" ".join(key) for key in shown],
         "symbols_left_out": len(left_out),
         "report_seconds": round(time.monotonic() - started, 2),
     }
 
 
-def _chosen(
-    facts: Facts, symbols: list[str] | None
-) -> tuple[list[Instrument], list[Instrument], dict[Instrument, list[File]]]:
-    """Choose the instruments to show; return them, those left out, and the data files of the books shown."""
-    found: dict[Instrument, list[File]] = {key: [] for key in facts.instruments}
+def _choose_instruments(
+    inputs: ReportInputs, symbols: list[str] | None
+) -> tuple[list[Instrument], list[Instrument], dict[Instrument, list[DataFile]]]:
+    """Return the instruments to show, those left out, and the data files of the books to show."""
+    book_files: dict[Instrument, list[DataFile]] = {key: [] for key in inputs.instruments}
     for is_decimal in (False, True):
-        of_form = files_of(facts.stored, form_of(BOOKS, is_decimal))
-        found |= {key: of_form[key] for key, row in facts.instruments.items() if key in of_form}
-    order = sorted(found, key=lambda key: (-sum(file.rows for file in found[key]), key))
-    unknown = set(symbols or ()) - {symbol for _, symbol in found}
-    if unknown:
-        there = ", ".join(sorted({symbol for _, symbol in found}))
-        raise WarehouseError(f"no {', '.join(sorted(unknown))} in {facts.stored.root}; there are: {there}")
+        files_by_key = list_data_files(inputs.stored, form_of(BOOKS, is_decimal))
+        book_files |= {key: files_by_key[key] for key in inputs.instruments if key in files_by_key}
+    order = sorted(book_files, key=lambda key: (-sum(file.rows for file in book_files[key]), key))
+    known = {symbol for _, symbol in book_files}
+    if unknown := set(symbols or ()) - known:
+        raise WarehouseError(
+            f"no {', '.join(sorted(unknown))} in {inputs.stored.root}; there are: {', '.join(sorted(known))}"
+        )
     shown = [key for key in order if key[1] in symbols] if symbols else order[:SYMBOLS]
     left_out = [key for key in order if key not in shown]
-    return shown, left_out, {key: found[key] for key in shown if found[key]}
+    return shown, left_out, {key: book_files[key] for key in shown if book_files[key]}
 
 
-def _book(
-    facts: Facts, key: Instrument, found: list[File], drawn: dict[str, figures.Figure]
+def _describe_period(period: Period) -> str:
+    """Return a period as text; empty if it has no bound."""
+    start, end = period
+    texts = ["" if start is None else f"from {format_short_time(start)}"]
+    texts.append("" if end is None else f"to {format_short_time(end)}")
+    return " ".join(filter(None, texts))
+
+
+def _describe_all_books(
+    inputs: ReportInputs,
+    book_files: dict[Instrument, list[DataFile]],
+    period: Period,
+    levels: int,
+    drawn: Figures,
+) -> list[dict[str, Any]]:
+    """Read and draw the books of each instrument; return what the page says about them."""
+    forms = {bool(inputs.instruments[key]["is_decimal"]) for key in book_files}
+    event_files = {form: list_data_files(inputs.stored, form_of(EVENTS, form)) for form in forms}
+    entries = []
+    for key, own_files in book_files.items():
+        instrument = inputs.instruments[key]
+        books = read_books(own_files, instrument, period, max(levels, LEVELS))
+        entry: dict[str, Any] = {"id": f"book-{len(drawn)}", "exchange": key[0], "symbol": key[1]}
+        if books is not None:
+            trade_files = event_files[bool(instrument["is_decimal"])].get(key, [])
+            books.trades = read_trades(trade_files, instrument, period)
+            entry |= _describe_books(inputs, key, books, levels, drawn)
+        else:
+            entry |= {"rows": 0, "depth": None, "volatility": None}
+        entries.append(entry)
+    return entries
+
+
+def _describe_books(
+    inputs: ReportInputs, key: Instrument, books: BookSeries, levels: int, drawn: Figures
 ) -> dict[str, Any]:
-    """Read one instrument's books, and draw them; return what the page tells of them."""
-    instrument = facts.instruments[key]
-    books = read_books(found, instrument)
-    trades = files_of(facts.stored, form_of(EVENTS, instrument["is_decimal"])).get(key, [])
-    books.trades = read_trades(trades, instrument)
-    number = len(drawn)
-    ends = {"first": time_text(int(books.clock.starts[0])), "last": time_text(int(books.clock.ends[-1]))}
-    told = {"id": f"book-{number}", "exchange": key[0], "symbol": key[1], "rows": books.rows} | ends
-    told |= {"trades": books.trades.count, "drawn": len(books.trades.times), "depth": None, "flow": None}
-    told |= {"volatility": None, "step": length_text(books.clock.step), "suspect": books.is_suspect.any()}
-    told["pauses"] = len(books.clock.starts) - 1
+    """Draw the books of one instrument; return what the page says about them."""
+    grid = books.grid
+    entry: dict[str, Any] = {
+        "rows": books.rows,
+        "first": format_short_time(int(grid.starts[0])),
+        "last": format_short_time(int(grid.ends[-1])),
+        "trades": books.trades.count,
+        "drawn": len(books.trades.times),
+        "step": format_duration(grid.step),
+        "suspect": books.is_suspect.any(),
+        "pauses": len(grid.starts) - 1,
+        "depth": None,
+        "flow": None,
+        "volatility": None,
+    }
     if not np.isfinite(books.column_mids).any():
-        return told
-    figure, what = depth_map(books)
-    told["depth"] = {"id": _add(drawn, figure), "what": what}
-    told["spread"] = {"id": _add(drawn, figures.spread_by_level(books))}
-    if flow := figures.order_flow(books):
-        told["flow"] = {"id": _add(drawn, flow[0]), "is_cut": len(books.seconds) == SECONDS} | flow[1]
-    told["volatility"] = _volatility(facts, key, books, drawn)
-    return told
+        return entry
+    figure, price_title = draw_depth(books, levels)
+    entry["depth"] = {"id": _add_figure(drawn, figure), "what": price_title}
+    entry["spread"] = {"id": _add_figure(drawn, figures.draw_spread_by_level(books))}
+    if flow := figures.draw_order_flow(books):
+        entry["flow"] = {"id": _add_figure(drawn, flow[0]), "is_cut": len(books.seconds) == SECONDS} | flow[1]
+    entry["volatility"] = _describe_volatility(inputs, key, books, drawn)
+    return entry
 
 
-def _volatility(
-    facts: Facts, key: Instrument, books: Books, drawn: dict[str, figures.Figure]
+def _describe_volatility(
+    inputs: ReportInputs, key: Instrument, books: BookSeries, drawn: Figures
 ) -> dict[str, Any] | None:
-    garch = garch_of(facts, key)
-    figure = figures.volatility_line(books, volatility(books, garch)) if garch else None
+    garch = find_garch(inputs, key)
+    figure = figures.draw_volatility(books, conditional_volatility(books, garch)) if garch else None
     if figure is None:
         return None
-    return {"id": _add(drawn, figure), "exchange": key[0], "symbol": key[1], "garch": garch}
+    return {"id": _add_figure(drawn, figure), "exchange": key[0], "symbol": key[1], "garch": garch}
 
 
-def _golden(facts: Facts, drawn: dict[str, figures.Figure]) -> dict[str, Any]:
-    compared = comparisons(facts)
+def _describe_golden(inputs: ReportInputs, drawn: Figures) -> dict[str, Any]:
+    compared = compare_with_golden(inputs)
     levels = []
     for kind, rows in compared["by_level"].items():
-        if len({level for of_metric in rows.values() for level, _, _ in of_metric}) > 1:
-            levels.append({"kind": kind, "id": _add(drawn, figures.match_by_level(rows))})
+        if len({level for metric_rows in rows.values() for level, _, _ in metric_rows}) > 1:
+            levels.append({"kind": kind, "id": _add_figure(drawn, figures.draw_match_by_level(rows))})
         else:
-            levels.append({"kind": kind, "id": "", "texts": level_texts(rows)})
-    return {"comparisons": compared, "levels_matched": levels, "divergences": divergences(facts)}
+            levels.append({"kind": kind, "id": "", "texts": describe_levels(rows)})
+    return {"comparisons": compared, "levels_matched": levels, "divergences": list_divergences(inputs)}
 
 
-def _distributions(facts: Facts, shown: list[Instrument], drawn: dict[str, figures.Figure]) -> dict[str, Any]:
-    found = distributions(facts, shown)
-    for group in found:
+def _describe_statistics(inputs: ReportInputs, shown: list[Instrument], drawn: Figures) -> dict[str, Any]:
+    groups = describe_distributions(inputs, shown)
+    for group in groups:
         group["curves"] = [
-            {"name": curve.name, "id": _add(drawn, figures.curves(curve))} for curve in group["curves"]
+            {"name": curve.name, "id": _add_figure(drawn, figures.draw_distribution(curve))}
+            for curve in group["curves"]
         ]
-    return {"distributions": found}
+    return {"distributions": groups}
 
 
-def _runs(facts: Facts, runs: list[dict[str, Any]], drawn: dict[str, figures.Figure]) -> dict[str, Any]:
-    series = of_runs.series_by_run(facts)
+def _describe_runs(inputs: ReportInputs, runs: list[dict[str, Any]], drawn: Figures) -> dict[str, Any]:
+    series = run_history.measure_runs(inputs)
     ids = [run["run_id"] for run in runs]
     labels = {run["run_id"]: run["time"] for run in reversed(runs)}
     charts = []
@@ -192,39 +260,42 @@ def _runs(facts: Facts, runs: list[dict[str, Any]], drawn: dict[str, figures.Fig
         ("Share of books equal to golden rows", "share", True),
         ("Greatest D of each metric", "D", False),
     ):
-        if lines := of_runs.lines(series, ids, is_match):
-            charts.append({"title": title, "id": _add(drawn, figures.over_runs(lines, labels, unit))})
+        if lines := run_history.select_chart_lines(series, ids, is_match):
+            figure = figures.draw_over_runs(lines, labels, unit)
+            charts.append({"title": title, "id": _add_figure(drawn, figure)})
     return {
         "runs": runs,
-        "run_count": len(facts.runs),
+        "run_count": len(inputs.runs),
         "run_charts": charts,
-        "drifts": of_runs.drift_rows(series, ids),
-        "deviations": f"{of_runs.DEVIATIONS:g}",
-        "earlier": of_runs.EARLIER,
+        "drifts": run_history.list_drifts(series, ids),
+        "deviations": f"{run_history.DEVIATIONS:g}",
+        "earlier": run_history.EARLIER,
     }
 
 
-def _add(drawn: dict[str, figures.Figure], figure: figures.Figure) -> str:
+def _add_figure(drawn: Figures, figure: figures.Figure) -> str:
+    """Add a figure to those of the page; return the id of its chart."""
     name = f"chart-{len(drawn)}"
     drawn[name] = figure
     return name
 
 
-def _rendered(page: dict[str, Any], drawn: dict[str, figures.Figure]) -> str:
-    """Fill the page in: text is escaped, and figures cannot end the script that they are in."""
-    filled = pages()
-    filled.filters["number"] = _number
+def _render(page: dict[str, Any], drawn: Figures) -> str:
+    """Return the page as HTML. Text is escaped, so that figures cannot end the script that holds them."""
+    templates = open_templates()
+    templates.filters["number"] = _format_number
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     library = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
     if "</script" in library or "\r" in library:
-        raise ValueError("plotly.js cannot stand in a page as it is")
-    return filled.get_template("report.html.j2").render(page, figures=Markup(text), plotly=Markup(library))
+        raise ValueError("plotly.js cannot be embedded in a page: it holds </script or a carriage return")
+    template = templates.get_template("report.html.j2")
+    return template.render(page, figures=Markup(text), plotly=Markup(library))
 
 
-def _number(value: float) -> str:
-    """Print a number with four digits; a dash if it is none."""
+def _format_number(value: float) -> str:
+    """Return a number with four significant digits; a dash for NaN."""
     if not math.isfinite(value):
         return "–" if math.isnan(value) else str(value)
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""The report's runs: what each did, how its fidelity compares with that of runs before, and all versions."""
+"""Runs of a warehouse: what each did, how fidelity changes from run to run, and versions of the software."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deltabook.jobs.console.formats import length_text, parse_time, time_text
-from deltabook.jobs.report.facts import Facts
+from deltabook.jobs.console.formats import format_duration, format_short_time, parse_time
+from deltabook.jobs.report.inputs import ReportInputs
 from deltabook.jobs.report.statistics import MATCH_METRICS
 from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND
 from deltabook.schemas.tables import SCHEMA_VERSION
 
 RUNS_SHOWN = 20
-"""Runs that are listed unless more are asked for."""
+"""Number of runs that are listed by default."""
 SERIES = 12
-"""Lines of one chart over runs: those with the most points."""
+"""Maximum number of lines in a chart over runs; those with the most points are drawn."""
 DRIFTS = 40
-"""Drifts that are listed."""
+"""Maximum number of drifts that are listed."""
 EARLIER, DEVIATIONS = 5, 6.0
-"""A drift is further than so many robust standard deviations from the median of at least so many earlier."""
-_TO_DEVIATION = 1.4826  # of a median absolute deviation, for a normal distribution
+"""A drift is over `DEVIATIONS` robust standard deviations from the median of at least `EARLIER` values."""
+_TO_DEVIATION = 1.4826  # from the median absolute deviation, for a normal distribution
 _LEAST_DEVIATION = 1e-9
 _PACKAGES = {
     "deltabook": "deltabook",
@@ -39,42 +39,46 @@ _PACKAGES = {
 _KEYS = ["exchange", "symbol", "kind", "metric", "level"]
 
 
-def runs_since(facts: Facts, since: str | None) -> list[dict[str, Any]]:
-    """Choose the runs to tell of, newest first.
+def select_runs(inputs: ReportInputs, since: str | None) -> list[dict[str, Any]]:
+    """Return the runs to list, newest first.
 
     Parameters
     ----------
-    facts : Facts
-        What was published.
+    inputs : ReportInputs
+        Tables of a warehouse.
     since : str or None
-        A run's id, or a time as ISO 8601; None: the last `RUNS_SHOWN`.
+        Id of the first run, or the earliest start as `parse_time` reads it; None: the last `RUNS_SHOWN`.
+
+    Returns
+    -------
+    list of dict
+        Rows of `runs`, each with texts of its time, length, rate and verdicts.
 
     Raises
     ------
     SettingsError
         If `since` is neither.
     """
-    ids = [run["run_id"] for run in facts.runs]
+    ids = [run["run_id"] for run in inputs.runs]
     if since is None:
-        chosen = facts.runs[-RUNS_SHOWN:]
+        chosen = inputs.runs[-RUNS_SHOWN:]
     elif since in ids:
-        chosen = facts.runs[ids.index(since) :]
+        chosen = inputs.runs[ids.index(since) :]
     else:
         earliest = parse_time(since)
-        chosen = [run for run in facts.runs if run["started"] >= earliest]
+        chosen = [run for run in inputs.runs if run["started"] >= earliest]
     verdicts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in facts.validations:
+    for row in inputs.validations:
         verdicts[row["run_id"]][row["verdict"]] += 1
-    return [_told(run, verdicts[run["run_id"]]) for run in reversed(chosen)]
+    return [_describe_run(run, verdicts[run["run_id"]]) for run in reversed(chosen)]
 
 
-def _told(run: dict[str, Any], expectations: Counter[str]) -> dict[str, Any]:
+def _describe_run(run: dict[str, Any], expectations: Counter[str]) -> dict[str, Any]:
     summary = json.loads(run["summary"])
-    events = summary.get("level_changes", 0) + summary.get("trades", 0)
     return run | {
-        "time": time_text(run["started"])[:19] + "Z",
-        "length": length_text(run["finished"] - run["started"]),
-        "events": f"{events:,}" if "level_changes" in summary else "–",
+        "time": format_short_time(run["started"])[:19] + "Z",
+        "length": format_duration(run["finished"] - run["started"]),
+        "events": f"{summary['events']:,}" if "events" in summary else "–",
         "rate": f"{summary[rate]:,}" if (rate := f"{run['command']}_events_per_second") in summary else "–",
         "verdicts": summary.get("verdicts", {}),
         "failed_hours": summary.get("symbol_hours_failed", 0),
@@ -82,24 +86,25 @@ def _told(run: dict[str, Any], expectations: Counter[str]) -> dict[str, Any]:
     }
 
 
-def series_by_run(facts: Facts) -> Any:
+def measure_runs(inputs: ReportInputs) -> Any:
     """Return one value of each fidelity metric for each run that measured it, and whether it is a drift.
 
-    Of all hours together where the run measured that, else of its hours: the sum of matches, the greatest D.
+    The value is that of all chunks together, if the run measured it; else the match ratio over its chunks, or
+    their greatest D.
 
     Parameters
     ----------
-    facts : Facts
-        What was published.
+    inputs : ReportInputs
+        Tables of a warehouse.
 
     Returns
     -------
     DataFrame
-        exchange, symbol, kind, metric, level, run_id, number (of the run), value, is_drift, and of the values
-        before it `median` and `earlier`, their count.
+        Columns exchange, symbol, kind, metric, level, run_id, number (index of the run), value, is_drift,
+        `median` and `earlier`: the median of the values of earlier runs, and their number.
     """
-    rows: Any = facts.fidelity
-    numbers = {run["run_id"]: number for number, run in enumerate(facts.runs)}
+    rows: Any = inputs.fidelity
+    numbers = {run["run_id"]: number for number, run in enumerate(inputs.runs)}
     is_match = rows["metric"].isin(MATCH_METRICS) & (rows["compared"] > 0)
     rows = rows[(is_match | rows["statistic"].notna()) & rows["run_id"].isin(numbers)]
     keys = ["run_id", *_KEYS]
@@ -113,129 +118,131 @@ def series_by_run(facts: Facts) -> Any:
     sums["number"] = sums["run_id"].map(numbers)
     sums = sums.sort_values([*_KEYS, "number"], ignore_index=True)
     groups = sums.groupby(_KEYS, sort=False)
-    found = [drifts(group["value"].to_numpy()) for _, group in groups]
+    drifts = [find_drifts(group["value"].to_numpy()) for _, group in groups]
     sums["earlier"] = groups.cumcount()
-    sums["is_drift"], sums["median"] = map(np.concatenate, zip(*found, strict=True)) if found else ([], [])
+    sums["is_drift"], sums["median"] = map(np.concatenate, zip(*drifts, strict=True)) if drifts else ([], [])
     return sums
 
 
-def drifts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tell which values are far from those before them.
+def find_drifts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which values are far from those before them.
 
     Parameters
     ----------
     values : float64[n]
-        In the order of runs.
+        Values of one metric, in the order of runs.
 
     Returns
     -------
     (bool[n], float64[n])
-        Further than `DEVIATIONS` robust standard deviations, by the median absolute deviation, from the
-        median of at least `EARLIER` values; and that median, NaN of fewer.
+        Whether a value is more than `DEVIATIONS` robust standard deviations (by the median absolute
+        deviation) from the median of at least `EARLIER` values before it; and that median, NaN if there are
+        fewer values.
     """
-    found, medians = np.zeros(len(values), np.bool_), np.full(len(values), np.nan)
-    for at in range(EARLIER, len(values)):
-        medians[at] = np.median(values[:at])
-        deviation = _TO_DEVIATION * np.median(np.abs(values[:at] - medians[at]))
-        found[at] = abs(values[at] - medians[at]) > DEVIATIONS * max(deviation, _LEAST_DEVIATION)
-    return found, medians
+    is_drift, medians = np.zeros(len(values), np.bool_), np.full(len(values), np.nan)
+    for index in range(EARLIER, len(values)):
+        medians[index] = np.median(values[:index])
+        deviation = _TO_DEVIATION * np.median(np.abs(values[:index] - medians[index]))
+        distance = abs(values[index] - medians[index])
+        is_drift[index] = distance > DEVIATIONS * max(deviation, _LEAST_DEVIATION)
+    return is_drift, medians
 
 
-def drift_rows(series: Any, shown: list[str]) -> list[dict[str, Any]]:
-    """List the drifts of the runs that are told of, newest first.
+def list_drifts(series: Any, shown: list[str]) -> list[dict[str, Any]]:
+    """Return the drifts of the listed runs, newest first.
 
     Parameters
     ----------
     series : DataFrame
-        As `series_by_run` returns it.
+        Values from `measure_runs`.
     shown : list of str
-        Ids of those runs.
+        Ids of the listed runs.
     """
     rows = series[series["is_drift"] & series["run_id"].isin(shown)]
     rows = rows.sort_values("number", ascending=False, kind="stable").head(DRIFTS)
-    found = []
+    listed = []
     for row in rows.to_dict("records"):
         level = f" L{row['level']}" if row["level"] else ""
         name = row["metric"] + level + ("" if row["metric"] in MATCH_METRICS else " D")
         text = f"{row['exchange']} {row['symbol']} {row['kind']} {name}: {row['value']:.6g}, the median of "
         text += f"{row['earlier']} runs before is {row['median']:.6g}"
-        found.append(row | {"name": name, "text": text})
-    return found
+        listed.append(row | {"name": name, "text": text})
+    return listed
 
 
-def lines(series: Any, shown: list[str], is_match: bool) -> list[dict[str, Any]]:
-    """Choose the lines of the chart of match ratios, or of D.
+def select_chart_lines(series: Any, shown: list[str], is_match: bool) -> list[dict[str, Any]]:
+    """Return the lines of the chart of match ratios by run, or of that of D.
 
     Parameters
     ----------
     series : DataFrame
-        As `series_by_run` returns it.
+        Values from `measure_runs`.
     shown : list of str
-        Ids of the runs.
+        Ids of the listed runs.
     is_match : bool
-        Match ratios, or the greatest D over the levels.
+        True: match ratios; False: the greatest D over the levels.
 
     Returns
     -------
     list of dict
-        `name`, `runs`, `values` and `is_drift`; none if no line has two points.
+        `name`, `runs` (ids), `values` and `is_drift` of each line; empty if no line has two points.
     """
     rows = series[series["run_id"].isin(shown)]
     rows = rows[rows["metric"] == "match"] if is_match else rows[~rows["metric"].isin(MATCH_METRICS)]
     keys = ["exchange", "symbol", "kind", "metric"]
-    found = []
+    lines = []
     for key, group in rows.groupby(keys):
         by_run = group.sort_values("number").groupby("number", sort=True)
         best = by_run.agg({"value": "min" if is_match else "max", "is_drift": "any", "run_id": "first"})
         name = " ".join(key[:3] if is_match else key[1:])
-        told = {"runs": best["run_id"].tolist(), "values": best["value"].tolist()}
-        found.append({"name": name} | told | {"is_drift": best["is_drift"].tolist()})
-    found = sorted(found, key=lambda line: -len(line["runs"]))[:SERIES]
-    return found if found and len(found[0]["runs"]) > 1 else []
+        points = {"runs": best["run_id"].tolist(), "values": best["value"].tolist()}
+        lines.append({"name": name} | points | {"is_drift": best["is_drift"].tolist()})
+    lines = sorted(lines, key=lambda line: -len(line["runs"]))[:SERIES]
+    return lines if lines and len(lines[0]["runs"]) > 1 else []
 
 
-def stages(facts: Facts) -> list[dict[str, Any]]:
-    """Tell the time that each stage took when it last ran.
+def list_stages(inputs: ReportInputs) -> list[dict[str, Any]]:
+    """Return the time and the rate of each stage in the newest run of its command.
 
     Parameters
     ----------
-    facts : Facts
-        What was published.
+    inputs : ReportInputs
+        Tables of a warehouse.
     """
-    newest = {run["command"]: run for run in facts.runs}
-    found = []
+    newest = {run["command"]: run for run in inputs.runs}
+    stages = []
     for command, run in newest.items():
         summary = json.loads(run["summary"])
         whole = (run["finished"] - run["started"]) / NANOSECONDS_PER_SECOND
         for name in (name for name in summary if name.endswith("_seconds")):
             stage = name.removesuffix("_seconds")
             rate = summary.get(f"{stage}_events_per_second")
-            told = {"command": command, "stage": stage, "run_id": run["run_id"], "seconds": summary[name]}
-            found.append(told | {"whole": f"{whole:,.2f}", "rate": "–" if rate is None else f"{rate:,}"})
-    return found
+            row = {"command": command, "stage": stage, "run_id": run["run_id"], "seconds": summary[name]}
+            stages.append(row | {"whole": f"{whole:,.2f}", "rate": "–" if rate is None else f"{rate:,}"})
+    return stages
 
 
-def versions(facts: Facts) -> dict[str, Any]:
-    """Tell what wrote the tables, and what writes this report.
+def collect_versions(inputs: ReportInputs) -> dict[str, Any]:
+    """Return the versions of the software that wrote the tables and the report, and of each table.
 
     Parameters
     ----------
-    facts : Facts
-        What was published.
+    inputs : ReportInputs
+        Tables of a warehouse.
     """
-    found = {"Python": platform.python_version()}
+    packages = {"Python": platform.python_version()}
     for name, package in _PACKAGES.items():
         try:
-            found[name] = version(package)
+            packages[name] = version(package)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    newest = facts.runs[-1]
+            packages[name] = "not installed"
+    newest = inputs.runs[-1]
     return {
-        "packages": found,
+        "packages": packages,
         "tables": sorted(dict(newest["versions"]).items()),
         "code": newest["code_version"],
         "settings_hash": newest["settings_hash"],
         "schema": SCHEMA_VERSION,
         "run_id": newest["run_id"],
-        "published": time_text(newest["finished"])[:19] + "Z",
+        "published": format_short_time(newest["finished"])[:19] + "Z",
     }

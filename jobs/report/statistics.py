@@ -1,4 +1,4 @@
-"""The report's distributions: tested and reported metrics, quantiles of both sides, GARCH volatility."""
+"""Distributions of rebuilt and golden books: tests, reported metrics, quantiles and GARCH volatility."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow.dataset as ds
 import scipy.signal
 
-from deltabook.jobs.console.formats import hour_text
-from deltabook.jobs.report.books import Books, Floats
-from deltabook.jobs.report.facts import Facts, Instrument
+from deltabook.jobs.console.formats import format_chunk
+from deltabook.jobs.report.books import BookSeries, Floats
+from deltabook.jobs.report.inputs import Instrument, ReportInputs
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import SAMPLES
 
 QUANTILES = np.linspace(0, 1, 101)
 """Probabilities at which the distributions of samples are drawn."""
 MATCH_METRICS = ("match", "price_match", "size_match")
-"""Metrics of `fidelity` that count equal books; all others are of distributions."""
+"""Metrics of `fidelity` that count equal books; all others describe distributions."""
 TAIL_ALPHA = (2.0, 5.0)
 """Range in which the tail exponent of returns is expected."""
 _ORDER = ("spread", "mid_return", "bid_size", "ask_size", "imbalance", "inter_arrival", "ofi")
@@ -33,7 +33,19 @@ _GARCH = ("garch_omega", "garch_alpha", "garch_beta")
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric's distribution on both sides, as quantiles at `QUANTILES`."""
+    """Distribution of one metric on both sides.
+
+    Attributes
+    ----------
+    metric : str
+        Name of the metric.
+    level : int
+        Level of the book, from 1; 0 if the metric has none.
+    unit : str
+        Unit of the values.
+    rebuilt, golden : float64[101]
+        Quantiles of rebuilt and of golden samples at `QUANTILES`.
+    """
 
     metric: str
     level: int
@@ -43,30 +55,30 @@ class Curve:
 
     @property
     def name(self) -> str:
-        """Metric and level."""
+        """Metric and level, such as `spread L1`."""
         return f"{self.metric} L{self.level}" if self.level else self.metric
 
 
-def distributions(facts: Facts, shown: list[Instrument]) -> list[dict[str, Any]]:
-    """Tell the metrics of each instrument and kind of golden row.
+def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> list[dict[str, Any]]:
+    """Return the distribution metrics of each instrument and kind of golden row.
 
     Parameters
     ----------
-    facts : Facts
-        What was published.
-    shown : list of (exchange, symbol)
-        Of these instruments alone.
+    inputs : ReportInputs
+        Tables of a warehouse.
+    shown : list of (str, str)
+        Exchange and symbol of the instruments to describe.
 
     Returns
     -------
     list of dict
-        Of all hours together, or of the hour with the least p if that was not measured: the metrics `tested`
-        and the `curves`; `reported` ones of all hours or of that with the most samples; `tested_hours`, and
-        the `failed_hours` among them.
+        `tested` metrics and their `curves`, over all chunks together or, if that was not measured, of the
+        chunk with the least p; `reported` metrics, over all chunks or of the chunk with the most samples;
+        `tested_hours`, the number of tested chunks, and the `failed_hours` among them.
     """
-    rows: Any = facts.standing[~facts.standing["metric"].isin(MATCH_METRICS)]
+    rows: Any = inputs.latest_fidelity[~inputs.latest_fidelity["metric"].isin(MATCH_METRICS)]
     rows = rows[(rows["compared"] > 0) | rows["statistic"].notna() | (rows["verdict"] == "reported")]
-    found = []
+    groups = []
     for (exchange, symbol, kind), group in rows.groupby(["exchange", "symbol", "kind"], sort=True):
         if (exchange, symbol) not in shown:
             continue
@@ -77,34 +89,34 @@ def distributions(facts: Facts, shown: list[Instrument]) -> list[dict[str, Any]]
         )
         hour = int(ALL_HOURS if ALL_HOURS in hours else worst)
         is_reported = group["verdict"] == "reported"
-        described = group[is_reported & (group["hour"] == _best_described(group[is_reported]))]
-        told = {
+        described = group[is_reported & (group["hour"] == _most_sampled_hour(group[is_reported]))]
+        entry = {
             "exchange": exchange,
             "symbol": symbol,
             "kind": kind,
             "hour": hour,
-            "time": hour_text(hour),
+            "time": format_chunk(hour),
             "tested_hours": tested["hour"].nunique(),
             "failed_hours": [
-                hour_text(one) for one in tested["hour"][tested["verdict"] == "failed"].unique()
+                format_chunk(failed) for failed in tested["hour"][tested["verdict"] == "failed"].unique()
             ],
-            "tested": list(_told(group[~is_reported & (group["hour"] == hour)])),
-            "reported": list(_told(described)),
-            "reported_time": hour_text(described["hour"].iloc[0]) if len(described) else "",
+            "tested": list(_describe_metrics(group[~is_reported & (group["hour"] == hour)])),
+            "reported": list(_describe_metrics(described)),
+            "reported_time": format_chunk(described["hour"].iloc[0]) if len(described) else "",
             "reported_hours": group["hour"][is_reported].nunique(),
         }
-        found.append(told | {"curves": _curves(facts, told)})
-    return found
+        groups.append(entry | {"curves": _read_curves(inputs, entry)})
+    return groups
 
 
-def _best_described(reported: Any) -> int:
-    """Choose all hours together, else the hour with the most samples; ALL_HOURS if there is none."""
+def _most_sampled_hour(reported: Any) -> int:
+    """Return ALL_HOURS if all chunks were measured together, or none; else that with the most samples."""
     if (reported["hour"] == ALL_HOURS).any() or reported.empty:
         return ALL_HOURS
     return int(reported["hour"].loc[reported["compared"].idxmax()])
 
 
-def _told(rows: Any) -> Iterator[dict[str, Any]]:
+def _describe_metrics(rows: Any) -> Iterator[dict[str, Any]]:
     order = {name: number for number, name in enumerate(_ORDER)}
     numbers = rows["metric"].map(order).fillna(len(order))
     for row in rows.iloc[np.lexsort([rows["level"], numbers])].to_dict("records"):
@@ -116,18 +128,18 @@ def _told(rows: Any) -> Iterator[dict[str, Any]]:
         }
 
 
-def _curves(facts: Facts, of: dict[str, Any]) -> list[Curve]:
-    """Read the samples behind the tested metrics, of the best level where there are several."""
-    if not facts.stored.exists(SAMPLES):
+def _read_curves(inputs: ReportInputs, group: dict[str, Any]) -> list[Curve]:
+    """Return the curves of the tested metrics from their samples; of the best level if there are several."""
+    if not inputs.stored.exists(SAMPLES):
         return []
     chosen = ds.field("level") <= 1
     for name in ("exchange", "symbol", "kind"):
-        chosen &= ds.field(name) == of[name]
-    table = facts.stored.dataset(SAMPLES).to_table(filter=chosen)
+        chosen &= ds.field(name) == group[name]
+    table = inputs.stored.dataset(SAMPLES).to_table(filter=chosen)
     rows = table.to_pylist()
-    rows = [row for row in rows if row["hour"] == of["hour"]] or rows
+    rows = [row for row in rows if row["hour"] == group["hour"]] or rows
     curves = []
-    for name, level in sorted({(row["metric"], row["level"]) for row in rows}, key=_place):
+    for name, level in sorted({(row["metric"], row["level"]) for row in rows}, key=_metric_order):
         pooled = [
             np.concatenate(
                 [np.array(row[side], float) for row in rows if (row["metric"], row["level"]) == (name, level)]
@@ -142,50 +154,50 @@ def _curves(facts: Facts, of: dict[str, Any]) -> list[Curve]:
     return curves
 
 
-def _place(metric: tuple[str, int]) -> tuple[int, str, int]:
+def _metric_order(metric: tuple[str, int]) -> tuple[int, str, int]:
     name, level = metric
     return (_ORDER.index(name) if name in _ORDER else len(_ORDER)), name, level
 
 
-def garch_of(facts: Facts, instrument: Instrument) -> tuple[float, float, float] | None:
-    """Find the GARCH(1, 1) parameters that were reported of an instrument's rebuilt books.
+def find_garch(inputs: ReportInputs, instrument: Instrument) -> tuple[float, float, float] | None:
+    """Return the GARCH(1, 1) parameters that were reported for the rebuilt books of an instrument.
 
     Parameters
     ----------
-    facts : Facts
-        What was published.
-    instrument : (exchange, symbol)
-        Whose.
+    inputs : ReportInputs
+        Tables of a warehouse.
+    instrument : (str, str)
+        Exchange and symbol.
 
     Returns
     -------
     (float, float, float) or None
-        omega (squared basis points), alpha and beta, of all hours if they were measured together, else of
-        the hour with the most samples; None if none has them.
+        omega (squared basis points), alpha and beta, over all chunks if they were measured together, else of
+        the chunk with the most samples; None if there are none.
     """
-    rows: Any = facts.standing
+    rows: Any = inputs.latest_fidelity
     rows = rows[(rows["exchange"] == instrument[0]) & (rows["symbol"] == instrument[1])]
     rows = rows[rows["metric"].isin(_GARCH) & np.isfinite(rows["value"])]
-    found = rows[rows["hour"] == _best_described(rows)].pivot_table("value", "kind", "metric")
-    found = found.reindex(columns=list(_GARCH)).dropna()
-    if found.empty:
+    parameters = rows[rows["hour"] == _most_sampled_hour(rows)].pivot_table("value", "kind", "metric")
+    parameters = parameters.reindex(columns=list(_GARCH)).dropna()
+    if parameters.empty:
         return None
-    omega, alpha, beta = found.iloc[0]
+    omega, alpha, beta = parameters.iloc[0]
     return float(omega), float(alpha), float(beta)
 
 
-def volatility(books: Books, garch: tuple[float, float, float]) -> Floats:
-    """Return the conditional volatility of one-second returns: what the past says of the next.
+def conditional_volatility(books: BookSeries, garch: tuple[float, float, float]) -> Floats:
+    """Return the conditional volatility of one-second mid returns by a GARCH(1, 1) model.
 
-    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``; the mean square is its start and
-    stands for what is not known.
+    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The mean square return is
+    the first variance, and replaces returns that are not known.
 
     Parameters
     ----------
-    books : Books
-        Whose mids.
+    books : BookSeries
+        Books of one instrument.
     garch : (float, float, float)
-        omega, alpha and beta.
+        omega (squared basis points), alpha and beta.
 
     Returns
     -------

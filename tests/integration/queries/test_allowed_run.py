@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from properties import cases
 from pyspark.errors import PySparkException
 
-from deltabook.jobs.queries.allowed import allowed_query
+from deltabook.jobs.queries.allowed import check_statement
 from deltabook.jobs.queries.builtins import BUILTINS
 from deltabook.jobs.queries.functions import FUNCTIONS
 from deltabook.jobs.queries.query_tree import ForbiddenQueryError
-from deltabook.jobs.queries.sql import QueryError, query
+from deltabook.jobs.queries.sql import QueryError, prepare_query
 from deltabook.jobs.queries.views import RELATIONS, Relations
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import published_versions
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 
 pytestmark = pytest.mark.spark
@@ -53,7 +53,7 @@ def warehouse(spark, folder):
 @pytest.fixture(scope="module")
 def relations(spark, warehouse):
     """Every table, view and function of the warehouse, in the session."""
-    found = Relations(Stored(warehouse.root, published_versions(warehouse.root)))
+    found = Relations(TableReader(warehouse.root, published_versions(warehouse.root)))
     for name in found.needed(RELATIONS):
         spark.sql(found.statement(name))
 
@@ -77,17 +77,17 @@ def in_folder(text: str, folder: Path) -> str:
 def answer(warehouse: Warehouse, text: str, unsafe: bool = False) -> str | None:
     """What a query says, or its error; None if it was refused unrun."""
     try:
-        return str(query(warehouse, text, unsafe).collect())
+        return str(prepare_query(warehouse, text, unsafe).collect())
     except ForbiddenQueryError:
         return None
     except (QueryError, PySparkException) as error:
         return str(error)
 
 
-def test_honest_queries_give_the_same_rows_and_columns_as_what_was_typed(spark, relations):
+def test_honest_queries_give_the_rows_and_columns_of_the_typed_ones(spark, relations):
     by_rows = 0
     for text in HONEST:
-        typed, checked = spark.sql(text), spark.sql(allowed_query(text).text)
+        typed, checked = spark.sql(text), spark.sql(check_statement(text).text)
         assert checked.schema == typed.schema, text
         if not checked.sameSemantics(typed):  # a plan of its own, as common table expressions have
             assert checked.collect() == typed.collect(), text
@@ -97,7 +97,7 @@ def test_honest_queries_give_the_same_rows_and_columns_as_what_was_typed(spark, 
 
 def test_rows_of_honest_queries_can_be_computed(warehouse):
     for text in HONEST[::40]:
-        query(warehouse, text).collect()
+        prepare_query(warehouse, text).collect()
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_rows_of_honest_queries_can_be_computed(warehouse):
         r"EXECUTE IMMEDIATE 'SELECT try_refl\u0065' 'ct(''java.lang.System'', ''getenv'', ''CANARY'')'",
     ],
 )
-def test_the_secret_is_there_to_be_read_by_who_may(warehouse, folder, text):
+def test_unsafe_statement_reads_the_secret_and_a_checked_one_is_refused(warehouse, folder, text):
     statement = in_folder(text, folder)
     assert SECRET in str(answer(warehouse, statement, unsafe=True))
     assert answer(warehouse, statement) is None
 
 
-def test_a_statement_that_writes_does_so_for_who_may(warehouse, folder):
+def test_unsafe_statement_writes_and_a_checked_one_is_refused(warehouse, folder):
     text = "EXPLAIN EXECUTE IMMEDIATE 'INSERT OVERWRITE DIRECTORY ''OUT'' US' || 'ING parquet SELECT 1 AS a'"
     statement = in_folder(text.replace("OUT", str(folder / "out")), folder)
     assert answer(warehouse, statement) is None
@@ -125,7 +125,7 @@ def test_a_statement_that_writes_does_so_for_who_may(warehouse, folder):
     assert (folder / "out").exists()
 
 
-def test_no_statement_of_hostile_parts_reads_a_secret_or_writes(warehouse, folder, tmp_path):
+def test_no_hostile_statement_reads_a_secret_or_writes(warehouse, folder, tmp_path):
     before, run = content_of(folder), 0
 
     @cases(250)
@@ -142,9 +142,9 @@ def test_no_statement_of_hostile_parts_reads_a_secret_or_writes(warehouse, folde
     assert not [*tmp_path.iterdir()]
 
 
-def test_sparks_own_parser_finds_nothing_else_in_what_is_allowed(spark, relations):
+def test_spark_parser_finds_only_allowed_nodes_in_allowed_statements(spark, relations):
     parser = spark._jsparkSession.sessionState().sqlParser()
-    honest = [hostile.plan_parts(parser.parsePlan(allowed_query(text).text)) for text in HONEST]
+    honest = [hostile.plan_parts(parser.parsePlan(check_statement(text).text)) for text in HONEST]
     known_classes = set().union(*(classes for classes, _, _ in honest))
     assert not {name for name in known_classes if name.endswith("Command")}
 
@@ -152,7 +152,7 @@ def test_sparks_own_parser_finds_nothing_else_in_what_is_allowed(spark, relation
     @given(st.one_of(hostile.spliced(), hostile.mangled()))
     def parse(text: str) -> None:
         try:
-            checked = allowed_query(text).text
+            checked = check_statement(text).text
         except ForbiddenQueryError:
             return
         try:
@@ -171,7 +171,7 @@ def test_sparks_own_parser_finds_nothing_else_in_what_is_allowed(spark, relation
 @pytest.mark.parametrize(
     "text", ["SELECT reflect('a')", "SELECT * FROM delta.`/x`", "SELECT 1 AS a |> EXTEND version()"]
 )
-def test_sparks_own_parser_shows_what_must_not_be_there(spark, text):
+def test_spark_parser_shows_forbidden_nodes(spark, text):
     plan = spark._jsparkSession.sessionState().sqlParser().parsePlan(text)
     classes, functions, names = hostile.plan_parts(plan)
     assert functions - BUILTINS or any("," in name for name in names)
@@ -180,11 +180,11 @@ def test_sparks_own_parser_shows_what_must_not_be_there(spark, text):
 
 @cases(60)
 @given(st.text(alphabet="ab'\"\\0123456789uUnrtZ%_xé€\n$", max_size=12))
-def test_strings_mean_what_spark_reads(spark, body):
+def test_strings_are_decoded_as_in_spark(spark, body):
     literal = f"'{body.replace(chr(39), chr(92) + chr(39))}'"
     try:
         (row,) = spark.sql(f"SELECT {literal}").collect()
     except PySparkException:
         return
-    (again,) = spark.sql(allowed_query(f"SELECT {literal}").text).collect()
+    (again,) = spark.sql(check_statement(f"SELECT {literal}").text).collect()
     assert row[0] == again[0]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.jobs.queries.gateway import checked_call
+from deltabook.jobs.queries.gateway import check_call
 from deltabook.jobs.queries.thrift_messages import (
     CALL,
     EXCEPTION,
@@ -65,7 +65,7 @@ def test_messages_are_read_as_they_were_written(message):
 
 @cases(100)
 @given(messages(), st.integers(0, 10_000))
-def test_message_that_was_cut_is_waited_for(message, place):
+def test_cut_message_is_incomplete(message, place):
     written = write_message(message)
     with pytest.raises(IncompleteError):
         read_message(written[: place % len(written)])
@@ -73,7 +73,7 @@ def test_message_that_was_cut_is_waited_for(message, place):
 
 @cases(300)
 @given(messages(), st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=5))
-def test_damaged_message_is_read_waited_for_or_refused(message, flips):
+def test_damaged_message_is_read_incomplete_or_refused(message, flips):
     written = bytearray(write_message(message))
     for place, value in flips:
         written[place % len(written)] = value
@@ -94,8 +94,8 @@ def execute(statement: str, **settings: str) -> Message:
     return Message("ExecuteStatement", CALL, 7, {1: (STRUCT, request)})
 
 
-def test_statement_that_reads_is_passed_on_as_it_was_checked_without_settings():
-    passed, answer = checked_call(execute("select 1 /* x */ from books", variable="x"))
+def test_reading_statement_is_forwarded_as_checked_without_settings():
+    passed, answer = check_call(execute("select 1 /* x */ from books", variable="x"))
     assert answer is None
     assert passed is not None
     request = passed.fields[1][1]
@@ -108,8 +108,8 @@ def test_statement_that_reads_is_passed_on_as_it_was_checked_without_settings():
     "statement",
     ["SET a = b", "SELECT reflect('a')", "ADD JAR '/x'", "SELECT * FROM text.`/x`", "SELECT 1; SELECT 2", ""],
 )
-def test_statement_that_does_more_is_answered_with_the_reason(statement):
-    passed, answer = checked_call(execute(statement))
+def test_other_statement_is_answered_with_the_reason(statement):
+    passed, answer = check_call(execute(statement))
     assert passed is None
     assert answer is not None
     assert (answer.kind, answer.name, answer.sequence) == (REPLY, "ExecuteStatement", 7)
@@ -118,10 +118,10 @@ def test_statement_that_does_more_is_answered_with_the_reason(statement):
     assert b"is not allowed" in status[5][1]
 
 
-def test_settings_of_a_session_are_left_out():
+def test_settings_of_a_session_are_dropped():
     settings = (STRING, STRING, [(b"set:hiveconf:spark.sql.runSQLOnFiles", b"true")])
     call = Message("OpenSession", CALL, 1, {1: (STRUCT, {1: (I32, 9), 4: (MAP, settings)})})
-    passed, _ = checked_call(call)
+    passed, _ = check_call(call)
     assert passed is not None
     assert passed.fields[1][1] == {1: (I32, 9), 4: (MAP, (STRING, STRING, []))}
 
@@ -130,8 +130,8 @@ def test_settings_of_a_session_are_left_out():
     ("name", "kind"),
     [("GetDelegationToken", CALL), ("SetClientInfo", CALL), ("ExecuteStatement", 4), ("", CALL)],
 )
-def test_function_that_is_not_listed_is_not_called(name, kind):
-    passed, answer = checked_call(Message(name, kind, 1, {}))
+def test_call_of_an_unlisted_function_is_refused(name, kind):
+    passed, answer = check_call(Message(name, kind, 1, {}))
     assert passed is None
     assert answer is not None
     assert answer.kind == EXCEPTION
@@ -143,7 +143,7 @@ def test_function_that_is_not_listed_is_not_called(name, kind):
 )
 def test_call_without_its_request_ends_the_connection(message):
     with pytest.raises(ValueError, match="no request"):
-        checked_call(message)
+        check_call(message)
 
 
 def test_other_protocols_are_refused():

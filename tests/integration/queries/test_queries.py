@@ -18,8 +18,8 @@ from places import PROJECT
 from typer.testing import CliRunner
 
 from deltabook.jobs.cli.commands import app
-from deltabook.jobs.inspect.book import book_at
-from deltabook.jobs.queries.sql import query, show
+from deltabook.jobs.inspect.book import read_book
+from deltabook.jobs.queries.sql import prepare_query, print_rows
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import published_table
 from deltabook.jobs.tools.demo import write_captures
@@ -32,8 +32,13 @@ pytestmark = pytest.mark.spark
 PAGE = (PROJECT / "jobs" / "queries" / "README.md").read_text()
 EXAMPLES = re.findall(r"```sql\n(.*?)\n```\n\n```\n(.*?)\n```", PAGE, re.DOTALL)
 SNIPPETS = re.findall(r"```python\n(.*?)\n```", PAGE, re.DOTALL)
-README = (PROJECT / "README.md").read_text()
-SCRIPTS = re.findall(r"```python\n(.*?)\n```\n\n```\n(.*?)\n```", README, re.DOTALL)
+SCRIPTS = [
+    script
+    for page in ("README.md", "jobs/replay/README.md")
+    for script in re.findall(
+        r"```python\n(.*?)\n```\n\n```\n(.*?)\n```", (PROJECT / page).read_text(), re.DOTALL
+    )
+]
 SYMBOL, SCALE, SECOND = "BTC-USDT", 8, 10**9
 
 
@@ -50,17 +55,18 @@ def warehouse(spark, tmp_path_factory):
 @pytest.fixture(scope="module")
 def ask(spark, warehouse):
     opened = Warehouse(spark, load_settings(None, {"warehouse": warehouse}))
-    return lambda text: [row.asDict() for row in query(opened, text).collect()]
+    return lambda text: [row.asDict() for row in prepare_query(opened, text).collect()]
 
 
-def test_every_example_was_found():
+def test_page_has_all_examples():
     assert (len(EXAMPLES), PAGE.count("```sql"), len(SNIPPETS)) == (13, 13, 3)
 
 
 @pytest.mark.parametrize(("text", "told"), EXAMPLES, ids=[text[-24:] for text, _ in EXAMPLES])
 def test_examples_print_what_the_page_shows(spark, warehouse, text, told):
     out = io.StringIO()
-    show(query(Warehouse(spark, load_settings(None, {"warehouse": warehouse})), text), "table", out)
+    opened = Warehouse(spark, load_settings(None, {"warehouse": warehouse}))
+    print_rows(prepare_query(opened, text), "table", out)
     assert [line.rstrip() for line in out.getvalue().splitlines() if line.strip()] == told.splitlines()
 
 
@@ -76,23 +82,23 @@ def test_other_programs_read_the_same_tables(warehouse, snippet):
     assert told["found"] == expected
 
 
-@pytest.mark.parametrize(("script", "told"), SCRIPTS, ids=["replay", "agent"])
-def test_scripts_of_the_readme_print_what_it_shows(warehouse, capsys, script, told):
+@pytest.mark.parametrize(("script", "told"), SCRIPTS, ids=[script.splitlines()[0] for script, _ in SCRIPTS])
+def test_scripts_of_the_documents_print_what_they_show(warehouse, capsys, script, told):
     exec(script.replace("demo/warehouse", str(warehouse)), {})  # a page of this repository
     assert capsys.readouterr().out.strip() == told
 
 
-def test_table_that_is_not_there_is_named(warehouse):
+def test_unknown_table_is_named_in_the_error(warehouse):
     with pytest.raises(WarehouseError, match=r"no table nothing: there are .*books"):
         published_table(warehouse, "nothing")
 
 
-def test_book_at_is_what_the_command_prints(ask, warehouse):
+def test_book_at_equals_the_command_book(ask, warehouse):
     times = [row["order_time"] for row in rows(warehouse, tables.BOOKS) if row["symbol"] == SYMBOL]
     for time in random.Random(3).sample(sorted(times), 3):
         at = f"timestamp_micros({time // 1000 + 1})"
         (found,) = ask(f"SELECT sequence, bid_prices, ask_sizes FROM book_at('{SYMBOL}', {at})")
-        ladder = book_at(warehouse, SYMBOL, time + 1000, None)
+        ladder = read_book(warehouse, SYMBOL, time + 1000, None)
         assert found["sequence"] == ladder.row["sequence"]
         assert found["bid_prices"] == [price for price, _ in ladder.bids]
         assert found["ask_sizes"] == [size for _, size in ladder.asks]
@@ -138,7 +144,7 @@ def test_depth_and_average_price_of_an_order(ask):
         assert row["average"] == (None if average is None else pytest.approx(average, rel=1e-14))
 
 
-def test_flow_is_summed_by_level_and_step(ask, warehouse):
+def test_order_flow_is_summed_by_level_and_step(ask, warehouse):
     sums: dict[int, int] = {}
     for row in rows(warehouse, tables.BOOKS):
         if row["symbol"] == SYMBOL:
@@ -165,7 +171,7 @@ def trades_of(warehouse: Path) -> list[dict[str, Any]]:
     ("function", "width"),
     [("tick_bars", 700), ("volume_bars", 20), ("dollar_bars", 10**6), ("time_bars", 20)],
 )
-def test_bars_are_those_of_a_plain_loop(ask, warehouse, function, width):
+def test_bars_equal_those_of_a_plain_loop(ask, warehouse, function, width):
     bars: dict[int, list[dict[str, Any]]] = {}
     before = {"tick_bars": Decimal(0), "volume_bars": Decimal(0), "dollar_bars": Decimal(0)}
     for trade in trades_of(warehouse):
@@ -228,18 +234,18 @@ def test_wide_book_has_the_levels_of_the_table(ask, warehouse):
                 assert row[f"{side}_{level}_{what}"] == expected
 
 
-def test_every_relation_can_be_asked_together(ask):
+def test_all_relations_can_be_queried_together(ask):
     shown = {row["viewName"] for row in ask("SHOW VIEWS")}
     assert shown >= {*tables.TABLES, "book", "book_wide", "features", "openings", "trades_with_book"}
     assert {row["function"] for row in ask("SHOW USER FUNCTIONS")} >= {"book_at", "ofi", "vwap_to_size"}
 
 
-def test_statement_or_a_server_is_wanted_not_both(deltabook, warehouse):
+def test_statement_together_with_serve_is_refused(deltabook, warehouse):
     told = deltabook("sql", "SELECT 1", "--serve", "--warehouse", warehouse)
     assert (told.exit_status, told.stderr) == (2, "deltabook: sql: expected a statement, or --serve\n")
 
 
-def test_statements_are_read_one_after_another(spark, warehouse):
+def test_statements_of_standard_input_run_one_after_another(spark, warehouse):
     typed = "SELECT 1 AS one;\n\nSELECT count(*) > 5000 AS many\nFROM book;\nSELECT 3 AS three"
     arguments = ["sql", "--warehouse", str(warehouse), "--format", "json", "--json"]
     told = CliRunner().invoke(app, arguments, input=typed)

@@ -17,7 +17,7 @@ from captures import simulated_lines, write
 from faulted import build
 from servers import free_port
 
-from deltabook.jobs.queries.serving import own_folder
+from deltabook.jobs.queries.serving import make_server_folder
 
 pytestmark = pytest.mark.spark
 BEELINE = Path(pyspark.__file__).parent / "bin" / "beeline"
@@ -54,7 +54,7 @@ def warehouse(spark, tmp_path):
     return lines, tmp_path / "w"
 
 
-def test_views_and_functions_are_there_for_every_session_and_follow_what_is_published(warehouse, tmp_path):
+def test_every_session_has_all_relations_and_follows_publications(warehouse, tmp_path):
     lines, folder = warehouse
     port, count = free_port(), "SELECT count(*) FROM events"
     with serving(folder, port) as process:
@@ -101,7 +101,7 @@ def refusals(port: int, statement: str) -> list[str]:
 
 
 @pytest.mark.long  # a server more; `test_gateway` tests the same without one
-def test_statements_that_do_more_than_read_are_refused(warehouse):
+def test_statements_that_do_more_than_read_are_refused_by_the_server(warehouse):
     port = free_port()
     with serving(warehouse[1], port) as process:
         try:
@@ -118,7 +118,7 @@ def test_statements_that_do_more_than_read_are_refused(warehouse):
             process.wait(60)
 
 
-def test_port_that_is_taken_is_told(warehouse, deltabook):
+def test_port_in_use_is_reported(warehouse, deltabook):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -129,12 +129,12 @@ def test_port_that_is_taken_is_told(warehouse, deltabook):
     assert "choose another --port" in told.stderr
 
 
-def test_a_child_ends_with_its_parent_however_that_ends():
+def test_child_process_ends_with_its_killed_parent():
     code = (
         "import subprocess, time\n"
-        "from deltabook.jobs.queries.serving import ends_with_parent\n"
+        "from deltabook.jobs.queries.serving import end_with_parent\n"
         "script = 'exec sh -c \"exec sleep 300\"'\n"
-        "child = subprocess.Popen(['sh', '-c', script], preexec_fn=ends_with_parent())\n"
+        "child = subprocess.Popen(['sh', '-c', script], preexec_fn=end_with_parent())\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(300)\n"
     )
@@ -146,22 +146,22 @@ def test_a_child_ends_with_its_parent_however_that_ends():
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-def test_folders_that_killed_servers_left_are_removed_and_those_in_use_stay(tmp_path, monkeypatch):
+def test_folders_of_killed_servers_are_removed_and_those_in_use_stay(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left, other = tmp_path / "deltabook-serve-left", tmp_path / "somebody-else"
     for folder in (left, other):
         folder.mkdir()
         (folder / ".lock").touch()
-    with own_folder() as first:
+    with make_server_folder() as first:
         assert not left.exists() and other.exists()
-        with own_folder() as second:
+        with make_server_folder() as second:
             assert first.exists() and second.exists() and first != second
     assert [path.name for path in tmp_path.iterdir()] == ["somebody-else"]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("moment", ["starting", "serving"])
-def test_a_server_ends_when_its_command_is_killed(warehouse, tmp_path, moment):
+def test_server_ends_when_its_command_is_killed(warehouse, tmp_path, moment):
     link = tmp_path / "w ${HOME};'`"
     link.symlink_to(warehouse[1])
     with serving(link, free_port()) as process:
@@ -174,5 +174,5 @@ def test_a_server_ends_when_its_command_is_killed(warehouse, tmp_path, moment):
         process.kill()
     gone, alive = psutil.wait_procs(children, timeout=60)
     assert not alive and gone
-    with own_folder() as folder:
+    with make_server_folder() as folder:
         assert list(folder.parent.glob(f"{folder.name[: -len('xxxxxxxx')]}*")) == [folder]
