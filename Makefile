@@ -2,12 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# mypy finds the packages by their import names through this link.
+# mypy and mutation tests find the packages by their import names in this folder of links.
 TYPED := $(VENV)/typed
+CONSTRAINTS := conf/constraints.txt
 BENCH := .bench
 AUDIT := .audit
 MUTANTS := .mutants
 PACKAGES := schemas udfs expectations jobs
+API := $(basename $(notdir $(wildcard jobs/api/*.py)))
 
 PACKED := build/environment
 
@@ -18,11 +20,12 @@ setup: java $(VENV)/ready
 java:
 	@$(PYTHON) jobs/process/java.py
 
-$(VENV)/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "deltabook needs Python 3.11 or newer; name one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) \
+	  --editable '.[dev]'
 	$(BIN)/python -m deltabook.jobs.tools.setup
 	@touch $@
 
@@ -57,8 +60,9 @@ test-long: setup
 
 # Mutants are made in a copy of what is committed, whose bytecode is kept first; an hour or two of one core.
 test-mutation: setup $(MUTANTS)/ready
-	rm -rf build/mutated && git clone --quiet . build/mutated && mkdir build/mutated/imported
-	ln -s .. build/mutated/imported/deltabook
+	rm -rf build/mutated && git clone --quiet . build/mutated && mkdir -p build/mutated/imported/deltabook
+	ln -s $(addprefix ../../,$(PACKAGES) conf jobs/api/py.typed $(wildcard jobs/api/*.py)) \
+	  build/mutated/imported/deltabook
 	cd build/mutated && PYTHONPATH=imported ../../$(BIN)/python -m pytest --collect-only > /dev/null
 	cd build/mutated && ../../$(MUTANTS)/bin/cosmic-ray init tests/mutation.toml session.sqlite
 	cd build/mutated && ../../$(MUTANTS)/bin/cr-filter-operators session.sqlite tests/mutation.toml
@@ -81,8 +85,13 @@ test-s3: setup
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@mkdir -p $(TYPED) && ln -sfn ../.. $(TYPED)/deltabook
-	cd $(TYPED) && MYPYPATH=. ../bin/mypy --config-file ../../pyproject.toml $(addprefix -p deltabook.,$(PACKAGES))
+	@if [ -L $(TYPED)/deltabook ]; then rm $(TYPED)/deltabook; fi; mkdir -p $(TYPED)/deltabook
+	@ln -sfn $(addprefix ../../../,$(PACKAGES) conf jobs/api/py.typed $(wildcard jobs/api/*.py)) $(TYPED)/deltabook
+	cd $(TYPED) && MYPYPATH=. ../bin/mypy --config-file ../../pyproject.toml --exclude '/jobs/api/' \
+	  -m deltabook $(addprefix -m deltabook.,$(filter-out __init__,$(API))) $(addprefix -p deltabook.,$(PACKAGES))
+	$(BIN)/python -m numpydoc lint $$(git ls-files $(addsuffix /*.py,$(PACKAGES)))
+	$(BIN)/codespell $$(git ls-files)
+	$(BIN)/pylint --score=n --recursive=y $(PACKAGES)
 
 # Peers live in an environment of their own: they need other versions. make bench WHAT=kernel runs one.
 bench: setup $(BENCH)/ready
@@ -122,7 +131,8 @@ pyfiles: setup
 environment: setup
 	rm -rf $(PACKED) $(PACKED).tar.gz
 	$(PYTHON) -m venv $(PACKED)
-	$(PACKED)/bin/python -m pip install --quiet --disable-pip-version-check '.[s3]' venv-pack
+	$(PACKED)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint $(CONSTRAINTS) '.[s3,spark]' venv-pack
 	$(PACKED)/bin/python -m pip uninstall --quiet --yes pyspark
 	$(PACKED)/bin/venv-pack --quiet --prefix $(PACKED) --output $(PACKED).tar.gz
 

@@ -69,8 +69,8 @@ class Killing:
 @pytest.mark.parametrize(
     ("after", "sent"),
     [
-        pytest.param("judging", False, id="as it rebuilds"),
-        pytest.param("surveying", True, id="as it orders", marks=pytest.mark.long),
+        pytest.param("checking", False, id="as it rebuilds"),
+        pytest.param("scanning", True, id="as it orders", marks=pytest.mark.long),
     ],
 )
 def test_a_worker_lost_in_mid_run_changes_no_byte(cluster, python, captured, tmp_path, after, sent):
@@ -93,9 +93,9 @@ def test_a_worker_lost_in_mid_run_changes_no_byte(cluster, python, captured, tmp
 def test_kernels_are_compiled_once_wherever_the_package_lies(python, tmp_path):
     """Each application of each executor has the package in another folder."""
     program = (
-        "import numpy as np; from deltabook.udfs.orderbook.bitmaps import lowest; "
-        "lowest(np.ones(1, np.uint64)); "
-        "print(sum(lowest.stats.cache_hits.values()), lowest.py_func.__code__.co_filename)"
+        "import numpy as np; from deltabook.udfs.orderbook.bitmaps import lowest_bit; "
+        "lowest_bit(np.ones(1, np.uint64)); "
+        "print(sum(lowest_bit.stats.cache_hits.values()), lowest_bit.py_func.__code__.co_filename)"
     )
     kept = environment() | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
     for name, hits in (("one", 0), ("other", 1)):

@@ -19,11 +19,11 @@ from stores import SECRET, started
 
 from deltabook.jobs.process.crash_points import CRASH_AT
 from deltabook.jobs.tables.published import published_table
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse import s3_lease
 from deltabook.jobs.warehouse.s3_lease import Lease
 from deltabook.schemas.tables import BOOKS
-from deltabook.udfs.storage.object_store import located
+from deltabook.udfs.storage.locations import parse_location
 
 pytestmark = [pytest.mark.spark, pytest.mark.long]
 DAMAGED = b"PAR1 and nothing else"
@@ -67,7 +67,7 @@ def built(store, captured):
 
 def tables(place: object) -> dict[str, str]:
     """What a warehouse says; the ledger names the copies in it by their place."""
-    return {name: digest for name, digest in state(located(str(place))).items() if name != "files"}
+    return {name: digest for name, digest in state(parse_location(str(place))).items() if name != "files"}
 
 
 def findings(place: str) -> set[tuple[str, str]]:
@@ -132,7 +132,7 @@ def test_damage_is_named_and_taken_back(store, built, captured):
     assert findings(place) == {("events", f"_delta_log/{log.name}")}
     assert invoke("restore", "--yes", "--warehouse", place).exit_status == 0
     assert not findings(place)
-    uri = Stored(located(place)).data_files(BOOKS).popitem()[1][0]
+    uri = TableReader(parse_location(place)).data_files(BOOKS).popitem()[1][0]
     path = uri.removeprefix(f"{place}/books/")
     (store.folder / "damaged" / "books" / path).write_bytes(DAMAGED)
     assert findings(place) == {("books", path)}
@@ -154,7 +154,7 @@ def test_maintain_and_a_scheduled_run_work_there(store, built, captured):
 def test_of_two_writers_one_is_refused(store, captured):
     folder, *_ = captured
     place = store.place("two")
-    lease = Lease(located(place) / ".lock")
+    lease = Lease(parse_location(place) / ".lock")
     lease.acquire()
     try:
         refused = invoke("run", "binance", folder / "raw", "--warehouse", place)
@@ -179,7 +179,7 @@ def test_a_killed_run_is_taken_over_and_nothing_is_lost_or_doubled(store, captur
     assert (store.folder / name / ".lock").exists()
     began = time.monotonic()
     assert invoke("run", "binance", folder / "raw", "--archive", "--warehouse", place).exit_status == 0
-    assert time.monotonic() - began > s3_lease.LOST - s3_lease.RENEWED
+    assert time.monotonic() - began > s3_lease.EXPIRY_SECONDS - s3_lease.RENEWAL_SECONDS
     assert_same(tables(place), early, point)
 
 

@@ -1,0 +1,66 @@
+"""Replayed books as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deltabook.jobs.process.optional_packages import describe_missing_package
+from deltabook.schemas.errors import SettingsError
+
+from .time_range import TimeLike, to_range
+
+if TYPE_CHECKING:
+    import gymnasium
+
+ENVIRONMENT = "deltabook.jobs.replay.gym_environment:deltabook/Book-v0"
+"""Name under which Gymnasium finds the environment."""
+
+
+def make_env(
+    warehouse: Path | str,
+    symbol: str,
+    start: TimeLike | None = None,
+    end: TimeLike | None = None,
+    **arguments: Any,
+) -> gymnasium.Env[Any, Any]:
+    """Return a Gymnasium environment whose agent trades one symbol in replayed books.
+
+    Parameters
+    ----------
+    warehouse : Path or str
+        Folder of the tables, or s3a://bucket/folder.
+    symbol : str
+        Symbol as in the tables, such as BTC-USDT.
+    start, end : int, str, datetime or None
+        First time inside, and first after, by the replay's clock; None: no limit.
+    **arguments : Any
+        Other arguments of `deltabook.jobs.replay.gym_environment.BookEnvironment`, such as `fee`, `step`,
+        `length` and `latency`.
+
+    Returns
+    -------
+    gymnasium.Env
+        A new environment; its actions are target positions, its reward is the change of wealth.
+
+    Raises
+    ------
+    SettingsError
+        If gymnasium is not installed, or an argument cannot be used.
+    WarehouseError
+        If there is no such warehouse, or nothing is published in it.
+
+    Examples
+    --------
+    >>> env = make_env("demo/warehouse", "BTC-USDT", fee=0.0001)  # doctest: +SKIP
+    >>> observation, info = env.reset(seed=1)  # doctest: +SKIP
+    >>> observation, reward, terminated, truncated, info = env.step(2)  # doctest: +SKIP
+    """
+    try:
+        import gymnasium
+    except ModuleNotFoundError as error:
+        if message := describe_missing_package(error):
+            raise SettingsError(message) from None
+        raise
+    first, last = to_range(start, end)
+    return gymnasium.make(ENVIRONMENT, warehouse=warehouse, symbol=symbol, start=first, end=last, **arguments)

@@ -1,0 +1,112 @@
+"""Chunks that failed a check: their rows are returned, with a warning that names the chunks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from deltabook.jobs.console.formats import format_chunk
+
+_MOST_NAMED = 5
+
+
+class DeltabookWarning(UserWarning):
+    """Base of all warnings of deltabook.
+
+    >>> import warnings
+    >>> warnings.simplefilter("error", DeltabookWarning)  # doctest: +SKIP
+    """
+
+
+class FailedChunksWarning(DeltabookWarning):
+    """A result has rows of chunks that failed a check.
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore", FailedChunksWarning)  # doctest: +SKIP
+    """
+
+
+class FailedChunk(NamedTuple):
+    """One chunk of one instrument that failed a check.
+
+    Attributes
+    ----------
+    exchange, symbol : str
+        Instrument, as in the tables.
+    hour : int
+        Start of the chunk, ns since 1970 UTC: its value in the column `hour`.
+    reasons : tuple of str
+        Each suite that the chunk failed, and why.
+
+    Examples
+    --------
+    >>> str(FailedChunk("BINANCE", "BTC-USDT", 1723161600 * 10**9, ("events: no gaps: 2",)))
+    'BINANCE BTC-USDT 2024-08-09T00:00:00Z (events)'
+    """
+
+    exchange: str
+    symbol: str
+    hour: int
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.exchange} {self.symbol} {format_chunk(self.hour)} ({', '.join(self.suites)})"
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Names of the suites that the chunk failed."""
+        return tuple(reason.split(":")[0] for reason in self.reasons)
+
+
+def select_failed(
+    failed: Mapping[tuple[str, str, int], Sequence[str]], chunks: Iterable[tuple[str, str, int]]
+) -> tuple[FailedChunk, ...]:
+    """Return the chunks of a result that failed a check.
+
+    Parameters
+    ----------
+    failed : mapping
+        Reasons of every failed chunk of the warehouse, by (exchange, symbol, hour).
+    chunks : iterable of (str, str, int)
+        Exchange, symbol and hour of the chunks that the result has rows of.
+
+    Returns
+    -------
+    tuple of FailedChunk
+        Sorted by exchange, symbol and hour.
+
+    Examples
+    --------
+    >>> select_failed({("A", "B", 0): ["events: gaps"]}, [("A", "B", 0), ("A", "B", 1)])[0].hour
+    0
+    """
+    return tuple(FailedChunk(*chunk, tuple(failed[chunk])) for chunk in sorted({*chunks}) if chunk in failed)
+
+
+def warn_of_failed(failed: Sequence[FailedChunk], stacklevel: int, hint: str = "") -> None:
+    """Warn that a result contains chunks that failed a check; do nothing if there are none.
+
+    Parameters
+    ----------
+    failed : sequence of FailedChunk
+        Those chunks.
+    stacklevel : int
+        Calls between this function and the line that the warning shows: 1 is the caller of this function.
+    hint : str
+        Sentence that says what the reader can do; may be empty.
+
+    Examples
+    --------
+    >>> warn_of_failed([], 1)
+    """
+    if not failed:
+        return
+    named = "; ".join(map(str, failed[:_MOST_NAMED]))
+    more = f"; and {len(failed) - _MOST_NAMED:,} more" if len(failed) > _MOST_NAMED else ""
+    count = "a chunk" if len(failed) == 1 else f"{len(failed):,} chunks"
+    warnings.warn(
+        f"the result contains {count} that failed a check: {named}{more}. {hint}".rstrip(),
+        FailedChunksWarning,
+        stacklevel=stacklevel + 1,
+    )

@@ -1,0 +1,157 @@
+"""The pipeline without the command line: ingest, reconstruct and validate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deltabook.jobs.pipeline.stages import (
+    ingest_stage,
+    reconstruct_stage,
+    require_source,
+    run_stages,
+    validate_stage,
+)
+from deltabook.jobs.process.error_causes import describe_error
+from deltabook.jobs.process.optional_packages import describe_missing_package
+from deltabook.jobs.runtime.settings import load_settings
+from deltabook.schemas.errors import DeltabookError, SettingsError
+
+_FAILED = frozenset({"failed", "errored"})
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did, and what its checks found.
+
+    Attributes
+    ----------
+    verdicts : mapping
+        Verdict by suite (`raw`, `events`, `books`, `fidelity`): passed, failed, errored or none. Empty if
+        nothing was validated.
+    failed_chunks : int
+        Symbol-chunks that failed a check.
+    refused : tuple of mapping
+        Raw files that were refused: `path` and `reason`.
+    stages : mapping
+        Seconds by stage.
+    details : mapping
+        All counts, rates and verdicts, as `deltabook run --json` prints them.
+
+    Examples
+    --------
+    >>> RunSummary({"raw": "passed"}, 0, (), {}, {}).passed
+    True
+    """
+
+    verdicts: Mapping[str, str]
+    failed_chunks: int
+    refused: tuple[Mapping[str, str], ...]
+    stages: Mapping[str, float]
+    details: Mapping[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no suite failed and no file was refused."""
+        return not self.refused and not _FAILED & {*self.verdicts.values()}
+
+
+def run(
+    source: str,
+    paths: Path | str | Sequence[Path | str],
+    warehouse: Path | str,
+    *,
+    replace: bool = False,
+    archive: bool = False,
+    validate: bool = True,
+    progress: bool = False,
+    config: Path | str | None = None,
+    **settings: Any,
+) -> RunSummary:
+    """Read raw files, rebuild the books that they change, check them, and publish the result.
+
+    A Spark session starts, or the active one is used, and stays open.
+
+    Parameters
+    ----------
+    source : str
+        Kind of feed, as `deltabook sources` lists them, such as binance.
+    paths : Path, str or sequence of them
+        Files and folders.
+    warehouse : Path or str
+        Folder of the tables, made if missing; or s3a://bucket/folder.
+    replace : bool
+        Whether a file that was read before and has changed replaces its former content.
+    archive : bool
+        Whether a copy of each raw file is stored in the warehouse.
+    validate : bool
+        Whether the suites check the tables.
+    progress : bool
+        Whether standard error shows the stages while they run.
+    config : Path, str or None
+        YAML file of settings.
+    **settings : Any
+        Settings by name, such as `master`, `depth`, `cadence` or `chunk`; see `deltabook.Settings`.
+
+    Returns
+    -------
+    RunSummary
+        Verdicts and counts. A failed check is not an error: look at `passed`.
+
+    Raises
+    ------
+    SettingsError
+        If a setting, source or path cannot be used, or Spark is not installed.
+    BusyError
+        If another process is writing the warehouse.
+    DeltabookError
+        If the run ended early; nothing of it is published.
+
+    Examples
+    --------
+    >>> summary = run("binance", "captures/", "books", cadence="change,1s")  # doctest: +SKIP
+    >>> summary.passed, summary.verdicts  # doctest: +SKIP
+    (True, {'raw': 'passed', 'events': 'passed', 'books': 'passed', 'fidelity': 'passed'})
+    """
+    listed = [paths] if isinstance(paths, Path | str) else paths
+    files = [Path(path) for path in listed]
+    flags = {"warehouse": str(warehouse), **settings}
+    console = Console(stderr=True, quiet=not progress)
+    with _raise_known_errors():
+        from deltabook.jobs.intake.ledger import find_files
+
+        loaded = load_settings(None if config is None else Path(config), flags)
+        require_source(source)
+        find_files(files)
+        stages = [ingest_stage(source, files, replace, archive, validate), reconstruct_stage(validate)]
+        if validate:
+            stages.append(validate_stage())
+        summary = run_stages(loaded, stages, validate, console, guard=_raise_known_errors)
+    return RunSummary(
+        verdicts=summary.get("verdicts", {}),
+        failed_chunks=summary.get("symbol_hours_failed", 0),
+        refused=tuple(summary.get("refused", ())),
+        stages=summary["stages"],
+        details=summary,
+    )
+
+
+@contextmanager
+def _raise_known_errors() -> Iterator[None]:
+    """Raise errors of Spark, Delta and the system as a `DeltabookError` that names cause and remedy."""
+    try:
+        yield
+    except DeltabookError:
+        raise
+    except Exception as error:
+        if message := describe_missing_package(error):
+            raise SettingsError(message) from error
+        message, _ = describe_error(error)
+        if not message:
+            raise
+        raise DeltabookError(message) from error

@@ -1,0 +1,126 @@
+"""Rows that a query returns: an Arrow table, and the failed chunks that it has rows of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from deltabook.schemas.errors import SettingsError
+
+from .failed_chunks import FailedChunk
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """Rows of a warehouse as an Arrow table.
+
+    DuckDB, polars and pandas also read it directly, by Arrow's C stream (`__arrow_c_stream__`).
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The rows.
+    failed_chunks : tuple of FailedChunk
+        Chunks that failed a check and are part of the selection. With ``include_failed=False`` their rows
+        are left out, and the chunks are still listed here.
+
+    Examples
+    --------
+    >>> result = Result(pa.table({"price": [1, 2]}))
+    >>> len(result), result.column_names
+    (2, ['price'])
+    """
+
+    table: pa.Table
+    failed_chunks: tuple[FailedChunk, ...] = ()
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns, in order."""
+        return list(self.table.column_names)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, column: str) -> pa.ChunkedArray:
+        return self.table[column]
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        failed = f"; failed chunks: {len(self.failed_chunks):,}" if self.failed_chunks else ""
+        return f"<Result: {len(self):,} rows of {', '.join(self.column_names)}{failed}>"
+
+    def to_arrow(self) -> pa.Table:
+        """Return the rows as a pyarrow Table.
+
+        Examples
+        --------
+        >>> Result(pa.table({"price": [1, 2]})).to_arrow().num_rows
+        2
+        """
+        return self.table
+
+    def to_pandas(self, **options: Any) -> pd.DataFrame:
+        """Return the rows as a pandas DataFrame; exact decimals become `decimal.Decimal`.
+
+        Parameters
+        ----------
+        **options : Any
+            Options of `pyarrow.Table.to_pandas`, such as `types_mapper`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each row, in the same order.
+
+        Examples
+        --------
+        >>> Result(pa.table({"price": [1, 2]})).to_pandas()["price"].sum().item()
+        3
+        """
+        frame: pd.DataFrame = self.table.to_pandas(**options)
+        return frame
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the rows as a polars DataFrame.
+
+        Returns
+        -------
+        polars.DataFrame
+            A row for each row, in the same order.
+
+        Raises
+        ------
+        SettingsError
+            If polars is not installed.
+
+        Examples
+        --------
+        >>> Result(pa.table({"price": [1, 2]})).to_polars()["price"].sum()  # doctest: +SKIP
+        3
+        """
+        try:
+            import polars as pl
+        except ImportError:
+            raise SettingsError("to_polars needs polars: pip install polars") from None
+        frame = pl.from_arrow(self.table)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Return the rows as dicts by column name.
+
+        Examples
+        --------
+        >>> Result(pa.table({"price": [1, 2]})).to_pylist()
+        [{'price': 1}, {'price': 2}]
+        """
+        return list(self.table.to_pylist())

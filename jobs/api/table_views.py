@@ -1,0 +1,165 @@
+"""What results show of the stored tables: their columns, and columns that are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deltabook.schemas.columns import Column, Table
+from deltabook.schemas.errors import SettingsError
+from deltabook.schemas.names import NOT_GIVEN, EventType
+from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, TABLES
+
+_TIME_COLUMNS = ("order_time", "timestamp", "from_time", "hour", "started")
+"""Columns that a range of times selects by: the first that a table has."""
+_TIME_TYPE = pa.timestamp("ns", "UTC")
+
+
+class Derived(NamedTuple):
+    """A column that is computed from others.
+
+    Attributes
+    ----------
+    sources : tuple of str
+        Names of the columns that it needs, after conversion of their numbers.
+    compute : callable
+        Takes a table with these columns, and returns the values.
+    """
+
+    sources: tuple[str, ...]
+    compute: Callable[[pa.Table], pa.ChunkedArray]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a result shows of one stored table.
+
+    Attributes
+    ----------
+    table : Table
+        The stored table, in its form of scaled integers.
+    columns : tuple of str
+        Names of the columns that are shown, in order.
+    derived : mapping
+        Columns that are computed, by name.
+    event_type : EventType or None
+        Only events of this type, whose fields of `data` are columns; None: all rows, as they are.
+    names_failed : bool
+        Whether the result names the chunks that failed a check.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+    event_type: EventType | None = None
+    names_failed: bool = False
+
+    @property
+    def time_column(self) -> str | None:
+        """Name of the column that a range of times selects by; None if there is none."""
+        return next((name for name in _TIME_COLUMNS if name in self.table.names), None)
+
+    def stored_columns(self) -> dict[str, Column]:
+        """Return the declarations of the stored columns by the names that a result gives them.
+
+        Examples
+        --------
+        >>> TRADES_VIEW.stored_columns()["price"].scale
+        'price_scale'
+        """
+        columns = {column.name: column for column in self.table.columns}
+        if self.event_type is not None:
+            columns |= {one.name: one for one in columns.pop("data").fields}
+        return columns
+
+    def expression_of(self, name: str) -> pc.Expression:
+        """Return the Arrow expression that reads a stored column.
+
+        Parameters
+        ----------
+        name : str
+            Name that a result gives the column.
+
+        Examples
+        --------
+        >>> str(TRADES_VIEW.expression_of("hour"))
+        'hour'
+        """
+        return pc.field(name) if name in self.table.names else pc.field("data", name)
+
+
+def _event_time(rows: pa.Table) -> pa.ChunkedArray:
+    """Return the exchange's time, or `order_time` where the exchange gives none, with a time zone."""
+    is_missing = pc.equal(rows["timestamp"], NOT_GIVEN)
+    return pc.if_else(is_missing, rows["order_time"], rows["timestamp"]).cast(_TIME_TYPE)
+
+
+def _first_of(name: str) -> Derived:
+    """Return the column of the first number of each list: the best price or size; null in an empty list."""
+
+    def compute(rows: pa.Table) -> pa.ChunkedArray:
+        number_type = rows[name].type.value_type
+        return pa.chunked_array([_first_elements(chunk) for chunk in rows[name].chunks], type=number_type)
+
+    return Derived((name,), compute)
+
+
+def _first_elements(lists: pa.Array) -> pa.Array:
+    """Return the first element of each list; null if it has none."""
+    is_empty = pc.equal(pc.list_value_length(lists), 0)
+    first = pc.if_else(is_empty, pa.scalar(None, lists.offsets.type), lists.offsets[:-1])
+    return lists.values.take(first)
+
+
+_TIME = {"time": Derived(("timestamp", "order_time"), _event_time)}
+_BEST = {name: _first_of(f"{name}s") for name in ("bid_size", "bid_price", "ask_price", "ask_size")}
+_BOOK_COLUMNS = (
+    *("exchange", "symbol", "time", "status", *_BEST),
+    *("bid_prices", "bid_sizes", "ask_prices", "ask_sizes", "bid_levels", "ask_levels"),
+    *("trade_count", "buy_volume", "sell_volume", "ofi", "crossed", "sequence"),
+    *("timestamp", "received", "order_time", "epoch", "hour", "date", "cadence"),
+)
+BOOKS_VIEW = View(BOOKS, _BOOK_COLUMNS, _TIME | _BEST, names_failed=True)
+"""Rows of `books` with the time and the best prices and sizes; columns as in the SQL view `book_all`."""
+GRIDS_VIEW = View(GRIDS, _BOOK_COLUMNS, _TIME | _BEST, names_failed=True)
+"""Rows of `grids` with the same columns."""
+TRADES_VIEW = View(
+    EVENTS,
+    (
+        *("exchange", "symbol", "time", "side", "price", "size", "trade_id"),
+        *("timestamp", "received", "order_time", "epoch", "hour", "date"),
+    ),
+    _TIME,
+    EventType.TRADE,
+    names_failed=True,
+)
+"""Trades among `events`; columns are those of the SQL view `trades_all`."""
+
+
+def view_of(name: str) -> View:
+    """Return the view that shows a table as it is stored.
+
+    Parameters
+    ----------
+    name : str
+        Name of the table; without `_decimal` for instruments of both forms.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such table.
+
+    Examples
+    --------
+    >>> view_of("gaps").columns[:3]
+    ('exchange', 'symbol', 'hour')
+    """
+    if name not in TABLES or name.endswith("_decimal"):
+        known = ", ".join(one for one in TABLES if not one.endswith("_decimal"))
+        raise SettingsError(f"no table {name!r}: expected one of {known}")
+    table = TABLES[name]
+    return View(table, tuple(table.names), names_failed=table in (BOOKS, GRIDS, EVENTS))

@@ -1,0 +1,208 @@
+"""One warehouse, opened for reading: tables, books at a time, replays, figures and status, without Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deltabook.schemas.tables import COVERAGE
+
+from .failed_chunks import FailedChunk, select_failed, warn_of_failed
+from .time_range import TimeLike, to_nanoseconds, to_range
+from .warehouse_tables import WarehouseTables
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from deltabook.jobs.inspect.book import BookAtTime
+    from deltabook.jobs.replay.replayer import Replayer
+
+
+def open(path: Path | str) -> WarehouseReader:
+    """Open a warehouse for reading.
+
+    Parameters
+    ----------
+    path : Path or str
+        Folder of the tables, or s3a://bucket/folder.
+
+    Returns
+    -------
+    WarehouseReader
+        Reads what the newest finished run has published.
+
+    Raises
+    ------
+    WarehouseError
+        If nothing was published there yet, or the tables' logs are damaged.
+
+    Examples
+    --------
+    >>> warehouse = open("demo/warehouse")  # doctest: +SKIP
+    >>> warehouse.books("BTC-USDT", "2024-08-08T23:57Z", "2024-08-08T23:58Z")  # doctest: +SKIP
+    """
+    return WarehouseReader(path)
+
+
+class WarehouseReader(WarehouseTables):
+    """Reads a warehouse, as the newest finished run has published it at each call; `open` returns it.
+
+    Ranges of times are in UTC: `start` is inside, `end` is not. Both are ns since 1970, ISO 8601 text or
+    datetimes.
+
+    Examples
+    --------
+    >>> warehouse = open("demo/warehouse")  # doctest: +SKIP
+    >>> warehouse.symbols().to_pandas()  # doctest: +SKIP
+    """
+
+    def book_at(
+        self, symbol: str, time: TimeLike | None = None, *, exchange: str | None = None
+    ) -> BookAtTime:
+        """Return the order book that held at a time.
+
+        Parameters
+        ----------
+        symbol : str
+            Symbol as in the tables.
+        time : int, str, datetime or None
+            Exchange time; None: the last book.
+        exchange : str or None
+            Needed if several exchanges list the symbol.
+
+        Returns
+        -------
+        BookAtTime
+            The last row of `books` whose `order_time` is not after `time`; `bids` and `asks` are pairs of
+            price and size as exact decimals, best first.
+
+        Raises
+        ------
+        WarehouseError
+            If there is no such symbol, or no book yet at that time.
+
+        Examples
+        --------
+        >>> book = open("demo/warehouse").book_at("BTC-USDT", "2024-08-08T23:57Z")  # doctest: +SKIP
+        >>> book.bids[0], book.asks[0]  # doctest: +SKIP
+        """
+        from deltabook.jobs.inspect.book import read_book
+
+        venue = str(self._instrument(symbol, exchange)["exchange"])
+        book = read_book(self.path, symbol, None if time is None else to_nanoseconds(time), venue)
+        chunk = venue, symbol, book.row["hour"]
+        warn_of_failed(select_failed(self._reader().failed_chunks(), [chunk]), 2)
+        return book
+
+    def replay(
+        self,
+        symbol: str,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        **options: Any,
+    ) -> Replayer:
+        """Return a replayer that steps through the books and trades of one symbol.
+
+        Parameters
+        ----------
+        symbol : str
+            Symbol as in the tables.
+        start, end : int, str, datetime or None
+            First time that is shown, and first that is not, by the replayer's clock; None: no limit.
+        **options : Any
+            `depth`, `exchange`, `clock` and `suspect`, as `deltabook.jobs.replay.replayer.Replayer` has them.
+
+        Returns
+        -------
+        Replayer
+            At its start. Iterate over it for every step, or use `seek`, `step` and `replay_batches`.
+
+        Raises
+        ------
+        WarehouseError
+            If the symbol's books are not in the warehouse.
+
+        Examples
+        --------
+        >>> for seen in open("demo/warehouse").replay("BTC-USDT", "2024-08-08T23:59Z"):  # doctest: +SKIP
+        ...     print(seen.time, seen.bid_prices[:1], seen.ask_prices[:1])
+        """
+        from deltabook.jobs.replay.replayer import Replayer
+
+        first, last = to_range(start, end)
+        replayer = Replayer(self.path, symbol, first, last, **options)
+        warn_of_failed(self._failed_between(str(replayer.exchange), symbol, first, last), 2)
+        return replayer
+
+    def status(self) -> Mapping[str, Any]:
+        """Return what the warehouse has: instruments, chunks, coverage, gaps, verdicts, sizes, last runs.
+
+        Returns
+        -------
+        mapping
+            Keys and values as `deltabook status --json` prints them.
+
+        Examples
+        --------
+        >>> open("demo/warehouse").status()["verdict"]  # doctest: +SKIP
+        'passed'
+        """
+        from deltabook.jobs.inspect.status import read_status
+
+        return read_status(self.path)
+
+    def plot(
+        self,
+        symbol: str,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        exchange: str | None = None,
+    ) -> Figure:
+        """Return a figure of the book by price and time, with trades and suspect stretches.
+
+        Parameters
+        ----------
+        symbol : str
+            Symbol as in the tables.
+        start, end : int, str, datetime or None
+            First time inside, and first after; None: no limit.
+        exchange : str or None
+            Needed if several exchanges list the symbol.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+            Show it with `.show()`, or write it with `.write_html(path)`.
+
+        Raises
+        ------
+        WarehouseError
+            If there is no such symbol, or no book in that range.
+
+        Examples
+        --------
+        >>> open("demo/warehouse").plot("BTC-USDT", "2024-08-08T23:57Z").show()  # doctest: +SKIP
+        """
+        from deltabook.jobs.report.plot import depth_figure
+
+        venue = str(self._instrument(symbol, exchange)["exchange"])
+        first, last = to_range(start, end)
+        figure = depth_figure(self.path, symbol, first, last, venue)
+        warn_of_failed(self._failed_between(venue, symbol, first, last), 2)
+        return figure
+
+    def _failed_between(
+        self, exchange: str, symbol: str, start: int | None, end: int | None
+    ) -> tuple[FailedChunk, ...]:
+        """Return the failed chunks of an instrument whose books overlap a range of times, ns."""
+        reader = self._reader()
+        failed = reader.failed_chunks()
+        outside = {
+            (row["exchange"], row["symbol"], row["hour"])
+            for row in reader.rows(COVERAGE)
+            if (start is not None and row["to_time"] < start) or (end is not None and row["from_time"] >= end)
+        }
+        own = (key for key in failed if key[:2] == (exchange, symbol) and key not in outside)
+        return select_failed(failed, own)
