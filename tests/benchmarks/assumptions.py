@@ -27,10 +27,10 @@ from lake_data import HOUR_ROWS, hours_file
 from report import tell
 
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import Writing
+from deltabook.schemas.names import RowPolicy
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import opening_of
+from deltabook.udfs.orderbook.checkpoints import restore_book_state
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.storage.data_files import write_data_file
 from deltabook.udfs.storage.event_files import BATCH_ROWS, read_checkpoint, read_events
@@ -71,9 +71,9 @@ def rebuild_hour(root: Path, rows: int = BATCH_ROWS, write: bool = True) -> int:
     events, hour = file_of(root, "events")
     checkpoint, _ = file_of(root, "checkpoints")
     numbers = Scaled(2, 5)
-    opening = opening_of(read_checkpoint(checkpoint, KEY[0], hour), numbers)
-    rebuilder = Rebuilder(*KEY, FEEDS["crypto_lake"], Writing(), numbers, opening)
-    batches = (rebuilder.feed_batch(batch) for batch in read_events(events, *KEY, hour, rows=rows))
+    opening = restore_book_state(read_checkpoint(checkpoint, KEY[0], hour), numbers)
+    rebuilder = Rebuilder(*KEY, FEEDS["crypto_lake"], RowPolicy(), numbers, opening)
+    batches = (rebuilder.apply_events(batch) for batch in read_events(events, *KEY, hour, batch_rows=rows))
     written = root / "_measured" / str(time.monotonic_ns())
     if write:
         write_data_file(str(written), BOOKS, batches)

@@ -16,7 +16,7 @@ from lake_data import LOTS, TICKS, hours_file
 from level_changes import LevelChanges
 
 from deltabook.schemas.feeds import FEEDS
-from deltabook.udfs.orderbook.continuity import IGNORE, RESET, Ids, check_updates, initial_state
+from deltabook.udfs.orderbook.continuity import IGNORE, RESET, UpdateIds, check_updates, initial_state
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "data" / "binance"
 DELTABOOK = Path(sys.executable).with_name("deltabook")
@@ -88,7 +88,7 @@ def captured(folder: Path, market: str) -> LevelChanges:
     nothing = np.zeros(len(table), dtype=np.bool_)
     verdicts, _ = check_updates(
         FEEDS["binance" if market == "spot" else "binance_futures"],
-        Ids(*ids, ~nothing, nothing),
+        UpdateIds(*ids, ~nothing, nothing),
         initial_state(),
     )
     if (verdicts.gap >= 0).any() or np.count_nonzero(verdicts.action == RESET) != 1:

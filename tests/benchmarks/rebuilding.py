@@ -20,10 +20,10 @@ from deltabook.jobs.runtime.session import spark_session
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import Writing
+from deltabook.schemas.names import RowPolicy
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import opening_of
+from deltabook.udfs.orderbook.checkpoints import restore_book_state
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.storage.data_files import write_data_file
 from deltabook.udfs.storage.event_files import read_checkpoint, read_events
@@ -59,12 +59,12 @@ def stages(warehouse: Warehouse) -> dict[str, float]:
     )
     numbers, best = Scaled(2, 5), {}
     for _ in range(ROUNDS):
-        opening = opening_of(read_checkpoint(checkpoint_file, KEY[0], hour[2]), numbers)
-        rebuilder = Rebuilder(*KEY, FEEDS["crypto_lake"], Writing(), numbers, opening)
+        opening = restore_book_state(read_checkpoint(checkpoint_file, KEY[0], hour[2]), numbers)
+        rebuilder = Rebuilder(*KEY, FEEDS["crypto_lake"], RowPolicy(), numbers, opening)
         times = [time.perf_counter()]
         events = list(read_events(events_file, *KEY, hour[2]))
         times.append(time.perf_counter())
-        books = [rebuilder.feed_batch(batch) for batch in events]
+        books = [rebuilder.apply_events(batch) for batch in events]
         times.append(time.perf_counter())
         write_data_file(str(warehouse.root / "_measured"), BOOKS, books)
         times.append(time.perf_counter())
@@ -78,7 +78,7 @@ def stages(warehouse: Warehouse) -> dict[str, float]:
 
 def main(folder: Path) -> None:
     spark = spark_session(load_settings(None, {"master": "local[2]"}))
-    chosen = job._at_once
+    chosen = job.is_single_pass_faster
     ways = {"one pass": lambda *_: True, "chain, then replay": lambda *_: False}
     roots = {hours: folder / f"warehouse {hours}" for hours in HOURS}
     for hours, root in roots.items():
@@ -91,11 +91,11 @@ def main(folder: Path) -> None:
     cadences: dict[str, float] = {}
     for _ in range(ROUNDS):  # what is compared lies close together in time
         for way, at_once in ways.items():
-            job._at_once = at_once
+            job.is_single_pass_faster = at_once
             for hours, root in roots.items():
                 took, rows[hours] = rebuild(spark, root)
                 seconds[way, hours] = min(seconds.get((way, hours), took), took)
-        job._at_once = chosen
+        job.is_single_pass_faster = chosen
         for cadence in CADENCES:
             took, _ = rebuild(spark, roots[2], cadence=cadence)
             cadences[cadence] = min(cadences.get(cadence, took), took)

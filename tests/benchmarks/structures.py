@@ -18,8 +18,9 @@ from numba.typed import Dict
 from deltabook.schemas.names import NOT_GIVEN, Status
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
-from deltabook.udfs.orderbook.book import ASK, BID, Book, Side
-from deltabook.udfs.orderbook.continuity import APPLY, RESET, Verdicts
+from deltabook.udfs.orderbook.book import Book, SideChanges
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, UpdateVerdicts
+from deltabook.udfs.orderbook.ranked_book import ASK, BID
 
 BATCH_MESSAGES = 8192
 """As many as the product reads at a time."""
@@ -42,18 +43,23 @@ def ranks(changes: LevelChanges, depth: int) -> tuple[Step, Whole]:
         before = np.concatenate(([0], np.cumsum(chosen)))
         sides.append((before[changes.offsets], changes.prices[chosen], changes.sizes[chosen]))
 
-    def part(side: int, start: int, end: int) -> Side:
+    def part(side: int, start: int, end: int) -> SideChanges:
         offsets, prices, sizes = sides[side]
         low, high = offsets[start], offsets[end]
-        return Side(offsets[start : end + 1] - low, prices[low:high], sizes[low:high])
+        return SideChanges(offsets[start : end + 1] - low, prices[low:high], sizes[low:high])
 
     def step(start: int, end: int) -> Tops:
         n = end - start
         action = np.full(n, APPLY, np.int8)
         action[: start == 0] = RESET
         nothing = np.full(n, NOT_GIVEN, np.int64)
-        verdicts = Verdicts(
-            action, np.full(n, Status.VERIFIED, np.int8), nothing.astype(np.int8), nothing, nothing.copy()
+        verdicts = UpdateVerdicts(
+            action,
+            np.full(n, Status.VERIFIED, np.int8),
+            nothing.astype(np.int8),
+            nothing,
+            nothing.copy(),
+            nothing.copy(),
         )
         tops = book.apply(part(BID, start, end), part(ASK, start, end), verdicts, None, every_message=True)
         return tops.prices, tops.sizes

@@ -27,15 +27,16 @@ from pyspark.sql import Row, SparkSession
 from report import tell
 from rich.console import Console
 
-from deltabook.jobs.inspect.book import book_at
+from deltabook.jobs.inspect.book import read_book
 from deltabook.jobs.inspect.status import read_status
-from deltabook.jobs.maintenance.maintain import maintain
-from deltabook.jobs.maintenance.plan import Policy
-from deltabook.jobs.maintenance.verify import verify
+from deltabook.jobs.maintenance.maintain import maintain_warehouse
+from deltabook.jobs.maintenance.retention import RetentionPolicy
+from deltabook.jobs.maintenance.verify import verify_warehouse
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import published_versions
-from deltabook.jobs.tables.stored import Stored
-from deltabook.jobs.warehouse.warehouse import Rows, Warehouse
+from deltabook.jobs.tables.stored import TableReader
+from deltabook.jobs.warehouse.table_writer import Rows
+from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import DAY, HOUR
@@ -103,7 +104,7 @@ class Alone(Warehouse):
     held: dict[str, DeltaTable]
     published: list[dict[str, Any]]
 
-    def _take_back(self) -> None:
+    def _roll_back_unpublished(self) -> None:
         pass
 
     def _runs(self) -> list[dict[str, Any]]:
@@ -115,7 +116,7 @@ class Alone(Warehouse):
         self.held[table.name].update_incremental()
         return self.held[table.name]
 
-    def _version(self, table: Table) -> int:
+    def _newest_version(self, table: Table) -> int:
         return self._create(table).version()
 
     def append(self, table: Table, rows: Rows) -> None:
@@ -134,7 +135,7 @@ class Month:
 
     def __init__(self, folder: Path):
         hour = first_hour(folder)
-        stored = Stored(hour, published_versions(hour))
+        stored = TableReader(hour, published_versions(hour))
         names = [name for name in tables.TABLES if stored.exists(tables.TABLES[name])]
         self.rows = {
             name: stored.dataset(tables.TABLES[name]).to_table(columns=tables.TABLES[name].names)
@@ -233,7 +234,7 @@ def measured(when: str, warehouse: Path, at: int) -> dict[str, Any]:
     logs = [path for path in files if path.parent.name == "_delta_log"]
     data = [path for path in files if path.suffix == ".parquet" and path.parent.name != "_delta_log"]
     versions = published_versions(warehouse)
-    stored = Stored(warehouse, versions)
+    stored = TableReader(warehouse, versions)
     return {
         "": when,
         "data files": len(data),
@@ -243,9 +244,9 @@ def measured(when: str, warehouse: Path, at: int) -> dict[str, Any]:
         "what is published, ms": timed(lambda: published_versions(warehouse)) * 1e3,
         "fidelity, ms": timed(lambda: stored.rows(tables.FIDELITY)) * 1e3,
         "events' files, ms": timed(lambda: stored.data_files(tables.EVENTS)) * 1e3,
-        "book, ms": timed(lambda: book_at(warehouse, "BTC-USDT", at, None)) * 1e3,
+        "book, ms": timed(lambda: read_book(warehouse, "BTC-USDT", at, None)) * 1e3,
         "status, s": timed(lambda: read_status(warehouse)),
-        "verify, s": timed(lambda: verify(warehouse, False, Console(file=io.StringIO())), 1),
+        "verify, s": timed(lambda: verify_warehouse(warehouse, False, Console(file=io.StringIO())), 1),
     }
 
 
@@ -257,12 +258,12 @@ def main(folder: Path) -> None:
     shutil.rmtree(warehouse, ignore_errors=True)
     shutil.copytree(folder / "month", warehouse)
     settings, now = load_settings(None, {"warehouse": warehouse}), time.time_ns()
-    hours = Stored(warehouse, published_versions(warehouse)).rows(tables.HOURS, "hour", "first_time")
+    hours = TableReader(warehouse, published_versions(warehouse)).rows(tables.HOURS, "hour", "first_time")
     at = sorted(row["first_time"] for row in hours)[len(hours) // 2] + HOUR // 1000
     rows = [measured(f"{HOURS} hourly runs", warehouse, at)]
     for when, later in (("after maintain --keep 7d", 0), ("and 8 days later again", 8 * DAY)):
         started = time.monotonic()
-        maintain(settings, Policy(7 * DAY, None, now + later), True)
+        maintain_warehouse(settings, RetentionPolicy(7 * DAY, None, now + later), True)
         taken = time.monotonic() - started
         rows.append(measured(when, warehouse, at) | {"maintain, s": taken})
     tell(folder, "upkeep", "A month of hourly runs, before upkeep and after", rows)
