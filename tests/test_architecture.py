@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ["schemas", "udfs", "expectations", "jobs"]
 """Imports point from right to left."""
-MODULES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+FORMER = {ROOT / "jobs" / f"{name}.py" for name in ("environment", "published", "replaying")}
+"""Documented names of modules that have moved: each imports the current module and warns."""
+MODULES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py")) if path not in FORMER]
 OUTSIDE_JOBS = [path for path in MODULES if path.relative_to(ROOT).parts[0] != "jobs"]
 LONGEST_FILE = 460
 FEWEST_FILES, MOST_FILES = 3, 16

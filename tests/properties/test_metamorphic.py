@@ -34,7 +34,7 @@ from venue import FETCHED, STEPS, WITH_IDS, book_of, rebuilt, told_by
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR, Cadence
-from deltabook.udfs.ordering.feed_order import order_hour
+from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES
@@ -126,7 +126,7 @@ def changed(events: pa.RecordBatch, change: Any) -> pa.RecordBatch:
 def outcome(market: str, events: pa.RecordBatch, cadence: Cadence) -> tuple[list[Any], list[Any], Any]:
     building = rebuilder(market, 5, cadence)
     rows = feed(building, events)
-    return rows, sorted(building.finish(), key=str), opening_values(building.opening())
+    return rows, sorted(building.finish(), key=str), opening_values(building.capture_state())
 
 
 @pytest.mark.kernel
@@ -256,7 +256,7 @@ def test_shuffled_messages_and_a_second_recording_of_some_give_the_same_hour(
     places = draw.random(rows.max() + 1)[both["source_row"].to_numpy()]
     both = both.take(pa.array(np.argsort(places, kind="stable")))
     nothing = FLAT_EVENTS.arrow.empty_table()
-    assert order_hour(both, nothing, hour, known).equals(order_hour(records, nothing, hour, known))
+    assert order_chunk(both, nothing, hour, known).equals(order_chunk(records, nothing, hour, known))
 
 
 def zipped(content: bytes) -> bytes:

@@ -171,7 +171,7 @@ QUARANTINED = {
 
 def parse(content: bytes, strict: bool = False, path: str = "f") -> Records:
     """All records by row; `strict` sends every line the strict way."""
-    batches = list(binance.Parser(path, strict).parse(binance.line_blocks(io.BytesIO(content))))
+    batches = list(binance.CaptureParser(path, strict).parse(binance.line_blocks(io.BytesIO(content))))
     return sorted(
         pa.Table.from_batches(batches, RECORDS.arrow).to_pylist(), key=lambda row: row["source_row"]
     )

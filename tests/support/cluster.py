@@ -17,7 +17,7 @@ import pyspark
 from places import PROJECT
 from servers import end, free_port, until
 
-from deltabook.jobs.runtime.session import delta_jars
+from deltabook.jobs.runtime.session import list_delta_jars
 from deltabook.jobs.runtime.settings import load_settings
 
 PROJECT = PROJECT
@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 
 def jars() -> str:
     """Delta's, as spark-submit wants them."""
-    return ",".join(map(str, delta_jars(load_settings(None, {}))))
+    return ",".join(map(str, list_delta_jars(load_settings(None, {}))))
 
 
 def bare_python(folder: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from captures import depth_rows, simulated_lines, write
-from places import SUPPORT
+from places import SUPPORT, child_environment
 
-from deltabook.jobs.tables.published import open_dataset, open_table, published_versions
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.delta_tables import open_dataset, open_table
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.tables import EVENTS, FILES, RUNS, TABLES
-from deltabook.udfs.storage.object_store import content, located
+from deltabook.udfs.storage.locations import parse_location
+from deltabook.udfs.storage.object_store import read_file
 
 VOLATILE = {"run_id", "fingerprint"}
 """Columns that name runs or data files, whose names are random."""
@@ -92,7 +93,7 @@ def drivers() -> Drivers:
     with said().open("w") as told:
         process = subprocess.Popen(
             [sys.executable, SUPPORT / "crashing_process.py"],
-            env=os.environ | SETTINGS,
+            env=child_environment() | SETTINGS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=told,
@@ -118,7 +119,9 @@ def state(warehouse: Path) -> State:
         found[name] = hashlib.sha256("\n".join(rows).encode()).hexdigest()
         if rows and table.partition_by and names == table.names:
             found[f"{name}, bytes"] = " ".join(
-                sorted(hashlib.sha256(content(located(uri))).hexdigest() for uri in opened.file_uris())
+                sorted(
+                    hashlib.sha256(read_file(parse_location(uri))).hexdigest() for uri in opened.file_uris()
+                )
             )
     # A table that was made and is empty says no more than one that was not.
     empty = hashlib.sha256(b"").hexdigest()
@@ -126,11 +129,11 @@ def state(warehouse: Path) -> State:
 
 
 def runs(warehouse: Path) -> int:
-    return len(Stored(warehouse).rows(RUNS, "run_id"))
+    return len(TableReader(warehouse).rows(RUNS, "run_id"))
 
 
 def assert_each_file_is_in_once(warehouse: Path) -> None:
-    stored = Stored(warehouse, published_versions(warehouse))
+    stored = TableReader(warehouse, published_versions(warehouse))
     rows = stored.rows(EVENTS, "source_file", "source_row", "event_type", "sequence")
     assert max(Counter(tuple(row.values()) for row in rows).values()) == 1
     held = Counter(row["source_file"] for row in rows)
@@ -216,7 +219,7 @@ class Scene:
         assert statuses == self.statuses[step : step + len(commands)], again
         assert_same(state(self.warehouse), self.states[step + len(commands)], "run again")
         assert_each_file_is_in_once(self.warehouse)
-        stands = Stored(self.warehouse)
+        stands = TableReader(self.warehouse)
         made = {
             table.name: open_table(self.warehouse, table).version()
             for table in TABLES.values()

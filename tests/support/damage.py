@@ -19,10 +19,11 @@ from kept import state
 from rich.console import Console
 from test_epochs_run import restarted
 
-from deltabook.jobs.maintenance.verify import verify
+from deltabook.jobs.maintenance.verify import verify_warehouse
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tables.published import is_made, open_table, published_versions
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.delta_tables import open_table, table_exists
+from deltabook.jobs.tables.published import published_versions
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.errors import WarehouseError
@@ -69,7 +70,7 @@ def build(folder: Path) -> Original:
     warehouse = Warehouse.without_spark(load_settings(None, {"warehouse": folder / "w"}))
     with warehouse.writing("validate"):
         for table in TABLES.values():
-            if is_made(warehouse.root, table):
+            if table_exists(warehouse.root, table):
                 warehouse.add(table, [], properties=CommitProperties({"made": "to have a checkpoint"}))
                 open_table(warehouse.root, table).create_checkpoint()
     _said("ingest", "binance", write(folder / "raw" / "c.gz", restarted(bitcoin)), *where, *chunk)
@@ -90,7 +91,7 @@ def _said(*arguments: object) -> Outcome:
 
 def rows_of(warehouse: Path, versions: dict[str, int] | None = None) -> dict[str, list[str]]:
     """Rows of every published table except `runs` and `written`, without the columns `VOLATILE`."""
-    stored, found = Stored(warehouse, versions or published_versions(warehouse)), {}
+    stored, found = TableReader(warehouse, versions or published_versions(warehouse)), {}
     for table in TABLES.values():
         if table.name not in OF_RUNS and stored.exists(table):
             names = [name for name in table.names if name not in VOLATILE]
@@ -100,7 +101,7 @@ def rows_of(warehouse: Path, versions: dict[str, int] | None = None) -> dict[str
 
 
 def run_ids(warehouse: Path) -> set[str]:
-    return {str(row["run_id"]) for row in Stored(warehouse).rows(RUNS, "run_id")}
+    return {str(row["run_id"]) for row in TableReader(warehouse).rows(RUNS, "run_id")}
 
 
 # What is damaged.
@@ -302,7 +303,7 @@ class Judge:
         else:
             raise FailedError(f"remedies go in circles: {came_of}, {findings[0]}")
         if not came_of:
-            deep = verify(warehouse, True, Console(file=io.StringIO()))
+            deep = verify_warehouse(warehouse, True, Console(file=io.StringIO()))
             self._require_same(warehouse, "nothing was found")
             if deep["findings"] or len(deep["restorable"]) < len(ids):
                 return "named by --deep: a file of earlier runs, or a raw file's copy"
@@ -317,7 +318,7 @@ class Judge:
 
     def _last_left(self, left: set[str]) -> dict[str, list[str]]:
         """What the newest of the original's runs that are left had published."""
-        runs = [row for row in Stored(self.original.warehouse).rows(RUNS) if row["run_id"] in left]
+        runs = [row for row in TableReader(self.original.warehouse).rows(RUNS) if row["run_id"] in left]
         return rows_of(self.original.warehouse, dict(max(runs, key=lambda row: row["finished"])["versions"]))
 
     def _require_same(self, warehouse: Path, why: str, expected: dict[str, list[str]] | None = None) -> None:
@@ -329,7 +330,7 @@ class Judge:
     def _run_remedy(self, warehouse: Path, findings: list[dict[str, Any]]) -> str:
         """Run the first remedy, that of logs before that of data; tell which it was."""
         remedies = sorted({str(one["remedy"]) for one in findings}, key=_order)
-        remedy = remedies[0].replace(", with the settings of before", " --cadence change,1s")
+        remedy = remedies[0].replace(", with the same settings as before", " --cadence change,1s")
         before = state(warehouse)
         if "--from-archive" in remedy:
             return self._ingest_again(warehouse, remedy)
@@ -345,7 +346,7 @@ class Judge:
             raise FailedError(f"the remedy is refused: {done.said}")
         if done.exit_status:
             raise FailedError(f"{remedy}: {done.exit_status} {done.said}")
-        if done.summary.get("undone") or "is undone" in dry.stdout:
+        if done.summary.get("undone") or "will be undone" in dry.stdout:
             said = dry.summary.get("undone") or dry.summary["logs"]
             if not said:
                 raise FailedError("runs were undone, and it was not said beforehand")
@@ -369,10 +370,10 @@ class Judge:
     def _ingest_again(self, warehouse: Path, remedy: str) -> str:
         into, plan = warehouse.parent / "new", "again"
         if plan in self.planned:
-            from deltabook.jobs.integrity.audit import counting_on
-            from deltabook.jobs.integrity.recovery import raw_files
+            from deltabook.jobs.integrity.audit import stage_display
+            from deltabook.jobs.integrity.recovery import locate_raw_files
 
-            found = raw_files(warehouse, into, counting_on(Console(file=io.StringIO())))
+            found = locate_raw_files(warehouse, into, stage_display(Console(file=io.StringIO())))
             read = [path for _, paths in found["batches"] for path in paths]
             if found["missing"] or len(read) + len(found["unlisted"]) != 3:
                 raise FailedError(f"raw files are missing: {found}")
@@ -417,6 +418,6 @@ def _typed(remedy: str) -> Outcome:
 def found_in(warehouse: Path) -> list[dict[str, Any]]:
     """What `verify` finds; an error that names a command counts as that finding."""
     try:
-        return list(verify(warehouse, False, Console(file=io.StringIO()))["findings"])
+        return list(verify_warehouse(warehouse, False, Console(file=io.StringIO()))["findings"])
     except WarehouseError as error:
         raise FailedError(f"verify ends with an error: {error}") from error

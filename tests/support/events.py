@@ -17,10 +17,11 @@ from places import REAL_DATA
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
-from deltabook.schemas.names import Cadence, Writing
+from deltabook.schemas.names import Cadence, RowPolicy
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.ordering.feed_order import order_hour
+from deltabook.udfs.orderbook.checkpoints import BookState
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.sources.binance.source import BinanceSource
 
 DATA = REAL_DATA
@@ -100,7 +101,7 @@ def messages(records: pa.Table) -> pa.Table:
 
 
 def in_first_epoch(records: pa.Table) -> pa.Table:
-    """Records with their epoch, as `order_hour` takes them."""
+    """Records with their epoch, as `order_chunk` takes them."""
     return records.append_column("epoch", pa.repeat(pa.scalar(0, pa.int64()), records.num_rows))
 
 
@@ -109,21 +110,21 @@ def events_of(records: pa.Table, hour: int = HOUR_NS) -> pa.RecordBatch:
     chosen = in_first_epoch(messages(records))
     futures = "BINANCE_FUTURES" in chosen["exchange"].to_pylist()
     feed = FEED["usdm" if futures else "spot"]
-    ordered = order_hour(chosen, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
+    ordered = order_chunk(chosen, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
     return next(iter(ordered.to_batches()), pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow))
 
 
 def rebuilder(
-    market: str, levels: int = 20, cadence: Cadence = Cadence.MESSAGE, opening: Opening | None = None
+    market: str, levels: int = 20, cadence: Cadence = Cadence.MESSAGE, opening: BookState | None = None
 ) -> Rebuilder:
     """A rebuilder of one instrument's books."""
     names = EXCHANGE[market], SYMBOL[market]
     return Rebuilder(
         *names,
         FEED[market],
-        Writing(levels, cadence),
+        RowPolicy(levels, cadence),
         Scaled(SCALE, SCALE),
-        opening or Opening(),
+        opening or BookState(),
     )
 
 
@@ -136,7 +137,7 @@ def feed(building: Rebuilder, events: pa.RecordBatch, size: int = 10_000) -> lis
     """Feed events in batches; return the rows of `books` (prices and sizes scaled)."""
     rows: list[dict[str, Any]] = []
     for batch in batches_of(events, size):
-        rows += building.feed_batch(batch).to_pylist()
+        rows += building.apply_events(batch).to_pylist()
     return rows
 
 
@@ -152,7 +153,7 @@ def decimal_book(row: dict[str, Any]) -> tuple[list[tuple[Decimal, Decimal]], li
     return bids, asks
 
 
-def opening_values(opening: Opening) -> dict[str, Any]:
+def opening_values(opening: BookState) -> dict[str, Any]:
     """An opening as plain values, which compare."""
     return {
         name: [part.tolist() for part in value] if name in ("bids", "asks") else value

@@ -9,7 +9,7 @@ from typing import Any
 from captures import simulated_lines, write
 from conftest import Outcome, invoke
 
-from deltabook.jobs.tables.published import is_made, open_table
+from deltabook.jobs.tables.delta_tables import open_table, table_exists
 from deltabook.schemas import tables
 from deltabook.schemas.tables import Table
 from deltabook.udfs.simulator import crypto_lake
@@ -36,7 +36,7 @@ def build(
 
 
 def rows(warehouse: Path, table: Table, *columns: str) -> list[dict[str, Any]]:
-    if not is_made(warehouse, table):
+    if not table_exists(warehouse, table):
         return []
     return open_table(warehouse, table).to_pyarrow_table(columns=list(columns) or None).to_pylist()
 
@@ -61,7 +61,7 @@ def versions(warehouse: Path) -> dict[str, int]:
     return {
         table.name: open_table(warehouse, table).version()
         for table in tables.TABLES.values()
-        if is_made(warehouse, table)
+        if table_exists(warehouse, table)
     }
 
 

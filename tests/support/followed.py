@@ -11,15 +11,16 @@ import pyarrow.parquet as pq
 
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
-from deltabook.schemas.names import HOUR, Writing
+from deltabook.schemas.names import HOUR, RowPolicy
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.scales import rescale
-from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
-from deltabook.udfs.ordering.feed_order import order_hour
+from deltabook.udfs.orderbook.checkpoints import BookState
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.sources.common.file_source import open_file
 from deltabook.udfs.sources.registry import SOURCES
-from deltabook.udfs.streaming.live_books import Carried, carry_groups
+from deltabook.udfs.streaming.live_books import BatchStart, make_batch_function
 from deltabook.udfs.streaming.stream_source import START, LiveSource
 
 SECOND = 1_000_000_000
@@ -34,7 +35,7 @@ class Followed:
     def __init__(self, root: Path, source: str, folder: Path, *, patience=2.0, most_bytes=16 << 20, **how):
         self.root, self.source, self.folder = root, source, folder
         self.patience, self.most_bytes = patience, most_bytes
-        self.writing = how.get("writing", Writing())
+        self.writing = how.get("writing", RowPolicy())
         self.instruments = how.get("instruments", {})
         self.offset, self.symbols, self.clock = START, {}, -1
         self.counts = defaultdict(int)
@@ -53,7 +54,7 @@ class Followed:
         parts = self.reader.partitions(self.offset, found)
         batches = [batch for part in parts for batch in self.reader.read(part)]
         records = pa.Table.from_batches(batches, schema=RECORDS.arrow)
-        before = Carried(
+        before = BatchStart(
             root=str(self.root),
             source=self.source,
             writing=self.writing,
@@ -65,7 +66,7 @@ class Followed:
             restarts={},
             symbols=self.symbols,
         )
-        carry = carry_groups(before)
+        carry = make_batch_function(before)
         waiting = [key for key, kept in self.symbols.items() if kept["waiting"]]
         come = zip(*(records[name].to_pylist() for name in ("exchange", "symbol")), strict=True)
         told = {}
@@ -73,8 +74,8 @@ class Followed:
             chosen = pc.and_(pc.equal(records["exchange"], key[0]), pc.equal(records["symbol"], key[1]))
             partner = pa.table({"exchange": [key[0]], "symbol": [key[1]]}) if key in waiting else NO_SYMBOL
             for row in carry(tuple(map(pa.scalar, key)), records.filter(chosen), partner).to_pylist():
-                if row["told"]:
-                    told[row["exchange"], row["symbol"]] = json.loads(row["told"])
+                if row["symbol_state"]:
+                    told[row["exchange"], row["symbol"]] = json.loads(row["symbol_state"])
                     for name, count in told[row["exchange"], row["symbol"]]["counts"].items():
                         self.counts[name] += count
                 else:
@@ -115,9 +116,9 @@ def batch_books(source: str, files: list[Path], exchange: str, symbol: str) -> p
     records = records.append_column("epoch", pa.array(np.zeros(records.num_rows, dtype=np.int64)))
     hour = int(pc.max(records["timestamp"]).as_py()) // HOUR * HOUR
     feed = feed_of(source, exchange)
-    events = order_hour(records, FLAT_EVENTS.arrow.empty_table(), hour, feed)
-    rebuilder = Rebuilder(exchange, symbol, feed, Writing(), Scaled(8, 8), Opening())
-    rows = rebuilder.feed_batch(events.combine_chunks().to_batches()[0])
+    events = order_chunk(records, FLAT_EVENTS.arrow.empty_table(), hour, feed)
+    rebuilder = Rebuilder(exchange, symbol, feed, RowPolicy(), Scaled(8, 8), BookState())
+    rows = rebuilder.apply_events(events.combine_chunks().to_batches()[0])
     return pa.Table.from_batches([rows])
 
 

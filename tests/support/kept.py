@@ -10,9 +10,9 @@ from captures import simulated_lines, write
 from conftest import Outcome, invoke
 from rich.console import Console
 
-from deltabook.jobs.maintenance.verify import verify
+from deltabook.jobs.maintenance.verify import verify_warehouse
 from deltabook.jobs.tables.published import published_versions
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.tables import TABLES
 
 
@@ -34,12 +34,12 @@ def done(*arguments: object) -> Outcome:
 
 
 def found_in(warehouse: Path, *, deep: bool = False) -> list[dict]:
-    return list(verify(warehouse, deep, Console(file=io.StringIO()))["findings"])
+    return list(verify_warehouse(warehouse, deep, Console(file=io.StringIO()))["findings"])
 
 
 def rows_of(warehouse: Path) -> dict[str, list[str]]:
     """Rows of every published table except `runs` and `written`, each as text."""
-    stored = Stored(warehouse, published_versions(warehouse))
+    stored = TableReader(warehouse, published_versions(warehouse))
     return {
         table.name: sorted(map(repr, stored.rows(table)))
         for table in TABLES.values()

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from deltabook.schemas.names import Writing
+from deltabook.schemas.names import RowPolicy
 from deltabook.udfs.spark.rebuild_groups import rebuild_groups
 
 
 def main(warehouse: str, references: str) -> None:
     hours = pd.DataFrame(json.loads(Path(references).read_text()))
-    rebuild = rebuild_groups(warehouse, Writing(checkpoint_every=100_000))
+    rebuild = rebuild_groups(warehouse, RowPolicy(checkpoint_every=100_000))
     (rebuilt,) = rebuild(("BINANCE", "BTC-USDT"), iter([hours]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps([peak, int((rebuilt["table"] == "books").sum())]))  # noqa: T201

@@ -13,9 +13,10 @@ from naive_feeds import kraken_checksum, okx_checksum
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import NOT_GIVEN, Cadence, Writing
+from deltabook.schemas.names import NOT_GIVEN, Cadence, RowPolicy
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.rebuilder import Opening, Rebuilder
+from deltabook.udfs.orderbook.checkpoints import BookState
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
 
 FETCHED = ("binance", "binance_futures")
 """Their snapshots are fetched apart; the others' are messages of the feed."""
@@ -106,9 +107,9 @@ def rebuilt(
     name: str, events: list[Event], cadence: Cadence = Cadence.MESSAGE
 ) -> tuple[list[Event], list[Event]]:
     """Rows of `books` at full depth, and of `gaps`."""
-    writing = Writing(100, cadence)
-    building = Rebuilder("X", "Y", FEEDS[name], writing, Scaled(8, 8), Opening())
-    rows = building.feed_batch(pa.RecordBatch.from_pylist(events, schema=FLAT_EVENTS.arrow)).to_pylist()
+    writing = RowPolicy(100, cadence)
+    building = Rebuilder("X", "Y", FEEDS[name], writing, Scaled(8, 8), BookState())
+    rows = building.apply_events(pa.RecordBatch.from_pylist(events, schema=FLAT_EVENTS.arrow)).to_pylist()
     return rows, building.finish()
 
 

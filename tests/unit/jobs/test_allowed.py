@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from places import PROJECT
 from properties import cases
 
-from deltabook.jobs.queries.allowed import allowed_query
-from deltabook.jobs.queries.dialect import string_literal, string_value
+from deltabook.jobs.queries.allowed import check_statement
+from deltabook.jobs.queries.dialect import decode_string, encode_string
 from deltabook.jobs.queries.query_tree import ForbiddenQueryError
 from deltabook.jobs.queries.views import RELATIONS
 
@@ -73,13 +73,13 @@ REFUSED = {
 def test_what_is_refused_is_named_with_the_remedy(text):
     message = f"^({REFUSED[text]}).* is not allowed: .*--unsafe"
     with pytest.raises(ForbiddenQueryError, match=message) as error:
-        allowed_query(text)
+        check_statement(text)
     assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize("text", queries(COMMANDS) + DOCUMENTED)
 def test_commands_and_examples_of_the_documentation_are_allowed(text):
-    allowed_query(text)
+    check_statement(text)
 
 
 def test_examples_of_every_page_were_found():
@@ -90,8 +90,8 @@ def test_examples_of_every_page_were_found():
 def test_honest_queries_are_allowed_and_what_is_generated_stays_as_it_is():
     assert len(HONEST) >= 200
     for text in HONEST:
-        checked = allowed_query(text)
-        assert allowed_query(checked.text) == checked
+        checked = check_statement(text)
+        assert check_statement(checked.text) == checked
         assert hostile.only_known_words(checked.text)
 
 
@@ -109,26 +109,26 @@ def test_every_hostile_part_is_refused_at_every_place():
     assert len(statements) > 2_500
     for text in statements:
         with pytest.raises(ForbiddenQueryError):
-            allowed_query(text)
+            check_statement(text)
 
 
 @cases(500)
 @given(hostile.composed())
 def test_statements_of_hostile_parts_are_refused(text):
     with pytest.raises(ForbiddenQueryError):
-        allowed_query(text)
+        check_statement(text)
 
 
 @cases(600)
 @given(st.one_of(hostile.mangled(), hostile.spliced()))
 def test_whatever_is_allowed_has_known_words_and_relations_alone(text):
     try:
-        checked = allowed_query(text)
+        checked = check_statement(text)
     except ForbiddenQueryError:
         return
     assert hostile.only_known_words(checked.text)
     assert checked.relations <= RELATIONS
-    assert allowed_query(checked.text) == checked
+    assert check_statement(checked.text) == checked
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_the_scan_of_words_finds_what_must_not_be_there(text):
 @cases(300)
 @given(st.text())
 def test_string_literals_are_printable_ascii_and_mean_the_text(text):
-    literal = string_literal(text)
+    literal = encode_string(text)
     assert literal.isascii() and literal.isprintable()
-    assert string_value(literal).encode("utf-16", "surrogatepass") == text.encode("utf-16", "surrogatepass")
+    assert decode_string(literal).encode("utf-16", "surrogatepass") == text.encode("utf-16", "surrogatepass")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_string_literals_are_printable_ascii_and_mean_the_text(text):
 def test_statement_too_deep_to_be_checked_is_refused(text):
     limit = sys.getrecursionlimit()
     with pytest.raises(ForbiddenQueryError, match="SQL nested this deep"):
-        allowed_query(text)
+        check_statement(text)
     assert sys.getrecursionlimit() == limit
 
 
@@ -175,13 +175,13 @@ def test_statement_too_deep_to_be_checked_is_refused(text):
     ids=["sum", "conditions", "parentheses", "list", "union"],
 )
 def test_long_honest_queries_are_allowed(text):
-    allowed_query(text)
+    check_statement(text)
 
 
 def test_nested_calls_are_checked_in_a_moment():
     deep = "SELECT " + "struct(date(array(map(" * 8 + "1" + "))))" * 8
     started = time.monotonic()
-    allowed_query(deep)
+    check_statement(deep)
     assert time.monotonic() - started < 2
 
 

@@ -12,8 +12,8 @@ import pytest
 from processes import run_apart
 
 from deltabook.jobs.process import limits
-from deltabook.jobs.process.error_causes import cause_of, message_of
-from deltabook.jobs.process.java import java_problem
+from deltabook.jobs.process.error_causes import describe_error, find_cause
+from deltabook.jobs.process.java import find_java_problem
 from deltabook.schemas.errors import InputError, WarehouseError
 
 DIRECT = """An error occurred while calling None.None. Trace:
@@ -30,7 +30,8 @@ Traceback (most recent call last):
 deltabook.schemas.errors.WarehouseError: /w: no space left on device. Free some space"""
 RAISE = """
 import sys
-from deltabook.jobs import program, status
+from deltabook.jobs.cli import program
+from deltabook.jobs.inspect import status
 def fail(_):
     {}
 status.read_status = fail
@@ -44,7 +45,7 @@ program.main()
         (DIRECT, "Spark ran out of direct memory (io.netty.util.internal.OutOfDirectMemoryError: failed"),
         ("Caused by: java.lang.OutOfMemoryError: Java heap space", "Spark ran out of memory (java.lang.Out"),
         ("java.lang.OutOfMemoryError: unable to create native thread: x", "Spark could not start a thread"),
-        ("x ExecutorLostFailure (executor 1 exited)", "a worker of Spark died: killed for want of memory"),
+        ("x ExecutorLostFailure (executor 1 exited)", "a worker of Spark died: killed for lack of memory"),
         ("java.io.IOException: Too many open files", "too many open files"),
         (NESTED, "java.io.FileNotFoundException: File file:/a b does not exist"),
         (WORKER, "/w: no space left on device. Free some space"),
@@ -53,7 +54,7 @@ program.main()
     ],
 )
 def test_the_true_cause_of_a_trace_is_told(trace, cause):
-    told = cause_of(trace)
+    told = find_cause(trace)
     assert told.startswith(cause) if cause else not told
     assert "calling" not in told and "\n" not in told
 
@@ -72,14 +73,14 @@ def test_the_true_cause_of_a_trace_is_told(trace, cause):
     ],
 )
 def test_errors_of_the_machine_have_a_cause_and_a_remedy(error, told, status):
-    assert message_of(error)[0].startswith(told)
-    assert message_of(error)[1] == status
-    assert "[Errno" not in message_of(error)[0]
+    assert describe_error(error)[0].startswith(told)
+    assert describe_error(error)[1] == status
+    assert "[Errno" not in describe_error(error)[0]
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), RecursionError(), RuntimeError("x"), AssertionError()])
 def test_a_bug_has_no_message_for_people(error):
-    assert message_of(error)[0] == ""
+    assert describe_error(error)[0] == ""
 
 
 @pytest.mark.parametrize(
@@ -137,9 +138,9 @@ def test_limits_are_told_in_one_line_before_anything_starts(limit, environment, 
         (
             "",
             {"HOME": "/proc/none", "XDG_CACHE_HOME": ""},
-            "cannot be made (No such file or directory): name",
+            "cannot be created (No such file or directory): pass",
         ),
-        ("", {"SPARK_LOCAL_DIRS": "/proc/none"}, "cannot be made (No such file or directory): name another"),
+        ("", {"SPARK_LOCAL_DIRS": "/proc/none"}, "cannot be created (No such file or directory): set SPARK"),
         ("", {"JAVA_HOME": "/nonexistent"}, "JAVA_HOME (/nonexistent) holds no java"),
     ],
     ids=["files", "memory", "home", "temporary", "java"],
@@ -162,7 +163,7 @@ def test_limits_of_spark_are_told_in_one_line_before_anything_starts(limit, envi
             "#!/bin/sh\necho 'Error occurred' >&2\necho 'Could not reserve space' >&2\nexit 1\n",
             "Could not rese",
         ),
-        ("#!/bin/sh\nexit 3\n", "-version fails with status 3: it prints nothing"),
+        ("#!/bin/sh\nexit 3\n", "-version fails with status 3: it printed nothing"),
         ("junk", "cannot be run (Exec format error)"),
     ],
     ids=["old", "no memory", "silent", "junk"],
@@ -173,7 +174,7 @@ def test_what_is_wrong_with_java_is_told(script, told, tmp_path, monkeypatch):
     java.write_text(script)
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert told in (java_problem() or "")
+    assert told in (find_java_problem() or "")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_the_memory_of_a_control_group_is_that_of_the_narrowest(groups, files, l
         path.write_text(text + "\n")
     monkeypatch.setattr(limits, "_CONTROL_GROUPS", tmp_path / "root")
     monkeypatch.setattr(limits, "_OWN_GROUPS", own)
-    assert limits.memory_limit() == limit
+    assert limits.read_memory_limit() == limit
 
 
 @pytest.mark.parametrize(
@@ -212,4 +213,4 @@ def test_programs_are_started_in_a_locale_of_utf_8(locale, added, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in locale.items():
         monkeypatch.setenv(name, value)
-    assert limits.utf8_locale() == ({"LC_ALL": "C.UTF-8"} if added else {})
+    assert limits.choose_utf8_locale() == ({"LC_ALL": "C.UTF-8"} if added else {})

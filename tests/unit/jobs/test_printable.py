@@ -23,8 +23,9 @@ from pyspark.sql import DataFrame
 from rich.table import Table
 from rich.text import Text
 
-from deltabook.jobs.console.logging import say, shown
-from deltabook.jobs.console.printable import SafeConsole, printable, safe_stream, write_line
+from deltabook.jobs.console.logging import show_message
+from deltabook.jobs.console.printable import SafeConsole, make_printable, wrap_stream, write_line
+from deltabook.jobs.console.stage_display import show_stage
 from deltabook.jobs.queries import sql
 
 HOSTILE = [
@@ -74,9 +75,9 @@ class Terminal(StringIO):
 @given(text=texts)
 @with_hostile_examples
 def test_any_text_is_printable_once_and_for_all_and_safe_text_stays(text):
-    shown_text = printable(text)
+    shown_text = make_printable(text)
     assert is_safe(shown_text)
-    assert printable(shown_text) == shown_text
+    assert make_printable(shown_text) == shown_text
     if is_safe(text):
         assert shown_text == text
 
@@ -101,15 +102,15 @@ def test_a_console_writes_no_control_sequence_but_its_own(text):
 def test_data_reach_a_terminal_made_printable_and_a_file_as_they_are(text):
     terminal, file = Terminal(), StringIO(newline="")
     for out in (terminal, file):
-        csv.writer(safe_stream(out)).writerow([text, "b"])
+        csv.writer(wrap_stream(out)).writerow([text, "b"])
     assert is_safe(terminal.getvalue())
     assert next(csv.reader(StringIO(file.getvalue(), newline=""))) == [text, "b"]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_lines_stages_errors_and_log_records_are_printable(text, capsys, caplog):
-    say(f"deltabook: {text} is refused")
-    with shown(SafeConsole(stderr=True, force_terminal=False), "reading", 2, "files", text):
+    show_message(f"deltabook: {text} is refused")
+    with show_stage(SafeConsole(stderr=True, force_terminal=False), "reading", 2, "files", text):
         pass
     assert is_safe(capsys.readouterr().err)
     assert len(caplog.messages) == 3
@@ -133,7 +134,7 @@ def test_query_results_are_printable_at_a_terminal(spark, form):
         pa.table({"a": [text.encode("utf-8", "replace").decode() for text in HOSTILE]})
     )
     out = Terminal()
-    assert sql.show(frame, form, out) == len(HOSTILE)
+    assert sql.print_rows(frame, form, out) == len(HOSTILE)
     assert is_safe(re.sub(r"\x1b\[[\d;]*m", "", out.getvalue()) if form == "table" else out.getvalue())
     assert "\x1b[31m" not in out.getvalue()
     assert "\\x1b" in out.getvalue() or "\\u001b" in out.getvalue()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deltabook.jobs.console.redaction import redacted
+from deltabook.jobs.console.redaction import redact
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.tables import RUNS
@@ -27,12 +27,12 @@ HARMLESS = (
 
 @pytest.mark.parametrize(("text", "shown"), SECRETS.items())
 def test_secrets_are_cut_out_and_nothing_else(text, shown):
-    assert redacted(text) == shown
+    assert redact(text) == shown
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_other_text_stays(text):
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 def test_error_does_not_print_the_key_of_an_address(deltabook, tmp_path):

@@ -9,9 +9,9 @@ from filelock import Timeout
 from obstore.store import MemoryStore
 
 from deltabook.jobs.warehouse import s3_lease
-from deltabook.jobs.warehouse.s3_lease import Lease, is_fresh
+from deltabook.jobs.warehouse.s3_lease import Lease, is_lease_fresh
 from deltabook.schemas.errors import WarehouseError
-from deltabook.udfs.storage.object_store import located
+from deltabook.udfs.storage.locations import parse_location
 
 PLACE = "s3a://bucket/books/.lock"
 
@@ -33,35 +33,35 @@ class Blind:
 def store(monkeypatch):
     """A store in memory, and times so short that a test need not wait."""
     found = MemoryStore()
-    monkeypatch.setattr(s3_lease, "object_of", lambda _: (found, "books/.lock"))
-    monkeypatch.setattr(s3_lease, "RENEWED", 0.05)
-    monkeypatch.setattr(s3_lease, "LOST", 2.0)
-    monkeypatch.setattr(s3_lease, "_LOOKS", 0.01)
+    monkeypatch.setattr(s3_lease, "open_store", lambda _: (found, "books/.lock"))
+    monkeypatch.setattr(s3_lease, "RENEWAL_SECONDS", 0.05)
+    monkeypatch.setattr(s3_lease, "EXPIRY_SECONDS", 2.0)
+    monkeypatch.setattr(s3_lease, "_POLL_SECONDS", 0.01)
     return found
 
 
 def lease() -> Lease:
-    return Lease(located(PLACE))
+    return Lease(parse_location(PLACE))
 
 
 def left_behind(store: MemoryStore) -> Lease:
     """A lease whose process was killed: nothing renews it."""
     found = lease()
     found.acquire()
-    found.ended.set()
-    found.thread.join()
+    found.is_released.set()
+    found.renewer.join()
     return found
 
 
 def test_second_writer_is_refused_while_the_first_lives_and_not_after(store):
     first, second = lease(), lease()
     first.acquire()
-    assert is_fresh(located(PLACE))
+    assert is_lease_fresh(parse_location(PLACE))
     with pytest.raises(Timeout):
         second.acquire()
     first.check()
     first.release()
-    assert not is_fresh(located(PLACE))
+    assert not is_lease_fresh(parse_location(PLACE))
     second.acquire()
     second.release()
     assert not store.list().collect()
@@ -109,13 +109,13 @@ def test_writer_that_has_lost_its_lock_may_not_commit(store):
     with pytest.raises(WarehouseError, match="could not be renewed in time"):
         late.check()
     late.release()  # what it no longer holds it does not remove
-    assert is_fresh(located(PLACE))
+    assert is_lease_fresh(parse_location(PLACE))
     heir.check()
     heir.release()
 
 
 def test_store_without_conditions_is_refused(store, monkeypatch):
-    monkeypatch.setattr(s3_lease, "object_of", lambda _: (Blind(store), "books/.lock"))
+    monkeypatch.setattr(s3_lease, "open_store", lambda _: (Blind(store), "books/.lock"))
     with pytest.raises(WarehouseError, match="conditional writes"):
         lease().acquire()
     assert not store.list().collect()

@@ -140,7 +140,8 @@ def test_kubernetes_manifest_names_a_job_the_pinned_versions_and_arguments_that_
     job = Path(template["mainApplicationFile"].removeprefix("local://"))
     assert (ROOT / job.relative_to("/opt/deltabook")).is_file()
     assert_runs([job.stem, *template["arguments"]])
-    pinned = dict(line.split("==") for line in PROJECT["dependencies"] if "==" in line)
+    constraints = (ROOT / "conf" / "constraints.txt").read_text()
+    pinned = dict(line.split("==") for line in constraints.splitlines() if "==" in line)
     assert template["sparkVersion"] == pinned["pyspark"]
     (package,) = template["deps"]["packages"]
     assert package.rsplit(":", 1)[1] == pinned["delta-spark"]

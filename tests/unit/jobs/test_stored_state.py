@@ -18,10 +18,10 @@ from places import PROJECT, TESTS
 
 from deltabook.jobs.runtime.session import DAEMON
 from deltabook.jobs.runtime.settings import load_settings
-from deltabook.jobs.tables.stored import Stored
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
-from deltabook.schemas.names import Cadence, OnGap, Writing
+from deltabook.schemas.names import Cadence, OnGap, RowPolicy
 from deltabook.schemas.tables import RUNS
 from deltabook.udfs import numba_kernel
 
@@ -44,7 +44,7 @@ CRASH_POINTS = {
     "work",
     "write",
 }
-WRITING = Writing(depth=7, cadence="change", grids=("1s",), on_gap=OnGap.WAIT)
+WRITING = RowPolicy(depth=7, cadence="change", grids=("1s",), on_gap=OnGap.WAIT)
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_settings_of_rows_have_the_first_forms_text():
 
 
 def test_every_setting_of_rows_is_in_both_forms():
-    other = Writing(8, Cadence.MESSAGE, ("5m",), OnGap.RAISE, 1, 2, 3)
+    other = RowPolicy(8, Cadence.MESSAGE, ("5m",), OnGap.RAISE, 1, 2, 3)
     for name in vars(other):
-        changed = Writing(**(vars(WRITING) | {name: getattr(other, name)}))
+        changed = RowPolicy(**(vars(WRITING) | {name: getattr(other, name)}))
         assert values_of(changed) != values_of(WRITING), name
         assert first_text_of(changed) != first_text_of(WRITING), name
 
@@ -104,7 +104,10 @@ def test_names_that_are_looked_up_by_text_are_there():
 
 def test_kernels_are_compiled_again_when_any_source_of_theirs_changes():
     every = {path for room in ("udfs", "schemas") for path in (ROOT / room).rglob("*.py")}
-    texts = {*numba_kernel._texts(files("deltabook.udfs")), *numba_kernel._texts(files("deltabook.schemas"))}
+    texts = {
+        *numba_kernel._read_sources(files("deltabook.udfs")),
+        *numba_kernel._read_sources(files("deltabook.schemas")),
+    }
     assert texts == {path.read_text() for path in every}
 
 
@@ -128,7 +131,7 @@ def test_a_warehouse_of_an_earlier_version_goes_on_without_being_built_again(spa
 def test_runs_have_the_keys_of_before_in_their_summaries(spark, earlier):
     invoke("run", "binance", write(earlier / "b.gz", simulated_lines()), "--warehouse", earlier, *SETTINGS)
     keys = defaultdict(list)
-    for row in Stored(earlier).rows(RUNS, "command", "summary"):
+    for row in TableReader(earlier).rows(RUNS, "command", "summary"):
         keys[row["command"]].append({*json.loads(row["summary"])})
     assert {*keys} == {"ingest", "reconstruct", "validate"}
     for command, found in keys.items():

@@ -12,7 +12,7 @@ from deltabook.expectations.books import judge_books
 from deltabook.expectations.events import judge_events
 from deltabook.expectations.fidelity import judge_fidelity
 from deltabook.expectations.raw import judge_raw
-from deltabook.expectations.suites import Judgement, judge, none_of
+from deltabook.expectations.suites import Judgement, expect_zero, judge
 
 HOUR = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": 0, "time": "1970-01-01T00:00:00Z"}
 LATER = HOUR | {"hour": 3600, "time": "1970-01-01T01:00:00Z"}
@@ -128,5 +128,5 @@ def test_no_golden_rows_are_no_pass() -> None:
 
 
 def test_expectation_that_cannot_be_evaluated_is_errored_not_failed() -> None:
-    judged = judge("suite", pd.DataFrame([HOUR]), {"rule": none_of("nowhere")})
+    judged = judge("suite", pd.DataFrame([HOUR]), {"rule": expect_zero("nowhere")})
     assert [one.verdict for one in judged] == ["errored"]
