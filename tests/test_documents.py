@@ -46,6 +46,12 @@ def test_links_lead_to_a_file_and_a_heading_of_it(page):
         assert not anchor or anchor in anchors_of(target), f"{name_of(page)}: {link}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_are_named_exist(page):
+    for name in re.findall(r"`((?:jobs|udfs|schemas|expectations|conf|tests)/[\w./-]+)`", page.read_text()):
+        assert (PROJECT / name).exists(), f"{name_of(page)}: {name}"
+
+
 def commands_of(page: Path) -> Iterator[list[str]]:
     """Command lines of deltabook in a page's console blocks, without environment and redirections."""
     for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):

@@ -26,7 +26,7 @@ from deltabook.udfs.orderbook.checkpoints import (
 )
 from deltabook.udfs.orderbook.continuity import SEED_MARK
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
-from deltabook.udfs.orderbook.row_cadence import RowCadence
+from deltabook.udfs.orderbook.row_policy import RowCadence
 from deltabook.udfs.orderbook.vendor_seed import insert_seed
 from deltabook.udfs.storage.arrow_frames import GroupFunction, to_frame
 from deltabook.udfs.storage.data_files import DataFile, write_data_file

@@ -35,7 +35,7 @@ from deltabook.udfs.orderbook.checkpoints import (
     restore_book_state,
 )
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
-from deltabook.udfs.orderbook.row_cadence import RowCadence
+from deltabook.udfs.orderbook.row_policy import RowCadence
 from deltabook.udfs.ordering.feed_order import make_events
 from deltabook.udfs.storage.data_files import DataFile
 from deltabook.udfs.storage.worker_errors import describe_batch, describe_disk_problem

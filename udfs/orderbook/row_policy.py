@@ -1,4 +1,4 @@
-"""Cadence of the rows of `books`: every row, or the last row of each time step."""
+"""Which rows of `books` are written: all or the last of each time step, and on a gap (`--on-gap`)."""
 
 from __future__ import annotations
 
