@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -168,6 +169,12 @@ def test_nothing_loads_what_could_run_code(path):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+def test_nothing_beside_the_scripts_of_spark_submit_hides_a_module_of_python():
+    """Python looks for modules in the folder of a script first."""
+    names = {path.stem for path in (ROOT / "jobs").iterdir()}
+    assert not names & sys.stdlib_module_names
 
 
 def public_functions():

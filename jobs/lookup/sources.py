@@ -1,4 +1,4 @@
-"""The command `sources`: what each source reads, and what its feeds can prove."""
+"""The command `sources`: describe what each source reads, and how far its feeds can prove a book."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _PROOFS = {
     Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
     Status.UNVERIFIABLE: "neither ids nor checksums: missing data cannot be detected",
 }
-"""How a feed reaches each status."""
+"""What a feed offers if this is its best status."""
 
 
 def describe_sources(name: str | None) -> str:
-    """Return the page of one source, or of all.
+    """Return the description of one source, or of all sources.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def describe_sources(name: str | None) -> str:
 
 
 def describe_source(name: str) -> str:
-    """Return the page of a source: the docstring of its module, and what each of its feeds can prove.
+    """Return the description of a source: its module's docstring, and the best status of each feed.
 
     Parameters
     ----------

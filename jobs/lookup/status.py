@@ -1,4 +1,7 @@
-"""The command `status`: contents of a warehouse, from Delta logs and small tables. Starts no Spark."""
+"""The command `status`: show the contents of a warehouse. Starts no Spark.
+
+Only Delta logs and small tables are read.
+"""
 
 from __future__ import annotations
 
@@ -52,14 +55,14 @@ def read_status(warehouse: Path) -> dict[str, Any]:
     -------
     dict
         `warehouse`, `verdict`, `instruments` and `tables` (lists of dicts), `runs` (newest first),
-        `bytes`, `other_bytes` (size of data files outside the published versions), `is_written` (whether a
-        run is writing the warehouse; None: the lock cannot be tested), `unfinished` (tables that an
-        unfinished run has changed).
+        `bytes` (size of the data files of the published versions), `other_bytes` (size of other data files),
+        `is_written` (whether a run is writing to the warehouse now; None if the lock cannot be tested), and
+        `unfinished` (tables that an unfinished run has changed).
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet; the message says what to run.
+        If the warehouse has no published tables yet. The message names the command to run.
     """
     is_written, unfinished = is_lock_held(warehouse / WRITE_LOCK), _list_unfinished(warehouse)
     if not published_versions(warehouse):
@@ -83,7 +86,10 @@ def read_status(warehouse: Path) -> dict[str, Any]:
 
 
 def _list_unfinished(warehouse: Path) -> list[str]:
-    """Return the tables that an unfinished run has changed: invisible to readers, and rolled back later."""
+    """Return the tables that an unfinished run has changed, and `_staging` if the run left staged files.
+
+    Readers do not see these changes. The next run rolls them back.
+    """
     stored, versions = TableReader(warehouse), published_versions(warehouse)
     tables = [table for table in TABLES.values() if table is not RUNS and stored.exists(table)]
     newer = [
@@ -94,7 +100,7 @@ def _list_unfinished(warehouse: Path) -> list[str]:
 
 
 def _describe_instruments(inputs: ReportInputs) -> Iterator[dict[str, Any]]:
-    """Yield the contents and the verdict of each instrument."""
+    """Yield a dict for each instrument, with counts of its contents and the verdict on it."""
     stored, length = inputs.stored, _read_chunk_length(inputs.stored)
     forms = [form_of(table, is_decimal) for table in (EVENTS, BOOKS) for is_decimal in (False, True)]
     files = {table.name: list_data_files(stored, table) for table in forms}
@@ -129,7 +135,7 @@ def _describe_instruments(inputs: ReportInputs) -> Iterator[dict[str, Any]]:
 
 
 def _select_instrument(inputs: ReportInputs, key: Instrument) -> ReportInputs:
-    """Return the rows of one instrument."""
+    """Return the inputs with only the rows of one instrument."""
     exchange, symbol = key
     frames = (inputs.latest_fidelity, inputs.coverage)
     latest_fidelity, coverage = (
@@ -150,7 +156,10 @@ def _read_chunk_length(stored: TableReader) -> int:
 
 
 def _measure_tables(stored: TableReader) -> list[dict[str, Any]]:
-    """Return rows and size of each table as published, and the size of other data files in its folder."""
+    """Return number of rows and size of each published table, and the size of its other data files.
+
+    Other data files belong to unpublished or earlier versions.
+    """
     measured = []
     for table in filter(stored.exists, TABLES.values()):
         opened = open_table(stored.root, table, (stored.versions_read or {}).get(table.name))
@@ -172,7 +181,7 @@ def _measure_tables(stored: TableReader) -> list[dict[str, Any]]:
 
 
 def _describe_run(run: dict[str, Any]) -> dict[str, Any]:
-    """Return when a run was, and how it ended."""
+    """Return times, verdict and counts of a run."""
     summary = json.loads(run["summary"])
     verdicts = summary.get("verdicts", {})
     return {
@@ -230,7 +239,7 @@ def _warning_lines(status: dict[str, Any]) -> Iterator[Text]:
 
 
 def _instrument_lines(instrument: dict[str, Any]) -> Iterator[Text]:
-    """Yield the lines about one instrument."""
+    """Yield the lines of text about one instrument."""
     name = Text.assemble(
         (f"{instrument['exchange']} {instrument['symbol']}", "bold"), (f"  {instrument['feed']}  ", DIM)
     )
@@ -272,7 +281,7 @@ def _new_table(*titles: str) -> RichTable:
 
 
 def _size_table(status: dict[str, Any]) -> RichTable:
-    """Return the sizes of the tables; `other` are files outside the published versions."""
+    """Return a table of the sizes; the column `other` has data files outside the published versions."""
     table = _new_table("table", "rows", "files", "published", "other")
     for row in status["tables"]:
         sizes = format_size(row["bytes"]), format_size(row["other_bytes"])

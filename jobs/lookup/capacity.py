@@ -14,9 +14,9 @@ from deltabook.schemas.names import FULL_DEPTH, NANOSECONDS_PER_SECOND, Cadence,
 
 HOURS_A_MONTH, DAYS_A_MONTH = 730, 365 / 12
 CORES_MEASURED = 2
-"""Cores of the measured runs: a fitted second is two core-seconds."""
+"""Number of cores in the measured runs. So one second in a fit stands for two core-seconds."""
 MEASURED_TO = {"symbols": 64, "hours": 32, "changes an hour": 8_000_000, "levels": 100}
-"""Largest values in the benchmarks. Estimates beyond them extend the linear fits."""
+"""Largest values that the benchmarks measured. An estimate for larger values extends the linear fits."""
 
 _BOUNDS = (
     "Linear fits to runs of up to 64 symbols, 32 hours, 8 M changes an hour and 100 levels. "
@@ -31,11 +31,11 @@ class Coefficient:
     Attributes
     ----------
     value : float or list of float
-        The figure; for `levels` and what depends on them, one at each measured depth.
+        The figure. `levels`, and the figures that depend on the depth, have one value per measured depth.
     what : str
-        Unit and meaning.
+        Unit and meaning of the figure.
     source : str
-        Benchmark that measured it.
+        Benchmark that measured the figure.
     """
 
     value: float | list[float]
@@ -57,15 +57,21 @@ COEFFICIENTS = {
     "row_bytes": Coefficient([26, 91, 210], "bytes a row of books, the larger of two markets", _CAPTURES),
     "change_share": Coefficient([0.87, 0.96, 0.99], "rows a message, cadence change", _CAPTURES),
     "message_time": Coefficient(1.13, "of the time of rebuilding, cadence message", "rebuilding"),
-    "fine_step_time": Coefficient(0.94, "of it, a step below 1s (measured: 100ms)", "rebuilding"),
-    "step_time": Coefficient(0.74, "of it, a step of 1s or more (measured: 1s)", "rebuilding"),
-    "grid_time": Coefficient(0.1, "of it more, each further step", "rebuilding"),
+    "fine_step_time": Coefficient(
+        0.94, "of the time of rebuilding, a step below 1s (measured: 100ms)", "rebuilding"
+    ),
+    "step_time": Coefficient(
+        0.74, "of the time of rebuilding, a step of 1s or more (measured: 1s)", "rebuilding"
+    ),
+    "grid_time": Coefficient(0.1, "of the time of rebuilding, added by each further step", "rebuilding"),
     "judging_million": Coefficient(0.094, "s a million level changes, suites without golden", "requirements"),
     "json_million": Coefficient(0.314, "s a million more, JSON in gzip, not Parquet", "pipeline"),
     "messages_most": Coefficient(10, "messages a second at most: a stream of each 100 ms", _CAPTURES),
-    "messages_half": Coefficient(16, "level changes a second at which it has half of them", _CAPTURES),
+    "messages_half": Coefficient(
+        16, "level changes a second at which a stream has half of these messages", _CAPTURES
+    ),
     "raw_message": Coefficient(21, "bytes a message, JSON in gzip, with trades and best prices", _CAPTURES),
-    "raw_change": Coefficient(8.4, "bytes a level change, the same", _CAPTURES),
+    "raw_change": Coefficient(8.4, "bytes a level change in the same files", _CAPTURES),
     "events_file": Coefficient(9_600, "bytes a file of events", _CAPTURES),
     "events_message": Coefficient(47, "bytes a message", _CAPTURES),
     "events_change": Coefficient(4.4, "bytes a level change, with the trades beside it", _CAPTURES),
@@ -76,21 +82,26 @@ COEFFICIENTS = {
     "memory_jvm": Coefficient(0.7, "GiB of the JVM", "memory"),
     "memory_core": Coefficient(1.15, "GiB of Python a core, hours to 8 M level changes", "requirements"),
 }
-"""Figures that an estimate is computed from, by name.
+"""Figures from which an estimate is computed, by name.
 
-Captures of Binance are BTC-USDT on spot (651 s, 458 level changes a second) and USD-M (480 s, 836 a second),
-each run at 1, 20 and 100 levels, and eight quieter symbols (30 s each, 0.2 to 134 a second). The fits to them
-are within 26 % for messages, 23 % for events, 13 % for raw files. The USD-M stream was a faster one: 18.8
-messages a second. Half a minute compresses worse than an hour, so the estimated size of events of quiet
-symbols is rather too high: simulated hours of five changes a message take 5 bytes a change, where the fit
-gives 14.
+The captures of Binance are ten recordings:
+
+- BTC-USDT on spot: 651 s with 458 level changes per second, rebuilt at 1, 20 and 100 levels.
+- BTC-USDT on USD-M futures: 480 s with 836 level changes per second, rebuilt at 1, 20 and 100 levels. This
+  stream had 18.8 messages per second, more than the other streams.
+- Eight quieter symbols: 30 s each, with 0.2 to 134 level changes per second.
+
+The errors of the fits to these captures are at most 26 % for messages, 23 % for events, 13 % for raw files.
+The estimated size of the events of quiet symbols is rather too high, because half a minute of data compresses
+worse than an hour. In simulated hours with five level changes per message, events take 5 bytes per change,
+while the fit gives 14.
 """
 
 
 def estimate_resources(
     symbols: int, updates: float, writing: RowPolicy, months: float, cores: int | None = None
 ) -> dict[str, Any]:
-    """Return an estimate of what it takes to ingest and rebuild a market whose symbols are all alike.
+    """Return an estimate of the resources to ingest and rebuild a market whose symbols are all alike.
 
     Parameters
     ----------
@@ -99,18 +110,18 @@ def estimate_resources(
     updates : float
         Level changes per second and symbol, on average.
     writing : RowPolicy
-        Depth and cadences of the rows of books.
+        Depth and cadences of the rows of `books` and `grids`.
     months : float
-        Number of months of 730 hours; one run a day ingests them.
+        Number of recorded months, of 730 hours each. One run per day ingests them.
     cores : int, optional
-        Number of cores; default: as many as finish all of it in a day.
+        Number of cores; default: enough cores to finish all work in one day.
 
     Returns
     -------
     dict
-        What was `asked`; counts of symbol-hours, changes, messages and rows; core-hours and hours; bytes by
-        table; memory; `drivers`, the share of each result that is due to each input; `beyond`, the inputs
-        that exceed `MEASURED_TO`.
+        `asked` (the arguments); counts of symbol-hours, level changes, messages and rows; core-hours and
+        hours; bytes by table; memory; `drivers` (for each result, the share that each input causes);
+        `beyond` (inputs that exceed `MEASURED_TO`).
 
     Raises
     ------
@@ -203,7 +214,10 @@ def _coefficient_values() -> dict[str, Any]:
 
 
 def _figure_at_depth(k: dict[str, Any], name: str, depth: int) -> float:
-    """Return a figure at a depth: linear between the measured depths, and beyond the last two."""
+    """Return a figure at a depth, by linear interpolation between the measured depths.
+
+    Beyond the largest measured depth, the line through the last two measured depths is extended.
+    """
     levels, values = k["levels"], k[name]
     index = 0 if depth <= levels[1] else 1
     slope = (values[index + 1] - values[index]) / (levels[index + 1] - levels[index])
@@ -212,7 +226,10 @@ def _figure_at_depth(k: dict[str, Any], name: str, depth: int) -> float:
 
 
 def _rows_a_second(k: dict[str, Any], cadence: str, rate: float, depth: int) -> float:
-    """Return rows of books a second. A step has at most one row, and no more rows than the top changes."""
+    """Return the number of rows of books per second.
+
+    A time step has at most one row, and a time grid has no more rows than the cadence `change`.
+    """
     if cadence == Cadence.MESSAGE:
         return rate
     changing = rate * min(1, _figure_at_depth(k, "change_share", depth))
@@ -222,7 +239,7 @@ def _rows_a_second(k: dict[str, Any], cadence: str, rate: float, depth: int) -> 
 
 
 def _cadence_time(k: dict[str, Any], cadence: str) -> float:
-    """Return the time of rebuilding at a cadence, relative to cadence `change`."""
+    """Return the time of rebuilding at a cadence, divided by the time at cadence `change`."""
     if cadence == Cadence.CHANGE:
         return 1
     if cadence == Cadence.MESSAGE:
@@ -233,7 +250,7 @@ def _cadence_time(k: dict[str, Any], cadence: str) -> float:
 
 
 def _memory(k: dict[str, Any], hourly: float) -> float:
-    """Return the memory of Python for each core, GiB, by level changes an hour."""
+    """Return the memory of Python per core in GiB, from the number of level changes per hour."""
     value: float = k["memory_core"] * max(1, hourly / MEASURED_TO["changes an hour"])
     return value
 
@@ -254,7 +271,7 @@ def list_estimate_rows(estimate: dict[str, Any]) -> list[tuple[str, str, str]]:
     Returns
     -------
     list of (str, str, str)
-        Name, value, and the inputs that drive the value.
+        Name of a result, its value, and the inputs that it depends on.
     """
     drivers = {name: _describe_shares(shares) for name, shares in estimate["drivers"].items()}
     sizes = estimate["bytes"]
@@ -290,7 +307,7 @@ def list_estimate_rows(estimate: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def describe_limits(estimate: dict[str, Any]) -> str:
-    """Return how far an estimate can be trusted: inputs beyond the measured range, and the error of the fits.
+    """Return the limits of an estimate as text: inputs beyond the measured range, and errors of the fits.
 
     Parameters
     ----------
@@ -312,14 +329,14 @@ def _describe_shares(shares: dict[str, float]) -> str:
 
 
 def write_estimate_page(estimate: dict[str, Any], out: Path) -> None:
-    """Write an estimate as one self-contained HTML page, which updates it when its fields are edited.
+    """Write an estimate as one self-contained HTML page. Editing a field of the page updates the estimate.
 
     Parameters
     ----------
     estimate : dict
         Result of `estimate_resources`.
     out : Path
-        The file to write; its folder is created.
+        File to write. Its folder is created.
     """
     model = _coefficient_values()
     model |= {"measured_to": MEASURED_TO, "cores_measured": CORES_MEASURED}

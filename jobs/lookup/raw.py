@@ -1,4 +1,7 @@
-"""The command `raw`: the raw record behind an event, from the file in the ledger. Starts no Spark."""
+"""The command `raw`: show the raw record from which an event was read. Starts no Spark.
+
+The ledger (table `files`) names the raw file and the hash of its content.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,12 @@ class RawRecord:
     Attributes
     ----------
     event : dict
-        Its row of `events`.
+        The event's row of `events`.
     path : str
-        Path of the raw file, or of its copy in the archive.
+        Path of the raw file, or of the file's copy in the archive.
     rows : list of bytes
-        The line of a text file; or the rows of a table that form the message.
+        If each line of the file is a message: this line. If each row of the file is one level change: all
+        rows of the message.
     """
 
     event: dict[str, Any]
@@ -56,7 +60,7 @@ def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str 
     warehouse : Path
         Folder of the tables.
     symbol : str
-        As in the tables.
+        Symbol as in the tables.
     sequence : int
         Update id or trade id.
     exchange : str, optional
@@ -65,13 +69,14 @@ def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str 
     Returns
     -------
     list of RawRecord
-        One for each event, in the order of `events`; a book update and a trade may have the same id.
+        One for each event with the id, in the order of `events`. A book update and a trade may have the same
+        id.
 
     Raises
     ------
     WarehouseError
-        If the symbol does not exist (the message lists those that do), or no event has the id, or neither the
-        raw file nor a copy of it is unchanged.
+        If the symbol does not exist (the message lists the existing symbols), if no event has the id, or if
+        there is no unchanged raw file or copy.
     """
     versions = require_published(warehouse)
     find_instruments(warehouse, symbol, exchange)
@@ -107,7 +112,7 @@ def _read_record(warehouse: Path, event: dict[str, Any], file: dict[str, Any]) -
 
 @contextmanager
 def _local_copy(location: Path) -> Iterator[str]:
-    """Yield the path of a local file; one in an object store is copied to a temporary folder."""
+    """Yield a local path of a file; a file in an object store is first copied to a temporary folder."""
     if not is_remote(location):
         yield str(location)
         return
@@ -117,7 +122,7 @@ def _local_copy(location: Path) -> Iterator[str]:
 
 
 def _is_table(path: str, source: str) -> bool:
-    """Whether each row of a file is one level change, so that a message has several rows."""
+    """Return whether each row of a file is one level change, so that a message may have several rows."""
     if source in _TABULAR:
         return True
     with open_file(path) as stream:
@@ -125,7 +130,7 @@ def _is_table(path: str, source: str) -> bool:
 
 
 def _read_lines(path: str, row: int, rows: int) -> list[bytes]:
-    """Return some rows of a file from a row number on, which starts at 1; Parquet rows as JSON."""
+    """Return `rows` rows of a file from row number `row` on, counted from 1; Parquet rows become JSON."""
     with Path(path).open("rb") as raw:
         if raw.read(4) == b"PAR1":
             table = pq.ParquetFile(path).read().slice(row - 1, rows)

@@ -1,4 +1,4 @@
-"""The command `book`: the order book of one symbol at one time. Starts no Spark."""
+"""The command `book`: show the order book of one symbol at one time. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 @dataclass(frozen=True)
 class BookAtTime:
-    """The order book of a symbol that held at a time.
+    """The order book of a symbol at a requested time.
 
     Attributes
     ----------
     row : dict
-        Its row of `books`.
+        Row of the table `books` that holds the book.
     bids, asks : list of (Decimal, Decimal)
         Price and size of each level, best first.
     asked_time : int or None
-        The time that was asked for, ns since 1970 UTC; None: the last book.
+        Requested time, ns since 1970 UTC; None: the last book was requested.
     end : int
         Time of the last recorded book update, ns since 1970 UTC.
     """
@@ -45,29 +45,29 @@ class BookAtTime:
 
     @property
     def time(self) -> int:
-        """Exchange time of the row; its `order_time` if the exchange gives none; ns since 1970 UTC."""
+        """Exchange time of the row, or its `order_time` if the exchange gives no time; ns since 1970 UTC."""
         time: int = self.row["timestamp"]
         return self.row["order_time"] if time == NOT_GIVEN else time
 
     @property
     def age(self) -> int:
-        """Time from the row to the time that was asked for, ns; 0 for the last book."""
+        """Time from the row's `order_time` to the requested time, ns; 0 if the last book was requested."""
         return 0 if self.asked_time is None else self.asked_time - int(self.row["order_time"])
 
     @property
     def is_after_the_end(self) -> bool:
-        """Whether the time that was asked for is after the last recorded book update."""
+        """Whether the requested time is after the last recorded book update."""
         return self.asked_time is not None and self.asked_time > self.end
 
     def age_notice(self) -> str:
-        """Return a line that says how old the book is, if the time lies after the recording; else nothing."""
+        """Return a line with the age of the book; empty unless the requested time is after the recording."""
         if not self.is_after_the_end:
             return ""
         seconds = self.age / NANOSECONDS_PER_SECOND
         return f"{seconds:,.3f} s old: the recording ends at {format_time(self.end)}"
 
     def ladder(self) -> Ladder:
-        """Return the book as a ladder to draw."""
+        """Return the book as a `Ladder`, which the console can draw."""
         row = self.row
         notes = [f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"]
         if self.asked_time is not None and not self.is_after_the_end:
@@ -77,12 +77,12 @@ class BookAtTime:
 
 
 def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | None) -> BookAtTime:
-    """Return the order book of a symbol that held at a time.
+    """Return the order book of a symbol at a time.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; their published versions are read.
+        Folder of the tables, which are read at their published versions.
     symbol : str
         Symbol as in the tables.
     time : int or None
@@ -98,7 +98,8 @@ def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | No
     Raises
     ------
     WarehouseError
-        If the symbol does not exist (the message lists those that do), or has no book yet at that time.
+        If the symbol does not exist, or its first book is later than `time`. If the symbol does not exist,
+        the message lists the existing symbols.
     """
     instrument = find_instrument(warehouse, symbol, exchange)
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
@@ -136,7 +137,10 @@ def _exact_levels(row: dict[str, Any], side: str, instrument: dict[str, Any]) ->
 def _read_last_row(
     stored: TableReader, table: Table, key: tuple[str, str], chunks: list[int], time: int | None
 ) -> dict[str, Any] | None:
-    """Return the last row up to a time. Rows are read from the last chunk that has one, and no other."""
+    """Return the last row of `books` that is not after a time; None if there is none.
+
+    Chunks are searched from the last to the first, so only the needed chunks are read.
+    """
     order = ("order_time", "epoch", "sequence")
     for chunk in reversed(chunks):
         # A chunk is a range of ids: its first rows may be a little older than its start.
@@ -148,7 +152,7 @@ def _read_last_row(
             last = keys.sort_by([(name, "ascending") for name in order]).slice(keys.num_rows - 1)
             for name in order:
                 chosen &= pc.field(name) == last[name][0]
-            # Of several rows with one id the last written holds: it has seen the most trades.
+            # Several rows may have the same id. The last one written is valid: it includes the most trades.
             return _read_rows(stored, table, key, chunk, chosen).to_pylist()[-1]  # type: ignore[no-any-return]
     return None
 
@@ -156,7 +160,7 @@ def _read_last_row(
 def _read_rows(
     stored: TableReader, table: Table, key: tuple[str, str], chunk: int, chosen: pc.Expression, *columns: str
 ) -> pa.Table:
-    """Return the chosen rows of one chunk: some of their columns, or all."""
+    """Return the chosen rows of one chunk, with the given columns; without columns, with all."""
     exchange, symbol = key
     chosen &= (
         (pc.field("symbol") == symbol) & (pc.field("exchange") == exchange) & (pc.field("hour") == chunk)

@@ -1,1 +1,0 @@
-"""Commands that show one thing: a book, a raw record, the status, the sources, a capacity estimate."""
