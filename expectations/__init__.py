@@ -1,1 +1,1 @@
-"""Great Expectations suites as code: the rules that a warehouse must meet."""
+"""The rules that the tables of a warehouse must meet, as suites of Great Expectations."""

@@ -1,4 +1,7 @@
-"""Suite `books`: book rows of a chunk are possible, in time order, and proven as far as the feed allows."""
+"""Suite `books`: the rows of `books` are possible books, in time order, with the best status the feed allows.
+
+The status says how far a book is proven. A feed whose messages have ids can prove more than one without.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,17 @@ from deltabook.expectations.suites import BOOKS, Judgement, expect_zero, judge
 
 
 def judge_books(summary: pd.DataFrame) -> list[Judgement]:
-    """Judge the book rows of chunks.
+    """Judge the rows of `books` of many chunks.
 
     Parameters
     ----------
     summary : pandas.DataFrame
-        One row for each chunk of a symbol, with the columns exchange, symbol, hour, time and these counts
-        of rows: `out_of_order` (order_time is before that of the previous row by id), `crossed`,
-        `not_monotone` (a price is not worse than the price of the level above), `not_positive` (a price or
-        size is not above zero), `worse` (the status is worse than the feed allows: `suspect`, or `unseeded`
-        if the whole chunk is unseeded). A feed without ids allows `unverifiable`.
+        One row for each chunk of a symbol, with the columns exchange, symbol, hour, time and five counts of
+        rows of `books`. `out_of_order`: the order_time is before the order_time of the previous row by id.
+        `crossed`: the best bid is above the best ask. `not_monotone`: a price is not worse than the price of
+        the level above. `not_positive`: a price or size is not above zero. `worse`: the status is worse than
+        the feed allows. These statuses are `suspect`, and `unseeded` if the whole chunk is unseeded. A feed
+        without ids allows `unverifiable`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Suite `events`: the streams of a chunk have no gaps, by ids and checksums, and are in order."""
+"""Suite `events`: by ids and checksums, the streams of a chunk have no gaps, and events are in order."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from deltabook.expectations.suites import EVENTS, Judgement, expect_zero, judge
 
 
 def judge_events(summary: pd.DataFrame) -> list[Judgement]:
-    """Judge the continuity of chunks.
+    """Judge the continuity and the order of the events of many chunks.
 
     Parameters
     ----------
     summary : pandas.DataFrame
-        One row for each chunk of a symbol, with the columns exchange, symbol, hour, time and these counts:
-        `gaps` (of book updates: missing ids, snapshots that are missing or do not connect, wrong checksums,
-        unreadable rows), `trade_gaps` (gaps in trade ids), `unordered` (events whose id is below that of the
-        event before), `out_of_time` (events whose order_time is before that of the event before).
+        One row for each chunk of a symbol, with the columns exchange, symbol, hour, time and four counts.
+        `gaps`: gaps of book updates, which are missing ids, snapshots that are missing or do not connect to
+        the next update, wrong checksums, and unreadable rows. `trade_gaps`: gaps in trade ids. `unordered`:
+        events whose id is below the id of the previous event. `out_of_time`: events whose order_time is
+        before the order_time of the previous event.
 
     Returns
     -------

@@ -1,4 +1,7 @@
-"""Suite `fidelity`: rebuilt books equal golden samples, one by one and in distribution."""
+"""Suite `fidelity`: rebuilt books equal golden rows one by one, and have the same distributions.
+
+A golden row, also called golden sample, is an independent truth about a book.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: fl
     Parameters
     ----------
     matches : pandas.DataFrame
-        One row for each chunk and kind of golden row: exchange, symbol, hour, time, `of` (the kind) and
-        `ratio` (the share of books that are equal).
+        One row for each chunk and kind of golden row, with the columns exchange, symbol, hour, time, `of`
+        (the kind) and `ratio` (the share of books that equal their golden rows).
     tests : pandas.DataFrame
-        One row for each chunk, kind and tested metric: exchange, symbol, hour, time, `of` (kind and metric)
-        and `adjusted_p` (corrected p value).
+        One row for each chunk, kind of golden row and tested metric, with the columns exchange, symbol, hour,
+        time, `of` (kind and metric) and `adjusted_p` (corrected p value).
     minimum_match : float
-        Ratio that passes, exclusive, from 0 to 1.
+        Limit for the ratio, from 0 to 1. A ratio above the limit passes.
 
     Returns
     -------
     list of Judgement
-        One judgement for each rule, with the verdict `none` if there is no golden sample.
+        One judgement for each rule. Its verdict is `none` if there is nothing to compare.
     """
     wait_for_import()
     from great_expectations.expectations import ExpectColumnValuesToBeBetween, ExpectColumnValuesToNotBeNull
@@ -40,7 +43,7 @@ def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: fl
             return [Judgement(text, NONE, "no golden samples") for text in expectations]
         return judge(FIDELITY, frame, expectations)
 
-    # Ranges ignore missing values, so these need a rule of their own.
+    # A range check ignores missing values, so missing values need a separate rule.
     return [
         *judge_frame(
             matches,

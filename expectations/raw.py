@@ -1,4 +1,7 @@
-"""Suite `raw`: messages are in range, complete and in order, and have origin times."""
+"""Suite `raw`: numbers are in range, and messages are complete, in order, and have origin times.
+
+The origin time is the exchange's own time of a message (column `timestamp`).
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,22 @@ from deltabook.expectations.suites import RAW, Judgement, expect_at_most, expect
 
 
 def judge_raw(summary: pd.DataFrame, most_late: float, most_untimed: float) -> list[Judgement]:
-    """Judge the messages of chunks.
+    """Judge the messages of many chunks.
 
     Parameters
     ----------
     summary : pandas.DataFrame
-        One row for each chunk of a symbol, with the columns exchange, symbol, hour and time. Counts:
-        `out_of_range` (prices not above zero, negative sizes, trades of size 0) and `damaged` (messages of
-        which a part could not be read). Shares from 0 to 1: `late` (messages that arrived after one with a
-        later id), `untimed` (messages without an origin time, or with one before 2009, in a stream that has
-        origin times) and `regressing` (messages whose origin time is before that of the previous message by
-        id).
+        One row for each chunk of a symbol, with the columns exchange, symbol, hour and time, and these:
+
+        - Counts. `out_of_range`: prices of zero or less, negative sizes, and trades of size 0. `damaged`:
+          messages of which a part could not be read.
+        - Shares from 0 to 1. `late`: messages that arrived after a message with a later id. `untimed`:
+          messages whose origin time is missing or before 2009, in a stream that has origin times.
+          `regressing`: messages whose origin time is before the origin time of the previous message by id.
     most_late : float
-        Greatest share of late messages that passes, from 0 to 1.
+        Largest share of late messages that passes, from 0 to 1.
     most_untimed : float
-        Greatest share of untimed messages, and of regressing messages, that passes, from 0 to 1.
+        Largest share that passes, from 0 to 1: of untimed messages, and of regressing messages.
 
     Returns
     -------

@@ -1,4 +1,8 @@
-"""Judgement of summary tables by Great Expectations, in one ephemeral context that stores nothing on disk."""
+"""Judgement of summary tables by Great Expectations.
+
+A summary table has one or several rows of counts or shares for each chunk of a symbol. All suites share one
+Great Expectations context, which stores nothing on disk.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,17 @@ from typing import Any
 
 import pandas as pd
 
-# great_expectations reads this when it is imported: it must not send usage statistics.
+# great_expectations must not send usage statistics. It reads this variable at its import.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 RAW, EVENTS, BOOKS, FIDELITY = SUITES = ("raw", "events", "books", "fidelity")
 """Names of the suites, in the order of the stages that they judge."""
 PASSED, FAILED, ERRORED, NONE = "passed", "failed", "errored", "none"
-"""Verdicts; NONE: there is nothing to compare with, so the rule neither passed nor failed."""
+"""Verdicts. ERRORED: the rule could not be evaluated. NONE: there was nothing to compare with."""
 WORST_FIRST = (ERRORED, FAILED, PASSED, NONE)
-"""Order of verdicts: a group of judgements has the first verdict that any of them has."""
+"""Verdicts in order. The verdict of a group is the first of these that any judgement of the group has."""
 _MAX_SHOWN = 20
-"""Failing rows that a judgement's text lists."""
+"""Maximum number of failing rows that the text of a judgement lists."""
 
 Key = tuple[str, str, int]
 """Exchange, symbol and start of the chunk, ns since 1970 UTC."""
@@ -39,9 +43,10 @@ class Judgement:
     verdict : str
         `passed`, `failed`, `errored` or `none`.
     observed : str
-        The values that failed and their chunks, or why the rule could not be evaluated; empty if it passed.
+        The failing values with their chunks, or the reason why the rule could not be evaluated; empty if the
+        rule passed.
     failed : dict of (str, str, int) to str
-        Failing values of each chunk, by exchange, symbol and chunk.
+        Failing values of each chunk as text, by exchange, symbol and start of the chunk (ns since 1970 UTC).
     """
 
     expectation: str
@@ -52,14 +57,14 @@ class Judgement:
 
 @cache
 def start_import() -> threading.Thread:
-    """Start to import Great Expectations, which takes seconds, in a second thread; return the thread."""
+    """Start a thread that imports Great Expectations, which takes seconds; return the thread."""
     importing = threading.Thread(target=import_module, args=("great_expectations",), daemon=True)
     importing.start()
     return importing
 
 
 def wait_for_import() -> None:
-    """Wait until Great Expectations is imported: importing it in two threads at once fails."""
+    """Wait until Great Expectations is imported. An import in two threads at once would fail."""
     start_import().join()
 
 
@@ -71,16 +76,16 @@ def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> li
     suite : str
         Name of the suite.
     summary : pandas.DataFrame
-        One or several rows for each chunk: exchange, symbol, hour, time (ISO 8601), and the columns of the
-        expectations. An optional column `of` distinguishes the rows of one chunk.
+        One or several rows for each chunk, with the columns exchange, symbol, hour, time (ISO 8601), and the
+        columns that the expectations check. An optional column `of` distinguishes the rows of one chunk.
     expectations : dict
-        ``{text of the rule: Great Expectations expectation of one column}``.
+        Maps the text of each rule to a Great Expectations object that checks one column.
 
     Returns
     -------
     list of Judgement
-        One judgement for each expectation. An expectation that could not be evaluated is errored, not
-        failed. All are errored if the summary has no rows.
+        One judgement for each expectation. The verdict of an expectation that could not be evaluated is
+        `errored`, not `failed`. If the summary has no rows, all verdicts are `errored`.
     """
     if summary.empty:
         return [Judgement(text, ERRORED, "no rows to judge") for text in expectations]
@@ -99,7 +104,7 @@ def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> li
 
 
 def expect_zero(column: str) -> Any:
-    """Return the expectation that a column of counts is 0 in every row.
+    """Return an expectation that a column of counts is 0 in every row.
 
     Parameters
     ----------
@@ -110,14 +115,14 @@ def expect_zero(column: str) -> Any:
 
 
 def expect_at_most(column: str, limit: float) -> Any:
-    """Return the expectation that a column is between 0 and a limit in every row.
+    """Return an expectation that a column is between 0 and a limit in every row.
 
     Parameters
     ----------
     column : str
         Name of the column.
     limit : float
-        Greatest value that passes.
+        Largest value that passes.
     """
     wait_for_import()
     from great_expectations.expectations import ExpectColumnValuesToBeBetween

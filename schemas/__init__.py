@@ -1,1 +1,4 @@
-"""What the data is: tables, names, sentinels, feed rules and errors. Imports nothing of the other folders."""
+"""Definitions of the data: tables, names, sentinels, feed rules and errors.
+
+This package imports none of the project's other folders.
+"""

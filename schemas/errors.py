@@ -1,10 +1,10 @@
-"""Errors of deltabook. Their messages say what was expected, what was found, where, and what to do."""
+"""Errors of deltabook. A message says what was expected, what was found, where, and what to do."""
 
 from __future__ import annotations
 
 
 class DeltabookError(Exception):
-    """Base class of all errors of deltabook; `exit_status` is the exit status of the command."""
+    """Base class of all errors of deltabook; `exit_status` is the exit status of a command that fails."""
 
     exit_status = 2
 
@@ -14,13 +14,13 @@ class SettingsError(DeltabookError):
 
 
 class InputError(DeltabookError):
-    """An input is refused: nothing of it is committed."""
+    """An input is refused: none of its records is committed to a table."""
 
     exit_status = 3
 
 
 class WarehouseError(DeltabookError):
-    """The warehouse is missing, damaged, or of another schema version."""
+    """The warehouse is missing, is damaged, or has another schema version."""
 
 
 class BusyError(WarehouseError):
@@ -30,12 +30,12 @@ class BusyError(WarehouseError):
 
 
 class GapError(DeltabookError):
-    """A feed has a gap, and the run has the setting to stop at the first one."""
+    """A feed has a gap, and the setting `on_gap` is `raise`: the run ends at the first gap."""
 
 
 class OrderError(DeltabookError):
-    """Events reached the kernel out of the feed's order, by a bug or in an edited table."""
+    """Events reached the kernel out of the feed's order, because of a bug or an edited table."""
 
 
 class WorkError(DeltabookError):
-    """A worker's function failed on one group, by a bug or on an unforeseen input."""
+    """A worker's function failed on one group of rows, because of a bug or an unforeseen input."""

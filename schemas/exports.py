@@ -1,4 +1,4 @@
-"""Exports: what can be exported in which format, and each column with its unit."""
+"""Exports: the kinds of data and formats that can be exported, and each column with its unit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from deltabook.schemas.tables import BOOKS
 
 
 class What(StrEnum):
-    """What can be exported."""
+    """Kind of data that can be exported."""
 
     BOOKS = "books"
     FEATURES = "features"
@@ -54,12 +54,12 @@ FORMS = {
 }
 """Formats in which each kind of data can be exported."""
 OF_LEVELS = (Form.CRYPTO_LAKE, Form.TARDIS)
-"""Formats with a column for each level."""
+"""Formats that have separate columns for each level of a book."""
 IN_DOUBLES = (Form.CRYPTO_LAKE, Form.HFTBACKTEST)
-"""Formats whose numbers are doubles: they cannot hold DECIMAL(38,18)."""
+"""Formats whose prices and sizes are doubles. These formats cannot hold DECIMAL(38,18)."""
 
 PARTITIONS = ("exchange", "symbol", "date")
-"""Partition folders of plain Parquet; the day is that of the column `hour`."""
+"""Partition folders of plain Parquet. The date is the UTC day of the column `hour`."""
 
 _BOOKS = {column.name: column for column in BOOKS.columns}
 _TIME = Column("time", "TIMESTAMP", "`timestamp`, or `order_time` where that is not given; to the µs, UTC.")
@@ -67,7 +67,7 @@ _PLACE = (TIMESTAMP, RECEIVED, ORDER_TIME, EPOCH, HOUR)
 _ID = _BOOKS["sequence"]
 _TRADES_SINCE = tuple(_BOOKS[name] for name in ("trade_count", "buy_volume", "sell_volume"))
 MID = "mid"
-"""The column with one decimal digit more than prices have."""
+"""Name of the mid column, whose values have one decimal more than prices."""
 _MICROPRICE = Column(
     "microprice", "DOUBLE", "Mid weighted by the other side's size, in units of price; null as `mid`."
 )
@@ -129,7 +129,10 @@ COLUMNS = {
         *_PLACE,
     ),
 }
-"""Columns of plain Parquet, as those of the views for people; those with a scale are exact decimals there."""
+"""Columns of plain Parquet exports, the same as in the SQL views.
+
+Prices and sizes (columns with a scale) are exact decimals in the exports and views.
+"""
 
 LAKE_COLUMNS = (
     Column("origin_time", "TIMESTAMP", "Exchange's event time, ns, UTC; null if not given."),
@@ -168,7 +171,7 @@ FOREIGN = {
     Form.TARDIS: TARDIS_COLUMNS,
     Form.HFTBACKTEST: HFTBACKTEST_COLUMNS,
 }
-"""Columns of the formats of others."""
+"""Columns of the formats that other projects and vendors define."""
 
 EXPORT_REFERENCES = Table(
     "export_references",
@@ -207,4 +210,4 @@ EXPORTED = Table(
         Column("shift", "BIGINT", "What was added to every receive time, ns."),
     ),
 )
-"""What exporting a symbol-day yields."""
+"""The frame that a worker returns after it exports one UTC day of an instrument."""

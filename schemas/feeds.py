@@ -1,4 +1,4 @@
-"""Feeds: how their ids connect, what their checksums cover, and the best status of their books."""
+"""Feeds: the rules of a feed's ids and checksums, and the best status of its books."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from deltabook.schemas.names import Status
 
 
 class Continuity(IntEnum):
-    """Rule by which the ids of successive book updates connect. Kernels use the number."""
+    """Rule by which the ids of successive book updates connect. Kernels use the number.
+
+    A diff has a first id U, a last id u and, on some venues, the last id pu of the diff before.
+    """
 
     NONE = 0
-    """No ids that prove completeness."""
+    """The feed has no ids that prove completeness."""
     FIRST_ID = 1
-    """``U == previous u + 1``; after a snapshot L: drop ``u <= L``, then ``U <= L + 1 <= u``."""
+    """``U == previous u + 1``. After a snapshot with last id L, diffs with ``u <= L`` are dropped. The next
+    diff must have ``U <= L + 1 <= u``."""
     PREVIOUS_ID = 2
-    """``pu == previous u``; after a snapshot L: drop ``u < L``, then ``U <= L <= u`` or ``pu == L``."""
+    """``pu == previous u``. After a snapshot with last id L, diffs with ``u < L`` are dropped. The next diff
+    must have ``U <= L <= u`` or ``pu == L``."""
     LINKED = 3
-    """``prevSeqId == seqId`` of the message before, if the feed gives ids."""
+    """`prevSeqId` of a message equals `seqId` of the message before, if the feed gives these ids."""
     RISING = 4
-    """``u == previous u + 1``."""
+    """Each message has one id u, and ``u == previous u + 1``."""
 
 
 class Checksum(IntEnum):
@@ -28,21 +33,22 @@ class Checksum(IntEnum):
 
     NONE = 0
     KRAKEN = 1
-    """CRC-32 over the ten best asks, then the ten best bids, best first: price, then size, as printed,
-    without the point and without leading zeros."""
+    """CRC-32 over the ten best asks, then the ten best bids, best first. Price and size of each level are
+    printed without the decimal point and without leading zeros."""
     OKX = 2
-    """CRC-32 over ``bid:size:ask:size:…`` of the 25 best levels, as printed."""
+    """CRC-32 over ``bid:size:ask:size:…`` of the 25 best levels per side, as the venue prints them."""
 
 
 class Repeats(IntEnum):
-    """How two records of one message are distinguished from two messages."""
+    """Rule by which two records are recognized as the same message."""
 
     BY_IDS = 0
-    """The same ids are the same message."""
+    """Records with equal ids are the same message."""
     BY_CONTENT = 1
-    """The same time, checksum and levels are the same message: parallel recordings become one feed."""
+    """Records from different files with equal time, checksum and levels are the same message. So parallel
+    recordings become one feed."""
     JOINED = 2
-    """Records with the same id and receive time are parts of one message and are joined."""
+    """Records with equal id and receive time are parts of one message. The parts are joined."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +60,26 @@ class Feed:
     name
         Name in the table `instruments`.
     source
-        Name of the source that reads it.
+        Name of the source that reads the feed.
     exchanges
         Names of the exchanges that have this feed; empty: every exchange of the source.
     continuity
-        The id rule that links book updates.
+        Rule by which the ids of book updates connect.
     checksum
-        The checksum rule.
+        Rule by which the venue computes its checksum.
     repeats
-        How records of one message are recognised.
+        Rule by which records of the same message are recognized.
     best_status
-        The best status that this feed's books can have.
+        The best status that books of this feed can have.
     own_snapshots
-        Whether snapshots are messages of the feed, which always replace the book. Otherwise they are
-        fetched by request and connected by ids.
+        True: snapshots are messages of the feed, and always replace the book. False: snapshots come from
+        separate requests, and their ids connect them to the feed.
     timed_snapshots
-        Whether snapshots have a time. One without takes the time of its neighbour.
+        True if snapshots have a time. A snapshot without a time gets the time of a neighboring message.
     trade_ids
-        Whether trade ids rise by one, so that a jump is a gap.
+        True if each trade id is the previous id plus one. A larger step is then a gap.
     rules
-        Source of the rules.
+        The document that states the rules.
     """
 
     name: str
@@ -188,8 +194,11 @@ FEEDS = {
         ),
     )
 }
-"""Every feed by name. Binance's spot, USD-M and COIN-M are the exchanges BINANCE, BINANCE_FUTURES and
-BINANCE_DELIVERY, as data vendors name them."""
+"""Every feed by name.
+
+Exchange names are those of data vendors: BINANCE is Binance spot, BINANCE_FUTURES is USD-M futures and
+BINANCE_DELIVERY is COIN-M futures.
+"""
 
 
 def feed_of(source: str, exchange: str) -> Feed:

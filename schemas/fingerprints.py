@@ -1,8 +1,9 @@
-"""Fingerprints that tables store: of named values in a versioned form, so that no rename in code alters one.
+"""Fingerprints that tables store, to detect whether the inputs of a result have changed.
 
-The first form hashed the text of Python objects, and with it the names of classes and attributes. Stored
-fingerprints of the first form still count: `Fingerprint.fits` accepts both, so that nothing is built or
-checked again because the form has changed.
+A fingerprint is a hash of named values in a versioned form, so that renaming a class or a function does not
+change any fingerprint. The first form hashed the text of Python objects, which contains names of classes and
+attributes. `Fingerprint.fits` accepts stored fingerprints of both forms. So results with a fingerprint of the
+first form need not be built or checked again.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from dataclasses import dataclass
 from deltabook.schemas.names import RowPolicy
 
 FORM = 2
-"""Version of how a fingerprint is made; a change of the form must keep the earlier ones readable."""
+"""Version of the form of fingerprints. After a change of the form, stored fingerprints must still match."""
 _DIGITS = 16
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The SHA-256 of named values, 16 hex digits.
+    """The fingerprint of named values: the first 16 hex digits of a SHA-256.
 
     Attributes
     ----------
     value : str
-        What is stored.
+        The fingerprint in the current form. Tables store this value.
     first : str
-        What the first form would have stored: the SHA-256 of lines of text.
+        The fingerprint of the same values in the first form: a SHA-256 of lines of text.
     """
 
     value: str
@@ -36,16 +37,16 @@ class Fingerprint:
 
     @classmethod
     def of(cls, what: str, values: Mapping[str, object], first: Iterable[str]) -> Fingerprint:
-        """Make the fingerprint of some values.
+        """Return the fingerprint of named values.
 
         Parameters
         ----------
         what : str
-            What is fingerprinted, such as "books"; part of what is hashed.
+            Kind of result that depends on the values, such as "books". The hash includes this text.
         values : mapping
-            Values by their names. JSON must have a form for each: text, numbers, lists, mappings.
+            Values by name. JSON must be able to represent each value: text, numbers, lists, mappings.
         first : iterable of str
-            The lines of the first form.
+            Lines of text that the first form hashes.
         """
         named = {"form": FORM, "of": what} | dict(values)
         return cls(
@@ -53,23 +54,23 @@ class Fingerprint:
         )
 
     def fits(self, stored: str | None) -> bool:
-        """Return whether a stored fingerprint, of either form, is of these values.
+        """Return whether a stored fingerprint, in either form, is the fingerprint of these values.
 
         Parameters
         ----------
         stored : str, optional
-            As a table has it; None: it has none.
+            The stored fingerprint; None if a table has no fingerprint.
         """
         return stored in (self.value, self.first)
 
 
 def values_of(writing: RowPolicy) -> dict[str, object]:
-    """Return the settings of written rows by names that never change.
+    """Return the settings of a row policy by names that never change, for fingerprints.
 
     Parameters
     ----------
     writing : RowPolicy
-        The settings.
+        Settings that say which rows are written.
     """
     return {
         "depth": writing.depth,
@@ -83,12 +84,12 @@ def values_of(writing: RowPolicy) -> dict[str, object]:
 
 
 def first_text_of(writing: RowPolicy) -> str:
-    """Return the settings of written rows as the first form had them.
+    """Return the settings of a row policy as the text that the first form of fingerprints hashes.
 
     Parameters
     ----------
     writing : RowPolicy
-        The settings.
+        Settings that say which rows are written.
     """
     on_gap = str(writing.on_gap)
     return (

@@ -1,6 +1,7 @@
-"""Frames between the driver and workers: records, references and results, none of them a stored table.
+"""Schemas of the frames that pass between the driver and workers.
 
-`schemas.rows` has the rows of references and results as Python types.
+A frame holds records (parsed messages), references (the work of a worker: which files to read) or results. No
+frame is stored as a table. `schemas.rows` declares the rows of references and results as Python types.
 """
 
 from __future__ import annotations

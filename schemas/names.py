@@ -9,7 +9,7 @@ from enum import IntEnum, StrEnum
 from deltabook.schemas.errors import InputError
 
 NOT_GIVEN = -1
-"""Value of an id, time, price or size that the source does not give. No integer in a UDF is null."""
+"""Value of an id, time, price or size that the source does not give. Integers in UDFs are never null."""
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 HOUR = 3600 * NANOSECONDS_PER_SECOND
@@ -17,18 +17,22 @@ HOUR = 3600 * NANOSECONDS_PER_SECOND
 DAY = 24 * HOUR
 
 ALL_HOURS = -1
-"""Value of `hour` for a metric of all chunks of a symbol together."""
+"""Value of `hour` for a metric over all chunks of a symbol."""
 FULL_DEPTH = 2**31 - 1
-"""Depth that shows all levels."""
+"""Value of a depth setting that stands for all levels."""
 
 CLOCK_TOLERANCE = 10 * NANOSECONDS_PER_SECOND
-"""A timestamp further than this, ns, from its neighbours in the feed's order is a clock jump."""
+"""Largest difference, ns, between a timestamp and neighboring timestamps in the feed's order.
+
+A timestamp that differs by more is a clock jump.
+"""
 
 NAME_PATTERN = re.compile(r"(?!-|__)(?=[._-]*[A-Z0-9])[A-Z0-9._-]{1,40}")
 """Pattern of names of exchanges and symbols, checked before a name reaches a path, SQL text or command line.
 
-It has a letter or a digit: `.` and `..` are folders. A hyphen begins an option, and two underscores begin the
-folder name that Spark reads back as null.
+A name must have a letter or a digit, because `.` and `..` are folders. A name must not begin with a hyphen,
+which begins a command-line option. A name must not begin with two underscores: Spark's folder name for a null
+begins with these.
 """
 
 
@@ -40,18 +44,21 @@ class EventType(StrEnum):
 
 
 class Status(IntEnum):
-    """How far a book is proven, worst first. Kernels use the number, tables the lower-case name."""
+    """How far a book is proven to be right, worst first.
+
+    Kernels use the number, tables the lower-case name.
+    """
 
     UNSEEDED = 0
-    """No snapshot yet: the book is empty, nothing is invented."""
+    """There was no snapshot yet. The written book is empty."""
     SUSPECT = 1
-    """A gap, a quarantined row or a failed checksum since the last snapshot."""
+    """Since the last snapshot, there was a gap, a quarantined row or a failed checksum."""
     UNVERIFIABLE = 2
-    """The feed has neither ids nor checksums that could prove the book."""
+    """Neither ids nor a checksum prove the book."""
     CHECKED = 3
-    """No ids, but the exchange's checksum matched."""
+    """No ids prove the book, but the exchange's checksum after this message matched."""
     VERIFIED = 4
-    """Ids prove an unbroken chain from a snapshot."""
+    """Ids prove an unbroken chain of messages since a snapshot."""
 
     @property
     def label(self) -> str:
@@ -66,23 +73,24 @@ class GapKind(IntEnum):
     """Kind of a gap. Kernels use the number, the table `gaps` the lower-case name."""
 
     SEQUENCE_GAP = 0
-    """Update ids jump: at least one depth message is missing."""
+    """Update ids do not connect: at least one book update is missing, or the venue restarted its ids."""
     UNBRIDGEABLE_SNAPSHOT = 1
-    """The first diff after a snapshot does not connect to it."""
+    """The first diff after a snapshot does not connect to the snapshot."""
     TRADE_GAP = 2
-    """Trade ids jump. The book is not affected."""
+    """Trade ids are missing. The book is not affected."""
     MISSING_SNAPSHOT = 3
-    """A feed of diffs without any snapshot: no book was ever built."""
+    """The feed has diffs but no snapshot, so that no book was built."""
     CHECKSUM_FAILURE = 4
-    """The venue's checksum is not that of the book."""
+    """The venue's checksum does not match the book."""
     QUARANTINED_ROW = 5
-    """A message, or a part of one, could not be read."""
+    """A message, or a part of a message, could not be read."""
     CLOCK_JUMP = 6
-    """A timestamp that its neighbours contradict. Ids order the feed, so the book is not affected."""
+    """A timestamp contradicts neighboring timestamps. Ids order the feed, so the book is not affected."""
     CROSSED_BOOK = 7
-    """Best bid above best ask without a known gap; lasts until the book is uncrossed."""
+    """The best bid is above the best ask without a known gap. The gap ends when the book is uncrossed."""
     SILENCE = 8
-    """No book update for longer than the setting `silence_seconds`: not the same as a quiet market."""
+    """There was no book update for longer than the setting `silence_seconds`. A feed may be silent because of
+    a fault, or because the market is quiet."""
 
     @property
     def label(self) -> str:
@@ -107,32 +115,35 @@ class GoldenKind(StrEnum):
 
 
 class Seed(StrEnum):
-    """What starts the book of a feed that sends no snapshot."""
+    """Setting: how to start the book of a feed that sends no snapshot."""
 
     NONE = "none"
-    """Nothing: such a book stays unseeded."""
+    """Do not seed the book: it stays unseeded."""
     GOLDEN = "golden"
-    """The vendor's first published book."""
+    """Seed the book with the first book that the vendor publishes."""
 
 
 class Cadence(StrEnum):
-    """When the kernel writes a row of `books`; a time grid has the last `CHANGE` row of each step."""
+    """When the kernel writes a row of `books`.
+
+    A cadence may also be a time step such as 1s. Then the last `CHANGE` row of each step is stored.
+    """
 
     CHANGE = "change"
     """When the top `depth` levels or the status change."""
     MESSAGE = "message"
-    """At every book update."""
+    """After every book update that is applied."""
 
 
 class OnGap(StrEnum):
     """What happens to the rows of a suspect book."""
 
     FLAG = "flag"
-    """They are written, with their status."""
+    """The rows are written, with the status `suspect`."""
     WAIT = "wait"
-    """They are left out, until a snapshot."""
+    """The rows are left out, until a snapshot replaces the book."""
     RAISE = "raise"
-    """The run ends at the first gap, with nothing published."""
+    """The run ends at the first gap and publishes nothing."""
 
 
 _STEP = re.compile(r"([1-9][0-9]{0,9})(ms|s|m|h|d)")
@@ -142,12 +153,12 @@ _NANOSECONDS |= {"h": HOUR, "d": DAY}
 
 @dataclass(frozen=True)
 class RowPolicy:
-    """Which rows of rebuilt books are written.
+    """Settings that say which rows of rebuilt books are written.
 
     Attributes
     ----------
     depth
-        Levels a side in each row; `FULL_DEPTH`: all.
+        Number of levels per side in each row; `FULL_DEPTH`: all levels.
     cadence
         Cadence of `books`: change, message, or a time step such as 100ms, 1s, 5m, 1h.
     grids
@@ -155,11 +166,11 @@ class RowPolicy:
     on_gap
         What happens to the rows of a suspect book.
     silence
-        Time without a book update from which on a feed counts as silent, ns.
+        Longest time without a book update before a feed counts as silent, ns.
     ofi_levels
-        Number of levels for which each row has an order flow imbalance; at most `depth`.
+        Number of levels for which each row has an order flow imbalance; at most `depth` levels are used.
     checkpoint_every
-        Number of level changes of a chunk between two checkpoints.
+        Number of level changes between two checkpoints within a chunk.
     """
 
     depth: int = 20
@@ -172,43 +183,43 @@ class RowPolicy:
 
     @property
     def of_kernel(self) -> Cadence:
-        """Cadence at which the kernel writes rows, before time steps are chosen from them."""
+        """Cadence at which the kernel writes rows, before the last row of each time step is selected."""
         return Cadence.MESSAGE if self.cadence == Cadence.MESSAGE else Cadence.CHANGE
 
     def label(self, cadence: str) -> str:
-        """Return the text of the column `cadence` for one cadence."""
+        """Return the value of the column `cadence` for rows of one cadence under this policy."""
         return f"{cadence}, no suspect" if self.on_gap is OnGap.WAIT else cadence
 
 
 def step_of(text: str) -> int:
-    """Return a length of time, such as 100ms, in ns.
+    """Return the length in ns of a time step such as ``100ms``.
 
     Raises
     ------
     ValueError
-        If the text is not a length of time, or longer than a day.
+        If the text is not a length of time, or if the length exceeds one day.
     """
     found = _STEP.fullmatch(text)
     step = int(found[1]) * _NANOSECONDS[found[2]] if found else 0
     if not 0 < step <= DAY:
-        raise ValueError(f"{text!r} is no length of time up to 1d, such as 100ms, 1s or 5m")
+        raise ValueError(f"{text!r} is not a length of time up to 1d, such as 100ms, 1s or 5m")
     return step
 
 
 def valid_name(name: str, what: str) -> str:
-    """Return `name` if it may be an exchange or symbol, else raise.
+    """Return `name` unchanged if it is a valid name of an exchange or symbol.
 
     Parameters
     ----------
     name : str
-        The candidate.
+        Name from an input.
     what : str
-        What it is, for the message: "symbol" or "exchange".
+        "symbol" or "exchange", for the error message.
 
     Raises
     ------
     InputError
-        If it does not match `NAME_PATTERN`.
+        If the name does not match `NAME_PATTERN`.
     """
     if NAME_PATTERN.fullmatch(name) is None:
         raise InputError(

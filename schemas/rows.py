@@ -1,8 +1,9 @@
-"""Rows that cross a boundary, as typed Python values: from the driver to workers, back, and out of tables.
+"""Typed Python rows of frames between the driver and workers, and of tables.
 
-Each class has the columns of one table or frame; the columns say what the fields hold. References are
-dictionaries, because Arrow makes frames of dictionaries. Results are named tuples, because Spark returns rows
-in the order of the columns: `SurveyRow._make(row)`.
+Each class has the columns of one table or frame. `schemas.tables`, `schemas.frames` and `schemas.exports`
+document these columns. References, which the driver sends to workers, are dictionaries, because Arrow makes
+frames from dictionaries. Results, which workers return, are named tuples, because Spark returns rows in the
+order of the columns: `SurveyRow._make(row)`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple, TypedDict
 
 
 class ScaleFields(TypedDict):
-    """Columns `schemas.columns.SCALES`: how an instrument's numbers are stored."""
+    """The columns `schemas.columns.SCALES`, which say how an instrument's numbers are stored."""
 
     price_scale: int
     size_scale: int
@@ -20,7 +21,7 @@ class ScaleFields(TypedDict):
 
 
 class SeedFields(TypedDict):
-    """Columns `seed_*` of `rebuild_references`: the vendor's book that a chunk starts from."""
+    """The columns `seed_*` of `rebuild_references`: the vendor's book that seeds a chunk."""
 
     seed_bid_prices: list[int]
     seed_bid_sizes: list[int]
@@ -282,7 +283,7 @@ class InstrumentRow(ScaleFields):
 
 
 class ChunkRow(TypedDict):
-    """Row of the table `hours`."""
+    """Row of the table `hours`: the range of ids of one chunk of a stream."""
 
     exchange: str
     symbol: str
@@ -297,7 +298,7 @@ class ChunkRow(TypedDict):
 
 
 class EpochRow(TypedDict):
-    """Row of the table `epochs`."""
+    """Row of the table `epochs`: one restart of a stream's ids."""
 
     exchange: str
     symbol: str
@@ -308,7 +309,7 @@ class EpochRow(TypedDict):
 
 
 class LedgerRow(TypedDict):
-    """Row of the table `files`."""
+    """Row of the table `files`, the ledger of raw files."""
 
     content_hash: str
     path: str
@@ -350,7 +351,11 @@ class VerdictRow(TypedDict):
 
 
 class PublishedVersions(TypedDict):
-    """Columns `versions` and `version` of `runs`: the Delta version of each table that a run published."""
+    """The columns `versions` and `version` of `runs`.
+
+    `versions` has the Delta version of every table that a run published. `version` is the Delta version of
+    `runs` that added the row.
+    """
 
     versions: dict[str, int]
     version: int
@@ -371,7 +376,7 @@ class RunRow(PublishedVersions):
 
 
 class FileRecord(TypedDict):
-    """Columns of `written` that describe one file, without the run that recorded it."""
+    """The columns of `written` that describe one file; the column `run_id` is left out."""
 
     table: str
     path: str

@@ -1,4 +1,4 @@
-"""Every table of a warehouse."""
+"""Schemas of all tables of a warehouse."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from deltabook.schemas.columns import (
 from deltabook.schemas.names import Status
 
 SCHEMA_VERSION = "7"
-"""Value of the table property `deltabook.schema_version`."""
+"""Version of these schemas, stored in the table property `deltabook.schema_version`."""
 
 EVENTS = Table(
     "events",
@@ -449,10 +449,10 @@ TABLES = {
 
 
 def both(table: Table) -> tuple[Table, Table]:
-    """Return a table and its counterpart with DECIMAL(38,18)."""
+    """Return a table and its counterpart with prices and sizes in DECIMAL(38,18)."""
     return table, TABLES[f"{table.name}_decimal"]
 
 
 def form_of(table: Table, is_decimal: bool) -> Table:
-    """Return the table that holds an instrument: with integers, or with DECIMAL(38,18)."""
+    """Return the table that holds an instrument's rows: DECIMAL(38,18) if `is_decimal`, else integers."""
     return both(table)[int(is_decimal)]

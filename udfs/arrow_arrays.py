@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 
 def to_numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
-    """Return a column's values as a NumPy array; bits, texts and several chunks are copied.
+    """Return a column's values as a NumPy array.
+
+    The array shares the column's memory where possible. Booleans, strings and columns of several chunks are
+    copied.
 
     Parameters
     ----------
     column : pyarrow.Array or pyarrow.ChunkedArray
-        A column; nulls of integers would turn the result into floats.
+        A column without nulls. A null in a column of integers would turn the result into floats.
     """
     return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
@@ -26,7 +29,7 @@ def count_labels(labels: pa.Array) -> dict[str, int]:
     Parameters
     ----------
     labels : pyarrow.Array
-        Texts, for example statuses of books.
+        Labels, for example the statuses of books.
     """
     values, counts = pc.value_counts(labels).flatten()
     return dict(zip(values.to_pylist(), counts.to_pylist(), strict=True))

@@ -22,37 +22,39 @@ _NUMBA_LOCATORS = (
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile `function` in nopython mode.
+    """Compile a function with numba in nopython mode.
 
-    ``cache``: a compiled kernel is stored on disk, so that a Spark worker loads it in milliseconds instead of
-    compiling it for seconds. ``nogil``: readers decompress while a kernel runs. Neither ``fastmath`` nor
-    ``parallel``: results must be equal to the bit on every machine, and Spark already runs one chunk of a
-    symbol on each core.
+    - ``cache`` is on: numba stores a compiled kernel on disk. A Spark worker then loads the kernel in
+      milliseconds instead of compiling it for seconds.
+    - ``nogil`` is on: other threads can decompress input while a kernel runs.
+    - ``fastmath`` is off: results must be equal to the bit on every machine.
+    - ``parallel`` is off: Spark already runs one chunk of a symbol on each core.
 
-    A kernel takes its arrays out of a NamedTuple before its loop. Access through the tuple inside the loop
-    counts references each time, which can make the loop 100 times slower.
+    A kernel should assign the arrays of a NamedTuple to variables before its loop. Access through the tuple
+    inside the loop counts references each time, which can make the loop 100 times slower.
 
     Parameters
     ----------
     function : callable
-        Takes and returns scalars, arrays and tuples of these.
+        The function. It takes and returns scalars, arrays, and tuples of scalars and arrays.
     """
     return numba.njit(function, cache=True, nogil=True)
 
 
 class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba has no annotations
-    """Chooses the cache folder of this package's kernels by the content of its sources, not by their path.
+    """Chooses the cache folder of this package's kernels by the content of the package's source files.
 
-    numba's own locators use the path of a kernel's file, which differs in each application that sends the
-    package to an executor. They also check that file alone: a kernel that includes code or constants of
-    another file would stay in the cache after that file changes.
+    numba's own locators choose the folder by the path of a kernel's file. This path differs in each
+    application that sends the package to an executor. numba's locators also check only the kernel's own file
+    for changes. If a kernel uses code or constants of another file and that file changes, numba would still
+    load the outdated kernel.
 
     Parameters
     ----------
     function : callable
         The kernel.
     file : str
-        Path of its file.
+        Path of the kernel's source file.
     """
 
     def __init__(self, function: Callable[..., Any], file: str):
@@ -64,12 +66,18 @@ class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba ha
         self._cache_path = str(Path(base) / f"kernels-{_digest_sources()}" / function.__module__)
 
     def get_source_stamp(self) -> str:
-        """Return the digest of the function's own module, which `_digest_sources` may leave out."""
+        """Return the digest of the module that defines the kernel.
+
+        `_digest_sources` does not cover modules outside `udfs` and `schemas`.
+        """
         return self._stamp
 
     @classmethod
     def from_function(cls, py_func: Callable[..., Any], py_file: str) -> KernelLocator | None:
-        """Return the locator of a function of this package, or None: then numba uses its own locators."""
+        """Return the locator of a function, or None to make numba use its own locators.
+
+        The result is None if the function is not in this package, or if the cache folder is not writable.
+        """
         if not py_func.__module__.startswith(_PACKAGE):
             return None
         locator = cls(py_func, py_file)
@@ -81,13 +89,13 @@ class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba ha
 
 
 def _cache_home() -> Path:
-    """Return the user's cache folder, as the XDG specification defines it."""
+    """Return the user's cache folder as the XDG Base Directory specification defines it."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 @cache
 def _digest_sources() -> str:
-    """Return the digest of every file of `udfs` and `schemas`, in a folder or in a zip."""
+    """Return one digest of all Python files of `udfs` and `schemas`; the package may be a folder or a zip."""
     packages = (files("deltabook.udfs"), files("deltabook.schemas"))
     return _digest(*("".join(_read_sources(package)) for package in packages))
 

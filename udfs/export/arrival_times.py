@@ -1,4 +1,7 @@
-"""Times at which a symbol-day's messages reach the exchange and the recorder, read without their contents."""
+"""Times at which the messages of a symbol-day reach the exchange and the recorder.
+
+Only the columns with times are read, not the levels and trades of the messages.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,12 @@ class Arrivals:
     Attributes
     ----------
     exchange : int64[n]
-        Running maximum of `order_time`, ns since 1970 UTC.
+        Time of each message at the exchange, ns since 1970 UTC: the running maximum of `order_time`.
     local : int64[n]
-        Time of the clock `received` (see `replay.clocks`), shifted, ns.
+        Time of each message at the recorder, ns since 1970 UTC: the time of the clock `received` (see
+        `replay.clocks`) plus the shift that `read_arrivals` returns.
     after : int64[n]
-        When the earliest of all later messages arrives at the recorder, shifted, ns.
+        Earliest `local` time of all later messages of the symbol-day, ns since 1970 UTC.
     """
 
     exchange: NDArray[np.int64]
@@ -41,33 +45,35 @@ class Arrivals:
     after: NDArray[np.int64]
 
     def part(self, start: int, end: int) -> Arrivals:
-        """Return the messages from index `start` to before `end`."""
+        """Return the arrivals of the messages from index `start` to before index `end`."""
         return Arrivals(*(values[start:end] for values in vars(self).values()))
 
     def take(self, indices: NDArray[np.int64]) -> Arrivals:
-        """Return the messages at some indices."""
+        """Return the arrivals of the messages at some indices, in the order of the indices."""
         return Arrivals(*(values[indices] for values in vars(self).values()))
 
     def append(self, later: Arrivals) -> Arrivals:
-        """Return these messages followed by others."""
+        """Return these arrivals followed by the arrivals `later`."""
         return Arrivals(*map(np.concatenate, zip(vars(self).values(), vars(later).values(), strict=True)))
 
 
 def read_arrivals(day: SymbolDay) -> tuple[Iterator[tuple[Any, Arrivals]], int]:
     """Read the arrival times of all messages of a symbol-day.
 
-    A chunk whose predecessor is missing starts with the messages that its checkpoint holds back.
+    If the chunk before a chunk is missing, the chunk's checkpoint may hold back messages: messages that were
+    read but not yet applied to the book. These messages come first in the chunk.
 
     Parameters
     ----------
     day : SymbolDay
-        The symbol-day; the time columns of its events are read twice.
+        The symbol-day to read. The time columns of its events are read twice.
 
     Returns
     -------
     (iterator of (row of `export_references`, Arrivals), int)
-        Arrivals chunk by chunk, and the shift in ns that is added to every receive time so that no message
-        is received before the exchange sent it.
+        The chunks with their arrivals, one after another; and the shift in ns. The shift is the smallest
+        number that must be added to all receive times so that no message arrives at the recorder before the
+        exchange sends the message.
     """
     shift, earliest_local = 0, []
     for _, exchange, local in _read_times(day):
@@ -85,7 +91,10 @@ def read_arrivals(day: SymbolDay) -> tuple[Iterator[tuple[Any, Arrivals]], int]:
 
 
 def _read_times(day: SymbolDay) -> Iterator[tuple[Any, NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield for each chunk its row, and the messages' times by the exchange's and the recorder's clock."""
+    """Yield for each chunk (row of `export_references`, times at the exchange, times at the recorder).
+
+    The times are int64[n], ns since 1970 UTC, one for each message; no shift is added to them.
+    """
     last_exchange, last_local = 0, dict(NO_LAST_TIMES)
     for chunk in day.chunks:
         parts = [] if chunk.follows else [_read_held_times(chunk)]
@@ -108,12 +117,12 @@ def _read_times(day: SymbolDay) -> Iterator[tuple[Any, NDArray[np.int64], NDArra
 
 
 def _read_held_times(chunk: Any) -> pa.Table | None:
-    """Return the times of the messages that a chunk's checkpoint holds back; None if there are none."""
+    """Return the time columns of the messages that a chunk's checkpoint holds back; None if it holds none."""
     checkpoint = read_start_checkpoint(chunk)
     held = None if checkpoint is None else read_held_events(checkpoint)
     return None if held is None else _select_times(held)
 
 
 def _select_times(rows: pa.RecordBatch) -> pa.Table:
-    kinds = rows["event_type"].cast(pa.string())  # may be a dictionary
+    kinds = rows["event_type"].cast(pa.string())  # the column may be dictionary-encoded
     return pa.table({"event_type": kinds} | {name: rows[name] for name in _COLUMNS[1:]})

@@ -1,6 +1,7 @@
-"""Crypto Lake's table `book`: one book in a row, its levels as columns of doubles.
+"""Export to the format of Crypto Lake's table `book`: one book per row, with levels as columns of doubles.
 
-Folders and file names are the vendor's: exchange and symbol are only in the names of the folders.
+Folders and files have the names that Crypto Lake uses. Exchange and symbol are only in the names of the
+folders.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def make_path(day: SymbolDay) -> str:
 
 
 def write_file(day: SymbolDay, path: Path) -> None:
-    """Write the file of a symbol-day; no file if it has no rows.
+    """Write the file of a symbol-day; write no file if the symbol-day has no rows.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def write_file(day: SymbolDay, path: Path) -> None:
 
 
 def _choose_options(schema: pa.Schema) -> dict[str, Any]:
-    # Sizes seldom repeat: a dictionary of them costs more than it saves.
+    # Sizes seldom repeat, so a dictionary of sizes costs more space than it saves.
     return {
         "compression": "snappy",
         "use_dictionary": [name for name in schema.names if name.endswith("_price")],
@@ -71,6 +72,6 @@ def _make_rows(batch: pa.RecordBatch, day: SymbolDay) -> pa.RecordBatch:
 
 
 def _make_times(times: pa.Array) -> pa.Array:
-    """Return times in ns as timestamps; null where a time is missing."""
+    """Convert times in ns since 1970 UTC to Arrow timestamps; a missing time becomes null."""
     nanoseconds = times.to_numpy()
     return pa.array(nanoseconds, mask=nanoseconds < 0).cast(_TIME)

@@ -1,4 +1,9 @@
-"""Deletions of levels that a venue drops silently because it publishes only a limited depth."""
+"""Deletions of levels for venues with a limited depth.
+
+Such a venue publishes only the best levels of each side. The venue drops a level without a message when
+better levels push the level out of the published depth. An export that applies level changes needs a deletion
+for each dropped level.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +14,20 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.book import SideChanges
 
 NOTHING, CHANGES, WHOLE, CLEAR = range(4)
-"""What an update becomes in the export: nothing, its changes, a snapshot, or a clear of the book."""
+"""What an update becomes in the export.
+
+NOTHING: no rows. CHANGES: its level changes. WHOLE: a clear of the book and a snapshot. CLEAR: a clear of the
+book.
+"""
 
 
 class ShownPrices:
-    """The prices of one side that the export has shown and not deleted.
+    """The prices of one side that the export has written and not deleted since.
 
     Parameters
     ----------
     sign : int
-        1 for asks, -1 for bids: sign * price is least for the best price.
+        1 for asks, -1 for bids. So the best price has the smallest ``sign * price``.
     """
 
     def __init__(self, sign: int):
@@ -28,16 +37,21 @@ class ShownPrices:
     def limit_depth(
         self, side: SideChanges, level_limits: NDArray[np.int64], kinds: NDArray[np.int64]
     ) -> SideChanges:
-        """Return the changes of n messages, with a deletion for each level that they push out.
+        """Return the level changes of n messages, plus a deletion for each level that is pushed out.
 
         Parameters
         ----------
         side : SideChanges
             Level changes of the messages.
         level_limits : int64[n]
-            Levels that the venue publishes after each message; -1: all.
+            Number of levels that the venue publishes after each message; -1 for all levels.
         kinds : int64[n]
             What each message becomes: NOTHING, CHANGES, WHOLE or CLEAR.
+
+        Returns
+        -------
+        SideChanges
+            Level changes of the same n messages; a message's deletions follow its own changes.
         """
         max_shown = len(self.prices) + len(side.prices)
         shown = np.empty(max_shown + 1, dtype=np.int64)
@@ -66,14 +80,14 @@ def limit_depth(
     out_prices,
     out_sizes,
 ):
-    """Apply messages to the shown prices of one side, and delete what they push out.
+    """Apply messages to the shown prices of one side, and add deletions for prices that are pushed out.
 
-    Cost: for each change a binary search and a shift of the levels behind it.
+    Cost: for each level change, a binary search and a shift of the worse levels.
 
     Parameters
     ----------
     offsets : int64[n + 1]
-        Message i changes the levels ``offsets[i]:offsets[i + 1]``.
+        Message i has the level changes ``offsets[i]:offsets[i + 1]``.
     prices, sizes : int64[:]
         Level changes of all messages; a size of 0 deletes the level.
     level_limits, kinds : int64[n]
@@ -81,13 +95,14 @@ def limit_depth(
     sign : int
         1 for asks, -1 for bids.
     shown : int64[:]
-        Shown prices times `sign`, ascending; updated in place, with room for all changes.
+        Shown prices times `sign`, ascending; updated in place. The array must have room for all changes.
     count : int
         Number of shown prices before the first message.
     out_offsets : int64[n + 1]
-        Filled with the offsets of each message's changes; the first is 0.
+        Written: message i has the changes ``out_offsets[i]:out_offsets[i + 1]`` of the result. The first
+        offset must be 0.
     out_prices, out_sizes : int64[:]
-        Filled with the changes; must have room for them.
+        Written: the changes of all messages. The arrays must have room for all changes and deletions.
 
     Returns
     -------

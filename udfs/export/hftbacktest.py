@@ -1,13 +1,17 @@
-"""hftbacktest's events: a structured array in an npz file, made from a feed's messages.
+"""Export to hftbacktest's format: a structured array of events in an npz file, made from a feed's messages.
 
-The `Rebuilder` decides what each message does to the book and whether the book is proven. While the book is
-proven, every change is an event. When a book begins or is proven again, both sides are cleared and a snapshot
-follows. When the book is no longer proven, both sides are cleared.
+A book is proven if its status is neither suspect nor unseeded. The `Rebuilder` decides what each message does
+to the book and whether the book is proven. While the book is proven, every level change becomes a row of the
+file. When a book becomes proven, the file has rows that clear both sides, and then the whole book as a
+snapshot. When a book is no longer proven, the file has rows that clear both sides.
 
-An event has an exchange time and a local time, and neither order may fall back. Messages are in the feed's
-order. A message that arrives after a later one is written twice: for the exchange at its place in the feed,
-and for the recorder at its arrival. In memory at once: the times of a chunk, the events of a batch, and the
-events that have not arrived yet.
+A row has an exchange time and a local time. hftbacktest reads the file in two orders, and in each order its
+time must not fall (see `two_clock_order`). Messages are in the feed's order. If a message arrives at the
+recorder after a later message of the feed, its rows are written twice: once for the exchange, at the place of
+the message in the feed, and once for the recorder, at the arrival of the message.
+
+The export holds in memory the times of one chunk, the events of one batch, and the rows that have not arrived
+yet.
 """
 
 from __future__ import annotations
@@ -44,9 +48,9 @@ from deltabook.udfs.storage.object_store import open_dataset
 from deltabook.udfs.storage.prefetch import prefetch
 
 DEPTH, TRADE, CLEARED, SNAPSHOT = 1, 2, 3, 4
-"""Kinds of events in `ev`."""
+"""Kinds of rows in the column `ev`: level change, trade, clear of one side, level of a snapshot."""
 BUY, SELL = 1 << 29, 1 << 28
-"""Bits of `ev`: bids and buying aggressors; asks and selling aggressors."""
+"""Bits of the column `ev`. BUY: bids, and trades with aggressor side buy. SELL: asks, and with side sell."""
 _COMPRESSION_LEVEL = 1
 _COPY_BYTES = 1 << 20
 _BEST_LEVEL_ONLY = RowPolicy(depth=1, ofi_levels=1)
@@ -59,7 +63,7 @@ def make_path(day: SymbolDay) -> str:
 
 
 def write_file(day: SymbolDay, path: Path) -> None:
-    """Write the file of a symbol-day; no file if it has no rows.
+    """Write the file of a symbol-day; write no file if the symbol-day has no rows.
 
     Parameters
     ----------
@@ -68,7 +72,8 @@ def write_file(day: SymbolDay, path: Path) -> None:
     path : Path
         The file to write.
     """
-    # The array's length precedes its rows, so the rows go to a temporary file first.
+    # An npy array begins with its length, which is known only after the last row. So the rows go to a
+    # temporary file first.
     rows_path = path.with_name(f"{path.name}.rows")
     try:
         with rows_path.open("wb") as stream:
@@ -93,7 +98,15 @@ def _write_npz(rows: IO[bytes], count: int, path: Path) -> None:
 
 
 class _RecordingRebuilder(Rebuilder):
-    """A rebuilder that makes no rows, and records the updates of the last batch and their verdicts."""
+    """A rebuilder that makes no rows of books, and keeps the last batch's updates and their verdicts.
+
+    Attributes
+    ----------
+    updates : pyarrow.RecordBatch
+        Book updates of the last batch.
+    verdicts : UpdateVerdicts
+        What each update does to the book, and the status of the book after it.
+    """
 
     updates: pa.RecordBatch
     verdicts: UpdateVerdicts
@@ -112,16 +125,18 @@ class _RecordingRebuilder(Rebuilder):
 
 @dataclass(frozen=True)
 class _Batch:
-    """n events whose effect on the book is decided, in the feed's order.
+    """n events in the feed's order, for which the rebuilder has decided what each event does to the book.
 
     Attributes
     ----------
     events : pyarrow.RecordBatch
-        Columns of `flat_events`, scaled.
+        The events, with the columns of `flat_events`; prices and sizes are scaled integers.
     arrivals : Arrivals
-        When the events arrive.
-    is_update, is_requested : bool[n]
-        Whether each is a book update; whether its `order_time` is in the requested range.
+        Arrival times of the n events.
+    is_update : bool[n]
+        Whether each event is a book update; other events are trades.
+    is_requested : bool[n]
+        Whether the `order_time` of each event is in the requested range.
     """
 
     events: pa.RecordBatch
@@ -131,7 +146,7 @@ class _Batch:
 
 
 class _Exporter:
-    """Conversion of one symbol-day's events to rows, by way of a rebuilt book."""
+    """Converts the events of one symbol-day to rows of the file, and rebuilds the book to do so."""
 
     def __init__(self, day: SymbolDay):
         self.day, self.order = day, TwoClockOrder()
@@ -154,7 +169,7 @@ class _Exporter:
             yield rows
 
     def _end_book(self) -> Iterator[NDArray[np.void]]:
-        """Yield the rows that clear a shown book, because the next chunk is missing."""
+        """Yield rows that clear the book, if the file shows one; called where the next chunk is missing."""
         if self.is_book_shown:
             rows = np.zeros(2, dtype=EVENT_DTYPE)
             rows["ev"], rows["px"] = (CLEARED | BUY, CLEARED | SELL), np.nan
@@ -180,7 +195,8 @@ class _Exporter:
             self.rebuilder.apply_events(events)
             yield self._convert_decided(queue, state)
         if chunk.is_last and self.rebuilder.held is not None:
-            # No diff will follow that decides about the last snapshot, so the book stays as it is.
+            # The rebuilder holds back the last snapshot until a diff follows. No diff will follow, so the
+            # held events are applied now.
             queue, state = self.rebuilder.held, self.rebuilder.capture_state()
             self.rebuilder.finish()
             yield self._convert_decided(queue, state)
@@ -191,18 +207,19 @@ class _Exporter:
             yield from insert_seed(events, chunk) if _is_seeded(chunk) else events
 
     def _convert_decided(self, queue: pa.RecordBatch, state: BookState) -> NDArray[np.void]:
-        """Return the rows of those events of a queue that the rebuilder does not hold back.
+        """Return the rows of the events in `queue`, except the last ones that the rebuilder holds back.
 
         Parameters
         ----------
         queue : pyarrow.RecordBatch
-            Events that were held back before, and the new events.
+            Events that the rebuilder held back before, followed by the new events.
         state : BookState
-            State of the book before them.
+            State of the book before these events.
         """
         held = self.rebuilder.held
         events = queue.slice(0, queue.num_rows - (0 if held is None else held.num_rows))
-        # A vendor's seed is no message of the feed: it arrives with the message before it.
+        # A seed from the vendor's book is not a message of the feed. The seed gets the arrival of the
+        # previous message.
         is_message = to_numpy(pc.not_equal(events["first_sequence"], SEED_MARK))
         pending = self.pending_arrivals
         arrivals = pending.take(np.maximum(np.cumsum(is_message) - 1, 0))
@@ -217,7 +234,14 @@ class _Exporter:
         return self._make_batch_rows(batch, kinds, sides)
 
     def _decide_updates(self, batch: _Batch, state: BookState) -> tuple[NDArray[np.int64], list[SideChanges]]:
-        """Return what each update becomes (NOTHING, CHANGES, WHOLE, CLEAR), and its levels by side."""
+        """Decide what each update of a batch becomes in the file.
+
+        Returns
+        -------
+        (kinds, sides) : (int64[m], [SideChanges, SideChanges])
+            NOTHING, CHANGES, WHOLE or CLEAR for each of the m updates; and the level changes to write, bids
+            and asks.
+        """
         updates, verdicts = self.rebuilder.updates, self.rebuilder.verdicts
         update_rows = np.flatnonzero(batch.is_update)
         is_requested, is_proven = batch.is_requested[update_rows], verdicts.status > Status.SUSPECT
@@ -245,7 +269,17 @@ class _Exporter:
         return kinds, sides
 
     def _rebuild_book(self, events: pa.RecordBatch, index: int, state: BookState) -> list[Levels]:
-        """Return bids and asks of the whole book, best first, after the event at an index."""
+        """Return [bids, asks] of the whole book after the event at `index`, each side best first.
+
+        Parameters
+        ----------
+        events : pyarrow.RecordBatch
+            Events of a batch.
+        index : int
+            Index of the last event to apply.
+        state : BookState
+            State of the book before the batch.
+        """
         rebuilder = self._make_rebuilder(replace(state, held=None))
         rebuilder.apply_events(events.slice(0, index + 1))
         bids, asks = rebuilder.book.sides
@@ -254,7 +288,17 @@ class _Exporter:
     def _make_batch_rows(
         self, batch: _Batch, kinds: NDArray[np.int64], sides: list[SideChanges]
     ) -> NDArray[np.void]:
-        """Return the next rows of the file, in both orders, for a batch of events."""
+        """Return the next rows of the file for a batch of events, merged into both orders.
+
+        Parameters
+        ----------
+        batch : _Batch
+            The events.
+        kinds : int64[m]
+            What each of the m updates becomes, as `_decide_updates` returns it.
+        sides : [SideChanges, SideChanges]
+            Level changes of the updates, bids and asks.
+        """
         update_rows = np.flatnonzero(batch.is_update)
         has_levels, clears = (kinds == CHANGES) | (kinds == WHOLE), (kinds == WHOLE) | (kinds == CLEAR)
         levels = [np.where(has_levels, np.diff(side.offsets), 0) for side in sides]
@@ -290,13 +334,13 @@ class _Exporter:
     def _set_numbers(
         self, rows: NDArray[np.void], targets: NDArray[np.int64], price: pa.Array, size: pa.Array
     ) -> None:
-        """Set prices and sizes of the rows at some indices, as doubles."""
+        """Set the prices and sizes of the rows at the indices `targets`, converted to doubles."""
         scales = self.day.scales
         rows["px"][targets] = doubles(price, scales["price_scale"])
         rows["qty"][targets] = doubles(size, scales["size_scale"])
 
     def _select_trades(self, batch: _Batch) -> NDArray[np.int64]:
-        """Return the indices of the requested trades, without repetitions of a trade id."""
+        """Return the indices of the requested trades, without trades that repeat the previous trade id."""
         trades = np.flatnonzero(~batch.is_update)
         ids = to_numpy(batch.events["sequence"])[trades]
         is_new = np.ones(len(trades), dtype=np.bool_)
@@ -306,7 +350,7 @@ class _Exporter:
         return trades[is_new & batch.is_requested[trades]]
 
     def _record_times(self, batch: _Batch, counts: NDArray[np.int64]) -> None:
-        """Update the tally with the times of the events that have rows."""
+        """Update the first and last time of the tally with the events that have rows."""
         times = to_numpy(batch.events["order_time"])[counts > 0]
         tally = self.day.tally
         if len(times):
@@ -315,7 +359,10 @@ class _Exporter:
 
 
 def _is_seeded(chunk: Any) -> bool:
-    """Return whether a chunk's books were seeded by the vendor's book: a seeded row has the seed's id."""
+    """Return whether the vendor's book seeded a book in this chunk.
+
+    A seeded chunk has a row of `books` with the seed's sequence, whose status is not unseeded.
+    """
     if chunk.seed_sequence == NOT_GIVEN or not len(chunk.book_files):
         return False
     is_seed = pc.field("sequence") == int(chunk.seed_sequence)
@@ -327,13 +374,13 @@ def _is_seeded(chunk: Any) -> bool:
 
 
 def _read_side(updates: pa.RecordBatch, name: str) -> SideChanges:
-    """Return the level changes of updates on one side."""
+    """Return the level changes of updates on one side, `bid` or `ask`."""
     prices, sizes = updates[f"{name}_prices"], updates[f"{name}_sizes"]
     return SideChanges(bounds(prices), to_numpy(prices.flatten()), to_numpy(sizes.flatten()))
 
 
 def _replace_levels(side: SideChanges, index: int, levels: Levels) -> SideChanges:
-    """Return level changes in which those of one update are replaced."""
+    """Return the level changes of a side, where `levels` replace the changes of the update at `index`."""
     start, end = side.offsets[index : index + 2].tolist()
     offsets = side.offsets.copy()
     offsets[index + 1 :] += len(levels[0]) - (end - start)

@@ -1,4 +1,4 @@
-"""What all export formats share: the request, the rows to write, and the counts reported for each file."""
+"""Code that all export formats share: the request, the reading of rows, and the tally of each file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from deltabook.udfs.storage.event_files import read_chunk_batches
 from deltabook.udfs.storage.prefetch import prefetch
 
 BATCH_ROWS = 16_384
-"""Rows of a batch that is read."""
+"""Number of rows that are read at once, as one batch."""
 UNPROVEN = (Status.UNSEEDED.label, Status.SUSPECT.label)
-"""Statuses of books that a format without a status column may not hold."""
+"""Statuses of books that are left out of formats without a status column."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class ExportRequest:
     folder : str
         Folder in which files are written.
     levels : int
-        Levels a side, in formats whose levels have columns of their own.
+        Number of levels per side, for formats in which each level has columns of its own.
     since, until : int
-        Range of `order_time`, ns since 1970 UTC; `since` is inclusive, `until` exclusive.
+        Requested range of `order_time`, ns since 1970 UTC; `since` is inclusive, `until` is exclusive.
     price_type, size_type : pyarrow.DataType
-        Decimals that hold all prices and all sizes.
+        Decimal types that hold all prices and all sizes of the export.
     """
 
     what: What
@@ -63,7 +63,10 @@ class ExportRequest:
 
 @dataclass
 class FileTally:
-    """Counts of a file, updated while it is written; the fields are columns of `schemas.exports.EXPORTED`."""
+    """Counts of one exported file, updated while the file is written.
+
+    The fields are columns of `schemas.exports.EXPORTED`, which describes each of them.
+    """
 
     rows: int = 0
     first_time: int = NOT_GIVEN
@@ -78,9 +81,9 @@ class FileTally:
         Parameters
         ----------
         rows : int
-            How many rows are written.
+            Number of rows that are written.
         order_time : int64[:]
-            Their `order_time`, ns since 1970 UTC; not empty if there are rows.
+            The `order_time` of these rows, ns since 1970 UTC; not empty if there are rows.
         """
         if not rows:
             return
@@ -92,7 +95,7 @@ class FileTally:
 
 @dataclass(frozen=True)
 class SymbolDay:
-    """One day of one symbol that is exported into one file.
+    """A symbol-day: one day of one instrument, which is exported into one file.
 
     Attributes
     ----------
@@ -101,7 +104,7 @@ class SymbolDay:
     request : ExportRequest
         What to export.
     tally : FileTally
-        Counts of the file.
+        Counts of the file; updated while the file is written.
     """
 
     chunks: Sequence[Any]
@@ -115,12 +118,12 @@ class SymbolDay:
 
     @property
     def scales(self) -> dict[str, int]:
-        """Decimal digits of int64 numbers, under the names `price_scale` and `size_scale`."""
+        """{`price_scale` or `size_scale`: decimal digits of the scaled int64 numbers}."""
         return {name: int(getattr(self.instrument, name)) for name in ("price_scale", "size_scale")}
 
     @property
     def types(self) -> dict[str, pa.DataType]:
-        """Decimal types of exact numbers, under the names `price_scale` and `size_scale`."""
+        """{`price_scale` or `size_scale`: decimal type of exact prices or of exact sizes}."""
         return {"price_scale": self.request.price_type, "size_scale": self.request.size_type}
 
 
@@ -132,12 +135,12 @@ def read_requested_rows(day: SymbolDay, columns: Sequence[str] | None = None) ->
     day : SymbolDay
         The symbol-day to read.
     columns : sequence of str, optional
-        Columns to read, `order_time` among them; None: all.
+        Columns to read, which must include `order_time`; None for all columns.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Rows as the data files store them; never empty.
+        Rows as the data files store them. A batch is never empty.
     """
     for chunk in day.chunks:
         for file in chunk.data_files:
@@ -150,19 +153,19 @@ def read_requested_rows(day: SymbolDay, columns: Sequence[str] | None = None) ->
 
 
 def read_proven_rows(day: SymbolDay, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the requested rows of books that are neither suspect nor unseeded; update the day's tally.
+    """Yield the requested rows of books that are neither suspect nor unseeded, and update the day's tally.
 
     Parameters
     ----------
     day : SymbolDay
         The symbol-day to read.
     columns : sequence of str
-        Columns to read, `order_time` and `status` among them.
+        Columns to read, which must include `order_time` and `status`.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Rows as the data files store them; never empty.
+        Rows as the data files store them. A batch is never empty.
     """
     for batch in read_requested_rows(day, columns):
         is_unproven = pc.is_in(batch["status"], pa.array(UNPROVEN))
@@ -177,16 +180,16 @@ def read_proven_rows(day: SymbolDay, columns: Sequence[str]) -> Iterator[pa.Reco
 def write_parquet_file(
     path: Path, tables: Iterable[pa.Table], choose_options: Callable[[pa.Schema], dict[str, Any]]
 ) -> None:
-    """Write tables into one Parquet file, each as a row group; no file if there are no tables.
+    """Write tables into one Parquet file, each table as a row group; write no file if there are no tables.
 
     Parameters
     ----------
     path : Path
         The file to write.
     tables : iterable of pyarrow.Table
-        Tables of one schema.
+        Tables that all have the same schema.
     choose_options : callable
-        Returns the keyword arguments of `pyarrow.parquet.ParquetWriter` for the schema.
+        Function that returns the keyword arguments of `pyarrow.parquet.ParquetWriter` for that schema.
     """
     writer = None
     for table in tables:

@@ -1,6 +1,6 @@
-"""Tardis.dev's table `book_snapshot_N`: one book in a line of CSV, compressed by gzip.
+"""Export to the format of Tardis.dev's table `book_snapshot_N`: gzipped CSV with one book per line.
 
-Files, exchanges and symbols have the vendor's names. Numbers are exact and have no exponent.
+Files, exchanges and symbols have the names that Tardis.dev uses. Numbers are exact and have no exponent.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from deltabook.udfs.storage.prefetch import prefetch
 
 _COLUMNS = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)
 _OKX_EXCHANGES = {"PERP": "okex-swap", "": "okex"}
-"""The vendor's exchange for each kind of OKX symbol; a dated future belongs to `okex-futures`."""
+"""{kind of OKX symbol: exchange at Tardis.dev}; dated futures are not listed and belong to `okex-futures`."""
 _COMPRESSION_LEVEL = 3
 _GZIP_WBITS = 31
 _MAX_NUMBER_BYTES, _MAX_TIME_BYTES = 22, 20
-"""Most bytes of a number and of a time, with the comma after it."""
+"""Largest number of bytes of a printed number, and of a printed time, each with one comma."""
 _ZERO, _POINT, _COMMA, _NEWLINE = ord("0"), ord("."), ord(","), ord("\n")
 
 
@@ -44,23 +44,23 @@ def make_path(day: SymbolDay) -> str:
 
 
 def make_vendor_names(exchange: str, symbol: str) -> tuple[str, str]:
-    """Return Tardis's names of an instrument.
+    """Return the names that Tardis.dev uses for an instrument.
 
     Parameters
     ----------
     exchange, symbol : str
-        Names in the tables, for example BINANCE_FUTURES, BTC-USDT-PERP.
+        Names as the tables store them, for example BINANCE_FUTURES and BTC-USDT-PERP.
 
     Returns
     -------
     (str, str)
-        Exchange and symbol that the source `tardis` reads as the same instrument, for example
-        `binance-futures`, `BTCUSDT`.
+        Exchange and symbol of Tardis.dev, which the source `tardis` reads as the same instrument, for example
+        `binance-futures` and `BTCUSDT`.
 
     Raises
     ------
     InputError
-        If no spelling is known that the source reads as this instrument.
+        If the source `tardis` reads none of the likely spellings as this instrument.
     """
     kind = "-".join(symbol.split("-")[2:])
     market = f"{exchange}_SPOT" if exchange == "BYBIT" and not kind else exchange
@@ -73,11 +73,11 @@ def make_vendor_names(exchange: str, symbol: str) -> tuple[str, str]:
                 return venue, spelling
         except InputError:
             continue
-    raise InputError(f"{exchange} {symbol}: Tardis's name of it is unknown. Export it as parquet")
+    raise InputError(f"{exchange} {symbol}: its name at Tardis.dev is unknown. Export it as parquet")
 
 
 def _guess_spellings(venue: str, symbol: str) -> Iterator[str]:
-    """Yield possible names of a symbol, the vendor's most likely one first."""
+    """Yield possible spellings of a symbol at Tardis.dev, the most likely spelling first."""
     base, _, rest = symbol.partition("-")
     quote, _, kind = rest.partition("-")
     pair = f"{base}{quote}"
@@ -98,7 +98,7 @@ def _guess_spellings(venue: str, symbol: str) -> Iterator[str]:
 
 
 def write_file(day: SymbolDay, path: Path) -> None:
-    """Write the file of a symbol-day; no file if it has no rows.
+    """Write the file of a symbol-day; write no file if the symbol-day has no rows.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _print_header(levels: int) -> bytes:
 
 
 def _print_batches(day: SymbolDay) -> Iterator[bytes]:
-    """Yield lines of CSV, many at once."""
+    """Yield the lines of the file, many lines in one bytes object."""
     exchange, symbol = make_vendor_names(day.instrument.exchange, day.instrument.symbol)
     prefix = np.frombuffer(f"{exchange},{symbol},".encode(), dtype=np.uint8)
     for batch in read_proven_rows(day, _COLUMNS):
@@ -140,9 +140,10 @@ def _print_batches(day: SymbolDay) -> Iterator[bytes]:
 
 
 def _make_times(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return the exchange's and the recorder's time of each row, µs; int64[n, 2].
+    """Return the exchange's time and the recorder's time of each row, µs since 1970 UTC, int64[n, 2].
 
-    A missing time is replaced by the other time; if both are missing, by `order_time`.
+    If one of the two times is missing, the other time replaces it. If both are missing, `order_time` replaces
+    both.
     """
     timestamps, received, order_time = (
         batch[name].to_numpy() for name in ("timestamp", "received", "order_time")
@@ -154,7 +155,7 @@ def _make_times(batch: pa.RecordBatch) -> NDArray[np.int64]:
 def _print_integers(
     prefix: NDArray[np.uint8], times: NDArray[np.int64], batch: pa.RecordBatch, day: SymbolDay
 ) -> bytes:
-    """Return lines for rows of scaled integers."""
+    """Return the lines for rows whose numbers are scaled integers."""
     levels = day.request.levels
     max_line_bytes = len(prefix) + 2 * _MAX_TIME_BYTES + 4 * levels * _MAX_NUMBER_BYTES + 1
     out = np.empty(batch.num_rows * max_line_bytes, dtype=np.uint8)
@@ -167,7 +168,7 @@ def _print_integers(
 
 
 def _print_decimals(prefix: bytes, times: NDArray[np.int64], batch: pa.RecordBatch, levels: int) -> bytes:
-    """Return lines for rows of DECIMAL(38,18), which few instruments have."""
+    """Return the lines for rows whose numbers are DECIMAL(38,18); few instruments have such rows."""
     columns = [batch[f"{side}_{name}"].to_pylist() for side in ("ask", "bid") for name in ("prices", "sizes")]
     lines = []
     for (timestamp, local), *sides in zip(times.tolist(), *columns, strict=True):
@@ -199,33 +200,33 @@ def write_lines(
     levels,
     out,
 ):
-    """Print lines of CSV for rows of books; cost: a division for each digit.
+    """Print lines of CSV for rows of books. Cost: one division for each printed digit.
 
     Parameters
     ----------
     prefix : uint8[:]
-        Exchange and symbol, which each line begins with.
+        Text at the start of each line: exchange and symbol, each with a comma.
     times : int64[n, 2]
-        The exchange's and the recorder's time of each row, µs.
+        The exchange's time and the recorder's time of each row, µs since 1970 UTC.
     ask_starts : int64[n + 1]
         Row i has the asks ``ask_starts[i]:ask_starts[i + 1]``.
     ask_prices, ask_sizes : int64[:]
-        Asks of all rows, scaled, best first.
+        Asks of all rows as scaled integers, best ask of each row first.
     bid_starts : int64[n + 1]
         Row i has the bids ``bid_starts[i]:bid_starts[i + 1]``.
     bid_prices, bid_sizes : int64[:]
-        Bids of all rows, scaled, best first.
+        Bids of all rows as scaled integers, best bid of each row first.
     price_scale, size_scale : int
         Decimal digits of prices and of sizes.
     levels : int
-        Levels a side of each line; missing levels are empty fields.
+        Number of levels per side in each line; missing levels become empty fields.
     out : uint8[:]
-        Filled with the lines; must have room for them.
+        Written: the lines. The array must have room for all lines.
 
     Returns
     -------
     int
-        Bytes written.
+        Number of bytes written.
     """
     position = 0
     for row in range(len(times)):
@@ -249,7 +250,7 @@ def write_lines(
 
 @kernel
 def _write_level(starts, prices, sizes, row, level, price_scale, size_scale, out, position):
-    """Print a comma and a price, a comma and a size; only the commas beyond the last level of a side."""
+    """Print one level of a row as `,price,size`, or as `,,` if the side has no such level."""
     index = starts[row] + level
     out[position] = _COMMA
     position += 1
@@ -264,7 +265,9 @@ def _write_level(starts, prices, sizes, row, level, price_scale, size_scale, out
 
 @kernel
 def write_number(value, scale, out, position):
-    """Print a number that is not negative, without trailing zeros, bare point or exponent.
+    """Print a number that is not negative, without trailing zeros, without exponent.
+
+    The decimal point is printed only if a digit follows.
 
     Parameters
     ----------
@@ -273,14 +276,14 @@ def write_number(value, scale, out, position):
     scale : int
         Decimal digits of the number.
     out : uint8[:]
-        Filled with the digits; must have room for them.
+        Written: the printed number. The array must have room for it.
     position : int
         Index of the first byte to write.
 
     Returns
     -------
     int
-        Index after the last byte.
+        Index after the last written byte.
     """
     while scale > 0 and value % 10 == 0:
         value //= 10

@@ -1,4 +1,8 @@
-"""One file in two orders at once: the exchange's order, and the order of arrival at the recorder."""
+"""Merging of messages into one file with two orders: the exchange's order, and the order of arrival.
+
+hftbacktest reads the rows with the bit `TO_EXCHANGE` in file order as the exchange's order, and the rows with
+the bit `TO_LOCAL` in file order as the order of arrival at the recorder. A row may belong to both orders.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +18,23 @@ EVENT_DTYPE = np.dtype(
     ],
     align=True,
 )
-"""A row of hftbacktest's data."""
+"""Type of one row of hftbacktest's data."""
 TO_EXCHANGE, TO_LOCAL = 1 << 31, 1 << 30
-"""Bits of `ev`: the row belongs to the exchange's order; to the recorder's order."""
+"""Bits of the column `ev`: TO_EXCHANGE for the exchange's order, TO_LOCAL for the order of arrival."""
 
 
 @dataclass(frozen=True)
 class _Messages:
-    """Messages with several rows each.
+    """n messages, each with one or more rows.
 
     Attributes
     ----------
     rows : EVENT_DTYPE[:]
-        Rows of all messages.
+        Rows of all messages, one message after another.
     starts : int64[n + 1]
         Message i has the rows ``starts[i]:starts[i + 1]``.
     local : int64[n]
-        When each message arrives at the recorder, ns since 1970 UTC.
+        Time when each message arrives at the recorder, ns since 1970 UTC.
     """
 
     rows: NDArray[np.void]
@@ -38,7 +42,7 @@ class _Messages:
     local: NDArray[np.int64]
 
     def find_rows(self, messages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the indices of the rows of some messages, one message after another."""
+        """Return the indices of the rows of the given messages, one message after another."""
         counts = np.diff(self.starts)[messages]
         within_message = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         indices: NDArray[np.int64] = np.repeat(self.starts[messages], counts) + within_message
@@ -49,7 +53,10 @@ _NO_MESSAGES = _Messages(np.empty(0, dtype=EVENT_DTYPE), np.zeros(1, np.int64), 
 
 
 class TwoClockOrder:
-    """Merges messages into both orders; messages that have not arrived yet wait for a later call."""
+    """Merges messages into both orders.
+
+    The rows for the recorder of a message that has not arrived yet wait for a later call.
+    """
 
     def __init__(self) -> None:
         self.waiting = _NO_MESSAGES
@@ -61,11 +68,14 @@ class TwoClockOrder:
         local: NDArray[np.int64],
         after: NDArray[np.int64],
     ) -> NDArray[np.void]:
-        """Return the next rows of the file.
+        """Add messages, and return the next rows of the file.
 
-        A message is punctual if it arrives before all later messages; its rows belong to both orders. The
-        rows of other messages come twice. Between two punctual messages come first the rows for the
-        exchange, then the rows for the recorder of the messages that have arrived by then.
+        A message is punctual if no later message arrives before it. The rows of a punctual message belong to
+        both orders. The rows of any other message are written twice: once for the exchange, once for the
+        recorder.
+
+        Between two punctual messages, the file has first the exchange's rows of the messages that lie between
+        them in the exchange's order, then the recorder's rows of the messages that have arrived by then.
 
         Parameters
         ----------
@@ -74,14 +84,14 @@ class TwoClockOrder:
         counts : int64[n]
             Number of rows of each message.
         local : int64[n]
-            When each message arrives at the recorder, ns since 1970 UTC.
+            Time when each message arrives at the recorder, ns since 1970 UTC.
         after : int64[n]
-            When the earliest of all later messages arrives, ns since 1970 UTC.
+            Time when the first of all later messages arrives at the recorder, ns since 1970 UTC.
 
         Returns
         -------
         EVENT_DTYPE[:]
-            Rows in file order, with the bits of their orders.
+            Rows in file order, with the bits `TO_EXCHANGE` and `TO_LOCAL` set.
         """
         has_rows = counts > 0
         counts, local, is_punctual = counts[has_rows], local[has_rows], (local <= after)[has_rows]
@@ -105,8 +115,9 @@ class TwoClockOrder:
         delayed = np.flatnonzero(~is_punctual & (feed_rank >= n_waiting))
         arrived = np.flatnonzero(~is_punctual & ~waits)
         punctual = np.flatnonzero(is_punctual)
-        # Each part: messages, the number of punctual messages before each, its turn among the parts, the
-        # order within the part, and the bits.
+        # Each part has: indices of its messages, the number of punctual messages before each of them, the
+        # turn of the part between two punctual messages, the rank that orders the part's messages, and the
+        # bits to set.
         parts = (
             (delayed, sent_punctual[delayed], 0, feed_rank, TO_EXCHANGE),
             (arrived, arrived_punctual[arrived], 1, arrival_rank, TO_LOCAL),
@@ -131,7 +142,7 @@ class TwoClockOrder:
         return ordered
 
     def take_waiting(self) -> NDArray[np.void]:
-        """Return the rows of the messages that have not arrived yet, in the order of arrival."""
+        """Return the recorder's rows of the messages that still wait, in the order of arrival."""
         rows, self.waiting = self.waiting.rows, _NO_MESSAGES
         rows["ev"] |= TO_LOCAL
         return rows

@@ -1,6 +1,7 @@
 """Tests whether rebuilt and golden books have the same distributions, on one time grid.
 
-Tested metrics pass or fail. Reported metrics, the stylized facts of both sides, only inform.
+Golden books are independent records of the same book. A tested metric passes or fails. A reported metric is
+a stylized fact of both sides: it informs, and cannot fail.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from deltabook.udfs.fidelity.sampling import Grid, Series, choose_decimals
 from deltabook.udfs.fidelity.stylized_facts import compute_stylized_facts
 
 SIGNIFICANCE = 0.05
-"""Probability that one call fails any metric although both sides have the same distribution."""
+"""Probability that one call fails at least one metric although both sides have the same distribution."""
 MIN_SAMPLES, MAX_SAMPLES = 8, 2_000
-"""Limits of independent samples a side: with fewer, nothing is tested; more are thinned evenly."""
+"""Limits on independent samples per side. With fewer, a metric is not tested; more are thinned evenly."""
 REPLICATIONS, SEED = 200, 0
-"""Resamplings of the bootstrap, and the seed of its random numbers."""
+"""Number of resamplings of the bootstrap, and seed of the bootstrap's random numbers."""
 _SOKAL_WINDOW = 5.0
-"""Sokal's c: the autocorrelation sum ends at the first lag that is c times the sum."""
+"""Sokal's constant c: the autocorrelation sum ends at the first lag that is at least c times the sum."""
 _MIN_FOR_OPTIMAL_BLOCK = 16
-"""Samples from which on the optimal length of a bootstrap block is estimated."""
+"""The optimal length of a bootstrap block is only estimated for series longer than this number of samples."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,21 @@ class Metric:
     level : int
         Level of the book, from 1; 0: the metric is not about one level.
     compared : int
-        Tested samples of the side that has fewer; one-second returns if the metric is only reported.
+        For a tested metric, the smaller of the two sides' numbers of tested samples. For a reported metric,
+        the smaller of the two sides' numbers of one-second returns.
     value, golden_value : float
-        Means of all samples of the rebuilt and the golden side, or the reported figures.
+        For a tested metric, the mean of all samples of the rebuilt and of the golden side. For a reported
+        metric, the figure of each side.
     statistic : float
-        Kolmogorov-Smirnov's D.
+        Statistic D of the two-sample Kolmogorov-Smirnov test.
     p_value, adjusted_p : float
-        The test's p value, and the same after Holm's correction over all tests of the call.
+        P value of the test, and p value after Holm's correction over all tests of the call.
     distance : float
         Wasserstein-1 distance of the tested samples, in the metric's unit; missing levels are left out.
     low, high : float
-        95 % confidence interval of value - golden_value.
+        Bounds of the 95 % confidence interval of value - golden_value.
     verdict : str
-        passed, failed, none (no golden level, or too few samples), or reported.
+        `passed`, `failed`, `reported`, or `none` if the golden side lacks the level or samples are too few.
     rebuilt, golden : float64[:]
         The tested samples, in time order; NaN where one side lacks the level.
     """
@@ -73,28 +76,31 @@ class Metric:
 
 
 def compare_grids(rebuilt: Grid, golden: Grid, golden_depth: int) -> list[Metric]:
-    """Test whether the rebuilt books of a chunk have the distributions of its golden books.
+    """Test whether the rebuilt books of a chunk have the same distributions as the chunk's golden books.
 
-    Two-sample Kolmogorov-Smirnov tests of: `spread` by level, `mid_return` (log return of a step),
-    `bid_size`, `ask_size`, `imbalance`, `inter_arrival` (seconds between changes of the best prices or
-    sizes) and `ofi`. The test assumes independent samples, so only every ceil(2 tau)-th sample of both sides
-    is tested. tau is the autocorrelation time of the golden series or of its distance from the mean,
-    whichever is longer.
+    Each metric is tested by a two-sample Kolmogorov-Smirnov test. The metrics are `spread` by level,
+    `mid_return` (log return of the mid over a step), `bid_size`, `ask_size`, `imbalance`, `inter_arrival`
+    (seconds between changes of the best prices or sizes) and `ofi` (order flow imbalance).
 
-    A level that one side lacks counts as a sample above all others, so that the test can fail. A level that
-    both sides lack is no sample.
+    The test assumes independent samples, so only every ceil(2 tau)-th sample of both sides is tested. tau is
+    the longer of two autocorrelation times. The first is measured on the golden series, the second on the
+    absolute distances of the golden samples from their mean.
+
+    If one side lacks a level, its sample counts as larger than all other samples, so that the test can fail.
+    If both sides lack the level, there is no sample.
 
     Parameters
     ----------
     rebuilt, golden : Grid
-        m books each, of the same depth, on the same steps.
+        Grids of m books each, with the same depth and the same steps.
     golden_depth : int
-        Most levels a side of the golden books.
+        Largest number of levels per side in any golden book.
 
     Returns
     -------
     list of Metric
-        Tested metrics, then those of `compute_stylized_facts` if both sides have enough one-second returns.
+        Tested metrics, then the metrics of `compute_stylized_facts` if both sides have enough one-second
+        returns.
 
     References
     ----------
@@ -122,7 +128,7 @@ def compare_grids(rebuilt: Grid, golden: Grid, golden_depth: int) -> list[Metric
 def _make_series(
     grid: Grid, golden_depth: int, price_decimals: list[int], size_decimals: list[int]
 ) -> Iterator[tuple[str, int, Series]]:
-    """Yield name, level and series of each tested metric; a series is NaN where a step has no sample."""
+    """Yield (name, level, series) of each tested metric; a value is NaN at a step without a sample."""
     spreads = grid.ask_prices - grid.bid_prices
     spreads[:, golden_depth:] = np.nan
     for level, spread in enumerate(spreads.T, 1):
@@ -137,7 +143,7 @@ def _make_series(
 
 
 def _measure(name: str, level: int, rebuilt: Series, golden: Series) -> Metric:
-    """Return a metric with its test, without the correction for the other tests."""
+    """Return a metric with its test result; the p value is not yet corrected for the number of tests."""
     is_missing, is_golden_missing = np.isnan(rebuilt), np.isnan(golden)
     if is_golden_missing.all():
         return Metric(name, level)
@@ -150,8 +156,8 @@ def _measure(name: str, level: int, rebuilt: Series, golden: Series) -> Metric:
         is_sample = ~(is_missing & is_golden_missing)
         samples = rebuilt[is_sample], golden[is_sample]
     present = golden[~is_golden_missing]
-    # The sizes of returns cluster even if their signs do not. Without the second series, 31 % of the tests of
-    # equal distributions failed (measured).
+    # Large returns follow large returns, even if the signs of returns are independent. So the absolute
+    # distances count too: without them, 31 % of the tests of equal distributions failed (measured).
     tau = max(map(estimate_autocorrelation_time, (present, np.abs(present - golden_value))))
     stride = int(np.ceil(max(2 * tau, *(len(series) / MAX_SAMPLES for series in samples))))
     tested, golden_tested = (series[::stride] for series in samples)
@@ -161,7 +167,7 @@ def _measure(name: str, level: int, rebuilt: Series, golden: Series) -> Metric:
 
 
 def _test_samples(metric: Metric, rebuilt: Series, golden: Series) -> Metric:
-    """Return a metric with the test of its independent samples; NaN: one side lacks the level."""
+    """Return a metric with the test result of independent samples; a NaN sample means a missing level."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy warns where it can only compute the asymptotic p
         result = scipy.stats.ks_2samp(*(np.nan_to_num(series, nan=np.inf) for series in (rebuilt, golden)))
@@ -178,7 +184,7 @@ def _test_samples(metric: Metric, rebuilt: Series, golden: Series) -> Metric:
 
 
 def _decide_verdicts(metrics: list[Metric]) -> list[Metric]:
-    """Return metrics with p values corrected for the number of tests, and with the verdicts."""
+    """Return the metrics with p values that are corrected for the number of tests, and with verdicts."""
     adjusted = adjust_p_values(np.array([metric.p_value for metric in metrics])).tolist()
     return [
         metric
@@ -189,17 +195,18 @@ def _decide_verdicts(metrics: list[Metric]) -> list[Metric]:
 
 
 def compare_pooled(samples: dict[tuple[str, int], tuple[Series, Series]]) -> list[Metric]:
-    """Test the samples of many chunks together, as `compare_grids` tests those of one chunk.
+    """Test the samples of many chunks together, as `compare_grids` tests the samples of one chunk.
 
     Parameters
     ----------
     samples : dict
-        By metric and level, the tested samples of rebuilt and of golden books, chunk after chunk.
+        Maps (metric, level) to a pair of series: the tested samples of the rebuilt books and of the golden
+        books. A series holds all chunks in order.
 
     Returns
     -------
     list of Metric
-        Tested metrics; more than 2,000 samples a side are thinned evenly.
+        Tested metrics. More than 2,000 samples per side are thinned evenly.
     """
     metrics = []
     for (name, level), sides in samples.items():
@@ -222,9 +229,11 @@ def _mean(series: Series) -> float:
 
 
 def estimate_autocorrelation_time(series: Series) -> float:
-    """Estimate how many successive samples of a series carry as much information as one independent sample.
+    """Return the autocorrelation time tau of a series, in samples.
 
-    ``tau = 1 + 2 sum(rho_k)``, k from 1 to the smallest M that is at least 5 tau(M).
+    tau successive samples carry as much information as one independent sample:
+    ``tau(M) = 1 + 2 * (rho_1 + … + rho_M)``, where rho_k is the autocorrelation at lag k, and M is the
+    smallest lag with ``M >= 5 * tau(M)``.
 
     Parameters
     ----------
@@ -256,12 +265,12 @@ def adjust_p_values(p_values: Series) -> Series:
     Parameters
     ----------
     p_values : float64[n]
-        P values; NaN: not tested.
+        P values; NaN for a metric that is not tested.
 
     Returns
     -------
     float64[n]
-        At most 1; NaN where not tested.
+        Corrected p values, at most 1; NaN for a metric that is not tested.
     """
     order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
     factors = np.arange(len(order), 0, -1)
@@ -273,10 +282,12 @@ def adjust_p_values(p_values: Series) -> Series:
 def _estimate_interval(
     rebuilt: Series, golden: Series, value: float, golden_value: float
 ) -> tuple[float, float]:
-    """Return the 95 % confidence interval of value - golden_value, by circular block bootstrap over steps.
+    """Return the 95 % confidence interval of value - golden_value.
 
-    If every step has a sample on both sides, the paired differences are resampled, which is exact. Otherwise
-    the means also depend on how many resampled steps have a sample; that dependence is linearized.
+    The method is a circular block bootstrap over the steps of the grid. If every step has a sample on both
+    sides, the bootstrap resamples the differences of the pairs, which is exact. Otherwise both means also
+    depend on how many of the resampled steps have a sample. The bootstrap uses a linear approximation of this
+    dependence.
     """
     if np.isnan(value):
         return np.nan, np.nan
@@ -293,16 +304,17 @@ def _estimate_interval(
 
 
 def resample_block_means(series: Series, length: int) -> Series:
-    """Return means of resampled series, drawn by circular blocks as `arch`'s CircularBlockBootstrap does.
+    """Return the means of resampled series.
 
-    Cost: one addition for each block, not for each sample, by running sums.
+    The series are drawn by circular blocks, as `CircularBlockBootstrap` of the package `arch` draws them.
+    Running sums reduce the cost to one addition per block instead of one per sample.
 
     Parameters
     ----------
     series : float64[n]
         Evenly spaced samples.
     length : int
-        Samples in a block; at most n.
+        Number of samples in a block; at most n.
 
     Returns
     -------
@@ -320,10 +332,11 @@ def resample_block_means(series: Series, length: int) -> Series:
 
 
 def _choose_block_length(series: Series) -> int:
-    """Return Politis and White's optimal block length, or the cube root of n if that is longer.
+    """Return the block length of the bootstrap, in samples.
 
-    A long series is thinned first: from 10,000 numbers on OpenBLAS would start threads, which wait for one
-    another on busy cores (measured: `compare_grids` took 3 times as long).
+    The length is the larger of Politis and White's optimal block length and the cube root of the number of
+    samples. A long series is thinned first. With 10,000 numbers or more, OpenBLAS starts threads, and on busy
+    cores the threads wait for one another (measured: `compare_grids` took 3 times as long).
     """
     from arch.bootstrap import optimal_block_length
 

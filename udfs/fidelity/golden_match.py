@@ -1,6 +1,7 @@
-"""Pairing the books of a chunk with golden rows by id, one window of ids after another.
+"""Pairing of the books of a chunk with golden rows by id, one window of ids after another.
 
-Windows bound the memory: a chunk of an hour may have a million golden rows of 80 numbers.
+A golden row is an independent truth about a book. Windows limit the memory: a chunk of one hour may have a
+million golden rows of 80 numbers each.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ Filter = tuple[str, str, Any]
 """A condition on rows: column, operator, value."""
 _TIMES = ("timestamp", "received")
 _BOOK_COLUMNS = ("epoch", "sequence", "order_time", "status", "cadence", "crossed")
-"""Columns of books that are read for all rows at once; levels are read window by window."""
+"""Columns of `books` that are read for the whole chunk at once. Levels are read window by window."""
 _GOLDEN_COLUMNS = ("epoch", "sequence", "source_row", *_TIMES, *SIDE_NAMES)
 _FIELDS = {field.name: field for field in (*GOLDEN.arrow, *BOOKS.arrow)}
 
 
 class ChunkBooks:
-    """The book rows of a chunk, and the last row before it; their levels are read only when needed.
+    """Rows of `books` of one chunk, and the last row before the chunk. Levels are read only when needed.
 
     Parameters
     ----------
@@ -41,9 +42,10 @@ class ChunkBooks:
     Attributes
     ----------
     rows : pyarrow.Table
-        Epoch, sequence, order_time, status, cadence and crossed of the chunk's rows, in the feed's order.
+        Columns epoch, sequence, order_time, status, cadence and crossed of the chunk's rows, in the feed's
+        order.
     epoch, sequence : int64[n]
-        Epoch and last update id of the row before the chunk, if there is one, and of the chunk's rows.
+        Epoch and last update id of each row. If there is a row before the chunk, it comes first.
     has_book : bool[n]
         Whether the book of each row is seeded.
     has_every_change : bool[n]
@@ -64,17 +66,18 @@ class ChunkBooks:
         self.has_every_change = pc.is_in(rows["cadence"], pa.array([*map(str, Cadence)])).to_numpy()
 
     def read_levels(self, first: int, last: int) -> pa.Table:
-        """Read times and levels of a range of rows of one epoch.
+        """Read the times and levels of a range of rows. All rows of the range have the same epoch.
 
         Parameters
         ----------
         first, last : int
-            Indices of the first and the last row of the range; no later row has the id of `last`.
+            Indices of the first and the last row of the range. No row after the range may have the same id
+            as the row `last`.
 
         Returns
         -------
         pyarrow.Table
-            last + 1 - first rows.
+            Columns of times and levels; last + 1 - first rows.
         """
         filters = [
             ("epoch", "=", int(self.epoch[first])),
@@ -83,7 +86,7 @@ class ChunkBooks:
         ]
         files = [*self.reference.files_before, *self.reference.book_files]
         rows = self._read(files, (*_TIMES, *SIDE_NAMES), filters)
-        # Earlier rows with the id of `first` match the filters too.
+        # Rows before `first` that have the same id match the filters too, and are cut off.
         return rows.slice(rows.num_rows - (last + 1 - first))
 
     def _read(self, files: Sequence[str], columns: tuple[str, ...], filters: list[Filter]) -> pa.Table:
@@ -103,9 +106,9 @@ class Window:
     ids : int64[n]
         Update id at which each pair is compared.
     unverifiable : int
-        How many of the pairs' books have the status `unverifiable`.
+        Number of pairs whose book has the status `unverifiable`.
     depth : int
-        Most levels a side to compare.
+        Maximum number of levels per side to compare.
     """
 
     books: pa.Table
@@ -122,10 +125,11 @@ def read_windows(
 ) -> Iterator[Window]:
     """Pair a chunk's books with the golden rows of one kind, by id.
 
-    The last ticker with an id up to a diff's id is compared with the book after that diff. A vendor's book is
-    compared at its own id, if a diff ends with that id. Where books have no row for every change, the newest
-    row holds only at its own id. A window with no ticker after its first id is skipped: the recording of
-    tickers has stopped, and the last ticker is outdated.
+    A ticker states the best bid and ask. The book after each diff is paired with the newest ticker whose id
+    is not above the id of the diff. A vendor's book is paired with the book after the diff that ends with the
+    vendor's id; without such a diff there is no pair. On a time grid, where books have no row for every
+    change, a row of `books` is only paired at its own id. A window that has no ticker after its first id is
+    skipped: the recording of tickers has stopped, and the last ticker is outdated.
 
     Parameters
     ----------
@@ -134,22 +138,22 @@ def read_windows(
     kind : GoldenKind
         `book_ticker` or `vendor_book`.
     depth : int
-        Most levels a side to compare.
+        Maximum number of levels per side to compare.
     diffs : pyarrow.Table
         Columns `epoch` and `sequence` of the chunk's diffs, ascending.
     books : ChunkBooks
         The chunk's books.
     window_diffs : int
-        Diffs in a window.
+        Maximum number of diffs in a window.
 
     Yields
     ------
     Window
-        With at least one pair.
+        Each window has at least one pair.
     """
     is_ticker = kind is GoldenKind.BOOK_TICKER
     epochs, ids = (diffs[name].to_numpy() for name in ("epoch", "sequence"))
-    # The newest ticker before the first diff may belong to the chunk before.
+    # The newest ticker before the first diff may belong to the previous chunk.
     earliest_id = min(int(reference.golden_from), int(ids[0])) if is_ticker and len(ids) else 0
     for epoch in np.unique(epochs).tolist():
         start, end = np.searchsorted(epochs, [epoch, epoch + 1])
@@ -186,7 +190,7 @@ def read_windows(
 
 
 def _read_golden(reference: Any, kind: GoldenKind, epoch: int, low: int, high: int) -> pa.Table:
-    """Return golden rows of a kind whose ids are from `low` to `high`, in the feed's order."""
+    """Return the golden rows of one kind and epoch with ids from `low` to `high`, in the feed's order."""
     filters = [
         ("exchange", "=", reference.exchange),
         ("kind", "=", str(kind)),
@@ -199,7 +203,7 @@ def _read_golden(reference: Any, kind: GoldenKind, epoch: int, low: int, high: i
 
 
 def read_matching_rows(files: Sequence[str], columns: tuple[str, ...], filters: list[Filter]) -> pa.Table:
-    """Read the rows of data files that match filters; row groups without such rows are not read.
+    """Read the rows of data files that match all filters; row groups without matching rows are not read.
 
     Parameters
     ----------
@@ -213,11 +217,11 @@ def read_matching_rows(files: Sequence[str], columns: tuple[str, ...], filters: 
     Returns
     -------
     pyarrow.Table
-        Rows in the order of the files.
+        Matching rows, in the order of the files.
     """
     tables = []
     for file in files:
-        # A file object, not a path: pyarrow would parse `symbol=…` in a path as a column.
+        # Pass a file object, not a path: pyarrow would parse `symbol=…` in a path as a column.
         with open_input(file) as stream:
             tables.append(pq.read_table(stream, columns=list(columns), filters=filters))
     tables = [table for table in tables if table.num_rows] or tables[:1]
@@ -229,5 +233,8 @@ def _make_empty_table(columns: tuple[str, ...]) -> pa.Table:
 
 
 def _find_newest(ids: Ids, at_ids: Ids) -> Ids:
-    """Return the index of the last of ascending ids that is not above each of `at_ids`; -1 if none is."""
+    """Return, for each of `at_ids`, the index of the last id that is not above it; -1 if there is none.
+
+    `ids` must be ascending.
+    """
     return np.searchsorted(ids, at_ids, side="right") - 1

@@ -1,4 +1,4 @@
-"""Counts of books that equal golden rows: as a whole, and level by level."""
+"""Counts of books that equal their golden rows: whole books, and single levels."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ _SIDE_COLUMNS = (("bid_prices", "bid_sizes"), ("ask_prices", "ask_sizes"))
 
 
 class MatchCounts:
-    """Running counts of the pairs that were compared.
+    """Running counts over the compared pairs of a book and a golden row.
 
     Parameters
     ----------
     depth : int
-        Levels a side with counts of their own.
+        Number of levels per side that are counted level by level.
 
     Attributes
     ----------
     compared, matched, unverifiable : int
-        Pairs; pairs that are equal; pairs whose book has the status `unverifiable`.
+        Number of all pairs, of equal pairs, and of pairs whose book has the status `unverifiable`.
     first_divergence : int
         Smallest id of a pair that differs; -1 if there is none.
     levels, prices, sizes : int64[depth]
-        By level, over both sides: golden levels compared; levels with an equal price; with an equal size.
+        Counts by level, over both sides: compared golden levels, levels with an equal price, and levels with
+        an equal size.
     """
 
     def __init__(self, depth: int):
@@ -50,8 +51,8 @@ class MatchCounts:
         Returns
         -------
         int64[n]
-            The first level, from 0, that differs in each pair on either side; the window's depth if the
-            pair is equal.
+            For each pair, index of the first level that differs on either side, from 0; the window's depth if
+            the pair is equal.
         """
         first = np.full(len(window.ids), window.depth, dtype=np.int64)
         counts = (self.levels, self.prices, self.sizes)
@@ -69,12 +70,12 @@ class MatchCounts:
         return first
 
     def metrics(self, minimum_match: float) -> list[dict[str, Any]]:
-        """Return rows of `fidelity`: one for whole books, and two for each level's prices and sizes.
+        """Return rows of `fidelity`: one for whole books, and for each level one for prices, one for sizes.
 
         Parameters
         ----------
         minimum_match : float
-            Share of equal pairs that passes, exclusive, from 0 to 1.
+            Limit for the share of equal pairs, from 0 to 1. A share above the limit passes.
         """
         whole = make_match_metric("match", 0, self.compared, self.matched, minimum_match)
         whole |= {"unverifiable": self.unverifiable, "first_divergence": self.first_divergence}
@@ -99,9 +100,9 @@ def make_match_metric(
     level : int
         Level of the book, from 1; 0: the metric is not about one level.
     compared, matched : int
-        How many values were compared, and how many were equal.
+        Number of compared values, and number of equal values.
     minimum_match : float
-        Share that passes, exclusive, from 0 to 1.
+        Limit for the share of equal values, from 0 to 1. A share above the limit passes.
     """
     metric = {"metric": name, "level": level, "compared": compared, "matched": matched}
     if not compared:
@@ -112,7 +113,7 @@ def make_match_metric(
 
 
 def _read_side(table: pa.Table, columns: tuple[str, str]) -> tuple[NDArray[Any], NDArray[Any], Ids]:
-    """Return prices and sizes of one side, in words, and the index at which each row begins."""
+    """Return prices and sizes of one side, as `encoding.words` returns them, and each row's start index."""
     numbers = []
     for name in columns:
         lists = table[name].combine_chunks()
@@ -137,28 +138,29 @@ def compare_side(
     same_prices,
     same_sizes,
 ):
-    """Compare one side of books with golden rows, level by level; cost: a comparison a level.
+    """Compare one side of books with golden rows, level by level; cost: one comparison per level.
 
-    A golden side may be shorter than the book's side, but it may be empty only if the book's side is empty.
+    Levels beyond the end of a golden side are not compared. But if the golden side is empty and the book's
+    side is not, the pair differs at level 0.
 
     Parameters
     ----------
     prices, sizes : int64[m, words]
         Levels of all books, best first; see `encoding.words`.
     starts : int64[rows + 1]
-        Index of each book's first level.
+        Index of each book's first level, then the number of all levels.
     golden_prices, golden_sizes : int64[k, words]
         Levels of all golden rows, best first.
     golden_starts : int64[golden rows + 1]
-        Index of each golden row's first level.
+        Index of each golden row's first level, then the number of all golden levels.
     book_rows, golden_rows : int64[n]
-        Book and golden row of each pair.
+        Indices of the book and of the golden row of each pair.
     depth : int
-        Most levels to compare.
+        Maximum number of levels to compare.
     first : int64[n]
-        First level of each pair that differs, so far; updated in place.
+        For each pair, the first level found so far that differs, from 0; updated in place.
     levels, same_prices, same_sizes : int64[counted levels]
-        Counts by level: compared, equal prices, equal sizes; updated in place.
+        Counts by level: compared levels, equal prices, equal sizes; updated in place.
     """
     for pair in range(len(book_rows)):
         begin, golden_begin = starts[book_rows[pair]], golden_starts[golden_rows[pair]]

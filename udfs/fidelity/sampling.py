@@ -1,6 +1,6 @@
 """Books sampled on a regular time grid, as floats, and the series that statistics need.
 
-The sample of a step is the last book of the step.
+The sample of a time step is the last book in the step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from deltabook.schemas.columns import SIDE_NAMES
 STEP_NS = 100_000_000
 """Length of a grid step, ns."""
 MAX_CARRIED_STEPS = 60_000_000_000 // STEP_NS
-"""Most steps that a book is carried forward (60 s): after a longer silence the recording had stopped."""
+"""Maximum number of steps for which a book stays valid without a newer book (60 s).
+
+A longer silence counts as a pause of the recording.
+"""
 
 Steps = NDArray[np.int64]
 Levels = NDArray[np.float64]
@@ -32,9 +35,9 @@ class Grid:
     Attributes
     ----------
     steps : int64[m]
-        Number of each step, time // STEP_NS; ascending and distinct.
+        Number of each step: time in ns since 1970 UTC // STEP_NS. Ascending and distinct.
     bid_prices, bid_sizes, ask_prices, ask_sizes : float64[m, depth]
-        Levels, best first, in units of the instrument; NaN where a side has no such level.
+        Prices and sizes of levels, best first, in the instrument's units; NaN for a missing level.
     """
 
     steps: Steps
@@ -44,19 +47,19 @@ class Grid:
     ask_sizes: Levels
 
     def take(self, rows: NDArray[np.intp], steps: Steps) -> Grid:
-        """Return a grid of some of the books, at other steps.
+        """Return a grid with chosen books at new steps.
 
         Parameters
         ----------
         rows : intp[k]
-            Indices of the books; may repeat.
+            Indices of the chosen books. An index may occur several times.
         steps : int64[k]
-            Number of the step of each.
+            Number of the new step of each chosen book.
         """
         return Grid(steps, *(getattr(self, name)[rows] for name in SIDE_NAMES))
 
     def follows(self) -> NDArray[np.bool_]:
-        """Return whether each step directly follows the one before; False for the first and after a pause."""
+        """Return whether each step directly follows the previous step; False for the first step."""
         return np.diff(self.steps, prepend=self.steps[:1] - 2) == 1  # type: ignore[no-any-return]
 
     def mids(self) -> Series:
@@ -64,14 +67,15 @@ class Grid:
         return (self.bid_prices[:, 0] + self.ask_prices[:, 0]) / 2
 
     def imbalances(self) -> Series:
-        """Return (bid size - ask size) / (bid size + ask size) of the best level; NaN if both sizes are 0."""
+        """Return (bid size - ask size) / (bid size + ask size) at the best prices; NaN if both are 0."""
         bids, asks = self.bid_sizes[:, 0], self.ask_sizes[:, 0]
         return np.divide(bids - asks, bids + asks, where=bids + asks != 0, out=np.full_like(bids, np.nan))
 
     def order_flow(self) -> Series:
-        """Return the order flow imbalance of the best level since the step before.
+        """Return the order flow imbalance of the best level since the previous step.
 
-        The definition is that of `order_flow`. 0 where the step before is not part of the grid.
+        The module `udfs.orderbook.order_flow` has the definition. The value is 0 if the previous step is not
+        part of the grid.
         """
         flow = np.zeros(len(self.steps))
         for sign, levels, sizes in (
@@ -85,7 +89,10 @@ class Grid:
         return np.where(self.follows(), flow, 0)
 
     def inter_arrivals(self) -> Series:
-        """Return the seconds since the last change of the best prices or sizes; NaN at steps without one."""
+        """Return the seconds from the previous to this change of the best prices or sizes.
+
+        NaN at a step without a change, and at the first change after a pause.
+        """
         best = np.stack([getattr(self, name)[:, 0] for name in SIDE_NAMES])
         best = np.where(np.isnan(best), -1, best)
         follows = self.follows()
@@ -98,16 +105,17 @@ class Grid:
 
 
 class Sampler:
-    """Collects the last row of each step from batches of rows; only those rows are converted to floats.
+    """Collects the last row of each time step from batches of rows.
 
-    The step of a row is that of the running maximum of the times, so a time that falls back starts no step.
+    Only the collected rows are converted to floats. A row's step comes from the running maximum of the times,
+    so a row whose time is earlier than a previous time belongs to the current step.
 
     Parameters
     ----------
     depth : int
-        Levels a side to collect.
+        Number of levels per side to collect.
     price_unit, size_unit : int
-        10^scale: divisors of integer prices and sizes. Decimals are not scaled.
+        10^scale: divisors of integer prices and sizes. Decimals are not divided.
     """
 
     def __init__(self, depth: int, price_unit: int, size_unit: int):
@@ -124,8 +132,8 @@ class Sampler:
         times : int64[n]
             Time of each row, ns since 1970 UTC.
         rows : pyarrow.Table
-            n rows with the lists `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`: int64 or
-            decimal128(38, 18), best first, of any length.
+            n rows with the list columns `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`. Each list has
+            int64 or decimal128(38, 18) values, best first, and any length.
         """
         if not len(times):
             return
@@ -145,7 +153,7 @@ class Sampler:
         return Grid(steps, *sides).take(last_rows, steps[last_rows])
 
     def _read_levels(self, column: Any, rows: NDArray[np.intp], unit: int) -> Levels:
-        """Return the first levels of some rows' lists: float64[k, depth], NaN beyond a list's end."""
+        """Return the first `depth` levels of the chosen rows, float64[k, depth]; NaN beyond a list's end."""
         lists = column.combine_chunks()
         offsets = lists.offsets.to_numpy()
         begins, levels = offsets[rows], np.arange(self.depth)
@@ -165,15 +173,15 @@ def _find_last_rows(steps: Steps) -> NDArray[np.intp]:
 
 
 def align_grids(rebuilt: Grid, golden: Grid) -> tuple[Grid, Grid]:
-    """Carry the books of two grids forward onto all steps that both grids cover.
+    """Return both grids on the steps that both cover; a step without a sample gets the last earlier book.
 
-    A grid covers the steps from its first to its last, except between two samples that are more than 60 s
-    apart.
+    A grid covers all steps from its first to its last sample, except between two samples that are more than
+    60 s apart.
 
     Parameters
     ----------
     rebuilt, golden : Grid
-        Grids with steps of their own.
+        Grids whose steps may differ.
 
     Returns
     -------
@@ -200,14 +208,15 @@ def _find_runs(steps: Steps) -> list[tuple[int, int]]:
 
 
 def _carry_forward(grid: Grid, steps: Steps) -> Grid:
-    """Return the newest book at each of some steps."""
+    """Return a grid with the newest book at each of the given steps."""
     return grid.take(np.searchsorted(grid.steps, steps, side="right") - 1, steps)
 
 
 def choose_decimals(rebuilt: Levels, golden: Levels) -> list[int]:
-    """Return, for each level, the decimals to which differences of its numbers are rounded: about 13 digits.
+    """Return the number of decimals to which differences of each level's numbers are rounded.
 
-    Without rounding, floats would turn a spread of one tick into many slightly different spreads.
+    The decimals keep about 13 significant digits. Without rounding, float errors would turn a spread of one
+    tick into many slightly different spreads.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Stylized facts of a series of books: figures that are reported for both sides and fail nothing."""
+"""Stylized facts of a series of books: figures that are reported for both sides and cannot fail."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _STEPS_PER_SECOND = 1_000_000_000 // STEP_NS
 def compute_stylized_facts(grid: Grid) -> tuple[int, dict[tuple[str, int], float]]:
     """Compute stylized facts of one-second log returns of the mid price, and of best sizes and spreads.
 
-    - `return_tail_alpha`, `size_tail_alpha`: exponent of the power-law density above the best of a few
-      candidates for xmin (Clauset, Shalizi and Newman 2009). Absolute returns usually have 2 to 5.
+    - `return_tail_alpha`, `size_tail_alpha`: exponent of the power-law density of values from xmin on, where
+      xmin is the best of a few candidates (Clauset, Shalizi and Newman 2009). Absolute returns usually have
+      an exponent of 2 to 5.
     - `garch_omega` (squared basis points), `garch_alpha`, `garch_beta`: GARCH(1, 1) with zero mean.
     - `return_autocorrelation`: at lag 1.
     - `volatility_clustering`: mean autocorrelation of absolute returns at lags 1 to 10.
@@ -38,7 +39,7 @@ def compute_stylized_facts(grid: Grid) -> tuple[int, dict[tuple[str, int], float
     -------
     (int, dict)
         Number of one-second returns, and {(metric, level): figure}. The dict is empty if there are fewer
-        than MIN_RETURNS. A figure is NaN if its series is constant or its fit does not converge.
+        than MIN_RETURNS returns. A figure is NaN if its series is constant or its fit does not converge.
 
     References
     ----------
@@ -89,7 +90,10 @@ def _autocorrelation(series: Series, lag: int) -> float:
 
 
 def _correlation(first: Series, second: Series) -> float:
-    """Return the correlation over positions where both series are finite; NaN if one is constant there."""
+    """Return the correlation over positions at which both series are finite.
+
+    NaN if either series is constant at these positions.
+    """
     is_present = np.isfinite(first) & np.isfinite(second)
     first, second = first[is_present], second[is_present]
     if not len(first) or np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -98,7 +102,7 @@ def _correlation(first: Series, second: Series) -> float:
 
 
 def _kurtosis(series: Series) -> float:
-    """Return the excess kurtosis of the finite values; NaN if they are constant."""
+    """Return the excess kurtosis of the finite values; NaN if all finite values are equal."""
     finite = series[np.isfinite(series)]
     if not len(finite) or np.ptp(finite) == 0:
         return np.nan
@@ -125,14 +129,16 @@ def _fit_garch(returns: Series) -> tuple[float, float, float]:
 
 
 def _fit_tail_alpha(amounts: Series) -> float:
-    """Return the power-law exponent of the positive amounts above the xmin that fits best; NaN if too few."""
+    """Return the power-law exponent of the positive amounts from the best-fitting xmin on.
+
+    NaN if there are too few amounts.
+    """
     numbers = np.sort(amounts[amounts > 0])
     if len(numbers) <= _MIN_TAIL_SAMPLES or np.ptp(numbers) == 0:
         return np.nan
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # powerlaw imports matplotlib, and warns of data that are whole numbers
+        # powerlaw imports matplotlib, and warns if all data are whole numbers.
+        warnings.simplefilter("ignore")
         import powerlaw
 
         indices = np.linspace(0, len(numbers) - _MIN_TAIL_SAMPLES, _XMIN_CANDIDATES).astype(int)

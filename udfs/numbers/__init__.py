@@ -1,1 +1,1 @@
-"""Prices and sizes as exact integers and decimals."""
+"""Exact conversion of prices and sizes: text, scaled integers, codes, decimals and doubles."""

@@ -15,9 +15,13 @@ from deltabook.udfs.numba_kernel import kernel
 
 INT64_MAX = 2**63 - 1
 DEFAULT_SCALE = 8
-"""Scale of a record's integers, unless its numbers need more decimals or fit only fewer."""
+"""Scale of a record's integers: number of decimals.
+
+A record has a larger scale if its numbers have more decimals. It has a smaller scale if its numbers are too
+large for int64 at this scale.
+"""
 MOST_DECIMALS, MOST_WHOLE_DIGITS = 18, 20
-"""Digits after and before the decimal point that DECIMAL(38,18) holds."""
+"""Largest number of digits after and before the decimal point that DECIMAL(38,18) holds."""
 _ZERO, _NINE, _POINT = ord("0"), ord("9"), ord(".")
 _PRINTED = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 _MOST_DIGITS = 18  # any 18 digits fit int64
@@ -25,22 +29,22 @@ _MOST_DIGITS = 18  # any 18 digits fit int64
 
 @kernel
 def scan_decimal(buffer, position, scale):
-    """Read an unsigned decimal at a position of a text; cost: one pass over its digits.
+    """Read an unsigned decimal at a position of a text; cost: one pass over the digits.
 
     Parameters
     ----------
     buffer : uint8[:]
-        ASCII text. After the number there must be a byte that is neither a digit nor a point.
+        ASCII text. A byte that is neither a digit nor a point must follow the number.
     position : int
         Index of the first digit.
     scale : int
-        Number of digits after the decimal point of the result.
+        Number of decimals of the result.
 
     Returns
     -------
     (value, position) : (int64, int64)
-        The number times 10^scale, and the index after it. The position is -1 if the text is not
-        `digits[.digits]`, has a non-zero digit beyond the scale, or has more than 18 digits.
+        The number times 10^scale, and the index after the number. The position is -1 if the text is not
+        ``digits[.digits]``, if a digit beyond the scale is not zero, or if the value has more than 18 digits.
     """
     value = 0
     start = position
@@ -88,7 +92,7 @@ def exact(number: object, what: str) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If it is not a finite number, is negative, or has more digits than DECIMAL(38,18) holds.
+        If `number` is not a finite number, is negative, or has more digits than DECIMAL(38,18) holds.
     """
     if isinstance(number, bool) or not isinstance(number, str | int | Decimal):
         raise ValueError(f"{what} {str(number)[:80]!r} is not a number")
@@ -119,18 +123,18 @@ def _parse_exact(text: str, what: str) -> tuple[int, int]:
 
 
 def common_scale(numbers: Sequence[tuple[int, int]]) -> int | None:
-    """Return a scale at which all numbers fit int64, or None if there is none.
+    """Return a scale at which all numbers fit int64, or None if there is no such scale.
 
     Parameters
     ----------
     numbers : sequence of (coefficient, decimals)
-        As `exact` returns them.
+        Results of `exact`.
 
     Returns
     -------
     int or None
-        `DEFAULT_SCALE` if it fits all numbers. More if a number has more decimals; the next lower scale that
-        fits if a number is too large.
+        `DEFAULT_SCALE` if all numbers fit at this scale. A larger scale if a number has more decimals. The
+        largest smaller scale at which all numbers fit if a number is too large.
     """
     needed = max((decimals for _, decimals in numbers), default=0)
     for scale in range(max(needed, DEFAULT_SCALE), needed - 1, -1):
@@ -145,7 +149,7 @@ def scale_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -
     Parameters
     ----------
     bids, asks : sequence of (price, size, …)
-        Levels as the source prints them: str, int or Decimal.
+        Levels of each side; prices and sizes as the source prints them: str, int or Decimal.
 
     Returns
     -------
@@ -176,12 +180,12 @@ def scale_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -
 
 
 def scale_trade(price: object, size: object) -> dict[str, Any]:
-    """Return the number columns of a trade from its printed price and size.
+    """Return the number columns of a trade's record from the printed price and size.
 
     Parameters
     ----------
     price, size : str, int or Decimal
-        As the source prints them.
+        Price and size as the source prints them.
 
     Returns
     -------

@@ -1,8 +1,9 @@
-"""Encoding of prices and sizes as the int64 that kernels take: scaled integers, or codes of decimals.
+"""Encoding of prices and sizes as int64 for kernels: scaled integers, or codes of decimals.
 
-If no single scale fits all numbers of an instrument into int64, the same kernels work on codes. The code of a
-price is its rank among all prices of the work at hand, and likewise for sizes; the size 0 has the code 0,
-which deletes a level. Kernels only compare numbers. Sums are computed from the decoded numbers.
+An instrument usually has one scale at which all its numbers fit int64. If there is no such scale, the kernels
+work on codes. The code of a price is its rank among all prices that one call of `Codes.of` collects. The code
+of a size is its rank among all collected sizes. The size 0, which deletes a level, always has the code 0.
+Codes are enough because kernels only compare numbers. Sums are computed from the decoded numbers.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ Rows = Any
 
 
 class PrintedDigits(NamedTuple):
-    """Decimal digits of scaled integers or of codes, for checksums of printed numbers.
+    """Decimal digits of scaled integers or of codes, for checksums over printed numbers.
 
     Attributes
     ----------
     price_scale, size_scale : int
         Number of digits after the decimal point.
     wholes, fractions : (int64[:], int64[:])
-        For prices and for sizes, the digits before and after the decimal point of each code. Empty if numbers
-        are scaled integers.
+        For prices and for sizes: the digits before the decimal point, and the digits after it, of the number
+        of each code. Empty if numbers are scaled integers.
     """
 
     price_scale: int
@@ -65,11 +66,11 @@ class Scaled:
         self.printed_digits = PrintedDigits(price_scale, size_scale)
 
     def encode(self, rows: Rows) -> Rows:
-        """Return a table's rows with numbers as kernels take them."""
+        """Return rows of a table with numbers as kernels take them: unchanged, int64."""
         return rows
 
     def decode(self, rows: Rows) -> Rows:
-        """Return rows with numbers as tables store them."""
+        """Return rows with numbers as tables store them: unchanged, int64."""
         return rows
 
     def amounts(self, sizes: NDArray[np.int64]) -> NDArray[Any]:
@@ -86,14 +87,14 @@ class Scaled:
         Parameters
         ----------
         amounts : iterable of int
-            Sums of what `amounts` or `addends` return.
+            Sums of results of `amounts` or `addends`.
         what : str
-            Exchange and symbol, for an error message.
+            Exchange and symbol, for an error message; not used here.
         """
         return pa.array(amounts, pa.int64())
 
     def amount(self, volume: int) -> int:
-        """Return a value of a column that `volume` made as the sum that it stores."""
+        """Return the sum that a value of a column stores; the inverse of `volume`."""
         return volume
 
 
@@ -103,7 +104,7 @@ class Codes:
     Parameters
     ----------
     prices, sizes : pyarrow.Array of decimal128(38, 18)
-        Distinct numbers, ascending; the least size is 0. Memory: about 100 bytes a number during encoding.
+        Distinct numbers, ascending; the first size is 0. Encoding takes about 100 bytes of memory per number.
     """
 
     is_decimal = True
@@ -156,7 +157,7 @@ class Codes:
         return _to_integers(column)
 
     def volume(self, amounts: Iterable[Any], what: str) -> pa.Array:
-        """Return sums as a column of a table; `what` names exchange and symbol for the message.
+        """Return sums as a column of a table; `what` names exchange and symbol in an error message.
 
         Raises
         ------
@@ -169,12 +170,15 @@ class Codes:
             raise InputError(f"{what}: volumes add up to more than DECIMAL(38,18) holds") from None
 
     def amount(self, volume: Decimal) -> int:
-        """Return a value of a column that `volume` made as the sum that it stores."""
+        """Return the sum that a value of a column stores; the inverse of `volume`."""
         return to_integer(volume)
 
     @property
     def printed_digits(self) -> PrintedDigits:
-        """Digits of every code. Before the decimal point, no venue prints more than int64 holds."""
+        """Decimal digits of the number of every code.
+
+        Digits before the decimal point are capped at the maximum of int64: no venue prints more.
+        """
         wholes, fractions = [], []
         for numbers in self.known.values():
             integers = _to_integers(numbers)
@@ -200,7 +204,7 @@ class Codes:
     def _find_codes(self, numbers: pa.Array, scale: str) -> pa.Array:
         codes = pc.index_in(numbers, value_set=self.known[scale])
         if codes.null_count != (pc.sum(pc.equal(numbers, _SENTINEL)).as_py() or 0):
-            raise KeyError(f"a number of {scale} was not collected before it was coded")
+            raise KeyError(f"{scale}: a number has no code, because `Codes.of` did not collect it")
         return codes.cast(pa.int64()).fill_null(NOT_GIVEN)
 
     def _find_numbers(self, codes: pa.Array, scale: str) -> pa.Array:
@@ -228,7 +232,7 @@ def words(numbers: pa.Array) -> NDArray[np.int64]:
     Returns
     -------
     int64[n, words]
-        One word for an int64; two for a decimal, the lower (unsigned) and the upper.
+        One word for an int64. Two words for a decimal: the lower (unsigned), then the upper.
     """
     if not len(numbers):
         return np.empty((0, 1), dtype=np.int64)
@@ -240,7 +244,7 @@ def words(numbers: pa.Array) -> NDArray[np.int64]:
 
 
 def _to_integers(numbers: pa.Array) -> NDArray[Any]:
-    """Return decimals as Python integers at their own scale."""
+    """Return decimals as Python integers at the scale of their type."""
     if not len(numbers):
         return np.empty(0, dtype=object)
     low, high = words(numbers).T
@@ -248,12 +252,12 @@ def _to_integers(numbers: pa.Array) -> NDArray[Any]:
 
 
 def to_decimal(integer: int) -> Decimal:
-    """Return an integer at the scale of DECIMAL(38,18) as a decimal of any length."""
+    """Return an integer at the scale of DECIMAL(38,18) as a Decimal with any number of digits."""
     return Decimal((int(integer < 0), tuple(map(int, str(abs(integer)))), -DECIMAL.scale))
 
 
 def to_integer(number: Decimal) -> int:
-    """Return a number of DECIMAL(38,18) as an integer at its scale."""
+    """Return a number of DECIMAL(38,18) as an integer at the scale of this type."""
     negative, digits, exponent = number.as_tuple()
     integer = int("".join(map(str, digits)) + "0" * (DECIMAL.scale + int(exponent)))
     return -integer if negative else integer

@@ -1,4 +1,4 @@
-"""Prices and sizes for export: exact decimals or the nearest doubles, and arithmetic on columns of lists."""
+"""Prices and sizes for export: exact decimals, nearest doubles, and arithmetic on columns of lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INT64_DIGITS = 19
 _EXACT_IN_DOUBLES = 2**53
 _HALF = pa.scalar(Decimal("0.5"), pa.decimal128(1, 1))
 _SUMMED = pa.decimal128(35, 18)
-"""Prices of this type have a half sum that is exact in 38 digits."""
+"""Half the sum of two prices of this type is exact in 38 digits."""
 
 
 def type_of(scales: list[int], is_decimal: bool) -> pa.DataType:
@@ -26,7 +26,7 @@ def type_of(scales: list[int], is_decimal: bool) -> pa.DataType:
     Parameters
     ----------
     scales : list of int
-        Decimal digits of the int64 numbers.
+        Scales of the int64 numbers.
     is_decimal : bool
         True if some numbers are DECIMAL(38,18).
     """
@@ -43,9 +43,9 @@ def decimals(numbers: pa.Array, scale: int, kind: pa.DataType) -> pa.Array:
     numbers : pyarrow.Array
         int64 at a scale, or DECIMAL(38,18); may hold nulls.
     scale : int
-        Decimal digits of an int64.
+        Scale of int64 numbers; not used for decimals.
     kind : pyarrow.DataType
-        A decimal type that fits them.
+        A decimal type that fits all numbers.
     """
     if not pa.types.is_int64(numbers.type):
         return numbers.cast(kind)
@@ -60,20 +60,20 @@ def decimals(numbers: pa.Array, scale: int, kind: pa.DataType) -> pa.Array:
 
 
 def doubles(numbers: pa.Array, scale: int) -> NDArray[np.float64]:
-    """Return the double nearest to each number; up to 15 digits it prints as the number does.
+    """Return the double nearest to each number; a number of up to 15 digits prints the same as its double.
 
     Parameters
     ----------
     numbers : pyarrow.Array
         int64 at a scale, or DECIMAL(38,18); nulls become NaN.
     scale : int
-        Decimal digits of an int64.
+        Scale of int64 numbers; not used for decimals.
     """
     if not pa.types.is_int64(numbers.type):
         exact = (np.nan if value is None else float(value) for value in numbers.to_pylist())
         return np.fromiter(exact, np.float64, len(numbers))
     scaled = numbers.fill_null(0).to_numpy(zero_copy_only=False)
-    # Both operands are exact in a double, so that their quotient is rounded only once.
+    # Up to 2**53, both operands are exact doubles. So the quotient is rounded only once.
     nearest: NDArray[np.float64] = scaled / 10.0**scale
     for index in np.flatnonzero(np.abs(scaled) > _EXACT_IN_DOUBLES).tolist():
         nearest[index] = float(Decimal(int(scaled[index])).scaleb(-scale))
@@ -83,13 +83,13 @@ def doubles(numbers: pa.Array, scale: int) -> NDArray[np.float64]:
 
 
 def bounds(lists: pa.Array) -> NDArray[np.int64]:
-    """Return where each list begins in `lists.flatten()` and where the last ends, int64[n + 1]."""
+    """Return the bounds of n lists, int64[n + 1]: list i is ``lists.flatten()[bounds[i]:bounds[i + 1]]``."""
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64)
 
 
 def listed(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
-    """Return a column of lists.
+    """Return a column of lists with the given bounds and values.
 
     Parameters
     ----------
@@ -102,19 +102,19 @@ def listed(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
 
 
 def firsts(lists: pa.Array) -> pa.Array:
-    """Return the first value of each list; null if it is empty."""
+    """Return the first value of each list; null for an empty list."""
     starts = bounds(lists)
     indices = pa.array(starts[:-1], mask=starts[1:] == starts[:-1])
     return lists.flatten().take(indices)
 
 
 def pair_levels(one: pa.Array, other: pa.Array) -> tuple[NDArray[np.int64], pa.Array, pa.Array]:
-    """Return the values of two columns of lists in pairs: the k-th of each row's two lists.
+    """Return pairs of values of two columns of lists: the k-th values of a row's two lists form a pair.
 
     Parameters
     ----------
     one, other : pyarrow.Array
-        n lists each, such as the bid and the ask prices.
+        Two columns of n lists, such as the bid prices and the ask prices.
 
     Returns
     -------
@@ -143,12 +143,12 @@ def grid(values: NDArray[Any], starts: NDArray[np.int64], levels: int, nothing: 
     levels : int
         Number of levels; longer lists are cut.
     nothing : scalar
-        Value for the levels that a shorter list lacks.
+        Value for the levels that a shorter list does not have.
 
     Returns
     -------
     array[levels, n]
-        In C order: the values of one level are contiguous.
+        The matrix, in C order: the values of one level are contiguous.
     """
     counts = np.diff(starts)
     if len(counts) and (counts == levels).all():
@@ -162,14 +162,20 @@ def grid(values: NDArray[Any], starts: NDArray[np.int64], levels: int, nothing: 
 
 
 def difference(more: pa.Array, less: pa.Array) -> pa.Array:
-    """Return `more` minus `less`; null where either is null, or too long for an exact half sum."""
+    """Return `more` minus `less`.
+
+    The result is null where a value is null, or is a decimal of at least 10^17.
+    """
     if more.type == DECIMAL:
         return pc.subtract(_cast_for_sums(more), _cast_for_sums(less)).cast(DECIMAL)
     return pc.subtract(more, less)
 
 
 def add_and_halve(one: pa.Array, other: pa.Array) -> pa.Array:
-    """Return half the sum of two columns, exactly, with one more decimal; null as of `difference`."""
+    """Return half the sum of two columns, exactly, with one more decimal.
+
+    The result is null where a value is null, or is a decimal of at least 10^17.
+    """
     if one.type == DECIMAL:
         one, other = _cast_for_sums(one), _cast_for_sums(other)
     return pc.multiply(pc.add(one, other), _HALF)
@@ -181,7 +187,9 @@ def _cast_for_sums(numbers: pa.Array) -> pa.Array:
 
 
 def totals(values: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the sum of each list, float64[n], added from first to last: to the bit what SQL returns.
+    """Return the sum of each list, float64[n].
+
+    Values are added from first to last, so that the sums are equal to the bit to those of Spark SQL.
 
     Parameters
     ----------
@@ -206,7 +214,7 @@ def sum_lists(values, starts, sums):
     starts : int64[n + 1]
         Bounds of the lists.
     sums : float64[n]
-        Filled; must hold zeros before.
+        Filled with the sums. The caller fills the array with zeros.
     """
     for row in range(len(sums)):
         for index in range(starts[row], starts[row + 1]):

@@ -1,4 +1,4 @@
-"""Exact conversion of numbers from a record's own scales to its instrument's, or to decimals."""
+"""Exact conversion of numbers from a record's own scales to the instrument's scales, or to decimals."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX
 from deltabook.udfs.numbers.encoding import SCALE_COLUMNS
 
 _DIGITS, _HEADROOM = 18, 1
-"""Any 18 digits fit int64. One of them is left free where no number needs it."""
+"""Any number of 18 digits fits int64. One digit is left free if no number needs it."""
 
 
 def choose_scale(decimals: int, digits: int) -> int | None:
-    """Return the scale of an instrument: `DEFAULT_SCALE`, unless its numbers need another.
+    """Return the scale of an instrument's prices or sizes.
 
     Parameters
     ----------
     decimals, digits : int
-        Digits that the numbers need after and before the decimal point.
+        Number of digits that the numbers need after and before the decimal point.
 
     Returns
     -------
     int or None
-        None if no single scale fits all numbers into int64.
+        `DEFAULT_SCALE` if the numbers fit, else another scale. None if the numbers fit int64 at no scale.
     """
     scale = max(decimals, min(DEFAULT_SCALE, _DIGITS - digits - _HEADROOM))
     return scale if scale + digits <= _DIGITS else None
 
 
 def count_digits_needed(records: pa.Table, scale_name: str) -> tuple[int, int]:
-    """Return the number of digits that all prices, or all sizes, of some records need.
+    """Return the numbers of digits that are enough for all prices, or all sizes, of some records.
 
     Parameters
     ----------
     records : pyarrow.Table
-        The price or size columns of `records`, and the column of their scale.
+        The price columns, or the size columns, of `schemas.frames.RECORDS`, and the column of their scale.
     scale_name : str
         "price_scale" for prices, "size_scale" for sizes.
 
     Returns
     -------
     (decimals, digits) : (int, int)
-        Digits after and before the decimal point.
+        Number of digits after and before the decimal point.
     """
     decimals, digits = 0, 0
     for name in (name for name, scale in SCALE_COLUMNS.items() if scale == scale_name):
@@ -68,19 +68,19 @@ def count_digits_needed(records: pa.Table, scale_name: str) -> tuple[int, int]:
 
 
 def fits(records: pa.Table, price_scale: int, size_scale: int) -> NDArray[np.bool_]:
-    """Return which records fit an instrument's scales exactly.
+    """Return whether each record fits an instrument's scales exactly.
 
     Parameters
     ----------
     records : pyarrow.Table
-        n records, columns of `records`.
+        n records, columns of `schemas.frames.RECORDS`.
     price_scale, size_scale : int
         Decimal digits of the instrument's prices and sizes.
 
     Returns
     -------
     bool[n]
-        False for a record with a number that has more decimals, or that does not fit int64.
+        False for a record with a number that has more decimals than its scale, or that does not fit int64.
     """
     right: NDArray[np.bool_] = np.equal(to_numpy(records["wide"]), b"")
     for name, scale_name in SCALE_COLUMNS.items():
@@ -108,8 +108,9 @@ def rescale(records: pa.Table, price_scale: int, size_scale: int) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        The same columns. A book update that does not fit loses its levels and is marked as damaged; a trade
-        that does not fit is left out. `make_misfit_rows` returns both for quarantine.
+        The same columns. A book update that does not fit loses its levels, and its column `damaged` is True.
+        Any other record that does not fit is left out. `make_misfit_rows` returns these records for
+        quarantine.
     """
     wanted = {"price_scale": price_scale, "size_scale": size_scale}
     if all((to_numpy(records[name]) == scale).all() for name, scale in wanted.items()):
@@ -137,7 +138,8 @@ def to_decimals(records: pa.Table) -> pa.Table:
     Parameters
     ----------
     records : pyarrow.Table
-        Columns of `records`, which others may follow. Numbers that do not fit int64 are in `wide`.
+        Columns of `schemas.frames.RECORDS`; more columns may follow. Numbers that do not fit int64 are in the
+        column `wide`.
 
     Returns
     -------
@@ -200,7 +202,7 @@ class _FlatColumn:
     scales : int64[m]
         Scale of each number.
     record : int64[m]
-        Index of the record that each number belongs to.
+        Index of the record to which each number belongs.
     lengths : int64[n] or None
         Length of each record's list; None if the column has no lists.
     """
@@ -216,14 +218,14 @@ class _FlatColumn:
         return np.asarray(self.values != NOT_GIVEN)
 
     def with_values(self, values: pa.Array, has_list: NDArray[np.bool_] | None = None) -> pa.Array:
-        """Return a column of the same shape with other values.
+        """Return a column with the same lists but other values.
 
         Parameters
         ----------
         values : pyarrow.Array
             m numbers.
         has_list : bool[n] or None
-            False for a record whose list becomes empty.
+            False for a record whose list becomes empty; None: all lists stay.
         """
         if self.lengths is None:
             return values
@@ -247,13 +249,13 @@ def _flatten_column(records: pa.Table, name: str) -> _FlatColumn:
 
 
 def _to_decimals(column: _FlatColumn) -> pa.Array:
-    """Return integers at scales of their own as decimals; -1 (not given) stays -1."""
+    """Return the integers of a column as decimals, each by its own scale; -1 (not given) stays -1."""
     scales = np.where(column.given, column.scales, 0)
     parts, indices = [pa.array([], DECIMAL)], [np.empty(0, dtype=np.int64)]
     for scale in np.unique(scales).tolist():
         of_scale = np.flatnonzero(scales == scale)
         values = column.values[of_scale]
-        words = np.stack((values, values >> 63), axis=1)  # two words of 64 bits, the low one first
+        words = np.stack((values, values >> 63), axis=1)  # two words of 64 bits, the lower word first
         kind = pa.decimal128(DECIMAL.precision, scale)
         parts.append(pa.Array.from_buffers(kind, len(of_scale), [None, pa.py_buffer(words)]).cast(DECIMAL))
         indices.append(of_scale)
@@ -261,7 +263,7 @@ def _to_decimals(column: _FlatColumn) -> pa.Array:
 
 
 def _fill_in_wide_numbers(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a record, as a row, with the printed numbers of `wide` as decimals."""
+    """Return a record's row with prices and sizes as decimals, parsed from the JSON in `wide`."""
     printed = json.loads(row["wide"])
     if "price" in printed:
         return row | {name: Decimal(str(printed[name])) for name in ("price", "size")}

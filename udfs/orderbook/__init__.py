@@ -1,1 +1,1 @@
-"""The order book: level changes applied, ids checked, checksums, gaps, coverage and checkpoints."""
+"""The order book: applies level changes, checks ids and checksums, records gaps, coverage and checkpoints."""

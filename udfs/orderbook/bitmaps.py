@@ -69,7 +69,7 @@ def highest_at_or_below(words, start):
     words : uint64[:]
         The bitmap.
     start : int
-        Index of a bit; below 0 there is none.
+        Index of a bit. If it is below 0, the result is -1.
     """
     if start < 0:
         return -1

@@ -17,7 +17,11 @@ from deltabook.udfs.orderbook.price_ranks import PriceRanks, rank_prices
 from deltabook.udfs.orderbook.ranked_book import ASK, BID, RankedBook, RankedChanges
 
 Levels = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Prices and sizes of one side, scaled or codes, prices ascending."""
+"""Prices and sizes of one side, int64[:] each, prices ascending.
+
+In this package, *scaled or codes* means the two encodings of `udfs.numbers.encoding`: integers at the
+instrument's scales, or codes of decimals.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,12 @@ class TopOfBookRows:
     levels : int64[r, 2]
         Number of levels of the full book, bids and asks.
     checksum_verdicts : int8[n]
-        By message NOT_CHECKED, WRONG or RIGHT: the book after it against the message's checksum.
+        NOT_CHECKED, WRONG or RIGHT for each message: compares the book after the message with the message's
+        checksum.
     snapshot_verdicts : int8[n]
-        By message NOT_CHECKED, WRONG or RIGHT: the book before it against the levels of a snapshot of the
-        feed's own. NOT_CHECKED unless the book was whole before that snapshot.
+        NOT_CHECKED, WRONG or RIGHT for each message: compares the book before a snapshot with the levels of
+        the snapshot. NOT_CHECKED if the message is no snapshot within the feed, or if the book before the
+        snapshot is unseeded or suspect.
     """
 
     message: NDArray[np.int64]
@@ -68,23 +74,23 @@ class TopOfBookRows:
 
 
 class Book:
-    """The full order book of one symbol, between two batches of messages.
+    """Holds the full order book of one symbol from one batch of messages to the next.
 
     Parameters
     ----------
     bids, asks : (int64[:], int64[:])
-        Prices and sizes, scaled or codes, prices ascending and distinct.
+        Prices and sizes of the book's levels, scaled or codes; prices ascending and distinct.
     depth : int
         Number of levels per side that count as the top.
     status : int
-        `Status` after the last message; -1 if there was none.
+        `Status` after the last message; -1 if there was no message yet.
 
     Attributes
     ----------
     sides : list of (int64[:], int64[:])
-        Bids and asks, as the parameters.
+        Bids and asks after the last batch, in the form of the parameters.
     tick : int
-        Price step of the last batch, in units of the prices; 0 before the first.
+        Price step of the last batch, in units of the prices; 0 before the first batch.
     """
 
     def __init__(self, bids: Levels, asks: Levels, depth: int, status: int):
@@ -108,13 +114,14 @@ class Book:
         bids, asks : SideChanges
             Level changes of the messages.
         verdicts : UpdateVerdicts
-            What each message does, and the status that its ids prove. Where a checksum fails, status and
-            gap are changed in place.
+            What each message does to the book, and the status that the message's ids prove. If a checksum
+            does not match, `status` and `gap` are changed in place.
         integrity : IntegrityFields or None
-            Checksums and retained levels of the messages; None for a feed that has neither these nor
-            snapshots of its own.
+            Checksums and retained levels of the messages. None for a feed without checksums, retained levels
+            and snapshots within the feed.
         every_message : bool
-            Write a row for every message that is applied, not only when the top or the status changes.
+            True: write a row for every message that is applied. False: write a row only when the top levels
+            or the status change.
 
         Returns
         -------
@@ -146,7 +153,7 @@ class Book:
         return _trim_output(output, n_rows)
 
     def _rank_book(self, ranks: PriceRanks) -> RankedBook:
-        """Return the book with its levels placed by rank."""
+        """Return the book with one entry per rank of a price."""
         n_ranks = len(ranks.prices)
         sizes = np.zeros((2, n_ranks), dtype=np.int64)
         words = np.zeros((2, n_ranks // 64 + 1), dtype=np.uint64)

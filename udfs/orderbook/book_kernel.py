@@ -1,4 +1,4 @@
-"""The kernel that carries a book through messages and writes its top levels whenever they change."""
+"""The kernel that applies messages to a book and writes the top levels whenever they change."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class IntegrityFields(NamedTuple):
     digits : PrintedDigits
         Decimal digits of prices and sizes.
     checksum : int64[n]
-        Unsigned CRC-32 of the book after the message; -1 if not given.
+        Unsigned CRC-32 that the venue gives for the book after the message; -1 if not given.
     price_digits, size_digits : int64[n]
-        Decimals in the checksum's text; -1: as few as needed.
+        Decimals of prices and sizes in the text that the checksum covers; -1: as few as needed.
     kept_levels : int64[n]
-        Levels per side that the venue retains after the message; -1: all.
+        Levels per side to which the venue truncates its book after the message; -1: no truncation.
     """
 
     kind: int
@@ -64,13 +64,13 @@ class BookOutput(NamedTuple):
     message : int64[n]
         Index of the message that each row follows.
     offsets : int64[2, n + 1]
-        By side, where each row's levels begin in `prices` and `sizes`; the first is 0.
+        By side, the index in `prices` and `sizes` at which each row's levels begin; the first column is 0.
     prices, sizes : int64[2, n * depth]
         By side, the top levels of each row, best first.
     levels : int64[n, 2]
         Number of levels of the full book, by row and side.
     checksum_verdicts, snapshot_verdicts : int8[n]
-        By message: NOT_CHECKED (which they must hold before), WRONG or RIGHT.
+        NOT_CHECKED, WRONG or RIGHT for each message. The caller fills both with NOT_CHECKED.
     """
 
     message: NDArray[np.int64]
@@ -91,23 +91,26 @@ def apply_messages(
     Parameters
     ----------
     verdicts : UpdateVerdicts
-        What each of n messages does. Status and gap are changed in place where a checksum fails.
+        What each of n messages does to the book. If a checksum does not match, `status` and `gap` are changed
+        in place.
     bids, asks : RankedChanges
         Level changes of the messages.
     book : RankedBook
-        The full book; `sizes` and `words` are changed in place, `counts` are those before.
+        The full book. `sizes` and `words` are changed in place. `counts` is only read: it holds the number of
+        levels before the messages.
     depth : int
         Number of levels per side that count as the top; at least 1.
     every_message : bool
-        Write a row for every message that is applied, not only when the top or the status changes.
+        True: write a row for every message that is applied. False: write a row only when the top levels or
+        the status change.
     last_status : int
-        `Status` after the message before the first; -1 if there was none.
+        `Status` of the book before the first message; -1 if there was no message yet.
     has_integrity : bool
-        True if the feed has snapshots or checksums of its own that the book is compared with.
+        True if the feed itself has snapshots or checksums with which the book is compared.
     integrity : IntegrityFields
-        What the book is compared with after each message, and the levels that the venue retains.
+        Checksums of the messages, and the levels that the venue retains after each message.
     output : BookOutput
-        Filled.
+        Arrays that the kernel fills.
 
     Returns
     -------
@@ -121,7 +124,7 @@ def apply_messages(
     bid_summary = scan_side(bid_side, book.counts[BID], depth)
     ask_summary = scan_side(ask_side, book.counts[ASK], depth)
     prices = book.prices
-    # The arrays are taken out of their tuples once: access through a tuple inside the loop counts references.
+    # Unpack the tuples once, before the loop: access through a tuple inside the loop counts references.
     actions, status, gap, expected, found, seed_depth = verdicts
     kind, digits, checksum, price_digits, size_digits, kept_levels = integrity
     message, offsets, prices_out, sizes_out, levels, checksum_verdicts, snapshot_verdicts = output
@@ -143,7 +146,7 @@ def apply_messages(
                 action, asks, index, ask_side, ask_summary, retained, seeded, depth
             )
             is_changed = is_bid_changed or is_ask_changed
-        if last_status == _SUSPECT and action < RESET:  # nor SEED
+        if last_status == _SUSPECT and action < RESET:  # IGNORE or APPLY
             status[index] = _SUSPECT  # a checksum has failed since the last snapshot
         has_checksum = kind != _NO_CHECKSUM and checksum[index] != NOT_GIVEN
         if has_checksum and action != IGNORE and status[index] != _UNSEEDED:

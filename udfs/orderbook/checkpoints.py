@@ -1,4 +1,4 @@
-"""State of a book before an event, and its row in the table `checkpoints`."""
+"""The state of a book between two events, and its conversion to and from a row of the table `checkpoints`."""
 
 from __future__ import annotations
 
@@ -35,25 +35,26 @@ class BookState:
     Attributes
     ----------
     sequence, trade_sequence : int
-        Last update id in the book, last trade id; -1 if none.
+        Last update id that the book includes, and last trade id; -1 if there was none yet.
     order_time : int
-        order_time of the last event, ns since 1970 UTC; -1 if none.
+        order_time of the last event, ns since 1970 UTC; -1 if there was none yet.
     update_time : int
-        order_time of the last book update, ns since 1970 UTC; -1 if none.
+        order_time of the last book update, ns since 1970 UTC; -1 if there was none yet.
     status : Status
         Status of the book after the last message.
     bridge_due : bool
-        True while a snapshot awaits its first diff.
+        True after a snapshot, until the first diff that is not stale.
     updates_seen : bool
-        True once any book update was seen.
+        True after the first book update, whether it was applied or not.
     bids, asks : (int64[:], int64[:])
         The full book: prices and sizes, scaled or codes, prices ascending.
     trade_count, buy_volume, sell_volume : int
-        Trades since the last row of `books`: their number, and volume by aggressor side.
+        Number of trades since the last row of `books`, and the traded volume by aggressor side.
     epoch : int
         Id epoch of the last book update.
     held : pyarrow.RecordBatch or None
-        Events that are not applied yet: from a snapshot on whose use depends on the next diff.
+        Events that are not applied yet, or None. The first is a snapshot. Whether the snapshot replaces the
+        book depends on the next diff, which has not arrived yet.
     """
 
     sequence: int = NOT_GIVEN
@@ -73,14 +74,14 @@ class BookState:
 
 
 def make_checkpoint_row(state: BookState, numbers: Numbers, keys: dict[str, Any]) -> pa.RecordBatch:
-    """Make the row of `checkpoints` that stores a state.
+    """Return the row of `checkpoints` that stores a state.
 
     Parameters
     ----------
     state : BookState
         The state before an event.
     numbers : Numbers
-        Encoding of its prices and sizes.
+        Encoding of the state's prices and sizes.
     keys : dict
         The columns exchange, symbol, hour, event and fingerprint.
 
@@ -103,7 +104,7 @@ def make_checkpoint_row(state: BookState, numbers: Numbers, keys: dict[str, Any]
 
 
 def read_held_events(checkpoint: pa.Table) -> pa.RecordBatch | None:
-    """Return the events of a checkpoint that are not applied yet, or None if there are none.
+    """Return the held events of a checkpoint (see `BookState.held`), or None if there are none.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def restore_book_state(checkpoint: pa.Table, numbers: Numbers) -> BookState:
     checkpoint : pyarrow.Table
         One row of `checkpoints` or `checkpoints_decimal`.
     numbers : Numbers
-        Encoding of its prices and sizes.
+        Encoding of the prices and sizes of the result.
     """
     held = read_held_events(checkpoint)
     encoded = numbers.encode(checkpoint)
@@ -146,19 +147,20 @@ def restore_book_state(checkpoint: pa.Table, numbers: Numbers) -> BookState:
 def split_for_checkpoints(
     batches: Iterator[pa.RecordBatch], every: int
 ) -> Iterator[tuple[pa.RecordBatch, bool]]:
-    """Split a chunk's events so that a checkpoint can be made after every so many level changes.
+    """Split a chunk's events into batches, with a checkpoint due after every `every` level changes.
 
     Parameters
     ----------
     batches : iterator of pyarrow.RecordBatch
         Columns of `schemas.frames.FLAT_EVENTS`.
     every : int
-        Number of level changes. A cut follows the message that reaches it, counted from the last cut.
+        Number of level changes between two checkpoints. The cut follows the message that reaches this number,
+        counted from the previous cut.
 
     Yields
     ------
     (pyarrow.RecordBatch, bool)
-        The same events, and whether a checkpoint is due before them.
+        The next events, and whether a checkpoint is due before these events.
     """
     count, is_due = 0, False
     for batch in batches:

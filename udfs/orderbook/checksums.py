@@ -1,4 +1,4 @@
-"""The venues' checksums of a book, as kernels: CRC-32 over the best levels as the venue prints them."""
+"""Kernels of the venues' checksums of a book: CRC-32 over the best levels as the venue prints them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
 from deltabook.udfs.orderbook.ranked_book import ASK, BID, price_of_rank
 
 KRAKEN_LEVELS, OKX_LEVELS = 10, 25
-"""Levels per side that the checksum covers."""
+"""Number of levels per side that each venue's checksum covers."""
 _KRAKEN = int(Checksum.KRAKEN)
 _ZERO, _POINT, _COLON = ord("0"), ord("."), ord(":")
 _POLYNOMIAL = 0xEDB88320
@@ -19,7 +19,7 @@ _MOST_DIGITS = 40
 
 
 def _build_crc_table() -> NDArray[np.int64]:
-    """Return the CRC-32 of every byte."""
+    """Return the CRC-32 of each of the 256 byte values, int64[256]."""
     table = np.arange(256, dtype=np.int64)
     for _ in range(8):
         table = np.where(table & 1, (table >> 1) ^ _POLYNOMIAL, table >> 1)
@@ -40,14 +40,14 @@ def book_checksum(kind, book, digits, price_decimals, size_decimals):
     book : RankedBook
         The full book.
     digits : PrintedDigits
-        Decimal digits of its prices and sizes.
+        Decimal digits of the book's prices and sizes.
     price_decimals, size_decimals : int
-        Decimals that the venue prints; -1: as few as needed.
+        Number of decimals with which the venue prints prices and sizes; -1: as few as needed.
 
     Returns
     -------
     int64
-        The CRC-32 that the venue documents: Kraken WebSocket v1, or OKX v5.
+        The CRC-32 by the formula in the venue's documentation: Kraken WebSocket v1, or OKX v5.
     """
     text = np.empty(_MOST_DIGITS, dtype=np.int64)
     if kind == _KRAKEN:
@@ -59,7 +59,10 @@ def book_checksum(kind, book, digits, price_decimals, size_decimals):
 
 @kernel
 def _add_kraken_levels(book, digits, price_decimals, size_decimals, text):
-    """Return the CRC of 10 asks, then 10 bids, best first: digits alone, without leading zeros."""
+    """Return the CRC of the best 10 asks, then the best 10 bids, best first.
+
+    Each price and size is printed without its decimal point and without leading zeros.
+    """
     prices, sizes, words, _ = book
     price_scale, size_scale, (price_wholes, size_wholes), (price_fractions, size_fractions) = digits
     crc = np.int64(0xFFFFFFFF)
@@ -80,7 +83,10 @@ def _add_kraken_levels(book, digits, price_decimals, size_decimals, text):
 
 @kernel
 def _add_okx_levels(book, digits, text):
-    """Return the CRC of 25 bids and asks in turn, ``price:size`` of each, joined by colons."""
+    """Return the CRC of the best 25 levels per side, bid and ask in turn.
+
+    Each level is printed as ``price:size``. Colons join the levels.
+    """
     prices, sizes, words, _ = book
     price_scale, size_scale, (price_wholes, size_wholes), (price_fractions, size_fractions) = digits
     crc = np.int64(0xFFFFFFFF)
@@ -109,7 +115,7 @@ def _add_okx_levels(book, digits, text):
 
 @kernel
 def _split_number(value, scale, wholes, fractions):
-    """Return (digits before the point, digits after it) of a scaled integer, or of a code."""
+    """Return (digits before the decimal point, digits after the point) of a scaled integer or of a code."""
     if len(wholes):
         return wholes[value], fractions[value]
     unit = 1
@@ -120,10 +126,10 @@ def _split_number(value, scale, wholes, fractions):
 
 @kernel
 def _add_fixed(crc, whole, fraction, scale, decimals, text):
-    """Add a number printed with `decimals` decimals, without its point and leading zeros."""
+    """Return the CRC after a number with `decimals` decimals, printed without point and leading zeros."""
     for _ in range(scale - max(decimals, 0)):
         if fraction % 10:
-            break  # it has more decimals than the venue prints: its own digits cannot match
+            break  # the number has more decimals than the venue prints, so the checksum cannot match anyway
         fraction //= 10
         scale -= 1
     for _ in range(decimals - scale):
@@ -136,7 +142,7 @@ def _add_fixed(crc, whole, fraction, scale, decimals, text):
 
 @kernel
 def _add_shortest(crc, whole, fraction, scale, text):
-    """Add a number printed with as few decimals as it needs."""
+    """Return the CRC after a number, printed with as few decimals as needed."""
     while scale > 0 and fraction % 10 == 0:
         fraction //= 10
         scale -= 1
@@ -149,7 +155,10 @@ def _add_shortest(crc, whole, fraction, scale, text):
 
 @kernel
 def _add_digits(crc, value, least_digits, text):
-    """Add the decimal digits of a value, padded with zeros to `least_digits`; `text` is working memory."""
+    """Return the CRC after the decimal digits of a value.
+
+    Leading zeros pad the digits to `least_digits`. `text` is working memory.
+    """
     length = 0
     while value > 0 or length < least_digits:
         text[length] = _ZERO + value % 10

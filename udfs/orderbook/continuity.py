@@ -1,20 +1,22 @@
-"""Continuity of update ids: what each book update does to the book, its status after it, and every gap.
+"""Continuity of update ids: decides what each book update does to the book, and finds the gaps.
 
-The checks use ids alone, never levels (see `schemas.feeds.Continuity`). Some venues serve snapshots apart
-from the stream of diffs:
+The checks use only ids, never levels (see `schemas.feeds.Continuity`). A chain is a series of book updates
+whose ids connect. Some venues serve snapshots apart from the stream of diffs. For these venues:
 
-- Before the first snapshot nothing is applied: the book is unseeded.
-- A snapshot with last id L replaces a book that is unseeded or suspect, or that no diff has followed yet.
-- After a snapshot, a diff that ends before L is stale. The first diff that is not stale must connect to L.
-- Each later diff must connect to the diff before it. If it does not, that is a gap: the diff is applied, and
-  the book is suspect until the next snapshot.
-- A snapshot on an unbroken chain changes nothing, unless the next diff breaks the chain and connects to the
-  snapshot. Then the snapshot replaces the book, and the gap opens and closes there.
-- When the venue restarts its ids (a new epoch), nothing connects: that is a gap.
+- Before the first snapshot, no diff is applied: the book is unseeded.
+- A snapshot with last id L replaces the book if the book is unseeded or suspect, or if no diff has been
+  applied since the previous snapshot.
+- After a snapshot, a diff whose ids end before L is stale. The first diff that is not stale must connect to
+  L.
+- Each later diff must connect to the diff before it. If a diff does not connect, there is a gap: the diff is
+  applied, and the book is suspect until the next snapshot.
+- A snapshot on an unbroken chain is ignored, with one exception: the next diff breaks the chain and connects
+  to the snapshot. Then the snapshot replaces the book, and a gap opens and closes at the snapshot.
+- When the venue restarts its ids (a new epoch), no diff can connect, so there is a gap.
 
-Other venues send snapshots within the stream. Each of those replaces the book and ends every gap. A feed
-without any snapshots applies its diffs to an unseeded book, which a vendor's top levels may seed later.
-On every feed, a damaged message makes the book suspect.
+Other venues send snapshots within the stream. Each of these snapshots replaces the book and closes every gap.
+If a feed has no snapshots, its diffs are applied to an unseeded book. A vendor's top levels may seed that
+book later. On every feed, a damaged message makes the book suspect.
 """
 
 from __future__ import annotations
@@ -29,16 +31,24 @@ from deltabook.schemas.names import NOT_GIVEN, GapKind, Status
 from deltabook.udfs.numba_kernel import kernel
 
 IGNORE, APPLY, RESET, SEED = range(4)
-"""What a message does to the book: nothing (it is stale, comes before any snapshot, or is only compared),
-apply its level changes, replace the whole book, or replace the range that a vendor's top levels cover."""
+"""What a message does to the book.
+
+IGNORE: nothing, because a diff is stale or comes before the first snapshot, or a snapshot is not needed.
+APPLY: apply the level changes. RESET: replace the whole book. SEED: replace the price range that a vendor's
+top levels cover.
+"""
 
 LAST_SEQUENCE, STATUS, BRIDGE_DUE, UPDATES_SEEN, ROW_EPOCH, ROW_SEQUENCE, STATE_FIELDS = range(7)
-"""Indices into the state: last id in the book, status, 1 while a snapshot awaits its first diff, 1 once any
-message was seen, epoch and id of the last message (to check the order), and the length of the state."""
+"""Indices into the state, int64[STATE_FIELDS].
+
+LAST_SEQUENCE: last id that the book includes. STATUS: status of the book. BRIDGE_DUE: 1 after a snapshot,
+until the first diff that is not stale. UPDATES_SEEN: 1 after the first message. ROW_EPOCH and ROW_SEQUENCE:
+epoch and id of the last message, to check the order of messages. STATE_FIELDS: length of the state.
+"""
 
 SEED_MARK = -2
-"""`first_sequence` of a vendor's top levels that stand among a feed's messages. Their `prev_sequence` is the
-number of levels per side that the vendor shows."""
+"""Value of `first_sequence` that marks a message as a vendor's top levels, inserted into the feed by
+`vendor_seed`. In such a message, `prev_sequence` is the number of levels per side that the vendor shows."""
 
 _NO_GAP = -1
 _BEFORE_ANY_EPOCH = -(2**62)
@@ -55,9 +65,10 @@ class UpdateIds(NamedTuple):
     Attributes
     ----------
     is_snapshot : bool[n]
-        True for a whole book, False for level changes.
+        True if the message holds a whole book, False if it holds level changes.
     epoch, first, previous, sequence : int64[n]
-        Epoch, and first, previous and last update id of each message; -1 where not given.
+        Epoch of each message. `first` and `sequence` are the message's first and last update id. `previous`
+        is the last update id of the message before, as the venue gives it. -1 where not given.
     is_linked : bool[n]
         True if the message carries ids that link to each other; False if `sequence` is only a time.
     damaged : bool[n]
@@ -85,7 +96,7 @@ class UpdateVerdicts(NamedTuple):
     gap : int8[n]
         `GapKind` that the message reveals, or -1.
     expected, found : int64[n]
-        The ids of that gap; undefined where there is none.
+        The id that the gap's message should have had, and the id that it has. Undefined without a gap.
     seed_depth : int64[n]
         Levels per side that a vendor's seed shows; 0 for any other message.
     """
@@ -99,12 +110,12 @@ class UpdateVerdicts(NamedTuple):
 
 
 class _FeedRules(NamedTuple):
-    """The rules of a feed as the kernels read them.
+    """The rules of a feed, as integers for the kernels.
 
     Attributes
     ----------
     continuity : int
-        A `Continuity`: how ids connect.
+        A `Continuity`: the rule by which ids connect.
     best_status : int
         `Status` of a book whose chain is unbroken.
     """
@@ -114,7 +125,7 @@ class _FeedRules(NamedTuple):
 
 
 def initial_state() -> NDArray[np.int64]:
-    """Return the state before the first message, int64[STATE_FIELDS]: unseeded, nothing seen."""
+    """Return the state of an unseeded book before the first message, int64[STATE_FIELDS]."""
     state = np.zeros(STATE_FIELDS, dtype=np.int64)
     state[LAST_SEQUENCE] = state[ROW_SEQUENCE] = NOT_GIVEN
     state[ROW_EPOCH] = _BEFORE_ANY_EPOCH
@@ -124,25 +135,26 @@ def initial_state() -> NDArray[np.int64]:
 def check_updates(
     feed: Feed, ids: UpdateIds, state: NDArray[np.int64], final: bool = True
 ) -> tuple[UpdateVerdicts, int]:
-    """Decide what each book update does, and find the gaps between updates.
+    """Decide what each book update does to the book, and find the gaps between updates.
 
     Parameters
     ----------
     feed : Feed
-        The rules that the feed's ids follow.
+        The feed, with the rules of its ids.
     ids : UpdateIds
         Ids of n messages, in the feed's order.
     state : int64[STATE_FIELDS]
         State after the previous batch; changed in place to the state after this one.
     final : bool
-        True if no message follows. If False, and the use of a snapshot depends on a diff that is still to
-        come, the result ends before that snapshot. Pass those messages again at the start of the next batch.
+        True if this is the last batch. False: more messages follow. Whether a snapshot replaces the book may
+        depend on a diff of the next batch. Then the verdicts end before that snapshot. Pass the snapshot and
+        all messages after it again, at the start of the next batch.
 
     Returns
     -------
     (UpdateVerdicts, int)
-        Verdicts on the messages that are decided, and the index of the first message that is out of order,
-        or -1.
+        Verdicts on the decided messages, and the index of the first message that is out of order; -1 if all
+        messages are in order.
     """
     n_messages = len(ids.sequence)
     verdicts = UpdateVerdicts(
@@ -161,7 +173,9 @@ def check_updates(
 
 @kernel
 def _check_fetched_snapshot_feed(rules, ids, state, final, verdicts):
-    """Check the messages of a feed whose snapshots are fetched apart; cost: a few comparisons per message.
+    """Check the messages of a feed whose snapshots come apart from the stream of diffs.
+
+    Cost: a few comparisons per message.
 
     Parameters
     ----------
@@ -170,19 +184,20 @@ def _check_fetched_snapshot_feed(rules, ids, state, final, verdicts):
     ids : UpdateIds
         Ids of n messages.
     state : int64[STATE_FIELDS]
-        Changed in place.
+        State before the messages; changed in place.
     final : bool
-        As of `check_updates`.
+        The parameter `final` of `check_updates`.
     verdicts : UpdateVerdicts
-        Filled; `gap` must hold -1 and the other arrays 0.
+        Arrays that the kernel fills. The caller fills `gap` with -1 and the other arrays with 0.
 
     Returns
     -------
     (int, int)
-        Number of messages decided, and the index of the first message that is out of order, or -1.
+        Number of decided messages, and the index of the first message that is out of order; -1 if all
+        messages are in order.
     """
-    # The arrays are taken out of their tuples once: access through a tuple inside the loop counts references,
-    # and made the kernel 100 times slower.
+    # Unpack the tuples once, before the loop: access through a tuple inside the loop counts references, which
+    # made the kernel 100 times slower.
     is_snapshot, epoch, first, previous, sequence, _, damaged = ids
     action, status, gap, expected, found, _ = verdicts
     rule, n_messages = rules.continuity, len(sequence)
@@ -199,7 +214,7 @@ def _check_fetched_snapshot_feed(rules, ids, state, final, verdicts):
         if is_snapshot[index]:
             replaces = state[STATUS] <= _SUSPECT or state[BRIDGE_DUE] != 0
             if not replaces:
-                # The next diff that the book does not hold yet decides whether the snapshot is used.
+                # The next diff that is not stale decides whether the snapshot replaces the book.
                 following = index + 1
                 while (
                     following < n_messages
@@ -239,9 +254,10 @@ def _check_fetched_snapshot_feed(rules, ids, state, final, verdicts):
 
 @kernel
 def _check_own_snapshot_feed(rules, ids, state, _final, verdicts):
-    """Check the messages of a feed that sends its own snapshots, or none.
+    """Check the messages of a feed that sends snapshots within the stream, or no snapshots.
 
-    Parameters, result and cost are those of `_check_fetched_snapshot_feed`; every message is decided.
+    Parameters, result and cost are those of `_check_fetched_snapshot_feed`. This kernel decides every
+    message, so it ignores `_final`.
     """
     is_snapshot, epoch, first, previous, sequence, is_linked, damaged = ids
     action, status, gap, expected, found, seed_depth = verdicts
@@ -283,20 +299,20 @@ def _check_own_snapshot_feed(rules, ids, state, _final, verdicts):
 
 @kernel
 def _is_out_of_order(epoch, sequence, state):
-    """Return whether a message sorts before the last message that was checked."""
+    """Return whether a message's epoch and id come before those of the last checked message."""
     return epoch < state[ROW_EPOCH] or (epoch == state[ROW_EPOCH] and sequence < state[ROW_SEQUENCE])
 
 
 @kernel
 def _set_last_message(epoch, sequence, state):
-    """Record in the state the message that was checked last."""
+    """Store a message's epoch and id in the state as those of the last checked message."""
     state[ROW_EPOCH], state[ROW_SEQUENCE] = epoch, sequence
     state[UPDATES_SEEN] = 1
 
 
 @kernel
 def _is_stale(rule, last, state):
-    """Return whether the book already holds a diff whose last id is `last`."""
+    """Return whether the book already includes a diff whose last id is `last`."""
     if rule == _PREVIOUS_ID and state[BRIDGE_DUE]:
         return last < state[LAST_SEQUENCE]
     return last <= state[LAST_SEQUENCE]
@@ -304,7 +320,7 @@ def _is_stale(rule, last, state):
 
 @kernel
 def _connects(rule, first, previous, last, state):
-    """Return whether a diff of these ids, if it is not stale, follows the book without a gap."""
+    """Return whether a diff with these ids follows the book without a gap; the diff must not be stale."""
     if rule == _PREVIOUS_ID:
         if state[BRIDGE_DUE]:
             return first <= state[LAST_SEQUENCE] <= last or previous == state[LAST_SEQUENCE]
@@ -314,7 +330,7 @@ def _connects(rule, first, previous, last, state):
 
 @kernel
 def _bridges(rule, first, previous, last, snapshot_last, state):
-    """Return whether a diff of these ids connects to a snapshot that ends at `snapshot_last`."""
+    """Return whether a diff with these ids connects to a snapshot whose last id is `snapshot_last`."""
     chain_last = state[LAST_SEQUENCE]
     state[LAST_SEQUENCE], state[BRIDGE_DUE] = snapshot_last, 1
     bridges = not _is_stale(rule, last, state) and _connects(rule, first, previous, last, state)
@@ -324,7 +340,7 @@ def _bridges(rule, first, previous, last, snapshot_last, state):
 
 @kernel
 def _gap_ids(rule, first, previous, state):
-    """Return the id that should have come after the book, and the id that a diff shows instead."""
+    """Return the id that a diff needed to connect to the book, and the id that the diff has."""
     if rule == _PREVIOUS_ID:
         return state[LAST_SEQUENCE], previous
     return state[LAST_SEQUENCE] + 1, first

@@ -1,4 +1,4 @@
-"""Coverage: how long a book had each status, and how long its feed was silent."""
+"""Coverage: how long a book had each status, and how long the feed was silent."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS
 
 
 class Coverage:
-    """Counts time by status, from each book update to the next.
+    """Counts how long a book has each status, from each book update to the next.
 
     Parameters
     ----------
     silence : int
-        Longest time between two updates that counts for the first one's status, ns. The rest is silence.
+        Longest time after a book update that counts for the book's status, ns. The remaining time until the
+        next book update counts as silence.
     update_time : int
-        order_time of the last book update so far, ns since 1970 UTC; -1 if there was none.
+        order_time of the last book update so far, ns since 1970 UTC; -1 if there was no book update yet.
     """
 
     def __init__(self, silence: int, update_time: int):
@@ -38,14 +39,15 @@ class Coverage:
         times : int64[n]
             order_time of each update, ns since 1970 UTC, not decreasing.
         status_before : int
-            `Status` of the book before the first update; -1 if there was none.
+            `Status` of the book before the first update; -1 if there was no update before.
         status : int8[n]
             `Status` of the book after each update.
 
         Returns
         -------
         list of (int, int)
-            Index of each update that ends a silence, and the time of the update before it, ns.
+            For each silence: index of the update that ends the silence, and order_time of the update before
+            the silence, ns since 1970 UTC.
         """
         if not len(times):
             return []
@@ -64,6 +66,9 @@ class Coverage:
         return [(index, int(times_before[index])) for index in after_silence]
 
     def take_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of `coverage` so far, without exchange and symbol, and start with none."""
+        """Return the rows of `coverage` counted so far, and clear them.
+
+        The rows lack the columns `exchange` and `symbol`.
+        """
         rows, self.rows = self.rows, {}
         return [row | {"hour": chunk} for chunk, row in rows.items()]

@@ -1,4 +1,4 @@
-"""Columns of event batches as the arrays that the book's kernels take."""
+"""Conversion of columns of event batches to the arrays that the book's kernels take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deltabook.udfs.orderbook.gaps import MessageLocation
 
 
 def locate_message(events: pa.RecordBatch, index: int) -> MessageLocation:
-    """Return the ids, time and source of one event.
+    """Return the ids, the time and the source of one event.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def read_update_ids(updates: pa.RecordBatch) -> UpdateIds:
     """
     names = ("is_snapshot", "epoch", "first_sequence", "prev_sequence", "sequence", "damaged")
     column = {name: to_numpy(updates[name]) for name in names}
-    # A message without an id has its time as its sequence.
+    # The sequence of a message without an id is the message's time.
     has_id = column["sequence"] != to_numpy(updates["timestamp"])
     return UpdateIds(
         is_snapshot=column["is_snapshot"],
@@ -54,7 +54,7 @@ def read_update_ids(updates: pa.RecordBatch) -> UpdateIds:
 def read_integrity_fields(
     updates: pa.RecordBatch, checksum: Checksum, digits: PrintedDigits
 ) -> IntegrityFields:
-    """Return what n book updates let the book be checked against.
+    """Return the fields of n book updates with which the book can be compared.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The log of discontinuities: a message opens a gap, and the snapshot that replaces the book closes it."""
+"""The log of gaps: a message opens a gap, and the snapshot that replaces the book closes the gap."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind
 from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED, UpdateVerdicts
 
 _NOT_CLOSED_BY_SNAPSHOTS = (GapKind.CHECKSUM_FAILURE, GapKind.QUARANTINED_ROW)
-"""Kinds that a snapshot can reveal itself, and that it does not close."""
+"""Kinds of gaps that a snapshot can open itself. The snapshot that opens such a gap does not close it."""
 
 
 class MessageLocation(NamedTuple):
-    """Where a message stands, named as the columns of `events`.
+    """Identifies one message by columns of `events`.
 
     Attributes
     ----------
     hour : int
-        Start of the chunk, ns since 1970 UTC.
+        Start of the message's chunk, ns since 1970 UTC.
     epoch, sequence : int
-        Id epoch and last update id, or trade id.
+        Id epoch, and last update id of a book update or trade id of a trade.
     order_time : int
-        Time in the order of both streams, ns since 1970 UTC.
+        Running maximum of the timestamps, by which trades and book updates are merged, ns since 1970 UTC.
     source_file : str
-        The raw file.
+        Path of the raw file.
     source_row : int
         Row of the message in that file.
     """
@@ -43,7 +43,7 @@ class MessageLocation(NamedTuple):
 
 
 Locate = Callable[[int], MessageLocation]
-"""Returns the location of the message with an index. Called only for messages that appear in a gap."""
+"""A function from a message's index to its location, called only for messages that open or close gaps."""
 
 
 @dataclass
@@ -57,9 +57,9 @@ class GapLog:
     open : list of dict
         Gaps that no snapshot has closed yet.
     applied : int
-        Number of diffs applied so far; a gap counts those that it affects.
+        Number of diffs applied so far. A gap's `updates_affected` is the difference of two such numbers.
     crossing : dict or None
-        The gap of a book that is crossed now.
+        The open gap of a book that is crossed now, or None.
     """
 
     closed: list[dict[str, Any]] = field(default_factory=list)
@@ -69,18 +69,18 @@ class GapLog:
 
     @property
     def has_open_gaps(self) -> bool:
-        """True if a later message can still change a row."""
+        """True if a later message can still change a row of `gaps`."""
         return bool(self.open) or self.crossing is not None
 
     def record_updates(self, verdicts: UpdateVerdicts, locate: Locate) -> None:
-        """Record the gaps that a batch of book updates reveals or closes.
+        """Record the gaps that a batch of book updates opens or closes.
 
         Parameters
         ----------
         verdicts : UpdateVerdicts
             Verdicts on n messages.
         locate : callable
-            Returns the `MessageLocation` of a message's index.
+            Returns the `MessageLocation` of the message at an index.
         """
         applied = self.applied + np.cumsum(verdicts.action == APPLY)
         replaces_book = (verdicts.action == RESET) | (verdicts.action == SEED)
@@ -91,8 +91,8 @@ class GapLog:
                 kind = GapKind(verdicts.gap[index])
                 expected, found = int(verdicts.expected[index]), int(verdicts.found[index])
                 gap = make_gap_row(kind, location, expected, found)
-                # The count so far is subtracted now and added when the gap closes. A diff that reveals the
-                # gap is affected too.
+                # Subtract the number of applied diffs now, and add the later number when the gap closes.
+                # A diff that opens the gap is itself affected.
                 is_affected = verdicts.action[index] == APPLY or kind in _NOT_CLOSED_BY_SNAPSHOTS
                 gap["updates_affected"] = int(is_affected) - int(applied[index])
                 if kind in _NOT_CLOSED_BY_SNAPSHOTS:
@@ -118,7 +118,7 @@ class GapLog:
         message : int64[r]
             Index of the message that each row follows.
         locate : callable
-            Returns the `MessageLocation` of a message's index.
+            Returns the `MessageLocation` of the message at an index.
         """
         if not len(crossed):
             return
@@ -130,7 +130,7 @@ class GapLog:
                 self.crossing["updates_affected"] += end - row
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all rows; open gaps count the diffs up to the last message."""
+        """Return all rows of `gaps`; the affected diffs of an open gap are counted up to the last message."""
         still_open = [gap | {"updates_affected": gap["updates_affected"] + self.applied} for gap in self.open]
         return self.closed + still_open + ([] if self.crossing is None else [self.crossing])
 
@@ -145,7 +145,7 @@ class GapLog:
         self.open = []
 
     def _flip_crossing(self, location: MessageLocation) -> None:
-        """Open the gap of a crossed book, or close the one that is open."""
+        """Open the gap of a crossed book at a message; if one is open, close it."""
         if self.crossing is None:
             self.crossing = make_gap_row(GapKind.CROSSED_BOOK, location, NOT_GIVEN, NOT_GIVEN)
             return
@@ -157,16 +157,16 @@ class GapLog:
 
 
 def make_gap_row(kind: GapKind, location: MessageLocation, expected: int, found: int) -> dict[str, Any]:
-    """Make a row of `gaps` that is not resolved yet.
+    """Return a row of `gaps` for a gap that is not resolved yet.
 
     Parameters
     ----------
     kind : GapKind
-        What broke.
+        Kind of the gap.
     location : MessageLocation
-        The message that reveals it.
+        The message that opens the gap.
     expected, found : int
-        The id, checksum or time (ns) that should have come, and the value that did.
+        The expected id, checksum or time (ns since 1970 UTC), and the value in the feed.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Flow between one row of `books` and the next: order flow imbalance by level, and traded volume."""
+"""Flow from one row of `books` to the next: order flow imbalance by level, and traded volume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TopLevels:
     offsets : (int64[n + 1], int64[n + 1])
         Bounds of each book's bids and asks.
     prices : (int64[:], int64[:])
-        Bids and asks, best first, scaled or codes: they are only compared.
+        Bid and ask prices, best first, scaled or codes. Prices are only compared, never added.
     sizes : (array, array)
         Sizes at those prices, as numbers that can be added: int64, or Python integers.
     """
@@ -33,7 +33,7 @@ class TopLevels:
     sizes: tuple[NDArray[Any], NDArray[Any]]
 
     def last(self) -> TopLevels:
-        """Return the last book alone."""
+        """Return the last of the n books, as the only one."""
         parts = [slice(offsets[-2], offsets[-1]) for offsets in self.offsets]
         prices, sizes = (
             tuple(values[part] for values, part in zip(sides, parts, strict=True))
@@ -58,27 +58,29 @@ def compute_order_flow(
 ) -> NDArray[Any]:
     """Return the order flow imbalance of each book relative to the book before it.
 
-    At level m, with price P and size q of the bid (b) and ask (a), before (') and now:
+    At each level, P is a price and q a size, of the bid (b) and of the ask (a). A prime (') marks the values
+    of the book before. The imbalance is:
 
     ``e = [Pb >= Pb'] qb - [Pb <= Pb'] qb' - [Pa <= Pa'] qa + [Pa >= Pa'] qa'``
 
-    A level that does not exist counts as one behind all others, of size 0.
+    A level that does not exist counts as a level of size 0 with a price worse than all others.
 
     Parameters
     ----------
     before : TopLevels
-        The one book before the first.
+        The single book before the first of the n books.
     books : TopLevels
         n books.
     replaced : bool[n]
-        True if a snapshot has replaced the book: the difference is no flow then, and all levels are 0.
+        True if a snapshot has replaced the book. The difference to the book before is then no order flow, and
+        the result is 0 at all levels.
     levels : int
         Number of levels to compute.
 
     Returns
     -------
     array[n, levels]
-        In units of size, positive where buyers arrived or sellers left; of the dtype of `sizes`.
+        Imbalance in units of size, of the dtype of `sizes`. Positive if buyers arrived or sellers left.
 
     References
     ----------
@@ -87,7 +89,7 @@ def compute_order_flow(
     Limit Order Book.
     """
     flow = np.zeros((len(replaced), levels), dtype=books.sizes[0].dtype)
-    # Python adds numbers that no int64 holds.
+    # Python integers (dtype object) may exceed int64: add them with the uncompiled function.
     add_flow = getattr(_add_flow, "py_func", _add_flow) if flow.dtype == object else _add_flow
     for side, sign in ((0, 1), (1, -1)):
         add_flow(
@@ -105,14 +107,14 @@ def compute_order_flow(
 
 @kernel
 def _add_flow(sign, prices_before, sizes_before, offsets, prices, sizes, replaced, flow):
-    """Add the flow of one side; cost: a comparison and two additions per level.
+    """Add the order flow of one side to `flow`; cost: a comparison and two additions per level.
 
     Parameters
     ----------
     sign : int
-        1 for bids, whose higher price is better; -1 for asks.
+        1 for bids, where a higher price is better; -1 for asks.
     prices_before, sizes_before : array[:]
-        Levels of the one book before the first, best first.
+        Levels of the single book before the first of the n books, best first.
     offsets : int64[n + 1]
         Bounds of each book's levels.
     prices, sizes : array[:]
@@ -144,16 +146,17 @@ def _add_flow(sign, prices_before, sizes_before, offsets, prices, sizes, replace
 
 
 class TradeFlow:
-    """Adds up trades between one row of `books` and the next.
+    """Sums the trades from one row of `books` to the next.
 
     Parameters
     ----------
     last_id : int
-        Id of the last trade so far; -1 if there was none.
+        Id of the last trade so far; -1 if there was no trade yet.
     totals : (int, int, int)
-        Trades, and volume of buyers and of sellers as aggressor, since the last row of `books`.
+        Sums since the last row of `books`: number of trades, volume of trades with aggressor side buy, and
+        volume of trades with aggressor side sell.
     has_ids : bool
-        True if trade ids rise by one, so that a missing or a repeated trade shows.
+        True if each trade id is the previous id plus one. Missing and repeated trades are then detected.
     """
 
     def __init__(self, last_id: int, totals: tuple[int, int, int], has_ids: bool):
@@ -162,7 +165,7 @@ class TradeFlow:
         self.has_ids = has_ids
 
     def find_id_gaps(self, ids: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Return (index, expected id) of each trade whose id leaves others out.
+        """Return (index, expected id) of each trade before which trade ids are missing.
 
         Parameters
         ----------
@@ -182,7 +185,9 @@ class TradeFlow:
         amounts: NDArray[Any],
         row_events: NDArray[np.int64],
     ) -> NDArray[Any]:
-        """Return the sums of trades between rows, and carry those after the last row over to the next batch.
+        """Return the sums of the trades between the rows of a batch.
+
+        The sums of the trades after the last row are kept for the next batch.
 
         Parameters
         ----------
@@ -195,14 +200,15 @@ class TradeFlow:
         sides : pyarrow.Array of string
             Aggressor side of each trade, "buy" or "sell".
         amounts : array[t]
-            Size of each trade, as a number that can be added.
+            Size of each trade, as numbers that can be added: int64, or Python integers.
         row_events : int64[r]
             Index of the event that each row of `books` follows.
 
         Returns
         -------
         array[r, 3]
-            Trades, volume bought and volume sold by the aggressor, of the dtype of `amounts`.
+            For each row: number of trades, volume bought by aggressors, and volume sold by aggressors, since
+            the row before. Of the dtype of `amounts`.
         """
         is_new = (ids != self._ids_before(ids)) | (not self.has_ids)
         if len(ids):
@@ -226,5 +232,5 @@ class TradeFlow:
         return between
 
     def _ids_before(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the id before each id."""
+        """Return, for each trade id, the id of the trade before."""
         return np.concatenate(([self.last_id], ids[:-1])) if len(ids) else ids

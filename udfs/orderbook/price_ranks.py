@@ -1,4 +1,4 @@
-"""Ranks of prices: the distinct prices of a batch and a book, sorted, and each price's index among them."""
+"""Ranks of prices: a price's rank is its index among the sorted distinct prices of a book and a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.bitmaps import count_set_bits
 
 MOST_TICKS = 1 << 27
-"""Widest price range, in ticks, that a bitmap (16 MiB) ranks. A wider range is ranked by sorting."""
+"""Widest price range, in ticks, that is ranked with a bitmap (16 MiB). A wider range is ranked by sorting."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,16 @@ class PriceRanks:
 def rank_prices(parts: list[NDArray[np.int64]], tick: int) -> PriceRanks:
     """Rank the distinct prices of several arrays.
 
-    Cost: one pass over the prices and one over the bitmap; sorting only where the range is too wide for it.
+    Cost: one pass over the prices and one over the bitmap. If the price range is too wide for a bitmap, the
+    prices are sorted instead.
 
     Parameters
     ----------
     parts : list of int64[:]
         Prices, scaled or codes, in any order.
     tick : int
-        The price step to try first; 0 if none is known. If a price is off its grid, a finer step is used.
+        The price step to try first; 0 if none is known. If some price is not a multiple of this step above
+        the lowest price, a finer step is used.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def rank_prices(parts: list[NDArray[np.int64]], tick: int) -> PriceRanks:
 
 @kernel
 def _mark_prices(prices, lowest, tick, inverse_tick, words):
-    """Set the bit of each price; return False at the first price that is off the grid."""
+    """Set the bit of each price; return False at the first price that is off the grid of the tick."""
     for price in prices:
         # A multiplication instead of a division: exact after rounding, as there are fewer than 2^52 ticks.
         bit = np.int64((price - lowest) * inverse_tick + 0.5)
@@ -124,7 +126,7 @@ def _list_prices(words, lowest, tick, prices):
 
 @kernel
 def _look_up_ranks(prices, lowest, inverse_tick, words, bits_before, ranks):
-    """Fill `ranks` with the rank of each price: the number of set bits below its own."""
+    """Fill `ranks` with the rank of each price: the number of set bits below the bit of the price."""
     for index in range(len(prices)):
         bit = np.int64((prices[index] - lowest) * inverse_tick + 0.5)
         bits_below = (np.uint64(1) << np.uint64(bit & 63)) - np.uint64(1)

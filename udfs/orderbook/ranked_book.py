@@ -1,8 +1,8 @@
-"""One side of the book by price rank, and the kernels that change it.
+"""One side of the book by price rank, and the kernels that change a side.
 
-A side is an array of sizes by rank and a bitmap of the ranks that hold a size. Asks are ranked downwards, so
-that the best level of either side is the highest rank. The top levels are scanned again only when a change
-reaches them.
+A side consists of an array of sizes by rank, and of a bitmap of the ranks that have a level. Asks are ranked
+in descending order of price, so that the best level of either side has the highest rank. The kernels scan the
+top levels again only if a change affects them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class RankedBook(NamedTuple):
     Attributes
     ----------
     prices : int64[r]
-        Distinct prices, ascending, scaled or codes. Bids of rank k have the price ``prices[k]``, asks of
-        rank k ``prices[r - 1 - k]``.
+        Distinct prices, ascending, scaled or codes. A bid of rank k has the price ``prices[k]``, an ask of
+        rank k has the price ``prices[r - 1 - k]``.
     sizes : int64[2, r]
         Size by side and rank, scaled or codes; 0 where there is no level.
     words : uint64[2, :]
-        Bitmap of each side's ranks that hold a size.
+        By side, the bitmap of the ranks that have a level.
     counts : int64[2]
         Number of levels of each side.
     """
@@ -66,9 +66,9 @@ class RankedSide(NamedTuple):
     sizes : int64[r]
         Size by rank; 0 where there is no level.
     words : uint64[:]
-        Bitmap of the ranks that hold a size.
+        Bitmap of the ranks that have a level.
     top_ranks, top_sizes : int64[depth]
-        Rank and size of the top levels as last scanned, best first.
+        Rank and size of each top level as of the last scan, best first.
     """
 
     sizes: NDArray[np.int64]
@@ -83,10 +83,10 @@ class SideSummary(NamedTuple):
     Attributes
     ----------
     best : int
-        Rank of the best level, or an upper bound of it; -1 if the side is empty.
+        Upper bound of the best level's rank; -1 if the side is empty.
     floor : int
-        Rank of the last of the top levels; -1 while fewer than `depth` levels exist. A change below it
-        leaves the top as it is.
+        Rank of the worst top level; -1 while the side has fewer than `depth` levels. A change at a lower rank
+        does not affect the top levels.
     level_count : int
         Number of levels.
     top_count : int
@@ -101,7 +101,7 @@ class SideSummary(NamedTuple):
 
 @kernel
 def price_of_rank(prices, side, rank):
-    """Return the price of a rank of one side; see `RankedBook.prices`."""
+    """Return the price at a rank of one side; see `RankedBook.prices`."""
     return prices[rank if side == BID else len(prices) - 1 - rank]
 
 
@@ -114,7 +114,7 @@ def scan_side(side, count, depth):
     side : RankedSide
         The side; its `top_ranks` and `top_sizes` are filled.
     count : int
-        Number of levels that it holds.
+        Number of levels of the side.
     depth : int
         Number of levels that count as the top.
     """
@@ -136,20 +136,20 @@ def apply_to_side(action, changes, index, side, summary, retained, seed_depth, d
     index : int
         Index of the message.
     side : RankedSide
-        Changed in place.
+        The side; changed in place.
     summary : SideSummary
-        The side before the message.
+        Summary of the side before the message.
     retained : int
-        Number of levels that the venue retains after the message; -1: all.
+        Number of levels to which the venue truncates the side after the message; -1: no truncation.
     seed_depth : int
-        Of a SEED: number of levels per side that the vendor shows.
+        For the action SEED: number of levels per side that the vendor shows.
     depth : int
         Number of levels that count as the top.
 
     Returns
     -------
     (SideSummary, bool)
-        The side after the message, and whether a top level changed.
+        Summary of the side after the message, and whether a top level changed.
     """
     start, end = changes.offsets[index], changes.offsets[index + 1]
     best, floor, count, top_count = summary
@@ -165,7 +165,7 @@ def apply_to_side(action, changes, index, side, summary, retained, seed_depth, d
         is_touched |= _drop_worst(side, count, retained) >= floor
         count = retained
     is_changed = False
-    if is_touched or action >= RESET:  # or SEED
+    if is_touched or action >= RESET:  # RESET or SEED
         best = highest_at_or_below(side.words, best)
         scanned, differs = _scan_top(side, best, depth)
         is_changed = differs or scanned != top_count
@@ -176,7 +176,7 @@ def apply_to_side(action, changes, index, side, summary, retained, seed_depth, d
 
 @kernel
 def holds_exactly(changes, index, side, count):
-    """Return whether a snapshot's levels are the levels of a side: all of them and no others.
+    """Return whether a snapshot has exactly the levels of a side.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def holds_exactly(changes, index, side, count):
     side : RankedSide
         The side.
     count : int
-        Number of levels that the side holds.
+        Number of levels of the side.
     """
     for level in range(changes.offsets[index], changes.offsets[index + 1]):
         if changes.sizes[level] != side.sizes[changes.ranks[level]]:
@@ -198,7 +198,7 @@ def holds_exactly(changes, index, side, count):
 
 @kernel
 def _scan_top(side, best, depth):
-    """List the top levels in `side`; return (their number, whether they differ from the previous scan)."""
+    """Store the top levels in `side`; return (number of top levels, whether a top level has changed)."""
     count, differs, rank = 0, False, best
     while rank >= 0 and count < depth:
         if side.top_ranks[count] != rank or side.top_sizes[count] != side.sizes[rank]:
@@ -213,7 +213,8 @@ def _scan_top(side, best, depth):
 def _change_levels(changes, start, end, side, best, floor):
     """Apply the changes ``start:end`` to a side, without branches that the processor cannot predict.
 
-    Returns (best or an upper bound of it, levels gained, whether a level at or above `floor` changed).
+    Returns (upper bound of the best rank, number of levels gained, whether a level at or above `floor`
+    changed).
     """
     gained, is_touched = 0, False
     for index in range(start, end):
@@ -233,7 +234,7 @@ def _change_levels(changes, start, end, side, best, floor):
 def _lowest_seeded_rank(ranks, start, end, seed_depth):
     """Return the lowest rank for which the vendor's levels ``start:end`` are authoritative.
 
-    A vendor that shows fewer levels than it could shows the whole side: then that is rank 0.
+    If the vendor shows fewer than `seed_depth` levels, these are the whole side, and the result is rank 0.
     """
     if end == start or end - start < seed_depth:
         return 0
@@ -242,7 +243,7 @@ def _lowest_seeded_rank(ranks, start, end, seed_depth):
 
 @kernel
 def _clear_from(side, lowest_rank):
-    """Delete all levels at or above a rank; return how many there were."""
+    """Delete all levels at or above a rank; return the number of deleted levels."""
     cleared = 0
     rank = highest_at_or_below(side.words, len(side.sizes) - 1)
     while rank >= lowest_rank:

@@ -1,4 +1,4 @@
-"""Rebuilding the books of one symbol from events in the feed's order, batch by batch."""
+"""Rebuilds the books of one symbol from events in the feed's order, batch by batch."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ _NO_LEVELS: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 @dataclass
 class Comparison:
-    """How often the book matched an independent truth of one kind.
+    """Counts how often the book matched checksums, or snapshots, of the feed.
 
     Attributes
     ----------
     compared, matched : int
-        Number of messages.
+        Number of messages that were compared, and number of those that matched.
     first_divergence : int
-        Sequence of the first message that did not match; -1 if none.
+        Sequence of the first message that did not match; -1 if all matched.
     """
 
     compared: int = 0
@@ -65,7 +65,7 @@ class Comparison:
     first_divergence: int = NOT_GIVEN
 
     def count(self, verdicts: NDArray[np.int8], sequence: NDArray[np.int64]) -> None:
-        """Count a batch of n messages.
+        """Add a batch of n messages to the counts.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class Comparison:
 
 
 class Rebuilder:
-    """Carries the book of one symbol through batches of events.
+    """Applies batches of events to the book of one symbol, and makes the rows of `books`.
 
     Parameters
     ----------
@@ -95,20 +95,20 @@ class Rebuilder:
     numbers : Numbers
         Encoding of the prices and sizes.
     state : BookState
-        State before the first batch.
+        State of the book before the first batch.
 
     Attributes
     ----------
     book : Book
         The full book after the last batch.
     books : Table
-        The table that the rows belong to: `books` or `books_decimal`.
+        The table of the rows: `books` or `books_decimal`.
     gaps : GapLog
         Gaps so far.
     coverage : Coverage
-        Time by status so far.
+        Time per status so far.
     held : pyarrow.RecordBatch or None
-        Last events, which are not applied before the next diff is known; see `BookState`.
+        Events that are not applied yet, because they depend on the next diff; see `BookState.held`.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Rebuilder:
         Parameters
         ----------
         skipped : bool
-            True: carry the book on without rows. False: make rows.
+            True: apply events without making rows. False: make rows.
         """
         self.rows_skipped = skipped
         depth, (bids, asks) = self.policy.depth, self.book.sides
@@ -188,15 +188,15 @@ class Rebuilder:
         Returns
         -------
         pyarrow.RecordBatch
-            The rows of `books` or `books_decimal` that the events make; none while rows are skipped.
+            The new rows of `books` or `books_decimal`; empty while rows are skipped.
 
         Raises
         ------
         OrderError
-            If a book update comes before one with a smaller id.
+            If a book update has a smaller id than the book update before it, within one epoch.
         """
         if self.held is not None and events.num_rows:
-            # Held events belong to the chunk in which they are decided.
+            # Held events move to the chunk of the events that decide how they are used.
             events = pa.concat_batches([_move_to_chunk(self.held, events), events])
         return self._apply(events, final=False)
 
@@ -213,15 +213,15 @@ class Rebuilder:
         return rows
 
     def take_comparisons(self) -> dict[GoldenKind, Comparison]:
-        """Return the comparisons since the last call, by kind, and start with none."""
+        """Return the comparisons since the last call, by kind, and clear them."""
         comparisons, self.comparisons = self.comparisons, {}
         return {kind: comparison for kind, comparison in comparisons.items() if comparison.compared}
 
     def _apply(self, events: pa.RecordBatch, final: bool) -> pa.RecordBatch:
-        """Apply events; `final` says that no others follow, so that nothing is held."""
+        """Apply events and return the new rows of `books`; with `final`, no event is held back."""
         is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
         update_rows = np.flatnonzero(is_update)
-        # If every event is a book update, taking them would only copy them.
+        # If every event is a book update, `take` would only make a copy.
         updates = events if is_update.all() else events.take(pa.array(update_rows))
         ids = read_update_ids(updates)
         verdicts, out_of_order = continuity.check_updates(self.feed, ids, self.id_state, final)
@@ -251,12 +251,12 @@ class Rebuilder:
         location = locate_message(updates, index)
         raise OrderError(
             f"{self.exchange} {self.symbol}: update {location.sequence} ({location.source_file}, row "
-            f"{location.source_row}) comes after a later one: the table `events` is not in the feed's order; "
-            "ingest the hour again"
+            f"{location.source_row}) comes after an update with a larger id: the table `events` is not in "
+            "the feed's order; ingest the hour again"
         )
 
     def _apply_updates(self, updates: pa.RecordBatch, verdicts: UpdateVerdicts) -> TopOfBookRows:
-        """Apply book updates to the book."""
+        """Apply book updates to the book and return the rows of its top levels."""
         integrity = None
         if self.feed.own_snapshots:
             integrity = read_integrity_fields(updates, self.feed.checksum, self.printed_digits)
@@ -275,7 +275,7 @@ class Rebuilder:
     ) -> None:
         """Record every gap of a batch except those of its trades."""
         self.gaps.record_updates(verdicts, partial(locate_message, updates))
-        # A suspect book may be crossed: the gap that made it suspect is recorded already.
+        # A suspect book may be crossed. The gap that made the book suspect is recorded already.
         is_unexplained = crossed & (verdicts.status[tops.message] != Status.SUSPECT)
         self.gaps.record_crossed_books(is_unexplained, tops.message, partial(locate_message, updates))
         self._record_silence(updates, status_before, verdicts.status)
@@ -296,18 +296,18 @@ class Rebuilder:
             )
 
     def _record_clock_jumps(self, events: pa.RecordBatch) -> None:
-        """Record each event at which the exchange's clock jumps as a gap."""
+        """Record a gap for each event at which the exchange's clock jumps."""
         if not events.num_rows:
             return
         chunk = int(events["hour"][0].as_py())
-        if chunk != self.chunk:  # each chunk records its own jumps, so that it can be rebuilt alone
+        if chunk != self.chunk:  # start anew in each chunk: a chunk may be rebuilt without the chunk before
             self.chunk, self.is_clock_off = chunk, np.zeros(2, dtype=np.bool_)
         for index in find_clock_jumps(events, self.is_clock_off):
             times = int(events["order_time"][index].as_py()), int(events["timestamp"][index].as_py())
             self.gaps.closed.append(make_gap_row(GapKind.CLOCK_JUMP, locate_message(events, index), *times))
 
     def _count_comparisons(self, tops: TopOfBookRows, ids: UpdateIds) -> None:
-        """Count the checksums and snapshots that the book was compared with."""
+        """Count the checksums and snapshots with which the book was compared."""
         for kind, verdicts in (
             (GoldenKind.CHECKSUM, tops.checksum_verdicts),
             (GoldenKind.SNAPSHOT, tops.snapshot_verdicts),
@@ -317,7 +317,7 @@ class Rebuilder:
     def _sum_trades(
         self, events: pa.RecordBatch, row_events: NDArray[np.int64], is_update: NDArray[np.bool_]
     ) -> NDArray[Any]:
-        """Record gaps between trade ids; return the sums of trades between rows, as `TradeFlow` does."""
+        """Record gaps between trade ids; return the sums of `TradeFlow.sum_between_rows`."""
         trades = np.flatnonzero(~is_update)
         ids = to_numpy(events["sequence"])[trades]
         for index, expected in self.trade_flow.find_id_gaps(ids):
@@ -335,7 +335,7 @@ class Rebuilder:
         flow: NDArray[Any],
         crossed: NDArray[np.bool_],
     ) -> pa.RecordBatch:
-        """Make the rows of `books` of a batch."""
+        """Return the rows of `books` of a batch."""
         messages = updates.select(_MESSAGE_COLUMNS).take(pa.array(tops.message))
         columns: dict[str, Any] = {name: messages[name] for name in _MESSAGE_COLUMNS}
         for name, side in (("bid", BID), ("ask", ASK)):
@@ -373,10 +373,10 @@ class Rebuilder:
 
 
 def _make_id_state(state: BookState) -> NDArray[np.int64]:
-    """Return the state of `continuity` that a book's state implies."""
+    """Return the state of `continuity.check_updates`, int64[STATE_FIELDS], for the state of a book."""
     id_state = continuity.initial_state()
     id_state[continuity.LAST_SEQUENCE] = state.sequence
-    # A checksum that matched proves nothing of the next message.
+    # A matching checksum proves nothing about the next message.
     proven_by_ids = Status.UNVERIFIABLE if state.status is Status.CHECKED else state.status
     id_state[continuity.STATUS] = proven_by_ids
     id_state[continuity.BRIDGE_DUE] = state.bridge_due
@@ -387,7 +387,7 @@ def _make_id_state(state: BookState) -> NDArray[np.int64]:
 
 
 def _find_crossed(tops: TopOfBookRows) -> NDArray[np.bool_]:
-    """Return whether the best bid of each row is above its best ask; equal is locked, which is valid."""
+    """Return whether each row is crossed: best bid above best ask. A locked book (equal prices) is valid."""
     crossed = np.zeros(len(tops.message), dtype=np.bool_)
     starts = [tops.offsets[side][:-1] for side in (BID, ASK)]
     has_both = (np.diff(tops.offsets[BID]) > 0) & (np.diff(tops.offsets[ASK]) > 0)
@@ -396,7 +396,7 @@ def _find_crossed(tops: TopOfBookRows) -> NDArray[np.bool_]:
 
 
 def _move_to_chunk(held: pa.RecordBatch, events: pa.RecordBatch) -> pa.RecordBatch:
-    """Return held events with the chunk of the events that follow them."""
+    """Return held events with `date` and `hour` of the events that follow."""
     for name in ("date", "hour"):
         column = pa.repeat(events[name][0], held.num_rows)
         held = held.set_column(held.schema.get_field_index(name), held.schema.field(name), column)

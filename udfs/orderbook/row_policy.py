@@ -1,4 +1,4 @@
-"""Which rows of `books` are written: all or the last of each time step, and on a gap (`--on-gap`)."""
+"""Selects the rows of `books` to write: by cadence (`--cadence`), and by status of the book (`--on-gap`)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class RowCadence:
     Parameters
     ----------
     policy : RowPolicy
-        Whether rows of a suspect book are left out.
+        Its `on_gap` says whether rows of a suspect book are left out.
     cadence : str
-        A member of `Cadence`: every row. A time step such as "1s": the last row of each step, with the sums
-        of trades and order flow over all rows of the step.
+        A member of `Cadence` selects every row. A time step such as "1s" selects the last row of each step;
+        this row gets the sums of trades and order flow over all rows of the step.
     numbers : Numbers
         Encoding of the rows' prices and sizes.
     """
@@ -31,10 +31,11 @@ class RowCadence:
         self.leaves_out_suspect = policy.on_gap is OnGap.WAIT
         self.label = policy.label(cadence)
         self.step = 0 if cadence in tuple(Cadence) else step_of(cadence)
-        self.last_row: pa.RecordBatch | None = None  # the next batch may begin within its step
+        # The row of a step that may continue in the next batch.
+        self.last_row: pa.RecordBatch | None = None
 
     def select_rows(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the selected rows that are complete after one more batch.
+        """Take the next batch and return the selected rows whose time steps are complete.
 
         Parameters
         ----------
@@ -52,7 +53,10 @@ class RowCadence:
         return self._label_rows(summed.slice(0, summed.num_rows - 1))
 
     def take_last_row(self) -> list[pa.RecordBatch]:
-        """Return the row of the last step, after the last batch; an empty list if there is none."""
+        """Return the row of the last time step as a list; empty if there is none.
+
+        Call it after the last batch.
+        """
         return [] if self.last_row is None else [self._label_rows(self.last_row)]
 
     def _label_rows(self, rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -68,7 +72,7 @@ def _drop_suspect_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _sum_steps(rows: pa.RecordBatch, step_ends: NDArray[np.int64], numbers: Numbers) -> pa.RecordBatch:
-    """Return the rows at `step_ends`, each with the sums over the rows since the previous one."""
+    """Return the rows at `step_ends`, each with the sums over all rows of its time step."""
     selected = rows.take(pa.array(step_ends))
     for name in _SUMMED_COLUMNS:
         column = rows[name]

@@ -1,4 +1,4 @@
-"""Seeding a book with a vendor's snapshot: its top levels become a message among those of the feed."""
+"""Seeds a book with a vendor's snapshot: inserts the snapshot's top levels as a message into the feed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from deltabook.udfs.orderbook.continuity import SEED_MARK
 
 
 def insert_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[pa.RecordBatch]:
-    """Insert a vendor's seed after the last book update that it includes.
+    """Insert a vendor's snapshot, the seed, after the last book update that the snapshot includes.
 
     Parameters
     ----------
     batches : iterator of pyarrow.RecordBatch
         Events of one chunk, columns of `schemas.frames.FLAT_EVENTS`, not encoded yet, in the feed's order.
     reference : row of `rebuild_references`
-        Holds the seed: `seed_sequence`, and its levels in `seed_bid_prices` and the like.
+        Holds the seed: its id in `seed_sequence`, and its levels in `seed_bid_prices`, `seed_bid_sizes`,
+        `seed_ask_prices` and `seed_ask_sizes`.
 
     Yields
     ------
     pyarrow.RecordBatch
-        The events, and among them the seed as a snapshot whose `first_sequence` is `SEED_MARK`.
+        The events, with the seed inserted as a snapshot whose `first_sequence` is `SEED_MARK`.
     """
     is_inserted, last_batch = False, None
     for batch in batches:
@@ -47,7 +48,7 @@ def insert_seed(batches: Iterator[pa.RecordBatch], reference: Any) -> Iterator[p
 
 
 def _make_seed_event(reference: Any, events: pa.RecordBatch, neighbor_row: int) -> pa.RecordBatch:
-    """Return the seed as an event; all that it lacks itself is copied from a neighboring event."""
+    """Return the seed as an event; fields that the seed lacks are copied from a neighboring event."""
     neighbor = events.slice(neighbor_row, 1).to_pylist()[0]
     levels: dict[str, list[Any]] = {
         side: [int(value) for value in getattr(reference, f"seed_{side}")] for side in SIDE_NAMES

@@ -1,1 +1,1 @@
-"""The order of messages: ids, clocks, duplicates, id resets and the boundaries of chunks."""
+"""The order of messages: staged records, ids, clocks, duplicates, id restarts and chunk boundaries."""

@@ -1,7 +1,8 @@
-"""Boundaries of chunks: each chunk is a range of positions, and starts at the least that reaches its time.
+"""Boundaries of chunks: each chunk is a range of positions in a stream.
 
-A position is an id and its epoch as one number. A boundary with stored ids on both sides is frozen, so that
-a late file never moves events that other rows were built from.
+A position is an epoch and an id, combined into one number. A chunk starts at the lowest position of a message
+whose time lies in the chunk or after the chunk. A boundary with stored ids on both sides is frozen: a late
+file never moves events from which other rows were built.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ LEAST, END = -(2**127), 2**127
 
 
 def make_position(epoch: int, sequence: int) -> int:
-    """Return the position of an id in its stream over all epochs: a number that only grows.
+    """Return the position of an id in its stream, a number that increases over all epochs.
 
     Parameters
     ----------
     epoch : int
         Id epoch of the message.
     sequence : int
-        Its id.
+        Id of the message.
     """
     return epoch * _IDS + sequence
 
 
 def split_position(position: int) -> tuple[int, int]:
-    """Return the epoch and id of a position; for `END`, an epoch after all others and id 0.
+    """Return the epoch and the id of a position; for `END`, an epoch after all others and the id 0.
 
     Parameters
     ----------
     position : int
-        As `make_position` returns it.
+        Result of `make_position`, or `END`.
     """
     if position == END:
         return 2**62, 0
@@ -51,7 +52,7 @@ class IdRange:
     hour : int
         Start of the chunk, ns since 1970 UTC.
     first, last : int
-        Least and greatest position, both included.
+        Lowest and highest position, both inclusive.
     """
 
     hour: int
@@ -66,11 +67,11 @@ class IdGroup:
     Attributes
     ----------
     time : int
-        Start of that chunk, ns since 1970 UTC; NOT_GIVEN for messages without a time.
+        Start of the chunk, ns since 1970 UTC; NOT_GIVEN for messages without a time.
     first, last : int
-        Least and greatest position, both included.
+        Lowest and highest position, both inclusive.
     received : int
-        Least receive time, ns since 1970 UTC; NOT_GIVEN if there is none.
+        Earliest receive time, ns since 1970 UTC; NOT_GIVEN if no message has a receive time.
     """
 
     time: int
@@ -95,7 +96,7 @@ def merge_chunks(stored: list[IdRange], groups: list[IdGroup], length: int = HOU
     -------
     list of IdRange
         All chunks, ascending and disjoint; `last` includes the new messages. A new id below the first chunk
-        belongs to it.
+        extends the first chunk.
     """
     starts = {chunk.hour: chunk.first for chunk in stored}
     reached = END
@@ -114,7 +115,7 @@ def merge_chunks(stored: list[IdRange], groups: list[IdGroup], length: int = HOU
     end = END
     for hour in reversed(hours):
         if starts[hour] >= end:
-            continue  # every id that reached this chunk lies in a later, frozen chunk
+            continue  # every id with a time in this chunk lies in a later, frozen chunk
         first = starts[hour]
         if not any(starts[other] < first for other in hours if other < hour):
             first = min(least, first)
@@ -133,7 +134,7 @@ def find_chunk_bounds(chunks: list[IdRange]) -> dict[int, tuple[int, int]]:
     Parameters
     ----------
     chunks : list of IdRange
-        Chunks of one stream, ascending. The last one ends at `END`.
+        Chunks of one stream, ascending. The last chunk ends at `END`.
     """
     next_firsts = [*(chunk.first for chunk in chunks[1:]), END][: len(chunks)]
     return {chunk.hour: (chunk.first, end) for chunk, end in zip(chunks, next_firsts, strict=True)}

@@ -1,4 +1,4 @@
-"""Clock jumps: timestamps that contradict their neighbors in the feed's own order."""
+"""Clock jumps: timestamps that contradict neighboring timestamps in the feed's own order."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.numba_kernel import kernel
 
 LONGEST_DELAY = 1800 * NANOSECONDS_PER_SECOND
-"""Longest plausible time from the exchange to the recorder, ns. If some timestamps are this close to their
-receive times, timestamps that are not are wrong."""
+"""Longest plausible delay from the exchange to the recorder, ns.
+
+If at least one timestamp is this close to its receive time, the two clocks agree. Then every timestamp that
+is further from its receive time is wrong.
+"""
 
 
 def find_wrong_times(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the timestamps that cannot be right.
+    """Find the wrong timestamps: far from their receive times, or contradicting the feed's own order.
 
     Parameters
     ----------
@@ -27,7 +30,8 @@ def find_wrong_times(times: NDArray[np.int64], received: NDArray[np.int64]) -> N
     Returns
     -------
     bool[n]
-        True for a timestamp that `find_times_far_from_receipt` or `find_decreasing_times` finds.
+        True for a timestamp that `find_times_far_from_receipt` finds, or that `find_decreasing_times` finds
+        among the remaining timestamps.
     """
     far = find_times_far_from_receipt(times, received)
     wrong: NDArray[np.bool_] = far | find_decreasing_times(np.where(far, NOT_GIVEN, times))
@@ -35,7 +39,7 @@ def find_wrong_times(times: NDArray[np.int64], received: NDArray[np.int64]) -> N
 
 
 def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the timestamps that are further than `LONGEST_DELAY` from their receive times.
+    """Find the timestamps that are more than `LONGEST_DELAY` away from their receive times.
 
     Parameters
     ----------
@@ -45,7 +49,8 @@ def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.i
     Returns
     -------
     bool[n]
-        False where either time is not given, and everywhere if no timestamp is close to its receive time.
+        True for a timestamp that is too far away. False where a timestamp or receive time is not given, and
+        False everywhere if no timestamp is close to its receive time.
     """
     both = (times != NOT_GIVEN) & (received != NOT_GIVEN)
     near = both & (np.abs(times - received) <= LONGEST_DELAY)
@@ -54,7 +59,7 @@ def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.i
 
 
 def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the fewest timestamps without which the others never decrease.
+    """Find the timestamps that break the order: a smallest set without which the others never decrease.
 
     Parameters
     ----------
@@ -64,9 +69,9 @@ def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
     Returns
     -------
     bool[n]
-        True for a timestamp outside the longest subsequence that does not decrease, if it is more than
-        `CLOCK_TOLERANCE` after a later timestamp of that subsequence or before an earlier one. However long
-        a feed is silent, timestamps that do not decrease are right.
+        True for a wrong timestamp. The longest subsequence that does not decrease is right. Another timestamp
+        is wrong if it is more than `CLOCK_TOLERANCE` later than a following member of that subsequence, or
+        earlier than a preceding member. A pause of any length is no error.
     """
     wrong = np.zeros(len(times), dtype=np.bool_)
     given = np.flatnonzero(times != NOT_GIVEN)
@@ -84,14 +89,14 @@ def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 @kernel
 def _longest_rise(stamps, right):
-    """Mark a longest subsequence that does not decrease; cost: one binary search per timestamp.
+    """Mark the members of a longest subsequence that does not decrease; cost: a binary search per timestamp.
 
     Parameters
     ----------
     stamps : int64[n]
         Timestamps, ns; not empty.
     right : bool[n]
-        Set to True for the members of the subsequence; must hold False before.
+        Set to True for the members of the subsequence. The caller fills the array with False.
     """
     ends = np.empty(len(stamps), dtype=np.int64)
     before = np.empty(len(stamps), dtype=np.int64)
@@ -121,13 +126,15 @@ def find_clock_jumps(events: pa.RecordBatch, off_before: NDArray[np.bool_]) -> l
     events : pyarrow.RecordBatch
         Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order.
     off_before : bool[2]
-        Whether the clock was off at the last book update and at the last trade before; changed in place.
+        Whether the clock was off at the last book update, and at the last trade, of the previous batch.
+        Changed in place to the values for this batch.
 
     Returns
     -------
     list of int
-        Index of the first event of each run of events, book updates and trades apart, whose `timestamp` is
-        ahead of its `order_time`, or more than `CLOCK_TOLERANCE` behind it.
+        Indices of events, ascending. The clock is off at an event whose `timestamp` is later than its
+        `order_time`, or more than `CLOCK_TOLERANCE` earlier. The result has the first event of each run of
+        such events; runs of book updates and runs of trades are separate.
     """
     timestamps, order_times = to_numpy(events["timestamp"]), to_numpy(events["order_time"])
     off = (timestamps > order_times) | (timestamps < order_times - CLOCK_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Duplicates and partial messages, found by content where a feed has no ids."""
+"""Duplicate and partial messages of feeds without ids, found by the content of the messages."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _MIX = 0x9E3779B97F4A7C15
 
 
 def find_repeats(events: pa.Table, with_sequence: bool) -> NDArray[np.bool_]:
-    """Find messages that repeat an earlier message of another file.
+    """Find messages that repeat a message of another file.
 
     Parameters
     ----------
     events : pyarrow.Table
         Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order.
     with_sequence : bool
-        True if a message has the same sequence in every file. If False, only its time, checksum, trade and
-        levels are compared.
+        True if a message has the same sequence in every file: the sequence is then compared too. False: only
+        time, checksum, trade and levels are compared.
 
     Returns
     -------
     bool[n]
-        True for a message with the content of an earlier one. A message that occurs twice in one file
-        happened twice: its k-th occurrence in one file is the k-th in another.
+        True for a repetition. Equal messages within one file are distinct messages: the k-th occurrence of
+        some content in a file repeats the k-th occurrence of the same content in an earlier file.
     """
     n = events.num_rows
     files = to_numpy(pc.rank(events["source_file"], tiebreaker="dense"))
@@ -58,14 +58,14 @@ def join_parts(events: pa.Table) -> pa.Table:
     Parameters
     ----------
     events : pyarrow.Table
-        Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order: parts of one message are adjacent.
+        Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order. The parts of one message are adjacent.
 
     Returns
     -------
     pyarrow.Table
-        The same events, with book updates of equal (epoch, sequence, received, is_snapshot) joined. Levels
-        stay in the order of (source_file, source_row). A level that an earlier file already has, with the
-        same price and size on the same side, is left out.
+        The same events. Book updates with equal (epoch, sequence, received, is_snapshot) are joined into one.
+        Levels stay in the order of (source_file, source_row). If another file already has a level with the
+        same side, price and size, the repeated level is left out.
     """
     is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     keys = [to_numpy(events[name]) for name in ("epoch", "sequence", "received", "is_snapshot")]
@@ -73,7 +73,7 @@ def join_parts(events: pa.Table) -> pa.Table:
     starts[1:] |= ~is_update[:-1]
     in_parts = ~starts
     in_parts[:-1] |= ~starts[1:]
-    # Most messages are whole: the rows between partial messages are passed on without a copy.
+    # Most messages are whole. The rows between partial messages are used without a copy.
     bounds = np.flatnonzero(np.diff(in_parts, prepend=False, append=False))
     pieces, done = [], 0
     for first, end in bounds.reshape(-1, 2).tolist():
@@ -86,7 +86,7 @@ def join_parts(events: pa.Table) -> pa.Table:
 
 
 def _join_rows(events: pa.Table, starts: NDArray[np.bool_]) -> pa.Table:
-    """Join messages that all have several parts; `starts`, bool[n], marks the first part of each."""
+    """Join messages that all have several parts; `starts`, bool[n], is True for a message's first part."""
     message = np.cumsum(starts) - 1
     files = to_numpy(pc.rank(events["source_file"], tiebreaker="dense"))
     first = np.flatnonzero(starts)
@@ -105,7 +105,7 @@ def _join_rows(events: pa.Table, starts: NDArray[np.bool_]) -> pa.Table:
 
 
 def digest_messages(events: pa.Table) -> NDArray[np.uint64]:
-    """Return a 64-bit digest of the content of each message, without its source, ids and receive time.
+    """Return a 64-bit digest of each message's content; source, ids and receive time are not included.
 
     Parameters
     ----------
@@ -115,7 +115,8 @@ def digest_messages(events: pa.Table) -> NDArray[np.uint64]:
     Returns
     -------
     uint64[n]
-        Equal for equal contents. The probability that any two different contents are equal is n^2 / 2^65.
+        Digests, equal for equal contents. The probability that any two of n different contents have equal
+        digests is n^2 / 2^65.
     """
     content = np.zeros(events.num_rows, dtype=np.uint64)
     kind = pc.add(
@@ -127,7 +128,7 @@ def digest_messages(events: pa.Table) -> NDArray[np.uint64]:
         _mix_column(content, to_numpy(values).astype(np.int64))
     for name in ("bid", "ask"):
         offsets, prices, sizes = _levels(events, name)
-        with np.errstate(over="ignore"):  # a digest wraps around, as it does when compiled
+        with np.errstate(over="ignore"):  # digests wrap around uint64, as in the compiled kernel
             _mix_levels(content, offsets, prices.view(np.uint64), sizes.view(np.uint64))
     return content
 
@@ -139,14 +140,14 @@ def _mix_column(content: NDArray[np.uint64], values: NDArray[np.int64]) -> None:
 
 
 def _levels(events: pa.Table, side: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return a side's offsets, from 0, and its prices and sizes."""
+    """Return the offsets (the first is 0), prices and sizes of one side's levels."""
     prices, sizes = (events[f"{side}_{what}"].combine_chunks() for what in ("prices", "sizes"))
     offsets = np.concatenate(([0], np.cumsum(to_numpy(pc.list_value_length(prices))))).astype(np.int64)
     return offsets, to_numpy(prices.flatten()), to_numpy(sizes.flatten())
 
 
 def _find_changes(*columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return whether each row differs from the one before it in any column; True for the first."""
+    """Return whether each row differs from the row before in any column; True for the first row."""
     changed = np.zeros(len(columns[0]), dtype=np.bool_)
     changed[:1] = True
     for column in columns:
@@ -156,14 +157,14 @@ def _find_changes(*columns: NDArray[Any]) -> NDArray[np.bool_]:
 
 @kernel
 def _mix(digest, value):
-    """Return a digest, uint64, with one more value, uint64, mixed in."""
+    """Return a digest (uint64) after mixing in one more value (uint64)."""
     mixed = (digest ^ value) * np.uint64(_MIX)
     return mixed ^ (mixed >> np.uint64(29))
 
 
 @kernel
 def _mix_scalars(content, values):
-    """Mix ``values[i]`` into ``content[i]``, uint64[n] both; cost: a multiplication per message."""
+    """Mix ``values[i]`` into ``content[i]`` for all i, both uint64[n]; cost: a multiplication per message."""
     for index in range(len(content)):
         content[index] = _mix(content[index], values[index])
 
@@ -190,9 +191,9 @@ def _mix_levels(content, offsets, prices, sizes):
 
 @kernel
 def _unmark_repeated_levels(offsets, prices, sizes, message, files, is_new):
-    """Unmark each level that an earlier part from another file already has.
+    """Set `is_new` to False for each level that an earlier part of the message, from another file, also has.
 
-    Cost: quadratic in the levels of a message that several files hold.
+    Cost: quadratic in the number of levels of a message that occurs in several files.
 
     Parameters
     ----------
@@ -201,11 +202,11 @@ def _unmark_repeated_levels(offsets, prices, sizes, message, files, is_new):
     prices, sizes : int64[:]
         Levels of one side of all parts.
     message : int64[p]
-        Number of the message that each part belongs to, rising.
+        Number of the message to which each part belongs, ascending.
     files : int64[p]
         Number of the file that each part comes from.
     is_new : bool[:]
-        By level; set to False for repeated levels.
+        By level, True before the call; set to False for repeated levels.
     """
     first = 0
     for part in range(1, len(message)):

@@ -1,10 +1,12 @@
 """The feed's order of one symbol's events in one chunk.
 
-Each stream retains its own order: book updates by (epoch, update id, diff before snapshot), trades by
-(epoch, trade id). A feed without ids is ordered by its times, and at equal times by the rows of its files.
-`order_time` merges the two streams without reordering either: it is the running maximum of `timestamp` in
-each stream's order, and at equal times trades come before book updates. Wrong timestamps are left out of that
-maximum.
+Each of the two streams has its own order. Book updates are sorted by (epoch, update id, diff before
+snapshot), trades by (epoch, trade id). A feed without ids is sorted by time, and at equal times by the rows
+of its files.
+
+The column `order_time` merges the two streams and keeps the order of each. It is the running maximum of
+`timestamp` in the stream's order, without wrong timestamps. At equal `order_time`, trades come before book
+updates.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from deltabook.udfs.ordering.duplicates import find_repeats, join_parts
 from deltabook.udfs.ordering.survey import choose_clock_times
 
 _LEAST_DIGEST = 2**53
-"""Trade ids from this value on are digests of texts, which have no order."""
+"""Trade ids of at least this value are digests of text ids, which have no order."""
 _IDS = ("epoch", "sequence", "is_snapshot", "first_sequence", "prev_sequence")
-"""Columns that order a stream with ids; two records of one message are equal in all of them."""
+"""Columns that order a stream with ids. Two records of one message are equal in all these columns."""
 
 
 def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, length: int = HOUR) -> pa.Table:
@@ -36,10 +38,10 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
     Parameters
     ----------
     records : pyarrow.Table
-        New messages of one exchange and symbol, columns of `records` and `epoch`, all of this chunk, at the
-        instrument's scales, those of each file in their own order.
+        New messages of one exchange and symbol, all of this chunk, at the instrument's scales. Columns of
+        `schemas.frames.RECORDS`, and `epoch`. The messages of each file are in the order of the file.
     stored : pyarrow.Table
-        Events of the chunk so far, columns of `schemas.frames.FLAT_EVENTS`; may be empty.
+        Stored events of the chunk, columns of `schemas.frames.FLAT_EVENTS`; may be empty.
     chunk : int
         Start of the chunk, ns since 1970 UTC.
     feed : Feed
@@ -50,9 +52,9 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
     Returns
     -------
     pyarrow.Table
-        Columns of `schemas.frames.FLAT_EVENTS`. Of a message that occurs twice (see `Repeats`), the copy with
-        the lesser (source_file, source_row) is retained: the result does not depend on which was stored
-        first.
+        Columns of `schemas.frames.FLAT_EVENTS`. If a message occurs twice (see `schemas.feeds.Repeats`), the
+        copy with the lower (source_file, source_row) is kept. So the result does not depend on which copy was
+        stored first.
     """
     events = pa.concat_tables([stored.select(FLAT_EVENTS.names), make_events(records, chunk)])
     if events.num_rows == 0:
@@ -62,7 +64,7 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
     timestamps = to_numpy(events["timestamp"]).copy()
     snapshots = to_numpy(events["is_snapshot"])
     if not feed.timed_snapshots:
-        # A stored snapshot was given a time before; its neighbors may have changed since.
+        # A stored snapshot got the time of a neighbor. Its neighbors may have changed, so assign it again.
         timestamps[snapshots] = NOT_GIVEN
     order_times = np.empty(len(timestamps), dtype=np.int64)
     received = to_numpy(events["received"])
@@ -79,7 +81,7 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
 
 
 def in_stream_order(events: pa.Table, feed: Feed) -> pa.Table:
-    """Return the trades, then the book updates, each in their stream's own order, without duplicates.
+    """Return all trades, then all book updates, each in the order of their stream and without duplicates.
 
     Parameters
     ----------
@@ -99,12 +101,12 @@ def in_stream_order(events: pa.Table, feed: Feed) -> pa.Table:
 
 
 def make_events(records: pa.Table, hour: int) -> pa.Table:
-    """Return records as events that have no order yet.
+    """Return records as events without an order time.
 
     Parameters
     ----------
     records : pyarrow.Table
-        Messages of one chunk, columns of `records` and `epoch`.
+        Messages of one chunk; columns of `schemas.frames.RECORDS`, and `epoch`.
     hour : int
         Start of the chunk, ns since 1970 UTC.
 
@@ -127,7 +129,7 @@ def make_events(records: pa.Table, hour: int) -> pa.Table:
 
 
 def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
-    """Return the columns, int64[n] each, that order a stream of a feed; the primary key comes first.
+    """Return the sort keys of a stream, int64[n] each; the primary key comes first.
 
     Parameters
     ----------
@@ -138,7 +140,7 @@ def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
     """
     ids: tuple[str, ...] = _IDS
     if feed.continuity is Continuity.NONE:
-        ids = ("epoch", "sequence", "received")  # its snapshots stand where they were received
+        ids = ("epoch", "sequence", "received")  # snapshots are sorted by receive time
     columns = [to_numpy(events[name]).astype(np.int64) for name in ids]
     if not feed.trade_ids:
         trade_ids = to_numpy(events["trade_id"])
@@ -147,20 +149,20 @@ def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
 
 
 def _sort_streams(events: pa.Table, feed: Feed) -> NDArray[np.int64]:
-    """Return the indices that sort events by stream and, within it, by the stream's own order."""
+    """Return the indices that sort events by stream, and by the stream's own order within each stream."""
     is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     files = pc.rank(events["source_file"], sort_keys="ascending", tiebreaker="dense")
     keys = [is_update, *sort_keys(events, feed), to_numpy(files), to_numpy(events["source_row"])]
-    return np.lexsort(keys[::-1])  # a stable sort: trades of one row retain their order
+    return np.lexsort(keys[::-1])  # a stable sort: several trades of one row keep their order
 
 
 def _take_rows(events: pa.Table, order: NDArray[np.int64]) -> pa.Table:
-    # One recording is usually in order already: taking its rows would only copy them.
+    # One recording is usually in order already. `take` would then only make a copy.
     return events if (np.diff(order) == 1).all() else events.take(pa.array(order))
 
 
 def _find_repeated_ids(events: pa.Table) -> NDArray[np.bool_]:
-    """Return whether each event, in stream order, has the ids of the one before it."""
+    """Return whether each event has the ids of the event before; the events are in stream order."""
     is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     repeated = np.zeros(events.num_rows, dtype=np.bool_)
     repeated[1:] = is_update[1:] == is_update[:-1]
@@ -173,14 +175,17 @@ def _find_repeated_ids(events: pa.Table) -> NDArray[np.bool_]:
 def fill_missing_times(
     timestamps: NDArray[np.int64], received: NDArray[np.int64], fallback: int
 ) -> NDArray[np.int64]:
-    """Return the timestamps of a stream, each missing one filled with the previous, at the start the next.
+    """Return the timestamps of a stream with the missing timestamps filled in.
+
+    A missing timestamp becomes the previous given timestamp. At the start of the stream, it becomes the next
+    given timestamp. If no timestamp is given, the receive times are used.
 
     Parameters
     ----------
     timestamps, received : int64[n]
         Timestamps and receive times in the stream's own order, ns since 1970 UTC; -1 where not given.
     fallback : int
-        Time for a message without receive time in a stream without any timestamp, ns since 1970 UTC.
+        Time for messages without a receive time, if the stream has no timestamps, ns since 1970 UTC.
     """
     given = timestamps != NOT_GIVEN
     if given.all():
@@ -196,7 +201,11 @@ def fill_missing_times(
 def _compute_order_times(
     timestamps: NDArray[np.int64], received: NDArray[np.int64], start: int, end: int
 ) -> NDArray[np.int64]:
-    """Return the running maximum of the timestamps that are right, for a chunk from `start` to `end`."""
+    """Return the running maximum of a stream's timestamps, without wrong timestamps, int64[n].
+
+    The chunk lasts from `start` to `end`, ns since 1970 UTC. If all timestamps are wrong, the result is
+    `start`.
+    """
     times = choose_clock_times(timestamps, received)
     wrong = (times == NOT_GIVEN) | (times >= end + CLOCK_TOLERANCE) | find_wrong_times(times, received)
     if wrong.all():

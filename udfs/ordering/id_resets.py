@@ -1,7 +1,7 @@
-"""Id epochs: where a venue restarts its ids, and on which side of each restart a message lies.
+"""Id epochs: finds where a venue restarts its ids, and whether a message lies before or after each restart.
 
-In the order of time, ids after a restart are lower than before it, and stay lower. The result does not depend
-on the files that hold the messages, nor on the order in which these arrive.
+Ids after a restart are lower than ids before the restart, and stay lower. The result does not depend on how
+messages are distributed over files, nor on the order in which files arrive.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN
 
 NEIGHBORS = 8
-"""Messages on each side of a restart that must agree."""
+"""Number of messages on each side of a possible restart whose ids are compared."""
 _FEWEST = 3
 
 
@@ -26,9 +26,10 @@ class Restart:
     Attributes
     ----------
     time : int
-        Time of the first message after it, ns since 1970 UTC.
+        Time of the first message after the restart, ns since 1970 UTC.
     below : int
-        Near the restart, ids from this value on belong before it, lower ids after it.
+        Within `CLOCK_TOLERANCE` of the restart, a message with a lower id than this value is after the
+        restart, any other message is before the restart.
     """
 
     time: int
@@ -36,7 +37,7 @@ class Restart:
 
 
 def flatten_restarts(restarts: list[Restart]) -> list[int]:
-    """Return the times and ids of restarts in turn, as Spark rows store them."""
+    """Return restarts as the flat list [time, below, time, below, …] that Spark rows store."""
     return [part for restart in restarts for part in (restart.time, restart.below)]
 
 
@@ -58,8 +59,8 @@ def find_restarts(sequence: NDArray[np.int64], times: NDArray[np.int64]) -> list
     Returns
     -------
     list of Restart
-        In the order of time. Ids that fall because a timestamp is wrong are not a restart: they fill the
-        hole that they left elsewhere.
+        Restarts, sorted by time. A wrong timestamp can also make ids decrease. This is not counted as a
+        restart: the lower ids are then missing among the earlier ids, and fit exactly there.
     """
     given = np.flatnonzero(times != NOT_GIVEN)
     given = given[np.lexsort((sequence[given], times[given]))]
@@ -87,14 +88,16 @@ def assign_epochs(
     Parameters
     ----------
     sequence, times : int64[n]
-        Ids and times of messages, times in ns since 1970 UTC. A time of -1 (not given) means epoch 0.
+        Ids and times of messages, times in ns since 1970 UTC. A message with time -1 (not given) gets
+        epoch 0.
     restarts : list of Restart
-        In the order of time.
+        Restarts, sorted by time.
 
     Returns
     -------
     int64[n]
-        From 0. Within `CLOCK_TOLERANCE` of a restart the id decides, otherwise the time.
+        Epochs, starting with 0. The time of a message decides whether it is after a restart. Within
+        `CLOCK_TOLERANCE` of the restart, the id decides.
     """
     epochs = np.zeros(len(sequence), dtype=np.int64)
     for restart in restarts:
@@ -104,7 +107,7 @@ def assign_epochs(
 
 
 def _fills_hole(before: NDArray[np.int64], after: NDArray[np.int64]) -> bool:
-    """Return whether ids lie within the range of the earlier ids, where none of those are."""
+    """Return whether the ids `after` fit into a gap between the ids `before`."""
     low, high = after.min(), after.max()
     inside = (before >= low) & (before <= high)
     return bool(not inside.any() and before.min() < low and before.max() > high)

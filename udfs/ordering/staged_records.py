@@ -1,7 +1,7 @@
 """Staged files: parsed records in Arrow's file format, before they are written to tables.
 
-Each staged file holds records of one exchange, symbol and kind from one part of one raw file. If a raw file
-is refused, its staged files are left out.
+A stream consists of the records of one kind, exchange and symbol. Each staged file holds records of one
+stream, from one part of one raw file. If a raw file is refused, its staged files are not used.
 """
 
 from __future__ import annotations
@@ -28,21 +28,24 @@ _KEYS = ("record", "exchange", "symbol")
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 _MOST_OPEN = 256
-"""Staged files of one part that are open at once. Many systems limit a process to 1,024 open files."""
+"""Largest number of staged files of one part that are open at once.
+
+Many systems limit a process to 1,024 open files.
+"""
 _WAITING_BYTES = 64 << 20
-"""Memory for records of streams that have no open file."""
+"""Memory for waiting records, bytes: records of streams that have no open file."""
 
 Key = tuple[str, str, str]
-"""Kind of record, exchange and symbol of a stream."""
+"""Key of a stream: kind of record, exchange and symbol."""
 
 
 def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> GroupFunction:
-    """Return the function by which Spark parses one part of a raw file into staged files.
+    """Return the function with which Spark parses one part of a raw file into staged files.
 
     Parameters
     ----------
     source : subclass of FileSource
-        Reads the raw file.
+        The source that reads the raw file.
     folder : str
         Folder or object store prefix of the staged files.
     limits : Limits
@@ -51,8 +54,9 @@ def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> Group
     Returns
     -------
     callable
-        For `packed`, grouped by part: takes one row of `parts` and yields rows of `staged`. A part that could
-        not be read, or that has too many symbols, yields only the row that ends it.
+        A function for groups of `udfs.spark.packing`, one group per part. It takes one row of `parts` and
+        yields rows of `staged`, the last of which ends the part. If the part cannot be read to its end, or
+        has too many symbols, only this last row is yielded.
     """
 
     def stage(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -85,7 +89,7 @@ def read_staged(file: str, *names: str) -> pa.Table:
     file : str
         Path of the staged file.
     *names : str
-        Columns of `records` to read; all of them if none is named.
+        Columns of `records` to read; without names, all columns.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def read_staged_batches(file: str) -> Iterator[pa.Table]:
     Yields
     ------
     pyarrow.Table
-        Columns of `records`; one batch as it was staged.
+        Columns of `records`; one batch of the staged file.
     """
     with open_mapped(file) as stream:
         staged = pa.ipc.open_file(stream)
@@ -116,16 +120,18 @@ def read_staged_batches(file: str) -> Iterator[pa.Table]:
 
 
 def read_staged_between(file: str, first: int, end: int | None) -> pa.Table:
-    """Read the records of a staged file whose ids lie in a range; skips batches without any.
+    """Read the records of a staged file whose ids lie in a range.
+
+    Batches without such records are not read in full.
 
     Parameters
     ----------
     file : str
         Path of the staged file.
     first : int
-        Least id, inclusive.
+        Lowest id, inclusive.
     end : int or None
-        Greatest id, exclusive; None: no limit.
+        End of the range of ids, exclusive; None: no limit.
 
     Returns
     -------
@@ -153,7 +159,7 @@ def _select_columns(names: tuple[str, ...]) -> pa.ipc.IpcReadOptions:
 
 
 def _read_outcome(batch: pa.RecordBatch) -> dict[str, Any]:
-    """Return `reason` and `failed` of a batch that ends a file; an empty dict for a batch of messages."""
+    """Return `reason` and `failed` if a batch ends with the end of its file; otherwise an empty dict."""
     if (
         batch["record"][-1].as_py() != "file"
     ):  # cheaper than to_pylist: a message may have thousands of levels
@@ -166,8 +172,8 @@ class _StagedFiles:
     """Writes the staged files of one part.
 
     The first `_MOST_OPEN` streams have one file each, which stays open until the end. Records of further
-    streams wait in memory. When they fill `_WAITING_BYTES`, each of those streams gets a file, and may get
-    more later.
+    streams wait in memory. When waiting records fill `_WAITING_BYTES`, they are written to one new file per
+    stream. So a further stream may have several files.
 
     Parameters
     ----------
@@ -176,7 +182,7 @@ class _StagedFiles:
     part : int
         Number of the part.
     most_symbols : int
-        Most symbols that a part may have.
+        Largest number of symbols that a part may have.
     """
 
     def __init__(self, folder: str, part: int, most_symbols: int):
@@ -190,7 +196,13 @@ class _StagedFiles:
         self.waiting_bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Write the records of a batch, or let them wait; raises InputError if there are too many symbols."""
+        """Write the records of a batch, or keep them waiting in memory.
+
+        Raises
+        ------
+        InputError
+            If the part has too many symbols.
+        """
         batch, streams = _split_by_stream(batch)
         self.symbols.update(key[1:] for key, _, _ in streams if key[0] != "quarantine")
         if len(self.symbols) > self.most_symbols:
@@ -213,13 +225,13 @@ class _StagedFiles:
                 self._write_waiting()
 
     def close(self) -> list[dict[str, Any]]:
-        """Close the files; return their rows of `staged`, sorted by stream."""
+        """Write the waiting records, close all files, and return the rows of `staged`, sorted by stream."""
         self._write_waiting()
         self._close_open()
         return sorted(self.rows, key=lambda row: tuple(row[name] for name in _KEYS))
 
     def discard(self) -> list[dict[str, Any]]:
-        """Drop the waiting records of a part that is refused; return no rows."""
+        """Drop the waiting records of a refused part, close all files, and return an empty list."""
         self.waiting.clear()
         self._close_open()
         return []
@@ -231,7 +243,7 @@ class _StagedFiles:
 
     def _create_file(self, key: Key, first: pa.RecordBatch) -> tuple[dict[str, Any], Any, Any]:
         """Create a staged file; return its row of `staged`, its writer and its output stream."""
-        # File names sort like the parts, so that the messages of one recording are read in its own order.
+        # File names sort like the parts. So the messages of one recording are read in recorded order.
         file = self.folder / f"{self.part:08}-{len(self.rows):08}-{uuid.uuid4()}.arrow"
         row = dict(zip(_KEYS, key, strict=True)) | {"file": str(file), "records": 0}
         if key[0] == "quarantine":
@@ -258,7 +270,7 @@ class _StagedFiles:
 
 
 def _split_by_stream(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[Key, int, int]]]:
-    """Return a batch sorted by stream, and the key, first row and end of each stream in it."""
+    """Return a batch sorted by stream, and (key, first row, end row) of each stream in the batch."""
     codes = np.zeros(batch.num_rows, dtype=np.int64)
     for name in _KEYS:
         encoded = batch[name].dictionary_encode()

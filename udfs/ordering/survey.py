@@ -1,7 +1,7 @@
-"""Survey of the new messages of one stream: their chunks, their id epochs and the digits of their numbers.
+"""Survey of the new messages of one stream: finds their chunks, id epochs, and digits of prices and sizes.
 
-A stream is surveyed whole, in its own order, before any of it is written to a table. Only then can wrong
-timestamps and restarts of ids be recognized.
+The survey reads all new messages of a stream, in the stream's order, before any message is written to a
+table. Wrong timestamps and restarts of ids can only be recognized in the whole stream.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class StoredMessages:
 def survey_stream(
     files: list[str], known: StoredMessages, restarts: list[Restart], chunk: int = HOUR
 ) -> list[dict[str, Any]]:
-    """Return the chunks, id epochs and digits of the new messages of one stream.
+    """Return the chunks, the id epochs and the digits of the numbers of one stream's new messages.
 
     Parameters
     ----------
     files : list of str
         Paths of staged files of `records`, all of one exchange, symbol and kind of record.
     known : StoredMessages
-        Stored messages of the stream, which the new ones join.
+        Stored messages of the stream.
     restarts : list of Restart
         Restarts of the stream's ids that are known so far.
     chunk : int
@@ -76,9 +76,9 @@ def survey_stream(
     Returns
     -------
     list of dict
-        Rows of `survey`, without the columns that name the stream: one for each file, epoch and chunk.
+        Rows of `survey`, one for each file, epoch and chunk. The columns that name the stream are left out.
     """
-    # Only ids and times are in memory for the whole stream: 24 bytes a message, and as much to work on them.
+    # Only ids and times of the whole stream are in memory: 24 bytes per message, and as much for processing.
     sequence, stamps, received = _read_ids_and_times(files)
     epoch_times = choose_epoch_times(stamps, received)
     restarts = add_new_restarts(restarts, known, sequence, epoch_times)
@@ -97,12 +97,15 @@ def survey_stream(
         digits = _count_digits(file, table)
         for group in _group_by_chunk(table, epochs[part], times[part], chunk):
             rows.append({"file": file, "restarts": flat_restarts} | digits | group)
-            digits = dict.fromkeys(digits, 0)  # the first row of a file counts for all of it
+            digits = dict.fromkeys(digits, 0)  # only the first row of a file has the file's digits
     return rows
 
 
 def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the times that assign messages to chunks: the exchange's, or the recorder's if most lack those.
+    """Return the times that assign messages to chunks.
+
+    These are the exchange's timestamps. If fewer than half as many timestamps as receive times are given,
+    these are the recorder's receive times.
 
     Parameters
     ----------
@@ -112,7 +115,7 @@ def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
     Returns
     -------
     int64[n]
-        Times by one clock for all messages; -1 where that time is not given.
+        Times by one clock for all messages, ns since 1970 UTC; -1 where the clock's time is not given.
     """
     if np.count_nonzero(stamps != NOT_GIVEN) * 2 >= np.count_nonzero(received != NOT_GIVEN):
         return stamps.copy()
@@ -120,7 +123,9 @@ def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
 
 
 def choose_epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the times that assign messages to id epochs: the chunk's clock, or any time that is given.
+    """Return the times that assign messages to id epochs.
+
+    The time is that of `choose_clock_times`. If it is not given, the other clock's time is used.
 
     Parameters
     ----------
@@ -130,7 +135,8 @@ def choose_epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
     Returns
     -------
     int64[n]
-        -1 where neither time is given. The recorder's time replaces one that is too far from it.
+        Times, ns since 1970 UTC; -1 where neither time is given. A time that is too far from the recorder's
+        receive time is replaced with the receive time.
     """
     times = choose_clock_times(stamps, received)
     times = np.where(times == NOT_GIVEN, np.where(stamps == NOT_GIVEN, received, stamps), times)
@@ -140,23 +146,24 @@ def choose_epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
 def add_new_restarts(
     restarts: list[Restart], known: StoredMessages, sequence: NDArray[np.int64], times: NDArray[np.int64]
 ) -> list[Restart]:
-    """Return the known restarts and those that new messages reveal within each epoch.
+    """Return the known restarts, and the restarts that new messages reveal within each epoch.
 
     Parameters
     ----------
     restarts : list of Restart
-        Restarts known so far, in the order of time.
+        Restarts known so far, sorted by time.
     known : StoredMessages
-        Stored messages that the new ones join.
+        Stored messages of the stream.
     sequence, times : int64[n]
         Ids and times of the new messages, times in ns since 1970 UTC.
 
     Returns
     -------
     list of Restart
-        In the order of time.
+        Known and new restarts, sorted by time.
     """
-    # A stored message stands for many: it gets the weight of all the neighbors that must agree.
+    # A stored message represents many messages. It is repeated, so that it counts as all the neighbors that
+    # `find_restarts` compares.
     weighted = [np.repeat(values, NEIGHBORS) for values in (known.epochs, known.ids, known.times)]
     epochs = np.concatenate((weighted[0], assign_epochs(sequence, times, restarts)))
     ids, all_times = np.concatenate((weighted[1], sequence)), np.concatenate((weighted[2], times))
@@ -177,7 +184,7 @@ def _read_ids_and_times(files: list[str]) -> list[NDArray[np.int64]]:
 def _group_by_chunk(
     table: pa.Table, epochs: NDArray[np.int64], times: NDArray[np.int64], chunk: int
 ) -> list[dict[str, Any]]:
-    """Return ids, times and counts of one file's messages, for each epoch and chunk."""
+    """Return the range of ids, the range of times and the counts of a file's messages, by epoch and chunk."""
     received = table["received"]
     chunk_starts = np.where(times == NOT_GIVEN, NOT_GIVEN, times // chunk * chunk)
     return (  # type: ignore[no-any-return]
@@ -214,7 +221,10 @@ def _group_by_chunk(
 
 
 def _count_digits(file: str, table: pa.Table) -> dict[str, int]:
-    """Return the digits that a file's numbers need; reads the numbers only if a scale is unusual."""
+    """Return the digits that a file's numbers need.
+
+    The numbers are read only if a scale differs from `DEFAULT_SCALE`.
+    """
     needed: dict[str, int] = {}
     for what in ("price", "size"):
         decimals, digits = DEFAULT_SCALE, 0

@@ -1,9 +1,12 @@
 """Times of a symbol's messages, by the exchange's clock or by the recorder's clock.
 
-Both clocks preserve the order of a stream. The clock `exchange` is `order_time`, chunk by chunk: the order of
-the table. The clock `received` is the running maximum of `received`: an update that arrives before its
-predecessor in the feed cannot be used until the predecessor arrives. A message without a receive time arrives
-at its `order_time`, or together with the message before it if that arrives later.
+A stream is the book updates or the trades of one symbol. Both clocks preserve the order of each stream.
+
+- `exchange`: the time of a message is its `order_time`, and chunks follow one another. This is the order of
+  the tables.
+- `received`: the time of a message is the running maximum of the column `received`. An update that arrives
+  before its predecessor in the feed cannot be used until the predecessor arrives. A message without a receive
+  time counts as received at its `order_time`.
 """
 
 from __future__ import annotations
@@ -39,9 +42,9 @@ class Clock(StrEnum):
     """The clock by which a replay is ordered."""
 
     RECEIVED = "received"
-    """Time of arrival at the recorder: no message is seen before it arrived."""
+    """Time of arrival at the recorder. No message is seen before its arrival."""
     EXCHANGE = "exchange"
-    """The exchange's time, `order_time`: the order of the table `books`."""
+    """The exchange's time, `order_time`. It orders the rows of the table `books`."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ class ChunkFiles:
     start : int
         Start of the chunk, ns since 1970 UTC.
     events, checkpoints : str
-        URIs of the data files with its events and with its checkpoints.
+        URIs of the data file with the chunk's events, and of the data file with its checkpoints.
     seed : row of `rebuild_references`, or None
-        The vendor's book that seeded the chunk's book.
+        The vendor's book that started the chunk's book; None if there was none.
     """
 
     start: int
@@ -77,7 +80,7 @@ class ReplayFeed:
     numbers : Numbers
         Encoding of prices and sizes.
     depth : int
-        Levels a side that an observation shows.
+        Number of levels per side in an observation.
     clock : Clock
         The clock that orders the messages.
     """
@@ -91,19 +94,19 @@ class ReplayFeed:
 
     @cached_property
     def scales(self) -> tuple[int, int]:
-        """Decimal digits of scaled prices and of scaled sizes."""
+        """Number of decimal digits of scaled prices, and of scaled sizes."""
         digits = self.numbers.printed_digits
         return digits.price_scale, digits.size_scale
 
     def rebuilder(self, state: BookState, depth: int = 0) -> Rebuilder:
-        """Return a rebuilder that starts from a book's state and makes a row after each message.
+        """Return a rebuilder that starts from a book's state and makes a row of `books` after each update.
 
         Parameters
         ----------
         state : BookState
             State of the book.
         depth : int
-            Levels a side of the rows; 0: the depth of the replay.
+            Number of levels per side in a row; 0: the depth of the replay.
         """
         depth = depth or self.depth
         policy = RowPolicy(depth, Cadence.MESSAGE, ofi_levels=min(_OFI_LEVELS, depth))
@@ -117,11 +120,11 @@ class StreamTimes:
     Attributes
     ----------
     row : int64[n]
-        Index among all events of the chunk.
+        Index of each message among all events of the chunk.
     sequence : int64[n]
         Update id or trade id.
     time : int64[n]
-        Time by the clock, ns since 1970 UTC; never falls.
+        Time of each message by the clock, ns since 1970 UTC; never falls.
     """
 
     row: NDArray[np.int64]
@@ -129,11 +132,14 @@ class StreamTimes:
     time: NDArray[np.int64]
 
     def until(self, time: int) -> int:
-        """Return the number of messages up to and including a time, ns since 1970 UTC."""
+        """Return the number of messages whose time is not after `time`, ns since 1970 UTC."""
         return int(np.searchsorted(self.time, time, side="right"))
 
     def since(self, time: int) -> StreamTimes:
-        """Return the messages with no time before the given one, ns: an earlier message had it."""
+        """Return the same messages, with earlier times raised to `time`, ns since 1970 UTC.
+
+        `time` is the time of a message of a previous chunk: times must not fall from chunk to chunk.
+        """
         early = self.until(time)
         if not early:
             return self
@@ -141,7 +147,7 @@ class StreamTimes:
 
 
 def read_stream_times(source: ReplayFeed, files: ChunkFiles) -> dict[EventType, StreamTimes]:
-    """Read ids and times of a chunk's messages, as if no message came before the chunk.
+    """Read ids and times of a chunk's messages. Messages of earlier chunks do not affect the times.
 
     Parameters
     ----------
@@ -153,13 +159,13 @@ def read_stream_times(source: ReplayFeed, files: ChunkFiles) -> dict[EventType, 
     Returns
     -------
     dict of EventType to StreamTimes
-        Times of the book updates and of the trades.
+        Ids and times of the book updates, and of the trades.
     """
     batches = read_chunk_batches(files.events, source.exchange, files.start, _TIME_BATCH_ROWS, STAMP_COLUMNS)
     empty = np.empty(0, dtype=np.int64)
     parts = {stream: [(empty, empty, empty)] for stream in EventType}
     last_times, first = dict(NO_LAST_TIMES), 0
-    # Batches reuse memory: half the time of reading whole columns (measured on 300,000 messages).
+    # Batches reuse memory. They take half the time of whole columns (measured on 300,000 messages).
     for batch in batches:
         is_update = mask_event_type(batch["event_type"], EventType.BOOK_UPDATE)
         received, order_time, sequence = (to_numpy(batch[name]) for name in STAMP_COLUMNS[1:])
@@ -177,7 +183,7 @@ def read_stream_times(source: ReplayFeed, files: ChunkFiles) -> dict[EventType, 
 
 
 def read_last_times(source: ReplayFeed, files: ChunkFiles) -> LastTimes:
-    """Read the latest time of arrival of each stream in a chunk.
+    """Read the latest arrival time of each stream's messages in a chunk.
 
     Parameters
     ----------
@@ -204,7 +210,7 @@ def read_last_times(source: ReplayFeed, files: ChunkFiles) -> LastTimes:
 
 
 def mask_event_type(kinds: pa.DictionaryArray, stream: EventType) -> NDArray[np.bool_]:
-    """Return whether each value of `event_type`, read as a dictionary, is a stream's; bool[n]."""
+    """Return whether each row belongs to a stream, bool[n]; `kinds` is the column `event_type`."""
     is_stream: NDArray[np.bool_] = to_numpy(kinds.indices) == pc.index(kinds.dictionary, stream).as_py()
     return is_stream
 
@@ -221,7 +227,7 @@ def compute_times(
     received, order_time : int64[n]
         Columns of the messages, in the feed's order, ns since 1970 UTC; `received` is -1 where missing.
     last_time : int
-        Time of the message before the first, ns since 1970 UTC; -1 if there is none.
+        Time of the message before the first message, ns since 1970 UTC; -1 if there is none.
 
     Returns
     -------
@@ -236,5 +242,5 @@ def compute_times(
 
 
 def fill_missing_times(times: NDArray[np.int64], fallback: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return times, with the fallback where a time is missing; int64[n], ns since 1970 UTC."""
+    """Return times, with missing times replaced by `fallback`; int64[n], ns since 1970 UTC."""
     return np.where(times == NOT_GIVEN, fallback, times)

@@ -1,4 +1,4 @@
-"""The books of one symbol after each of its updates, batch by batch, with the times of a clock."""
+"""The books of one symbol after each book update, batch by batch, with each update's time by a clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from deltabook.udfs.storage.prefetch import prefetch
 
 @dataclass(frozen=True)
 class BookUpdates:
-    """n book updates of one chunk, each with the book after it.
+    """n book updates of one chunk, and the book after each of them.
+
+    An update is held back if the rebuilder cannot apply or drop it before it knows the next diff: a snapshot
+    that was fetched separately, and the events after the snapshot.
 
     Attributes
     ----------
@@ -36,19 +39,21 @@ class BookUpdates:
     sequence : int64[n]
         Id of each update.
     row : int64[n + 1]
-        Row of `books` that is valid before the first update and after each; -1: the row of `before`.
+        Index of the row of `books` that is valid before the first update, then after each update; -1 means
+        the row of `before`.
     number : int64[n + 1]
-        Number of the update before the first and of each update; updates are numbered from 0 where reading
-        began, and held back updates have negative numbers.
+        Number of the update before the first update, then of each update. Numbers count from 0 at the
+        position where reading began. Updates that were held back there have negative numbers.
     books : pyarrow.RecordBatch
-        Rows of `books`, one after each update that was applied. The column `received` holds the update's
-        number.
+        Rows of the table `books`, one for each applied update. The column `received` holds the number of the
+        update instead of a time.
     before : pyarrow.RecordBatch
         One row: the book before the first row of `books`.
     state : BookState
-        The whole state of the book before `events`.
+        Whole state of the book before the first of `events`.
     events : pyarrow.RecordBatch
-        The batch of updates that was read last. The column `received` holds their numbers.
+        The newest batch of updates that was read. The column `received` holds the number of each update
+        instead of a time.
     """
 
     chunk: int
@@ -70,7 +75,7 @@ def apply_updates(
     now: int,
     batches: Iterator[pa.RecordBatch],
 ) -> Iterator[BookUpdates]:
-    """Apply the book updates of successive chunks, and yield them with the book after each.
+    """Apply the book updates of successive chunks; yield the updates with the book after each of them.
 
     Parameters
     ----------
@@ -83,15 +88,16 @@ def apply_updates(
     last_time : int
         Time of the last update before `batches`, ns since 1970 UTC; -1 if there is none.
     now : int
-        Time of the updates that `state` holds back: where the replay starts, ns since 1970 UTC.
+        Start of the replay, ns since 1970 UTC. Updates that `state` holds back get this time.
     batches : iterator of pyarrow.RecordBatch
-        The rest of the first chunk, as `read_updates` yields it.
+        The rest of the first chunk's updates, as `read_updates` yields them.
 
     Yields
     ------
     BookUpdates
-        In the feed's order. A separately fetched snapshot that meets a whole book is only used if the next
-        diff shows a gap. By the clock `received` such a snapshot comes at the time of that diff.
+        Updates in the feed's order. If the book is neither suspect nor unseeded, a separately fetched
+        snapshot is only used if the next diff shows a gap. By the clock `received`, such a snapshot has the
+        time of that diff.
     """
     held = _select_held_updates(state)
     rebuilder = source.rebuilder(replace(state, held=held))
@@ -120,7 +126,7 @@ def apply_updates(
 
 @dataclass(frozen=True)
 class _Messages:
-    """Updates that were read, as arrays of one length; see `BookUpdates` for the fields."""
+    """Updates that were read, as arrays of equal length; see `BookUpdates` for the fields."""
 
     chunk: NDArray[np.int64]
     time: NDArray[np.int64]
@@ -135,7 +141,7 @@ class _Messages:
         names = ("received", "order_time", "sequence", "is_snapshot")
         received, order_time, sequence, is_snapshot = (to_numpy(events[name]) for name in names)
         time = compute_times(source.clock, received, order_time, last_time)
-        if first_number < 0:  # updates that were held back
+        if first_number < 0:  # these updates were held back where reading began
             time = np.full(len(time), last_time)
         numbers = np.arange(first_number, first_number + len(time))
         return cls(np.full(len(time), chunk), time, sequence, is_snapshot, numbers)
@@ -154,7 +160,7 @@ class _Messages:
         state: BookState,
         events: pa.RecordBatch,
     ) -> Iterator[BookUpdates]:
-        """Yield the updates chunk by chunk."""
+        """Yield these updates, split by chunk."""
         number = np.concatenate((self.number[:1] - 1, self.number))
         row = np.searchsorted(to_numpy(books["received"]), number, side="right") - 1
         if source.clock is Clock.RECEIVED and not source.feed.own_snapshots:
@@ -175,7 +181,10 @@ class _Messages:
                 )
 
     def _delay_snapshots(self, row: NDArray[np.int64], books: pa.RecordBatch, before: pa.RecordBatch) -> None:
-        """Set the time of a snapshot that replaced a whole book to that of the diff that showed the gap."""
+        """Delay each snapshot that replaced a known book, in place, to the diff that revealed the gap.
+
+        A known book is neither suspect nor unseeded.
+        """
         applied = np.diff(row) > 0
         for index in np.flatnonzero(self.is_snapshot & applied).tolist():
             previous = books["status"][int(row[index])] if row[index] >= 0 else before["status"][0]
@@ -188,7 +197,7 @@ class _Messages:
 
 
 def rebuild_full_book(source: ReplayFeed, updates: BookUpdates, count: int) -> dict[str, NDArray[np.int64]]:
-    """Return all levels of the book after some of the updates, by replaying their batch.
+    """Return all levels of the book after the first `count` updates, by replaying their batch.
 
     Parameters
     ----------
@@ -197,13 +206,13 @@ def rebuild_full_book(source: ReplayFeed, updates: BookUpdates, count: int) -> d
     updates : BookUpdates
         The updates.
     count : int
-        How many of the updates to apply.
+        Number of updates to apply.
 
     Returns
     -------
     dict of str to int64[:]
-        `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`, scaled, best first; Python integers in object
-        arrays for an instrument of DECIMAL(38,18).
+        `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`: scaled integers, best first. If the instrument
+        is stored as DECIMAL(38,18), these are object arrays of Python integers.
     """
     number, events = int(updates.number[count]), updates.events
     start = max(number - int(events["received"][0].as_py()), 0) if events.num_rows else 0
@@ -222,7 +231,7 @@ def rebuild_full_book(source: ReplayFeed, updates: BookUpdates, count: int) -> d
 
 
 def make_standing_book(source: ReplayFeed, chunk: int, state: BookState) -> BookUpdates:
-    """Return a book's state as BookUpdates without updates.
+    """Return a `BookUpdates` that has no updates, and whose `before` is the book of a state.
 
     Parameters
     ----------
@@ -241,7 +250,7 @@ def make_standing_book(source: ReplayFeed, chunk: int, state: BookState) -> Book
 
 
 def _select_held_updates(state: BookState) -> pa.RecordBatch | None:
-    """Return the book updates that a state holds back, with their numbers; None if it holds back nothing."""
+    """Return the book updates that a state holds back, numbered below 0; None if nothing is held back."""
     if state.held is None:
         return None
     is_update = pc.equal(state.held["event_type"], EventType.BOOK_UPDATE)
@@ -250,13 +259,13 @@ def _select_held_updates(state: BookState) -> pa.RecordBatch | None:
 
 
 def _set_numbers(events: pa.RecordBatch, numbers: NDArray[np.int64]) -> pa.RecordBatch:
-    """Return events with their numbers in the column `received`, which rebuilt rows copy."""
+    """Return events with `numbers` in the column `received`; the rebuilder copies the column to its rows."""
     column = events.schema.get_field_index("received")
     return events.set_column(column, events.schema.field(column), pa.array(numbers))
 
 
 def _make_book_row(source: ReplayFeed, state: BookState, depth: int) -> pa.RecordBatch:
-    """Return the book of a state as a row of `books` with at most `depth` levels a side."""
+    """Return the book of a state as a row of `books`, with at most `depth` levels per side."""
     row: dict[str, Any] = {column.name: NOT_GIVEN for column in BOOKS.columns if column.type == "BIGINT"}
     row |= {"exchange": source.exchange, "symbol": source.symbol, "status": state.status.label}
     row |= {"epoch": state.epoch, "sequence": state.sequence, "crossed": False}

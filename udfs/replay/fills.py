@@ -1,4 +1,4 @@
-"""Fills of simulated orders against a replayed book, which the orders do not change."""
+"""Fills of simulated orders against a replayed book. The orders do not change the book."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from deltabook.udfs.replay.streams import Trades
 
 
 class CancelPosition(StrEnum):
-    """Assumed position in the queue of the orders that others cancelled."""
+    """Where in the queue other traders' cancelled orders are assumed to have been.
+
+    The recorded book only shows that the size at a price fell, not which orders were cancelled.
+    """
 
     BEHIND = "behind"
-    """Behind the simulated order, as far as the remaining size allows."""
+    """Behind the simulated order, until no size is left there."""
     AHEAD = "ahead"
-    """Ahead of the simulated order, as far as there were orders ahead."""
+    """Ahead of the simulated order, until no size is left there."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Fill:
     size : int
         Traded size, scaled; positive if bought, negative if sold.
     cost : int
-        Money paid, scaled by the product of both scales; negative if received.
+        Money paid, scaled by 10^(price scale + size scale); negative if money was received.
     """
 
     size: int = 0
@@ -41,12 +44,14 @@ class Fill:
 
 
 def fill_marketable_order(observation: Observation, size: int) -> Fill:
-    """Return the fill of a marketable order that takes the other side level by level; the rest is cancelled.
+    """Return the fill of a marketable order.
+
+    The order takes levels of the other side, best first. A size that the book cannot fill is cancelled.
 
     Parameters
     ----------
     observation : Observation
-        The book; its full depth is rebuilt if the order needs more levels than it shows.
+        The book. If the order needs more levels than the observation shows, the full book is rebuilt.
     size : int
         Size of the order, scaled; positive to buy, negative to sell.
     """
@@ -60,7 +65,7 @@ def fill_marketable_order(observation: Observation, size: int) -> Fill:
 
 
 def _take_levels(prices: NDArray[np.int64], sizes: NDArray[np.int64], size: int) -> Fill:
-    """Return the fill of an order that takes levels, best first, up to its size."""
+    """Return the fill of an order that takes the given levels, best first, until its size is filled."""
     sign, remaining, cost = (1 if size > 0 else -1), abs(size), 0
     for price, available in zip(prices.tolist(), sizes.tolist(), strict=True):
         if not remaining:
@@ -71,26 +76,28 @@ def _take_levels(prices: NDArray[np.int64], sizes: NDArray[np.int64], size: int)
 
 
 class Quote:
-    """A simulated limit order at the best price, queued behind the whole size at that price.
+    """A simulated limit order at the best price of its side, queued behind the whole size at that price.
 
-    Trades at its price fill the orders ahead of it first. A trade at a worse price fills it completely. If
-    the other side reaches its price, it is filled with the size offered there.
+    - A trade at the order's price fills the orders ahead in the queue first, then this order.
+    - A trade beyond the order's price, lower for a buy order or higher for a sell order, fills this order
+      completely.
+    - If the other side of the book reaches the order's price, the size offered there fills this order.
 
     Parameters
     ----------
     observation : Observation
-        The book when the order is placed, at the best price of its side.
+        The book at the time of the order. The order gets the best price of its side.
     size : int
         Size of the order, scaled; positive to buy, negative to sell.
     cancelled : CancelPosition
-        Assumed position in the queue of the orders that others cancelled.
+        Where in the queue other traders' cancelled orders are assumed to have been.
 
     Attributes
     ----------
     sign : int
         1 to buy, -1 to sell.
     left : int
-        Size that is not filled, scaled.
+        Size that is not yet filled, scaled.
     price : int
         Price of the order, scaled.
     ahead : int
@@ -105,17 +112,17 @@ class Quote:
         self.ahead = self._resting = self._get_size_at_price(observation)
 
     def matches(self, observation: Observation, size: int) -> bool:
-        """Return whether the order still has this size and the best price of its side."""
+        """Return whether the unfilled size equals `size` and the order's price is the best of its side."""
         best = getattr(observation, f"{self._own}_prices")[:1].tolist()
         return size == self.sign * self.left and best == [self.price]
 
     def update(self, observation: Observation) -> Fill:
-        """Return the fill of the order by the changes since the observation before.
+        """Update the order by the changes since the previous observation; return the new fill.
 
         Parameters
         ----------
         observation : Observation
-            Observation of a step of one message.
+            Observation after a step of one message.
         """
         fill = self._fill_by_trades(observation.trades)
         if observation.update_count:

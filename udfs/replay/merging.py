@@ -22,7 +22,7 @@ _LABELS = pa.array(STATUS_LABELS)
 
 
 class BookArrays:
-    """The books after a batch of updates, as NumPy arrays by row; row -1 is the book before the updates.
+    """The books after a batch of updates, as NumPy arrays. Row -1 is the book before the updates.
 
     Parameters
     ----------
@@ -34,15 +34,15 @@ class BookArrays:
     Attributes
     ----------
     bid_prices, bid_sizes, ask_prices, ask_sizes : int64[:]
-        Levels of all rows, scaled, best first.
+        Prices and sizes of the levels of all rows, end to end; scaled, best first in each row.
     bids, asks : list of int
-        Offsets: row i has the levels ``bids[i]:bids[i + 1]``.
+        Offsets of each row's levels: row i has the bids ``bids[i]:bids[i + 1]``.
     before : dict
-        Levels of row -1, by name.
+        Prices and sizes of row -1, by column name.
     status, sequence : int8[rows + 1], int64[rows + 1]
-        Code of `Status` and last update id of each row; row -1 last.
+        Code of `Status`, and last update id, of each row. Row -1 is at the end of the arrays.
     unproven : int64[n + 1]
-        How many of the first updates left the book suspect or unseeded.
+        Running count: element i is how many of the first i updates left the book suspect or unseeded.
     """
 
     def __init__(self, source: ReplayFeed, updates: BookUpdates):
@@ -61,17 +61,17 @@ class BookArrays:
 
     @cached_property
     def statuses(self) -> list[int]:
-        """`status` as a list."""
+        """The array `status` as a list, which is faster to index."""
         return self.status.tolist()  # type: ignore[no-any-return]
 
     @cached_property
     def sequences(self) -> list[int]:
-        """`sequence` as a list."""
+        """The array `sequence` as a list, which is faster to index."""
         return self.sequence.tolist()  # type: ignore[no-any-return]
 
     @cached_property
     def ofi(self) -> NDArray[np.int64]:
-        """Running sum of the best level's order flow imbalance before each row, int64[rows + 1]."""
+        """Sum of the best level's order flow imbalance over all rows before each row, int64[rows + 1]."""
         books = self.updates.books
         flow = self.source.numbers.addends(books["ofi"].flatten())
         by_row = flow.reshape(len(books), -1)[:, 0] if len(books) else flow
@@ -87,13 +87,13 @@ class MessageBlock:
     time : int64[n]
         Time by the clock, ns since 1970 UTC.
     updates : int64[n + 1]
-        How many updates of `books` come before each message, and before the end.
+        Number of updates of `books` before each message, then before the end of the block.
     first_trade : int
-        How many of `trades` come before the block.
+        Number of `trades` before the block.
     books : BookArrays
-        The books after the block's updates and others.
+        The books after a batch of updates, among them the block's updates.
     trades : Trades
-        The block's trades and others.
+        A batch of trades, among them the block's trades.
     """
 
     time: NDArray[np.int64]
@@ -103,7 +103,7 @@ class MessageBlock:
     trades: Trades
 
     def trades_before(self, messages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many of `trades` come before each of some messages, given by their indices."""
+        """Return the number of `trades` before each of the given messages; `messages` has their indices."""
         updates_before = self.updates[messages] - self.updates[0]
         counts: NDArray[np.int64] = self.first_trade + messages - updates_before
         return counts
@@ -112,7 +112,7 @@ class MessageBlock:
 def merge_streams(
     source: ReplayFeed, updates: Iterator[BookUpdates], trades: Iterator[Trades], before: BookUpdates
 ) -> Iterator[MessageBlock]:
-    """Merge book updates and trades by the clock; trades come before updates of the same time.
+    """Merge book updates and trades by the clock. At equal times, trades come before updates.
 
     Parameters
     ----------
@@ -123,12 +123,12 @@ def merge_streams(
     trades : iterator of Trades
         Trades, in the feed's order.
     before : BookUpdates
-        No updates: the book before the first update.
+        Has no updates; holds the book before the first update.
 
     Yields
     ------
     MessageBlock
-        Messages up to the last time that has been read of both streams.
+        Messages up to the latest time for which both streams have been read.
     """
     update, trade = next(updates, None), next(trades, None)
     books = BookArrays(source, update or before)
@@ -148,7 +148,7 @@ def merge_streams(
 def _count_ready(
     clock: Clock, update: BookUpdates | None, first_update: int, trade: Trades | None, first_trade: int
 ) -> tuple[int, int]:
-    """Return how many updates and trades can be merged before more of either stream is read."""
+    """Return the number of updates and of trades that can be merged before another batch must be read."""
     n_updates = 0 if update is None else len(update.time) - first_update
     n_trades = 0 if trade is None else len(trade) - first_trade
     if update is None or trade is None:

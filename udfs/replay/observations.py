@@ -1,4 +1,4 @@
-"""The book, and the changes since the step before, as seen at one step of a replay."""
+"""The book at one step of a replay, and the changes since the previous step."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _STATUSES = tuple(Status)
 
 
 class Features(NamedTuple):
-    """Features of one observation, as floats; NaN if a side is empty.
+    """Features of one observation, as floats; all but `ofi` are NaN if a side of the book is empty.
 
     Attributes
     ----------
     spread, mid, microprice : float
-        Spread, mid price and size-weighted mid price of the best levels, in units of price.
+        Spread, mid price and size-weighted mid price of the best levels, in the instrument's price unit.
     imbalance : float
         (bid size - ask size) / (bid size + ask size) of the best levels.
     ofi : float
-        Order flow imbalance of the best level since the observation before, in units of size.
+        Order flow imbalance of the best level since the previous observation, in the instrument's size unit.
     """
 
     spread: float
@@ -38,20 +38,22 @@ class Features(NamedTuple):
 
 
 class Observation:
-    """The book at one step, and the changes since the step before.
+    """The book at one step, and the changes since the previous observation.
 
-    Arrays are views of a large batch: copy an array to store it for long.
+    Prices and sizes are integers at the instrument's scales. If the instrument is stored as DECIMAL(38,18),
+    the arrays are object arrays of Python integers. An array is a view of a large batch: copy an array before
+    storing it, so that the batch can be freed.
 
     Parameters
     ----------
     steps : Steps
-        Steps of a block, one of which is observed.
+        Steps of a block of messages. The observation shows one of these steps.
     index : int
         Index of the observed step.
     time : int
         Time of the step by the clock, ns since 1970 UTC.
     row : int
-        Row of the steps' books at the step.
+        Row of `steps.books` that holds the book at the step; -1: the book before the first row.
 
     Attributes
     ----------
@@ -74,17 +76,17 @@ class Observation:
 
     @property
     def sequence(self) -> int:
-        """Last update id that the book contains; -1 if there is none."""
+        """Id of the last update in the book; -1 if there is none."""
         return self._steps.books.sequences[self._row]
 
     @property
     def gap(self) -> bool:
-        """Whether the book is suspect or unseeded, or was so at any time since the observation before."""
+        """Whether the book was suspect or unseeded at any time since the previous observation, or is now."""
         return bool(self._steps.gap[self._index])
 
     @property
     def bid_prices(self) -> NDArray[np.int64]:
-        """Bid prices, scaled, best first, int64[at most depth]; objects for DECIMAL(38,18), see `Trades`."""
+        """Bid prices, scaled, best first, int64[at most depth]."""
         books, row = self._steps.books, self._row
         if row < 0:
             return books.before["bid_prices"]
@@ -116,20 +118,20 @@ class Observation:
 
     @property
     def update_count(self) -> int:
-        """Number of book updates since the observation before."""
+        """Number of book updates since the previous observation."""
         steps, index = self._steps, self._index
         return int(steps.update[index + 1] - steps.update[index]) + (0 if index else steps.carried.updates)
 
     @property
     def trades(self) -> Trades:
-        """Trades since the observation before."""
+        """Trades since the previous observation."""
         steps, index = self._steps, self._index
         trades = steps.trades.part(int(steps.trade[index]), int(steps.trade[index + 1]))
         return trades if index else trades.append_to(steps.carried.trades)
 
     @property
     def ofi(self) -> int:
-        """Order flow imbalance of the best level since the observation before, scaled."""
+        """Order flow imbalance of the best level since the previous observation, scaled."""
         return int(self._steps.ofi[self._index])
 
     @property
@@ -152,7 +154,7 @@ class Observation:
         )
 
     def full_book(self) -> dict[str, NDArray[np.int64]]:
-        """Return all levels of the book, by replaying a batch of updates; takes milliseconds.
+        """Return all levels of the book. This replays a batch of updates and takes milliseconds.
 
         Returns
         -------

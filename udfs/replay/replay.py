@@ -1,4 +1,4 @@
-"""Stepping through one symbol's books and trades: a step sees what had arrived by its time, and no more."""
+"""Stepping through one symbol's books and trades. A step shows only messages up to the step's time."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _NO_CHANGES = CarriedChanges()
 
 
 class By(StrEnum):
-    """Events at which steps end; a step may instead have a length of time, in ns."""
+    """Kinds of events that end a step. A step may instead have a fixed length in ns."""
 
     EVENT = "event"
-    """Every message: trade or book update."""
+    """Every trade and every book update ends a step."""
     MESSAGE = "message"
-    """Every book update."""
+    """Every book update ends a step."""
     TRADE = "trade"
-    """Every trade."""
+    """Every trade ends a step."""
 
 
 class Suspect(StrEnum):
-    """Treatment of steps at which the book is suspect or unseeded."""
+    """What a replay does at steps at which the book is suspect or unseeded."""
 
     SKIP = "skip"
-    """Skip them; the next observation has `gap` set."""
+    """Skip such steps. The next observation has `gap` set."""
     MARK = "mark"
-    """Yield them with their status."""
+    """Yield such steps like others; their `status` shows the problem."""
     RAISE = "raise"
-    """Raise a GapError at the first of them."""
+    """Raise a `GapError` at the first such step."""
 
 
 class Replay:
@@ -54,13 +54,13 @@ class Replay:
     blocks : iterator of MessageBlock
         Messages to replay.
     before : BookUpdates
-        No updates: the book before the first message.
+        Has no updates; holds the book before the first message.
     now : int
-        Time by the clock at which the replay starts, ns since 1970 UTC.
+        Start of the replay by the clock, ns since 1970 UTC.
     end : int
-        Time by the clock at which the replay ends, exclusive, ns since 1970 UTC.
+        End of the replay by the clock, exclusive, ns since 1970 UTC.
     suspect : Suspect
-        Treatment of steps at which the book is suspect or unseeded.
+        What the replay does at steps at which the book is suspect or unseeded.
     """
 
     def __init__(
@@ -83,27 +83,28 @@ class Replay:
         self._moves, self._max_steps = 0, _MAX_STEPS
 
     def observe(self) -> Observation:
-        """Return the observation at the current time, without a step."""
+        """Return the observation at the current time, without moving."""
         steps = self._make_steps(np.array([self._start]), np.array([self.now]))
         return Observation(steps, 0, self.now, int(steps.row[1]))
 
     def walk(self, by: By | int) -> Iterator[Observation]:
-        """Step to the end and yield every step.
+        """Step to the end, and yield an observation for each step.
 
         Parameters
         ----------
         by : By or int
-            Events at which steps end; or the length of a step in ns, counted from `now`.
+            Kind of events that end a step; or the length of a step in ns, counted from `now`.
 
         Yields
         ------
         Observation
-            One for each step. If another method moves the replay meanwhile, the walk continues from there.
+            One for each step. If another method moves the replay meanwhile, the walk continues from the new
+            position.
 
         Raises
         ------
         GapError
-            At the first step at which the book is suspect or unseeded, with `Suspect.RAISE`.
+            With `Suspect.RAISE`, at the first step at which the book is suspect or unseeded.
         """
         while (steps := self._find_steps(by)) is not None:
             end, moves = steps.end.tolist(), self._moves
@@ -117,12 +118,12 @@ class Replay:
                     break
 
     def step(self, by: By | int) -> Observation | None:
-        """Make one step; return its observation, or None at the end.
+        """Make one step; return the observation after the step, or None at the end.
 
         Parameters
         ----------
         by : By or int
-            See `walk`.
+            Kind or length of the step, as of `walk`.
         """
         self._max_steps = 1
         try:
@@ -131,7 +132,10 @@ class Replay:
             self._max_steps = _MAX_STEPS
 
     def walk_until(self, time: int) -> Iterator[Observation]:
-        """Step message by message up to a time by the clock, ns since 1970 UTC, which then is `now`."""
+        """Yield an observation for each message up to a time; then set `now` to the time.
+
+        `time` is a time by the clock, ns since 1970 UTC. Messages at exactly this time are included.
+        """
         end, self._end = self._end, min(self._end, time + 1)
         try:
             yield from self.walk(By.EVENT)
@@ -140,22 +144,23 @@ class Replay:
         self.now = max(self.now, time)
 
     def batches(self, by: By | int, rows: int) -> Iterator[pa.RecordBatch]:
-        """Step to the end, and yield many steps at once as rows.
+        """Step to the end, and yield batches with one row for each step.
 
         Parameters
         ----------
         by : By or int
-            See `walk`.
+            Kind or length of a step, as of `walk`.
         rows : int
-            Most steps in a batch.
+            Maximum number of steps in a batch.
 
         Yields
         ------
         pyarrow.RecordBatch
-            One row for each step: `time` (by the clock, ns since 1970 UTC), `epoch`, `sequence`, `status`
-            (code of `Status`), `gap`, and the levels and their counts as in `books`. Counted since the step
-            before: `updates`, `trade_count`, `buy_volume`, `sell_volume`, and `ofi` of the best level.
-            Numbers are those of the table: scaled integers, or DECIMAL(38,18).
+            State at the end of each step: `time` (by the clock, ns since 1970 UTC), `epoch`, `sequence`,
+            `status` (code of `Status`), `gap`, and the columns of levels and level counts of the table
+            `books`. Changes since the previous step: `updates`, `trade_count`, `buy_volume`, `sell_volume`,
+            and `ofi` of the best level. Prices and sizes have the type of the table: scaled integers, or
+            DECIMAL(38,18).
         """
         while (steps := self._find_steps(by)) is not None:
             self._start, self.now, self._carried = int(steps.end[-1]), int(steps.time[-1]), _NO_CHANGES
@@ -164,7 +169,7 @@ class Replay:
             yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
     def stop(self) -> None:
-        """End every walk."""
+        """End every walk over this replay."""
         self._blocks = iter(())
         self._end, self._carried = -1, _NO_CHANGES
         self._moves += 1
@@ -173,7 +178,7 @@ class Replay:
         return Steps.of(self._block, self._start, end, time, self._carried)
 
     def _find_steps(self, by: By | int) -> Steps | None:
-        """Return the next steps that end in one block; None at the end."""
+        """Return the next steps that end in the same block of messages; None at the end of the replay."""
         while True:
             visible = max(int(np.searchsorted(self._block.time, self._end)), self._start)
             end, time = self._find_ends(by, visible)
@@ -193,10 +198,13 @@ class Replay:
             self._block, self._start = next_block, 0
 
     def _find_ends(self, by: By | int, visible: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the number of messages before each step's end, and its time, in the visible part."""
+        """Return the number of messages before each step's end, and the time of each step's end.
+
+        Only the first `visible` messages of the block are considered.
+        """
         time = self._block.time[:visible]
         if not isinstance(by, By):
-            # The next block may begin at the time at which this one ends.
+            # The next block may begin at the time of this block's last message, so no step ends there yet.
             count = max((int(time[-1]) - 1 - self.now) // by, 0) if len(time) else 0
             ends_at = self.now + by * np.arange(1, min(count, self._max_steps) + 1)
             return np.maximum(np.searchsorted(time, ends_at, side="right"), self._start), ends_at
@@ -208,14 +216,20 @@ class Replay:
         return end, time[end - 1]
 
     def _make_last_step(self, by: int) -> Steps | None:
-        """Return the last step, which is shorter than `by`; None if nothing came after the step before."""
+        """Return the last step, which may be shorter than `by` ns.
+
+        None if no message came after the previous step.
+        """
         if not self._carried.updates and not self._carried.trades:
             return None
         end, time = np.array([self._start]), np.array([min(self.now + by, self._end)])
         return self._filter_suspect(end, time)
 
     def _filter_suspect(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps | None:
-        """Return the steps without those that `suspect` skips; None if it skips all of them."""
+        """Return the steps that the option `suspect` allows; None if all are skipped.
+
+        With `Suspect.RAISE`, return the steps before the first suspect step, or raise if it is the first.
+        """
         steps = self._make_steps(end, time)
         if self._suspect is Suspect.SKIP:
             is_proven = steps.status > Status.SUSPECT

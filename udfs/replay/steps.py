@@ -1,4 +1,4 @@
-"""Steps through one symbol's books and trades, many at once, with the changes of each step."""
+"""Many steps through one symbol's books and trades at once, with the changes in each step."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from deltabook.udfs.replay.streams import Trades
 
 @dataclass(frozen=True)
 class CarriedChanges:
-    """Changes since the last observation that belong to earlier blocks.
+    """Changes since the last observation that happened in earlier blocks of messages.
 
     Attributes
     ----------
     trades : tuple of Trades
-        Trades, in order.
+        Trades of the earlier blocks, in order.
     updates : int
         Number of book updates.
     ofi : int
@@ -40,7 +40,7 @@ class CarriedChanges:
     gap: bool = False
 
     def flow(self) -> NDArray[np.int64]:
-        """Return the number of trades in the book, and the sizes bought and sold, scaled; int64[3]."""
+        """Return the number of trades in the book, the bought size and the sold size, scaled; int64[3]."""
         return sum(
             (_measure_trades(trades).sum(axis=1) for trades in self.trades), np.zeros(3, dtype=np.int64)
         )
@@ -48,25 +48,25 @@ class CarriedChanges:
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps through one block.
+    """n steps through one block of messages.
 
     Attributes
     ----------
     books : BookArrays
-        Books after the block's updates and others.
+        The books after a batch of updates, among them the block's updates.
     trades : Trades
-        Trades of the block and others.
+        A batch of trades, among them the block's trades.
     carried : CarriedChanges
         Changes from earlier blocks that belong to the first step.
     end : int64[n]
-        How many messages of the block come before each step's end.
+        Number of the block's messages before each step's end.
     time : int64[n]
         Time of each step's end by the clock, ns since 1970 UTC.
     update, trade : int64[n + 1]
-        How many updates of `books` and how many of `trades` come before the first step, and before each
-        step's end.
+        Number of updates of `books`, and number of `trades`, before the first step; then before each step's
+        end.
     row : int64[n + 1]
-        Row of `books` before the first step, and at each step's end.
+        Row of `books` before the first step; then at each step's end.
     """
 
     books: BookArrays
@@ -92,11 +92,12 @@ class Steps:
         Parameters
         ----------
         block : MessageBlock
-            The messages.
+            Block of messages to cut.
         start : int
-            How many messages come before the first step.
+            Number of messages before the first step.
         end, time : int64[n]
-            How many messages come before each step's end, and its time by the clock, ns since 1970 UTC.
+            Number of messages before each step's end, and time of each step's end by the clock, ns since
+            1970 UTC.
         carried : CarriedChanges
             Changes from earlier blocks that belong to the first step.
         """
@@ -112,7 +113,7 @@ class Steps:
 
     @cached_property
     def unproven(self) -> NDArray[np.bool_]:
-        """Whether the book is suspect or unseeded after any update of a step, or at its end, bool[n]."""
+        """Whether the book is suspect or unseeded after any update of a step or at its end, bool[n]."""
         is_unproven = (np.diff(self.books.unproven[self.update]) > 0) | (self.status <= Status.SUSPECT)
         if len(is_unproven):
             is_unproven[0] |= self.carried.unproven
@@ -120,7 +121,7 @@ class Steps:
 
     @cached_property
     def gap(self) -> NDArray[np.bool_]:
-        """Whether the book was suspect or unseeded at some time since the step before, bool[n]."""
+        """Whether the book was suspect or unseeded at any time since the previous step's end, bool[n]."""
         has_gap: NDArray[np.bool_] = self.unproven | (self.books.status[self.row[:-1]] <= Status.SUSPECT)
         if len(has_gap):
             has_gap[0] |= self.carried.gap
@@ -134,7 +135,7 @@ class Steps:
         return flow
 
     def sum_changes(self) -> CarriedChanges:
-        """Return the changes of all steps together, with the carried changes."""
+        """Return the sum of the changes of all steps and of the carried changes."""
         trades = self.trades.part(int(self.trade[0]), int(self.trade[-1]))
         return CarriedChanges(
             (*self.carried.trades, trades) if len(trades) else self.carried.trades,
@@ -145,7 +146,7 @@ class Steps:
         )
 
     def flow(self) -> NDArray[np.int64]:
-        """Return each step's number of trades in the book, and the sizes bought and sold; int64[3, n]."""
+        """Return each step's number of trades in the book, bought size and sold size; int64[3, n]."""
         flow = _measure_trades(self.trades.part(int(self.trade[0]), int(self.trade[-1])))
         sums = np.concatenate((np.zeros((3, 1), dtype=np.int64), np.cumsum(flow, axis=1)), axis=1)
         by_step = np.diff(sums[:, self.trade - self.trade[0]], axis=1)
@@ -181,6 +182,10 @@ class Steps:
 
 
 def _measure_trades(trades: Trades) -> NDArray[np.int64]:
-    """Return 1 for each trade in the book, its size if bought, and its size if sold; int64[3, trades]."""
+    """Return three numbers for each trade, int64[3, trades].
+
+    The numbers are 1 if the trade was in the book, else 0; its size if the aggressor bought, else 0; and its
+    size if the aggressor sold, else 0.
+    """
     parts = np.abs(trades.side), trades.size * (trades.side == 1), trades.size * (trades.side == -1)
     return np.stack(parts)

@@ -1,4 +1,4 @@
-"""The book updates and the trades of chunks: two streams, each in the feed's order."""
+"""Reading of the two streams of a chunk: book updates and trades, each in the feed's order."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ _SIDE_SIGNS = {"buy": 1, "sell": -1}
 
 @dataclass(frozen=True)
 class Trades:
-    """Trades of one chunk.
+    """n trades of one chunk.
 
     Attributes
     ----------
     chunk : int
         Start of the chunk, ns since 1970 UTC.
     time : int64[n]
-        Time by the clock, ns since 1970 UTC.
+        Time of each trade by the clock, ns since 1970 UTC.
     trade_id : int64[n]
         Id of each trade.
     side : int64[n]
         1 if the aggressor bought, -1 if the aggressor sold, 0 for a trade outside the book.
     price, size : int64[n]
-        Scaled numbers; Python integers in object arrays for an instrument of DECIMAL(38,18).
+        Price and size of each trade, scaled. If the instrument is stored as DECIMAL(38,18), these are object
+        arrays of Python integers.
     """
 
     chunk: int
@@ -57,12 +58,12 @@ class Trades:
         return len(self.time)
 
     def part(self, start: int, end: int) -> Trades:
-        """Return the trades from index `start` to before `end`."""
+        """Return the trades from index `start` (inclusive) to `end` (exclusive)."""
         arrays = (self.time, self.trade_id, self.side, self.price, self.size)
         return Trades(self.chunk, *(array[start:end] for array in arrays))
 
     def append_to(self, earlier: Sequence[Trades]) -> Trades:
-        """Return earlier trades followed by these."""
+        """Return the earlier trades, followed by the trades of this object."""
         if not earlier:
             return self
         names = ("time", "trade_id", "side", "price", "size")
@@ -102,7 +103,7 @@ def read_updates(
 def read_seeded_events(
     source: ReplayFeed, files: ChunkFiles, skip_rows: int = 0, align_row: int = 0
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the events of a chunk, with the vendor's seed among them if the chunk was seeded.
+    """Yield the events of a chunk. If a vendor's book seeded the chunk, the book is inserted as an event.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def read_seeded_events(
     Yields
     ------
     pyarrow.RecordBatch
-        Columns of `flat_events` or of its decimal form, in the feed's order; numbers as stored.
+        Columns of `flat_events` or of its decimal form, in the feed's order. Prices and sizes are as stored.
     """
     is_decimal = source.numbers.is_decimal
     events = read_events(
@@ -144,14 +145,14 @@ def read_trades(
     chunks : sequence of ChunkFiles
         Files of the chunks.
     skip_rows : int
-        How many events of the first chunk to skip.
+        Number of events of the first chunk to skip.
     last_time : int
-        Time of the last trade before them, ns since 1970 UTC; -1 if there is none.
+        Time of the last trade before the trades to read, ns since 1970 UTC; -1 if there is none.
 
     Yields
     ------
     Trades
-        In the feed's order, without repetitions of a trade id.
+        Trades in the feed's order. If the feed has trade ids, repetitions of an id are left out.
     """
     last_id = NOT_GIVEN
     for number, files in enumerate(chunks):
@@ -178,7 +179,7 @@ def read_trades(
 
 
 def drop_trades_until(trades: Iterator[Trades], time: int) -> Iterator[Trades]:
-    """Yield trades without those up to and including a time by the clock, ns since 1970 UTC."""
+    """Yield the trades whose time by the clock is after `time`, ns since 1970 UTC."""
     for part in trades:
         count = int(np.searchsorted(part.time, time, side="right"))
         if count < len(part):

@@ -1,1 +1,1 @@
-"""A seeded limit-order market, and writers of its feed in the dialects of several venues and vendors."""
+"""A seeded limit-order market, and writers that print its feed in the dialects of venues and vendors."""

@@ -1,4 +1,7 @@
-"""The market's feed as a Binance capture: one `<local receive time, ns> <raw message>` line per message."""
+"""Writes the simulated market's feed as a Binance capture.
+
+A capture has one line per message: ``<local receive time, ns> <raw JSON message>``.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,27 @@ from deltabook.udfs.simulator.recorder import (
     Recorder,
 )
 
-# The exchange stamps what it publishes a little after what happened, ms.
+# Time from an event (field T) to the publication of its message (field E), ms.
 PUBLISH_DELAY = 1
-# Levels a side of a partial book.
+# Levels per side of a partial book.
 PARTIAL_DEPTH = 20
 
 
 @dataclass(frozen=True)
 class _Dialect:
-    """The text of every message of a symbol, in the field order of its market type."""
+    """Prints the messages of one symbol, with the fields and the field order of its market type.
+
+    Attributes
+    ----------
+    symbol : str
+        The exchange's name of the instrument.
+    spot : bool
+        True for spot, False for USD-M futures.
+    decimal_format : DecimalFormat
+        Scales of the market's integers, and the number of printed decimals.
+    stride : int
+        Factor from the market's update ids to the printed ones.
+    """
 
     symbol: str
     spot: bool
@@ -91,7 +106,10 @@ class _Dialect:
         return f'{{"e":"depthUpdate",{times},"s":"{self.symbol}",{ids},"b":[{bids}],"a":[{asks}]}}'
 
     def diffs(self, chunk: MarketChunk) -> Iterator[str]:
-        """Yield each message's diff; a USD-M diff lists its bids from the lowest up, unlike a spot diff."""
+        """Yield the diff of each message.
+
+        A USD-M diff lists its bids from the lowest price up, a spot diff from the highest price down.
+        """
         starts, stops = chunk.bid_offsets[:-1], chunk.bid_offsets[1:]
         bids = level_texts(
             chunk.bid_prices, chunk.bid_sizes, starts, stops, self.decimal_format, reverse=not self.spot
@@ -103,7 +121,7 @@ class _Dialect:
             yield self.stream("depth@100ms", self.depth_update(time, first, last, bid, ask))
 
     def partials(self, chunk: MarketChunk) -> Iterator[str]:
-        """Yield the true top 20 after each message."""
+        """Yield a partial book after each message: the true top 20 levels per side."""
         starts: Int64Array = np.arange(len(chunk.timestamps), dtype=np.int64) * TOP_DEPTH
         bids, asks = (
             level_texts(prices.ravel(), sizes.ravel(), starts, starts + counts, self.decimal_format)
@@ -135,7 +153,7 @@ class _Dialect:
 def _queue_chunk(
     queue: ReceiveQueue, dialect: _Dialect, chunk: MarketChunk, received: ReceiveTimes, partial_depth: bool
 ) -> None:
-    """Queue every line of a chunk."""
+    """Add every line of a chunk to the receive queue."""
     streams = [
         (TRADES, received.trades, dialect.trades(chunk)),
         (TICKERS, received.tickers, dialect.tickers(chunk)),
@@ -160,44 +178,46 @@ def capture_lines(
     update_id_stride: int = 1,
     chunk_messages: int = 64,
 ) -> Iterator[bytes]:
-    """Run a market on and write its feed as the lines of a Binance capture.
+    """Advance a market and return its feed as the lines of a Binance capture.
 
-    The lines come in receive order; a stream is never reordered. A REST snapshot holds the book at an id
-    strictly inside one diff (U <= id < u) and is received after that diff: the diffs before that one are
-    stale, it bridges, and any received between it and the snapshot have to be kept.
+    The lines are sorted by receive time, and each stream keeps its own order. A REST snapshot holds the book
+    at an id L strictly inside one diff (U <= L < u), and is received after that diff. So the diffs before
+    that diff are stale, that diff connects to the snapshot, and a reader has to keep the diffs that arrive
+    between that diff and the snapshot.
 
     Parameters
     ----------
     market : Market
-        Is advanced by `n_messages`.
+        The market. It is advanced by `n_messages`.
     n_messages : int
-        Diffs to write.
+        Number of diffs to write.
     symbol : str
-        As the exchange prints it, such as ``BTCUSDT``.
+        The exchange's name of the instrument, such as ``BTCUSDT``.
     market_type : {"spot", "usdm"}
-        Dialect: fields and their order, the order of a diff's bids, and printed decimals (eight on spot,
-        the market's scales on USD-M).
+        Dialect. It sets the fields and their order, the order of a diff's bids, and the printed decimals:
+        eight on spot, the market's scales on USD-M.
     snapshot_message : int
-        Index of the diff that the first REST snapshot falls inside; none is written if there is no such diff.
+        Index of the diff that holds the id of the first REST snapshot. If the feed has no such diff, no
+        snapshot is written.
     snapshot_every : int, optional
-        Messages between REST snapshots; None: only the first.
+        Number of messages between REST snapshots; None: write only the first snapshot.
     partial_depth : bool
-        Write the true top 20 after every diff as ``@depth20``.
+        True: write the true top 20 levels after every diff as a message of the stream ``@depth20``.
     update_id_stride : int
-        Every printed update id is the market's times this; more than 1 makes U jump past the
-        previous u, as the real USD-M feed does (its chain is `pu`).
+        Every printed update id is the market's update id times this number. With more than 1, U jumps past
+        the previous u, as in the real USD-M feed, whose diffs link by the field `pu` instead.
     chunk_messages : int
-        Messages in memory at a time; leaves no trace in the lines.
+        Number of messages in memory at a time. The lines do not depend on this number.
 
     Returns
     -------
     iterator of bytes
-        ``<local receive time, ns> <raw JSON>`` and a newline.
+        Lines ``<local receive time, ns> <raw JSON>``, each with its newline.
 
     Raises
     ------
     ValueError
-        Settings that no such capture can have; the text names all of them.
+        If settings are invalid; the text names all of them.
     """
     problems = (
         [] if market_type in ("spot", "usdm") else [f"market_type must be spot or usdm, is {market_type}"]
@@ -233,11 +253,14 @@ def _lines(
     partial_depth: bool,
     chunk_messages: int,
 ) -> Iterator[bytes]:
-    """Advance the market chunk by chunk; `wanted` is the message that the next snapshot falls inside."""
+    """Advance the market chunk by chunk and yield the capture's lines.
+
+    `wanted` is the index of the message that holds the id of the next snapshot.
+    """
     recorder, queue = Recorder(), ReceiveQueue()
     done = 0
     while done < n_messages:
-        # A chunk ends with the message that a snapshot falls into, so that it holds at most one.
+        # A chunk ends with the message that holds a snapshot's id. So a chunk has at most one snapshot.
         number = min(chunk_messages, n_messages - done, wanted + 1 - done)
         done += number
         chunk = market.advance(number, photograph=number - 1 if wanted < done else None)
@@ -249,7 +272,7 @@ def _lines(
             wanted = wanted + snapshot_every if snapshot_every else n_messages
         elif wanted < done:
             wanted = done
-        # Whatever comes later happens at `end` or after it.
+        # Every later event happens at `end` or after, so its receive time is at least this.
         yield from _printed(queue.ready(end + LATENCY[0]))
     yield from _printed(queue.ready())
 

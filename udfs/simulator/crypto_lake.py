@@ -1,4 +1,4 @@
-"""The market's feed as Crypto Lake's Parquet tables: `book_delta_v2`, `trades` and `book`."""
+"""Writes the simulated market's feed as Crypto Lake's Parquet tables `book_delta_v2`, `trades` and `book`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deltabook.udfs.simulator.recorder import MESSAGES, ReceiveTimes, Recorder, 
 Columns = dict[str, npt.NDArray[Any]]
 
 BOOK_DEPTH = 20
-"""Levels a side of a `book` row."""
+"""Levels per side of a row of the table `book`."""
 
 _TIMES = [("received_time", pa.timestamp("ns")), ("origin_time", pa.timestamp("ns"))]
 _WHERE = [("exchange", pa.string()), ("symbol", pa.string())]
@@ -56,8 +56,8 @@ SCHEMAS = {
         ]
     ),
 }
-"""Columns of each table, as the vendor's reader returns them. In the vendor's files exchange and symbol are
-in the directory names only."""
+"""Columns of each table, as the vendor's reader returns them. The vendor's files have no columns exchange
+and symbol: these values are in the folder names."""
 
 
 def tables(
@@ -70,32 +70,34 @@ def tables(
     book_every: int = 1,
     float_times: bool = False,
 ) -> dict[str, pa.Table]:
-    """Run a market on and write its feed as Crypto Lake's tables.
+    """Advance a market and return its feed as Crypto Lake's tables.
 
     Parameters
     ----------
     market : Market
-        Is advanced by `messages`.
+        The market. It is advanced by `messages`.
     messages : int
-        Diffs to write; the sequence number of each is its last update id (Binance's u).
+        Number of diffs to write. A diff's sequence number is its last update id (Binance's u).
     exchange, symbol : str
-        As the vendor names them, such as ``BINANCE`` and ``BTC-USDT``.
+        The vendor's names of the exchange and the instrument, such as ``BINANCE`` and ``BTC-USDT``.
     seeded : bool
-        Begin with the whole book, as rows of a message of its own before the first diff.
+        True: begin `book_delta_v2` with a message that holds the whole book, before the first diff.
     book_every : int
-        Messages from one `book` row to the next; the first is after the first message.
+        Number of messages from one row of `book` to the next. The first row follows the first message.
     float_times : bool
-        Send the times through float64, as some of the vendor's files have them: multiples of 256 ns.
+        True: round all times to float64, as in some of the vendor's files. The times are then multiples of
+        256 ns.
 
     Returns
     -------
     dict of str to pyarrow.Table
-        `SCHEMAS` has the columns. A trade is a row for each maker order hit.
+        Each table by its name, with the columns of `SCHEMAS`. `trades` has one row for each maker order that
+        is hit.
 
     Raises
     ------
     ValueError
-        `book_every` is below 1.
+        If `book_every` is below 1.
     """
     if book_every < 1:
         raise ValueError(f"book_every must be from 1, is {book_every}")
@@ -116,20 +118,22 @@ def tables(
 
 
 def write_tables(feed: dict[str, pa.Table], folder: Path) -> list[Path]:
-    """Lay tables out as the vendor does, a file a day.
+    """Write tables in the vendor's folder layout, one file per table and day.
+
+    A file's path is ``<table>/exchange=<exchange>/symbol=<symbol>/dt=<day>/1.snappy.parquet``. The day is
+    the UTC date of the origin time. A table without rows has no file.
 
     Parameters
     ----------
     feed : dict of str to pyarrow.Table
-        What `tables` returns.
+        Result of `tables`.
     folder : Path
-        Holds ``<table>/exchange=<exchange>/symbol=<symbol>/dt=<day>/1.snappy.parquet`` afterwards; the day
-        is that of the origin time, UTC. A table without rows has no file.
+        Folder to write to.
 
     Returns
     -------
     list of Path
-        The files.
+        The files written.
     """
     paths = []
     for name, table in feed.items():
@@ -145,7 +149,11 @@ def write_tables(feed: dict[str, pa.Table], folder: Path) -> list[Path]:
 
 
 def _numbers(market: Market, prices: Int64Array, sizes: Int64Array, name: str = "size") -> Columns:
-    """Divide integers below 2**53 by a power of ten: the doubles nearest to the decimals, printed as they."""
+    """Return prices and sizes as doubles.
+
+    The integers are below 2**53, so each quotient is the double nearest to the decimal, and it prints as
+    that decimal.
+    """
     return {"price": prices / 10**market.price_scale, name: sizes / 10**market.size_scale}
 
 
@@ -165,7 +173,7 @@ def _seed_rows(market: Market, book: BookSnapshot, received: int) -> Columns:
 
 
 def _delta_rows(market: Market, chunk: MarketChunk, received: ReceiveTimes) -> Columns:
-    """A row for each changed level: of a message first the bids, then the asks, best first."""
+    """Return a row for each changed level; a message's bids come before its asks, best first."""
     counts = np.diff(chunk.bid_offsets), np.diff(chunk.ask_offsets)
     messages = np.concatenate([np.arange(len(chunk.timestamps)).repeat(count) for count in counts])
     order = np.argsort(messages, kind="stable")

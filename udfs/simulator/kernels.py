@@ -1,7 +1,7 @@
-"""The kernels that run the simulated market, and its state, one int64 vector.
+"""The kernels that run the simulated market, and the layout of the market's state, one int64 vector.
 
-Every random draw is integer arithmetic on one int64 word. A seed therefore gives the same stream, compiled
-or not, and in chunks of any size.
+Every random draw is integer arithmetic on one int64 word. A seed therefore gives the same feed with compiled
+and uncompiled kernels, and in chunks of any size.
 """
 
 from __future__ import annotations
@@ -12,45 +12,54 @@ import numpy.typing as npt
 from deltabook.udfs.numba_kernel import kernel
 
 BID, ASK = 0, 1
-# Levels per side that are shown after each message, and that a quiet message does not change.
+# Levels per side that are output after each message; levels per side that a quiet message does not change.
 TOP_DEPTH, QUIET_DEPTH = 25, 20
 MILLISECOND, MESSAGE_INTERVAL = 1_000_000, 100_000_000
 FIRST_UPDATE_ID, FIRST_TRADE_ID = 50_093_239_189, 3_735_683_259
-# Distances from the best price are log-uniform: an octave k, then one of the 2**k ticks in it.
+# Distances from the best price are log-uniform: first a random octave k, then one of its 2**k ticks.
+# The lowest NEAR_OCTAVES octaves count as near the best price.
 OCTAVES, NEAR_OCTAVES = 17, 5
-# An order d ticks from the best price owns the d >> 9 ticks behind it: far levels are sparse, as in reality.
+# An order d ticks from the best price shares a slot with the d >> 9 ticks behind it. A slot holds one level.
+# So levels far from the best price are sparse, as in real books.
 SLOT_SHIFT = 9
-# Order sizes are log-uniform too, from the smallest order to 2**14 times that.
+# Order sizes are log-uniform too, from the smallest order to 2**14 times the smallest order.
 SIZE_OCTAVES = 14
-# Sizes are stored in a ring of ticks that follows the mid; levels that leave it are cancelled.
+# Sizes are stored in a ring buffer with one entry per tick. The ring follows the mid. A level that leaves the
+# ring is cancelled.
 RING, RING_MASK = 1 << 18, (1 << 18) - 1
 MINIMUM_LEVELS, MOST_FILLS, MOST_INTENSITY = 40, 64, 400
-# Probabilities, of 65,536.
+# Probabilities, in units of 1/65,536.
 MARKET_ORDER, LARGE, FLOW_FLIP, FLASH = 2_000, 2_500, 2_000, 20_000
 REMOVE_NEAR, REMOVE_EATEN, REMOVE_FAR = 10_000, 56_000, 34_000
-# Marsaglia's multiply-with-carry multiplier: a * 2**32 - 1 and a * 2**31 - 1 are prime, and no
-# product leaves int64.
+# Multiplier a of Marsaglia's multiply-with-carry generator: a * 2**32 - 1 and a * 2**31 - 1 are prime, and
+# every product fits into int64.
 MULTIPLIER, WORD = 1_791_398_085, 0xFFFFFFFF
 
 
 def most_events(intensity: int) -> int:
-    """Return the most order events of a message: its limit, one last order, and the ring's own cancels."""
+    """Return an upper bound of the number of order events in one message.
+
+    `advance` starts no order after ``5 * intensity`` events, and the last order has at most `MOST_FILLS`
+    fills. The rest is reserve for the levels that are cancelled because they leave the ring.
+    """
     return 6 * intensity + MOST_FILLS + 8
 
 
-# One vector, as every array argument costs two atomic reference counts a call (six arrays: 4.1 M level
-# changes/s, one: 6.0 M). Scalars first: a pair holds bid, ask; SHOWN the price and size of either best.
+# The state is one vector because every array argument costs two atomic reference counts per call (with six
+# arrays: 4.1 M level changes/s, with one: 6.0 M). The scalars come first. BEST, LEVELS, CHANGED and FRONT are
+# pairs: bid, ask. SHOWN holds price and size of the best bid, then of the best ask, as of the last ticker.
 BEST, LEVELS, CHANGED, FRONT, SHOWN = 0, 2, 4, 6, 8
 LOW, UPDATE_ID, TRADE_ID, RANDOM, ACTIVITY, FLOW, MESSAGE, CLOCK, TRADES, TICKERS = range(12, 22)
 START, INTENSITY, QUIET, FLOOR, CEILING, SMALLEST = range(22, 28)
-# Then this message's own: changed prices by side, trades, tickers.
+# After the scalars come the arrays of the current message: changed prices by side, trades, tickers.
 ROOM = most_events(MOST_INTENSITY)
 TRADE_FIELDS, TICKER_FIELDS = 5, 6
 CHANGED_PRICES = 32
 TRADE_ROWS = CHANGED_PRICES + 2 * ROOM
 TICKER_ROWS = TRADE_ROWS + TRADE_FIELDS * ROOM
-# Then by tick in the ring: size of whichever side has the tick (the book never crosses), and by
-# side the last message that changed it.
+# The last arrays have one entry per tick of the ring. SIZES holds the size of the level at the tick. The book
+# never crosses, so a tick belongs to one side only. STAMPS holds, by side, the number of the last message
+# that changed the tick.
 SIZES = TICKER_ROWS + TICKER_FIELDS * ROOM
 STAMPS = SIZES + RING
 STATE_LENGTH = STAMPS + 2 * RING
@@ -70,14 +79,14 @@ def new_state(
     start_time : int
         Time of the first message, ns since 1970 UTC.
     intensity : int
-        Mean number of messages per unit of activity; see `Market`.
+        Mean number of level changes per message; see `Market`.
     quiet_share : float
-        Share of the time in which the market is quiet, from 0 to 1.
+        Share of quiet messages, 0 to below 1; see `Market`.
     smallest_order : int
         Smallest size of an order, lots.
     """
     state = np.zeros(STATE_LENGTH, np.int64)
-    # Any word from 1 to a * 2**32 - 2 starts the generator; neighboring seeds are driven apart first.
+    # Any word from 1 to a * 2**32 - 2 can start the generator. The multiplication spreads neighboring seeds.
     state[RANDOM] = seed * 0x9E3779B97F4A7C15 % (MULTIPLIER * (WORD + 1) - 2) + 1
     state[UPDATE_ID], state[TRADE_ID] = FIRST_UPDATE_ID - 1, FIRST_TRADE_ID - 1
     state[START] = state[CLOCK] = start_time
@@ -98,14 +107,17 @@ def _draw(state):
 
 @kernel
 def _order_size(state, octaves):
-    """Return a random size, lots: log-uniform over `octaves` octaves from the smallest order."""
+    """Return a random size in lots, log-uniform over `octaves` octaves above the smallest order."""
     span = state[SMALLEST] << ((_draw(state) * octaves) >> 32)
     return span + ((_draw(state) * span) >> 32)
 
 
 @kernel
 def _set_level(state, side, price, size):
-    """Apply one order event: set a level's size under a new update id; add a ticker if the best changes."""
+    """Apply one order event: set the size of a level, under a new update id.
+
+    If the best price or size of the side changes, a ticker is added.
+    """
     slot = price & RING_MASK
     before = state[SIZES + slot]
     state[SIZES + slot] = size
@@ -139,7 +151,10 @@ def _set_level(state, side, price, size):
 
 @kernel
 def _market_order(state):
-    """Sweep one side, a trade and an update id for each maker; flow keeps its direction for a while."""
+    """Execute a market order, with one trade and one update id for each maker order that is hit.
+
+    The direction of the order flow flips with a small probability, so that it lasts for several orders.
+    """
     if _draw(state) >> 16 < FLOW_FLIP:
         state[FLOW] = 1 - state[FLOW]
     if state[BEST + BID] < state[FLOOR]:
@@ -182,7 +197,7 @@ def _limit_order(state):
     held = state[SIZES + (found & RING_MASK)]
     found = found if held > 0 else price
     size = held + _order_size(state, SIZE_OCTAVES)
-    # Near the touch, orders leave more readily on the side that the flow is eating.
+    # Near the best price, a removal is more likely on the side that market orders are hitting.
     remove = REMOVE_FAR
     if octave < NEAR_OCTAVES:
         remove = REMOVE_EATEN if side == state[FLOW] else REMOVE_NEAR
@@ -198,7 +213,7 @@ def _limit_order(state):
 
 @kernel
 def _follow_mid(state):
-    """Move the ring of ticks towards the mid, cancelling what falls out of it."""
+    """Move the ring of ticks towards the mid, and cancel the levels that leave the ring."""
     wanted = (state[BEST + BID] + state[BEST + ASK]) // 2 - RING // 2
     for _ in range(min(abs(wanted - state[LOW]), 1_024)):
         rising = wanted > state[LOW]
@@ -213,7 +228,7 @@ def _follow_mid(state):
 
 @kernel
 def _copy_side(state, side, limit, prices, sizes):
-    """Copy the best `limit` levels of a side, best first; return their number."""
+    """Copy at most `limit` levels of a side, best first, and return the number copied."""
     count = min(limit, state[LEVELS + side])
     price = state[BEST + side]
     for row in range(count):
@@ -226,16 +241,16 @@ def _copy_side(state, side, limit, prices, sizes):
 
 @kernel
 def copy_book(state, head, levels):
-    """Copy the best levels of both sides; cost: one memory access per tick down to the last level.
+    """Copy the best levels of both sides; cost: one memory access per tick from the best to the last level.
 
     Parameters
     ----------
     state : int64[STATE_LENGTH]
-        The market.
+        State of the market.
     head : int64[4]
         Filled with update id, time (ns since 1970 UTC), number of bids and number of asks.
     levels : int64[2, 2, limit]
-        By side, price (0) or size (1), and level: filled with prices in ticks and sizes in lots.
+        Filled with prices in ticks and sizes in lots; the axes are side, price (0) or size (1), and level.
     """
     head[0], head[1] = state[UPDATE_ID], state[CLOCK]
     for side in range(2):
@@ -244,7 +259,7 @@ def copy_book(state, head, levels):
 
 @kernel
 def _begin_message(state):
-    """Set clock, activity and ring for a message; return how many levels it is to change."""
+    """Start a message: set clock, activity and ring; return the number of levels that it should change."""
     state[MESSAGE] += 1
     state[CHANGED + BID] = state[CHANGED + ASK] = state[TRADES] = state[TICKERS] = 0
     state[CLOCK] = state[START] + (state[MESSAGE] - 1) * MESSAGE_INTERVAL
@@ -257,7 +272,11 @@ def _begin_message(state):
 
 @kernel
 def _write_message(state, row, levels, offsets, top, counts, trades, tickers):
-    """Write a message: changed levels, best first; the top of both sides after it; trades and tickers."""
+    """Write the current message into row `row` of the output arrays of `advance`.
+
+    The output is the changed levels (best first), the top levels of both sides after the message, the trades
+    and the tickers.
+    """
     for side in range(2):
         number, start = state[CHANGED + side], offsets[side, row]
         first = CHANGED_PRICES + side * ROOM
@@ -270,7 +289,7 @@ def _write_message(state, row, levels, offsets, top, counts, trades, tickers):
             levels[side, 1, start + position] = state[SIZES + (price & RING_MASK)] if behind else 0
         offsets[side, row + 1] = start + number
         counts[side, row] = _copy_side(state, side, TOP_DEPTH, top[side, 0, row], top[side, 1, row])
-    # Rows of `offsets`: where a message starts among bid levels, ask levels, trades, tickers.
+    # The rows of `offsets` hold where each message starts in bid levels, ask levels, trades and tickers.
     first_trade, first_ticker = offsets[2, row], offsets[3, row]
     for position in range(state[TRADES]):
         for field in range(TRADE_FIELDS):
@@ -283,30 +302,33 @@ def _write_message(state, row, levels, offsets, top, counts, trades, tickers):
 
 @kernel
 def advance(state, photograph, photo, photo_levels, messages, levels, offsets, top, counts, trades, tickers):
-    """Run the market for m messages; an order event costs 0.15 µs at any depth of the book.
+    """Advance the market by m messages; an order event costs 0.15 µs at any depth of the book.
 
     Parameters
     ----------
     state : int64[STATE_LENGTH]
-        The market, changed in place.
+        State of the market, changed in place.
     photograph : int
-        Index of the message in the middle of which the book is copied; m for none.
+        Index of the message in whose middle the book is copied; m for no copy.
     photo, photo_levels : int64[4], int64[2, 2, :]
-        Filled with that copy, as `head` and `levels` of `copy_book`; ``photo[0]`` must be 0 before.
+        Filled with the copy of the book, as `head` and `levels` of `copy_book`. The caller sets ``photo[0]``
+        to 0.
     messages : int64[3, m]
-        Filled with end time (ns since 1970 UTC), first and last update id.
+        Filled with end time (ns since 1970 UTC), first update id and last update id of each message.
     levels : int64[2, 2, :]
-        Filled with the changed levels of all messages: by side, price (0) or size (1), and level.
+        Filled with the changed levels of all messages; the axes are side, price (0) or size (1), and level.
     offsets : int64[4, m + 1]
-        Filled with the bounds of each message's bid levels, ask levels, trades and tickers; 0 first.
+        Filled with the bounds of each message's bid levels, ask levels, trades and tickers. The caller sets
+        the first column to 0.
     top : int64[2, 2, m, TOP_DEPTH]
-        Filled with the best levels after each message, best first.
+        Filled with the best levels after each message, best first; the axes are side, price (0) or size (1),
+        message and level.
     counts : int64[2, m]
-        Filled with the number of those levels.
+        Filled with the number of levels in `top`, by side and message.
     trades : int64[TRADE_FIELDS, :]
-        Filled with id, time, price, size, and 1 if the buyer is the maker, of each trade.
+        Filled with the fields of each trade: id, time, price, size, and 1 if the buyer is the maker.
     tickers : int64[TICKER_FIELDS, :]
-        Filled with update id, time, and price and size of the best bid and ask, of each ticker.
+        Filled with the fields of each ticker: update id, time, bid price, bid size, ask price, ask size.
     """
     for row in range(messages.shape[1]):
         messages[1, row] = state[UPDATE_ID] + 1
@@ -334,7 +356,7 @@ def advance(state, photograph, photo, photo_levels, messages, levels, offsets, t
 
 @kernel
 def _seed_book(state, mid):
-    """Place orders on about five of eight slots of both sides, and always at the best prices."""
+    """Fill the first book: about five of eight slots of both sides get a level, the best prices always."""
     for _ in range(8):
         _draw(state)
     for side in range(2):

@@ -1,4 +1,7 @@
-"""The market's feed as a cryptofeed dump of Kraken's WebSocket v1: book of a depth with checksums, trades."""
+"""Writes the simulated market's feed as a cryptofeed dump of Kraken's WebSocket v1.
+
+The dump has book messages of a chosen depth, with checksums, and trades.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from deltabook.udfs.simulator.recorder import (
 )
 
 DEPTHS = (10, 25, 100, 500, 1000)
-"""What a book can be subscribed to, levels a side."""
+"""Depths that a client can subscribe to, levels per side."""
 CHANNELS = ("book", "trade")
 CHECKSUM_DEPTH = 10
 SIZE_DECIMALS, LEAST_PRICE_DECIMALS = 8, 5
@@ -34,35 +37,36 @@ _SECOND, _MICROSECOND = 1_000_000_000, 1_000
 def dump_lines(
     market: Market, messages: int, pair: str, *, depth: int = 1000, channels: Sequence[str] = CHANNELS
 ) -> Iterator[bytes]:
-    """Run a market on and write its feed as the lines that one connection receives.
+    """Advance a market and return its feed as the lines that one connection receives.
 
-    A book message has the levels in which the market's best `depth` differ from what a client holds that
-    truncates to `depth`: changed levels, then, marked ``r``, those that moved back inside. A level that is
-    pushed out goes unsaid, and so does what happens outside. The checksum is of the true top ten after the
-    message. The newest level time of a message is the market's time of it.
+    The client of this feed truncates its book to the best `depth` levels per side. A book message lists the
+    levels that such a client has to change: first the changed levels inside the depth, then the levels that
+    moved back inside the depth, marked ``r``. The feed does not announce a level that moves out of the depth,
+    nor a change outside the depth. The checksum covers the true top ten levels per side after the message.
+    The newest level time in a message is the market's time of the message.
 
     Parameters
     ----------
     market : Market
-        Is advanced by `messages`.
+        The market. It is advanced by `messages`.
     messages : int
-        Diffs of the market; one that changes nothing inside the depth has no book message.
+        Number of the market's diffs. A diff that changes nothing inside the depth has no book message.
     pair : str
-        As the venue prints it, such as ``XBT/USD``.
+        The venue's name of the instrument, such as ``XBT/USD``.
     depth : int
-        One of `DEPTHS`.
+        Levels per side that the client subscribes to; one of `DEPTHS`.
     channels : sequence of str
-        From `CHANNELS`: what the connection subscribes to.
+        Channels that the connection subscribes to; members of `CHANNELS`.
 
     Returns
     -------
     iterator of bytes
-        ``<receive time, float s>: <raw JSON>`` and a newline, in receive order.
+        Lines ``<receive time, float s>: <raw JSON>``, each with its newline, sorted by receive time.
 
     Raises
     ------
     ValueError
-        Settings that the venue does not have; the text names all of them.
+        If the venue does not offer a setting; the text names all such settings.
     """
     problems = [] if depth in DEPTHS else [f"depth must be one of {DEPTHS}, is {depth}"]
     problems += [
@@ -75,21 +79,21 @@ def dump_lines(
 
 
 def write_dump(lines: Iterable[bytes], folder: Path, connection: int = 0) -> Path:
-    """Write lines under the name that cryptofeed gives a connection's first file.
+    """Write a dump to ``KRAKEN.ws.<connection>.0``, cryptofeed's name for the first file of a connection.
 
     Parameters
     ----------
     lines : iterable of bytes
-        What `dump_lines` yields.
+        Result of `dump_lines`.
     folder : Path
-        Holds ``KRAKEN.ws.<connection>.0`` afterwards.
+        Folder to write to; it is created if it does not exist.
     connection : int
         Number of the connection.
 
     Returns
     -------
     Path
-        The file.
+        The file written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"KRAKEN.ws.{connection}.0"
@@ -111,14 +115,14 @@ class _Change:
 
 
 class _Side:
-    """One side of the whole true book, and which of its levels a client of some depth holds.
+    """One side of the whole true book, and the keys of the levels that a truncating client holds.
 
-    A key is a price, negated for bids: the best is the smallest.
+    A key is a price in ticks, negated for bids, so that the best level has the smallest key.
     """
 
     def __init__(self, sign: int, depth: int, prices: Int64Array, sizes: Int64Array, time: int) -> None:
         self.sign, self.depth = sign, depth
-        # A level's time is that of its last change: the further from the touch, the older.
+        # The time of a level's last change: each level is 997 us older than the next better level.
         self.levels = {
             sign * price: _Level(lots, time - 997 * _MICROSECOND * place)
             for place, (price, lots) in enumerate(zip(prices.tolist(), sizes.tolist(), strict=True))
@@ -130,7 +134,7 @@ class _Side:
         return [_Change(key, self.levels[key]) for key in islice(self.keys, depth)]
 
     def apply(self, prices: list[int], sizes: list[int], time: int) -> list[_Change]:
-        """Change the true book; return what the client has to be told, in order."""
+        """Change the true book and return the changes that the venue sends to the client, in order."""
         before = {}
         for price, lots in zip(prices, sizes, strict=True):
             key = self.sign * price
@@ -159,7 +163,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class _Printer:
-    """The text of every message of a pair."""
+    """Prints the messages of one pair."""
 
     pair: str
     depth: int
@@ -195,7 +199,10 @@ class _Printer:
         return zlib.crc32("".join(text.replace(".", "").lstrip("0") for text in texts).encode())
 
     def trades(self, fills: Sequence[tuple[int, ...]]) -> str:
-        """One taker's fills at one time: a sweep is printed as a market order."""
+        """Return the message of the fills of one taker order.
+
+        Several fills are printed as a market order (``m``), a single fill as a limit order (``l``).
+        """
         kind = "m" if len(fills) > 1 else "l"
         items = ",".join(
             f'["{self.price(ticks)}","{self.size(lots)}","{_seconds(time)}","{"bs"[maker]}","{kind}",""]'
@@ -204,7 +211,10 @@ class _Printer:
         return f'[{_TRADE_ID},[{items}],"trade","{self.pair}"]'
 
     def opening(self, channels: Sequence[str], first: int) -> Iterator[str]:
-        """What is said before the first data, received at `first`: cryptofeed notes its own requests."""
+        """Yield the lines before the first data message, which is received at `first` (ns).
+
+        cryptofeed also records its own requests in a dump.
+        """
         asked = {"book": f'"name":"book","depth":{self.depth}', "trade": '"name":"trade"'}
         granted = {"book": f'"depth":{self.depth},"name":"book"', "trade": '"name":"trade"'}
         ids = {
@@ -242,7 +252,7 @@ def _lines(market: Market, messages: int, printer: _Printer, channels: Sequence[
             _queue_trades(queue, printer, chunk, times)
         yield from _printed(queue.ready(int(chunk.timestamps[-1]) + LATENCY[0]))
     yield from _printed(queue.ready())
-    # Two empty lines end a dump.
+    # A dump ends with two empty lines.
     yield from ("", "")
 
 
@@ -256,7 +266,7 @@ def _queue_books(
         told_asks, told_bids = asks.apply(*ask_run, time), bids.apply(*bid_run, time)
         new = [change for change in told_asks + told_bids if not change.republished]
         if new:
-            # One after the other, a microsecond apart; the last at the message's own time.
+            # The changes are one microsecond apart. The last change has the message's own time.
             for place, change in enumerate(reversed(new)):
                 change.level.time = time - place * _MICROSECOND
             queue.add(received, MESSAGES, printer.update(told_asks, told_bids, printer.checksum(asks, bids)))
@@ -265,13 +275,13 @@ def _queue_books(
 def _runs(
     offsets: Int64Array, prices: Int64Array, sizes: Int64Array
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield prices and sizes that each message changed."""
+    """Yield the prices and sizes of the levels that each message changed."""
     for start, stop in pairwise(offsets.tolist()):
         yield prices[start:stop].tolist(), sizes[start:stop].tolist()
 
 
 def _queue_trades(queue: ReceiveQueue, printer: _Printer, chunk: MarketChunk, times: ReceiveTimes) -> None:
-    """One message for the trades of one time, received with the last of them."""
+    """Queue one message for all trades of one time, received when the last of these trades is received."""
     columns = (
         chunk.trade_timestamps,
         times.trades,

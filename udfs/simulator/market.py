@@ -1,6 +1,6 @@
-"""A seeded limit-order market: its orders, its book, and the feed that they produce.
+"""A seeded limit-order market: random orders change a book, and each change becomes part of a feed.
 
-Prices are integer ticks, sizes integer lots, times int64 nanoseconds since 1970-01-01 UTC on the
+Prices are integer ticks and sizes are integer lots. Times are int64 nanoseconds since 1970-01-01 UTC on the
 exchange's clock.
 """
 
@@ -28,21 +28,21 @@ from deltabook.udfs.simulator.kernels import (
 Int64Array = npt.NDArray[np.int64]
 
 SNAPSHOT_LEVELS = 1_000
-"""Levels per side of a snapshot by default, as in a REST snapshot."""
+"""Default number of levels per side of a snapshot, as in a REST snapshot."""
 
 
 @dataclass(frozen=True)
 class BookSnapshot:
-    """The levels of both sides at one update id, best first.
+    """The levels of both sides of the book at one update id, best first.
 
     Attributes
     ----------
     last_update_id : int
         Id of the last order event that the book includes.
     timestamp : int
-        Time of that event, ns since 1970-01-01 UTC.
+        Time of the last order event, ns since 1970-01-01 UTC.
     bid_prices, bid_sizes, ask_prices, ask_sizes : numpy.ndarray
-        int64[levels], ticks and lots; bid prices fall, ask prices rise.
+        int64[levels], ticks and lots. Bid prices descend, ask prices ascend.
     """
 
     last_update_id: int
@@ -57,34 +57,36 @@ class BookSnapshot:
 class MarketChunk:
     """The market's output over n consecutive messages; every array is int64.
 
-    Prices are ticks, sizes lots, timestamps ns since 1970-01-01 UTC (exchange clock, whole
-    milliseconds if the start time is), message indices count from this chunk's first message.
+    Prices are ticks and sizes are lots. Timestamps are ns since 1970-01-01 UTC on the exchange's clock; they
+    are whole milliseconds if the market's start time is one. Message indices count from the first message of
+    this chunk.
 
     Attributes
     ----------
     inside : BookSnapshot or None
-        The book in the middle of the message that `Market.advance` was asked to photograph.
+        The book in the middle of the message that the argument `photograph` of `Market.advance` names.
     timestamps, first_update_ids, last_update_ids : numpy.ndarray
-        [n] Time at which a message ends, and the first (U) and last (u) order event in it; a message
-        starts where the previous one ends.
+        [n] Time at which a message ends, and the ids of its first (U) and last (u) order event. A message
+        starts where the previous message ends.
     bid_offsets, ask_offsets : numpy.ndarray
         [n + 1] Message i changed the levels ``offsets[i]:offsets[i + 1]``.
     bid_prices, bid_sizes, ask_prices, ask_sizes : numpy.ndarray
-        [levels] Changed levels, best first within a message, with their size after it; 0: deleted.
+        [levels] Price of each changed level, best first within a message, and its size after the message; a
+        size of 0 deletes the level.
     top_bid_prices, top_bid_sizes, top_ask_prices, top_ask_sizes : numpy.ndarray
-        [n, 25] The true best levels after each message, best first, 0 where there is no level.
+        [n, 25] The true best levels after each message, best first; 0 where the side has no level.
     top_bid_counts, top_ask_counts : numpy.ndarray
-        [n] Number of levels among those 25.
+        [n] Number of levels in each row of the top arrays, at most 25.
     trade_ids, trade_timestamps, trade_prices, trade_sizes : numpy.ndarray
-        [trades] One per maker order hit; ids rise by one.
+        [trades] One trade per maker order that is hit. Each id is the previous id plus one.
     trade_buyer_is_maker, trade_messages : numpy.ndarray
-        [trades] 1 if the aggressor sold, otherwise 0; index of the message that a trade falls into.
+        [trades] 1 if the aggressor sold, otherwise 0; and the index of the message that contains the trade.
     ticker_update_ids, ticker_timestamps : numpy.ndarray
-        [tickers] One per change of a best price or size: the event that made it, and its time.
+        [tickers] One ticker per change of a best price or size: id and time of the order event.
     ticker_bid_prices, ticker_bid_sizes, ticker_ask_prices, ticker_ask_sizes : numpy.ndarray
-        [tickers] The best level of both sides after that event.
+        [tickers] The best level of both sides after the order event.
     ticker_messages : numpy.ndarray
-        [tickers] Index of the message that a ticker falls into.
+        [tickers] Index of the message that contains the ticker.
     """
 
     inside: BookSnapshot | None
@@ -124,30 +126,33 @@ class Market:
     Parameters
     ----------
     seed : int
-        Any integer; the same seed and parameters give the same stream in any chunking.
+        Any integer. Equal seeds and parameters give equal feeds, for chunks of any size.
     price_scale, size_scale : int
-        Decimals of a tick and of a lot: a price is ``ticks / 10**price_scale``. Only printing uses them.
+        Decimals of a tick and of a lot: a price is ``ticks / 10**price_scale``, a size is
+        ``lots / 10**size_scale``. Only the writers use the scales.
     starting_mid : int
-        First best bid, ticks; at least 20,000. The order flow reverses at a quarter and at four times it.
+        First best bid, ticks; at least 20,000. The order flow reverses when the price reaches a quarter of
+        this value or four times this value.
     start_time : int
-        Time at which the first message begins, ns since 1970-01-01 UTC; each takes 100 ms.
+        Time at which the first message begins, ns since 1970-01-01 UTC. A message takes 100 ms.
     intensity : int
-        Mean level changes per message, 20 to 400. A message has from half to twice as many, and the next
-        message tends to have about as many as the last.
+        Mean number of level changes per message, 20 to 400. A message has from half to twice this number,
+        and consecutive messages tend to have similar numbers.
     quiet_share : float
-        Share of messages, from 0 to below 1, that change only levels below the top 20: no trades, no tickers.
+        Share of quiet messages, 0 to 0.999. A quiet message changes only levels below the top 20, so that it
+        has neither trades nor tickers.
     smallest_order : int
-        Lots; sizes are log-uniform from it to ``2**14`` times it.
+        Smallest size of an order, lots. Sizes are log-uniform from this size to ``2**14`` times this size.
 
     Attributes
     ----------
     price_scale, size_scale : int
-        As given.
+        The parameters of these names.
 
     Raises
     ------
     ValueError
-        If parameters are out of range; the message names all of them.
+        If parameters are out of range; the text names all of them.
     """
 
     def __init__(
@@ -183,20 +188,20 @@ class Market:
         self._state = new_state(seed, starting_mid, start_time, intensity, quiet_share, smallest_order)
 
     def advance(self, n_messages: int, *, photograph: int | None = None) -> MarketChunk:
-        """Run the market for some messages.
+        """Advance the market by a number of messages and return its output.
 
-        Reserves about 100 kB of address space per message while it runs, and touches a tenth of it. Ask for a
-        few hundred to a few thousand messages at a time.
+        A call reserves about 100 kB of address space per message, and uses about a tenth of that memory. Ask
+        for a few hundred to a few thousand messages per call.
 
         Parameters
         ----------
         n_messages : int
             Number of messages, 0 or more.
         photograph : int, optional
-            Index, within this chunk, of a message in the middle of which the book is copied: the copy's
-            update id L satisfies U <= L < u. The stream does not change. If the message consists of a single
-            order, the next message is used instead. `MarketChunk.inside` is None if the chunk has no next
-            message.
+            Index, within this chunk, of the message in whose middle the book is copied to
+            `MarketChunk.inside`. The update id L of the copy satisfies U <= L < u. The feed does not change.
+            If the message consists of a single order, the book is copied in the next message instead. If the
+            chunk has no next message, `MarketChunk.inside` is None.
 
         Returns
         -------
@@ -233,7 +238,7 @@ class Market:
         Parameters
         ----------
         limit : int, optional
-            Most levels per side; None: all of them.
+            Largest number of levels per side; None: all levels.
 
         Returns
         -------
@@ -250,5 +255,5 @@ def _make_snapshot(head: Int64Array, levels: Int64Array) -> BookSnapshot:
 
 
 def _trim_levels(levels: Int64Array, counts: Int64Array) -> list[Int64Array]:
-    """Return bid prices, bid sizes, ask prices and ask sizes, cut to the number of levels of each side."""
+    """Return bid prices, bid sizes, ask prices and ask sizes, each cut to its side's number of levels."""
     return [levels[side, field, : counts[side]].copy() for side in (BID, ASK) for field in (0, 1)]

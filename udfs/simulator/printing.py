@@ -1,4 +1,4 @@
-"""Exact decimal text of integers: a single number in Python, the levels of whole books in a kernel."""
+"""Exact decimal text of scaled integers: one number in Python, or many book levels in a kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DecimalFormat(NamedTuple):
     price_scale, size_scale : int
         Decimal digits of the integers: a price is ``ticks / 10**price_scale``.
     price_decimals, size_decimals : int
-        Decimals that are printed: from the scale to nine more.
+        Number of decimals that are printed: at least the scale, at most the scale plus nine.
     """
 
     price_scale: int
@@ -28,20 +28,23 @@ class DecimalFormat(NamedTuple):
     size_decimals: int
 
 
-# Two decimals of at most 29 characters (19 digits, point, nine padding zeros) and `["","",],`.
+# Most bytes of one level: two numbers of at most 29 characters each (19 digits, a point, nine padding zeros),
+# and the JSON punctuation around these.
 LEVEL_ROOM = 70
 _ZERO, _POINT, _COMMA, _QUOTE, _OPEN, _CLOSE = b'0.,"[]'
 
 
 def decimal_text(value: int, scale: int, decimals: int) -> str:
-    """Print ``value / 10**scale`` with `decimals` decimals.
+    """Return ``value / 10**scale`` as text with `decimals` decimals.
 
     Parameters
     ----------
     value : int
-        0 or more.
-    scale, decimals : int
-        Decimal digits of `value`, and printed ones: ``decimals >= scale``. Zeros fill the difference.
+        Scaled number, 0 or more.
+    scale : int
+        Number of decimal digits of `value` that stand after the point.
+    decimals : int
+        Number of decimals to print, at least `scale`. Zeros fill the difference.
 
     Returns
     -------
@@ -62,23 +65,23 @@ def level_texts(
     *,
     reverse: bool = False,
 ) -> list[str]:
-    """Print runs of levels as the inside of a JSON array.
+    """Return the text of each run of levels, as the elements of a JSON array.
 
     Parameters
     ----------
     prices, sizes : numpy.ndarray
         int64[levels], ticks and lots, 0 or more.
     starts, stops : numpy.ndarray
-        int64 [runs]: run i is ``[starts[i]:stops[i]]``.
+        int64[runs]: run i holds the levels ``starts[i]:stops[i]``.
     decimal_format : DecimalFormat
         Scales and printed decimals.
     reverse : bool
-        Print every run from its last level to its first.
+        True: print every run from its last level to its first level.
 
     Returns
     -------
     list of str
-        [runs] such as ``["61737.63000000","0.00000000"],["61730.17000000","0.10000000"]``.
+        One text per run, such as ``["61737.63000000","0.00000000"],["61730.17000000","0.10000000"]``.
     """
     out = np.empty(int((stops - starts).sum()) * LEVEL_ROOM, np.uint8)
     ends = np.empty(len(starts), np.int64)
@@ -90,7 +93,10 @@ def level_texts(
 
 @kernel
 def _write_decimal(out, end, value, scale, decimals):
-    """Write ``value / 10**scale`` with `decimals` decimals into `out` before `end`; return its start."""
+    """Write ``value / 10**scale`` with `decimals` decimals into `out`, ending before the index `end`.
+
+    Returns the index of the first character.
+    """
     for _ in range(decimals - scale):
         end -= 1
         out[end] = _ZERO
@@ -108,23 +114,23 @@ def _write_decimal(out, end, value, scale, decimals):
 
 @kernel
 def _write_levels(prices, sizes, starts, stops, decimal_format, reverse, out, ends):
-    """Print each run as ``["price","size"],…``, filling `out` from its end, last run first.
+    """Write each run as ``["price","size"],…`` into `out`, from the end of `out` backwards.
 
     Cost: one division per digit.
 
     Parameters
     ----------
     prices, sizes, starts, stops, decimal_format, reverse
-        As of `level_texts`.
+        The parameters of `level_texts`.
     out : uint8[:]
-        Filled with text up to its end; must have `LEVEL_ROOM` bytes per level.
+        Buffer, `LEVEL_ROOM` bytes per level. The text ends at its end.
     ends : int64[runs]
-        Filled with the end of each run's text in `out`.
+        Filled with the index in `out` after the last character of each run.
 
     Returns
     -------
     int
-        Index in `out` at which the text begins.
+        Index in `out` of the first character.
     """
     begin = len(out)
     for run in range(len(starts) - 1, -1, -1):

@@ -1,7 +1,7 @@
-"""When a recorder receives what the market publishes: the same times in every dialect.
+"""Receive times of the simulated market's events, equal in every dialect.
 
-A latency is a function of the event's id alone, so it depends neither on what else a dialect
-prints nor on the chunking.
+The latency of an event depends only on its stream and its id. So the receive times depend neither on the
+other messages that a dialect prints, nor on the size of the chunks.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import numpy as np
 from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, MarketChunk
 
 LATENCY = (2_000_000, 9_000_000)
-"""Least and most time from an event to its receive time, ns."""
+"""Shortest and longest latency from an event to its receive time, ns."""
 MESSAGES, PARTIALS, TRADES, TICKERS, SNAPSHOTS = range(5)
-"""Streams, in the order in which lines received at the same time are written."""
+"""Numbers of the streams. Lines with equal receive times are written in the order of these numbers."""
 _GOLDEN, _ODD, _STREAM_SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), 56
 
 
 @dataclass(frozen=True)
 class ReceiveTimes:
-    """Receive times of a chunk's events, int64 ns since 1970-01-01 UTC; no stream is reordered.
+    """Receive times of a chunk's events, int64 ns since 1970-01-01 UTC, never decreasing within a stream.
 
     Attributes
     ----------
     messages, partials : numpy.ndarray
-        [messages] Of each diff, and of the top of the book sent after it.
+        [messages] Receive time of each diff, and of the partial book that the market sends after the diff.
     trades : numpy.ndarray
-        [trades]
+        [trades] Receive time of each trade.
     tickers : numpy.ndarray
-        [tickers]
+        [tickers] Receive time of each ticker.
     """
 
     messages: Int64Array
@@ -42,18 +42,18 @@ class ReceiveTimes:
 
 
 class Recorder:
-    """Stamps the events of one market, chunk after chunk."""
+    """Assigns receive times to the events of one market, chunk after chunk."""
 
     def __init__(self) -> None:
         self._last = dict.fromkeys(range(5), 0)
 
     def receive(self, chunk: MarketChunk) -> ReceiveTimes:
-        """Stamp a chunk's events.
+        """Return the receive times of a chunk's events.
 
         Parameters
         ----------
         chunk : MarketChunk
-            Follows the one before.
+            The chunk that follows the chunk of the previous call.
 
         Returns
         -------
@@ -69,16 +69,16 @@ class Recorder:
         )
 
     def receive_book(self, book: BookSnapshot, happened: int, stream: int = SNAPSHOTS) -> int:
-        """Stamp one whole book, received after every message so far.
+        """Return the receive time of one whole book, not before that of any earlier diff.
 
         Parameters
         ----------
         book : BookSnapshot
             The book.
         happened : int
-            When it was sent, ns.
+            Time at which the venue sends the book, ns since 1970-01-01 UTC.
         stream : int
-            `SNAPSHOTS` if it was fetched apart, `MESSAGES` if it is a message of the feed.
+            `SNAPSHOTS` for a book that the client requests over REST, `MESSAGES` for a message of the feed.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class Recorder:
     def _stamp(self, stream: int, happened: Int64Array, ids: Int64Array) -> Int64Array:
         if len(ids) == 0:
             return ids
-        # Neighbouring ids must not have neighbouring latencies: multiply, fold, multiply.
+        # Hash the id (multiply, fold, multiply), so that similar ids do not get similar latencies.
         mixed = (ids.astype(np.uint64) + np.array(stream << _STREAM_SHIFT, np.uint64)) * _GOLDEN
         mixed = (mixed ^ (mixed >> np.uint64(29))) * _ODD
         span = np.uint64(LATENCY[1] - LATENCY[0])
@@ -104,22 +104,23 @@ class Recorder:
 def recorded_chunks(
     market: Market, n_messages: int, recorder: Recorder, chunk_messages: int = 256
 ) -> Iterator[tuple[MarketChunk, ReceiveTimes]]:
-    """Run a market on, a bounded number of messages at a time.
+    """Advance a market chunk by chunk and yield each chunk with its receive times.
 
     Parameters
     ----------
     market : Market
-        Is advanced by `n_messages`.
+        The market. It is advanced by `n_messages`.
     n_messages : int
-        How many messages, from 0.
+        Number of messages, 0 or more.
     recorder : Recorder
-        Stamps them.
+        Assigns the receive times.
     chunk_messages : int
-        Messages in memory at a time.
+        Number of messages per chunk; only one chunk is in memory at a time.
 
     Yields
     ------
     (chunk, received) : (MarketChunk, ReceiveTimes)
+        The chunk, and the receive times of its events.
     """
     for start in range(0, n_messages, chunk_messages):
         chunk = market.advance(min(chunk_messages, n_messages - start))
@@ -127,17 +128,20 @@ def recorded_chunks(
 
 
 class ReceiveQueue:
-    """Holds lines back until no line that is still to come can precede them."""
+    """Sorts lines by receive time, and holds a line until no later line can precede it."""
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, int, str]] = []
 
     def add(self, received: int, stream: int, line: str) -> None:
-        """Queue a line; those of one stream must be added in order."""
+        """Queue a line; add the lines of one stream in the order of their receive times."""
         self._pending.append((received, stream, line))
 
     def ready(self, until: int | None = None) -> Iterator[tuple[int, str]]:
-        """Yield receive time and text of the lines received before `until` (None: all), in that order."""
+        """Yield (receive time, text) of each line received before `until`, sorted by receive time.
+
+        None for `until` yields all lines.
+        """
         self._pending.sort(key=itemgetter(0, 1))
         ready = [line for line in self._pending if until is None or line[0] < until]
         self._pending = self._pending[len(ready) :]

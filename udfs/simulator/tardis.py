@@ -1,4 +1,4 @@
-"""The market's feed as Tardis.dev's downloadable CSV tables."""
+"""Writes the simulated market's feed as Tardis.dev's downloadable CSV tables."""
 
 from __future__ import annotations
 
@@ -31,47 +31,51 @@ HEADERS = {
     ),
     "quotes": f"{_KEYS},ask_amount,ask_price,bid_price,bid_amount",
 }
-"""First line of each table."""
+"""Header line of each table, by table name."""
 
 
 @lru_cache(maxsize=1 << 16)
 def plain_number(value: int, scale: int) -> str:
-    """Print ``value / 10**scale`` as short as it goes: no trailing zeros, no bare point, no exponent.
+    """Return ``value / 10**scale`` as its shortest decimal text.
+
+    The text has no trailing zeros, no point without decimals and no exponent.
 
     Parameters
     ----------
     value : int
-        From 0.
+        Scaled number, 0 or more.
     scale : int
-        Decimals of `value`.
+        Number of decimal digits of `value` that stand after the point.
 
     Returns
     -------
     str
+        Such as ``61737.63``.
     """
     text = decimal_text(value, scale, scale)
     return text.rstrip("0").rstrip(".") if scale else text
 
 
 def csv_lines(market: Market, messages: int, exchange: str, symbol: str) -> dict[str, Iterator[str]]:
-    """Run a market on and write its feed as Tardis.dev's tables.
+    """Advance a market and return its feed as Tardis.dev's tables.
 
-    `incremental_book_L2` begins with the whole book (`is_snapshot`), then has the changes of each message;
-    `book_snapshot_25` has the true best levels after each message that changed them.
+    `incremental_book_L2` begins with the whole book (`is_snapshot` is true), followed by the level changes of
+    each message. `book_snapshot_25` has the true best 25 levels per side after each message that changes
+    them.
 
     Parameters
     ----------
     market : Market
-        Is advanced by `messages`.
+        The market. It is advanced by `messages`.
     messages : int
-        Diffs to write.
+        Number of diffs to write.
     exchange, symbol : str
-        As the vendor names them, such as ``binance-futures`` and ``BTCUSDT``.
+        The vendor's names of the exchange and the instrument, such as ``binance-futures`` and ``BTCUSDT``.
 
     Returns
     -------
     dict of str to iterator of str
-        Lines with their newline, the header first, of every table in `HEADERS`.
+        Lines of each table in `HEADERS`, by table name. The header comes first; each line has its newline.
     """
     recorder, writer = Recorder(), _Writer(f"{exchange},{symbol}", market.price_scale, market.size_scale)
     lines: dict[str, list[str]] = {name: [f"{header}\n"] for name, header in HEADERS.items()}
@@ -88,21 +92,24 @@ def csv_lines(market: Market, messages: int, exchange: str, symbol: str) -> dict
 
 
 def write_csv(lines: Iterable[str], folder: Path, table: str, exchange: str, symbol: str) -> list[Path]:
-    """Write one table as the vendor's downloads: a gzip file a day, each with the header.
+    """Write one table in the vendor's file layout: one gzip file per day, each with the header.
+
+    A file's name is ``<exchange>_<table>_<day>_<symbol>.csv.gz``. The day is the UTC date of
+    `local_timestamp`.
 
     Parameters
     ----------
     lines : iterable of str
-        One table of `csv_lines`.
+        Lines of one table, from `csv_lines`.
     folder : Path
-        Holds ``<exchange>_<table>_<day>_<symbol>.csv.gz`` afterwards; the day is that of the local time, UTC.
+        Folder to write to; it is created if it does not exist.
     table, exchange, symbol : str
         Parts of the file's name.
 
     Returns
     -------
     list of Path
-        The files; a table without rows has none.
+        The files written; empty for a table without rows.
     """
     header, *rows = lines
     days: dict[str, list[str]] = {}
@@ -119,7 +126,7 @@ def write_csv(lines: Iterable[str], folder: Path, table: str, exchange: str, sym
 
 
 class _Writer:
-    """The rows of every table of one symbol."""
+    """Prints the rows of every table of one symbol."""
 
     def __init__(self, where: str, price_scale: int, size_scale: int) -> None:
         self.where, self.price_scale, self.size_scale = where, price_scale, size_scale
@@ -129,7 +136,7 @@ class _Writer:
         return f"{self.where},{happened // MICROSECOND},{received // MICROSECOND}"
 
     def numbers(self, prices: Int64Array, sizes: Int64Array) -> Iterator[str]:
-        """Yield ``price,amount`` of each level."""
+        """Yield the text ``price,amount`` of each level."""
         for price, size in zip(prices.tolist(), sizes.tolist(), strict=True):
             yield f"{plain_number(price, self.price_scale)},{plain_number(size, self.size_scale)}"
 

@@ -1,4 +1,5 @@
-"""Sources: readers of the venues' and vendors' files, each a Spark Python data source that yields `records`.
+"""Sources, which read the files of venues and data vendors.
 
-To add a source, see `common.file_source`.
+Each source is a Spark Python data source. It yields rows in the schema of `records`
+(`schemas.frames.RECORDS`). To add a source, see `common.file_source`.
 """

@@ -3,25 +3,26 @@
 Format: one message per line. A line holds the message alone, the message after a receive time, or a
 cryptofeed dump line. Files may be plain text, gzip, or a zip with one member (as in Bybit's archive).
 
-- Order book, topic `orderbook.N.SYMBOL` (N levels per side). A `snapshot` replaces the whole book, and so
-  does a message with `u` = 1 (the service restarted). A `delta` changes levels. Bybit sends a deletion for
-  each level that leaves the N levels.
-- Update ids: `u` rises by one. A book with an unbroken chain of ids is `verified`.
-- Several depths of one instrument: the first depth in the file is read, the others are skipped.
+- Order book, topic `orderbook.N.SYMBOL` (N levels per side). A `snapshot` replaces the whole book. A message
+  with `u` = 1 also replaces the whole book: Bybit's service restarted. A `delta` changes levels. Bybit sends
+  a deletion for each level that drops out of the best N.
+- Update ids: `u` rises by one with each message. A book with an unbroken chain of ids is `verified`.
+- Several depths of one instrument in a file: the source reads the depth that comes first in the file and
+  skips the other depths.
 - Trades, topic `publicTrade.SYMBOL`: `S` is the aggressor side. A block trade (`BT`) happened outside the
-  book and gets no side. Trades are ordered by time. A trade id that is not a number (a UUID) is replaced by
-  its hash.
+  book, so its side is stored as empty. Trades are ordered by time. A trade id that is not a number (a UUID)
+  is replaced by its hash.
 - Times: `ts` of a book message and `T` of a trade, in milliseconds.
-- Market: spot and contracts use the same symbols, and messages do not name the market. The word `linear`,
-  `inverse` or `spot` decides for the whole file. It is looked for in the first connection line
-  (`wss://…/v5/public/linear`), then in the file name, then in the folder names, nearest folder first.
-  Without such a word, a book of 200 levels is spot (the archive's `ob200`), and everything else is a
-  contract (the archive's `ob500`).
+- Market: spot and contracts use the same symbols, and messages do not name the market. One of the words
+  `linear`, `inverse` and `spot` decides for the whole file. The source looks for this word in the first
+  connection line (`wss://…/v5/public/linear`), then in the file name, then in the folder names, nearest
+  folder first. If there is no such word, a book of 200 levels is spot (the archive's `ob200`), and
+  everything else is a contract (the archive's `ob500`).
 - Symbols: a contract is perpetual unless its name has an expiry. BTCUSDT-26DEC25 becomes BTC-USDT-251226,
   BTC-26DEC25 becomes BTC-USDC-251226, and BTCPERP becomes BTC-USDC-PERP. BTCUSDZ25 and options stay as they
   are.
 - Skipped: other topics and responses to requests.
-- Unreadable lines go to quarantine. For a book, the missing `u` shows the gap.
+- Unreadable lines go to quarantine. If an unreadable line was a book update, the missing `u` shows the gap.
 
 Rules: Bybit API v5, Orderbook, process snapshot and delta; Trade.
 """
@@ -68,10 +69,10 @@ class _BybitParser(MessageParser):
         """`linear`, `inverse`, `spot`, or empty if nothing names the market."""
         self.category_is_final = False
         self.depths: dict[str, str] = {}
-        """The book depth that is read, by symbol: the first one in the file."""
+        """{symbol: book depth that is read, the first depth of the symbol in the file}."""
 
     def connection(self, line: bytes) -> None:
-        """Take the market from the first connection line, unless a message came before it."""
+        """Set the market from the first connection line, unless a message precedes the line."""
         if line.strip() and not self.category_is_final:
             self.category_is_final = True
             url = line.split(b" ", 1)[0].decode("ascii", "replace").lower()
@@ -91,7 +92,7 @@ class _BybitParser(MessageParser):
             self._add_trades(message, line)
 
     def _add_book_update(self, message: dict[str, Any], depth: str, line: Line) -> None:
-        """Add the book update of an `orderbook` message, if its depth is read."""
+        """Add the book update of an `orderbook` message; skip a message of a depth that is not read."""
         data, kind = message.get("data"), message.get("type")
         if not isinstance(data, dict):
             raise ValueError(f"field data: expected an object, found {excerpt(data)}")
@@ -118,7 +119,7 @@ class _BybitParser(MessageParser):
         data = message.get("data")
         if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
             raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
-        # All trades are read before the first is added: an unreadable one puts the whole line in quarantine.
+        # Read all trades before adding the first: one unreadable trade puts the whole line in quarantine.
         for record in [self._read_trade(entry) for entry in data]:
             self.add(record | {"received": line.received})
 
@@ -187,11 +188,11 @@ def symbol_of(venue_symbol: str, *, is_spot: bool) -> str:
 
 
 def _find_category_in_path(path: Path) -> str:
-    """Return the market that the file name, or else the nearest folder, names; empty if none does."""
+    """Return the market named by the file name, else by the nearest folder; empty if none is named."""
     folders = [folder.lower() for folder in path.parts[-2::-1]]
     return _find_category([*re.split(r"[^a-z]+", path.name.lower()), *folders])
 
 
 def _find_category(words: list[str]) -> str:
-    """Return the first of the words that names a market; empty if none does."""
+    """Return the first word that is the name of a market; empty if no word is."""
     return next((word for word in words if word in _CATEGORIES), "")

@@ -4,24 +4,26 @@ Format: one message per line. A line holds the message alone, the message after 
 cryptofeed dump line. Files may be plain text, gzip, or a zip with one member.
 
 - Order book snapshot: `[id, {"as":…,"bs":…}, "book-N", pair]`, N levels per side.
-- Order book update: `[id, {"a":…}, {"b":…,"c":"…"}, "book-N", pair]`, in one part or two. Both parts are one
-  book update. Levels stay in the order of the message; a price that occurs twice is stored twice.
-- Level: `[price, volume, time]`. A fourth field `"r"` marks a level that Kraken only sends again.
-- Depth: Kraken's book has N levels per side. Levels beyond them disappear after each message, without a
-  deletion.
+- Order book update: `[id, {"a":…}, {"b":…,"c":"…"}, "book-N", pair]`. Asks and bids are in one part or in two
+  parts. Two parts of one message are one book update. Levels stay in the order of the message. A price that
+  occurs twice in a message is stored twice.
+- Level: `[price, volume, time]`. A fourth field `"r"` marks a level that Kraken sends again unchanged.
+- Depth: Kraken's book has N levels per side. After each message, Kraken drops the levels beyond the best N
+  without sending a deletion.
 - Checksum: `c` is the CRC-32 of the ten best asks and bids, printed with the decimals of the message's levels
-  (fixed for each pair). It proves the top ten after each message, so the book is `checked`. It proves nothing
-  about deeper levels.
+  (fixed for each pair). The checksum proves the ten best levels per side after each message, so the book is
+  `checked`. The checksum proves nothing about deeper levels.
 - Time of a book message: the newest time of its levels.
 - Trades: `[id, [[price, volume, time, side, type, misc], …], "trade", pair]`. The aggressor bought (`b`) or
   sold (`s`). Trades have no ids.
-- Order: messages have no ids, so receive times order them, in file order. A receive time that falls is raised
-  to the one before it, and one that is far ahead of the following ones is ignored. A file without receive
-  times is ordered by the times of its messages.
-- Several depths of one pair: the first depth in the file is read, the others are skipped.
+- Order: messages have no ids. They stay in file order, and their sequence is the receive time. A receive time
+  below the previous one is raised to the previous one. A receive time far ahead of the following ones is
+  ignored. A file without receive times is ordered by the times of its messages.
+- Several depths of one pair in a file: the source reads the depth that comes first in the file and skips the
+  other depths.
 - Skipped: heartbeats, `systemStatus`, `ticker`, `ohlc`, `spread` and all other messages.
-- Unreadable lines go to quarantine and mark their book as damaged. If a line does not show its pair, every
-  book of the file is marked.
+- Unreadable lines go to quarantine, and their book is marked as damaged. If an unreadable line does not show
+  its pair, every book of the file is marked as damaged.
 
 Rules: Kraken WebSocket API v1, book, trade, and how to calculate the checksum.
 """
@@ -67,11 +69,11 @@ class _KrakenParser(MessageParser):
     def __init__(self, path: str, limits: Limits):
         super().__init__(path, limits)
         self.order_times: dict[int, int] = {}
-        """The time that orders each message of the current block, ns, by row in the file."""
+        """{row in the file: time that orders its message, ns since 1970 UTC}, for the current block."""
         self.last_sequence = NOT_GIVEN
-        """Sequence of the last message of the blocks before, ns; -1 if there is none."""
+        """Sequence of the last message of the previous blocks, ns since 1970 UTC; -1 if there is none."""
         self.depths: dict[str, int] = {}
-        """The book depth that is read, by symbol: the first one in the file."""
+        """{symbol: book depth that is read, the first depth of the symbol in the file}."""
 
     def message(self, line: Line) -> None:
         if line.received != NOT_GIVEN:
@@ -91,7 +93,7 @@ class _KrakenParser(MessageParser):
             self._add_book_update(parts, canonical_symbol(pair_name), int(match[1]), line)
 
     def _add_book_update(self, parts: list[Any], symbol: str, depth: int, line: Line) -> None:
-        """Add a snapshot or an update, if its depth is read."""
+        """Add a snapshot or an update; skip a message of a depth that is not read."""
         record = _read_book_update(parts)
         if self.depths.setdefault(symbol, depth) != depth:
             return
@@ -105,7 +107,10 @@ class _KrakenParser(MessageParser):
             self._add_in_order(record | {"symbol": symbol}, line)
 
     def _add_in_order(self, record: dict[str, Any], line: Line) -> None:
-        """Add a record; its sequence is its receive time, or else its own time, until the block ends."""
+        """Add a record, with its receive time or else its own time as a preliminary sequence.
+
+        `finish_block` replaces the preliminary sequence.
+        """
         time = self.order_times.setdefault(self.row, record["timestamp"])
         if time == NOT_GIVEN:
             del self.order_times[self.row]
@@ -113,7 +118,10 @@ class _KrakenParser(MessageParser):
         self.add(record | {"exchange": _EXCHANGE, "received": line.received, "sequence": time})
 
     def finish_block(self) -> None:
-        """Set the sequence of the block's records: only later lines show that a clock jumped ahead."""
+        """Set the final sequence of the block's records.
+
+        This step runs at the end of a block, because only later lines show that a clock jumped ahead.
+        """
         times = np.fromiter(self.order_times.values(), dtype=np.int64)
         sequences = order_receive_times(times, self.last_sequence).tolist()
         sequence_by_row = dict(zip(self.order_times, sequences, strict=True))
@@ -126,7 +134,13 @@ class _KrakenParser(MessageParser):
         self.order_times.clear()
 
     def damaged_symbol(self, line: bytes) -> tuple[str, str] | None:
-        """Return the book that the end of a line names; None if it is unknown."""
+        """Return the (exchange, symbol) of the book that an unreadable line names at its end.
+
+        Returns
+        -------
+        (exchange, symbol) or None
+            `NO_BOOK` for a line of trades; None if the line names no book of this file.
+        """
         match = _LINE_END.search(line)
         if match is None:
             return None
@@ -151,7 +165,7 @@ class KrakenSource(MessageSource):
 
 
 def _read_book_update(parts: list[Any]) -> dict[str, Any]:
-    """Return the record of a snapshot or an update, without names, receive time and sequence."""
+    """Return the record of a snapshot or an update, without exchange, symbol, receive time and sequence."""
     is_snapshot, checksum = set(), NOT_GIVEN
     sides: dict[str, list[list[Any]]] = {"a": [], "b": []}
     times = []
@@ -182,7 +196,7 @@ def _read_book_update(parts: list[Any]) -> dict[str, Any]:
 
 
 def _read_trade(trade: Any) -> dict[str, Any]:
-    """Return the record of one trade, without names, receive time and sequence."""
+    """Return the record of one trade, without exchange, symbol, receive time and sequence."""
     if not isinstance(trade, list) or len(trade) < 4 or trade[3] not in ("b", "s"):
         raise ValueError(f"expected a trade [price, volume, time, b or s, …], found {excerpt(trade)}")
     numbers = scale_trade(trade[0], trade[1])
@@ -190,7 +204,10 @@ def _read_trade(trade: Any) -> dict[str, Any]:
 
 
 def _read_time(fields: list[Any]) -> int:
-    """Return the time of a level or a trade, ns; Kraken prints it as the third field, in seconds."""
+    """Return the time of a level or a trade, ns since 1970 UTC.
+
+    Kraken prints the time as the third field, in seconds.
+    """
     seconds = fields[2] if len(fields) > 2 else None
     if not isinstance(seconds, str) or _TIME.fullmatch(seconds) is None:
         raise ValueError(f"expected a time in seconds with at most 9 decimals, found {excerpt(seconds)}")
@@ -201,7 +218,7 @@ def _read_time(fields: list[Any]) -> int:
 
 
 def _count_decimals(numbers: list[Any]) -> int:
-    """Return the largest number of decimals with which a number is printed; -1 for an empty list."""
+    """Return the largest number of decimals that any of the printed numbers has; -1 for an empty list."""
     exponents = [int(Decimal(str(number)).as_tuple().exponent) for number in numbers]
     digits = max((max(0, -exponent) for exponent in exponents), default=NOT_GIVEN)
     if digits > MOST_DECIMALS:

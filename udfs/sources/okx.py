@@ -1,25 +1,27 @@
 r"""Source `okx`: captures of OKX's public WebSocket v5, and of OKCoin's and OKEx's v3.
 
 Format: one message per line. A line holds the message alone, the message after a receive time, or a
-cryptofeed dump line. Files may be plain text, gzip, or a zip with one member. A v3 message is JSON, or
-raw-deflated JSON printed as Python bytes: `b'…'`.
+cryptofeed dump line. Files may be plain text, gzip, or a zip with one member. A v3 message is plain JSON, or
+JSON compressed with raw deflate and printed as a Python bytes literal: `b'…'`.
 
 - Order book, v5 channels `books`, `books-l2-tbt` and `books50-l2-tbt`: `action` is `snapshot` (replaces the
   whole book) or `update` (changes levels). v3 uses the tables `…/depth_l2_tbt` and `…/depth`, and calls a
   snapshot `partial`. A level is `[price, size, …]`.
-- Several such channels of one instrument: the first channel in the file is read, the others are skipped.
+- Several book channels of one instrument in a file: the source reads the channel that comes first in the file
+  and skips the other channels.
 - Top of book, channels `books5` and `bbo-tbt`, and v3 `…/depth5`: golden rows of kind `vendor_book`.
 - Trades, channel `trades` and v3 `…/trade`: `side` is the aggressor side. Trades are ordered by id.
-- Update ids: `seqId` and `prevSeqId` link the messages of a channel. A book with an unbroken chain is
-  `verified`. Without ids, the time `ts` orders messages and only the checksum proves the book: `checked`.
-- Checksum: `checksum` is the CRC-32 of the 25 best levels as printed. 0 or absent means not given (OKX sends
-  0 since mid-2026).
+- Update ids: `seqId` and `prevSeqId` link the messages of a channel. A book with an unbroken chain of ids is
+  `verified`. Messages without ids are ordered by the exchange time. Without ids, only the checksum proves
+  the book, and the book is `checked`.
+- Checksum: `checksum` is the CRC-32 of the 25 best levels of each side, as printed. A checksum that is 0 or
+  absent means not given (OKX sends 0 since mid-2026).
 - Times: exchange time in milliseconds; ISO 8601 text in v3.
 - Exchange: OKCOIN if the file name or the first connection line contains `okcoin`, otherwise OKX.
 - Skipped: `trades-all`, `tickers`, candles, responses to subscriptions, `ping`, `pong` and all other
   messages.
-- Unreadable lines go to quarantine and mark their book as damaged. If a line does not show its instrument,
-  every book of the file is marked.
+- Unreadable lines go to quarantine, and their book is marked as damaged. If an unreadable line does not show
+  its instrument, every book of the file is marked as damaged.
 
 Rules: OKX API v5, Order book channel; OKCoin API v3, depth_l2_tbt.
 """
@@ -53,7 +55,7 @@ from deltabook.udfs.sources.common.message_files import (
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
 MAX_INFLATED_BYTES = 16 << 20
-"""Limit of a message after inflation, bytes; a full book has about 40 KB."""
+"""Largest size of a message after decompression, bytes; a full book takes about 40 KB."""
 
 _BOOK, _TOP, _TRADE = "book", "top", "trade"
 _CHANNELS = {
@@ -95,10 +97,10 @@ class _OkxParser(MessageParser):
         self.exchange = _exchange_in(Path(path).name)
         self.exchange_is_final = False
         self.channels: dict[str, str] = {}
-        """The book channel that is read, by symbol: the first one in the file."""
+        """{symbol: book channel that is read, the first book channel of the symbol in the file}."""
 
     def connection(self, line: bytes) -> None:
-        """Take the exchange from the first connection line, unless a message came before it."""
+        """Set the exchange from the first connection line, unless a message precedes the line."""
         if line.strip() and not self.exchange_is_final:
             self.exchange_is_final = True
             if _exchange_in(line.split(b" ", 1)[0].decode("ascii", "replace")) == "OKCOIN":
@@ -117,7 +119,7 @@ class _OkxParser(MessageParser):
         data = message.get("data")
         if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
             raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
-        # All entries are read before the first is added: an unreadable one puts the whole line in quarantine.
+        # Read all entries before adding the first: one unreadable entry puts the whole line in quarantine.
         records = [
             record
             for entry in data
@@ -129,7 +131,10 @@ class _OkxParser(MessageParser):
     def _read_entry(
         self, message: dict[str, Any], channel: str, instrument: str, entry: dict[str, Any], line: Line
     ) -> dict[str, Any] | None:
-        """Return the record of one entry of a message's `data`; None if its channel is not read."""
+        """Return the record of one entry of a message's `data`.
+
+        The result is None for a book channel that is not the one read for the instrument.
+        """
         symbol = canonical_symbol(instrument or read_text(entry, "instrument_id"))
         time = self._read_time(entry)
         record: dict[str, Any] = {"exchange": self.exchange, "symbol": symbol}
@@ -149,7 +154,7 @@ class _OkxParser(MessageParser):
         return record if self.channels.setdefault(symbol, channel) == channel else None
 
     def _read_time(self, entry: dict[str, Any]) -> int:
-        """Return the exchange time of an entry, ns: `timestamp` of v3, or `ts` of v5."""
+        """Return the exchange time of an entry (`timestamp` in v3, `ts` in v5), ns since 1970 UTC."""
         if "timestamp" not in entry:
             time = self.unit.time_to_nanoseconds(read_integer(entry, "ts"))
         else:
@@ -159,7 +164,13 @@ class _OkxParser(MessageParser):
         return time
 
     def damaged_symbol(self, line: bytes) -> tuple[str, str] | None:
-        """Return the book of the channel and instrument that a line names; None if it is unknown."""
+        """Return the (exchange, symbol) of the book that an unreadable line names.
+
+        Returns
+        -------
+        (exchange, symbol) or None
+            `NO_BOOK` if the line names only channels without a book; None if its book is unknown.
+        """
         try:
             split = split_line(line)
             payload = _inflate(split.payload) if split else line
@@ -169,7 +180,7 @@ class _OkxParser(MessageParser):
         instruments = {name.decode("ascii") for name in _NAMED_INSTRUMENT.findall(payload)}
         if channels and channels <= _CHANNELS_WITHOUT_BOOK:
             return NO_BOOK
-        if len(instruments) != 1:  # of two names, neither is sure to be the line's own
+        if len(instruments) != 1:  # with two names, it is unclear which one the line belongs to
             return None
         try:
             book = self.exchange, canonical_symbol(instruments.pop())
@@ -190,12 +201,12 @@ class OkxSource(MessageSource):
 
 
 def _exchange_in(name: str) -> str:
-    """Return the exchange that a file name or a URL names."""
+    """Return OKCOIN if a file name or a URL contains `okcoin`, else OKX."""
     return "OKCOIN" if "okcoin" in name.lower() else "OKX"
 
 
 def _inflate(payload: bytes) -> bytes:
-    """Return the JSON of a message: inflated if it is printed as Python bytes, else as it is."""
+    """Return the JSON of a message; decompress a payload that is printed as a Python bytes literal."""
     payload = payload.strip()
     if not payload.startswith((b"b'", b'b"')):
         return payload
@@ -212,7 +223,10 @@ def _inflate(payload: bytes) -> bytes:
 
 
 def _read_channel(message: dict[str, Any]) -> tuple[str, str]:
-    """Return (channel, instrument) of a message; each is empty if the message does not name it there."""
+    """Return (channel, instrument) of a message.
+
+    The values come from the field `table` or `arg`; a value that the field does not give is empty.
+    """
     if "table" in message:
         return read_text(message, "table").rpartition("/")[2], ""
     if "arg" not in message:
@@ -225,7 +239,7 @@ def _read_channel(message: dict[str, Any]) -> tuple[str, str]:
 
 
 def _read_ids(entry: dict[str, Any], timestamp: int) -> dict[str, int]:
-    """Return `sequence` and `prev_sequence`; without ids, the time in ns is the sequence."""
+    """Return `sequence` and `prev_sequence` of an entry; without ids, the sequence is `timestamp` (ns)."""
     if entry.get("seqId") is None:
         return {"sequence": timestamp, "prev_sequence": NOT_GIVEN}
     is_first = entry.get("prevSeqId") in (None, -1, "-1")
@@ -236,7 +250,10 @@ def _read_ids(entry: dict[str, Any], timestamp: int) -> dict[str, int]:
 
 
 def _read_checksum(entry: dict[str, Any]) -> int:
-    """Return the checksum as an unsigned number (OKX prints it signed); -1 if it is 0 or absent."""
+    """Return the checksum of an entry as an unsigned number; -1 if the checksum is 0 or absent.
+
+    OKX prints the checksum as a signed number.
+    """
     value = entry.get("checksum")
     if value is None or (value == 0 and not isinstance(value, bool)):
         return NOT_GIVEN
@@ -246,7 +263,7 @@ def _read_checksum(entry: dict[str, Any]) -> int:
 
 
 def _read_trade(entry: dict[str, Any], timestamp: int) -> dict[str, Any]:
-    """Return the columns of one trade; the time in ns is its sequence if it has no numeric id."""
+    """Return the columns of one trade; a trade without a numeric id has `timestamp` (ns) as sequence."""
     is_v3 = "trade_id" in entry
     printed_id = entry.get("trade_id" if is_v3 else "tradeId")
     side = entry.get("side")
@@ -263,7 +280,7 @@ def _read_trade(entry: dict[str, Any], timestamp: int) -> dict[str, Any]:
 
 
 def _parse_iso_time(iso_text: str) -> int:
-    """Return the ns since 1970 UTC of a time such as 2021-07-22T23:16:39.168Z."""
+    """Convert a time such as 2021-07-22T23:16:39.168Z to ns since 1970 UTC."""
     if _ISO_TIME.fullmatch(iso_text) is None:
         raise ValueError(f"expected a time like 2021-07-22T23:16:39.168Z, found {excerpt(iso_text)}")
     time = (datetime.fromisoformat(iso_text) - _EPOCH) // timedelta(microseconds=1) * 1000

@@ -1,4 +1,4 @@
-"""Registry of all sources, by the names that users type."""
+"""Registry that maps the name of each source, as users type it, to its class."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ _ALL: tuple[type[FileSource], ...] = (
     KrakenSource,
 )
 SOURCES: dict[str, type[FileSource]] = {source.name(): source for source in _ALL}
-"""{name: class}, in the order in which `deltabook sources` lists them."""
+"""{name: class of the source}, in the order in which `deltabook sources` lists the sources."""

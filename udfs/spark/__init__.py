@@ -1,1 +1,1 @@
-"""Functions that Spark applies to groups of rows, and the packing of groups into Spark tasks."""
+"""Functions that Spark applies to groups of rows, and code that packs groups into Spark tasks."""

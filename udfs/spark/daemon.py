@@ -1,6 +1,7 @@
-"""Spark's Python daemon for local sessions: it imports what workers need once, before it forks them.
+"""Spark's Python daemon for local sessions. It imports the modules that workers need before it forks workers.
 
-The setting `spark.python.daemon.module` of local sessions names this module.
+A forked worker has these modules already, so each module is imported only once. The setting
+`spark.python.daemon.module` of local sessions names this module.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def _run_worker(*arguments: Any) -> Any:
 
 
 def _run_worker_main(*arguments: Any) -> Any:
-    """Run Spark's own worker loop and ignore Ctrl-C: the command that shares the terminal handles it."""
+    """Run Spark's own worker loop and ignore Ctrl-C.
+
+    The command that started Spark shares the terminal, and handles Ctrl-C itself.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return _spark_worker_main(*arguments)
 

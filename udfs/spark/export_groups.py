@@ -1,4 +1,8 @@
-"""The function that Spark applies to each symbol-day to export: it reads data files and writes one file."""
+"""The function that Spark applies to each symbol-day of an export.
+
+A symbol-day is one symbol of one exchange on one UTC date. The function reads the symbol-day's data files and
+writes one exported file.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from deltabook.udfs.storage.arrow_frames import GroupFunction, to_frame
 
 
 class _FileFormat(NamedTuple):
-    """How a format names and writes the file of a symbol-day."""
+    """Functions of one export format: one returns the path of a symbol-day's file, one writes the file."""
 
     make_path: Callable[[SymbolDay], str]
     write_file: Callable[[SymbolDay, Path], None]
@@ -37,13 +41,14 @@ def export_groups(request: ExportRequest) -> GroupFunction:
     Parameters
     ----------
     request : ExportRequest
-        What to export.
+        Options of the export, the same for all symbol-days.
 
     Returns
     -------
     callable
-        For `make_task_function`, grouped by exchange, symbol, date: rows of `export_references` in, one row
-        of `exported` out. A file gets its final name only when it is complete.
+        Function for `make_task_function`, with groups by exchange, symbol and date. It takes rows of
+        `export_references` and yields one row of `exported`. A file gets its final name only when the file
+        is complete.
     """
 
     def export(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -56,7 +61,7 @@ def export_groups(request: ExportRequest) -> GroupFunction:
 
 
 def _export_day(day: SymbolDay) -> dict[str, Any]:
-    """Write the file of a symbol-day; return its columns of `exported`."""
+    """Write the file of a symbol-day; return the columns of `exported` that describe the file."""
     file_format = _FORMATS[day.request.form]
     path = file_format.make_path(day)
     complete = Path(day.request.folder) / path

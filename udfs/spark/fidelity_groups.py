@@ -1,8 +1,9 @@
-"""The function that Spark applies to each chunk of a symbol to compare its books with golden rows.
+"""The function that Spark applies to each chunk of a symbol to compare the chunk's books with golden rows.
 
-Books are compared one by one, by id, and in distribution, on a time grid. The worker reads the files by
-their URIs (measured on 16 M level changes: window functions over the same rows in Spark SQL take ten times
-as long).
+A golden row is an independent truth about a book, such as a ticker or a vendor's book. Two comparisons are
+made: single books are paired with golden rows by id, and the distributions of both are compared on a time
+grid. The worker reads the data files itself, by their URIs. Window functions in Spark SQL over the same rows
+take ten times as long (measured on 16 M level changes).
 """
 
 from __future__ import annotations
@@ -30,29 +31,30 @@ from deltabook.udfs.storage.data_files import DataFile
 from deltabook.udfs.storage.prefetch import prefetch
 
 _MAX_LEVELS = 20
-"""Levels a side that get metrics of their own."""
+"""Maximum number of levels per side that have their own metrics."""
 _ID_COLUMNS = ("epoch", "sequence")
 
 
 def judge_groups(root: str, depth: int, minimum_match: float, window_diffs: int = 65_536) -> GroupFunction:
-    """Return the function that compares the books of one chunk with its golden rows.
+    """Return the function that compares the books of one chunk with the chunk's golden rows.
 
     Parameters
     ----------
     root : str
-        Folder of the warehouse, to which mismatches and samples are written.
+        Folder of the warehouse. The function writes data files of `mismatches` and `samples` to the folder.
     depth : int
-        Levels a side of the table `books`; no more levels are compared.
+        Levels per side in the table `books`, and maximum number of levels that are compared.
     minimum_match : float
-        Share of books that must equal their golden rows, exclusive, from 0 to 1.
+        Limit for the share of books that equal their golden rows, from 0 to 1. A share above the limit
+        passes.
     window_diffs : int
-        How many diffs, with their books and golden rows, are in memory at once.
+        Number of diffs that are in memory at once, with their books and golden rows.
 
     Returns
     -------
     callable
-        For `make_task_function`, grouped by exchange, symbol, hour: a row of `judge_references` in, rows of
-        `judged` out.
+        Function for `make_task_function`, with groups by exchange, symbol and hour. It takes one row of
+        `judge_references` and yields rows of `judged`.
     """
 
     def judge(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -67,7 +69,7 @@ def judge_groups(root: str, depth: int, minimum_match: float, window_diffs: int 
 
 
 class _ChunkComparison:
-    """Comparison of one chunk's books with its golden rows, and the data files written on the way."""
+    """Comparison of one chunk's books with golden rows; writes mismatches and samples to data files."""
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class _ChunkComparison:
         self.metrics: list[dict[str, Any]] = []
 
     def compare(self, kind: GoldenKind, levels: int) -> None:
-        """Compare the books with the golden rows of one kind, to a depth of some levels."""
+        """Compare the books with the golden rows of one kind, on at most `levels` levels per side."""
         matches = MatchCounts(min(levels, _MAX_LEVELS))
         grids = _GridPair(min(self.depth, _MAX_LEVELS), self.reference)
         kind_columns = {"kind": str(kind)}
@@ -100,7 +102,7 @@ class _ChunkComparison:
             self.mismatches.add(_make_mismatches(window, differing_levels, schema, self.chunk | kind_columns))
         self.counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
         metrics = matches.metrics(self.minimum_match)
-        # Without a row for every change the grid would hold books that had changed since.
+        # If `books` lacks rows for some changes, the grid would hold outdated books.
         for metric in grids.compare() if self.books.has_every_change.all() else ():
             metrics.append(make_metric_row(metric))
             if len(metric.rebuilt):
@@ -118,7 +120,10 @@ class _ChunkComparison:
 
 
 class _GridPair:
-    """Rebuilt and golden books on one time grid, by the exchange's clock or, without it, the recorder's."""
+    """Rebuilt and golden books on one time grid.
+
+    Times are the exchange's `timestamp`. If golden rows have no `timestamp`, they are the receive times.
+    """
 
     def __init__(self, depth: int, reference: Any):
         scales = (0, 0) if reference.is_decimal else (reference.price_scale, reference.size_scale)
@@ -138,13 +143,13 @@ class _GridPair:
         self.golden_depth = max(self.golden_depth, *lengths)
 
     def compare(self) -> list[Metric]:
-        """Return the metrics of both grids; none if they have no step in common."""
+        """Return the metrics that compare both grids; an empty list if the grids have no step in common."""
         rebuilt, golden = align_grids(self.rebuilt.grid(), self.golden.grid())
         return compare_grids(rebuilt, golden, self.golden_depth) if len(rebuilt.steps) else []
 
 
 def make_metric_row(metric: Metric) -> dict[str, Any]:
-    """Return the columns of the table `fidelity` that a metric fills.
+    """Return the values of a metric by their column of the table `fidelity`.
 
     Parameters
     ----------
@@ -156,7 +161,7 @@ def make_metric_row(metric: Metric) -> dict[str, Any]:
 
 
 def _read_diff_ids(reference: Any) -> pa.Table:
-    """Return epochs and ids of the chunk's diffs, in the feed's order."""
+    """Return columns `epoch` and `sequence` of the chunk's diffs, in the feed's order."""
     filters = [
         ("exchange", "=", reference.exchange),
         ("hour", "=", int(reference.hour)),
@@ -169,7 +174,10 @@ def _read_diff_ids(reference: Any) -> pa.Table:
 def _make_mismatches(
     window: Window, differing_levels: np.ndarray, schema: pa.Schema, constants: dict[str, Any]
 ) -> pa.RecordBatch:
-    """Return rows of `mismatches`: book and golden row of each pair that differs, to the depth compared."""
+    """Return rows of `mismatches`: one for each pair of book and golden row that differ.
+
+    Both sides of a row are cut to the compared depth.
+    """
     pairs = np.flatnonzero(differing_levels < window.depth)
     golden = window.golden.take(pa.array(window.golden_rows[pairs]))
     book = window.books.take(pa.array(window.book_rows[pairs]))

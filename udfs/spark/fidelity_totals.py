@@ -1,4 +1,4 @@
-"""The function that Spark applies to each symbol to compare the distributions of all its chunks together."""
+"""The function that Spark applies to each symbol to test the samples of all the symbol's chunks together."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _COLUMNS = ("kind", "metric", "level", "hour", "rebuilt", "golden")
 
 
 def pool_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Test the samples of all chunks of one symbol together.
+    """Test whether rebuilt and golden samples of all chunks of one symbol have the same distributions.
 
     Parameters
     ----------
     key : (str, str)
         Exchange and symbol.
     groups : iterator of pandas.DataFrame
-        One row of `total_references`.
+        A single row of `total_references`, which names the data files of the samples.
 
     Yields
     ------
     pandas.DataFrame
-        Rows of `judged` for the table `fidelity`, with the hour -1.
+        Rows of `judged` for the table `fidelity`. Their `hour` is `ALL_HOURS` (-1): all chunks together.
     """
     reference = get_single_row(groups)
     filters = [("exchange", "=", reference.exchange)]

@@ -1,4 +1,7 @@
-"""The functions that Spark applies to staged records: surveys of streams, events, and golden rows."""
+"""The functions that Spark applies to staged records: they survey streams, write events and golden rows.
+
+Staged records are the parsed messages of new raw files, in temporary files of the warehouse.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,14 @@ from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events
 
 
 def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Survey the ids and times of one stream's new messages.
+    """Summarize the ids and times of one stream's new messages.
 
     Parameters
     ----------
     key : (str, str, str)
         Exchange, symbol and kind of record.
     groups : iterator of pandas.DataFrame
-        One row of `stream_references`.
+        A single row of `stream_references`.
 
     Yields
     ------
@@ -64,8 +67,8 @@ def order_groups(root: str) -> GroupFunction:
     Returns
     -------
     callable
-        For `make_task_function`, grouped by exchange, symbol, hour: one row of `event_references` in, a
-        row of `added` out.
+        Function for `make_task_function`, with groups by exchange, symbol and hour. It takes one row of
+        `event_references` and yields one row of `added`.
     """
 
     def order(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -91,7 +94,7 @@ def _order_chunk(reference: Any, exchange: str, symbol: str, hour: int) -> tuple
         for file in reference.event_files
         for batch in read_events(file, exchange, symbol, hour, bool(reference.is_decimal))
     ]
-    # Decimals are replaced by codes: ordering only compares numbers.
+    # `Codes` replaces each decimal by its rank. Ranks suffice, because ordering only compares numbers.
     numbers = Codes.of([*new, *known]) if reference.is_decimal else Scaled(*_get_scales(reference))
     new = list(map(numbers.encode, new))
     stored = pa.Table.from_batches(map(numbers.encode, known), schema=FLAT_EVENTS.arrow)
@@ -106,8 +109,9 @@ def _order_chunk(reference: Any, exchange: str, symbol: str, hour: int) -> tuple
 def extract_golden_groups(root: str) -> GroupFunction:
     """Return the function that writes one instrument's golden rows and quarantined records.
 
-    Golden rows are what the feed itself states: every snapshot, every checksum, every ticker. Quarantined
-    are records that could not be read, and records whose numbers do not fit the instrument's scales.
+    Golden rows are independent truths about a book that the feed itself contains: every snapshot, every
+    checksum and every ticker. A record is quarantined if it could not be read, or if its numbers do not fit
+    the instrument's scales.
 
     Parameters
     ----------
@@ -117,8 +121,8 @@ def extract_golden_groups(root: str) -> GroupFunction:
     Returns
     -------
     callable
-        For `make_task_function`, grouped by exchange, symbol: one row of `other_references` in, rows of
-        `added` out.
+        Function for `make_task_function`, with groups by exchange and symbol. It takes one row of
+        `other_references` and yields rows of `added`.
     """
 
     def write(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -143,7 +147,7 @@ def _add_rows(file: DataFile, rows: pa.Table) -> None:
 
 
 def _scale_records(records: pa.Table, reference: Any) -> pa.Table:
-    """Return records with prices and sizes at the instrument's scales, or as decimals."""
+    """Return records with prices and sizes as integers at the instrument's scales, or as decimals."""
     return to_decimals(records) if reference.is_decimal else rescale(records, *_get_scales(reference))
 
 
@@ -152,11 +156,11 @@ def _get_scales(reference: Any) -> tuple[int, int]:
 
 
 def _read_chunk_records(reference: Any, stream: str) -> Iterator[pa.Table]:
-    """Yield the messages of one stream that belong to the chunk, a table for each staged file."""
+    """Yield one table for each staged file, with the messages of one stream that belong to the chunk."""
     first_epoch, first, end_epoch, end = map(int, reference[f"{stream}_range"])
     restarts = reference[f"{stream}_restarts"]
     for file in reference[f"{stream}_files"]:
-        if not len(restarts):  # in a single epoch ids suffice; the last chunk has no end
+        if not len(restarts):  # one epoch: ids alone decide; the last chunk has no upper bound
             bounded = read_staged_between(file, first, end if end_epoch == first_epoch else None)
             yield _append_epoch(bounded, restarts)
             continue
@@ -179,7 +183,7 @@ def _compute_epochs(messages: pa.Table, restarts: Any) -> NDArray[np.int64]:
 
 
 def _renew_epochs(stored: pa.Table, reference: Any) -> pa.Table:
-    """Assign epochs to stored events again: a file that came late may reveal an id reset before them."""
+    """Return stored events with new epochs: a late file may reveal an id reset before the events."""
     if not len(reference.update_restarts) and not len(reference.trade_restarts):
         return stored
     is_update = pc.equal(stored["event_type"], EventType.BOOK_UPDATE).to_numpy()
@@ -193,7 +197,7 @@ def _renew_epochs(stored: pa.Table, reference: Any) -> pa.Table:
 
 
 def _nest_data(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
-    """Return a batch of `events` in which the columns of message data are fields of the struct `data`."""
+    """Return a flat batch as rows of `events`: columns of message data become fields of the struct `data`."""
     fields = table.arrow.field("data").type
     data = pa.StructArray.from_arrays([batch[column.name] for column in EVENT_DATA], fields=list(fields))
     columns = [data if name == "data" else batch[name] for name in table.names]
@@ -201,7 +205,7 @@ def _nest_data(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
 
 
 def _select_golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
-    """Return the golden rows that staged records hold, as rows of the golden table."""
+    """Return the golden rows of staged records, with the columns of the table `golden`."""
     received, timestamps = records["received"].to_numpy(), records["timestamp"].to_numpy()
     times = np.where(timestamps == NOT_GIVEN, received, timestamps)
     epoch = pa.array(assign_epochs(records["sequence"].to_numpy(), times, unflatten_restarts(restarts)))
@@ -220,7 +224,7 @@ def _select_golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
 
 
 def _make_golden(records: pa.Table, table: Table, **constants: Any) -> pa.Table:
-    """Return golden rows of records; the columns named as arguments have one value in all rows."""
+    """Return one golden row per record; a column named in `constants` has that value in all rows."""
     if not records.num_rows:  # pyarrow cannot repeat a list zero times
         return table.arrow.empty_table()
     columns = {

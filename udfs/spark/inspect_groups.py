@@ -1,6 +1,6 @@
-"""The functions that Spark applies to each chunk of a symbol to count what the validation suites judge.
+"""The functions that Spark applies to each chunk of a symbol to count faults for the validation suites.
 
-The suites are raw, events and books. The worker reads the files by their URIs, batch by batch.
+The suites are `raw`, `events` and `books`. The worker reads the data files itself, by their URIs, in batches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from deltabook.udfs.storage.arrow_frames import get_single_row, to_frame
 from deltabook.udfs.storage.event_files import flatten_events, read_chunk_batches
 
 EARLIEST_TIME = 1_230_768_000_000_000_000
-"""Start of 2009, ns since 1970 UTC: no market is older, so an earlier time counts as missing."""
+"""Start of 2009, ns since 1970 UTC. No crypto market is older, so an earlier time counts as missing."""
 _ID_COLUMNS = ("timestamp", "order_time", "epoch", "sequence", "source_file", "source_row")
 _EVENT_COLUMNS = ("exchange", "hour", "event_type", *_ID_COLUMNS, "data")
 _BOOK_COLUMNS = ("exchange", "hour", "order_time", "epoch", "sequence", "status", "crossed", *SIDE_NAMES)
@@ -34,7 +34,7 @@ _BOOK_BATCH_ROWS = 65_536
 
 
 def inspect_events_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Count faults and totals of one chunk's events, for the suites raw and events.
+    """Count faults and totals of one chunk's events, for the suites `raw` and `events`.
 
     Parameters
     ----------
@@ -90,7 +90,10 @@ EMPTY_RESULT = {column.name: _EMPTY_VALUES.get(column.type, []) for column in JU
 
 
 def _count_out_of_range(columns: dict[str, pa.Array]) -> Counter[str]:
-    """Count prices and trade sizes that are not above zero, negative sizes of levels, and level changes."""
+    """Return the number of numbers out of range (`out_of_range`) and of level changes (`level_changes`).
+
+    Out of range are prices and trade sizes of zero or less, and negative sizes of levels.
+    """
     is_trade = pc.equal(columns["event_type"], str(EventType.TRADE))
     out_of_range, level_changes = 0, 0
     for name in SIDE_NAMES:
@@ -108,14 +111,15 @@ def _count_out_of_range(columns: dict[str, pa.Array]) -> Counter[str]:
 
 
 def _count_stream(stream: pa.Table) -> dict[str, int]:
-    """Count faults of one stream's ids and times; its events are in the feed's order.
+    """Return counts of the faults in one stream's ids and times, by name.
 
-    Late is a message that arrived, by its row in the raw file, before a message with a smaller id.
+    The events of `stream` are in the feed's order. `late` counts messages whose row in the raw file is before
+    the row of a message that the feed's order puts earlier.
     """
     epoch, sequence = stream["epoch"].to_numpy(), stream["sequence"].to_numpy()
     is_backward = (np.diff(epoch) < 0) | ((np.diff(epoch) == 0) & (np.diff(sequence) < 0))
     files = stream["source_file"].combine_chunks().dictionary_encode()
-    # A snapshot may be fetched at any time and may have no origin time.
+    # Snapshots are left out: they may be fetched at any time and may have no origin time.
     is_diff = ~stream["is_snapshot"].to_numpy()
     timestamps = stream["timestamp"].to_numpy()[is_diff]
     given = timestamps[timestamps >= EARLIEST_TIME]
@@ -137,7 +141,7 @@ def _count_stream(stream: pa.Table) -> dict[str, int]:
 
 
 def inspect_books_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Count faults and totals of one chunk's rows of books, for the suite books.
+    """Count faults and totals of one chunk's rows of `books`, for the suite `books`.
 
     Parameters
     ----------
@@ -173,7 +177,11 @@ def inspect_books_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) ->
 
 
 def _count_impossible(batch: pa.RecordBatch) -> Counter[str]:
-    """Count rows whose prices do not get worse level by level, and rows with a number not above zero."""
+    """Return the number of impossible rows, by fault.
+
+    `not_monotone`: a price is not worse than the price of the level above. `not_positive`: a price or size is
+    zero or less.
+    """
     is_disordered, has_zero = (np.zeros(batch.num_rows, dtype=np.bool_) for _ in range(2))
     for side in SIDE_NAMES:
         lists = batch[side]
@@ -187,16 +195,16 @@ def _count_impossible(batch: pa.RecordBatch) -> Counter[str]:
 
 @kernel
 def mark_not_positive(numbers, starts, marks):
-    """Mark lists that have a number that is not above zero; cost: a comparison a number.
+    """Set `marks` to True for each list that has a number of zero or less; cost: one comparison per number.
 
     Parameters
     ----------
     numbers : int64[n, words]
-        All lists' numbers, as `encoding.words` returns them.
+        Numbers of all lists, as `encoding.words` returns them.
     starts : int64[rows + 1]
-        Index of each list's first number.
+        Index of each list's first number, then the number of all numbers.
     marks : bool[rows]
-        Set to True for such lists; others keep their value.
+        Result, one value per list. Values of other lists stay unchanged.
     """
     for row in range(len(marks)):
         for index in range(starts[row], starts[row + 1]):
@@ -207,18 +215,18 @@ def mark_not_positive(numbers, starts, marks):
 
 @kernel
 def mark_not_monotone(numbers, starts, descends, marks):
-    """Mark lists that are not strictly monotone; cost: a comparison a number.
+    """Set `marks` to True for each list that is not strictly monotone; cost: one comparison per number.
 
     Parameters
     ----------
     numbers : int64[n, words]
-        All lists' numbers, as `encoding.words` returns them.
+        Numbers of all lists, as `encoding.words` returns them.
     starts : int64[rows + 1]
-        Index of each list's first number.
+        Index of each list's first number, then the number of all numbers.
     descends : bool
-        Whether each number must be below the number before it; else above.
+        True: each number must be below the number before it. False: each number must be above it.
     marks : bool[rows]
-        Set to True for such lists; others keep their value.
+        Result, one value per list. Values of other lists stay unchanged.
     """
     last = numbers.shape[1] - 1
     for row in range(len(marks)):

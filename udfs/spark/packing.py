@@ -1,9 +1,15 @@
-"""Groups of references packed into a few Spark tasks; the result of each group goes to its own file.
+"""Packing of groups into a few Spark tasks, and one result file for each group.
 
-A Spark task costs 10 ms of the JVM and a round trip to Python whatever it does, so groups share tasks of
-about equal cost. The result of a group is written to a small file as soon as the group is done. A retried
-task skips the groups that have a file, the driver counts the files to show progress, and the first group of
-a dead task that has no file is the group that killed it.
+A group is the rows of one chunk, symbol or symbol-day. Its rows are references: each names the data files to
+read.
+
+Every Spark task has a fixed cost: 10 ms in the JVM and a round trip to Python. So several groups share a
+task, and all tasks have about equal cost. A worker writes the result of a group to a small file as soon as
+the group is done. These files have three uses:
+
+- A retried task skips the groups that have a file.
+- The driver counts the files to show progress.
+- If a task dies, the first of its groups without a file is the group that killed the task.
 """
 
 from __future__ import annotations
@@ -22,7 +28,10 @@ from deltabook.udfs.storage.locations import parse_location
 from deltabook.udfs.storage.object_store import create_file, move_file, open_input
 
 GROUP, TASK = "group", "task"
-"""Columns added to references: number of the group, in the order of the references; number of its task."""
+"""Columns that are added to references.
+
+`group` is the number of the group, in the order of the references. `task` is the number of the group's task.
+"""
 RESULT_SUFFIX = ".arrow"
 """Ending of the files that hold the results of finished groups."""
 
@@ -31,22 +40,25 @@ TaskFunction = Callable[[tuple[Any, ...], pd.DataFrame, pd.DataFrame], pd.DataFr
 
 
 def assign_tasks(costs: Sequence[float], max_tasks: int) -> list[int]:
-    """Assign groups to tasks of about equal cost: the costliest group first, each to the cheapest task.
+    """Return the task of each group, so that all tasks have about equal cost.
+
+    Groups are assigned in descending order of cost, each to the task with the lowest cost so far.
 
     Parameters
     ----------
     costs : sequence of float
         Estimated cost of each group, in any unit, 0 or more.
     max_tasks : int
-        Greatest number of tasks, 1 or more.
+        Maximum number of tasks, 1 or more.
 
     Returns
     -------
     list of int
-        Task of each group, from 0. Spark starts tasks in the order of their numbers, so the costliest is 0.
+        Number of the task of each group, from 0. Task 0 is the costliest, because Spark starts tasks in the
+        order of their numbers.
     """
     count = min(max_tasks, len(costs))
-    # A heap of (cost, groups, task): at equal cost the task with fewer groups is next.
+    # A heap of (cost, number of groups, task). At equal cost, the task with fewer groups gets the next group.
     loads = [(0.0, 0, task) for task in range(count)]
     tasks = [0] * len(costs)
     for group in sorted(range(len(costs)), key=lambda group: -costs[group]):
@@ -59,7 +71,7 @@ def assign_tasks(costs: Sequence[float], max_tasks: int) -> list[int]:
 
 
 def store_results(function: GroupFunction, folder: str, schema: pa.Schema) -> GroupFunction:
-    """Return a function that also stores the result of each group, and reuses results that are stored.
+    """Return a version of a function that stores each group's result, and reuses a stored result.
 
     Parameters
     ----------
@@ -73,7 +85,8 @@ def store_results(function: GroupFunction, folder: str, schema: pa.Schema) -> Gr
     Returns
     -------
     callable
-        Processes one group, whose number is in the column `group`; yields the group's result as one frame.
+        Processes one group and yields the group's result as one frame. The group's rows have the group's
+        number in the column `group`.
     """
 
     @wraps(function)
@@ -91,12 +104,12 @@ def store_results(function: GroupFunction, folder: str, schema: pa.Schema) -> Gr
 
 
 def make_task_function(function: GroupFunction, keys: Sequence[str], schema: pa.Schema) -> TaskFunction:
-    """Return a function that applies another one to each group of a task.
+    """Return a function that processes all groups of one Spark task.
 
     Parameters
     ----------
     function : callable
-        Processes one group: its key and its frames.
+        Processes one group. Takes the key and the frames of the group.
     keys : sequence of str
         Columns whose values are the key of a group.
     schema : pyarrow.Schema
@@ -105,7 +118,8 @@ def make_task_function(function: GroupFunction, keys: Sequence[str], schema: pa.
     Returns
     -------
     callable
-        For `groupBy(task).cogroup(…).applyInPandas`: references in, the results of all groups out.
+        Function for `groupBy(task).cogroup(…).applyInPandas`. It takes the task's references and returns the
+        results of all groups, joined.
     """
 
     def apply(key: tuple[Any, ...], references: pd.DataFrame, unused: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +134,7 @@ def make_task_function(function: GroupFunction, keys: Sequence[str], schema: pa.
 
 
 def _join_batches(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    """Return one batch of the rows of all batches; an empty one if there are none."""
+    """Return one batch with the rows of all batches; an empty batch if there are no rows."""
     joined = pa.Table.from_batches(batches, schema=schema).combine_chunks().to_batches()
     return joined[0] if joined else pa.RecordBatch.from_pylist([], schema=schema)
 
@@ -139,7 +153,7 @@ def _read_result(file: Path) -> pa.RecordBatch | None:
 
 
 def _write_result(file: Path, result: pa.RecordBatch) -> None:
-    """Write a result under a temporary name, then rename the file, so that no reader sees a part."""
+    """Write a result under a temporary name, then rename the file: no reader sees an incomplete file."""
     partial = file.with_suffix(".partial")
     with create_file(partial) as sink, pa.ipc.new_stream(sink, result.schema) as writer:
         writer.write_batch(result)

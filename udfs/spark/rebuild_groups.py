@@ -1,4 +1,4 @@
-"""The function that Spark applies to successive chunks of one symbol: it rebuilds books from their events."""
+"""The function that Spark applies to successive chunks of one symbol to rebuild books from events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ from deltabook.udfs.storage.worker_errors import describe_batch
 _KEY_COLUMNS = ("exchange", "symbol", "hour", "event", "fingerprint")
 """Columns of a checkpoint that are not part of the book's state."""
 _USUAL_DEPTH, _MAX_DEPTH = 20, 5000
-"""Levels a side for which a batch has BATCH_ROWS messages, and from which on batches shrink no more."""
+"""Depths in levels per side. Up to the first, a batch has BATCH_ROWS messages.
+
+Between the two depths, batches get smaller as the depth grows. Above the second, batches get no smaller.
+"""
 _HARMLESS_GAPS = {GAP_LABELS[kind] for kind in (GapKind.CLOCK_JUMP, GapKind.SILENCE)}
 
 
@@ -49,16 +52,17 @@ def rebuild_groups(root: str, policy: RowPolicy) -> GroupFunction:
     root : str
         Folder of the warehouse.
     policy : RowPolicy
-        Which rows of books to write.
+        Rules that choose the rows of books to write.
 
     Returns
     -------
     callable
-        For `make_task_function`, grouped by exchange, symbol, …: rows of `rebuild_references` in, rows of
-        `rebuilt` out. A `chained` chunk yields the data file with its checkpoints, its gaps, its comparisons
-        and its coverage. A `replayed` chunk yields the data files with its books. A chunk is skipped if it
-        starts from the book state that is stored for it and is not changed itself: its result would be the
-        stored one.
+        Function for `make_task_function`, with groups whose key starts with exchange and symbol. It takes
+        rows of `rebuild_references` and yields rows of `rebuilt`. A reference with `chained` set yields the
+        chunk's data file of checkpoints, its gaps, its comparisons and its coverage. A reference with
+        `replayed` set yields the chunk's data files of books. A chunk is skipped if its events and settings
+        are unchanged and its opening book equals the stored checkpoint, because the result would equal the
+        stored result.
     """
 
     def rebuild(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -71,7 +75,7 @@ def rebuild_groups(root: str, policy: RowPolicy) -> GroupFunction:
 
 
 class _ChunkRebuild:
-    """Chunks of one symbol, rebuilt one after another by one rebuilder."""
+    """Rebuilds successive chunks of one symbol, and skips chunks whose result would not change."""
 
     def __init__(self, root: str, policy: RowPolicy, exchange: str, symbol: str, chunks: list[Any]):
         self.root, self.policy = root, policy
@@ -93,7 +97,8 @@ class _ChunkRebuild:
                     last = waiting.pop(0)
                 if not waiting:
                     break
-                if not waiting[0].checkpoint_file:  # a new chunk starts from the end of the chunk before it
+                # A new chunk has no stored checkpoint: rebuild the chunk before it, to get the opening book.
+                if not waiting[0].checkpoint_file:
                     waiting.insert(0, last)
                 rows += self._take_gaps_and_coverage()
                 differs = False
@@ -104,7 +109,7 @@ class _ChunkRebuild:
         return rows + self._take_gaps_and_coverage() if self.chunks[0].chained else rows
 
     def _rebuild_chunk(self, reference: Any) -> list[dict[str, Any]]:
-        """Rebuild a chunk; return its rows of `rebuilt`, without gaps and coverage."""
+        """Rebuild a chunk; return the chunk's rows of `rebuilt`, except those for gaps and coverage."""
         added = self._write_files(reference)
         rows = [row | {"hour": int(reference.hour)} for row in added]
         if reference.chained:
@@ -115,7 +120,7 @@ class _ChunkRebuild:
         return rows
 
     def _write_files(self, reference: Any) -> list[dict[str, Any]]:
-        """Rebuild a chunk and write its books and checkpoints; return the files' rows of `added`."""
+        """Rebuild a chunk, and write books and checkpoints; return a row of `added` for each written file."""
         self.rebuilder.skip_rows(not reference.replayed)
         books = self._open_book_files() if reference.replayed else []
         checkpoints = [self._make_checkpoint(reference)]
@@ -148,7 +153,10 @@ class _ChunkRebuild:
         ]
 
     def _apply_events(self, events: pa.RecordBatch) -> pa.RecordBatch:
-        """Apply events to the book; return rows of books. Errors get a note of the events' position."""
+        """Apply events to the book; return rows of `books`.
+
+        If an error occurs, a note with the position of the events is added to the error.
+        """
         try:
             rows = self.rebuilder.apply_events(self.numbers.encode(events))
         except Exception as error:
@@ -170,7 +178,7 @@ class _ChunkRebuild:
                 )
 
     def _take_gaps_and_coverage(self) -> list[dict[str, Any]]:
-        """Finish the book; return its rows of `gaps` and `coverage`."""
+        """Close all open gaps; return rows of `rebuilt` for the tables `gaps` and `coverage`."""
         gaps = self.rebuilder.finish()
         if self.policy.on_gap is OnGap.RAISE:
             self._raise_at_gap()
@@ -180,7 +188,7 @@ class _ChunkRebuild:
         ]
 
     def _has_stored_state(self, reference: Any) -> bool:
-        """Return whether the book equals the stored checkpoint of a chunk, with no gap open at its start."""
+        """Return whether the current book equals a chunk's stored opening checkpoint, and no gap is open."""
         if self.rebuilder.gaps.has_open_gaps or self.rebuilder.held is not None:
             return False
         if self.rebuilder.capture_state().status is Status.UNSEEDED:
@@ -192,7 +200,10 @@ class _ChunkRebuild:
         return stored is not None and bool(stored.select(names).cast(state.schema).equals(state))
 
     def _make_checkpoint(self, reference: Any, event: int = 0) -> pa.RecordBatch:
-        """Return the row of `checkpoints` for the book's state before an event of a chunk."""
+        """Return the current state of the book as a row of `checkpoints`.
+
+        `event` is the number of the chunk's events before the state.
+        """
         keys = {"exchange": self.exchange, "symbol": self.symbol, "hour": int(reference.hour)}
         keys |= {"event": event, "fingerprint": reference.fingerprint}
         return make_checkpoint_row(self.rebuilder.capture_state(), self.numbers, keys)
@@ -204,7 +215,7 @@ class _ChunkRebuild:
                 f"{reference.hour}, found {len(reference.event_files)}. Ingest the chunk again"
             )
         file, chunk, is_decimal = reference.event_files[0], int(reference.hour), bool(reference.is_decimal)
-        # Rows of deep books hold many numbers, so a batch has fewer of them.
+        # Rows of deep books hold many numbers, so a batch of deep books has fewer rows.
         batch_rows = max(
             1, BATCH_ROWS * _USUAL_DEPTH // max(_USUAL_DEPTH, min(self.policy.depth, _MAX_DEPTH))
         )
@@ -212,7 +223,10 @@ class _ChunkRebuild:
         return events if reference.seed_sequence == NOT_GIVEN else insert_seed(events, reference)
 
     def _make_encoding(self) -> Numbers:
-        """Return the encoding of prices and sizes; decimals are collected by reading all chunks once."""
+        """Return the encoding of prices and sizes.
+
+        An instrument with decimals needs all distinct numbers, so this reads all chunks once.
+        """
         first = self.chunks[0]
         if not first.is_decimal:
             return Scaled(int(first.price_scale), int(first.size_scale))
@@ -223,7 +237,7 @@ class _ChunkRebuild:
         return Codes.of(chain(states, events))
 
     def _make_rebuilder(self, reference: Any) -> Rebuilder:
-        """Return a rebuilder that starts from a chunk's stored state, or without a book if there is none."""
+        """Return a rebuilder that starts from a chunk's stored checkpoint; without one, from no book."""
         checkpoint = read_start_checkpoint(reference)
         state = BookState() if checkpoint is None else restore_book_state(checkpoint, self.numbers)
         feed = FEEDS[self.chunks[0].feed]
@@ -231,6 +245,6 @@ class _ChunkRebuild:
 
 
 def _count_stored(events: pa.RecordBatch) -> int:
-    """Return how many events of a batch are in the table: a vendor's seed is not."""
+    """Return how many events of a batch are rows of `events`; an inserted vendor's seed is not a row."""
     seeds: int = pc.sum(pc.equal(events["first_sequence"], SEED_MARK)).as_py() or 0
     return int(events.num_rows) - seeds

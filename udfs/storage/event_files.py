@@ -1,7 +1,8 @@
-"""Reading the warehouse's Parquet files in a Spark worker, by their URIs.
+"""Reading of the warehouse's Parquet files in a Spark worker, by their URIs.
 
-A group that Spark passes to a worker only names its files, and the worker reads them. So the rows pass
-neither through the JVM nor through a socket (measured: twice the rate, and the least memory).
+Spark passes only the names of files to a worker, and the worker reads the files itself. So the rows pass
+neither through the JVM nor through a socket. This doubles the rate and needs the least memory of the variants
+that were measured.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from deltabook.schemas.names import DAY
 from deltabook.udfs.storage.object_store import get_arrow_source, open_input
 
 BATCH_ROWS = 8192
-"""Messages in a batch: about a million level changes of a busy feed."""
+"""Default number of messages in a batch: about a million level changes of a busy feed."""
 _MIN_ALIGNED_ROWS = 2048
-"""Fewest rows of a batch that is aligned to a row: smaller batches would be dominated by their fixed cost."""
+"""Minimum number of rows in an aligned batch: the fixed cost would dominate smaller batches."""
 _CHUNK_COLUMNS = ("exchange", "hour")
 """Columns that identify the chunk of a row; the file's partition identifies the symbol."""
 _DICTIONARY_COLUMNS = ("exchange", "event_type")
-"""Texts read as dictionaries: a third of the time, measured on an hour of 8 M changes. Batches then end at
-row groups, which costs more than it saves where levels are read."""
+"""Text columns that are read as dictionaries, if the caller names the columns to read.
+
+Dictionaries take a third of the time (measured on an hour of 8 M level changes). But batches then end at the
+ends of row groups. For a caller who also reads levels, this costs more than dictionaries save.
+"""
 
 
 def read_events(
@@ -55,7 +59,7 @@ def read_events(
     is_decimal : bool
         Whether the file belongs to `events_decimal`.
     batch_rows : int
-        Most events in a batch.
+        Maximum number of events in a batch.
     skip_rows, align_row : int
         See `read_chunk_batches`.
 
@@ -78,7 +82,7 @@ def read_events(
 
 
 def flatten_events(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-    """Return the columns of a batch of `events` by name, with the fields of `data` as columns of their own.
+    """Return the columns of a batch of `events` by name; each field of the struct `data` is one column.
 
     Parameters
     ----------
@@ -112,25 +116,26 @@ def read_chunk_batches(
     chunk : int
         Start of the chunk, ns since 1970 UTC.
     batch_rows : int
-        Most rows in a batch.
+        Maximum number of rows in a batch.
     columns : sequence of str, optional
         Columns to read; None: all.
     skip_rows : int
-        How many of the chunk's first rows to skip. Row groups that are skipped whole are not read.
+        Number of rows to skip at the start of the chunk. A row group is not read if all its rows are skipped.
     align_row : int
-        A row of the chunk: a batch ends soon after it, so that a caller who stops there reads little more.
-        Has no effect if the file holds other chunks too.
+        Index of a row of the chunk at which the caller may stop; 0: none. A batch ends at or soon after this
+        row, so that little is read in vain. Batches are only aligned if the file holds no other chunk.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Rows as stored, never empty. If columns are named, `exchange` and `event_type` are dictionaries.
+        Rows as stored; no batch is empty. If `columns` is given, its columns `exchange` and `event_type` are
+        dictionaries.
     """
     dictionaries = [name for name in _DICTIONARY_COLUMNS if name in (columns or ())]
     file = pq.ParquetFile(get_arrow_source(uri), read_dictionary=dictionaries)
     metadata = file.metadata
     lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    # The rows of a file that holds only this chunk need no filter.
+    # If the file holds only this chunk, its rows need no filter.
     is_whole = all(_is_in_chunk(metadata, group, exchange, chunk) for group in range(len(lengths)))
     filter_columns = [] if is_whole or columns is None else [n for n in _CHUNK_COLUMNS if n not in columns]
     first_group = 0
@@ -154,7 +159,7 @@ def read_chunk_batches(
 def _plan_reads(
     lengths: Sequence[int], first_group: int, batch_rows: int, align_row: int
 ) -> list[tuple[list[int], int]]:
-    """Return row groups to read and the batch size for each: the group of `align_row` has its own size."""
+    """Return pairs of row groups to read and batch size; the row group of `align_row` has its own size."""
     groups = list(range(first_group, len(lengths)))
     if align_row <= 0:
         return [(groups, batch_rows)]
@@ -168,14 +173,14 @@ def _plan_reads(
 
 
 def _align_batch_rows(row: int, batch_rows: int) -> int:
-    """Return a batch size, at most `batch_rows`, of which a multiple reaches a row or a little beyond it."""
+    """Return a batch size, at most `batch_rows`, so that some batch ends at `row` or a little after it."""
     if row <= 0:
         return batch_rows
     return min(max(-(-row // -(-row // batch_rows)), _MIN_ALIGNED_ROWS), batch_rows)
 
 
 def _is_in_chunk(metadata: pq.FileMetaData, group: int, exchange: str, chunk: int) -> bool:
-    """Return whether all rows of a row group are in one chunk, by the group's statistics."""
+    """Return whether the statistics of a row group prove that all its rows are in the chunk."""
     row_group = metadata.row_group(group)
     ends = [row_group.column(metadata.schema.names.index(name)).statistics for name in _CHUNK_COLUMNS]
     return all(
@@ -190,7 +195,7 @@ def read_start_checkpoint(reference: Any) -> pa.Table | None:
     Parameters
     ----------
     reference : row of a frame with the columns `exchange`, `hour` and `checkpoint_file`
-        Names the chunk.
+        Names the chunk and its data file of checkpoints.
 
     Returns
     -------
@@ -214,19 +219,19 @@ def read_checkpoint(uri: str, exchange: str, chunk: int, event: int = 0) -> pa.T
     chunk : int
         Start of the chunk, ns since 1970 UTC.
     event : int
-        How many events of the chunk come before the state; 0: the state at the chunk's start.
+        Number of events of the chunk before the state; 0: the state at the start of the chunk.
 
     Returns
     -------
     pyarrow.Table
-        One row, as stored.
+        One row of `checkpoints`, as stored.
 
     Raises
     ------
     WarehouseError
         If the file does not hold exactly one such row.
     """
-    # A file object, not a path: pyarrow would parse `symbol=…` in a path as a column.
+    # Pass a file object, not a path: pyarrow would parse `symbol=…` in a path as a column.
     filters = [("exchange", "=", exchange), ("hour", "=", chunk), ("event", "=", event)]
     with open_input(uri) as stream:
         table = pq.read_table(stream, filters=filters)

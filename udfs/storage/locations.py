@@ -1,4 +1,4 @@
-"""Locations of warehouses: folders, and object stores with the interface of S3.
+"""Locations of warehouses: local folders, and folders of object stores with the interface of S3.
 
 A location in an object store is a `upath.UPath`, which behaves like a `pathlib.Path`.
 """
@@ -18,26 +18,29 @@ from deltabook.schemas.errors import SettingsError
 SCHEME = "s3a"
 """URI scheme of locations in an object store, as Spark spells it; `s3://` is accepted too."""
 RETRY_POLICY: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
-"""Retries of the store's client: a store that does not answer must not block a command for minutes."""
+"""Retry limits for the client of an object store: a silent store must not block a command for minutes."""
 _STORE_URI = re.compile(
     r"s3a?://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[\w.+@=-]+(?:/[\w.+@=-]+)*)/?"
 )
 _COLLAPSED_URI = re.compile(r"s3a?:/(?!/)")
-"""A store's URI that went through `pathlib.Path`, which collapses the double slash."""
+"""Matches a URI of an object store after `pathlib.Path` has turned its double slash into a single one."""
 _UNADDRESSABLE = (
     (re.compile(r"[\x00-\x1f\x7f]"), "a control character"),
     (re.compile(r"[\[\]|^\\]"), "one of [ ] | ^ \\"),
     (re.compile(r"%[0-9A-Fa-f]{2}"), "a % with two hexadecimal digits after it"),
     (re.compile(r"(?:^|/)_delta_log(?:/|$)"), "a folder named _delta_log"),
 )
-"""Parts of a path that the Delta client cannot open, however the address is spelled: it parses a path as an
-address twice and decodes it twice. Each pattern was tested; any other path works."""
+"""Parts of a path that the Delta client cannot open, as (pattern, description).
+
+The client parses and decodes a path twice, so no escape of these parts helps. Each pattern was tested; all
+other paths work.
+"""
 _NOT_UTF8 = "bytes that are not UTF-8"
 _INSTALL_HINT = "install deltabook[s3], or name a folder"
 
 
 def parse_location(text: str | Path) -> Path:
-    """Return the path that a location's text means.
+    """Convert the text of a location to a path.
 
     Parameters
     ----------
@@ -47,12 +50,12 @@ def parse_location(text: str | Path) -> Path:
     Returns
     -------
     Path
-        A `upath.UPath` for an object store.
+        A `pathlib.Path` for a local folder, a `upath.UPath` for an object store.
 
     Raises
     ------
     SettingsError
-        If the text is no location, or if the packages for object stores are not installed.
+        If the text is not a valid location, or if the packages for object stores are not installed.
     """
     if not isinstance(text, str):
         if _COLLAPSED_URI.match(str(text)):
@@ -80,7 +83,7 @@ def is_remote(path: Path | str) -> bool:
 
 
 def explain_invalid_names(paths: Iterable[Path | str]) -> str:
-    """Return an error message for paths that are not UTF-8: no table, ledger or message can hold them.
+    """Return an error message for paths that are not UTF-8, because tables cannot hold such paths.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ def explain_invalid_names(paths: Iterable[Path | str]) -> str:
     Returns
     -------
     str
-        One line that names each such path; empty if there is none.
+        One line that names each path that is not UTF-8; empty if all paths are UTF-8.
     """
     invalid = [repr(os.fsencode(path))[1:] for path in paths if not _is_utf8(os.fspath(path))]
     return f"{', '.join(invalid)}: the path has {_NOT_UTF8}. Rename it" if invalid else ""
@@ -107,14 +110,14 @@ def get_table_address(folder: Path) -> str:
     Returns
     -------
     str
-        An absolute path, or the URI of an object store. A path is not percent-encoded: the client encodes
-        it.
+        An absolute path, or the URI of an object store. A path is not percent-encoded, because the client
+        does this itself.
 
     Raises
     ------
     SettingsError
-        If the client cannot open a table at that path. The message names the part of the path that is
-        wrong, and the remedy.
+        If the client cannot open a table at this path. The message names the invalid part of the path and
+        the remedy.
     """
     if is_remote(folder):
         return str(folder)
@@ -132,5 +135,5 @@ def get_table_address(folder: Path) -> str:
 
 
 def _is_utf8(path: str) -> bool:
-    """Return whether a path is UTF-8: Python replaces bytes that are not by surrogates."""
+    """Return whether a path is UTF-8. Python shows other bytes as surrogate characters."""
     return not any("\ud800" <= letter <= "\udfff" for letter in path)

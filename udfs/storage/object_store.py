@@ -1,7 +1,7 @@
-"""Reading, writing and listing files in folders and in object stores, by the same functions.
+"""Functions that read, write and list files, both in local folders and in object stores.
 
-`upath.UPath` covers single files of an object store; whatever must be fast uses Arrow's S3 file system.
-Credentials, endpoint and region come from the usual environment variables of S3 clients:
+Operations on single files of an object store use `upath.UPath`. Operations that must be fast use Arrow's S3
+file system. Credentials, endpoint and region come from the usual environment variables of S3 clients:
 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, AWS_REGION, …
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 _MESSAGE_LENGTH = 300
-"""Characters of a store's own error message that are shown."""
+"""Maximum number of characters that are shown of an object store's own error message."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class StoredFile:
     Attributes
     ----------
     path : Path
-        Where the file is.
+        Path of the file.
     bytes : int
-        Its size.
+        Size of the file.
     modified : int
-        When it was last written, ns since 1970 UTC.
+        Time of the last change, ns since 1970 UTC.
     """
 
     path: Path
@@ -51,13 +51,13 @@ class StoredFile:
 
     @classmethod
     def of(cls, path: Path) -> StoredFile:
-        """Read the size and the time of a file in a folder."""
+        """Return the description of a local file, with its size and time of last change."""
         stat = path.stat()
         return cls(path, stat.st_size, stat.st_mtime_ns)
 
 
 def get_arrow_source(path: Path | str) -> str | pa.NativeFile:
-    """Return a file as Arrow's readers accept it.
+    """Return a file in a form that Arrow's readers accept.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def get_arrow_source(path: Path | str) -> str | pa.NativeFile:
     Returns
     -------
     str or pyarrow.NativeFile
-        The local path, or an open file of an object store.
+        Path of a local file, or an open file of an object store.
     """
     if is_remote(path):
         return _s3_file_system().open_input_file(_s3_key(path))
@@ -87,7 +87,7 @@ def open_input(path: Path | str) -> pa.NativeFile:
 
 
 def open_mapped(path: Path | str) -> pa.NativeFile:
-    """Open a file for reading it whole, memory-mapped if it is local.
+    """Open a file to read the whole file; a local file is memory-mapped.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def read_file(path: Path) -> bytes:
 
 
 def create_file(path: Path) -> pa.NativeFile:
-    """Open a new file for writing; in an object store it becomes visible when it is closed."""
+    """Open a new file for writing. In an object store, the file becomes visible when it is closed."""
     if is_remote(path):
         return _s3_file_system().open_output_stream(_s3_key(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,9 +118,9 @@ def open_dataset(paths: Sequence[Path | str]) -> Dataset:
     Parameters
     ----------
     paths : sequence of Path or str
-        Paths or URIs of the files, all local or all in one store.
+        Paths or URIs of the files; all are local, or all are in the same object store.
     """
-    import pyarrow.dataset as ds  # 60 ms, too long for --help
+    import pyarrow.dataset as ds  # takes 60 ms, which would slow down --help
 
     if paths and is_remote(paths[0]):
         return ds.dataset([_s3_key(path) for path in paths], filesystem=_s3_file_system())
@@ -142,9 +142,9 @@ def list_folder(folder: Path, deep: bool = False) -> list[StoredFile]:
     Parameters
     ----------
     folder : Path
-        The folder; a missing one has no files.
+        Folder to list. If the folder does not exist, there are no files.
     deep : bool
-        Whether to include files of its subfolders.
+        Whether to include files of subfolders.
 
     Returns
     -------
@@ -166,23 +166,24 @@ def list_folder(folder: Path, deep: bool = False) -> list[StoredFile]:
 
 
 def list_folder_names(folder: Path) -> list[str]:
-    """Return the names of a folder's entries without reading their sizes; a missing folder has none."""
+    """Return the names of a folder's entries, without sizes; an empty list if there is no such folder."""
     if is_remote(folder):
         return [file.path.name for file in list_folder(folder)]
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def match_file_sizes(folder: Path, *patterns: str) -> dict[str, int]:
-    """Return {name: bytes} of a folder's files that match any of some glob patterns, sorted by name."""
+    """Return {name: size in bytes} of a folder's files that match any glob pattern, sorted by name."""
     sizes = {file.path.name: file.bytes for file in list_folder(folder)}
     return {name: size for name, size in sizes.items() if any(fnmatch(name, each) for each in patterns)}
 
 
 def has_matching_file(folder: Path, *patterns: str) -> bool:
-    """Return whether a folder has a file that matches any of some glob patterns."""
+    """Return whether a folder has a file that matches any of the glob patterns."""
     if is_remote(folder):
         return bool(match_file_sizes(folder, *patterns))
-    return any(any(folder.glob(each)) for each in patterns)  # a log may have thousands of files
+    # Stop at the first match: a Delta log may have thousands of files.
+    return any(any(folder.glob(each)) for each in patterns)
 
 
 def get_file_sizes(paths: Sequence[Path | str]) -> list[int]:
@@ -191,7 +192,7 @@ def get_file_sizes(paths: Sequence[Path | str]) -> list[int]:
     Parameters
     ----------
     paths : sequence of Path or str
-        Paths or URIs of the files, all local or all in one store.
+        Paths or URIs of the files; all are local, or all are in the same object store.
     """
     if paths and is_remote(paths[0]):
         entries = _s3_file_system().get_file_info([_s3_key(path) for path in paths])
@@ -207,7 +208,7 @@ def _get_local_size(file: Path) -> int:
 
 
 def copy_file(file: Path, target: Path) -> None:
-    """Copy a file within a store or from one store to another."""
+    """Copy a file between local folders, object stores, or one and the other."""
     if is_remote(file) or is_remote(target):
         with open_input(file) as source, create_file(target) as sink:
             sink.upload(source)
@@ -216,7 +217,7 @@ def copy_file(file: Path, target: Path) -> None:
 
 
 def move_file(file: Path, target: Path) -> None:
-    """Move a file, replacing the target if it exists; an object store copies it."""
+    """Move a file, and replace the target if it exists. An object store copies the file, then removes it."""
     if is_remote(file):
         file.rename(target)
     else:
@@ -224,7 +225,7 @@ def move_file(file: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with everything in it, if it exists."""
+    """Remove a folder and all its contents; do nothing if the folder does not exist."""
     if is_remote(folder):
         if folder.exists():
             cast(Any, folder).rmdir(recursive=True)
@@ -233,15 +234,17 @@ def remove_tree(folder: Path) -> None:
 
 
 def remove_file(file: Path) -> None:
-    """Remove a file, and its folder if that is empty then; an object store has no empty folders."""
+    """Remove a file, and then its folder if the folder is empty; an object store has no empty folders."""
     file.unlink(missing_ok=True)
     if not is_remote(file):
-        with suppress(OSError):  # the folder has other files
+        with suppress(OSError):  # raised if the folder has other files
             file.parent.rmdir()
 
 
 def check_reachable(location: Path) -> None:
-    """Check that tables can be opened at a location: its path is valid, or its object store answers.
+    """Check that tables can be opened at a location.
+
+    A local path must be valid for the Delta client. An object store must answer.
 
     Parameters
     ----------
@@ -251,7 +254,8 @@ def check_reachable(location: Path) -> None:
     Raises
     ------
     SettingsError
-        If no table can have that path, or if the bucket cannot be read; with the store's own message.
+        If a table cannot have this path, or if the bucket cannot be read. The message includes the object
+        store's own message.
     """
     if not is_remote(location):
         get_table_address(location)
@@ -269,17 +273,19 @@ def check_reachable(location: Path) -> None:
 
 @contextmanager
 def wrap_store_errors(location: Path) -> Iterator[None]:
-    """Raise failures of an object store as OSError; conflicts about an object's existence pass unchanged.
+    """Raise errors of an object store inside the block as `OSError`.
+
+    Errors that say that an object already exists, or that a precondition failed, pass unchanged.
 
     Parameters
     ----------
     location : Path
-        What is read or written inside the context, for the message.
+        Location that the block reads or writes; named in the message.
 
     Raises
     ------
     OSError
-        With the store's own message, in one line.
+        If the object store fails. The message includes the store's own message, in one line.
     """
     from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
@@ -299,9 +305,9 @@ def is_store_error(error: BaseException) -> bool:
 
 
 def open_store(location: Path) -> tuple[Any, str]:
-    """Return the client of a location's object store and the location's key in the bucket.
+    """Return the client of a location's bucket, and the location's key in the bucket.
 
-    A path cannot write on a condition; the client can.
+    Unlike a `UPath`, the client can write an object on the condition that it does not exist.
 
     Parameters
     ----------
@@ -311,7 +317,7 @@ def open_store(location: Path) -> tuple[Any, str]:
     Returns
     -------
     (obstore.store.S3Store, str)
-        Client of the bucket, and key.
+        Client of the bucket, and key of the location.
     """
     from obstore.store import S3Store
 
@@ -320,7 +326,7 @@ def open_store(location: Path) -> tuple[Any, str]:
 
 
 def _s3_key(path: Path | str) -> str:
-    """Return bucket and key joined by a slash, as Arrow's S3 file system names files."""
+    """Return bucket and key joined by a slash, the form in which Arrow's S3 file system names files."""
     return str(path).split("://", 1)[1]
 
 

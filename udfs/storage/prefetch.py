@@ -1,4 +1,7 @@
-"""Iteration with a second thread that fetches the next item: Parquet I/O runs without Python's lock."""
+"""Iteration in which a second thread fetches the next item.
+
+This saves time, because reading Parquet files releases Python's global lock.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items of an iterator; the next item is computed while one is in use.
+    """Yield the items of an iterator; a second thread computes the next item while the caller uses this one.
 
     Parameters
     ----------
     items : iterator
-        Runs in a second thread.
+        Iterator to advance in the second thread.
     """
     with ThreadPoolExecutor(1) as thread:
         pending = thread.submit(_fetch_next, items)
@@ -25,7 +28,7 @@ def prefetch(items: Iterator[T]) -> Iterator[T]:
 
 
 def _fetch_next(items: Iterator[T]) -> tuple[T, ...]:
-    """Return the next item in a tuple; an empty tuple at the end."""
+    """Return a tuple with the next item; an empty tuple at the end."""
     for item in items:
         return (item,)
     return ()

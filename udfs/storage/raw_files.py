@@ -1,4 +1,4 @@
-"""Raw files as they were recorded: listing them, and hashing their bytes."""
+"""Listing and hashing of raw files, which are files as they were recorded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from deltabook.udfs.storage.locations import explain_invalid_names
 from deltabook.udfs.storage.object_store import open_input
 
 PARTIAL_SUFFIXES = (".tmp", ".part", ".partial")
-"""Endings of files that are still being written and will be renamed when they are complete."""
+"""Endings of incomplete files. A recorder renames such a file when the file is complete."""
 
 
 def list_raw_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the files that paths name, sorted; folders are searched recursively.
+    """Return the given files and all files in the given folders, sorted; subfolders are included.
 
-    Hidden files and folders within a folder are skipped, and so are Delta tables.
+    Within a folder, Delta tables are skipped, and so are files and folders whose name starts with a dot or an
+    underscore.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def list_raw_files(paths: Sequence[Path]) -> list[Path]:
     Raises
     ------
     InputError
-        If a path is not UTF-8: the ledger could not hold it.
+        If a path is not UTF-8. The ledger (table `files`) cannot hold such a path.
     """
     files = sorted(
         {
@@ -48,7 +49,7 @@ def list_raw_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _is_skipped(relative: Path, folder: Path) -> bool:
-    """Return whether a file of a folder is hidden or belongs to a Delta table."""
+    """Return whether a file of a folder is to be skipped: it is hidden, or belongs to a Delta table."""
     if any(part.startswith((".", "_")) for part in relative.parts):
         return True
     return any((folder / parent / "_delta_log").is_dir() for parent in relative.parents)

@@ -1,4 +1,4 @@
-"""Messages for failures of Spark workers: the instrument, the position, the cause and the remedy."""
+"""Messages for failures of Spark workers. Each names the instrument, position, cause and remedy."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ _NOT_PUBLISHED = "nothing of this run is published, and what was published befor
 
 
 def name_group_in_errors(function: GroupFunction, folder: str) -> GroupFunction:
-    """Return a function that does the same as another one, and whose errors name the group that failed.
+    """Return a version of a function whose errors name the group that failed.
 
     Parameters
     ----------
     function : callable
-        Processes one group. Notes that its errors carry say where in the group they happened.
+        Processes one group. If an error of the function has notes, they say where in the group the error
+        occurred.
     folder : str
         Folder of the warehouse that the function writes to.
 
     Returns
     -------
     callable
-        Processes one group. Errors of deltabook's own classes pass unchanged; others become a WorkError
-        that names the group, or a WarehouseError if the disk is full or not writable.
+        Processes one group. Errors of deltabook's own classes pass unchanged. If the disk is full or not
+        writable, a `WarehouseError` is raised. Any other error becomes a `WorkError` that names the group.
     """
 
     def work(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -66,7 +67,7 @@ def find_dead_task(trace: str) -> int | None:
     Returns
     -------
     int or None
-        None if the error is of another kind.
+        Number of the task; None if the error has another cause.
     """
     match = _FAILED_TASK.search(trace)
     return int(match[1]) if match and any(death in trace for death in _DEATHS) else None
@@ -78,7 +79,7 @@ def describe_dead_worker(references: Sequence[Mapping[str, Any]]) -> str:
     Parameters
     ----------
     references : sequence of mapping
-        The group's rows.
+        Rows of the group: dicts by column name.
     """
     group = ", ".join([*_name_group(references), *_name_chunks(references)])
     return (
@@ -94,18 +95,18 @@ def describe_disk_problem(error: BaseException, folder: str) -> str:
     Parameters
     ----------
     error : BaseException
-        An error, from whatever library: it contains the operating system's own message.
+        Error of any library. Its text contains the operating system's own message.
     folder : str
-        The folder that was being written to.
+        Folder that was being written to.
     """
     text = str(error)
-    # When copying, the second file name is the one that is written.
+    # If a copy failed, `filename2` is the file that was being written.
     path = getattr(error, "filename2", None) or getattr(error, "filename", None) or folder
     for reason in _DISK_FULL:
         if reason in text:
             return f"{path}: {reason.lower()}: {_NOT_PUBLISHED}. Free some space there, and run again"
     for reason in _NOT_WRITABLE:
-        # If a file outside the folder could not be read, the error names it already.
+        # If a file outside the folder could not be read, the error already names the file.
         if reason in text and Path(path).is_relative_to(folder):
             return (
                 f"{path} is not writable: {reason.lower()}. Fix its permissions, or choose another "
@@ -115,7 +116,7 @@ def describe_disk_problem(error: BaseException, folder: str) -> str:
 
 
 def describe_batch(events: pa.RecordBatch) -> str:
-    """Return the position of a batch of events: its chunk, its ids, and its rows of the raw files.
+    """Return the position of a batch of events as text: its chunk, its ids, and its rows of the raw files.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def _format_time(time: int) -> str:
 
 
 def _describe_failure(function: GroupFunction, rows: Sequence[Mapping[str, Any]], error: Exception) -> str:
-    """Return one line: the group and the position, the line of code, the cause, and the remedy."""
+    """Return the message for an error: the group, the position, the line of code, the cause, the remedy."""
     group = ", ".join([*_name_group(rows), *(getattr(error, "__notes__", None) or _name_chunks(rows))])
     innermost = error.__traceback__
     while innermost is not None and innermost.tb_next is not None:
@@ -158,7 +159,7 @@ def _name_group(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _name_chunks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the first and the last chunk of a group's rows; an empty list if they have no chunk."""
+    """Return one text with the first and last chunk of a group's rows; empty if the rows have no chunk."""
     chunks = sorted(int(row["hour"]) for row in rows if "hour" in row)
     if not chunks:
         return []

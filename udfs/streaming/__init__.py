@@ -1,1 +1,5 @@
-"""Live books of a feed that is still being recorded: growing files are read in micro-batches."""
+"""Live books: books that are rebuilt while a recorder still writes the feed's files.
+
+Spark reads the new lines of the growing files in micro-batches. `stream_source` reads lines, and `live_books`
+continues one book with one micro-batch.
+"""

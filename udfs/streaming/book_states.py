@@ -1,4 +1,8 @@
-"""State files of live books between two micro-batches: a row of `checkpoints` and the waiting messages."""
+"""State files, which keep each live book between two micro-batches.
+
+A state file holds the book as a row of `checkpoints`, and the waiting messages: messages that are read but
+not yet applied to the book (see `settled_messages`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 STATES = "states"
-"""Name of the folder of state files, in the folder of the live tables."""
+"""Name of the folder with the state files, a subfolder of the folder of the live tables."""
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -22,12 +26,13 @@ def write_state(root: str, row: pa.RecordBatch, waiting: pa.Table) -> str:
     row : pyarrow.RecordBatch
         The book as a row of `checkpoints` or `checkpoints_decimal`.
     waiting : pyarrow.Table
-        Waiting messages, columns of `flat_events`; prices and sizes have the types of the row's table.
+        Waiting messages, with the columns of `flat_events`. Prices and sizes have the types of the table that
+        `row` belongs to.
 
     Returns
     -------
     str
-        Name of the file in `STATES`.
+        Name of the new file in the folder `STATES`.
     """
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, waiting.schema) as writer:
@@ -48,7 +53,7 @@ def read_state(root: str, name: str) -> tuple[pa.Table, pa.Table]:
     root : str
         Folder of the live tables.
     name : str
-        Name of the file in `STATES`, as `write_state` returned it.
+        Name of the file in the folder `STATES`, as `write_state` returned it.
 
     Returns
     -------

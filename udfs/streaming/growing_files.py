@@ -1,7 +1,8 @@
-"""Growing capture files of a folder, and the positions up to which they are read: always after a whole line.
+"""Growing capture files of a folder, and the position up to which each file is read.
 
-Several files are read in step, by the receive times of their lines. If there is more than one micro-batch
-takes, no file gets ahead of another, because the messages of the others would then count as late.
+A position is always after a whole line. Several files are read in step, by the receive times of their lines.
+If a micro-batch cannot take all unread lines, no file may get ahead of the others in time. Otherwise the
+messages of the other files would count as late.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from deltabook.udfs.storage.raw_files import PARTIAL_SUFFIXES, list_raw_files
 _PACKED = (b"\x1f\x8b", b"PK")
 _NOT_WHOLE = (EOFError, OSError, InputError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
 _MIN_SHARE = 64 << 10
-"""Smallest number of bytes of one file that a micro-batch takes."""
+"""Smallest share of one file in a micro-batch, bytes."""
 _WITNESS_BYTES = 256
 _MAX_LINES_SEARCHED = 8
-"""Number of lines that are searched for a receive time."""
+"""Largest number of lines that are searched for one with a receive time."""
 
 
 class Position(NamedTuple):
-    """Position in a file up to which it is read; stored as a JSON list.
+    """Position up to which a file is read; stored as a JSON list.
 
     Attributes
     ----------
     bytes, rows : int
-        Number of bytes and lines before the position, in the decompressed content.
+        Number of bytes and of lines before the position, in the decompressed content.
     witness : int
-        CRC-32 of the last bytes before the position; shows whether the file was replaced.
+        CRC-32 of the last 256 bytes before the position. If this CRC has changed, the file was replaced.
     """
 
     bytes: int = 0
@@ -59,7 +60,7 @@ class GrowingFolder:
     positions : mapping
         {path: position up to which the file was read}.
     most_bytes : int
-        Approximate limit of the bytes of one micro-batch, of all files together.
+        Approximate limit of one micro-batch, bytes of all files together.
     """
 
     def __init__(self, folder: Path, positions: Mapping[str, Position], most_bytes: int):
@@ -67,15 +68,15 @@ class GrowingFolder:
         self.positions = dict(positions)
         self.most_bytes = most_bytes
         self._finished: dict[str, tuple[int, int]] = {}
-        """(size, modification time) of the packed files that were read to their end, by path."""
+        """{path: (size in bytes, modification time in ns)}, for packed files that were read completely."""
 
     def advance(self) -> dict[str, Position]:
-        """Move the positions to the end of the next micro-batch, and return them.
+        """Move the positions to the end of the next micro-batch, and return the new positions.
 
         Returns
         -------
         dict
-            {path: position up to which the file can be read next}.
+            {path: position at the end of the next micro-batch}.
 
         Raises
         ------
@@ -94,12 +95,18 @@ class GrowingFolder:
             self.positions[name] = unread.position(until)
             if unread.is_packed and unread.reaches_end and self.positions[name].bytes == unread.end:
                 self._finished[name] = _size_and_time(files[name])
-        # A file that is gone was read, or cannot be read any more.
+        # Forget files that no longer exist: either they were read, or they can never be read.
         self.positions = {name: position for name, position in self.positions.items() if name in files}
         return dict(self.positions)
 
     def _has_grown(self, path: Path) -> bool:
-        """Return whether a file has unread content that can be read now."""
+        """Return whether a file has unread content that can be read now.
+
+        Raises
+        ------
+        InputError
+            If the file is smaller than its part that was read.
+        """
         if path.name.lower().endswith(PARTIAL_SUFFIXES):
             return False
         try:
@@ -111,23 +118,23 @@ class GrowingFolder:
         read_bytes = self.positions.get(str(path), Position()).bytes
         if size < read_bytes:
             raise InputError(
-                f"{path} has {size} bytes, but {read_bytes} were read: it was truncated or replaced. Restore "
-                "or remove the file, and restart. Let the recorder begin new files under new names"
+                f"{path} has {size} bytes, but {read_bytes} were read: the file was truncated or replaced. "
+                "Restore or remove the file, and restart. Let the recorder begin new files under new names"
             )
         return size > read_bytes
 
 
 class _UnreadLines:
-    """Whole lines of one file after a position.
+    """The next unread whole lines of one file, from a position on.
 
     Parameters
     ----------
     path : Path
         The file.
     start : Position
-        Position up to which the file was read.
+        Position up to which the file was already read.
     share : int
-        Approximate number of bytes to read.
+        Number of bytes to read; more if a line is longer than that.
 
     Raises
     ------
@@ -143,9 +150,9 @@ class _UnreadLines:
             self.bytes_before = stream.read(min(start.bytes, _WITNESS_BYTES))
             if zlib.crc32(self.bytes_before) != start.witness:
                 raise InputError(
-                    f"{path}: the bytes before byte {start.bytes} have changed since they were read: it "
-                    "was replaced. Restore or remove the file, and restart. Let the recorder begin new files "
-                    "under new names"
+                    f"{path}: the bytes before byte {start.bytes} have changed since they were read: the "
+                    "file was replaced. Restore or remove the file, and restart. Let the recorder begin new "
+                    "files under new names"
                 )
             data = stream.read(share)
             self.reaches_end = len(data) < share
@@ -155,27 +162,27 @@ class _UnreadLines:
                 if len(data) > MAX_LINE_BYTES:
                     raise InputError(
                         f"{path}: the line at byte {start.bytes} is longer than {MAX_LINE_BYTES >> 20} MiB. "
-                        "Remove the file from the folder: it is not a capture"
+                        "The file is not a capture: remove the file from the folder"
                     )
         line_ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
         if self.is_packed and self.reaches_end and data and not data.endswith(b"\n"):
-            line_ends = np.append(line_ends, len(data))  # a packed file is complete and grows no more
+            line_ends = np.append(line_ends, len(data))  # a packed file is complete once it is readable
         self.data = data
         self.line_ends: NDArray[np.int64] = line_ends
         self.last_time = self._receive_time(len(line_ends) - 1)
 
     @property
     def end(self) -> int:
-        """Number of bytes of the file up to the end of the last whole line."""
+        """Number of bytes of the file up to the end of the last whole line that was read."""
         return self.start.bytes + (int(self.line_ends[-1]) if len(self.line_ends) else 0)
 
     def position(self, until: int) -> Position:
-        """Return the position after the lines that were received up to a time.
+        """Return the position after the last line that was received no later than `until`.
 
         Parameters
         ----------
         until : int
-            Receive time, ns since 1970 UTC; -1 for all lines.
+            Receive time, ns since 1970 UTC; -1 for the position after all lines.
         """
         count = len(self.line_ends)
         if NOT_GIVEN not in (until, self.last_time):
@@ -190,7 +197,10 @@ class _UnreadLines:
         return Position(self.start.bytes + end, self.start.rows + count, witness)
 
     def _receive_time(self, line: int) -> int:
-        """Return the receive time of a line, or of the next line that has one, ns; -1 if none is near."""
+        """Return the receive time of a line or, if it has none, of the next line with one.
+
+        The time is in ns since 1970 UTC. It is -1 if none of `_MAX_LINES_SEARCHED` lines has a receive time.
+        """
         for index in range(line, min(line + _MAX_LINES_SEARCHED, len(self.line_ends))) if line >= 0 else ():
             start = int(self.line_ends[index - 1]) if index else 0
             try:
@@ -203,13 +213,13 @@ class _UnreadLines:
 
 
 def _is_packed(path: Path) -> bool:
-    """Return whether a file is gzip or zip."""
+    """Return whether a file is packed, that is, a gzip or zip file."""
     with path.open("rb") as stream:
         return stream.read(2) in _PACKED
 
 
 def _is_whole(path: Path) -> bool:
-    """Return whether a packed file can be read to its end, so that its recorder has closed it."""
+    """Return whether a packed file can be read to its end, which shows that its recorder closed it."""
     try:
         with open_file(str(path)) as stream:
             while stream.read(1 << 20):
@@ -220,6 +230,6 @@ def _is_whole(path: Path) -> bool:
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
-    """Return the size, bytes, and the modification time, ns, of a file."""
+    """Return the size in bytes and the modification time in ns of a file."""
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns

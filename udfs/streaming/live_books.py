@@ -1,4 +1,8 @@
-"""Function that Spark applies to a micro-batch of one instrument: continues its live book."""
+"""Function that Spark applies to each instrument of a micro-batch, to continue the instrument's live book.
+
+`settled_messages` defines the words settled, waiting, missed and late. A message is overdue if it has waited
+for the feed's patience or longer.
+"""
 
 from __future__ import annotations
 
@@ -51,24 +55,27 @@ from deltabook.udfs.streaming.settled_messages import (
 
 
 class SymbolState(TypedDict):
-    """State of one instrument between two micro-batches, stored as JSON; the keys are persistent.
+    """State of one instrument between two micro-batches.
+
+    The state is stored as JSON, so the keys must not change.
 
     Attributes
     ----------
     instrument : dict
-        Row of `instruments`.
+        The instrument's row of the table `instruments`.
     reached : dict
-        {event type: progress of the stream}, as `StreamProgress.to_stored` returns it.
+        {event type: progress of the stream of this type}, as `StreamProgress.to_stored` returns it.
     state : str
-        Name of the file with the book and the waiting messages, in `book_states.STATES`.
+        Name of the state file with the book and the waiting messages (see `book_states`).
     waiting : int
         Number of waiting messages.
     clock : int
         Latest arrival time of a message, ns since 1970 UTC; -1 if there was none.
     status : str
-        Label of the book's status.
+        Label of the book's status, such as `verified`.
     counts : dict
-        Counts of this micro-batch: `messages`, `skipped`, `late`, `missed` and `rows`.
+        Counts of the last micro-batch: `messages`, `skipped`, `late` and `missed` messages, and `rows` of
+        books.
     """
 
     instrument: dict[str, Any]
@@ -82,7 +89,7 @@ class SymbolState(TypedDict):
 
 @dataclass(frozen=True)
 class BatchStart:
-    """State from which a micro-batch starts, and the settings of the live feed.
+    """State before a micro-batch, and the settings of the live feed.
 
     Attributes
     ----------
@@ -91,22 +98,22 @@ class BatchStart:
     source : str
         Name of the source, a key of `SOURCES`.
     writing : RowPolicy
-        Which rows of books are written.
+        Which rows of books to write.
     chunk : int
         Length of a chunk, ns.
     patience : int
-        Longest time that a message waits for others, ns.
+        Longest time that a message waits for earlier messages that may still arrive, ns.
     clock : int
         Latest arrival time of a message of any instrument, ns since 1970 UTC; -1 if there was none.
     is_silent : bool
-        Whether the whole feed is silent, so that all waiting messages are overdue.
+        Whether the whole feed is silent. All waiting messages are then overdue.
     instruments : mapping
-        {(exchange, symbol): row of `instruments` that the warehouse or the settings fix}.
+        {(exchange, symbol): row of `instruments`}, for instruments that the warehouse or the settings define.
     restarts : mapping
-        {(exchange, symbol, event type): id restarts that the warehouse knows}, as `flatten_restarts` lists
-        them.
+        {(exchange, symbol, event type): restarts of ids that the warehouse knows}, in the form that
+        `flatten_restarts` returns.
     symbols : mapping
-        {(exchange, symbol): state after the last micro-batch}.
+        {(exchange, symbol): state of the instrument after the previous micro-batch}.
     """
 
     root: str
@@ -137,9 +144,10 @@ def make_batch_function(
     Returns
     -------
     callable
-        A function for `applyInArrow`. Its input is new rows of `records`, cogrouped by exchange and symbol
-        with the instruments that have waiting messages; its output is rows of `carried`. Records without a
-        symbol are unreadable ones, for quarantine.
+        A function for Spark's `applyInArrow` on cogrouped tables. Its inputs are the key (exchange, symbol),
+        new rows of `records`, and a table that lists the instruments with waiting messages. Its output is
+        rows of `carried`, which report data files and the new state to the driver. Records without a symbol
+        are unreadable lines, which go to quarantine.
     """
 
     def continue_book(key: tuple[pa.Scalar, ...], records: pa.Table, waiting: pa.Table) -> pa.Table:
@@ -166,7 +174,7 @@ def make_batch_function(
 
 
 def _quarantine_unreadable(root: str, records: pa.Table) -> list[dict[str, Any]]:
-    """Write the unreadable records to quarantine; return rows of `carried`."""
+    """Write the unreadable records to quarantine; return rows of `carried` that report the written files."""
     quarantined = DataFile(root, QUARANTINE)
     for batch in records.filter(pc.equal(records["record"], "quarantine")).to_batches():
         quarantined.add(batch.select(QUARANTINE.names))
@@ -174,7 +182,7 @@ def _quarantine_unreadable(root: str, records: pa.Table) -> list[dict[str, Any]]
 
 
 class _LiveBook:
-    """Book of one instrument during one micro-batch."""
+    """The live book of one instrument during one micro-batch."""
 
     def __init__(self, start: BatchStart, exchange: str, symbol: str, records: pa.Table):
         self.start, self.exchange, self.symbol = start, exchange, symbol
@@ -211,7 +219,10 @@ class _LiveBook:
         self.clock = int(get_arrival_times(self.waiting).max(initial=start.clock))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Apply the settled messages; return rows of `carried`: written data files and the new state."""
+        """Apply the settled and overdue messages; return rows of `carried`.
+
+        These rows report the written data files and the new state of the instrument.
+        """
         waiting = order_messages(
             self.waiting, self.progress, self.feed, self.opening.order_time, self.start.chunk
         )
@@ -219,7 +230,7 @@ class _LiveBook:
         count, rebuilder, books = self._apply_settled(waiting.events, settled)
         update_progress(self.progress, waiting.events.slice(0, count), waiting.own_times[:count], self.feed)
         dropped = self._find_overdue(waiting.missed)
-        # A lost snapshot does not count for a whole book, which would only be compared with it.
+        # A lost snapshot counts as missed only if the book needed it. A whole book is only compared with it.
         needed = ~waiting.missed["is_snapshot"].to_numpy() | (self.opening.status <= Status.SUSPECT)
         self.counts |= {"late": waiting.count_late(count), "missed": int(np.count_nonzero(dropped & needed))}
         self.counts |= {"rows": sum(rows.num_rows for rows in books)}
@@ -229,7 +240,11 @@ class _LiveBook:
         return [*files, *self.quarantined.close(), {"symbol_state": json.dumps(state)}]
 
     def _choose_instrument(self, stored: dict[str, Any] | None, messages: pa.Table) -> dict[str, Any]:
-        """Return the row of `instruments`: the stored or fixed one, else one that fits the first messages."""
+        """Return the instrument's row of `instruments`.
+
+        The row is the stored one, else the one that the warehouse or the settings define, else a new row
+        whose scales fit the first messages.
+        """
         fixed = stored or self.start.instruments.get((self.exchange, self.symbol))
         row = {
             "exchange": self.exchange,
@@ -242,7 +257,10 @@ class _LiveBook:
         return row | {"trade_stream": row.get("trade_stream") or first}
 
     def _rescale(self, records: pa.Table) -> pa.Table:
-        """Return records at the instrument's scales, or as decimals; quarantine those that do not fit."""
+        """Return records at the instrument's scales, or as decimals.
+
+        Records with a number that the scales cannot hold go to quarantine.
+        """
         if self.is_decimal:
             records = to_decimals(records)
         else:
@@ -255,7 +273,11 @@ class _LiveBook:
         return int(self.instrument["price_scale"]), int(self.instrument["size_scale"])
 
     def _make_numbers(self, new: pa.Table, old: pa.Table | None, state: pa.Table | None) -> Numbers:
-        """Return the encoding of prices and sizes as integers: scales, or codes of decimals."""
+        """Return the encoding of prices and sizes as the integers that the kernels use.
+
+        The integers are numbers at the instrument's scales. For an instrument with decimals, they are codes:
+        a code is the rank of a number among all distinct numbers.
+        """
         if not self.is_decimal:
             return Scaled(*self._scales())
         known: list[Rows | None] = [new, old, state, None if state is None else read_held_events(state)]
@@ -270,20 +292,20 @@ class _LiveBook:
     def _apply_settled(self, events: pa.Table, settled: int) -> tuple[int, Rebuilder, list[pa.RecordBatch]]:
         """Apply the settled and the overdue messages to the book.
 
-        If the book breaks or has not begun, a separately fetched snapshot may still arrive that belongs
-        before these messages. They wait for it, at most for `patience`.
+        If the book breaks or has not begun, a separately fetched snapshot that belongs before these messages
+        may still arrive. The messages from the break on then wait for this snapshot, at most for `patience`.
 
         Parameters
         ----------
         events : pyarrow.Table
-            Waiting messages, in order.
+            Waiting messages in order, columns of `flat_events`.
         settled : int
-            Number of settled messages, from the first.
+            Number of settled messages; they are the first ones in `events`.
 
         Returns
         -------
         (count, rebuilder, books) : (int, Rebuilder, list of RecordBatch)
-            Number of applied messages, the rebuilder after them, and rows of `books`.
+            Number of applied messages, the rebuilder after the last applied message, and rows of `books`.
         """
         overdue_rows = np.flatnonzero(self._find_overdue(events))
         overdue = int(overdue_rows[-1]) + 1 if len(overdue_rows) else 0
@@ -298,7 +320,7 @@ class _LiveBook:
         return (shorter, *self._rebuild(events.slice(0, shorter)))
 
     def _rebuild(self, events: pa.Table) -> tuple[Rebuilder, list[pa.RecordBatch]]:
-        """Return a rebuilder that has read the messages, and the rows of `books`, a batch for each chunk."""
+        """Return a rebuilder after all the messages, and the rows of `books`, one batch per chunk."""
         opening, writing = self.opening, self.start.writing
         rebuilder = Rebuilder(self.exchange, self.symbol, self.feed, writing, self.numbers, opening)
         books = []
@@ -315,7 +337,10 @@ class _LiveBook:
         return rebuilder, books
 
     def _find_break(self, events: pa.Table, rebuilder: Rebuilder, books: list[pa.RecordBatch]) -> int | None:
-        """Return the index of the message that broke the book; None if the book ends whole."""
+        """Return the index of the message that broke the book; None if the book is whole after all messages.
+
+        A book is whole if its status is neither suspect nor unseeded.
+        """
         if rebuilder.capture_state().status > Status.SUSPECT:
             return None
         rows = pa.Table.from_batches(books, schema=rebuilder.books.arrow)
@@ -334,7 +359,7 @@ class _LiveBook:
         return max(int(pc.index(is_message, True).as_py()), 0)
 
     def _write_books(self, books: list[pa.RecordBatch]) -> list[dict[str, Any]]:
-        """Write the rows of books, one data file per day; return rows of `carried`."""
+        """Write the rows of books, one data file per day; return rows of `carried` that report the files."""
         table = form_of(BOOKS, self.is_decimal)
         cadence = RowCadence(self.start.writing, self.start.writing.cadence, self.numbers)
         files: dict[Any, DataFile] = {}
@@ -361,7 +386,15 @@ class _LiveBook:
 
 
 def _choose_scales(records: pa.Table) -> dict[str, int | bool]:
-    """Return the scales that hold the first messages; `ingest` chooses them by the same rule."""
+    """Return the scales that hold all numbers of the first messages.
+
+    The stage `ingest` uses the same rule.
+
+    Returns
+    -------
+    dict
+        `price_scale` and `size_scale` in decimal digits, and `is_decimal`: whether no int64 scale is enough.
+    """
     scales: dict[str, int | bool] = {"is_decimal": False}
     for name in ("price_scale", "size_scale"):
         usual = (records[name].to_numpy() == DEFAULT_SCALE).all()

@@ -1,9 +1,13 @@
-"""Order of the messages of a live feed, and which of them are settled: nothing can come before them.
+"""Order of a live feed's messages, and detection of the settled ones, which no later arrival can precede.
 
-Each instrument has two streams, trades and book updates. A message is settled once the other stream has
-passed its time. A quiet stream delays the other by at most `patience`; its later messages are applied after
-those that did not wait. A message that comes behind the applied messages of its own stream is missed: it is a
-repeat, or ids have restarted (the messages after it show that), or the live book has lost it.
+Each instrument has two streams: trades and book updates. A message is
+
+- waiting, after it is read and before it is applied to the book;
+- settled, once the other stream has passed the message's time;
+- late, if it was applied after messages that should follow it. A quiet stream delays the other stream by at
+  most `patience`, so messages of the quiet stream that arrive afterwards are late;
+- missed, if it belongs before messages of its own stream that are already applied. Then the message is a
+  repeat, or the ids have restarted (which later messages show), or the live book has lost the message.
 """
 
 from __future__ import annotations
@@ -32,25 +36,26 @@ from deltabook.udfs.ordering.survey import (
 )
 
 STREAMS = (EventType.TRADE, EventType.BOOK_UPDATE)
-"""The streams of an instrument, in the order in which messages of equal times are applied."""
+"""The streams of an instrument. Of two messages with equal times, the one of the first stream comes first."""
 
 
 @dataclass
 class StreamProgress:
-    """Progress of one stream: its last applied message.
+    """Progress of one stream, up to its last applied message.
 
     Attributes
     ----------
     sort_key : list of int
-        Sort key of the last message, as `ordering.sort_keys` returns it; empty if there was none.
+        Sort key of the last applied message, as `sort_keys` returns it; empty before the first message.
     epoch_time : int
-        Time that assigned the last message's id epoch, ns since 1970 UTC.
+        Time that decided the id epoch of the last applied message, ns since 1970 UTC; -1 before the first
+        one.
     order_time : int
-        Running maximum of the stream's timestamps, ns since 1970 UTC.
+        Running maximum of the stream's timestamps, ns since 1970 UTC; -1 before the first message.
     timestamp : int
-        Last timestamp that was given, ns since 1970 UTC.
+        Last timestamp that a message of the stream gave, ns since 1970 UTC; -1 if no message gave one.
     restarts : list of int
-        Restarts of ids, as `flatten_restarts` lists them.
+        Restarts of the stream's ids, in the form that `flatten_restarts` returns.
     """
 
     sort_key: list[int] = field(default_factory=list)
@@ -61,11 +66,11 @@ class StreamProgress:
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> StreamProgress:
-        """Return the progress that `to_stored` returned."""
+        """Return the progress from the dict that `to_stored` returned."""
         return cls(*(stored[key] for key in _STORED_KEYS))
 
     def to_stored(self) -> dict[str, Any]:
-        """Return the progress under the persistent keys of stored states."""
+        """Return the progress as a dict for JSON; its keys must not change, because states are stored."""
         values = (self.sort_key, self.epoch_time, self.order_time, self.timestamp, self.restarts)
         return dict(zip(_STORED_KEYS, values, strict=True))
 
@@ -75,17 +80,17 @@ _STORED_KEYS = ("place", "time", "order_time", "stamp", "restarts")
 
 @dataclass(frozen=True)
 class WaitingMessages:
-    """Waiting messages in the order in which they are applied, and missed messages.
+    """Waiting messages in the order in which the book applies them, and missed messages.
 
     Attributes
     ----------
     events : pyarrow.Table
-        Waiting messages, columns of `flat_events`.
+        The n waiting messages, columns of `flat_events`.
     own_times : int64[n]
-        Order time of each message in its own stream, ns, before it was raised to that of the last applied
-        message.
+        Order time of each message in its own stream, ns since 1970 UTC. The column `order_time` may be
+        higher: it is raised to the order time of the last applied message of either stream.
     missed : pyarrow.Table
-        Messages behind the applied messages of their stream, columns of `flat_events`.
+        Missed messages (see the module's docstring), columns of `flat_events`.
     """
 
     events: pa.Table
@@ -93,7 +98,7 @@ class WaitingMessages:
     missed: pa.Table
 
     def count_late(self, count: int) -> int:
-        """Return how many of the first `count` messages are late: their order time was raised."""
+        """Return how many of the first `count` messages are late, that is, have a raised order time."""
         return int(np.count_nonzero(to_numpy(self.events["order_time"])[:count] > self.own_times[:count]))
 
 
@@ -107,7 +112,7 @@ def order_messages(
     events : pyarrow.Table
         Waiting messages in any order, columns of `flat_events`.
     progress : dict
-        Progress of each stream; `restarts` is updated.
+        {event type: progress of the stream}; new restarts of ids are added to it.
     feed : Feed
         Rules of the feed.
     last_time : int
@@ -118,7 +123,7 @@ def order_messages(
     Returns
     -------
     WaitingMessages
-        The messages in order, and the missed ones.
+        The waiting messages in order, and the missed messages.
     """
     events = in_stream_order(_assign_epochs(events, progress), feed)
     is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
@@ -148,30 +153,31 @@ def order_messages(
 
 
 def count_settled(waiting: WaitingMessages, progress: dict[EventType, StreamProgress]) -> int:
-    """Return the number of settled messages, from the first: no message can come before them.
+    """Return the number of settled messages, which are the first ones of the waiting messages.
 
     Parameters
     ----------
     waiting : WaitingMessages
         Waiting messages in order.
     progress : dict
-        Progress of each stream.
+        {event type: progress of the stream}.
     """
     events = waiting.events
     is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
     times, last = to_numpy(events["order_time"]), {}
-    # A snapshot without a time takes a neighbour's; it has none until a neighbour has one.
+    # A snapshot without a time gets the time of a neighbour. It stays without a time until a neighbour has
+    # one.
     timed = ~(to_numpy(events["is_snapshot"]) & (to_numpy(events["timestamp"]) == NOT_GIVEN))
     for stream, chosen in zip(STREAMS, (~is_update, is_update), strict=True):
         last[stream] = int(times[chosen & timed].max(initial=progress[stream].order_time))
-    # At equal times trades come first, so a book update waits until trades have passed its time.
+    # At equal times trades come first. So a book update is settled only once a trade has a later time.
     passed = np.where(is_update, times < last[EventType.TRADE], times <= last[EventType.BOOK_UPDATE])
     passed &= timed
     return int(np.argmin(passed)) if not passed.all() else len(passed)
 
 
 def get_arrival_times(events: pa.Table) -> NDArray[np.int64]:
-    """Return the receive time of each message, or its timestamp if that is not given; ns, int64[n]."""
+    """Return the receive time of each message, or else its timestamp, ns since 1970 UTC, int64[n]."""
     received = to_numpy(events["received"])
     return np.where(received == NOT_GIVEN, to_numpy(events["timestamp"]), received)
 
@@ -184,11 +190,11 @@ def update_progress(
     Parameters
     ----------
     progress : dict
-        Progress of each stream; updated.
+        {event type: progress of the stream}; updated in place.
     applied : pyarrow.Table
-        Applied messages in order, columns of `flat_events`.
+        The n applied messages in order, columns of `flat_events`.
     own_times : int64[n]
-        Order time of each message in its own stream, ns, as in `WaitingMessages`.
+        Order time of each message in its own stream, ns since 1970 UTC, as in `WaitingMessages`.
     feed : Feed
         Rules of the feed.
     """
@@ -208,7 +214,10 @@ def update_progress(
 
 
 def _assign_epochs(events: pa.Table, progress: dict[EventType, StreamProgress]) -> pa.Table:
-    """Return the messages with their id epochs; add the restarts that they show to the progress."""
+    """Return the messages with the column `epoch` filled.
+
+    Restarts of ids that the messages show are added to `progress`.
+    """
     is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
     epochs = np.zeros(len(is_update), dtype=np.int64)
     for stream, chosen in zip(STREAMS, (~is_update, is_update), strict=True):
@@ -232,7 +241,17 @@ def _assign_epochs(events: pa.Table, progress: dict[EventType, StreamProgress]) 
 def _find_missed(
     columns: list[NDArray[np.int64]], last_key: list[int], also_equal: bool
 ) -> NDArray[np.bool_]:
-    """Return which sort keys are below that of the last message, or equal to it if `also_equal`; bool[n]."""
+    """Return which messages belong before the last applied message of their stream, bool[n].
+
+    Parameters
+    ----------
+    columns : list of int64[n]
+        Sort keys of the messages, one array per component of the key.
+    last_key : list of int
+        Sort key of the last applied message; empty if there is none.
+    also_equal : bool
+        Whether a message with the same sort key as the last applied one counts too.
+    """
     less = np.zeros(len(columns[0]), dtype=np.bool_)
     equal = np.full(len(less), bool(last_key))
     for values, bound in zip(columns, last_key, strict=False):
@@ -244,7 +263,16 @@ def _find_missed(
 def _running_maximum(
     timestamps: NDArray[np.int64], received: NDArray[np.int64], before: int
 ) -> NDArray[np.int64]:
-    """Return the running maximum of the timestamps, without wrong ones, from the stream's last order time."""
+    """Return the order time of each message: the running maximum of the stream's timestamps.
+
+    Parameters
+    ----------
+    timestamps, received : int64[n]
+        Timestamp and receive time of each message, ns since 1970 UTC; -1 if not given. Timestamps that the
+        neighbours contradict are left out.
+    before : int
+        The stream's last order time, with which the maximum starts; -1 if there is none.
+    """
     times = choose_clock_times(timestamps, received)
     wrong = (times == NOT_GIVEN) | find_wrong_times(times, received)
     if before == NOT_GIVEN:

@@ -1,7 +1,8 @@
-"""Spark streaming data source of a growing folder of captures.
+"""Spark streaming data source that reads a folder of growing captures.
 
-An offset contains the position in each file, and the number of silences of the whole feed so far. A
-micro-batch is the lines between two offsets. Reading it again gives the same records.
+An offset contains the position in each file, and the number of silences of the whole feed so far. A silence
+is a time without new lines that is as long as the feed's patience. A micro-batch consists of the lines
+between two offsets. A repeated micro-batch gives the same records.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.streaming.growing_files import GrowingFolder, Position
 
 _CONTEXT_BYTES = 64 << 10
-"""Size of each of the two parts of a file, its start and its end, that a parser reads again."""
+"""Largest size of each of the two parts of a file that `read_lines` reads again as context, bytes."""
 _TASK_BYTES = 1 << 20
-"""Number of bytes from which on a task gets no further file."""
+"""Size of a task, bytes: a task of this size or more gets no further file."""
 
 Offset = dict[str, Any]
-"""`files`: {path: position}; `silences`: number of times that the feed was silent for its patience."""
+"""`files`: {path of a file: position in the file}; `silences`: number of silences so far."""
 START: Offset = {"files": {}, "silences": 0}
 """The offset before the first line."""
 
@@ -40,9 +41,9 @@ START: Offset = {"files": {}, "silences": 0}
 class LiveSource(DataSource):
     """Spark data source that reads the new lines of the files in a folder.
 
-    Options: `source` (a name of `SOURCES`), `folder`, `offset` (JSON: the offset at the end of the last run),
+    Options: `source` (a key of `SOURCES`), `folder`, `offset` (JSON: the offset at the end of the last run),
     `most_bytes` (approximate limit of a micro-batch), `patience` (seconds without new lines that count as a
-    silence; -1 for never), and the fields of `Limits`.
+    silence; -1: there are no silences), and the fields of `Limits`.
     """
 
     @classmethod
@@ -55,7 +56,7 @@ class LiveSource(DataSource):
         return RECORDS.ddl
 
     def streamReader(self, schema: object) -> DataSourceStreamReader:  # noqa: N802
-        """Return the reader, which Spark asks for offsets and sends to its workers."""
+        """Return the reader of the folder; the driver asks it for offsets, and workers for records."""
         return _FolderStreamReader(dict(self.options))
 
 
@@ -67,7 +68,7 @@ class LineRange(NamedTuple):
     path : str
         The file.
     start, end : Position
-        Positions before and after the lines.
+        Position before the first line, and position after the last line.
     """
 
     path: str
@@ -108,7 +109,7 @@ class _FolderStreamReader(DataSourceStreamReader):
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:
         starts, ends = _read_positions(start), _read_positions(end)
-        # After a restart Spark repeats a micro-batch whose end this reader has not computed.
+        # After a restart, Spark repeats the last micro-batch, whose end this new reader has not computed.
         self.folder.positions = {**self.folder.positions, **ends}
         self.silences = max(self.silences, int(end["silences"]))
         ranges = [LineRange(path, starts.get(path, Position()), after) for path, after in ends.items()]
@@ -122,23 +123,23 @@ class _FolderStreamReader(DataSourceStreamReader):
 def read_lines(source: FileSource, path: str, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
     """Parse some lines of a file, with the same result as if the whole file were read.
 
-    A parser depends on earlier lines: they show the unit of times, the books of the file, and the last
-    message of each book. It therefore also reads the first and the last 64 KB before these lines, and their
-    records are dropped.
+    A parser depends on earlier lines, which show the unit of times, the books of the file, and the last
+    message of each book. Therefore the parser also reads context: up to 64 KB at the start of the file, and
+    up to 64 KB just before the lines. The records of the context are dropped.
 
     Parameters
     ----------
     source : FileSource
-        Source that parses the lines; each line is a message of its own.
+        Source that parses the lines; each line must be one whole message.
     path : str
         The file.
     start, end : Position
-        Positions before and after the lines.
+        Position before the first line, and position after the last line.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Records in the schema of `records`. If the rest of the lines is refused, the last record is a
+        Records in the schema of `records`. If the source refuses the rest of the lines, the last record is a
         quarantine record with the reason.
     """
     with open_file(path) as stream:
@@ -169,7 +170,7 @@ def read_lines(source: FileSource, path: str, start: Position, end: Position) ->
 
 
 def _split_into_tasks(ranges: list[LineRange]) -> Iterator[list[LineRange]]:
-    """Yield the files of each task; small files share a task, unchanged files are left out."""
+    """Yield the line ranges of each task; small ranges share a task, and empty ranges are left out."""
     task: list[LineRange] = []
     for line_range in ranges:
         if line_range.start == line_range.end:
@@ -183,18 +184,18 @@ def _split_into_tasks(ranges: list[LineRange]) -> Iterator[list[LineRange]]:
 
 
 def _read_context(stream: IO[bytes], start: Position) -> bytes:
-    """Return the first and the last whole lines before a position, at most 64 KB each."""
+    """Return the first and the last whole lines before a position, at most `_CONTEXT_BYTES` of each."""
     head = stream.read(min(start.bytes, _CONTEXT_BYTES))
     head = head[: head.rfind(b"\n") + 1]
     tail_start = max(len(head), start.bytes - _CONTEXT_BYTES)
     stream.seek(tail_start)
     tail = stream.read(start.bytes - tail_start)
-    # A tail that does not follow the head may start within a line.
+    # If there is a gap between head and tail, the tail may start within a line: drop this partial line.
     return head + (tail if tail_start == len(head) else tail[tail.find(b"\n") + 1 :])
 
 
 def _shift_rows(batch: pa.RecordBatch, shift: int) -> pa.RecordBatch:
-    """Return the records with `source_row` as the row in the whole file."""
+    """Return the records with `shift` added to `source_row`, which makes it the row in the whole file."""
     index = RECORDS.names.index("source_row")
     return batch.set_column(index, RECORDS.arrow.field(index), pc.add(batch["source_row"], shift))
 

@@ -1,9 +1,9 @@
 """Reader of Binance's T_DEPTH tables: CSV files of depth updates of USD-M and COIN-M futures.
 
 The columns are `symbol,timestamp,first_update_id,last_update_id,side,update_type,price,qty,pu`, one row per
-level. Consecutive rows with the same symbol, time, ids and type form one message. Type `snap` is the whole
-book at `last_update_id`; type `set` is an update whose `pu` is the last id of the update before. Times are
-milliseconds unless their magnitude shows another unit. There are no receive times.
+level. Consecutive rows with the same symbol, time, ids and type form one message. A message of type `snap` is
+the whole book at `last_update_id`. A message of type `set` is an update, and its `pu` is the last id of the
+previous update. Times are milliseconds unless their magnitude shows another unit. There are no receive times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _KEY = ("timestamp", "first_update_id", "last_update_id", "update_type")
 
 
 def is_depth_csv(block: bytes) -> bool:
-    """Return whether a file that starts with this block is a T_DEPTH table: its first column is `symbol`."""
+    """Return whether a file that starts with `block` is a T_DEPTH table, whose first column is `symbol`."""
     return block.removeprefix(b"\xef\xbb\xbf").startswith(b"symbol,")
 
 
@@ -56,12 +56,12 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Itera
     Yields
     ------
     pyarrow.RecordBatch
-        In the schema of `records`.
+        Records in the schema of `records`.
 
     Raises
     ------
     InputError
-        If the header is not a T_DEPTH header, or the times have several units.
+        If the header is not the header of a T_DEPTH table, or the times of the table mix units.
     """
     names, rows = split_header(blocks)
     if tuple(names) != SHAPE.names:

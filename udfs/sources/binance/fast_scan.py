@@ -1,7 +1,7 @@
 """Fast reader of Binance capture lines: one numba pass over the bytes of a block.
 
-It reads the known messages in Binance's own compact JSON. It marks every other line as SLOW, for
-`strict_lines`.
+The fast reader handles the known messages in the compact JSON that Binance prints. It gives every other line
+the kind `SLOW`. The caller passes SLOW lines to the strict reader, `strict_lines`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from deltabook.udfs.sources.binance.json_slots import (
 )
 
 SLOW, BLANK, DEPTH, TRADE, AGG_TRADE, TICKER, PARTIAL_BOOK = range(7)
-"""Kinds of lines. SLOW: `strict_lines` must read the line."""
+"""Kinds of lines. SLOW: the fast reader cannot read the line, so `strict_lines` must read it."""
 
 (
     KIND,
@@ -58,10 +58,10 @@ SLOW, BLANK, DEPTH, TRADE, AGG_TRADE, TICKER, PARTIAL_BOOK = range(7)
     ASKS_END,
     FIELDS,
 ) = range(18)
-"""Columns of `Scan.lines`; FIELDS is their number."""
+"""Columns of `Scan.lines`; FIELDS is the number of columns."""
 
 MAX_SYMBOLS = 4096
-"""Symbols of a block that get a code; lines of further symbols are SLOW."""
+"""Largest number of symbols of a block that get a code; lines with any further symbol are SLOW."""
 _SHORTEST_LEVEL = len('["1","0"]')
 
 _NEWLINE, _RETURN, _AT_SIGN, _POINT = ord("\n"), ord("\r"), ord("@"), ord(".")
@@ -74,18 +74,19 @@ _MARKET, _DEPTH_SUFFIX = b"MARKET", b"@depth"
 
 @dataclass(frozen=True)
 class Scan:
-    """A block of lines as arrays.
+    """The lines of one block, read into arrays.
 
     Attributes
     ----------
     lines : int64[n, FIELDS]
-        One row per line; -1 where a value is not given. RECEIVED is in ns, other times are in the unit in
-        which they are printed. START and END are the line's bounds in the block, in bytes. BIDS_END and
-        ASKS_END are the numbers of levels up to the end of this line.
+        One row per line and one column per value; -1 where a line does not give the value. RECEIVED is in ns
+        since 1970 UTC. EVENT_TIME and TRADE_TIME are in the unit in which the line prints them. START and END
+        are the line's bounds in the block, in bytes. BIDS_END and ASKS_END are the numbers of bids and of
+        asks in the block up to the end of the line.
     symbols : list[str]
-        Symbol of each SYMBOL_CODE: field `s`, or the stream's name, in upper case.
+        Symbol of each SYMBOL_CODE, in upper case, from field `s` or from the name of the stream.
     bid_prices, bid_sizes, ask_prices, ask_sizes : int64[:]
-        Levels of all lines, one line after the other, scaled by `price_scale` and `size_scale`.
+        Levels of all lines, in line order. Prices are times 10^price_scale, sizes times 10^size_scale.
     """
 
     lines: NDArray[np.int64]
@@ -107,9 +108,10 @@ def scan_block(block: bytes, price_scale: int, size_scale: int) -> Scan:
     Parameters
     ----------
     block : bytes
-        Whole lines; the last_code may lack its newline.
+        Whole lines; the last line may lack its newline.
     price_scale, size_scale : int
-        Decimal digits of scaled prices and sizes; a line with a number that does not fit is SLOW.
+        Decimal digits of scaled prices and of scaled sizes. A line is SLOW if one of its numbers has more
+        decimal digits, or more than 18 digits when scaled.
 
     Returns
     -------
@@ -134,7 +136,7 @@ def scan_block(block: bytes, price_scale: int, size_scale: int) -> Scan:
 
 @kernel
 def _find_depth_suffix(buffer, start, end):
-    """Return the index of `@depth` in a stream's name, or -1."""
+    """Return the index of `@depth` in the stream name ``buffer[start:end]``; -1 if the suffix is absent."""
     for position in range(start, end):
         if buffer[position] == _AT_SIGN:
             suffix_end = position + len(_DEPTH_SUFFIX)
@@ -145,7 +147,11 @@ def _find_depth_suffix(buffer, start, end):
 
 @kernel
 def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale, size_scale):
-    """Fill one row of `lines` from the slots; return the (start, end) of its symbol, end -1 if it is SLOW."""
+    """Fill one row of `lines` from the slots of its message, and return the bounds of its symbol.
+
+    `json_slots` describes the slots. The result is (start, end) of the symbol in the buffer. If `end` is not
+    above `start`, the line is SLOW.
+    """
     slow = (0, -1)
     suffix_start, partial = -1, False
     if types[STREAM] == STRING:
@@ -160,7 +166,8 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
         elif types[slot] != ABSENT:
             return slow
     if types[LAST_UPDATE_ID] != ABSENT:
-        # A bare snapshot is rare and has no symbol: the strict path assigns it to a book.
+        # A snapshot outside a stream is rare and has no symbol: `CaptureParser` finds its book on the strict
+        # path.
         if not partial or types[LAST_UPDATE_ID] != INTEGER or types[ord("e")] != ABSENT:
             return slow
         if types[BIDS] != ARRAY or types[ASKS] != ARRAY:
@@ -245,7 +252,7 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
 
 @kernel
 def _equals_span(buffer, start, end, span):
-    """Return whether ``buffer[start:end]`` equals the text of a span, given as (start, end)."""
+    """Return whether ``buffer[start:end]`` equals ``buffer[span[0]:span[1]]``."""
     if span[1] - span[0] != end - start:
         return False
     for offset in range(end - start):  # noqa: SIM110  (numba has no generator expressions here)
@@ -256,7 +263,11 @@ def _equals_span(buffer, start, end, span):
 
 @kernel
 def _symbol_code(buffer, start, end, spans, buckets, n_symbols, last_code):
-    """Return the code of a symbol, `n_symbols` if it is new, or -1 if `spans` is full. One hash lookup."""
+    """Return the code of the symbol ``buffer[start:end]``. Cost: one hash lookup.
+
+    A new symbol gets the code `n_symbols` and is added to `spans` and `buckets`. The result is -1 if the
+    symbol is new and `spans` is full. `last_code`, the code of the previous line or -1, is tried first.
+    """
     if last_code >= 0 and _equals_span(buffer, start, end, spans[last_code]):
         return last_code
     bucket = 0
@@ -280,15 +291,15 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
     Parameters
     ----------
     buffer : uint8[:]
-        Whole lines, the last_code with its newline.
+        Whole lines, each with its newline.
     lines : int64[n, FIELDS]
-        Written: one row per line; filled with -1 before.
+        Written: one row per line. The caller fills the array with -1.
     bids, asks : int64[2, :]
-        Written: prices and sizes of all levels.
+        Written: prices (row 0) and sizes (row 1) of all levels.
     spans : int64[:, 2]
-        Written: start and end in the buffer of each symbol's first occurrence, by symbol code.
+        Written: start and end in the buffer of each symbol's first occurrence, indexed by symbol code.
     price_scale, size_scale : int
-        Decimal digits of scaled prices and sizes.
+        Decimal digits of scaled prices and of scaled sizes.
     """
     types = np.zeros(SLOTS, dtype=np.uint8)
     values = np.zeros(SLOTS, dtype=np.int64)
@@ -338,7 +349,10 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
 
 @kernel
 def _scan_receive_time(buffer, position):
-    """Return (receive time in ns, index of the message) after `<ns> ` or `<seconds>: `, else (-1, -1)."""
+    """Read the receive time at the start of a line, `<ns> ` or `<seconds>: `.
+
+    Return (receive time in ns since 1970 UTC, index of the message after it); (-1, -1) for any other text.
+    """
     value, start = 0, position
     while ZERO <= buffer[position] <= NINE and position - start < 19:
         if position - start == 18 and buffer[start] > ord("8"):

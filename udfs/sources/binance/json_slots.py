@@ -1,7 +1,9 @@
 """Kernel that reads one compact JSON message of a Binance stream into slots, one slot per known key.
 
-It reads only what Binance prints: no white space, no escapes, and no nested values except `data` and the
-levels. It returns False for any other message, which `strict_lines` then reads.
+A slot is the place of one key's value in three arrays: its type in `types`, and its value or bounds in
+`values` and `ends`. The kernel reads only messages as Binance prints them: without white space, without
+escapes, and without nested values except `data` and the levels. It returns False for any other message.
+`strict_lines` then reads that message.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ import numpy as np
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.decimal_text import scan_decimal
 
-# The slot of a key of one character is its character code. Longer keys use low numbers: control characters.
+# The slot of a key of one character is its character code. Longer keys use slots below 32, which are the
+# codes of control characters.
 OTHER, PREVIOUS, STREAM, DATA, LAST_UPDATE_ID, BIDS, ASKS = range(7)
 FIRST_UNKNOWN, END_UNKNOWN = 7, 32
-"""Slots from the first up to the second hold the positions of unknown keys, to find repeated ones."""
+"""Slots from FIRST_UNKNOWN to before END_UNKNOWN hold the bounds of unknown keys, to find repeated keys."""
 SLOTS = 128
 
 ABSENT, INTEGER, STRING, ARRAY, TRUE, FALSE, NULL = range(7)
-"""Types of a slot. INTEGER: `values` holds the value; STRING: `values` and `ends` hold its bounds."""
+"""Types of a slot. INTEGER: `values` holds the integer. STRING: `values` and `ends` hold its bounds."""
 
 QUOTE, COMMA, COLON = ord('"'), ord(","), ord(":")
 OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY = ord("{"), ord("}"), ord("["), ord("]")
@@ -32,7 +35,10 @@ _LITERAL_TRUE, _LITERAL_FALSE, _LITERAL_NULL = b"true", b"false", b"null"
 
 @kernel
 def equals(buffer, start, end, text):
-    """Return whether ``buffer[start:end]`` is `text`; never reads past the line: `text` has no newline."""
+    """Return whether ``buffer[start:end]`` is `text`.
+
+    The comparison never reads past the end of a line, because `text` contains no newline.
+    """
     if end - start != len(text):
         return False
     for offset in range(len(text)):  # noqa: SIM110  (numba has no generator expressions here)
@@ -43,7 +49,7 @@ def equals(buffer, start, end, text):
 
 @kernel
 def _slot_of_key(buffer, start, end):
-    """Return the slot of a key, OTHER for an unknown one."""
+    """Return the slot of the key ``buffer[start:end]``; OTHER for an unknown key."""
     length = end - start
     if length == 1 and buffer[start] < SLOTS:
         return np.int64(buffer[start])
@@ -65,7 +71,7 @@ def _slot_of_key(buffer, start, end):
 
 @kernel
 def _is_repeated(buffer, start, end, values, ends, next_unknown):
-    """Return whether an unknown key occurred before in this message."""
+    """Return whether the unknown key ``buffer[start:end]`` already occurred in this message."""
     for slot in range(FIRST_UNKNOWN, next_unknown):
         if ends[slot] - values[slot] == end - start:
             offset = 0
@@ -90,7 +96,7 @@ def _scan_string(buffer, position):
 
 @kernel
 def _scan_integer(buffer, position):
-    """Return (value, index after it) of an unsigned integer of at most 18 digits, or (0, -1)."""
+    """Read an unsigned integer of at most 18 digits; return (value, index after the integer), or (0, -1)."""
     value, start = 0, position
     while ZERO <= buffer[position] <= NINE:
         if position - start == 18:
@@ -105,7 +111,11 @@ def _scan_integer(buffer, position):
 
 @kernel
 def _scan_levels(buffer, position, levels, count, price_scale, size_scale):
-    """Read `[["price","size"],…]` from its bracket; return (levels so far, index after it), or (_, -1)."""
+    """Read `[["price","size"],…]`, whose first bracket is at `position`, into `levels` from index `count`.
+
+    Return (count with the new levels, index after the closing bracket). The index is -1 if the text has
+    another form, a price is 0, or a number does not fit its scale.
+    """
     position += 1
     if buffer[position] == CLOSE_ARRAY:
         return count, position + 1
@@ -133,24 +143,26 @@ def _scan_levels(buffer, position, levels, count, price_scale, size_scale):
 
 @kernel
 def scan_object(buffer, position, end, types, values, ends, bids, asks, counts, price_scale, size_scale):
-    """Read one message into slots; return False if it repeats a key or is not compact JSON of a known shape.
+    """Read one message into slots; return whether the kernel could read the message.
+
+    The result is False if the message repeats a key, or is not compact JSON of a known shape.
 
     Parameters
     ----------
     buffer : uint8[:]
-        Whole lines, the last with its newline.
+        Whole lines, each with its newline.
     position, end : int
         Bounds of the message in the buffer.
     types : uint8[SLOTS]
-        Written: the type of each slot's value; filled with ABSENT before.
+        Written: the type of each slot's value. The caller fills the array with ABSENT.
     values, ends : int64[SLOTS]
-        Written: the value, or the bounds, of each slot.
+        Written: the integer of each slot in `values`, or the bounds of its text in `values` and `ends`.
     bids, asks : int64[2, :]
-        Written: prices and sizes of levels, after the levels of earlier messages.
+        Written: prices (row 0) and sizes (row 1) of levels, after the levels of earlier messages.
     counts : int64[2]
-        Numbers of bids and asks so far; updated.
+        Numbers of bids and of asks in the block so far; updated.
     price_scale, size_scale : int
-        Decimal digits of scaled prices and sizes.
+        Decimal digits of scaled prices and of scaled sizes.
     """
     if buffer[position] != OPEN:
         return False

@@ -15,11 +15,12 @@ snapshot. A file that starts with `symbol,timestamp,…` is a T_DEPTH table: a C
 - Trades: `trade` and `aggTrade`.
 - Golden rows: `bookTicker`, and the partial book streams `@depth5`, `@depth10` and `@depth20`.
 - Skipped: all other messages, other responses, and connection lines. A line that is not JSON, or lacks a
-  field, goes to quarantine.
-- Market: `pu`, `T` (in a depth message), no `M` (in a trade) or `e` (in a ticker) means futures. A symbol
-  such as `BTCUSD_PERP` or `BTCUSD_241227` means COIN-M.
-- A snapshot without a symbol belongs to the symbol whose depth updates are in the same file; there must be
-  exactly one.
+  required field, goes to quarantine.
+- Market: a `depthUpdate` with `pu`, a snapshot or partial book with `T`, a trade without `M`, and a ticker
+  with `e` come from a futures market. Futures with a symbol such as `BTCUSD_PERP` or `BTCUSD_241227` are
+  COIN-M, all other futures are USD-M.
+- A snapshot without a symbol belongs to the symbol whose depth updates are in the same file. The file must
+  contain depth updates of exactly one symbol.
 - Times: milliseconds, microseconds or nanoseconds, recognised by magnitude. All times of a file must have
   the same unit.
 - Update ids: on spot, `U` must be the previous `u` + 1; on futures, `pu` must be the previous `u`. A book
@@ -57,7 +58,7 @@ from deltabook.udfs.sources.common.records import Records, build_batch, label_co
 from deltabook.udfs.sources.csv.tables import short_blocks
 
 _MAX_LINES = 1 << 20
-"""Lines that are scanned at once."""
+"""Largest number of lines that are scanned at once."""
 _NO_INSTRUMENTS = ("", ""), ("", "")
 _RECORD_OF = {
     scan.DEPTH: ("book_update", ""),
@@ -90,18 +91,20 @@ class BinanceSource(FileSource):
 
 
 class _UnassignedSnapshot(NamedTuple):
-    """A REST snapshot without a symbol; the end of the file shows which book it belongs to.
+    """A REST snapshot without a symbol, which waits for the end of the file.
+
+    Only then are all books of the file known, and the snapshot can be assigned to its book.
 
     Attributes
     ----------
     row : int
-        Its row in the file, from 1.
+        Row of the snapshot's line in the file, from 1.
     raw : bytes
-        The line.
+        The line as it is in the file.
     line : Line
-        The line, split into its receive time and its message.
+        The line, split into receive time and message.
     message : dict
-        The decoded message.
+        The decoded snapshot.
     """
 
     row: int
@@ -113,15 +116,16 @@ class _UnassignedSnapshot(NamedTuple):
 class CaptureParser:
     """Parser of the lines of one capture file.
 
-    Lines in Binance's own compact JSON take the fast path (`fast_scan`); all others take the strict path
-    (`strict_lines`), which gives the same records or names the error.
+    The fast path (`fast_scan`) reads lines in the compact JSON that Binance prints. The strict path
+    (`strict_lines`) reads all other lines. Both paths return the same record for the same line, but only the
+    strict path explains errors.
 
     Parameters
     ----------
     path : str
         Name of the file, for `source_file`.
     strict : bool
-        Whether every line takes the strict path; for tests that compare both.
+        Whether every line takes the strict path, for tests that compare the two paths.
     limits : Limits
         Limits of a message and of the file.
     """
@@ -142,7 +146,7 @@ class CaptureParser:
             scanned = scan.scan_block(block, DEFAULT_SCALE, DEFAULT_SCALE)
             kinds = scanned.lines[:, scan.KIND].copy()
             instruments = [_instruments_of(venue_symbol) for venue_symbol in scanned.symbols]
-            # A refused name takes the strict path, which reports the reason.
+            # Lines with an invalid symbol take the strict path, which reports the reason.
             is_slow = np.array([self.strict or both is None for both in instruments] + [False])
             kinds[is_slow[scanned.lines[:, scan.SYMBOL_CODE]]] = scan.SLOW
             kinds[scanned.level_counts() > self.limits.most_levels] = scan.SLOW
@@ -174,13 +178,13 @@ class CaptureParser:
         Parameters
         ----------
         scanned : Scan
-            A block of lines.
+            The lines of one block as arrays.
         kinds : int64[n]
-            Kind of each line; SLOW and BLANK are left out.
+            Kind of each line of the block. Lines of kind SLOW or BLANK give no record.
         instruments : list of ((exchange, symbol), (exchange, symbol))
-            The spot and the futures instrument of each symbol code.
+            The spot instrument and the futures instrument of each symbol code.
         rows : int
-            Lines of the file before the block.
+            Number of lines of the file before the block.
         """
         chosen = np.flatnonzero(kinds > scan.BLANK)
         lines, kinds = scanned.lines[chosen], kinds[chosen]
@@ -189,7 +193,8 @@ class CaptureParser:
         self.books |= {markets[code] for code in np.unique(codes[kinds == scan.DEPTH]).tolist()}
         event_times = lines[:, scan.EVENT_TIME]
         trade_times = lines[:, scan.TRADE_TIME]
-        # Trades and futures carry their transaction time T; spot depth has only E.
+        # Trades and futures messages have the transaction time T. Spot depth messages have only the event
+        # time E.
         printed = np.where(trade_times >= 0, trade_times, event_times)
         is_trade = (kinds == scan.TRADE) | (kinds == scan.AGG_TRADE)
         side = np.where(lines[:, scan.BUYER_IS_MAKER] > 0, 2, 1)
@@ -222,7 +227,7 @@ class CaptureParser:
         return build_batch(self.path, columns, len(chosen))
 
     def _read_strict(self, records: Records, raw: bytes, row: int) -> None:
-        """Add the record of a line, or put the line in quarantine."""
+        """Read one line on the strict path: add its record, or put the line in quarantine."""
         try:
             line = split_line(raw)
             record = read_line(line, self.limits.most_levels) if line else None
@@ -261,7 +266,7 @@ class CaptureParser:
 
 
 def _instruments_of(venue_symbol: str) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """Return the spot and the futures instrument that a symbol may mean; None if the name is refused."""
+    """Return the spot and the futures instrument that a symbol may mean; None for an invalid symbol."""
     try:
         return instrument(venue_symbol, False), instrument(venue_symbol, True)
     except InputError:
@@ -269,7 +274,7 @@ def _instruments_of(venue_symbol: str) -> tuple[tuple[str, str], tuple[str, str]
 
 
 def _make_lists(starts: NDArray[np.int64], ends: NDArray[np.int64], values: NDArray[np.int64]) -> pa.Array:
-    """Return the lists ``values[starts[i]:ends[i]]``; adjacent lists need no copy."""
+    """Return an Arrow array of the lists ``values[starts[i]:ends[i]]``; adjacent lists need no copy."""
     lengths = ends - starts
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     if np.array_equal(starts[1:], ends[:-1]):

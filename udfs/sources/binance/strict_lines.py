@@ -1,4 +1,8 @@
-"""Strict reader of one Binance capture line: accepts any valid JSON, checks every field, explains errors."""
+"""Strict reader of one Binance capture line.
+
+The strict reader accepts any valid JSON, checks every field that it uses, and explains each error. It reads
+the lines that the fast reader (`fast_scan`) cannot read.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _COIN_MARGINED = re.compile(r".+USD_(PERP|\d{6})")
 _PARTIAL_STREAM = re.compile(r"([^@]+)@depth\d")
 _SNAPSHOT_ID = "lastUpdateId"
 UNASSIGNED = "unassigned"
-"""Key of `read_line`'s result that holds the message of a snapshot without a symbol."""
+"""Key under which `read_line` returns the decoded message of a snapshot without a symbol."""
 _DEPTH_PATH = re.compile(r"/(api|fapi|dapi)/v\d+/depth")
 _MARKETS = {"api": SPOT, "fapi": USD_M, "dapi": COIN_M}
 
@@ -36,7 +40,7 @@ def instrument(venue_symbol: str, is_futures: bool) -> tuple[str, str]:
     Returns
     -------
     (exchange, symbol) : (str, str)
-        As the tables store them, such as BINANCE_FUTURES and BTC-USDT-PERP.
+        The names as the tables store them, such as BINANCE_FUTURES and BTC-USDT-PERP.
 
     Raises
     ------
@@ -64,14 +68,15 @@ def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, An
     Returns
     -------
     dict or None
-        Columns of `records`, with times in the unit in which they are printed; None for a message that this
-        source skips. For a snapshot without a symbol, the decoded message under the key `UNASSIGNED`, for
-        `snapshot_record`.
+        Columns of `records`. `received` is in ns since 1970 UTC; `timestamp` is in the unit that the message
+        uses. The result is None for a message that this source skips. For a snapshot without a symbol, the
+        result has the decoded message under the key `UNASSIGNED`. When the symbol is known, pass that message
+        to `snapshot_record`.
 
     Raises
     ------
     ValueError, InputError
-        If the line is not readable; the message gives the reason.
+        If the line is not readable; the error message gives the reason.
     """
     if line.url:
         record = _read_response(line, most_levels)
@@ -94,17 +99,17 @@ def snapshot_record(message: dict[str, Any], exchange: str, symbol: str) -> dict
     message : dict
         The decoded snapshot.
     exchange, symbol : str
-        The snapshot's instrument, as the tables store it.
+        The snapshot's exchange and symbol, as the tables store them.
 
     Returns
     -------
     dict
-        Columns of `records`.
+        Columns of `records`, with `timestamp` in the unit that the snapshot uses; -1 if not given.
 
     Raises
     ------
     ValueError
-        If a field is absent or not readable; the message names it.
+        If a field is absent or not readable; the error message names the field.
     """
     return {
         "record": "book_update",
@@ -118,7 +123,10 @@ def snapshot_record(message: dict[str, Any], exchange: str, symbol: str) -> dict
 
 
 def _read_response(line: Line, most_levels: int) -> dict[str, Any] | None:
-    """Return the record of a response to a depth request; its URL names the market and the symbol."""
+    """Return the record of a response to a depth request; None for any other response.
+
+    The URL of the request names the market and the symbol.
+    """
     url = urlsplit(line.url)
     path = _DEPTH_PATH.fullmatch(url.path)
     if path is None:
@@ -136,7 +144,10 @@ def _read_response(line: Line, most_levels: int) -> dict[str, Any] | None:
 
 
 def _read_message(message: dict[str, Any], stream: str) -> dict[str, Any] | None:
-    """Return the record of a message, by its event and its stream's name; None for other messages."""
+    """Return the record of a message; None for a message that this source skips.
+
+    The event type `e` and the name of the stream decide what the message is.
+    """
     event = message.get("e", "")
     partial = _PARTIAL_STREAM.match(stream)
     if _SNAPSHOT_ID in message and not event:
@@ -157,7 +168,7 @@ def _read_message(message: dict[str, Any], stream: str) -> dict[str, Any] | None
 
 
 def _read_depth_update(message: dict[str, Any], venue_symbol: str, is_futures: bool) -> dict[str, Any]:
-    """Return the book update of a `depthUpdate`."""
+    """Return the record of a `depthUpdate` message, a book update."""
     exchange, symbol = instrument(venue_symbol, is_futures)
     record: dict[str, Any] = {
         "record": "book_update",
@@ -175,7 +186,7 @@ def _read_depth_update(message: dict[str, Any], venue_symbol: str, is_futures: b
 
 
 def _read_partial_book(message: dict[str, Any], venue_symbol: str, is_futures: bool) -> dict[str, Any]:
-    """Return the golden record of a partial book stream."""
+    """Return the golden record of a message of a partial book stream, the best levels of the book."""
     exchange, symbol = instrument(venue_symbol, is_futures)
     bids, asks, last = ("b", "a", "u") if message.get("e") else ("bids", "asks", _SNAPSHOT_ID)
     return {
@@ -190,7 +201,7 @@ def _read_partial_book(message: dict[str, Any], venue_symbol: str, is_futures: b
 
 
 def _read_trade(message: dict[str, Any], event: str) -> dict[str, Any]:
-    """Return the trade of a `trade` or `aggTrade`."""
+    """Return the record of a `trade` or `aggTrade` message."""
     exchange, symbol = instrument(read_text(message, "s"), "M" not in message)
     if not isinstance(message.get("m"), bool):
         raise ValueError(f"field m: expected true or false, found {excerpt(message.get('m'))}")
@@ -209,7 +220,7 @@ def _read_trade(message: dict[str, Any], event: str) -> dict[str, Any]:
 
 
 def _read_ticker(message: dict[str, Any], is_futures: bool) -> dict[str, Any]:
-    """Return the golden record of a `bookTicker`."""
+    """Return the golden record of a `bookTicker` message, the best bid and ask."""
     exchange, symbol = instrument(read_text(message, "s"), is_futures)
     bids, asks = ([(message.get(price), message.get(size))] for price, size in ("bB", "aA"))
     return {
@@ -224,19 +235,25 @@ def _read_ticker(message: dict[str, Any], is_futures: bool) -> dict[str, Any]:
 
 
 def _drop_empty_side(levels: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Remove the level of an empty side, which Binance prints as zeros; its size must still be readable."""
+    """Return the levels without a level of price 0, which Binance prints for an empty side.
+
+    Raises
+    ------
+    ValueError
+        If a price or a size is not readable, even that of a removed level.
+    """
     for _, size in levels:
         exact(size, "size")
     return [level for level in levels if exact(level[0], "price")[0]]
 
 
 def _time_if_given(message: dict[str, Any]) -> int:
-    """Return the transaction time, else the event time, as printed; -1 if neither is given."""
+    """Return the transaction time, else the event time, in the message's unit; -1 if neither is given."""
     return next((read_integer(message, key) for key in ("T", "E") if key in message), NOT_GIVEN)
 
 
 def _read_levels(message: dict[str, Any], bids: str, asks: str) -> dict[str, Any]:
-    """Return the level columns of a message whose fields `bids` and `asks` hold its levels."""
+    """Return the level columns of a message; `bids` and `asks` are the names of its level fields."""
     for key in (bids, asks):
         if not isinstance(message.get(key), list):
             raise ValueError(f"field {key}: expected a list of levels, found {excerpt(message.get(key))}")

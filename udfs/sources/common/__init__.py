@@ -1,1 +1,1 @@
-"""Code that all sources share: reading of files, records, symbols and limits."""
+"""Code that all sources share: opening files, building records, naming symbols, and limits."""

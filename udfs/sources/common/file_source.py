@@ -1,8 +1,12 @@
-"""Base class of all sources: one Spark task per file part, blocks of whole lines, an outcome record per part.
+"""Base class of all sources, and the opening and splitting of their files.
 
-A new source is a subclass of `FileSource`, or of `message_files.MessageSource` for one JSON message per line.
-It has a name, and a module docstring that states the feed's rules and starts with "Source `name`". List it in
-`registry`, and its feeds in `schemas.feeds`. `tests/unit/sources/test_every_source.py` checks each source.
+One Spark task reads one part of a file. It reads blocks of whole lines, and ends with one record that reports
+the outcome of the part.
+
+To add a source, write a subclass of `FileSource`, or of `message_files.MessageSource` if each line of the
+files is one JSON message. Give the class a `name`. Start the module's docstring with "Source `name`" and
+state the rules of the feed there. Then list the class in `registry` and its feeds in `schemas.feeds`.
+`tests/unit/sources/test_every_source.py` checks each source.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from deltabook.udfs.sources.common.limits import (
 from deltabook.udfs.sources.common.records import Records
 
 BLOCK_BYTES = 8 << 20
-"""Bytes that are parsed at once; a block becomes one Arrow batch."""
+"""Bytes of a block of lines. A source parses one block at a time, usually into one Arrow batch."""
 _GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 _UNREADABLE = (
     OSError,
@@ -48,7 +52,7 @@ _UNREADABLE = (
 )
 
 Part = tuple[int, int] | None
-"""Row groups of a file: the first, and the one after the last; None for the whole file."""
+"""(first, end) row group of a part of a Parquet file, with `end` exclusive; None for the whole file."""
 
 
 class FileSource(DataSource):
@@ -57,13 +61,13 @@ class FileSource(DataSource):
     Options: `path` (one file) or `paths` (a JSON list of files), and the fields of `Limits`.
 
     The last record of each part has ``record="file"`` and reports the outcome in `kind`: `read` or `failed`.
-    A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop the
-    others. The code that stores the records drops all records of a failed file.
+    A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop the other
+    files. The code that stores the records drops all records of a failed file.
 
     Attributes
     ----------
     by_lines : bool
-        Whether each line is a message of its own, so that a file can be read while it grows.
+        Whether each line is one whole message. Such a file can be read while a recorder appends to it.
     """
 
     by_lines: ClassVar[bool] = False
@@ -74,7 +78,7 @@ class FileSource(DataSource):
 
     @property
     def limits(self) -> Limits:
-        """Limits of one file and of one message, from the source's options."""
+        """Limits on the size of one file and of one message, from the source's options."""
         return Limits.from_options(self.options)
 
     def reader(self, schema: object) -> DataSourceReader:
@@ -83,11 +87,11 @@ class FileSource(DataSource):
         return _FileReader(self, paths)
 
     def parts(self, path: str) -> list[Part]:
-        """Return the parts of a file that separate tasks can read; called on the driver, while planning."""
+        """Return the parts of a file that separate tasks can read; the driver calls this to plan tasks."""
         return [None]
 
     def read_part(self, path: str, part: Part) -> Iterator[pa.RecordBatch]:
-        """Yield the records of one part of a file; raises InputError to refuse the whole file."""
+        """Yield the records of one part of a file; raise InputError to refuse the whole file."""
         with open_file(path) as stream:
             yield from self.parse(stream, path)
 
@@ -109,20 +113,20 @@ class FileSource(DataSource):
         Raises
         ------
         InputError
-            If the whole file has to be refused.
+            If the whole file must be refused; none of its records is stored.
         """
         raise NotImplementedError
 
 
 class FilePart(InputPartition):
-    """One part of a file, which Spark passes to a reader; its value is (path, part)."""
+    """One part of a file for one Spark task; its `value` is (path of the file, part)."""
 
     def __init__(self, path: str, part: Part):
         super().__init__((path, part))
 
 
 class _FileReader(DataSourceReader):
-    """Reader of files on Spark's workers."""
+    """Reader that plans one task per part of a file on the driver, and reads parts on the workers."""
 
     def __init__(self, source: FileSource, paths: Sequence[str]):
         self.source = source
@@ -132,7 +136,7 @@ class _FileReader(DataSourceReader):
         return [FilePart(path, part) for path in self.paths for part in self._plan_parts(path)]
 
     def _plan_parts(self, path: str) -> list[Part]:
-        """Return the parts of a file; the whole file if it cannot be opened here."""
+        """Return the parts of a file; one part for the whole file if the driver cannot open the file."""
         try:
             return self.source.parts(path)
         except (OSError, InputError, pa.ArrowException):
@@ -155,7 +159,9 @@ class _FileReader(DataSourceReader):
 
 
 def _fill_level_changes(batch: pa.RecordBatch, most_levels: int) -> pa.RecordBatch:
-    """Return the batch with `level_changes` filled, so that later counts need not read the levels.
+    """Return the batch with column `level_changes`, the number of level changes of each message.
+
+    Later code can then sum the column instead of reading the levels.
 
     Raises
     ------
@@ -175,7 +181,9 @@ def _fill_level_changes(batch: pa.RecordBatch, most_levels: int) -> pa.RecordBat
 
 @contextmanager
 def open_file(path: str) -> Iterator[IO[bytes]]:
-    """Open a file for reading; decompress it if its first bytes are those of gzip or zip, whatever its name.
+    """Open a file for reading, and decompress a gzip or zip file.
+
+    The first bytes of the file show whether the file is gzip or zip. The name of the file does not matter.
 
     Parameters
     ----------
@@ -190,7 +198,7 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
     Raises
     ------
     InputError
-        If a zip has not exactly one member, or the member needs a password or an unknown compression.
+        If a zip does not have exactly one member, or the member has a password or an unsupported compression.
     """
     with Path(path).open("rb") as raw:
         magic = raw.read(4)
@@ -206,15 +214,15 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
 
 
 def _open_zip_member(path: str, opened: ExitStack) -> IO[bytes]:
-    """Open the only member of a zip; `opened` closes it."""
+    """Open the only member of a zip file; the caller's `opened` closes the member and the zip."""
     try:
         archive = opened.enter_context(zipfile.ZipFile(path))
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) == 1:
             return opened.enter_context(archive.open(members[0]))
-    except (RuntimeError, ValueError) as error:  # a password, an unknown compression
-        raise InputError(f"the zip cannot be unpacked: {error}. Unpack it and pass its file") from error
-    raise InputError(f"expected one file in the zip, found {len(members)}. Unpack it and pass its files")
+    except (RuntimeError, ValueError) as error:  # the member has a password or an unsupported compression
+        raise InputError(f"the zip cannot be unpacked: {error}. Unpack the zip and pass its file") from error
+    raise InputError(f"expected one file in the zip, found {len(members)}. Unpack the zip and pass its files")
 
 
 def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
@@ -225,19 +233,20 @@ def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTE
     stream : binary file
         The decompressed content of the file.
     path : str
-        Path of the stored file, whose size limits the decompressed size; empty for no limit.
+        Path of the stored file. Its size times `MAX_EXPANSION` limits the decompressed size; empty for no
+        limit.
     block_bytes : int
-        Bytes that are read at once.
+        Number of bytes to read at once.
 
     Yields
     ------
     bytes
-        Whole lines: about `block_bytes`, or one longer line.
+        Whole lines, about `block_bytes` together, or one longer line.
 
     Raises
     ------
     InputError
-        If a line is longer than `MAX_LINE_BYTES`, or the file is a decompression bomb.
+        If a line is longer than `MAX_LINE_BYTES`, or the decompressed file is over its limit.
     """
     stored_bytes = Path(path).stat().st_size if path and Path(path).is_file() else None
     rest, read_bytes = b"", 0
@@ -245,8 +254,8 @@ def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTE
         read_bytes += len(data)
         if stored_bytes is not None and read_bytes > max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * stored_bytes):
             raise InputError(
-                f"the file grows more than {MAX_EXPANSION} times when decompressed: it is not a capture. "
-                "Remove it from the input"
+                f"the file grows more than {MAX_EXPANSION} times when decompressed, so it is not a capture. "
+                "Remove the file from the input"
             )
         cut = data.rfind(b"\n") + 1
         if cut:
@@ -257,25 +266,28 @@ def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTE
         if len(rest) > MAX_LINE_BYTES:
             raise InputError(
                 f"a line is longer than {MAX_LINE_BYTES >> 20} MiB: the file is not a capture. "
-                "Remove it from the input"
+                "Remove the file from the input"
             )
     if rest:
         yield rest
 
 
 class MixedUnitsError(InputError):
-    """The event times of one file have several units, so that none of them can be trusted."""
+    """The event times of one file mix units, so the unit of each time is uncertain."""
 
 
 class TimeUnit:
-    """The unit of one file's event times: milliseconds, microseconds or nanoseconds, by magnitude."""
+    """Detects the unit of one file's event times, and converts the times to ns.
+
+    The magnitude of a time shows its unit: milliseconds, microseconds or nanoseconds.
+    """
 
     _UNITS = ((2**63 // 10**6, 1_000_000), (2**63 // 10**3, 1_000), (2**63, 1))
     """(exclusive upper bound of a time's magnitude, ns per unit)."""
 
     def __init__(self) -> None:
         self.nanoseconds_per_unit = 0
-        """0 until the first time of the file is converted."""
+        """Unit of the file's times, in ns; 0 until the first time of the file is converted."""
 
     def to_nanoseconds(self, printed_times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Convert times from the file's unit to ns.
@@ -314,5 +326,5 @@ class TimeUnit:
         return int(self.to_nanoseconds(np.array([printed_time], dtype=np.int64))[0])
 
     def _unit_of(self, time: int) -> int:
-        """Return the nanoseconds per unit of a time, from its magnitude."""
+        """Return the unit of a time, in ns, from the magnitude of the time."""
         return next(unit for bound, unit in self._UNITS if time < bound)

@@ -1,4 +1,7 @@
-"""Exact decoding of one JSON message: decimal numbers, no repeated keys, limited size."""
+"""Exact decoding of one JSON message.
+
+Numbers with a decimal point become Decimal. A message that repeats a key or is too large is refused.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from deltabook.udfs.sources.common.limits import Limits, too_many_levels
 _FIELDS_OF_A_LEVEL = 4
 """Largest number of values that a venue prints for one level."""
 _OTHER_ARRAYS, _OTHER_VALUES = 8, 100
-"""Largest numbers of arrays that are not levels, and of values outside levels, in one message."""
+"""Largest number of arrays that are not levels, and of values outside levels, in one message."""
 
 
 def _parse_decimal(text: str) -> Decimal:
@@ -35,8 +38,8 @@ def decode_message(payload: bytes, most_levels: int = Limits.most_levels) -> Any
     payload : bytes
         The message, UTF-8 JSON.
     most_levels : int
-        Largest number of level changes of a message. The check runs before decoding, so that a line of
-        millions of small values takes no memory.
+        Largest number of level changes of a message. This limit is checked before decoding, so that a line
+        with millions of small values does not fill the memory.
 
     Returns
     -------
@@ -46,13 +49,15 @@ def decode_message(payload: bytes, most_levels: int = Limits.most_levels) -> Any
     Raises
     ------
     ValueError
-        If the message is not JSON, repeats a key in one object, or is over the limit.
+        If the message is not JSON, repeats a key in one object, or has more values than `most_levels` allows.
     """
     _check_size(payload, most_levels)
     try:
         message = _DECODER.decode(payload)
-        # Each member of an object has one colon. If the payload has as many colons as the decoded members and
-        # strings, no repeated key was dropped. An escape may hide a colon. In doubt, a slow decoder checks.
+        # The fast decoder silently drops repeated keys. Each member of an object has one colon. If the
+        # payload has as many colons as the decoded members and strings, no repeated key was dropped. An
+        # escape such as \u003a can hide a colon. If the counts differ or there is an escape, a slow decoder
+        # checks the keys.
         if payload.count(b":") != _count_colons(message) or b"\\" in payload:
             json.loads(payload, object_pairs_hook=_refuse_repeated_keys, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -63,8 +68,8 @@ def decode_message(payload: bytes, most_levels: int = Limits.most_levels) -> Any
 
 
 def _check_size(payload: bytes, most_levels: int) -> None:
-    """Refuse a message with more arrays or values than `most_levels` levels can have."""
-    if len(payload) <= most_levels:  # a level takes more than one byte
+    """Raise ValueError for a message with more arrays or values than `most_levels` levels need."""
+    if len(payload) <= most_levels:  # each level takes more than one byte
         return
     arrays = payload.count(b"[")
     if arrays > most_levels + _OTHER_ARRAYS:
@@ -78,7 +83,7 @@ def _check_size(payload: bytes, most_levels: int) -> None:
 
 
 def _count_colons(value: Any) -> int:
-    """Return the number of colons in the JSON of a decoded value, without those inside arrays of arrays."""
+    """Return the number of colons in the JSON of a decoded value, except colons inside arrays of arrays."""
     if type(value) is dict:
         return len(value) + sum(map(_count_colons, value.values()))
     if type(value) is str:
@@ -89,7 +94,10 @@ def _count_colons(value: Any) -> int:
 
 
 def _refuse_repeated_keys(members: list[tuple[str, Any]]) -> None:
-    """Raise ValueError for an object that repeats a key; called for every object, inner objects first."""
+    """Raise ValueError for an object that repeats a key.
+
+    `json.loads` calls this function for every object, inner objects first. The result is not used.
+    """
     keys: set[str] = set()
     for key, _ in members:
         if key in keys:

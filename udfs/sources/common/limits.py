@@ -1,4 +1,4 @@
-"""Limits on the size of one file and of one message, so that no input can fill the memory."""
+"""Limits on the size of one file and of one message, so that no input file can fill the memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 MAX_EXPANSION = 200
-"""Largest ratio of decompressed to stored bytes. Captures grow 3 to 30 times; a bomb grows more."""
+"""Largest ratio of decompressed bytes to stored bytes.
+
+Captures grow 3 to 30 times when decompressed; a decompression bomb grows far more.
+"""
 ALWAYS_ALLOWED_BYTES = 16 << 20
-"""Decompressed bytes that every file may have, however small it is stored."""
+"""Decompressed size that is allowed for every file, bytes, even if `MAX_EXPANSION` is exceeded."""
 MAX_LINE_BYTES = 64 << 20
 """Largest size of one line, or of the rows of one message of a CSV table, bytes."""
 
@@ -31,7 +34,7 @@ class Limits:
 
     @classmethod
     def from_options(cls, options: Mapping[str, str]) -> Limits:
-        """Return the limits in a source's options, {name: decimal text}; an absent option has its default."""
+        """Return the limits from a source's options, {name: decimal text}; absent options have defaults."""
         return cls(**{name: int(options[name]) for name in asdict(cls()) if name in options})
 
     def to_options(self) -> dict[str, str]:
@@ -40,7 +43,7 @@ class Limits:
 
 
 def too_many_symbols(count: int, limit: int) -> str:
-    """Return the error message for a file with at least `count` symbols, more than `limit`."""
+    """Return the error message for a file with at least `count` symbols, which is above `limit`."""
     return (
         f"the file has at least {count:,} symbols; the limit is {limit:,} (setting most_symbols). "
         "Split the file, or raise the setting"
@@ -68,7 +71,7 @@ def check_levels(record: Mapping[str, Any], limit: int) -> None:
 
 
 def too_many_levels(count: int, limit: int) -> str:
-    """Return the error message for a message with at least `count` level changes, more than `limit`."""
+    """Return the error message for a message with at least `count` level changes, which is above `limit`."""
     return (
         f"a message has at least {count:,} level changes; the limit is {limit:,} (setting most_levels). "
         "Raise the setting if the message is right"

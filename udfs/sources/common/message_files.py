@@ -67,7 +67,7 @@ def split_line(line: bytes) -> Line | None:
     Returns
     -------
     Line or None
-        The parts; None for a line without a message.
+        The receive time, the message and the URL; None for a line without a message.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def split_line(line: bytes) -> Line | None:
 
 
 def _parse_seconds(seconds: bytes) -> int:
-    """Return a time in seconds as ns."""
+    """Convert a time in seconds, printed as decimal text, to ns."""
     received = int(Decimal(seconds.decode()) * NANOSECONDS_PER_SECOND)
     if received > INT64_MAX:
         raise ValueError(f"receive time {seconds.decode()} s does not fit int64 in ns")
@@ -99,9 +99,9 @@ def _parse_seconds(seconds: bytes) -> int:
 class MessageParser:
     """Parser of one file of messages; each source has a subclass that reads its messages.
 
-    A line for which `message` raises ValueError or InputError goes to quarantine. With `marks_damage`, the
-    book that `damaged_symbol` names, or else every book of the file, then gets an empty update that is
-    marked as damaged.
+    A line for which `message` raises ValueError or InputError goes to quarantine. If `marks_damage` is set,
+    the book of the lost line also gets a damage mark: an empty book update with ``damaged=True``.
+    `damaged_symbol` returns this book. If the result is None, every book of the file gets a damage mark.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class MessageParser:
     Attributes
     ----------
     marks_damage : bool
-        Whether a lost message must be marked, because the feed's ids cannot show the gap.
+        Whether a lost message needs a damage mark, because the feed has no ids that show the gap.
     records : Records
         Records of the lines since the last batch.
     unit : TimeUnit
@@ -133,30 +133,30 @@ class MessageParser:
         self.books: dict[tuple[str, str], dict[str, Any]] = {}
         """`timestamp`, `received` and `sequence` of the last update of each book, by (exchange, symbol)."""
         self.unmarked: dict[tuple[str, str], None] = {}
-        """Books with an update since their last damage mark, in the order of these updates."""
+        """Books, as (exchange, symbol) keys, that have an update after their last damage mark."""
 
     def message(self, line: Line) -> None:
-        """Read one message and `add` its records; raise ValueError or InputError if it is not readable."""
+        """Read one message and `add` its records; raise ValueError or InputError if it is unreadable."""
         raise NotImplementedError
 
     def damaged_symbol(self, line: bytes) -> tuple[str, str] | None:
-        """Return the (exchange, symbol) of an unreadable line.
+        """Return the (exchange, symbol) of the book that an unreadable line belongs to.
 
         Returns
         -------
         (exchange, symbol) or None
-            `NO_BOOK` if the line belongs to no book; None if its book is unknown.
+            `NO_BOOK` if the line belongs to no book; None if the line does not show its book.
         """
         return None
 
     def connection(self, line: bytes) -> None:
-        """Read a line without a message: a connection, a request, or a blank line."""
+        """Read a line without a message, such as a connection or a blank line. Does nothing by default."""
 
     def finish_block(self) -> None:
         """Complete `records.pending`, the records of one block of lines, before they become a batch."""
 
     def finish(self) -> None:
-        """Add the records that need the end of the file."""
+        """Add the records that can only be made after the last line of the file."""
 
     def add(self, record: dict[str, Any]) -> None:
         """Add a record of the current line; raise ValueError if it has too many levels.
@@ -188,7 +188,7 @@ class MessageParser:
             yield self.records.take_batch()
 
     def _read_line(self, line: bytes) -> None:
-        """Read one line; put it in quarantine if it is not readable."""
+        """Read one line; put an unreadable line in quarantine."""
         try:
             if split := split_line(line):
                 self.message(split)
@@ -202,7 +202,11 @@ class MessageParser:
                 self._mark_damaged(self.damaged_symbol(line))
 
     def _mark_damaged(self, book: tuple[str, str] | None) -> None:
-        """Add a damaged update of one book, or of all if None; a book gets one mark between two updates."""
+        """Add a damage mark to one book, or to all books of the file if `book` is None.
+
+        A damage mark is an empty book update with ``damaged=True``. A book that already has a mark since its
+        last update gets no second mark.
+        """
         books = list(self.unmarked) if book is None else [book] if book in self.unmarked else []
         for exchange, symbol in books:
             mark = {"record": "book_update", "exchange": exchange, "symbol": symbol, "damaged": True}
@@ -289,12 +293,12 @@ def read_level_list(message: dict[str, Any], key: str) -> list[list[Any]]:
     message : dict
         A decoded JSON object.
     key : str
-        Name of the field, a list of `[price, size, …]`.
+        Name of the field; its value is a list of `[price, size, …]`.
 
     Returns
     -------
     list of [price, size]
-        The levels as printed, in their order.
+        Price and size of each level as printed, in the order of the message.
 
     Raises
     ------
@@ -308,10 +312,10 @@ def read_level_list(message: dict[str, Any], key: str) -> list[list[Any]]:
 
 
 def hash_id(text: str) -> int:
-    """Return an integer id, 0 to 2^63 - 1, for a text id such as a UUID: a hash of the text."""
+    """Return a hash, from 0 to 2^63 - 1, that replaces a text id such as a UUID."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def excerpt(value: object) -> str:
-    """Return a value as an error message shows it: its first 200 characters."""
+    """Return the first 200 characters of a value's repr, for an error message."""
     return repr(value)[:200]

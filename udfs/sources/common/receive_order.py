@@ -1,4 +1,4 @@
-"""Order of messages by the recorder's clock, for feeds without ids."""
+"""Order of a feed's messages by receive time, the time of the recorder's clock, for feeds without ids."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 
 MAX_LEAD = 600 * NANOSECONDS_PER_SECOND
-"""Lead of a receive time over the times after it, ns, above which it counts as a clock fault."""
+"""Largest lead of a receive time over the following ones, ns; a larger lead is a clock fault."""
 LOOKAHEAD = 8
-"""Number of later times with which a receive time is compared."""
+"""Number of following receive times with which a receive time is compared."""
 
 
 def order_receive_times(times: NDArray[np.int64], last_time: int) -> NDArray[np.int64]:
-    """Return receive times made non-decreasing in file order, without the times of a faulty clock.
+    """Return receive times that never fall in file order, with the times of a faulty clock replaced.
+
+    A time is wild, that is, the fault of a clock, if it is more than `MAX_LEAD` ahead of the median of the
+    next `LOOKAHEAD` times. If fewer than `LOOKAHEAD` times follow, the median is that of the last `LOOKAHEAD`
+    times.
 
     Parameters
     ----------
@@ -27,9 +31,9 @@ def order_receive_times(times: NDArray[np.int64], last_time: int) -> NDArray[np.
     Returns
     -------
     int64[:]
-        The running maximum of the times that are not wild. A time is wild if it is more than `MAX_LEAD` ahead
-        of the median of the `LOOKAHEAD` times after it (of the last times, where fewer follow). A wild time
-        takes the maximum before it; without one, the first time that is not wild.
+        The running maximum of the times that are not wild, starting at `last_time`. A wild time is replaced
+        by the running maximum before it. Wild times at the start of the file have no
+        maximum before them: the first time that is not wild replaces them.
     """
     count = len(times)
     if count == 0:

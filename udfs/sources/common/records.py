@@ -1,4 +1,7 @@
-"""Builders of record batches in the schema of `records`: from rows, or from whole columns."""
+"""Builders of Arrow batches in the schema of `records` (`schemas.frames.RECORDS`), from rows or columns.
+
+A sentinel is the value that a column has when nothing is given: -1, False, or an empty text or list.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ EMPTY_RECORD: dict[str, Any] = {column.name: _SENTINELS[column.type] for column 
     "price_scale": DEFAULT_SCALE,
     "size_scale": DEFAULT_SCALE,
 }
-"""A record in which every column has its sentinel."""
+"""A record in which every column has its sentinel, or the default scale."""
 
 
 class Records:
-    """Collects records of one file, and turns them into a batch.
+    """Collects records of one file, and turns the collected records into a batch.
 
     Parameters
     ----------
@@ -54,16 +57,16 @@ class Records:
         Parameters
         ----------
         row : int
-            Row in the file, from 1.
+            Row of the unreadable line in the file, from 1.
         raw : bytes
             Bytes of the unreadable line or row.
         reason : str
-            Why it is not readable.
+            Why the line or row is not readable.
         """
         self.add({"record": "quarantine", "source_row": row, "raw": raw, "reason": reason})
 
     def take_batch(self) -> pa.RecordBatch:
-        """Return the records added since the last batch, in the schema of `records`, and forget them."""
+        """Return the records added since the last batch as a batch, and empty the collection."""
         rows, self._rows = self._rows, []
         arrays = []
         for field in RECORDS.arrow:
@@ -74,7 +77,7 @@ class Records:
 
 
 def build_batch(path: str, columns: dict[str, Any], count: int) -> pa.RecordBatch:
-    """Return records made of whole columns.
+    """Return a batch of records, built from whole columns.
 
     Parameters
     ----------
@@ -106,7 +109,7 @@ def label_column(codes: NDArray[np.integer[Any]], texts: Sequence[str]) -> pa.Ar
     Parameters
     ----------
     codes : int[:]
-        Index in `texts` of each value.
+        Index of each value's text in `texts`.
     texts : sequence of str
         The distinct texts.
 

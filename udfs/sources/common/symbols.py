@@ -1,4 +1,7 @@
-"""Canonical symbols such as `BTC-USDT`, `BTC-USDT-PERP` and `BTC-USD-241227`, from the venues' symbols."""
+"""Conversion of venues' symbols to canonical ones: `BTC-USDT`, `BTC-USDT-PERP`, `BTC-USD-241227`.
+
+A canonical symbol is the name under which the tables store an instrument, whatever its source.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _MONEY = (
 )
 _COINS = ("BTC", "XBT", "ETH", "BNB", "TRX", "XRP", "DOGE", "DOT", "SOL")
 _QUOTES = sorted((*_DOLLARS, *_MONEY, *_COINS), key=len, reverse=True)
-"""Quote assets, longest first: a concatenated symbol is split before the longest one at its end."""
+"""Quote assets, longest first. BTCUSDT is split before USDT, the longest quote asset at its end."""
 _SLASH = re.compile(r"(?<=[A-Z0-9])/(?=[A-Z0-9])")
 _EXPIRY = re.compile(r"\d{6}")
 

@@ -1,4 +1,4 @@
-"""Columns of Crypto Lake files: the table that they form, their names and types, and their instruments."""
+"""Columns of Crypto Lake files: detection of the table, names and types of columns, and instruments."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from deltabook.udfs.sources.common.symbols import canonical_symbol
 
 DELTAS, TRADES, BOOK = "book_delta_v2", "trades", "book"
 MAX_BOOK_LEVELS = 5_000
-"""Largest number of levels per side of table `book`; a reader holds some arrays for each level."""
+"""Largest number of levels per side of the table `book`; the reader holds some arrays for each level."""
 MAX_TEXT_BYTES = 1_000
-"""Largest length of a text in bytes: a file may store it once and repeat it in every row."""
+"""Largest length of a text, bytes. A small file can store a long text once and repeat it in every row."""
 _DENSE_PAIRS = 1 << 20
-"""Largest number of (exchange, symbol) pairs for a lookup table; more pairs are sorted instead."""
+"""Largest number of (exchange, symbol) pairs for which a lookup table is used instead of sorting."""
 _TIMES: dict[str, tuple[str, ...]] = {
     "received_time": ("received_time", "receipt_timestamp"),
     "origin_time": ("origin_time", "timestamp"),
@@ -45,7 +45,7 @@ _LEVEL_PARTS = ("bid_{}_price", "bid_{}_size", "ask_{}_price", "ask_{}_size")
 
 
 def is_text(type_: pa.DataType) -> bool:
-    """Return whether a column of this type holds texts, dictionary-encoded or not."""
+    """Return whether a column of this type holds texts, plain or dictionary-encoded."""
     type_ = type_.value_type if pt.is_dictionary(type_) else type_
     return bool(pt.is_string(type_) or pt.is_large_string(type_))
 
@@ -74,16 +74,16 @@ _TYPE_OF = {"received_time": "time", "origin_time": "time", "exchange": "name", 
 
 @dataclass(frozen=True)
 class Layout:
-    """Table and column names of a file.
+    """The table that a file holds, and the names of its columns.
 
     Attributes
     ----------
     table : str
         `DELTAS`, `TRADES` or `BOOK`.
     file_columns : dict
-        {current name of a column: its name in the file}.
+        {vendor's current name of a column: name of the column in the file}.
     depth : int
-        Levels per side of a `BOOK`; 0 for other tables.
+        Levels per side of a `BOOK` table; 0 for other tables.
     """
 
     table: str
@@ -92,23 +92,23 @@ class Layout:
 
 
 def detect_layout(schema: pa.Schema) -> Layout:
-    """Return the table and the column names of a file.
+    """Return the layout of a file: its table, its column names and its depth.
 
     Parameters
     ----------
     schema : pyarrow.Schema
-        Schema of the file.
+        Schema of the Parquet file.
 
     Returns
     -------
     Layout
-        The table whose columns the file has.
+        Layout of the table whose columns the file has.
 
     Raises
     ------
     InputError
-        If the columns are those of no table, a column has a wrong type, or a book has too many levels. The
-        message gives the expected and the actual columns.
+        If no table has the file's columns, a column has a wrong type, or a book has too many levels. The
+        error message gives the expected and the actual columns.
     """
     file_names = list(schema.names)
     names = set(file_names)
@@ -139,7 +139,7 @@ def detect_layout(schema: pa.Schema) -> Layout:
 
 
 def _spellings(table: str, depth: int) -> dict[str, tuple[str, ...]]:
-    """Return {current column name: accepted names} of a table; a book has `depth` levels per side."""
+    """Return {vendor's current column name: accepted names} of a table, for `depth` levels per side."""
     if table != BOOK:
         return _SPELLINGS[table]
     names = [part.format(level) for level in range(max(depth, 1)) for part in _LEVEL_PARTS]
@@ -147,7 +147,7 @@ def _spellings(table: str, depth: int) -> dict[str, tuple[str, ...]]:
 
 
 def _missing_columns(table: str, depth: int, file_names: list[str]) -> list[str]:
-    """Return the columns of a table that a file lacks; alternatives are joined by "or"."""
+    """Return the required columns of a table that a file lacks; alternative names are joined by "or"."""
     required = _spellings(table, depth).values()
     return [" or ".join(spellings) for spellings in required if not set(spellings) & set(file_names)]
 
@@ -157,17 +157,17 @@ def _join_names(names: list[str]) -> str:
 
 
 def encode_labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]]:
-    """Return a text column as codes and the distinct texts.
+    """Encode a text column as codes and the distinct texts.
 
     Parameters
     ----------
     column : pyarrow.Array
-        Texts, dictionary-encoded or not.
+        Texts, plain or dictionary-encoded.
 
     Returns
     -------
     (codes, texts) : (int32[n], list of str)
-        Index of each value in `texts`; -1 for null.
+        Index of each value's text in `texts`, -1 for null; and the distinct texts.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def encode_labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]
     if column.indices.null_count:
         codes[column.indices.is_null().to_numpy(zero_copy_only=False)] = -1
     texts = column.dictionary
-    if len(texts) > len(codes):  # the dictionary is that of a whole row group: keep only the used texts
+    if len(texts) > len(codes):  # the dictionary is of a whole row group: keep only the used texts
         used, new_codes = np.unique(codes[codes >= 0], return_inverse=True)
         codes[codes >= 0] = new_codes
         texts = texts.take(pa.array(used))
@@ -196,14 +196,17 @@ def encode_labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]
 
 
 def fill_nulls(column: pa.Array, value: int) -> NDArray[np.int64]:
-    """Return a column of integers with nulls replaced by `value`, without a detour through floats."""
+    """Return a column of integers as numpy, with nulls replaced by `value`.
+
+    The nulls are replaced first, because Arrow converts a column with nulls to floats, which are not exact.
+    """
     if column.null_count:
         column = pc.fill_null(column, value)
     return column.to_numpy()  # type: ignore[no-any-return]
 
 
 class Instruments:
-    """Instruments of a file, from its columns or else from its path.
+    """Instruments of a file, taken from its columns, or else from the folder names of its path.
 
     Parameters
     ----------
@@ -217,12 +220,12 @@ class Instruments:
     Attributes
     ----------
     names : list of (exchange, symbol)
-        Canonical names, by code.
+        Canonical name of each instrument; the code of an instrument is its index in this list.
 
     Raises
     ------
     InputError
-        If neither the columns nor the path name the exchange or the symbol.
+        If neither a column nor the path names the exchange, or neither names the symbol.
     """
 
     def __init__(self, path: str, file_columns: dict[str, str], most_symbols: int):
@@ -268,7 +271,7 @@ class Instruments:
         return codes
 
     def _encode_names(self, batch: pa.RecordBatch, what: str) -> tuple[NDArray[np.int32], list[str | None]]:
-        """Return the exchanges or symbols of a batch as codes and distinct names."""
+        """Return column `what` (`exchange` or `symbol`) of a batch as codes and distinct names."""
         if what in self._fixed:
             return np.zeros(batch.num_rows, dtype=np.int32), [self._fixed[what]]
         column = batch[what]
@@ -281,7 +284,7 @@ class Instruments:
         return codes, names
 
     def _code(self, exchange: str | None, symbol: str | None) -> int:
-        """Return the code of an instrument; a new one gets the next code."""
+        """Return the code of an instrument; a new instrument gets the next code."""
         if exchange is None or symbol is None:
             raise InputError("column exchange or symbol: expected a name in every row, found null")
         pair = (exchange, symbol)

@@ -1,4 +1,8 @@
-"""Reader of Crypto Lake's table book_delta_v2: joins level changes into messages."""
+"""Reader of Crypto Lake's table `book_delta_v2`, which joins level changes into messages.
+
+The float of a price or size usually converts to a scaled integer in a kernel. The reader reads the other
+numbers from their printed text ("strict").
+"""
 
 from __future__ import annotations
 
@@ -30,26 +34,28 @@ _LEVELS = ("sides", "prices", "price_decimals", "sizes", "size_decimals")
 
 
 class DeltaReader(LakeReader):
-    """Reader that joins level changes into messages, also across the ends of batches."""
+    """Reader that joins level changes into messages, even if the rows of a message lie in two batches."""
 
     def __init__(self, layout: Layout, path: str, limits: Limits):
         super().__init__(layout, path, limits)
         self.open: dict[str, NDArray[Any]] = {}
-        """Rows of the last message so far, which the next batch may continue."""
+        """{column: rows of the last message so far}. The next batch may continue this message."""
         self.open_row = 1
-        """Row in the file of the first of these rows."""
+        """Row number in the file of the first row in `open`, from 1."""
         self.last_ids: dict[int, int] = {}
-        """Last id of each instrument, by code."""
+        """{code of an instrument: its last id}."""
         self.printed: dict[int, tuple[str, str]] = {}
-        """Printed (price, size) of the rows that no kernel can read, by row in the file."""
+        """{row number in the file: printed (price, size)}, for the rows that no kernel can read."""
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
-        """Yield the complete messages: those that a row of another message follows.
+        """Yield the complete messages up to this batch.
+
+        A message is complete when a row of another message follows.
 
         Raises
         ------
         InputError
-            If the last message has more than `most_levels` rows.
+            If the unfinished last message has more than `most_levels` rows.
         """
         rows = self._read_rows(batch, row)
         if self.open:
@@ -64,14 +70,17 @@ class DeltaReader(LakeReader):
         yield from self._make_messages(rows, np.append(starts[starts < closed], closed), row)
 
     def finish(self) -> Iterator[pa.RecordBatch]:
-        """Yield the last message."""
+        """Yield the last message of the file."""
         if self.open and len(self.open["received"]):
             yield from self._make_messages(
                 self.open, np.array([0, len(self.open["received"])]), self.open_row
             )
 
     def _read_rows(self, batch: pa.RecordBatch, row: int) -> dict[str, NDArray[Any]]:
-        """Return the columns of a batch as arrays; unreadable rows go to quarantine with side `LEFT_OUT`."""
+        """Return the columns of a batch as arrays; put unreadable rows in quarantine.
+
+        An unreadable row stays in the arrays, with side `LEFT_OUT`.
+        """
         prices = read_numbers(self.column(batch, "price"))
         sizes = read_numbers(self.column(batch, "size"))
         is_bid = self.column(batch, "side_is_bid")
@@ -113,9 +122,9 @@ class DeltaReader(LakeReader):
         rows : dict of arrays
             Columns of the rows, as `_read_rows` returns them.
         bounds : int64[:]
-            First row of each message, and the end of the last.
+            Index of each message's first row, and the index after the last row of the last message.
         row : int
-            Row in the file of the first of `rows`, from 1.
+            Row number in the file of the first of `rows`, from 1.
         """
         first = bounds[:-1]
         received = without_float_rounding(rows["received"][first])
@@ -149,9 +158,20 @@ class DeltaReader(LakeReader):
     def _fill_ids(
         self, sequence: NDArray[np.int64], instrument: NDArray[np.int32], received: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return the ids, where a message without one takes its neighbour's.
+        """Return the id of each message; a message without an id gets the id of a neighbour.
 
-        Receive times stand for ids only if the instrument has no id at all: ids and times do not compare.
+        The neighbour is the previous message of the instrument with an id, else the next one. If no message
+        of the instrument has had an id so far, receive times replace ids. In all other cases receive times
+        are not used, because ids and times cannot be compared.
+
+        Parameters
+        ----------
+        sequence : int64[m]
+            Id of each message; 0 if not given.
+        instrument : int32[m]
+            Code of each message's instrument.
+        received : int64[m]
+            Receive time of each message, ns since 1970 UTC.
         """
         filled = sequence.copy()
         for code in np.unique(instrument).tolist():
@@ -170,7 +190,19 @@ class DeltaReader(LakeReader):
     def _read_strict(
         self, rows: dict[str, NDArray[Any]], record: dict[str, Any], bounds: NDArray[np.int64], row: int
     ) -> dict[str, Any]:
-        """Return the level columns of a message, read from its printed numbers."""
+        """Return the level columns of one message, read strictly from its printed numbers.
+
+        Parameters
+        ----------
+        rows : dict of arrays
+            Columns of the rows, as `_read_rows` returns them.
+        record : dict
+            The message's record, with the scales of its numbers.
+        bounds : int64[2]
+            Index of the message's first row, and the index after its last row.
+        row : int
+            Row number in the file of the first of `rows`, from 1.
+        """
         levels: dict[int, list[tuple[str, str]]] = {ASK: [], BID: [], LEFT_OUT: []}
         for index in range(*bounds.tolist()):
             printed = self.printed.get(row + index)

@@ -1,4 +1,7 @@
-"""Kernels of source `crypto_lake`: floats to scaled integers, rows to messages, messages to bids and asks."""
+"""Kernels of source `crypto_lake`.
+
+They convert floats to scaled integers, find the messages in the rows, and split messages into bids and asks.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,22 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX, MOST_DECIMALS
 
 BAD, STRICT = 0, 255
-"""Special numbers of decimals. BAD: not a valid price or size. STRICT: only Python can read the number."""
+"""Special values of `decimals`. BAD: no valid price or size. STRICT: only Python can read the number."""
 ASK, BID, LEFT_OUT = 0, 1, 2
-"""Sides of a row; LEFT_OUT: the row is in quarantine, or the level is absent."""
+"""Sides of a row. LEFT_OUT: the row is in quarantine or its level is absent, so it gives no level."""
 _FLOAT_STEP, _MICROSECOND = 256, 1000
 _POWERS = np.array([10**power for power in range(MOST_DECIMALS + 1)], dtype=np.int64)
 _FLOAT_POWERS = _POWERS.astype(np.float64)  # exact: a float64 holds every power of ten up to 10^22
 
 
-# Why the result is the shortest decimal that reads back as the float x. The integer v is below 10^15 and 10^d
-# is exact, so v / 10^d is rounded once: x is the float nearest to the decimal v·10^-d, which therefore reads
-# back as x. Two decimals of at most 15 digits never have the same float, so no other decimal of at most 15
-# digits reads back as x. The shortest one has no more digits than v·10^-d, so it is the same decimal. The
-# product x·10^d is off by less than 1/4 (its relative error is below 2^-52, and v is below 2^50), so rounding
-# it gives v if such a v exists.
+# Why the result v·10^-d is the shortest decimal that reads back as the float x:
+#
+# 1. The kernel accepts v only if v / 10^d == x. The integer v is below 10^15 and 10^d is exact in float64,
+#    so the quotient is rounded once. So x is the float nearest to v·10^-d, and v·10^-d reads back as x.
+# 2. Two decimals of at most 15 digits never have the same nearest float. So no other decimal of at most 15
+#    digits reads back as x. The shortest decimal has no more digits than v·10^-d, so the two are the same.
+# 3. The product x·10^d is off by less than 1/4, because its relative error is below 2^-52 and v is below
+#    2^50. So rounding the product gives v, if such a v exists.
 @kernel
 def fixed_point(values, integers, decimals):
     """Convert floats to exact integers and numbers of decimals. Cost: one pass, one division per float.
@@ -35,8 +40,8 @@ def fixed_point(values, integers, decimals):
     integers : int64[:]
         Written: value · 10^decimals.
     decimals : uint8[:]
-        Written: 8 if the value has at most 8 decimals, else its number of decimals, else `STRICT`; `BAD` if
-        the value is negative or not finite.
+        Written: 8 if the value has at most 8 decimals, else the value's number of decimals. `STRICT` if no
+        exact integer was found. `BAD` if the value is negative or not finite.
 
     Returns
     -------
@@ -59,7 +64,7 @@ def fixed_point(values, integers, decimals):
 
 @kernel
 def _convert_unusual_float(value):
-    """Return (integer, decimals) of a float that 8 decimals and 15 digits do not hold."""
+    """Return (integer, decimals) of a float that is invalid, 10^7 or more, or has more than 8 decimals."""
     if not 0.0 <= value < np.inf:
         return 0, BAD
     if value >= 1e7:
@@ -80,7 +85,7 @@ def _convert_unusual_float(value):
 
 @kernel
 def _mark_starts(received, sequence, instrument, starts):
-    """Write the first row of each message to `starts`; return their count. Cost: one pass over the rows."""
+    """Write the first row of each message to `starts`; return the number of messages. Cost: one pass."""
     count = 0
     for row in range(received.size):
         starts[count] = row
@@ -96,7 +101,9 @@ def _mark_starts(received, sequence, instrument, starts):
 def message_starts(
     received: NDArray[np.int64], sequence: NDArray[np.int64], instrument: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Return the first row of each message; consecutive rows with the same three values are one message.
+    """Return the index of the first row of each message.
+
+    Consecutive rows with the same receive time, id and instrument are one message.
 
     Parameters
     ----------
@@ -108,7 +115,7 @@ def message_starts(
     Returns
     -------
     int64[:]
-        Index of each message's first row.
+        Index of the first row of each message, ascending.
     """
     starts = np.empty(received.size + 1, dtype=np.int64)
     return starts[: _mark_starts(received, sequence, instrument, starts)]
@@ -116,7 +123,7 @@ def message_starts(
 
 @kernel
 def _scale_messages(bounds, decimals, integers, scales):
-    """Write the scale of each message, and rescale its numbers in place. Cost: three passes over the rows."""
+    """Write the scale of each message, and rescale the message's numbers in place. Cost: three passes."""
     for message in range(bounds.size - 1):
         rows = range(bounds[message], bounds[message + 1])
         scale = DEFAULT_SCALE
@@ -137,21 +144,22 @@ def _scale_messages(bounds, decimals, integers, scales):
 def scale_messages(
     bounds: NDArray[np.int64], decimals: NDArray[np.uint8], integers: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Rescale the numbers of each message to one scale, in place; return the scales.
+    """Rescale the numbers of each message to one scale per message, in place, and return the scales.
 
     Parameters
     ----------
     bounds : int64[:]
-        First row of each message, and the end of the last.
+        Index of each message's first row, and the index after the last row of the last message.
     decimals : uint8[:]
         Decimals of each number, as `fixed_point` writes them.
     integers : int64[:]
-        The numbers. If int64 cannot hold all numbers of a message at one scale, they stay unchanged.
+        The numbers, each times 10^decimals; rescaled in place. If int64 cannot hold all numbers of a message
+        at one scale, the numbers of that message stay unchanged.
 
     Returns
     -------
     int64[:]
-        Scale of each message, in decimal digits; `STRICT` where the numbers are unchanged.
+        Scale of each message, in decimal digits; `STRICT` for a message whose numbers stay unchanged.
     """
     scales = np.empty(bounds.size - 1, dtype=np.int64)
     _scale_messages(bounds, decimals, integers, scales)
@@ -160,13 +168,14 @@ def scale_messages(
 
 @kernel
 def _split_sides(bounds, sides, prices, sizes, offsets, split_prices, split_sizes):
-    """Copy the rows of each message to its side's arrays. Cost: one pass over the rows."""
+    """Copy the rows of each message to the arrays of their sides. Cost: one pass over the rows."""
     asks = bids = 0
     for message in range(bounds.size - 1):
         offsets[ASK, message] = asks
         offsets[BID, message] = bids
         for row in range(bounds[message], bounds[message + 1]):
-            # Write to both sides, advance one: sides alternate at random, and a branch takes twice the time.
+            # Write the row to both sides, but advance only the index of its own side. A branch takes twice
+            # the time, because sides alternate at random.
             split_prices[ASK, asks] = prices[row]
             split_sizes[ASK, asks] = sizes[row]
             split_prices[BID, bids] = prices[row]
@@ -183,12 +192,12 @@ def split_sides(
     prices: NDArray[np.int64],
     sizes: NDArray[np.int64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Split the rows of each message into asks and bids, in their order.
+    """Split the rows of each message into asks and bids; each side keeps the order of the rows.
 
     Parameters
     ----------
     bounds : int64[:]
-        First row of each message, and the end of the last.
+        Index of each message's first row, and the index after the last row of the last message.
     sides : uint8[:]
         Side of each row: `ASK`, `BID` or `LEFT_OUT`.
     prices, sizes : int64[:]
@@ -197,7 +206,8 @@ def split_sides(
     Returns
     -------
     (offsets, prices, sizes) : (int32[2, messages + 1], int64[2, rows + 1], int64[2, rows + 1])
-        Indexed by side. Message m has the levels from ``offsets[side, m]`` up to ``offsets[side, m + 1]``.
+        Arrays indexed by side (`ASK` or `BID`). The levels of message m are those from index
+        ``offsets[side, m]`` to before ``offsets[side, m + 1]``.
     """
     offsets = np.empty((2, bounds.size), dtype=np.int32)
     split_prices = np.empty((2, sides.size + 1), dtype=np.int64)
@@ -207,10 +217,11 @@ def split_sides(
 
 
 def without_float_rounding(times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Restore whole microseconds that a float64 of nanoseconds has rounded (…232999936 for …233).
+    """Restore whole microseconds that a float64 of nanoseconds has rounded (…232999936 for …233000000).
 
-    From 2006 to 2043 such a float is a multiple of 256 ns. A time that is a multiple of 256 ns and within
-    256 ns of a whole microsecond becomes that microsecond. Other times do not change.
+    For times from 2006 to 2043, a float64 of nanoseconds is a multiple of 256 ns. So a time that is a
+    multiple of 256 ns and within 256 ns of a whole microsecond becomes that microsecond. Other times do not
+    change.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Base class of readers of Crypto Lake tables: batches of records, quarantine and level columns."""
+"""Base class of the readers of Crypto Lake tables, which build records and put rows in quarantine."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NO_ORDER = "expected received_time or sequence_number, found neither: the order 
 
 
 class LakeReader:
-    """Reader that turns the batches of one file into records, in their order.
+    """Reader that turns the batches of one file into records, in file order.
 
     Parameters
     ----------
     layout : Layout
-        Table and column names of the file.
+        Table, column names and depth of the file.
     path : str
         Name of the file, for `source_file`.
     limits : Limits
@@ -52,7 +52,7 @@ class LakeReader:
         batch : pyarrow.RecordBatch
             Rows of the file.
         row : int
-            Row in the file of the batch's first row, from 1.
+            Row number in the file of the batch's first row, from 1.
         """
         raise NotImplementedError
 
@@ -61,11 +61,13 @@ class LakeReader:
         yield from ()
 
     def column(self, batch: pa.RecordBatch, name: str) -> pa.Array:
-        """Return a column of a batch by the vendor's current name."""
+        """Return a column of a batch, given the vendor's current name of the column."""
         return batch[self.layout.file_columns[name]]
 
     def quarantine(self, batch: pa.RecordBatch, index: int, row: int, error: ValueError) -> None:
-        """Put a row of a batch in quarantine, as a JSON object; times stay in the unit of their column.
+        """Put a row of a batch in quarantine.
+
+        The row is stored as a JSON object {column: value}. Times keep the unit of their column.
 
         Parameters
         ----------
@@ -74,9 +76,9 @@ class LakeReader:
         index : int
             Index of the row in the batch.
         row : int
-            Row in the file of the batch's first row, from 1.
+            Row number in the file of the batch's first row, from 1.
         error : ValueError
-            Why the row is not readable.
+            The error that says why the row is not readable.
         """
         values = {}
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -86,14 +88,15 @@ class LakeReader:
         self.records.quarantine(row + index, json.dumps(values, default=str).encode(), str(error))
 
     def build_batch(self, instrument: NDArray[np.int32], columns: dict[str, Any]) -> pa.RecordBatch:
-        """Return a batch of records.
+        """Return a batch of n records.
 
         Parameters
         ----------
         instrument : int32[n]
             Code of each record's instrument.
         columns : dict
-            {column of `records`: n values, or one value for all}; absent columns get their sentinels.
+            {column of `records`: n values, or one value for all records}; absent columns get their sentinels.
+            The columns `exchange` and `symbol` are added to this dict.
         """
         for index, name in enumerate(("exchange", "symbol")):
             names = [pair[index] for pair in self.instruments.names]
@@ -110,21 +113,24 @@ class LakeReader:
         return pa.RecordBatch.from_arrays(arrays, schema=self.fields)
 
     def _constant_column(self, value: Any, type_: pa.DataType, count: int) -> pa.Array:
-        """Return a column that repeats one value, as a slice of the longest such column so far."""
+        """Return a column that repeats one value `count` times.
+
+        The result is a slice of the longest column with this value so far, which is kept in `constants`.
+        """
         column = self.constants.get((value, type_))
         if column is None or len(column) < count:
             column = self.constants[value, type_] = pa.repeat(pa.scalar(value, type_), count)
         return column.slice(0, count)
 
     def emit(self, batch: pa.RecordBatch, left_out: NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
-        """Yield a batch without some of its records, then the records that were added one by one.
+        """Yield a batch without the records in `left_out`, then the records that were added one by one.
 
         Parameters
         ----------
         batch : pyarrow.RecordBatch
             Records of a batch.
         left_out : bool[n]
-            Records to drop: they are in quarantine, or were added one by one.
+            Whether to drop each record, because it is in quarantine or was added one by one.
         """
         if left_out.any():
             batch = batch.filter(pa.array(~left_out))
@@ -142,27 +148,28 @@ def level_columns(
     sizes: NDArray[np.int64],
     size_decimals: NDArray[np.uint8],
 ) -> dict[str, Any]:
-    """Return the level columns and the scales of messages.
+    """Return the columns with the levels and the scales of messages.
 
     Parameters
     ----------
     bounds : int64[:]
-        First row of each message, and the end of the last.
+        Index of each message's first row, and the index after the last row of the last message.
     sides : uint8[:]
         Side of each row: `ASK`, `BID` or `LEFT_OUT`.
     prices : int64[:]
-        Price of each row; changed in place to its message's scale.
+        Price of each row times 10^decimals; rescaled in place to the scale of its message.
     price_decimals : uint8[:]
         Decimals of each price, as `levels.fixed_point` writes them.
     sizes : int64[:]
-        Size of each row; changed in place to its message's scale.
+        Size of each row times 10^decimals; rescaled in place to the scale of its message.
     size_decimals : uint8[:]
-        Decimals of each size.
+        Decimals of each size, as `levels.fixed_point` writes them.
 
     Returns
     -------
     dict
-        Columns of `schemas.frames.RECORDS`. Where a scale is `STRICT`, the message's levels are not valid.
+        {column of `records`: values}. If a scale of a message is `STRICT`, its levels are not valid and must
+        be read from the printed numbers.
     """
     columns: dict[str, Any] = {}
     for what, values, decimals in (("price", prices, price_decimals), ("size", sizes, size_decimals)):
@@ -179,7 +186,7 @@ def level_columns(
 
 
 def strict_messages(columns: dict[str, Any]) -> NDArray[np.bool_]:
-    """Return which messages of `level_columns` must be read from their printed numbers, bool[n]."""
+    """Return which messages of the result of `level_columns` must be read from printed numbers, bool[n]."""
     strict = np.zeros(len(columns["received"]), dtype=np.bool_)
     for name in ("price_scale", "size_scale"):
         strict |= columns[name] == STRICT

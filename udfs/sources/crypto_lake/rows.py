@@ -1,4 +1,4 @@
-"""Readers of Crypto Lake's tables book and trades: one record per row."""
+"""Readers of Crypto Lake's tables `book` and `trades`, which make one record from each row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TRADE_SIDES = ("buy", "sell")
 
 
 class BookReader(LakeReader):
-    """Reader of the vendor's books, as golden rows."""
+    """Reader of the table `book`; each row, a book of the vendor, becomes a golden record."""
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
         """Yield the books of a batch."""
@@ -69,7 +69,7 @@ class BookReader(LakeReader):
 
 
 class TradeReader(LakeReader):
-    """Reader of trades."""
+    """Reader of the table `trades`."""
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
         """Yield the trades of a batch."""
@@ -111,12 +111,16 @@ class TradeReader(LakeReader):
 
 
 def _stack_levels(levels: list[NumberColumn], field: str) -> NDArray[Any]:
-    """Return one field of all levels as an array [rows, levels]."""
+    """Return one `NumberColumn` field of all levels as an array of shape [rows, levels]."""
     return np.stack([getattr(level, field) for level in levels], axis=1)
 
 
 def _find_ended_levels(levels: dict[str, list[NumberColumn]], depth: int) -> NDArray[np.bool_]:
-    """Return which levels of each book are absent or follow an absent one of their side, bool[n, levels]."""
+    """Return which levels of each book do not count, bool[n, 2 · depth], bids before asks.
+
+    A level does not count if it is absent (without price, without size, or of size 0), or if it follows an
+    absent level of its side.
+    """
     absent = _stack_levels(levels["price"], "absent") | _stack_levels(levels["size"], "absent")
     sizes, decimals = (_stack_levels(levels["size"], field) for field in ("integers", "decimals"))
     absent |= (sizes == 0) & (decimals == DEFAULT_SCALE)
@@ -126,7 +130,15 @@ def _find_ended_levels(levels: dict[str, list[NumberColumn]], depth: int) -> NDA
 
 
 def _make_level_columns(levels: dict[str, list[NumberColumn]], ended: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return the level columns of books; each book is a message of all its levels, bids before asks."""
+    """Return the level columns of books, built as if each book were one message of 2 · depth rows.
+
+    Parameters
+    ----------
+    levels : dict
+        {`price` or `size`: one `NumberColumn` per level}, bids before asks.
+    ended : bool[n, 2 · depth]
+        Which levels do not count, as `_find_ended_levels` returns them.
+    """
     count, both = ended.shape
     sides = np.where(ended, LEFT_OUT, np.repeat([BID, ASK], both // 2)).astype(np.uint8)
     prices, sizes = (_stack_levels(levels[what], "integers") for what in ("price", "size"))
@@ -145,7 +157,7 @@ def _make_level_columns(levels: dict[str, list[NumberColumn]], ended: NDArray[np
 def _printed_levels(
     levels: dict[str, list[NumberColumn]], ended: NDArray[np.bool_], book: int
 ) -> list[list[tuple[str, str]]]:
-    """Return the printed (price, size) of the bids and the asks of one book."""
+    """Return [bids, asks] of one book, each as a list of printed (price, size)."""
     sides = np.split(np.arange(ended.shape[1]), 2)
     return [
         [
@@ -158,7 +170,7 @@ def _printed_levels(
 
 
 def _read_trade_sides(column: pa.Array) -> NDArray[np.int32]:
-    """Return the index of each side in `_TRADE_SIDES`; its length for an unknown side."""
+    """Return the index of each trade's side in `_TRADE_SIDES`, int32[n]; 2 for an unknown side."""
     if pt.is_boolean(column.type):  # true: the buyer is the aggressor
         codes = np.where(column.fill_null(False).to_numpy(zero_copy_only=False), 0, 1).astype(np.int32)
         codes[column.is_null().to_numpy(zero_copy_only=False)] = len(_TRADE_SIDES)
@@ -168,23 +180,23 @@ def _read_trade_sides(column: pa.Array) -> NDArray[np.int32]:
         _TRADE_SIDES.index(name) if name in _TRADE_SIDES else len(_TRADE_SIDES)
         for name in ((text or "").lower() for text in names)
     ]
-    known.append(len(_TRADE_SIDES))  # null has code -1, the last element
+    known.append(len(_TRADE_SIDES))  # a null has code -1, which picks the last element
     return np.array(known, dtype=np.int32)[codes]
 
 
 def _read_trade_ids(column: pa.Array) -> NDArray[np.int64]:
-    """Return trade ids as integers, int64[n]: a text that is no number becomes its hash; -1 for null."""
+    """Return trade ids as integers, int64[n]; the hash of an id that is not a number, -1 for null."""
     if pt.is_integer(column.type):
         given: NDArray[np.int64] = column.cast(pa.int64()).fill_null(NOT_GIVEN).to_numpy()
         return np.maximum(given, NOT_GIVEN)
     codes, texts = encode_labels(column)
     ids = [NOT_GIVEN if text is None else _parse_trade_id(text) for text in texts]
-    by_code: NDArray[np.int64] = np.array([*ids, NOT_GIVEN], dtype=np.int64)  # null has code -1, the last
+    by_code: NDArray[np.int64] = np.array([*ids, NOT_GIVEN], dtype=np.int64)  # a null picks -1
     return by_code.take(codes)
 
 
 def _parse_trade_id(text: str) -> int:
-    """Return the id of a text: its number, or a hash of the text."""
+    """Return a trade id that is printed as text: the number, or the hash of any other text."""
     is_integer = text.isascii() and text.isdecimal() and len(text) <= 18 and str(int(text)) == text
     return int(text) if is_integer else hash_id(text)
 

@@ -5,18 +5,19 @@ only if the exchange or the symbol is not a column. A file with a missing, renam
 refused. The vendor's older column names are accepted: `receipt_timestamp`, `timestamp`, `amount`, `id`.
 
 - `book_delta_v2`: one row per level change. Consecutive rows with the same `received_time` and
-  `sequence_number` form one message. Messages are ordered by `sequence_number`, then `received_time`; if no
-  message has a `sequence_number` above 0, by `received_time` alone.
+  `sequence_number` form one message. Messages are ordered by `sequence_number`, then by `received_time`. If
+  no message of an instrument has a `sequence_number` above 0, its messages are ordered by `received_time`
+  only.
 - `trades`: ordered by `received_time`. A `trade_id` that is text is replaced by its hash.
 - `book`: the vendor's top levels, stored as golden rows. A level without price or size ends its side.
 - Times: timestamps, int64 nanoseconds or float64 seconds. Whole microseconds that a float has rounded
-  (…232999936 for …233) are restored.
-- Prices and sizes: the shortest decimals that read back as the same floats.
-- A row with a price not above 0, a negative size, NaN or infinity goes to quarantine, and its message is
-  marked as damaged. A file with a level change that has neither `received_time` nor `sequence_number` is
+  (…232999936 for …233000000) are restored.
+- Prices and sizes: a float is stored as the shortest decimal that reads back as the same float.
+- Unreadable rows (a price not above 0, a negative size, NaN or infinity) go to quarantine, and their message
+  is marked as damaged. A file with a level change that has neither `received_time` nor `sequence_number` is
   refused.
-- Proof: order, but not completeness, because ids are not linked and snapshots are not marked. Books are
-  `unverifiable`. Golden rows of `book` can seed them.
+- Proof: the ids prove the order of messages, but not that messages are complete, because ids are not linked
+  and snapshots are not marked. Books are `unverifiable`. Golden rows of `book` can seed books.
 
 Rules: Crypto Lake documentation, data schema of book_delta_v2, book and trades.
 """
@@ -40,15 +41,15 @@ from deltabook.udfs.sources.crypto_lake.records import LakeReader
 from deltabook.udfs.sources.crypto_lake.rows import BookReader, TradeReader
 
 PART_ROWS = 4_000_000
-"""Smallest number of rows of a task; a day of a busy instrument is split into several tasks."""
+"""Smallest number of rows of a task, except the last one. A busy instrument's day takes several tasks."""
 _READERS: dict[str, type[LakeReader]] = {DELTAS: DeltaReader, BOOK: BookReader, TRADES: TradeReader}
 _BATCH_ROWS = {DELTAS: 1 << 18, TRADES: 1 << 16, BOOK: 1 << 14}
 _BATCH_CELLS = 1 << 22
-"""Largest number of values of a batch: a table with many columns is read in batches of fewer rows."""
+"""Largest number of values of a batch. A table with many columns is read in batches of fewer rows."""
 _COLUMN_BUFFER = 1 << 18
-"""Bytes of a column that are read at once, instead of a whole row group."""
+"""Bytes of a column chunk that are read at once, instead of the whole chunk."""
 _VALUE_BYTES = 8
-"""Bytes of a value in memory: a time, an id, a float, or the dictionary index of a text."""
+"""Bytes that a value takes in memory: a time, an id, a float, or the dictionary index of a text."""
 
 
 class CryptoLakeSource(FileSource):
@@ -60,7 +61,7 @@ class CryptoLakeSource(FileSource):
         return "crypto_lake"
 
     def parts(self, path: str) -> list[Part]:
-        """Return ranges of row groups with at least `PART_ROWS` rows; a small file is one part."""
+        """Return ranges of row groups, each with at least `PART_ROWS` rows except the last range."""
         with _open_parquet(path) as file:
             sizes = _group_sizes(file.metadata)
         bounds, rows = [0], 0
@@ -77,7 +78,8 @@ class CryptoLakeSource(FileSource):
         Raises
         ------
         InputError
-            If the columns are not those of a table, or a row of book_delta_v2 has no time and no id.
+            If no table has the file's columns, or a row of `book_delta_v2` has neither a receive time nor an
+            id.
         """
         with _open_parquet(path) as file:
             metadata, layout = file.metadata, detect_layout(file.schema_arrow)
@@ -108,7 +110,7 @@ class CryptoLakeSource(FileSource):
 
 
 def _open_parquet(path: str, **options: Any) -> pq.ParquetFile:
-    """Open a Parquet file; columns of Arrow extension types are read as their storage types."""
+    """Open a Parquet file; read columns of Arrow extension types as their storage types."""
     try:
         return pq.ParquetFile(
             path,
@@ -126,7 +128,10 @@ def _group_sizes(metadata: pq.FileMetaData) -> list[int]:
 
 
 def _text_columns(schema: pa.Schema, layout: Layout) -> list[str]:
-    """Return the text columns, which are read as dictionaries, so that rows do not copy repeated texts."""
+    """Return the names of the text columns.
+
+    Arrow reads these columns as dictionaries, so that repeated texts are not copied into every row.
+    """
     types = {name: schema.field(name).type for name in layout.file_columns.values()}
     return sorted(name for name, type_ in types.items() if is_text(type_))
 
@@ -134,9 +139,10 @@ def _text_columns(schema: pa.Schema, layout: Layout) -> list[str]:
 def _check_expansion(path: str, metadata: pq.FileMetaData, columns: int) -> None:
     """Raise InputError for a file that needs too much memory for its size.
 
-    Memory is estimated as the size of the values plus the uncompressed size of the row groups: a column that
-    repeats one value takes a few bytes in the file, however many rows it has. The footer's sizes of single
-    column chunks are not used, because Arrow ends the process if they contradict each other.
+    The estimate of the memory is the size of all values plus the uncompressed size of the row groups. The
+    values count, because a column that repeats one value takes only a few bytes in the file, whatever its
+    number of rows. The estimate does not use the footer's sizes of single column chunks: if these sizes
+    contradict each other, Arrow ends the process.
     """
     stored = Path(path).stat().st_size
     most = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * stored)

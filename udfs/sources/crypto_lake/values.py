@@ -17,10 +17,10 @@ from deltabook.udfs.sources.crypto_lake.levels import BAD, STRICT, fixed_point
 
 
 def read_times(column: pa.Array) -> NDArray[np.int64]:
-    """Return a column of times as ns since 1970 UTC.
+    """Convert a column of times to ns since 1970 UTC.
 
-    A float64 holds seconds with a precision of 0.24 µs. Such a time becomes a whole microsecond if one is
-    within 0.256 µs.
+    A float64 of seconds has a precision of 0.24 µs. So a float within 0.256 µs of a whole microsecond becomes
+    that microsecond.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ def read_times(column: pa.Array) -> NDArray[np.int64]:
 
 
 def read_sequences(column: pa.Array) -> NDArray[np.int64]:
-    """Return a column of ids as integers.
+    """Convert a column of ids to integers.
 
     Parameters
     ----------
     column : pyarrow.Array
-        Integers; or only nulls or NaN.
+        Integers, or a column that contains only nulls or NaN.
 
     Returns
     -------
@@ -70,7 +70,8 @@ def read_sequences(column: pa.Array) -> NDArray[np.int64]:
     Raises
     ------
     InputError
-        If an id does not fit int64, or is a float64, which does not hold all ids exactly.
+        If an id does not fit int64, or ids are float64 numbers, because a float64 cannot hold every id
+        exactly.
     """
     if pt.is_null(column.type) or pt.is_float64(column.type):
         if not pt.is_null(column.type) and not np.isnan(column.fill_null(np.nan).to_numpy()).all():
@@ -82,7 +83,7 @@ def read_sequences(column: pa.Array) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """Prices or sizes of a batch.
+    """The prices or the sizes of a batch, as exact integers.
 
     Attributes
     ----------
@@ -103,22 +104,22 @@ class NumberColumn:
 
     @property
     def unread(self) -> NDArray[np.bool_]:
-        """Whether each number has no integer: it is invalid, or only Python can read it; bool[n]."""
+        """Whether `integers` lacks each number, because it is invalid or only Python can read it; bool[n]."""
         unread: NDArray[np.bool_] = (self.decimals == BAD) | (self.decimals == STRICT)
         return unread
 
     def printed(self, row: int) -> str:
-        """Return a number as text; a float in its shortest form."""
+        """Return the number in a row as text; a float is printed in its shortest form."""
         return str(self.column[row].as_py())
 
 
 def read_numbers(column: pa.Array) -> NumberColumn:
-    """Return a column of prices or sizes as exact integers.
+    """Convert a column of prices or sizes to exact integers.
 
     Parameters
     ----------
     column : pyarrow.Array
-        float64, decimal128, integers or texts.
+        Column of type float64, decimal128, integer or text.
     """
     if pt.is_float64(column.type):
         floats = column.fill_null(np.nan).to_numpy() if column.null_count else column.to_numpy()
@@ -140,7 +141,7 @@ def read_numbers(column: pa.Array) -> NumberColumn:
 
 
 def _unscaled_values(column: pa.Array) -> NDArray[np.int64]:
-    """Return the unscaled value of each decimal128, int64[n]; -1 where 64 bits do not hold it."""
+    """Return each decimal128 number times 10^scale, int64[n]; below 0 if negative or too large for int64."""
     words = np.frombuffer(column.buffers()[1], np.int64, 2 * len(column), 16 * column.offset).reshape(-1, 2)
     return np.where(words[:, 1] == 0, words[:, 0], -1)
 
@@ -148,7 +149,11 @@ def _unscaled_values(column: pa.Array) -> NDArray[np.int64]:
 def _to_default_scale(
     coefficients: NDArray[np.int64] | NDArray[np.uint64], scale: int, absent: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return (integers, decimals) with eight decimals; decimals are `STRICT` where a value does not fit."""
+    """Rescale ``coefficients · 10^-scale`` to eight decimals; return (integers, decimals).
+
+    The decimals of a value are `STRICT` if int64 cannot hold it exactly with eight decimals, and `BAD` if the
+    value is absent.
+    """
     shift = DEFAULT_SCALE - scale
     if 0 <= shift <= 18:
         fits = (coefficients >= 0) & (coefficients <= INT64_MAX // 10**shift)
@@ -164,17 +169,21 @@ def _to_default_scale(
 
 
 def _read_texts(column: pa.Array, absent: NDArray[np.bool_]) -> NumberColumn:
-    """Return the numbers of a text column; each distinct text is parsed once."""
+    """Convert a text column to exact integers; each distinct text is parsed once."""
     codes, values = encode_labels(column)
     read = [_parse_number(value) for value in values]
-    read.append((0, BAD))  # null has code -1, the last element
+    read.append((0, BAD))  # a null has code -1, which picks the last element
     integers = np.array([integer for integer, _ in read], dtype=np.int64)[codes]
     decimals = np.array([digits for _, digits in read], dtype=np.uint8)[codes]
     return NumberColumn(integers, decimals, absent, column)
 
 
 def _parse_number(text: str | None) -> tuple[int, int]:
-    """Return (integer, decimals) of a printed number; decimals are `BAD` or `STRICT` if it has no integer."""
+    """Return (integer, decimals) of a printed number, where integer = number · 10^decimals.
+
+    The result is (0, `BAD`) if the text is not a valid number, and (0, `STRICT`) if the integer does not fit
+    int64.
+    """
     try:
         value, digits = exact(text, "number")
     except ValueError:

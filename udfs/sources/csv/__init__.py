@@ -1,1 +1,1 @@
-"""Parsers of CSV tables: text to columns, rows to messages."""
+"""Parsers of CSV tables: they turn text into columns, and rows into messages."""

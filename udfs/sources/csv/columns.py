@@ -1,4 +1,7 @@
-"""Columns of a CSV table as arrays, read from its text without a Python step per row."""
+"""Columns of a CSV table as arrays, read by kernels from the text, without a Python loop over the rows.
+
+Rows that the kernels cannot read are left to slower Python code, which explains what is wrong with a row.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from deltabook.udfs.sources.common.message_files import excerpt
 from deltabook.udfs.sources.csv.fields import read_decimals, read_integers, read_labels, split_fields
 
 MAX_LABELS = 256
-"""Distinct texts of one column in one block that the kernel can number; Python numbers more."""
+"""Largest number of distinct texts in a column of a block for the kernel; Python code handles more."""
 
 
 class TextRows:
@@ -24,7 +27,8 @@ class TextRows:
     Parameters
     ----------
     block : bytes
-        Whole lines; the last may lack its newline. A field may be quoted, but may not contain a separator.
+        Whole lines; the last line may lack its newline. A field may be quoted, but a field must not contain a
+        separator or a newline.
     columns : int
         Number of columns of the table.
 
@@ -33,7 +37,7 @@ class TextRows:
     counts : int64[n]
         Number of fields of each line; 0 for a blank line.
     whole : bool[n]
-        Whether the line has one field per column.
+        Whether each line has exactly one field per column.
     """
 
     def __init__(self, block: bytes, columns: int):
@@ -64,32 +68,39 @@ class TextRows:
         return is_empty
 
     def integers(self, column: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the integers of a column, int64[n], and whether each field is a valid one, bool[n]."""
+        """Return the integers of a column, int64[n], and whether each field is an int64 integer, bool[n]."""
         values, is_valid = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
         read_integers(self.buffer, self.starts[:, column], self.ends[:, column], values, is_valid)
         return values, is_valid & self.whole
 
     def decimals(self, column: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the numbers of a column at `DEFAULT_SCALE`, int64[n], and whether each is exact, bool[n]."""
+        """Return the numbers of a column times 10^`DEFAULT_SCALE`, and whether each result is exact.
+
+        Returns
+        -------
+        (values, is_valid) : (int64[n], bool[n])
+            The scaled numbers, and whether each field of a complete line is a number that the scale holds.
+            A value that is not valid has no meaning.
+        """
         values, is_valid = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
         bounds = self.starts[:, column], self.ends[:, column]
         read_decimals(self.buffer, *bounds, DEFAULT_SCALE, values, is_valid)
         return values, is_valid & self.whole
 
     def labels(self, first: int, last: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Encode the distinct texts of a column, or of adjacent columns is_valid together, as codes.
+        """Encode the distinct texts of one column, or of adjacent columns joined into one text, as codes.
 
         Parameters
         ----------
         first : int
-            Index of the column, or of the first of several.
+            Index of the column, or of the first of several adjacent columns.
         last : int or None
-            Index of the last column; None for one column.
+            Index of the last of these columns; None for one column.
 
         Returns
         -------
         (codes, rows) : (int64[n], int64[:])
-            The code of each line's text, and for each code a row with its text.
+            The code of each line's text, and the first row that has the text of each code.
         """
         starts, ends = self.starts[:, first], self.ends[:, first if last is None else last]
         codes, firsts = np.zeros(len(self), np.int64), np.zeros(MAX_LABELS, np.int64)
@@ -104,18 +115,18 @@ class TextRows:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """Columns of a table, with the values that each may have.
+    """Columns of a table, with the valid values of each column.
 
     Attributes
     ----------
     names : tuple of str
         All columns, in order.
     instrument : tuple of str
-        Columns that name the instrument; they are adjacent.
+        Columns that name the instrument; these columns are adjacent.
     least : dict
         {column of integers: smallest valid value}.
     choices : dict
-        {column of labels: valid labels}.
+        {column of labels: all valid labels}.
     decimals : tuple of str
         Columns of decimal numbers.
     optional : frozenset of str
@@ -123,7 +134,7 @@ class TableSchema:
     positive : frozenset of str
         Columns of decimal numbers that must be above 0: prices of levels.
     rising : tuple of (str, str)
-        Pairs of integer columns whose first value must not be above the second.
+        Pairs of integer columns: in each row, the first value must not be above the second value.
     """
 
     names: tuple[str, ...]
@@ -151,14 +162,15 @@ class Columns:
     Attributes
     ----------
     values : dict of int64[n]
-        {column: values}, for all columns except the instrument's: an integer, the index of a label in
-        `choices`, or a number at `DEFAULT_SCALE`; -1 where the kernels could not read the text.
+        {column: values}, for all columns except the instrument's. A value is an integer, the index of a label
+        in `choices`, or a number times 10^`DEFAULT_SCALE`; -1 where the kernels could not read the field.
     valid : dict of bool[n]
-        {column: whether `values` holds the field's value}. An empty optional number counts as read.
+        {column: whether the kernels could read each field}. An empty field of an optional column counts as
+        read.
     instruments : list of (exchange, symbol) or None
-        Distinct instruments, by the code in `instrument_codes`; None for a refused name.
+        Distinct instruments, in the order of their codes; None for an invalid name.
     instrument_codes : int64[n]
-        Code of each row's instrument.
+        Index of each row's instrument in `instruments`.
     has_instrument : bool[n]
         Whether the row has all columns and a valid instrument.
     read_by_kernel : bool[n]
@@ -202,7 +214,7 @@ class Columns:
         self.read_by_kernel = np.logical_and.reduce([self.has_instrument, *self.valid.values()])
 
     def _set(self, name: str, values: NDArray[np.int64], is_valid: NDArray[np.bool_]) -> None:
-        """Store the values of a column; invalid ones become -1."""
+        """Store the values of a column; replace invalid values by -1."""
         self.values[name], self.valid[name] = np.where(is_valid, values, NOT_GIVEN), is_valid
 
     def text(self, row: int, name: str) -> str:
@@ -210,7 +222,7 @@ class Columns:
         return self.rows.text(row, self.index_of[name])
 
     def instrument(self, row: int) -> tuple[str, str] | None:
-        """Return the (exchange, symbol) of a row; None if it has no name or a refused one."""
+        """Return the (exchange, symbol) of a row; None if the row has no name or an invalid name."""
         if self.rows.counts[row] < 1 + max(self.index_of[name] for name in self.schema.instrument):
             return None
         try:
@@ -219,12 +231,12 @@ class Columns:
             return None
 
     def strict_rows(self, end: int) -> list[int]:
-        """Return the rows before `end` that are not blank and that the kernels could not read."""
+        """Return the rows before row `end` that are not blank and that the kernels could not read."""
         rows: list[int] = np.flatnonzero(~self.read_by_kernel[:end] & (self.rows.counts[:end] > 0)).tolist()
         return rows
 
     def explain_fault(self, row: int) -> str:
-        """Return why a row is not readable; empty if Python can read what the kernels could not."""
+        """Return why a row is not readable; empty if Python can read what the kernels could not read."""
         count, expected = int(self.rows.counts[row]), len(self.schema.names)
         if count != expected:
             return f"expected {expected} columns, found {count}"

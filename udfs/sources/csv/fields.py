@@ -1,4 +1,4 @@
-"""Kernels that split the text of a table into fields, and read integers, decimals and labels from them."""
+"""Kernels that split the text of a CSV table into fields, and read integers, decimals and labels."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def split_fields(buffer, separator, line_starts, line_ends, counts, starts, ends
     Parameters
     ----------
     buffer : uint8[:]
-        Whole lines, the last with its newline.
+        Whole lines, each with its newline.
     separator : uint8
         Byte between two fields.
     line_starts, line_ends : int64[n]
-        Written: bounds of each line, without its line end.
+        Written: bounds of each line in the buffer, without the line end.
     counts : int64[n]
         Written: number of fields of each line; 0 for a blank line.
     starts, ends : int64[n, columns]
-        Written: bounds of the first `columns` fields, without the quotes around them.
+        Written: bounds of the first `columns` fields of each line, without quotes around a field.
     """
     columns = starts.shape[1]
     position = 0
@@ -63,11 +63,11 @@ def read_integers(buffer, starts, ends, values, is_valid):
     Parameters
     ----------
     buffer : uint8[:]
-        The text.
+        The text of the table.
     starts, ends : int64[n]
-        Bounds of the fields.
+        Bounds of the fields in the buffer.
     values : int64[n]
-        Written: the integers; 0 where a field is none.
+        Written: the integers; 0 where the field is not a valid integer.
     is_valid : bool[n]
         Written: whether the field is an integer that fits int64.
     """
@@ -95,15 +95,15 @@ def read_decimals(buffer, starts, ends, scale, values, is_valid):
     Parameters
     ----------
     buffer : uint8[:]
-        The text.
+        The text of the table.
     starts, ends : int64[n]
-        Bounds of the fields.
+        Bounds of the fields in the buffer.
     scale : int
         Decimal digits of the scaled values.
     values : int64[n]
-        Written: the number times 10^scale; 0 where that is not exact.
+        Written: each number times 10^scale; 0 where the field is not valid.
     is_valid : bool[n]
-        Written: whether the field is a number that the scale holds exactly.
+        Written: whether the field is a number and the scaled value is exact.
     """
     for row in range(len(values)):
         value, number_end = scan_decimal(buffer, starts[row], scale)
@@ -113,18 +113,21 @@ def read_decimals(buffer, starts, ends, scale, values, is_valid):
 
 @kernel
 def read_labels(buffer, starts, ends, codes, firsts):
-    """Number the distinct texts of a column in order of appearance; return their count, -1 if too many.
+    """Number the distinct texts of a column in order of appearance.
+
+    The kernel returns the number of distinct texts, or -1 if there are more than `firsts` has room for. Cost:
+    one comparison with each earlier distinct text, for each text that differs from the one in the row before.
 
     Parameters
     ----------
     buffer : uint8[:]
-        The text.
+        The text of the table.
     starts, ends : int64[n]
-        Bounds of the texts.
+        Bounds of the texts in the buffer.
     codes : int64[n]
-        Written: the code of each text.
+        Written: the number of each row's text, from 0.
     firsts : int64[:]
-        Written: the first row of each code; its length is the largest number of codes.
+        Written: the first row of each distinct text. The array's length limits the number of texts.
     """
     count, last = 0, -1
     for row in range(len(codes)):

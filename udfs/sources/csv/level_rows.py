@@ -1,4 +1,8 @@
-"""Base class of parsers of tables with one row per level: consecutive rows become book updates."""
+"""Base class of parsers of tables with one row per level change, which joins rows into book updates.
+
+A damage mark tells later stages that a part of a message is lost: the message has ``damaged=True``. Where no
+message can be marked, the mark is an additional, empty book update with ``damaged=True``.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,16 @@ MessageColumns = dict[str, NDArray[Any]]
 
 
 class LevelParser(TableParser):
-    """Parser of a table with one row per level.
+    """Parser of a table with one row per level change.
 
-    An unreadable row goes to quarantine and damages its book:
+    An unreadable row goes to quarantine, and its book gets a damage mark:
 
-    - If its message is known, the message is marked as damaged.
-    - If only its instrument is known, an empty damaged update is added there, with the times and the sequence
-      of the book's last message. The message just before the row is marked too, if it belongs to the book.
-    - If its instrument is unknown, the same is done for every book of the file.
-    - If the book has no message yet, its next message is marked.
+    - If the row shows its message, this message is marked as damaged.
+    - If the row shows only its instrument, an empty damaged update is added at the row, with the times and
+      the sequence of the book's last message. If the message just before the row belongs to the book, that
+      message is marked as damaged too.
+    - If the row does not show its instrument, the same is done for every book of the file so far.
+    - If the book has no message before the row, its next message is marked as damaged.
 
     Parameters
     ----------
@@ -38,23 +43,23 @@ class LevelParser(TableParser):
     schema : TableSchema
         Columns of the table.
     price, size, side : str
-        Names of the columns of a level.
+        Names of the columns with the price, the size and the side of a level.
     ask : str
-        Label of an ask in column `side`.
+        Label of asks in the `side` column.
     """
 
     def __init__(self, path: str, schema: TableSchema, price: str, size: str, side: str, ask: str):
         super().__init__(path, schema)
         self.price, self.size, self.side, self.ask = price, size, side, ask
         self.last: dict[Book, dict[str, int]] = {}
-        """`timestamp`, `received` and `sequence` of the last message of each book."""
+        """{book: `timestamp`, `received` and `sequence` of its last message}."""
         self.due: set[Book | None] = set()
         """Books whose next message must be marked as damaged; None for the next message of any book."""
         self.unmarked: set[Book] = set()
-        """Books with a message since their last damage mark."""
+        """Books that have a message after their last damage mark."""
 
     def message_columns(self, columns: Columns, messages: Messages) -> MessageColumns:
-        """Return {column: values} of the complete messages, without their names and levels."""
+        """Return {column: values} of the complete messages, without exchange, symbol and levels."""
         raise NotImplementedError
 
     def records(self, columns: Columns, messages: Messages) -> Iterator[pa.RecordBatch]:
@@ -89,7 +94,19 @@ class LevelParser(TableParser):
     def _make_fast_batch(
         self, columns: Columns, messages: Messages, message_columns: MessageColumns, chosen: NDArray[np.int64]
     ) -> pa.RecordBatch:
-        """Return the records of messages all of whose rows the kernels could read."""
+        """Return the records of the messages that the kernels could read completely.
+
+        Parameters
+        ----------
+        columns : Columns
+            Rows of the block.
+        messages : Messages
+            Messages of the block.
+        message_columns : dict
+            {column of `records`: one value per complete message}.
+        chosen : int64[:]
+            Indices of the messages to return.
+        """
         books = columns.instrument_codes[messages.first_rows[chosen]]
         names = [book or ("", "") for book in columns.instruments]
         batch: dict[str, Any] = {name: values[chosen] for name, values in message_columns.items()} | {
@@ -118,7 +135,21 @@ class LevelParser(TableParser):
         message: int,
         readable: NDArray[np.bool_],
     ) -> dict[str, Any]:
-        """Return the record of a message with a number that only Python can read."""
+        """Return the record of one message that has a number which only Python can read.
+
+        Parameters
+        ----------
+        columns : Columns
+            Rows of the block.
+        messages : Messages
+            Messages of the block.
+        message_columns : dict
+            {column of `records`: one value per complete message}.
+        message : int
+            Index of the message.
+        readable : bool[:]
+            Whether each row of the block can be read, by the kernels or by Python.
+        """
         start = int(messages.first_rows[message])
         end = (
             int(messages.first_rows[message + 1])
@@ -141,10 +172,10 @@ class LevelParser(TableParser):
 
 
 class _Damage:
-    """Marks the messages of a block that unreadable rows damage.
+    """Adds the damage marks for the unreadable rows of one block.
 
-    A book gets one mark between two of its messages, so the cost is one step per unreadable row and message,
-    not one per pair of row and book.
+    A book gets at most one mark between two of its messages. So the cost grows with the number of unreadable
+    rows plus the number of messages, not with the number of rows times the number of books.
     """
 
     def __init__(
@@ -163,7 +194,15 @@ class _Damage:
         self.passed = 0
 
     def mark(self, row: int, records: Records) -> None:
-        """Mark the message or the books that an unreadable row may belong to; add damaged updates."""
+        """Add damage marks for one unreadable row; empty damaged updates go to `records`.
+
+        Parameters
+        ----------
+        row : int
+            Index of the unreadable row in the block.
+        records : Records
+            Collection to which damaged updates are added.
+        """
         if self.messages.message_of_row[row] >= 0:
             self.damaged[self.messages.message_of_row[row]] = True
             return
@@ -174,7 +213,7 @@ class _Damage:
             if book is None or (last_message < 0 and book not in self.parser.last):
                 self.due.add((before, book))
                 continue
-            # Only the message just before the row: an earlier one may be in a finished block.
+            # Mark only the message just before the row: an earlier message may be in a finished block.
             if last_message >= 0 and last_message == before - 1:
                 self.damaged[last_message] = True
             if book in self.parser.unmarked:
@@ -189,7 +228,10 @@ class _Damage:
                 records.add({"record": "book_update", "damaged": True} | names | message_columns)
 
     def settle(self) -> None:
-        """Mark the next message of books that had none before the row, in this block or a later one."""
+        """Mark the next message of each book that had no message before its unreadable row.
+
+        A book whose next message is not in this block stays in the parser's `due` for a later block.
+        """
         self._unmark_books(len(self.books))
         self.parser.due = set()
         for before, book in self.due:
@@ -204,13 +246,17 @@ class _Damage:
                 self.parser.due.add(book)
 
     def _unmark_books(self, before: int) -> None:
-        """Add the books of the messages before an index to `unmarked`."""
+        """Add the books of the messages before index `before` to the parser's `unmarked`."""
         codes = np.unique(self.books[self.passed : before]).tolist()
         self.parser.unmarked |= {book_of_code(self.columns, code) for code in codes}
         self.passed = max(self.passed, before)
 
     def _candidates(self, row: int, before: int) -> list[Book] | list[None]:
-        """Return the books that a row may belong to and that have no mark yet; None if there is no book."""
+        """Return the books that an unreadable row may belong to.
+
+        If the row does not show its book, these are all books without a mark since their last message; [None]
+        if the file has no message before the row.
+        """
         book = self.columns.instrument(row)
         if book is not None and (self.columns.has_instrument[row] or self._is_known(book, before)):
             return [book]
@@ -222,14 +268,14 @@ class _Damage:
         return book in self.parser.last or self._last_message(book, before) >= 0
 
     def _last_message(self, book: Book, before: int) -> int:
-        """Return the last message of a book before an index; -1 if there is none."""
+        """Return the index of a book's last message before message index `before`; -1 if there is none."""
         messages = self.messages_by_book.get(book, np.arange(0))
         count = int(np.searchsorted(messages, before))
         return int(messages[count - 1]) if count else -1
 
 
 def _group_by_book(columns: Columns, books: NDArray[np.int64]) -> dict[Book, NDArray[np.int64]]:
-    """Return {book: indices of its messages, in their order}."""
+    """Return {book: ascending indices of its messages}."""
     order = np.argsort(books, kind="stable")
     codes, starts = np.unique(books[order], return_index=True)
     parts = np.split(order, starts[1:])
@@ -237,7 +283,7 @@ def _group_by_book(columns: Columns, books: NDArray[np.int64]) -> dict[Book, NDA
 
 
 def last_message_by_code(books: NDArray[np.int64]) -> dict[int, int]:
-    """Return {code of a book: index of its last message}.
+    """Return {code of a book: index of the book's last message}.
 
     Parameters
     ----------
@@ -249,7 +295,7 @@ def last_message_by_code(books: NDArray[np.int64]) -> dict[int, int]:
 
 
 def book_of_code(columns: Columns, code: int) -> Book:
-    """Return the (exchange, symbol) of a message's book by its code."""
+    """Return the (exchange, symbol) of the book with a code; the book must have a valid name."""
     book = columns.instruments[code]
     assert book is not None  # only rows with a valid instrument are part of a message
     return book

@@ -1,4 +1,8 @@
-"""Base class of parsers of CSV tables: joins rows into messages, also across the ends of blocks."""
+"""Base class of parsers of CSV tables, which join rows into messages.
+
+The rows of one message may lie in two blocks of lines. The parser then keeps the first rows until the next
+block.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,14 @@ from deltabook.udfs.sources.common.limits import MAX_LINE_BYTES, Limits, too_man
 from deltabook.udfs.sources.csv.columns import Columns, TableSchema, TextRows
 
 MAX_FIELDS = 4 << 20
-"""Fields that are read at once."""
+"""Largest number of fields that are read at once."""
 MAX_COLUMNS = 20_004
-"""Largest number of columns: four of the message, and four for each of 5,000 levels."""
+"""Largest number of columns of a table: four of the message, and four for each of 5,000 levels."""
 
 
 @dataclass(frozen=True)
 class Messages:
-    """Messages of a block: which rows belong to each.
+    """Messages of a block of n rows, and the rows that belong to each message.
 
     Attributes
     ----------
@@ -32,9 +36,9 @@ class Messages:
     first_rows : int64[m]
         First row of each message.
     complete : int
-        Number of messages, from the first, that are complete.
+        Number of complete messages; the first `complete` messages are complete.
     end_row : int
-        End of the rows of these messages: later rows wait for the next block.
+        Index after the last row of the complete messages. Later rows wait for the next block.
     """
 
     message_of_row: NDArray[np.int64]
@@ -44,7 +48,9 @@ class Messages:
 
 
 class TableParser:
-    """Parser of one table; a message whose rows are in two blocks comes out whole.
+    """Parser of one table; subclasses know the columns and the meaning of the rows.
+
+    A message whose rows lie in two blocks becomes one whole message.
 
     Parameters
     ----------
@@ -57,14 +63,14 @@ class TableParser:
     def __init__(self, path: str, schema: TableSchema):
         self.path, self.schema = path, schema
         self.first_row = 2
-        """Row in the file of the current block's first row; the header is row 1."""
+        """Row number in the file of the current block's first row; the header is row 1."""
 
     def name_instrument(self, *texts: str) -> tuple[str, str]:
-        """Return the (exchange, symbol) that the instrument's columns name; raise InputError if invalid."""
+        """Return the (exchange, symbol) for the texts of the instrument's columns; may raise InputError."""
         raise NotImplementedError
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the rows whose message is known, int64[m], and whether each starts a message, bool[m]."""
+        """Return the rows that show their message, int64[m], and whether each starts a message, bool[m]."""
         raise NotImplementedError
 
     def records(self, columns: Columns, messages: Messages) -> Iterator[pa.RecordBatch]:
@@ -112,7 +118,7 @@ class TableParser:
             self.first_row += messages.end_row
 
     def _find_messages(self, columns: Columns, *, at_end: bool) -> Messages:
-        """Return the messages of a block; at the end of the file all are complete."""
+        """Return the messages of a block; at the end of the file, all messages count as complete."""
         rows, starts = self.starts(columns)
         number = np.full(len(columns.rows), NOT_GIVEN)
         number[rows] = np.cumsum(starts) - 1
@@ -123,9 +129,9 @@ class TableParser:
 
 
 def short_blocks(blocks: Iterable[bytes], most_lines: int) -> Iterator[bytes]:
-    """Yield the blocks, cut to at most `most_lines` lines each.
+    """Yield the blocks, cut into pieces of at most `most_lines` lines each.
 
-    A block of blank lines would otherwise need a hundred times its size as arrays.
+    Without the cut, a block of blank lines would turn into arrays a hundred times as large as the block.
     """
     for block in blocks:
         start = 0
@@ -139,7 +145,7 @@ def short_blocks(blocks: Iterable[bytes], most_lines: int) -> Iterator[bytes]:
 
 
 def split_header(blocks: Iterable[bytes]) -> tuple[list[str], Iterator[bytes]]:
-    """Split the header off the blocks of a table.
+    """Split the header line off the blocks of a table.
 
     Parameters
     ----------

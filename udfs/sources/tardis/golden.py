@@ -1,4 +1,7 @@
-"""Parser of Tardis' tables of whole books, `book_snapshot_N` and `quotes`: one golden record per row."""
+"""Parser of the Tardis tables `book_snapshot_N` and `quotes`, with the best levels of a book in each row.
+
+Each row becomes one golden record, with which rebuilt books are compared.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ Pairs = Sequence[Sequence[str]]
 
 
 class GoldenParser(RowParser):
-    """Parser of a table of books.
+    """Parser of a table with the best levels of a book in each row.
 
     Parameters
     ----------
@@ -29,9 +32,9 @@ class GoldenParser(RowParser):
     names : tuple of str
         Column names of the table.
     name_instrument : callable
-        Maps the exchange and the symbol as printed to (exchange, symbol) of the tables.
+        Maps the exchange and symbol that Tardis prints to the (exchange, symbol) that the tables store.
     kind : str
-        Kind of the golden records.
+        Value of the column `kind` of the golden records: `book_ticker` or `vendor_book`.
     asks, bids : sequence of (str, str)
         Price column and size column of each level, best first.
     """
@@ -78,7 +81,15 @@ class GoldenParser(RowParser):
             yield strict.take_batch()
 
     def _find_levels(self, columns: Columns, pairs: Pairs) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return whether each level is given, bool[n, levels], and the rows with a broken side, bool[n]."""
+        """Return which levels of one side have a price, and which rows are broken on this side.
+
+        A row is broken if a level has only a price or only a size, or follows an empty level.
+
+        Returns
+        -------
+        (given, broken) : (bool[n, levels], bool[n])
+            Whether each level has a price, and whether each row is broken.
+        """
         indices = [[columns.index_of[name] for name in pair] for pair in pairs]
         prices, sizes = (
             np.stack([~columns.rows.empty(pair[what]) for pair in indices], axis=1) for what in (0, 1)
@@ -95,7 +106,21 @@ class GoldenParser(RowParser):
 def _make_level_columns(
     columns: Columns, side: str, pairs: Pairs, given: NDArray[np.bool_], rows: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """Return the columns `…_prices` and `…_sizes` of one side."""
+    """Return the columns `<side>_prices` and `<side>_sizes` of some rows.
+
+    Parameters
+    ----------
+    columns : Columns
+        Rows of the block.
+    side : str
+        `bid` or `ask`.
+    pairs : sequence of (str, str)
+        Price column and size column of each level, best first.
+    given : bool[n, levels]
+        Whether each level of the n rows is given.
+    rows : int64[n]
+        Indices of the rows in the block.
+    """
     offsets = pa.array(np.concatenate(([0], np.cumsum(given.sum(axis=1)))).astype(np.int32))
     lists = {}
     for column_index, what in enumerate(("prices", "sizes")):

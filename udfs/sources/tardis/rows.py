@@ -1,4 +1,7 @@
-"""Base class of parsers of Tardis tables: their times, and the order by the recorder's clock."""
+"""Base class of parsers of Tardis tables, and the times of their rows.
+
+Tardis tables have no ids, so the recorder's clock (column `local_timestamp`) gives the sequence of each row.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +27,20 @@ INSTRUMENT = ("exchange", "symbol")
 
 
 class Clock:
-    """Times of one table: their unit, and the sequence that receive times give its messages."""
+    """Converts the times of one table, and derives the sequence of messages from their receive times."""
 
     def __init__(self) -> None:
         self.unit = TimeUnit()
         self.before = NOT_GIVEN
 
     def waiting_count(self) -> int:
-        """Return the number of messages at the end of a block that need later ones to check their times."""
-        # The first message of a file may take the time of a later message, which must be checked first.
+        """Return the number of last messages of a block that wait for later messages to check their times."""
+        # A wild time of the file's first message is replaced by the time of a later message (see
+        # `order_receive_times`). Checking that later time needs more messages.
         return LOOKAHEAD if self.before >= 0 else 2 * LOOKAHEAD
 
     def sequences(self, columns: Columns, messages: Messages) -> NDArray[np.int64]:
-        """Return the sequence of the complete messages, ns, int64[m]."""
+        """Return the sequence of each complete message, ns since 1970 UTC, int64[m]."""
         times = self.unit.to_nanoseconds(columns.values["local_timestamp"][messages.first_rows])
         ordered = order_receive_times(times, self.before)[: messages.complete]
         if messages.complete:
@@ -50,11 +54,11 @@ class RowParser(TableParser):
     Parameters
     ----------
     path : str
-        The file's name.
+        Name of the file, for `source_file`.
     schema : TableSchema
-        Its columns.
+        Columns of the table.
     name_instrument : callable
-        From exchange and symbol as printed to those of the tables.
+        Maps the exchange and symbol that Tardis prints to the (exchange, symbol) that the tables store.
     """
 
     def __init__(self, path: str, schema: TableSchema, name_instrument: InstrumentNamer):
@@ -62,7 +66,7 @@ class RowParser(TableParser):
         self._name_instrument, self.clock = name_instrument, Clock()
 
     def name_instrument(self, *texts: str) -> Book:
-        """Return (exchange, symbol)."""
+        """Return the (exchange, symbol) of the tables for the names that Tardis prints."""
         return self._name_instrument(*texts)
 
     def waiting_count(self) -> int:
@@ -70,7 +74,10 @@ class RowParser(TableParser):
         return self.clock.waiting_count()
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the rows with a receive time, and whether each has another time than the row before."""
+        """Return the rows with a receive time, and whether each time differs from that of the row before.
+
+        Consecutive rows with the same receive time count as one message: they get the same sequence.
+        """
         rows = np.flatnonzero(columns.has_instrument & columns.valid["local_timestamp"])
         times = columns.values["local_timestamp"][rows]
         starts = np.ones(len(rows), np.bool_)
@@ -79,12 +86,12 @@ class RowParser(TableParser):
 
 
 class RowStamps:
-    """Columns that all records of a table of rows have: kind, instrument, times and sequence.
+    """Columns that the records of every `RowParser` have: kind, instrument, times and sequence.
 
     Parameters
     ----------
     clock : Clock
-        Times of the table.
+        Clock that converts the table's times.
     columns : Columns
         Rows of the block.
     messages : Messages
@@ -115,7 +122,7 @@ class RowStamps:
         Parameters
         ----------
         rows : int64[:]
-            Indices in the block.
+            Indices of the rows in the block.
         """
         zeros = np.zeros(len(rows), np.int64)
         names = [book or ("", "") for book in self.block.instruments]

@@ -4,20 +4,21 @@ Format: CSV, plain text, gzip, or a zip with one member. The header shows which 
 does not matter.
 
 - `incremental_book_L2`, columns `exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount`:
-  level changes. Rows of one symbol with the same `local_timestamp` form one book update. Sizes are absolute,
-  and 0 deletes a level.
-- Snapshots: the book is cleared when `is_snapshot` becomes true. Consecutive true rows of one symbol form one
-  snapshot, even if their `local_timestamp` changes. False rows with the `local_timestamp` of the snapshot's
-  last row belong to it.
+  level changes. Consecutive rows of one symbol with the same `local_timestamp` form one book update. Sizes
+  are absolute, and a size of 0 deletes the level.
+- Snapshots: the book is cleared when `is_snapshot` becomes true. Consecutive rows of one symbol with
+  `is_snapshot` true form one snapshot, even if their `local_timestamp` changes. Following rows with
+  `is_snapshot` false belong to the snapshot if they have the `local_timestamp` of the snapshot's last row.
 - `trades`, columns `…,id,side,price,amount`: an `id` that is not a number is replaced by its hash. Side
   `unknown` is stored as empty.
 - `book_snapshot_N`, columns `…,asks[0].price,asks[0].amount,bids[0].price,…`, and `quotes`, columns
   `…,ask_amount,ask_price,bid_price,bid_amount`: golden rows. Empty fields end a side.
-- Order: the sequence is `local_timestamp` in ns, in file order. A time that falls is raised to the one before
-  it, and one that is far ahead of the following ones is ignored.
+- Order: rows stay in file order, and the sequence is `local_timestamp` in ns. A time below the previous one
+  is raised to the previous one. A time far ahead of the following ones is ignored.
 - Times: microseconds, unless their magnitude shows another unit. All times of a file must have the same unit.
 - Rows before the first snapshot do not build a book.
-- Unreadable rows go to quarantine and mark their message as damaged, or their book if the message is unknown.
+- Unreadable rows go to quarantine, and their message is marked as damaged. If a row does not show its
+  message, its book is marked as damaged.
 - Proof: the feed has no ids and no checksums, so books are `unverifiable`. deltabook can report snapshots
   that reset the book, silences, and books that differ from the golden rows.
 
@@ -43,7 +44,7 @@ from deltabook.udfs.sources.tardis.trades import TradeParser
 from deltabook.udfs.sources.tardis.updates import UpdateParser
 
 _PERPETUALS = {"binance-futures": "", "binance-delivery": "USD", "bitmex": "", "bybit": ""}
-"""{exchange on which a symbol without an expiry is a perpetual future: its only quote asset, or empty}."""
+"""{exchange: its only quote asset, or empty}, where a symbol without an expiry is a perpetual future."""
 _DATED = re.compile(r"[FGHJKMNQUVXZ]\d\d$|-")  # XBTM20, BTCUSDH21, BTC-26NOV21
 
 _HEAD = ("exchange", "symbol", "timestamp", "local_timestamp")
@@ -90,7 +91,7 @@ def _parser_for(path: str, names: tuple[str, ...]) -> TableParser:
 
 
 def _snapshot_header(depth: int) -> tuple[str, ...]:
-    """Return the columns of `book_snapshot_N` for a depth."""
+    """Return the column names of `book_snapshot_N` for N = `depth` levels per side."""
     levels = [
         f"{side}s[{level}].{what}"
         for level in range(depth)

@@ -1,4 +1,4 @@
-"""Parser of Tardis' table of trades."""
+"""Parser of the Tardis table `trades`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TradeParser(RowParser):
             yield strict.take_batch()
 
     def _read_ids(self, columns: Columns, end: int) -> NDArray[np.int64]:
-        """Return the trade id of each row, int64[n]: a number, or the hash of a text; -1 for an empty id."""
+        """Return the trade id of each row, int64[n]; the hash of an id that is a text, -1 for an empty id."""
         id_index = columns.index_of["id"]
         ids, is_integer = columns.rows.integers(id_index)
         is_text = ~(is_integer & (ids >= 0)) & columns.rows.whole & ~columns.rows.empty(id_index)

@@ -1,4 +1,4 @@
-"""Parser of Tardis' table of book updates, `incremental_book_L2`."""
+"""Parser of the Tardis table `incremental_book_L2`, book updates with one row per level change."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class UpdateParser(LevelParser):
         super().__init__(path, schema, "price", "amount", "side", "ask")
         self._name_instrument, self.clock = name_instrument, Clock()
         self.open: dict[Book, tuple[int, int]] = {}
-        """(sequence, receive time) of each book's snapshot to which further rows may belong."""
+        """{book: (sequence, receive time) of its snapshot}, if later rows may belong to this snapshot."""
 
     def name_instrument(self, *texts: str) -> Book:
-        """Return (exchange, symbol)."""
+        """Return the (exchange, symbol) of the tables for the names that Tardis prints."""
         return self._name_instrument(*texts)
 
     def waiting_count(self) -> int:
@@ -38,7 +38,7 @@ class UpdateParser(LevelParser):
         return self.clock.waiting_count()
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the rows whose message is known, and whether each starts a message."""
+        """Return the rows that show their message, int64[m], and whether each starts a message, bool[m]."""
         known = columns.has_instrument & columns.valid["local_timestamp"] & columns.valid["is_snapshot"]
         rows = np.flatnonzero(known)
         times, book = columns.values["local_timestamp"][rows], columns.instrument_codes[rows]
@@ -73,7 +73,8 @@ class UpdateParser(LevelParser):
     ) -> None:
         """Set the sequence and receive time of a snapshot's later parts to those of its first part.
 
-        Rows of another symbol may interrupt a snapshot; its parts then are separate messages.
+        Rows of another symbol may interrupt a snapshot. The parts before and after the interruption are then
+        separate messages.
         """
         last = columns.values["is_snapshot"][_last_rows(messages)] == 1
         books = columns.instrument_codes[messages.first_rows[: messages.complete]]
@@ -91,7 +92,7 @@ class UpdateParser(LevelParser):
 
 
 def _last_rows(messages: Messages) -> NDArray[np.int64]:
-    """Return the last row of each complete message, int64[m]."""
+    """Return the index of the last row of each complete message, int64[m]."""
     rows = np.flatnonzero(messages.message_of_row >= 0)
     ends = np.searchsorted(messages.message_of_row[rows], np.arange(messages.complete), "right")
     last: NDArray[np.int64] = rows[ends - 1]
@@ -99,7 +100,7 @@ def _last_rows(messages: Messages) -> NDArray[np.int64]:
 
 
 def _newest_times(times: NDArray[np.int64], messages: Messages) -> NDArray[np.int64]:
-    """Return the newest time of each complete message, int64[m]."""
+    """Return the newest time among the rows of each complete message, int64[m], in the unit of `times`."""
     rows = np.flatnonzero(messages.message_of_row >= 0)
     if not len(rows):
         return times[:0]
@@ -109,7 +110,7 @@ def _newest_times(times: NDArray[np.int64], messages: Messages) -> NDArray[np.in
 
 
 def _previous_messages(books: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the index of the previous message of the same book, int64[m]; -1 if there is none."""
+    """Return for each message the index of the previous message of its book, int64[m]; -1 if none."""
     order = np.argsort(books, kind="stable")
     same = books[order[1:]] == books[order[:-1]]
     previous = np.full(len(books), -1)
