@@ -1,6 +1,6 @@
 """Read and build level-2 order books: `open` a warehouse, `run` the pipeline, `make_env` for agents.
 
-Everything is imported at first use, so that ``import deltabook`` itself loads no other package.
+Each public name is imported at its first use, so ``import deltabook`` itself is fast.
 
 >>> import deltabook
 >>> books = deltabook.open("demo/warehouse").books("BTC-USDT", "2024-08-08T23:57Z")  # doctest: +SKIP
@@ -60,7 +60,7 @@ _MODULES = {
     "open": ".warehouse_reader",
     "run": ".pipeline_run",
 }
-"""Modules of the public names; a leading dot: of this package."""
+"""Module of each public name. A module with a leading dot belongs to this package."""
 
 __all__ = [
     "BusyError",

@@ -1,4 +1,4 @@
-"""Replayed books as a Gymnasium environment."""
+"""`make_env`: replayed books as a Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_env(
     symbol : str
         Symbol as in the tables, such as BTC-USDT.
     start, end : int, str, datetime or None
-        First time inside, and first after, by the replay's clock; None: no limit.
+        Start (inclusive) and end (exclusive) of the replayed times, by the replay's clock; None: no limit.
     **arguments : Any
         Other arguments of `deltabook.jobs.replay.gym_environment.BookEnvironment`, such as `fee`, `step`,
         `length` and `latency`.
@@ -41,14 +41,14 @@ def make_env(
     Returns
     -------
     gymnasium.Env
-        A new environment; its actions are target positions, its reward is the change of wealth.
+        A new environment. An action is a target position, and the reward is the change of the agent's wealth.
 
     Raises
     ------
     SettingsError
-        If gymnasium is not installed, or an argument cannot be used.
+        If gymnasium is not installed, or an argument is not valid.
     WarehouseError
-        If there is no such warehouse, or nothing is published in it.
+        If there is no such warehouse, or it has no published tables.
 
     Examples
     --------

@@ -1,4 +1,8 @@
-"""Stored prices and sizes as exact decimals or as integers, in Arrow."""
+"""Conversion of stored prices and sizes to exact decimals or to integers, in Arrow.
+
+Most instruments store prices and sizes as int64 at a fixed scale: value = integer / 10^scale. Instruments
+whose numbers do not fit in an int64 store DECIMAL(38,18).
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,22 @@ _INT64_DIGITS, _DECIMAL_DIGITS, _DECIMAL_SCALE = 19, 38, 18
 _WIDE = pa.decimal128(_DECIMAL_DIGITS, _DECIMAL_SCALE)
 _WIDE_INTEGER = pa.decimal128(_DECIMAL_DIGITS, 0)
 _MAY_BE_MISSING = frozenset({"price", "size"})
-"""Numbers that are `NOT_GIVEN` where an event has none: in `events.data`."""
+"""Fields of `events.data` that have the value `NOT_GIVEN` in events without a price or size."""
 
 
 @dataclass(frozen=True)
 class NumberForm:
-    """Arrow types in which a result has prices and sizes.
+    """Arrow types of the prices and sizes in a result.
 
     Attributes
     ----------
     decimals : bool
-        True: exact decimals. False: integers, at the instrument's scales.
+        True: exact decimals. False: integers at the instrument's scales.
     scales : mapping
-        Decimal digits by `price_scale` and `size_scale`, where all instruments of the result have the same
-        and store int64; None: they differ, or one stores DECIMAL(38,18).
+        Decimal digits by `price_scale` and `size_scale`, if all instruments of the result have the same
+        scales and store int64. None if scales differ, or if an instrument stores DECIMAL(38,18).
     has_wide_integers : bool
-        Whether an instrument stores DECIMAL(38,18), so that its integers need DECIMAL(38,0).
+        Whether an instrument of the result stores DECIMAL(38,18). Its integers need DECIMAL(38,0).
     """
 
     decimals: bool
@@ -39,7 +43,7 @@ class NumberForm:
     has_wide_integers: bool
 
     def type_of(self, scale_name: str) -> pa.DataType:
-        """Return the Arrow type of one number.
+        """Return the Arrow type of prices or of sizes.
 
         Parameters
         ----------
@@ -64,12 +68,13 @@ def choose_form(instruments: Iterable[Mapping[str, Any]], decimals: bool) -> Num
     instruments : iterable of mapping
         Rows of the table `instruments`.
     decimals : bool
-        Whether the result has exact decimals; else integers.
+        True: the result has exact decimals. False: it has integers.
 
     Returns
     -------
     NumberForm
-        DECIMAL(19, scale) or int64 where that is enough; else DECIMAL(38,18) or DECIMAL(38,0).
+        Form with the narrowest types that hold all numbers. Decimals are DECIMAL(19, scale), else
+        DECIMAL(38,18). Integers are int64, else DECIMAL(38,0).
 
     Examples
     --------
@@ -88,23 +93,23 @@ def choose_form(instruments: Iterable[Mapping[str, Any]], decimals: bool) -> Num
 def convert_column(
     values: pa.ChunkedArray, column: Column, scales: Mapping[str, int], form: NumberForm
 ) -> pa.ChunkedArray:
-    """Return a column of one instrument's numbers in the form of the result.
+    """Return a column of one instrument, with its numbers in the form of the result.
 
     Parameters
     ----------
     values : pyarrow.ChunkedArray
-        Stored values: int64 at the instrument's scale, or DECIMAL(38,18); lists or structs of them.
+        Stored values: int64 at the instrument's scale or DECIMAL(38,18); or lists or structs of such numbers.
     column : Column
         Declaration of the column.
     scales : mapping
-        The instrument's decimal digits by `price_scale` and `size_scale`.
+        Decimal digits of the instrument by `price_scale` and `size_scale`.
     form : NumberForm
         Form of the result.
 
     Returns
     -------
     pyarrow.ChunkedArray
-        The same numbers. A price or size that an event does not have is null where decimals are wanted.
+        The same numbers. If the form has decimals, a price or size that an event lacks is null.
 
     Examples
     --------
@@ -150,7 +155,7 @@ def converted_type(stored: pa.DataType, column: Column, form: NumberForm) -> pa.
 
 
 def _convert(values: pa.Array, column: Column, scales: Mapping[str, int], form: NumberForm) -> pa.Array:
-    """Return one Arrow array in the form of the result; parameters as those of `convert_column`."""
+    """Return one Arrow array in the form of the result; `convert_column` explains the parameters."""
     if column.fields:
         fields = [
             _convert(pc.struct_field(values, field.name), field, scales, form) for field in column.fields
@@ -170,7 +175,7 @@ def _convert(values: pa.Array, column: Column, scales: Mapping[str, int], form: 
 def _convert_numbers(
     numbers: pa.Array, column: Column, scales: Mapping[str, int], target: pa.DataType
 ) -> pa.Array:
-    """Return numbers, which are not in lists, in the type of the result."""
+    """Return plain numbers, not lists of numbers, converted to the type of the result."""
     is_wide_integer = target == _WIDE_INTEGER
     if column.name in _MAY_BE_MISSING and not (target == pa.int64() or is_wide_integer):
         missing = pa.scalar(NOT_GIVEN, pa.int64()).cast(numbers.type)
@@ -186,5 +191,5 @@ def _convert_numbers(
 
 
 def _rescale(numbers: pa.Array, target: pa.DataType) -> pa.Array:
-    """Return decimals with their point moved: the same stored integers, read at another scale."""
+    """Return decimals with the same stored integers, but the scale of `target`: the decimal point moves."""
     return pa.Array.from_buffers(target, len(numbers), numbers.buffers(), numbers.null_count, numbers.offset)

@@ -1,4 +1,4 @@
-"""Chunks that failed a check: their rows are returned, with a warning that names the chunks."""
+"""Chunks that failed a check, and the warning about results that include such chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_NAMED = 5
 
 
 class DeltabookWarning(UserWarning):
-    """Base of all warnings of deltabook.
+    """Base class of all warnings of deltabook.
 
     >>> import warnings
     >>> warnings.simplefilter("error", DeltabookWarning)  # doctest: +SKIP
@@ -20,7 +20,7 @@ class DeltabookWarning(UserWarning):
 
 
 class FailedChunksWarning(DeltabookWarning):
-    """A result has rows of chunks that failed a check.
+    """Warning that a result has rows of chunks that failed a check.
 
     >>> import warnings
     >>> warnings.simplefilter("ignore", FailedChunksWarning)  # doctest: +SKIP
@@ -35,9 +35,9 @@ class FailedChunk(NamedTuple):
     exchange, symbol : str
         Instrument, as in the tables.
     hour : int
-        Start of the chunk, ns since 1970 UTC: its value in the column `hour`.
+        Start of the chunk, ns since 1970 UTC. This is the value of the column `hour`.
     reasons : tuple of str
-        Each suite that the chunk failed, and why.
+        One text for each suite that the chunk failed: the suite and the reason.
 
     Examples
     --------
@@ -67,9 +67,9 @@ def select_failed(
     Parameters
     ----------
     failed : mapping
-        Reasons of every failed chunk of the warehouse, by (exchange, symbol, hour).
+        Maps (exchange, symbol, hour) of every failed chunk of the warehouse to the reasons.
     chunks : iterable of (str, str, int)
-        Exchange, symbol and hour of the chunks that the result has rows of.
+        Exchange, symbol and hour of each chunk in the result.
 
     Returns
     -------
@@ -90,11 +90,11 @@ def warn_of_failed(failed: Sequence[FailedChunk], stacklevel: int, hint: str = "
     Parameters
     ----------
     failed : sequence of FailedChunk
-        Those chunks.
+        Failed chunks in the result.
     stacklevel : int
-        Calls between this function and the line that the warning shows: 1 is the caller of this function.
+        Which caller's line the warning shows: 1 is the caller of this function, 2 is that caller's caller.
     hint : str
-        Sentence that says what the reader can do; may be empty.
+        Sentence that tells the user what to do; may be empty.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The pipeline without the command line: ingest, reconstruct and validate."""
+"""`run`: the pipeline (ingest, reconstruct and validate) without the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FAILED = frozenset({"failed", "errored"})
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did, and what its checks found.
+    """Counts, durations and verdicts of a run.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class RunSummary:
         Verdict by suite (`raw`, `events`, `books`, `fidelity`): passed, failed, errored or none. Empty if
         nothing was validated.
     failed_chunks : int
-        Symbol-chunks that failed a check.
+        Number of chunks that failed a check, over all symbols.
     refused : tuple of mapping
-        Raw files that were refused: `path` and `reason`.
+        Raw files that were refused, each with `path` and `reason`.
     stages : mapping
-        Seconds by stage.
+        Duration of each stage in seconds, by the name of the stage.
     details : mapping
         All counts, rates and verdicts, as `deltabook run --json` prints them.
 
@@ -73,26 +73,27 @@ def run(
     config: Path | str | None = None,
     **settings: Any,
 ) -> RunSummary:
-    """Read raw files, rebuild the books that they change, check them, and publish the result.
+    """Read raw files, rebuild the affected books, check all tables, and publish the result.
 
-    A Spark session starts, or the active one is used, and stays open.
+    If a Spark session is active, the run uses it; otherwise the run starts one. The session stays open.
 
     Parameters
     ----------
     source : str
-        Kind of feed, as `deltabook sources` lists them, such as binance.
-    paths : Path, str or sequence of them
-        Files and folders.
+        Name of a source, such as binance. `deltabook sources` lists the names.
+    paths : Path, str or sequence of Path or str
+        Raw files, and folders with raw files.
     warehouse : Path or str
-        Folder of the tables, made if missing; or s3a://bucket/folder.
+        Folder of the tables, or s3a://bucket/folder. A missing folder is created.
     replace : bool
-        Whether a file that was read before and has changed replaces its former content.
+        Whether to read a file again if its content has changed since an earlier run. The new content then
+        replaces the old content.
     archive : bool
         Whether a copy of each raw file is stored in the warehouse.
     validate : bool
-        Whether the suites check the tables.
+        Whether to check the tables by the suites.
     progress : bool
-        Whether standard error shows the stages while they run.
+        Whether to show the progress of the stages on standard error.
     config : Path, str or None
         YAML file of settings.
     **settings : Any
@@ -101,16 +102,16 @@ def run(
     Returns
     -------
     RunSummary
-        Verdicts and counts. A failed check is not an error: look at `passed`.
+        Verdicts and counts. A failed check raises no error: look at `passed`.
 
     Raises
     ------
     SettingsError
-        If a setting, source or path cannot be used, or Spark is not installed.
+        If a setting, source or path is not valid, or Spark is not installed.
     BusyError
-        If another process is writing the warehouse.
+        If another process is writing to the warehouse.
     DeltabookError
-        If the run ended early; nothing of it is published.
+        If the run failed. Nothing of a failed run is published.
 
     Examples
     --------
@@ -143,7 +144,7 @@ def run(
 
 @contextmanager
 def _raise_known_errors() -> Iterator[None]:
-    """Raise errors of Spark, Delta and the system as a `DeltabookError` that names cause and remedy."""
+    """Raise known errors of Spark, Delta and the system as a `DeltabookError` with cause and remedy."""
     try:
         yield
     except DeltabookError:

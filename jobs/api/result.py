@@ -1,4 +1,4 @@
-"""Rows that a query returns: an Arrow table, and the failed chunks that it has rows of."""
+"""`Result`: the rows of a query as an Arrow table, and the failed chunks among them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class Result:
     """Rows of a warehouse as an Arrow table.
 
-    DuckDB, polars and pandas also read it directly, by Arrow's C stream (`__arrow_c_stream__`).
+    DuckDB, polars and pandas also read a result directly, by Arrow's C stream (`__arrow_c_stream__`).
 
     Attributes
     ----------
     table : pyarrow.Table
         The rows.
     failed_chunks : tuple of FailedChunk
-        Chunks that failed a check and are part of the selection. With ``include_failed=False`` their rows
-        are left out, and the chunks are still listed here.
+        Chunks of the selection that failed a check. With ``include_failed=False``, the table lacks the rows
+        of these chunks, but the chunks are still listed here.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class Result:
         Returns
         -------
         pandas.DataFrame
-            A row for each row, in the same order.
+            All rows of the table, in the same order.
 
         Examples
         --------
@@ -95,7 +95,7 @@ class Result:
         Returns
         -------
         polars.DataFrame
-            A row for each row, in the same order.
+            All rows of the table, in the same order.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class Result:
         return frame
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """Return the rows as dicts by column name.
+        """Return the rows as a list of dicts, each {column name: value}.
 
         Examples
         --------

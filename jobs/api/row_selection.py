@@ -1,4 +1,4 @@
-"""Reading rows of published tables: chosen instruments, times and columns, in the order of the feed."""
+"""Reading of chosen rows of published tables, by instrument, time and column, in the order of the feed."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .result import Result
 from .table_views import View
 
 _KEYS = ("exchange", "symbol", "hour")
-"""Columns that name a chunk of an instrument."""
+"""Columns that identify a chunk of an instrument."""
 
 
 class Selection(NamedTuple):
-    """Which rows and columns a result has.
+    """The rows and columns that a result shall have.
 
     Attributes
     ----------
     instruments : sequence of dict
-        Rows of the table `instruments` whose rows may be selected.
+        Rows of the table `instruments`: all instruments that the result may contain.
     exchange, symbol : str or None
-        Only rows of this exchange or symbol; None: of all.
+        Select only rows of this exchange or symbol; None: all.
     start, end : int or None
-        First time inside, and first time after, ns since 1970 UTC; None: no limit.
+        Start (inclusive) and end (exclusive) of the times, ns since 1970 UTC; None: no limit.
     columns : sequence of str or None
         Names of the columns; None: all.
     decimals : bool
-        Whether prices and sizes are exact decimals; else integers at the instrument's scales.
+        True: prices and sizes are exact decimals. False: they are integers at the instrument's scales.
     include_failed : bool
         Whether chunks that failed a check are included.
     """
@@ -57,22 +57,22 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
     Parameters
     ----------
     reader : TableReader
-        Reads the published versions.
+        Reader of the published table versions.
     view : View
-        What is shown of which table.
+        Table to read, and columns that a result may show.
     selection : Selection
-        Which rows and columns.
+        Rows and columns to read.
 
     Returns
     -------
     Result
-        Rows by exchange, symbol and chunk; within a chunk in the order in which they are stored, which is
-        that of the feed.
+        Rows ordered by exchange, symbol and chunk. Rows of one chunk are in stored order, which is the order
+        of the feed.
 
     Raises
     ------
     SettingsError
-        If the view has no such column, or no time to select by.
+        If the view lacks a selected column, or has no time column although `start` or `end` is given.
 
     Examples
     --------
@@ -103,14 +103,14 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
 
 
 def _forms_of(table: Table) -> Iterator[Table]:
-    """Yield a table and, where there is one, the table of the instruments that need DECIMAL(38,18)."""
+    """Yield a table, and then its form for instruments that need DECIMAL(38,18), if there is one."""
     yield table
     if f"{table.name}_decimal" in TABLES:
         yield TABLES[f"{table.name}_decimal"]
 
 
 def _check_columns(view: View, columns: Sequence[str] | None) -> list[str]:
-    """Return the names of the wanted columns; raise if one is unknown."""
+    """Return the names of the requested columns, without repetitions; raise if a name is unknown."""
     if columns is None:
         return list(view.columns)
     if isinstance(columns, str):
@@ -124,7 +124,7 @@ def _check_columns(view: View, columns: Sequence[str] | None) -> list[str]:
 
 
 def _needed_columns(view: View, columns: Sequence[str]) -> list[str]:
-    """Return the stored columns that the wanted ones, and the split into chunks, need."""
+    """Return the stored columns to read: those for the requested columns, and those that identify a chunk."""
     keys = [name for name in _KEYS if name in view.table.names]
     sources = [
         source
@@ -135,7 +135,7 @@ def _needed_columns(view: View, columns: Sequence[str]) -> list[str]:
 
 
 def _condition(view: View, selection: Selection) -> pc.Expression | None:
-    """Return the Arrow filter of a selection; None: all rows."""
+    """Return the Arrow filter that selects the rows of a selection; None if all rows are selected."""
     tests: list[pc.Expression] = []
     if view.event_type is not None:
         tests.append(pc.field("event_type") == str(view.event_type))
@@ -159,7 +159,10 @@ def _condition(view: View, selection: Selection) -> pc.Expression | None:
 
 
 def _split_by_chunk(rows: pa.Table, keys: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
-    """Yield stretches of rows of one chunk of one instrument, without a copy; all rows if no key is given."""
+    """Yield (key values, rows) for each run of rows with equal key values, without a copy.
+
+    Without keys, yield all rows at once.
+    """
     if rows.num_rows == 0:
         return
     cuts = [0]
@@ -176,7 +179,7 @@ def _split_by_chunk(rows: pa.Table, keys: Sequence[str]) -> Iterator[tuple[tuple
 def _show(
     view: View, rows: pa.Table, columns: Sequence[str], scales: Mapping[str, Any], form: NumberForm
 ) -> pa.Table:
-    """Return the wanted columns of rows of one instrument, with their numbers in the form of the result."""
+    """Return the requested columns of one instrument's rows, with numbers in the form of the result."""
     declared = view.stored_columns()
     for index, name in enumerate(rows.column_names):
         rows = rows.set_column(index, name, convert_column(rows[name], declared[name], scales, form))
@@ -187,7 +190,7 @@ def _show(
 
 
 def _empty_rows(view: View, columns: Sequence[str]) -> pa.Table:
-    """Return a table without rows, with the stored types of the needed columns."""
+    """Return a table without rows that has the stored columns to read, with their stored types."""
     declared = view.stored_columns()
     return pa.table(
         {name: pa.chunked_array([], type=declared[name].arrow) for name in _needed_columns(view, columns)}

@@ -1,4 +1,4 @@
-"""What results show of the stored tables: their columns, and columns that are computed."""
+"""Views: the columns, stored and computed, that results show of each table."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, TABLES
 
 _TIME_COLUMNS = ("order_time", "timestamp", "from_time", "hour", "started")
-"""Columns that a range of times selects by: the first that a table has."""
+"""Columns that `start` and `end` apply to. In each table, the first of these that the table has is used."""
 _TIME_TYPE = pa.timestamp("ns", "UTC")
 
 
 class Derived(NamedTuple):
-    """A column that is computed from others.
+    """A column that is computed from stored columns.
 
     Attributes
     ----------
     sources : tuple of str
-        Names of the columns that it needs, after conversion of their numbers.
+        Names of the stored columns that the computation needs.
     compute : callable
-        Takes a table with these columns, and returns the values.
+        Takes a table with these columns, whose numbers have the form of the result. Returns the values of the
+        computed column.
     """
 
     sources: tuple[str, ...]
@@ -41,15 +42,16 @@ class View:
     Attributes
     ----------
     table : Table
-        The stored table, in its form of scaled integers.
+        The stored table, in its form for scaled integers.
     columns : tuple of str
         Names of the columns that are shown, in order.
     derived : mapping
         Columns that are computed, by name.
     event_type : EventType or None
-        Only events of this type, whose fields of `data` are columns; None: all rows, as they are.
+        If given, only events of this type are shown, and each field of `data` is a column. None: all rows are
+        shown, with the stored columns.
     names_failed : bool
-        Whether the result names the chunks that failed a check.
+        Whether the result lists the chunks that failed a check.
     """
 
     table: Table
@@ -60,11 +62,11 @@ class View:
 
     @property
     def time_column(self) -> str | None:
-        """Name of the column that a range of times selects by; None if there is none."""
+        """Name of the column that `start` and `end` apply to; None if the table has no such column."""
         return next((name for name in _TIME_COLUMNS if name in self.table.names), None)
 
     def stored_columns(self) -> dict[str, Column]:
-        """Return the declarations of the stored columns by the names that a result gives them.
+        """Return the declarations of the stored columns, by the name of the column in a result.
 
         Examples
         --------
@@ -82,7 +84,7 @@ class View:
         Parameters
         ----------
         name : str
-            Name that a result gives the column.
+            Name of the column in a result.
 
         Examples
         --------
@@ -93,13 +95,16 @@ class View:
 
 
 def _event_time(rows: pa.Table) -> pa.ChunkedArray:
-    """Return the exchange's time, or `order_time` where the exchange gives none, with a time zone."""
+    """Return the exchange's time of each row, in UTC; `order_time` if the exchange gives no time."""
     is_missing = pc.equal(rows["timestamp"], NOT_GIVEN)
     return pc.if_else(is_missing, rows["order_time"], rows["timestamp"]).cast(_TIME_TYPE)
 
 
 def _first_of(name: str) -> Derived:
-    """Return the column of the first number of each list: the best price or size; null in an empty list."""
+    """Return a computed column with the best price or size: the first number of each list of a column.
+
+    The value is null for an empty list.
+    """
 
     def compute(rows: pa.Table) -> pa.ChunkedArray:
         number_type = rows[name].type.value_type
@@ -109,7 +114,7 @@ def _first_of(name: str) -> Derived:
 
 
 def _first_elements(lists: pa.Array) -> pa.Array:
-    """Return the first element of each list; null if it has none."""
+    """Return the first element of each list; null for an empty list."""
     is_empty = pc.equal(pc.list_value_length(lists), 0)
     first = pc.if_else(is_empty, pa.scalar(None, lists.offsets.type), lists.offsets[:-1])
     return lists.values.take(first)
@@ -124,9 +129,9 @@ _BOOK_COLUMNS = (
     *("timestamp", "received", "order_time", "epoch", "hour", "date", "cadence"),
 )
 BOOKS_VIEW = View(BOOKS, _BOOK_COLUMNS, _TIME | _BEST, names_failed=True)
-"""Rows of `books` with the time and the best prices and sizes; columns as in the SQL view `book_all`."""
+"""Rows of `books`, with the time and the best prices and sizes, named as in the SQL view `book_all`."""
 GRIDS_VIEW = View(GRIDS, _BOOK_COLUMNS, _TIME | _BEST, names_failed=True)
-"""Rows of `grids` with the same columns."""
+"""Rows of `grids`, with the same columns as `BOOKS_VIEW`."""
 TRADES_VIEW = View(
     EVENTS,
     (
@@ -137,16 +142,16 @@ TRADES_VIEW = View(
     EventType.TRADE,
     names_failed=True,
 )
-"""Trades among `events`; columns are those of the SQL view `trades_all`."""
+"""The trades of the table `events`, with the columns of the SQL view `trades_all`."""
 
 
 def view_of(name: str) -> View:
-    """Return the view that shows a table as it is stored.
+    """Return a view that shows a table with its stored columns.
 
     Parameters
     ----------
     name : str
-        Name of the table; without `_decimal` for instruments of both forms.
+        Name of the table, without `_decimal`. The view includes rows of the `_decimal` table.
 
     Raises
     ------

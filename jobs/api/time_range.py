@@ -1,4 +1,4 @@
-"""Times that a caller passes: ns, ISO 8601 text or datetime."""
+"""Conversion of times that a caller passes: integers in ns, ISO 8601 text, or datetimes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deltabook.jobs.console.formats import parse_time
 from deltabook.schemas.errors import SettingsError
 
 TimeLike = int | str | datetime
-"""A time: ns since 1970 UTC, ISO 8601 text (UTC unless it has an offset), or a datetime (naive: UTC)."""
+"""A time: ns since 1970 UTC, ISO 8601 text, or a datetime. UTC unless the time has its own offset."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -19,8 +19,8 @@ def to_nanoseconds(time: TimeLike) -> int:
     Parameters
     ----------
     time : int, str or datetime
-        ns since 1970 UTC; ISO 8601 text, UTC unless it has an offset; or a datetime, UTC if it has no time
-        zone. A pandas Timestamp keeps its ns.
+        An int is ns since 1970 UTC. Text is ISO 8601, in UTC unless it has an offset. A datetime is in UTC
+        unless it has a time zone. A pandas Timestamp is accepted too, and keeps its ns.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def to_nanoseconds(time: TimeLike) -> int:
     Raises
     ------
     SettingsError
-        If the text is not a time, or the value has another type.
+        If the text is not a time, or if the value has another type.
 
     Examples
     --------
@@ -51,22 +51,22 @@ def to_nanoseconds(time: TimeLike) -> int:
 
 
 def to_range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, int | None]:
-    """Return both ends of a range of times as ns since 1970 UTC.
+    """Return the start and the end of a range of times as ns since 1970 UTC.
 
     Parameters
     ----------
     start, end : int, str, datetime or None
-        First time inside the range and first time after it, as `to_nanoseconds` reads them; None: no limit.
+        Start (inclusive) and end (exclusive) of the range, as `to_nanoseconds` reads them; None: no limit.
 
     Returns
     -------
     (int or None, int or None)
-        Both ends.
+        Start and end, ns since 1970 UTC; None: no limit.
 
     Raises
     ------
     SettingsError
-        If one is not a time, or the end is before the start.
+        If `start` or `end` is not a time, or the end is before the start.
 
     Examples
     --------

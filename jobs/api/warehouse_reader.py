@@ -1,4 +1,4 @@
-"""One warehouse, opened for reading: tables, books at a time, replays, figures and status, without Spark."""
+"""`open` and its `WarehouseReader`: tables, single books, replays, figures and status, without Spark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .warehouse_tables import WarehouseTables
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from deltabook.jobs.inspect.book import BookAtTime
+    from deltabook.jobs.lookup.book import BookAtTime
     from deltabook.jobs.replay.replayer import Replayer
 
 
@@ -30,12 +30,12 @@ def open(path: Path | str) -> WarehouseReader:
     Returns
     -------
     WarehouseReader
-        Reads what the newest finished run has published.
+        Reader of the table versions that the newest finished run has published.
 
     Raises
     ------
     WarehouseError
-        If nothing was published there yet, or the tables' logs are damaged.
+        If the warehouse has no published tables yet, or the tables' Delta logs are damaged.
 
     Examples
     --------
@@ -46,10 +46,10 @@ def open(path: Path | str) -> WarehouseReader:
 
 
 class WarehouseReader(WarehouseTables):
-    """Reads a warehouse, as the newest finished run has published it at each call; `open` returns it.
+    """Reads a warehouse. `open` returns a reader.
 
-    Ranges of times are in UTC: `start` is inside, `end` is not. Both are ns since 1970, ISO 8601 text or
-    datetimes.
+    Each call reads the table versions that the newest finished run has published by then. Times are in UTC:
+    ns since 1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`.
 
     Examples
     --------
@@ -60,34 +60,34 @@ class WarehouseReader(WarehouseTables):
     def book_at(
         self, symbol: str, time: TimeLike | None = None, *, exchange: str | None = None
     ) -> BookAtTime:
-        """Return the order book that held at a time.
+        """Return the order book of a symbol at a time.
 
         Parameters
         ----------
         symbol : str
             Symbol as in the tables.
         time : int, str, datetime or None
-            Exchange time; None: the last book.
+            Exchange time; None: the last book of the recording.
         exchange : str or None
             Needed if several exchanges list the symbol.
 
         Returns
         -------
         BookAtTime
-            The last row of `books` whose `order_time` is not after `time`; `bids` and `asks` are pairs of
-            price and size as exact decimals, best first.
+            The last row of `books` whose `order_time` is not after `time`. Its `bids` and `asks` are lists of
+            (price, size), exact decimals, best first.
 
         Raises
         ------
         WarehouseError
-            If there is no such symbol, or no book yet at that time.
+            If there is no such symbol, or its first book is later than `time`.
 
         Examples
         --------
         >>> book = open("demo/warehouse").book_at("BTC-USDT", "2024-08-08T23:57Z")  # doctest: +SKIP
         >>> book.bids[0], book.asks[0]  # doctest: +SKIP
         """
-        from deltabook.jobs.inspect.book import read_book
+        from deltabook.jobs.lookup.book import read_book
 
         venue = str(self._instrument(symbol, exchange)["exchange"])
         book = read_book(self.path, symbol, None if time is None else to_nanoseconds(time), venue)
@@ -109,14 +109,15 @@ class WarehouseReader(WarehouseTables):
         symbol : str
             Symbol as in the tables.
         start, end : int, str, datetime or None
-            First time that is shown, and first that is not, by the replayer's clock; None: no limit.
+            Start (inclusive) and end (exclusive) of the replay, by the replayer's clock; None: no limit.
         **options : Any
-            `depth`, `exchange`, `clock` and `suspect`, as `deltabook.jobs.replay.replayer.Replayer` has them.
+            `depth`, `exchange`, `clock` and `suspect` of `deltabook.jobs.replay.replayer.Replayer`.
 
         Returns
         -------
         Replayer
-            At its start. Iterate over it for every step, or use `seek`, `step` and `replay_batches`.
+            Replayer at the start. Iterate over the replayer to get every step, or call its methods `seek`,
+            `step` and `replay_batches`.
 
         Raises
         ------
@@ -136,7 +137,7 @@ class WarehouseReader(WarehouseTables):
         return replayer
 
     def status(self) -> Mapping[str, Any]:
-        """Return what the warehouse has: instruments, chunks, coverage, gaps, verdicts, sizes, last runs.
+        """Return a summary of the warehouse: instruments, chunks, coverage, gaps, verdicts, sizes, last runs.
 
         Returns
         -------
@@ -148,7 +149,7 @@ class WarehouseReader(WarehouseTables):
         >>> open("demo/warehouse").status()["verdict"]  # doctest: +SKIP
         'passed'
         """
-        from deltabook.jobs.inspect.status import read_status
+        from deltabook.jobs.lookup.status import read_status
 
         return read_status(self.path)
 
@@ -160,26 +161,26 @@ class WarehouseReader(WarehouseTables):
         *,
         exchange: str | None = None,
     ) -> Figure:
-        """Return a figure of the book by price and time, with trades and suspect stretches.
+        """Return a figure of resting size by price and time, with trades and periods of a suspect book.
 
         Parameters
         ----------
         symbol : str
             Symbol as in the tables.
         start, end : int, str, datetime or None
-            First time inside, and first after; None: no limit.
+            Start (inclusive) and end (exclusive) of the figure; None: no limit.
         exchange : str or None
             Needed if several exchanges list the symbol.
 
         Returns
         -------
         plotly.graph_objects.Figure
-            Show it with `.show()`, or write it with `.write_html(path)`.
+            Interactive figure. Show it with `.show()`, or write it with `.write_html(path)`.
 
         Raises
         ------
         WarehouseError
-            If there is no such symbol, or no book in that range.
+            If there is no such symbol, or the symbol has no book in the range.
 
         Examples
         --------
@@ -196,7 +197,7 @@ class WarehouseReader(WarehouseTables):
     def _failed_between(
         self, exchange: str, symbol: str, start: int | None, end: int | None
     ) -> tuple[FailedChunk, ...]:
-        """Return the failed chunks of an instrument whose books overlap a range of times, ns."""
+        """Return the failed chunks of an instrument that overlap a range of times, ns since 1970 UTC."""
         reader = self._reader()
         failed = reader.failed_chunks()
         outside = {

@@ -1,4 +1,4 @@
-"""Reading the tables of a warehouse: books, trades, gaps, coverage, verdicts and all others."""
+"""Reading of the tables of a warehouse: books, trades, gaps, coverage, verdicts and all others."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ _LEAVE_OUT = "Pass include_failed=False to leave their rows out."
 
 
 class WarehouseTables:
-    """Reads the tables of a warehouse, as the newest finished run has published them at each call.
+    """Reads the tables of a warehouse.
 
-    Ranges of times are in UTC: `start` is inside, `end` is not. Both are ns since 1970, ISO 8601 text or
-    datetimes. Books and events are selected by `order_time`, their time in the order of the feed.
+    Each call reads the table versions that the newest finished run has published by then. Times are in UTC:
+    ns since 1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`. For books and
+    events, a range applies to `order_time`, which follows the order of the feed.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class WarehouseTables:
     Raises
     ------
     WarehouseError
-        If nothing was published there yet.
+        If the warehouse has no published tables yet.
     """
 
     def __init__(self, path: Path | str):
@@ -47,7 +48,7 @@ class WarehouseTables:
         return f"deltabook.open({str(self.path)!r})"
 
     def symbols(self) -> Result:
-        """Return the instruments: exchange, symbol, feed, scales of prices and sizes.
+        """Return the instruments, with exchange, symbol, feed, and scales of prices and sizes.
 
         Examples
         --------
@@ -57,7 +58,7 @@ class WarehouseTables:
         return self.table("instruments")
 
     def tables(self) -> list[str]:
-        """Return the names of the tables that are published, as `table` takes them.
+        """Return the names of the published tables. The method `table` accepts these names.
 
         Examples
         --------
@@ -85,10 +86,10 @@ class WarehouseTables:
         symbol : str
             Symbol as in the tables, such as BTC-USDT.
         start, end : int, str, datetime or None
-            First `order_time` inside, and first after; None: no limit.
+            Start (inclusive) and end (exclusive) of `order_time`; None: no limit.
         columns : sequence of str or None
-            Names of columns, in the wanted order; None: all, which are those of the SQL view `book_all` but
-            `spread`, `mid` and `microprice`.
+            Names of columns, in the order of the result; None: all. All are the columns of the SQL view
+            `book_all` except `spread`, `mid` and `microprice`.
         exchange : str or None
             Needed if several exchanges list the symbol.
         decimals : bool
@@ -99,12 +100,13 @@ class WarehouseTables:
         Returns
         -------
         Result
-            A row each time the top levels or the status change, or as the run's cadence says.
+            One row for each change of the top levels or of the status. If the run had another cadence, one
+            row for each book update or time step.
 
         Raises
         ------
         SettingsError
-            If a column or a time cannot be used.
+            If a column does not exist, or a time is not valid.
         WarehouseError
             If there is no such symbol, or several exchanges list it.
 
@@ -129,16 +131,16 @@ class WarehouseTables:
         decimals: bool = True,
         include_failed: bool = True,
     ) -> Result:
-        """Return the rows of `grids` of one symbol: the last book of each step of time.
+        """Return the rows of `grids` of one symbol: the last book of each time step.
 
         Parameters
         ----------
         symbol : str
             Symbol as in the tables.
         start, end : int, str, datetime or None
-            First `order_time` inside, and first after; None: no limit.
+            Start (inclusive) and end (exclusive) of `order_time`; None: no limit.
         columns : sequence of str or None
-            Names of columns, as for `books`; `cadence` is the step.
+            Names of columns, as for `books`. The column `cadence` is the length of the step, such as 1s.
         exchange : str or None
             Needed if several exchanges list the symbol.
         decimals : bool
@@ -149,7 +151,7 @@ class WarehouseTables:
         Returns
         -------
         Result
-            A row for each step; empty if the run made no grids.
+            One row for each time step; empty if the run made no grids.
 
         Examples
         --------
@@ -177,9 +179,9 @@ class WarehouseTables:
         symbol : str
             Symbol as in the tables.
         start, end : int, str, datetime or None
-            First `order_time` inside, and first after; None: no limit.
+            Start (inclusive) and end (exclusive) of `order_time`; None: no limit.
         columns : sequence of str or None
-            Names of columns; None: those of the SQL view `trades_all`.
+            Names of columns; None: all columns of the SQL view `trades_all`.
         exchange : str or None
             Needed if several exchanges list the symbol.
         decimals : bool
@@ -190,7 +192,7 @@ class WarehouseTables:
         Returns
         -------
         Result
-            A row for each trade; `side` is the aggressor's.
+            One row for each trade. `side` is the side of the aggressor: buy or sell.
 
         Examples
         --------
@@ -214,36 +216,36 @@ class WarehouseTables:
         decimals: bool = True,
         include_failed: bool = True,
     ) -> Result:
-        """Return rows of any table, with its own columns.
+        """Return rows of any table, with the stored columns.
 
         Parameters
         ----------
         name : str
-            Name of the table. Rows of instruments that need DECIMAL(38,18), in the table `NAME_decimal`, are
-            included.
+            Name of the table. The result includes rows of the table `NAME_decimal`, which has the instruments
+            that need DECIMAL(38,18).
         symbol : str or None
-            Only rows of this symbol; None: of all.
+            Return only rows of this symbol; None: all symbols.
         start, end : int, str, datetime or None
-            First time inside, and first after, by the first of these columns that the table has:
-            `order_time`, `timestamp`, `from_time`, `hour`, `started`. None: no limit.
+            Start (inclusive) and end (exclusive) of the times; None: no limit. The range applies to the first
+            of these columns that the table has: `order_time`, `timestamp`, `from_time`, `hour`, `started`.
         columns : sequence of str or None
             Names of columns; None: all.
         exchange : str or None
-            Only rows of this exchange; None: of all.
+            Return only rows of this exchange; None: all exchanges.
         decimals : bool
-            True: prices and sizes are exact decimals; those that an event lacks are null. False: integers.
+            True: prices and sizes are exact decimals, and null if an event lacks them. False: integers.
         include_failed : bool
             Whether chunks of `books`, `grids` and `events` that failed a check are included.
 
         Returns
         -------
         Result
-            Empty if the table was not made yet.
+            Matching rows; empty if no run has created the table yet.
 
         Raises
         ------
         SettingsError
-            If there is no such table, column or time.
+            If the table or a column does not exist, or if a time is not valid.
 
         Examples
         --------
@@ -262,14 +264,14 @@ class WarehouseTables:
     def gaps(
         self, symbol: str | None = None, start: TimeLike | None = None, end: TimeLike | None = None
     ) -> Result:
-        """Return the discontinuities of the feeds.
+        """Return the gaps of the feeds, one row for each discontinuity.
 
         Parameters
         ----------
         symbol : str or None
-            Only those of this symbol; None: all.
+            Return only gaps of this symbol; None: all symbols.
         start, end : int, str, datetime or None
-            First `from_time` inside, and first after; None: no limit.
+            Start (inclusive) and end (exclusive) of `from_time`; None: no limit.
 
         Examples
         --------
@@ -280,14 +282,14 @@ class WarehouseTables:
     def coverage(
         self, symbol: str | None = None, start: TimeLike | None = None, end: TimeLike | None = None
     ) -> Result:
-        """Return how long the book of each chunk had each status, ns.
+        """Return how long the book of each chunk had each status, in ns.
 
         Parameters
         ----------
         symbol : str or None
-            Only this symbol; None: all.
+            Return only rows of this symbol; None: all symbols.
         start, end : int, str, datetime or None
-            First `from_time` inside, and first after; None: no limit.
+            Start (inclusive) and end (exclusive) of `from_time`; None: no limit.
 
         Examples
         --------
@@ -298,15 +300,15 @@ class WarehouseTables:
     def verdicts(
         self, symbol: str | None = None, start: TimeLike | None = None, end: TimeLike | None = None
     ) -> Result:
-        """Return each suite's verdict on each chunk.
+        """Return the verdict of each suite on each chunk.
 
         Parameters
         ----------
         symbol : str or None
-            Only this symbol; None: all.
+            Return only verdicts on this symbol; None: all symbols.
         start, end : int, str, datetime or None
-            First start of a chunk inside, and first after; None: no limit. Verdicts on all chunks together
-            have the `hour` -1, so a `start` leaves them out.
+            Start (inclusive) and end (exclusive) of `hour`, the start of a chunk; None: no limit. Verdicts on
+            all chunks together have the `hour` -1, so `start` excludes them.
 
         Examples
         --------
@@ -315,7 +317,7 @@ class WarehouseTables:
         return self.table("verdicts", symbol, start, end)
 
     def runs(self) -> Result:
-        """Return the finished runs: command, times, published versions and summary as JSON.
+        """Return the finished runs, with command, times, published table versions, and a summary as JSON.
 
         Examples
         --------
@@ -325,12 +327,12 @@ class WarehouseTables:
         return self.table("runs")
 
     def failed_chunks(self, symbol: str | None = None, exchange: str | None = None) -> list[FailedChunk]:
-        """Return the chunks that failed a check, and why.
+        """Return the chunks that failed a check, with the reasons.
 
         Parameters
         ----------
         symbol, exchange : str or None
-            Only chunks of this symbol or exchange; None: of all.
+            Return only chunks of this symbol or exchange; None: all.
 
         Examples
         --------
@@ -342,11 +344,11 @@ class WarehouseTables:
         return list(select_failed(failed, chunks))
 
     def _reader(self) -> TableReader:
-        """Return a reader of the versions that are published now."""
+        """Return a reader of the table versions that are published now."""
         return TableReader(self.path, require_published(self.path))
 
     def _instrument(self, symbol: str, exchange: str | None) -> dict[str, Any]:
-        """Return the row of `instruments` of a symbol; raise if there is none, or there are several."""
+        """Return the row of `instruments` of a symbol; raise unless there is exactly one."""
         rows = find_instruments(self.path, symbol, exchange)
         if len(rows) > 1:
             venues = sorted(row["exchange"] for row in rows)
@@ -356,7 +358,7 @@ class WarehouseTables:
         return rows[0]
 
     def _read(self, view: View, selection: Selection) -> Result:
-        """Read a view, and warn of the failed chunks that the result includes."""
+        """Return a view's selected rows; warn if rows of failed chunks are among them."""
         result = read_result(self._reader(), view, selection)
         if selection.include_failed:
             warn_of_failed(result.failed_chunks, 3, _LEAVE_OUT)
@@ -370,6 +372,6 @@ def _select(
     decimals: bool,
     include_failed: bool,
 ) -> Selection:
-    """Return the selection of one instrument's rows."""
+    """Return a selection of rows of one instrument."""
     names = instrument["exchange"], instrument["symbol"]
     return Selection([instrument], *names, *period, columns, decimals, include_failed)

@@ -1,1 +1,1 @@
-"""The command line: every command with the same options, exit statuses and messages."""
+"""The command line. All commands share options, exit statuses and forms of messages."""

@@ -1,4 +1,4 @@
-"""The command line's program, the options that commands share, and their help."""
+"""The typer application of the command line, and the options that several commands share, with their help."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deltabook.jobs.console.printable import make_printable
 from deltabook.schemas.names import OnGap, Seed
 from deltabook.udfs.storage.locations import explain_invalid_names
 
-# Spark, Great Expectations and the kernels are imported by the commands that need them: --help must not wait.
+# Commands import Spark, Great Expectations and the kernels only when they need them, so that --help is fast.
 
 
 _ORDER = (
@@ -26,11 +26,11 @@ _ORDER = (
     *("status", "book", "replay", "sql", "plot", "report", "raw", "export"),
     *("verify", "restore", "maintain", "sources", "plan", "bench"),
 )
-"""Order of the commands in the help: write a warehouse, read it, look after it, other tools."""
+"""Order of the commands in the help: commands that write, read and maintain a warehouse; then other tools."""
 
 
 class _Program(TyperGroup):
-    """The program: text in its usage errors, such as the name of a file, is made printable."""
+    """The program `deltabook`. It makes text in usage errors, such as names of files, printable."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands in the order of the help."""
@@ -41,12 +41,12 @@ class _Program(TyperGroup):
         return [_hide_type(parameter) for parameter in super().get_params(ctx)]
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Parse the options of the program."""
+        """Parse the program's own options, such as `--version`, and return the context."""
         with _printable_usage_errors():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        """Parse the options of a command, and run it; end quietly if nobody reads its output."""
+        """Parse the options of a command and run the command; end quietly if nobody reads the output."""
         try:
             with _printable_usage_errors():
                 return super().invoke(ctx)
@@ -74,13 +74,13 @@ class _Command(TyperCommand):
         return pieces
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; every record that it logs has its name."""
+        """Run the command; every log record of the command gets the field `command`."""
         with log_fields(command=ctx.info_name):
             return super().invoke(ctx)
 
 
 def _hide_type(parameter: Any) -> Any:
-    """Show a flag, and an argument that has a name in capitals, without a type."""
+    """Hide the type of a flag or of an argument in the help, and return the parameter."""
     if getattr(parameter, "is_flag", False) and parameter.metavar is None:
         parameter.metavar = ""
     elif getattr(parameter, "param_type_name", "") == "argument":
@@ -99,7 +99,7 @@ def _printable_usage_errors() -> Iterator[None]:
 
 
 class _App(typer.Typer):
-    """The application; its commands are `_Command` objects."""
+    """The typer application, whose commands are `_Command` objects."""
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Return the decorator that registers a function as a command.
@@ -107,9 +107,9 @@ class _App(typer.Typer):
         Parameters
         ----------
         name : str, optional
-            Name of the command; default: the function's.
+            Name of the command; default: the name of the function.
         **options : Any
-            As `typer.Typer.command` takes them.
+            Further options of `typer.Typer.command`.
         """
         return super().command(name, **({"cls": _Command} | options))
 
@@ -126,14 +126,14 @@ app = _App(
 
 
 def with_default(text: str, default: str) -> str:
-    """Return the help of an option whose default is not its default value in Python.
+    """Return the help text of an option whose real default is not its default value in Python.
 
     Parameters
     ----------
     text : str
-        What the option means.
+        Description of the option.
     default : str
-        The value that holds without the option, such as a setting's.
+        The value that is used without the option, such as the value of a setting.
     """
     return f"{text} [dim]\\[default: {escape(default)}][/]"
 
@@ -179,7 +179,7 @@ SymbolArgument = Annotated[
 
 
 def check_out_path(path: Path | None) -> Path | None:
-    """Return the path of an option such as `--out`.
+    """Return the path of an option such as `--out`; raise an error if the path is not valid text.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def check_out_path(path: Path | None) -> Path | None:
     Returns
     -------
     Path or None
-        The same.
+        The option's value, unchanged.
 
     Raises
     ------
@@ -202,7 +202,10 @@ def check_out_path(path: Path | None) -> Path | None:
 
 
 def _apply_log_form(context: typer.Context, form: LogForm | None) -> LogForm | None:
-    """Use the form of `--log` until the command ends; it is parsed first, for usage errors too."""
+    """Use the form of `--log` until the command ends.
+
+    The option is parsed before all others, so that usage errors already have this form.
+    """
     context.call_on_close(lambda: set_log_form(LogForm.TEXT))
     context.with_resource(log_fields(command=context.info_name))
     if form is not None:
@@ -283,12 +286,12 @@ OnGapOption = Annotated[
 
 
 def examples(*lines: str) -> str:
-    """Return the paragraph of a command's help that shows how it is called.
+    """Return the paragraph of a command's help that shows examples of calls.
 
     Parameters
     ----------
     *lines : str
-        Commands as a user types them; a test parses each one.
+        Commands as a user types them. A test parses each command.
 
     Returns
     -------

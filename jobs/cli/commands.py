@@ -1,4 +1,4 @@
-"""Every command, registered with the program by being imported."""
+"""The application with all commands. Importing a module of commands registers its commands."""
 
 from deltabook.jobs.cli import (
     export_commands,

@@ -1,4 +1,4 @@
-"""The command that follows captures while they grow."""
+"""The command `live`, which rebuilds books from capture files while these grow."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def live(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild books while captures grow, seconds behind them, until SIGTERM."""
+    """Rebuild books while captures grow, with seconds of delay, until SIGTERM."""
     settings = read_settings(
         config,
         warehouse=warehouse,

@@ -1,4 +1,4 @@
-"""Commands that look after a warehouse: verify, restore, maintain."""
+"""Commands that check, repair and clean up a warehouse: verify, restore, maintain."""
 
 from __future__ import annotations
 
@@ -118,7 +118,10 @@ def restore(
 def _ingest_again(
     warehouse: Path, config: Path | None, master: str | None, jars: Path | None, into: str, as_json: bool
 ) -> None:
-    """Ingest the raw files of a ledger into a new warehouse, run by run; missing files count as refused."""
+    """Ingest the raw files of a warehouse's ledger into a new warehouse; count missing files as refused.
+
+    The ledger is the table `files`. Each earlier run is repeated as one run.
+    """
     from deltabook.jobs.integrity.audit import stage_display
     from deltabook.jobs.integrity.recovery import locate_raw_files
     from deltabook.udfs.storage.locations import parse_location
@@ -170,7 +173,7 @@ def maintain(
     is_applied: Annotated[bool, typer.Option("--yes", help="Apply the changes (default: dry run).")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Join small files, and remove files and log entries that no retained version needs. Starts no Spark."""
+    """Merge small files, and remove files and log entries that no retained version needs. Starts no Spark."""
     settings = read_settings(config, warehouse=warehouse)
     with report_errors():
         from deltabook.jobs.console.ladder_view import open_console

@@ -1,6 +1,7 @@
-"""The process of the command line: its signals, its limits, its exit status, and internal errors.
+"""The process of the command line: signals, limits, exit status, and reports of internal errors.
 
-Little is imported before the signal handlers are set: Ctrl-C in the first second must be handled too.
+This module imports little before it sets the signal handlers, so that Ctrl-C is handled already in the first
+second.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from deltabook.jobs.process import interruptions
 INTERNAL_ERROR = 70
 """Exit status of a bug: BSD's EX_SOFTWARE."""
 SHOW_TRACEBACK = "DELTABOOK_TRACEBACK"
-"""Environment variable: set to 1, tracebacks are printed instead of written to a file."""
+"""Environment variable. If it is 1, tracebacks are printed instead of written to a file."""
 
 
 def main(*arguments: str) -> None:
-    """Run the command line as a process, and leave with its exit status.
+    """Run the command line, and end the process with its exit status.
 
     Parameters
     ----------
     *arguments : str
-        Arguments before those of the process, such as the name of the command for
-        `spark-submit jobs/<name>.py`.
+        Arguments that are put before the process's own arguments. For `spark-submit jobs/<name>.py`, this is
+        the name of the command.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def _run_command(arguments: tuple[str, ...]) -> object:
     from deltabook.jobs.cli.commands import app
     from deltabook.jobs.console.closed_output import handle_broken_pipe
 
-    setattr(Console, "on_broken_pipe", handle_broken_pipe)  # noqa: B010  # help has a console of its own
+    setattr(Console, "on_broken_pipe", handle_broken_pipe)  # noqa: B010  # typer's help makes its own console
     return app(args=[*arguments, *sys.argv[1:]])
 
 
@@ -77,25 +78,25 @@ def _report_error(error: BaseException) -> int:
             return status
         return _report_bug(error)
     except Exception as second:
-        # No memory or descriptor is left to report it in the usual way.
+        # No memory or file descriptor is left to report the error in the usual way.
         return _report_without_resources(error, second)
 
 
 def _report_without_resources(*errors: BaseException) -> int:
-    """Report an error without opening anything, and return its exit status."""
+    """Report an error without opening files or importing more, and return its exit status."""
     import errno
 
     message, status = f"this is a bug of deltabook: {errors[0]!r}", INTERNAL_ERROR
     if any(getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) for error in errors):
         message, status = "too many open files. Raise the limit, as with ulimit -n 4096, and run again", 2
     elif any(isinstance(error, MemoryError) for error in errors):
-        message, status = "memory ran out. Free some, or raise the limit (ulimit -v), and run again", 2
+        message, status = "memory ran out. Free memory, or raise the limit (ulimit -v), and run again", 2
     os.write(2, f"deltabook: {message}\n".encode(errors="backslashreplace"))
     return status
 
 
 def _report_bug(error: BaseException) -> int:
-    """Report a bug in one line, and save or print its traceback for the bug report."""
+    """Report a bug in one line, save or print its traceback for a bug report, and return the exit status."""
     import traceback
     from logging import ERROR
 
@@ -121,7 +122,7 @@ def _report_bug(error: BaseException) -> int:
 
 
 def _save_traceback(trace: str) -> str:
-    """Write a traceback to a file that only this user can read; return its path, empty if that fails."""
+    """Write a traceback to a file that only this user can read; return its path, or empty text on failure."""
     import tempfile
     import time
 
@@ -158,7 +159,7 @@ def _end_interrupted() -> None:
 
 
 def _finish_output() -> None:
-    """Show what the JVM printed last, and write out what standard output still holds."""
+    """Show the last lines that the JVM printed, and flush standard output."""
     if "deltabook.jobs.runtime.jvm_output" in sys.modules:
         from deltabook.jobs.runtime.jvm_output import flush
 

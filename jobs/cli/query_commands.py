@@ -95,7 +95,7 @@ def sql(
         opened = open_warehouse(settings, for_queries=True)
     rows, at_terminal = 0, statement is None and sys.stdin.isatty()
     for text in _read_statements(at_terminal) if statement is None else [statement]:
-        # At a terminal an error ends only its statement.
+        # At a terminal, an error ends only the statement, not the command.
         with suppress(*([typer.Exit] if at_terminal else [])), report_errors():
             rows += print_rows(prepare_query(opened, text, unsafe), form, sys.stdout)
             if notice := describe_failed_hours(opened, text, unsafe):
@@ -104,7 +104,7 @@ def sql(
 
 
 def _read_statements(at_terminal: bool) -> Iterator[str]:
-    """Yield the statements of standard input; a line that ends with a semicolon ends a statement."""
+    """Yield the statements of standard input. A statement ends with the line that ends with a semicolon."""
     import readline  # noqa: F401  for line editing and history
 
     lines: list[str] = []
@@ -157,7 +157,7 @@ def book(
     """Print the order book of one symbol at one time. Starts no Spark."""
     from deltabook.jobs.console.formats import parse_time
     from deltabook.jobs.console.ladder_view import draw_ladder, open_console
-    from deltabook.jobs.inspect.book import read_book
+    from deltabook.jobs.lookup.book import read_book
 
     settings = read_settings(config, warehouse=warehouse, master=master)
     with report_errors():
@@ -273,7 +273,7 @@ def status(
 ) -> None:
     """Show what a warehouse holds: symbols, chunks, coverage, verdicts, sizes, last runs. Starts no Spark."""
     from deltabook.jobs.console.ladder_view import open_console
-    from deltabook.jobs.inspect.status import read_status, show_status
+    from deltabook.jobs.lookup.status import read_status, show_status
 
     settings = read_settings(config, warehouse=warehouse)
     with report_errors():
@@ -382,7 +382,7 @@ def raw(
     as_json: JsonOption = False,
 ) -> None:
     """Print the raw record of a message, by its id. Starts no Spark."""
-    from deltabook.jobs.inspect.raw import read_raw_records
+    from deltabook.jobs.lookup.raw import read_raw_records
 
     settings = read_settings(config, warehouse=warehouse)
     with report_errors():

@@ -1,4 +1,4 @@
-"""Commands that write a warehouse: each job alone, or all one after another."""
+"""Commands that write a warehouse: one command for each job, and `run` for all jobs in order."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def reconstruct(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild the books of every chunk whose messages changed."""
+    """Rebuild the books of every chunk whose messages or settings have changed."""
     settings = read_settings(
         config,
         warehouse=warehouse,
@@ -142,7 +142,7 @@ def validate(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the books with all suites: unbroken, in order, and equal to the reference rows."""
+    """Check messages and books with all suites: no gaps, in order, and equal to the reference rows."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, log=log)
     run_and_exit(settings, as_json, [validate_stage()])
 

@@ -1,4 +1,4 @@
-"""Commands beside the warehouse: demo, benchmarks, capacity plan, list of sources."""
+"""Commands that do not need an existing warehouse: demo, benchmarks, capacity plan, list of sources."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Estimate cores, hours, memory and disk space from measured figures. Starts no Spark."""
-    from deltabook.jobs.inspect import capacity
+    from deltabook.jobs.lookup import capacity
 
     row_policy = read_settings(config, depth=depth, cadence=cadence).row_policy
     with report_errors():
@@ -155,7 +155,7 @@ def sources(
     ] = None,
 ) -> None:
     """Print what each source reads, by which rules, and what it can verify."""
-    from deltabook.jobs.inspect.sources import describe_sources
+    from deltabook.jobs.lookup.sources import describe_sources
 
     with report_errors():
         typer.echo(describe_sources(name))

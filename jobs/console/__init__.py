@@ -1,1 +1,1 @@
-"""What people see: log lines, progress, ladders, text forms of times and sizes, safe text."""
+"""What people see: log lines, progress, ladders (drawn order books), formatted times and sizes, safe text."""

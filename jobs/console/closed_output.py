@@ -1,4 +1,4 @@
-"""Standard output whose reader has left, as in `deltabook status | head`: the command ends quietly."""
+"""Quiet end of a command when nobody reads its output any more, as in `deltabook status | head`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rich.console import Console
 
 
 def is_output_closed(stream: IO[str] | None = None) -> bool:
-    """Whether a stream is a pipe that nobody reads any more.
+    """Return whether a stream is a pipe that nobody reads any more.
 
     Parameters
     ----------
     stream : text file, optional
-        The stream; default: standard output.
+        The stream to check; default: standard output.
 
     Returns
     -------
     bool
-        False also for a stream without a descriptor.
+        True if the pipe's reader has closed it. False for a stream without a file descriptor.
     """
     stream = stream or sys.stdout
     try:
@@ -34,12 +34,12 @@ def is_output_closed(stream: IO[str] | None = None) -> bool:
 
 
 def discard(stream: IO[str]) -> None:
-    """Let whatever is still written to a stream go nowhere.
+    """Redirect a stream to /dev/null, so that later writes and flushes do not fail.
 
     Parameters
     ----------
     stream : text file
-        Standard output or standard error; Python flushes both once more at its end.
+        Standard output or standard error. Python flushes both streams once more when it exits.
     """
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, stream.fileno())
@@ -59,7 +59,7 @@ def leave_quietly() -> NoReturn:
 
 
 def flush_output() -> None:
-    """Write out what standard output still holds; drop it if nobody reads it."""
+    """Flush standard output; discard the buffered text if nobody reads it."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -67,9 +67,9 @@ def flush_output() -> None:
 
 
 def handle_broken_pipe(console: Console) -> None:
-    """End the command if nobody reads standard output; if nobody reads standard error, continue in silence.
+    """End the command if nobody reads standard output; continue silently if nobody reads standard error.
 
-    `rich` calls it in place of its own handler, which ends the process with status 1.
+    `rich` calls this function instead of its own handler, which ends the process with status 1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Text forms of times, durations, shares and sizes, and the parser of times given by users."""
+"""Functions that format times, durations, shares and sizes as text, and that parse times given by users."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 _UNIX_UNITS = {10: NANOSECONDS_PER_SECOND, 13: 10**6, 16: 10**3}
-"""ns per unit of a Unix timestamp, by its digits: seconds, milliseconds, microseconds (2001 to 2286)."""
-_LEAST_NANOSECONDS = 10**17  # 1973; a smaller number is a time in another unit
+"""Nanoseconds per unit of a Unix timestamp, by the number of its digits: seconds, ms, µs (2001 to 2286)."""
+_LEAST_NANOSECONDS = 10**17  # in the year 1973; a smaller number is not a time in nanoseconds
 _UNIX_TIME = re.compile(r"(\d+)(?:\.(\d+))?", re.ASCII)
 _FRACTION = re.compile(r"(:\d\d)\.(\d+)")
 
@@ -19,28 +19,28 @@ _SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def parse_time(text: str) -> int:
-    """Return the time that a text names, exact to the ns.
+    """Return the time that a text names, exact to the nanosecond.
 
     Parameters
     ----------
     text : str
-        ISO 8601, UTC unless it names an offset; or a Unix timestamp, whose unit follows from its digits:
-        10 seconds, 13 milliseconds, 16 microseconds, 18 or 19 nanoseconds. All but nanoseconds may have a
-        fraction. Digits below 1 ns are dropped.
+        ISO 8601 text, UTC unless it names an offset; or a Unix timestamp. The number of digits decides the
+        unit of a timestamp: 10 digits are seconds, 13 milliseconds, 16 microseconds, 18 or 19 nanoseconds.
+        All units but nanoseconds may have a fraction. Digits below 1 ns are dropped.
 
     Returns
     -------
     int
-        ns since 1970 UTC.
+        The time, ns since 1970 UTC.
 
     Raises
     ------
     SettingsError
-        If it is neither.
+        If the text is neither ISO 8601 nor a Unix timestamp.
     """
     if (stamp := _parse_unix_time(text)) is not None:
         return stamp
-    # datetime stores six digits of a fraction: the fraction is read apart.
+    # datetime stores only six digits of a fraction. The fraction is therefore parsed separately.
     fraction = _FRACTION.search(text)
     try:
         moment = None if text.isdecimal() else datetime.fromisoformat(_FRACTION.sub(r"\1", text))
@@ -59,7 +59,7 @@ def parse_time(text: str) -> int:
 
 
 def _parse_unix_time(text: str) -> int | None:
-    """Return a Unix timestamp in ns; None if the text is none, or its unit is not clear."""
+    """Return a Unix timestamp in ns; None if the text is not a timestamp, or if its unit is not clear."""
     match = _UNIX_TIME.fullmatch(text)
     if match is None:
         return None
@@ -75,22 +75,23 @@ def _parse_unix_time(text: str) -> int | None:
 
 
 def parse_period(start: str | None, end: str | None) -> tuple[int | None, int | None]:
-    """Return the stretch of time between `--from` and `--to`.
+    """Return the times of the options `--from` and `--to`.
 
     Parameters
     ----------
     start, end : str or None
-        Values of `--from` (inclusive) and `--to` (exclusive), as `parse_time` reads them; None: no bound.
+        Values of `--from` (inclusive) and `--to` (exclusive), in a format that `parse_time` reads. None means
+        no bound.
 
     Returns
     -------
     (int or None, int or None)
-        Both bounds, ns since 1970 UTC.
+        Start and end, ns since 1970 UTC; None means no bound.
 
     Raises
     ------
     SettingsError
-        If a time cannot be read, or the end is not after the start.
+        If a time cannot be parsed, or if the end is not after the start.
     """
     first, last = (None if text is None else parse_time(text) for text in (start, end))
     if first is not None and last is not None and last <= first:
@@ -99,12 +100,12 @@ def parse_period(start: str | None, end: str | None) -> tuple[int | None, int | 
 
 
 def format_time(nanoseconds: int) -> str:
-    """Return a time as ISO 8601 text with nine digits of a second.
+    """Return a time as ISO 8601 text with nine decimal digits of the second.
 
     Parameters
     ----------
     nanoseconds : int
-        ns since 1970 UTC.
+        The time, ns since 1970 UTC.
 
     Returns
     -------
@@ -121,7 +122,7 @@ def format_chunk(start: int) -> str:
     Parameters
     ----------
     start : int
-        ns since 1970 UTC, or `ALL_HOURS` for a row about all chunks of a symbol.
+        Start of the chunk, ns since 1970 UTC, or `ALL_HOURS` for a row about all chunks of a symbol.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def format_short_time(nanoseconds: int) -> str:
     Parameters
     ----------
     nanoseconds : int
-        ns since 1970 UTC, or `NOT_GIVEN`.
+        The time, ns since 1970 UTC, or `NOT_GIVEN`.
 
     Returns
     -------
@@ -150,12 +151,12 @@ def format_short_time(nanoseconds: int) -> str:
 
 
 def format_duration(nanoseconds: float) -> str:
-    """Return a length of time in seconds, minutes or hours, whichever reads best.
+    """Return a duration as text in seconds, minutes or hours, depending on its length.
 
     Parameters
     ----------
     nanoseconds : float
-        The length, ns.
+        The duration in ns.
 
     Returns
     -------
@@ -171,14 +172,16 @@ def format_duration(nanoseconds: float) -> str:
 
 
 def format_share(part: float, whole: float, digits: int = 3) -> str:
-    """Return a share in percent that never rounds up to 100 or down to 0.
+    """Return a share as text in percent.
+
+    Rounding never turns a share below 100 % into 100 %, nor a share above 0 % into 0 %.
 
     Parameters
     ----------
     part, whole : float
-        Two amounts of the same unit, `part` at most `whole`.
+        Two amounts in the same unit; `part` is at most `whole`.
     digits : int
-        Decimal digits.
+        Number of digits after the decimal point.
 
     Returns
     -------
@@ -199,7 +202,7 @@ def format_match(matched: int, compared: int) -> str:
     Parameters
     ----------
     matched, compared : int
-        Equal comparisons, and all of them.
+        Number of comparisons that were equal, and number of all comparisons.
 
     Returns
     -------
@@ -210,12 +213,12 @@ def format_match(matched: int, compared: int) -> str:
 
 
 def format_size(size: float) -> str:
-    """Return a size with the unit that reads best; 1 kB is 1,000 bytes.
+    """Return a size as text in bytes, kB, MB, GB or TB, depending on its magnitude; 1 kB is 1,000 bytes.
 
     Parameters
     ----------
     size : float
-        Bytes.
+        The size in bytes.
 
     Returns
     -------

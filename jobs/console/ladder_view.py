@@ -1,4 +1,4 @@
-"""A ladder drawn for a terminal: asks above, bids below, sizes as bars."""
+"""A ladder: an order book drawn in a terminal, with asks above, bids below, and sizes as bars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltabook.jobs.console.printable import SafeConsole
 from deltabook.schemas.names import Status
 
 Level = tuple[Decimal, Decimal]
-"""Price and size of a level."""
+"""Price and size of one level."""
 
 STATUS_STYLES = {
     Status.VERIFIED.label: "bold green",
@@ -28,7 +28,7 @@ ASK, BID, DIM = "red", "green", "dim"
 
 _GAP = "  "
 _MIN_BAR, _MAX_BAR, _PIPED_BAR = 4, 60, 20
-"""Widths of a bar, characters."""
+"""Minimum and maximum width of a bar in a terminal, and width of a bar in a pipe or file, in characters."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _UNLIMITED_WIDTH = 10_000
 _EXACT = Context(prec=120)  # DECIMAL(38,18) and its sums need more than the usual 28 digits
@@ -37,20 +37,20 @@ _BASIS_POINTS = 10_000
 
 @dataclass(frozen=True)
 class Ladder:
-    """An order book to draw.
+    """An order book with everything that its drawing shows.
 
     Attributes
     ----------
     name : str
         Exchange and symbol, such as "BINANCE BTC-USDT".
     time : str
-        Time of the book as text.
+        Time of the book, as text.
     status : str
         Status of the book, such as "verified".
     bids, asks : sequence of (Decimal, Decimal)
-        Prices and sizes, best first.
+        Price and size of each level, best level first.
     notes : sequence of str
-        Lines below the ladder.
+        Lines to print below the ladder.
     """
 
     name: str
@@ -63,26 +63,26 @@ class Ladder:
 
 @dataclass
 class NumberColumn:
-    """A column of exact numbers, aligned at the decimal point, with as few digits as they need.
+    """A column of exact numbers, aligned at the decimal point, with as few decimal digits as possible.
 
-    The column only grows, so that a ladder that is drawn repeatedly does not jump.
+    The column can grow but never shrinks, so that a ladder that is drawn repeatedly does not jump.
 
     Attributes
     ----------
     width, digits : int
-        Characters in all, and digits after the point.
+        Width of the column in characters, and number of digits after the decimal point.
     """
 
     width: int = 0
     digits: int = 0
 
     def fit(self, numbers: Iterable[Decimal]) -> None:
-        """Widen the column until it fits some numbers.
+        """Widen the column until the given numbers fit into it.
 
         Parameters
         ----------
         numbers : iterable of Decimal
-            Numbers that will be printed.
+            The numbers to print.
         """
         texts = [f"{number:f}" for number in numbers]
         digits = (len(text.rstrip("0").partition(".")[2]) for text in texts if "." in text)
@@ -100,19 +100,19 @@ class NumberColumn:
 
 @dataclass
 class LadderColumns:
-    """The columns of a ladder: price, size, and the sum of sizes from the best price on."""
+    """The columns of a ladder: price, size, and the sum of the sizes from the best level to this level."""
 
     price: NumberColumn = field(default_factory=NumberColumn)
     size: NumberColumn = field(default_factory=NumberColumn)
     total: NumberColumn = field(default_factory=NumberColumn)
 
     def fit(self, levels: Iterable[Level]) -> None:
-        """Widen the columns of prices and sizes until they fit some levels.
+        """Widen the columns of prices and sizes until the given levels fit into them.
 
         Parameters
         ----------
         levels : iterable of Level
-            Levels that will be printed.
+            The levels to print.
         """
         levels = list(levels)
         self.price.fit([price for price, _ in levels])
@@ -120,17 +120,17 @@ class LadderColumns:
 
 
 def open_console(out: IO[str] | None = None) -> Console:
-    """Return a console that is as wide as its terminal; into a file or a pipe it cuts nothing.
+    """Return a console that is as wide as its terminal; in a file or a pipe, lines have no limit.
 
     Parameters
     ----------
     out : text file, optional
-        The stream that it prints to; default: standard output.
+        The stream to which the console prints; default: standard output.
 
     Returns
     -------
     Console
-        Shows unsafe characters as escapes.
+        The console. It shows unsafe characters as escape sequences.
     """
     out = out or sys.stdout
     return SafeConsole(
@@ -139,72 +139,74 @@ def open_console(out: IO[str] | None = None) -> Console:
 
 
 def draw_bar(share: float, width: int) -> str:
-    """Return a bar whose length is a share of the width, in eighths of a character.
+    """Return a bar of block characters, as text, whose length is a share of the full width.
 
     Parameters
     ----------
     share : float
-        Between 0 and 1; the bar has at least one eighth.
+        Share of the full width, from 0 to 1. The bar is at least one eighth of a character long.
     width : int
-        Characters of a full bar.
+        Length of a full bar in characters.
 
     Returns
     -------
     str
-        Block characters.
+        The bar, exact to one eighth of a character.
     """
     eighths = max(round(share * width * 8), 1)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
 def unscale(number: int, scale: int) -> Decimal:
-    """Return the exact number of a scaled integer.
+    """Return the exact number that a scaled integer represents.
 
     Parameters
     ----------
     number : int
-        The number times 10 to the power `scale`.
+        The scaled integer: the number times 10 to the power `scale`.
     scale : int
-        Digits after the point.
+        Number of digits after the decimal point.
 
     Returns
     -------
     Decimal
-        Exact.
+        The exact number.
     """
     return Decimal(number).scaleb(-scale, _EXACT)
 
 
 def spread_and_mid(bid: Decimal, ask: Decimal) -> tuple[Decimal, Decimal]:
-    """Return spread and mid.
+    """Return the spread and the mid of two best prices.
 
     Parameters
     ----------
     bid, ask : Decimal
-        Best prices.
+        Best bid and best ask.
 
     Returns
     -------
     (Decimal, Decimal)
-        Ask minus bid, and half their sum, both exact.
+        Ask minus bid, and half of their sum. Both are exact.
     """
     with localcontext(_EXACT):
         return ask - bid, (ask + bid) * Decimal("0.5")
 
 
 def draw_ladder(ladder: Ladder, levels: int, width: int, columns: LadderColumns | None = None) -> Text:
-    """Return a ladder as lines of text: price, size, a bar, and the sum of sizes from the best price on.
+    """Return a ladder as lines of text: each level has its price, its size, a bar and a sum of sizes.
+
+    The sum adds the sizes from the best level to this level.
 
     Parameters
     ----------
     ladder : Ladder
         The book to draw.
     levels : int
-        Most levels per side.
+        Maximum number of levels per side.
     width : int
-        Characters per line; if they are too few, first the sums and then the bars are left out.
-    columns : Columns, optional
-        Columns of an earlier drawing, which grow as needed; default: new ones.
+        Characters per line. If the width is too small, first the sums and then the bars are left out.
+    columns : LadderColumns, optional
+        Columns of an earlier drawing, which grow as needed; default: new columns.
 
     Returns
     -------
@@ -243,7 +245,7 @@ def draw_ladder(ladder: Ladder, levels: int, width: int, columns: LadderColumns 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Widths of a ladder's line: characters of the bar (0: none), whether it has a sum, characters in all."""
+    """Layout of a ladder's line: width of the bar (0: no bar), whether there is a sum, width of the line."""
 
     bar: int
     has_sum: bool
@@ -281,7 +283,7 @@ def _add_sums(levels: Sequence[Level]) -> list[tuple[Decimal, Decimal, Decimal]]
 
 
 def _format_heading(ladder: Ladder, width: int) -> list[Text]:
-    """Return name, time and status of a book, in as few lines as fit the width."""
+    """Return the name, time and status of a book, in as few lines as the width allows."""
     parts = [
         Text(ladder.name, "bold"),
         Text(ladder.time),
@@ -297,7 +299,7 @@ def _format_heading(ladder: Ladder, width: int) -> list[Text]:
 
 
 def _format_middle(ladder: Ladder, digits: int, width: int) -> Text:
-    """Return the line between the sides: the spread, also in basis points, and the mid, if they fit."""
+    """Return the line between asks and bids: the spread, and, if they fit, basis points and the mid."""
     if not (ladder.bids and ladder.asks):
         return Text("─" * width, DIM)
     spread, mid = spread_and_mid(ladder.bids[0][0], ladder.asks[0][0])

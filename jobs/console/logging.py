@@ -1,8 +1,9 @@
-"""Messages on standard error: lines for people, or one JSON object per line for a collector.
+"""Messages on standard error: lines for people, or one JSON object per line for a log collector.
 
-Every message is also a record of the logger `deltabook`: a program that calls the jobs may add a handler of
-its own. With `--log json` a handler on this logger and on the root logger writes each record as one JSON
-object. It takes over standard error, so that what the JVM, workers and usage errors print become objects too.
+Every message is also a record of the logger `deltabook`. A program that calls the jobs may add its own
+handler to this logger. With `--log json`, a handler on this logger and on the root logger writes each record
+as one JSON object. This form also takes over standard error: lines that the JVM, workers and usage errors
+print become JSON objects, too.
 """
 
 from __future__ import annotations
@@ -37,28 +38,29 @@ stderr_console = SafeConsole(stderr=True, highlight=False)
 
 _DRAIN_SECONDS = 5
 _COLLECTOR_LEVELS = {"WARNING": "warn", "CRITICAL": "fatal"}
-"""Levels that collectors spell differently from Python."""
+"""Names of log levels in JSON, where collectors spell them differently from Python."""
 _FRAME = "╭╮╰╯│─ \n"
-"""Characters of the frame around a usage error."""
+"""Characters of the frame that typer prints around a usage error. They are stripped from JSON messages."""
 _logger = logging.getLogger("deltabook")
-_logger.addHandler(logging.NullHandler())  # else Python itself would print records that have no handler
+_logger.addHandler(logging.NullHandler())  # without any handler, Python itself would print the records
 _logger.setLevel(logging.INFO)
 _logger.propagate = False  # another package's `logging.warning` may have put a handler on the root logger
 _original_stderr: TextIO | None = None
 _pending_drains: list[tuple[str, threading.Event]] = []
-"""For each take-over of standard error: the line that ends it, and the event that says it was read."""
+"""For each take-over of standard error: the line that ends the take-over, and the event that is set when
+this line was read."""
 _fields: ContextVar[dict[str, Any]] = ContextVar("fields", default={})  # noqa: B039  is never changed in place
 
 
 class _JsonLines(logging.StreamHandler[TextIO]):
-    """Writes one JSON object per record, with the fields of the run that it belongs to."""
+    """Log handler that writes one JSON object per record, with fields such as the command and the run id."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Pass all of deltabook's records, and warnings and errors of other packages."""
+        """Return whether to write a record: all records of deltabook, and warnings and errors of others."""
         return record.levelno >= logging.WARNING or record.name == _logger.name
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the object as text, without keys and passwords."""
+        """Return a record as JSON text; keys and passwords are replaced."""
         line = {
             "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
             "level": _COLLECTOR_LEVELS.get(record.levelname, record.levelname.lower()),
@@ -78,12 +80,12 @@ def _json_handler() -> _JsonLines | None:
 
 
 def is_json_log() -> bool:
-    """Whether messages on standard error are JSON."""
+    """Return whether messages on standard error are JSON."""
     return _json_handler() is not None
 
 
 def set_log_form(form: LogForm) -> None:
-    """Choose text or JSON for standard error, for Python's warnings and other packages' records too.
+    """Choose text or JSON for messages, Python's warnings and other packages' records on standard error.
 
     Parameters
     ----------
@@ -101,14 +103,17 @@ def set_log_form(form: LogForm) -> None:
 
 
 def _take_over_stderr() -> TextIO:
-    """Return the stream for JSON: the original standard error; its descriptor now leads to `_wrap_lines`."""
+    """Redirect file descriptor 2 to `_wrap_lines`, and return the original standard error, for JSON.
+
+    If a test or a caller has replaced `sys.stderr`, return that stream and redirect nothing.
+    """
     global _original_stderr
-    if sys.stderr is not sys.__stderr__:  # a test or a caller has replaced it
+    if sys.stderr is not sys.__stderr__:
         return sys.stderr
     if _original_stderr is None:
         _original_stderr = os.fdopen(os.dup(2), "w", encoding="utf-8")
         reading, writing = os.pipe()
-        os.dup2(writing, 2)  # processes that are started from now on inherit it
+        os.dup2(writing, 2)  # processes that are started from now on inherit this end of the pipe
         os.close(writing)
         last_line, is_drained = secrets.token_hex(), threading.Event()
         threading.Thread(target=_wrap_lines, args=(reading, last_line, is_drained), daemon=True).start()
@@ -118,7 +123,7 @@ def _take_over_stderr() -> TextIO:
 
 
 def _wrap_lines(reading: int, last_line: str, is_drained: threading.Event) -> None:
-    """Turn each line that anything else writes to standard error into an object."""
+    """Write each line that arrives through the pipe, for example from the JVM, as a JSON object."""
     handler = _JsonLines(_original_stderr)
     with os.fdopen(reading, encoding="utf-8", errors="replace") as lines:
         for line in (line.strip(_FRAME) for line in lines):
@@ -131,15 +136,16 @@ def _wrap_lines(reading: int, last_line: str, is_drained: threading.Event) -> No
 
 
 def resume_json_log() -> None:
-    """Make standard error JSON for messages after a command's end, if it was JSON while the command ran."""
+    """Use JSON for messages after a command's end, if the command used JSON."""
     if _pending_drains and not is_json_log():
         set_log_form(LogForm.JSON)
 
 
 def restore_stderr() -> None:
-    """Wait until everything written to standard error has become objects, and restore its descriptor.
+    """Wait until every line of standard error was written as JSON, and restore the file descriptor.
 
-    The JVM may outlive this process, and still has its end of the pipe.
+    The JVM may outlive this process and keep the pipe open. Therefore the function does not wait for the end
+    of the pipe, but writes a last line and waits until this line was read.
     """
     while _pending_drains:
         last_line, is_drained = _pending_drains.pop()
@@ -157,9 +163,9 @@ def log_error(line: str, error: BaseException, exit_status: int) -> None:
     line : str
         One sentence on what happened.
     error : BaseException
-        The error; its traceback becomes a field.
+        The error. Its traceback becomes a field of the record.
     exit_status : int
-        Exit status with which the process will leave.
+        The exit status with which the process will end.
     """
     fields = {"event": "error", "exit_status": exit_status}
     trace = (type(error), error, error.__traceback__)
@@ -173,12 +179,13 @@ def log_fields(**fields: Any) -> Iterator[dict[str, Any]]:
     Parameters
     ----------
     **fields : Any
-        Such as `command` and `run_id`; fields of an outer block stay.
+        Fields by name, such as `command` and `run_id`. Fields of an outer block stay.
 
     Yields
     ------
     dict
-        All fields, outer ones included; a field that is added to it appears in records from then on.
+        All fields, including those of outer blocks. A field that the block adds to this dict appears in later
+        records.
     """
     merged = _fields.get() | fields
     token = _fields.set(merged)
@@ -189,12 +196,12 @@ def log_fields(**fields: Any) -> Iterator[dict[str, Any]]:
 
 
 def current_fields() -> dict[str, Any]:
-    """Return the fields that records have now."""
+    """Return the fields that are added to every record now."""
     return _fields.get()
 
 
 def log_event(name: str, line: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Log an event for collectors; people see nothing of it.
+    """Log an event for collectors, without showing it to people.
 
     Parameters
     ----------
@@ -207,18 +214,18 @@ def log_event(name: str, line: str, level: int = logging.INFO, **fields: Any) ->
     **fields : Any
         Further fields of the record, such as `seconds`.
     """
-    # A caller's own handler may show records on a terminal.
+    # The text is made printable because a caller's own handler may show records on a terminal.
     text = make_printable(redact(" ".join(line.split())))
     _logger.log(level, "%s", text, extra={"fields": {"event": name, **fields}})
 
 
 def show_message(line: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Print a line on standard error, and log it; keys and passwords are removed.
+    """Print a line on standard error and log it, with keys and passwords removed.
 
     Parameters
     ----------
     line : str
-        The line as people read it; in JSON its runs of blanks become single ones.
+        The line as people read it. In JSON, each run of spaces becomes a single space.
     level : int
         Level of `logging`.
     **fields : Any

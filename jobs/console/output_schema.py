@@ -1,4 +1,4 @@
-"""The published form of what `--json` prints: a JSON Schema with one definition per command."""
+"""The JSON Schema of what commands print with `--json`, with one definition per command."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from importlib.resources import files
 from typing import Any
 
 OUTPUT_SCHEMA = "output.schema.json"
-"""File in `conf`."""
+"""Name of the schema's file in the folder `conf`."""
 
 
 @cache
 def read_output_schema() -> dict[str, Any]:
-    """Read the JSON Schema of the objects that commands print with `--json`.
+    """Return the JSON Schema of the objects that commands print with `--json`.
 
     Returns
     -------
     dict
-        `$defs` has one definition per command, by the command's name.
+        The schema. Its `$defs` has one definition per command, by the command's name.
     """
     text = files("deltabook.conf").joinpath(OUTPUT_SCHEMA).read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
@@ -26,19 +26,20 @@ def read_output_schema() -> dict[str, Any]:
 
 
 def complete_output(command: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Return a command's result with every key that its schema names.
+    """Return a command's result, completed with every key that the command's schema names.
 
     Parameters
     ----------
     command : str
         Name of the command.
     result : dict
-        Values that the command has.
+        The command's result, which may lack keys.
 
     Returns
     -------
     dict
-        `exit_status` is 0 and other missing keys are null. A command without a schema gets its result back.
+        The complete result. A missing `exit_status` becomes 0; other missing keys become null. The result of
+        a command without a schema is returned unchanged.
     """
     properties = read_output_schema()["$defs"].get(command, {}).get("properties", {})
     return {**dict.fromkeys(properties), "exit_status": 0, **result} if properties else result

@@ -1,4 +1,4 @@
-"""Text from files, made safe to show: control characters and bidirectional overrides become escapes."""
+"""Text from files, made safe to show: control and bidirectional characters become escape sequences."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.segment import Segment
 from deltabook.jobs.console.closed_output import handle_broken_pipe
 
 _HARMLESS = "\n\t\u200c\u200d"
-"""Line ends and tabs; the joiners without which some scripts and emoji are misspelled."""
+"""Characters that are shown unchanged: line ends, tabs, and joiners, which some scripts and emoji need."""
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories that control a terminal, reorder what it shows, or are no characters at all."""
+"""Unicode categories of characters that control a terminal, that reorder text, or that are not valid text."""
 
 
 class _Escapes(dict[int, str]):
-    """What each character is shown as; filled as characters appear."""
+    """Maps each character to the text that is shown for it; entries are added as characters appear."""
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -42,22 +42,23 @@ def make_printable(text: str) -> str:
     Returns
     -------
     str
-        The same, with control characters (except line ends and tabs), format characters such as bidirectional
-        overrides, and bytes that are not UTF-8 written as `\x1b`, `\u202e` or `\udcff`.
+        The text with escape sequences such as `\x1b`, `\u202e` or `\udcff` instead of control characters
+        (except line ends and tabs), format characters such as bidirectional overrides, and bytes that are not
+        UTF-8.
     """
     return text if text.isprintable() else text.translate(_ESCAPES)
 
 
 class SafeConsole(Console):
-    """A console that writes no control sequences except its own styles and cursor movements."""
+    """A console that makes all text printable. It writes only its own control sequences, such as styles."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render as `rich` does, with the text of every segment made printable.
+        """Yield the segments that `rich` renders, with the text of every segment made printable.
 
         Parameters
         ----------
         renderable : RenderableType
-            What is shown.
+            The object to show.
         options : ConsoleOptions, optional
             Width and encoding; default: the console's own.
         """
@@ -76,7 +77,7 @@ class _SafeStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text; the carriage return of a line end of `csv` is dropped."""
+        """Write a text. A line end of `csv`, carriage return and newline, becomes a newline."""
         self._stream.write(make_printable(text.replace("\r\n", "\n")))
         return len(text)
 
@@ -85,12 +86,12 @@ class _SafeStream:
 
 
 def wrap_stream(stream: IO[str] | None = None) -> IO[str]:
-    """Return a stream for data: a terminal gets printable text, a file or a pipe the text as it is.
+    """Return a stream for data: a terminal gets printable text, a file or a pipe gets the text unchanged.
 
     Parameters
     ----------
     stream : text file, optional
-        The stream that is written to; default: standard output.
+        The stream to write to; default: standard output.
 
     Returns
     -------
@@ -102,14 +103,14 @@ def wrap_stream(stream: IO[str] | None = None) -> IO[str]:
 
 
 def write_line(line: bytes, stream: IO[str] | None = None) -> None:
-    """Write one line of a raw file: printable on a terminal, byte by byte to a file or a pipe.
+    """Write one line of a raw file: as printable text to a terminal, unchanged to a file or a pipe.
 
     Parameters
     ----------
     line : bytes
-        The line without its line end.
+        The line, without its line end.
     stream : text file, optional
-        The stream that is written to; default: standard output.
+        The stream to write to; default: standard output.
     """
     stream = stream or sys.stdout
     if stream.isatty():

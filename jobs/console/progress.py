@@ -1,4 +1,4 @@
-"""Stages of a Spark job: shown while they run, timed, and named in Spark's job groups."""
+"""Progress of a job's stages: shows each stage while it runs, measures its time, and names its Spark jobs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from deltabook.jobs.console.stage_display import show_stage
 
 
 class Progress:
-    """Shows stages while they run, and records how long each took.
+    """Shows stages while they run, and records the duration of each stage.
 
     Parameters
     ----------
     spark : SparkSession
         The session whose jobs are named after the stage.
     console : Console
-        The console that shows the stages: standard error, so that standard output has only the result.
+        The console that shows the stages. It should be standard error, so that standard output has only the
+        result.
 
     Attributes
     ----------
@@ -38,25 +39,25 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, unit: str, total: int, part: str = "") -> Iterator[Callable[[int], None]]:
-        """Show a stage of `total` units, and add its time to `seconds`.
+        """Show a stage of `total` units while the block runs, and add its duration to `seconds`.
 
-        Its Spark jobs form a job group, named after the run and the stage.
+        The stage's Spark jobs form a job group, which is named after the run and the stage.
 
         Parameters
         ----------
         name : str
             Key of the stage, such as "reading".
         unit : str
-            Plural noun of what is counted, such as "files".
+            Plural noun of the units, such as "files".
         total : int
-            How many units the stage has.
+            Number of units that the stage has.
         part : str
-            The suite or other part that the stage works on, where a stage has several.
+            The part on which the stage works, such as a suite; empty if the stage has no parts.
 
         Yields
         ------
         callable
-            Takes the number of units that are done so far.
+            Function that takes the number of units that are done so far, and shows it.
         """
         started = time.monotonic()
         key = f"{name} {part}".rstrip()
@@ -67,5 +68,5 @@ class Progress:
         self.seconds[key] += time.monotonic() - started
 
     def _name_spark_jobs(self, group: str, description: str) -> None:
-        with suppress(PySparkException):  # Spark Connect has no context that could name jobs
+        with suppress(PySparkException):  # Spark Connect has no SparkContext, so jobs cannot be named
             self.spark.sparkContext.setJobGroup(group, description)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 HIDDEN = "***"
-_IN_ADDRESS = re.compile(r"(:/{1,2})[^/\s@'\"]+@")  # a path has lost one of the slashes
+_IN_ADDRESS = re.compile(r"(:/{1,2})[^/\s@'\"]+@")  # a URI that was turned into a Path has only one slash
 _NAMED = re.compile(
     r"(?i)((?:secret|password|passwd|credential|access[._-]?key|session[._-]?token|auth[._-]?token)[\w.-]*"
     r"\\?[\"']?\s*[=:]\s*\\?[\"']?)[^\s\"',;&\\}]+"
@@ -18,12 +18,12 @@ def redact(text: str) -> str:
     Parameters
     ----------
     text : str
-        An error message, or the JSON of a run.
+        Any text, such as an error message or the JSON of a run.
 
     Returns
     -------
     str
-        The same without the part before the @ of an address, and without the values of names such as
-        `fs.s3a.secret.key`.
+        The text with `***` instead of the part before the @ of an address, and instead of the values of names
+        such as `fs.s3a.secret.key`.
     """
     return _NAMED.sub(rf"\g<1>{HIDDEN}", _IN_ADDRESS.sub(rf"\g<1>{HIDDEN}@", text))

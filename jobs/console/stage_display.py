@@ -1,4 +1,4 @@
-"""Progress of a job's stages: a bar on a terminal, one line per stage in a pipe, records for a collector."""
+"""Display of a job's stages: a bar on a terminal, one line per stage in a pipe, and log records."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ STAGE_LABELS = {
     "runs": "checking runs",
     "raw files": "checking raw files",
 }
-"""What people read instead of a stage's key; a key that is not here is shown as it is.
+"""Text that people see, by the key of the stage. A key that is not listed is shown unchanged.
 
-The keys are stored in `runs.summary` and in log records, so they stay the same.
+The column `summary` of the table `runs` and log records contain the keys. Therefore the keys must not change.
 """
 
 _LABEL_WIDTH = 23
 
 
 class _RateColumn(ProgressColumn):
-    """Units per second, once rich knows the speed."""
+    """Progress column with the units per second, empty until `rich` has measured the speed."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -51,12 +51,12 @@ class _RateColumn(ProgressColumn):
 
 
 def format_rate(rate: float) -> str:
-    """Return a rate as text, with two significant digits or one decimal.
+    """Return a rate as text: with one decimal digit from 1 on, with two significant digits below 1.
 
     Parameters
     ----------
     rate : float
-        Units per second, above 0.
+        Units per second; greater than 0.
 
     Returns
     -------
@@ -70,27 +70,28 @@ def format_rate(rate: float) -> str:
 def show_stage(
     console: Console, name: str, total: int, unit: str, part: str = ""
 ) -> Iterator[Callable[[int], None]]:
-    """Show a stage: on a terminal a bar with rate and time left, elsewhere one line when it ends.
+    """Show a stage while the block runs, and print one line when the stage ends.
 
-    A stage of a single unit has no rate before it ends, so neither rate nor time left is shown.
+    A terminal also shows a bar with the rate and the time left. A stage of one unit shows neither rate nor
+    time left, because its rate is not known before it ends.
 
     Parameters
     ----------
     console : Console
-        The console that shows it.
+        The console that shows the stage.
     name : str
-        Key of the stage, such as "reading"; `STAGE_LABELS` has the words that are shown.
+        Key of the stage, such as "reading". `STAGE_LABELS` has the text that people see.
     total : int
-        How many units the stage has.
+        Number of units that the stage has.
     unit : str
-        Plural noun of what is counted, such as "files".
+        Plural noun of the units, such as "files".
     part : str
-        The suite or other part that the stage works on, where a stage has several.
+        The part on which the stage works, such as a suite; empty if the stage has no parts.
 
     Yields
     ------
     callable
-        Takes the number of units that are done so far.
+        Function that takes the number of units that are done so far, and shows it.
     """
     fields: dict[str, Any] = {"stage": f"{name} {part}".rstrip(), "unit": unit, "total": total}
     label = STAGE_LABELS.get(name, name)

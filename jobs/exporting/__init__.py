@@ -1,1 +1,1 @@
-"""The command `export`: published tables as plain files."""
+"""The command `export`: writes published tables as plain files."""

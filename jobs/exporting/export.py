@@ -1,4 +1,4 @@
-"""The job `export`: write published tables as plain files, with a manifest that is written last."""
+"""The job `export`: write published tables as plain files, and last a manifest that lists the files."""
 
 from __future__ import annotations
 
@@ -29,25 +29,28 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
     Parameters
     ----------
     warehouse : Warehouse
-        Provides the session and the settings; its last published tables are exported.
+        The warehouse to export. The tables that its last run published are exported.
     options : ExportOptions
-        Options of the export.
+        The rows to export, their format and the output folder.
     progress : Progress
-        Shows how many symbol-days are done.
+        The display that shows how many symbol-days are done. A symbol-day is one UTC day of one instrument.
 
     Returns
     -------
     dict
-        Path of the manifest; numbers of files, rows and bytes; chunks, books and instruments left out.
+        Path of the manifest; numbers of files, rows and bytes; the chunks, books and instruments that were
+        left out.
 
     Raises
     ------
     SettingsError
-        If the folder has files that are not part of an export, or the format cannot hold any instrument.
+        If the folder has files that are not part of an export, or if the format cannot hold the numbers of
+        any selected instrument.
     WarehouseError
-        If there is no such instrument (the message lists those that there are), or nothing to write.
+        If the warehouse has no matching instrument (the message lists the existing ones), or if there are no
+        rows to write.
     InputError
-        If the format is Tardis and the name that Tardis gives an instrument is unknown.
+        If the format is Tardis, and Tardis's name of an instrument is not known.
     """
     published = Warehouse(warehouse.spark, warehouse.settings, require_published(warehouse.root))
     instruments, too_wide = select_instruments(published, options)
@@ -82,7 +85,7 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
 def _make_request(
     options: ExportOptions, instruments: Mapping[Instrument, InstrumentRow], folder: Path
 ) -> ExportRequest:
-    """Return what workers need to know: decimals that hold the numbers of all instruments, among others."""
+    """Return what workers need to know, such as decimal types that hold the numbers of all instruments."""
     scaled = [row for row in instruments.values() if not row["is_decimal"]]
     is_wide = len(scaled) < len(instruments)
     return ExportRequest(
@@ -100,7 +103,7 @@ def _make_request(
 def _describe_empty_export(
     options: ExportOptions, failed_chunks: int, books_left_out: Mapping[str, int]
 ) -> str:
-    """Return the message of an export without any row, with the reasons."""
+    """Return the error message of an export that has no rows, with the reasons."""
     reasons = [f"{count:,} books are {status}" for status, count in books_left_out.items()]
     if failed_chunks:
         reasons.append(f"{failed_chunks:,} chunks failed validation, and --all would export them")

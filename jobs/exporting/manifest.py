@@ -34,18 +34,18 @@ def make_manifest(
     options : ExportOptions
         Options of the export.
     files : sequence of ExportedRow
-        The files, in the order to list them.
+        The exported files. The manifest lists them in this order.
     failed : mapping
-        Reasons by (exchange, symbol, chunk) of the chunks that were left out because they failed validation.
+        Chunks that were left out because they failed validation: reasons by (exchange, symbol, chunk).
     instruments_left_out : sequence of str
-        Instruments whose numbers the format cannot hold.
+        Instruments that were left out because the format cannot hold their numbers.
     books_left_out : mapping
-        Number of books that the format cannot hold, by status.
+        Number of books that were left out because the format cannot hold them, by status.
 
     Returns
     -------
     dict
-        For JSON; times are ISO 8601 text, UTC.
+        The manifest, ready for JSON. Times are ISO 8601 text, UTC.
     """
     columns = FOREIGN[options.form] if options.form in FOREIGN else COLUMNS[options.what]
     return {
@@ -77,17 +77,17 @@ def make_manifest(
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return the sums of several counts by name, sorted by name.
+    """Return the sum of several counts for each name.
 
     Parameters
     ----------
     counts : iterable of mapping
-        Numbers by name.
+        Mappings of names to numbers.
 
     Returns
     -------
     dict
-        Every name that occurs.
+        Sum by name, sorted by name.
     """
     totals: Counter[str] = Counter()
     for numbers in counts:
@@ -96,14 +96,17 @@ def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _find_run_id(tables: TableReader) -> str:
-    """Return the id of the newest run that published these versions; another run may have ended since."""
+    """Return the id of the newest run that published the exported table versions.
+
+    Another run may have published since, so the newest run of all is not necessarily the right one.
+    """
     versions = tables.versions_read or {}
     runs = [row for row in tables.rows(RUNS) if dict(row["versions"]) == versions]
     return str(max(runs, key=lambda row: row["finished"])["run_id"])
 
 
 def _describe_file(file: ExportedRow, form: Form) -> dict[str, Any]:
-    """Return the entry of one file."""
+    """Return the manifest's entry of one file."""
     entry: dict[str, Any] = {
         "path": file.path,
         "rows": file.rows,
@@ -121,12 +124,12 @@ def _describe_file(file: ExportedRow, form: Form) -> dict[str, Any]:
 
 
 def _get_type(column: Column) -> str:
-    """Return the type of a column in the files: scaled integers are exported as decimals."""
+    """Return the type of a column in the exported files; a scaled integer becomes a decimal."""
     return column.type.replace("BIGINT", "DECIMAL") if column.scale else column.type
 
 
 def _get_description(column: Column) -> str:
-    """Return the description of a column in the files: scaled integers are exported as decimals."""
+    """Return the description of a column in the exported files; a scaled integer becomes a decimal."""
     if not column.scale:
         return column.doc
     unit = "units of price" if column.scale == "price_scale" else "units of size"

@@ -11,7 +11,7 @@ from deltabook.schemas.exports import FORMS, OF_LEVELS, Form, What
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 DEFAULT_LEVELS = 20
-"""Default number of levels a side, in formats with columns for each level."""
+"""Default number of levels on each side, in formats with columns for each level."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class ExportOptions:
     out : Path
         The folder to write.
     symbols : sequence of str
-        Symbols to export; empty: all.
+        Symbols to export; empty means all.
     exchange : str, optional
-        The only exchange to export; None: all.
+        The only exchange to export; None means all.
     since, until : int
         Export rows with `since <= order_time < until`, ns since 1970 UTC.
     levels : int, optional
-        Levels a side, in formats with columns for each level; None: DEFAULT_LEVELS.
+        Levels on each side, in formats with columns for each level; None means DEFAULT_LEVELS.
     all_hours : bool
-        Whether to export chunks that failed validation too.
+        Whether to export also the chunks that failed validation.
     replace : bool
         Whether to replace an earlier export in the folder.
     """
@@ -53,12 +53,12 @@ class ExportOptions:
 
     @property
     def has_time_limits(self) -> bool:
-        """Whether rows are chosen by their time."""
+        """Whether the export is limited to a range of times."""
         return (self.since, self.until) != (0, INT64_MAX)
 
     @property
     def level_count(self) -> int:
-        """Levels a side, in formats with columns for each level."""
+        """Number of levels on each side, in formats with columns for each level."""
         return self.levels or DEFAULT_LEVELS
 
 
@@ -85,15 +85,15 @@ def make_export_options(
     out : Path
         The folder to write.
     symbols : sequence of str
-        Symbols to export; empty: all.
+        Symbols to export; empty means all.
     exchange : str, optional
-        The only exchange to export; None: all.
+        The only exchange to export; None means all.
     since, until : int
         Export rows with `since <= order_time < until`, ns since 1970 UTC.
     levels : int, optional
-        Levels a side, in formats with columns for each level; None: DEFAULT_LEVELS.
+        Levels on each side, in formats with columns for each level; None means DEFAULT_LEVELS.
     all_hours : bool
-        Whether to export chunks that failed validation too.
+        Whether to export also the chunks that failed validation.
     replace : bool
         Whether to replace an earlier export in the folder.
 
@@ -105,8 +105,8 @@ def make_export_options(
     Raises
     ------
     SettingsError
-        If these rows cannot be exported in this format (the message lists what can), or if options contradict
-        each other.
+        If these rows cannot be exported in this format (the message lists the supported pairs), or if options
+        contradict each other.
     """
     if what not in tuple(What) or form not in FORMS[What(what)]:
         supported = "; ".join(f"{rows}: {', '.join(forms)}" for rows, forms in FORMS.items())

@@ -1,4 +1,4 @@
-"""The output folder of an export: files are written aside, then moved into place, with the manifest last."""
+"""The output folder of an export: files are staged in a subfolder and then moved, with the manifest last."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ _UNFINISHED = "_unfinished"
 
 
 class OutputFolder:
-    """A folder to export into; a context that removes unfinished files at its end.
+    """The folder that an export writes; a context manager that removes unfinished files at its end.
 
-    Files are written into the subfolder `_unfinished` and moved out of it when all are complete. The manifest
-    moves last: a folder without one is not an export.
+    An export first writes all files into the subfolder `_unfinished`, and then moves them into the folder.
+    The manifest moves last. A folder without a manifest is therefore not a complete export.
 
     Parameters
     ----------
     root : Path
-        The folder; it is created.
+        The folder. It is created if it does not exist.
     replace : bool
-        Whether to replace an earlier export in it: the files that its manifest lists, and no others.
+        Whether to replace an earlier export in the folder. Only files that its manifest lists are removed.
 
     Attributes
     ----------
     manifest : Path
         Path of the manifest of a finished export.
     unfinished : Path
-        Subfolder for everything that is not finished.
+        Subfolder `_unfinished`, which holds everything that is not finished.
     staging : Path
-        Folder to write files into, below `unfinished`.
+        Folder below `unfinished` into which the export writes its files.
 
     Raises
     ------
     SettingsError
-        On entry, if the folder has other files, or if another export is writing into it.
+        On entry, if the folder has files that are not part of an export, if it has an export and `replace` is
+        false, or if another export is writing into the folder.
     """
 
     def __init__(self, root: Path, replace: bool):
@@ -78,12 +79,12 @@ class OutputFolder:
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def publish(self, manifest: Mapping[str, Any]) -> None:
-        """Move all files into place, and then the manifest.
+        """Move all staged files into the folder, and then the manifest.
 
         Parameters
         ----------
         manifest : mapping
-            For JSON; each of its `files` has a `path` relative to the folder.
+            The manifest, ready for JSON. Each entry of `files` has a `path` relative to the folder.
         """
         self._next_manifest.write_text(json.dumps(manifest, indent=1, default=str) + "\n")
         self._remove_export(self.manifest)
@@ -94,7 +95,7 @@ class OutputFolder:
         self._next_manifest.replace(self.manifest)
 
     def _check_files(self) -> None:
-        """Raise an error if the folder has files that are not part of an export, or one that has to stay."""
+        """Raise an error if the folder has foreign files, or an earlier export that must not be replaced."""
         if not self.root.exists():
             return
         exported = self._list_files(self.manifest)
@@ -114,7 +115,7 @@ class OutputFolder:
             raise SettingsError(f"--out {self.root} already has an export: give --replace to replace it")
 
     def _list_files(self, manifest: Path) -> list[str]:
-        """Return the relative paths that a manifest lists; none if there is no manifest."""
+        """Return the relative paths that a manifest lists; an empty list if the manifest does not exist."""
         if not manifest.is_file():
             return []
         try:
@@ -128,12 +129,15 @@ class OutputFolder:
             ) from None
 
     def _roll_back(self) -> None:
-        """Roll back an interrupted export, using the manifest that it wrote before it moved any file."""
+        """Remove the files of an interrupted export, using the manifest in `_unfinished` that lists them.
+
+        The manifest is written there before any file moves.
+        """
         if not self.manifest.exists():
             self._remove_export(self._next_manifest)
 
     def _remove_export(self, manifest: Path) -> None:
-        """Remove a manifest, the files that it lists, and the folders that become empty."""
+        """Remove a manifest, the files that it lists, and the folders that then are empty."""
         paths = self._list_files(manifest)
         manifest.unlink(missing_ok=True)
         for path in paths:

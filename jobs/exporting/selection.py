@@ -1,4 +1,7 @@
-"""Selection of what an export writes: instruments, chunks, and the data files of each symbol-day."""
+"""Selection of what an export writes: instruments, chunks, and the data files of each symbol-day.
+
+A chunk is a range of ids, one hour by default. A symbol-day is one UTC day of one instrument.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from deltabook.udfs.export.tardis import make_vendor_names
 from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 _TABLES = {What.BOOKS: BOOKS, What.FEATURES: BOOKS, What.EVENTS: EVENTS, What.TRADES: EVENTS}
-"""Table that each kind of rows is read from."""
+"""The table from which each kind of rows is read."""
 
 
 class InstrumentSelection(NamedTuple):
@@ -30,7 +33,7 @@ class InstrumentSelection(NamedTuple):
     Attributes
     ----------
     rows : dict
-        Rows of `instruments` by (exchange, symbol).
+        Rows of the table `instruments` to export, by (exchange, symbol).
     left_out : list of str
         "EXCHANGE SYMBOL" of each instrument whose numbers the format cannot hold.
     """
@@ -40,7 +43,7 @@ class InstrumentSelection(NamedTuple):
 
 
 def select_instruments(tables: TableReader, options: ExportOptions) -> InstrumentSelection:
-    """Return the instruments to export, and those that the format cannot hold.
+    """Return the instruments to export, and the instruments whose numbers the format cannot hold.
 
     Parameters
     ----------
@@ -52,16 +55,16 @@ def select_instruments(tables: TableReader, options: ExportOptions) -> Instrumen
     Returns
     -------
     InstrumentSelection
-        At least one instrument to export.
+        The selection, with at least one instrument to export.
 
     Raises
     ------
     WarehouseError
-        If there is no such instrument; the message lists those that there are.
+        If the warehouse has no matching instrument. The message lists the existing ones.
     SettingsError
-        If the format cannot hold any of the instruments.
+        If the format cannot hold the numbers of any selected instrument.
     InputError
-        If the format is Tardis and the name that Tardis gives an instrument is unknown.
+        If the format is Tardis, and Tardis's name of an instrument is not known.
     """
     rows = _find_rows(tables, options)
     selected = {
@@ -82,12 +85,12 @@ def select_instruments(tables: TableReader, options: ExportOptions) -> Instrumen
         )
     if options.form is Form.TARDIS:
         for key in selected:
-            make_vendor_names(*key)  # an unknown name is an error before anything is written
+            make_vendor_names(*key)  # raises InputError for an unknown name, before anything is written
     return InstrumentSelection(selected, left_out)
 
 
 def filter_by_time(tables: TableReader, options: ExportOptions, keys: Iterable[ChunkKey]) -> list[ChunkKey]:
-    """Return the chunks that may have rows of the times to export.
+    """Return the chunks that may have rows in the export's range of times.
 
     Parameters
     ----------
@@ -101,7 +104,7 @@ def filter_by_time(tables: TableReader, options: ExportOptions, keys: Iterable[C
     Returns
     -------
     list of (exchange, symbol, chunk)
-        In the order of `keys`.
+        The remaining chunks, in the order of `keys`.
     """
     if not options.has_time_limits:
         return [*keys]
@@ -126,7 +129,9 @@ def make_references(
     instruments: Mapping[Instrument, InstrumentRow],
     failed: Collection[ChunkKey],
 ) -> list[ExportReference]:
-    """Return the data files of every chunk to export, grouped by symbol-day, the days of most chunks first.
+    """Return one row for each chunk to export, with its data files.
+
+    The rows of a symbol-day are adjacent. The symbol-days with the most chunks come first.
 
     Parameters
     ----------
@@ -137,17 +142,17 @@ def make_references(
     instruments : mapping
         Rows of `instruments` to export, by (exchange, symbol).
     failed : collection of (exchange, symbol, chunk)
-        Chunks to leave out.
+        Chunks to leave out because they failed validation.
 
     Returns
     -------
     list of ExportReference
-        Rows of `export_references`.
+        Rows of the frame `export_references`.
 
     Raises
     ------
     WarehouseError
-        If the warehouse has no rows of this kind yet.
+        If the warehouse has no rows of the kind to export yet.
     """
     is_replayed = options.form is Form.HFTBACKTEST
     files = tables.files_of_both(_TABLES[options.what])
@@ -187,7 +192,7 @@ def make_references(
 
 
 def _find_rows(tables: TableReader, options: ExportOptions) -> list[InstrumentRow]:
-    """Return the rows of `instruments` of the symbols to export, of all exchanges if no symbol is given."""
+    """Return the rows of `instruments` for the symbols to export; all rows if no symbol is given."""
     if not options.symbols:
         return list(read_instruments(tables).values())
     found = [find_instruments(tables.root, symbol, options.exchange) for symbol in options.symbols]
@@ -195,7 +200,7 @@ def _find_rows(tables: TableReader, options: ExportOptions) -> list[InstrumentRo
 
 
 def _follows_exported(stored: Sequence[ChunkKey], index: int, selected: Collection[ChunkKey]) -> bool:
-    """Return whether the chunk before is of the same instrument and day, and is exported too."""
+    """Return whether the previous stored chunk has the same instrument and day, and is exported too."""
     if index == 0:
         return False
     before, key = stored[index - 1], stored[index]

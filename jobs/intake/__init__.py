@@ -1,1 +1,1 @@
-"""Raw files on their way in: the ledger, instruments, and the chunk that each message belongs to."""
+"""Parts of `ingest`: the ledger of raw files, instruments, staged files, and the assignment to chunks."""

@@ -1,4 +1,8 @@
-"""Assignment of new messages to chunks: id ranges and epochs of every stream, with the messages added."""
+"""Assign new messages to chunks, and update the id ranges and epochs of their streams.
+
+`jobs.intake.streams` explains streams and epochs. The position of a message combines its epoch and its id;
+see `udfs.ordering.chunk_boundaries.make_position`.
+"""
 
 from __future__ import annotations
 
@@ -32,21 +36,24 @@ from deltabook.udfs.ordering.id_resets import Restart, flatten_restarts, unflatt
 
 
 class ChunkAssignment:
-    """The chunks and epochs of every stream: as stored, and with new messages once they are assigned.
+    """The chunks and epochs of every stream.
+
+    At first these are the stored chunks and epochs. `assign` adds new messages to them.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Its tables `hours` and `epochs` are read.
+        Warehouse whose tables `hours` and `epochs` are read.
 
     Attributes
     ----------
     ranges : dict
-        Id range of each chunk, in order, by stream.
+        List of id ranges by stream: one range for each chunk, in the order of the chunks.
     times : dict
-        Least and greatest time of each chunk's messages, ns since 1970 UTC, by stream and start of the chunk.
+        Smallest and largest time of the messages of each chunk, ns since 1970 UTC, by stream and by start of
+        the chunk.
     restarts : dict
-        Restarts of ids, in order, by stream.
+        List of restarts of the ids by stream, in order.
     """
 
     def __init__(self, warehouse: Warehouse):
@@ -66,7 +73,9 @@ class ChunkAssignment:
         return self._warehouse.chunk
 
     def get_bounds(self, stream: Stream) -> StoredBounds:
-        """Return the first and last message of each chunk of a stream, for the survey of new messages.
+        """Return the bounds of a stream's chunks: the first and the last message of each chunk.
+
+        The survey of new messages needs these bounds.
 
         Parameters
         ----------
@@ -76,7 +85,7 @@ class ChunkAssignment:
         Returns
         -------
         StoredBounds
-            Empty lists for a stream that the warehouse does not have.
+            Bounds. All lists are empty if the warehouse does not have the stream.
         """
         bounds = [
             (*split_position(message_position), time)
@@ -94,15 +103,16 @@ class ChunkAssignment:
         Parameters
         ----------
         surveyed : iterable of SurveyRow
-            Survey of the new messages.
+            Rows of the frame `survey` that describe the new messages.
         instruments : mapping
             Rows of `instruments` by (exchange, symbol).
 
         Returns
         -------
         dict
-            Rows of `event_references` by (exchange, symbol, chunk): every chunk that gains messages, or whose
-            messages get another epoch. They do not name the stored data files yet.
+            Rows of the frame `event_references` by (exchange, symbol, chunk start). There is one row for each
+            chunk that gains messages, or whose messages get another epoch. The column `event_files`, for
+            stored data files, is still empty.
         """
         rows_of_stream: dict[Stream, list[SurveyRow]] = defaultdict(list)
         for row in surveyed:
@@ -116,7 +126,7 @@ class ChunkAssignment:
         return {key: self._make_reference(key, instruments[key[:2]], names) for key, names in files.items()}
 
     def make_empty_reference(self, key: ChunkKey, instrument: InstrumentRow) -> EventReference:
-        """Return the reference of a chunk that gains no messages but loses some.
+        """Return the reference of a chunk that loses messages and gains none.
 
         Parameters
         ----------
@@ -128,12 +138,12 @@ class ChunkAssignment:
         Returns
         -------
         EventReference
-            Row of `event_references` without staged files.
+            Row of the frame `event_references` without staged files.
         """
         return self._make_reference(key, instrument, {})
 
     def list_chunks(self) -> list[ChunkRow]:
-        """Return all rows of the table `hours`."""
+        """Return the rows that the table `hours` should have, including assigned messages."""
         return [
             self._make_chunk_row(stream, id_range)
             for stream, ranges in self.ranges.items()
@@ -141,7 +151,7 @@ class ChunkAssignment:
         ]
 
     def list_epochs(self) -> list[EpochRow]:
-        """Return all rows of the table `epochs`."""
+        """Return the rows that the table `epochs` should have, including restarts in assigned messages."""
         return [
             {
                 "exchange": exchange,
@@ -156,6 +166,7 @@ class ChunkAssignment:
         ]
 
     def _make_chunk_row(self, stream: Stream, id_range: IdRange) -> ChunkRow:
+        """Return the row of `hours` for one chunk of a stream."""
         exchange, symbol, event_type = stream
         first_epoch, first_sequence = split_position(id_range.first)
         last_epoch, last_sequence = split_position(id_range.last)
@@ -174,7 +185,10 @@ class ChunkAssignment:
         }
 
     def _add_messages(self, stream: Stream, rows: list[SurveyRow]) -> dict[int, list[str]]:
-        """Add new messages to the chunks of a stream; return the staged files of each chunk to be written."""
+        """Add new messages to the chunks of a stream, and return the staged files of each chunk to write.
+
+        The keys of the result are the starts of the chunks.
+        """
         is_renumbered = self._add_restarts(stream, rows)
         groups = [
             IdGroup(
@@ -199,7 +213,7 @@ class ChunkAssignment:
         return files
 
     def _add_restarts(self, stream: Stream, rows: list[SurveyRow]) -> bool:
-        """Take over the restarts of a survey; return whether stored messages change their epoch."""
+        """Store the restarts that a survey found; return whether stored messages get another epoch."""
         restarts = unflatten_restarts(max((row.restarts for row in rows), key=len))
         before, self.restarts[stream] = self.restarts[stream], restarts
         if restarts[: len(before)] == before:
@@ -223,11 +237,14 @@ class ChunkAssignment:
         return True
 
     def _list_bounds(self, stream: Stream, id_range: IdRange) -> list[tuple[int, int]]:
-        """Return position and time of the first and of the last message of a chunk."""
+        """Return two pairs (position, time): those of the first and of the last message of a chunk."""
         return list(zip((id_range.first, id_range.last), self.times[stream][id_range.hour], strict=True))
 
     def _extend_times(self, stream: Stream, rows: list[SurveyRow]) -> None:
-        """Extend the times of each chunk by those of new messages; a chunk without any gets its start."""
+        """Extend the time range of each chunk by the times of its new messages.
+
+        A chunk that has neither stored nor new times gets its own start as both times.
+        """
         times = self.times[stream]
         for id_range in self.ranges[stream]:
             chunk = id_range.hour
@@ -242,7 +259,7 @@ class ChunkAssignment:
     def _make_reference(
         self, key: ChunkKey, instrument: InstrumentRow, files: Mapping[str, list[str]]
     ) -> EventReference:
-        """Return the row of `event_references` of a chunk; `files` are its staged files by event type."""
+        """Return the row of `event_references` for a chunk; `files` holds its staged files by event type."""
         exchange, symbol, chunk = key
         updates = exchange, symbol, EventType.BOOK_UPDATE
         trades = exchange, symbol, EventType.TRADE
@@ -264,6 +281,9 @@ class ChunkAssignment:
         }
 
     def _get_range(self, stream: Stream, chunk: int) -> list[int]:
-        """Return epoch and least id of a chunk and of the next one; zeros if the stream has no such chunk."""
+        """Return [epoch, id, epoch, id]: the first position of a chunk, and the end of the chunk (exclusive).
+
+        All four numbers are 0 if the stream has no such chunk.
+        """
         first, end = find_chunk_bounds(self.ranges.get(stream, [])).get(chunk, (0, 0))
         return [*split_position(first), *split_position(end)]

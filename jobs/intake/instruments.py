@@ -1,4 +1,8 @@
-"""Instruments: the feed and the number format of each, both fixed when its first messages are ingested."""
+"""The table `instruments`: the feed, the scales and the trade stream of each instrument.
+
+The feed and the scales never change after the first messages of an instrument were ingested. Scales are the
+numbers of decimal digits of prices and sizes: a scaled integer is the number multiplied by 10**scale.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,16 @@ from deltabook.udfs.numbers.scales import choose_scale
 from deltabook.udfs.ordering.survey import find_digits_needed
 
 Instrument = tuple[str, str]
-"""Exchange and symbol."""
+"""Exchange and symbol of an instrument."""
 
 DEFAULT_SCALES: ScaleFields = {
     "price_scale": DEFAULT_SCALE,
     "size_scale": DEFAULT_SCALE,
     "is_decimal": False,
 }
-"""Scales of an instrument whose numbers all fit int64 with eight decimals."""
+"""Scales of an instrument whose numbers all fit into int64 at the default scale, eight decimals."""
 DECIMAL_SCALES: ScaleFields = {"price_scale": 18, "size_scale": 18, "is_decimal": True}
-"""Scales of an instrument whose numbers need DECIMAL(38,18)."""
+"""Scales of an instrument whose numbers do not fit into int64 and are stored as DECIMAL(38,18)."""
 
 
 def read_instruments(tables: TableReader) -> dict[Instrument, InstrumentRow]:
@@ -35,19 +39,19 @@ def read_instruments(tables: TableReader) -> dict[Instrument, InstrumentRow]:
     Parameters
     ----------
     tables : TableReader
-        The warehouse's tables.
+        Reader of the warehouse's tables.
 
     Returns
     -------
     dict
-        Row of each instrument by (exchange, symbol).
+        Rows of `instruments` by (exchange, symbol).
     """
     rows = cast(list[InstrumentRow], tables.rows(INSTRUMENTS))
     return {(row["exchange"], row["symbol"]): row for row in rows}
 
 
 def get_scales(instrument: InstrumentRow) -> ScaleFields:
-    """Return the scales of an instrument alone.
+    """Return only the scales of an instrument.
 
     Parameters
     ----------
@@ -57,7 +61,8 @@ def get_scales(instrument: InstrumentRow) -> ScaleFields:
     Returns
     -------
     ScaleFields
-        Decimal digits of prices and of sizes, and whether numbers are DECIMAL(38,18) instead.
+        Number of decimal digits of prices and of sizes, and whether numbers are stored as DECIMAL(38,18)
+        instead of scaled integers.
     """
     return {
         "price_scale": instrument["price_scale"],
@@ -69,21 +74,21 @@ def get_scales(instrument: InstrumentRow) -> ScaleFields:
 def find_foreign_instruments(
     instruments: Mapping[Instrument, InstrumentRow], source: str, keys: Iterable[Instrument]
 ) -> dict[Instrument, str]:
-    """Return the reasons to refuse instruments that the warehouse already builds from another source.
+    """Return the instruments to refuse, because the warehouse has them from another source already.
 
     Parameters
     ----------
     instruments : mapping
         Rows of `instruments` by (exchange, symbol).
     source : str
-        Name of the source that is ingested.
+        Name of the source whose files are ingested.
     keys : iterable of (exchange, symbol)
-        Instruments that occur in its files.
+        Instruments that occur in these files.
 
     Returns
     -------
     dict
-        Reason by (exchange, symbol).
+        Reason for the refusal by (exchange, symbol).
     """
     reasons = {}
     for key in sorted({*keys} & instruments.keys()):
@@ -91,7 +96,7 @@ def find_foreign_instruments(
         if recorded.source != source:
             reasons[key] = (
                 f"{' '.join(key)} is built from source {recorded.source} here, and ids of {source} cannot be "
-                "mixed with those: use another --warehouse"
+                "mixed with ids of that source: use another --warehouse"
             )
     return reasons
 
@@ -102,23 +107,23 @@ def add_new_instruments(
     source: str,
     surveyed: Iterable[SurveyRow],
 ) -> None:
-    """Add the instruments that occur for the first time, and choose the trade stream of each.
+    """Add instruments that occur for the first time, and choose trade streams where none is chosen yet.
 
     Parameters
     ----------
     instruments : dict
-        Rows of `instruments` by (exchange, symbol); changed in place.
+        Rows of `instruments` by (exchange, symbol). This dict is changed in place.
     settings : Settings
-        Their `instruments` may set the scales.
+        Settings. Their field `instruments` may give the scales of new instruments.
     source : str
-        Name of the source that is ingested.
+        Name of the source whose files are ingested.
     surveyed : iterable of SurveyRow
-        Survey of the new messages.
+        Rows of the frame `survey` that describe the new messages; see `survey_streams`.
 
     Raises
     ------
     SettingsError
-        If the settings set other scales than those that are recorded.
+        If the settings contradict the scales of an instrument that is recorded already.
     """
     _check_scales(instruments, settings)
     rows_of_instrument: dict[Instrument, list[SurveyRow]] = defaultdict(list)
@@ -136,7 +141,8 @@ def add_new_instruments(
                 **scales,
                 "trade_stream": "",
             }
-        # The first stream stays: ids of single and aggregated trades do not mix. Single ones are preferred.
+        # The trade stream never changes once it is chosen, because ids of single trades and of aggregated
+        # trades cannot be mixed. Single trades are preferred.
         if not instruments[key]["trade_stream"]:
             records = {row.record for row in rows}
             stream = next((name for name in ("trade", "agg_trade") if name in records), "")
@@ -156,7 +162,10 @@ def _check_scales(instruments: Mapping[Instrument, InstrumentRow], settings: Set
 
 
 def _choose_scales(rows: list[SurveyRow]) -> ScaleFields:
-    """Return the scales of a new instrument; decimals if int64 cannot hold all its numbers at any scale."""
+    """Return the scales of a new instrument.
+
+    If int64 cannot hold all prices or all sizes at any scale, the result is `DECIMAL_SCALES`.
+    """
     price_scale = _choose_scale("price", [(row.file, row.price_decimals, row.price_digits) for row in rows])
     size_scale = _choose_scale("size", [(row.file, row.size_decimals, row.size_digits) for row in rows])
     if price_scale is None or size_scale is None or any(row.wide for row in rows):
@@ -165,15 +174,17 @@ def _choose_scales(rows: list[SurveyRow]) -> ScaleFields:
 
 
 def _choose_scale(number: str, needs: list[tuple[str, int, int]]) -> int | None:
-    """Return a scale: eight decimals, unless numbers need more of them or more digits before the point.
+    """Return the scale for prices or sizes; None if no scale fits all numbers into int64.
 
-    `number` is "price" or "size". `needs` has each staged file with the decimals and the digits before the
-    point that it needs.
+    The scale is eight decimals, unless numbers need more decimals or more digits before the point.
+
+    `number` is "price" or "size". Each item of `needs` is the path of a staged file, the number of decimals
+    that its numbers need, and the number of digits that they need before the point.
     """
     need_of_file: dict[str, tuple[int, int]] = {}
     for file, decimals, digits in needs:
         need_of_file[file] = max(need_of_file.get(file, (0, 0)), (decimals, digits))
-    # The digits of a file are 0 if all its numbers fit the default scale: they were not counted then.
+    # The survey counts no digits in a file whose numbers all fit the default scale. Its digits are 0 then.
     if not any(digits for _, digits in need_of_file.values()):
         return DEFAULT_SCALE
     counted = [need if need[1] else find_digits_needed(file, number) for file, need in need_of_file.items()]

@@ -1,4 +1,8 @@
-"""The ledger of raw files: which files paths name, which of them are new, and where copies are stored."""
+"""The ledger of raw files: find the files to ingest, compare them with the ledger, and archive copies.
+
+The ledger is the table `files`. It has one row for the content of each raw file, identified by the SHA-256 of
+its bytes.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,11 @@ from deltabook.udfs.storage.object_store import copy_file, move_file
 from deltabook.udfs.storage.raw_files import hash_file, list_raw_files
 
 ARCHIVE_FOLDER = "_archive"
-"""Folder of the warehouse that holds copies of raw files."""
+"""Folder of the warehouse that holds archived copies of raw files."""
 
 
 class RefusedFile(TypedDict):
-    """A raw file that was not ingested, and why."""
+    """Path of a raw file that was not ingested, and the reason."""
 
     path: str
     reason: str
@@ -33,20 +37,20 @@ def read_ledger(tables: TableReader) -> list[LedgerRow]:
     Parameters
     ----------
     tables : TableReader
-        The warehouse's tables.
+        Reader of the warehouse's tables.
 
     Returns
     -------
     list of LedgerRow
-        Empty if nothing was ingested yet.
+        Rows of the ledger; empty if no file was ingested yet.
     """
     return cast(list[LedgerRow], tables.rows(FILES))
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the raw files that paths name; folders are searched recursively.
+    """Return the raw files at the given paths, including all files below the given folders.
 
-    Hidden files and folders are skipped, and so are the tables of warehouses.
+    Hidden files and folders are skipped. The tables of warehouses are skipped too.
 
     Parameters
     ----------
@@ -56,12 +60,12 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     Returns
     -------
     list of Path
-        At least one file.
+        Paths of the raw files, at least one.
 
     Raises
     ------
     SettingsError
-        If a path does not exist (the message names all of them), or if there is no file at all.
+        If a path does not exist, or if the paths contain no file. The message names all missing paths.
     """
     if problem := describe_missing_paths(paths):
         raise SettingsError(problem)
@@ -72,7 +76,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def describe_missing_paths(paths: Sequence[Path]) -> str:
-    """Return an error message that names every path that does not exist; empty if all exist.
+    """Return an error message that names every missing path; empty if all paths exist.
 
     Parameters
     ----------
@@ -82,7 +86,7 @@ def describe_missing_paths(paths: Sequence[Path]) -> str:
     Returns
     -------
     str
-        One sentence without a final full stop.
+        One sentence without a period at its end.
     """
     absent = [str(path) for path in paths if not path.exists()]
     return f"no such file or folder: {', '.join(absent)}" if absent else ""
@@ -90,18 +94,18 @@ def describe_missing_paths(paths: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class FileBatch:
-    """Candidate files, sorted into groups by their content and the ledger.
+    """Files that `ingest` was asked to read, sorted into groups by a comparison with the ledger.
 
     Attributes
     ----------
     new : dict
-        Content hash to path of each file whose content is not in the ledger.
+        Content hash -> path of each file to ingest. The content of these files was not ingested before.
     known : list of str
-        Paths of files whose content is in the ledger or occurs twice in this batch.
+        Paths of files that are skipped, because their content was ingested before or is in `new` already.
     replaced : dict
-        Content hash of the ingested content to path, for each path that gets new content.
+        Content hash of the old content -> path of each file in `new` that replaces ingested content.
     refused : list of RefusedFile
-        Files whose path is in the ledger with other content, if files may not be replaced.
+        Files whose path was ingested before with other content, if replacement is not allowed.
     """
 
     new: dict[str, Path] = field(default_factory=dict)
@@ -116,23 +120,24 @@ def classify_files(
     replace: bool,
     get_hash: Callable[[Path], str] = hash_file,
 ) -> FileBatch:
-    """Sort files into new, known, replaced and refused ones by comparing their content with the ledger.
+    """Sort files into new, known, replaced and refused files by comparing their content with the ledger.
 
     Parameters
     ----------
     files : sequence of Path
-        Candidates.
+        Files to ingest.
     ledger : sequence of LedgerRow
         All rows of the table `files`.
     replace : bool
-        Whether a file may replace ingested content of the same path.
+        Whether a file with new content may replace the content that was ingested from the same path.
     get_hash : callable
-        ``path -> SHA-256 of the file's bytes``, in hex.
+        Function from a path to the SHA-256 of the file's bytes, in hex.
 
     Returns
     -------
     FileBatch
-        Every candidate is in exactly one of its groups; `replaced` repeats paths of `new`.
+        Groups of files. Each file is in exactly one of `new`, `known` and `refused`. `replaced` repeats some
+        paths of `new`.
     """
     ingested = {row["content_hash"]: row["path"] for row in ledger if row["state"] == "ingested"}
     hash_of_path = {path: content_hash for content_hash, path in ingested.items()}
@@ -155,21 +160,23 @@ def classify_files(
 
 
 def archive_file(path: Path, content_hash: str, warehouse: Path) -> str:
-    """Copy a raw file into the warehouse's archive, completely or not at all; return the copy's path.
+    """Copy a raw file into the warehouse's archive, and return the path of the copy.
+
+    The archive never holds a partial copy under this path. An existing copy is not written again.
 
     Parameters
     ----------
     path : Path
-        The raw file.
+        Raw file to copy.
     content_hash : str
-        SHA-256 of its bytes, in hex.
+        SHA-256 of the file's bytes, in hex.
     warehouse : Path
-        Folder of the tables.
+        Warehouse folder.
 
     Returns
     -------
     str
-        Path of the copy relative to the warehouse's folder.
+        Path of the copy, relative to the warehouse folder.
     """
     copy = get_archive_path(warehouse, content_hash)
     if not copy.exists():
@@ -187,33 +194,34 @@ def get_archive_path(warehouse: Path, content_hash: str) -> Path:
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables, where it is now: the archive moves with it.
+        Present path of the warehouse folder. The archive is inside this folder, so it moves with the
+        warehouse.
     content_hash : str
-        SHA-256 of the file's bytes, in hex.
+        SHA-256 of the raw file's bytes, in hex.
 
     Returns
     -------
     Path
-        Absolute if `warehouse` is; the copy need not exist.
+        Path of the copy, which may not exist. The path is absolute if `warehouse` is absolute.
     """
     return warehouse / ARCHIVE_FOLDER / content_hash[:2] / content_hash
 
 
 def list_raw_file_locations(warehouse: Path, row: Mapping[str, Any]) -> list[Path]:
-    """Return the paths at which a raw file of the ledger may be: its original path, then its copy if any.
+    """Return the paths at which a raw file of the ledger may be: its original path, then that of its copy.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables.
+        Present path of the warehouse folder.
     row : mapping
-        Row of the table `files`. Its `archived` only says whether there is a copy: the path in it is outdated
-        if the warehouse was moved.
+        Row of the table `files`. If its column `archived` is empty, the raw file has no copy. The path in
+        this column is not used, because it is outdated if the warehouse was moved.
 
     Returns
     -------
     list of Path
-        One or two paths; nothing need exist there.
+        One or two paths. The files at these paths may be missing.
     """
     copies = [get_archive_path(warehouse, row["content_hash"])] if row["archived"] else []
     return [parse_location(row["path"]), *copies]

@@ -1,4 +1,4 @@
-"""Replacement of a raw file: the work that it invalidates, and the rows that have to be deleted first."""
+"""Prepare the replacement of raw files: find the work that it invalidates, and delete old rows."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class InvalidatedWork:
 
     Attributes
     ----------
-    chunks : list of (exchange, symbol, chunk)
-        Chunks that hold events of the replaced files.
+    chunks : list of (exchange, symbol, chunk start)
+        Chunks that hold events of the replaced files. They have to be written again.
     files : list of Path
-        Other files that have some of the same messages: which copy of a message stays is decided anew.
+        Other raw files that have duplicate messages. They have to be read again, because a duplicate may now
+        be the only copy of its message.
     """
 
     chunks: list[ChunkKey]
@@ -36,26 +37,26 @@ class InvalidatedWork:
 def find_invalidated_work(
     warehouse: Warehouse, batch: FileBatch, ledger: Sequence[LedgerRow]
 ) -> InvalidatedWork:
-    """Return the chunks to write and the files to read once more, because a batch replaces files.
+    """Return the chunks to write again and the files to read again because a batch replaces files.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Its `events` still hold the rows of the replaced files.
+        The warehouse. Its table `events` must still hold the rows of the replaced files.
     batch : FileBatch
-        Files that are ingested.
+        Files to ingest.
     ledger : sequence of LedgerRow
         All rows of the table `files`.
 
     Returns
     -------
     InvalidatedWork
-        Empty if no file is replaced.
+        Chunks and files; both lists are empty if no file is replaced.
 
     Raises
     ------
     WarehouseError
-        If a file with some of the same messages is missing or has changed.
+        If a file that has to be read again is missing or has changed.
     """
     if not batch.replaced:
         return InvalidatedWork([], [])
@@ -75,8 +76,8 @@ def find_invalidated_work(
         path = Path(row["path"])
         if not path.is_file() or hash_file(path) != row["content_hash"]:
             raise WarehouseError(
-                f"{path}: it has some messages that another file has too, so a replacement has to read it "
-                "again, but it is missing or has changed. Restore the file, or ingest everything into a new "
+                f"{path}: missing or changed. This file shares messages with another file, so the "
+                "replacement has to read it again. Restore the file, or ingest everything into a new "
                 "--warehouse"
             )
         files.append(path)
@@ -84,14 +85,14 @@ def find_invalidated_work(
 
 
 def delete_rows_of_files(warehouse: Warehouse, paths: Sequence[str]) -> None:
-    """Delete the golden and the quarantined rows of raw files, before the files are read again.
+    """Delete the rows of raw files from `golden` and `quarantine`, before the files are read again.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Is being written.
+        The warehouse. The caller holds its lock.
     paths : sequence of str
-        Paths of raw files, as in `source_file`.
+        Paths of raw files, as in the column `source_file`.
     """
     for table in (*both(GOLDEN), QUARANTINE):
         if paths:
@@ -99,5 +100,5 @@ def delete_rows_of_files(warehouse: Warehouse, paths: Sequence[str]) -> None:
 
 
 def _quote_sql(text: str) -> str:
-    """Return a text as an SQL literal."""
+    """Return a text as a quoted SQL string literal."""
     return "'" + text.replace("'", "''") + "'"

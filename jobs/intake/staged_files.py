@@ -1,4 +1,8 @@
-"""Staged files: the parsed records of raw files, before they are sorted into tables."""
+"""Parse raw files into staged files, and survey the messages in them.
+
+A staged file is a temporary file of parsed records. A later step sorts these records into chunks and tables.
+The survey lists the ids, times and number formats of the staged messages.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,20 @@ from deltabook.udfs.spark.ingest_groups import survey_group
 
 
 class StoredBounds(NamedTuple):
-    """What the warehouse has stored of a stream: the first and last message of each chunk, and restarts.
+    """First and last messages of the chunks of a stream that the warehouse has stored.
+
+    `epochs`, `ids` and `times` have two items for each chunk: one for its first message, one for its last.
 
     Attributes
     ----------
-    epochs, ids, times : list of int
-        Epoch, id and time (ns since 1970 UTC) of the first and the last message of every chunk, in order.
+    epochs : list of int
+        Epoch of each message.
+    ids : list of int
+        Id of each message.
+    times : list of int
+        Time of each message, ns since 1970 UTC.
     restarts : list of int
-        Restarts of the stream's ids, as `id_resets` flattens them.
+        Restarts of the stream's ids, in the format of `udfs.ordering.id_resets.flatten_restarts`.
     chunk : int
         Length of a chunk, ns.
     """
@@ -41,7 +51,7 @@ class StoredBounds(NamedTuple):
 
 
 class RecordCounts(NamedTuple):
-    """Numbers of records of one raw file by the table that takes them."""
+    """Number of records of one raw file, for each table that receives them."""
 
     events: int = 0
     golden: int = 0
@@ -49,17 +59,17 @@ class RecordCounts(NamedTuple):
 
 
 class StagedFiles:
-    """The files of parsed records, and how the parsing of each raw file ended.
+    """The staged files of an ingest, and how the parsing of each raw file ended.
 
     Parameters
     ----------
     rows : iterable of StagedRow
-        Rows of the frame `staged`.
+        Rows of the frame `staged`. Rows with an empty `file` tell how the parsing of a part ended.
 
     Attributes
     ----------
     files : list of StagedRow
-        Those that name a file of records, in the order of the raw files and their parts.
+        Rows that describe a staged file, sorted by path of the raw file and number of the part.
     """
 
     def __init__(self, rows: Iterable[StagedRow]):
@@ -68,7 +78,7 @@ class StagedFiles:
         self._part_ends = [row for row in ordered if not row.file]
 
     def without(self, paths: Iterable[str]) -> StagedFiles:
-        """Return the staged files of all other raw files.
+        """Return the staged files without those of some raw files.
 
         Parameters
         ----------
@@ -80,11 +90,11 @@ class StagedFiles:
         return StagedFiles(row for row in rows if row.source_file not in left_out)
 
     def list_message_files(self) -> list[StagedRow]:
-        """Return the files that hold parsed records: all but those of quarantined ones."""
+        """Return the staged files that hold parsed messages: all files except those of quarantined lines."""
         return [row for row in self.files if row.record != "quarantine"]
 
     def count_records(self) -> dict[str, RecordCounts]:
-        """Return the numbers of records of each raw file that has any, by path."""
+        """Return the numbers of records of each raw file, by path; raw files without records are left out."""
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         table = {"golden": "golden", "quarantine": "quarantined"}
         for row in self.files:
@@ -97,12 +107,14 @@ class StagedFiles:
         Parameters
         ----------
         most_symbols : int
-            Largest number of symbols in one raw file. Workers check it for each part of a file alone.
+            Largest number of symbols that a raw file may have. Workers check this limit for each part of a
+            file; here the whole file is checked.
 
         Returns
         -------
         dict
-            Reason by path: nothing could be parsed, reading stopped early, or there are too many symbols.
+            Path of the raw file -> reason: no line could be parsed, reading stopped early, or the file has
+            too many symbols.
         """
         reasons: dict[str, str] = {}
         readable = {row.source_file for row in self.list_message_files()}
@@ -122,25 +134,25 @@ class StagedFiles:
 def stage_files(
     warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress
 ) -> StagedFiles:
-    """Parse raw files into staged files, one Spark group for each part of a file.
+    """Parse raw files into staged files, one Spark group for each part of a raw file.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Provides the session, the limits and the folder for staged files.
+        Warehouse that provides the Spark session, the limits and the staging folder.
     run_id : str
-        Id of the run; names the folder.
+        Id of the run. The staged files go to a folder of this name in the staging folder.
     source : str
-        Name of the source that parses them.
+        Name of the source that parses the raw files.
     paths : list of Path
-        The raw files.
+        Raw files to parse.
     progress : Progress
-        Shows how many parts are done.
+        Display that shows how many parts are done.
 
     Returns
     -------
     StagedFiles
-        Also lists what could not be parsed.
+        Staged files, and the failures to parse raw files.
     """
     reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
     parts: list[PartReference] = [
@@ -161,18 +173,18 @@ def survey_streams(
     get_bounds: Callable[[Stream], StoredBounds],
     progress: Progress,
 ) -> list[SurveyRow]:
-    """Return the ids, times and number formats of all staged messages, grouped by file, chunk and epoch.
+    """Return the survey of all staged messages: id ranges, times and number formats by file, chunk and epoch.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Provides the session.
+        Warehouse that provides the Spark session.
     staged : StagedFiles
-        The parsed messages.
+        Staged files whose messages are surveyed.
     get_bounds : callable
-        ``stream -> what the warehouse has stored of it``.
+        Function from a stream to the bounds of its stored chunks, such as `ChunkAssignment.get_bounds`.
     progress : Progress
-        Shows how many streams are done.
+        Display that shows how many streams are done.
 
     Returns
     -------

@@ -1,4 +1,8 @@
-"""Streams of messages: an instrument's book updates or trades, their chunks and the epochs of their ids."""
+"""Streams of messages, with their chunks and epochs.
+
+A stream is all book updates or all trades of one instrument. An epoch is a stretch of ids between two
+restarts of the venue's ids.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,14 @@ from deltabook.schemas.tables import EPOCHS, HOURS
 from deltabook.udfs.ordering.chunk_boundaries import IdRange, make_position
 
 Stream = tuple[str, str, str]
-"""Exchange, symbol and event type."""
+"""Exchange, symbol and event type of a stream."""
 
 EVENT_TYPES = {"book_update": EventType.BOOK_UPDATE, "trade": EventType.TRADE, "agg_trade": EventType.TRADE}
-"""Event type of each kind of record that becomes an event."""
+"""Event type by kind of parsed record. Other kinds of records do not become events."""
 
 
 def get_stream(row: ChunkRow | EpochRow) -> Stream:
-    """Return the stream that a row of a table belongs to.
+    """Return the stream that a row of `hours` or `epochs` belongs to.
 
     Parameters
     ----------
@@ -37,33 +41,33 @@ def get_stream(row: ChunkRow | EpochRow) -> Stream:
 
 
 def read_chunks(tables: TableReader) -> list[ChunkRow]:
-    """Return the rows of the table `hours`, in the order of the chunks.
+    """Return the rows of the table `hours`, sorted by start of the chunk.
 
     Parameters
     ----------
     tables : TableReader
-        The warehouse's tables.
+        Reader of the warehouse's tables.
 
     Returns
     -------
     list of ChunkRow
-        Chunks of all streams.
+        One row for each chunk of each stream.
     """
     return cast(list[ChunkRow], sorted(tables.rows(HOURS), key=itemgetter("hour")))
 
 
 def read_epochs(tables: TableReader) -> list[EpochRow]:
-    """Return the rows of the table `epochs`, in the order of the epochs.
+    """Return the rows of the table `epochs`, sorted by number of the epoch.
 
     Parameters
     ----------
     tables : TableReader
-        The warehouse's tables.
+        Reader of the warehouse's tables.
 
     Returns
     -------
     list of EpochRow
-        Restarts of ids of all streams.
+        One row for each restart of the ids of each stream.
     """
     return cast(list[EpochRow], sorted(tables.rows(EPOCHS), key=itemgetter("epoch")))
 
@@ -74,12 +78,13 @@ def make_id_ranges(chunks: Iterable[ChunkRow]) -> dict[Stream, list[IdRange]]:
     Parameters
     ----------
     chunks : iterable of ChunkRow
-        In order, as `read_chunks` returns them.
+        Rows of the table `hours`, in the order in which `read_chunks` returns them.
 
     Returns
     -------
     dict
-        Ranges by stream, in the order of their chunks; an unknown stream has none.
+        List of id ranges by stream, in the order of the chunks. A lookup of an unknown stream gives an empty
+        list.
     """
     ranges: dict[Stream, list[IdRange]] = defaultdict(list)
     for row in chunks:

@@ -1,1 +1,1 @@
-"""Check that the files of a warehouse are as runs wrote them, and repair them."""
+"""Compare the files of a warehouse with the hashes that runs recorded, and repair damaged files."""

@@ -1,4 +1,4 @@
-"""Compare a warehouse with the records of its runs, and choose a remedy for each fault."""
+"""Compare the files of a warehouse with the records of its runs, and choose a remedy for each fault."""
 
 from __future__ import annotations
 
@@ -46,10 +46,14 @@ VALIDATION_TABLES = (FIDELITY, SAMPLES, *both(MISMATCHES), VERDICTS, VALIDATIONS
 """Tables that `validate` computes from events, books and golden rows."""
 
 FileProblems = dict[tuple[str, str], str]
-"""Damage of data files by table name and path below the table's folder; empty text for intact files."""
+"""(table name, path below the table's folder) -> damage of the data file; empty if the file is intact."""
 
 StageDisplay = Callable[[str, str, int], AbstractContextManager[Callable[[], None]]]
-"""``(name, unit, total) -> context`` that shows a stage; it yields a function to call once for each unit."""
+"""Function ``(name, unit, total) -> context manager`` that shows the progress of a stage.
+
+`unit` is a plural noun, such as data files, and `total` their number. The context manager yields a function
+without arguments, to be called once for each finished unit.
+"""
 
 
 @dataclass
@@ -59,15 +63,15 @@ class AuditResult:
     Attributes
     ----------
     faults : list of Fault
-        Faults of logs, then of data files.
+        Faults of logs, followed by faults of data files.
     intact_files : list of ActiveFile
-        Data files that are as they were written.
+        Data files whose bytes match their recorded hash.
     damaged_files : list of ActiveFile
-        Data files that are not.
+        Data files that are missing or differ from their recorded hash.
     unreadable_tables : set of str
-        Names of tables with damaged logs, whose data files are not checked.
+        Names of tables whose log is damaged. Data files of these tables were not checked.
     log_file_count : int
-        Number of log files that were compared.
+        Number of log files that have a recorded hash and were compared.
     """
 
     faults: list[Fault] = field(default_factory=list)
@@ -82,7 +86,7 @@ class AuditResult:
         return sum(file.bytes for file in (*self.intact_files, *self.damaged_files))
 
     def is_intact(self, table: Table) -> bool:
-        """Return whether the log and all data files of a table are as they were written."""
+        """Return whether the log and all data files of a table match their recorded hashes."""
         has_damage = any(file.table is table for file in self.damaged_files)
         return table.name not in self.unreadable_tables and not has_damage
 
@@ -93,7 +97,9 @@ class AuditResult:
 
 
 def stage_display(console: Console) -> StageDisplay:
-    """Return a function that shows stages: a progress bar on a terminal, else one line when a stage ends.
+    """Return a function that shows the progress of stages.
+
+    A terminal shows a progress bar. Any other output gets one line when a stage ends.
 
     Parameters
     ----------
@@ -111,20 +117,20 @@ def stage_display(console: Console) -> StageDisplay:
 
 
 def read_run_records(warehouse: Path, is_locked: bool = False) -> RunRecords:
-    """Return what runs have recorded about their files.
+    """Return the records that runs have made of their files.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     is_locked : bool
-        Whether the caller holds the lock of the warehouse. Otherwise this function holds it while it reads,
-        if it is free.
+        Whether the caller holds the lock of the warehouse. If False, this function tries to take the lock
+        while it reads. It reads without the lock if another process holds it.
 
     Returns
     -------
     RunRecords
-        The records; without runs if no row of `runs` is readable.
+        The records. The list `runs` is empty if no row of the table `runs` is readable.
 
     Raises
     ------
@@ -145,7 +151,7 @@ def audit_files(warehouse: Path, records: RunRecords, stage: StageDisplay) -> Au
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Records of all runs, with at least one run.
+        Records of all runs. There must be at least one run.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
     """
@@ -173,6 +179,7 @@ def audit_files(warehouse: Path, records: RunRecords, stage: StageDisplay) -> Au
 
 
 def _make_fault(file: ActiveFile, problem: str) -> Fault:
+    """Return the fault of a damaged data file."""
     return Fault(file.table.name, file.path, problem, file.chunk_labels)
 
 
@@ -194,9 +201,11 @@ def find_run_faults(
     run : RunRow
         Row of `runs`.
     known : dict
-        Results of earlier checks of data files. The results of new checks are added to it.
+        Results of earlier checks, so that no file is read twice. This function adds the results of its own
+        checks.
     tables : iterable of Table
-        Tables to check. `runs` and `written` are skipped.
+        Tables to check. `runs` and `written` are skipped, because `restore` never returns them to older
+        versions.
     """
     try:
         files = [
@@ -218,7 +227,7 @@ def choose_remedy(fault: Fault, warehouse: Path) -> str:
     Parameters
     ----------
     fault : Fault
-        The fault.
+        Fault to repair. If it names its own remedy, that text is returned.
     warehouse : Path
         Warehouse folder.
     """
@@ -237,7 +246,7 @@ def choose_remedy(fault: Fault, warehouse: Path) -> str:
 
 
 def has_content(file: Path, digest: str) -> bool:
-    """Return whether a file exists and has a given SHA-256.
+    """Return whether a file exists and its bytes have a given SHA-256.
 
     Parameters
     ----------

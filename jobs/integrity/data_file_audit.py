@@ -1,4 +1,4 @@
-"""Compare the data files of published table versions with the recorded hashes."""
+"""Compare the data files of published table versions with the hashes that runs recorded."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class CheckedFile(NamedTuple):
     Attributes
     ----------
     file : ActiveFile
-        The file.
+        The checked file.
     problem : str
-        Description of its damage; empty if it is intact.
+        Description of the damage; empty if the file is intact.
     """
 
     file: ActiveFile
@@ -34,7 +34,7 @@ class CheckedFile(NamedTuple):
 def list_files_of_run(
     warehouse: Path, records: RunRecords, run: RunRow, tables: list[Table]
 ) -> Iterator[ActiveFile]:
-    """Return the data files of the table versions that a run published.
+    """Yield the data files of the table versions that a run published.
 
     Parameters
     ----------
@@ -43,19 +43,19 @@ def list_files_of_run(
     records : RunRecords
         Records of all runs.
     run : RunRow
-        Row of `runs`.
+        Row of the table `runs`.
     tables : list of Table
-        Tables to list; those that the run did not publish are skipped.
+        Tables to list. Tables that the run did not publish are skipped.
 
     Yields
     ------
     ActiveFile
-        One for each data file.
+        One data file.
 
     Raises
     ------
     WarehouseError
-        If a log cannot be read.
+        If the Delta log of a table cannot be read.
     """
     for table in tables:
         version = records.version(table, run)
@@ -64,7 +64,7 @@ def list_files_of_run(
 
 
 def check_data_files(warehouse: Path, records: RunRecords, files: list[ActiveFile]) -> Iterator[CheckedFile]:
-    """Read data files, several at once, and compare them with their recorded hashes.
+    """Compare data files with their recorded hashes, several files in parallel.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def check_data_files(warehouse: Path, records: RunRecords, files: list[ActiveFil
     Yields
     ------
     CheckedFile
-        One for each file, in the order in which the checks finish.
+        One file and its result. Results come in the order in which the checks finish.
     """
     with ThreadPoolExecutor(cpu_count()) as pool:
         tasks = {pool.submit(_check_file, warehouse, records, file): file for file in files}
@@ -87,7 +87,7 @@ def check_data_files(warehouse: Path, records: RunRecords, files: list[ActiveFil
 
 
 def _check_file(warehouse: Path, records: RunRecords, file: ActiveFile) -> str:
-    """Return the damage of a data file; empty if it is intact."""
+    """Return a description of the damage of a data file; empty if the file is intact."""
     path = warehouse / file.table.name / file.path
     record = records.files[file.table.name].get(file.path)
     if record is not None:
@@ -97,7 +97,7 @@ def _check_file(warehouse: Path, records: RunRecords, file: ActiveFile) -> str:
     if not path.is_file():
         return MISSING
     if file.table is RUNS:
-        return "its row was changed or cannot be read: the seal does not match"
+        return "its row was changed or cannot be read: the seal of the row does not match"
     if records.is_complete:
         return UNKNOWN_FILE
-    return "" if path.stat().st_size == file.bytes else f"its log expects {file.bytes:,} bytes"
+    return "" if path.stat().st_size == file.bytes else f"its size is not {file.bytes:,} bytes as logged"

@@ -1,4 +1,4 @@
-"""Compare the Delta logs of tables with the records of runs."""
+"""Compare the Delta logs of tables with the hashes that runs recorded."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage.object_store import read_file
 
 CHECKPOINT_POINTER = "_last_checkpoint"
-"""Log file that names the newest checkpoint. Readers work without it, but fail if it is wrong."""
+"""Name of the log file that states the version of the newest checkpoint.
+
+Delta readers work without this file, but fail if it names a wrong version.
+"""
 
 
 def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
-    """Compare a log, up to the published version, with the records of runs.
+    """Yield the faults of a table's log, up to the published version.
 
-    Delta may remove commits that a checkpoint includes, so these may be missing.
+    A missing commit is no fault if a checkpoint includes it, because Delta may remove such commits.
 
     Parameters
     ----------
@@ -37,7 +40,7 @@ def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Itera
     Yields
     ------
     Fault
-        One for each log file that is missing, damaged or not written by any run.
+        One log file that is missing, damaged or not written by any run.
     """
     faults = [*_find_recorded_faults(warehouse, table, records)]
     yield from faults
@@ -46,7 +49,7 @@ def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Itera
 
 
 def _find_recorded_faults(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
-    """Compare log files with their recorded hashes, and report files without a record."""
+    """Yield the log files that differ from their recorded hash, and the log files without a record."""
     folder, published = warehouse / table.name, records.version(table)
     recorded = {
         path: record
@@ -75,7 +78,7 @@ def _find_recorded_faults(warehouse: Path, table: Table, records: RunRecords) ->
 
 
 def _find_pointer_faults(warehouse: Path, table: Table) -> Iterator[Fault]:
-    """Check that `_last_checkpoint`, if it exists, names a checkpoint of the log."""
+    """Yield a fault if `_last_checkpoint` exists but does not name a checkpoint of the log."""
     log = warehouse / table.name / LOG_FOLDER
     version = _read_checkpoint_pointer(log)
     log_files = list_log_files(warehouse, table).get(version, [])
@@ -86,7 +89,7 @@ def _find_pointer_faults(warehouse: Path, table: Table) -> Iterator[Fault]:
 
 
 def list_later_log_files(warehouse: Path, table: Table, version: int) -> list[Path]:
-    """Return the files of a log after a version.
+    """Return the files of a log that belong to later versions than a given one.
 
     Parameters
     ----------
@@ -95,14 +98,16 @@ def list_later_log_files(warehouse: Path, table: Table, version: int) -> list[Pa
     table : Table
         Table of the log.
     version : int
-        Delta version of the table; its own files are not returned.
+        Delta version of the table. The files of this version itself are not returned.
     """
     log_files = list_log_files(warehouse, table)
     return [path for later, paths in log_files.items() for path in paths if later > version]
 
 
 def find_unpublished_commits(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
-    """Report commits after the published version, in a warehouse that no process is writing to.
+    """Yield one fault if a table has commits after its published version.
+
+    Call this only while no process is writing to the warehouse. A run in progress has such commits too.
 
     Parameters
     ----------
@@ -116,7 +121,7 @@ def find_unpublished_commits(warehouse: Path, table: Table, records: RunRecords)
     Yields
     ------
     Fault
-        One fault for the newest of these commits; none if there are no such commits.
+        Fault of the newest unpublished commit. It describes all of them.
     """
     published = max(records.version(table), 0)  # version 0 is the empty table
     later_files = list_later_log_files(warehouse, table, published)
@@ -126,7 +131,7 @@ def find_unpublished_commits(warehouse: Path, table: Table, records: RunRecords)
     newest = later_files[-1].name
     origin = "by hand, or by a run that did not finish"
     if table is RUNS:
-        origin += " or whose row is lost: what that run wrote will be undone"
+        origin += " or whose row is lost: the changes of such a run will be undone"
     yield Fault(
         table.name,
         f"{LOG_FOLDER}/{newest}",
@@ -148,9 +153,10 @@ def _list_operations(log_file: Path) -> list[str]:
 
 
 def _find_unrecorded_faults(warehouse: Path, records: RunRecords, is_log_intact: bool) -> Iterator[Fault]:
-    """Check the commits of `runs` that `written` does not record: each must add the row of its run.
+    """Yield the faults of those commits of `runs` that `written` does not record yet.
 
-    If no other log file is missing or damaged, Delta must also be able to read the log.
+    Each commit of `runs` must add the row of the run with the same version. If no other log file is missing
+    or damaged, Delta must also be able to read the whole log.
     """
     swapped = find_swapped_files(warehouse, records)
     yield from (Fault(RUNS.name, path, "contains the row of another run") for path in swapped)
@@ -161,12 +167,12 @@ def _find_unrecorded_faults(warehouse: Path, records: RunRecords, is_log_intact:
         try:
             list_active_files(warehouse, RUNS, records.version(RUNS))
         except WarehouseError:
-            problems = dict.fromkeys(paths, "Delta cannot read this commit or another one of the table")
+            problems = dict.fromkeys(paths, "Delta cannot read this commit or another commit of the table")
     yield from (Fault(RUNS.name, path, problem) for path, problem in problems.items() if problem)
 
 
 def _check_run_commit(commit: Path, records: RunRecords, swapped: dict[str, str]) -> str:
-    """Return what is wrong with a commit of `runs`, judged by the rows that it adds; empty if nothing is."""
+    """Return the problem of a commit of `runs`; empty if the commit adds the row of its run."""
     if not commit.is_file():
         return "missing, or never written"
     if not commit.stat().st_size:
@@ -181,9 +187,9 @@ def _check_run_commit(commit: Path, records: RunRecords, swapped: dict[str, str]
 
 
 def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
-    """Return the data files of `runs` whose contents were exchanged.
+    """Return the data files of `runs` whose contents were exchanged with each other.
 
-    Each commit of `runs` must add the row of the run that has its version.
+    A commit of version n of `runs` must add the row of the run whose column `version` is n.
 
     Parameters
     ----------
@@ -195,7 +201,8 @@ def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
     Returns
     -------
     dict
-        For each exchanged file, by path below the table's folder, the path of the file that has its content.
+        Path of each exchanged file -> path of the file that now holds its content. Both paths are relative to
+        the table's folder.
     """
     paths_by_version = {
         int(rows[0]["version"]): path for path, rows in records.sealed_rows.items() if len(rows) == 1
@@ -221,7 +228,7 @@ def _list_added_paths(commit: Path) -> list[str]:
 
 
 def _read_checkpoint_pointer(log: Path) -> int:
-    """Return the version of the checkpoint that `_last_checkpoint` names; -1 if it names none."""
+    """Return the version that `_last_checkpoint` names; -1 if the file is missing or unreadable."""
     try:
         return int(json.loads(read_file(log / CHECKPOINT_POINTER))["version"])
     except (OSError, ValueError, KeyError, TypeError):

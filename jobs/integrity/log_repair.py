@@ -1,4 +1,7 @@
-"""Restore log files, and all files of `runs` and `written`, from second copies and records."""
+"""Restore the log files of all tables, and all files of `runs` and `written`.
+
+`jobs.integrity.repair_plan` decides which content replaces each damaged file.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,14 @@ from deltabook.udfs.storage.object_store import get_arrow_source
 
 
 def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault]) -> None:
-    """Restore files as they were recorded, all of them or none. Replaced files move to `_aside`.
+    """Restore damaged files to their recorded content: either all of them, or none.
+
+    Replaced files move to the folder `_aside` of the warehouse.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse; it is locked.
+        The warehouse. The caller holds its lock.
     records : RunRecords
         Records of all runs.
     faults : list of Fault
@@ -50,7 +55,8 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
     Raises
     ------
     WarehouseError
-        If a missing commit has no copy, or the tables could not be read afterwards. Nothing is changed then.
+        If a lost commit cannot be restored, or a table would still be damaged after the repair. In both cases
+        the warehouse is left unchanged.
     """
     root = warehouse.root
     faults_by_table = {
@@ -62,7 +68,8 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
     for table, table_faults in faults_by_table.items():
         for step in TableRepair(root, table, records).plan(table_faults):
             steps.setdefault(step.path, step)
-    # Commits of `runs` and `written` without any copy are made anew; the next run records them.
+    # Lost commits of `runs` and `written` that have neither a copy nor recorded bytes are replaced by new
+    # commits. Their hashes differ from the old ones; the next run records them.
     made_anew = {
         (fault.table, fault.file)
         for fault in faults
@@ -81,7 +88,9 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
 
 
 def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str, str]]) -> None:
-    """Open every published table, and check that no fault is left.
+    """Raise an error unless every published table can be opened and no fault is left.
+
+    `made_anew` holds (table name, path) of new commits, whose hashes rightly differ from the recorded ones.
 
     Raises
     ------
@@ -108,7 +117,7 @@ def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str,
 
 
 def _add_lost_commits(warehouse: Warehouse, table: Table, records: RunRecords) -> None:
-    """Commit the newest data files of `runs` or `written` again if their commits are lost."""
+    """Add the newest data files of `runs` or `written` to the table again if their commits are lost."""
     folder = warehouse.root / table.name
     recorded_version = published_version(RUNS, last_recorded_run(records.runs))
     if table is RUNS:
@@ -132,21 +141,22 @@ def _add_lost_commits(warehouse: Warehouse, table: Table, records: RunRecords) -
     for name in names:
         if name not in active_paths:
             warehouse.add(table, [_describe_data_file(folder / name, table)])
-    # The published version must exist. The next run records what replaces the lost commits.
+    # The published version of `written` must exist, so empty commits fill up the versions to it. The next run
+    # records these commits.
     newest = open_table(warehouse.root, table).version() if table_exists(warehouse.root, table) else -1
     for _ in range(records.version(table) - newest if table is WRITTEN else 0):
         warehouse.add(table, [], properties=CommitProperties({"deltabook": "in the place of a lost commit"}))
 
 
 def drop_unreadable_files(warehouse: Warehouse, files: list[ActiveFile]) -> None:
-    """Remove damaged data files without a copy from `runs`; their rows are lost.
+    """Remove damaged data files that have no intact copy from the table `runs`. Their rows are lost.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse; it is not locked.
+        The warehouse. The caller must not hold its lock, because this function takes the lock.
     files : list of ActiveFile
-        Data files of `runs`.
+        Damaged data files of `runs`.
     """
     with warehouse.locked(), replacing_files(warehouse.root, [], [f"{RUNS.name}/{LOG_FOLDER}"]):
         warehouse.drop(RUNS, files)
@@ -154,7 +164,7 @@ def drop_unreadable_files(warehouse: Warehouse, files: list[ActiveFile]) -> None
 
 
 def _describe_data_file(file: Path, table: Table) -> Row:
-    """Return the row that `Warehouse.add` needs to commit a data file."""
+    """Return the description of a data file that `Warehouse.add` expects."""
     return Row(
         table=table.name,
         path=file.name,

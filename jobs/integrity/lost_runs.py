@@ -1,4 +1,4 @@
-"""Recreate the table `runs` if nothing of it is left, from the records in `written`."""
+"""Create the table `runs` anew from the records in `written`, if no row of `runs` is left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
 from deltabook.udfs.storage.object_store import list_folder
 
 LAST_RESORT = "put `runs` back from a backup, or ingest the raw files again into a new --warehouse"
-"""Remedy if neither `runs` nor `written` is readable."""
+"""Remedy to show if neither `runs` nor `written` can be read."""
 
 
 def describe_lost_runs(warehouse: Path, records: RunRecords) -> Fault:
@@ -34,7 +34,7 @@ def describe_lost_runs(warehouse: Path, records: RunRecords) -> Fault:
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Records without runs.
+        Records whose list `runs` is empty.
     """
     has_files = any(list_folder(warehouse / RUNS.name, deep=True))
     problem = "the table has no readable row" if has_files else "the table is missing"
@@ -46,20 +46,25 @@ def describe_lost_runs(warehouse: Path, records: RunRecords) -> Fault:
 
 
 def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
-    """Write one row of `runs` that publishes the last recorded version of every table; return its run id.
+    """Write one row of `runs` that publishes the last recorded version of every table; return its id.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse; it is locked.
+        The warehouse. The caller holds its lock.
     records : RunRecords
-        Records without runs.
+        Records whose list `runs` is empty.
+
+    Returns
+    -------
+    str
+        Id of the run that the new row describes.
 
     Raises
     ------
     WarehouseError
-        If `written` has no records, or a table cannot be opened at its recorded version. Nothing is changed
-        then.
+        If `written` has no records, or a table cannot be opened at its recorded version. In both cases the
+        warehouse is left unchanged.
     """
     root = warehouse.root
     versions = _recorded_versions(records)
@@ -96,7 +101,10 @@ def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
 
 
 def _recorded_versions(records: RunRecords) -> dict[str, int]:
-    """Return the newest recorded version of each table except `runs` and `written`, by name."""
+    """Return the newest Delta version that `written` records of each table, by name of the table.
+
+    `runs` and `written` themselves are left out.
+    """
     versions: dict[str, int] = {}
     for name, files in records.files.items():
         paths = [path for path in files if path.startswith(f"{LOG_FOLDER}/") and path.endswith(".json")]

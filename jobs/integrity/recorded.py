@@ -1,8 +1,12 @@
-"""Read what runs have recorded about their files from data files alone, so that damaged logs do not matter.
+"""Read the records that runs keep of their files: the rows of the tables `runs` and `written`.
 
-`runs` and `written` are append-only, so every row is in some data file, whatever happens to the logs. A row
-of `runs` counts if its seal matches. A data file of `written` counts if a later run recorded its hash: the
-newest run lists the hashes of its files in the column `proofs`, and `written` has the hashes of earlier ones.
+The records are read from data files alone, so they can be read even if the Delta logs are damaged. Both
+tables are append-only, so every row is in some data file.
+
+A row of `runs` is valid if its seal, a hash over its other columns, matches. A data file of `written` is
+valid if its SHA-256 is recorded. The column `proofs` of the newest row of `runs` holds the hashes of the
+files that the newest run added to `written`. The rows in these files hold the hashes of older files of
+`written`.
 """
 
 from __future__ import annotations
@@ -33,18 +37,18 @@ from deltabook.udfs.storage.raw_files import hash_file
 
 _COLUMNS = [name for name in WRITTEN.names if name != "content"]
 RECREATED_KEY = "made_again"
-"""Key in `runs.summary` that marks the first row of a recreated table `runs`."""
+"""Key in `runs.summary` that marks the first row after `restore` has created the lost table `runs` anew."""
 
 
 class RecordedFile(NamedTuple):
-    """A file as a run wrote it.
+    """Hash and size of a file at the time when a run wrote it.
 
     Attributes
     ----------
     digest : str
-        SHA-256 in hex.
+        SHA-256 of the file's bytes, in hex.
     size : int
-        Size in bytes; -1 if it is not recorded.
+        Size of the file in bytes; -1 if the size is not recorded.
     """
 
     digest: str
@@ -57,24 +61,23 @@ RecordedFiles = dict[str, dict[str, RecordedFile]]
 
 @dataclass(frozen=True)
 class RunRecords:
-    """Records of runs, read from the data files of `runs` and `written`.
+    """All valid records of runs, read from the data files of `runs` and `written`.
 
     Attributes
     ----------
     runs : list of RunRow
-        Rows of `runs` whose seal matches, the newest last.
+        Rows of `runs` whose seal matches, the newest row last.
     files : dict
-        Recorded files by table name and path. The size of files that the newest run added to `written` is not
-        recorded.
+        Recorded files by table name and path. Sizes are missing for files that the newest run added to
+        `written`.
     sealed_rows : dict
-        Rows of `runs` by data file, for files in which every seal matches.
+        Name of a data file of `runs` -> its rows. Only files in which every seal matches are included.
     is_complete : bool
-        Whether no data file of `written` is missing or damaged. Then a file without a record was not written
-        by any run.
+        Whether all data files of `written` are intact. If True, no run has written a file that has no record.
     is_idle : bool
         Whether no process was writing to the warehouse while the records were read.
     is_written_foreign : bool
-        Whether `written` belongs to another warehouse; then it is ignored.
+        Whether the table `written` belongs to another warehouse. If True, its rows are ignored.
     """
 
     runs: list[RunRow]
@@ -94,8 +97,9 @@ class RunRecords:
         warehouse : Path
             Warehouse folder.
         is_idle : bool
-            Whether no process is writing to the warehouse. If one may be, a row of `runs` without a commit is
-            ignored, because it is not published yet. Otherwise its commit is missing.
+            Whether no process is writing to the warehouse. If False, rows of `runs` without a commit are
+            ignored, because their run may not be published yet. If True, such rows are valid, and their
+            commit is lost.
         """
         last_version = None if is_idle else _newest_committed_version(warehouse)
         run_files, written_files = (_find_data_files(warehouse, table) for table in RUN_TABLES)
@@ -129,32 +133,32 @@ class RunRecords:
         return self.runs[-1]
 
     def version(self, table: Table, run: PublishedVersions | None = None) -> int:
-        """Return the Delta version of a table that a run published; -1 if it had none.
+        """Return the Delta version of a table that a run published; -1 if the run did not publish the table.
 
         Parameters
         ----------
         table : Table
-            The table.
+            Table whose version is looked up.
         run : PublishedVersions, optional
-            Row of `runs`; None takes the newest run.
+            Row of `runs`. None selects the newest run.
         """
         return published_version(table, run or self.newest)
 
     def first_retained_index(self) -> int:
-        """Return the index in `runs` of the first run whose files `maintain` has all retained."""
+        """Return the index in `runs` of the oldest run of which `maintain` has removed no file."""
         indices = {run["run_id"]: index for index, run in enumerate(self.runs)}
         summaries = [json.loads(run["summary"]) for run in self.runs if run["command"] == "maintain"]
         return max((indices.get(summary["kept_from"], 0) for summary in summaries), default=0)
 
     def read_content(self, table: Table, path: str) -> bytes:
-        """Return the recorded bytes of a commit; empty if they are not recorded.
+        """Return the bytes of a commit as `written` recorded them; empty if there is no record.
 
         Parameters
         ----------
         table : Table
             Table of the commit.
         path : str
-            Path below the table's folder.
+            Path of the commit below the table's folder.
         """
         record_file = self._record_files.get((table.name, path))
         if record_file is None:
@@ -166,7 +170,10 @@ class RunRecords:
 
 
 def _read_sealed_files(run_files: dict[str, Path], last_version: int | None) -> dict[str, list[RunRow]]:
-    """Return the rows of the data files of `runs` in which every seal matches, up to a version of `runs`."""
+    """Return the rows of each data file of `runs` in which every seal matches, by name of the file.
+
+    `last_version` is the newest version of `runs` whose rows are returned; None returns all rows.
+    """
     sealed_rows = {}
     for name, path in run_files.items():
         rows = read_sealed_rows(path)
@@ -176,9 +183,10 @@ def _read_sealed_files(run_files: dict[str, Path], last_version: int | None) -> 
 
 
 def _order_runs(sealed_rows: dict[str, list[RunRow]]) -> list[RunRow]:
-    """Return one row for each version of `runs`, ordered by time.
+    """Return one row for each version of `runs`, ordered by the time at which the runs finished.
 
-    A run that was killed at its very end left a row that was never published. A later run has its version.
+    A run that was killed before its last commit leaves a row that was never published. A later run then
+    writes a row with the same version, and the later row is returned.
     """
     rows = sorted(chain(*sealed_rows.values()), key=lambda row: int(row["finished"]))
     return list({row["version"]: row for row in rows}.values())
@@ -189,7 +197,8 @@ def _read_recorded_files(
 ) -> tuple[RecordedFiles, dict[tuple[str, str], Path]]:
     """Return the recorded files, and the data file of `written` that holds each record.
 
-    The data files of `written` are read from the newest run back: each proves the ones before it.
+    The data files of `written` are read in reverse order of their runs, because each file holds the hashes of
+    earlier files.
     """
     run_indices = {row["run_id"]: index for index, row in enumerate(runs)}
     parts = [
@@ -205,13 +214,13 @@ def _read_recorded_files(
     for run_index, name, path, rows in sorted(parts, reverse=True, key=lambda part: part[0]):
         record = files[WRITTEN.name].get(name)
         is_changed = record is not None and record.digest != hash_file(path)
-        # The next run records again what a killed run recorded. If only the row of a run is damaged, the runs
-        # after it prove its file.
+        # Skip changed files, and files of runs without a valid row unless a later run recorded the hash of
+        # the file. No record is lost if the run was killed: the next run records the same files again.
         if is_changed or (runs and run_index < 0 and record is None):
             continue
         for row in rows:
             if run_index < 0 and is_runs_recreated and row["table"] == RUNS.name:
-                continue  # belongs to the table that was lost
+                continue  # the record is of a file of the lost table `runs`, which was created anew since
             if row["path"] not in files[row["table"]]:
                 size = -1 if row["bytes"] is None else int(row["bytes"])
                 files[row["table"]][row["path"]] = RecordedFile(str(row["content_hash"]), size)
@@ -220,9 +229,10 @@ def _read_recorded_files(
 
 
 def _is_written_complete(warehouse: Path, files: RecordedFiles, written_files: dict[str, Path]) -> bool:
-    """Return whether all data files of `written` exist and are intact.
+    """Return whether all active data files of `written` exist and are intact.
 
-    These are the active files; if its log cannot be read, all files that it ever had.
+    If there are no second copies and the log of `written` cannot be read, all recorded data files are checked
+    instead of the active ones.
     """
     proofs = {path: record.digest for path, record in files[WRITTEN.name].items() if LOG_FOLDER not in path}
     if copies := list_copies(warehouse, WRITTEN):  # `maintain` removes copies together with their originals
@@ -241,14 +251,18 @@ def _is_written_complete(warehouse: Path, files: RecordedFiles, written_files: d
 def _are_unrelated(
     warehouse: Path, sealed_rows: dict[str, list[RunRow]], written_files: dict[str, Path]
 ) -> bool:
-    """Return whether `runs` proves no data file of `written`, so that one belongs to another warehouse."""
+    """Return whether the tables `runs` and `written` come from different warehouses.
+
+    This is so if no row of `runs` records the hash of any present data file of `written`. The check is
+    skipped if `runs` has second copies.
+    """
     if list_copies(warehouse, RUNS) or not written_files or not sealed_rows:
         return False
     return collect_proven_paths(chain(*sealed_rows.values())).isdisjoint(written_files)
 
 
 def _describes_warehouse(warehouse: Path, written_files: dict[str, Path]) -> bool:
-    """Return whether any data file that `written` records exists in the warehouse."""
+    """Return whether the warehouse has any of the data files that the rows of `written` record."""
     return any(
         (warehouse / row["table"] / row["path"]).is_file()
         for _, _, rows in _read_written_files(written_files)
@@ -259,26 +273,29 @@ def _describes_warehouse(warehouse: Path, written_files: dict[str, Path]) -> boo
 
 
 def _newest_committed_version(warehouse: Path) -> int:
-    """Return the newest committed version of `runs`; -1 if there is none."""
+    """Return the newest version of `runs` in the log or its second copies; -1 if there is none."""
     copied_versions = [copy.version for copy in list_copies(warehouse, RUNS).values()]
     return max([*list_log_files(warehouse, RUNS), *copied_versions], default=-1)
 
 
 def _find_data_files(warehouse: Path, table: Table) -> dict[str, Path]:
-    """Return the intact data files of `runs` or `written`, whether its log names them or not."""
+    """Return the data files of `runs` or `written` to read, by name: each original, or its second copy.
+
+    The log is not needed for this; see `find_sound_data_files`.
+    """
     names = [*match_file_sizes(warehouse / table.name, "*.parquet")]
     return find_sound_data_files(warehouse, table, names)
 
 
 def _read_written_files(files: dict[str, Path]) -> Iterator[tuple[str, Path, list[WrittenRow]]]:
-    """Yield the rows of each readable data file of `written`, without contents.
+    """Yield the name, path and rows of each readable data file of `written`, without the column `content`.
 
-    The check of data files reports unreadable ones.
+    Unreadable files are skipped. `check_data_files` reports them.
     """
     for name, path in files.items():
         try:
             with open_input(path) as stream:
                 rows = pq.read_table(stream, columns=_COLUMNS).to_pylist()
-        except Exception:  # damaged Parquet raises errors of Arrow, of the system, of Unicode ...
+        except Exception:  # damaged Parquet raises Arrow errors, OSError, UnicodeDecodeError ...
             continue
         yield name, path, cast(list[WrittenRow], rows)

@@ -1,4 +1,7 @@
-"""Count rows and ids in data files, and compare them with the ledger and the id boundaries."""
+"""Count the rows and ids in data files, and compare the counts with the ledger and the id boundaries.
+
+The id boundaries are the rows of the table `hours`: the first and last id of each chunk of a stream.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +39,18 @@ from deltabook.udfs.ordering.chunk_boundaries import make_position
 from deltabook.udfs.storage.object_store import open_input
 
 _MESSAGE_KINDS = (str(GoldenKind.SNAPSHOT), str(GoldenKind.CHECKSUM))
-"""Kinds of golden rows that the ledger counts as events."""
+"""Kinds of golden rows that come from event messages. The ledger counts their messages as events."""
 
 
 class StreamKey(NamedTuple):
-    """The part of one stream in one chunk.
+    """Key of the events of one stream in one chunk.
 
     Attributes
     ----------
     exchange, symbol : str
         The instrument.
     event_type : str
-        An `EventType`.
+        Value of an `EventType`, such as trade.
     hour : int
         Start of the chunk, ns since 1970 UTC.
     """
@@ -65,11 +68,13 @@ class RowCounts:
     Attributes
     ----------
     rows : dict
-        Number of rows by table and raw file. A table of decimals counts as its table of scaled integers.
+        Number of rows by table name and path of the raw file. Rows of a decimal table, such as
+        `events_decimal`, are counted under the name of its table of scaled integers, such as `events`.
     id_ranges : dict
-        Least and greatest id position by `StreamKey`; see `udfs.ordering.chunk_boundaries.make_position`.
+        Smallest and largest id position by `StreamKey`. A position combines the epoch and the id; see
+        `udfs.ordering.chunk_boundaries.make_position`.
     chunks : dict
-        Chunks with rows, by table. A table of decimals counts as its table of scaled integers.
+        Set of chunks that have rows, by table name. Decimal tables are merged as in `rows`.
     """
 
     rows: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -77,7 +82,7 @@ class RowCounts:
     chunks: dict[str, set[ChunkKey]] = field(default_factory=lambda: defaultdict(set))
 
     def add_events(self, rows: pa.Table, file: ActiveFile) -> None:
-        """Count the rows of a data file of `events`, and extend the id ranges of its streams."""
+        """Count the rows of one data file of `events`, and widen the id range of each of its streams."""
         self.rows[EVENTS.name].update(_count_values(rows["source_file"]))
         assert file.hours is not None
         for event_type in EventType:
@@ -89,26 +94,26 @@ class RowCounts:
                 self.id_ranges[key] = min(earlier[0], least), max(earlier[1], greatest)
 
     def add_golden(self, rows: pa.Table, _file: ActiveFile) -> None:
-        """Count the rows of a data file of `golden` that do not stem from event messages."""
+        """Count the rows of one data file of `golden`, except rows that come from event messages."""
         own_rows = rows.filter(pc.invert(pc.is_in(rows["kind"], pa.array(_MESSAGE_KINDS))))
         self.rows[GOLDEN.name].update(_count_values(own_rows["source_file"]))
 
     def add_quarantine(self, rows: pa.Table, _file: ActiveFile) -> None:
-        """Count the rows of a data file of `quarantine`."""
+        """Count the rows of one data file of `quarantine`."""
         self.rows[QUARANTINE.name].update(_count_values(rows["source_file"]))
 
 
 def count_rows(warehouse: Path, files: list[ActiveFile], advance: Callable[[], None]) -> RowCounts:
-    """Count rows, ids and chunks in data files, several files at once.
+    """Count the rows, ids and chunks in data files, several files in parallel.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     files : list of ActiveFile
-        Intact data files.
+        Data files of any tables. All of them must be intact.
     advance : callable
-        Function that is called after each file that was read.
+        Function without arguments, called once after each file that was read.
     """
     counts = RowCounts()
     columns: dict[str, list[str]] = {}
@@ -149,7 +154,7 @@ def is_counted(table: Table) -> bool:
 
 
 def _find_end(stream: pa.Table, choose: Callable[[pa.ChunkedArray], pa.Scalar]) -> int:
-    """Return the position of the first or the last id of a stream; `choose` is pc.min or pc.max."""
+    """Return the position of the smallest id of a stream (`choose` is pc.min) or the largest (pc.max)."""
     epoch = choose(stream["epoch"])
     sequence = choose(stream.filter(pc.equal(stream["epoch"], epoch))["sequence"])
     return make_position(epoch.as_py(), sequence.as_py())
@@ -163,23 +168,26 @@ def _count_values(column: pa.ChunkedArray) -> dict[str, int]:
 def find_count_faults(
     stored: TableReader, counts: RowCounts, is_rebuilt: bool, is_complete: bool
 ) -> Iterator[Fault]:
-    """Compare counts with the ledger and the id boundaries, and the chunks of tables with each other.
+    """Yield a fault for each count, id range or set of chunks that does not match the published tables.
+
+    Row counts are compared with the ledger, and id ranges with the id boundaries. The chunks of books are
+    compared with the chunks of events.
 
     Parameters
     ----------
     stored : TableReader
-        The published tables; the ledger and the id boundaries are intact.
+        Reader of the published tables. The ledger and the id boundaries must be intact.
     counts : RowCounts
-        Counts of data files.
+        Counts of the data files.
     is_rebuilt : bool
-        Whether books were rebuilt after the last change of events.
+        Whether books were rebuilt after events last changed. If False, chunks are not compared.
     is_complete : bool
-        Whether every data file was counted.
+        Whether every data file was counted. If False, rows may be missing without a fault.
 
     Yields
     ------
     Fault
-        One for each count, id range or set of chunks that does not match.
+        Description of one mismatch.
     """
     yield from _find_ledger_faults(stored.rows(FILES), counts, is_complete)
     yield from _find_id_faults(stored.rows(HOURS), counts)
@@ -190,13 +198,13 @@ def find_count_faults(
         if is_rebuilt and missing_chunks:
             yield Fault(table.name, "", "chunks of events have no books", _label_chunks(missing_chunks))
         if is_rebuilt and chunks - event_chunks:
-            yield Fault(table.name, "", "its chunks have no events", _label_chunks(chunks - event_chunks))
+            yield Fault(table.name, "", "chunks have no events", _label_chunks(chunks - event_chunks))
 
 
 def _find_ledger_faults(
     ledger: list[dict[str, Any]], counts: RowCounts, is_complete: bool
 ) -> Iterator[Fault]:
-    """Compare the number of rows of each raw file with the ledger."""
+    """Yield a fault for each raw file whose number of rows differs from the ledger."""
     ingested = {row["path"]: row for row in ledger if row["state"] == "ingested"}
     for table in (EVENTS, GOLDEN):
         for path in sorted(counts.rows[table.name].keys() - ingested.keys()):
@@ -205,7 +213,8 @@ def _find_ledger_faults(
         events, golden, quarantined = (
             counts.rows[table.name][path] for table in (EVENTS, GOLDEN, QUARANTINE)
         )
-        # Rows whose numbers do not fit the scales went to quarantine after the ledger counted them.
+        # The ledger counts rows before their numbers are scaled. Rows whose numbers do not fit the scale went
+        # to quarantine after that, so `quarantine` can have more rows, and `golden` fewer.
         has_overflow = quarantined != row["quarantined"]
         least_golden = row["golden"] if is_complete and not has_overflow else 0
         least_quarantined = row["quarantined"] if is_complete else 0
@@ -219,7 +228,7 @@ def _find_ledger_faults(
 
 
 def _find_id_faults(boundaries: list[dict[str, Any]], counts: RowCounts) -> Iterator[Fault]:
-    """Compare the id ranges of streams with the id boundaries of their chunks."""
+    """Yield a fault for each stream whose ids lie outside the id boundaries of their chunk."""
     ranges = {
         StreamKey(row["exchange"], row["symbol"], row["event_type"], row["hour"]): tuple(
             make_position(row[f"{end}_epoch"], row[f"{end}_sequence"]) for end in ("first", "last")
@@ -237,5 +246,5 @@ def _find_id_faults(boundaries: list[dict[str, Any]], counts: RowCounts) -> Iter
 
 
 def _label_chunks(chunks: Iterable[ChunkKey]) -> tuple[str, ...]:
-    """Name chunks for messages: exchange, symbol and time."""
+    """Return the names of chunks for messages: exchange, symbol and start of each chunk."""
     return tuple(f"{exchange} {symbol} {format_chunk(start)}" for exchange, symbol, start in sorted(chunks))

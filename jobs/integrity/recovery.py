@@ -1,4 +1,7 @@
-"""Recover what can be computed again: books from intact events, or a whole warehouse from its raw files."""
+"""Recover data that can be computed again.
+
+Books and verdicts can be computed from intact events, and a whole warehouse from its raw files.
+"""
 
 from __future__ import annotations
 
@@ -34,32 +37,34 @@ from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.object_store import copy_file
 
 RAW_FOLDER = "_raw"
-"""Folder of a warehouse for raw files whose originals are lost; they keep their old names in it."""
+"""Folder of a new warehouse that receives archived copies of lost raw files, under their original paths."""
 
 
 class RestoreReport(TypedDict, total=False):
-    """What `restore` changes, or would change.
+    """Changes that `restore` made or, in a dry run, would make.
 
     Attributes
     ----------
     is_done : bool
         Whether the changes were made.
     logs : list of FaultFields
-        Faults of logs, `runs` and `written` that are repaired.
+        Faults of logs, and of files of `runs`, `written` and small tables, that are repaired.
     taken_back : list of FaultFields
         Unpublished commits that are rolled back.
     files : list of str
-        Damaged data files that are removed from their tables: table and path.
-    rebuilt, judged : list of str
-        Chunks that lose their books or their verdicts.
+        Table name and path of each damaged data file that is removed from its table.
+    rebuilt : list of str
+        Names of the chunks whose books are removed, so that `reconstruct` computes them again.
+    judged : list of str
+        Names of the chunks whose verdicts are removed, so that `validate` computes them again.
     run : str or None
-        Id of the run that is restored.
+        Id of the run whose table versions are restored.
     undone : list of str
-        Ids of later runs.
+        Ids of the runs after the restored run. Their changes are undone.
     ingest_again : list of str
-        Paths of raw files that only later runs ingested.
+        Paths of raw files that only undone runs ingested.
     recorded_again : int
-        Number of files that are recorded as they are now, because their records are lost.
+        Number of files whose records are lost, and that are recorded with their present hashes.
     """
 
     is_done: bool
@@ -75,22 +80,23 @@ class RestoreReport(TypedDict, total=False):
 
 
 class RawFileLocations(TypedDict):
-    """Raw files of a warehouse, for ingesting them again.
+    """Locations of a warehouse's raw files, for ingesting the files again.
 
     Attributes
     ----------
     ledger_of : str
-        Id of the run whose ledger lists them.
+        Id of the run whose ledger lists the raw files.
     batches : list of (str, list of Path)
-        Source and paths of the files of each run, in the order in which they were ingested.
+        One entry for each run and source: the source's name and the paths of its files, in the order of the
+        runs.
     missing : list of str
-        Paths of files that are lost together with their copies.
+        Original paths of raw files that are lost and have no intact archived copy.
     unlisted : list of str
-        Paths of files with events that the ledger does not list.
+        Paths of raw files that have events in the warehouse but are not in the ledger.
     chunk : str or None
         Chunk length of the warehouse, such as 1h; None if it cannot be read.
     archived : bool
-        Whether the warehouse has copies of raw files.
+        Whether the ledger lists archived copies of raw files.
     """
 
     ledger_of: str
@@ -109,19 +115,19 @@ def drop_damaged_results(settings: Settings, is_meant: bool, stage: StageDisplay
     settings : Settings
         Settings with the address of the warehouse.
     is_meant : bool
-        Whether to apply the changes; otherwise only report them.
+        Whether to apply the changes. If False, they are only reported.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
 
     Returns
     -------
     RestoreReport
-        The fields `is_done`, `files`, `rebuilt` and `judged`.
+        Report with the fields `is_done`, `files`, `rebuilt` and `judged` only.
 
     Raises
     ------
     WarehouseError
-        If tables are damaged that cannot be computed from events.
+        If a log is damaged, or a table is damaged that cannot be computed from events.
     """
     warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
@@ -159,26 +165,28 @@ def drop_damaged_results(settings: Settings, is_meant: bool, stage: StageDisplay
 
 
 def _list_chunks(file: ActiveFile) -> Iterator[ChunkKey]:
+    """Yield the chunk of a data file of events; the first and the last chunk if the file has several."""
     for hour in set(file.hours or ()):
         yield str(file.exchange), str(file.symbol), hour
 
 
 def _label_chunk(key: ChunkKey) -> str:
+    """Return the name of a chunk for messages: exchange, symbol and start."""
     return f"{key[0]} {key[1]} {format_chunk(key[2])}"
 
 
 def locate_raw_files(warehouse: Path, into: Path, stage: StageDisplay) -> RawFileLocations:
-    """Find the raw files that a warehouse was built from, so that they can be ingested into a new one.
+    """Return where the raw files of a warehouse are, so that a new warehouse can ingest them.
 
-    A raw file that only exists as an archived copy is copied into the folder `_raw` of the new warehouse,
-    with its old name.
+    If only the archived copy of a raw file is left, this function copies it into the folder `_raw` of the new
+    warehouse, under its original path.
 
     Parameters
     ----------
     warehouse : Path
-        Warehouse folder; its ledger lists the files.
+        Folder of the old warehouse, whose ledger lists the raw files.
     into : Path
-        Folder of the new warehouse.
+        Folder of the new warehouse. It must be local.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
 
@@ -217,7 +225,10 @@ def locate_raw_files(warehouse: Path, into: Path, stage: StageDisplay) -> RawFil
 
 
 def _list_unlisted_files(warehouse: Path, run: RunRow, listed: set[str], stage: StageDisplay) -> list[str]:
-    """Return the raw files with events that the ledger of an earlier run does not list."""
+    """Return the raw files that have events but are not listed; empty if `run` is the newest run.
+
+    `listed` holds the paths in the ledger of `run`.
+    """
     records = read_run_records(warehouse)
     if run["run_id"] == records.newest["run_id"]:
         return []
@@ -227,7 +238,7 @@ def _list_unlisted_files(warehouse: Path, run: RunRow, listed: set[str], stage: 
 
 
 def _read_newest_intact_ledger(warehouse: Path) -> tuple[RunRow, list[LedgerRow]]:
-    """Return the newest run whose ledger is intact, and the ledger's rows of ingested files."""
+    """Return the newest run whose ledger is intact, and the rows of ingested files in this ledger."""
     records = read_run_records(warehouse)
     if faults := [*find_repairs(warehouse, FILES, records)]:
         raise WarehouseError(
@@ -246,14 +257,17 @@ def _read_newest_intact_ledger(warehouse: Path) -> tuple[RunRow, list[LedgerRow]
 
 
 def _find_raw_file(warehouse: Path, row: LedgerRow, into: Path) -> Path | None:
-    """Return the path of an unchanged raw file, or of its archived copy under the old name; None if lost."""
+    """Return the path of an unchanged raw file; None if the file and its archived copy are lost.
+
+    If only the archived copy is left, the returned path is that of a new copy in `into`, with the old name.
+    """
     path = Path(row["path"])
     if has_content(path, row["content_hash"]):
         return path
     archived = get_archive_path(warehouse, row["content_hash"])
     if not row["archived"] or not has_content(archived, row["content_hash"]):
         return None
-    # Sources may read the names of folders, so the copy keeps the whole path.
+    # Sources may take metadata from the names of folders, so the copy keeps the whole original path.
     target = into / RAW_FOLDER / path.relative_to(path.anchor)
     target.parent.mkdir(parents=True, exist_ok=True)
     copy_file(archived, target)

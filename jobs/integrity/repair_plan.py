@@ -1,4 +1,8 @@
-"""Plan how to restore log files, and all files of `runs` and `written`, from copies and records."""
+"""Plan how to restore the log files of all tables, and all files of `runs` and `written`.
+
+Content comes from second copies (see `jobs.records.second_copies`), or from records: the table `written`
+stores the bytes of every commit.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ from deltabook.udfs.storage.object_store import list_folder
 
 
 def find_repairs(root: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
-    """Return the faults to repair before the published version of a table can be opened.
+    """Yield the faults of a table that must be repaired before its published version can be opened.
 
     Parameters
     ----------
@@ -50,12 +54,13 @@ def find_repairs(root: Path, table: Table, records: RunRecords) -> Iterator[Faul
     table : Table
         The table.
     records : RunRecords
-        Records of all runs, with at least one run.
+        Records of all runs. There must be at least one run.
 
     Yields
     ------
     Fault
-        Faults of its log; for `runs` and `written` also of data files and second copies.
+        One fault of the table's log, or unpublished commits that Delta cannot roll back. For `runs`,
+        `written` and small tables, also one fault of a data file or of a second copy.
     """
     faults: dict[str, Fault] = {}
     if records.version(table) >= 0:
@@ -78,23 +83,23 @@ def find_repairs(root: Path, table: Table, records: RunRecords) -> Iterator[Faul
 def compare_small_table(
     root: Path, table: Table, records: RunRecords, is_log_intact: bool
 ) -> Iterator[Fault]:
-    """Compare the data files of a small table with their second copies.
+    """Yield the faults of a small table: damaged data files, and missing or damaged second copies.
 
     Parameters
     ----------
     root : Path
         Warehouse folder.
     table : Table
-        One of `SMALL_TABLES`; it was published.
+        One of `SMALL_TABLES`. A run must have published it.
     records : RunRecords
         Records of all runs.
     is_log_intact : bool
-        Whether its log can be read.
+        Whether the table's log can be read.
 
     Yields
     ------
     Fault
-        As `find_small_table_faults`.
+        One fault; see `find_small_table_faults`.
     """
     active_paths = None
     if is_log_intact:
@@ -104,7 +109,10 @@ def compare_small_table(
 
 
 def _can_roll_back(root: Path, table: Table, records: RunRecords) -> bool:
-    """Return whether Delta can restore the published version: later commits are readable and without gaps."""
+    """Return whether Delta can restore the published version of a table.
+
+    Delta can do so if all later commits are readable and no version between them is missing.
+    """
     published = max(records.version(table), 0)
     later = {version: paths for version, paths in list_log_files(root, table).items() if version > published}
     commit_count = sum(any(path.suffix == ".json" for path in paths) for paths in later.values())
@@ -126,7 +134,7 @@ class TableRepair:
     root : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table to repair.
     records : RunRecords
         Records of all runs.
     """
@@ -151,7 +159,7 @@ class TableRepair:
         Raises
         ------
         WarehouseError
-            If a missing commit has no copy.
+            If a commit is missing or damaged, and has neither a second copy nor a record of its bytes.
         """
         copies = list_copies(self.root, self.table)
         if not copies:
@@ -167,7 +175,10 @@ class TableRepair:
         yield from self._discard_later_files(copies, has_lost_commit)
 
     def _discard_foreign_files(self) -> Iterator[Replacement]:
-        """Move away a log of `written` that cannot be used, and copies that belong to another warehouse."""
+        """Yield replacements that move an unusable log of `written` and foreign second copies aside.
+
+        Foreign copies belong to another warehouse.
+        """
         if self.table is WRITTEN and self._is_log_lost():
             for file in list_folder(self.folder / LOG_FOLDER):
                 yield Replacement(f"{self.table.name}/{LOG_FOLDER}/{file.path.name}")
@@ -185,7 +196,12 @@ class TableRepair:
         return False
 
     def _repair_file(self, fault: Fault, copies: dict[str, SecondCopy]) -> Iterator[Replacement]:
-        """Yield the replacements for one file: from its copy, from its record, or only moved aside."""
+        """Yield the replacements for one file.
+
+        If only the second copy is damaged, the copy is replaced. A damaged file is restored from its second
+        copy if the copy is intact, else from its record in `written`. If neither is available, a damaged log
+        file is only moved aside, and a damaged data file stays in place.
+        """
         path, copy = f"{self.table.name}/{fault.file}", copies.get(fault.file)
         if copy and not describe_damage(self.root / path, copy.digest):
             yield Replacement(f"{COPIES_FOLDER}/{self.table.name}/{copy.file.name}", self.root / path)
@@ -193,13 +209,13 @@ class TableRepair:
         if copy and copy.is_intact():
             yield Replacement(path, copy.file)
             return
-        if copy:  # both are damaged
+        if copy:  # the file and its copy are both damaged
             yield Replacement(f"{COPIES_FOLDER}/{self.table.name}/{copy.file.name}")
         content = self.records.read_content(self.table, fault.file)
         if content and fault.problem != NO_COPY:
             yield Replacement(path, content)
         elif not fault.file.startswith(f"{LOG_FOLDER}/") or self._lacks_only_copy(fault):
-            return  # damaged data files are removed from the table later, and copies are made in any case
+            return  # `restore` removes damaged data files later, and `repair_files` makes missing copies
         elif not fault.file.endswith(".json"):
             yield Replacement(path)
             yield Replacement(f"{self.table.name}/{LOG_FOLDER}/{CHECKPOINT_POINTER}")
@@ -221,9 +237,9 @@ class TableRepair:
         return not self.records.read_content(self.table, fault.file)
 
     def _lacks_only_copy(self, fault: Fault) -> bool:
-        """Return whether a file belongs to its table and only its copy is missing.
+        """Return whether a file belongs to its table and nothing but its second copy is missing.
 
-        A checkpoint that no run has recorded does not belong to it.
+        A checkpoint of the log that no run has recorded does not belong to the table.
         """
         is_recorded = fault.file in self.records.files[fault.table]
         return fault.problem == NO_COPY and (is_recorded or fault.file.endswith(".json"))
@@ -231,13 +247,17 @@ class TableRepair:
     def _discard_later_files(
         self, copies: dict[str, SecondCopy], has_lost_commit: bool
     ) -> Iterator[Replacement]:
-        """Move away log files after the last usable version if Delta cannot roll them back."""
+        """Yield replacements that move away log files after the last usable version.
+
+        Log files of `runs` always move. Log files of other tables move only if Delta cannot roll them back.
+        """
         last_version = max(self.records.version(self.table), 0)
         if self.table is RUNS and has_lost_commit:
             last_version = published_version(RUNS, last_recorded_run(self.records.runs))
         if self.table is RUNS or not _can_roll_back(self.root, self.table, self.records):
             for file in list_later_log_files(self.root, self.table, last_version):
-                # A recorded commit compacted files, and a copied one is intact: both stay.
+                # A later commit that is recorded has compacted files. A commit that is copied is intact. Both
+                # kinds stay in place.
                 path = f"{LOG_FOLDER}/{file.name}"
                 if path not in self.records.files[self.table.name] and path not in copies:
                     yield Replacement(f"{self.table.name}/{path}")

@@ -1,1 +1,1 @@
-"""Verify, restore and maintain a warehouse."""
+"""The commands `verify`, `restore` and `maintain`: check, repair and clean up a warehouse."""

@@ -1,7 +1,7 @@
-"""The command `maintain`: compact small files and remove files that no retained version needs. No Spark.
+"""The command `maintain`: compact small files, and remove files that no retained version needs.
 
-Compacted files are published as a run of their own. Until then readers use the old files. If the command is
-killed, it has not removed anything that readers or `restore` need.
+The command needs no Spark. It publishes the compacted files as a run of its own, and readers use the old
+files until then. A killed `maintain` has not removed any file that readers or `restore` need.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
     settings : Settings
         Settings with the address of the warehouse.
     policy : RetentionPolicy
-        The retention periods.
+        How long versions, files and copies of raw files are retained.
     is_meant : bool
-        Whether to apply the changes; otherwise only report them.
+        Whether to apply the changes. If False, they are only reported.
 
     Returns
     -------
     MaintenanceReport
-        Counts and sizes of what is or would be changed.
+        Counts and sizes of the files that are changed or, in a dry run, would be changed.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
     if not is_meant or plan.is_empty:
         return plan.report(is_meant)
     with warehouse.writing("maintain") as run:
-        # Plan again: only now the rest of a killed run is rolled back.
+        # Plan again, because `writing` has rolled back what a killed run left.
         plan = UpkeepPlan.make(root, policy, is_locked=True)
         report = plan.report(is_done=True)
         run.always_records = True  # even if only `written` is compacted
@@ -83,7 +83,8 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
                 remove_copies(root, upkeep.table, paths)
                 _remove(upkeep.table.name, unneeded)
             _remove("left", plan.leftovers)
-    # The published ledger no longer names the pruned copies, so they can be removed now.
+    # The run is published, and its ledger no longer lists the expired copies. So the copies can be removed
+    # now.
     with name_disk_errors(root), warehouse.locked():
         archived = {row["content_hash"] for row in warehouse.rows(FILES) if row["archived"]}
         _remove("archive", [file for file in plan.expired_copies if file.path.name not in archived])
@@ -91,6 +92,7 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
 
 
 def _compact(warehouse: Warehouse, table: Table) -> None:
+    """Join the small data files of each partition of a table into larger ones, in one commit."""
     delta_table = open_table(warehouse.root, table)
     with warehouse.committing("join", table):
         delta_table.optimize.compact(target_size=MAX_FILE_BYTES, writer_properties=_COMPRESSED)
@@ -103,7 +105,10 @@ def _remove(name: str, files: Iterable[StoredFile]) -> None:
 
 
 def _mark_pruned_copies(plan: UpkeepPlan) -> list[LedgerRow]:
-    """Return the ledger without the copies that are removed; its column `reason` says why they are gone."""
+    """Return the rows of the ledger after the removal of expired copies of raw files.
+
+    In the rows of removed copies, `archived` is empty and `reason` states when `maintain` removed the copy.
+    """
     day = time.strftime("%Y-%m-%d", time.gmtime(plan.policy.now / NANOSECONDS_PER_SECOND))
     pruned = {row["content_hash"] for row in plan.pruned_rows}
     rows: list[LedgerRow] = []
@@ -115,7 +120,7 @@ def _mark_pruned_copies(plan: UpkeepPlan) -> list[LedgerRow]:
 
 
 def print_maintenance(report: MaintenanceReport, console: Console) -> None:
-    """Print what maintenance changed, or would change.
+    """Print what `maintain` changed or, in a dry run, would change.
 
     Parameters
     ----------
@@ -132,7 +137,7 @@ def print_maintenance(report: MaintenanceReport, console: Console) -> None:
     show()
     if report["copies"]:
         size = format_size(report["copies_bytes"])
-        last = f"; of {report['last_copies']:,} no original is left" if report["last_copies"] else ""
+        last = f"; {report['last_copies']:,} of them have no original" if report["last_copies"] else ""
         show(f"archive  remove {report['copies']:,} copies of raw files, {size}{last}")
     if report["left"]:
         size = format_size(report["left_bytes"])
@@ -141,7 +146,7 @@ def print_maintenance(report: MaintenanceReport, console: Console) -> None:
 
 
 def _make_table(reports: list[TableReport]) -> RichTable:
-    """Return the table of counts and sizes, with a row of sums at its end."""
+    """Return the table of counts and sizes to print: one row for each table, and a last row of sums."""
     grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, header_style=DIM, pad_edge=False)
     grid.add_column("table", no_wrap=True)
     titles = ("files", "size", "compact", "into", "remove", "frees", "log files", "size", "remove", "frees")
@@ -155,6 +160,7 @@ def _make_table(reports: list[TableReport]) -> RichTable:
 
 
 def _sum_reports(reports: list[TableReport]) -> TableReport:
+    """Return the sums of all reports."""
     return {
         "table": "all",
         "files": sum(report["files"] for report in reports),
@@ -171,7 +177,7 @@ def _sum_reports(reports: list[TableReport]) -> TableReport:
 
 
 def _format_counts(report: TableReport) -> list[str]:
-    """Return the cells of a row; a zero is an empty cell."""
+    """Return the cells of one row to print. A zero is shown as an empty cell."""
     cells = (
         (report["files"], False),
         (report["files_bytes"], True),

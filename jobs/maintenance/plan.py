@@ -1,13 +1,16 @@
-"""Plan the upkeep of a warehouse from its logs and folders, without Spark.
+"""Plan the maintenance of a warehouse from its logs and folders, without Spark.
 
-Every version that was published at any time within the retention period is retained: for each table the
-version that the oldest of these runs published, and all later ones. A data file is removed if no retained
-version has it and it was written before the retention period. This includes files that a killed run has left.
-Commits are removed if a checkpoint that is not later than the oldest retained version includes them;
-`written` still has their bytes.
+A run is retained if its versions were the published ones at any time within the retention period. Of each
+table, the version that the oldest retained run published is retained, and all later versions.
 
-Data files of events, golden rows, checkpoints, books and samples are never compacted. Each holds one chunk,
-and its name identifies what was rebuilt and validated from it.
+A data file is removed if no retained version has the file, and it was written before the retention period
+began. This includes files that a killed run has left. A commit is removed if a checkpoint includes it, and
+the checkpoint is not later than the oldest retained version. The table `written` still has the bytes of
+removed commits.
+
+Data files of events, golden rows, checkpoints, books and samples are never compacted. Each of these files
+holds one chunk. Later stages use the name of a file to tell which of their results were computed from the
+file.
 """
 
 from __future__ import annotations
@@ -49,26 +52,26 @@ _PARTIAL_SUFFIX = ".partial"
 
 
 class MaintenanceReport(TypedDict):
-    """What maintenance does, in JSON output.
+    """Counts and sizes of everything that `maintain` changes, for its JSON output.
 
     Attributes
     ----------
     is_done : bool
         Whether the changes were made.
     kept_from : str
-        Id of the oldest run that is retained.
+        Id of the oldest retained run.
     kept_since : int
         Start of the retention period, ns since 1970 UTC.
     kept_runs : int
-        Number of runs that are retained.
+        Number of retained runs.
     tables : list of TableReport
-        One for each table.
+        One report for each table.
     left, left_bytes : int
-        Number and total size of files that killed commands left outside of tables.
+        Number of files that killed commands left outside of tables, and their total size in bytes.
     copies, copies_bytes : int
-        Number and total size of copies of raw files that are removed.
+        Number of archived copies of raw files that are removed, and their total size in bytes.
     last_copies : int
-        Number of these copies whose originals no longer exist.
+        Number of removed copies whose original raw file no longer exists.
     """
 
     is_done: bool
@@ -85,22 +88,22 @@ class MaintenanceReport(TypedDict):
 
 @dataclass(frozen=True)
 class UpkeepPlan:
-    """What there is to do for a warehouse.
+    """Maintenance plan of a warehouse.
 
     Attributes
     ----------
     policy : RetentionPolicy
-        The retention periods.
+        How long versions, files and copies of raw files are retained.
     retained_runs : list of RunRow
-        Rows of `runs` whose versions are retained, the newest last.
+        Rows of `runs` whose versions are retained, the newest row last.
     tables : list of TableUpkeep
-        One for each table.
+        One plan for each table.
     leftovers : list of StoredFile
         Files that killed commands left outside of tables.
     ledger : list of LedgerRow
-        Rows of `files`.
+        Rows of the table `files`.
     expired_copies : list of StoredFile
-        Copies of raw files that are removed.
+        Archived copies of raw files to remove.
     """
 
     policy: RetentionPolicy
@@ -112,14 +115,14 @@ class UpkeepPlan:
 
     @classmethod
     def make(cls, root: Path, policy: RetentionPolicy, is_locked: bool = False) -> UpkeepPlan:
-        """Return the plan for a warehouse.
+        """Return the maintenance plan of a warehouse.
 
         Parameters
         ----------
         root : Path
             Warehouse folder.
         policy : RetentionPolicy
-            The retention periods.
+            How long versions, files and copies of raw files are retained.
         is_locked : bool
             Whether the caller holds the lock of the warehouse.
 
@@ -132,7 +135,7 @@ class UpkeepPlan:
         records = read_run_records(root, is_locked)
         rows = cast(list[RunRow], TableReader(root).rows(RUNS))
         runs = sorted(rows, key=lambda row: int(row["finished"]))
-        # The last run before the retention period was still the published one when the period began.
+        # Retain the last run before the retention period too: it was the published run when the period began.
         before = [index for index, run in enumerate(runs) if run["finished"] <= policy.cutoff]
         retained_runs = runs[before[-1] if before else 0 :]
         tables = []
@@ -156,17 +159,17 @@ class UpkeepPlan:
 
     @cached_property
     def pruned_rows(self) -> list[LedgerRow]:
-        """Rows of the ledger whose copies are removed."""
+        """Rows of the ledger whose archived copies are removed."""
         names = {file.path.name for file in self.expired_copies}
         return [row for row in self.ledger if row["archived"] and row["content_hash"] in names]
 
     def report(self, is_done: bool) -> MaintenanceReport:
-        """Return the counts and sizes for the output of the command.
+        """Return the counts and sizes that `maintain` prints.
 
         Parameters
         ----------
         is_done : bool
-            Whether the plan is carried out.
+            Whether the changes are made. False means a dry run.
         """
         return {
             "is_done": is_done,
@@ -201,7 +204,10 @@ def _list_leftovers(root: Path) -> list[StoredFile]:
 def _list_expired_copies(
     root: Path, ledger: Sequence[LedgerRow], policy: RetentionPolicy
 ) -> list[StoredFile]:
-    """Return the copies of raw files that are old enough to remove, except copies of refused files."""
+    """Return the archived copies of raw files that are old enough to remove.
+
+    Copies of files that could not be ingested are never removed.
+    """
     if policy.archive_retention is None:
         return []
     refused = {row["content_hash"] for row in ledger if row["state"] == "failed"}

@@ -1,8 +1,9 @@
-"""The command `restore`: bring a warehouse back to what a run has published, without computing anything.
+"""The command `restore`: return a warehouse to the table versions that a run has published.
 
-First it restores files of logs, and of `runs` and `written`, from copies and records: all of them, or none.
-Then Delta restores each table to the version of the run, and the result is published as a run of its own.
-Replaced files move to the folder `_aside`; nothing is deleted.
+Nothing is computed again. First the command repairs log files, and the files of `runs` and `written`, from
+second copies and recorded bytes: either all of them, or none. Then Delta restores each table to the version
+that the run published. The command publishes the result as a new run. Replaced files move to the folder
+`_aside`; no file is deleted.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import FILES, RUNS, TABLES, WRITTEN
 
 _MAX_LISTED = 5
-"""Runs or faults that an error message lists at most."""
+"""Largest number of runs or faults that an error message lists."""
 
 
 def restore_warehouse(
@@ -51,22 +52,22 @@ def restore_warehouse(
     settings : Settings
         Settings with the address of the warehouse.
     run_id : str, optional
-        Id of the run; None chooses the newest run whose files are all intact.
+        Id of the run to restore. None chooses the newest run whose files are all intact.
     is_meant : bool
-        Whether to apply the changes; otherwise only report them.
+        Whether to apply the changes. If False, they are only reported.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
 
     Returns
     -------
     RestoreReport
-        What is or would be changed. A dry run that finds damaged logs reports only their repair, because the
-        state of the tables is unknown until then.
+        The changes that are made or, in a dry run, would be made. If a dry run finds damaged logs, it reports
+        only their repair, because the state of the tables is unknown until the logs are repaired.
 
     Raises
     ------
     WarehouseError
-        If there is no such run, or its files are missing or damaged.
+        If no run has this id, or files of the run are missing or damaged.
     """
     warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
@@ -100,7 +101,9 @@ def restore_warehouse(
             fault for table in TABLES.values() for fault in find_unpublished_commits(root, table, records)
         ]
     audit = audit_files(root, records, stage)
-    # A user who saw only the repair of logs has not agreed to undo runs: damaged data files have to wait.
+    # If logs were damaged, the dry run showed only their repair, so the user has not agreed to undo runs.
+    # Unless the user named a run, keep the newest one here, and leave damaged data files to the next
+    # `restore`.
     is_chosen_by_audit = run_id is not None or not log_faults
     chosen = _choose_run(root, records, audit, run_id) if is_chosen_by_audit else records.newest
     undone = records.runs[records.runs.index(chosen) + 1 :]
@@ -126,12 +129,13 @@ def _restore_tables(
     report: RestoreReport,
     damaged_written: list[ActiveFile] | None,
 ) -> None:
-    """Restore the tables to the versions of a run, publish them, and complete the report.
+    """Restore the tables to the versions of a run, publish the result, and complete the report.
 
-    `damaged_written` lists the damaged data files of `written`; None means that no record is lost.
+    `damaged_written` lists the damaged data files of `written`. None means that no record is lost. An empty
+    list means that records are lost, but no data file is damaged.
     """
     with warehouse.writing("restore") as run:
-        run.always_records = True  # repaired logs are recorded too
+        run.always_records = True  # so that repaired logs of `runs` and `written` are recorded too
         with run.stage("going back"):
             for table in TABLES.values():
                 version, wanted = records.version(table), max(records.version(table, chosen), 0)
@@ -143,7 +147,7 @@ def _restore_tables(
 
 
 def _find_run(records: RunRecords, run_id: str) -> RunRow:
-    """Return the run with an id."""
+    """Return the run with the given id; raise a `WarehouseError` if there is none."""
     for run in records.runs:
         if run["run_id"] == run_id:
             return run
@@ -152,7 +156,10 @@ def _find_run(records: RunRecords, run_id: str) -> RunRow:
 
 
 def _choose_run(root: Path, records: RunRecords, audit: AuditResult, run_id: str | None) -> RunRow:
-    """Return the run to restore: the one with the id, or the newest one whose files are all intact."""
+    """Return the run to restore: the run with the given id, or else the newest run whose files are intact.
+
+    If files of the run are missing or damaged, a `WarehouseError` is raised.
+    """
     known = audit.file_problems()
     if run_id is None:
         for run in reversed(records.runs):
@@ -169,19 +176,19 @@ def _choose_run(root: Path, records: RunRecords, audit: AuditResult, run_id: str
     if faults and records.runs.index(run) < first_retained:
         raise WarehouseError(
             f"run {run_id} cannot be restored: `deltabook maintain` has removed files that only this run and "
-            f"earlier ones had; the oldest run with all its files is {records.runs[first_retained]['run_id']}"
+            f"earlier runs had; the oldest run with all its files is {records.runs[first_retained]['run_id']}"
         )
     if faults:
         listed = "; ".join(f"{fault.table} {fault.file}: {fault.problem}" for fault in faults[:_MAX_LISTED])
         raise WarehouseError(
             f"run {run_id} cannot be restored, its files are damaged: {listed}. Choose another --run, or "
-            "leave the option out to restore the newest intact run"
+            "leave out --run to restore the newest intact run"
         )
     return run
 
 
 def _list_later_raw_files(root: Path, records: RunRecords, chosen: RunRow, audit: AuditResult) -> list[str]:
-    """Return the raw files that only later runs have ingested; empty if the ledger is damaged."""
+    """Return the raw files that only runs after the chosen one ingested; empty if the ledger is damaged."""
     if not audit.is_intact(FILES):
         return []
     newest, restored = (
@@ -198,17 +205,18 @@ def _list_later_raw_files(root: Path, records: RunRecords, chosen: RunRow, audit
 def _record_files_again(
     warehouse: Warehouse, records: RunRecords, damaged: list[ActiveFile], run_id: str
 ) -> int:
-    """Remove damaged data files from `written`, and record the files whose records are lost as they are now.
+    """Remove damaged data files from `written`, and record the present hashes of files without a record.
 
     Returns
     -------
     int
-        Number of files that were recorded.
+        Number of files that were recorded again.
     """
     warehouse.drop(WRITTEN, damaged)
     root = warehouse.root
     known_paths = {name: {*files} for name, files in records.files.items()}
-    # Commits of `written` that were made again differ from the recorded ones.
+    # A repair may have replaced lost commits of `written` by new ones. These differ from their records, so
+    # they are recorded again.
     known_paths[WRITTEN.name] = {
         path
         for path, record in records.files[WRITTEN.name].items()
@@ -225,7 +233,7 @@ def _record_files_again(
 
 
 def describe_restore(report: RestoreReport) -> Iterator[str]:
-    """Describe what a restore changed or would change, in lines for people.
+    """Yield lines of text that describe what a restore changed or would change.
 
     Parameters
     ----------
@@ -235,7 +243,7 @@ def describe_restore(report: RestoreReport) -> Iterator[str]:
     Yields
     ------
     str
-        One line for each change.
+        One line of text, mostly one for each change.
     """
     for fault in report.get("logs", ()):
         yield f"repair       {fault['table']} {fault['file'] or 'rows'}: {fault['problem']}"
@@ -248,7 +256,7 @@ def describe_restore(report: RestoreReport) -> Iterator[str]:
     for chunk in report.get("judged", ()):
         yield f"validate     {chunk}"
     if report.get("logs"):
-        yield "next         run deltabook verify again: it can check data files when the logs are repaired"
+        yield "next         run deltabook verify again after the repair: only then can it check data files"
     if report.get("run"):
         yield f"restore      run {report['run']}"
     for run in report.get("undone", ()):

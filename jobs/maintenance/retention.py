@@ -1,4 +1,4 @@
-"""How long versions, files and copies of raw files are retained."""
+"""The retention policy: how long `maintain` retains versions, files and copies of raw files."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import DAY
 
 MIN_RETENTION = 7 * DAY
-"""Shortest retention in ns. Every reader and writer that started before it has finished."""
+"""Shortest retention period in ns.
+
+It is so long that every process that may still use an older file has finished.
+"""
 _DAYS = re.compile(r"(\d+)d")
 
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """How long versions, files and copies of raw files are retained.
+    """How long `maintain` retains versions, files and copies of raw files.
 
     Attributes
     ----------
     retention : int
-        Retention of versions and files in ns.
+        Length of the retention period of versions and files, ns.
     archive_retention : int, optional
-        Retention of copies of raw files in ns; None retains all of them.
+        Length of the retention period of archived copies of raw files, ns. None retains all copies.
     now : int
-        End of the retention period, ns since 1970 UTC.
+        End of both retention periods, ns since 1970 UTC.
     """
 
     retention: int
@@ -34,19 +37,19 @@ class RetentionPolicy:
 
     @classmethod
     def parse(cls, keep: str, prune_archive: str | None) -> RetentionPolicy:
-        """Return the policy that command-line options describe; the period ends now.
+        """Return the policy that command-line options describe; its retention periods end now.
 
         Parameters
         ----------
         keep : str
             Value of `--keep`: a number of days, such as 30d.
         prune_archive : str, optional
-            Value of `--prune-archive`: a number of days.
+            Value of `--prune-archive`: a number of days, such as 90d. None retains all copies of raw files.
 
         Raises
         ------
         SettingsError
-            If a value is not a number of days, or less than `MIN_RETENTION`.
+            If a value is not a number of days, or is shorter than `MIN_RETENTION`.
         """
         retention = _parse_days(keep, "--keep")
         archive_retention = _parse_days(prune_archive, "--prune-archive") if prune_archive else None
@@ -54,17 +57,17 @@ class RetentionPolicy:
 
     @property
     def cutoff(self) -> int:
-        """Start of the retention period, ns since 1970 UTC."""
+        """Start of the retention period of versions and files, ns since 1970 UTC."""
         return self.now - self.retention
 
 
 def _parse_days(text: str, option: str) -> int:
-    """Return a number of days, such as 30d, in ns."""
+    """Return the length in ns of a text such as 30d; `option` names the option in error messages."""
     match = _DAYS.fullmatch(text)
     length = int(match[1]) * DAY if match else 0
     if length < MIN_RETENTION:
         raise SettingsError(
             f"{option} {text}: expected a number of days, such as 30d, and at least {MIN_RETENTION // DAY}d. "
-            "Readers, runs in progress and `restore` may need younger files"
+            "Readers, runs in progress and `restore` may need files that are younger than that"
         )
     return length

@@ -1,4 +1,4 @@
-"""Plan the upkeep of one table: which data files to compact, and which files to remove."""
+"""Plan the maintenance of one table: which data files to compact, and which files to remove."""
 
 from __future__ import annotations
 
@@ -42,32 +42,37 @@ COMPACTED_TABLES = (
     QUARANTINE,
     *RUN_TABLES,
 )
-"""Tables to which each run adds a few rows, and which are read whole."""
+"""Tables that `maintain` compacts: each run adds only a few rows to them, and readers read them whole."""
 MIN_FILES_TO_COMPACT = 32
-"""Number of small files in a partition from which on they are compacted, since all rows are written again."""
+"""Smallest number of small files in a partition for which a table is compacted.
+
+Compaction writes all rows of these files again, so it is not worth while for fewer files.
+"""
 MAX_FILE_BYTES = 32 << 20
-"""Size of a data file in bytes from which on it is not compacted with others."""
+"""Size in bytes below which a data file counts as small. Compacted files have about this size."""
 _UNFINISHED_LOG_FILE = re.compile(r"\.tmp$|#\d+$")
-"""End of the name of a log file that is not written completely."""
+"""Pattern of the end of the name of a log file that was not written completely."""
 
 
 class TableReport(TypedDict):
-    """What maintenance does to one table, in JSON output.
+    """Counts and sizes of the files of one table that `maintain` changes, for its JSON output.
 
     Attributes
     ----------
     table : str
         Name of the table.
     files, files_bytes : int
-        Number and total size of its data files.
-    joined, joined_into : int
-        Number of files that are compacted, and of the files that replace them.
+        Number of data files, and their total size in bytes.
+    joined : int
+        Number of small data files that are compacted.
+    joined_into : int
+        Estimated number of larger files that replace the small files.
     removed, removed_bytes : int
-        Number and total size of the data files that are removed.
+        Number of data files that are removed, and their total size in bytes.
     log, log_bytes : int
-        Number and total size of its log files.
+        Number of log files, and their total size in bytes.
     log_removed, log_removed_bytes : int
-        Number and total size of the log files that are removed.
+        Number of log files that are removed, and their total size in bytes.
     """
 
     table: str
@@ -85,18 +90,22 @@ class TableReport(TypedDict):
 
 @dataclass(frozen=True)
 class TableUpkeep:
-    """What there is to do for one table.
+    """Maintenance plan of one table.
 
     Attributes
     ----------
     table : Table
         The table.
-    files, log_files : list of StoredFile
-        All files in its folder, and in its log.
+    files : list of StoredFile
+        All files in the table's folder, except log files.
+    log_files : list of StoredFile
+        All files in the folder of the Delta log.
     small_files : list of ActiveFile
-        Data files that are compacted.
-    unneeded_files, unneeded_log_files : list of StoredFile
-        Files that are removed.
+        Data files to compact.
+    unneeded_files : list of StoredFile
+        Data files to remove.
+    unneeded_log_files : list of StoredFile
+        Log files to remove.
     """
 
     table: Table
@@ -107,7 +116,7 @@ class TableUpkeep:
     unneeded_log_files: list[StoredFile]
 
     def report(self) -> TableReport:
-        """Return the counts and sizes for the output of the command."""
+        """Return the counts and sizes that `maintain` prints."""
         bytes_by_partition: Counter[str] = Counter()
         for file in self.small_files:
             bytes_by_partition[str(file.partition)] += file.bytes
@@ -132,13 +141,13 @@ def sum_sizes(files: list[StoredFile]) -> int:
     Parameters
     ----------
     files : list of StoredFile
-        The files.
+        Files whose sizes are added.
     """
     return sum(file.bytes for file in files)
 
 
 def plan_table(root: Path, table: Table, oldest: int, newest: int, cutoff: int) -> TableUpkeep:
-    """Return what there is to do for a table.
+    """Return the maintenance plan of a table.
 
     Parameters
     ----------
@@ -146,15 +155,17 @@ def plan_table(root: Path, table: Table, oldest: int, newest: int, cutoff: int) 
         Warehouse folder.
     table : Table
         The table.
-    oldest, newest : int
-        Oldest retained version, and newest published version.
+    oldest : int
+        Oldest Delta version that is retained.
+    newest : int
+        Newest Delta version that is published.
     cutoff : int
-        Start of the retention period, ns since 1970 UTC.
+        Start of the retention period, ns since 1970 UTC. Files that were written later are never removed.
 
     Raises
     ------
     WarehouseError
-        If commits that are needed are missing.
+        If a commit after the oldest retained version is missing.
     """
     folder = root / table.name
     log_files = list_folder(folder / LOG_FOLDER, deep=True)
@@ -175,13 +186,13 @@ def plan_table(root: Path, table: Table, oldest: int, newest: int, cutoff: int) 
 
 
 def _list_needed_paths(root: Path, table: Table, oldest: int) -> set[str]:
-    """Return the paths of the data files of a version and all later ones."""
+    """Return the paths of all data files that belong to the version `oldest` or to a later one."""
     log_files = list_log_files(root, table)
     commits = {
         version: path for version, paths in log_files.items() for path in paths if path.suffix == ".json"
     }
     first = oldest
-    if 0 not in commits:  # Delta itself has removed commits: versions before its first checkpoint are lost
+    if 0 not in commits:  # Delta has removed old commits, so versions before the first checkpoint are lost
         first = max(oldest, min(version for version, paths in log_files.items() if len(paths) > 1))
     if missing := set(range(first + 1, max(log_files) + 1)) - commits.keys():
         raise WarehouseError(
@@ -197,7 +208,10 @@ def _list_needed_paths(root: Path, table: Table, oldest: int) -> set[str]:
 
 
 def _list_covered_files(log_files: dict[int, list[Path]], oldest: int) -> set[Path]:
-    """Return the log files before the last checkpoint that is not later than a version."""
+    """Return the log files that no retained version needs.
+
+    These are all log files before the newest checkpoint of the version `oldest` or of an earlier one.
+    """
     checkpoints = [
         version
         for version, paths in log_files.items()
@@ -208,7 +222,7 @@ def _list_covered_files(log_files: dict[int, list[Path]], oldest: int) -> set[Pa
 
 
 def _select_small_files(active_files: list[ActiveFile]) -> list[ActiveFile]:
-    """Return the files to compact; empty if no partition has enough of them."""
+    """Return the files to compact; empty if no partition has `MIN_FILES_TO_COMPACT` small files."""
     partitions: dict[str, list[ActiveFile]] = defaultdict(list)
     for file in active_files:
         if file.bytes < MAX_FILE_BYTES:
@@ -219,13 +233,13 @@ def _select_small_files(active_files: list[ActiveFile]) -> list[ActiveFile]:
 
 
 def select_older(files: Iterable[StoredFile], time: int) -> list[StoredFile]:
-    """Return the files that were last written before a time.
+    """Return the files that were last modified before a time.
 
     Parameters
     ----------
     files : iterable of StoredFile
-        The files.
+        Files to select from.
     time : int
-        The time, ns since 1970 UTC.
+        Time in ns since 1970 UTC.
     """
     return [file for file in files if file.modified < time]

@@ -1,7 +1,7 @@
-"""The command `verify`: compare logs, data files and counts with the records of runs. No Spark.
+"""The command `verify`: compare a warehouse with the records of its runs, without Spark.
 
-Logs and data files are compared with their recorded hashes, and row counts with the ledger. Several files are
-read at the same time: hashing releases the interpreter lock.
+Logs and data files are compared with their recorded hashes, and row counts with the ledger. Threads read
+several files in parallel, because hashing releases Python's global interpreter lock.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
 
 
 class Verification(TypedDict):
-    """Result of `verify`, as in its JSON output.
+    """Result of `verify`, with the fields of its JSON output.
 
     Attributes
     ----------
@@ -55,22 +55,26 @@ class Verification(TypedDict):
     run : str
         Id of the newest run; empty if `runs` is lost.
     is_written : bool
-        Whether another process was writing, or the lock could not be tried: only published versions are
-        compared then.
-    log_files, data_files, bytes : int
-        Number of log files and data files that were compared, and the size of the data files.
+        Whether another process was writing to the warehouse, or the lock could not be tried. If True, only
+        published versions were compared.
+    log_files : int
+        Number of log files that were compared.
+    data_files : int
+        Number of data files that were compared.
+    bytes : int
+        Total size of the compared data files.
     bytes_per_second : int
-        Size of the data files divided by the time for reading logs and data files.
+        `bytes` divided by the time for checking logs, second copies and data files.
     seconds : float
-        Duration of the whole verification.
+        Duration of the whole verification in seconds.
     unread : list of str
-        Names of tables with damaged logs, whose data files were not compared.
+        Names of tables whose log is damaged. Data files of these tables were not compared.
     findings : list of FaultFields
         The faults, each with a remedy.
     runs : int
-        Number of runs; only of a deep verification.
+        Number of runs. Only a deep verification has this field.
     restorable : list of str
-        Ids of runs whose files are all intact; only of a deep verification.
+        Ids of the runs whose files are all intact. Only a deep verification has this field.
     """
 
     warehouse: str
@@ -95,14 +99,14 @@ def verify_warehouse(warehouse: Path, is_deep: bool, console: Console) -> Verifi
     warehouse : Path
         Warehouse folder.
     is_deep : bool
-        Whether to read raw files, their copies and the files of earlier runs too.
+        Whether to also check raw files, their archived copies and the files of earlier runs.
     console : Console
         Console that shows progress.
 
     Returns
     -------
     Verification
-        Findings, counts and rates.
+        The findings, and the number, size and speed of the checks.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def verify_warehouse(warehouse: Path, is_deep: bool, console: Console) -> Verifi
     """
     started = time.monotonic()
     stage = stage_display(console)
-    # Everything below is compared with this one state, whatever is published in the meantime.
+    # All checks use these records, even if another process publishes a run in the meantime.
     with try_lock(warehouse / WRITE_LOCK) if had_runs(warehouse) else nullcontext() as is_idle:
         records = read_run_records(warehouse, is_locked=bool(is_idle))
         faults = [*_find_unfinished_repairs(warehouse)] if is_idle else []
@@ -146,21 +150,21 @@ def verify_warehouse(warehouse: Path, is_deep: bool, console: Console) -> Verifi
 
 
 def _add_remedies(faults: list[Fault], warehouse: Path) -> list[FaultFields]:
-    """Return the fields of each fault, with a remedy."""
+    """Return the fields of each fault, with the remedy filled in."""
     return [{**fault.to_fields(), "remedy": choose_remedy(fault, warehouse)} for fault in faults]
 
 
 def _find_unfinished_repairs(warehouse: Path) -> Iterator[Fault]:
-    """Report repairs that were killed."""
+    """Yield a fault for each repair whose process was killed."""
     for folder in list_unfinished_repairs(warehouse):
         problem = (
-            f"a repair was killed and left files in {folder}; the next command that writes rolls it back"
+            f"a repair was killed and left files in {folder}; the next command that writes undoes the repair"
         )
         yield Fault(RUNS.name, "", problem)
 
 
 def _find_copy_and_commit_faults(warehouse: Path, records: RunRecords, is_idle: bool) -> Iterator[Fault]:
-    """Check second copies, and look for unpublished commits if no process is writing."""
+    """Yield the faults of second copies and, if no process is writing, a fault for unpublished commits."""
     for table in RUN_TABLES:
         yield from find_copy_faults(warehouse, table, records.version(table), is_idle)
     for table in SMALL_TABLES:
@@ -172,7 +176,7 @@ def _find_copy_and_commit_faults(warehouse: Path, records: RunRecords, is_idle: 
 
 
 def _report_lost_runs(warehouse: Path, records: RunRecords, faults: list[Fault]) -> Verification:
-    """Return the result for a warehouse without readable rows of `runs`, where nothing can be compared."""
+    """Return the result for a warehouse in which no row of `runs` is readable, so nothing can be compared."""
     return {
         "warehouse": str(warehouse),
         "run": "",
@@ -190,7 +194,10 @@ def _report_lost_runs(warehouse: Path, records: RunRecords, faults: list[Fault])
 def _find_count_faults(
     warehouse: Path, records: RunRecords, audit: AuditResult, stage: StageDisplay
 ) -> Iterator[Fault]:
-    """Count the rows of intact files, and compare them with the ledger and the id boundaries."""
+    """Yield the faults that the row counts and ids of intact data files show.
+
+    Nothing is compared if the ledger or the id boundaries (table `hours`) are damaged.
+    """
     if not audit.is_intact(FILES) or not audit.is_intact(HOURS):
         return
     is_complete = not (audit.damaged_files or audit.unreadable_tables)
@@ -202,7 +209,10 @@ def _find_count_faults(
 
 
 def _are_books_current(runs: list[RunRow]) -> bool:
-    """Return whether books were rebuilt after the last change of events, following restores to older runs."""
+    """Return whether books were rebuilt after the last ingest.
+
+    If a run has restored an older run, the question is answered for the older run.
+    """
     indices = {run["run_id"]: index for index, run in enumerate(runs)}
     index = len(runs) - 1
     while index >= 0 and runs[index]["command"] != "ingest":
@@ -227,7 +237,10 @@ def _list_restorable_runs(
 
 
 def _find_raw_file_faults(warehouse: Path, records: RunRecords, stage: StageDisplay) -> Iterator[Fault]:
-    """Compare raw files and their archived copies with the ledger."""
+    """Yield a fault for each raw file that is lost, and for each archived copy that is missing or damaged.
+
+    Raw files and copies are compared with the hashes in the ledger.
+    """
     ledger = read_ledger(TableReader(warehouse, dict(records.newest["versions"])))
     with stage("raw files", "files", len(ledger)) as advance:
         for row in ledger:
@@ -235,7 +248,7 @@ def _find_raw_file_faults(warehouse: Path, records: RunRecords, stage: StageDisp
             intact = [path for path in locations if has_content(path, row["content_hash"])]
             archived = get_archive_path(warehouse, row["content_hash"])
             if row["state"] == "ingested" and not intact and not row["reason"]:
-                problem = "missing or changed since it was ingested, and no copy is left"
+                problem = "missing, or changed since it was ingested; the raw file has no intact copy either"
                 yield Fault(FILES.name, row["path"], problem, remedy="put it back from a backup")
             elif row["archived"] and archived not in intact:
                 problem = f"the copy of {row['path']} is missing or damaged"

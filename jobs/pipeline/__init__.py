@@ -1,1 +1,1 @@
-"""The stages of a run: ingest, reconstruct, validate, alone or one after another."""
+"""The stages of a run: ingest, reconstruct and validate. Commands run one stage or several in order."""

@@ -1,4 +1,8 @@
-"""The suite `fidelity`: rebuilt books against golden samples, by chunk and over all chunks of a symbol."""
+"""The suite `fidelity`: compares rebuilt books with golden rows, for each chunk and for each whole symbol.
+
+A golden row is one independent truth about a book. A sample is one measured value, such as a spread, that is
+taken from golden rows and from rebuilt books. The suite compares the distributions of both samples.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT
 
 
 def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Judge whether rebuilt books equal their golden samples, one by one and in distribution.
+    """Judge whether rebuilt books equal their golden rows, row by row and in distribution.
 
     Parameters
     ----------
@@ -42,7 +46,8 @@ def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
     Returns
     -------
     list of SuiteVerdict
-        One for each chunk, and one for each symbol with several chunks.
+        One verdict for each chunk, and one verdict for each symbol that has several chunks. The verdict is
+        `none`, not `passed`, where no golden row could be compared.
     """
     warehouse, settings = suite_run.warehouse, suite_run.warehouse.settings
     results = suite_run.apply(judge_groups(str(warehouse.root), settings.depth, settings.minimum_match))
@@ -79,7 +84,7 @@ def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def _compare_whole_symbols(suite_run: SuiteRun) -> list[JudgedRow]:
-    """Compare all chunks of each symbol together with its golden samples, where there are several chunks."""
+    """Compare the pooled samples of all chunks of each symbol that has several files of samples."""
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
     for key, names in suite_run.warehouse.data_files(SAMPLES).items():
         files[key[:2]] += names
@@ -94,7 +99,7 @@ def _compare_whole_symbols(suite_run: SuiteRun) -> list[JudgedRow]:
 
 
 def _make_check_metrics(suite_run: SuiteRun, counts: Counts) -> list[JudgedRow]:
-    """Return a metric for each row of `checks`, and add its numbers to the counts."""
+    """Return one metric for each row of the table `checks`, and add the row's numbers to `counts`."""
     metrics = []
     minimum = suite_run.warehouse.settings.minimum_match
     for key in suite_run.keys:
@@ -109,7 +114,7 @@ def _make_check_metrics(suite_run: SuiteRun, counts: Counts) -> list[JudgedRow]:
 
 
 def _count_tests(metrics: Iterable[JudgedRow], counts: Counts) -> None:
-    """Add the number of distribution tests, and their verdicts, to the counts of each chunk."""
+    """Add to the counts of each chunk how many distribution tests it had, in total and by verdict."""
     for row in metrics:
         if row.hour != ALL_HOURS and row.verdict in (PASSED, FAILED) and row.matched == NOT_GIVEN:
             numbers = counts[get_key(row)]
@@ -124,7 +129,7 @@ def _write_metrics(suite_run: SuiteRun, metrics: Iterable[JudgedRow]) -> None:
 
 
 def _describe_metric(row: JudgedRow) -> str:
-    """Return what a metric compares, for reasons of verdicts."""
+    """Return the text that names a metric in the reasons of a verdict."""
     if row.metric == "match":
         if row.first_divergence == NOT_GIVEN:
             return row.kind

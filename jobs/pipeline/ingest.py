@@ -1,8 +1,11 @@
-"""The job `ingest`: raw files into the tables `events` and `golden`, each file once.
+"""The job `ingest`: read raw files into the tables `events` and `golden`, each file once.
 
-1. Each raw file is parsed once, into staged files of records.
-2. Each stream of messages is surveyed as a whole: its chunks, its epochs and the digits of its numbers.
-3. Each chunk that gains messages is put into the feed's order, together with the messages that it had.
+1. Workers parse each raw file once and write its records to staged files.
+2. A survey of each stream finds its chunks, its epochs and how many digits its numbers need. A stream is all
+   messages of one type of one instrument. A chunk is a range of ids, one hour by default. An epoch is a range
+   of ids between two restarts of a venue's ids.
+3. Each chunk that gains or loses messages is sorted again: its stored and its new messages together, in the
+   feed's order.
 """
 
 from __future__ import annotations
@@ -57,9 +60,9 @@ class IngestOptions:
     Attributes
     ----------
     replace : bool
-        Whether a file may replace ingested content of the same path.
+        Whether a file with new content may replace an ingested file of the same path.
     archive : bool
-        Whether to store a copy of each file in the warehouse.
+        Whether to store a copy of each raw file in the warehouse.
     """
 
     replace: bool = False
@@ -79,22 +82,23 @@ def ingest(
     Parameters
     ----------
     warehouse : Warehouse
-        Is being written by `run`.
+        The warehouse that `run` writes.
     run : Run
         The run that this job belongs to.
     source : str
-        Name of the source that parses the files, a key of `SOURCES`.
+        Name of the source that parses the files: a key of `SOURCES`.
     paths : sequence of Path
-        Files and folders.
+        Raw files, and folders of raw files.
     progress : Progress
-        Shows what is done.
+        The display that shows which step runs and how far it is.
     options : IngestOptions, optional
-        None: the defaults.
+        None means the defaults of `IngestOptions`.
 
     Returns
     -------
     dict
-        Counts of files, events, level changes and golden rows; the refused files with their reasons; seconds.
+        Counts of files, events, level changes and golden rows; the refused files with their reasons; the
+        duration in seconds; and the events per second.
 
     Raises
     ------
@@ -132,7 +136,7 @@ def _ingest_new_files(
     refused: list[RefusedFile],
     options: IngestOptions,
 ) -> dict[str, Any]:
-    """Ingest the new files of a batch, extend `refused` by those that fail, and return the counts."""
+    """Ingest the new files of a batch, add the files that fail to `refused`, and return the counts."""
     chunks = ChunkAssignment(warehouse)
     instruments = read_instruments(warehouse)
     invalidated = find_invalidated_work(warehouse, batch, ledger)
@@ -171,7 +175,7 @@ def _ingest_new_files(
 def _find_foreign_files(
     instruments: Mapping[Instrument, InstrumentRow], source: str, staged: StagedFiles
 ) -> dict[str, str]:
-    """Return the reasons to refuse files whose instruments are built from another source, by path."""
+    """Return {path: reason} of the files to refuse because another source already fills their instrument."""
     messages = staged.list_message_files()
     reasons = find_foreign_instruments(instruments, source, {(row.exchange, row.symbol) for row in messages})
     of_files = [(row.source_file, reasons.get((row.exchange, row.symbol))) for row in messages]
@@ -179,7 +183,7 @@ def _find_foreign_files(
 
 
 def _find_changed_files(batch: FileBatch) -> dict[str, str]:
-    """Return the reason to refuse files that changed while they were read, by path."""
+    """Return {path: reason} of the files to refuse because they changed while they were read."""
     reason = "it changed while it was read; ingest it when it is complete"
     return {str(path): reason for digest, path in batch.new.items() if hash_file(path) != digest}
 
@@ -223,7 +227,7 @@ def _write_other_records(
     restarts: Mapping[Stream, list[Restart]],
     progress: Progress,
 ) -> None:
-    """Write the records that are not events: golden rows, and records in quarantine."""
+    """Write the records that are not events: golden rows, and lines that could not be read (quarantine)."""
     files: dict[Instrument, list[str]] = defaultdict(list)
     records: Counter[Instrument] = Counter()
     files_to_search = {
@@ -256,7 +260,7 @@ def _write_other_records(
 
 
 def _may_have_others(row: SurveyRow, instrument: InstrumentRow) -> bool:
-    """Return whether messages yield golden rows, or may have numbers that their scales cannot hold."""
+    """Return whether a staged file may yield golden rows, or numbers beyond the instrument's scales."""
     is_golden = row.snapshots or row.checksums
     has_unusual_numbers = row.price_digits or row.size_digits or row.wide
     return bool(is_golden or has_unusual_numbers) or get_scales(instrument) != DEFAULT_SCALES
@@ -272,7 +276,7 @@ def _write_ledger(
     reasons: Mapping[str, str],
     options: IngestOptions,
 ) -> None:
-    """Write the new files, read or refused, into the table `files`; drop the rows that they replace."""
+    """Add the new files, both read and refused, to the table `files`, and drop the rows of replaced files."""
     replaced = {content_hash for content_hash, path in batch.replaced.items() if path not in reasons}
     rows = [row for row in ledger if row["content_hash"] not in {*batch.new, *replaced}]
     for content_hash, path in batch.new.items():
@@ -300,7 +304,7 @@ def _count(
     records_of_files: Sequence[RecordCounts],
     files_read: int,
 ) -> dict[str, Any]:
-    """Return the counts of new messages and records for the run's summary."""
+    """Return the counts of new messages and new records, for the run's summary."""
     trades = {True: 0, False: 0}
     for row in surveyed:
         if row.record in ("trade", "agg_trade"):

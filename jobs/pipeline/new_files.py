@@ -1,10 +1,11 @@
-"""New files in a folder: those whose content is not in the ledger and that nobody writes any more.
+"""Find new files in folders: complete files whose content is not in the ledger.
 
-The ledger knows files by their content, so a look at a month of captures would hash all of them: at 1 GB/s,
-minutes of every hour. Therefore `_seen.json` caches the hash of each file with its size and times, and a file
-for which these are unchanged is not read again. Among the times is that of the last change of any kind
-(ctime), which no program can set back, unlike the time of modification. The cache can be deleted at any time:
-then all files are hashed again.
+The ledger is the table `files`. It identifies a file by the hash of its content, so every scan needs the hash
+of every file. To hash a month of captures takes minutes, at 1 GB/s. Therefore `_seen.json` caches the hash of
+each file together with the file's size and times. A scan reads a file again only if its size or a time has
+changed. One of these times is the ctime, the time of the last change of any kind. Programs can set the time
+of modification (mtime) back, but not the ctime. The cache can be deleted at any time: the next scan then
+hashes all files again.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ class CachedHash(msgspec.Struct, array_like=True, frozen=True):
     Attributes
     ----------
     bytes : int
-        Size.
+        Size of the file in bytes.
     modified : int
         Time of modification (mtime), ns since 1970 UTC.
     changed : int
         Time of the last change of any kind (ctime), ns since 1970 UTC.
     content_hash : str
-        SHA-256 of its bytes, in hex; empty if it could not be read.
+        SHA-256 of the file's bytes, in hex; empty if the file could not be read.
     """
 
     bytes: int
@@ -52,12 +53,12 @@ class CachedHash(msgspec.Struct, array_like=True, frozen=True):
 
 @dataclass(frozen=True)
 class FolderScan:
-    """The files that a scan has found, by what is to be done with them.
+    """The files that a scan has found, grouped by what happens to them.
 
     Attributes
     ----------
     new : list of Path
-        Files to ingest: no row of the ledger has their content.
+        Files to ingest. Their content was neither ingested nor refused by this source.
     known : int
         Number of files whose content was ingested before.
     waiting : int
@@ -77,30 +78,31 @@ class FolderScan:
 
 
 def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, settle: int) -> FolderScan:
-    """Return the new files of folders, by the published ledger and the time of each file's last change.
+    """Scan folders and return which files are new, known, still incomplete or refused.
 
     Parameters
     ----------
     root : Path
         Folder of the warehouse; files in it are skipped.
     source : str
-        Name of the source that would ingest them. A file that another source refused counts as new.
+        Name of the source that would ingest the files. A file that another source refused counts as new.
     paths : sequence of Path
         Files and folders to scan.
     replace : bool
-        Whether a file may replace ingested content of the same path.
+        Whether a file with new content may replace an ingested file of the same path.
     settle : int
-        Seconds for which a file must not have changed.
+        A file counts as complete if it has not changed for this many seconds.
 
     Returns
     -------
     FolderScan
-        Every file is in one of its groups.
+        The files by group. Every file is in exactly one group.
 
     Raises
     ------
     FileNotFoundError
-        If a path does not exist; the message names all of them. They may exist again at the next scan.
+        If a path does not exist. The message names all missing paths. A later scan may find the paths again,
+        for example when a disk is mounted again.
     """
     if problem := describe_missing_paths(paths):
         raise FileNotFoundError(problem)
@@ -125,7 +127,7 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
     for file in [*unreadable, *batch.refused]:
         is_unchanged = cache.get(file["path"]) == hashes[file["path"]]
         (refused_before if is_unchanged else refused).append(file)
-    # Other scans may have other paths: their entries stay while the files exist.
+    # Other scans may cover other paths. Their cache entries stay as long as the files exist.
     others = {path: entry for path, entry in cache.items() if path not in hashes and Path(path).exists()}
     if hashes | others != cache:
         _write_cache(root / HASH_CACHE, hashes | others)
@@ -139,7 +141,7 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
 
 
 def read_published_ledger(root: Path) -> list[LedgerRow]:
-    """Return the rows of `files` as the last finished run published them.
+    """Return the rows of the ledger, the table `files`, as the last finished run published them.
 
     Parameters
     ----------
@@ -149,22 +151,23 @@ def read_published_ledger(root: Path) -> list[LedgerRow]:
     Returns
     -------
     list of LedgerRow
-        Empty if nothing was published yet.
+        The rows; empty if no run has published yet.
     """
     return read_ledger(TableReader(root, published_versions(root)))
 
 
 def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.stat_result], int]:
-    """Return the state of each file that is complete, and the number of files that may still be written.
+    """Return the `stat` result of each complete file, and the number of files that may still be written.
 
-    A recorder may open a file long before it first writes to it: an empty file waits however old it is.
+    A recorder may open a file long before it writes the first byte. An empty file therefore counts as
+    incomplete, whatever its age.
     """
     latest = time.time_ns() - settle * NANOSECONDS_PER_SECOND
     stats, waiting = {}, 0
     for file in files:
         try:
             stat = file.stat()
-        except FileNotFoundError:  # it was renamed or removed after it was listed
+        except FileNotFoundError:  # the file was renamed or removed after it was listed
             continue
         if stat.st_size == 0 or stat.st_ctime_ns > latest or file.name.lower().endswith(PARTIAL_SUFFIXES):
             waiting += 1
@@ -176,7 +179,7 @@ def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.s
 def _hash_files(
     stats: Mapping[Path, os.stat_result], cache: Mapping[str, CachedHash]
 ) -> tuple[dict[str, CachedHash], list[RefusedFile]]:
-    """Return the hash of each file by path, from the cache where it is valid, and the unreadable files."""
+    """Return the hash of each file by path, and the unreadable files; use valid entries of the cache."""
     hashes: dict[str, CachedHash] = {}
     unreadable: list[RefusedFile] = []
     for file, stat in stats.items():
@@ -187,14 +190,14 @@ def _hash_files(
             continue
         try:
             hashes[str(file)] = CachedHash(*state, hash_file(file))
-        except OSError as error:  # every scan tries it again, and the other files must not wait for it
+        except OSError as error:  # go on with the other files; the next scan tries this file again
             hashes[str(file)] = CachedHash(*state, "")
             unreadable.append({"path": str(file), "reason": f"it cannot be read: {error.strerror}"})
     return hashes, unreadable
 
 
 def _read_cache(path: Path) -> dict[str, CachedHash]:
-    """Return the cached hashes by path; none if the cache is missing or damaged."""
+    """Return the cached hashes by path; an empty dict if the cache is missing or damaged."""
     try:
         return msgspec.json.decode(read_file(path), type=dict[str, CachedHash])
     except (FileNotFoundError, msgspec.DecodeError):
@@ -202,7 +205,7 @@ def _read_cache(path: Path) -> dict[str, CachedHash]:
 
 
 def _write_cache(path: Path, hashes: Mapping[str, CachedHash]) -> None:
-    """Write the cache completely or not at all."""
+    """Write the cache atomically, through a partial file that is then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(hashes))

@@ -1,4 +1,9 @@
-"""Plan of a rebuild: the chunks of each instrument to process, and the checkpoint to start from."""
+"""Plan of a rebuild: which chunks of each instrument to process, and from which checkpoint to start.
+
+A chunk is a range of ids, one hour by default. A checkpoint is the full book before a chunk's first event. To
+chain chunks is to go through them in order and store the checkpoint that opens each one, without writing rows
+of books. To replay a chunk is to write its books, starting from its checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +19,12 @@ from deltabook.schemas.names import DAY, NOT_GIVEN, GapKind
 from deltabook.schemas.tables import GAPS
 
 _KINDS_WITHOUT_END = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))
-"""Kinds of gaps that no later message resolves."""
+"""Kinds of gaps that no later message can resolve."""
 _CHAINING_COST = 0.5
-"""Cost of chaining a chunk, as a share of the cost of a full pass through it."""
+"""Cost of chaining a chunk, as a share of the cost of a single pass that also writes its books."""
 _IDLE_CORE_COST = 0.6
-"""Cost of a chunk beside an idle core, as a share of that beside a busy one: files are read and written in
-second threads."""
+"""Cost of a chunk when a core is idle, as a share of its cost when all cores are busy. Each task reads and
+writes its files in a second thread, which an idle core can run."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,9 @@ class BookGap:
     Attributes
     ----------
     chunk : int
-        Start of the chunk that shows it, ns since 1970 UTC.
+        Start of the chunk that contains the gap, ns since 1970 UTC.
     resolved_time : int
-        Time of the message that resolved it, ns since 1970 UTC; NOT_GIVEN while open.
+        Time of the message that resolved the gap, ns since 1970 UTC; NOT_GIVEN while the gap is open.
     """
 
     chunk: int
@@ -45,12 +50,12 @@ class RebuildPlan:
     Attributes
     ----------
     chained : list of int
-        Starts of all chunks to process, in order, ns since 1970 UTC. Those before `first_changed` only repeat
-        the gaps that changed chunks may resolve otherwise.
+        Starts of all chunks to process, in order, ns since 1970 UTC. Chunks before `first_changed` are
+        processed because their gaps may now be resolved by another message. Their books are not rewritten.
     changed : set of int
-        Starts of the chunks whose events or settings have changed.
+        Starts of the chunks whose events or settings have changed, ns since 1970 UTC.
     from_checkpoint : bool
-        Whether the first chunk opens with its stored checkpoint; else its book is empty.
+        Whether the first chunk starts from its stored checkpoint. If not, it starts with an empty book.
     """
 
     chained: list[int]
@@ -59,12 +64,12 @@ class RebuildPlan:
 
     @property
     def first_changed(self) -> int:
-        """Start of the first chunk whose books are written, ns since 1970 UTC."""
+        """Start of the first chunk whose books may be rewritten, ns since 1970 UTC."""
         return min(self.changed)
 
 
 def read_book_gaps(tables: TableReader) -> dict[Instrument, list[BookGap]]:
-    """Return the gaps of each instrument that a later message has resolved or can resolve.
+    """Return the stored gaps of each instrument that a later message has resolved or can resolve.
 
     Parameters
     ----------
@@ -90,17 +95,17 @@ def plan_rebuild(
 ) -> dict[Instrument, RebuildPlan]:
     """Return the plan of each instrument that has a changed chunk.
 
-    Processing starts at a checkpoint early enough to repeat every gap that the changed events may resolve
-    otherwise.
+    The changed events may resolve earlier gaps differently. Processing therefore starts at a checkpoint that
+    lies before every such gap.
 
     Parameters
     ----------
     fingerprints : mapping
-        Fingerprint of the present inputs of every chunk.
+        Fingerprint of the present inputs of every chunk, by (exchange, symbol, chunk).
     built : mapping
-        Fingerprint of the inputs that the stored books of each chunk were built from.
+        Fingerprint of the inputs from which the stored books were built, by (exchange, symbol, chunk).
     gaps : mapping
-        As `read_book_gaps` returns them.
+        Gaps by (exchange, symbol), from `read_book_gaps`.
 
     Returns
     -------
@@ -119,7 +124,8 @@ def plan_rebuild(
             changed |= {min(later)} if later else set()
         if not changed:
             continue
-        # A chunk is a range of ids: times of its events may lie a little before its start.
+        # A chunk is a range of ids, so its events may have times a little before the chunk's start. One day
+        # is a safe margin.
         reopened = [
             gap.chunk
             for gap in gaps.get(key, [])
@@ -136,21 +142,21 @@ def plan_rebuild(
 def is_single_pass_faster(
     plans: Mapping[Instrument, RebuildPlan], costs: Mapping[ChunkKey, int], cores: int
 ) -> bool:
-    """Return whether one pass through each instrument's chunks beats chaining them and replaying in parallel.
+    """Return whether one pass through each instrument is faster than chaining and then replaying in parallel.
 
     Parameters
     ----------
     plans : mapping
         Plans by (exchange, symbol).
     costs : mapping
-        Cost of each planned chunk, in bytes of events.
+        Cost of each planned chunk, in bytes of events, by (exchange, symbol, chunk).
     cores : int
         Number of tasks that run at once.
 
     Returns
     -------
     bool
-        From the estimated time at which the last core ends.
+        True if the last task of the single pass is estimated to end no later.
     """
     by_instrument = [float(sum(costs[*key, chunk] for chunk in plan.chained)) for key, plan in plans.items()]
     by_chunk = [float(cost) for cost in costs.values()]
@@ -159,7 +165,7 @@ def is_single_pass_faster(
 
 
 def _estimate_end(costs: list[float], cores: int) -> float:
-    """Return when the last of these tasks ends if the most expensive ones start first."""
+    """Return the estimated end of the last task, in units of cost; the most expensive tasks start first."""
     ends = [0.0] * cores
     for cost in sorted(costs, reverse=True):
         heapreplace(ends, ends[0] + cost)

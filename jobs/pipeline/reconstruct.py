@@ -1,17 +1,19 @@
-"""The job `reconstruct`: events into books, checkpoints and gaps.
+"""The job `reconstruct`: turn events into books, checkpoints and gaps.
 
+A chunk is a range of ids, one hour by default. A checkpoint is the full book before a chunk's first event.
 A chunk is rebuilt if its events or the settings have changed since its books were published. The chunks after
-it follow, up to the first one whose opening book is unchanged.
+a changed chunk are rebuilt too, up to the first chunk whose opening book is unchanged.
 
-There are two ways, with the same result. In a single pass, one task goes through all chunks of an instrument
-and writes everything. Otherwise such a task only chains the chunks: it stores the book that opens each one.
-Then every chunk is replayed from its checkpoint, in parallel. The job takes the way that it estimates to be
-faster.
+There are two ways to rebuild, with the same result. In a single pass, one task goes through all chunks of an
+instrument and writes everything. In the other way, one task for each instrument only chains the chunks: it
+stores the checkpoint of each chunk. Afterwards every chunk is replayed from its checkpoint, in parallel. The
+job takes the way that it estimates to be faster.
 
-Measured on 8 M level changes a chunk of one symbol, on two cores: a single pass takes 0.7 s a chunk (1.2 s of
-work), chaining takes 0.44 s. Because the last size at a price holds whatever was before, the chain could be
-split too, at 0.28 s a chunk. On two cores that gains nothing over a single pass, and it would not cover the
-trades since a row and the levels that checksums prove.
+Measured with chunks of 8 M level changes of one symbol, on two cores: a single pass takes 0.7 s a chunk
+(1.2 s of work), and chaining takes 0.44 s. Chaining could be split into parallel tasks too, at 0.28 s a
+chunk, because the last size at a price does not depend on earlier sizes. On two cores the split gains nothing
+over a single pass. The split also could not compute two results that do depend on earlier events: the trades
+since the previous row, and the levels that checksums have proven.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ from deltabook.udfs.storage.arrow_frames import GroupFunction
 
 _BOOK_TABLES = (*both(BOOKS), *both(GRIDS))
 _CHAIN_TABLES = (GAPS, CHECKS, COVERAGE)
-"""Tables of rows that come with the checkpoints, from the pass that chains the chunks."""
+"""Tables that the chaining pass writes, together with the checkpoints."""
 _CHECKPOINT_NAMES = tuple(table.name for table in both(CHECKPOINTS))
 
 
@@ -64,11 +66,11 @@ class RebuildSteps(NamedTuple):
     Attributes
     ----------
     changed : bool
-        Whether its events or settings have changed: its stored books are no longer valid.
+        Whether the chunk's events or settings have changed, so that its stored books are not valid any more.
     chained : bool
-        Whether to write its checkpoint, gaps and comparisons.
+        Whether to write the chunk's checkpoint, gaps, checks and coverage.
     replayed : bool
-        Whether to write its books.
+        Whether to write the chunk's books.
     """
 
     changed: bool
@@ -78,18 +80,18 @@ class RebuildSteps(NamedTuple):
 
 @dataclass(frozen=True)
 class RebuildInputs:
-    """What books are built from, chunk by chunk.
+    """The inputs from which books are built, by chunk.
 
     Attributes
     ----------
     files : dict
         Data files of `events` by (exchange, symbol, chunk), in order.
     fingerprints : dict
-        Fingerprint of each chunk's inputs: data files, settings and seed.
+        Fingerprint of each chunk's inputs (data files, settings and seed), by (exchange, symbol, chunk).
     instruments : dict
         Rows of `instruments` by (exchange, symbol).
     seeds : dict
-        Seed columns of the chunks that a vendor's book seeds.
+        Seed columns of each chunk that starts from a vendor's book, by (exchange, symbol, chunk).
     """
 
     files: dict[ChunkKey, list[str]]
@@ -99,12 +101,12 @@ class RebuildInputs:
 
     @classmethod
     def read(cls, warehouse: Warehouse) -> RebuildInputs:
-        """Read the inputs of every chunk from a warehouse's tables.
+        """Read the inputs of every chunk from a warehouse's tables and return them.
 
         Parameters
         ----------
         warehouse : Warehouse
-            Its settings say whether vendors' books seed chunks.
+            The warehouse to read. Its setting `seed` says whether vendors' books seed chunks.
         """
         files = warehouse.files_of_both(EVENTS)
         seeds = find_seeds(warehouse) if warehouse.settings.seed is Seed.GOLDEN else {}
@@ -119,12 +121,12 @@ class RebuildInputs:
         Parameters
         ----------
         keys : sequence of (exchange, symbol, chunk)
-            The chunks.
+            The chunks to estimate.
 
         Returns
         -------
         dict
-            Costs by (exchange, symbol, chunk).
+            Costs in bytes by (exchange, symbol, chunk).
         """
         sizes = sum_file_sizes([{"event_files": self.files[key]} for key in keys], "event_files")
         return dict(zip(keys, sizes, strict=True))
@@ -132,14 +134,15 @@ class RebuildInputs:
     def make_references(
         self, steps: Mapping[ChunkKey, RebuildSteps], checkpoints: Mapping[ChunkKey, str]
     ) -> list[RebuildReference]:
-        """Return rows of `rebuild_references`.
+        """Return the rows of `rebuild_references` that tell workers which chunks to rebuild, and from what.
 
         Parameters
         ----------
         steps : mapping
-            What to do with each chunk, by (exchange, symbol, chunk), in the order of the rows.
+            What to do with each chunk, by (exchange, symbol, chunk). Its order is the order of the rows.
         checkpoints : mapping
-            Data file of `checkpoints` that opens each chunk, for those that do not open with an empty book.
+            Data file of `checkpoints` by (exchange, symbol, chunk). A chunk without one starts with an empty
+            book.
 
         Returns
         -------
@@ -173,14 +176,15 @@ def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
     Parameters
     ----------
     warehouse : Warehouse
-        Is being written.
+        The warehouse that the present run writes.
     progress : Progress
-        Shows what is done.
+        The display that shows which step runs and how far it is.
 
     Returns
     -------
     dict
-        Counts of chunks (`symbol_hours`), rows of books by status, gaps by kind; shares of time; seconds.
+        Counts of chunks (`symbol_hours`), of rows of books by status and of gaps by kind; the share of
+        recorded time by status; the duration in seconds.
     """
     started = time.monotonic()
     inputs = RebuildInputs.read(warehouse)
@@ -213,30 +217,30 @@ def make_rebuild_work(
     rebuild: GroupFunction,
     costs: Mapping[ChunkKey, int],
 ) -> GroupedWork:
-    """Return the Spark work of rebuilding chunks.
+    """Return the Spark work that rebuilds chunks.
 
     Parameters
     ----------
     references : sequence of RebuildReference
-        The chunks.
+        The chunks to rebuild.
     keys : sequence of str
-        Columns that make a group: those of an instrument, or of one chunk.
+        Columns by which rows are grouped into tasks: the columns of an instrument, or of one chunk.
     rebuild : callable
-        As `rebuild_groups` returns it.
+        Function that rebuilds one group, from `rebuild_groups`.
     costs : mapping
-        As `RebuildInputs.estimate_costs` returns them.
+        Cost of each chunk in bytes, from `RebuildInputs.estimate_costs`.
 
     Returns
     -------
     GroupedWork
-        Yields rows of `rebuilt`.
+        Work whose result is rows of the frame `rebuilt`.
     """
     costs_in_order = [costs[row["exchange"], row["symbol"], row["hour"]] for row in references]
     return GroupedWork(REBUILD_REFERENCES, references, keys, rebuild, REBUILT, costs_in_order)
 
 
 def _compute_coverage(tables: TableReader) -> dict[str, float]:
-    """Return the share of all recorded time that books had each status or that feeds were silent."""
+    """Return the share of recorded time, from 0 to 1, by book status; `silent` is time without messages."""
     names = [name for name in COVERAGE.names if name in (*STATUS_LABELS, "silent")]
     rows = tables.rows(COVERAGE, *names)
     totals = {name: sum(row[name] for row in rows) for name in names}
@@ -245,7 +249,10 @@ def _compute_coverage(tables: TableReader) -> dict[str, float]:
 
 
 def _make_fingerprint(warehouse: Warehouse, files: Sequence[str], seed: SeedFields | None) -> Fingerprint:
-    """Return the fingerprint of a chunk's inputs; data files never change, so their names are enough."""
+    """Return the fingerprint of a chunk's inputs.
+
+    The fingerprint holds the names of data files, not their content, because data files never change.
+    """
     policy, names = warehouse.settings.row_policy, [file.rsplit("/", 1)[-1] for file in files]
     values = {"schema": SCHEMA_VERSION, "settings": values_of(policy), "seed": seed, "files": names}
     return Fingerprint.of("books", values, [SCHEMA_VERSION, first_text_of(policy), str(seed), *names])
@@ -258,7 +265,7 @@ def _rebuild(
     built: Mapping[ChunkKey, str],
     progress: Progress,
 ) -> list[ChunkKey]:
-    """Rebuild the planned chunks, write their tables, and return the chunks whose books were written."""
+    """Rebuild the planned chunks, write their rows to the tables, and return the chunks with new books."""
     rebuild = rebuild_groups(str(warehouse.root), warehouse.row_policy)
     costs = inputs.estimate_costs([(*key, chunk) for key, plan in plans.items() for chunk in plan.chained])
     in_single_pass = is_single_pass_faster(plans, costs, warehouse.cores)
@@ -298,7 +305,7 @@ def _rebuild(
 def _find_checkpoints(
     warehouse: Warehouse, plans: Mapping[Instrument, RebuildPlan], built: Mapping[ChunkKey, str]
 ) -> dict[ChunkKey, str]:
-    """Return the data file of each checkpoint to start from; a chunk without one opens with an empty book."""
+    """Return the data file of each usable checkpoint; a chunk without one starts with an empty book."""
     files = warehouse.files_of_both(CHECKPOINTS)
     checkpoints = {key: names[0] for key, names in files.items() if key in built}
     for key, plan in plans.items():

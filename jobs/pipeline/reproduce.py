@@ -1,4 +1,4 @@
-"""The job `reconstruct --as-of`: rebuild the books of an earlier run and compare them with those it wrote."""
+"""The job `reconstruct --as-of`: rebuild an earlier run's books and compare them with the stored ones."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ _MOST_RUNS_SHOWN = 10
 
 
 def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str, Any]:
-    """Rebuild the books of an earlier run from its events, and return which of them differ; write nothing.
+    """Rebuild the books of an earlier run from its events, and return which of them differ.
+
+    The warehouse's tables do not change. A temporary folder in the warehouse holds the rebuilt books.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Its log must still have the table versions of the run.
+        The warehouse of the run. Its Delta logs must still have the table versions of the run.
     run_id : str
         Id of the run, as in the table `runs`.
     progress : Progress
-        Shows how many symbols are done.
+        The display that shows how many symbols are done.
 
     Returns
     -------
     dict
-        Run id, code version, number of chunks (`symbol_hours`), keys of those whose books differ, and the
-        SHA-256 of all rebuilt books.
+        Run id, code version, number of chunks (`symbol_hours`), keys of the chunks whose books differ, and
+        the SHA-256 of all rebuilt books.
 
     Raises
     ------
     WarehouseError
-        If there is no such run, or if it used other settings.
+        If the table `runs` has no such run, or if the run used other settings.
     """
     run = _find_run(warehouse, run_id)
     past = Warehouse(warehouse.spark, warehouse.settings, dict(run["versions"]))
@@ -65,7 +67,9 @@ def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str
 
 
 def hash_books(file: Path | str) -> str:
-    """Return the SHA-256 of a data file's rows and columns in their order, whatever the file's encoding.
+    """Return the SHA-256 of a data file's rows and columns, in their order.
+
+    The hash does not depend on how the file is encoded or compressed.
 
     Parameters
     ----------
@@ -88,7 +92,7 @@ def hash_books(file: Path | str) -> str:
 
 
 def _rebuild_books(warehouse: Warehouse, inputs: RebuildInputs, progress: Progress) -> dict[ChunkKey, str]:
-    """Rebuild all books in a temporary folder of the warehouse; return the hash of each chunk's books."""
+    """Rebuild all books in a temporary folder of the warehouse and return the hash of each chunk's books."""
     keys = list(inputs.files)
     steps = dict.fromkeys(keys, RebuildSteps(changed=True, chained=True, replayed=True))
     scratch = warehouse.root / f"_as_of-{uuid.uuid4().hex[:8]}"
@@ -109,7 +113,7 @@ def _rebuild_books(warehouse: Warehouse, inputs: RebuildInputs, progress: Progre
 
 
 def _find_run(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
-    """Return the row of `runs` of a run that used the present settings."""
+    """Return the row of `runs` with this id; raise an error if that run used other settings."""
     require_published(warehouse.root)
     runs = sorted(warehouse.rows(RUNS), key=itemgetter("finished"))
     run = next((run for run in runs if run["run_id"] == run_id), None)

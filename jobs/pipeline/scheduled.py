@@ -1,11 +1,14 @@
 """Scheduled runs: ingest what is new since the last run, once (`run --once`) or continuously (`run --watch`).
 
-The ledger decides what is new. Structured Streaming's `availableNow` would need a checkpoint beside it: a
-second ledger, of paths and not of content. Its commits are not those of a run, so a killed run could leave
-the two in disagreement, and a JVM would have to start even if nothing is new.
+The ledger (table `files`: every raw file by the hash of its content) decides which files are new. Spark's
+Structured Streaming has a similar trigger, `availableNow`, but it would need its own checkpoint beside the
+ledger. That checkpoint would be a second ledger, of paths instead of content. Streaming would commit it
+separately from the run, so a killed run could leave both in disagreement. A JVM would also have to start even
+if no file is new.
 
-A round holds a lock from its scan to its report, so that scheduled runs never interleave. Each of its stages
-also takes the warehouse's lock, as the same stages do when they are run by hand.
+A round is one scan, the stages that are due, and the report. A round holds the lock of scheduled runs from
+start to end, so that scheduled runs never interleave. Each stage also takes the warehouse's lock, exactly as
+stages that are run by hand.
 """
 
 from __future__ import annotations
@@ -57,11 +60,11 @@ from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import RUNS, VERDICTS
 
 SETTLE_SECONDS = 60
-"""Default number of seconds for which a file must not have changed."""
+"""Default of `Schedule.settle`: a file is complete if it has not changed for this many seconds."""
 _LONGEST_PAUSE = 3600
-"""Longest pause between rounds that fail, s."""
+"""Longest pause after a round that failed, in seconds."""
 _SHORTEST_INTERVAL, _LONGEST_INTERVAL = 1, 60
-"""Bounds of the time between scans, s; within them, it is the time to settle."""
+"""Bounds of the time between two scans, in seconds. Within the bounds, this time equals `Schedule.settle`."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,9 @@ class Schedule:
     paths : sequence of Path
         Files and folders to scan.
     settle : int
-        Seconds for which a file must not have changed.
+        A file counts as complete if it has not changed for this many seconds.
     replace, archive, judged : bool
-        As the options `--replace`, `--archive` and `--validate`.
+        Values of the options `--replace`, `--archive` and `--validate`.
     """
 
     source: str
@@ -89,7 +92,7 @@ class Schedule:
 
 
 def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
-    """Run one round and exit with its status.
+    """Scan the folders once, run the stages that are due, print the summary, and exit with its status.
 
     Parameters
     ----------
@@ -98,12 +101,12 @@ def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
     schedule : Schedule
         What to ingest.
     as_json : bool
-        Whether the last line of standard output is one JSON object, also after an error.
+        Whether the last line of standard output is one JSON object. It is printed after an error, too.
 
     Raises
     ------
     typer.Exit
-        With the exit status, if it is not 0.
+        If the exit status is not 0. The exception carries the status.
     """
     try:
         summary = _run_round(settings, schedule, stderr_console)
@@ -118,9 +121,10 @@ def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
 
 
 def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
-    """Run a round whenever there is something new, until SIGTERM or SIGINT; the Spark session stays open.
+    """Scan the folders repeatedly and process what is new, until SIGTERM or SIGINT.
 
-    An error that may not occur in the next round is reported, and the watch continues.
+    The Spark session stays open between rounds. After an error that may not recur, the function reports the
+    error and tries again after a pause.
 
     Parameters
     ----------
@@ -129,7 +133,7 @@ def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
     schedule : Schedule
         What to ingest.
     as_json : bool
-        Whether standard output has one JSON object for each round that did something.
+        Whether to print one JSON object to standard output for each round that did something or failed.
 
     Raises
     ------
@@ -166,7 +170,7 @@ def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
 
 
 def _run_round(settings: Settings, schedule: Schedule, console: Console) -> dict[str, Any]:
-    """Scan the folders, run the stages that are due, and return the round's summary with its exit status."""
+    """Scan the folders, run the stages that are due, and return the round's summary with the exit status."""
     root = settings.warehouse.absolute()
     with report_errors(), _hold_schedule_lock(root):
         scan = scan_folders(root, schedule.source, schedule.paths, schedule.replace, schedule.settle)
@@ -196,7 +200,11 @@ def _run_round(settings: Settings, schedule: Schedule, console: Console) -> dict
 
 
 def _choose_stages(schedule: Schedule, scan: FolderScan, runs: Sequence[Mapping[str, Any]]) -> list[Stage]:
-    """Return the stages that are due: all of them for new files, else those that an earlier run left out."""
+    """Return the stages that are due.
+
+    If there are new files, all stages are due. Otherwise, only those stages are due that an earlier run did
+    not reach, for example because the run was killed.
+    """
     stages = [reconstruct_stage(schedule.judged), *([validate_stage()] if schedule.judged else [])]
     if scan.new:
         options = schedule.replace, schedule.archive, schedule.judged
@@ -210,7 +218,7 @@ def _choose_stages(schedule: Schedule, scan: FolderScan, runs: Sequence[Mapping[
 
 
 def _list_new_failures(root: Path, earlier_runs: set[str]) -> list[str]:
-    """Return the chunks that failed in this round: an old failure must not raise the alarm in every round."""
+    """Return the chunks that failed in this round only, so that old failures do not raise the alarm again."""
     rows = TableReader(root, published_versions(root)).rows(
         VERDICTS, *CHUNK_KEY_COLUMNS, "suite", "verdict", "run_id"
     )
@@ -224,7 +232,7 @@ def _list_new_failures(root: Path, earlier_runs: set[str]) -> list[str]:
 
 
 def _is_report_outdated(root: Path) -> bool:
-    """Return whether something was validated after the warehouse's report was written."""
+    """Return whether a validation has finished since the warehouse's report was written."""
     runs = TableReader(root).rows(RUNS, "command", "finished")
     validated = [row["finished"] for row in runs if row["command"] == "validate"]
     report = root / REPORT
@@ -246,14 +254,14 @@ def _hold_schedule_lock(root: Path) -> Iterator[None]:
 
 
 def _require_no_writer(root: Path) -> None:
-    """Raise an error if the warehouse is being written, before Spark is started in vain."""
+    """Raise BusyError if another process writes the warehouse, before the slow start of Spark."""
     with try_lock(root / WRITE_LOCK) as is_acquired:
         if is_acquired is False:
             raise BusyError(f"warehouse {root} is being written by another process; nothing was done")
 
 
 def _is_permanent(error: BaseException | None) -> bool:
-    """Return whether every further round would fail too: the settings are wrong, or the JVM has died."""
+    """Return whether every later round would fail too: the settings are wrong, or the JVM has died."""
     if error is not None and has_jvm_died(error):
         show_message("deltabook: Spark has stopped, so the watch ends. Start it again.", ERROR)
         return True
@@ -261,7 +269,7 @@ def _is_permanent(error: BaseException | None) -> bool:
 
 
 def _describe_failure(failure: typer.Exit) -> dict[str, Any]:
-    """Return the JSON object of a round that ended with an error."""
+    """Return the JSON result of a round that ended with an error."""
     message = describe_error(failure.__cause__)[0] if failure.__cause__ else ""
     return {"error": message, "exit_status": failure.exit_code}
 

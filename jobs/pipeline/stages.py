@@ -1,4 +1,4 @@
-"""What every command does around its jobs: settings, a session, stages, messages and exit statuses."""
+"""What every command does around its jobs: read settings, open a session, run stages, report errors, exit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from deltabook.udfs.storage.object_store import check_reachable
 
 EXPECTATION_FAILED, REFUSED = 1, 3
 REPORT = "report.html"
-"""The report's file in the warehouse."""
+"""Name of the report's file in the warehouse."""
 
 _WAREHOUSE = "deltabook.jobs.warehouse.warehouse"
 _MODULES = {name: f"deltabook.jobs.pipeline.{name}" for name in ("ingest", "reconstruct", "validate")}
@@ -44,14 +44,14 @@ _MODULES = {name: f"deltabook.jobs.pipeline.{name}" for name in ("ingest", "reco
 
 
 class Stage(NamedTuple):
-    """One job of a command.
+    """One job that a command runs.
 
     Attributes
     ----------
     name : str
-        Name of the job, which is also the command of its run.
+        Name of the job. It is also the value of `command` in the table `runs`.
     work : callable
-        Takes the warehouse, the run and the progress display; returns the summary.
+        Function that does the job: (warehouse, run, progress display) to summary.
     """
 
     name: str
@@ -60,13 +60,16 @@ class Stage(NamedTuple):
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn an error that people can act on into one message and `typer.Exit`, whose cause it is."""
+    """Show an error that people can act on as one message, and raise `typer.Exit` from that error.
+
+    Other errors pass through with their traceback.
+    """
     try:
         yield
     except Exception as error:
         if isinstance(error, BrokenPipeError) and is_output_closed():
             leave_quietly()
-        if is_interrupted():  # the JVM's client has raised another error because of it
+        if is_interrupted():  # a signal arrived, and the JVM's client raised this error as a consequence
             raise Interrupted from error
         message, status = describe_error(error)
         if not message:
@@ -79,7 +82,7 @@ def report_errors() -> Iterator[None]:
 def ingest_stage(
     source: str, paths: list[Path], replace: bool = False, archive: bool = False, judged: bool = True
 ) -> Stage:
-    """Return the stage that reads raw files; a wrong source or path ends the command at once.
+    """Return the stage that reads raw files; end the command at once if the source or a path is wrong.
 
     Parameters
     ----------
@@ -88,16 +91,16 @@ def ingest_stage(
     paths : list of Path
         Files and folders to read.
     replace : bool
-        Whether a known file with new content replaces the old one (`--replace`).
+        Whether a file with new content may replace an ingested file of the same path (`--replace`).
     archive : bool
-        Whether a copy of each file is stored in the warehouse (`--archive`).
+        Whether to store a copy of each raw file in the warehouse (`--archive`).
     judged : bool
-        Whether the suite of raw files checks what was read.
+        Whether the suite `raw` checks what was read.
 
     Returns
     -------
     Stage
-        For `run_stages`.
+        The stage, to be passed to `run_stages`.
     """
     with report_errors():
         from deltabook.jobs.intake.ledger import find_files
@@ -115,7 +118,7 @@ def ingest_stage(
 
 
 def require_source(name: str) -> None:
-    """Check that there is a source of this name.
+    """Raise an error unless a source has this name.
 
     Parameters
     ----------
@@ -125,7 +128,7 @@ def require_source(name: str) -> None:
     Raises
     ------
     SettingsError
-        If there is none; the message lists the sources.
+        If no source has this name. The message lists the sources.
     """
     from deltabook.udfs.sources.registry import SOURCES
 
@@ -139,12 +142,13 @@ def reconstruct_stage(judged: bool = True) -> Stage:
     Parameters
     ----------
     judged : bool
-        Whether the suites check the books, except against reference rows.
+        Whether the suites `raw`, `events` and `books` check the result. The suite `fidelity`, which compares
+        books with golden rows, runs only in `validate_stage`.
 
     Returns
     -------
     Stage
-        For `run_stages`.
+        The stage, to be passed to `run_stages`.
     """
 
     def work(warehouse: Any, run: Any, progress: Any) -> dict[str, Any]:
@@ -157,7 +161,7 @@ def reconstruct_stage(judged: bool = True) -> Stage:
 
 
 def validate_stage() -> Stage:
-    """Return the stage that runs all suites, including the comparison with reference rows."""
+    """Return the stage that runs all suites, including the comparison of books with golden rows."""
 
     def work(warehouse: Any, run: Any, progress: Any) -> dict[str, Any]:
         return _validate(warehouse, run, progress, *SUITES)
@@ -172,42 +176,42 @@ def _validate(warehouse: Any, run: Any, progress: Any, *suites: str) -> dict[str
 
 
 def read_settings(config: Path | None, **flags: Any) -> Settings:
-    """Return the settings from file, environment and options; wrong settings end the command.
+    """Return the settings from file, environment and options; end the command if a setting is wrong.
 
     Parameters
     ----------
     config : Path or None
-        A YAML file.
+        YAML file with settings.
     **flags : Any
-        Values of options, by the settings' names; None means not given.
+        Values of command-line options by setting name; None means that the option was not given.
 
     Returns
     -------
     Settings
-        Complete and checked.
+        Complete and checked settings.
     """
     with report_errors():
         settings = load_settings(config, flags)
         check_reachable(settings.warehouse)
-    if "log" in flags:  # an option of this command
+    if "log" in flags:  # the present command has the option `--log`
         set_log_form(settings.log)
     return settings
 
 
 def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
-    """Return a warehouse, opened in a Spark session.
+    """Return the warehouse of the settings, opened in a Spark session.
 
     Parameters
     ----------
     settings : Settings
-        Folder of the warehouse, and the Spark master.
+        Settings with the folder of the warehouse and the Spark master.
     for_queries : bool
         Whether the session runs queries rather than jobs.
 
     Returns
     -------
     Warehouse
-        Its tables are created when they are first written.
+        The open warehouse. It creates a table at the first write to that table.
     """
     from deltabook.jobs.runtime.session import spark_session
     from deltabook.jobs.warehouse.warehouse import Warehouse
@@ -216,7 +220,7 @@ def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
 
 
 def run_and_exit(settings: Settings, as_json: bool, stages: list[Stage], judged: bool = True) -> None:
-    """Run jobs, print their summary, and exit with the status that says how it went.
+    """Run jobs, print their summary, and raise `typer.Exit` if an expectation failed or a file was refused.
 
     Parameters
     ----------
@@ -227,7 +231,7 @@ def run_and_exit(settings: Settings, as_json: bool, stages: list[Stage], judged:
     stages : list of Stage
         The jobs, in order.
     judged : bool
-        Whether any job checks its results.
+        Whether any job checks its results with suites.
 
     Raises
     ------
@@ -246,7 +250,7 @@ def run_stages(
     console: Console = stderr_console,
     guard: Callable[[], AbstractContextManager[None]] = report_errors,
 ) -> dict[str, Any]:
-    """Run jobs one after another; each publishes its tables when it ends.
+    """Run jobs one after another and return their merged summary; each job publishes its tables at its end.
 
     Parameters
     ----------
@@ -255,17 +259,17 @@ def run_stages(
     stages : list of Stage
         The jobs, in order.
     judged : bool
-        Whether any job checks its results.
+        Whether any job checks its results with suites.
     console : Console
         The console that shows progress.
     guard : callable
-        Returns the context in which errors are handled: `report_errors` shows a message and exits,
-        `contextlib.nullcontext` lets the caller handle them.
+        Function that returns the context manager around each step: `report_errors` shows an error as a
+        message and exits, `contextlib.nullcontext` passes errors on to the caller.
 
     Returns
     -------
     dict
-        Merged summaries of the jobs; `run_id` of the last run, and `run_ids` by command.
+        Merged summaries of the jobs, with `run_id` of the last run and `run_ids` by command.
     """
     from deltabook.jobs.console.progress import Progress
     from deltabook.jobs.process.memory import peak_memory
@@ -275,7 +279,7 @@ def run_stages(
     with guard():
         for name in (_WAREHOUSE, *(_MODULES[stage.name] for stage in stages)):
             import_module(name)
-        if judged:  # behind the start of the JVM, once nothing else is left to import
+        if judged:  # runs in the background while the JVM starts, after all other imports are done
             start_import()
         warehouse = open_warehouse(settings)
     totals: dict[str, float] = defaultdict(float)
@@ -315,12 +319,12 @@ def write_last_report(settings: Settings) -> dict[str, Any]:
     Parameters
     ----------
     settings : Settings
-        Folder of the warehouse.
+        Settings with the folder of the warehouse.
 
     Returns
     -------
     dict
-        `report`, its path, and `drifts`, the metrics that differ from those of earlier runs.
+        `report`: path of the report. `drifts`: texts about metrics that differ from those of earlier runs.
     """
     from deltabook.jobs.report.page import write_report
 
@@ -348,7 +352,7 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 
 def exit_with_status(summary: dict[str, Any], as_json: bool) -> None:
-    """Print the JSON if it is wanted, and exit with the status that says how it went.
+    """Print the result, and raise `typer.Exit` if an expectation failed or a file was refused.
 
     Parameters
     ----------
@@ -373,16 +377,16 @@ def exit_with_status(summary: dict[str, Any], as_json: bool) -> None:
 
 
 def print_result(result: dict[str, Any], as_json: bool) -> None:
-    """Log how a command ended, and print its result as JSON if it is wanted.
+    """Log how a command ended, and print its result as JSON if `as_json` is true.
 
     Parameters
     ----------
     result : dict
-        Result of the command; keys of its schema that are missing become null.
+        Result of the command. Keys that the command's output schema has and `result` lacks become null.
     as_json : bool
         Whether the last line of standard output is one JSON object.
     """
-    if "exit_status" in result and "error" not in result:  # an error was logged with its status
+    if "exit_status" in result and "error" not in result:  # `report_errors` has logged an error's status
         status = result["exit_status"]
         log_event("ended", f"exit status {status}", WARNING if status else INFO, exit_status=status)
     if as_json:

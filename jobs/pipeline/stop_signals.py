@@ -1,4 +1,4 @@
-"""Stop signals: SIGTERM and SIGINT as a request to end after the work at hand."""
+"""Stop signals: treat SIGTERM and SIGINT as a request to finish the current work and then end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def catch_stop_signals() -> Iterator[Event]:
     Yields
     ------
     threading.Event
-        Is set once the process was asked to end.
+        An event that is set after the first signal.
     """
     is_stopping = Event()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -47,12 +47,12 @@ def sleep_until_stop(seconds: float, is_stopping: Event) -> None:
     Parameters
     ----------
     seconds : float
-        Longest sleep.
+        Longest time to sleep, in seconds.
     is_stopping : threading.Event
-        As `catch_stop_signals` yields it.
+        The event that `catch_stop_signals` yields.
     """
-    # In pieces, because Python resumes a sleep that a signal interrupts. `is_stopping.wait` could deadlock:
-    # it may hold the lock that `set` needs in the signal's handler.
+    # Sleep in short pieces, because Python resumes a sleep that a signal interrupts. `is_stopping.wait` could
+    # deadlock: `wait` may hold the event's lock when the signal handler calls `set`, which needs this lock.
     end = time.monotonic() + seconds
     while not is_stopping.is_set() and time.monotonic() < end:
         time.sleep(_SLEEP_SECONDS)

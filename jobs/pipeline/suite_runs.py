@@ -1,4 +1,8 @@
-"""Runs of the suites raw, events and books: workers count what is checked, expectations judge the counts."""
+"""Runs of the suites raw, events and books: workers count rows and problems, expectations judge the counts.
+
+A suite is a set of Great Expectations checks. An expectation is one check. A verdict is what a suite found
+for one chunk: passed, failed, none or errored.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +32,12 @@ from deltabook.udfs.spark.inspect_groups import inspect_books_group, inspect_eve
 from deltabook.udfs.storage.arrow_frames import GroupFunction
 
 _BOOK_GAPS = ("sequence_gap", "unbridgeable_snapshot", "missing_snapshot", "checksum_failure")
-"""Kinds of gaps that are gaps of book updates. Ids order the feed, so jumps of its clock are none; `coverage`
-records silence; missing trades, unreadable parts and crossed rows have rules of their own."""
+"""Kinds of gaps that the suite `events` counts as missing book updates. The other kinds do not count here.
+A jump of the clock loses nothing, because ids order the feed. The table `coverage` records silence. Missing
+trades, unreadable parts and crossed rows have their own expectations."""
 
 Counts = dict[ChunkKey, dict[str, int]]
-"""What was counted of each chunk, by name."""
+"""The numbers that workers counted, by name, for each chunk."""
 
 
 class SuiteVerdict(NamedTuple):
@@ -41,13 +46,13 @@ class SuiteVerdict(NamedTuple):
     Attributes
     ----------
     key : tuple
-        Exchange, symbol and start of the chunk; ALL_HOURS: all chunks of the symbol together.
+        Exchange, symbol and start of the chunk (ns since 1970 UTC; ALL_HOURS: all chunks of the symbol).
     verdict : str
         passed, failed, errored or none.
     reasons : str
-        The expectations that do not hold, and what was observed; empty if all hold.
+        The expectations that do not hold, with the observed values; empty if all hold.
     counts : dict
-        What the suite judged by.
+        The numbers that the suite judged, by name.
     """
 
     key: ChunkKey
@@ -58,22 +63,22 @@ class SuiteVerdict(NamedTuple):
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """One suite and the chunks that it has to judge.
+    """The work of one suite in one run: the chunks to judge and everything that the suite needs.
 
     Attributes
     ----------
     warehouse : Warehouse
-        Is being written by `run`.
+        The warehouse that `run` writes.
     run : Run
-        The run that judges.
+        The run that this work belongs to.
     inputs : VerdictInputs
-        What is checked.
+        The data that the suites check, for every chunk.
     keys : list of (exchange, symbol, chunk)
         The chunks whose inputs have changed.
     verdicts : mapping
-        Present rows of `verdicts` by (suite, exchange, symbol, chunk).
+        Present rows of the table `verdicts` by (suite, exchange, symbol, chunk).
     show : callable
-        Shows how many chunks are done.
+        Function that takes the number of finished chunks and shows it.
     """
 
     warehouse: Warehouse
@@ -84,12 +89,12 @@ class SuiteRun:
     show: Callable[[int], None]
 
     def apply(self, function: GroupFunction) -> list[Row]:
-        """Apply a worker's function to the chunks and return rows of the frame `judged`.
+        """Apply a function to each chunk on Spark's workers and return rows of the frame `judged`.
 
         Parameters
         ----------
         function : callable
-            Takes the reference of one chunk.
+            Function that takes the row of `judge_references` of one chunk.
         """
         references = [self.inputs.references[key] for key in self.keys]
         costs = sum_file_sizes(references, "event_files", "book_files")
@@ -97,12 +102,12 @@ class SuiteRun:
         return self.warehouse.apply(work, self.show)
 
     def count(self, function: GroupFunction) -> Counts:
-        """Apply a worker's function to the chunks and return what it counted.
+        """Apply a function to each chunk on Spark's workers and return what the function counted.
 
         Parameters
         ----------
         function : callable
-            Takes the reference of one chunk.
+            Function that takes the row of `judge_references` of one chunk.
         """
         return get_counts(map(JudgedRow._make, self.apply(function)))
 
@@ -121,11 +126,11 @@ class SuiteRun:
         suite : str
             Name of the suite.
         keys : sequence of (exchange, symbol, chunk)
-            The chunks that it judged.
+            The chunks that the suite judged.
         counts : dict
-            What it judged by.
+            The numbers that the suite judged, by chunk and name.
         judgements : sequence of Judgement
-            Result of each expectation.
+            The result of each expectation.
         rows : int
             Number of rows that the expectations saw.
         """
@@ -152,7 +157,7 @@ class SuiteRun:
 
 
 def get_key_columns(key: ChunkKey) -> dict[str, Any]:
-    """Return the columns that name a chunk, with its start as text too.
+    """Return the columns that identify a chunk, and the chunk's start as text.
 
     Parameters
     ----------
@@ -178,7 +183,7 @@ def judge_raw_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
     Returns
     -------
     list of SuiteVerdict
-        One for each chunk.
+        One verdict for each chunk.
     """
     counts = suite_run.count(inspect_events_group)
     frame = _make_summary({key: _compute_raw_columns(numbers) for key, numbers in counts.items()})
@@ -188,13 +193,17 @@ def judge_raw_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def _compute_raw_columns(counts: Mapping[str, int]) -> dict[str, int | float]:
-    """Return the columns that the suite `raw` judges: counts, and the larger share of diffs or trades."""
+    """Return the columns that the suite `raw` judges.
+
+    `late`, `untimed` and `regressing` are shares of messages, from 0 to 1. Each is the larger one of two
+    shares: the share among book updates and the share among trades.
+    """
     shares = {"late": 0.0, "untimed": 0.0, "regressing": 0.0}
     for kind in EventType:
         names = ("diffs", "missing", "zero", *shares)
         numbers = {name: counts.get(f"{kind} {name}", 0) for name in names}
         untimed = numbers["missing"] + numbers["zero"]
-        # A stream without any time is one whose venue gives none.
+        # If no message of a stream has a time, the venue sends none: that is not an error.
         numbers["untimed"] = untimed if untimed < numbers["diffs"] else 0
         diffs = max(numbers["diffs"], 1)
         shares = {name: max(share, numbers[name] / diffs) for name, share in shares.items()}
@@ -202,7 +211,9 @@ def _compute_raw_columns(counts: Mapping[str, int]) -> dict[str, int | float]:
 
 
 def judge_events_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Judge whether the events of each chunk are in order and without gaps; the suite `raw` has counted them.
+    """Judge whether the events of each chunk are in order and without gaps.
+
+    The suite `raw` must run first: its verdicts contain counts that this suite judges.
 
     Parameters
     ----------
@@ -212,7 +223,7 @@ def judge_events_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
     Returns
     -------
     list of SuiteVerdict
-        One for each chunk.
+        One verdict for each chunk.
     """
     counts: Counts = {}
     for key in suite_run.keys:
@@ -229,7 +240,7 @@ def judge_events_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Judge whether the books of each chunk are possible.
+    """Judge whether the rows of books of each chunk are plausible, for example not crossed.
 
     Parameters
     ----------
@@ -239,7 +250,7 @@ def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
     Returns
     -------
     list of SuiteVerdict
-        One for each chunk.
+        One verdict for each chunk.
     """
     counts = suite_run.count(inspect_books_group)
     for numbers in counts.values():
@@ -250,7 +261,7 @@ def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def get_key(row: JudgedRow) -> ChunkKey:
-    """Return the chunk that a row is about.
+    """Return the key of the chunk that a row describes.
 
     Parameters
     ----------
@@ -266,7 +277,7 @@ def get_key(row: JudgedRow) -> ChunkKey:
 
 
 def get_counts(rows: Iterable[JudgedRow]) -> Counts:
-    """Return what workers counted of each chunk.
+    """Return the numbers that workers counted for each chunk.
 
     Parameters
     ----------
@@ -276,7 +287,7 @@ def get_counts(rows: Iterable[JudgedRow]) -> Counts:
     Returns
     -------
     dict
-        Numbers by name, by (exchange, symbol, chunk).
+        {(exchange, symbol, chunk): {name: number}}.
     """
     return {
         get_key(row): dict(zip(row.counted, row.counts, strict=True))

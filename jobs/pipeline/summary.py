@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 THIS_RUN, WAREHOUSE, PROBLEMS = "this run", "the warehouse", "problems"
-"""What the lines of a summary are about, in the order in which they are printed."""
+"""The scopes of summary lines: what a line is about. Lines are printed in this order of scopes."""
 
 
 class SummaryLine(NamedTuple):
@@ -19,7 +19,7 @@ class SummaryLine(NamedTuple):
     name : str
         What the line counts, such as "messages".
     text : str
-        The counts.
+        The counts, as text.
     """
 
     scope: str
@@ -28,7 +28,7 @@ class SummaryLine(NamedTuple):
 
     @property
     def is_problem(self) -> bool:
-        """Whether the line reports something that is not as it should be."""
+        """Whether the line reports a problem."""
         return self.scope == PROBLEMS
 
     def __str__(self) -> str:
@@ -41,12 +41,12 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[SummaryLine]:
     Parameters
     ----------
     summary : dict
-        Merged results of the jobs.
+        Merged summaries of the jobs.
 
     Yields
     ------
     SummaryLine
-        Only lines about jobs that ran.
+        One line of the summary. Jobs that did not run have no lines.
     """
     if "files_new" in summary:
         yield from _describe_reading(summary)

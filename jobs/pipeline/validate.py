@@ -1,4 +1,4 @@
-"""The job `validate`: check that all was read, that the feed has no gaps and that the books are right."""
+"""The job `validate`: check that all messages were read, that feeds have no gaps and that books are right."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ _MOST_FAILURES_SHOWN = 20
 def validate(
     warehouse: Warehouse, run: Run, progress: Progress, names: Sequence[str] = SUITES
 ) -> dict[str, Any]:
-    """Judge the chunks that have changed, and return a summary of the verdicts on all chunks.
+    """Judge the chunks whose inputs have changed, and return a summary of the verdicts on all chunks.
+
+    A verdict is what a suite, a set of checks, found for one chunk.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Is being written by `run`.
+        The warehouse that `run` writes.
     run : Run
         The run that this job belongs to.
     progress : Progress
-        Shows how many chunks are done.
+        The display that shows how many chunks are done.
     names : sequence of str
-        Names of the suites to apply: those whose inputs are written.
+        Names of the suites to apply. The tables that these suites read must be up to date.
 
     Returns
     -------
     dict
-        Verdict of each suite, failures as text, number of failed chunks (`symbol_hours_failed`), golden rows
-        compared and matched by kind, counts of tests and of suspicious rows, seconds.
+        Worst verdict of each suite; failures as text; number of failed chunks (`symbol_hours_failed`); golden
+        rows compared and matched by kind; counts of distribution tests, of unverifiable and of crossed rows;
+        the duration in seconds.
     """
     started = time.monotonic()
     rows = [row for row in judge_chunks(warehouse, run, names, progress) if row["suite"] in names]
@@ -71,12 +74,12 @@ def validate(
 
 
 def find_worst_verdict(verdicts: Iterable[str]) -> str:
-    """Return the worst of several verdicts; errored if there is none, because nothing was proven.
+    """Return the worst of several verdicts; `errored` if there are no verdicts, because nothing was proven.
 
     Parameters
     ----------
     verdicts : iterable of str
-        Verdicts of one suite on chunks.
+        Verdicts of one suite, one for each chunk.
 
     Returns
     -------

@@ -1,4 +1,7 @@
-"""Vendor seeds: the first book that a vendor published, for feeds that send no snapshot."""
+"""Vendor seeds: the first book that a data vendor published, for feeds that send no snapshot.
+
+A seed is a book from outside the feed's messages. The rebuild of an instrument can start from it.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,11 @@ NO_SEED: SeedFields = {
     "seed_ask_prices": [],
     "seed_ask_sizes": [],
 }
-"""The seed of a chunk that no vendor's book seeds."""
+"""Seed columns of a chunk that does not start from a vendor's book."""
 
 
 class _VendorBook(NamedTuple):
-    """A vendor's book: its id, and its levels as `golden` stores them, best first."""
+    """One book of a vendor: its id, and its levels as the table `golden` stores them, best level first."""
 
     sequence: int
     bid_prices: list[int | Decimal]
@@ -39,7 +42,9 @@ class _VendorBook(NamedTuple):
 
 
 def find_seeds(tables: TableReader) -> dict[ChunkKey, SeedFields]:
-    """Return the first vendor's book of each instrument whose feed has no ids, by the chunk that it seeds.
+    """Return the seed of each instrument whose feed has no ids, under the chunk that starts from the seed.
+
+    The seed is the vendor's first book of the instrument.
 
     Parameters
     ----------
@@ -67,7 +72,7 @@ def find_seeds(tables: TableReader) -> dict[ChunkKey, SeedFields]:
             book_position = make_position(0, book.sequence)
             bounds = find_chunk_bounds(ranges[stream])
             chunk = next((chunk for chunk, (_, end) in bounds.items() if book_position < end), max(bounds))
-            # TableReader fingerprints depend on the order of these keys.
+            # Do not reorder these keys: stored fingerprints depend on their order.
             seeds[exchange, symbol, chunk] = {
                 "seed_bid_prices": list(map(_to_integer, book.bid_prices)),
                 "seed_bid_sizes": list(map(_to_integer, book.bid_sizes)),
@@ -79,12 +84,12 @@ def find_seeds(tables: TableReader) -> dict[ChunkKey, SeedFields]:
 
 
 def _read_first_book(exchange: str, files: list[IdRangeFile]) -> _VendorBook | None:
-    """Return the vendor's book of least id among a symbol's data files of `golden`; None if there is none."""
+    """Return the vendor's book with the lowest id from a symbol's data files of `golden`, or None."""
     is_vendor_book = (pc.field("kind") == str(GoldenKind.VENDOR_BOOK)) & (pc.field("exchange") == exchange)
     if not files:
         return None
     dataset = open_dataset([file for file, _, _ in files])
-    # Ids first, so that only one book's levels are read.
+    # Read only ids first, so that the levels of only one book are read.
     ids = dataset.to_table(columns=["sequence"], filter=is_vendor_book)["sequence"]
     if not len(ids):
         return None

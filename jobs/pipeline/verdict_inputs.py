@@ -1,4 +1,4 @@
-"""Inputs of verdicts: what the suites check of each chunk, and its fingerprint."""
+"""Inputs of verdicts: the files and rows that the suites check for each chunk, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from deltabook.schemas.tables import BOOKS, CHECKS, EVENTS, GAPS, GOLDEN, both
 
 
 class _IdBounds(NamedTuple):
-    """Epochs and ids of the first and the last book update of a chunk."""
+    """Epoch and id of the first and of the last book update of a chunk.
+
+    An epoch is a range of ids between two restarts of a venue's ids.
+    """
 
     first_epoch: int
     first_sequence: int
@@ -33,7 +36,7 @@ class _IdBounds(NamedTuple):
 
 @dataclass
 class VerdictInputs:
-    """What the suites check of every chunk that has events.
+    """The files and rows that the suites check, for every chunk that has events.
 
     Attributes
     ----------
@@ -51,7 +54,7 @@ class VerdictInputs:
 
     @classmethod
     def read(cls, tables: TableReader) -> VerdictInputs:
-        """Read the inputs of every chunk.
+        """Read the inputs of every chunk from the tables and return them.
 
         Parameters
         ----------
@@ -67,23 +70,23 @@ class VerdictInputs:
         return inputs
 
     def make_fingerprint(self, suite: str, key: ChunkKey, settings: Settings) -> Fingerprint:
-        """Return the fingerprint of what a suite checks of one chunk.
+        """Return the fingerprint of everything that decides a suite's verdict on one chunk.
 
-        Data files never change, so their names are enough.
+        The fingerprint holds the names of data files, not their content, because data files never change.
 
         Parameters
         ----------
         suite : str
             One of `suites.SUITES`.
         key : tuple
-            Exchange, symbol and start of the chunk.
+            Exchange, symbol and start of the chunk (ns since 1970 UTC).
         settings : Settings
-            Their limits are part of it.
+            Settings with the suites' limits, which are part of the fingerprint.
 
         Returns
         -------
         Fingerprint
-            Differs if the suite could have another verdict.
+            The fingerprint. It changes whenever the verdict could change.
         """
         reference = self.references[key]
         events, books, golden = reference["event_files"], reference["book_files"], reference["golden_files"]
@@ -115,7 +118,7 @@ class VerdictInputs:
         bounds = _read_id_bounds(tables)
         instrument: Instrument
         for instrument, keys in groupby(events, itemgetter(0, 1)):
-            files_before: list[str] = []  # those of the last chunk that has books
+            files_before: list[str] = []  # data files of the latest earlier chunk that has books
             bounds_before: _IdBounds | None = None
             for key in keys:
                 exchange, symbol, chunk = key
@@ -139,7 +142,7 @@ class VerdictInputs:
 
 
 def _read_id_bounds(tables: TableReader) -> dict[ChunkKey, _IdBounds]:
-    """Return the ids of the book updates of every chunk that has any."""
+    """Return the first and last id of the book updates of every chunk that has book updates."""
     return {
         (row["exchange"], row["symbol"], row["hour"]): _IdBounds(
             row["first_epoch"], row["first_sequence"], row["last_epoch"], row["last_sequence"]
@@ -152,9 +155,10 @@ def _read_id_bounds(tables: TableReader) -> dict[ChunkKey, _IdBounds]:
 def _choose_golden_files(
     files: Sequence[IdRangeFile], bounds: _IdBounds | None, bounds_before: _IdBounds | None
 ) -> tuple[list[str], int]:
-    """Return the data files of `golden` that a chunk may need, and the least id to read from them.
+    """Return the data files of `golden` that a chunk may need, and the lowest id to read from these files.
 
-    The ids of a file are comparable with those of the chunk only if the chunk has one epoch.
+    If the chunk spans several epochs, its ids cannot be compared with the ids of a file. All files are then
+    returned.
     """
     if bounds is None:
         return [], 0

@@ -1,4 +1,4 @@
-"""Verdicts of the suites on chunks: a chunk is judged when what a suite checks of it has changed."""
+"""Verdicts of the suites on chunks. A suite judges a chunk again only if the suite's inputs have changed."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _JUDGES: dict[str, Callable[[SuiteRun], list[SuiteVerdict]]] = {
 def judge_chunks(
     warehouse: Warehouse, run: Run, names: Sequence[str], progress: Progress
 ) -> list[VerdictRow]:
-    """Judge the chunks that have changed, write their verdicts, and return the verdicts on all chunks.
+    """Judge the chunks whose inputs have changed, store the verdicts, and return the verdicts on all chunks.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Is being written by `run`.
+        The warehouse that `run` writes.
     run : Run
-        The run that judges.
+        The run that this work belongs to.
     names : sequence of str
         Names of the suites to apply.
     progress : Progress
-        Shows how many chunks are done.
+        The display that shows how many chunks are done.
 
     Returns
     -------

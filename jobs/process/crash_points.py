@@ -1,4 +1,4 @@
-"""Points at which tests kill a process, to check what it leaves behind."""
+"""Crash points: named points at which tests kill the process, to check what a crash leaves behind."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 CRASH_AT = "DELTABOOK_CRASH_AT"
-"""Environment variable: the point to end at, or `?` to print every point on standard error."""
+"""Environment variable: the crash point at which to end, or `?` to print every point on standard error."""
 
 _passed: Counter[str] = Counter()
 
 
 def crash_point(name: str) -> None:
-    """Kill this process (SIGKILL) if the environment names this point; else do nothing.
+    """Kill this process (SIGKILL) if the environment variable `CRASH_AT` names this point.
 
     Parameters
     ----------
     name : str
-        Name of the point, as `action.table.when`; `name:3` in the environment means its third passage.
+        Name of the point, in the form `action.table.when`. In the environment, `name:3` means: when the
+        process reaches this point for the third time.
     """
     wanted = os.environ.get(CRASH_AT)
     if not wanted:
@@ -36,12 +37,12 @@ def crash_point(name: str) -> None:
 
 @contextmanager
 def crash_points(action: str, name: str) -> Iterator[None]:
-    """Put a crash point before the block and one after it.
+    """Put one crash point before the block and one after the block.
 
     Parameters
     ----------
     action, name : str
-        Name of the operation, such as `add`, and of the table.
+        Name of the operation, such as `add`, and name of the table.
     """
     crash_point(f"{action}.{name}.before")
     yield

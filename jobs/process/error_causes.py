@@ -1,4 +1,4 @@
-"""One-line messages for errors: the true cause, and the remedy."""
+"""One-line messages for errors: the root cause, and the remedy."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from deltabook.schemas.errors import DeltabookError
 from deltabook.udfs.storage.object_store import is_store_error
 
 OWN_ERRORS = f"{DeltabookError.__module__}."
-"""First characters of the line in a worker's trace that has one of deltabook's own errors."""
+"""Prefix of the line with deltabook's own error in the traceback of a Spark worker."""
 _UNPUBLISHED = "nothing of this run is published"
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
 _JAVA_ERROR = re.compile(r"(?:Caused by: |: )?((?:[a-z]\w*\.)+[A-Z][\w$]*(?:Error|Exception)\b.*)$")
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
-"""Colours in messages of the Delta client."""
+"""Colour codes that the Delta client puts into its messages."""
 _MAX_CAUSE_LENGTH, _DYING_SECONDS = 200, 3
 _MORE_MEMORY = (
-    "Give it more (driver_memory, as with DELTABOOK_DRIVER_MEMORY=8g), or let fewer tasks run at once, as "
+    "Give Spark more (driver_memory, as with DELTABOOK_DRIVER_MEMORY=8g), or let fewer tasks run at once, as "
     "with --master local[1]"
 )
 _KNOWN_CAUSES = (
@@ -47,18 +47,18 @@ _KNOWN_CAUSES = (
     (
         re.compile(r"ExecutorLostFailure[^\n]*|Python worker exited unexpectedly[^\n]*"),
         "a worker of Spark died: killed for lack of memory, or crashed",
-        "Free memory, or let fewer run at once, as with --master local[1]",
+        "Free memory, or let fewer workers run at once, as with --master local[1]",
     ),
 )
-"""Text in Spark's traces, its meaning, and the remedy; the first that matches counts."""
+"""Known causes: pattern in Spark's traces, meaning, and remedy. The first matching pattern counts."""
 _FREE_MEMORY = (
-    "Free some, or raise the limit of this process (ulimit -v) or of its control group, and run again"
+    "Free memory, or raise the limit of this process (ulimit -v) or of its control group, and run again"
 )
 _UNMAPPED = "failed to map segment from shared object"
 
 
 def describe_error(error: BaseException) -> tuple[str, int]:
-    """Return the message of an error and its exit status; the message is empty if the error is a bug.
+    """Return the message of an error and the exit status; the message is empty if the error is a bug.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     Returns
     -------
     (message, exit_status) : (str, int)
-        One line for people, and the exit status of the process.
+        A message for people, and the exit status of the process.
     """
     message, status = _find_message(error)
     return _COLOURS.sub("", message), status
@@ -92,7 +92,7 @@ def _find_message(error: BaseException) -> tuple[str, int]:
 
 
 def _is_of_spark(error: BaseException) -> bool:
-    """Return whether PySpark or its client of the JVM raised an error."""
+    """Return whether an error comes from PySpark, or from py4j, which connects PySpark to the JVM."""
     if "pyspark" not in sys.modules:
         return False
     from py4j.protocol import Py4JError
@@ -102,18 +102,19 @@ def _is_of_spark(error: BaseException) -> bool:
 
 
 def find_cause(trace: str) -> str:
-    """Return the line of a trace of Spark that names the cause.
+    """Return the line of Spark's error text that names the root cause.
 
     Parameters
     ----------
     trace : str
-        Text of Spark's error: lines of Java's trace and of a worker's Python trace.
+        Text of Spark's error: the Java stack trace, and the Python traceback of a worker.
 
     Returns
     -------
     str
-        An error of deltabook's own that a worker raised; else a known cause with its remedy; else the
-        worker's Python error, Spark's own error, or the innermost Java exception. Empty if there is no text.
+        The first of these that the text has: one of deltabook's own errors that a worker raised; a known
+        cause with its remedy; the worker's Python error; Spark's own error; the innermost Java exception; any
+        line. Empty if there is no text.
     """
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     own = [line.split(": ", 1)[-1] for line in lines if line.startswith(OWN_ERRORS)]
@@ -136,7 +137,7 @@ def _find_known_cause(trace: str) -> str:
 
 
 def _describe_exhaustion(error: BaseException) -> str:
-    """Return the message of an error for lack of memory, threads or descriptors; empty for other errors."""
+    """Return the message of an error caused by a lack of memory, threads or file descriptors, else empty."""
     number = getattr(error, "errno", None)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _UNMAPPED in str(error):
         return f"memory ran out ({type(error).__name__}): {_UNPUBLISHED}. {_FREE_MEMORY}"
@@ -149,7 +150,7 @@ def _describe_exhaustion(error: BaseException) -> str:
 
 
 def _describe_dead_jvm(error: BaseException) -> str:
-    """Return the message of an error because the JVM has ended; empty if it is running."""
+    """Return the message of an error that was raised because the JVM has ended; empty if the JVM runs."""
     process = get_jvm_process()
     if process is None or not isinstance(error, Exception):
         return ""
@@ -159,7 +160,8 @@ def _describe_dead_jvm(error: BaseException) -> str:
         return ""
     with suppress(ProcessLookupError):
         os.kill(process.pid, 0)
-        return ""  # it runs: this process is a fork of the JVM's parent, and cannot wait for the JVM
+        # The JVM is running. This process is a fork of the JVM's parent, so `wait` cannot see the JVM.
+        return ""
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     limit = read_memory_limit()
     allowed = f" (its control group allows {limit / (1 << 20):,.0f} MiB in all)" if limit else ""
@@ -171,7 +173,7 @@ def _describe_dead_jvm(error: BaseException) -> str:
 
 
 def has_jvm_died(error: BaseException) -> bool:
-    """Whether an error was raised because the JVM has ended.
+    """Return whether an error was raised because the JVM has ended.
 
     Parameters
     ----------
@@ -182,7 +184,7 @@ def has_jvm_died(error: BaseException) -> bool:
 
 
 def get_jvm_process() -> subprocess.Popen[bytes] | None:
-    """Return the JVM that this process has started; None if it has started none."""
+    """Return the process of the JVM that this Python process has started, or None."""
     if "pyspark" not in sys.modules:
         return None
     from pyspark import SparkContext
@@ -192,7 +194,7 @@ def get_jvm_process() -> subprocess.Popen[bytes] | None:
 
 
 def _is_connection_error(error: BaseException) -> bool:
-    """Whether an error may come from a dying JVM, whose socket closes before its process ends."""
+    """Return whether an error may come from a dying JVM, whose socket closes before its process ends."""
     from py4j.protocol import Py4JError, Py4JJavaError
 
     if isinstance(error, Py4JJavaError):
@@ -201,7 +203,7 @@ def _is_connection_error(error: BaseException) -> bool:
 
 
 def _read_own_message(error: BaseException) -> str:
-    """Return an error's own message in one line; an error of the system has the file before the reason."""
+    """Return an error's own message as one line; for an operating system error, as `file: reason`."""
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         where = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         return f"{where}: {error.strerror.lower()}" if where else error.strerror

@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM: unfinished work is undone, one line says so, and the exit status is 128 + the signal.
+"""Ctrl-C and SIGTERM: undo unfinished work, print one line, and exit with status 128 + the signal's number.
 
-This module imports little: before the handlers are set, Ctrl-C ends with Python's own traceback.
+This module imports little, so that its handlers are set early. Before they are set, Ctrl-C ends the process
+with Python's own traceback.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNDO_SECONDS = 15
-"""Seconds that undoing may take; a second signal ends the process at once."""
+"""Seconds that undoing unfinished work may take; after them, the process ends."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The process was asked to end, by Ctrl-C or by SIGTERM."""
+    """Raised when Ctrl-C or SIGTERM asks the process to end."""
 
 
 class _State:
@@ -31,13 +32,13 @@ class _State:
     Attributes
     ----------
     number : int or None
-        The signal that asked it to end.
+        Number of the signal that asked the process to end; None if there was no signal.
     delays : int
-        How many `delay_interruption` blocks are open.
+        Number of `delay_interruption` blocks that the process is in.
     published : list of str
         Jobs of this command that have published their tables.
     timer : threading.Timer or None
-        Ends the process if undoing takes too long.
+        Timer that ends the process if undoing takes too long; None before the first signal.
     """
 
     def __init__(self) -> None:
@@ -51,20 +52,20 @@ _state = _State()
 
 
 def install_handlers() -> None:
-    """Let SIGINT and SIGTERM raise `Interrupted`; a signal that is ignored, as under nohup, stays ignored."""
+    """Make SIGINT and SIGTERM raise `Interrupted`; an ignored signal, as under nohup, stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
 def reinstall_handlers() -> None:
-    """Restore the handlers if they were set: the start of Spark replaces the handler of SIGINT."""
+    """Set the handlers again if they were set before, because the start of Spark replaces that of SIGINT."""
     if signal.getsignal(signal.SIGTERM) is _interrupt:
         install_handlers()
 
 
 def is_interrupted() -> bool:
-    """Whether this process was asked to end."""
+    """Return whether a signal has asked this process to end."""
     return _state.number is not None
 
 
@@ -80,7 +81,7 @@ def note_published(job: str) -> None:
 
 
 def interruption_message() -> str:
-    """Return the line that reports the interruption, and which jobs were published before it."""
+    """Return the line that reports the interruption and the jobs that had published their tables by then."""
     if not _state.published:
         return "interrupted: nothing of this run is published"
     return f"interrupted: {', '.join(_state.published)} was published, nothing after it"
@@ -93,7 +94,7 @@ def exit_status() -> int:
 
 @contextmanager
 def delay_interruption() -> Iterator[None]:
-    """Raise an interruption only after the block, so that a commit is complete or not begun."""
+    """Delay an interruption until the end of the block, so that a commit is either complete or not begun."""
     _state.delays += 1
     try:
         yield
@@ -105,7 +106,7 @@ def delay_interruption() -> Iterator[None]:
 
 @contextmanager
 def end_block_on_interrupt() -> Iterator[None]:
-    """End the block at an interruption, and continue after it: for commands that run until Ctrl-C."""
+    """End the block at an interruption and continue after the block, for commands that run until Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
@@ -116,7 +117,7 @@ def end_block_on_interrupt() -> Iterator[None]:
 
 
 def restore_default_handlers() -> None:
-    """Restore the system's handlers of both signals, once a command has reported its result."""
+    """Restore the system's default handlers of SIGINT and SIGTERM, after a command has shown its result."""
     for number in SIGNALS:
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_DFL)
@@ -128,12 +129,12 @@ def end_now(message: str) -> None:
     Parameters
     ----------
     message : str
-        Last line for standard error; empty if it was shown already.
+        Last line to print on standard error; empty if nothing is left to print.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, RuntimeError):  # it is closed, or the main thread is writing to it
+        except (OSError, ValueError, RuntimeError):  # the stream is closed, or the main thread is using it
             continue
     if message:
         os.write(2, f"deltabook: {message}\n".encode())
@@ -154,7 +155,10 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 
 def _set_logging(is_on: bool) -> None:
-    """Turn logging on or off; it is off after an interruption, when clients of the JVM log lost calls."""
+    """Turn logging on or off.
+
+    Logging is off after an interruption, because py4j would then log every call to the JVM that was lost.
+    """
     import logging
 
     logging.disable(logging.NOTSET if is_on else logging.CRITICAL)

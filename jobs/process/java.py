@@ -1,4 +1,7 @@
-"""The Java that Spark needs, and its options. Imports only the standard library: `make` runs it first."""
+"""The Java that Spark needs, and its options.
+
+This module imports only the standard library, because `make` runs it before it installs any package.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _REMEDY = f"Install it (Debian: apt-get install openjdk-{MIN_JAVA}-jre-headless)
 
 
 def find_java_problem() -> str | None:
-    """Return one sentence on why Java does not work here, with the remedy; None if it works."""
+    """Return a message that says why Java does not work here, with the remedy; None if Java works."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=os.path.join(home, "bin")) if home else shutil.which("java")  # noqa: PTH118
     if java is None:
@@ -49,34 +52,37 @@ def find_java_problem() -> str | None:
 
 
 def find_class_archive() -> Path | None:
-    """Return the path of Spark's class data sharing archive, if `make setup` has written one."""
-    # A truncated archive would crash the JVM: its name is its size.
+    """Return the path of the class data sharing archive that `make setup` writes, or None.
+
+    The JVM loads Spark's classes faster from this archive.
+    """
+    # A truncated archive would crash the JVM. An archive's name is therefore its size, to be checked here.
     whole = (path for path in get_archive_folder().glob("*.jsa") if path.stem == str(path.stat().st_size))
     return next(whole, None)
 
 
 def get_archive_folder() -> Path:
-    """Return the folder of the class archive, within this Python environment."""
+    """Return the folder of the class data sharing archive, within this Python environment."""
     return Path(sys.prefix) / "share" / "deltabook"
 
 
 def format_java_options(for_queries: bool) -> str:
-    """Return the options with which a JVM starts fast.
+    """Return the JVM options that make Spark start fast.
 
     Parameters
     ----------
     for_queries : bool
-        Whether the JVM runs queries. Queries over many rows need its second compiler; a job does not, because
-        its rows never enter the JVM.
+        Whether the JVM runs queries. Queries over many rows need the JVM's optimizing compiler (C2). Jobs do
+        not need it, because their rows never enter the JVM.
 
     Returns
     -------
     str
-        Options separated by blanks, as on a command line.
+        Options separated by spaces, as on a command line.
     """
     options = [] if for_queries else ["-XX:TieredStopAtLevel=1"]
     if archive := find_class_archive():
-        # The JVM silently ignores an archive of another Java or another Spark.
+        # The JVM silently ignores an archive that another version of Java or Spark has written.
         options += ["-Xshare:auto", f'"-XX:SharedArchiveFile={archive}"']
         options += ["-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
     return " ".join(options)

@@ -1,4 +1,4 @@
-"""Limits of this process and machine, checked before a command starts; each message has the remedy."""
+"""Limits of this process and machine, checked before a command starts. Each message names the remedy."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import tempfile
 from pathlib import Path
 
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
-"""Variables that set the locale, in the order in which they count."""
+"""Environment variables that set the locale. The first one that is set counts."""
 _MIB = 1 << 20
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 MIN_ADDRESS_SPACE = 3072 * _MIB
-"""Least for a command without Spark: Arrow, pandas and numba map that much, but use a tenth of it."""
+"""Minimum address space of a command without Spark, in bytes. Arrow, pandas and numba reserve this much, but
+use only a tenth of it."""
 _JVM_BEYOND_HEAP = 3072 * _MIB
-"""Address space of a JVM beyond its heap: classes, compiled code, threads, direct memory."""
+"""Address space of a JVM beyond its heap, in bytes: classes, compiled code, threads, direct memory."""
 _CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
-"""Control groups of version 1 have a number of at least this size if there is no limit."""
+"""Control groups of version 1 report a number of at least this size if they have no limit, in bytes."""
 _MIN_DESCRIPTORS_WITHOUT_SPARK = 64
-"""Files that a command without Spark opens at once, with a reserve for its threads."""
+"""File descriptors that a command without Spark needs at once, with a reserve for its threads."""
 MIN_DESCRIPTORS = 512
-"""Files that the JVM opens at once: each JAR, and each connection to a worker."""
+"""File descriptors that the JVM needs at once: one for each JAR, and one for each connection to a worker."""
 _MIN_FREE_SPACE = 64 * _MIB
-"""Free space in Spark's folder for temporary files before it starts: Delta's JARs are copied there."""
+"""Minimum free space in Spark's folder for temporary files, in bytes. Spark copies Delta's JARs there."""
 
 
 def find_process_problem() -> str:
@@ -53,10 +54,10 @@ def find_process_problem() -> str:
 
 
 def choose_utf8_locale() -> dict[str, str]:
-    """Return the environment variables with which child processes read file names as UTF-8.
+    """Return the environment variables to set so that child processes read file names as UTF-8.
 
-    Python reads them so in any locale. A JVM in an ASCII locale, as under cron, does not find a file whose
-    name has other characters.
+    Python reads file names as UTF-8 in any locale. A JVM does not: in an ASCII locale, as under cron, a JVM
+    cannot find a file whose name has characters beyond ASCII.
     """
     locale = next((os.environ[name] for name in _LOCALE if os.environ.get(name)), "C")
     is_utf8 = locale.lower().replace("-", "").endswith("utf8")
@@ -64,9 +65,9 @@ def choose_utf8_locale() -> dict[str, str]:
 
 
 def find_spark_problem(driver_memory: str) -> str:
-    """Return why Spark cannot work on this machine, with the remedy; empty if it can.
+    """Return why Spark cannot work on this machine, with the remedy; empty if Spark can work.
 
-    Raises the limit of open files as far as this user may.
+    The function also raises this process's limit of open files to the user's maximum.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def find_spark_problem(driver_memory: str) -> str:
 
 
 def read_memory_limit() -> int | None:
-    """Return the memory limit of this process's control group, bytes; None if there is no limit."""
+    """Return the memory limit of this process's control group in bytes, or None if there is no limit."""
     try:
         groups = re.findall(r"^\d+:([^:\n]*):(.*)$", _OWN_GROUPS.read_text(), re.MULTILINE)
     except OSError:
@@ -105,7 +106,10 @@ def read_memory_limit() -> int | None:
 
 
 def _read_limits(root: Path, below: str, name: str) -> list[int]:
-    """Return the limits of a control group and of its parents; a container may not see its own group."""
+    """Return the limits of a control group and of its parents, in bytes.
+
+    A container may not see its own group. The limit of the visible root is therefore read, too.
+    """
     folder, limits = root / below.lstrip("/"), []
     for each in {folder, *folder.parents, root}:
         try:
@@ -117,7 +121,7 @@ def _read_limits(root: Path, below: str, name: str) -> list[int]:
 
 
 def _find_folder_problem(folder: Path) -> str:
-    """Return why Spark's folder for temporary files is not usable, with the remedy; empty if it is usable."""
+    """Return why Spark's folder for temporary files is not usable, with the remedy; empty if usable."""
     remedy = "set SPARK_LOCAL_DIRS to another folder"
     name = f"Spark's folder for temporary files, {folder},"
     try:

@@ -1,4 +1,4 @@
-"""Peak memory of a run's processes, from /proc."""
+"""Peak memory of a run's processes, read from /proc."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ _KIB = 1024
 
 
 def peak_memory() -> dict[str, int | None]:
-    """Return the peak memory of this process, of Spark's JVM and of its Python workers, bytes.
+    """Return the peak memory of this process, of Spark's JVM and of its Python workers, in bytes.
 
-    Each number is the peak resident memory since the process began (Linux: `VmHWM`), so in a session of
-    several runs it may come from an earlier run. The peaks may be at different times: their sum is an upper
-    bound. Memory that workers share with the daemon that forked them counts in each. Only running processes
-    of this machine are included; Spark ends a worker that has been idle for a minute.
+    Each number is the peak resident memory since the start of a process (Linux: `VmHWM`). If a process serves
+    several runs, the peak may come from an earlier run. The processes may reach their peaks at different
+    times, so the sum of the peaks is an upper bound. Memory that workers share with the daemon that forked
+    them counts in every worker. Only processes of this machine that are still running are included. Spark
+    ends a worker that has been idle for a minute.
 
     Returns
     -------
     dict
-        `driver`, this process; `jvm`; `workers`, the sum over the JVM's Python processes. `jvm` and `workers`
-        are None where there is no /proc, or Spark is a server elsewhere.
+        Peak memory in bytes. `driver`: this process. `jvm`: Spark's JVM. `workers`: the sum over the JVM's
+        Python processes. `jvm` and `workers` are None where there is no /proc, or where Spark runs elsewhere.
     """
     processes, own_id = _read_processes(), os.getpid()
     own = processes.get(own_id, {})
@@ -41,24 +42,24 @@ def peak_memory() -> dict[str, int | None]:
 
 
 def _read_own_peak() -> int:
-    """Return the peak memory of this process by `getrusage`, bytes; Linux counts it in KiB."""
+    """Return the peak memory of this process in bytes, from `getrusage`, which counts in KiB on Linux."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * _KIB
 
 
 def list_child_processes() -> set[int]:
-    """Return the ids of this process's running children; empty without /proc."""
+    """Return the process ids of this process's running children; an empty set without /proc."""
     own_id = os.getpid()
     return {process for process, status in _read_processes().items() if int(status.get("PPid", 0)) == own_id}
 
 
 def _read_processes() -> dict[int, dict[str, str]]:
-    """Return the status fields of each process by its id, from /proc/<id>/status; empty without /proc."""
+    """Return {process id: {field: text}} of all processes, from /proc/<id>/status; empty without /proc."""
     processes = {}
     for status in _PROCESSES.glob("[0-9]*/status"):
         try:
             lines = status.read_text().splitlines()
-        except OSError:  # it has ended, or is hidden
+        except OSError:  # the process has ended, or is hidden from this user
             continue
         processes[int(status.parent.name)] = {
             name: value.strip() for name, _, value in (line.partition(":") for line in lines)
@@ -67,7 +68,7 @@ def _read_processes() -> dict[int, dict[str, str]]:
 
 
 def _list_descendants(process: int, processes: dict[int, dict[str, str]]) -> list[int]:
-    """Return the ids of a process's children, their children and so on, nearest first."""
+    """Return the process ids of all descendants of a process, children before grandchildren."""
     tree = [process]
     for parent in tree:
         tree += [child for child, status in processes.items() if status.get("PPid") == str(parent)]
@@ -75,5 +76,5 @@ def _list_descendants(process: int, processes: dict[int, dict[str, str]]) -> lis
 
 
 def _read_peak(status: dict[str, str]) -> int:
-    """Return the peak resident memory of a process, bytes."""
+    """Return the peak resident memory of a process in bytes, from its status fields."""
     return int(status.get("VmHWM", "0 kB").split()[0]) * _KIB

@@ -1,4 +1,4 @@
-"""Packages that only some commands need, and the extra of `pip install` that brings each."""
+"""Packages that only some commands need, and the extra of `pip install` that installs each package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXTRAS = {
     "matplotlib": "plot",
     "psutil": "bench",
 }
-"""Name of the extra by that of the package, as it is imported."""
+"""Name of the extra, by the name under which the package is imported."""
 
 
 def describe_missing_package(error: BaseException) -> str:
@@ -25,7 +25,7 @@ def describe_missing_package(error: BaseException) -> str:
     Returns
     -------
     str
-        One sentence; empty if the error is not a missing package of an extra.
+        The message; empty if the error is not about a missing package that an extra installs.
     """
     package = (getattr(error, "name", None) or "").split(".")[0]
     if not isinstance(error, ModuleNotFoundError) or package not in EXTRAS:

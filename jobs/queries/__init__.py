@@ -1,1 +1,1 @@
-"""SQL queries: views and functions, the check of statements, and the JDBC server."""
+"""SQL queries: views and functions, the check that statements only read, and the JDBC server."""

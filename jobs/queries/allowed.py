@@ -1,7 +1,8 @@
-"""The check of a statement: it may read the relations of its warehouse, and nothing else.
+"""The check of SQL statements: a statement may read the relations of its warehouse, and do nothing else.
 
-A statement is parsed, every node of its tree is looked up in a list of what is allowed, and the SQL that runs
-is generated from that tree. A statement that is not listed or cannot be parsed is refused.
+Relations are the warehouse's tables, views and functions. A statement is parsed into a syntax tree. Every
+node of the tree must be in a list of allowed nodes. Spark runs SQL that is generated from the checked tree,
+not the typed text. A statement is refused if it cannot be parsed, or if a node is not in the list.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _RECURSION = 6_000
 
 
 def check_statement(text: str) -> AllowedQuery:
-    """Check that a statement only reads the warehouse; return the SQL to run in its place.
+    """Check that a statement only reads the warehouse, and return the SQL to run instead of the typed text.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ def check_statement(text: str) -> AllowedQuery:
     Raises
     ------
     ForbiddenQueryError
-        If part of it is not allowed, or it cannot be parsed; the message names the part and the remedy.
+        If a part of the statement is not allowed, or if the statement cannot be parsed. The message names the
+        part and the remedy.
     """
     if _SUBSTITUTED in text:
         raise forbidden_error(f"variable substitution ({_SUBSTITUTED}…}})")
@@ -92,7 +94,7 @@ def _check_tokens(text: str) -> AllowedQuery:
 
 
 def _check_command(tokens: list[Token], words: list[str]) -> AllowedQuery | None:
-    """Return the SQL of a statement that is no query; None if it has none of the allowed forms."""
+    """Return the SQL of a statement that is not a query, such as SHOW TABLES; None if no form matches."""
     pattern = tokens[-1] if tokens and tokens[-1].token_type is TokenType.STRING else None
     match words:
         case ["TABLE", _]:

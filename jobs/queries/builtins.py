@@ -1,8 +1,8 @@
-"""Spark functions that a query may call: those whose result depends on their arguments alone.
+"""Spark functions that a query may call: functions whose result depends only on their arguments.
 
-Clocks and random numbers are allowed too. Not listed are functions that call Java, that read a file or a
-table by its path (also through an option, as `from_xml`, `from_avro` and `from_protobuf` do), and those that
-return facts about the user, the session or the machine.
+Clocks and random numbers are allowed, too. Three kinds of functions are not listed: functions that call Java;
+functions that read a file or a table by its path (`from_xml`, `from_avro` and `from_protobuf` can, through an
+option); and functions that return facts about the user, the session or the machine.
 """
 
 from __future__ import annotations
@@ -75,14 +75,15 @@ timestamp tinyint typeof zeroifnull
 BUILTINS = frozenset(
     " ".join((_AGGREGATES, _WINDOWS, _NUMBERS, _TEXTS, _TIMES, _COLLECTIONS, _DOCUMENTS, _OTHERS)).split()
 )
-"""Names of the functions, in lower case."""
+"""Names of the allowed functions, in lower case."""
 _HINTS = """
 broadcast broadcastjoin mapjoin coalesce repartition repartition_by_range rebalance merge mergejoin
 shuffle_merge shuffle_hash shuffle_replicate_nl
 """
 HINTS = frozenset(_HINTS.split())
-"""Names of optimizer hints for joins and partitioning."""
+"""Names of the allowed optimizer hints, for joins and partitioning."""
 ENVIRONMENT = frozenset(
     ["current_catalog", "current_database", "current_schema", "current_user", "session_user", "user"]
 )
-"""Session functions that Spark calls without parentheses if no column has their name; not allowed."""
+"""Session functions that are not allowed. Spark calls them even without parentheses, if no column has their
+name."""

@@ -1,7 +1,8 @@
 """SQL dialect of queries: Spark SQL, parsed and generated without a change of meaning.
 
-sqlglot's own Spark dialect translates functions and literals between databases, and its SQL may have other
-column names or types. Here every function retains its name and arguments, and every literal its type.
+sqlglot's own Spark dialect translates functions and literals between databases. The SQL that it generates may
+therefore return other column names or types. In this dialect, every function keeps its name and arguments,
+and every literal keeps its type.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from sqlglot.generator import Generator
 from sqlglot.generators.spark import SparkGenerator
 from sqlglot.parsers.spark import SparkParser
 
-logging.getLogger("sqlglot").disabled = True  # its warnings concern statements that are refused with an error
+logging.getLogger("sqlglot").disabled = True  # sqlglot warns only about statements that are refused anyway
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(L|S|Y|D|F|BD)", re.IGNORECASE)
-"""A number with a type suffix, which sqlglot does not parse."""
+"""Pattern of a number with a type suffix, such as 1.5BD, which sqlglot does not parse."""
 _ESCAPE = re.compile(
     r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([01][0-7]{2})|(.))",
     re.DOTALL,
@@ -36,16 +37,16 @@ class TypedLiteral(exp.Expression):
 
 
 class Plus(exp.Unary):
-    """A plus sign before a number, which is part of the column's name."""
+    """A plus sign before an expression. It must be kept, because Spark makes it part of the column's name."""
 
 
 def decode_string(literal: str) -> str:
-    """Return the text of a string literal by the rules of Spark.
+    """Return the text that a string literal means to Spark.
 
     Parameters
     ----------
     literal : str
-        The literal with its quotes, and the ``r`` before them if it is raw.
+        The literal with its quotes. A raw literal has an ``r`` before the quotes.
     """
     if literal[0] in "rR":
         return literal[2:-1]
@@ -53,7 +54,7 @@ def decode_string(literal: str) -> str:
 
 
 def encode_string(value: str) -> str:
-    """Return a string literal that Spark reads as a text, in printable ASCII.
+    """Return a string literal, in printable ASCII, that Spark reads as the given text.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _escape_char(char: str) -> str:
-    """Return a character as it stands in a literal: itself, or its escape sequence."""
+    """Return the form of a character in a string literal: the character itself, or its escape sequence."""
     if " " <= char <= "~" and char != "$":  # Spark replaces ${name} before it parses
         return char
     units = char.encode("utf-16-be", "surrogatepass")
@@ -86,33 +87,33 @@ def _typed_literal(self: SparkParser, this: exp.Expression, kind: exp.DataType) 
 
 
 def _parse_extract(self: SparkParser) -> exp.Extract:
-    """Parse EXTRACT with the case of its field retained, which is part of the column's name."""
+    """Parse EXTRACT and keep the case of its field, because Spark makes it part of the column's name."""
     field = self._parse_var(any_token=True)
     self._match(TokenType.FROM)
     return self.expression(exp.Extract(this=field, expression=self._parse_bitwise()))
 
 
 class SparkQuery(Spark):
-    """Spark SQL for queries: tokens as Spark reads them, functions by their own names."""
+    """Spark SQL for queries. It reads tokens as Spark does, and keeps the names of functions."""
 
     NORMALIZE_NOT_NULL = False
 
     class Tokenizer(Spark.Tokenizer):
-        """Tokenizer that reads a number with its type suffix, and treats no word as a command."""
+        """Tokenizer that reads a number together with its type suffix, and treats no word as a command."""
 
         NUMERIC_LITERALS: ClassVar[dict[str, str]] = {}
         COMMANDS: ClassVar[set[TokenType]] = set()
 
     class Parser(SparkParser):
-        """Parser that retains the name of every function, except those with a syntax of their own."""
+        """Parser that keeps the name of every function, except of functions with special syntax, as CAST."""
 
         FUNCTIONS: ClassVar[dict[str, Any]] = {}
         FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
             name: SparkParser.FUNCTION_PARSERS[name]
             for name in ("CAST", "TRY_CAST", "TRIM", "SUBSTRING", "OVERLAY")
         } | {"EXTRACT": _parse_extract}
-        STRICT_CAST = True  # CAST is no TRY_CAST
-        JOINS_HAVE_EQUAL_PRECEDENCE = False  # a comma joins last
+        STRICT_CAST = True  # CAST must not become TRY_CAST
+        JOINS_HAVE_EQUAL_PRECEDENCE = False  # a comma between relations binds less tightly than JOIN
         UNARY_PARSERS: ClassVar[dict[Any, Any]] = {
             **SparkParser.UNARY_PARSERS,
             TokenType.PLUS: lambda self: self.expression(Plus(this=self._parse_unary())),
@@ -124,7 +125,7 @@ class SparkQuery(Spark):
             TokenType.CURRENT_DATE: lambda: exp.Anonymous(this="current_date"),
             TokenType.CURRENT_TIMESTAMP: lambda: exp.Anonymous(this="current_timestamp"),
         }
-        ARRAY_CONSTRUCTORS: ClassVar[dict[str, Any]] = {}  # array(1, 2)[0] takes an element
+        ARRAY_CONSTRUCTORS: ClassVar[dict[str, Any]] = {}  # so that array(1, 2)[0] takes an element
         TYPE_LITERAL_PARSERS: ClassVar[dict[Any, Any]] = dict.fromkeys(
             (
                 exp.DType.DATE,
@@ -138,7 +139,10 @@ class SparkQuery(Spark):
         )
 
         def _parse_types(self, check_func: bool = False, *options: Any, **named: Any) -> exp.Expr | None:
-            """Parse `date(…)` as a function at once: trying it as a type doubles the time for each level."""
+            """Parse `date(…)` as a function at once.
+
+            The base class first tries to parse a type. With nested calls, each level doubles the time.
+            """
             if check_func and self._next.token_type is TokenType.L_PAREN:
                 return None
             return super()._parse_types(check_func, *options, **named)
@@ -159,11 +163,11 @@ class SparkQuery(Spark):
         }
 
         def literal_sql(self, expression: exp.Literal) -> str:
-            """Return a literal: a number as it is, a string by the rules of Spark."""
+            """Return the SQL of a literal: a number unchanged, a string with Spark's escape sequences."""
             return encode_string(expression.name) if expression.is_string else expression.name
 
         def lateral_sql(self, expression: exp.Lateral) -> str:
-            """Return a lateral view with its name quoted, which the base class does not do."""
+            """Return the SQL of a lateral view with its name quoted, unlike the base class."""
             if not expression.args.get("view"):
                 return super().lateral_sql(expression)
             alias = expression.args["alias"]
@@ -173,7 +177,10 @@ class SparkQuery(Spark):
             return f" LATERAL VIEW{outer} {self.sql(expression, 'this')} {self.sql(alias, 'this')}{named}"
 
     def tokenize(self, sql: str, dialect: Any = None) -> list[Token]:
-        """Return the tokens of a text: strings as Spark unescapes and joins them, numbers with suffixes."""
+        """Return the tokens of an SQL text.
+
+        Strings are unescaped, and adjacent strings are joined, as Spark does. Numbers include type suffixes.
+        """
         tokens: list[Token] = []
         for token in super().tokenize(sql, dialect):
             if token.token_type is TokenType.VAR and _NUMBER.fullmatch(token.text):
@@ -189,6 +196,6 @@ class SparkQuery(Spark):
             elif (
                 token.token_type is TokenType.L_PAREN and tokens[-1:] and tokens[-1].text.upper() == "WINDOW"
             ):
-                tokens[-1].token_type = TokenType.VAR  # the function, not the clause
+                tokens[-1].token_type = TokenType.VAR  # the function `window(…)`, not the clause WINDOW
             tokens.append(token)
         return tokens

@@ -1,7 +1,8 @@
-"""Views and functions whose SQL text is the same in every warehouse.
+"""SQL views and functions whose text is the same in every warehouse.
 
-A function of a symbol returns a table: `SELECT * FROM book_at('BTC-USDT', '2024-08-09 00:01:00')`. If several
-exchanges list the symbol, the table has rows of each.
+A function that takes a symbol returns a table: `SELECT * FROM book_at('BTC-USDT', '2024-08-09 00:01:00')`. If
+several exchanges list the symbol, the table has rows of each exchange. A symbol-hour is one chunk, by default
+one hour, of one instrument.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ PASSED = """
 SELECT shown.* FROM {0}_all AS shown LEFT ANTI JOIN failed_hours AS failed
 ON shown.exchange = failed.exchange AND shown.symbol = failed.symbol AND shown.hour = failed.hour
 """
-"""A view without the symbol-hours that failed a suite."""
+"""Template of a view that leaves out the symbol-hours that failed validation. `{0}` is the view's name."""
 
 FEATURES = """
 SELECT exchange, symbol, time, status,
@@ -28,10 +29,11 @@ FROM (SELECT *,
 """
 """Features of each row of `book_all`. All but `spreads`, `mid` and `ofi` are doubles.
 
-`spreads`: ask price less bid price of each level. `microprice`: the mid weighted by the other side's size
-(Gatheral and Oomen 2010). `imbalance`: ``(bid_size - ask_size) / (bid_size + ask_size)`` at the best level,
--1 to 1; `depth_imbalance`: the same over all levels of the row. `ofi`: order flow imbalance of each level
-since the previous row, in units of size; `ofi_total`: its sum.
+`spreads`: ask price minus bid price, for each level. `microprice`: mean of the best prices, each weighted by
+the size of the other side (Gatheral and Oomen 2010). `imbalance`: ``(bid_size - ask_size) / (bid_size +
+ask_size)`` at the best level, from -1 to 1. `depth_imbalance`: the same formula with the sums of sizes over
+all levels of the row. `ofi`: order flow imbalance since the previous row, for each level, in units of size.
+`ofi_total`: sum of `ofi` over the levels.
 """
 
 TRADES_WITH_BOOK = """
@@ -56,9 +58,10 @@ FROM (
   )
 ) WHERE trade IS NOT NULL
 """
-"""Each trade with the best levels of the last row of `book` before it; at equal times trades come first."""
+"""Each trade with the best levels of the last row of `book` before the trade. If a trade and a row have the
+same time, the trade counts as earlier."""
 
-_STEP = "(unix_micros(TIMESTAMP '1970-01-01 00:00:00Z' + step) * 1000)"  # the parameter `step`, ns
+_STEP = "(unix_micros(TIMESTAMP '1970-01-01 00:00:00Z' + step) * 1000)"  # SQL of the parameter `step` in ns
 
 _BOOK_AT = """
 WITH before AS (
@@ -150,10 +153,11 @@ FUNCTIONS = {
 }
 """Functions by name: parameters with the result type, and SQL of the result.
 
-`book_at`: the row of `book` that held at a time; none if its symbol-hour failed validation. `depth_to_size`:
-the number of levels, from the best on, that an order of `size` reaches; `vwap_to_size`: its average price;
-both are null if the levels of the row do not fill it. `ofi`: order flow imbalance (Cont, Kukanov and Stoikov
-2014; by level: Xu, Gould and Howison 2018) of the first `levels` levels in each step, with the last mid. Bars
-(Lopez de Prado 2018, chapter 2) aggregate trades; a trade that reaches beyond the end of a bar belongs to the
-bar in which it begins.
+- `book_at`: the row of `book` that was valid at a time; no row if its symbol-hour failed validation.
+- `depth_to_size`: the number of levels, counted from the best, that an order of `size` consumes.
+  `vwap_to_size`: the average price of that order. Both are null if the row's levels cannot fill the order.
+- `ofi`: order flow imbalance of the first `levels` levels in each time step, with the last mid of the step
+  (Cont, Kukanov and Stoikov 2014; by level: Xu, Gould and Howison 2018).
+- Bars aggregate trades (Lopez de Prado 2018, chapter 2). A trade that extends beyond the end of a bar belongs
+  to the bar in which the trade begins.
 """

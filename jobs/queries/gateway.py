@@ -1,8 +1,8 @@
 """Gateway between JDBC clients and Spark's Thrift server: only statements that read the warehouse pass.
 
-Each statement is checked, and the server receives the SQL that is generated from its parsed form, as with
-`deltabook sql`. The session settings of a client are dropped. A message is forwarded only after it was read
-whole.
+The gateway checks each statement as `deltabook sql` does. The server receives SQL that is generated from the
+parsed statement, not the typed text. The gateway removes a client's session settings. It forwards a message
+only after it has read the whole message.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _ALLOWED_CALLS = frozenset(
         "ExecuteStatement",
     )
 )
-"""Functions of the server that clients may call."""
-_COMPLETE, _CONTINUED = 5, 2  # states of the login
+"""Functions of the Thrift server that clients may call."""
+_COMPLETE, _CONTINUED = 5, 2  # states of the SASL login
 _LARGEST_LOGIN, _LARGEST = 1 << 16, 1 << 24  # bytes of a message from a client
 _ERROR_STATUS, _UNKNOWN_METHOD = 3, 1
 _ARGUMENT, _SUCCESS = 1, 0
@@ -50,12 +50,12 @@ _NO_SETTINGS: Value = (MAP, (STRING, STRING, []))
 
 @contextmanager
 def run_gateway(host: str, port: int, server_port: int) -> Iterator[None]:
-    """Accept clients, each in a thread, until the block ends.
+    """Accept and serve clients, each in its own thread, until the block ends.
 
     Parameters
     ----------
     host, port : str, int
-        Address to listen on.
+        Address on which clients connect.
     server_port : int
         Port of Spark's Thrift server on this machine.
     """
@@ -66,7 +66,7 @@ def run_gateway(host: str, port: int, server_port: int) -> Iterator[None]:
             with socket.create_connection(("127.0.0.1", server_port)) as server:
                 try:
                     _serve_client(client, server)
-                except (OSError, EOFError, ValueError):  # the client has left, or does not speak Thrift
+                except (OSError, EOFError, ValueError):  # the client disconnected, or does not speak Thrift
                     return
 
     class Server(socketserver.ThreadingTCPServer):
@@ -83,7 +83,7 @@ def run_gateway(host: str, port: int, server_port: int) -> Iterator[None]:
 
 
 def check_call(message: Message) -> tuple[Message | None, Message | None]:
-    """Return what the server receives for a client's message, or what the client gets as an answer.
+    """Return the message to forward to the server, or the answer that refuses a client's message.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def check_call(message: Message) -> tuple[Message | None, Message | None]:
     Returns
     -------
     (Message or None, Message or None)
-        Message for the server, or the answer to the client; the other one is None.
+        The message to forward, and the answer to the client. Exactly one of the two is None.
     """
     if message.kind != CALL or message.name not in _ALLOWED_CALLS:
         reason = f"{message.name[:40]!r} is not allowed".encode()
@@ -125,7 +125,7 @@ def check_call(message: Message) -> tuple[Message | None, Message | None]:
 
 
 def _serve_client(client: socket.socket, server: socket.socket) -> None:
-    """Forward checked messages to the server, and replies to the client, until one side leaves."""
+    """Forward checked messages to the server and replies to the client, until one side disconnects."""
     _forward_login(client, server)
     lock = threading.Lock()
     back = threading.Thread(target=_forward_replies, args=(server, client, lock), daemon=True)
@@ -161,7 +161,7 @@ def _forward_login(client: socket.socket, server: socket.socket) -> None:
 
 
 def _forward_login_state(source: socket.socket, target: socket.socket) -> int:
-    """Forward one message of the login; return the state that it declares."""
+    """Forward one message of the login, and return the state of the login that the message declares."""
     head = _read_exactly(source, 5)
     state, size = struct.unpack(">bI", head)
     if size > _LARGEST_LOGIN:
@@ -177,7 +177,7 @@ def _forward_replies(server: socket.socket, client: socket.socket, lock: threadi
             with lock:
                 client.sendall(_frame(frame))
     except (OSError, EOFError, ValueError):
-        for connection in (server, client):  # ends the other direction too
+        for connection in (server, client):  # also ends the thread that forwards the other direction
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:

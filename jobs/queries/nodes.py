@@ -1,4 +1,4 @@
-"""Nodes that the tree of a query may contain, and the arguments that each may have."""
+"""Nodes that the syntax tree of a query may contain, and the arguments that each kind of node may have."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ ALLOWED_ARGUMENTS: dict[type[exp.Expr], frozenset[str]] = {
     ),
     **{kind: frozenset(arguments.split()) for kind, arguments in _OTHERS.items()},
 }
-"""Allowed arguments by the class of the node; arguments that are not set do not count."""
+"""Names of the allowed arguments by class of node. An argument whose value is not set is always allowed."""
 
 ALLOWED_TYPES = frozenset(
     (
@@ -97,7 +97,7 @@ ALLOWED_TYPES = frozenset(
         *(exp.DType.ARRAY, exp.DType.MAP, exp.DType.STRUCT, exp.DType.INTERVAL),
     )
 )
-"""Allowed types of casts and literals."""
+"""Data types that casts and literals may have."""
 
 _WORDS = """
 ALL YEAR YEARS YEAROFWEEK QUARTER QUARTERS MONTH MONTHS WEEK WEEKS DAY DAYS DAYOFWEEK DAYOFWEEK_ISO
@@ -105,6 +105,6 @@ DAYOFYEAR DOW DOW_ISO DOY HOUR HOURS MINUTE MINUTES SECOND SECONDS MILLISECOND M
 MICROSECONDS
 """
 WORDS = frozenset(_WORDS.split())
-"""Allowed bare words: units and fields of time, and ALL."""
+"""Allowed words without quotes: units of time, fields of time, and ALL."""
 COLLATION = re.compile(r"(UTF8_BINARY|UTF8_LCASE|UNICODE)(_(CI|CS|AI|AS|RTRIM))*", re.IGNORECASE | re.ASCII)
 """Pattern of the allowed collations."""

@@ -1,4 +1,4 @@
-"""The tree of a query: parsed, checked against the lists of allowed nodes, and written as SQL again."""
+"""The syntax tree of a query: parsed, checked against the lists of allowed nodes, and turned into SQL."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from deltabook.jobs.queries.views import RELATIONS
 from deltabook.schemas.errors import DeltabookError
 
 QUERY_WORDS = ("SELECT", "WITH", "FROM", "VALUES", "(")
-"""First words of a query."""
+"""Words with which a query may begin."""
 _KEYWORDS = re.compile(r"[A-Z]+(_[A-Z]+)*( [A-Z]+)*")
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?([lLsSyYdDfF]|[bB][dD])?", re.ASCII)
 _DIGITS = re.compile("[0-9A-Fa-f]*")
 _NAMED = (exp.Identifier, exp.Literal, exp.HexString, exp.Anonymous, exp.Var)
-"""Nodes whose `this` is a text: it is checked or quoted by the kind of the node."""
+"""Nodes whose argument `this` is free text. The text is checked or quoted by the kind of the node."""
 _WITH_UNIT = ("dateadd", "date_add", "datediff", "date_diff", "timestampadd", "timestampdiff")
 """Functions that take a unit of time as the first of three arguments."""
 _STATEMENTS = "SELECT, WITH, FROM, VALUES, TABLE, EXPLAIN, DESCRIBE and SHOW"
@@ -31,11 +31,11 @@ _SHOWN = 80
 
 
 class ForbiddenQueryError(DeltabookError):
-    """The statement would do more than read the warehouse's relations, or its SQL cannot be parsed."""
+    """Raised if a statement would do more than read the warehouse's relations, or cannot be parsed."""
 
 
 class UnknownRelationError(ForbiddenQueryError):
-    """The statement names a relation that no warehouse has."""
+    """Raised if a statement names a table, view or function that no warehouse has."""
 
 
 class AllowedQuery(NamedTuple):
@@ -46,7 +46,7 @@ class AllowedQuery(NamedTuple):
     text : str
         The SQL to run, generated from the checked tree.
     relations : frozenset of str
-        Names of the tables, views and functions of the warehouse that it needs.
+        Names of the warehouse's tables, views and functions that the statement uses.
     """
 
     text: str
@@ -54,7 +54,9 @@ class AllowedQuery(NamedTuple):
 
 
 def check_query(dialect: SparkQuery, tokens: list[Token], text: str) -> AllowedQuery:
-    """Parse a query and check its tree; return the generated SQL, which must parse to the same tree.
+    """Parse a query, check its syntax tree, and return the SQL that is generated from the tree.
+
+    The generated SQL must parse to the same tree. Otherwise the query is refused.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ def check_query(dialect: SparkQuery, tokens: list[Token], text: str) -> AllowedQ
     tokens : list of Token
         Tokens of the query.
     text : str
-        Text that the tokens come from.
+        Text from which the tokens were read. The parser uses it in errors.
 
     Raises
     ------
@@ -95,7 +97,10 @@ def _generate(dialect: SparkQuery, tree: exp.Expr) -> str:
 
 
 def _normalize(tree: exp.Expr) -> exp.Expr:
-    """Normalize names and defaults in place: identifiers quoted, functions in lower case."""
+    """Normalize a tree in place and return it.
+
+    Identifiers become quoted, names of functions lower case, and omitted defaults explicit.
+    """
     for node in tree.walk():
         if isinstance(node, exp.Identifier):
             node.set("quoted", True)
@@ -109,38 +114,38 @@ def _normalize(tree: exp.Expr) -> exp.Expr:
             node.set("this", exp.to_identifier(node.this.name, quoted=True))
         elif isinstance(node, exp.WindowSpec) and not node.args.get("end"):
             node.set("end", "CURRENT ROW")
-        elif isinstance(node, exp.Pivot):  # derived from names, and not part of the SQL
+        elif isinstance(node, exp.Pivot):  # sqlglot derives both arguments from names; the SQL lacks them
             node.set("columns", None)
             node.set("pivot_column_naming", None)
     return tree
 
 
 class _Checker:
-    """Checks every node of a tree against the lists of what is allowed.
+    """Checks every node of a syntax tree against the lists of allowed nodes and words.
 
     Attributes
     ----------
     relations : set of str
-        Tables, views and functions of the warehouse that the tree names.
+        Names of the warehouse's tables, views and functions that the checked tree uses.
     """
 
     def __init__(self) -> None:
         self.relations: set[str] = set()
 
     def check(self, node: exp.Expr, names: frozenset[str]) -> None:
-        """Check a node and all below it.
+        """Check a node and all nodes below it.
 
         Parameters
         ----------
         node : Expr
-            Root of the tree.
+            Root of the tree to check.
         names : frozenset of str
-            Names of the common table expressions in scope.
+            Names of the common table expressions (WITH) that the node may use.
 
         Raises
         ------
         ForbiddenQueryError
-            If part of it is not allowed.
+            If a part of the tree is not allowed.
         """
         if isinstance(node, exp.Table):
             self._check_relation(node, names)
@@ -155,7 +160,7 @@ class _Checker:
             self._check_values(value if isinstance(value, list) else [value], names)
 
     def _check_arguments(self, node: exp.Expr) -> None:
-        """Check that the kind of a node is allowed, and each of its arguments."""
+        """Check that the kind of a node is allowed, and that each of its arguments is allowed."""
         kind = _node_title(type(node).__name__)
         arguments = ALLOWED_ARGUMENTS.get(type(node))
         if arguments is None:
@@ -170,7 +175,10 @@ class _Checker:
                 self.check(value, names)
 
     def _check_with(self, with_: exp.With, names: frozenset[str]) -> frozenset[str]:
-        """Check common table expressions, in the scope of those before them; return all names."""
+        """Check common table expressions (WITH), and return the names that are in scope after them.
+
+        Each expression may use the names of the expressions before it.
+        """
         self._check_arguments(with_)
         for expression in with_.expressions:
             own = names | {_relation_key(expression.alias)}
@@ -179,7 +187,7 @@ class _Checker:
         return names
 
     def _check_words(self, node: exp.Expr) -> None:
-        """Check the texts of a node: names of functions and types, numbers, and keywords."""
+        """Check the texts in a node: names of functions and types, numbers, and keywords."""
         for argument, value in node.args.items():
             values = value if isinstance(value, list) else [value]
             for word in values:
@@ -240,7 +248,7 @@ def _require_match(pattern: re.Pattern[str], text: str, kind: str) -> None:
 
 
 def _require_query(tree: exp.Expr) -> None:
-    """Refuse a tree that is only an expression, and a SELECT without columns."""
+    """Raise an error if a tree is only an expression, or a SELECT without columns."""
     if not isinstance(tree, (exp.Query, exp.Values)) or (
         isinstance(tree, exp.Select) and not tree.expressions
     ):
@@ -248,12 +256,12 @@ def _require_query(tree: exp.Expr) -> None:
 
 
 def _fold_case(name: str) -> str:
-    """Return a name in lower case as Spark compares names: ſ equals s, and ı and İ equal i."""
+    """Return a name in lower case as Spark compares names: for Spark, ſ equals s, and ı and İ equal i."""
     return "".join(char.upper().lower()[:1] for char in name)
 
 
 def _relation_key(name: str) -> str:
-    """Return a key that is equal for names of a relation that are equal in Spark."""
+    """Return a key for the name of a relation. Two keys are equal if Spark treats the names as equal."""
     return name.lower() if name.isascii() else name
 
 
@@ -267,7 +275,7 @@ def forbidden_error(part: str) -> ForbiddenQueryError:
     Parameters
     ----------
     part : str
-        The refused part, as typed; characters that cannot be printed are replaced.
+        The refused part, as typed. In the message, `?` replaces characters that cannot be printed.
     """
     shown = "".join(char if char.isprintable() else "?" for char in part)[:_SHOWN]
     return ForbiddenQueryError(

@@ -1,4 +1,7 @@
-"""The command `sql --serve`: published tables, views and functions over JDBC, by Spark's Thrift server."""
+"""The command `sql --serve`: serves published tables, views and functions over JDBC.
+
+Spark's Thrift server runs the statements.
+"""
 
 from __future__ import annotations
 
@@ -32,41 +35,43 @@ _SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 _BIN = Path(pyspark.__file__).parent / "bin"
 _PREFIX, _LOCK = "deltabook-serve-", ".lock"
 _SET_PARENT_DEATH_SIGNAL = 1
-"""Linux's PR_SET_PDEATHSIG."""
+"""Linux's constant PR_SET_PDEATHSIG, for `prctl`."""
 _START_SECONDS, _STOP_SECONDS, _LOOK_SECONDS = 120, 30, 2
 
 
 class ServerError(DeltabookError):
-    """The server did not start, or has ended; the text has the last line of its log."""
+    """Raised if the server did not start or has ended, or if its views could not be created."""
 
 
 def serve(
     settings: Settings, host: str, port: int, report: Callable[[str], None], unsafe: bool = False
 ) -> None:
-    """Serve a warehouse until the process is interrupted. Newly published runs are visible within seconds.
+    """Serve a warehouse over JDBC until the process is interrupted.
 
-    Spark's server runs any statement. It listens on a port of its own on this machine; clients connect to the
-    gateway, which forwards statements that only read the warehouse.
+    Newly published runs become visible within seconds. Spark's server itself would run any statement.
+    Therefore it listens on a separate port of this machine only, and clients connect to the gateway. The
+    gateway forwards only statements that read the warehouse.
 
     Parameters
     ----------
     settings : Settings
-        Warehouse; Spark master, memory and JARs of the server.
+        Settings with the warehouse, and with Spark master, memory and JARs of the server.
     host, port : str, int
-        Address for clients.
+        Address on which clients connect.
     report : callable
-        Called with lines for people: when clients can connect, and for each newly published run.
+        Function that shows one line to people. It is called when clients can connect, and for each newly
+        published run.
     unsafe : bool
-        Whether clients connect to Spark's server directly, which runs any statement.
+        Whether clients connect directly to Spark's server, which runs any statement.
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet.
+        If no run has published yet.
     SettingsError
-        If Java or Delta's JARs are missing, or the port is taken.
+        If Java or Delta's JARs are missing, or if the port is in use.
     ServerError
-        If the server does not start, or ends.
+        If the server does not start, or if it ends.
     """
     root = settings.warehouse.absolute()
     shown = require_published(root)
@@ -83,8 +88,9 @@ def serve(
         report(f"serving      {root} at jdbc:hive2://{host}:{port}/, until Ctrl-C")
         if not unsafe:
             report(
-                "passing on   statements that only read it, from anybody. Not prevented: users of this "
-                f"machine can reach Spark's own server at {LOOPBACK}:{own_port}, and do all that you can do"
+                "passing on   statements that only read it, from any client. Not prevented: other users of "
+                f"this machine can connect to Spark's own server at {LOOPBACK}:{own_port}, which runs any "
+                "statement with your permissions"
             )
         _report_failed_hours(root, shown, report)
         while alive():
@@ -97,7 +103,7 @@ def serve(
 
 
 def _report_failed_hours(root: Path, versions: dict[str, int], report: Callable[[str], None]) -> None:
-    """Report how many symbol-hours failed validation, if any: views leave them out."""
+    """Report how many symbol-hours the views leave out because they failed validation, if there are any."""
     if failed := TableReader(root, versions).failed_chunks():
         report(
             f"leaving out  {len(failed):,} symbol-hours that failed validation, from book, book_wide and "
@@ -106,7 +112,7 @@ def _report_failed_hours(root: Path, versions: dict[str, int], report: Callable[
 
 
 def _free_port() -> int:
-    """Return a port of this machine that is free now."""
+    """Return a port of this machine that is not in use now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -114,12 +120,12 @@ def _free_port() -> int:
 
 @contextmanager
 def make_server_folder() -> Iterator[Path]:
-    """Make a temporary folder for the block; remove those that killed servers have left.
+    """Create a temporary folder for the block, and remove folders that killed servers have left behind.
 
     Yields
     ------
     Path
-        The folder. It is locked while this process lives.
+        The new folder. This process holds a lock in the folder until the block ends.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         # The lock is free only if the process that made the folder has ended. Folders of other users stay.
@@ -131,7 +137,10 @@ def make_server_folder() -> Iterator[Path]:
 
 
 def _link_warehouse(root: Path, folder: Path) -> Path:
-    """Return a link to the warehouse whose path has no character with a meaning in SQL."""
+    """Return a path to the warehouse without characters that have a meaning in SQL: a symbolic link.
+
+    The URI of an object store is returned unchanged.
+    """
     if is_remote(root):
         return root
     link = folder / "warehouse"
@@ -140,16 +149,17 @@ def _link_warehouse(root: Path, folder: Path) -> Path:
 
 
 def end_with_parent() -> Callable[[], None]:
-    """Return a function for a child process to call before `exec`, so that it ends with its parent.
+    """Return a function that a child process calls before `exec`, so that the child ends with its parent.
 
-    Linux sends the child SIGTERM as soon as the parent has ended, even if it was killed. The setting survives
-    `exec`, as in Spark's scripts. On other systems the function does nothing of the kind.
+    Linux then sends SIGTERM to the child as soon as the parent has ended, even if the parent was killed. The
+    setting survives `exec`, which Spark's scripts use. On other systems, the child does not end with its
+    parent.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     parent = os.getpid()
 
     def prepare() -> None:
-        # Ctrl-C at the terminal is for the command, which then ends its server.
+        # The child ignores Ctrl-C at the terminal. The parent handles Ctrl-C, and then ends the child.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if prctl is not None:
             prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
@@ -174,9 +184,12 @@ def _check_requirements(settings: Settings, host: str, port: int) -> None:
 
 @contextmanager
 def _run_server(settings: Settings, host: str, port: int, folder: Path) -> Iterator[Callable[[], bool]]:
-    """Run the server for the block, once it listens; yield a function that raises if it has ended."""
+    """Start the server, run the block when the server listens, and stop the server after the block.
+
+    Yields a function that returns True while the server runs, and raises ServerError after it has ended.
+    """
     jars = [str(jar) for jar in list_delta_jars(settings)]
-    # The catalog is in memory: all sessions share what one creates, and nothing is left behind.
+    # The catalog is in memory. All sessions share its views and functions, and nothing is left on the disk.
     options = OPTIONS | {
         "spark.driver.bindAddress": LOOPBACK,
         "spark.driver.host": LOOPBACK,
@@ -235,13 +248,13 @@ def _environment() -> dict[str, str]:
 
 
 def _definitions(root: Path, versions: dict[str, int]) -> str:
-    """Return the SQL that creates every relation, for all sessions."""
+    """Return the SQL that creates every table, view and function, for all sessions of the server."""
     relations = Relations(TableReader(root, versions))
     return "".join(f"{relations.statement(name, temporary=False)};\n" for name in relations.needed(RELATIONS))
 
 
 def _run_statements(address: str, statements: str, folder: Path) -> None:
-    """Run statements on the server by beeline."""
+    """Run statements on the server, with Spark's command-line client `beeline`."""
     script = folder / "definitions.sql"
     script.write_text(statements)
     result = subprocess.run(

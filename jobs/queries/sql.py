@@ -1,4 +1,4 @@
-"""The command `sql`: queries over the published tables, views and functions."""
+"""The command `sql`: runs queries over the published tables, views and functions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from deltabook.schemas.tables import BOOKS, TABLES
 
 FORMATS = ("table", "csv", "json")
 _UNSAFE_SETTINGS = ("spark.sql.runSQLOnFiles", "spark.sql.variable.substitute")
-"""Spark settings that let a statement read files by name, and insert environment variables."""
+"""Spark settings that let a statement read files by name and insert variables. `--unsafe` enables them."""
 
 
 class QueryError(DeltabookError):
-    """The query is not valid; the text is the first line of Spark's error."""
+    """Raised if a query is not valid. The text is the reason, followed by the names of all relations."""
 
 
 def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
@@ -38,26 +38,26 @@ def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> Data
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse to read, and the Spark session to read it in.
+        The warehouse to read, with its Spark session.
     text : str
         One SQL statement.
     unsafe : bool
-        True: run the statement as typed, whatever it does. False: check it, and run the SQL that is generated
-        from its parsed form.
+        If true, run the statement as typed, whatever it does. If false, check the statement, and run the SQL
+        that is generated from the parsed statement.
 
     Returns
     -------
     DataFrame
-        Rows of the result; not yet computed.
+        Rows of the result. Spark computes them when they are read.
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet.
+        If no run has published yet.
     QueryError
-        If the statement is not valid; the message lists the relations.
+        If the statement is not valid. The message lists the names of all relations.
     ForbiddenQueryError
-        If it would do more than read the warehouse, and `unsafe` is False.
+        If the statement would do more than read the warehouse, and `unsafe` is false.
     """
     try:
         checked = None if unsafe else check_statement(text)
@@ -81,14 +81,14 @@ def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> Data
 
 
 def _relation_names() -> str:
-    """Return the names of all relations, a line for each kind."""
+    """Return the names of all relations as text: one line each for tables, views and functions."""
     return "\n".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in BY_KIND.items())
 
 
 def _create_views(
     warehouse: Warehouse, published: dict[str, int], relations: Relations, names: frozenset[str]
 ) -> None:
-    """Create the temporary views and functions that a query needs."""
+    """Create the temporary views and functions that a query uses."""
     spark = warehouse.spark
     published_warehouse = Warehouse(spark, warehouse.settings, published)
     live = Warehouse(spark, warehouse.settings.model_copy(update={"warehouse": warehouse.root / LIVE_FOLDER}))
@@ -102,21 +102,22 @@ def _create_views(
 
 
 def describe_failed_hours(warehouse: Warehouse, text: str, unsafe: bool = False) -> str:
-    """Return what a query does with the symbol-hours that failed validation: left out, or included.
+    """Return lines that say whether a query left out or included symbol-hours that failed validation.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse that was read.
+        The warehouse that the query read.
     text : str
-        The statement.
+        The SQL statement.
     unsafe : bool
-        Whether it was run as typed.
+        Whether the statement was run as typed.
 
     Returns
     -------
     str
-        Lines for people; empty if the query reads no rows of books, events or trades, or nothing has failed.
+        Lines for people. Empty if no symbol-hour has failed, or if the query reads no rows of books, events
+        or trades.
     """
     stored = TableReader(warehouse.root, _published_versions(warehouse.root))
     failed = stored.failed_chunks()
@@ -128,7 +129,7 @@ def describe_failed_hours(warehouse: Warehouse, text: str, unsafe: bool = False)
     if FAILED_HOURS in relations.needed(names):
         lines.append(
             f"without {len(failed):,} symbol-hours that failed validation: book_all, book_wide_all and "
-            "trades_all have them, verdicts the reasons"
+            "trades_all have them, verdicts has the reasons"
         )
     if included := relations.with_failed_hours(names):
         lines.append(
@@ -139,22 +140,22 @@ def describe_failed_hours(warehouse: Warehouse, text: str, unsafe: bool = False)
 
 
 def _published_versions(root: Path) -> dict[str, int]:
-    """Return the published versions; with live books there may be none yet."""
+    """Return the published table versions; raise an error if there are none, unless there are live books."""
     is_live = open_live_tables(root).exists(BOOKS)
     return published_versions(root) if is_live else require_published(root)
 
 
 def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
-    """Compute a result and print its rows.
+    """Compute a result, print its rows, and return how many rows were printed.
 
     Parameters
     ----------
     result : DataFrame
-        Result of `prepare_query`.
+        The query, from `prepare_query`.
     form : str
         Format: table, csv or json (one object per line).
     out : text file
-        Stream to print to.
+        Stream to which the rows are printed.
 
     Returns
     -------
@@ -181,7 +182,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
         for column, kind in zip(table.columns, kinds, strict=True):
             column.justify = "right" if isinstance(kind, NumericType) else "left"
         for row in rows:
-            # Made printable here too, so that each column is as wide as its printed text.
+            # The console makes text printable, too. But column widths must be those of the printed text.
             table.add_row(*(make_printable(_cell_text(value)) for value in row))
             count += 1
         width = None if out.isatty() else 10_000
@@ -190,7 +191,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
 
 
 def _to_plain(value: Any, kind: DataType) -> Any:
-    """Return a value for printing: decimals with all the digits of their type, structs as dicts."""
+    """Return a value in the form to print: decimals with all digits of their type, structs as dicts."""
     if value is None:
         return None
     if isinstance(kind, DecimalType):

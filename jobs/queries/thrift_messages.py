@@ -1,7 +1,7 @@
-"""Messages of Thrift's binary protocol: read from bytes, and written as bytes.
+"""Messages of Thrift's binary protocol: reads messages from bytes, and writes messages as bytes.
 
-A value is a pair of its type and its content: a number, bytes, a struct as a dict of values by field id, or a
-container with the types of its elements.
+A value is a pair (type, content). The content is a number; bytes; a dict of values by field id for a struct;
+or, for a list, set or map, the types of the elements together with the elements.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Value = tuple[int, Any]
 
 
 class IncompleteError(Exception):
-    """The bytes end before the end of the message."""
+    """Raised if the bytes end before the end of the message."""
 
 
 class Message(NamedTuple):
-    """A function call, or its reply.
+    """A function call, or the reply to a call.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Message(NamedTuple):
     kind : int
         CALL, REPLY or EXCEPTION.
     sequence : int
-        Number of the call, which the reply repeats.
+        Number of the call. The reply has the same number.
     fields : dict of int to Value
-        Arguments or result, by field id.
+        Arguments of the call, or results of the reply, by field id.
     """
 
     name: str
@@ -94,24 +94,24 @@ class _Reader:
 
 
 def read_message(data: bytes) -> tuple[Message, int]:
-    """Return the message at the start of some bytes, and its length.
+    """Return the message at the start of some bytes, and the length of the message in bytes.
 
     Parameters
     ----------
     data : bytes
-        Received bytes.
+        The received bytes. They may continue after the message.
 
     Returns
     -------
     (Message, int)
-        The message, and the number of its bytes.
+        The message, and its length in bytes.
 
     Raises
     ------
     IncompleteError
         If the bytes end before the end of the message.
     ValueError
-        If the bytes are not a message of the protocol.
+        If the bytes are not a message of Thrift's binary protocol.
     """
     reader = _Reader(data)
     head = reader.number(I32) & 0xFFFFFFFF
@@ -123,7 +123,7 @@ def read_message(data: bytes) -> tuple[Message, int]:
 
 
 def write_message(message: Message) -> bytes:
-    """Return a message as bytes.
+    """Return the bytes of a message in Thrift's binary protocol.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def write_message(message: Message) -> bytes:
 
 
 def _write_value(kind: int, value: Any) -> bytes:
-    """Return a value of a type as bytes."""
+    """Return the bytes of a value of the given type."""
     if kind in _NUMBERS:
         return struct.pack(_NUMBERS[kind], value)
     if kind == STRING:

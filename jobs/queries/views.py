@@ -1,4 +1,8 @@
-"""Views over the published tables as SQL text: prices and sizes as exact decimals, times as timestamps."""
+"""SQL of the views over published tables: prices and sizes are exact decimals, times are timestamps.
+
+A relation is a table, a view or a function. A symbol-hour is one chunk of one instrument, by default one
+hour.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,12 @@ _WIDE_LEVELS = 20
 _INT64_DIGITS = 19
 _WORD = re.compile(r"(\w+)\s*(\()?")
 _DECIMAL = "DECIMAL(38,18)"
-# The exchange's time, or `order_time` if there is none. DIV, because `/` computes in doubles.
+# The exchange's time, or `order_time` if the exchange gave none. DIV, because `/` would compute in doubles.
 _TIME = "timestamp_micros(CASE WHEN timestamp = -1 THEN order_time ELSE timestamp END div 1000)"
 
 
 class Relation(NamedTuple):
-    """A table, view or function as SQL.
+    """The SQL that defines a table, view or function.
 
     Attributes
     ----------
@@ -32,7 +36,7 @@ class Relation(NamedTuple):
     head : str
         Parameters and result type of a function; empty for a view.
     text : str
-        SQL of its rows, or of its value.
+        SQL of the relation's rows, or of a function's value.
     """
 
     kind: str
@@ -41,12 +45,12 @@ class Relation(NamedTuple):
 
 
 class Relations:
-    """All tables, views and functions that a query may use, at their published versions.
+    """All tables, views and functions that a query may use, at the published table versions.
 
     Parameters
     ----------
-    stored : Stored
-        Reads the published versions.
+    stored : TableReader
+        Reader of the published table versions.
     """
 
     def __init__(self, stored: TableReader):
@@ -55,7 +59,9 @@ class Relations:
         self._made: dict[str, Relation] = {}
 
     def needed(self, names: Iterable[str]) -> list[str]:
-        """Return some relations and all that they are made from, each after those that it needs.
+        """Return the given relations and all relations on which they depend, in the order of creation.
+
+        Each relation comes after the relations on which it depends.
 
         Parameters
         ----------
@@ -75,17 +81,21 @@ class Relations:
         return [*ordered]
 
     def mentioned(self, text: str) -> frozenset[str]:
-        """Return the names of relations in an SQL text; all of them if it has the word `show`.
+        """Return the names of the relations in an SQL text; all relations if the text contains `show`.
 
         Parameters
         ----------
         text : str
-            SQL that need not be valid.
+            SQL text, which need not be valid.
         """
         return RELATIONS if "show" in text.lower() else frozenset(self._named_in(text.lower()))
 
     def _named_in(self, text: str) -> set[str]:
-        """Return the relations in a text. Functions need a parenthesis: some have the name of a column."""
+        """Return the names of the relations in an SQL text.
+
+        A function counts only if a parenthesis follows its name, because some functions and columns share a
+        name.
+        """
         words = _WORD.findall(text)
         return {name for name, call in words if name in self._names and (call or name not in FUNCTIONS)}
 
@@ -97,14 +107,14 @@ class Relations:
         name : str
             Name of the relation.
         temporary : bool
-            True: for one session; False: for all sessions of a server.
+            If true, the relation exists in one session; if false, in all sessions of a server.
         """
         kind, head, text = self[name]
         lifetime, link = "TEMPORARY " if temporary else "", "AS" if kind == "VIEW" else "RETURN"
         return f"CREATE OR REPLACE {lifetime}{kind} {name}{head} {link} {text}"
 
     def with_failed_hours(self, names: Iterable[str]) -> list[str]:
-        """Return the relations with rows of chunks from which failed symbol-hours are not left out.
+        """Return those of the given relations whose rows include symbol-hours that failed validation.
 
         Parameters
         ----------
@@ -125,7 +135,7 @@ class Relations:
         return self._made[name]
 
     def _table_sql(self, table: Table, stored: TableReader | None = None) -> str:
-        """Return the SQL of a table at its published version; without rows if it did not exist then."""
+        """Return the SQL of a table at its published version; a table that was not published has no rows."""
         stored = stored or self._stored
         if not stored.exists(table):
             columns = (f"CAST(NULL AS {column.type}) AS {column.name}" for column in table.columns)
@@ -159,7 +169,7 @@ class Relations:
         return " UNION ALL ".join(forms)
 
     def _failed_hours_sql(self) -> str:
-        """Return the symbol-hours that failed validation, as rows of constants."""
+        """Return the SQL of the view `failed_hours`: the failed symbol-hours as rows of constants."""
         failed = self._stored.failed_chunks()
         rows = [f"({_instrument_literals(exchange, symbol)}, {hour}L)" for exchange, symbol, hour in failed]
         if not rows:
@@ -172,23 +182,24 @@ class Relations:
 
 
 class _DecimalColumns:
-    """SQL of the columns of a table with prices and sizes as exact decimals.
+    """Writes the SQL of a table's columns, with prices and sizes as exact decimals.
 
-    A scaled integer becomes DECIMAL(19,0) times a literal, by the scale of its instrument; decimals stay.
+    A scaled integer is multiplied, as DECIMAL(19,0), by a literal that its instrument's scale selects.
+    Decimals are not changed.
 
     Parameters
     ----------
     instruments : list of (exchange, symbol, price_scale, size_scale)
-        Instruments with scaled integers; empty: the table has decimals.
+        Instruments with scaled integers; empty if the table stores decimals.
     wide : bool
-        Whether the numbers get the type of decimals, DECIMAL(38,18), for a union with rows of decimals.
+        Whether all numbers get the type DECIMAL(38,18), for a union with rows that are stored as decimals.
     """
 
     def __init__(self, instruments: Sequence[tuple[Any, ...]], wide: bool = True):
         self._instruments, self.wide = instruments, wide
 
     def rows(self, relation: str, columns: Columns) -> str:
-        """Return the SQL of the rows of a table, or of another relation with its columns."""
+        """Return the SQL of the rows of a table, or of another relation that has the table's columns."""
         listed = ", ".join(columns(self))
         if not self._instruments:
             return f"SELECT {listed} FROM {relation}"
@@ -202,12 +213,13 @@ class _DecimalColumns:
         )
 
     def value(self, number: str, name: str) -> str:
-        """Return the SQL of a number as a decimal; the name of its column selects the scale."""
+        """Return the SQL of a number as a decimal; the column's name says whether it is a price or a size."""
         if not self._instruments:
             return number
         scale = "price_scale" if "price" in name else "size_scale"
         scales = sorted({row[_SCALED.index(scale)] for row in self._instruments})
-        # As wide as an int64 at these scales needs: wider types lose decimals in a difference.
+        # The type is only as wide as an int64 at these scales needs. A difference of wider types would lose
+        # decimals.
         kind = f"DECIMAL({_INT64_DIGITS - scales[0] + scales[-1]},{scales[-1]})"
         # DECIMAL(19,0) times DECIMAL(s,s) is exact in DECIMAL(20+s,s).
         exact = [
@@ -225,7 +237,7 @@ class _DecimalColumns:
 
 
 def _decimal_columns(stored: TableReader) -> _DecimalColumns:
-    """Return the decimal columns of all instruments of a warehouse."""
+    """Return the writer of decimal columns for all instruments of a warehouse."""
     instruments = stored.rows(INSTRUMENTS)
     known = [row for row in instruments if not row["is_decimal"]]
     scales = [tuple(row[name] for name in _SCALED) for row in known]
@@ -246,7 +258,7 @@ def _book_columns(exact: _DecimalColumns) -> Iterable[str]:
     for name in _BEST:
         yield f"{exact.value(f'get({name}s, 0)', name)} AS {name}"
     if exact.wide:
-        # Half a sum is exact in 38 digits; prices with more digits have neither mid nor spread.
+        # Half of a sum must be exact in 38 digits. Prices with more digits therefore have no mid or spread.
         bid, ask = (f"try_cast({price} AS DECIMAL(35,18))" for price in ("bid_price", "ask_price"))
         yield f"CAST({ask} - {bid} AS {_DECIMAL}) AS spread"
     else:
@@ -286,7 +298,7 @@ def _trade_columns(exact: _DecimalColumns) -> Iterable[str]:
 
 
 def _opening_columns(exact: _DecimalColumns) -> Iterable[str]:
-    """Yield the columns of `openings`. The bids of a checkpoint end with the best."""
+    """Yield the columns of `openings`. In a checkpoint, the best bid is the last bid."""
     yield from ("exchange", "symbol", "hour")
     labels = " ".join(f"WHEN {int(status)} THEN '{status.label}'" for status in Status)
     yield f"CASE status {labels} END AS status"
@@ -305,7 +317,7 @@ _TABLE_VIEWS: dict[str, tuple[Table, Columns, str]] = {
     "trades_all": (EVENTS, _trade_columns, f" WHERE event_type = '{EventType.TRADE}'"),
     "openings": (CHECKPOINTS, _opening_columns, " WHERE event = 0"),
 }
-"""Views of one table and its table of decimals: the table, the columns, and a condition on the rows."""
+"""Views of one table and of its variant with decimals: the table, the columns, and a condition on rows."""
 
 _TEXT_VIEWS = {name: PASSED.format(name) for name in ("book", "trades", "book_wide")} | {
     "features": FEATURES,
@@ -313,16 +325,16 @@ _TEXT_VIEWS = {name: PASSED.format(name) for name in ("book", "trades", "book_wi
 }
 FAILED_HOURS = "failed_hours"
 _CHUNK_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for table in both(rows)}
-"""Tables whose rows belong to chunks that suites judge."""
+"""Names of tables whose rows belong to chunks, which validation can fail."""
 LIVE_BOOKS = {f"live_{table.name}": table for table in both(BOOKS)}
-"""Tables of live books (command `live`), by the names of their views."""
+"""Tables of live books (command `live`), by the name of their view."""
 _LIVE_ROWS = """SELECT live.* FROM {0} AS live LEFT JOIN (
     SELECT exchange, symbol, hour, max(struct(order_time, sequence)) AS last FROM {1} GROUP BY ALL
 ) USING (exchange, symbol, hour) WHERE last IS NULL OR struct(live.order_time, live.sequence) > last"""
-"""Rows of live books after the last published row of their chunk."""
+"""Template of the rows of live books that come after the last published row of their chunk."""
 BOOK_LIVE = "book_live"
 VIEWS = (*_TABLE_VIEWS, *_TEXT_VIEWS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)
 BY_KIND: dict[str, list[str]] = {"tables": [*TABLES], "views": [*VIEWS], "functions": [*FUNCTIONS]}
-"""Names of all relations by their kind."""
+"""Names of all relations, by kind."""
 RELATIONS = frozenset((*TABLES, *VIEWS, *FUNCTIONS))
 """Names of every table, view and function of a warehouse."""

@@ -1,1 +1,1 @@
-"""Record what runs write: hashes, second copies, file faults and file replacement."""
+"""Records of the files that runs write: hashes, second copies, faults of files, and their replacement."""

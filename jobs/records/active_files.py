@@ -1,4 +1,7 @@
-"""List the active data files of a table version, as its log describes them."""
+"""List the active data files of a table version, as the Delta log describes them.
+
+A data file is active in a version if a commit has added it and no commit up to the version has removed it.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,18 @@ class ActiveFile:
     table : Table
         Table that the file belongs to.
     path : str
-        Path below the table's folder.
+        Path of the file below the table's folder.
     bytes : int
-        Size of the file, as the log states it.
+        Size of the file in bytes, according to the log.
     rows : int
-        Number of rows, as the log states it.
+        Number of rows, according to the log.
     partition : dict
-        Values of the partition columns, by name.
+        Values of the partition columns, by column name.
     exchange, symbol : str, optional
-        Exchange and symbol of all rows; None if there are several or the log does not say.
+        Exchange and symbol that all rows share; None if rows differ or the log has no such statistics.
     hours : tuple of int, optional
-        Starts of the first and the last chunk in the file, ns since 1970 UTC; None if the log does not say.
+        Starts of the first and the last chunk in the file, ns since 1970 UTC; None if the log has no such
+        statistics.
     """
 
     table: Table
@@ -45,7 +49,7 @@ class ActiveFile:
 
     @property
     def chunk_labels(self) -> tuple[str, ...]:
-        """Name the chunks in the file for messages: exchange, symbol and times; empty if unknown."""
+        """Names of the chunks in the file, for messages: exchange, symbol and times; empty if unknown."""
         if self.symbol is None:
             return ()
         instrument = " ".join(name for name in (self.exchange, self.symbol) if name)
@@ -55,21 +59,21 @@ class ActiveFile:
         return (f"{instrument} {first}" if first == last else f"{instrument} {first} to {last}",)
 
     def may_contain(self, key: ChunkKey) -> bool:
-        """Return whether the file can have rows of a chunk; True if the log does not say."""
+        """Return whether the file can have rows of a chunk; True if the log does not tell its chunks."""
         if self.symbol is None or self.hours is None:
             return True
         return (self.exchange, self.symbol) == key[:2] and self.hours[0] <= key[2] <= self.hours[1]
 
 
 def list_active_files(warehouse: Path, table: Table, version: int) -> list[ActiveFile]:
-    """Return the data files of a table version.
+    """Return the active data files of a table version.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table whose files are listed.
     version : int
         Delta version of the table.
 
@@ -90,7 +94,7 @@ def list_active_files(warehouse: Path, table: Table, version: int) -> list[Activ
 
 
 def _parse_action(table: Table, action: dict[str, Any]) -> ActiveFile:
-    """Return the file that an add action describes."""
+    """Return the data file that an add action of the Delta log describes."""
     first_chunk, last_chunk = action.get("min.hour"), action.get("max.hour")
     has_one_exchange = action.get("min.exchange") == action.get("max.exchange")
     return ActiveFile(

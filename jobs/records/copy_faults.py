@@ -1,4 +1,4 @@
-"""Compare the files of small tables with their second copies, and choose the intact ones."""
+"""Compare files with their second copies, and choose the intact one of each pair."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage.object_store import has_matching_file
 
 NO_COPY = "has no second copy"
-"""Problem of an intact file that should have a second copy."""
+"""Problem of an intact file whose second copy is missing."""
 
 
 def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: bool) -> Iterator[Fault]:
-    """Compare all files of `runs` or `written` with their second copies.
+    """Yield the faults that a comparison of all files of `runs` or `written` with their second copies shows.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     table : Table
-        `runs` or `written`.
+        Table `runs` or table `written`.
     published : int
-        Published Delta version: every file up to it must have a copy.
+        Published Delta version. Every file of this version and of earlier ones must have a copy.
     is_idle : bool
-        Whether no process is writing to the warehouse. A run makes its copies last, so copies may be missing
-        while one is writing.
+        Whether no process is writing to the warehouse. A run makes its copies after it has published, so
+        copies may be missing while a run is in progress.
 
     Yields
     ------
     Fault
-        One for each original that differs from its copy, for each damaged copy of an intact original, and,
-        in a warehouse that has copies, for each file without one.
+        One original that differs from its copy, one damaged copy of an intact original, or one file without a
+        copy. If the table has no copies at all, missing copies are no fault.
     """
     copies = list_copies(warehouse, table)
     if not copies and list_all_copies(warehouse, table):
@@ -64,13 +64,14 @@ def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: boo
 
 
 def _damaged_copy_problem(copy: SecondCopy) -> str:
+    """Return the problem of an intact file whose second copy is damaged."""
     return f"its second copy {COPIES_FOLDER}/{copy.table.name}/{copy.file.name} is damaged"
 
 
 def find_small_table_faults(
     warehouse: Path, table: Table, active_paths: set[str] | None, digests: dict[str, str], is_idle: bool
 ) -> Iterator[Fault]:
-    """Compare the published data files of a small table with their second copies.
+    """Yield the faults that a comparison of a small table's data files with their second copies shows.
 
     Parameters
     ----------
@@ -79,21 +80,22 @@ def find_small_table_faults(
     table : Table
         One of `SMALL_TABLES`.
     active_paths : set of str, optional
-        Paths of its active data files below the table's folder; None if its log cannot be read. Then all
-        files that have copies are compared.
+        Paths of the table's active data files, relative to its folder. None if the log cannot be read; then
+        all files that have copies are compared.
     digests : dict
-        Recorded SHA-256 of the table's data files in hex, by path.
+        Recorded SHA-256 of the table's data files in hex, by path below the table's folder.
     is_idle : bool
         Whether no process is writing to the warehouse.
 
     Yields
     ------
     Fault
-        As `find_copy_faults`, without damaged files that no intact copy can replace.
+        One damaged file with an intact copy, or one intact file whose copy is missing or damaged. Damaged
+        files without an intact copy are left out; `check_data_files` reports them.
     """
     copies = list_copies(warehouse, table)
     if not has_matching_file(warehouse / COPIES_FOLDER / RUNS.name, "*"):
-        return  # only versions of deltabook that make no copies have written to this warehouse
+        return  # this warehouse was written by early versions of deltabook, which made no copies
     for path in sorted(copies.keys() if active_paths is None else active_paths):
         copy, digest = copies.get(path), digests.get(path, "")
         problem = describe_damage(warehouse / table.name / path, digest)
@@ -107,7 +109,7 @@ def find_small_table_faults(
 
 
 def is_newest_commit_changed(warehouse: Path) -> bool:
-    """Return whether the newest copied commit of `runs` is missing or differs from its second copy.
+    """Return whether the newest commit of `runs` that has a second copy is missing or differs from this copy.
 
     Parameters
     ----------
@@ -119,22 +121,24 @@ def is_newest_commit_changed(warehouse: Path) -> bool:
 
 
 def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[str, Path]:
-    """Return the data files of `runs` or `written` to rely on: each original, or its copy if that is damaged.
+    """Return the data files of `runs` or `written` to read.
+
+    Each file is the original, or the second copy if the original is damaged and the copy is intact.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     table : Table
-        `runs` or `written`.
+        Table `runs` or table `written`.
     names : list of str
         Names of the Parquet files in the table's folder.
 
     Returns
     -------
     dict
-        File to read, by name of the original. If the table has copies, this leaves out files that neither
-        have a copy nor are named by a commit. Otherwise it has all files.
+        Name of the original -> path of the file to read. If the table has copies, files are left out that
+        have no copy and that no commit names. If the table has no copies, all originals are returned.
     """
     folder = warehouse / table.name
     copies = list_copies(warehouse, table)
@@ -145,7 +149,8 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
         if path.startswith(f"{LOG_FOLDER}/"):
             continue
         is_original_intact = not describe_damage(folder / path, copy.digest)
-        # If both are damaged, take the original: its seal or proof shows later whether it can be used.
+        # If original and copy are both damaged, take the original. The caller checks the seals of its rows or
+        # its recorded hash, and skips it if they do not match.
         files[path] = copy.file if not is_original_intact and copy.is_intact() else folder / path
     if is_log_copied(warehouse, table, copies):
         uncopied = {*_list_logged_paths(warehouse, table)} - files.keys()
@@ -154,10 +159,13 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
 
 
 def _list_logged_paths(warehouse: Path, table: Table, last_version: int | None = None) -> Iterator[str]:
-    """Yield the log files of a table up to a version, and the data files that these commits add."""
+    """Yield the paths of a table's log files up to a version, and of the data files that their commits add.
+
+    Paths are relative to the table's folder. If `last_version` is None, all versions are listed.
+    """
     for version, paths in list_log_files(warehouse, table).items():
         for path in paths if last_version is None or version <= last_version else ():
             yield f"{LOG_FOLDER}/{path.name}"
-            with suppress(ValueError, KeyError, TypeError):  # an unreadable commit is a fault of its own
+            with suppress(ValueError, KeyError, TypeError):  # `find_log_faults` reports unreadable commits
                 actions = read_actions(path) if path.suffix == ".json" else []
                 yield from [unquote(action["add"]["path"]) for action in actions if "add" in action]

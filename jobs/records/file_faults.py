@@ -1,4 +1,4 @@
-"""Describe a fault of one file of a warehouse, and compare a file with its recorded hash."""
+"""Describe the faults of a warehouse, and compare a file with its recorded hash."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from deltabook.udfs.storage.raw_files import hash_file
 MISSING = "missing"
 """Problem of a file that does not exist."""
 UNKNOWN_FILE = "not written by any run"
-"""Problem of a file that no run has recorded."""
+"""Problem of an existing file that no run has recorded."""
 
 
 class FaultFields(TypedDict):
-    """A `Fault` as JSON output and reports show it, with the same fields."""
+    """Fields of a `Fault` by name, for JSON output and reports."""
 
     table: str
     file: str
@@ -27,22 +27,24 @@ class FaultFields(TypedDict):
 
 @dataclass(frozen=True)
 class Fault:
-    """One problem of a table: a file that is not as it was written, or rows that do not add up.
+    """One problem of a table: a damaged file, or rows that contradict the rows of another table.
 
     Attributes
     ----------
     table : str
         Name of the table.
     file : str
-        Path below the table's folder; empty if the problem concerns rows.
+        Path of the damaged file below the table's folder; empty if the problem concerns rows.
     problem : str
         Description of the problem, without the name of the file.
     hours : tuple of str
-        Names of the chunks that are affected, such as `BINANCE BTC-USDT 2024-08-09T00Z`; empty if unknown.
+        Names of the affected chunks, such as `BINANCE BTC-USDT 2024-08-09T00Z`; empty if unknown.
     remedy : str
-        What repairs it; empty if the usual remedy for the table does.
+        Command or instruction that repairs the fault; empty for the usual remedy of the table, which
+        `jobs.integrity.audit.choose_remedy` returns.
     is_copied : bool
-        Whether the file or its second copy is intact, so that one can replace the other.
+        Whether the file is in a small table, and the file or its second copy is intact, so that the intact
+        one can replace the other.
     """
 
     table: str
@@ -53,17 +55,17 @@ class Fault:
     is_copied: bool = False
 
     def to_fields(self) -> FaultFields:
-        """Return the fields by name."""
+        """Return the fields of the fault by name."""
         return cast(FaultFields, asdict(self))
 
 
 def describe_damage(file: Path, digest: str, size: int = -1) -> str:
-    """Return how a file differs from what was written; empty if it does not.
+    """Return a description of how a file differs from its recorded size and hash; empty if it is intact.
 
     Parameters
     ----------
     file : Path
-        The file.
+        File to check.
     digest : str
         SHA-256 of the bytes that were written, in hex.
     size : int
@@ -76,4 +78,4 @@ def describe_damage(file: Path, digest: str, size: int = -1) -> str:
         return "empty"
     if size >= 0 and actual_size != size:
         return f"has {actual_size:,} bytes, but {size:,} were written"
-    return "" if hash_file(file) == digest else "its bytes differ from those that were written"
+    return "" if hash_file(file) == digest else "its bytes differ from the bytes that were written"

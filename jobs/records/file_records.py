@@ -1,7 +1,11 @@
-"""Record the files that a run writes: rows of the table `written`, and the proofs in its row of `runs`.
+"""Record the size and SHA-256 of each file that a run writes.
 
-Parquet and Delta store no checksum of their files. Workers hash the data files that they write. The driver's
-own files, data files of small tables and all log files, are hashed when the run is published.
+Parquet and Delta store no checksum of their files, so each run adds a row to the table `written` for each of
+its files. The new files of `written` itself cannot be in their own rows. Their hashes, the proofs, stand in
+the column `proofs` of the run's row in `runs`.
+
+Workers hash the data files that they write. The driver writes the data files of small tables and all log
+files, and hashes them when it publishes the run.
 """
 
 from __future__ import annotations
@@ -21,11 +25,11 @@ from deltabook.udfs.storage.object_store import match_file_sizes, read_file
 from deltabook.udfs.storage.raw_files import hash_file
 
 LOG_FOLDER = "_delta_log"
-"""Folder of a table with its Delta log."""
+"""Folder inside a table's folder that holds the Delta log."""
 RUN_TABLES = (RUNS, WRITTEN)
-"""Tables with the records of runs. They are append-only: no run rolls them back to an earlier version."""
+"""Tables with the records of runs. Both are append-only: `restore` does not return them to older versions."""
 _NO_RUN: PublishedVersions = {"versions": {}, "version": -1}
-"""Stands for the run before the first one."""
+"""Placeholder for the run before the first run: it published no table."""
 
 FileHashes = dict[tuple[str, str], str]
 """SHA-256 of data files in hex, by table name and path below the table's folder."""
@@ -51,12 +55,12 @@ def list_log_files(warehouse: Path, table: Table) -> dict[int, list[Path]]:
 
 
 def read_actions(commit: Path) -> list[dict[str, Any]]:
-    """Return the actions of a Delta commit.
+    """Return the actions of a Delta commit, one dict for each line of the file.
 
     Parameters
     ----------
     commit : Path
-        JSON file of a log.
+        JSON file of a Delta log.
 
     Raises
     ------
@@ -76,25 +80,25 @@ def list_written_since(
     hashes: FileHashes,
     known_paths: Container[str] = (),
 ) -> Iterator[FileRecord]:
-    """Record the log files of a table from one version on, and the data files that these commits add.
+    """Yield a record of each log file from one version on, and of each data file that their commits add.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table whose files are recorded.
     first_version : int
         Delta version of the first commit to record.
     hashes : dict
-        Hashes of data files that are known already; other files are hashed here.
+        Hashes that are known already. Files without a known hash are read and hashed.
     known_paths : container of str
-        Paths below the table's folder to skip.
+        Paths of files to skip, relative to the table's folder.
 
     Yields
     ------
     FileRecord
-        One for each file.
+        Record of one file.
 
     Raises
     ------
@@ -111,13 +115,13 @@ def list_written_since(
             for action in _read_adding_actions(path) if is_commit else ():
                 if "add" in action:
                     name = unquote(action["add"]["path"])
-                    # Files of a killed run may have been removed since.
+                    # A data file that a killed run has written may have been removed in the meantime.
                     if name not in known_paths and (folder / name).is_file():
                         yield _record_file(folder, table, name, b"", hashes.get((table.name, name)))
 
 
 def _read_adding_actions(commit: Path) -> list[dict[str, Any]]:
-    """Return the actions of a commit; empty for a RESTORE, which adds no new files."""
+    """Return the actions of a commit; empty for a RESTORE commit, because it adds no new files."""
     try:
         actions = read_actions(commit)
     except ValueError as error:
@@ -130,7 +134,7 @@ def _read_adding_actions(commit: Path) -> list[dict[str, Any]]:
 def _record_file(
     folder: Path, table: Table, path: str, content: bytes, digest: str | None = None
 ) -> FileRecord:
-    """Return the record of one file; without a digest the file is hashed."""
+    """Return the record of one file. If `digest` is None, the file is hashed."""
     return {
         "table": table.name,
         "path": path,
@@ -141,23 +145,23 @@ def _record_file(
 
 
 def published_version(table: Table, run: PublishedVersions) -> int:
-    """Return the Delta version of a table that a run published; -1 if it had none.
+    """Return the Delta version of a table that a run published; -1 if the run did not publish the table.
 
     Parameters
     ----------
     table : Table
-        The table.
+        Table whose version is looked up.
     run : PublishedVersions
-        Row of `runs`.
+        Row of the table `runs`.
     """
     return int(run["version"]) if table is RUNS else int(dict(run["versions"]).get(table.name, -1))
 
 
 def last_recorded_run(runs: Sequence[PublishedVersions]) -> PublishedVersions:
-    """Return the newest run whose files of `runs` and `written` themselves are recorded.
+    """Return the newest run whose own additions to `runs` and `written` are recorded in `written`.
 
-    That is the run before the last one that added to `written`. What later runs added to these two tables
-    is in no row of `written` yet.
+    Each run that adds rows to `written` records the additions of the runs before it. So this is the run just
+    before the newest run that added rows to `written`. Additions of later runs are not recorded yet.
 
     Parameters
     ----------
@@ -173,21 +177,23 @@ def last_recorded_run(runs: Sequence[PublishedVersions]) -> PublishedVersions:
 def list_unrecorded_files(
     warehouse: Path, runs: Sequence[PublishedVersions], hashes: FileHashes
 ) -> Iterator[FileRecord]:
-    """Record all files that were written since the last run was published.
+    """Yield a record of each file that was written since the last run was published.
+
+    For `runs` and `written` the period is longer: it starts after the result of `last_recorded_run`.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     runs : sequence of PublishedVersions
-        Rows of `runs`, the newest last. Its versions are recorded, except those of `written` and `runs`.
+        Rows of `runs`, the newest last.
     hashes : dict
-        Hashes of data files that are known already; other files are hashed here.
+        Hashes that are known already. Files without a known hash are read and hashed.
 
     Yields
     ------
     FileRecord
-        One for each file.
+        Record of one file.
     """
     for table in TABLES.values():
         run = last_recorded_run(runs) if table in RUN_TABLES else [_NO_RUN, *runs][-1]
@@ -195,14 +201,14 @@ def list_unrecorded_files(
 
 
 def hash_new_records(warehouse: Path, recorded_version: int) -> dict[str, str]:
-    """Return the hashes of the files that a run added to `written`, which no row of `written` can hold.
+    """Return the hashes of the files that a run added to `written`, for the column `proofs` of `runs`.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     recorded_version : int
-        Version of `written` that the previous run published; -1 if there was none.
+        Delta version of `written` that the previous run published; -1 if there was none.
 
     Returns
     -------

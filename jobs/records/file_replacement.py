@@ -1,8 +1,9 @@
 """Replace several files of a warehouse together: either all of them, or none.
 
-A repair writes its plan and prepares every new file before it moves the first one. It moves the files that it
-replaces to a folder of their own below `_aside`. If a step fails, the repair rolls everything back. If the
-process is killed, the next command that writes to the warehouse rolls it back.
+A repair first writes its plan and prepares every new file. Only then does it move the first file. Each repair
+has its own folder below `_aside`, and moves the replaced files into this folder. If a step fails, the repair
+rolls everything back. If the process is killed, the next command that writes to the warehouse rolls the
+repair back.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from deltabook.udfs.storage.object_store import (
 )
 
 ASIDE_FOLDER = "_aside"
-"""Folder of the warehouse for files that were replaced."""
+"""Folder of the warehouse that keeps replaced files, in one folder for each repair."""
 _PLAN, _DONE, _REVERSED = "plan.json", "done.json", "reversed.json"
-"""Names of a repair's plan while it runs, when it is complete, and when it is rolled back."""
+"""Names of a repair's plan: while the repair runs, after it has succeeded, and after it was rolled back."""
 _NEW = "_new"
-"""Folder of a repair for the files that it prepares."""
+"""Folder inside a repair's folder that holds the prepared new files."""
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """One file to replace or to move aside.
+    """One file to replace, or to move aside without a replacement.
 
     Attributes
     ----------
     path : str
-        Path below the warehouse folder.
+        Path of the file to replace, below the warehouse folder.
     source : Path or bytes, optional
-        File with the new content, or the content itself; None only moves the old file aside.
+        Path of a file with the new content, or the content itself. None only moves the old file aside.
     """
 
     path: str
@@ -50,33 +51,37 @@ class Replacement:
 
 
 class _PlannedStep(TypedDict):
+    """One replacement in `plan.json`: the path, and whether a file existed there before the repair."""
+
     path: str
     was_there: bool
 
 
 class _RepairPlan(TypedDict):
+    """Content of `plan.json`: the replacements, and the file names that each folder had before the repair."""
+
     steps: list[_PlannedStep]
     files: dict[str, list[str]]
 
 
 @contextmanager
 def replacing_files(warehouse: Path, steps: Iterable[Replacement], folders: Iterable[str]) -> Iterator[None]:
-    """Replace files, then run the block; roll everything back if a step or the block fails.
+    """Replace files and run the block of the `with` statement; undo everything if any part fails.
 
     Parameters
     ----------
     warehouse : Path
-        Warehouse folder; the caller holds its lock.
+        Warehouse folder. The caller holds its lock.
     steps : iterable of Replacement
-        The replacements, in the order in which they are made.
+        Replacements, in the order in which they are to be made.
     folders : iterable of str
-        Folders below the warehouse folder in which the block may create files. A rollback removes these
-        files.
+        Folders in which the block may create files, as paths below the warehouse folder. A rollback removes
+        the files that the block created there.
 
     Raises
     ------
     Exception
-        Any exception of a step or of the block, after the rollback.
+        Any exception of a step or of the block. It is raised again after the rollback.
     """
     steps = [*steps]
     folder = warehouse / ASIDE_FOLDER / str(time.time_ns())
@@ -94,7 +99,7 @@ def replacing_files(warehouse: Path, steps: Iterable[Replacement], folders: Iter
 
 
 def _prepare(warehouse: Path, steps: list[Replacement], folders: Iterable[str], folder: Path) -> None:
-    """Write the new files and the plan of a repair into its folder."""
+    """Write the new files and the plan of a repair into `folder`, the folder of the repair."""
     (folder / _NEW).mkdir(parents=True)
     for number, step in enumerate(steps):
         if isinstance(step.source, bytes):
@@ -136,19 +141,19 @@ def list_unfinished_repairs(warehouse: Path) -> list[str]:
 
 
 def roll_back_unfinished_repairs(warehouse: Path) -> None:
-    """Undo every repair that was killed.
+    """Undo every repair whose process was killed.
 
     Parameters
     ----------
     warehouse : Path
-        Warehouse folder; the caller holds its lock.
+        Warehouse folder. The caller holds its lock.
     """
     for folder in list_unfinished_repairs(warehouse):
         _roll_back(warehouse, warehouse / folder)
 
 
 def _roll_back(warehouse: Path, folder: Path) -> None:
-    """Undo a repair. If this is killed, it can be repeated."""
+    """Undo a repair, given by its folder. A second call completes a rollback that was killed."""
     plan: _RepairPlan = json.loads(read_file(folder / _PLAN))
     for step in reversed(plan["steps"]):
         path, old = warehouse / step["path"], folder / step["path"]
@@ -161,7 +166,7 @@ def _roll_back(warehouse: Path, folder: Path) -> None:
         for created in match_file_sizes(warehouse / name, "*").keys() - {*earlier_names}:
             (warehouse / name / created).unlink()
     move_file(folder / _PLAN, folder / _REVERSED)
-    remove_tree(folder)  # only copies that the repair made are left in it
+    remove_tree(folder)  # all replaced files were moved back, so only prepared new files are left
 
 
 def _move(path: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Check that only runs have changed the table `runs`, before another run relies on it."""
+"""Check that nobody has edited the table `runs` by hand, before a new run relies on it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from deltabook.schemas.tables import RUNS
 
 
 def require_unchanged_runs(warehouse: Path) -> None:
-    """Raise an error if `runs` was edited or replaced by hand, since it decides what is published.
+    """Raise an error if the table `runs` was edited or replaced by hand.
+
+    `runs` decides which table versions are published, so a run must not build on a changed `runs`.
 
     Parameters
     ----------
     warehouse : Path
-        Warehouse folder; the table `runs` exists.
+        Warehouse folder. The table `runs` must exist.
 
     Raises
     ------
     WarehouseError
-        If the newest commit differs from its second copy, or a commit after the newest row adds rows. Commits
-        that compact files add none.
+        If the newest copied commit differs from its second copy, or a commit after that of the newest run
+        adds rows. A commit that compacts files adds no rows, so it is no error.
     """
     rows = open_dataset(warehouse, RUNS).to_table(columns=["version"])
     newest = max(rows["version"].to_pylist(), default=0)

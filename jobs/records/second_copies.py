@@ -1,9 +1,9 @@
-"""Make and list second copies of the files that every repair relies on.
+"""Make and list second copies: copies in the folder `_copies` of the files that every repair relies on.
 
-Every file of `runs` and `written` has a second copy. The ledger, the id boundaries and the instruments have
-copies of the data files that were published last. A copy's name consists of the original's name and the
-SHA-256 of its bytes, so that it can be verified without anything else. A run makes the copies at its end. If
-it is killed before that, the next run makes them.
+Every file of `runs` and `written` has a second copy. Of the small tables (the ledger, the id boundaries, the
+epochs and the instruments) only the active data files have copies. The name of a copy consists of the
+original's name and the SHA-256 of the original's bytes, so a copy can be verified by itself. A run makes the
+copies at its end. If the run is killed before that, the next run makes the missing copies.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class SecondCopy:
     path : str
         Path of the original below the table's folder.
     digest : str
-        SHA-256 of the original as it was written, in hex.
+        SHA-256 of the original when the copy was made, in hex.
     file : Path
-        Path of the copy.
+        Path of the copy itself.
     """
 
     table: Table
@@ -58,7 +58,7 @@ class SecondCopy:
 
     @property
     def version(self) -> int:
-        """Delta version of a copied commit; -1 for any other file."""
+        """Delta version of the commit if the original is a commit; -1 for any other file."""
         name = self.path.removeprefix(f"{LOG_FOLDER}/")
         return int(name.split(".")[0]) if name != self.path and name.endswith(".json") else -1
 
@@ -68,7 +68,7 @@ class SecondCopy:
 
 
 def list_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
-    """Return the second copies of a table's files; empty if they belong to another warehouse.
+    """Return the second copies of a table's files; empty if the copies belong to another warehouse.
 
     Parameters
     ----------
@@ -87,11 +87,11 @@ def list_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
 
 
 def are_copies_foreign(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) -> bool:
-    """Return whether the copies belong to another warehouse while the originals belong to this one.
+    """Return whether a table's second copies belong to another warehouse but its originals to this one.
 
-    This is only in question if originals and copies of `runs` or `written` have nothing in common. Rows of
-    `runs` list hashes of files of `written`. The side that goes together with the other table belongs to this
-    warehouse.
+    The answer is False at once unless all commits of `runs` or `written` differ from their copies. In that
+    case the other one of these two tables decides, because rows of `runs` list the files of `written` by
+    hash: the result is True if the originals match the other table and the copies do not.
 
     Parameters
     ----------
@@ -117,12 +117,12 @@ def are_copies_foreign(warehouse: Path, table: Table, copies: dict[str, SecondCo
 
 
 def _select_data_copies(copies: dict[str, SecondCopy]) -> dict[str, Path]:
-    """Return the copies of data files, by path of the original."""
+    """Return the paths of the copies of data files (not of log files), by path of the original."""
     return {path: copy.file for path, copy in copies.items() if not path.startswith(f"{LOG_FOLDER}/")}
 
 
 def _list_data_files(warehouse: Path, table: Table) -> dict[str, Path]:
-    """Return the Parquet files in a table's folder, by name."""
+    """Return the paths of the Parquet files in a table's folder, by file name."""
     folder = warehouse / table.name
     return {name: folder / name for name in match_file_sizes(folder, "*.parquet")}
 
@@ -152,15 +152,15 @@ def list_all_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
 
 
 def make_copies(warehouse: Path, is_thorough: bool = False) -> None:
-    """Copy new files of `runs` and `written`, and the active data files of small tables.
+    """Make the missing second copies of `runs`, `written` and the small tables.
 
     Parameters
     ----------
     warehouse : Path
-        Warehouse folder; the caller holds its lock.
+        Warehouse folder. The caller holds its lock.
     is_thorough : bool
-        Whether to look for missing copies in all commits. Otherwise only files since the last copied commit
-        are copied.
+        Whether to look for missing copies of the files of all commits. If False, only the files of commits
+        from the newest copied commit on are considered.
     """
     for table in RUN_TABLES:
         if not table_exists(warehouse, table):
@@ -169,11 +169,11 @@ def make_copies(warehouse: Path, is_thorough: bool = False) -> None:
         if are_copies_foreign(warehouse, table, copies):
             remove_copies(warehouse, table, {*copies})
             copies = {}
-        # A commit is copied after the files that it adds, so the newest copied commit shows that all earlier
-        # copies were made. A checkpoint of that version can still be missing.
+        # Data files are copied before the commits that add them. A copied commit therefore shows that all
+        # earlier copies exist. The copy of a checkpoint of the same version can still be missing.
         first_version = 0 if is_thorough else max(newest_copied_version(copies), 0)
         records = list_written_since(warehouse, table, first_version, {}, copies.keys())
-        # An empty file is damaged and not worth a copy.
+        # An empty file is damaged, so it gets no copy.
         not_empty = [record for record in records if record["bytes"]]
         for record in sorted(not_empty, key=lambda record: LOG_FOLDER in record["path"]):
             _make_copy(warehouse, table, record["path"], record["content_hash"])
@@ -183,7 +183,7 @@ def make_copies(warehouse: Path, is_thorough: bool = False) -> None:
 
 
 def _copy_active_files(warehouse: Path, table: Table) -> None:
-    """Copy the active data files of a table and remove copies of other files."""
+    """Copy the active data files of a small table, and remove the copies of its inactive files."""
     copies = list_copies(warehouse, table)
     active_paths = {str(action["path"]) for action in read_add_actions(warehouse, table)}
     for path in sorted(active_paths - copies.keys()):
@@ -193,7 +193,7 @@ def _copy_active_files(warehouse: Path, table: Table) -> None:
 
 
 def newest_copied_version(copies: dict[str, SecondCopy]) -> int:
-    """Return the newest Delta version whose commit has a copy; -1 if there is none.
+    """Return the newest Delta version whose commit has a copy; -1 if no commit has one.
 
     Parameters
     ----------
@@ -204,6 +204,7 @@ def newest_copied_version(copies: dict[str, SecondCopy]) -> int:
 
 
 def _make_copy(warehouse: Path, table: Table, path: str, digest: str) -> None:
+    """Copy one file, given by its path below the table's folder and its SHA-256 in hex."""
     folder = warehouse / COPIES_FOLDER / table.name
     folder.mkdir(parents=True, exist_ok=True)
     name = path.removeprefix(f"{LOG_FOLDER}/")
@@ -219,9 +220,9 @@ def remove_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
     Parameters
     ----------
     warehouse : Path
-        Warehouse folder; the caller holds its lock.
+        Warehouse folder. The caller holds its lock.
     table : Table
-        Any table; one without copies is left as it is.
+        Any table. Nothing happens if the table has no copies.
     paths : set of str
         Paths of the originals below the table's folder.
     """
@@ -231,16 +232,18 @@ def remove_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
 
 
 def is_log_copied(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) -> bool:
-    """Return whether the copies are of this table's log, even if some of its files are damaged.
+    """Return whether second copies were made from the log of this table, even if some log files are damaged.
+
+    This is so if any commit matches its copy, or if no copied commit exists in the log.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     table : Table
-        `runs` or `written`.
+        Table `runs` or table `written`.
     copies : dict
-        Copies by path of the original.
+        Second copies by path of the original, as `list_all_copies` returns them.
     """
     folder = warehouse / table.name
     commits = [copy for copy in copies.values() if copy.version >= 0 and (folder / copy.path).is_file()]

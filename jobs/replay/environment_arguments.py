@@ -1,4 +1,4 @@
-"""Checks of the arguments of `BookEnvironment`: before a table is opened, and all problems at once."""
+"""Checks of the arguments of `BookEnvironment`, made before a table is opened. All problems are reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deltabook.udfs.replay.clocks import Clock
 from deltabook.udfs.replay.fills import CancelPosition
 
 MAX_LEVELS = 5_000
-"""Maximum number of levels a side in an observation; each takes four numbers."""
+"""Maximum number of levels per side in an observation. Each level takes four numbers: two for each side."""
 _LARGEST_SIZE = Decimal(10**18)
 
 
@@ -34,7 +34,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     Raises
     ------
     SettingsError
-        If any is not valid; the message has each such argument, its value, and what is expected.
+        If an argument is not valid. The message lists each invalid argument, its value and what is expected.
     """
     problems = [f"{name}={given[name]!r}: expected {expected}" for name, expected in _find_problems(given)]
     if problems:
@@ -42,21 +42,21 @@ def check_arguments(given: Mapping[str, Any]) -> None:
 
 
 def check_instrument(warehouse: Path, symbol: str, exchange: str | None) -> None:
-    """Check that a warehouse has a symbol on one exchange.
+    """Check that a warehouse has exactly one instrument with the given symbol and exchange.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the tables.
     symbol, exchange : str
-        Names as in the tables; exchange may be None if only one lists the symbol.
+        Names as in the tables. `exchange` may be None if only one exchange lists the symbol.
 
     Raises
     ------
     SettingsError
-        If no exchange lists the symbol, or several do.
+        If no exchange lists the symbol, or if several exchanges list it.
     WarehouseError
-        If the warehouse does not exist, or nothing is published in it.
+        If the warehouse does not exist, or has no published tables.
     """
     require_published(warehouse)
     try:
@@ -73,7 +73,7 @@ def scale_size(max_size: str, scale: int) -> int:
     Parameters
     ----------
     max_size : str
-        Size as decimal text, which `check_arguments` has accepted.
+        Size as decimal text that `check_arguments` has accepted.
     scale : int
         Decimal digits of the instrument's sizes.
 
@@ -94,16 +94,16 @@ def scale_size(max_size: str, scale: int) -> int:
 
 
 def _find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each argument that is not valid, and what is expected."""
+    """Yield a pair for each invalid argument: its name, and a description of what is expected."""
     if not isinstance(given["warehouse"], str | Path) or not str(given["warehouse"]):
         yield "warehouse", "the folder of a warehouse"
     for name in ("symbol", "exchange"):
         if not (_is_name(given[name], name) or (name == "exchange" and given[name] is None)):
             yield name, f"the name of {'a' if name == 'symbol' else 'an'} {name} as in the tables"
-    yield from _find_time_find_problems(given)
+    yield from _find_time_problems(given)
     if not _is_integer(given["levels"], 1, MAX_LEVELS):
         yield "levels", f"a number of levels from 1 to {MAX_LEVELS:,}"
-    yield from _find_step_find_problems(given)
+    yield from _find_step_problems(given)
     if not _is_size(given["max_size"]):
         yield "max_size", 'a size above 0 as text, such as "0.5"'
     if not (_is_share(given["fee"]) and given["fee"] >= 0):
@@ -117,7 +117,7 @@ def _find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, " or ".join(choices)
 
 
-def _find_time_find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _find_time_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     times = {}
     for name in ("start", "end"):
         value = given[name]
@@ -132,7 +132,7 @@ def _find_time_find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, st
         yield "end", f"a time after start, {given['start']!r}"
 
 
-def _find_step_find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _find_step_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     is_valid = True
     for name, least in (("step", 1), ("length", 1), ("latency", 0)):
         if not _is_integer(given[name], least, INT64_MAX):
@@ -163,5 +163,5 @@ def _is_share(value: Any) -> bool:
 def _is_size(value: Any) -> bool:
     try:
         return isinstance(value, str) and 0 < Decimal(value) <= _LARGEST_SIZE
-    except InvalidOperation:  # no number, or NaN, which cannot be compared
+    except InvalidOperation:  # the text is not a number, or is NaN, which cannot be compared
         return False

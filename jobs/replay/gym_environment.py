@@ -1,6 +1,6 @@
 """A Gymnasium environment over replayed books (`pip install 'deltabook[rl]'`).
 
-Importing this module registers the environment, so an agent creates it by module and name:
+The import of this module registers the environment. An agent creates the environment by module and name:
 
 >>> import gymnasium
 >>> environment = gymnasium.make(  # doctest: +SKIP
@@ -40,55 +40,65 @@ _BOUND = 10.0
 _FEATURES = 6
 _BASIS_POINTS = 10_000
 _PROCESS = os.getpid()
-"""Id of the process that imported this module; a forked process has another one."""
+"""Id of the process that imported this module. A forked process has another id."""
 
 
 class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
-    """An agent that is long, short or flat in one symbol, against its replayed book.
+    """Environment in which an agent is long, short or flat in one symbol, and trades against a replayed book.
 
-    The book is as recorded: the orders of the agent do not change it. An action is a target position. An
-    order for the difference reaches the book after `latency`. Then it
+    The book is as recorded: the agent's orders do not change the book. An action is a target position. An
+    order for the difference to the current position reaches the book after `latency`. The order then behaves
+    in one of two ways:
 
-    - takes the levels of the other side, exactly; what the book cannot fill stays unfilled; or
-    - if `passive`, rests at the best price of its own side, behind all the size there. Trades at that price
-    first
-      fill the size ahead of it. It stays in the queue while the same order is wanted at the same price;
-      otherwise it is cancelled, and a new one is placed.
+    - By default, the order takes levels of the other side, at their exact prices. A size that the book cannot
+      fill stays unfilled.
+    - If `passive`, the order rests at the best price of its own side, behind the whole size at that price.
+      Trades at that price fill the size ahead of the order first. The order keeps its place in the queue as
+      long as the agent needs the same size and the price stays the best. Otherwise the order is cancelled,
+      and a new order is placed.
 
-    The reward is the change of wealth since the last step, in units of the quote currency: cash and position
-    at the mid, less fees. An episode is truncated after `length`, or at the end of the recording.
+    The reward is the change of wealth since the last step, in units of the quote currency. Wealth is cash,
+    plus the position valued at the mid, less fees. An episode is truncated after `length`.
 
-    An observation has, for `levels` bids and then for as many asks, best first, the distance of each price
-    from the mid in basis points, and log(1 + size / max_size) of each size. Then follow the imbalance of the
-    best level; the distance of the microprice from the mid, and the spread, both in basis points; over the
-    step, bought less sold volume divided by their sum, and the order flow imbalance of the best level divided
-    by its sizes; and the position divided by `max_size`. All numbers are clipped to -10 to 10; missing ones
-    are 0.
+    An observation is an array of float32 with 4 * `levels` + 6 numbers:
+
+    - for each bid level, best first, the distance of the price from the mid in basis points;
+    - for each bid level, log(1 + size / max_size);
+    - the same two groups for the ask levels;
+    - the imbalance of the best levels;
+    - the distance of the microprice from the mid, in basis points;
+    - the spread in basis points;
+    - bought less sold volume, divided by the sum of both, over the last step;
+    - the order flow imbalance of the best level over the last step, divided by the sum of the best sizes;
+    - the position divided by `max_size`.
+
+    All numbers are clipped to -10 to 10. A missing number is 0.
 
     Parameters
     ----------
     warehouse, symbol, start, end, exchange, clock
-        As of `Replayer`.
+        Arguments of `Replayer`.
     levels : int
-        Number of levels a side in an observation.
+        Number of levels per side in an observation.
     step, length : int
         Time between two actions, and length of an episode, ns.
     max_size : str
-        Largest position as decimal text, in units of size.
+        Largest position as decimal text, in the instrument's size unit.
     fee, passive_fee : float
-        Fee of orders that take and of orders that rest, as a share of the traded value; a negative passive
-        fee is a rebate.
+        Fees as a share of the traded value: of orders that take levels, and of orders that rest in the book.
+        A negative passive fee is a rebate.
     latency : int
-        Time from an action to the book, ns; less than `step`.
+        Time from an action until its order reaches the book, ns; less than `step`.
     passive : bool
         Whether orders rest in the book.
     cancelled : str
-        Position of cancelled size in the queue, relative to the agent's order: behind or ahead.
+        Where in the queue other traders' cancelled orders are assumed to have been, relative to the agent's
+        order: behind or ahead.
 
     Raises
     ------
     SettingsError
-        If an argument is not valid; the message has each such argument, its value, and what is expected.
+        If an argument is not valid. The message lists each invalid argument, its value and what is expected.
     WarehouseError
         If the warehouse does not exist, or has no books of the symbol.
     """
@@ -133,30 +143,34 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode in a stretch in which the book is known.
+        """Start an episode in a period in which the book is known.
+
+        A known book is neither suspect nor unseeded, and its feed is not silent.
 
         Parameters
         ----------
         seed : int, optional
             Seed of the random choice of this and later episodes.
         options : dict, optional
-            `start`: start of the episode instead of a random one; ns since 1970 UTC, or ISO 8601.
+            The key `start` sets the start of the episode, as ns since 1970 UTC or ISO 8601 text. Default: a
+            random start.
 
         Returns
         -------
         (float32[n], dict)
-            The observation, and a dict of `time`, `sequence`, `status`, `position`, `wealth`, `fees`.
+            The observation, and a dict with the keys `time` (ns since 1970 UTC), `sequence`, `status`,
+            `position` (scaled integer), `wealth` and `fees`.
 
         Raises
         ------
         SettingsError
-            If this process was forked, an option is not valid, or no known stretch of the recording is as
+            If this process was forked, if an option is not valid, or if no period with a known book is as
             long as an episode.
         """
         _refuse_forked()
         super().reset(seed=seed)
         if unknown := sorted(map(str, (options or {}).keys() - {"start"})):
-            raise SettingsError(f"options={options!r}: expected start alone, found {', '.join(unknown)}")
+            raise SettingsError(f"options={options!r}: expected only start, found {', '.join(unknown)}")
         start = (options or {}).get("start")
         if start is None:
             start = self._replayer.episodes(self._length, int(self.np_random.integers(2**31)), 1)[0]
@@ -179,7 +193,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         Returns
         -------
         (float32[n], float, bool, bool, dict)
-            The observation, the reward, False, whether the episode is truncated, and the dict of `reset`.
+            The observation, the reward, False, whether the episode is truncated, and a dict as of `reset`.
 
         Raises
         ------
@@ -188,7 +202,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         """
         _refuse_forked()
         if not self.action_space.contains(action):
-            raise SettingsError(f"action={action!r}: expected 0 (short), 1 (nothing) or 2 (long)")
+            raise SettingsError(f"action={action!r}: expected 0 (short), 1 (flat) or 2 (long)")
         self._flow = np.zeros(3)
         self._advance(self._now + self._latency)
         self._place_order((int(action) - 1) * self._max_size - self._position.size)
@@ -198,7 +212,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         return self._observe(), self._wealth - before, False, self._now >= self._until, self._info()
 
     def _advance(self, time: int) -> None:
-        """Process the messages up to a time, ns since 1970 UTC."""
+        """Process all messages up to a time by the clock, ns since 1970 UTC."""
         if self._quote is not None:
             for seen in self._replayer.steps_until(time):
                 self._add_flow(seen)
@@ -214,7 +228,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._flow += int((trades.size * trades.side).sum()), int(trades.size.sum()), seen.ofi
 
     def _place_order(self, size: int) -> None:
-        """Place an order for a change of the position, and cancel a resting one that differs."""
+        """Place an order for a change of the position; first cancel a resting order that differs."""
         if self._quote is not None and (not size or not self._quote.matches(self._seen, size)):
             self._quote = None
         if not size or self._seen.status <= Status.SUSPECT or not self._has_both_sides():
@@ -232,7 +246,10 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         return len(self._seen.bid_prices) > 0 and len(self._seen.ask_prices) > 0
 
     def _value(self) -> float:
-        """Return cash and position at the mid; exact except for one division."""
+        """Return cash plus the position valued at the mid, in units of the quote currency.
+
+        Only the last division is inexact.
+        """
         if self._has_both_sides():
             self._mid_twice = int(self._seen.bid_prices[0]) + int(self._seen.ask_prices[0])
         value: float = (self._position.size * self._mid_twice - 2 * self._position.cost) / (2 * self._unit)

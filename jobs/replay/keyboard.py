@@ -1,4 +1,4 @@
-"""Keys that are pressed in a terminal, read without waiting for Enter."""
+"""Reading of pressed keys from a terminal, without waiting for Enter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BYTES = 64
 
 
 class Key(Enum):
-    """A key that the player knows."""
+    """A command that a key of the player stands for."""
 
     PAUSE = auto()
     STEP = auto()
@@ -44,19 +44,19 @@ class Keyboard:
     Parameters
     ----------
     descriptor : int or None
-        File descriptor of the terminal; None: there is none, and no key is ever pressed.
+        File descriptor of the terminal. None: there is no terminal, and no key is ever pressed.
     """
 
     def __init__(self, descriptor: int | None):
         self._descriptor = descriptor
 
     def wait(self, seconds: float) -> list[Key]:
-        """Return the keys that are pressed next, as soon as there are any; none after a time.
+        """Wait for a key; return the pressed keys, or an empty list if none is pressed in time.
 
         Parameters
         ----------
         seconds : float
-            Longest time to wait.
+            Maximum time to wait, seconds.
         """
         if self._descriptor is None:
             time.sleep(seconds)
@@ -70,12 +70,12 @@ class Keyboard:
 
 
 def parse_keys(typed: bytes) -> list[Key]:
-    """Return the keys behind some typed bytes; unknown keys are left out.
+    """Return the keys that typed bytes stand for; unknown keys are left out.
 
     Parameters
     ----------
     typed : bytes
-        Bytes as a terminal sends them: characters, and escape sequences of arrow keys.
+        Bytes from a terminal: characters, and escape sequences of arrow keys.
     """
     keys = []
     while typed:
@@ -88,12 +88,13 @@ def parse_keys(typed: bytes) -> list[Key]:
 
 @contextmanager
 def open_keyboard(stream: IO[str] | None = None) -> Iterator[Keyboard]:
-    """Read single keys from a terminal for the block; then the terminal is as before.
+    """Switch a terminal to single keys while the block runs, then restore the terminal's settings.
 
     Parameters
     ----------
     stream : text file, optional
-        Input of the terminal; default: standard input. If it is no terminal, no key is ever pressed.
+        Input of the terminal; default: standard input. If the stream is not a terminal, no key is ever
+        pressed.
 
     Yields
     ------

@@ -1,4 +1,4 @@
-"""Stretches of a recording in which the book is known: neither suspect nor unseeded, nor its feed silent."""
+"""Known intervals: periods in which the book is neither suspect nor unseeded, and the feed is not silent."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _NOT_KNOWN = (Status.UNSEEDED.label, Status.SUSPECT.label, "silent")
 
 
 def list_known_intervals(recording: Recording, start: int, end: int) -> list[tuple[int, int]]:
-    """Return the stretches in which the book is neither suspect nor unseeded, nor its feed silent.
+    """Return the periods in which the book is neither suspect nor unseeded, and the feed is not silent.
 
     Parameters
     ----------
     recording : Recording
-        Recording of a symbol; its clock gives the times.
+        Recording of a symbol. All times are by the recording's clock.
     start, end : int
-        Bounds that the stretches are cut to, ns since 1970 UTC.
+        Bounds of the returned periods, ns since 1970 UTC.
 
     Returns
     -------
     list of (int, int)
-        Times of the first and the last book update of each stretch, ns since 1970 UTC.
+        Times of the first and the last book update of each period, cut to the bounds, ns since 1970 UTC.
     """
     fully_known = _fully_known_chunks(recording)
     silences = _silence_ids(recording)
@@ -57,7 +57,7 @@ def list_known_intervals(recording: Recording, start: int, end: int) -> list[tup
 
 
 def _fully_known_chunks(recording: Recording) -> set[int]:
-    """Return the starts of chunks in which the book is known all the time."""
+    """Return the starts of the chunks in which the book is known all the time, ns since 1970 UTC."""
     rows = recording.read_rows(COVERAGE, "hour", *_NOT_KNOWN)
     return {row["hour"] for row in rows if not any(row[name] for name in _NOT_KNOWN)}
 
@@ -69,7 +69,7 @@ def _silence_ids(recording: Recording) -> list[int]:
 
 
 def _is_known(recording: Recording, hour: int, sequence: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return after which updates of a chunk the book is known, by the rows of `books`."""
+    """Return whether the book is known after each update of a chunk, by the rows of `books`; bool[n]."""
     columns = ("cadence", "epoch", "sequence", "status")
     rows = recording.read_books(ds.field("hour") == hour, *columns)
     if len(rows["epoch"].unique()) != 1 or rows["cadence"][0].as_py() not in _EXACT_CADENCES:

@@ -1,4 +1,4 @@
-"""Clock of a played replay: it runs at some speed, and can be paused."""
+"""The clock of a replay in the terminal: its speed can be changed, and it can be paused."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _FASTEST, _SLOWEST = 2.0**20, 2.0**-10
 
 
 class PlaybackClock:
-    """Maps the time of this computer to the time of a replay.
+    """Converts the time of this computer to the time of a replay.
 
     Parameters
     ----------
     speed : float
-        Seconds of the replay that pass in a second; infinity: as fast as possible.
+        Number of seconds of the replay per second of this computer; infinity: as fast as possible.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class PlaybackClock:
         self._replay_time, self._set_at = 0, 0.0
 
     def set_time(self, replay_time: int) -> None:
-        """Continue from a time of the replay.
+        """Set the time of the replay; the clock continues from there.
 
         Parameters
         ----------
@@ -42,14 +42,14 @@ class PlaybackClock:
         self._replay_time, self._set_at = replay_time, time.monotonic()
 
     def now(self) -> int:
-        """Return the time of the replay, ns since 1970 UTC; at infinite speed the time that was last set."""
+        """Return the time of the replay, ns since 1970 UTC. At infinite speed, return the last time set."""
         if self.is_paused or self.speed == math.inf:
             return self._replay_time
         played = (time.monotonic() - self._set_at) * self.speed * NANOSECONDS_PER_SECOND
         return self._replay_time + int(played)
 
     def seconds_until(self, replay_time: int) -> float:
-        """Return how long it takes until a time of the replay, in seconds of this computer.
+        """Return how many seconds of this computer pass until a time of the replay.
 
         Parameters
         ----------
@@ -61,17 +61,19 @@ class PlaybackClock:
         return (replay_time - self.now()) / NANOSECONDS_PER_SECOND / self.speed
 
     def toggle_pause(self) -> None:
-        """Stop the time of the replay, or let it continue."""
+        """Pause the clock, or let it continue if it is paused."""
         self.set_time(self.now())
         self.is_paused = not self.is_paused
 
     def change_speed(self, factor: float) -> None:
-        """Multiply the speed; from infinite speed, return to the last finite one.
+        """Multiply the speed by a factor.
+
+        At infinite speed, a factor below 1 restores the last finite speed.
 
         Parameters
         ----------
         factor : float
-            2 doubles the speed, 0.5 halves it.
+            Factor above 0: 2 doubles the speed, 0.5 halves it.
         """
         self.set_time(self.now())
         if self.speed == math.inf:

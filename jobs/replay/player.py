@@ -1,4 +1,4 @@
-"""The command `replay --watch`: the order book of a symbol, played in the terminal."""
+"""The command `replay --watch`: play the order book of a symbol in the terminal, like a film."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _FRAME_SECONDS = 0.05
 _TRADES_STORED = 100
 _TIME_WIDTH, _GAP_WIDTH = 12, 2
 _BESIDE_GAP, _LADDER_LEAST = 3, 40
-_OTHER_LINES = 8  # three of the heading, titles, spread, three notes
+_OTHER_LINES = 8  # three lines of heading, one of titles, one of spread, three of notes
 _KEYS_HELP = "space pause, +/- speed, n step, q quit"
 _SIDE_STYLES = {1: BID, -1: ASK}
 
 
 def parse_speed(text: str) -> float:
-    """Return the speed of a played replay; infinity for `max`.
+    """Return the speed of a replay as a multiple of the recorded speed; infinity for `max`.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def parse_speed(text: str) -> float:
     Raises
     ------
     SettingsError
-        If it is not a number above 0.
+        If the text is neither a number above 0 nor `max`.
     """
     try:
         speed = math.inf if text == MAX_SPEED else float(text)
@@ -66,23 +66,23 @@ def require_terminal(console: Console) -> None:
     Raises
     ------
     SettingsError
-        If it is no terminal, or one that cannot move its cursor.
+        If the output is not a terminal, or the terminal cannot move its cursor.
     """
     if not console.file.isatty() or console.is_dumb_terminal:
         raise SettingsError("--watch needs a terminal: leave it out for lines, or give --format csv or json")
 
 
 class Player:
-    """Plays a replay in a terminal. Keys pause it, change its speed, step and quit.
+    """Plays a replay in a terminal. Keys pause the replay, change its speed, make single steps, and quit.
 
     Parameters
     ----------
     replayer : Replayer
-        Replay, from its current position on.
+        Replay to play, from its current position on.
     console : Console
         Console of a terminal.
     levels : int
-        Maximum number of levels a side; fewer are shown if the terminal has fewer lines.
+        Maximum number of levels per side. Fewer are shown if the terminal has too few lines.
     speed : float
         Multiple of the recorded speed; infinity: as fast as possible.
     """
@@ -95,12 +95,12 @@ class Player:
         self._pending_steps, self._has_quit = 0, False
 
     def play(self, by: str | int) -> ReplaySummary:
-        """Play to the end, or until q or Ctrl-C. The last book then stays on the terminal.
+        """Play to the end, or until q or Ctrl-C. The last book stays on the terminal.
 
         Parameters
         ----------
         by : str or int
-            Kind of a step, as of `Replayer.step`.
+            Kind or length of a step, as of `Replayer.step`.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Player:
         return self._summary
 
     def _wait_for_step(self, live: Live, keyboard: Keyboard, last: Observation, step_time: int) -> None:
-        """Wait until the next step is due, and handle keys meanwhile."""
+        """Wait until the time of the next step; handle keys while waiting."""
         while not self._has_quit:
             if self._pending_steps:
                 self._pending_steps -= 1
@@ -164,7 +164,7 @@ class Player:
         live.update(self._frame(step, now, is_playing=True), refresh=True)
 
     def _add_step(self, step: Observation) -> None:
-        """Count a step, and store its newest trades."""
+        """Count a step, and store the newest of its trades for the display."""
         self._summary.add_step(step)
         price_scale, size_scale = self._replayer.scales
         trades = step.trades

@@ -1,4 +1,7 @@
-"""Events and checkpoints of one symbol, and how to start a replay at any position among them. No JVM."""
+"""`Recording`: events and checkpoints of one symbol. It starts a replay at any position, without a JVM.
+
+A checkpoint is the full state of the book before one event.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +55,9 @@ from deltabook.udfs.storage.object_store import open_dataset
 from deltabook.udfs.storage.prefetch import prefetch
 
 _CACHED_CHUNKS, _CACHED_STATES = 24, 256
-"""Maximum number of chunks and of book states in memory.
+"""Maximum number of chunks, and of book states, in memory.
 
-A chunk of 8 M level changes takes 13 MB: the times of its messages, and its checkpoints.
+The message times and checkpoints of a chunk with 8 M level changes take 13 MB.
 """
 
 
@@ -66,7 +69,7 @@ class Position(NamedTuple):
     chunk : int
         Index of the chunk in `Recording.chunks`.
     updates : int
-        Number of updates of the chunk that come before.
+        Number of updates of the chunk before the position.
     """
 
     chunk: int
@@ -74,7 +77,7 @@ class Position(NamedTuple):
 
 
 class Recording:
-    """Recorded messages of one symbol, at the versions of the run that built its books.
+    """Recorded messages of one symbol, read at the table versions of the run that built the books.
 
     Parameters
     ----------
@@ -85,9 +88,9 @@ class Recording:
     exchange : str or None
         Needed if several exchanges list the symbol.
     depth : int
-        Levels a side of the top of book.
+        Number of levels per side in an observation.
     clock : Clock
-        Time that orders the messages.
+        Clock that orders the messages.
 
     Raises
     ------
@@ -100,7 +103,8 @@ class Recording:
         instrument = _read_instrument(self.stored, symbol, exchange)
         self.is_decimal = bool(instrument["is_decimal"])
         numbers: Numbers = Scaled(instrument["price_scale"], instrument["size_scale"])
-        if self.is_decimal:  # coded below, once all of them are known
+        # `Codes` replaces each decimal by its rank. It needs all numbers, so it is built below.
+        if self.is_decimal:
             numbers = Codes.of([])
         feed = FEEDS[instrument["feed"]]
         self.feed = ReplayFeed(instrument["exchange"], symbol, feed, numbers, depth, clock)
@@ -119,16 +123,16 @@ class Recording:
         )
 
     def first_time(self) -> int:
-        """Return the time of the first message by the clock, ns."""
+        """Return the time of the first message by the clock, ns since 1970 UTC."""
         return min(int(stamps.time[0]) for stamps in self.stream_times(0).values() if len(stamps.time))
 
     def position_of_time(self, time: int) -> Position:
-        """Return the position after the updates up to a time.
+        """Return the position after the last update that is not after a time.
 
         Parameters
         ----------
         time : int
-            By the clock, ns since 1970 UTC.
+            Time by the clock, ns since 1970 UTC.
         """
         chunks = [index for index, chunk in enumerate(self.chunks) if chunk.start in self._update_ids] or [0]
         firsts = [
@@ -152,27 +156,27 @@ class Recording:
         Parameters
         ----------
         position : Position
-            With at least one update before it in its chunk.
+            Position that has at least one update before it in the same chunk.
 
         Returns
         -------
         int
-            By the clock, ns since 1970 UTC.
+            Time by the clock, ns since 1970 UTC.
         """
         return int(self._updates(position.chunk).time[position.updates - 1])
 
     def position_of_sequence(self, sequence: int) -> Position:
-        """Return the position after the updates up to an update id.
+        """Return the position after the last update whose id is not above an update id.
 
         Parameters
         ----------
         sequence : int
-            Update id. If the venue has restarted its ids, its first occurrence counts.
+            Update id. If the venue has restarted its ids, the first occurrence of the id counts.
 
         Raises
         ------
         WarehouseError
-            If no recorded update has the id, or spans it.
+            If the id is outside the range of recorded ids.
         """
         for index, chunk in enumerate(self.chunks):
             if chunk.start in self._update_ids and sequence <= self._update_ids[chunk.start]["last_sequence"]:
@@ -191,16 +195,16 @@ class Recording:
         )
 
     def replay(self, position: Position, time: int, now: int, end: int, suspect: Suspect) -> Replay:
-        """Return the replay from a position on.
+        """Return a replay that starts at a position.
 
         Parameters
         ----------
         position : Position
             Position among the updates.
         time : int
-            Trades up to this time by the clock come before; ns since 1970 UTC.
+            Time by the clock, ns since 1970 UTC. The replay leaves out trades up to this time.
         now, end : int
-            Start and end of the replay as of `Replay`, ns since 1970 UTC.
+            Start and end of the replay, as of `Replay`, ns since 1970 UTC.
         suspect : Suspect
             What the replay does while the book is suspect or unseeded.
         """
@@ -229,9 +233,9 @@ class Recording:
         return Replay(feed, blocks, before, now, end, suspect)
 
     def _find_state(self, index: int, row: int) -> tuple[int, BookState]:
-        """Return the row of the last known book state up to a row of a chunk, and that state.
+        """Return the last known book state that is not after a row of a chunk, as (row of the state, state).
 
-        It is a checkpoint, or a state that an earlier replay has reached.
+        The state is a checkpoint, or a state that an earlier replay has reached.
         """
         checkpoints = self._checkpoints(index)
         rows = checkpoints["event"].to_numpy()
@@ -248,7 +252,7 @@ class Recording:
     ) -> tuple[BookState, list[pa.RecordBatch]]:
         """Return the book state after `count` updates of a chunk, and the rest of the last batch.
 
-        The state includes `applied` of these updates already.
+        `state` is the book after the first `applied` updates of the chunk.
         """
         rebuilder, rows = self.feed.rebuilder(state, depth=1), self._updates(index).row
         rebuilder.skip_rows(True)
@@ -265,9 +269,9 @@ class Recording:
         return state, rest
 
     def _read_trades(self, index: int, time: int) -> Iterator[Trades]:
-        """Yield the trades after a time, from a chunk on.
+        """Yield the trades after a time, from the chunk with the given index on.
 
-        By the clock `received`, trades of the chunk before it may arrive after the time, too.
+        By the clock `received`, trades of the previous chunk may also arrive after the time.
         """
         is_late = self.feed.clock is Clock.RECEIVED and self._times_before(index)[EventType.TRADE] > time
         for number in range(index - int(is_late), index + 1):
@@ -281,16 +285,16 @@ class Recording:
         return drop_trades_until(trades, time)
 
     def _chunks_with_trades(self, index: int) -> list[ChunkFiles]:
-        """Return the chunks with trades, from an index on."""
+        """Return the chunks that have trades, from the chunk with the given index on."""
         return [chunk for chunk in self.chunks[index:] if chunk.start in self._trade_ids]
 
     def read_rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
-        """Return the rows of the symbol in a small table.
+        """Return the rows of this symbol in a small table.
 
         Parameters
         ----------
         table : Table
-            Has the columns exchange and symbol.
+            Table with the columns exchange and symbol.
         *columns : str
             Columns to read; default: all.
         """
@@ -311,7 +315,7 @@ class Recording:
         return [ChunkFiles(key[2], events[key][0], checkpoints[key][0], seeds.get(key)) for key in keys]
 
     def _all_numbers(self) -> Iterator[Rows]:
-        """Yield all rows with prices and sizes: those of checkpoints, held-back events, seeds and events."""
+        """Yield all rows with prices and sizes: checkpoints, held-back events, seeds and events."""
         for index, chunk in enumerate(self.chunks):
             checkpoints = self._read_checkpoints(index)
             yield checkpoints
@@ -320,7 +324,10 @@ class Recording:
             yield from read_seeded_events(self.feed, chunk)
 
     def _find_seeds(self) -> dict[Any, Any]:
-        """Return the vendor's books that seeded those of the symbol: `books` has a row with their id."""
+        """Return the vendor's books that started books of this symbol, by (exchange, symbol, chunk).
+
+        Only vendor's books count whose id is the id of a seeded row of `books`.
+        """
         from deltabook.jobs.pipeline.vendor_seeds import find_seeds
 
         seeds = {}
@@ -333,7 +340,7 @@ class Recording:
         return seeds
 
     def read_books(self, chosen: ds.Expression, *columns: str) -> pa.Table:
-        """Return rows of the symbol in `books`.
+        """Return chosen rows of this symbol in `books`.
 
         Parameters
         ----------
@@ -351,7 +358,7 @@ class Recording:
         return open_dataset(list(files)).to_table(columns=list(columns), filter=chosen)
 
     def _read_checkpoints(self, index: int) -> pa.Table:
-        """Return the checkpoints of a chunk; they share a row group."""
+        """Return the checkpoints of a chunk, one row for each."""
         chunk = self.chunks[index]
         batches = read_chunk_batches(chunk.checkpoints, self.feed.exchange, chunk.start)
         return pa.Table.from_batches(batches)
@@ -360,18 +367,18 @@ class Recording:
         return self.stream_times(index)[EventType.BOOK_UPDATE]
 
     def stream_times(self, index: int) -> dict[EventType, StreamTimes]:
-        """Return the times of the messages of both streams in a chunk.
+        """Return the ids and times of a chunk's book updates and trades.
 
         Parameters
         ----------
         index : int
-            Index of the chunk.
+            Index of the chunk in `chunks`.
         """
         before = self._times_before(index)
         return {stream: own.since(before[stream]) for stream, own in self._own_times(index).items()}
 
     def _times_before(self, index: int) -> LastTimes:
-        """Return the time of the last message before a chunk, for each stream."""
+        """Return the time of the last message before a chunk, for each stream; -1 if there is none."""
         if self.feed.clock is Clock.EXCHANGE:
             return NO_LAST_TIMES
         rows = {EventType.BOOK_UPDATE: self._update_ids, EventType.TRADE: self._trade_ids}
@@ -385,19 +392,22 @@ class Recording:
 
 
 def _take_updates(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.RecordBatch]:
-    """Yield batches until they have `count` updates."""
+    """Yield batches until these have `count` updates in total."""
     while count > 0 and (batch := next(batches, None)) is not None:
         yield batch
         count -= int(_count_updates(batch)[-1])
 
 
 def _count_updates(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return the number of updates up to each row; seeds do not count."""
+    """Return the number of updates up to each row (inclusive); a vendor's seed is not an update."""
     return np.cumsum(batch["first_sequence"].to_numpy() != SEED_MARK)
 
 
 def _book_versions(warehouse: Path) -> dict[str, int]:
-    """Return the table versions of the newest run that built books: its checkpoints match its events."""
+    """Return the table versions of the newest run that built books.
+
+    At these versions, the checkpoints match the events.
+    """
     require_published(warehouse)
     runs = TableReader(warehouse.absolute()).rows(RUNS, "command", "finished", "versions")
     built = [row for row in runs if row["command"] == "reconstruct"]

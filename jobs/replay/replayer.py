@@ -1,4 +1,4 @@
-"""Replay of the books and trades of one symbol, step by step. Starts no Spark.
+"""`Replayer`: replay the books and trades of one symbol, step by step. Starts no Spark.
 
 >>> replayer = Replayer(Path("books"), "BTC-USDT", "2024-08-09T00:00:00Z", None)  # doctest: +SKIP
 >>> for seen in replayer:  # doctest: +SKIP
@@ -31,35 +31,36 @@ _ROWS = 8192
 class Replayer:
     """Replay of the books and trades of one symbol.
 
-    Prices and sizes are integers at the instrument's `scales`: int64. Those of an instrument of
-    DECIMAL(38,18) are Python integers at 18 decimals, in arrays of objects; to open its replay, all its
-    chunks are read once.
+    Prices and sizes are int64 at the instrument's `scales`. If the instrument is stored as DECIMAL(38,18),
+    prices and sizes are Python integers at 18 decimals, in object arrays. To open the replay of such an
+    instrument, all its chunks are read once.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; the versions of the run that built the books are read.
+        Folder of the tables. They are read at the versions of the run that built the books.
     symbol : str
         Symbol as in the tables.
     start, end : int, str or None
-        Start (inclusive) and end (exclusive) by the clock: ns since 1970 UTC, or text as `parse_time` reads
-        it. None: no bound.
+        Start (inclusive) and end (exclusive) by the clock: ns since 1970 UTC, or text that `parse_time`
+        reads. None: no bound.
     depth : int
-        Number of levels a side in an observation.
+        Number of levels per side in an observation.
     exchange : str, optional
         Needed if several exchanges list the symbol.
     clock : str
-        received: messages come in the order of arrival, and none before it had arrived; one without a receive
-        time comes at its `order_time`, or with the message before it. exchange: messages come by the
-        exchange's time, as in the rows of `books`, so that some are known before they had arrived.
+        Clock that orders the messages. `received`: by time of arrival, so no message is seen before its
+        arrival. A message without a receive time comes at its `order_time`, or together with the previous
+        message if that message arrives later. `exchange`: by the exchange's time, as in the rows of `books`,
+        so some messages are seen before their arrival.
     suspect : str
-        Steps at which the book is suspect or unseeded: skip leaves them out, mark includes them with their
-        status, raise raises GapError.
+        Treatment of steps at which the book is suspect or unseeded. `skip` leaves such steps out, `mark`
+        includes them with their status, and `raise` raises a GapError.
 
     Raises
     ------
     SettingsError
-        If clock, suspect or depth has another value.
+        If `clock`, `suspect` or `depth` is not valid.
     WarehouseError
         If the symbol does not exist, or has no books.
     """
@@ -94,16 +95,16 @@ class Replayer:
 
     @property
     def scales(self) -> tuple[int, int]:
-        """Decimal digits of prices and of sizes: value = integer / 10^scale."""
+        """Number of decimal digits of prices, and of sizes: value = integer / 10^scale."""
         return self.recording.feed.scales
 
     @property
     def observation(self) -> Observation:
-        """Current observation."""
+        """Observation at the current position."""
         return self._replay.observe()
 
     def rewind(self) -> None:
-        """Move back to the start."""
+        """Move back to the start of the replay."""
         self._open(self._from_start())
 
     def seek(self, time: int | str | None = None, sequence: int | None = None) -> Observation:
@@ -112,22 +113,22 @@ class Replayer:
         Parameters
         ----------
         time : int or str, optional
-            Time by the clock: messages up to it are known.
+            Time by the clock. The new position is after all messages up to this time.
         sequence : int, optional
-            Id of a book update, which the book then includes. If the venue has restarted its ids, the first
-            update with the id.
+            Id of a book update. The new position is after this update. If the venue has restarted its ids,
+            the first update with the id counts.
 
         Returns
         -------
         Observation
-            Observation at that position.
+            Observation at the new position.
 
         Raises
         ------
         SettingsError
-            If both are given, or none.
+            If both `time` and `sequence` are given, or neither.
         WarehouseError
-            If no update has the id.
+            If the id is outside the range of recorded ids.
         """
         if (time is None) == (sequence is None):
             raise SettingsError("seek: expected a time or a sequence")
@@ -146,8 +147,8 @@ class Replayer:
         Parameters
         ----------
         by : str or int
-            event: to the next message; message: to the next book update; trade: to the next trade; a
-            number: by a length of time, ns.
+            Kind or length of the step. `event` moves to the next message, `message` to the next book update,
+            `trade` to the next trade. A number is a length of time in ns.
 
         Returns
         -------
@@ -157,7 +158,7 @@ class Replayer:
         Raises
         ------
         GapError
-            If the book is suspect or unseeded, and `suspect` is raise.
+            If the book is suspect or unseeded, and `suspect` is `raise`.
         """
         if not isinstance(by, str):
             return self._replay.step(_parse_step_kind(by))
@@ -166,7 +167,7 @@ class Replayer:
         return next(self._walk, None)
 
     def steps_until(self, time: int) -> Iterator[Observation]:
-        """Yield an observation for each message up to a time; the next observation begins there.
+        """Yield an observation for each message up to a time, which then is the current position.
 
         Parameters
         ----------
@@ -176,12 +177,14 @@ class Replayer:
         return self._replay.walk_until(time)
 
     def steps(self, by: str | int = By.EVENT) -> Iterator[Observation]:
-        """Yield an observation for each step to the end; after a `seek`, from the new position on.
+        """Yield an observation for each step to the end.
+
+        If `seek` is called meanwhile, the iteration continues from the new position.
 
         Parameters
         ----------
         by : str or int
-            Kind of a step, as of `step`.
+            Kind or length of a step, as of `step`.
         """
         while True:
             replay = self._replay
@@ -194,24 +197,24 @@ class Replayer:
         return self.steps()
 
     def replay_batches(self, rows: int = _ROWS, by: str | int = By.MESSAGE) -> Iterator[pa.RecordBatch]:
-        """Yield the steps to the end in Arrow batches.
+        """Yield all steps to the end as Arrow batches with one row for each step.
 
         Parameters
         ----------
         rows : int
             Maximum number of steps in a batch.
         by : str or int
-            Kind of a step, as of `step`.
+            Kind or length of a step, as of `step`.
 
         Yields
         ------
         pyarrow.RecordBatch
-            Columns as of `Replay.batches`.
+            Columns as of `deltabook.udfs.replay.replay.Replay.batches`.
         """
         return self._replay.batches(_parse_step_kind(by), rows)
 
     def episodes(self, length: int, seed: int, count: int) -> list[int]:
-        """Return random starts of episodes in which the book is always known.
+        """Return random start times of episodes in which the book is known all the time.
 
         A known book is neither suspect nor unseeded, and its feed is not silent.
 
@@ -222,8 +225,9 @@ class Replayer:
         seed : int
             Seed of the random choice; equal seeds give equal episodes.
         count : int
-            Number of starts. Known stretches are divided into episodes end to end, which come in random
-            order; after the last one, they come again in another order.
+            Number of start times. Periods with a known book are divided into episodes without gaps or
+            overlaps. The episodes come in random order. If `count` exceeds their number, they come again in
+            another random order.
 
         Returns
         -------
@@ -233,7 +237,7 @@ class Replayer:
         Raises
         ------
         SettingsError
-            If no known stretch of the recording is that long.
+            If no period with a known book is as long as an episode.
         """
         starts = [np.arange(first, last - length + 1, length) for first, last in self._known_intervals]
         every = np.concatenate([np.empty(0, dtype=np.int64), *starts])
@@ -266,9 +270,9 @@ def merge(replayers: Sequence[Replayer], by: str | int = By.EVENT) -> Iterator[t
     Parameters
     ----------
     replayers : sequence of Replayer
-        Replays with the same clock.
+        Replays to merge. All must have the same clock.
     by : str or int
-        Kind of a step, as of `Replayer.step`.
+        Kind or length of a step, as of `Replayer.step`.
 
     Yields
     ------

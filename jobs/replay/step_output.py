@@ -1,4 +1,4 @@
-"""The command `replay`: the books and trades of a symbol step by step, as a table, CSV or JSON."""
+"""The command `replay`: write the books and trades of a symbol step by step, as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from deltabook.udfs.replay.replay import By
 FORMATS = ("table", "csv", "json")
 
 _WIDE_TERMINAL = 110
-"""Columns of a terminal from which on times are printed in full."""
+"""Minimum width of a terminal, in characters, for times with date and ns."""
 _SAMPLE_LEVELS, _SAMPLE_STEPS = 20, 1000
-"""Levels, and maximum number of steps, that column widths are measured from."""
+"""Number of levels, and maximum number of steps, that are read to choose the widths of columns."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class ReplaySummary:
     Attributes
     ----------
     steps, trades : int
-        Number of steps, and of trades in them.
+        Number of steps, and number of trades in these steps.
     statuses : Counter
         Number of steps by the status of the book.
     first, last : int
@@ -73,7 +73,7 @@ class ReplaySummary:
         self.last = seen.time
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts as the fields of the JSON line."""
+        """Return the counts and times as the fields of the command's JSON summary."""
         counts = {"steps": self.steps, "trades": self.trades, "statuses": dict(self.statuses)}
         return counts | {"first": self.first, "last": self.last}
 
@@ -88,14 +88,14 @@ def open_replay(warehouse: Path, symbol: str, start: str | None, end: str | None
     symbol : str
         Symbol as in the tables.
     start, end : str or None
-        Start (inclusive) and end (exclusive) as `parse_time` reads them; None: no bound.
+        Start (inclusive) and end (exclusive), as text that `parse_time` reads; None: no bound.
     **options : Any
         `depth`, `exchange`, `clock` and `suspect` of `Replayer`.
 
     Returns
     -------
     Replayer
-        Replay at its start.
+        Replayer at the start of the period.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def parse_step(text: str) -> str | int:
     Raises
     ------
     SettingsError
-        If it is neither a kind nor a length of time.
+        If the text is neither a kind of step nor a length of time.
     """
     if text in tuple(By):
         return text
@@ -133,7 +133,7 @@ def parse_step(text: str) -> str | int:
 
 
 def describe_recorded_time(replayer: Replayer) -> str:
-    """Return the stretch of time with recorded messages of the symbol, as text."""
+    """Return as text from when to when the symbol has recorded messages."""
     hours = replayer.recording.read_rows(HOURS)
     times = [row[name] for row in hours for name in ("first_time", "last_time") if row[name] != NOT_GIVEN]
     return f"from {format_time(min(times))} to {format_time(max(times))}" if times else "at no time"
@@ -145,11 +145,12 @@ def write_steps(replayer: Replayer, by: str | int, form: str, out: IO[str]) -> R
     Parameters
     ----------
     replayer : Replayer
-        Replay, from its current position on.
+        Replay to write, from its current position on.
     by : str or int
-        Kind of a step, as of `Replayer.step`.
+        Kind or length of a step, as of `Replayer.step`.
     form : str
-        Format: table; csv or json (one object per line), with times in ns since 1970 UTC and exact numbers.
+        Format: `table`, `csv`, or `json` (one object per line). CSV and JSON have times in ns since 1970 UTC
+        and exact numbers.
     out : text file
         Stream to write to.
 
@@ -188,7 +189,7 @@ def _count_steps(steps: Iterable[Observation], seen: ReplaySummary) -> Iterator[
 
 
 def _step_row(seen: Observation, scales: tuple[int, int]) -> dict[str, Any]:
-    """Return a step as a row: time, status, best levels, mid, and what has happened since the last step."""
+    """Return a step as a row: time, status, best levels, mid, and the changes since the previous step."""
     bids, asks = exact_levels(seen, scales, 1)
     (bid, bid_size), (ask, ask_size) = (side[0] if side else (None, None) for side in (bids, asks))
     mid = None if bid is None or ask is None else spread_and_mid(bid, ask)[1]
@@ -220,7 +221,7 @@ def exact_levels(seen: Observation, scales: tuple[int, int], levels: int) -> tup
     scales : (int, int)
         Decimal digits of prices and of sizes.
     levels : int
-        Maximum number of levels a side.
+        Maximum number of levels per side.
 
     Returns
     -------
@@ -236,12 +237,12 @@ def exact_levels(seen: Observation, scales: tuple[int, int], levels: int) -> tup
 
 
 def _table_lines(steps: Iterable[Observation], scales: tuple[int, int], width: int) -> Iterator[Text]:
-    """Yield an aligned line for each step; in a narrow terminal times have no date, and end with the ms."""
+    """Yield an aligned line for each step. In a narrow terminal, times have no date and end with the ms."""
     steps, columns, mids = iter(steps), LadderColumns(), NumberColumn()
     sample: list[Observation] = []
     while len(sample) < _SAMPLE_STEPS and (step := next(steps, None)) is not None:
         sample.append(step)
-        if len(step.bid_prices) and len(step.ask_prices):  # shows how long numbers are
+        if len(step.bid_prices) and len(step.ask_prices):  # shows how wide the numbers are
             bids, asks = exact_levels(step, scales, _SAMPLE_LEVELS)
             columns.fit([*bids, *asks])
             mids.fit([spread_and_mid(bids[0][0], asks[0][0])[1]])

@@ -16,11 +16,11 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, Status
 
 LEVELS = 20
-"""Levels a side that are read for figures."""
+"""Number of levels per side that are read for figures."""
 TRADES = 500
-"""Maximum number of trades that are drawn; the largest ones are."""
+"""Maximum number of trades that are drawn. If there are more, the largest trades are drawn."""
 SECONDS = 7 * 86_400
-"""Maximum number of one-second steps of returns and order flow; the last ones are drawn."""
+"""Maximum number of one-second steps of returns and order flow. If there are more, the last are drawn."""
 
 Floats = NDArray[np.float64]
 
@@ -32,11 +32,11 @@ class LargestTrades:
     Attributes
     ----------
     count : int
-        Number of all trades, large or small.
+        Number of all trades of the instrument, not only the largest.
     times : int64[n]
-        `order_time` of each, ns since 1970 UTC.
+        `order_time` of each of the largest trades, ns since 1970 UTC.
     prices, sizes : float64[n]
-        Price and size of each, in the instrument's units.
+        Price and size of each of the largest trades, in the instrument's units.
     is_buy : bool[n]
         Whether the aggressor bought.
     """
@@ -57,15 +57,17 @@ class BookSeries:
     rows : int
         Number of rows of `books` that were read.
     grid : TimeGrid
-        Time columns of the depth map, `count` of them.
+        Time grid of the depth map. Each step of the grid is one of `count` columns of the map.
     bid_prices, bid_sizes, ask_prices, ask_sizes : float64[count, levels]
-        The last book of each column, best first; NaN where there is no level, or no book.
+        Prices and sizes of the last book in each column, best first; NaN if there is no level or no book.
     is_suspect : bool[count]
-        Whether a row of the column, or the book that is current in it, is suspect.
+        Whether any row of `books` in the column is suspect. In a column without a row, whether the current
+        book is suspect.
     seconds : int64[n]
         Consecutive seconds since 1970 UTC.
     mids, flow : float64[n]
-        Mid at the end of each second, NaN after a pause; order flow imbalance of the best level within it.
+        Mid at the end of each second, NaN in a pause; and order flow imbalance of the best level within each
+        second.
     trades : LargestTrades
         Trades of the same instrument.
     """
@@ -84,11 +86,11 @@ class BookSeries:
 
     @property
     def column_mids(self) -> Floats:
-        """Mid of each column, (best bid + best ask) / 2; NaN where a side is empty."""
+        """Mid of each column, (best bid + best ask) / 2; NaN if a side is empty."""
         return (self.bid_prices[:, 0] + self.ask_prices[:, 0]) / 2
 
     def returns(self) -> Floats:
-        """Return the log return of the mid over each second but the first, basis points."""
+        """Return the log return of the mid over each second except the first, in basis points."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.diff(np.log(self.mids)) * 1e4
 
@@ -96,7 +98,7 @@ class BookSeries:
 def read_books(
     files: list[DataFile], instrument: dict[str, Any], period: Period = WHOLE, levels: int = LEVELS
 ) -> BookSeries | None:
-    """Return the books of an instrument within a period: the last row of each time step.
+    """Return the books of an instrument within a period, sampled: the last row of each time step.
 
     Cost: every list of prices and sizes is decoded once. Memory does not grow with the number of rows.
 
@@ -105,16 +107,16 @@ def read_books(
     files : list of DataFile
         Data files of `books` or `books_decimal`, ordered by time.
     instrument : dict
-        Its row of `instruments`.
+        The instrument's row of the table `instruments`.
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive), ns since 1970 UTC.
     levels : int
-        Levels a side to read.
+        Number of levels per side to read.
 
     Returns
     -------
     BookSeries or None
-        None if the period has no rows.
+        Sampled books, without trades; None if the period has no rows of `books`.
     """
     files = clip_files(files, period)
     if not files:
@@ -173,7 +175,7 @@ def read_trades(files: list[DataFile], instrument: dict[str, Any], period: Perio
     files : list of DataFile
         Data files of `events` or `events_decimal`, ordered by time.
     instrument : dict
-        Its row of `instruments`.
+        The instrument's row of the table `instruments`.
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive), ns since 1970 UTC.
     """
@@ -197,16 +199,17 @@ def read_trades(files: list[DataFile], instrument: dict[str, Any], period: Perio
 
 
 def _units(instrument: dict[str, Any]) -> tuple[float, float]:
-    """Return the divisors that turn stored prices and sizes into numbers."""
+    """Return the divisors that convert stored prices, and stored sizes, to the instrument's units."""
     if instrument["is_decimal"]:
         return 1.0, 1.0
     return 10.0 ** instrument["price_scale"], 10.0 ** instrument["size_scale"]
 
 
 def _last_row_of_each(steps: Integers, times: Integers, newest: Integers) -> tuple[pa.Array, Integers]:
-    """Return the last row of each step and the step, unless an earlier batch had a later row.
+    """Return the index of the last row of each step, and the index of each of these steps.
 
-    `newest`, the time of the last row of each step so far, is updated.
+    A step is left out if an earlier batch had a later row of the step. `newest` holds the time of the last
+    row of each step so far, and is updated in place.
     """
     rows = np.flatnonzero(np.append(np.diff(steps) != 0, True)) if len(steps) else np.empty(0, np.intp)
     rows = rows[steps[rows] >= 0]
@@ -216,7 +219,7 @@ def _last_row_of_each(steps: Integers, times: Integers, newest: Integers) -> tup
 
 
 def _level_matrix(lists: pa.ListArray, depth: int, unit: float) -> Floats:
-    """Return the first `depth` values of each list as a row; NaN where the list is shorter."""
+    """Return the first `depth` values of each list as a row of a matrix; NaN beyond the end of a list."""
     offsets = lists.offsets.to_numpy()
     indices = offsets[:-1, None] + np.arange(depth)
     is_present = indices < offsets[1:, None]
@@ -230,9 +233,10 @@ def _to_floats(numbers: pa.Array, unit: float) -> Floats:
 
 
 def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, Integers]:
-    """Return the columns without a row in which an earlier book is still current, and the column it is from.
+    """Return the columns that show the book of an earlier column, and the earlier column of each.
 
-    A book stays current for `LONGEST` seconds, or one column if that is longer.
+    Such a column has no row of `books`. A book stays current for `LONGEST` seconds, or for one column if a
+    column is longer.
     """
     latest = np.maximum.accumulate(np.where(column_times >= 0, np.arange(grid.count), -1))
     age = grid.times() - column_times[np.maximum(latest, 0)]
@@ -242,7 +246,10 @@ def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, 
 
 
 def _carry_mids(mids: Floats, second_times: Integers) -> Floats:
-    """Return the mids with seconds that have no row filled from the last that has one, for `LONGEST` s."""
+    """Return the mids, where a second without a row gets the mid of the last second that has a row.
+
+    A mid is carried for at most `LONGEST` seconds.
+    """
     latest = np.maximum.accumulate(np.where(second_times >= 0, np.arange(len(mids)), -1))
     is_current = (latest >= 0) & (np.arange(len(mids)) - latest <= LONGEST)
     return np.where(is_current, mids[np.maximum(latest, 0)], np.nan)

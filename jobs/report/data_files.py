@@ -1,4 +1,4 @@
-"""Data files of `books` and `events`: listed by instrument, read in batches of bounded size."""
+"""Data files of `books` and `events`: listing by instrument, and reading in batches of limited size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deltabook.udfs.storage.object_store import get_arrow_source
 _BATCH_BYTES = 32 << 20
 
 Period = tuple[int | None, int | None]
-"""Start (inclusive) and end (exclusive) of a stretch of time, ns since 1970 UTC; None: no bound."""
+"""Start (inclusive) and end (exclusive) of a period, ns since 1970 UTC; None: no bound."""
 WHOLE: Period = (None, None)
 
 
@@ -33,9 +33,9 @@ class DataFile:
     path : str
         URI of the Parquet file.
     rows : int
-        Number of rows in it.
+        Number of rows in the file.
     first, last : int
-        Least and greatest `order_time` of its rows, ns since 1970 UTC.
+        Smallest and largest `order_time` of the rows, ns since 1970 UTC.
     """
 
     path: str
@@ -50,9 +50,9 @@ def list_data_files(stored: TableReader, table: Table) -> dict[Instrument, list[
     Parameters
     ----------
     stored : TableReader
-        Reads the published versions.
+        Reader of the published table versions.
     table : Table
-        Is partitioned by symbol, and has statistics of `exchange` and `order_time`.
+        Table that is partitioned by symbol, and has statistics of `exchange` and `order_time`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def list_data_files(stored: TableReader, table: Table) -> dict[Instrument, list[
 
 
 def clip_files(files: list[DataFile], period: Period) -> list[DataFile]:
-    """Return the files that may have rows within a period, with their times cut to it.
+    """Return the files that may have rows within a period, with `first` and `last` cut to the period.
 
     Parameters
     ----------
@@ -95,16 +95,16 @@ def clip_files(files: list[DataFile], period: Period) -> list[DataFile]:
 def read_batches(
     files: list[DataFile], exchange: str, names: tuple[str, ...], period: Period = WHOLE
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of an instrument within a period; each batch is ordered by time and of bounded size.
+    """Yield the rows of an instrument within a period, in batches of limited size that are ordered by time.
 
     Parameters
     ----------
     files : list of DataFile
         Data files of one symbol.
     exchange : str
-        Rows of this exchange are yielded.
+        Exchange whose rows are yielded.
     names : tuple of str
-        Columns to read; `order_time` is among them.
+        Columns to read; must include `order_time`.
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive) of `order_time`, ns since 1970 UTC.
     """
@@ -132,7 +132,10 @@ def _select_rows(batch: pa.RecordBatch, exchange: str, period: Period) -> pa.Rec
 
 
 def _read_row_group(opened: pq.ParquetFile, group: int, names: list[str]) -> Iterable[pa.RecordBatch]:
-    """Return a row group in one batch, which takes half the time; a large one in several."""
+    """Return the batches of a row group: a small group in one batch, a large group in several.
+
+    One batch takes half the time of several.
+    """
     metadata = opened.metadata.row_group(group)
     if metadata.total_byte_size <= _BATCH_BYTES:
         table = opened.read_row_group(group, columns=names).combine_chunks()

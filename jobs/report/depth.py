@@ -1,4 +1,4 @@
-"""Depth map: resting size by price and time in a band around the mid, with best prices and trades."""
+"""The depth map: resting size by price and time in a band around the mid, with best prices and trades."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from deltabook.jobs.report.figures import (
 )
 
 BAND_LEVELS = 10
-"""Default height of the band on each side of the mid: the usual distance of this level from the mid."""
+"""Default of `levels`: the band reaches as far from the mid as this level usually does."""
 BINS = 200
 """Maximum number of price rows."""
 MOVES = 2.0
 """If the mid moves by more than this many band heights, prices are shown relative to it."""
 COLOUR_SCALE = "Viridis"
-"""Perceptually uniform, and readable without colour vision; plotly and matplotlib both know it."""
+"""Colour scale for sizes. It is perceptually uniform and readable without colour vision.
+
+Plotly and matplotlib both know this name.
+"""
 GROUND, INK, GRID = "#440154", "#f4f4f4", "rgba(255,255,255,0.14)"
-"""Colours of the map: its ground is the low end of the colour scale, for cells without size."""
+"""Colours of the map. GROUND shows cells without size, and is the low end of the colour scale."""
 BID_COLOUR, ASK_COLOUR, SUSPECT_COLOUR = "#7fd4ff", "#ff9d5c", "#ff6b6b"
 _CODES = 65_534
 _MARKERS = (5.0, 14.0)
@@ -36,20 +39,20 @@ _MARKERS = (5.0, 14.0)
 
 @dataclass(frozen=True)
 class DepthMap:
-    """Numbers of a depth map, before they are drawn.
+    """Numbers of a depth map, ready to be drawn.
 
     Attributes
     ----------
     books : BookSeries
-        The books it is made from.
+        The sampled books that the map shows.
     base : float64[count]
-        What is subtracted from the prices of each column: the mid, or 0 if prices are absolute.
+        Price that is subtracted from all prices of each column: the mid, or 0 if prices are absolute.
     is_relative : bool
         Whether prices are relative to the mid.
     low, width : float
-        Lower end of the lowest price bin, and the height of a bin.
+        Lower end of the lowest price bin, and height of a bin, in units of price.
     sizes : float64[bins, count]
-        Resting size by price bin and column; 0 where there is none.
+        Resting size by price bin and column; 0 if there is none.
     """
 
     books: BookSeries
@@ -71,20 +74,22 @@ class DepthMap:
 
 
 def measure_depth(books: BookSeries, levels: int = BAND_LEVELS) -> DepthMap:
-    """Return resting size by price and time, in a band around the mid.
+    """Return the resting size by price and time, in a band around the mid.
 
     Parameters
     ----------
     books : BookSeries
-        Books of one instrument, at least one of them with both sides.
+        Books of one instrument. At least one book must have both sides.
     levels : int
-        Height of the band on each side of the mid: the median distance of this level from the mid.
+        Level that sets the height of the band on each side of the mid: the median distance of this level from
+        the mid.
 
     Returns
     -------
     DepthMap
-        With absolute prices from the lowest mid less the band to the highest mid plus the band; or, if the
-        mid moves by more than `MOVES` bands, with prices relative to the mid.
+        Prices are absolute, and range from the lowest mid less the band's height to the highest mid plus the
+        band's height. If the mid moves by more than `MOVES` times this height, prices are relative to the
+        mid.
     """
     mids = books.column_mids
     known = mids[np.isfinite(mids)]
@@ -100,22 +105,23 @@ def measure_depth(books: BookSeries, levels: int = BAND_LEVELS) -> DepthMap:
 
 
 def draw_depth(books: BookSeries, levels: int = BAND_LEVELS, is_packed: bool = True) -> tuple[Figure, str]:
-    """Return a plotly figure of resting size by price and time, with best prices, trades, suspect stretches.
+    """Return the depth map as a plotly figure, with best prices, trades and periods of a suspect book.
 
     Parameters
     ----------
     books : BookSeries
-        Books of one instrument, at least one of them with both sides.
+        Books of one instrument. At least one book must have both sides.
     levels : int
-        Height of the band around the mid, as of `measure_depth`.
+        Level that sets the height of the band around the mid, as of `measure_depth`.
     is_packed : bool
-        Whether sizes are packed for the script of the report's page; otherwise plotly reads them as they are.
+        True: sizes are packed as integers, which the script of the report's page decodes. False: sizes are
+        plain numbers, which plotly reads itself.
 
     Returns
     -------
     (dict, str)
-        The figure, and the title of its price axis. With prices relative to the mid, a second panel below
-        shows the mid and the trades.
+        The figure, and the title of its price axis. If prices are relative to the mid, a second panel shows
+        the mid and the trades.
     """
     depth = measure_depth(books, levels)
     edges = _column_edges(books)
@@ -139,7 +145,10 @@ def draw_depth(books: BookSeries, levels: int = BAND_LEVELS, is_packed: bool = T
 
 
 def _band_height(books: BookSeries, mids: Floats, levels: int) -> float:
-    """Return the median distance of a level from the mid, over both sides; of the deepest, if it is less."""
+    """Return the median distance of level `levels` from the mid, over both sides and all columns.
+
+    If a side has fewer levels, its deepest level counts.
+    """
     distances = np.concatenate(
         [
             np.nanmax(np.abs(prices[:, :levels] - mids[:, None]), axis=1, initial=0)
@@ -151,7 +160,7 @@ def _band_height(books: BookSeries, mids: Floats, levels: int) -> float:
 
 
 def _smallest_step(books: BookSeries) -> float:
-    """Return the smallest difference between prices: the tick, as far as the books show it."""
+    """Return the smallest difference between two prices of the books, an estimate of the tick."""
     prices = np.concatenate([books.bid_prices.ravel(), books.ask_prices.ravel()])
     steps = np.diff(np.unique(prices[np.isfinite(prices)]))
     largest = float(np.nanmax(np.abs(prices)))
@@ -208,12 +217,12 @@ def _draw_heat(depth: DepthMap, edges: Floats, is_packed: bool) -> dict[str, Any
 
 
 def colour_range(sizes: Floats) -> tuple[float, float]:
-    """Return log10 of the sizes between which colours change: the 5 % and 99.5 % quantiles.
+    """Return log10 of the sizes at both ends of the colour scale: the 5 % and 99.5 % quantiles.
 
     Parameters
     ----------
     sizes : float64[...]
-        Resting sizes; 0 where there is none.
+        Resting sizes; 0 if there is none.
     """
     logs = np.log10(sizes[sizes > 0]) if (sizes > 0).any() else np.zeros(1)
     low, high = np.quantile(logs, [0.05, 0.995]).tolist()
@@ -221,10 +230,10 @@ def colour_range(sizes: Floats) -> tuple[float, float]:
 
 
 def _pack_sizes(sizes: Floats) -> dict[str, Any]:
-    """Return sizes as 16-bit codes of their logarithms, 0 for none; the script of the page decodes them.
+    """Return sizes packed as 16-bit integers, which the script of the report's page decodes.
 
-    A code c above 0 stands for ``10 ** ((c - 1) / scale + low)``. Colours change between `ends`, which are
-    logarithms too.
+    The integer 0 stands for no size. An integer c above 0 stands for the size
+    ``10 ** ((c - 1) / scale + low)``. `ends` are log10 of the sizes at both ends of the colour scale.
     """
     is_present = sizes > 0
     logs = np.log10(sizes, where=is_present, out=np.zeros_like(sizes))
@@ -295,7 +304,7 @@ def _draw_trades(books: BookSeries) -> list[dict[str, Any]]:
 
 
 def list_suspect_columns(books: BookSeries) -> list[tuple[int, int]]:
-    """Return the stretches of columns with a suspect book: first column, and the one after the last.
+    """Return the runs of columns with a suspect book, as (first column, column after the last).
 
     Parameters
     ----------
@@ -307,7 +316,7 @@ def list_suspect_columns(books: BookSeries) -> list[tuple[int, int]]:
 
 
 def _draw_stretches(books: BookSeries, edges: Floats) -> list[dict[str, Any]]:
-    """Return shapes that shade suspect columns and mark the pauses that were cut out."""
+    """Return plotly shapes: a shade over suspect columns, and a line at each pause that was cut out."""
     whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     shade = whole | {"type": "rect", "fillcolor": SUSPECT_COLOUR, "opacity": 0.3, "line": {"width": 0}}
     mark = whole | {"type": "line", "line": {"color": INK, "width": 1, "dash": "dot"}}

@@ -28,18 +28,18 @@ from deltabook.jobs.report.depth import (
 from deltabook.jobs.report.figures import labelled_columns
 
 _INCHES, _DPI = (12.0, 6.75), 150
-_MARKERS = (10.0, 90.0)  # areas of the smallest and largest trade, square points
+_MARKERS = (10.0, 90.0)  # areas of the markers of the smallest and the largest trade, square points
 
 
 def write_depth_image(books: BookSeries, levels: int, title: str, out: Path) -> None:
-    """Write a depth map as an image; the extension of the file chooses its format.
+    """Write a depth map as an image. The extension of the file chooses the format.
 
     Parameters
     ----------
     books : BookSeries
-        Books of one instrument, at least one of them with both sides.
+        Books of one instrument. At least one book must have both sides.
     levels : int
-        Height of the band around the mid, as of `depth.measure_depth`.
+        Level that sets the height of the band around the mid, as of `depth.measure_depth`.
     title : str
         Title above the map.
     out : Path
@@ -66,7 +66,7 @@ def write_depth_image(books: BookSeries, levels: int, title: str, out: Path) -> 
 
 
 def _edges(books: BookSeries) -> Any:
-    """Return the edges of the columns on the x axis, which counts columns."""
+    """Return the edges of the columns on the x axis: 0, 1, 2, … The axis counts columns."""
     return np.arange(books.grid.count + 1)
 
 
@@ -93,7 +93,7 @@ def _draw_heat(figure: Figure, axes: Axes, depth: DepthMap) -> None:
 
 
 def _draw_trades(axes: Axes, books: BookSeries) -> None:
-    """Draw the largest trades as triangles: upwards if the aggressor bought, by area of size."""
+    """Draw the largest trades as triangles that point up for a buy and down for a sell; area shows size."""
     trades = books.trades
     if not len(trades.times):
         return
@@ -120,7 +120,7 @@ def _draw_stretches(axes: Axes, books: BookSeries) -> None:
 
 
 def _label_times(axes: Axes, books: BookSeries) -> None:
-    """Label columns with their time, UTC; the date stands below the first label and where it changes."""
+    """Label columns with their time, UTC. The first label, and each label of a new date, has the date too."""
     columns = labelled_columns(books)
     texts, date = [], ""
     for time in books.grid.times()[columns].tolist():

@@ -1,6 +1,7 @@
 """Charts of the report as plotly figures.
 
-A figure is a plain dict. Colours such as `@ink` are names in `THEMES`, which the script of the page looks up.
+A figure is a plain dict. A colour such as `@ink` refers to a name in `THEMES`. The script of the report's
+page replaces such names by colours.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from deltabook.jobs.report.time_grid import Integers
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 
 POINTS = 2_000
-"""Maximum number of points of a scatter plot; they are chosen evenly in time."""
+"""Maximum number of points of a scatter plot. If there are more, points are chosen evenly in time."""
 TICKS = 6
-"""Labels of a time axis with pauses, besides those at the ends of pauses."""
+"""Number of evenly spaced labels of a time axis with pauses. The end of each pause has a label too."""
 LINE_POINTS = 1_500
 """Maximum number of points of a line over time. If there are more, each point is the mean of neighbours."""
 MILLISECOND = 1e6
@@ -48,18 +49,18 @@ Figure = dict[str, Any]
 
 
 def escape_tags(text: object) -> str:
-    """Return a text with `<`, `>` and `&` escaped: plotly reads tags in names, titles and hover texts.
+    """Return a text with `<`, `>` and `&` escaped, because plotly interprets tags in texts.
 
     Parameters
     ----------
     text : object
-        Text from data, such as a symbol or a file name.
+        Text that comes from data, such as a symbol or a file name.
     """
     return html.escape(str(text), quote=False)
 
 
 def pack_numbers(values: Any, kind: str = "f8") -> dict[str, str]:
-    """Return numbers as a typed array of plotly: half the bytes of text, and NaN is allowed.
+    """Return numbers as a typed array of plotly, which takes half the bytes of text and can hold NaN.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def pack_numbers(values: Any, kind: str = "f8") -> dict[str, str]:
 
 
 def resolve_colours(value: Any, theme: dict[str, str]) -> Any:
-    """Return a figure with the names of colours replaced by colours.
+    """Return a figure in which each name of a colour, such as `@ink`, is replaced by the colour.
 
     Parameters
     ----------
@@ -105,7 +106,9 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
 
 
 def time_axis(books: BookSeries, **more: Any) -> dict[str, Any]:
-    """Return the time axis of some books. With pauses in the recording, it counts columns instead.
+    """Return the time axis for the figures of some books.
+
+    If the recording has pauses, the axis counts columns of the time grid, with times as labels.
 
     Parameters
     ----------
@@ -125,7 +128,7 @@ def time_axis(books: BookSeries, **more: Any) -> dict[str, Any]:
 
 
 def labelled_columns(books: BookSeries) -> Integers:
-    """Return the columns of a time axis that get a label: ends of pauses, and some between them.
+    """Return the columns of a time axis that get a label: the end of each pause, and some between pauses.
 
     Parameters
     ----------
@@ -139,7 +142,9 @@ def labelled_columns(books: BookSeries) -> Integers:
 
 
 def time_values(books: BookSeries, times: Integers) -> dict[str, Any]:
-    """Return the x values of times on `time_axis`; with pauses also the texts that `hover_time` shows.
+    """Return the x values of times on `time_axis`, as attributes of a plotly trace.
+
+    If the recording has pauses, also return the texts that `hover_time` shows.
 
     Parameters
     ----------
@@ -197,12 +202,12 @@ def _level_axis(count: int) -> dict[str, Any]:
 
 
 def draw_spread_by_level(books: BookSeries) -> Figure:
-    """Return a chart of the median spread of each level, with its 5 to 95 % band.
+    """Return a chart of the median spread of each level, with a band from the 5 % to the 95 % quantile.
 
     Parameters
     ----------
     books : BookSeries
-        Books of one instrument, at least one.
+        Books of one instrument. At least one book must have both sides.
     """
     spreads = (books.ask_prices - books.bid_prices)[:, :LEVELS]
     spreads = spreads[:, np.isfinite(spreads).any(axis=0)]
@@ -241,7 +246,7 @@ def _stack_pairs(first: Floats, second: Floats) -> list[list[float]]:
 
 
 def draw_order_flow(books: BookSeries) -> tuple[Figure, dict[str, float]] | None:
-    """Return a chart of the mid return of each second against the order flow imbalance within it.
+    """Return a chart of the mid return of each second against the order flow imbalance in the same second.
 
     Parameters
     ----------
@@ -251,8 +256,8 @@ def draw_order_flow(books: BookSeries) -> tuple[Figure, dict[str, float]] | None
     Returns
     -------
     (dict, dict) or None
-        The figure, and `count`, `correlation` and `slope` (basis points per unit of size) of the fitted line;
-        None if no line can be fitted.
+        The figure, and a dict of `count` (number of seconds), `correlation`, and `slope` of the fitted line
+        (basis points per unit of size). None if no line can be fitted.
     """
     returns, flow = books.returns(), books.flow[1:]
     known = np.isfinite(returns)
@@ -292,7 +297,7 @@ def draw_volatility(books: BookSeries, volatility: Floats) -> Figure | None:
     books : BookSeries
         Books of one instrument.
     volatility : float64[n - 1]
-        Basis points, one for each second but the first; NaN where it is not known.
+        Volatility of each second except the first, basis points; NaN if it is not known.
 
     Returns
     -------
@@ -325,7 +330,7 @@ def draw_match_by_level(metrics: dict[str, list[tuple[int, int, int]]]) -> Figur
     Parameters
     ----------
     metrics : dict
-        For `price_match` and `size_match`, rows of (level, matched, compared).
+        Maps `price_match` and `size_match` to lists of (level, matched, compared).
     """
     data: list[dict[str, Any]] = []
     looks = (("price_match", "prices", "@s0", 10), ("size_match", "sizes", "@s1", 5))
@@ -353,7 +358,7 @@ def draw_match_by_level(metrics: dict[str, list[tuple[int, int, int]]]) -> Figur
 
 
 def draw_distribution(curve: Curve) -> Figure:
-    """Return a chart of rebuilt and golden distributions: cumulative ones, and quantiles against quantiles.
+    """Return two charts in one figure: the cumulative distributions of both sides, and a Q-Q plot.
 
     Parameters
     ----------
@@ -398,14 +403,14 @@ def draw_distribution(curve: Curve) -> Figure:
 
 
 def draw_over_runs(lines: list[dict[str, Any]], labels: dict[str, str], title: str) -> Figure:
-    """Return a chart of values by run, with drifts ringed.
+    """Return a chart of values by run. A ring marks each drift: a value far from the values of earlier runs.
 
     Parameters
     ----------
     lines : list of dict
         Lines from `runs.select_chart_lines`, at least one.
     labels : dict
-        Start time of each run by its id, oldest first.
+        Maps the id of each run to its start time as text, oldest first.
     title : str
         Title of the value axis.
     """

@@ -1,4 +1,4 @@
-"""Templates of `conf` for HTML pages that need no network; all text in them is escaped."""
+"""The templates of HTML pages in the folder `conf`. Pages need no network, and escape all text from data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def open_templates() -> Environment:
-    """Return the Jinja environment of the templates; its filter `sha256` hashes a script for the policy."""
+    """Return the Jinja environment of the templates.
+
+    Its filter `sha256` returns the hash of a script for the page's content security policy.
+    """
     environment = Environment(
         loader=PackageLoader("deltabook.conf", ""),
         autoescape=True,
@@ -21,5 +24,5 @@ def open_templates() -> Environment:
 
 
 def _hash_script(script: str) -> str:
-    """Return the hash by which a page's content security policy allows a script."""
+    """Return the hash of a script, in the form that a content security policy needs to allow the script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""The small tables of a warehouse that the report and `status` are made from, as published."""
+"""The small tables of a warehouse that the commands `report` and `status` need, as published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deltabook.schemas.names import ALL_HOURS, Status
 from deltabook.schemas.tables import COVERAGE, FIDELITY, GAPS, INSTRUMENTS, RUNS, VALIDATIONS, VERDICTS
 
 STATUSES = (*(status.label for status in sorted(Status, reverse=True)), "silent")
-"""Statuses of a book, best first, and `silent`: columns of `coverage`."""
+"""Columns of `coverage` with durations: the statuses of a book, best first, and `silent`."""
 
 Instrument = tuple[str, str]
 """Exchange and symbol."""
@@ -30,17 +30,18 @@ class ReportInputs:
     Attributes
     ----------
     stored : TableReader
-        Reads further tables at the same versions.
+        Reader of further tables, at the same versions.
     runs : list of dict
         Rows of `runs`, oldest first.
     verdicts : list of dict
         Rows of `verdicts`, with `counts` as a dict.
     instruments : dict of (str, str) to dict
-        Rows of `instruments` by exchange and symbol.
+        Maps (exchange, symbol) to the row of `instruments`.
     fidelity : DataFrame
         All rows of `fidelity`, oldest run first.
     latest_fidelity : DataFrame
-        The newest row of each metric of each symbol-hour that still exists.
+        The newest row of `fidelity` for each metric of each symbol-hour. Symbol-hours that no longer exist
+        are left out.
     gaps : Table
         Rows of `gaps`, ordered by time.
     coverage : DataFrame
@@ -76,7 +77,7 @@ def read_report_inputs(warehouse: Path) -> ReportInputs:
     Raises
     ------
     WarehouseError
-        If nothing was published yet.
+        If the warehouse has no published tables yet.
     """
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
     verdicts = [row | {"counts": dict(row["counts"])} for row in _read_rows(stored, VERDICTS)]

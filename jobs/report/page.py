@@ -1,4 +1,4 @@
-"""The command `report`: an HTML page with the verdict on the books and its figures. Starts no Spark."""
+"""The command `report`: an HTML page with the verdict on the books, and figures. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, EVENTS, form_of
 
 SYMBOLS = 6
-"""Number of symbols whose books are drawn by default; those with the most rows are."""
+"""Number of symbols whose books are drawn by default: the symbols with the most rows of `books`."""
 _SECTIONS = {
     "verdict": "Verdict",
     "coverage": "Coverage",
@@ -50,7 +50,7 @@ _SECTIONS = {
 }
 
 Figures = dict[str, figures.Figure]
-"""Figures of the page by the id of their chart."""
+"""Maps the id of each chart of the page to its figure."""
 
 
 def write_report(
@@ -66,30 +66,33 @@ def write_report(
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; their published versions are read.
+        Folder of the tables, which are read at their published versions.
     out : Path
-        The file to write; its folder is created.
+        File to write. Its folder is created.
     symbols : list of str, optional
-        Symbols whose books and distributions are shown, on every exchange; default: the `SYMBOLS` with the
-        most rows. The verdict always covers all symbols.
+        Symbols whose books and distributions are shown, for every exchange. Default: the `SYMBOLS` symbols
+        with the most rows of `books`. The verdict always covers all symbols.
     since : str, optional
-        Id of the first run to list, or its earliest start as ISO 8601; default: the last runs.
+        Id of the first run to list; or a time as ISO 8601 text, to list runs that started at this time or
+        later. Default: the newest runs.
     period : (int or None, int or None)
-        Start (inclusive) and end (exclusive) of the books to draw, ns since 1970 UTC. All else in the report
-        covers the whole recording.
+        Start (inclusive) and end (exclusive) of the books to draw, ns since 1970 UTC. All other parts of the
+        report cover the whole recording.
     levels : int
-        Height of the depth map's band around the mid, as of `depth.measure_depth`.
+        Level that sets the height of the depth map's band around the mid, as of `depth.measure_depth`.
 
     Returns
     -------
     dict
-        `report` (path of the file), `bytes`, `verdict`, `verdicts` by suite, `drifts` of the newest run as
-        texts, `symbols` shown, `symbols_left_out` (their number), `report_seconds`.
+        `report` (path of the file), `bytes`, `verdict`, `verdicts` (by suite), `drifts` (drifts of the newest
+        run, as texts), `symbols` (shown instruments), `symbols_left_out` (number of instruments not shown),
+        `report_seconds`.
 
     Raises
     ------
     WarehouseError
-        If nothing was published yet, or a symbol does not exist; the message lists those that do.
+        If the warehouse has no published tables yet, or a symbol does not exist. The message lists the
+        existing symbols.
     SettingsError
         If `since` is neither a run nor a time.
     """
@@ -142,7 +145,7 @@ def write_report(
 def _choose_instruments(
     inputs: ReportInputs, symbols: list[str] | None
 ) -> tuple[list[Instrument], list[Instrument], dict[Instrument, list[DataFile]]]:
-    """Return the instruments to show, those left out, and the data files of the books to show."""
+    """Return the instruments to show, the instruments left out, and the data files of the books to show."""
     book_files: dict[Instrument, list[DataFile]] = {key: [] for key in inputs.instruments}
     for is_decimal in (False, True):
         files_by_key = list_data_files(inputs.stored, form_of(BOOKS, is_decimal))
@@ -173,7 +176,7 @@ def _describe_all_books(
     levels: int,
     drawn: Figures,
 ) -> list[dict[str, Any]]:
-    """Read and draw the books of each instrument; return what the page says about them."""
+    """Read and draw the books of each instrument; return the values that the page's template needs."""
     forms = {bool(inputs.instruments[key]["is_decimal"]) for key in book_files}
     event_files = {form: list_data_files(inputs.stored, form_of(EVENTS, form)) for form in forms}
     entries = []
@@ -194,7 +197,7 @@ def _describe_all_books(
 def _describe_books(
     inputs: ReportInputs, key: Instrument, books: BookSeries, levels: int, drawn: Figures
 ) -> dict[str, Any]:
-    """Draw the books of one instrument; return what the page says about them."""
+    """Draw the books of one instrument; return the values that the page's template needs."""
     grid = books.grid
     entry: dict[str, Any] = {
         "rows": books.rows,
@@ -274,14 +277,14 @@ def _describe_runs(inputs: ReportInputs, runs: list[dict[str, Any]], drawn: Figu
 
 
 def _add_figure(drawn: Figures, figure: figures.Figure) -> str:
-    """Add a figure to those of the page; return the id of its chart."""
+    """Add a figure to the figures of the page; return the id of the new chart."""
     name = f"chart-{len(drawn)}"
     drawn[name] = figure
     return name
 
 
 def _render(page: dict[str, Any], drawn: Figures) -> str:
-    """Return the page as HTML. Text is escaped, so that figures cannot end the script that holds them."""
+    """Return the page as HTML. Characters of the figures are escaped, so they cannot end their script."""
     templates = open_templates()
     templates.filters["number"] = _format_number
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)

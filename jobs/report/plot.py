@@ -38,32 +38,35 @@ def depth_figure(
 ) -> Figure:
     """Return the depth map of a symbol as an interactive plotly figure.
 
-    It shows resting size by price and time in a band around the mid, best prices, the largest trades, and
-    stretches in which the book is suspect.
+    The map shows the resting size by price and time in a band around the mid, the best prices, the largest
+    trades, and periods in which the book is suspect.
 
     Parameters
     ----------
     warehouse : Path or str
-        Folder of the tables; their published versions are read.
+        Folder of the tables, which are read at their published versions.
     symbol : str
         Symbol as in the tables, such as BTC-USDT.
     start, end : int, str or None
-        Start (inclusive) and end (exclusive): ns since 1970 UTC, or text as `parse_time` reads it. None: no
+        Start (inclusive) and end (exclusive): ns since 1970 UTC, or text that `parse_time` reads. None: no
         bound.
     exchange : str, optional
         Needed if several exchanges list the symbol.
     levels : int
-        Height of the band on each side of the mid: the median distance of this level from the mid.
+        Level that sets the height of the band on each side of the mid: the median distance of this level from
+        the mid.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        ``figure.show()`` draws it in a notebook, ``figure.write_html(path)`` writes a page.
+        Interactive figure. ``figure.show()`` draws it in a notebook, ``figure.write_html(path)`` writes a
+        page.
 
     Raises
     ------
     WarehouseError
-        If nothing was published, the symbol does not exist, or it has no books in that stretch.
+        If the warehouse has no published tables, the symbol does not exist, or the symbol has no books in the
+        period.
 
     Examples
     --------
@@ -98,17 +101,17 @@ def write_plot(
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables; their published versions are read.
+        Folder of the tables, which are read at their published versions.
     symbol : str
         Symbol as in the tables.
     out : Path
-        File to write; its extension chooses the format: .html, .png, .svg or .pdf. Its folder is created.
+        File to write. Its extension chooses the format: .html, .png, .svg or .pdf. Its folder is created.
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive), ns since 1970 UTC.
     exchange : str, optional
         Needed if several exchanges list the symbol.
     levels : int
-        Height of the band around the mid, as of `depth_figure`.
+        Level that sets the height of the band around the mid, as of `depth_figure`.
 
     Returns
     -------
@@ -120,7 +123,7 @@ def write_plot(
     SettingsError
         If the extension is not supported, or an image is requested without matplotlib.
     WarehouseError
-        As of `depth_figure`.
+        As in `depth_figure`.
     """
     extension = out.suffix.lower()
     if extension not in (*_PAGE_FORMATS, *IMAGE_FORMATS):
@@ -146,7 +149,7 @@ def write_plot(
 def read_symbol_books(
     warehouse: Path, symbol: str, period: Period, exchange: str | None, levels: int
 ) -> tuple[BookSeries, str]:
-    """Return the books of a symbol within a period, with its largest trades, and a title for their figure.
+    """Return the books of a symbol within a period, with the largest trades, and a title for the figure.
 
     Parameters
     ----------
@@ -159,12 +162,12 @@ def read_symbol_books(
     exchange : str or None
         Needed if several exchanges list the symbol.
     levels : int
-        Levels a side that the figure needs.
+        Number of levels per side that the figure needs.
 
     Raises
     ------
     WarehouseError
-        If there are no books with both sides in that stretch; the message says when there are some.
+        If the period has no book with both sides. The message says from when to when the symbol has books.
     """
     instrument = find_instrument(warehouse, symbol, exchange)
     stored = TableReader(warehouse.absolute(), require_published(warehouse))

@@ -1,4 +1,8 @@
-"""Runs of a warehouse: what each did, how fidelity changes from run to run, and versions of the software."""
+"""Runs of a warehouse for the report: a list, stages, changes of fidelity, and software versions.
+
+Fidelity is how well rebuilt books agree with golden rows. A drift is a value of a fidelity metric that is far
+from the values of earlier runs.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,13 @@ from deltabook.schemas.tables import SCHEMA_VERSION
 RUNS_SHOWN = 20
 """Number of runs that are listed by default."""
 SERIES = 12
-"""Maximum number of lines in a chart over runs; those with the most points are drawn."""
+"""Maximum number of lines in a chart over runs. If there are more, those with the most points are drawn."""
 DRIFTS = 40
 """Maximum number of drifts that are listed."""
 EARLIER, DEVIATIONS = 5, 6.0
-"""A drift is over `DEVIATIONS` robust standard deviations from the median of at least `EARLIER` values."""
-_TO_DEVIATION = 1.4826  # from the median absolute deviation, for a normal distribution
+"""Limits for a drift. It is more than `DEVIATIONS` robust standard deviations away from the median of the
+earlier values, of which there are at least `EARLIER`."""
+_TO_DEVIATION = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 _LEAST_DEVIATION = 1e-9
 _PACKAGES = {
     "deltabook": "deltabook",
@@ -47,17 +52,18 @@ def select_runs(inputs: ReportInputs, since: str | None) -> list[dict[str, Any]]
     inputs : ReportInputs
         Tables of a warehouse.
     since : str or None
-        Id of the first run, or the earliest start as `parse_time` reads it; None: the last `RUNS_SHOWN`.
+        Id of the first run to list; or a time that `parse_time` reads, to list runs that started at this time
+        or later. None: the last `RUNS_SHOWN` runs.
 
     Returns
     -------
     list of dict
-        Rows of `runs`, each with texts of its time, length, rate and verdicts.
+        Rows of `runs`, each with additional fields for its time, duration, rate and verdicts.
 
     Raises
     ------
     SettingsError
-        If `since` is neither.
+        If `since` is neither the id of a run nor a time.
     """
     ids = [run["run_id"] for run in inputs.runs]
     if since is None:
@@ -87,10 +93,10 @@ def _describe_run(run: dict[str, Any], expectations: Counter[str]) -> dict[str, 
 
 
 def measure_runs(inputs: ReportInputs) -> Any:
-    """Return one value of each fidelity metric for each run that measured it, and whether it is a drift.
+    """Return one value per fidelity metric and run, and whether the value is a drift.
 
-    The value is that of all chunks together, if the run measured it; else the match ratio over its chunks, or
-    their greatest D.
+    A run may have measured all chunks together. If so, this value is returned. Otherwise it is computed from
+    the run's chunks: for a match metric, the overall match ratio; else the largest Kolmogorov-Smirnov D.
 
     Parameters
     ----------
@@ -101,7 +107,7 @@ def measure_runs(inputs: ReportInputs) -> Any:
     -------
     DataFrame
         Columns exchange, symbol, kind, metric, level, run_id, number (index of the run), value, is_drift,
-        `median` and `earlier`: the median of the values of earlier runs, and their number.
+        median (of the values of earlier runs) and earlier (number of earlier values).
     """
     rows: Any = inputs.fidelity
     numbers = {run["run_id"]: number for number, run in enumerate(inputs.runs)}
@@ -125,7 +131,7 @@ def measure_runs(inputs: ReportInputs) -> Any:
 
 
 def find_drifts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which values are far from those before them.
+    """Return which values are drifts: far from the values before them.
 
     Parameters
     ----------
@@ -135,9 +141,10 @@ def find_drifts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     (bool[n], float64[n])
-        Whether a value is more than `DEVIATIONS` robust standard deviations (by the median absolute
-        deviation) from the median of at least `EARLIER` values before it; and that median, NaN if there are
-        fewer values.
+        Whether each value is a drift, and the median of all values before it. A drift is more than
+        `DEVIATIONS` robust standard deviations away from the median. The deviation is estimated from the
+        median absolute deviation. With fewer than `EARLIER` earlier values, a value is no drift, and its
+        median is NaN.
     """
     is_drift, medians = np.zeros(len(values), np.bool_), np.full(len(values), np.nan)
     for index in range(EARLIER, len(values)):
@@ -171,7 +178,7 @@ def list_drifts(series: Any, shown: list[str]) -> list[dict[str, Any]]:
 
 
 def select_chart_lines(series: Any, shown: list[str], is_match: bool) -> list[dict[str, Any]]:
-    """Return the lines of the chart of match ratios by run, or of that of D.
+    """Return the lines of a chart over runs: of match ratios, or of the Kolmogorov-Smirnov statistic D.
 
     Parameters
     ----------
@@ -180,12 +187,13 @@ def select_chart_lines(series: Any, shown: list[str], is_match: bool) -> list[di
     shown : list of str
         Ids of the listed runs.
     is_match : bool
-        True: match ratios; False: the greatest D over the levels.
+        True: lines of match ratios. False: lines of the largest D over all levels.
 
     Returns
     -------
     list of dict
-        `name`, `runs` (ids), `values` and `is_drift` of each line; empty if no line has two points.
+        Lines, each with `name`, `runs` (ids), `values` and `is_drift`. The list is empty if no line has two
+        points.
     """
     rows = series[series["run_id"].isin(shown)]
     rows = rows[rows["metric"] == "match"] if is_match else rows[~rows["metric"].isin(MATCH_METRICS)]
@@ -202,7 +210,7 @@ def select_chart_lines(series: Any, shown: list[str], is_match: bool) -> list[di
 
 
 def list_stages(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Return the time and the rate of each stage in the newest run of its command.
+    """Return the duration and the rate of each stage, from the newest run of each command.
 
     Parameters
     ----------
@@ -223,7 +231,7 @@ def list_stages(inputs: ReportInputs) -> list[dict[str, Any]]:
 
 
 def collect_versions(inputs: ReportInputs) -> dict[str, Any]:
-    """Return the versions of the software that wrote the tables and the report, and of each table.
+    """Return the versions of the software, of the schema, and of each table of the newest run.
 
     Parameters
     ----------

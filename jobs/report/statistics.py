@@ -19,7 +19,7 @@ from deltabook.schemas.tables import SAMPLES
 QUANTILES = np.linspace(0, 1, 101)
 """Probabilities at which the distributions of samples are drawn."""
 MATCH_METRICS = ("match", "price_match", "size_match")
-"""Metrics of `fidelity` that count equal books; all others describe distributions."""
+"""Metrics of `fidelity` that count equal books or levels. All other metrics describe distributions."""
 TAIL_ALPHA = (2.0, 5.0)
 """Range in which the tail exponent of returns is expected."""
 _ORDER = ("spread", "mid_return", "bid_size", "ask_size", "imbalance", "inter_arrival", "ofi")
@@ -33,7 +33,7 @@ _GARCH = ("garch_omega", "garch_alpha", "garch_beta")
 
 @dataclass(frozen=True)
 class Curve:
-    """Distribution of one metric on both sides.
+    """Distribution of one metric for rebuilt and for golden books.
 
     Attributes
     ----------
@@ -72,9 +72,11 @@ def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> lis
     Returns
     -------
     list of dict
-        `tested` metrics and their `curves`, over all chunks together or, if that was not measured, of the
-        chunk with the least p; `reported` metrics, over all chunks or of the chunk with the most samples;
-        `tested_hours`, the number of tested chunks, and the `failed_hours` among them.
+        One dict for each instrument and kind. `tested` and `curves` have the tested metrics and their curves
+        over all chunks together; if these were not measured, of the chunk with the smallest p value.
+        `reported` has the reported metrics over all chunks together; if these were not measured, of the chunk
+        with the most samples. `tested_hours` is the number of tested chunks, and `failed_hours` lists the
+        failed chunks.
     """
     rows: Any = inputs.latest_fidelity[~inputs.latest_fidelity["metric"].isin(MATCH_METRICS)]
     rows = rows[(rows["compared"] > 0) | rows["statistic"].notna() | (rows["verdict"] == "reported")]
@@ -110,7 +112,10 @@ def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> lis
 
 
 def _most_sampled_hour(reported: Any) -> int:
-    """Return ALL_HOURS if all chunks were measured together, or none; else that with the most samples."""
+    """Return the chunk with the most samples, or ALL_HOURS.
+
+    ALL_HOURS is returned if all chunks were measured together, or if there are no rows.
+    """
     if (reported["hour"] == ALL_HOURS).any() or reported.empty:
         return ALL_HOURS
     return int(reported["hour"].loc[reported["compared"].idxmax()])
@@ -129,7 +134,10 @@ def _describe_metrics(rows: Any) -> Iterator[dict[str, Any]]:
 
 
 def _read_curves(inputs: ReportInputs, group: dict[str, Any]) -> list[Curve]:
-    """Return the curves of the tested metrics from their samples; of the best level if there are several."""
+    """Return the curves of the tested metrics, from the stored samples.
+
+    A metric that is tested at several levels only gets the curve of level 1.
+    """
     if not inputs.stored.exists(SAMPLES):
         return []
     chosen = ds.field("level") <= 1
@@ -172,8 +180,8 @@ def find_garch(inputs: ReportInputs, instrument: Instrument) -> tuple[float, flo
     Returns
     -------
     (float, float, float) or None
-        omega (squared basis points), alpha and beta, over all chunks if they were measured together, else of
-        the chunk with the most samples; None if there are none.
+        omega (squared basis points), alpha and beta of all chunks together. If these were not measured, the
+        parameters of the chunk with the most samples. None if no parameters were reported.
     """
     rows: Any = inputs.latest_fidelity
     rows = rows[(rows["exchange"] == instrument[0]) & (rows["symbol"] == instrument[1])]
@@ -189,8 +197,8 @@ def find_garch(inputs: ReportInputs, instrument: Instrument) -> tuple[float, flo
 def conditional_volatility(books: BookSeries, garch: tuple[float, float, float]) -> Floats:
     """Return the conditional volatility of one-second mid returns by a GARCH(1, 1) model.
 
-    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The mean square return is
-    the first variance, and replaces returns that are not known.
+    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The first variance is the mean
+    squared return. The mean squared return also replaces squared returns that are not known.
 
     Parameters
     ----------
@@ -202,7 +210,7 @@ def conditional_volatility(books: BookSeries, garch: tuple[float, float, float])
     Returns
     -------
     float64[n - 1]
-        Basis points, one for each second but the first; NaN after a pause.
+        Volatility of each second except the first, basis points; NaN if the return is not known.
 
     References
     ----------

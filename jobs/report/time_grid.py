@@ -1,4 +1,4 @@
-"""A grid of equal time steps over a recording, with its long pauses cut out."""
+"""A grid of equal time steps over a recording, with long pauses cut out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = 600
 LONGEST = 60
 """Seconds for which a book counts as current without a newer row. A longer silence is a pause."""
 PAUSES = 30
-"""Maximum number of pauses that are cut out of a time axis; the longest ones are."""
+"""Maximum number of pauses that are cut out of a time axis. If there are more, the longest are cut out."""
 _SHORTEST_STEP = 1_000_000
 
 Integers = NDArray[np.int64]
@@ -25,7 +25,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TimeGrid:
-    """Steps of equal length over stretches of time. Pauses between the stretches have no steps.
+    """Steps of equal length over stretches of time. The pauses between stretches have no steps.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class TimeGrid:
     step : int
         Length of a step, ns.
     count : int
-        Number of steps of all stretches.
+        Total number of steps.
     """
 
     starts: Integers
@@ -51,7 +51,7 @@ class TimeGrid:
         Parameters
         ----------
         times : int64[n]
-            ns since 1970 UTC. A time in a pause belongs to the last step before it.
+            Times in ns since 1970 UTC. A time in a pause belongs to the last step before the pause.
         """
         stretch = np.maximum(np.searchsorted(self.starts, times, "right") - 1, 0)
         last = np.append(self.first[1:], self.count)[stretch] - 1
@@ -70,14 +70,14 @@ def build_time_grid(files: list[DataFile], columns: int = COLUMNS) -> TimeGrid:
     Parameters
     ----------
     files : list of DataFile
-        Ordered by time, at least one.
+        Data files in the order of time, at least one.
     columns : int
         Approximate number of steps.
 
     Returns
     -------
     TimeGrid
-        Covers the stretches that `join_stretches` returns.
+        Grid over the stretches that `join_stretches` returns.
     """
     starts, ends = join_stretches([(file.first, file.last) for file in files])
     step = max(-(-int((ends - starts).sum()) // columns), _SHORTEST_STEP)
@@ -91,13 +91,13 @@ def join_stretches(stretches: Iterable[tuple[int, int]]) -> tuple[Integers, Inte
     Parameters
     ----------
     stretches : iterable of (int, int)
-        Start and end of each, ns since 1970 UTC; at least one.
+        Start and end of each stretch, ns since 1970 UTC; at least one stretch.
 
     Returns
     -------
     (int64[k], int64[k])
-        Starts and ends of the joined stretches. The pauses between them are the `PAUSES` longest of those
-        that exceed both `LONGEST` and a twentieth of the recorded time.
+        Starts and ends of the joined stretches. A pause is kept between stretches if it is longer than
+        `LONGEST` seconds and than a twentieth of the recorded time, and among the `PAUSES` longest.
     """
     merged: list[list[int]] = []
     for start, end in sorted(stretches):

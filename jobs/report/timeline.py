@@ -1,4 +1,4 @@
-"""Timeline of coverage: the status of each book by chunk, and its gaps, on one time axis."""
+"""The timeline of coverage: for each instrument, the statuses of the book and the gaps on a time axis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deltabook.jobs.report.time_grid import join_stretches
 from deltabook.schemas.names import NOT_GIVEN
 
 GAPS_SHOWN = 50
-"""Maximum number of gaps in the list, and of marked gaps of each instrument."""
+"""Maximum number of gaps in the list, and of gaps that are marked on the timeline of each instrument."""
 BARS = 6_000
 """Approximate maximum number of bars. If there are more, neighbouring chunks share a bar."""
 _WIDTH, _PAUSE, _LEAST_SHARE, _LEAST_BAR = 1000.0, 6.0, 0.03, 2.5
@@ -21,7 +21,7 @@ _CLOCK_KINDS = ("silence", "clock_jump")
 
 
 def list_gaps(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Return the first gaps with readable times.
+    """Return the first `GAPS_SHOWN` gaps, with times as readable text.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def lay_out_timeline(inputs: ReportInputs) -> dict[str, Any]:
     Returns
     -------
     dict
-        `instruments`, each with bars and marks in thousandths of the axis; `ticks`; `merged`, the number of
-        chunks that share a bar.
+        `instruments`, each with bars and gap marks, whose positions are in thousandths of the axis; `ticks`
+        (labels of the axis); and `merged` (number of neighbouring chunks that share a bar).
     """
     coverage: Any = inputs.coverage
     if coverage.empty:
@@ -87,7 +87,10 @@ def lay_out_timeline(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def _lay_out_bars(block: dict[str, int], axis: _Axis) -> list[dict[str, Any]]:
-    """Return the bars of some chunks: shares side by side; `coverage` does not say when each status held."""
+    """Return the bars of a block of chunks: one bar per status, side by side, as wide as the status's share.
+
+    The order of the bars has no meaning, because `coverage` does not say when the book had each status.
+    """
     span = axis.span(block["from_time"], block["to_time"])
     whole = sum(block[name] for name in STATUSES)
     present = [name for name in STATUSES if block[name]]
@@ -114,13 +117,16 @@ class _Axis:
         self.lefts = np.cumsum(self.widths + _PAUSE) - self.widths - _PAUSE
 
     def position(self, time: int) -> float:
-        """Return where a time lies on the axis, 0 to 1,000."""
+        """Return the position of a time on the axis, from 0 to 1,000."""
         stretch = max(int(np.searchsorted(self.starts, time, "right")) - 1, 0)
         along = (time - self.starts[stretch]) / max(self.ends[stretch] - self.starts[stretch], 1)
         return float(self.lefts[stretch] + np.clip(along, 0, 1) * self.widths[stretch])
 
     def span(self, start: int, end: int) -> dict[str, Any]:
-        """Return the position and width of a stretch of time; an open one reaches the end of the axis."""
+        """Return the position and width of a period on the axis.
+
+        A period that is still open (`end` is -1) reaches the end of the axis.
+        """
         left, right = self.position(start), self.position(end) if end != NOT_GIVEN else _WIDTH
         width = max(right - left, _LEAST_BAR)
         return {
@@ -130,7 +136,7 @@ class _Axis:
         }
 
     def ticks(self) -> list[dict[str, Any]]:
-        """Return the labels: the start of each stretch, and times within a long one."""
+        """Return the labels of the axis: one at the start of each stretch, and more within long stretches."""
         ticks: list[dict[str, Any]] = []
         for start, end, left, width in zip(self.starts, self.ends, self.lefts, self.widths, strict=True):
             parts = max(int(width // 220), 1)

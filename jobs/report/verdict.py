@@ -1,4 +1,7 @@
-"""The verdict on the books, their comparison with golden rows, and the first rows that differ."""
+"""The verdict on the books, the comparison of books with golden rows, and the first differences.
+
+A golden row is an independent truth about a book. A symbol-hour is one chunk of one instrument.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,15 @@ from deltabook.schemas.tables import MISMATCHES, both
 REASONS = 20
 """Maximum number of reasons for failures that are listed."""
 COMPARISONS = 200
-"""Maximum number of symbol-hours in the golden comparison; those with the fewest matches are listed."""
+"""Maximum number of listed symbol-hours in the golden comparison: those with the lowest share of matches."""
 DIVERGENCES = 10
-"""Maximum number of mismatches that are shown with both sides."""
+"""Maximum number of mismatches that are shown in detail: the book beside its golden row."""
 LEVELS_BESIDE = 2
-"""Levels that are shown above and below the first that differs."""
+"""Number of levels that are shown above and below the first level that differs."""
 
 
 def summarize_verdict(inputs: ReportInputs) -> dict[str, Any]:
-    """Return the overall verdict, that of each suite, and the numbers behind them.
+    """Return the overall verdict, the verdict of each suite, and the numbers behind the verdicts.
 
     Parameters
     ----------
@@ -37,8 +40,9 @@ def summarize_verdict(inputs: ReportInputs) -> dict[str, Any]:
     Returns
     -------
     dict
-        `overall` verdict; `suites` with the number of symbol-hours by verdict; the first `reasons` of
-        failures; golden `matches` by kind; the `worst` distribution test; `gaps`; shares of `coverage`.
+        `overall` (verdict), `suites` (each with the number of symbol-hours by verdict), `reasons` (of the
+        first failures), `matches` (share of golden matches by kind), `worst` (distribution test with the
+        smallest p value), `gaps` (number of gaps), `coverage` (share of time by status), and further counts.
     """
     suites: list[dict[str, Any]] = []
     for name in SUITES:
@@ -99,7 +103,7 @@ def _count_chunks(rows: Iterable[dict[str, Any]]) -> int:
 
 
 def _worst_verdict(verdicts: Iterable[str]) -> str:
-    """Return the worst verdict; NONE if there is none."""
+    """Return the worst of the verdicts; NONE if there are no verdicts."""
     return min(verdicts, key=WORST_FIRST.index, default=NONE)
 
 
@@ -114,8 +118,8 @@ def compare_with_golden(inputs: ReportInputs) -> dict[str, Any]:
     Returns
     -------
     dict
-        `rows`, fewest matches first; `more`, the number of rows left out; `by_level`: (level, matched,
-        compared) by kind of golden row and metric.
+        `rows` (symbol-hours, lowest share of matches first), `more` (number of rows left out), and `by_level`
+        (maps kind of golden row, then metric, to a list of (level, matched, compared)).
     """
     rows: Any = inputs.latest_fidelity
     rows = rows[(rows["metric"] == "match") & (rows["compared"] > 0) & (rows["hour"] != ALL_HOURS)]
@@ -137,12 +141,12 @@ def compare_with_golden(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def describe_levels(metrics: dict[str, list[tuple[int, int, int]]]) -> list[str]:
-    """Return the matches of each level as texts.
+    """Return the share of matches at each level as texts.
 
     Parameters
     ----------
     metrics : dict
-        For `price_match` and `size_match`, rows of (level, matched, compared).
+        Maps `price_match` and `size_match` to lists of (level, matched, compared).
     """
     return [
         f"level {level}: {metric.removesuffix('_match')}s {format_match(matched, compared)}"
@@ -152,7 +156,7 @@ def describe_levels(metrics: dict[str, list[tuple[int, int, int]]]) -> list[str]
 
 
 def list_divergences(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Return the first books that differ from their golden rows, with both sides of each.
+    """Return the first `DIVERGENCES` books that differ from their golden rows, with the golden rows.
 
     Parameters
     ----------
@@ -162,7 +166,8 @@ def list_divergences(inputs: ReportInputs) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rows of `mismatches`, each with `levels`: the cells around the first level that differs.
+        Rows of `mismatches`. Each also has `levels`: prices and sizes of the levels around the first level
+        that differs, as texts.
     """
     first: list[dict[str, Any]] = []
     order = ("hour", "exchange", "symbol", "epoch", "sequence", "kind")

@@ -1,1 +1,1 @@
-"""Settings, and the Spark session that is made from them."""
+"""Settings, and the Spark session that is started with them."""

@@ -1,4 +1,4 @@
-"""Errors of the disk, of object stores and of Delta as errors of the warehouse, with the remedy."""
+"""Turns errors of the disk, of object stores and of Delta into warehouse errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ SPARK_TEMP_FOLDER = "Spark's folder for temporary files (SPARK_LOCAL_DIRS, else 
 
 @contextmanager
 def guard_commit(action: str, table: Path) -> Iterator[None]:
-    """Turn a refused commit into an error that says another program changed the table; adds crash points.
+    """Turn a commit that Delta refused into a WarehouseError, and put crash points around the commit.
+
+    Delta refuses a commit if another program has changed the table during the run.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def guard_commit(action: str, table: Path) -> Iterator[None]:
 
 @contextmanager
 def name_disk_errors(warehouse: Path) -> Iterator[None]:
-    """Turn an error of the disk or of an object store into one that names the place and the remedy.
+    """Turn an error of the disk or of an object store into a WarehouseError with the place and the remedy.
 
     Parameters
     ----------
@@ -67,7 +69,8 @@ def name_disk_errors(warehouse: Path) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JError) as error:
-        # Workers report errors of the warehouse themselves; the JVM writes only temporary files.
+        # Workers report errors of the warehouse as deltabook's own errors. The JVM writes only temporary
+        # files, so its disk errors are about Spark's temporary folder.
         message = "" if OWN_ERRORS in str(error) else describe_disk_problem(error, SPARK_TEMP_FOLDER)
         if not message:
             raise

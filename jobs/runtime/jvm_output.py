@@ -1,8 +1,8 @@
 """Standard error of the JVM and its workers: made printable, delayed for a moment, then shown.
 
-The delay lets a command drop traces that repeat its own one-line message, as a JVM prints when it dies or is
-interrupted. Lines that are printed while Spark starts wait until it has started: if it fails, they hold the
-cause.
+When the JVM dies or is interrupted, it prints stack traces. They only repeat what the command says in one
+line. The delay lets the command drop such traces before they are shown. Lines that are printed while Spark
+starts wait until Spark has started. If the start fails, these lines hold the cause.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from deltabook.jobs.process.interruptions import is_interrupted
 _DELAY_SECONDS, _POLL_SECONDS = 0.5, 0.1
 _MAX_LINES = 50
 _IRRELEVANT = "WARNING: Using incubator modules"
-"""First words of a line that every start of Spark's JVM prints."""
+"""First words of a harmless line that Spark's JVM prints at every start."""
 _STANDARD_ERROR = 2
 
 
 @dataclass
 class Relay:
-    """One pipe that child processes have as their standard error.
+    """A pipe that serves child processes as standard error, and that shows their lines after a delay.
 
     Attributes
     ----------
     reading, showing : int
-        File descriptors: the pipe's reading end, and the terminal or file that shows the lines.
+        File descriptors: the reading end of the pipe, and the terminal or file that shows the lines.
     is_open : bool
-        Whether lines are shown; until then they wait.
+        Whether lines may be shown. Until then, lines wait.
     last_lines : deque of str
-        The last lines, shown or not.
+        The last lines that were read, whether shown or not.
     """
 
     reading: int
@@ -67,12 +67,12 @@ class Relay:
             self.show(_DELAY_SECONDS)
 
     def show(self, seconds: float) -> None:
-        """Show the lines that have waited long enough.
+        """Show the lines that have waited long enough, if the relay is open.
 
         Parameters
         ----------
         seconds : float
-            Seconds that a line must have waited.
+            Show only lines that have waited at least this many seconds.
         """
         with self._lock:
             until = time.monotonic() - seconds
@@ -95,14 +95,14 @@ os.register_at_fork(after_in_child=_relays.clear)
 
 @contextmanager
 def relay_stderr() -> Iterator[Relay]:
-    """Give processes that are started within the block a relay as standard error.
+    """Send standard error of the processes that are started within the block through a relay.
 
-    The relay shows lines once the block has ended without an error.
+    The relay begins to show lines when the block ends without an error.
 
     Yields
     ------
     Relay
-        Its `last_lines` may hold the cause of a failed start.
+        The relay. After a failed start, its `last_lines` may hold the cause.
     """
     reading, writing = os.pipe()
     showing = os.dup(_STANDARD_ERROR)

@@ -33,7 +33,7 @@ from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.worker_errors import describe_disk_problem
 
 DAEMON = "deltabook.udfs.spark.daemon"
-"""Module that Spark runs to start Python workers in local mode."""
+"""Module that Spark runs in local mode. It forks the Python workers."""
 
 LOOPBACK = "127.0.0.1"
 _CONNECT, _CONNECT_PORT = "sc://", 15002
@@ -45,12 +45,12 @@ _SESSION_PREFIXES = (
     "spark.sql.parquet.",
     "spark.databricks.delta.",
 )
-"""Prefixes of the `OPTIONS` that a client of Spark Connect may set; the server sets the others."""
+"""Prefixes of those `OPTIONS` that a Spark Connect client may set. The server sets all other options."""
 _COMPLETE = "complete"
 _FATAL = re.compile(
     r"Could not|Cannot|cannot|insufficient memory|OutOfMemoryError|Too many open files|Unrecognized"
 )
-"""Words in the output of a JVM that cannot start."""
+"""Words that mark the cause in the output of a JVM that cannot start."""
 _NOT_READY = "JAVA_GATEWAY_EXITED"
 _MORE_RESOURCES = (
     "Lower driver_memory, or raise the limits of this process (ulimit -v, ulimit -n, its control group)"
@@ -73,66 +73,73 @@ _SHIPPED_WITH_PYSPARK = (
     "org.xerial.snappy:snappy-java",
     "software.amazon.awssdk:bundle",
 )
-"""Excluded from the fetch of Delta's JARs: the Hadoop client alone would be 50 MB, all of AWS 640."""
+"""JARs that are not fetched with Delta's JARs, because PySpark has them or nothing needs them. The Hadoop
+client would add 50 MB, and the bundle of all AWS clients 640 MB."""
 _S3A = [
     "org.apache.hadoop:hadoop-aws:3.4.2",
     *(f"software.amazon.awssdk:{name}:2.29.52" for name in ("s3", "s3-transfer-manager", "sts")),
 ]
-"""How Spark reads an object store: Hadoop's version is PySpark's, AWS's the one it was built with."""
+"""JARs with which Spark reads an object store. Hadoop has the version that PySpark ships. The AWS clients
+have the version with which that Hadoop was built."""
 
 
 OPTIONS = {
-    # Delta's SQL and its tables by path.
+    # Enable Delta's SQL commands, and reading Delta tables by path.
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # Dates and shown times must not depend on the machine.
     "spark.sql.session.timeZone": "UTC",
-    # Frames from and to Python travel as Arrow; without it, value by value through pickle.
+    # Data frames pass between Spark and Python as Arrow. Without Arrow, they pass value by value as pickles.
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     # A lossy conversion to Arrow must be an error.
     "spark.sql.execution.pandas.convertToArrowArraySafely": "true",
-    # Damaged files must fail: silence lost 98,994 of 200,000 rows in a test.
+    # A damaged file must be an error. When damaged files were ignored, a test lost 98,994 of 200,000 rows.
     "spark.sql.files.ignoreCorruptFiles": "false",
-    # Level changes compress four times; level 1 is within 5 % of level 3 at half the time.
+    # Zstandard makes level changes four times smaller. Its level 1 needs half the time of level 3, for files
+    # that are at most 5 % larger.
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.hadoop.parquet.compression.codec.zstd.level": "1",
-    # A shuffle here moves references, not payload: Spark's 200 tasks would be 200 empty ones.
+    # A shuffle here moves only references to files, not rows. Most of Spark's 200 default tasks would be
+    # empty.
     "spark.sql.shuffle.partitions": "8",
-    # What Spark passes from task to task: LZ4's decoder, as it is shipped with Spark, has published faults.
+    # Codec of the data that Spark passes between tasks. The default is LZ4, but the LZ4 decoder that Spark
+    # ships has published vulnerabilities.
     "spark.io.compression.codec": "zstd",
-    # A Delta log of this size is replayed by two tasks faster than by the default 50.
+    # Two tasks read a Delta log of this size faster than the default 50 tasks.
     "spark.databricks.delta.snapshotPartitions": "2",
-    # Spark SQL's own tables are not used; without this it makes a folder wherever it is started.
+    # Spark SQL's own tables are not used. Without this option, Spark creates a folder for them in the current
+    # directory.
     "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "deltabook-spark-warehouse"),
-    # The command line has a progress display of its own, and starts faster without the web UI.
+    # The command line has its own progress display, and starts faster without Spark's web UI.
     "spark.ui.showConsoleProgress": "false",
     "spark.ui.enabled": "false",
-    # A worker process that has loaded the kernels serves the next task too.
+    # Reuse worker processes for later tasks, because they have already loaded the compiled kernels.
     "spark.python.worker.reuse": "true",
-    # Workers that give back what they no longer hold (measured on 8 hours of 8 M rows: 10 % less memory
-    # than with Arrow's own choice, at the same speed).
+    # With jemalloc, workers return free memory to the system. Measured on 8 hours of 8 M rows: 10 % less
+    # memory than with Arrow's default allocator, at the same speed.
     "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
 }
 """Options of every session that deltabook starts."""
 
 
 def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession:
-    """Return the Spark session of this process; start one if there is none.
+    """Return the Spark session of this process; start a session if there is none.
 
-    Under spark-submit, and in a notebook that has a session, the existing session is used, with the master
-    and the JARs that it was started with. A master `sc://…` is a Spark Connect server with its own JARs.
+    If a session exists, as in a notebook, it is returned with its own master and JARs. Under spark-submit,
+    the JVM that spark-submit has started is used, with its master and JARs. A master `sc://…` is a Spark
+    Connect server with its own JARs.
 
     Parameters
     ----------
     settings : Settings
-        Spark master, memory and folder of the JARs.
+        Settings with the Spark master, the memory of the driver and the folder of Delta's JARs.
     for_queries : bool
         Whether a JVM that is started here runs long queries rather than jobs.
 
     Returns
     -------
     SparkSession
-        Has Delta's extensions; its time zone is UTC.
+        The session. A session that is started here has Delta's extensions and the time zone UTC.
 
     Raises
     ------
@@ -154,7 +161,7 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
     if problem := find_spark_problem(settings.driver_memory) or find_java_problem():
         raise SettingsError(problem)
     os.environ |= choose_utf8_locale()
-    # Workers and the planning of Python data sources must be this interpreter, not the PATH's python3.
+    # Workers, and Spark's planning of Python data sources, must use this interpreter, not the PATH's python3.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = _set_worker_options(builder, settings.master)
     builder = builder.master(_allow_retry(settings.master)).config(
@@ -183,12 +190,12 @@ def list_delta_jars(settings: Settings) -> list[Path]:
     Parameters
     ----------
     settings : Settings
-        `jars` may name their folder; else they are in the user's cache.
+        Settings whose `jars` may name the folder of the JARs. By default, the folder is in the user's cache.
 
     Returns
     -------
     list of Path
-        Sorted by name; empty if the cache does not have all of them yet.
+        Paths sorted by name; empty if the JARs were not completely fetched into the cache yet.
 
     Raises
     ------
@@ -223,20 +230,21 @@ def _connect(master: str) -> SparkSession:
 
 
 def _allow_retry(master: str) -> str:
-    """Return the master, for local mode with one retry per task: a worker that dies must not end the run."""
+    """Return the master; in local mode with one retry per task, so that a dying worker does not end a run."""
     local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
     return f"local[{local[1] or 1},2]" if local else master
 
 
 def _set_worker_options(builder: SparkSession.Builder, master: str) -> SparkSession.Builder:
-    """Set how Spark and its Python workers connect in local mode.
+    """Set how Spark and its Python workers connect in local mode; return the builder.
 
-    Measured on a task that does nothing: 80 ms by default; 35 ms without the garbage collection that the
-    daemon prevents; 15 ms if they also use a Unix socket, which does not delay small messages.
+    Measured with a task that does nothing: 80 ms with Spark's defaults; 35 ms with deltabook's daemon, which
+    prevents a garbage collection; 15 ms if Spark and its workers also use a Unix socket, which does not delay
+    small messages.
     """
     if not master.startswith("local"):
         return builder
-    # No other machine takes part.
+    # In local mode, no other machine has to reach the driver.
     builder = builder.config("spark.driver.bindAddress", LOOPBACK).config("spark.driver.host", LOOPBACK)
     builder = builder.config("spark.python.daemon.module", DAEMON)
     return builder.config("spark.python.unix.domain.socket.enabled", "true")
@@ -274,8 +282,8 @@ def _store_options(settings: Settings) -> dict[str, str]:
     return {f"spark.hadoop.{name}": value for name, value in options.items() if value}
 
 
-# PySpark prints every failed query as JSON, and like py4j a traceback of each connection that it loses; the
-# command line reports the error itself.
+# PySpark prints every failed query as JSON. PySpark and py4j also print a traceback for each lost connection.
+# The command line reports such errors itself, so these loggers are turned off.
 for _name in ("SQLQueryContextLogger", "py4j.java_gateway", "py4j.clientserver"):
     logging.getLogger(_name).disabled = True
 for _server in (AccumulatorTCPServer, AccumulatorUnixServer):
@@ -284,9 +292,10 @@ logging.root.addFilter(lambda record: Path(record.pathname).parent.name != "py4j
 
 
 def _start(builder: SparkSession.Builder, remedy: str, is_fetching: bool = False) -> SparkSession:
-    """Start a session; if it fails, what its JVM printed holds the cause.
+    """Start a session and return it; if the start fails, look for the cause in what the JVM printed.
 
-    A start that fetches JARs prints the progress of the fetch, which nobody needs once it has succeeded.
+    A start that fetches JARs prints the progress of the fetch. These lines are dropped after a successful
+    start.
     """
     before = list_child_processes()
     with relay_stderr() as relay:
@@ -319,7 +328,7 @@ def _start(builder: SparkSession.Builder, remedy: str, is_fetching: bool = False
 
 
 def _terminate(processes: set[int]) -> None:
-    """Terminate a JVM whose start has failed: it would keep waiting for this process."""
+    """Terminate a JVM whose start has failed, because it would otherwise wait for this process."""
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)

@@ -1,4 +1,7 @@
-"""The settings: one typed model, read from files, environment and options; reports all problems together."""
+"""The settings: one typed model, read from files, the environment and options.
+
+If several settings are wrong, one error reports all of them.
+"""
 
 from __future__ import annotations
 
@@ -39,18 +42,18 @@ from deltabook.udfs.storage.locations import parse_location
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
 _CONTENT_SETTINGS = {"cadence", "checkpoint_every", "depth", "instruments", "ofi_levels", "on_gap", "seed"}
 _CONTENT_SETTINGS |= {"silence_seconds", "minimum_match", "most_late", "most_untimed"}
-_MAX_SCALE = 17  # DECIMAL(19,0) times a unit of 18 digits would not be exact in 38
+_MAX_SCALE = 17  # with a scale of 18, the product DECIMAL(19,0) * unit would not be exact in 38 digits
 
 
 class Scales(BaseModel):
-    """Decimal digits of one instrument's prices and sizes, stored as scaled integers or as decimals.
+    """How one instrument's prices and sizes are stored: as scaled integers or as decimals.
 
     Attributes
     ----------
     price_scale, size_scale : int
-        Digits after the point, at most 17.
+        Number of digits after the decimal point, at most 17.
     is_decimal : bool
-        Whether numbers are stored as DECIMAL(38,18); the scales are 18 then.
+        Whether numbers are stored as DECIMAL(38,18). In this case, both scales are 18.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -83,7 +86,7 @@ def _parse_warehouse(name: Any) -> Path:
 
 
 class Settings(BaseSettings):
-    """Every setting; `conf/deltabook.yaml` explains each one."""
+    """All settings. The file `conf/deltabook.yaml` explains each one."""
 
     model_config = SettingsConfigDict(env_prefix=_ENVIRONMENT_PREFIX, extra="forbid")
     config_files: ClassVar[list[Path]] = []
@@ -151,7 +154,7 @@ class Settings(BaseSettings):
 
     @property
     def row_policy(self) -> RowPolicy:
-        """When rows of books are written, and what each row has."""
+        """The settings that say when rows of books are written, and what each row has."""
         cadence, *grids = self.cadence.split(",")
         return RowPolicy(
             depth=self.depth,
@@ -165,12 +168,12 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """Most symbols of a file, and most level changes of a message."""
+        """Limits of input: the most symbols in one file, and the most level changes in one message."""
         return Limits(self.most_symbols, self.most_levels)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the settings that shape the tables' content, 16 hex digits."""
+        """First 16 hex digits of the SHA-256 of those settings that decide the tables' content."""
         text = self.model_dump_json(include=_CONTENT_SETTINGS)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -183,12 +186,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings: options first, then the environment, then files."""
+        """Return the sources of settings, the strongest first: options, environment, files."""
         return init_settings, env_settings, _Files(settings_cls)
 
 
 class _Files(PydanticBaseSettingsSource):
-    """The shipped defaults, overridden by the user's files."""
+    """Source of settings: the shipped defaults, overridden by the user's file."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError
@@ -209,19 +212,19 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     Parameters
     ----------
     config : Path or None
-        A YAML file that overrides the shipped defaults.
+        YAML file that overrides the shipped defaults.
     flags : dict
-        Values of options, by the settings' names; None means not given.
+        Values of command-line options by setting name; None means that the option was not given.
 
     Returns
     -------
     Settings
-        Complete and checked.
+        Complete and checked settings.
 
     Raises
     ------
     SettingsError
-        If any setting is wrong or a file is not readable; the message has every problem.
+        If any setting is wrong, or if a file is not readable. The message lists all wrong settings.
     """
     Settings.config_files = [config] if config else []
     try:

@@ -1,1 +1,1 @@
-"""The command `live`: books from captures that are still growing."""
+"""The command `live`: rebuilds books from capture files that are still growing."""

@@ -1,10 +1,11 @@
-"""Commits of a live feed: the micro-batch up to which its tables are complete, and the commit of the next.
+"""Commits of a live feed: commit each micro-batch exactly once, and find the last committed one.
 
-Workers write data files and states, which no reader sees yet. Then the driver writes the list of states
-(`states/N.json`), commits the quarantine, and last commits the rows of books, marked as micro-batch N. That
-last commit decides. If a micro-batch was interrupted before it, the micro-batch is repeated from the states
-of N - 1. If it was interrupted after it, the micro-batch is complete, and is skipped when Spark offers it
-again.
+A state is a file with all that is needed to continue one symbol's book. Workers first write data files and
+states, which no reader sees yet. Then the driver writes the list of states of micro-batch N (`states/N.json`)
+and commits the quarantine, the table of unreadable lines. Last, the driver commits the rows of books, and
+stores the number N in this commit. The commit of the books decides. If the process stops before this commit,
+micro-batch N is repeated from the states of N - 1. If the process stops after this commit, N is complete, and
+N is skipped when Spark offers it again.
 """
 
 from __future__ import annotations
@@ -34,41 +35,41 @@ from deltabook.udfs.streaming.stream_source import START, Offset
 
 _APPLICATION = "deltabook live"
 _TABLES = (QUARANTINE, *both(BOOKS)[::-1])
-"""In the order of their commits: the last one decides."""
+"""The tables of a micro-batch, in the order of their commits. The commit of the last table decides."""
 
 SymbolStates = dict[tuple[str, str], SymbolState]
-"""What the next micro-batch needs of each instrument, by exchange and symbol."""
+"""The state from which the next micro-batch continues each instrument, by (exchange, symbol)."""
 
 
 class LiveCommits:
-    """The last committed micro-batch of a live feed; commits the next one.
+    """The last committed micro-batch of a live feed. Its method `commit` commits the next micro-batch.
 
     Parameters
     ----------
     tables : Warehouse
-        The tables in the folder `live`; the caller is their only writer.
+        The tables in the folder `live`. The caller must be the only writer of these tables.
     source : str
-        Name of the source that is followed.
+        Name of the source that parses the feed.
     chunk : int
         Length of a chunk, ns.
     policy : RowPolicy
-        Which rows of books are written.
+        The settings that say when rows of books are written, and what each row has.
 
     Attributes
     ----------
     batch : int
         Number of the last committed micro-batch; NOT_GIVEN if there is none.
     offset : Offset
-        Position in the feed at which it ended.
+        Position in the feed at which the last committed micro-batch ended.
     clock : int
-        Greatest receive time of all messages, ns since 1970 UTC; NOT_GIVEN if there was no message.
+        Latest receive time of all messages, ns since 1970 UTC; NOT_GIVEN if there was no message.
     symbols : dict
-        What the next micro-batch needs of each instrument, by (exchange, symbol).
+        The state from which the next micro-batch continues each instrument, by (exchange, symbol).
 
     Raises
     ------
     SettingsError
-        If the tables were begun with other settings.
+        If the tables were created with other settings.
     """
 
     def __init__(self, tables: Warehouse, source: str, chunk: int, policy: RowPolicy):
@@ -86,14 +87,14 @@ class LiveCommits:
         self._remove_uncommitted_files()
 
     def commit(self, batch: int, offset: Offset, results: Sequence[Row]) -> None:
-        """Commit what the workers of a micro-batch have written.
+        """Commit the data files and states that the workers of a micro-batch have written.
 
         Parameters
         ----------
         batch : int
             Number of the micro-batch.
         offset : Offset
-            Position in the feed at which it ends.
+            Position in the feed at which the micro-batch ends.
         results : sequence of Row
             Rows of the frame `carried`.
         """
@@ -117,7 +118,7 @@ class LiveCommits:
         self._get_state_list(old_batch).unlink(missing_ok=True)
 
     def _write_state_list(self, batch: int, offset: Offset, clock: int, symbols: SymbolStates) -> None:
-        """Write the list of a micro-batch's states, completely or not at all."""
+        """Write the list of a micro-batch's states atomically: write a partial file, then rename it."""
         named = {" ".join(key): state for key, state in symbols.items()}
         values = {"begun_with": self._begun_with, "offset": offset, "clock": clock, "symbols": named}
         self._states.mkdir(exist_ok=True)
@@ -127,12 +128,12 @@ class LiveCommits:
             partial.replace(self._get_state_list(batch))
 
     def _read_state_list(self, batch: int) -> None:
-        """Continue from the states of a committed micro-batch."""
+        """Load the states of a committed micro-batch, from which the next one continues."""
         values: dict[str, Any] = json.loads(self._get_state_list(batch).read_text())
         begun_with = values.get("begun_with", values.get("begun_as"))
         if begun_with not in (self._begun_with, self._begun_with_text):
             raise SettingsError(
-                f"live books of {self.tables.root} were begun with {begun_with}, not with "
+                f"live books of {self.tables.root} were created with {begun_with}, not with "
                 f"{self._begun_with}: use the same settings, or remove that folder to start over"
             )
         self.batch, self.offset, self.clock = batch, values["offset"], values["clock"]
@@ -155,7 +156,7 @@ class LiveCommits:
                         path.unlink()
 
     def _read_committed_batch(self, table: Table) -> int:
-        """Return the number of the last micro-batch in a table's log; NOT_GIVEN if there is none."""
+        """Return the number of the last micro-batch in a table's Delta log; NOT_GIVEN if the log has none."""
         batch = open_table(self.tables.root, table).transaction_version(_APPLICATION)
         return NOT_GIVEN if batch is None else batch
 
@@ -168,7 +169,7 @@ class LiveCommits:
 
 
 def _mark_batch(batch: int) -> CommitProperties:
-    """Return the properties of a commit that belongs to a micro-batch."""
+    """Return the commit properties that store the number of a micro-batch in a Delta commit."""
     return CommitProperties(app_transactions=[Transaction(_APPLICATION, batch)])
 
 

@@ -1,4 +1,4 @@
-"""Settings of a followed feed: how growing captures are read, and what is known of their instruments."""
+"""Settings of a live feed: how growing captures are read, and what is known about their instruments."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class FollowSettings:
     Attributes
     ----------
     source : str
-        Name of the source that parses the captures, a key of `SOURCES`.
+        Name of the source that parses the captures: a key of `SOURCES`.
     folder : Path
         The folder in which captures grow.
     trigger : float
-        Least time between the starts of two micro-batches, s.
+        Minimum time between the starts of two micro-batches, in seconds.
     patience : float
-        Time for which a message waits for others that may belong before it, s.
+        Time that a message waits for late messages that may precede it in the feed's order, in seconds.
     most_bytes : int
-        Approximate limit of what one micro-batch reads, bytes.
+        Approximate limit of what one micro-batch reads, in bytes.
     once : bool
-        Whether to end when everything that is there has been read.
+        Whether to end as soon as all present messages have been read.
     idle : float
-        Time without a new message after which to end, s; 0: never.
+        End after this many seconds without a new message; 0 means never.
     """
 
     source: str
@@ -51,14 +51,17 @@ class FollowSettings:
 
 
 class KnownInstruments(NamedTuple):
-    """What is known of instruments before their first message arrives.
+    """What is known about instruments before their first live message arrives.
 
     Attributes
     ----------
     rows : dict
-        Scales of each instrument by (exchange, symbol): a row of `instruments` if it was published.
+        Scales of each instrument by (exchange, symbol). An instrument that a run has published has its whole
+        row of the table `instruments`.
     restarts : dict
-        Restarts of ids by (exchange, symbol, event type), as `id_resets` flattens them.
+        Restarts of a venue's ids by (exchange, symbol, event type), as a flat list with two numbers for each
+        restart: the time of its first message (ns since 1970 UTC), and an id. Near that time, messages with
+        lower ids than this id are after the restart.
     """
 
     rows: dict[Instrument, dict[str, Any]]
@@ -78,13 +81,14 @@ def check_settings(settings: Settings, following: FollowSettings) -> None:
     Raises
     ------
     SettingsError
-        Names the setting and what to do.
+        If a setting is not supported. The message names the setting and the remedy.
     """
     policy = settings.row_policy
     by_lines = [name for name, source in SOURCES.items() if source.by_lines]
     if following.source not in by_lines:
         raise SettingsError(
-            f"source {following.source!r}: live reads only files of one message a line: {', '.join(by_lines)}"
+            f"source {following.source!r}: live reads only files of one message per line, from the sources "
+            f"{', '.join(by_lines)}"
         )
     if problem := explain_invalid_names([following.folder]):
         raise SettingsError(problem)
@@ -92,22 +96,27 @@ def check_settings(settings: Settings, following: FollowSettings) -> None:
         raise SettingsError(f"no such folder: {following.folder}")
     if policy.cadence not in tuple(Cadence) or policy.grids:
         raise SettingsError(
-            f"--cadence {settings.cadence}: live writes every change or every message; grids of time are "
-            "for `deltabook run`"
+            f"--cadence {settings.cadence}: live supports only change and message. For time steps, use "
+            "`deltabook run`"
         )
     if policy.on_gap is OnGap.RAISE:
         raise SettingsError("--on-gap raise: live does not stop at a gap; choose flag or wait")
     if is_remote(settings.warehouse):
         raise SettingsError(
-            f"--warehouse {settings.warehouse}: live stores books in a local folder: give one, or ingest the "
-            "recorded captures into the store with `deltabook run --watch`"
+            f"--warehouse {settings.warehouse}: live stores books only in a local folder. Choose a local "
+            "--warehouse, or ingest the recorded captures with `deltabook run --watch`"
         )
     if settings.master.startswith("sc://"):
-        raise SettingsError(f"--master {settings.master}: live needs a session of its own, not a server's")
+        raise SettingsError(
+            f"--master {settings.master}: live cannot use a Spark Connect server. Choose another --master, "
+            "such as local[*]"
+        )
 
 
 def read_known_instruments(warehouse: Warehouse) -> KnownInstruments:
-    """Return what the last published run, or else the settings, say of instruments and restarts of ids.
+    """Return the scales of instruments and the restarts of ids that are known before a live feed starts.
+
+    Scales come from the last published run, or else from the settings. Restarts come from that run only.
 
     Parameters
     ----------
@@ -117,7 +126,7 @@ def read_known_instruments(warehouse: Warehouse) -> KnownInstruments:
     Returns
     -------
     KnownInstruments
-        Instruments that neither of them has are absent: their first messages decide.
+        The known instruments. For any other instrument, the first live messages decide the scales.
     """
     published = TableReader(warehouse.root, published_versions(warehouse.root))
     restarts: dict[Stream, list[int]] = defaultdict(list)

@@ -1,9 +1,9 @@
-"""The job `live`: rebuild books from captures that are still growing, seconds behind them.
+"""The job `live`: rebuild books from capture files that are still growing, with seconds of delay.
 
-A streaming query reads what is new in micro-batches. In each of them, workers continue the book of every
-symbol from the state that the last micro-batch stored. The tables are in the folder `live` of the warehouse,
-separate from those of runs: runs neither roll them back nor publish them. `commits` explains how every
-micro-batch is committed exactly once.
+A Spark streaming query reads new messages in micro-batches. In each micro-batch, workers continue the book of
+every symbol from the state that the previous micro-batch stored. The live tables are in the folder `live` of
+the warehouse, separate from the tables of runs. Runs neither roll live tables back nor publish them. The
+module `commits` explains how every micro-batch is committed exactly once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from deltabook.udfs.streaming.live_books import BatchStart, make_batch_function
 from deltabook.udfs.streaming.stream_source import START, LiveSource, Offset
 
 _CHECKPOINT = "_checkpoint"
-"""Folder of the live tables with the checkpoint of the streaming query."""
+"""Name of the folder with the checkpoint of the streaming query, beside the live tables."""
 _COUNTS = ("batches", "messages", "skipped", "rows", "late", "missed", "quarantined")
 _POLL_SECONDS = 0.1
 _MOST_STARTS = 3
@@ -48,21 +48,23 @@ _BATCHES_BETWEEN_UPKEEP = 1000
 def live(
     warehouse: Warehouse, following: FollowSettings, must_stop: Callable[[], bool] = lambda: False
 ) -> dict[str, Any]:
-    """Follow growing captures until there is nothing more to read or a stop is requested; return counts.
+    """Rebuild books from growing captures until the feed ends or a stop is requested, and return counts.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Its settings and instruments are used; the live tables are in its folder.
+        The warehouse whose settings and known instruments are used. Its folder holds the live tables.
     following : FollowSettings
-        The feed to follow.
+        The feed to follow, and when to end.
     must_stop : callable
-        ``() -> whether a stop is requested``; is called several times a second.
+        Function without arguments that returns whether a stop is requested. It is called several times a
+        second.
 
     Returns
     -------
     dict
-        Counts of micro-batches, messages and rows, and the number of messages that still wait.
+        Counts of micro-batches, messages and rows; `waiting` is the number of messages that are not in the
+        books yet, because they wait for late messages that may precede them.
 
     Raises
     ------
@@ -99,7 +101,7 @@ class _LiveJob:
         maintain_live_tables(tables, warehouse.root)
 
     def run(self, must_stop: Callable[[], bool]) -> None:
-        """Follow the feed; start over if a Python worker did not start within the 10 s that Spark waits."""
+        """Follow the feed; retry if a Python worker did not start within the 10 s that Spark waits for it."""
         for starts_left in reversed(range(_MOST_STARTS)):
             try:
                 return self._follow(must_stop)
@@ -117,11 +119,11 @@ class _LiveJob:
         }
 
     def count_waiting(self) -> int:
-        """Return the number of messages that still wait for others that may belong before them."""
+        """Return the number of messages that wait for late messages that may precede them."""
         return sum(state["waiting"] for state in self.commits.symbols.values())
 
     def _follow(self, must_stop: Callable[[], bool]) -> None:
-        """Run the streaming query until it ends, fails, is idle for long, or a stop is requested."""
+        """Run the streaming query until it ends or fails, the feed is idle, or a stop is requested."""
         self.is_ending = False
         query, query_error = self._start_query(), None
         try:
@@ -135,7 +137,7 @@ class _LiveJob:
         except PySparkException as error:
             raise self.error or error from error
         finally:
-            with self.is_processing:  # the present micro-batch is completed
+            with self.is_processing:  # waits until the present micro-batch is complete
                 self.is_ending = True
             query.stop()
         if self.error is not None:
@@ -144,9 +146,10 @@ class _LiveJob:
             raise query_error
 
     def _is_idle(self) -> bool:
-        """Return whether no message has arrived for the time after which to end.
+        """Return whether no message has arrived for `FollowSettings.idle` seconds, and none is waiting.
 
-        A silence is a micro-batch too, so the feed is not idle before the first one.
+        A feed is not idle before its first micro-batch. That always comes, because a silence is a micro-batch
+        too.
         """
         limit = self.following.idle
         is_silent = bool(self.counts["batches"]) and time.monotonic() - self.last_message > limit
@@ -172,9 +175,9 @@ class _LiveJob:
         )
 
     def _process_batch(self, frame: DataFrame, batch: int) -> None:
-        """Process one micro-batch, unless it is committed: after a restart Spark may repeat the last one."""
+        """Process one micro-batch; skip a committed one, which Spark may repeat after a restart."""
         with self.is_processing:
-            if self.is_ending:  # a plain return would report the micro-batch as done
+            if self.is_ending:  # a plain return would make Spark record the micro-batch as done
                 raise WarehouseError("the stream was asked to end")
             try:
                 offset = self._read_offset(batch)
@@ -217,10 +220,11 @@ class _LiveJob:
         self._count(batch, map(CarriedRow._make, results), time.monotonic() - started)
 
     def _make_waiting_frame(self, frame: DataFrame) -> DataFrame:
-        """Return the symbols with waiting messages: their books continue even without new messages.
+        """Return a frame of the symbols that have waiting messages, with the columns exchange and symbol.
 
-        New records are cogrouped with them, not only grouped, also because of a leak: Spark 4.1 never frees
-        the first Arrow buffers of a grouped map, about 0.5 MB of direct memory a task.
+        New records are cogrouped with this frame, so that the books of these symbols continue even without
+        new messages. A cogroup also avoids a leak of Spark 4.1: after a grouped map, Spark never frees the
+        first Arrow buffers, about 0.5 MB of direct memory a task.
         """
         keys = [key for key, state in self.commits.symbols.items() if state["waiting"]]
         columns = {
@@ -230,7 +234,7 @@ class _LiveJob:
         return frame.sparkSession.createDataFrame(pa.table(columns), "exchange STRING, symbol STRING")
 
     def _count(self, batch: int, rows: Iterable[CarriedRow], seconds: float) -> None:
-        """Add a micro-batch to the counts, and log it."""
+        """Add the counts of a micro-batch to the totals, and log the micro-batch."""
         counts = Counter({"batches": 1})
         for row in rows:
             counts.update(json.loads(row.symbol_state)["counts"] if row.symbol_state else {})
@@ -243,7 +247,7 @@ class _LiveJob:
         log_event("micro-batch", line, seconds=round(seconds, 3), **counts)
 
     def _read_offset(self, batch: int) -> Offset:
-        """Return the position in the feed at which a micro-batch ends, from the log of the query."""
+        """Return the position in the feed at which a micro-batch ends, from the query's checkpoint."""
         log = self.checkpoint / "offsets" / str(batch)
         offset: Offset = json.loads(log.read_text().splitlines()[-1])
         return offset

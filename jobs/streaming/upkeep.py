@@ -1,4 +1,4 @@
-"""Upkeep of live tables: published rows are deleted, small files are merged, and old files are removed."""
+"""Upkeep of live tables: delete rows that a run has published, merge small files, and remove old files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from deltabook.schemas.names import valid_name
 from deltabook.schemas.tables import BOOKS, both
 
 _LARGEST_FILE = 128 << 20
-"""Size up to which small files are merged, bytes."""
+"""Target size of a merged data file, in bytes."""
 _COMPRESSION = WriterProperties(compression="ZSTD", compression_level=1)
 _READING_HOURS = 1
-"""Time for which a reader may still need files that were merged, and the log that names them, hours."""
+"""Hours for which readers may still need files that a merge has replaced, and the log that lists them."""
 LOG_RETENTION = {"delta.logRetentionDuration": f"interval {_READING_HOURS} hours"}
-"""Delta properties of live tables."""
+"""Delta table properties of live tables."""
 
 
 def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
@@ -28,9 +28,9 @@ def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
     Parameters
     ----------
     tables : Warehouse
-        The tables in the folder `live`; the caller is their only writer.
+        The tables in the folder `live`. The caller must be the only writer of these tables.
     warehouse : Path
-        Folder of the published tables.
+        Folder of the warehouse, with the published tables.
     """
     versions = published_versions(warehouse)
     for table in both(BOOKS):
@@ -47,7 +47,7 @@ def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
 
 
 def _make_published_predicate(warehouse: Path, table: Table, version: int) -> str:
-    """Return the SQL condition for the rows of each published chunk before its last published row."""
+    """Return the SQL condition of the live rows to delete: those before the last published row of a chunk."""
     return " OR ".join(
         f"(exchange = '{valid_name(row['min.exchange'], 'exchange')}' "
         f"AND symbol = '{valid_name(row['partition.symbol'], 'symbol')}' "

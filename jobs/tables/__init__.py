@@ -1,1 +1,1 @@
-"""Read published tables from their logs and data files, without Spark."""
+"""Read the tables of a warehouse from their Delta logs and data files, without Spark."""

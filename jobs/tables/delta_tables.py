@@ -19,22 +19,22 @@ from deltabook.udfs.storage.locations import get_table_address
 from deltabook.udfs.storage.object_store import has_matching_file, open_file_system
 
 SCHEMA_PROPERTY = "deltabook.schema_version"
-"""Delta property of every table: the schema version that wrote it."""
+"""Delta property of every table: the schema version of the code that created the table."""
 CHUNK_PROPERTY = "deltabook.chunk"
 """Delta property of `hours`: the chunk length of the warehouse, such as 1h."""
 LOG_FILE_PATTERNS = ("*.json", "*.checkpoint*.parquet")
-"""Glob patterns of the files in a Delta log: commits and checkpoints."""
+"""Glob patterns for the names of commits and checkpoints in a Delta log."""
 
 
 def table_exists(warehouse: Path, table: Table) -> bool:
-    """Return whether a table was ever created: its log has a commit or a checkpoint.
+    """Return whether a table exists: its log has a commit or a checkpoint.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table to look for.
     """
     return has_matching_file(warehouse / table.name / "_delta_log", *LOG_FILE_PATTERNS)
 
@@ -59,7 +59,7 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
     Raises
     ------
     WarehouseError
-        If the log cannot be read, or the table has another schema version than this code.
+        If the log cannot be read, or the table was created with another schema version than `SCHEMA_VERSION`.
     """
     try:
         opened = DeltaTable(get_table_address(warehouse / table.name), version=version)
@@ -107,8 +107,8 @@ def read_add_actions(warehouse: Path, table: Table, version: int | None = None) 
     Returns
     -------
     list of dict
-        For each file `path`, `size_bytes`, `num_records`, `partition.*` values and `min.*`, `max.*`
-        statistics.
+        One for each file, with the keys `path`, `size_bytes` and `num_records`. For each partition column it
+        has `partition.NAME`, and for each column with statistics `min.NAME` and `max.NAME`.
 
     Raises
     ------
@@ -137,14 +137,17 @@ def open_dataset(warehouse: Path, table: Table, version: int | None = None) -> D
     Returns
     -------
     pyarrow.dataset.Dataset
-        Rows of the table. Arrow's own file system reads them: threads that read through Delta's file system,
-        which is implemented in Python, can outlive the interpreter and abort it (seen in one of several
-        hundred commands).
+        Rows of the table. No data file is read yet.
 
     Raises
     ------
     WarehouseError
-        As `open_table`.
+        If the table cannot be opened; see `open_table`.
+
+    Notes
+    -----
+    Arrow's own file system reads the data files. Delta's file system is implemented in Python. Its reader
+    threads can outlive the interpreter and abort the process (seen in one of several hundred commands).
     """
     file_system = open_file_system(warehouse / table.name)
     return open_table(warehouse, table, version).to_pyarrow_dataset(filesystem=file_system)

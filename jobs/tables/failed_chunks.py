@@ -1,4 +1,4 @@
-"""Chunks that failed validation, from the rows of the table `verdicts`."""
+"""Find the chunks that failed validation in the rows of the table `verdicts`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from deltabook.expectations.suites import ERRORED, FAILED
 from deltabook.schemas.names import ALL_HOURS
 
 ChunkName = tuple[str, str, int]
-"""Exchange, symbol and hour (start of the chunk, ns since 1970 UTC)."""
+"""Exchange, symbol and start of a chunk (column `hour`, ns since 1970 UTC)."""
 VERDICT_COLUMNS = ("exchange", "symbol", "hour", "suite", "verdict", "reasons")
 """Columns of `verdicts` that `group_failed_chunks` needs."""
 
 
 def group_failed_chunks(verdicts: Iterable[dict[str, Any]]) -> dict[ChunkName, list[str]]:
-    """Return the chunks that failed a suite, with the reasons.
+    """Return the chunks that a suite failed or could not judge because of an error, with the reasons.
 
     Parameters
     ----------
     verdicts : iterable of dict
-        Rows of `verdicts`.
+        Rows of `verdicts`, with at least `VERDICT_COLUMNS`. Rows about a whole instrument are ignored.
 
     Returns
     -------
     dict of (str, str, int) to list of str
-        Reasons by chunk, in the order of chunks.
+        List of reasons by chunk, one for each suite. The chunks are sorted by exchange, symbol and start.
     """
     failed: dict[ChunkName, list[str]] = defaultdict(list)
     for row in verdicts:

@@ -1,4 +1,4 @@
-"""Look up the instruments of a warehouse by symbol."""
+"""Look up the published instruments of a warehouse by symbol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import INSTRUMENTS
 
 _MAX_LISTED = 40
-"""Instruments that an error message lists at most."""
+"""Largest number of instruments that an error message lists."""
 
 
 def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) 
     symbol : str
         Symbol as the tables spell it, such as BTC-USDT.
     exchange : str, optional
-        Return only the instrument of this exchange.
+        Exchange whose instrument is returned. None returns the instruments of all exchanges.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) 
     Raises
     ------
     WarehouseError
-        If no instrument matches. The message lists the existing ones and suggests the closest symbol.
+        If no instrument matches. The message lists the existing instruments and suggests the closest symbol.
     """
     rows = TableReader(warehouse.absolute(), require_published(warehouse)).rows(INSTRUMENTS)
     matches = [row for row in rows if row["symbol"] == symbol and exchange in (None, row["exchange"])]
@@ -62,7 +62,7 @@ def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -
     symbol : str
         Symbol as the tables spell it, such as BTC-USDT.
     exchange : str, optional
-        Exchange of the instrument. Required if several exchanges list the symbol.
+        Exchange of the instrument. It is required if several exchanges list the symbol.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -
     Raises
     ------
     WarehouseError
-        If no instrument or more than one matches.
+        If no instrument matches, or if several do.
     """
     matches = find_instruments(warehouse, symbol, exchange)
     if len(matches) > 1:

@@ -1,7 +1,8 @@
 """Find and open the published version of each table, without a JVM.
 
-Delta has no transaction over several tables. A run therefore writes its tables first and then adds one row to
-`runs` with the version of each table. Readers open the versions of the newest row.
+Delta has no transaction over several tables. A run therefore writes its tables first and then publishes them:
+it adds one row to the table `runs` with the Delta version of each table. Readers open the versions that the
+newest row names.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ from deltabook.udfs.storage.locations import is_remote, parse_location
 from deltabook.udfs.storage.object_store import has_matching_file, match_file_sizes
 
 _JUDGED_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for table in both(rows)}
-"""Tables whose rows belong to chunks that suites judge."""
+"""Names of the tables whose rows belong to chunks that validation suites pass or fail."""
 COPIES_FOLDER = "_copies"
-"""Folder of the warehouse with second copies of files of small tables."""
+"""Folder of the warehouse with second copies; see `jobs.records.second_copies`."""
 HAS_RUNS_PROPERTY = "deltabook.has_runs"
-"""Delta property of a table that was created when `runs` already existed."""
+"""Delta property of a table that was created after the table `runs`."""
 
 
 class FailedChunksWarning(UserWarning):
-    """A table was opened with rows of chunks that failed validation."""
+    """Warning that an opened table includes rows of chunks that failed validation."""
 
 
 def published_table(warehouse: Path | str, name: str, exclude_failed: bool = False) -> Dataset:
@@ -64,8 +65,8 @@ def published_table(warehouse: Path | str, name: str, exclude_failed: bool = Fal
     name : str
         Table name, such as `books`.
     exclude_failed : bool
-        Whether rows of chunks that failed validation are left out, as in the views `book` and `trades`.
-        Otherwise a `FailedChunksWarning` says how many such chunks there are.
+        Whether rows of chunks that failed validation are left out, as in the views `book` and `trades`. If
+        False, the rows are included, and a `FailedChunksWarning` states the number of these chunks.
 
     Returns
     -------
@@ -75,7 +76,7 @@ def published_table(warehouse: Path | str, name: str, exclude_failed: bool = Fal
     Raises
     ------
     WarehouseError
-        If nothing is published yet, or no table has this name. The message lists the published tables.
+        If nothing is published yet, or no published table has this name. The message lists the tables.
     """
     root = parse_location(warehouse)
     versions = require_published(root)
@@ -100,7 +101,7 @@ def published_table(warehouse: Path | str, name: str, exclude_failed: bool = Fal
 
 
 def _match_chunks(chunks: Iterable[ChunkName]) -> pc.Expression:
-    """Return the condition on rows that belong to one of some chunks."""
+    """Return the filter condition that selects the rows of the given chunks."""
     hours: dict[tuple[str, str], list[int]] = defaultdict(list)
     for exchange, symbol, hour in chunks:
         hours[exchange, symbol].append(hour)
@@ -122,10 +123,11 @@ def published_versions(warehouse: Path) -> dict[str, int]:
     Raises
     ------
     WarehouseError
-        If `runs` is lost or damaged, or if published commits of a table are missing. Delta would silently
-        read what is left.
+        If `runs` is lost or damaged, or if published commits of a table are missing. Without this check,
+        Delta would silently read an older version.
     """
-    # Read this before `runs`: a run commits first and copies afterwards.
+    # List the copies before reading `runs`. A run makes its commit before the copy, so the commit of every
+    # copy in the list must exist.
     newest_copied = _newest_copied_version(warehouse)
     if not table_exists(warehouse, RUNS):
         if was_published(warehouse):
@@ -140,10 +142,12 @@ def published_versions(warehouse: Path) -> dict[str, int]:
 
 
 def was_published(warehouse: Path) -> bool:
-    """Return whether a warehouse without the table `runs` shows traces that it once had one.
+    """Return whether a warehouse that has no table `runs` shows traces that it once had this table.
 
-    A first run that was killed also leaves tables, but it creates `runs` before them. Earlier versions of
-    deltabook created `runs` last, right after they wrote to `written`, and their first run made no books.
+    A first run that was killed also leaves tables behind, but `runs` is the first table that it creates.
+    Earlier versions of deltabook created `runs` last, right after they wrote to `written`, and their first
+    run made no books. A table without the property `HAS_RUNS_PROPERTY` is therefore a trace only if it is
+    `written` or a checkpoints table, and has rows.
 
     Parameters
     ----------
@@ -162,7 +166,7 @@ def was_published(warehouse: Path) -> bool:
 
 
 def had_runs(warehouse: Path) -> bool:
-    """Return whether a warehouse shows traces that `runs` once had rows, even if the table is lost.
+    """Return whether the table `runs` of a warehouse has rows, or once had rows and is lost or damaged now.
 
     Parameters
     ----------
@@ -184,19 +188,21 @@ def _newest_copied_version(warehouse: Path) -> int:
 
 
 def _read_newest_run(warehouse: Path) -> RunRow | None:
-    """Return the row of the newest finished run, after checking its seal; None if there is no row."""
+    """Return the newest row of `runs`, after a check of its seal; None if the table is empty."""
     try:
         runs = open_dataset(warehouse, RUNS)
         order = runs.to_table(columns=["finished", "version"])
         if order.num_rows == 0:
             return None
         newest = pc.max(order["finished"])
-        # Select the row by its index: a filter would skip files by their statistics, which nothing proves.
+        # Select the row by its index. A filter would skip data files according to the statistics in the log,
+        # which may be damaged.
         indices = pc.indices_nonzero(pc.equal(order["finished"], newest))
         rows = cast(list[RunRow], runs.take(indices, columns=RUNS.names).to_pylist())
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise unreadable_table_error(warehouse, RUNS, error) from None
-    # Unless one of the two columns is damaged, the newest row by time is also the newest by version.
+    # The row with the latest `finished` also has the highest `version`, unless one of these columns is
+    # damaged.
     is_newest = len(rows) == 1 and rows[0]["version"] == pc.max(order["version"]).as_py()
     if not is_newest or not is_seal_valid(rows[0]):
         raise WarehouseError(
@@ -216,6 +222,7 @@ def _check_log(warehouse: Path, table: str, published: int) -> None:
 
 
 def _missing_commits_error(warehouse: Path, table: str) -> WarehouseError:
+    """Return the error for a table whose log lacks published commits."""
     return WarehouseError(
         f"table {warehouse / table}: published commits are missing: run `deltabook verify` to list the files "
         "of its _delta_log, then `deltabook restore` to put them back"
@@ -223,7 +230,7 @@ def _missing_commits_error(warehouse: Path, table: str) -> WarehouseError:
 
 
 def require_published(warehouse: Path) -> dict[str, int]:
-    """Return the published Delta version of each table by name, or raise if nothing is published.
+    """Return the published Delta version of each table by name; raise an error if nothing is published.
 
     Parameters
     ----------
@@ -233,7 +240,7 @@ def require_published(warehouse: Path) -> dict[str, int]:
     Raises
     ------
     WarehouseError
-        If nothing is published yet, or as `published_versions`.
+        If nothing is published yet, or for a reason that `published_versions` states.
     """
     versions = published_versions(warehouse)
     if not versions:
@@ -242,17 +249,17 @@ def require_published(warehouse: Path) -> dict[str, int]:
 
 
 def empty_warehouse_error(warehouse: Path) -> WarehouseError:
-    """Return the error for a folder in which nothing was published yet, or which is no warehouse at all.
+    """Return the error for a folder in which nothing is published yet, or which is no warehouse at all.
 
     Parameters
     ----------
     warehouse : Path
-        The folder that was given as the warehouse.
+        Folder that the user passed as the warehouse.
 
     Returns
     -------
     WarehouseError
-        For the caller to raise.
+        Error for the caller to raise.
     """
     if _has_only_other_files(warehouse):
         return WarehouseError(
@@ -263,7 +270,7 @@ def empty_warehouse_error(warehouse: Path) -> WarehouseError:
 
 
 def _has_only_other_files(folder: Path) -> bool:
-    """Return whether a local folder has files or folders, but none of a warehouse."""
+    """Return whether a local folder has visible files or folders, but none that belongs to a warehouse."""
     if is_remote(folder) or not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir() if not path.name.startswith((".", "_"))}

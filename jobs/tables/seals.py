@@ -1,4 +1,8 @@
-"""Seal rows of `runs`: a hash over the other columns shows whether a row is damaged."""
+"""Compute and check the seals of `runs`.
+
+The seal of a row is the SHA-256 of its other columns. A seal that does not match shows that the row is
+damaged.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,12 @@ from deltabook.udfs.storage.object_store import open_input
 
 
 def compute_seal(run: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a row of `runs`, as 64 hex digits.
+    """Return the seal of a row of `runs`: the SHA-256 of its other columns, as 64 hex digits.
 
     Parameters
     ----------
     run : mapping
-        Row of `runs`. The column `seal` is ignored and may be missing.
+        Row of `runs`, by column name. The column `seal` is ignored and may be missing.
     """
     columns = {name: run[name] for name in RUNS.names if name != "seal"}
     columns["versions"] = sorted(dict(columns["versions"]).items())
@@ -34,7 +38,7 @@ def is_seal_valid(run: Mapping[str, Any]) -> bool:
     Parameters
     ----------
     run : mapping
-        Row of `runs` as it was read. In a damaged file any column may have any value.
+        Row of `runs` as read from its file. In a damaged file, any column may have any value.
     """
     try:
         return bool(compute_seal(run) == run["seal"]) and isinstance(json.loads(run["proofs"]), dict)
@@ -43,7 +47,7 @@ def is_seal_valid(run: Mapping[str, Any]) -> bool:
 
 
 def read_sealed_rows(file: Path) -> list[RunRow]:
-    """Return the rows of a data file of `runs`; empty if it is unreadable or a seal does not match.
+    """Return the rows of a data file of `runs`; empty if the file is unreadable or a seal does not match.
 
     Parameters
     ----------
@@ -53,18 +57,18 @@ def read_sealed_rows(file: Path) -> list[RunRow]:
     try:
         with open_input(file) as stream:
             rows = pq.read_table(stream, columns=[*RUNS.names]).to_pylist()
-    except Exception:  # damaged Parquet raises errors of Arrow, of the system, of Unicode ...
+    except Exception:  # damaged Parquet raises Arrow errors, OSError, UnicodeDecodeError ...
         return []
     return cast(list[RunRow], rows) if all(map(is_seal_valid, rows)) else []
 
 
 def read_proven_paths(files: Iterable[Path]) -> set[str]:
-    """Return the paths of the files of `written` for which rows of `runs` record a hash.
+    """Return the paths of the files of `written` whose hashes stand in data files of `runs`.
 
     Parameters
     ----------
     files : iterable of Path
-        Data files of `runs`, or second copies of them.
+        Data files of `runs`, or second copies of such files.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Read the tables of a warehouse from their logs and data files, without Spark."""
+"""Read the rows, row counts and data files of a warehouse's tables, without Spark."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from deltabook.udfs.storage.locations import get_table_address
 from deltabook.udfs.storage.object_store import get_arrow_source
 
 ChunkKey = tuple[str, str, int]
-"""Exchange, symbol and start of a chunk (column `hour`): the rows that are replaced together."""
+"""Exchange, symbol and start of a chunk (column `hour`, ns since 1970 UTC).
+
+All rows of one key are replaced together.
+"""
 CHUNK_KEY_COLUMNS = ("exchange", "symbol", "hour")
-"""Columns that hold the parts of a `ChunkKey`."""
+"""Names of the columns that form a `ChunkKey`, in order."""
 
 LIVE_FOLDER = "live"
 """Folder of the warehouse with the tables of streamed books; see `jobs.streaming.live`."""
 
 IdRangeFile = tuple[str, int, int]
-"""URI of a data file, and the least and the greatest `sequence` of its rows."""
+"""URI of a data file, and the smallest and largest `sequence` of its rows."""
 
 
 class TableReader:
@@ -39,8 +42,8 @@ class TableReader:
     root : Path
         Warehouse folder.
     versions : dict, optional
-        Delta version to read of each table, by name; tables that are not in it do not exist for the reader.
-        None reads the newest version of every table.
+        Delta version to read, by name of the table. Tables without a version do not exist for this reader,
+        except `runs`, whose newest version is read. None reads the newest version of every table.
     """
 
     def __init__(self, root: Path, versions: dict[str, int] | None = None):
@@ -48,11 +51,11 @@ class TableReader:
         self.versions_read = versions
 
     def path(self, table: Table) -> str:
-        """Return the address of a table, for Spark and for delta-rs."""
+        """Return the address of a table in the form that Spark and delta-rs expect."""
         return get_table_address(self.root / table.name)
 
     def exists(self, table: Table) -> bool:
-        """Return whether a table exists at the version that is read."""
+        """Return whether a table exists for this reader."""
         # No row of `runs` names a version of `runs`: its newest version is read.
         is_read = self.versions_read is None or table is RUNS or table.name in self.versions_read
         return is_read and table_exists(self.root, table)
@@ -62,7 +65,7 @@ class TableReader:
         return (self.versions_read or {}).get(table.name)
 
     def open_delta_table(self, table: Table) -> DeltaTable:
-        """Open a table with delta-rs, at the version that is read."""
+        """Open a table with delta-rs, at the version that this reader reads."""
         return open_table(self.root, table, self._version_read(table))
 
     def dataset(self, table: Table) -> Dataset:
@@ -70,7 +73,10 @@ class TableReader:
         return open_dataset(self.root, table, self._version_read(table))
 
     def rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
-        """Return all rows of a small table, or only some columns of them; empty if it does not exist."""
+        """Return all rows of a small table, with all columns or only the named ones.
+
+        The list is empty if the table does not exist.
+        """
         if not self.exists(table):
             return []
         return self.dataset(table).to_table(columns=list(columns) or None).to_pylist()  # type: ignore[no-any-return]
@@ -87,18 +93,19 @@ class TableReader:
     def data_files(self, table: Table) -> dict[ChunkKey, list[str]]:
         """Return the data files of each chunk of a table.
 
-        The log says which chunk a file holds if it holds only one. A file with several chunks is read.
+        If a file holds only one chunk, the statistics in the Delta log name it. If a file holds several
+        chunks, the file itself is read to find them.
 
         Parameters
         ----------
         table : Table
-            A table with the columns exchange, symbol and hour that is partitioned by symbol and has
-            statistics of the other two.
+            Table with the columns exchange, symbol and hour. It must be partitioned by symbol and have
+            statistics of exchange and hour.
 
         Returns
         -------
         dict
-            URIs by (exchange, symbol, chunk start), both sorted.
+            Sorted URIs of data files by (exchange, symbol, chunk start). The keys are sorted too.
         """
         files: dict[ChunkKey, list[str]] = defaultdict(list)
         for uri, action in self._add_actions(table):
@@ -108,17 +115,17 @@ class TableReader:
         return {key: files[key] for key in sorted(files)}
 
     def files_by_symbol(self, table: Table) -> dict[str, list[IdRangeFile]]:
-        """Return the data files of each symbol of a table, with the range of their ids.
+        """Return the data files of each symbol of a table, with the id range of each file.
 
         Parameters
         ----------
         table : Table
-            A table that is partitioned by symbol and has statistics of `sequence`.
+            Table that is partitioned by symbol and has statistics of `sequence`.
 
         Returns
         -------
         dict
-            By symbol, a list of (URI, least id, greatest id).
+            List of (URI, smallest id, largest id) by symbol.
         """
         files: dict[str, list[IdRangeFile]] = defaultdict(list)
         for uri, action in self._add_actions(table):
@@ -135,21 +142,21 @@ class TableReader:
         return [(f"{folder}/{action['path']}", action) for action in actions.to_pylist()]
 
     def failed_chunks(self) -> dict[ChunkKey, list[str]]:
-        """Return the chunks that failed a suite, each with the reasons; sorted by chunk."""
+        """Return the chunks that failed validation, each with its reasons; see `group_failed_chunks`."""
         return group_failed_chunks(self.rows(VERDICTS, *VERDICT_COLUMNS))
 
     def files_of_both(self, table: Table) -> dict[ChunkKey, list[str]]:
-        """Return the data files of each chunk, from a table of scaled integers and its table of decimals.
+        """Return the data files of each chunk, of a table of scaled integers and its decimal table together.
 
         Parameters
         ----------
         table : Table
-            The table of scaled integers, as in `data_files`.
+            Table of scaled integers. `data_files` states what it must have.
 
         Returns
         -------
         dict
-            URIs by (exchange, symbol, chunk start), both sorted.
+            Sorted URIs of data files by (exchange, symbol, chunk start). The keys are sorted too.
         """
         files: dict[ChunkKey, list[str]] = {}
         for form in both(table):
@@ -158,7 +165,7 @@ class TableReader:
 
 
 def open_live_tables(warehouse: Path) -> TableReader:
-    """Return a reader of the newest versions of the tables of streamed books.
+    """Return a reader for the tables of streamed books, at their newest versions.
 
     Parameters
     ----------
@@ -169,6 +176,6 @@ def open_live_tables(warehouse: Path) -> TableReader:
 
 
 def _read_exchanges_and_chunks(uri: str) -> list[tuple[str, int]]:
-    """Return the distinct pairs of exchange and chunk start in a data file."""
+    """Return the distinct pairs (exchange, chunk start) in a data file."""
     pairs = pq.ParquetFile(get_arrow_source(uri)).read(["exchange", "hour"]).group_by(["exchange", "hour"])
     return [(row["exchange"], row["hour"]) for row in pairs.aggregate([]).to_pylist()]

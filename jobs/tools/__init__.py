@@ -1,1 +1,1 @@
-"""Demo, benchmarks, the last step of an install, and the audit of packages."""
+"""Tools beside the jobs: demo, benchmarks, the last step of an install, and the audit of packages."""

@@ -19,7 +19,8 @@ from deltabook.jobs.runtime.session import list_delta_jars
 from deltabook.jobs.runtime.settings import load_settings
 
 REVIEW = "jars.md"
-"""File in `conf` that reviews published vulnerabilities: a table row per JAR, with its name and version."""
+"""File in the folder `conf` that reviews published vulnerabilities. Each row of its table is about one JAR
+and has the JAR's name and version."""
 _POM = re.compile(r"META-INF/maven/([^/]+)/([^/]+)/pom\.properties")
 _FILE = re.compile(r"(?:(?P<group>[a-z]+(?:\.[a-z0-9]+)+)_)?(?P<name>.+?)-(?P<version>\d[^/]*)\.jar")
 _REVIEWED = re.compile(r"^\| `([^`]+)` ([^ |]+) \|", re.MULTILINE)
@@ -48,17 +49,17 @@ _GROUPS = {
     "transaction-api": "javax.transaction",
     "xz": "org.tukaani",
 }
-"""Maven groups of JARs that do not contain their own."""
+"""Maven group by name of JAR, for JARs that do not contain their group."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A Maven artifact: a JAR, or an artifact that was packed into it.
+    """A Maven artifact: a JAR, or an artifact that was packed into a JAR.
 
     Attributes
     ----------
     group, name, version : str
-        Maven's coordinates; the group is empty if nothing in the JAR names it.
+        Maven coordinates. The group is empty if it is not known.
     """
 
     group: str
@@ -79,7 +80,7 @@ class Artifact:
 
 
 def list_jars() -> list[Path]:
-    """Return the JARs of a session: PySpark's own, and Delta's once they are fetched."""
+    """Return the JARs of a Spark session: PySpark's JARs, and Delta's JARs if they were fetched."""
     spec = find_spec("pyspark")
     assert spec is not None and spec.origin is not None  # PySpark is a dependency
     own = sorted((Path(spec.origin).parent / "jars").glob("*.jar"))
@@ -87,7 +88,7 @@ def list_jars() -> list[Path]:
 
 
 def make_bill_of_materials(jars: Iterable[Path]) -> dict[str, Any]:
-    """Return the CycloneDX document of JARs.
+    """Return a CycloneDX document that lists JARs.
 
     Parameters
     ----------
@@ -108,12 +109,12 @@ def make_bill_of_materials(jars: Iterable[Path]) -> dict[str, Any]:
 
 
 def read_reviewed_versions() -> dict[str, str]:
-    """Return the version of each JAR that `conf/jars.md` reviews, by name."""
+    """Return {name: version} of the JARs that `conf/jars.md` reviews."""
     return dict(_REVIEWED.findall(files("deltabook.conf").joinpath(REVIEW).read_text(encoding="utf-8")))
 
 
 def find_stale_reviews(jars: Iterable[Path]) -> list[str]:
-    """Return one line for each reviewed JAR that is present in another version, or not at all.
+    """Return one line for each reviewed JAR that is missing, or that is present in another version.
 
     Parameters
     ----------
@@ -138,12 +139,12 @@ def find_stale_reviews(jars: Iterable[Path]) -> list[str]:
 
 
 def read_pip_audit(report: Path) -> tuple[list[str], list[str]]:
-    """Read the vulnerabilities that pip-audit has found.
+    """Return the vulnerabilities that pip-audit has found, and the packages that it could not look up.
 
     Parameters
     ----------
     report : Path
-        Its report as JSON; missing if the list of vulnerabilities was not reachable.
+        JSON report of pip-audit. The file is missing if the list of vulnerabilities was not reachable.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def read_pip_audit(report: Path) -> tuple[list[str], list[str]]:
 
 
 def identify_jar(jar: Path) -> Artifact:
-    """Return the artifact that a JAR is, from its `pom.properties`, else from its name and manifest.
+    """Return the Maven artifact of a JAR, from its `pom.properties`, or else from its file name and manifest.
 
     Parameters
     ----------
@@ -216,7 +217,7 @@ def _choose_own(jar: Path, packed: list[Artifact]) -> Artifact:
 
 
 def _read_vendor(jar: Path) -> str:
-    """Return the vendor id in a JAR's manifest, which serves as its group; empty if there is none."""
+    """Return the vendor id in a JAR's manifest, to be used as the Maven group; empty if there is none."""
     with zipfile.ZipFile(jar) as archive:
         if "META-INF/MANIFEST.MF" not in archive.namelist():
             return ""
@@ -226,12 +227,14 @@ def _read_vendor(jar: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the list of JARs, and print vulnerabilities; return 1 if there is one or a review is stale.
+    """Write the list of JARs, print vulnerabilities and stale reviews, and return the exit status.
+
+    The exit status is 1 if there is a vulnerability or a stale review, else 0.
 
     Parameters
     ----------
     arguments : list of str, optional
-        Arguments of the command line; default: those of the process.
+        Command-line arguments; default: the arguments of the process.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path, help="pip-audit's report as JSON")

@@ -10,7 +10,7 @@ from pathlib import Path
 from deltabook.schemas.errors import SettingsError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "tests" / "benchmarks"
-"""Folder of the benchmarks' scripts, which only a checkout has."""
+"""Folder with the scripts of the benchmarks. It exists only in a checkout of the repository."""
 BENCHMARKS = (
     "kernel",
     "pipeline",
@@ -26,25 +26,25 @@ BENCHMARKS = (
     "scaling",
     "assumptions",
 )
-"""Names of the benchmarks in the order in which they run; each is a script of that name."""
+"""Names of the benchmarks, in the order in which they run. Each benchmark is a script of the same name."""
 
 
 def run_benchmarks(names: list[str], folder: Path, peers: Path | None) -> None:
-    """Run benchmarks; each prints a table and writes it to ``FOLDER/results/NAME.json``.
+    """Run benchmarks. Each one prints a table and writes the table to ``FOLDER/results/NAME.json``.
 
     Parameters
     ----------
     names : list of str
-        Names of the benchmarks to run; all if empty.
+        Names of the benchmarks to run; empty means all.
     folder : Path
-        Folder for data, which is made once, and for results.
+        Folder for results and for simulated data. Existing data is used again.
     peers : Path or None
-        A Python that has the programs of `peers.txt`; None measures only deltabook.
+        Python interpreter with the programs of `peers.txt`, for comparison. None measures only deltabook.
 
     Raises
     ------
     SettingsError
-        If a name is unknown, the scripts are not installed, or a benchmark fails.
+        If a name is unknown, if `peers`, a package or the scripts are missing, or if a benchmark fails.
     """
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:

@@ -1,4 +1,4 @@
-"""Captures and query of the command `demo`: two simulated markets as Binance files."""
+"""Captures and query of the command `demo`. The captures are two simulated markets in Binance's format."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 
 MESSAGES = 3000
-"""Depth messages per symbol: five minutes at 100 ms."""
+"""Default number of depth messages (book updates) per symbol: five minutes with one message every 100 ms."""
 
 QUERY = (
     "SELECT symbol, time, bid_size, bid_price, ask_price, ask_size, status "
     "FROM book ORDER BY time DESC, symbol LIMIT 4"
 )
-"""The query at the end of the demo."""
+"""The SQL query that the demo runs at its end."""
 
 
 def write_captures(folder: Path, messages: int = MESSAGES, seed: int = 7) -> list[Path]:
-    """Write the captures of two simulated symbols: diffs, trades, tickers, a REST snapshot, true books.
+    """Write capture files of two simulated symbols, and return their paths.
+
+    A file has book updates, trades, tickers, a REST snapshot, and true books to compare with.
 
     Parameters
     ----------
     folder : Path
-        Folder of the files; created if missing.
+        Folder for the files. It is created if it does not exist.
     messages : int
-        Depth messages per symbol.
+        Number of depth messages (book updates) per symbol.
     seed : int
         Seed of the simulation; the same seed gives the same bytes.
 

@@ -1,7 +1,8 @@
-"""The last step of an install, which makes first runs fast.
+"""The last step of an install: prepare everything that would make the first run slow.
 
-It fetches Delta's JARs, compiles the kernels, and stores the classes of a short run in the form that a JVM
-maps into memory (180 MB in the environment).
+This step fetches Delta's JARs and compiles the numba kernels. It also writes an archive of the Java classes
+that a short run loads. A JVM maps this archive into memory instead of loading the classes. The archive takes
+180 MB in the Python environment.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ _MESSAGES = 20
 
 
 def compile_kernels(folder: Path) -> None:
-    """Run every kernel on short simulated captures, so that numba stores the compiled code on disk.
+    """Run every kernel on short simulated captures, so that numba compiles it and stores the code on disk.
 
     Parameters
     ----------
     folder : Path
-        An empty folder for the captures.
+        Empty folder for the captures.
     """
     lake = crypto_lake.tables(Market(1), _MESSAGES, "BINANCE", "BTC-USDT")
     lines = tardis.csv_lines(Market(1), _MESSAGES, "binance", "BTCUSDT")
@@ -93,18 +94,22 @@ def _rebuild(source: str, messages: pa.Table) -> None:
 
 
 def archive_classes(folder: Path) -> None:
-    """Run every job and a query on a short capture in a process whose JVM archives its classes when it ends.
+    """Write the archive of Java classes that `find_class_archive` finds.
+
+    A new process runs every job and a query on a short capture. When its JVM ends, the JVM writes all classes
+    that it has loaded to the archive.
 
     Parameters
     ----------
     folder : Path
-        An empty folder for the capture and its tables.
+        Empty folder for the capture and its tables.
     """
     partial = get_archive_folder() / "partial"
     partial.parent.mkdir(parents=True, exist_ok=True)
     for old in [*partial.parent.glob("*.jsa"), partial]:
         old.unlink(missing_ok=True)
-    # Captured output ends only when the JVM does, which outlives its Python while it writes the archive.
+    # The JVM outlives its Python process while it writes the archive. With captured output, `run` waits until
+    # the JVM has ended, too.
     subprocess.run(
         [sys.executable, "-m", __spec__.name, str(folder)],
         env=os.environ | {"SPARK_SUBMIT_OPTS": f'"-XX:ArchiveClassesAtExit={partial}"'},
@@ -116,12 +121,12 @@ def archive_classes(folder: Path) -> None:
 
 
 def rehearse(folder: Path) -> None:
-    """Run every job and a query on a short capture.
+    """Run every job and a query on a short simulated capture.
 
     Parameters
     ----------
     folder : Path
-        An empty folder for the capture and its tables.
+        Empty folder for the capture and its tables.
     """
     settings = load_settings(None, {"warehouse": folder / "warehouse"})
     captures = write_captures(folder / "captures", _MESSAGES)

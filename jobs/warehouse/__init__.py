@@ -1,1 +1,1 @@
-"""Write to a warehouse: locks, Delta commits, publication and Spark tasks."""
+"""Write to a warehouse: hold its lock, commit to Delta tables, publish runs, and run Spark tasks."""

@@ -1,4 +1,4 @@
-"""Hold or try the locks of a warehouse."""
+"""Take and test the locks of a warehouse."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from filelock import FileLock, Timeout
 from deltabook.udfs.storage.locations import is_remote
 
 WRITE_LOCK = ".lock"
-"""Name of the lock file that every writer of a warehouse holds."""
+"""Name of the lock file, or lock object, that a process holds while it writes to a warehouse."""
 SCHEDULE_LOCK = ".schedule.lock"
-"""Name of the lock file that a scheduled run holds from its search for new files to its report."""
+"""Name of the lock file, or lock object, that a scheduled run holds.
+
+A scheduled run holds this lock from its search for new files until its report is written.
+"""
 
 
 @contextmanager
@@ -25,20 +28,20 @@ def hold_lock(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
     lock : Path
         Lock file, or lock object in an object store.
     seconds : float
-        Time to wait for a lock file. A lock object ignores it and waits until it is known whether its holder
-        is alive.
+        Longest time to wait for a lock file, in seconds. A lock object ignores this limit: it waits until it
+        is known whether its holder is alive.
 
     Yields
     ------
     callable
-        Function that raises `WarehouseError` if the lock was lost in the meantime.
+        Function without arguments that raises `WarehouseError` if the lock was lost since it was taken.
 
     Raises
     ------
     filelock.Timeout
         If another process holds the lock.
     OSError
-        If the lock cannot be written.
+        If the lock file or lock object cannot be written.
     """
     if is_remote(lock):
         from deltabook.jobs.warehouse.s3_lease import Lease
@@ -56,7 +59,7 @@ def hold_lock(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def try_lock(lock: Path) -> Iterator[bool | None]:
-    """Hold a lock while the block runs if it is free, without waiting for it.
+    """Try to hold a lock while the block runs; the block also runs if the lock is not free.
 
     Parameters
     ----------
@@ -66,8 +69,8 @@ def try_lock(lock: Path) -> Iterator[bool | None]:
     Yields
     ------
     bool or None
-        True if this process holds the lock now, False if another one does, None if that cannot be known, for
-        example in a read-only warehouse.
+        True if this process holds the lock now. False if another process holds it. None if the lock cannot be
+        tried, for example in a read-only warehouse.
     """
     is_ours: bool | None = True
     with ExitStack() as stack:
@@ -81,7 +84,7 @@ def try_lock(lock: Path) -> Iterator[bool | None]:
 
 
 def is_lock_held(lock: Path) -> bool | None:
-    """Return whether any process holds a lock, without waiting; None if that cannot be known.
+    """Return whether any process holds a lock; None if the lock cannot be tried. This does not wait.
 
     Parameters
     ----------

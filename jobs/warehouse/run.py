@@ -20,15 +20,16 @@ class Run:
     Attributes
     ----------
     run_id : str
-        Id of the run.
+        Id of the run, as `make_run_id` returns it.
     command : str
         Value for `runs.command`, such as ingest.
     started : int
         Start of the run, ns since 1970 UTC.
     summary : dict
-        Counts, rates and verdicts for `runs.summary`; JSON values by name. The command fills it.
+        JSON values by name for `runs.summary`, such as counts, rates and verdicts. The command that runs
+        fills the dict.
     always_records : bool
-        Whether to record its files in `written` even if it only changed `runs` and `written`.
+        Whether to record the files of the run in `written` even if only `runs` and `written` have new files.
     stage_seconds : dict
         Duration of each finished stage in seconds, by name.
     """
@@ -42,12 +43,14 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the duration of a stage that starts no Spark job.
+        """Measure how long the block runs, and store the duration in `stage_seconds`.
+
+        Use this for stages without Spark jobs.
 
         Parameters
         ----------
         name : str
-            Name of the stage in `runs.summary`.
+            Name of the stage, as it appears in `runs.summary`.
         """
         started = time.monotonic()
         yield

@@ -1,10 +1,10 @@
-"""Lock a warehouse in an object store with an object that its holder keeps renewing.
+"""Lock a warehouse in an object store with a lock object that the holder of the lock keeps renewing.
 
-The holder creates the object on the condition that it does not exist, and rewrites it every
-`RENEWAL_SECONDS`. A process that wants the lock watches the object. If it changes, its holder is alive. If it
-stays the same for `EXPIRY_SECONDS`, its holder is gone, and the process overwrites the object on the
-condition that it is still the same. A holder that could not renew the object in time has lost the lock and
-stops writing. Clocks of different machines are never compared.
+The holder creates the lock object on the condition that the object does not exist, and rewrites it every
+`RENEWAL_SECONDS`. A process that wants the lock watches the lock object. If the object changes, the holder is
+alive. If the object stays the same for `EXPIRY_SECONDS`, the holder is gone. The process then takes the lock:
+it overwrites the object on the condition that the object is still the same. A holder that cannot renew the
+object in time has lost the lock and stops writing. Clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.udfs.storage.object_store import open_store, wrap_store_errors
 
 RENEWAL_SECONDS = 5.0
-"""Seconds between two renewals by the holder."""
+"""Seconds between two renewals of the lock object by its holder."""
 EXPIRY_SECONDS = 30.0
 """Seconds without a renewal after which another process may take over the lock."""
 _POLL_SECONDS = 0.5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""A clock that also runs while the machine is suspended."""
+"""Id of a clock that also runs while the machine is suspended."""
 
 
 class Lease:
-    """A lock in an object store, with the interface of `filelock.FileLock`.
+    """A lock in an object store, with methods named as those of `filelock.FileLock`.
 
     Parameters
     ----------
@@ -51,16 +51,16 @@ class Lease:
         self.renewer: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Take the lock; wait until it is known whether its holder is alive.
+        """Take the lock; if it has a holder, wait until it is known whether the holder is alive.
 
         Raises
         ------
         filelock.Timeout
-            If another process holds the lock.
+            If another process holds the lock and is alive.
         WarehouseError
-            If the store ignores the conditions of a write, so that it cannot be used for locks.
+            If the store ignores the conditions of a write. Such a store cannot be used for locks.
         OSError
-            If the object cannot be written.
+            If the lock object cannot be written.
         """
         last_tag, seen_since = "", _now()
         while not self._put("create"):
@@ -72,7 +72,7 @@ class Lease:
             if last_tag and _now() - seen_since >= EXPIRY_SECONDS and self._put({"e_tag": last_tag}):
                 break
             time.sleep(_POLL_SECONDS)
-        if self._put("create"):  # must fail: the object exists now
+        if self._put("create"):  # the object exists now, so only a store that ignores conditions writes it
             self._delete()
             raise WarehouseError(
                 f"{self.place}: this store ignores conditional writes, so it cannot prevent two writers. Use "
@@ -87,20 +87,20 @@ class Lease:
         Raises
         ------
         WarehouseError
-            If the lock could not be renewed in time.
+            If the last renewal is so long ago that another process may take the lock soon.
         """
         if _now() - self.renewed_at > EXPIRY_SECONDS - 2 * RENEWAL_SECONDS:
             raise WarehouseError(
-                f"{self.place} could not be renewed in time, so another process may be writing: nothing of "
-                "this run is published. Check the connection to the object store, then run again"
+                f"{self.place}: the lock could not be renewed in time, so another process may be writing: "
+                "nothing of this run is published. Check the connection to the object store, then run again"
             )
 
     def release(self) -> None:
-        """Give back the lock if it is not lost."""
+        """Stop renewing the lock, and delete the lock object unless the lock is lost."""
         self.is_released.set()
         if self.renewer is not None:
             self.renewer.join()
-        with suppress(WarehouseError, OSError):  # an object that cannot be removed now expires later
+        with suppress(WarehouseError, OSError):  # a lock object that cannot be deleted now expires later
             self.check()
             self._delete()
 
@@ -111,12 +111,15 @@ class Lease:
     def _renew(self) -> None:
         """Renew the lock until it is released or lost."""
         while not self.is_released.wait(RENEWAL_SECONDS):
-            with suppress(OSError):  # try again until `check` reports that it is too late
+            with suppress(OSError):  # try again; if no attempt succeeds in time, `check` raises an error
                 if not self._put({"e_tag": self.e_tag}):
                     return
 
     def _put(self, mode: str | Mapping[str, str | None]) -> bool:
-        """Write the object on a condition; return whether the condition held."""
+        """Write the lock object on a condition, and return whether the condition was met.
+
+        `mode` is "create" (the object must not exist) or {"e_tag": tag} (the object must have this tag).
+        """
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         self.write_count += 1
@@ -131,18 +134,21 @@ class Lease:
         return True
 
     def _read_tag(self) -> str:
-        """Return the entity tag of the object; empty if it does not exist."""
+        """Return the entity tag of the lock object, which changes with each write; empty if there is none."""
         with suppress(FileNotFoundError), wrap_store_errors(self.place):
             return str(self.store.head(self.key)["e_tag"])
         return ""
 
 
 def _now() -> float:
+    """Return the time of `_CLOCK` in seconds."""
     return time.clock_gettime(_CLOCK)
 
 
 def is_lease_fresh(place: Path) -> bool:
-    """Return whether a lock object was renewed recently. This uses the local clock: only display the result.
+    """Return whether a lock object was renewed within the last `EXPIRY_SECONDS`.
+
+    The local clock is compared with that of the store, so use the result for display only.
 
     Parameters
     ----------

@@ -25,19 +25,25 @@ from deltabook.schemas.names import valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION
 
 Rows = Sequence[Mapping[str, Any]]
-"""Rows by column name, few enough for the driver: it writes them without a Spark job (20 ms, not 800)."""
+"""Rows as mappings from column name to value.
+
+The driver writes such rows without a Spark job, which takes 20 ms instead of 800 ms. So use it for few rows
+only.
+"""
 
 
 class TableWriter(TableReader):
-    """Reads and writes the tables of one warehouse; each method makes at most one or two commits.
+    """Reads and writes the tables of one warehouse.
+
+    A method makes a commit for each change: for instance, one to delete rows and one to add rows.
 
     Parameters
     ----------
     settings : Settings
         Settings with the address and the chunk length of the warehouse.
     versions : dict, optional
-        Delta version to read of each table, by name; tables that are not in it do not exist for the reader.
-        None reads the newest version of every table.
+        Delta version to read, by name of the table. Tables without a version do not exist for this reader,
+        except `runs`. None reads the newest version of every table.
     """
 
     def __init__(self, settings: Settings, versions: dict[str, int] | None = None):
@@ -48,12 +54,13 @@ class TableWriter(TableReader):
 
     @contextmanager
     def committing(self, action: str, table: Table) -> Iterator[None]:
-        """Check that the lock is still held, then run a block that commits to a table and explain its errors.
+        """Guard a block that commits to a table: check the lock before it, and explain its errors.
 
         Parameters
         ----------
         action : str
-            Name of the commit, such as add; part of the crash points around it.
+            Name of the commit, such as add. Tests use it in the names of the crash points before and after
+            the commit.
         table : Table
             Table that the block commits to.
         """
@@ -75,12 +82,12 @@ class TableWriter(TableReader):
         table : Table
             Table to add the files to.
         added : iterable of Row
-            Descriptions of the files, with the columns of the frame `added`. Rows of other tables are
-            ignored.
+            Description of each file, with the columns of `schemas.frames.ADDED`. Descriptions of files of
+            other tables are ignored.
         instead_of : sequence of (exchange, symbol, chunk start)
-            Chunks whose rows are deleted first.
+            Chunks whose present rows are deleted before the files are added.
         properties : CommitProperties, optional
-            Metadata of the commit. With it, a commit is made even without files.
+            Metadata of the commit. If given, a commit is made even if there are no files to add.
         """
         of_table = [row for row in added if row.table == table.name]
         self._hashes |= {(table.name, row.path): row.content_hash for row in of_table}
@@ -108,14 +115,14 @@ class TableWriter(TableReader):
                 )
 
     def drop(self, table: Table, files: Iterable[ActiveFile]) -> None:
-        """Remove data files from a table without reading them, so that they may be damaged.
+        """Remove data files from a table without reading the files, so even damaged files can be removed.
 
         Parameters
         ----------
         table : Table
             Table to remove the files from.
         files : iterable of ActiveFile
-            The files. Files of other tables are ignored.
+            Files to remove. Files of other tables are ignored.
         """
         now = time.time_ns() // 1_000_000
         removed: list[AddAction | RemoveAction] = [
@@ -131,7 +138,7 @@ class TableWriter(TableReader):
                 )
 
     def append(self, table: Table, rows: Rows) -> None:
-        """Add rows to a table; without rows nothing is committed."""
+        """Add rows to a table. If there are no rows, no commit is made."""
         if rows:
             delta_table = self._create(table)
             with self.committing("append", table):
@@ -144,14 +151,14 @@ class TableWriter(TableReader):
             write_deltalake(delta_table, _to_arrow(table, rows), mode="overwrite")
 
     def replace(self, table: Table, rows: Rows, slices: Sequence[ChunkKey]) -> None:
-        """Delete the rows of some chunks, then add new rows.
+        """Delete the rows of some chunks from a table, then add new rows.
 
         Parameters
         ----------
         table : Table
             Table to change.
         rows : sequence of mapping
-            New rows, by column name.
+            New rows, as mappings from column name to value.
         slices : sequence of (exchange, symbol, chunk start)
             Chunks whose rows are deleted.
         """
@@ -159,7 +166,7 @@ class TableWriter(TableReader):
         self.append(table, rows)
 
     def delete(self, table: Table, predicate: str) -> None:
-        """Delete the rows that satisfy an SQL condition; an empty condition deletes nothing."""
+        """Delete the rows that satisfy an SQL condition. An empty condition deletes nothing."""
         if predicate and self.exists(table):
             delta_table = open_table(self.root, table)
             with self.committing("delete", table):
@@ -167,12 +174,14 @@ class TableWriter(TableReader):
 
     @staticmethod
     def predicate(slices: Sequence[ChunkKey]) -> str:
-        """Return the SQL condition that selects the rows of some chunks, built from validated names only.
+        """Return the SQL condition that selects the rows of some chunks.
+
+        The names in it are validated, so they cannot inject SQL.
 
         Parameters
         ----------
         slices : sequence of (exchange, symbol, chunk start)
-            The chunks; without any the condition is empty.
+            Chunks to select. If there are none, the condition is empty.
         """
         chunks: dict[tuple[str, str], list[int]] = {}
         for exchange, symbol, chunk in slices:
@@ -191,7 +200,8 @@ class TableWriter(TableReader):
         columns = [
             pa.field(column.name, column.arrow, metadata={"comment": column.doc}) for column in table.columns
         ]
-        # By default Delta removes commits after 30 days. Here `maintain` decides how far back one can go.
+        # By default Delta removes commits after 30 days. Prevent this, because `maintain` removes the commits
+        # that are older than its retention period.
         properties: dict[str, str | None] = {
             SCHEMA_PROPERTY: SCHEMA_VERSION,
             "delta.enableExpiredLogCleanup": "false",
@@ -213,6 +223,7 @@ class TableWriter(TableReader):
             )
 
     def _newest_version(self, table: Table) -> int:
+        """Return the newest Delta version of a table, published or not."""
         return open_table(self.root, table).version()
 
 

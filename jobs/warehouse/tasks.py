@@ -1,6 +1,7 @@
 """Apply a function to groups of references in a few Spark tasks of about equal cost.
 
-The driver shows how many groups are finished. If a group fails, the error names it.
+A reference is one row that tells a worker what to do, such as which files to read. References with equal keys
+form a group. The driver shows how many groups are finished. If a group fails, the error names the group.
 """
 
 from __future__ import annotations
@@ -35,29 +36,33 @@ from deltabook.udfs.storage.object_store import get_file_sizes, list_folder_name
 from deltabook.udfs.storage.worker_errors import describe_dead_worker, find_dead_task, name_group_in_errors
 
 _TASKS_PER_CORE = 4
-"""Tasks for each core: enough for all cores to finish at about the same time although costs are estimates."""
+"""Number of tasks for each core.
+
+Costs are only estimates. With several tasks for each core, all cores still finish at about the same time.
+"""
 _POLL_SECONDS, _POLL_STORE_SECONDS = 0.3, 3.0
-"""Seconds between two counts of finished groups, in a folder and in an object store."""
+"""Seconds between two counts of finished groups: in a local folder, and in an object store."""
 
 
 @dataclass(frozen=True)
 class GroupedWork:
-    """A function and the groups of references to apply it to.
+    """A function, and the groups of references that it is applied to.
 
     Attributes
     ----------
     shape : Table
         Columns of the references.
     references : sequence of mapping
-        Rows with these columns: what a worker needs to know, such as the files to read.
+        Rows with the columns of `shape`. Each row tells a worker what to do, such as which files to read.
     keys : sequence of str
-        Columns whose values identify a group.
+        Names of the columns whose values identify a group.
     function : callable
-        Function that takes the key and the frames of one group and yields frames with the columns `result`.
+        Function from the key and the frames of one group to an iterator of frames with the columns of
+        `result`.
     result : Table
         Columns of the rows that the function yields.
     costs : sequence of float, optional
-        Estimated cost of each reference, in any unit; None if all cost the same.
+        Estimated cost of each reference, in any unit. None means that all references cost the same.
     """
 
     shape: Table
@@ -78,26 +83,27 @@ def apply_to_groups(
     spark : SparkSession
         Session that runs the tasks.
     work : GroupedWork
-        The function and its references, at least one.
+        Function to apply, and at least one reference.
     cores : int
         Number of tasks that run at the same time.
     root : Path
-        Folder that the function writes into; only for error messages.
+        Folder that the function writes into. It is only named in error messages.
     scratch : Path
-        Folder that driver and workers can reach. The results of finished groups go to a temporary folder in
-        it.
+        Folder that the driver and the workers can reach. A temporary folder inside it holds the results of
+        finished groups.
     show : callable
-        Function that is called with the number of finished groups, several times a second.
+        Function that is called with the number of finished groups while the tasks run.
 
     Returns
     -------
     list of Row
-        Rows with the columns `work.result`.
+        Rows with the columns of `work.result`.
 
     Raises
     ------
     WorkError
-        If the function fails for a group or its worker dies, in every attempt. The message names the group.
+        If all attempts for a group fail, because the function raises an error or its worker dies. The message
+        names the group.
     """
     groups = _number_groups(work)
     tasks = _assign_tasks(work, groups, cores)
@@ -115,14 +121,15 @@ def apply_to_groups(
 
 
 def sum_file_sizes(references: Sequence[Mapping[str, Any]], *columns: str) -> list[int]:
-    """Return the total size of the files of each reference in bytes, as an estimate of its cost.
+    """Return the total size in bytes of the files of each reference, as an estimate of the reference's cost.
 
     Parameters
     ----------
     references : sequence of mapping
-        The references.
+        Rows that name files.
     *columns : str
-        Columns that hold lists of files. A missing file counts as 0 bytes; the worker reports it.
+        Names of the columns that hold lists of files. A missing file counts as 0 bytes; the worker that tries
+        to read the file reports the error.
     """
     files_of_references = [[file for column in columns for file in row[column]] for row in references]
     files = [*{file for files_of_reference in files_of_references for file in files_of_reference}]
@@ -131,7 +138,10 @@ def sum_file_sizes(references: Sequence[Mapping[str, Any]], *columns: str) -> li
 
 
 def _number_groups(work: GroupedWork) -> list[int]:
-    """Return the group number of each reference. Groups are numbered in order of their first reference."""
+    """Return the group number of each reference.
+
+    Groups are numbered from 0 in the order of their first references.
+    """
     numbers: dict[tuple[Any, ...], int] = {}
     return [
         numbers.setdefault(tuple(row[name] for name in work.keys), len(numbers)) for row in work.references
@@ -139,7 +149,7 @@ def _number_groups(work: GroupedWork) -> list[int]:
 
 
 def _assign_tasks(work: GroupedWork, groups: list[int], cores: int) -> list[int]:
-    """Return the task number of each reference, so that tasks cost about the same."""
+    """Return the task number of each reference, chosen so that all tasks cost about the same."""
     costs = work.costs or [1.0] * len(work.references)
     cost_of_group = [0.0] * (max(groups) + 1)
     for group, cost in zip(groups, costs, strict=True):
@@ -151,7 +161,10 @@ def _assign_tasks(work: GroupedWork, groups: list[int], cores: int) -> list[int]
 def _find_lost_group(
     work: GroupedWork, groups: list[int], tasks: list[int], task: int, folder: Path
 ) -> list[Mapping[str, Any]]:
-    """Return the references of the first unfinished group of a task; if all are finished, its first one."""
+    """Return the references of the first unfinished group of a task.
+
+    If all groups of the task are finished, the result is the first reference of the task.
+    """
     finished = _list_finished_groups(folder)
     lost = [
         group
@@ -166,26 +179,32 @@ def _find_lost_group(
 def _run_tasks(
     spark: SparkSession, work: GroupedWork, groups: list[int], tasks: list[int], folder: Path, root: Path
 ) -> list[Row]:
+    """Run the Spark tasks and return all rows that the function yields.
+
+    `groups` and `tasks` hold the group number and the task number of each reference.
+    """
     rows = pa.Table.from_pylist([*work.references], schema=work.shape.arrow)
     for name, numbers in ((GROUP, groups), (TASK, tasks)):
         rows = rows.append_column(name, pa.array(numbers, pa.int32()))
     count = max(tasks) + 1
     references = spark.createDataFrame(rows, f"{work.shape.ddl}, {GROUP} INT, {TASK} INT")
-    # Spark 4.1 never frees the first Arrow buffers of a grouped map: 0.1 to 0.5 MB of direct memory per task.
-    # A map over two cogrouped frames has no such leak, so the references are cogrouped with the task numbers.
+    # Use a cogrouped map of the references and the task numbers instead of a grouped map of the references.
+    # In a grouped map, Spark 4.1 never frees the first Arrow buffers: 0.1 to 0.5 MB of direct memory per
+    # task. A cogrouped map has no such leak.
     task_numbers = pa.table({TASK: pa.array(range(count), pa.int32())})
     partners = spark.createDataFrame(task_numbers, f"{TASK} INT")
     schema = work.result.arrow
     storing = store_results(work.function, str(folder), schema)
     function = make_task_function(name_group_in_errors(storing, str(root)), work.keys, schema)
-    # A reference goes to the partition of its task number, so grouping needs no further exchange.
+    # `repartitionById` sends each reference to the partition of its task number, so the grouping needs no
+    # further shuffle.
     left, right = (frame.repartitionById(count, TASK).groupBy(TASK) for frame in (references, partners))
     return left.cogroup(right).applyInPandas(function, work.result.ddl).collect()
 
 
 @contextmanager
 def _showing_progress(folder: Path, show: Callable[[int], None]) -> Iterator[None]:
-    """Show how many groups are finished while the block runs."""
+    """While the block runs, call `show` with the number of finished groups at regular intervals."""
     is_ended = threading.Event()
     seconds = _POLL_STORE_SECONDS if is_remote(folder) else _POLL_SECONDS
 
@@ -203,6 +222,6 @@ def _showing_progress(folder: Path, show: Callable[[int], None]) -> Iterator[Non
 
 
 def _list_finished_groups(folder: Path) -> set[int]:
-    """Return the numbers of the groups that have a result."""
+    """Return the numbers of the groups that have a result file in a folder."""
     names = list_folder_names(folder)
     return {int(name.removesuffix(RESULT_SUFFIX)) for name in names if name.endswith(RESULT_SUFFIX)}

@@ -1,4 +1,7 @@
-"""Read and write a warehouse: a folder of Delta tables with one writer at a time and published versions."""
+"""Read and write a warehouse: a folder of Delta tables that has one writer at a time.
+
+Readers see only the table versions that a run has published.
+"""
 
 from __future__ import annotations
 
@@ -46,27 +49,28 @@ from deltabook.schemas.tables import HOURS, RUNS, TABLES, WRITTEN, both
 from deltabook.udfs.storage.object_store import remove_tree
 
 _LOCK_SECONDS = 10
-"""Seconds to wait for the lock of a warehouse."""
+"""Seconds to wait for the lock of a warehouse before giving up."""
 _RANGE_ROWS = 1000
-"""Rows of the range whose partitions show how many cores a cluster has."""
+"""Rows of a test range. A cluster splits it into as many partitions as it has cores."""
 
 
 class Warehouse(TableWriter):
     """Reads and writes the tables of one warehouse.
 
-    Delta has no transaction over several tables. A run therefore writes its tables first and then adds one
-    row to `runs` with the version of each. Readers use the versions of the newest row; later versions are
-    invisible to them. A writer first rolls back what an unfinished run has left.
+    Delta has no transaction over several tables. A run therefore writes its tables first and then publishes
+    them: it adds one row to the table `runs` with the Delta version of each table. Readers use the versions
+    in the newest row, so they do not see later versions. Before a run writes, it rolls back the changes of an
+    earlier run that did not finish.
 
     Parameters
     ----------
     spark : SparkSession
-        Session for reading and for tasks.
+        Session that reads tables and runs tasks.
     settings : Settings
         Settings with the address of the warehouse.
     versions : dict, optional
-        Delta version to read of each table, by name; tables that are not in it do not exist for the reader.
-        None reads the newest version of every table.
+        Delta version to read, by name of the table. Tables without a version do not exist for this reader,
+        except `runs`. None reads the newest version of every table.
     """
 
     def __init__(self, spark: SparkSession, settings: Settings, versions: dict[str, int] | None = None):
@@ -76,7 +80,7 @@ class Warehouse(TableWriter):
 
     @classmethod
     def without_spark(cls, settings: Settings) -> Warehouse:
-        """Open a warehouse for work that needs no Spark session.
+        """Return a warehouse without a Spark session, for work that needs none.
 
         Parameters
         ----------
@@ -97,7 +101,7 @@ class Warehouse(TableWriter):
         Yields
         ------
         Run
-            The run; the caller fills its `summary`.
+            The run in progress. The caller fills its `summary`.
 
         Raises
         ------
@@ -106,22 +110,25 @@ class Warehouse(TableWriter):
         """
         with name_disk_errors(self.root), self.locked():
             self._roll_back_unpublished()
-            # Create `runs` before any other table: a warehouse without it has lost what it published.
+            # Create `runs` before any other table. Tables without `runs` then mean that `runs` is lost.
             self._create(RUNS)
-            make_copies(self.root)  # those that a killed run did not make
+            make_copies(self.root)  # second copies that a killed run did not make
             started = time.time_ns()
             run = Run(make_run_id(started), command, started)
             yield run
             with delay_interruption():
                 self._publish(run)
                 note_published(command)
-            # The run is published. If the disk is full now, the next run makes the copies.
+            # The run is published already, so a full disk is no error here: the next run makes the copies.
             with suppress(OSError):
                 make_copies(self.root)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the warehouse; first roll back killed repairs and remove staged files.
+        """Hold the lock of the warehouse while the block runs.
+
+        Before the block runs, killed repairs are rolled back. The staging folder is removed before and after
+        it.
 
         Raises
         ------
@@ -144,7 +151,7 @@ class Warehouse(TableWriter):
             yield
 
     def read(self, table: Table) -> DataFrame:
-        """Return a table as a Spark frame; empty if it does not exist at the version that is read."""
+        """Return a table as a Spark frame; the frame is empty if the table does not exist for this reader."""
         if not self.exists(table):
             return self.spark.createDataFrame([], table.ddl)
         reader = self.spark.read.format("delta")
@@ -155,12 +162,12 @@ class Warehouse(TableWriter):
 
     @property
     def chunk(self) -> int:
-        """Length of a chunk of this warehouse in ns.
+        """Length of the chunks of this warehouse in ns.
 
         Raises
         ------
         SettingsError
-            If the settings ask for another length than the warehouse has.
+            If the chunk length in the settings differs from that of the warehouse.
         """
         asked, fixed = self.settings.chunk, self._read_chunk_length()
         if step_of(fixed) != step_of(asked):
@@ -171,19 +178,22 @@ class Warehouse(TableWriter):
         return step_of(asked)
 
     def _read_chunk_length(self) -> str:
-        """Return the chunk length of the warehouse, such as 1h; before its first ingest, the setting."""
+        """Return the chunk length of the warehouse, such as 1h.
+
+        Before the first ingest, the chunk length in the settings is returned.
+        """
         if not self.exists(HOURS):
             return self.settings.chunk
         return str(open_table(self.root, HOURS).metadata().configuration[CHUNK_PROPERTY])
 
     @property
     def row_policy(self) -> RowPolicy:
-        """Policy that decides which book rows are written.
+        """Policy that decides which rows of books are written.
 
         Raises
         ------
         SettingsError
-            If a chunk is not a whole number of the policy's time steps.
+            If the chunk length is not a multiple of a time step of the policy.
         """
         policy, chunk = self.settings.row_policy, self._read_chunk_length()
         for cadence in (policy.cadence, *policy.grids):
@@ -196,9 +206,9 @@ class Warehouse(TableWriter):
 
     @cached_property
     def cores(self) -> int:
-        """Number of tasks that run at the same time."""
+        """Number of tasks that Spark runs at the same time."""
         local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", str(self.spark.conf.get("spark.master")))
-        if local is None:  # a cluster splits a range into as many partitions as it has cores
+        if local is None:  # count the partitions of a range: a cluster makes one for each core
             return self.spark.range(_RANGE_ROWS).select(F.spark_partition_id()).distinct().count()
         return (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
 
@@ -208,9 +218,10 @@ class Warehouse(TableWriter):
         Parameters
         ----------
         table : Table
-            The table of scaled integers.
+            Table of scaled integers.
         columns : callable
-            Function that selects columns with the same types from either table.
+            Function from a frame of either table to a frame. Both results must have the same columns and
+            types.
         """
         scaled, decimal = (columns(self.read(form)) for form in both(table))
         return scaled.unionByName(decimal) if self.exists(both(table)[1]) else scaled
@@ -218,34 +229,36 @@ class Warehouse(TableWriter):
     def apply(
         self, work: GroupedWork, show: Callable[[int], None] = lambda done: None, scratch: Path | None = None
     ) -> list[Row]:
-        """Apply a function to each group of references, in Spark tasks of about equal cost.
+        """Apply a function to each group of references in Spark tasks, and return all rows that it yields.
+
+        `GroupedWork` explains references and groups.
 
         Parameters
         ----------
         work : GroupedWork
-            The function and its references.
+            Function to apply, and the references.
         show : callable
-            Function that is called with the number of finished groups, several times a second.
+            Function that is called with the number of finished groups while the tasks run.
         scratch : Path, optional
-            Folder for the results of finished groups. None uses the staging folder of the warehouse, which
-            only a run may write.
+            Folder for the results of finished groups. None uses the staging folder of the warehouse. Only the
+            holder of the warehouse's lock may use the staging folder.
 
         Returns
         -------
         list of Row
-            All rows that the function yields; empty without references.
+            All rows that the function yields; empty if there are no references.
 
         Raises
         ------
         WorkError
-            If the function fails for a group or its worker dies, in every attempt.
+            If all attempts for a group fail, because the function raises an error or its worker dies.
         """
         if not work.references:
             return []
         return apply_to_groups(self.spark, work, self.cores, self.root, scratch or self.staging, show)
 
     def _roll_back_unpublished(self) -> None:
-        """Restore every table to its published version: later ones belong to a run that never finished."""
+        """Restore every table to its published version, to undo the commits of a run that did not finish."""
         versions = published_versions(self.root)
         if self.exists(RUNS):
             require_unchanged_runs(self.root)
@@ -266,7 +279,7 @@ class Warehouse(TableWriter):
         }
 
     def _publish(self, run: Run) -> None:
-        """Record the files of a run in `written`, then add its row to `runs`, which makes it visible."""
+        """Record the files of a run in `written`, then publish the run by adding its row to `runs`."""
         columns = ("finished", "versions", "version", "proofs")
         runs = cast(list[RunRow], sorted(self.rows(RUNS, *columns), key=lambda row: int(row["finished"])))
         last_finished = runs[-1]["finished"] if runs else 0
@@ -277,7 +290,7 @@ class Warehouse(TableWriter):
             for record in list_unrecorded_files(self.root, runs, self._hashes)
         ]
         self._hashes.clear()
-        # The next run records the row in `runs` of a run that changed nothing else.
+        # If the only new files are those of `runs` and `written`, leave their recording to the next run.
         if run.always_records or any(TABLES[str(record["table"])] not in RUN_TABLES for record in records):
             self.append(WRITTEN, records)
             proofs = json.dumps(hash_new_records(self.root, recorded_version))
@@ -286,8 +299,8 @@ class Warehouse(TableWriter):
             "run_id": run.run_id,
             "command": run.command,
             "started": run.started,
-            # Readers follow the newest row, so this is later than the previous row's, whatever the clock
-            # says.
+            # Readers use the row with the latest `finished`. So it must be later than in the previous row,
+            # even if the clock was set back.
             "finished": max(time.time_ns(), last_finished + 1),
             "code_version": version("deltabook"),
             "settings_hash": self.settings.fingerprint,
