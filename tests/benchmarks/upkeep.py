@@ -27,8 +27,8 @@ from pyspark.sql import Row, SparkSession
 from report import tell
 from rich.console import Console
 
-from deltabook.jobs.inspect.book import read_book
-from deltabook.jobs.inspect.status import read_status
+from deltabook.jobs.lookup.book import read_book
+from deltabook.jobs.lookup.status import read_status
 from deltabook.jobs.maintenance.maintain import maintain_warehouse
 from deltabook.jobs.maintenance.retention import RetentionPolicy
 from deltabook.jobs.maintenance.verify import verify_warehouse

@@ -111,7 +111,7 @@ def test_a_damaged_log_stops_the_next_run_and_names_the_remedy(deltabook, halves
     for command in (("ingest", "binance", halves[1]), ("reconstruct",), ("validate",)):
         run = deltabook(*command, *into(copied))
         assert run.exit_status == 2, (command, run.said)
-        assert f"{table}" in run.said and "`deltabook restore` puts them back" in run.said
+        assert f"{table}" in run.said and "then `deltabook restore` to put them back" in run.said
     assert sorted(path.name for path in (copied / table).rglob("*.parquet")) == kept
 
 
@@ -121,7 +121,7 @@ def test_a_lost_log_of_the_runs_stops_the_next_run(deltabook, halves, copied):
     before = events(copied)
     run = deltabook("ingest", "binance", halves[0], *into(copied))
     assert run.exit_status == 2
-    assert "runs" in run.said and "`deltabook restore` puts them back" in run.said
+    assert "runs" in run.said and "then `deltabook restore` to put them back" in run.said
     assert events(copied) == before
 
 

@@ -71,6 +71,14 @@ def contents(warehouse: Path) -> list[bytes]:
     return sorted(Path(uri.removeprefix("file://")).read_bytes() for uri in uris)
 
 
+MODULES = {
+    "staged": "deltabook.jobs.intake.staged_files",
+    "ingest": "deltabook.jobs.pipeline.ingest",
+    "reconstruct": "deltabook.jobs.pipeline.reconstruct",
+    "judge": "deltabook.jobs.pipeline.fidelity_suite",
+}
+
+
 def failing(module, name: str, tries: Path, fail):
     """Make a job's workers fail: `fail` runs in them, before the function that `name` of `module` makes."""
     make, told = getattr(module, name), str(tries)
@@ -142,7 +150,7 @@ def test_a_group_that_fails_is_named_in_one_line_and_nothing_is_published(
         assert invoke("reconstruct", *into(warehouse)).exit_status == 0
         command = ("validate",)
     before = published_versions(warehouse)
-    module = import_module(f"deltabook.jobs.{job}")
+    module = import_module(MODULES[job])
     with monkeypatch.context() as patched:
         patched.setattr(module, name, failing(module, name, tmp_path / "tries", fail))
         run = invoke(*command, *into(warehouse))

@@ -76,7 +76,7 @@ def test_a_moved_warehouse_keeps_its_archive(kept, moved, tmp_path, is_earlier):
         copies = sorted(path for path in (moved / "_archive").rglob("*") if path.is_file())
         copies[0].unlink()
         (finding,) = found_in(moved, deep=True)
-        assert finding["table"] == "files" and "nor is a copy" in finding["problem"]
+        assert finding["table"] == "files" and "no intact copy" in finding["problem"]
     copies[1].write_bytes(b"other")
     named = {one["file"] for one in found_in(moved, deep=True)}
     assert named == {str(path) for path in copies}
@@ -124,7 +124,7 @@ def test_reading_commands_need_no_write_permission(kept, command):
     if command[0] in ("book", "replay"):
         assert outcome.stdout == expected.stdout
     if command[0] == "verify":
-        assert "its lock may not be tried" in outcome.stdout
+        assert "the lock cannot be tried" in outcome.stdout
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*")} == before
 
 

@@ -181,8 +181,9 @@ class Session:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for name in ("ingest", "reconstruct", "validate", "sql", "summary", "published"):
-        import_module(f"deltabook.jobs.{name}")
+    for name in ("ingest", "reconstruct", "validate", "summary"):
+        import_module(f"deltabook.jobs.pipeline.{name}")
+    import_module("deltabook.jobs.queries.sql")
     import_module("great_expectations")
     spark = spark_session(load_settings(None, {"master": "local[2]", "driver_memory": "2g"}))
     print("ready", file=answers, flush=True)

@@ -31,7 +31,9 @@ def build(
     taken = invoke("ingest", source, *files, "--no-validate", *given, *into(warehouse))
     built = invoke("reconstruct", "--no-validate", *how, *into(warehouse))
     status = taken.exit_status or built.exit_status
-    summary = json.dumps(taken.summary | built.summary) if built.stdout else built.stdout
+    rebuilt = built.summary.items() if built.stdout else ()
+    given_last = {name: value for name, value in rebuilt if value is not None}
+    summary = json.dumps(taken.summary | given_last) if built.stdout else built.stdout
     return Outcome(status, summary, taken.stderr + built.stderr)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import invoke
 
-from deltabook.jobs.inspect.capacity import (
+from deltabook.jobs.lookup.capacity import (
     COEFFICIENTS,
     MEASURED_TO,
     describe_limits,

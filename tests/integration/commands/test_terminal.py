@@ -619,7 +619,7 @@ def test_output_is_the_same_in_every_time_zone(zone, asked, tmp_path, monkeypatc
 
 
 def test_starting_no_spark_is_true():
-    code = "import sys\nfrom deltabook.jobs.inspect import book, status\n"
+    code = "import sys\nfrom deltabook.jobs.lookup import book, status\n"
     code += "from deltabook.jobs.replay import player, step_output\n"
     code += "sys.exit('pyspark.sql' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -146,4 +146,6 @@ def test_a_connect_server_that_is_not_there_is_told(tmp_path):
     how = ("--warehouse", tmp_path / "w", "--master", f"sc://127.0.0.1:{free_port()}")
     asked = subprocess.run([deltabook, "reconstruct", *how], capture_output=True, text=True, check=False)
     assert asked.returncode == 2
-    assert "Connection refused. Remedy: see that a server of this Spark version listens there" in asked.stderr
+    assert (
+        "Connection refused. Remedy: check that a server of this Spark version listens there" in asked.stderr
+    )

@@ -81,7 +81,7 @@ def test_numbers_beyond_int64_give_the_same_books_in_any_file_order(deltabook, t
     for file in files:  # the later first: its hours are chained from a checkpoint, and put in order anew
         run = build("binance", [file], tmp_path / "long")
     assert run.summary["decimal_instruments"] == ["BINANCE BTC-USDT"]
-    assert "DECIMAL(38,18): events_decimal, books_decimal" in run.said
+    assert "DECIMAL(38,18): see tables events_decimal and books_decimal" in run.said
     assert rows(tmp_path / "long", tables.EVENTS) == rows(tmp_path / "long", tables.BOOKS) == []
     books = rows(tmp_path / "long", tables.BOOKS_DECIMAL)
     assert as_decimals(books) == as_decimals(rows(tmp_path / "usual", tables.BOOKS))

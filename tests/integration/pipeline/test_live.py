@@ -301,7 +301,7 @@ def test_other_settings_or_a_lost_checkpoint_are_refused(streamed, spark, batch)
     checkpoint = folder / "w" / "live" / "_checkpoint"
     checkpoint.rename(folder / "kept")
     try:
-        with pytest.raises(WarehouseError, match="begin anew"):
+        with pytest.raises(WarehouseError, match="to start over"):
             live(warehouse_at(spark, folder / "w"), how)
     finally:
         shutil.rmtree(checkpoint)

@@ -18,7 +18,7 @@ from places import PROJECT
 from typer.testing import CliRunner
 
 from deltabook.jobs.cli.commands import app
-from deltabook.jobs.inspect.book import read_book
+from deltabook.jobs.lookup.book import read_book
 from deltabook.jobs.queries.sql import prepare_query, print_rows
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.published import published_table
@@ -85,7 +85,7 @@ def test_other_programs_read_the_same_tables(warehouse, snippet):
 @pytest.mark.parametrize(("script", "told"), SCRIPTS, ids=[script.splitlines()[0] for script, _ in SCRIPTS])
 def test_scripts_of_the_documents_print_what_they_show(warehouse, capsys, script, told):
     exec(script.replace("demo/warehouse", str(warehouse)), {})  # a page of this repository
-    assert capsys.readouterr().out.strip() == told
+    assert capsys.readouterr().out.rstrip() == told
 
 
 def test_unknown_table_is_named_in_the_error(warehouse):
@@ -249,7 +249,12 @@ def test_statements_of_standard_input_run_one_after_another(spark, warehouse):
     typed = "SELECT 1 AS one;\n\nSELECT count(*) > 5000 AS many\nFROM book;\nSELECT 3 AS three"
     arguments = ["sql", "--warehouse", str(warehouse), "--format", "json", "--json"]
     told = CliRunner().invoke(app, arguments, input=typed)
-    assert told.stdout.splitlines() == ['{"one": 1}', '{"many": true}', '{"three": 3}', '{"rows": 3}']
+    assert told.stdout.splitlines() == [
+        '{"one": 1}',
+        '{"many": true}',
+        '{"three": 3}',
+        '{"exit_status": 0, "rows": 3}',
+    ]
     wrong = CliRunner().invoke(app, arguments, input="SELECT nothing FROM nowhere;\nSELECT 1;")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "nowhere" in wrong.stderr

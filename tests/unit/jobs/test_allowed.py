@@ -83,12 +83,12 @@ def test_commands_and_examples_of_the_documentation_are_allowed(text):
 
 
 def test_examples_of_every_page_were_found():
-    assert len(DOCUMENTED) >= 20
+    assert len(DOCUMENTED) >= 19
     assert any("stages" in text for text in DOCUMENTED)
 
 
 def test_honest_queries_are_allowed_and_what_is_generated_stays_as_it_is():
-    assert len(HONEST) >= 200
+    assert len(HONEST) >= 190
     for text in HONEST:
         checked = check_statement(text)
         assert check_statement(checked.text) == checked

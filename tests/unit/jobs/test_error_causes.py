@@ -31,7 +31,7 @@ deltabook.schemas.errors.WarehouseError: /w: no space left on device. Free some 
 RAISE = """
 import sys
 from deltabook.jobs.cli import program
-from deltabook.jobs.inspect import status
+from deltabook.jobs.lookup import status
 def fail(_):
     {}
 status.read_status = fail

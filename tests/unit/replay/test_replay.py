@@ -538,7 +538,7 @@ def test_what_cannot_be_replayed_is_told(warehouse, tmp_path):
         Replayer(warehouse, SYMBOL).step(0)
     with pytest.raises(SettingsError, match="expected a time or a sequence"):
         Replayer(warehouse, SYMBOL).seek()
-    with pytest.raises(WarehouseError, match=r"XYZ is not there .*: BINANCE BTC-USDT"):
+    with pytest.raises(WarehouseError, match=r"XYZ does not exist in .*: BINANCE BTC-USDT"):
         Replayer(warehouse, "XYZ")
     with pytest.raises(WarehouseError, match="is empty"):
         Replayer(tmp_path, SYMBOL)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from test_dialects import market
 
-from deltabook.jobs.inspect.sources import describe_source, describe_sources
+from deltabook.jobs.lookup.sources import describe_source, describe_sources
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import RECORDS
