@@ -173,7 +173,8 @@ def test_files_stay_short(path):
 
 def test_nothing_beside_the_scripts_of_spark_submit_hides_a_module_of_python():
     """Python looks for modules in the folder of a script first."""
-    names = {path.stem for path in (ROOT / "jobs").iterdir()}
+    names = {path.stem for path in (ROOT / "jobs").glob("*.py")}
+    names |= {path.parent.name for path in (ROOT / "jobs").glob("*/__init__.py")}
     assert not names & sys.stdlib_module_names
 
 

@@ -296,7 +296,7 @@ def test_other_settings_or_a_lost_checkpoint_are_refused(streamed, spark, batch)
     folder, _ = streamed
     how = FollowSettings("binance", folder / "raw", once=True)
     deeper = Warehouse(spark, load_settings(None, {"warehouse": folder / "w", "depth": "50"}))
-    with pytest.raises(SettingsError, match="begun with"):
+    with pytest.raises(SettingsError, match="were created with"):
         live(deeper, how)
     checkpoint = folder / "w" / "live" / "_checkpoint"
     checkpoint.rename(folder / "kept")
@@ -312,8 +312,8 @@ def test_other_settings_or_a_lost_checkpoint_are_refused(streamed, spark, batch)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["crypto_lake"], "one message a line"),
-        (["binance", "--cadence", "1s"], "grids of time"),
+        (["crypto_lake"], "one message per line"),
+        (["binance", "--cadence", "1s"], "supports only change and message"),
         (["binance", "--on-gap", "raise"], "flag or wait"),
     ],
 )
