@@ -207,17 +207,19 @@ def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
     paths_by_version = {
         int(rows[0]["version"]): path for path, rows in records.sealed_rows.items() if len(rows) == 1
     }
-    folder, recorded = warehouse / RUNS.name, records.files[RUNS.name]
-    swapped = {}
+    folder, recorded, swapped = warehouse / RUNS.name, records.files[RUNS.name], {}
+
+    def is_intact(path: str) -> bool:
+        return path in recorded and not describe_damage(folder / path, recorded[path].digest)
+
     for run in records.runs:
         commit = f"{LOG_FOLDER}/{int(run['version']):020}.json"
-        if commit in recorded and describe_damage(folder / commit, recorded[commit].digest):
-            continue
         with suppress(OSError, ValueError, KeyError, TypeError):
             [path] = _list_added_paths(folder / commit)
-            is_proven = path in recorded and not describe_damage(folder / path, recorded[path].digest)
-            has_own_row = records.sealed_rows.get(path) == [run]
-            if not is_proven and not has_own_row and run["version"] in paths_by_version:
+            if records.sealed_rows.get(path) == [run] or run["version"] not in paths_by_version:
+                continue  # nothing is hashed for the files that hold their own row: nearly all
+            is_commit_usable = commit not in recorded or is_intact(commit)
+            if is_commit_usable and not is_intact(path):
                 swapped[path] = paths_by_version[run["version"]]
     return swapped
 
