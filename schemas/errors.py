@@ -39,3 +39,19 @@ class OrderError(DeltabookError):
 
 class WorkError(DeltabookError):
     """A worker's function failed on one group of rows, because of a bug or an unforeseen input."""
+
+
+class DeltabookWarning(UserWarning):
+    """Base class of all warnings of deltabook.
+
+    >>> import warnings
+    >>> warnings.simplefilter("error", DeltabookWarning)  # doctest: +SKIP
+    """
+
+
+class FailedChunksWarning(DeltabookWarning):
+    """Warning that a result has rows of chunks that failed a check.
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore", FailedChunksWarning)  # doctest: +SKIP
+    """

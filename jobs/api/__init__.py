@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from deltabook.jobs.runtime.settings import Settings as Settings
     from deltabook.schemas.errors import BusyError as BusyError
     from deltabook.schemas.errors import DeltabookError as DeltabookError
+    from deltabook.schemas.errors import DeltabookWarning as DeltabookWarning
+    from deltabook.schemas.errors import FailedChunksWarning as FailedChunksWarning
     from deltabook.schemas.errors import GapError as GapError
     from deltabook.schemas.errors import InputError as InputError
     from deltabook.schemas.errors import OrderError as OrderError
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
     from deltabook.schemas.names import Status as Status
 
     from .agent_environment import make_env as make_env
-    from .failed_chunks import DeltabookWarning as DeltabookWarning
     from .failed_chunks import FailedChunk as FailedChunk
-    from .failed_chunks import FailedChunksWarning as FailedChunksWarning
     from .pipeline_run import RunSummary as RunSummary
     from .pipeline_run import run as run
     from .result import Result as Result
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _ERRORS = (
     "BusyError",
     "DeltabookError",
+    "DeltabookWarning",
+    "FailedChunksWarning",
     "GapError",
     "InputError",
     "OrderError",
@@ -48,9 +50,7 @@ _ERRORS = (
 )
 _MODULES = {
     **dict.fromkeys(_ERRORS, "deltabook.schemas.errors"),
-    "DeltabookWarning": ".failed_chunks",
     "FailedChunk": ".failed_chunks",
-    "FailedChunksWarning": ".failed_chunks",
     "Result": ".result",
     "RunSummary": ".pipeline_run",
     "Settings": "deltabook.jobs.runtime.settings",

@@ -1,4 +1,4 @@
-"""Chunks that failed a check, and the warning about results that include such chunks."""
+"""Chunks that failed a check, and a function that warns of results with such chunks."""
 
 from __future__ import annotations
 
@@ -7,24 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from deltabook.jobs.console.formats import format_chunk
+from deltabook.schemas.errors import FailedChunksWarning
 
 _MOST_NAMED = 5
-
-
-class DeltabookWarning(UserWarning):
-    """Base class of all warnings of deltabook.
-
-    >>> import warnings
-    >>> warnings.simplefilter("error", DeltabookWarning)  # doctest: +SKIP
-    """
-
-
-class FailedChunksWarning(DeltabookWarning):
-    """Warning that a result has rows of chunks that failed a check.
-
-    >>> import warnings
-    >>> warnings.simplefilter("ignore", FailedChunksWarning)  # doctest: +SKIP
-    """
 
 
 class FailedChunk(NamedTuple):

@@ -26,7 +26,7 @@ from deltabook.jobs.tables.delta_tables import (
 )
 from deltabook.jobs.tables.failed_chunks import VERDICT_COLUMNS, ChunkName, group_failed_chunks
 from deltabook.jobs.tables.seals import is_seal_valid
-from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.errors import FailedChunksWarning, WarehouseError
 from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import (
     BOOKS,
@@ -49,10 +49,6 @@ COPIES_FOLDER = "_copies"
 """Folder of the warehouse with second copies; see `jobs.records.second_copies`."""
 HAS_RUNS_PROPERTY = "deltabook.has_runs"
 """Delta property of a table that was created after the table `runs`."""
-
-
-class FailedChunksWarning(UserWarning):
-    """Warning that an opened table includes rows of chunks that failed validation."""
 
 
 def published_table(warehouse: Path | str, name: str, exclude_failed: bool = False) -> Dataset:
