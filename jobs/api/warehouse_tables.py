@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,8 @@ class WarehouseTables:
         >>> books = open("demo/warehouse").books("BTC-USDT", columns=["time", "bid_price"])  # doctest: +SKIP
         >>> books.to_pandas().tail(1)  # doctest: +SKIP
         """
-        instrument = self._instrument(symbol, exchange)
-        period = to_range(start, end)
-        selection = _select(instrument, period, columns, decimals, include_failed)
-        return self._read(BOOKS_VIEW, selection)
+        rows = self._select(symbol, exchange, start, end, columns, decimals, include_failed)
+        return self._read(BOOKS_VIEW, rows)
 
     def grids(
         self,
@@ -157,9 +155,8 @@ class WarehouseTables:
         --------
         >>> open("books").grids("BTC-USDT", "2024-08-09").to_polars()  # doctest: +SKIP
         """
-        instrument = self._instrument(symbol, exchange)
-        period = to_range(start, end)
-        return self._read(GRIDS_VIEW, _select(instrument, period, columns, decimals, include_failed))
+        rows = self._select(symbol, exchange, start, end, columns, decimals, include_failed)
+        return self._read(GRIDS_VIEW, rows)
 
     def trades(
         self,
@@ -200,9 +197,8 @@ class WarehouseTables:
         >>> sum(trades["size"].to_pylist())  # doctest: +SKIP
         Decimal('12.34500000')
         """
-        instrument = self._instrument(symbol, exchange)
-        period = to_range(start, end)
-        return self._read(TRADES_VIEW, _select(instrument, period, columns, decimals, include_failed))
+        rows = self._select(symbol, exchange, start, end, columns, decimals, include_failed)
+        return self._read(TRADES_VIEW, rows)
 
     def table(
         self,
@@ -357,21 +353,24 @@ class WarehouseTables:
             )
         return rows[0]
 
+    def _select(
+        self,
+        symbol: str,
+        exchange: str | None,
+        start: TimeLike | None,
+        end: TimeLike | None,
+        columns: Sequence[str] | None,
+        decimals: bool,
+        include_failed: bool,
+    ) -> Selection:
+        """Return a selection of rows of one instrument."""
+        instrument = self._instrument(symbol, exchange)
+        names = instrument["exchange"], instrument["symbol"]
+        return Selection([instrument], *names, *to_range(start, end), columns, decimals, include_failed)
+
     def _read(self, view: View, selection: Selection) -> Result:
         """Return a view's selected rows; warn if rows of failed chunks are among them."""
         result = read_result(self._reader(), view, selection)
         if selection.include_failed:
             warn_of_failed(result.failed_chunks, 3, _LEAVE_OUT)
         return result
-
-
-def _select(
-    instrument: Mapping[str, Any],
-    period: tuple[int | None, int | None],
-    columns: Sequence[str] | None,
-    decimals: bool,
-    include_failed: bool,
-) -> Selection:
-    """Return a selection of rows of one instrument."""
-    names = instrument["exchange"], instrument["symbol"]
-    return Selection([instrument], *names, *period, columns, decimals, include_failed)
