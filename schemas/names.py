@@ -11,6 +11,9 @@ from deltabook.schemas.errors import InputError
 NOT_GIVEN = -1
 """Value of an id, time, price or size that the source does not give. Integers in UDFs are never null."""
 
+INT64_MAX = 2**63 - 1
+"""Greatest value of an int64."""
+
 NANOSECONDS_PER_SECOND = 1_000_000_000
 HOUR = 3600 * NANOSECONDS_PER_SECOND
 """Default length of a chunk, ns. The column `hour` is a chunk's start, ns since 1970 UTC."""

@@ -106,7 +106,7 @@ def export(
     from deltabook.jobs.console.progress import Progress
     from deltabook.jobs.exporting.export import export
     from deltabook.jobs.exporting.options import make_export_options
-    from deltabook.udfs.numbers.decimal_text import INT64_MAX
+    from deltabook.schemas.names import INT64_MAX
 
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
     with report_errors():

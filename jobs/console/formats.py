@@ -6,8 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from deltabook.schemas.errors import SettingsError
-from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND, NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import ALL_HOURS, INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
 
 _UNIX_UNITS = {10: NANOSECONDS_PER_SECOND, 13: 10**6, 16: 10**3}
 """Nanoseconds per unit of a Unix timestamp, by the number of its digits: seconds, ms, µs (2001 to 2286)."""

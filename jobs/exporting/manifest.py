@@ -12,9 +12,9 @@ from deltabook.jobs.exporting.options import ExportOptions
 from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.schemas.columns import Column
 from deltabook.schemas.exports import COLUMNS, FOREIGN, OF_LEVELS, PARTITIONS, Form
+from deltabook.schemas.names import INT64_MAX
 from deltabook.schemas.rows import ExportedRow
 from deltabook.schemas.tables import RUNS
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 
 def make_manifest(

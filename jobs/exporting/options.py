@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.exports import FORMS, OF_LEVELS, Form, What
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import INT64_MAX
 
 DEFAULT_LEVELS = 20
 """Default number of levels on each side, in formats with columns for each level."""

@@ -17,11 +17,10 @@ from deltabook.jobs.tables.instrument_lookup import find_instruments
 from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.exports import FORMS, IN_DOUBLES, Form, What
-from deltabook.schemas.names import CLOCK_TOLERANCE, DAY
+from deltabook.schemas.names import CLOCK_TOLERANCE, DAY, INT64_MAX
 from deltabook.schemas.rows import ExportReference, InstrumentRow
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS
 from deltabook.udfs.export.tardis import make_vendor_names
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 _TABLES = {What.BOOKS: BOOKS, What.FEATURES: BOOKS, What.EVENTS: EVENTS, What.TRADES: EVENTS}
 """The table from which each kind of rows is read."""

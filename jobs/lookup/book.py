@@ -16,9 +16,8 @@ from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.names import HOUR, NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.schemas.names import HOUR, INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.schemas.tables import BOOKS, COVERAGE, form_of
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
 
 
 @dataclass(frozen=True)

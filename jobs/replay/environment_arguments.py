@@ -13,8 +13,7 @@ from deltabook.jobs.console.formats import parse_time
 from deltabook.jobs.tables.instrument_lookup import find_instrument
 from deltabook.jobs.tables.published import require_published
 from deltabook.schemas.errors import InputError, SettingsError, WarehouseError
-from deltabook.schemas.names import valid_name
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import INT64_MAX, valid_name
 from deltabook.udfs.replay.clocks import Clock
 from deltabook.udfs.replay.fills import CancelPosition
 

@@ -19,7 +19,7 @@ from deltabook.jobs.console.formats import parse_time
 from deltabook.jobs.replay.known_intervals import list_known_intervals
 from deltabook.jobs.replay.recording import Recording
 from deltabook.schemas.errors import SettingsError
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.replay.clocks import Clock
 from deltabook.udfs.replay.observations import Observation
 from deltabook.udfs.replay.replay import By, Replay, Suspect

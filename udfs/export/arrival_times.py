@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from deltabook.schemas.names import EventType
+from deltabook.schemas.names import INT64_MAX, EventType
 from deltabook.udfs.export.rows import SymbolDay
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
 from deltabook.udfs.orderbook.checkpoints import read_held_events
 from deltabook.udfs.replay.clocks import NO_LAST_TIMES, Clock, compute_times
 from deltabook.udfs.storage.event_files import read_chunk_batches, read_start_checkpoint

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.numba_kernel import kernel
 
-INT64_MAX = 2**63 - 1
 DEFAULT_SCALE = 8
 """Scale of a record's integers: number of decimals.
 

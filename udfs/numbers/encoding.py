@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
-from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 
 SCALE_COLUMNS = {column.name: column.scale for column in RECORDS.columns if column.scale}
 """Price and size columns of messages, and the column that holds the scale of each."""

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.columns import DECIMAL
-from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.schemas.tables import QUARANTINE
 from deltabook.udfs.arrow_arrays import to_numpy
-from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.encoding import SCALE_COLUMNS
 
 _DIGITS, _HEADROOM = 18, 1

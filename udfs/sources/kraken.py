@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import INT64_MAX, MOST_DECIMALS, scale_levels, scale_trade
+from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.udfs.numbers.decimal_text import MOST_DECIMALS, scale_levels, scale_trade
 from deltabook.udfs.sources.common.json_decoding import decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (

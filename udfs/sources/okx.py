@@ -36,8 +36,8 @@ from pathlib import Path
 from typing import Any
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import INT64_MAX, scale_levels, scale_trade
+from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
+from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.sources.common.json_decoding import decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (

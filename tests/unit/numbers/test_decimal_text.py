@@ -11,9 +11,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from properties import cases
 
+from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.numbers.decimal_text import (
     DEFAULT_SCALE,
-    INT64_MAX,
     MOST_DECIMALS,
     MOST_WHOLE_DIGITS,
     common_scale,

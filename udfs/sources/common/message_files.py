@@ -21,8 +21,7 @@ from typing import IO, Any, ClassVar
 import pyarrow as pa
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND, NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.sources.common.file_source import FileSource, MixedUnitsError, TimeUnit, line_blocks
 from deltabook.udfs.sources.common.limits import Limits, check_levels
 from deltabook.udfs.sources.common.records import Records

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.udfs.numba_kernel import kernel
-from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX, MOST_DECIMALS
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, MOST_DECIMALS
 
 BAD, STRICT = 0, 255
 """Special values of `decimals`. BAD: no valid price or size. STRICT: only Python can read the number."""

@@ -10,8 +10,8 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND
-from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, INT64_MAX, exact
+from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND
+from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, exact
 from deltabook.udfs.sources.crypto_lake.columns import encode_labels, fill_nulls
 from deltabook.udfs.sources.crypto_lake.levels import BAD, STRICT, fixed_point
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.numba_kernel import kernel
-from deltabook.udfs.numbers.decimal_text import INT64_MAX, scan_decimal
+from deltabook.udfs.numbers.decimal_text import scan_decimal
 
 _ZERO, _NINE, _MINUS = ord("0"), ord("9"), ord("-")
 _NEWLINE, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')

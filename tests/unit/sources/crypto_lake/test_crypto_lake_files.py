@@ -28,7 +28,8 @@ from lake_tables import (
 )
 from properties import cases
 
-from deltabook.udfs.numbers.decimal_text import INT64_MAX, scale_levels
+from deltabook.schemas.names import INT64_MAX
+from deltabook.udfs.numbers.decimal_text import scale_levels
 from deltabook.udfs.sources.crypto_lake import source as crypto_lake
 from deltabook.udfs.sources.crypto_lake.source import CryptoLakeSource
 

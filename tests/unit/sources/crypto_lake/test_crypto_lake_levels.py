@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lake_tables import T0, odd_floats
 from properties import cases
 
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.sources.crypto_lake.levels import (
     BAD,
     STRICT,

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import lake_data
 from lake_tables import LEVELS, T0, all_records, book_rows, renamed, trade_rows, values_of, written
 
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.sources.common.message_files import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 

@@ -22,7 +22,7 @@ from lake_tables import (
 )
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.numbers.decimal_text import INT64_MAX
+from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.sources.crypto_lake import source as crypto_lake
 from deltabook.udfs.sources.crypto_lake.levels import (
     BAD,
