@@ -1,4 +1,4 @@
-"""Quiet end of a command when nobody reads its output any more, as in `deltabook status | head`."""
+"""End a command without an error when the reader of its output has gone, as in `deltabook status | head`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 
 def is_output_closed(stream: IO[str] | None = None) -> bool:
-    """Return whether a stream is a pipe that nobody reads any more.
+    """Return whether a stream is a pipe whose reader has closed it.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def is_output_closed(stream: IO[str] | None = None) -> bool:
     Returns
     -------
     bool
-        True if the pipe's reader has closed it. False for a stream without a file descriptor.
+        False also for a stream without a file descriptor.
     """
     stream = stream or sys.stdout
     try:
@@ -34,7 +34,7 @@ def is_output_closed(stream: IO[str] | None = None) -> bool:
 
 
 def discard(stream: IO[str]) -> None:
-    """Redirect a stream to /dev/null, so that later writes and flushes do not fail.
+    """Redirect a stream to /dev/null, so that later writes and flushes succeed.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def discard(stream: IO[str]) -> None:
 
 
 def leave_quietly() -> NoReturn:
-    """End the command with exit status 0, because nobody reads its output.
+    """Discard the rest of standard output, and end the command with exit status 0.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def leave_quietly() -> NoReturn:
 
 
 def flush_output() -> None:
-    """Flush standard output; discard the buffered text if nobody reads it."""
+    """Flush standard output. If its reader has gone, discard the buffered text."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -67,14 +67,14 @@ def flush_output() -> None:
 
 
 def handle_broken_pipe(console: Console) -> None:
-    """End the command if nobody reads standard output; continue silently if nobody reads standard error.
+    """End the command with status 0 if the failed write went to standard output; else silence the console.
 
-    `rich` calls this function instead of its own handler, which ends the process with status 1.
+    `SafeConsole` calls this function. The handler of `rich` would end the process with status 1.
 
     Parameters
     ----------
     console : Console
-        The console whose write has failed.
+        The console whose write failed because its pipe is closed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Functions that format times, durations, shares and sizes as text, and that parse times given by users."""
+"""Format times, durations, shares and sizes as text, and parse times that users type."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def parse_time(text: str) -> int:
-    """Return the time that a text names, exact to the nanosecond.
+    """Parse ISO 8601 text or a Unix timestamp, and return the time in ns since 1970 UTC.
 
     Parameters
     ----------
     text : str
-        ISO 8601 text, UTC unless it names an offset; or a Unix timestamp. The number of digits decides the
+        ISO 8601 text, read as UTC if it has no offset; or a Unix timestamp. The number of digits decides the
         unit of a timestamp: 10 digits are seconds, 13 milliseconds, 16 microseconds, 18 or 19 nanoseconds.
-        All units but nanoseconds may have a fraction. Digits below 1 ns are dropped.
+        A timestamp in seconds, ms or µs may have a fraction. Digits below 1 ns are dropped.
 
     Returns
     -------
     int
-        The time, ns since 1970 UTC.
+        The time, ns since 1970 UTC, clipped to the range of a non-negative int64.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def parse_time(text: str) -> int:
 
 
 def _parse_unix_time(text: str) -> int | None:
-    """Return a Unix timestamp in ns; None if the text is not a timestamp, or if its unit is not clear."""
+    """Return a Unix timestamp in ns; None if the text is no number or its digits do not show its unit."""
     match = _UNIX_TIME.fullmatch(text)
     if match is None:
         return None
@@ -74,7 +74,7 @@ def _parse_unix_time(text: str) -> int | None:
 
 
 def parse_period(start: str | None, end: str | None) -> tuple[int | None, int | None]:
-    """Return the times of the options `--from` and `--to`.
+    """Parse the values of the options `--from` and `--to`.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def parse_period(start: str | None, end: str | None) -> tuple[int | None, int | 
 
 
 def format_time(nanoseconds: int) -> str:
-    """Return a time as ISO 8601 text with nine decimal digits of the second.
+    """Return a time as ISO 8601 text, to the nanosecond.
 
     Parameters
     ----------
@@ -196,12 +196,12 @@ def format_share(part: float, whole: float, digits: int = 3) -> str:
 
 
 def format_match(matched: int, compared: int) -> str:
-    """Return how many comparisons were equal, as a count and a share.
+    """Return the number and the share of equal comparisons, as text.
 
     Parameters
     ----------
     matched, compared : int
-        Number of comparisons that were equal, and number of all comparisons.
+        Number of equal comparisons, and number of all comparisons.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A ladder: an order book drawn in a terminal, with asks above, bids below, and sizes as bars."""
+"""Draw an order book as a ladder of text: asks above, bids below, sizes as bars."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BASIS_POINTS = 10_000
 
 @dataclass(frozen=True)
 class Ladder:
-    """An order book with everything that its drawing shows.
+    """An order book, and the texts that are drawn with it.
 
     Attributes
     ----------
@@ -63,9 +63,9 @@ class Ladder:
 
 @dataclass
 class NumberColumn:
-    """A column of exact numbers, aligned at the decimal point, with as few decimal digits as possible.
+    """Width and decimal digits of a column of numbers, which are printed exactly and aligned at the point.
 
-    The column can grow but never shrinks, so that a ladder that is drawn repeatedly does not jump.
+    The column never shrinks. So a ladder that is drawn repeatedly keeps its place on the screen.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class NumberColumn:
 
 @dataclass
 class LadderColumns:
-    """The columns of a ladder: price, size, and the sum of the sizes from the best level to this level."""
+    """The columns of a ladder: price, size, and total (sum of the sizes from the best level to this one)."""
 
     price: NumberColumn = field(default_factory=NumberColumn)
     size: NumberColumn = field(default_factory=NumberColumn)
@@ -139,7 +139,7 @@ def open_console(out: IO[str] | None = None) -> Console:
 
 
 def draw_bar(share: float, width: int) -> str:
-    """Return a bar of block characters, as text, whose length is a share of the full width.
+    """Return a bar of block characters that fills a share of the full width.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def draw_bar(share: float, width: int) -> str:
 
 
 def unscale(number: int, scale: int) -> Decimal:
-    """Return the exact number that a scaled integer represents.
+    """Convert a scaled integer to the exact number that it stands for.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def unscale(number: int, scale: int) -> Decimal:
 
 
 def spread_and_mid(bid: Decimal, ask: Decimal) -> tuple[Decimal, Decimal]:
-    """Return the spread and the mid of two best prices.
+    """Return the exact spread and mid of a best bid and a best ask.
 
     Parameters
     ----------
@@ -186,16 +186,16 @@ def spread_and_mid(bid: Decimal, ask: Decimal) -> tuple[Decimal, Decimal]:
     Returns
     -------
     (Decimal, Decimal)
-        Ask minus bid, and half of their sum. Both are exact.
+        Ask minus bid, and half of their sum.
     """
     with localcontext(_EXACT):
         return ask - bid, (ask + bid) * Decimal("0.5")
 
 
 def draw_ladder(ladder: Ladder, levels: int, width: int, columns: LadderColumns | None = None) -> Text:
-    """Return a ladder as lines of text: each level has its price, its size, a bar and a sum of sizes.
+    """Return a ladder as lines of text, one line per level: price, size, bar and sum of sizes.
 
-    The sum adds the sizes from the best level to this level.
+    The sum adds all sizes from the best level to the level of the line.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def draw_ladder(ladder: Ladder, levels: int, width: int, columns: LadderColumns 
     width : int
         Characters per line. If the width is too small, first the sums and then the bars are left out.
     columns : LadderColumns, optional
-        Columns of an earlier drawing, which grow as needed; default: new columns.
+        Columns of an earlier drawing, which this function widens if needed; default: new columns.
 
     Returns
     -------
@@ -245,7 +245,7 @@ def draw_ladder(ladder: Ladder, levels: int, width: int, columns: LadderColumns 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Layout of a ladder's line: width of the bar (0: no bar), whether there is a sum, width of the line."""
+    """Width of a line and of its bar, in characters (0: no bar), and whether the line has a sum."""
 
     bar: int
     has_sum: bool

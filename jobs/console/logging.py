@@ -1,9 +1,9 @@
 """Messages on standard error: lines for people, or one JSON object per line for a log collector.
 
-Every message is also a record of the logger `deltabook`. A program that calls the jobs may add its own
-handler to this logger. With `--log json`, a handler on this logger and on the root logger writes each record
-as one JSON object. This form also takes over standard error: lines that the JVM, workers and usage errors
-print become JSON objects, too.
+Every message is also a record of the logger `deltabook`, to which a calling program may add handlers. With
+`--log json`, a handler on this logger and on the root logger writes each record as one JSON object. File
+descriptor 2 is then redirected too, so that lines printed by the JVM, by workers and by the command-line
+parser become JSON objects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, TextIO
+from typing import TextIO
 
 from deltabook.jobs.console.printable import SafeConsole, make_printable
 from deltabook.jobs.console.redaction import redact
@@ -38,29 +38,31 @@ stderr_console = SafeConsole(stderr=True, highlight=False)
 
 _DRAIN_SECONDS = 5
 _COLLECTOR_LEVELS = {"WARNING": "warn", "CRITICAL": "fatal"}
-"""Names of log levels in JSON, where collectors spell them differently from Python."""
+"""Level names in JSON, for the levels that log collectors spell differently from Python."""
 _FRAME = "╭╮╰╯│─ \n"
-"""Characters of the frame that typer prints around a usage error. They are stripped from JSON messages."""
+"""Characters that typer draws around a usage error. They are stripped from JSON messages."""
 _logger = logging.getLogger("deltabook")
 _logger.addHandler(logging.NullHandler())  # without any handler, Python itself would print the records
 _logger.setLevel(logging.INFO)
 _logger.propagate = False  # another package's `logging.warning` may have put a handler on the root logger
 _original_stderr: TextIO | None = None
 _pending_drains: list[tuple[str, threading.Event]] = []
-"""For each take-over of standard error: the line that ends the take-over, and the event that is set when
-this line was read."""
-_fields: ContextVar[dict[str, Any]] = ContextVar("fields", default={})  # noqa: B039  is never changed in place
+"""Redirections of standard error that are not finished: the unique line that ends each redirection, and the
+event that is set when `_wrap_lines` reads this line."""
+Fields = dict[str, str | None]
+"""Fields of all records of a command or run: `command` (None outside a command) and `run_id`."""
+_fields: ContextVar[Fields] = ContextVar("fields", default={})  # noqa: B039  is never changed in place
 
 
 class _JsonLines(logging.StreamHandler[TextIO]):
     """Log handler that writes one JSON object per record, with fields such as the command and the run id."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to write a record: all records of deltabook, and warnings and errors of others."""
+        """Return whether to write a record: of deltabook every record, of other packages warnings and errors."""
         return record.levelno >= logging.WARNING or record.name == _logger.name
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as JSON text; keys and passwords are replaced."""
+        """Return a record as JSON text; `***` replaces keys and passwords."""
         line = {
             "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
             "level": _COLLECTOR_LEVELS.get(record.levelname, record.levelname.lower()),
@@ -85,12 +87,14 @@ def is_json_log() -> bool:
 
 
 def set_log_form(form: LogForm) -> None:
-    """Choose text or JSON for messages, Python's warnings and other packages' records on standard error.
+    """Choose text or JSON as the form of standard error.
+
+    JSON includes Python's warnings, and the warnings and errors that other packages log.
 
     Parameters
     ----------
     form : LogForm
-        The form from now on.
+        Form of all later messages.
     """
     present = _json_handler()
     new = _JsonLines(_take_over_stderr()) if form is LogForm.JSON else None
@@ -103,9 +107,9 @@ def set_log_form(form: LogForm) -> None:
 
 
 def _take_over_stderr() -> TextIO:
-    """Redirect file descriptor 2 to `_wrap_lines`, and return the original standard error, for JSON.
+    """Redirect file descriptor 2 to a thread that runs `_wrap_lines`, and return the original standard error.
 
-    If a test or a caller has replaced `sys.stderr`, return that stream and redirect nothing.
+    If a test or a caller has replaced `sys.stderr`, redirect nothing and return the replacement.
     """
     global _original_stderr
     if sys.stderr is not sys.__stderr__:
@@ -123,7 +127,7 @@ def _take_over_stderr() -> TextIO:
 
 
 def _wrap_lines(reading: int, last_line: str, is_drained: threading.Event) -> None:
-    """Write each line that arrives through the pipe, for example from the JVM, as a JSON object."""
+    """Write each line from the pipe `reading` as a JSON object, until `last_line` arrives."""
     handler = _JsonLines(_original_stderr)
     with os.fdopen(reading, encoding="utf-8", errors="replace") as lines:
         for line in (line.strip(_FRAME) for line in lines):
@@ -136,16 +140,16 @@ def _wrap_lines(reading: int, last_line: str, is_drained: threading.Event) -> No
 
 
 def resume_json_log() -> None:
-    """Use JSON for messages after a command's end, if the command used JSON."""
+    """Switch back to JSON if standard error is still redirected, although the command has ended."""
     if _pending_drains and not is_json_log():
         set_log_form(LogForm.JSON)
 
 
 def restore_stderr() -> None:
-    """Wait until every line of standard error was written as JSON, and restore the file descriptor.
+    """Wait until all pending lines of standard error are written as JSON; then undo the redirection.
 
-    The JVM may outlive this process and keep the pipe open. Therefore the function does not wait for the end
-    of the pipe, but writes a last line and waits until this line was read.
+    The JVM may outlive this process and keep the pipe open. So this function does not wait for the end of the
+    pipe. It writes a unique last line to the pipe and waits until `_wrap_lines` has read this line.
     """
     while _pending_drains:
         last_line, is_drained = _pending_drains.pop()
@@ -156,16 +160,16 @@ def restore_stderr() -> None:
 
 
 def log_error(line: str, error: BaseException, exit_status: int) -> None:
-    """Log an error that is a bug, with its traceback.
+    """Log an unexpected error with its traceback.
 
     Parameters
     ----------
     line : str
-        One sentence on what happened.
+        The error as a sentence.
     error : BaseException
-        The error. Its traceback becomes a field of the record.
+        The exception that was caught.
     exit_status : int
-        The exit status with which the process will end.
+        Exit status of the process, a field of the record.
     """
     fields = {"event": "error", "exit_status": exit_status}
     trace = (type(error), error, error.__traceback__)
@@ -173,19 +177,18 @@ def log_error(line: str, error: BaseException, exit_status: int) -> None:
 
 
 @contextmanager
-def log_fields(**fields: Any) -> Iterator[dict[str, Any]]:
+def log_fields(**fields: str | None) -> Iterator[Fields]:
     """Add fields to every record that is logged within the block.
 
     Parameters
     ----------
-    **fields : Any
-        Fields by name, such as `command` and `run_id`. Fields of an outer block stay.
+    **fields : str or None
+        Fields by name, such as `command` and `run_id`. Blocks may be nested: fields of outer blocks stay.
 
     Yields
     ------
     dict
-        All fields, including those of outer blocks. A field that the block adds to this dict appears in later
-        records.
+        All current fields, including those of outer blocks. The block may add further fields to this dict.
     """
     merged = _fields.get() | fields
     token = _fields.set(merged)
@@ -195,13 +198,13 @@ def log_fields(**fields: Any) -> Iterator[dict[str, Any]]:
         _fields.reset(token)
 
 
-def current_fields() -> dict[str, Any]:
-    """Return the fields that are added to every record now."""
+def current_fields() -> Fields:
+    """Return the fields that `log_fields` adds to every record at present."""
     return _fields.get()
 
 
-def log_event(name: str, line: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Log an event for collectors, without showing it to people.
+def log_event(name: str, line: str, level: int = logging.INFO, **fields: object) -> None:
+    """Log an event without showing it on the terminal. JSON and a caller's own log handlers have it.
 
     Parameters
     ----------
@@ -211,7 +214,7 @@ def log_event(name: str, line: str, level: int = logging.INFO, **fields: Any) ->
         The event as a sentence.
     level : int
         Level of `logging`.
-    **fields : Any
+    **fields : object
         Further fields of the record, such as `seconds`.
     """
     # The text is made printable because a caller's own handler may show records on a terminal.
@@ -219,18 +222,20 @@ def log_event(name: str, line: str, level: int = logging.INFO, **fields: Any) ->
     _logger.log(level, "%s", text, extra={"fields": {"event": name, **fields}})
 
 
-def show_message(line: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Print a line on standard error and log it, with keys and passwords removed.
+def show_message(line: str, level: int = logging.INFO, *, event: str = "message", **fields: object) -> None:
+    """Print a line on standard error and log it, with keys and passwords replaced by `***`.
 
     Parameters
     ----------
     line : str
-        The line as people read it. In JSON, each run of spaces becomes a single space.
+        The line, laid out for a terminal. The log record has single spaces instead of longer ones.
     level : int
         Level of `logging`.
-    **fields : Any
-        Further fields of the record; `event` names its kind (default: "message").
+    event : str
+        Kind of event, a field of the log record.
+    **fields : object
+        Further fields of the log record.
     """
-    log_event(fields.pop("event", "message"), line, level, **fields)
+    log_event(event, line, level, **fields)
     if not is_json_log():
         stderr_console.print(redact(line), markup=False, soft_wrap=True)

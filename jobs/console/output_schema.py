@@ -1,45 +1,51 @@
-"""The JSON Schema of what commands print with `--json`, with one definition per command."""
+"""Read the JSON Schema of the objects that commands print with `--json`, and complete such objects."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TypedDict
 
 OUTPUT_SCHEMA = "output.schema.json"
 """Name of the schema's file in the folder `conf`."""
 
 
-@cache
-def read_output_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the objects that commands print with `--json`.
+class ObjectDefinition(TypedDict, total=False):
+    """Schema of the object that one command prints. `properties` has the schema of each key."""
 
-    Returns
-    -------
-    dict
-        The schema. Its `$defs` has one definition per command, by the command's name.
-    """
+    properties: dict[str, object]
+
+
+OutputSchema = TypedDict("OutputSchema", {"$defs": dict[str, ObjectDefinition]})
+"""The JSON Schema. `$defs` has one definition per command, by the command's name."""
+
+
+@cache
+def read_output_schema() -> OutputSchema:
+    """Return the JSON Schema of the objects that commands print with `--json`."""
     text = files("deltabook.conf").joinpath(OUTPUT_SCHEMA).read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
+    schema: OutputSchema = json.loads(text)
     return schema
 
 
-def complete_output(command: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Return a command's result, completed with every key that the command's schema names.
+def complete_output(command: str | None, result: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a command's result with every key of the command's schema.
 
     Parameters
     ----------
-    command : str
-        Name of the command.
+    command : str or None
+        Name of the command; None outside a command.
     result : dict
         The command's result, which may lack keys.
 
     Returns
     -------
     dict
-        The complete result. A missing `exit_status` becomes 0; other missing keys become null. The result of
-        a command without a schema is returned unchanged.
+        The complete result. A missing `exit_status` becomes 0, and any other missing key becomes None. If the
+        schema does not define the command, `result` is returned unchanged.
     """
-    properties = read_output_schema()["$defs"].get(command, {}).get("properties", {})
+    definition = read_output_schema()["$defs"].get(command or "", {})
+    properties = definition.get("properties", {})
     return {**dict.fromkeys(properties), "exit_status": 0, **result} if properties else result

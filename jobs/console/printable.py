@@ -1,4 +1,4 @@
-"""Text from files, made safe to show: control and bidirectional characters become escape sequences."""
+"""Make text from files safe to show: replace control and bidirectional characters by escape sequences."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.segment import Segment
 from deltabook.jobs.console.closed_output import handle_broken_pipe
 
 _HARMLESS = "\n\t\u200c\u200d"
-"""Characters that are shown unchanged: line ends, tabs, and joiners, which some scripts and emoji need."""
+"""Characters that are shown unchanged: newlines, tabs, and the joiners that some scripts and emoji need."""
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories of characters that control a terminal, that reorder text, or that are not valid text."""
+"""Unicode categories of controls, invisible formats such as reordering, surrogates, and separators."""
 
 
 class _Escapes(dict[int, str]):
-    """Maps each character to the text that is shown for it; entries are added as characters appear."""
+    """Maps the code of each character to the text to show; an entry is made when it is first needed."""
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -32,28 +32,28 @@ _ESCAPES = _Escapes()
 
 
 def make_printable(text: str) -> str:
-    r"""Return a text in which no character controls a terminal.
+    r"""Return a text with an escape sequence for each character that could control a terminal.
 
     Parameters
     ----------
     text : str
-        Any text, such as a line of a raw file, a path or an error.
+        Text to show, such as a line of a raw file, a path or an error.
 
     Returns
     -------
     str
-        The text with escape sequences such as `\x1b`, `\u202e` or `\udcff` instead of control characters
-        (except line ends and tabs), format characters such as bidirectional overrides, and bytes that are not
-        UTF-8.
+        The text. Escape sequences such as `\x1b`, `\u202e` or `\udcff` stand for control characters (except
+        newlines and tabs), for format characters such as bidirectional overrides, and for bytes that are not
+        valid UTF-8.
     """
     return text if text.isprintable() else text.translate(_ESCAPES)
 
 
 class SafeConsole(Console):
-    """A console that makes all text printable. It writes only its own control sequences, such as styles."""
+    """A `rich` console that makes all text printable and writes no control sequences but its own styles."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the segments that `rich` renders, with the text of every segment made printable.
+        """Render an object as `rich` does, and make the text of every segment printable.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class SafeConsole(Console):
             yield segment if segment.control else Segment(make_printable(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """End the command quietly if nobody reads standard output."""
+        """Handle a write to a closed pipe; see `handle_broken_pipe`."""
         handle_broken_pipe(self)
 
 
@@ -77,7 +77,7 @@ class _SafeStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text. A line end of `csv`, carriage return and newline, becomes a newline."""
+        """Write a text. CRLF, the line end that `csv` writes, becomes a newline."""
         self._stream.write(make_printable(text.replace("\r\n", "\n")))
         return len(text)
 
@@ -86,7 +86,7 @@ class _SafeStream:
 
 
 def wrap_stream(stream: IO[str] | None = None) -> IO[str]:
-    """Return a stream for data: a terminal gets printable text, a file or a pipe gets the text unchanged.
+    """Return a stream that makes text printable on a terminal, and leaves it unchanged in a file or a pipe.
 
     Parameters
     ----------

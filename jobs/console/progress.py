@@ -1,4 +1,4 @@
-"""Progress of a job's stages: shows each stage while it runs, measures its time, and names its Spark jobs."""
+"""Show each stage of a job while it runs, measure its duration, and name its Spark jobs after it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Progress:
     Parameters
     ----------
     spark : SparkSession
-        The session whose jobs are named after the stage.
+        The session that runs the job.
     console : Console
-        The console that shows the stages. It should be standard error, so that standard output has only the
-        result.
+        The console that shows the stages. It should write to standard error, because standard output is for
+        results.
 
     Attributes
     ----------
     seconds : dict of str to float
-        Seconds of each stage, in the order in which the stages began.
+        Duration of each stage in seconds, in the order in which the stages ended.
     """
 
     def __init__(self, spark: SparkSession, console: Console):
@@ -41,7 +41,7 @@ class Progress:
     def stage(self, name: str, unit: str, total: int, part: str = "") -> Iterator[Callable[[int], None]]:
         """Show a stage of `total` units while the block runs, and add its duration to `seconds`.
 
-        The stage's Spark jobs form a job group, which is named after the run and the stage.
+        The Spark jobs of the stage form one Spark job group, with the run and the stage in its name.
 
         Parameters
         ----------
@@ -57,7 +57,7 @@ class Progress:
         Yields
         ------
         callable
-            Function that takes the number of units that are done so far, and shows it.
+            Function to call with the number of finished units, which it shows.
         """
         started = time.monotonic()
         key = f"{name} {part}".rstrip()

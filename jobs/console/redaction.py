@@ -1,4 +1,4 @@
-"""Removal of keys and passwords from text that is printed or stored."""
+"""Replace keys and passwords in text that is printed or stored."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _NAMED = re.compile(
 
 
 def redact(text: str) -> str:
-    """Return a text whose keys and passwords are replaced by `***`.
+    """Replace keys and passwords in a text by `***`.
 
     Parameters
     ----------
     text : str
-        Any text, such as an error message or the JSON of a run.
+        Text to print or store, such as an error message or the JSON of a run.
 
     Returns
     -------
     str
-        The text with `***` instead of the part before the @ of an address, and instead of the values of names
-        such as `fs.s3a.secret.key`.
+        The text. `***` replaces the user and password of an address (all before the @), and the value of each
+        setting whose name contains a word such as secret or password, as in `fs.s3a.secret.key=…`.
     """
     return _NAMED.sub(rf"\g<1>{HIDDEN}", _IN_ADDRESS.sub(rf"\g<1>{HIDDEN}@", text))

@@ -1,11 +1,11 @@
-"""Display of a job's stages: a bar on a terminal, one line per stage in a pipe, and log records."""
+"""Show the stages of a job: a progress bar on a terminal, one line per finished stage, and log records."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -34,16 +34,16 @@ STAGE_LABELS = {
     "runs": "checking runs",
     "raw files": "checking raw files",
 }
-"""Text that people see, by the key of the stage. A key that is not listed is shown unchanged.
+"""Text to show for a stage, by the stage's key. A stage that is not listed is shown by its key.
 
-The column `summary` of the table `runs` and log records contain the keys. Therefore the keys must not change.
+The keys are stored in the table `runs` (column `summary`) and in logs, so a key must never change.
 """
 
 _LABEL_WIDTH = 23
 
 
 class _RateColumn(ProgressColumn):
-    """Progress column with the units per second, empty until `rich` has measured the speed."""
+    """Progress column with the units per second; empty while the speed is unknown."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -51,7 +51,7 @@ class _RateColumn(ProgressColumn):
 
 
 def format_rate(rate: float) -> str:
-    """Return a rate as text: with one decimal digit from 1 on, with two significant digits below 1.
+    """Return a rate as text: one decimal digit if the rate is at least 1, else two significant digits.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def show_stage(
 ) -> Iterator[Callable[[int], None]]:
     """Show a stage while the block runs, and print one line when the stage ends.
 
-    A terminal also shows a bar with the rate and the time left. A stage of one unit shows neither rate nor
-    time left, because its rate is not known before it ends.
+    While the stage runs, a terminal shows a progress bar, and, if there is more than one unit, the rate and
+    the time left.
 
     Parameters
     ----------
@@ -91,12 +91,12 @@ def show_stage(
     Yields
     ------
     callable
-        Function that takes the number of units that are done so far, and shows it.
+        Function to call with the number of finished units, which it shows.
     """
-    fields: dict[str, Any] = {"stage": f"{name} {part}".rstrip(), "unit": unit, "total": total}
+    key = f"{name} {part}".rstrip()
     label = STAGE_LABELS.get(name, name)
     detail = f"{unit}: {part}" if part else unit
-    log_event("stage started", f"{label} {part} started", **fields)
+    log_event("stage started", f"{label} {part} started", stage=key, unit=unit, total=total)
     started = time.monotonic()
     speed_columns = (_RateColumn(), TimeRemainingColumn(), TextColumn("left")) if total > 1 else ()
     columns = (
@@ -114,9 +114,9 @@ def show_stage(
         yield lambda done: bars.update(bar, completed=done)
     seconds = time.monotonic() - started
     rate = total / seconds if seconds else 0.0
-    fields |= {"seconds": round(seconds, 3), "rate": round(rate, 3)}
     line = f"{label:<{_LABEL_WIDTH}} {total:,} {detail} in {seconds:.1f} s"
-    log_event("stage ended", line, **fields)
+    measured = {"seconds": round(seconds, 3), "rate": round(rate, 3)}
+    log_event("stage ended", line, logging.INFO, stage=key, unit=unit, total=total, **measured)
     if not is_json_log():
         console.print(
             f"{line}, {format_rate(rate)}" if total > 1 and rate else line, highlight=False, soft_wrap=True
