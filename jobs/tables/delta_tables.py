@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -24,6 +24,32 @@ CHUNK_PROPERTY = "deltabook.chunk"
 """Delta property of `hours`: the chunk length of the warehouse, such as 1h."""
 LOG_FILE_PATTERNS = ("*.json", "*.checkpoint*.parquet")
 """Glob patterns for the names of commits and checkpoints in a Delta log."""
+
+
+AddAction = TypedDict(
+    "AddAction",
+    {
+        "path": str,
+        "size_bytes": int,
+        "num_records": int,
+        "partition.symbol": str,
+        "min.exchange": str,
+        "max.exchange": str,
+        "min.hour": int,
+        "max.hour": int,
+        "min.sequence": int,
+        "max.sequence": int,
+        "min.order_time": int,
+        "max.order_time": int,
+    },
+    total=False,
+)
+"""Entry of a Delta log for one active data file: path, size in bytes, number of rows, and statistics.
+
+`partition.NAME` is the value of a partition column. `min.NAME` and `max.NAME` are the smallest and the
+largest value of a column in the file. A table without such a column or statistics lacks the key, and a file
+without statistics may have None. Use `get` where this can happen.
+"""
 
 
 def table_exists(warehouse: Path, table: Table) -> bool:
@@ -92,8 +118,8 @@ def unreadable_table_error(warehouse: Path, table: Table, error: Exception) -> W
     )
 
 
-def read_add_actions(warehouse: Path, table: Table, version: int | None = None) -> list[dict[str, Any]]:
-    """Return the active data files of a table, as its log describes them.
+def read_add_actions(warehouse: Path, table: Table, version: int | None = None) -> list[AddAction]:
+    """Return path, size, row count and statistics of each active data file of a table, from its Delta log.
 
     Parameters
     ----------
@@ -106,9 +132,8 @@ def read_add_actions(warehouse: Path, table: Table, version: int | None = None) 
 
     Returns
     -------
-    list of dict
-        One for each file, with the keys `path`, `size_bytes` and `num_records`. For each partition column it
-        has `partition.NAME`, and for each column with statistics `min.NAME` and `max.NAME`.
+    list of AddAction
+        One dict for each file.
 
     Raises
     ------
@@ -117,7 +142,7 @@ def read_add_actions(warehouse: Path, table: Table, version: int | None = None) 
     """
     opened = open_table(warehouse, table, version)
     try:
-        return pa.table(opened.get_add_actions(flatten=True)).to_pylist()  # type: ignore[no-any-return]
+        return cast(list[AddAction], pa.table(opened.get_add_actions(flatten=True)).to_pylist())
     except (DeltaError, pa.ArrowException) as error:
         raise unreadable_table_error(warehouse, table, error) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import TypedDict
 
 from deltabook.expectations.suites import ERRORED, FAILED
 from deltabook.schemas.names import ALL_HOURS
@@ -15,12 +15,23 @@ VERDICT_COLUMNS = ("exchange", "symbol", "hour", "suite", "verdict", "reasons")
 """Columns of `verdicts` that `group_failed_chunks` needs."""
 
 
-def group_failed_chunks(verdicts: Iterable[dict[str, Any]]) -> dict[ChunkName, list[str]]:
-    """Return the chunks that a suite failed or could not judge because of an error, with the reasons.
+class VerdictReasons(TypedDict):
+    """The columns `VERDICT_COLUMNS` of a row of `verdicts`."""
+
+    exchange: str
+    symbol: str
+    hour: int
+    suite: str
+    verdict: str
+    reasons: str
+
+
+def group_failed_chunks(verdicts: Iterable[VerdictReasons]) -> dict[ChunkName, list[str]]:
+    """Return the chunks that failed a suite or whose suite ended with an error, each with the reasons.
 
     Parameters
     ----------
-    verdicts : iterable of dict
+    verdicts : iterable of VerdictReasons
         Rows of `verdicts`, with at least `VERDICT_COLUMNS`. Rows about a whole instrument are ignored.
 
     Returns

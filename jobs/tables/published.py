@@ -138,12 +138,14 @@ def published_versions(warehouse: Path) -> dict[str, int]:
 
 
 def was_published(warehouse: Path) -> bool:
-    """Return whether a warehouse that has no table `runs` shows traces that it once had this table.
+    """Return whether a warehouse without the table `runs` had this table before.
 
-    A first run that was killed also leaves tables behind, but `runs` is the first table that it creates.
-    Earlier versions of deltabook created `runs` last, right after they wrote to `written`, and their first
-    run made no books. A table without the property `HAS_RUNS_PROPERTY` is therefore a trace only if it is
-    `written` or a checkpoints table, and has rows.
+    Data files and second copies of `runs` show that it existed. So does a table with the property
+    `HAS_RUNS_PROPERTY`: a run creates `runs` before all other tables, and sets the property on these.
+
+    Tables of earlier versions of deltabook lack the property. Their first run created `runs` last, right
+    after it wrote to `written`, and built no books. In such a warehouse, rows in `written` or in a
+    checkpoints table show that `runs` existed.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ def was_published(warehouse: Path) -> bool:
 
 
 def had_runs(warehouse: Path) -> bool:
-    """Return whether the table `runs` of a warehouse has rows, or once had rows and is lost or damaged now.
+    """Return whether any run was ever published in a warehouse, even if `runs` is lost or damaged now.
 
     Parameters
     ----------
@@ -184,7 +186,7 @@ def _newest_copied_version(warehouse: Path) -> int:
 
 
 def _read_newest_run(warehouse: Path) -> RunRow | None:
-    """Return the newest row of `runs`, after a check of its seal; None if the table is empty."""
+    """Return the newest row of `runs`, or None if the table is empty; raise an error if its seal is wrong."""
     try:
         runs = open_dataset(warehouse, RUNS)
         order = runs.to_table(columns=["finished", "version"])

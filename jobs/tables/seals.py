@@ -10,38 +10,52 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pyarrow.parquet as pq
 
-from deltabook.schemas.rows import RunRow
+from deltabook.schemas.rows import PublishedVersions, RunRow
 from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage.object_store import open_input
 
 
-def compute_seal(run: Mapping[str, Any]) -> str:
+class UnsealedRun(PublishedVersions):
+    """Row of the table `runs` without the column `seal`."""
+
+    run_id: str
+    command: str
+    started: int
+    finished: int
+    code_version: str
+    settings_hash: str
+    summary: str
+    proofs: str
+
+
+def compute_seal(run: UnsealedRun) -> str:
     """Return the seal of a row of `runs`: the SHA-256 of its other columns, as 64 hex digits.
 
     Parameters
     ----------
-    run : mapping
-        Row of `runs`, by column name. The column `seal` is ignored and may be missing.
+    run : UnsealedRun
+        Row of `runs`. The column `seal` is ignored if it is present.
     """
-    columns = {name: run[name] for name in RUNS.names if name != "seal"}
-    columns["versions"] = sorted(dict(columns["versions"]).items())
+    values: Mapping[str, object] = run
+    columns = {name: values[name] for name in RUNS.names if name != "seal"}
+    columns["versions"] = sorted(dict(run["versions"]).items())
     return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
 
 
-def is_seal_valid(run: Mapping[str, Any]) -> bool:
+def is_seal_valid(run: RunRow) -> bool:
     """Return whether the seal of a row of `runs` matches its other columns.
 
     Parameters
     ----------
-    run : mapping
-        Row of `runs` as read from its file. In a damaged file, any column may have any value.
+    run : RunRow
+        Row of `runs` as read from its file. If the file is damaged, values may have the wrong type.
     """
     try:
-        return bool(compute_seal(run) == run["seal"]) and isinstance(json.loads(run["proofs"]), dict)
+        return compute_seal(run) == run["seal"] and isinstance(json.loads(run["proofs"]), dict)
     except (TypeError, ValueError, AttributeError):
         return False
 
@@ -63,12 +77,13 @@ def read_sealed_rows(file: Path) -> list[RunRow]:
 
 
 def read_proven_paths(files: Iterable[Path]) -> set[str]:
-    """Return the paths of the files of `written` whose hashes stand in data files of `runs`.
+    """Return the paths of the files of `written` whose hashes are in data files of `runs` (column `proofs`).
 
     Parameters
     ----------
     files : iterable of Path
-        Data files of `runs`, or second copies of such files.
+        Data files of `runs`, or second copies of such files. A file is skipped if it is unreadable or if a
+        seal in it does not match.
 
     Returns
     -------
@@ -79,7 +94,7 @@ def read_proven_paths(files: Iterable[Path]) -> set[str]:
 
 
 def collect_proven_paths(runs: Iterable[RunRow]) -> set[str]:
-    """Return the paths of the files of `written` that rows of `runs` list in their column `proofs`.
+    """Return the paths of the files of `written` whose hashes are in the column `proofs` of rows of `runs`.
 
     Parameters
     ----------

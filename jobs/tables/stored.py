@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow.dataset import Dataset
 
-from deltabook.jobs.tables.delta_tables import open_dataset, open_table, table_exists
-from deltabook.jobs.tables.failed_chunks import VERDICT_COLUMNS, group_failed_chunks
+from deltabook.jobs.tables.delta_tables import AddAction, open_dataset, open_table, table_exists
+from deltabook.jobs.tables.failed_chunks import VERDICT_COLUMNS, VerdictReasons, group_failed_chunks
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS, VERDICTS, both
 from deltabook.udfs.storage.locations import get_table_address
@@ -75,7 +75,7 @@ class TableReader:
     def rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
         """Return all rows of a small table, with all columns or only the named ones.
 
-        The list is empty if the table does not exist.
+        The list is empty if the table does not exist. `schemas.rows` has types for the rows of most tables.
         """
         if not self.exists(table):
             return []
@@ -93,8 +93,8 @@ class TableReader:
     def data_files(self, table: Table) -> dict[ChunkKey, list[str]]:
         """Return the data files of each chunk of a table.
 
-        If a file holds only one chunk, the statistics in the Delta log name it. If a file holds several
-        chunks, the file itself is read to find them.
+        The statistics in the Delta log name the chunk of a file that holds only one. A file that holds
+        several chunks is read to find them.
 
         Parameters
         ----------
@@ -109,7 +109,8 @@ class TableReader:
         """
         files: dict[ChunkKey, list[str]] = defaultdict(list)
         for uri, action in self._add_actions(table):
-            least, greatest = ((action[f"{end}.exchange"], action[f"{end}.hour"]) for end in ("min", "max"))
+            least = action["min.exchange"], action["min.hour"]
+            greatest = action["max.exchange"], action["max.hour"]
             for exchange, hour in [least] if least == greatest else _read_exchanges_and_chunks(uri):
                 files[exchange, action["partition.symbol"], hour].append(uri)
         return {key: files[key] for key in sorted(files)}
@@ -133,7 +134,7 @@ class TableReader:
             files[action["partition.symbol"]].append((uri, *id_range))
         return files
 
-    def _add_actions(self, table: Table) -> list[tuple[str, dict[str, Any]]]:
+    def _add_actions(self, table: Table) -> list[tuple[str, AddAction]]:
         """Return the URI and the add action of each active data file of a table, sorted by path."""
         if not self.exists(table):
             return []
@@ -143,10 +144,10 @@ class TableReader:
 
     def failed_chunks(self) -> dict[ChunkKey, list[str]]:
         """Return the chunks that failed validation, each with its reasons; see `group_failed_chunks`."""
-        return group_failed_chunks(self.rows(VERDICTS, *VERDICT_COLUMNS))
+        return group_failed_chunks(cast(list[VerdictReasons], self.rows(VERDICTS, *VERDICT_COLUMNS)))
 
     def files_of_both(self, table: Table) -> dict[ChunkKey, list[str]]:
-        """Return the data files of each chunk, of a table of scaled integers and its decimal table together.
+        """Return the data files that each chunk has in a table of scaled integers and in its decimal table.
 
         Parameters
         ----------
