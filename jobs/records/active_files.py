@@ -5,12 +5,12 @@ A data file is active in a version if a commit has added it and no commit up to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deltabook.jobs.console.formats import format_chunk
-from deltabook.jobs.tables.delta_tables import read_add_actions, unreadable_table_error
+from deltabook.jobs.tables.delta_tables import AddAction, read_add_actions, unreadable_table_error
 from deltabook.jobs.tables.stored import ChunkKey
 from deltabook.schemas.columns import Table
 
@@ -59,7 +59,7 @@ class ActiveFile:
         return (f"{instrument} {first}" if first == last else f"{instrument} {first} to {last}",)
 
     def may_contain(self, key: ChunkKey) -> bool:
-        """Return whether the file can have rows of a chunk; True if the log does not tell its chunks."""
+        """Return whether the file can have rows of a chunk; True if the chunks of the file are unknown."""
         if self.symbol is None or self.hours is None:
             return True
         return (self.exchange, self.symbol) == key[:2] and self.hours[0] <= key[2] <= self.hours[1]
@@ -93,8 +93,9 @@ def list_active_files(warehouse: Path, table: Table, version: int) -> list[Activ
         raise unreadable_table_error(warehouse, table, error) from None
 
 
-def _parse_action(table: Table, action: dict[str, Any]) -> ActiveFile:
+def _parse_action(table: Table, action: AddAction) -> ActiveFile:
     """Return the data file that an add action of the Delta log describes."""
+    values: Mapping[str, object] = action
     first_chunk, last_chunk = action.get("min.hour"), action.get("max.hour")
     has_one_exchange = action.get("min.exchange") == action.get("max.exchange")
     return ActiveFile(
@@ -102,7 +103,7 @@ def _parse_action(table: Table, action: dict[str, Any]) -> ActiveFile:
         path=action["path"],
         bytes=int(action["size_bytes"]),
         rows=int(action["num_records"]),
-        partition={name: str(action[f"partition.{name}"]) for name in table.partition_by},
+        partition={name: str(values[f"partition.{name}"]) for name in table.partition_by},
         exchange=action.get("min.exchange") if has_one_exchange else None,
         symbol=action.get("partition.symbol"),
         hours=None if first_chunk is None or last_chunk is None else (first_chunk, last_chunk),

@@ -43,8 +43,8 @@ def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: boo
     Yields
     ------
     Fault
-        One original that differs from its copy, one damaged copy of an intact original, or one file without a
-        copy. If the table has no copies at all, missing copies are no fault.
+        A file that differs from its copy, a damaged copy of an intact file, or a file without a copy. If the
+        table has no copies at all, missing copies are no fault.
     """
     copies = list_copies(warehouse, table)
     if not copies and list_all_copies(warehouse, table):
@@ -137,8 +137,8 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
     Returns
     -------
     dict
-        Name of the original -> path of the file to read. If the table has copies, files are left out that
-        have no copy and that no commit names. If the table has no copies, all originals are returned.
+        Path of the file to read, by name of the original. If the table has no copies, all originals are
+        returned. If it has copies, an original is left out if it has no copy and no commit names it.
     """
     folder = warehouse / table.name
     copies = list_copies(warehouse, table)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 from urllib.parse import unquote
 
 from deltabook.jobs.tables.delta_tables import LOG_FILE_PATTERNS
@@ -27,12 +27,54 @@ from deltabook.udfs.storage.raw_files import hash_file
 LOG_FOLDER = "_delta_log"
 """Folder inside a table's folder that holds the Delta log."""
 RUN_TABLES = (RUNS, WRITTEN)
-"""Tables with the records of runs. Both are append-only: `restore` does not return them to older versions."""
+"""Tables that describe runs and their files. Runs only append to them, and `restore` keeps all their rows."""
 _NO_RUN: PublishedVersions = {"versions": {}, "version": -1}
-"""Placeholder for the run before the first run: it published no table."""
+"""Stands for the run before the first run. It published no table."""
 
 FileHashes = dict[tuple[str, str], str]
 """SHA-256 of data files in hex, by table name and path below the table's folder."""
+
+
+class AddedFile(TypedDict):
+    """Description of a data file in a Delta commit that adds the file.
+
+    Attributes
+    ----------
+    path : str
+        Path of the file below the table's folder, with special characters escaped as in a URL.
+    dataChange : bool
+        Whether the file has new rows. False if the commit only rearranges rows, as compaction does.
+    """
+
+    path: str
+    dataChange: NotRequired[bool]
+
+
+class CommitInfo(TypedDict, total=False):
+    """Facts about a Delta commit.
+
+    Attributes
+    ----------
+    operation : str
+        Name of the operation that made the commit, such as WRITE or RESTORE.
+    """
+
+    operation: str
+
+
+class LogAction(TypedDict, total=False):
+    """One action of a Delta commit, as one line of its JSON file. Other kinds of actions have other keys.
+
+    Attributes
+    ----------
+    add : AddedFile
+        Data file that the commit adds.
+    commitInfo : CommitInfo
+        Facts about the commit.
+    """
+
+    add: AddedFile
+    commitInfo: CommitInfo
 
 
 def list_log_files(warehouse: Path, table: Table) -> dict[int, list[Path]]:
@@ -54,8 +96,10 @@ def list_log_files(warehouse: Path, table: Table) -> dict[int, list[Path]]:
     return files
 
 
-def read_actions(commit: Path) -> list[dict[str, Any]]:
+def read_actions(commit: Path) -> list[LogAction]:
     """Return the actions of a Delta commit, one dict for each line of the file.
+
+    Only the syntax is checked. An action of a damaged commit may lack keys or have values of other types.
 
     Parameters
     ----------
@@ -80,7 +124,7 @@ def list_written_since(
     hashes: FileHashes,
     known_paths: Container[str] = (),
 ) -> Iterator[FileRecord]:
-    """Yield a record of each log file from one version on, and of each data file that their commits add.
+    """Yield the records of a table's log files from one version on, and of the data files that they add.
 
     Parameters
     ----------
@@ -120,7 +164,7 @@ def list_written_since(
                         yield _record_file(folder, table, name, b"", hashes.get((table.name, name)))
 
 
-def _read_adding_actions(commit: Path) -> list[dict[str, Any]]:
+def _read_adding_actions(commit: Path) -> list[LogAction]:
     """Return the actions of a commit; empty for a RESTORE commit, because it adds no new files."""
     try:
         actions = read_actions(commit)
@@ -158,10 +202,10 @@ def published_version(table: Table, run: PublishedVersions) -> int:
 
 
 def last_recorded_run(runs: Sequence[PublishedVersions]) -> PublishedVersions:
-    """Return the newest run whose own additions to `runs` and `written` are recorded in `written`.
+    """Return the newest run whose own new files of `runs` and `written` are recorded in `written`.
 
-    Each run that adds rows to `written` records the additions of the runs before it. So this is the run just
-    before the newest run that added rows to `written`. Additions of later runs are not recorded yet.
+    A run cannot record the files that it adds to `runs` and `written` itself. The next run that adds rows to
+    `written` records them. So the result is the run just before the newest run that added rows to `written`.
 
     Parameters
     ----------
@@ -177,9 +221,10 @@ def last_recorded_run(runs: Sequence[PublishedVersions]) -> PublishedVersions:
 def list_unrecorded_files(
     warehouse: Path, runs: Sequence[PublishedVersions], hashes: FileHashes
 ) -> Iterator[FileRecord]:
-    """Yield a record of each file that was written since the last run was published.
+    """Yield the records of all files that were written since the last run was published.
 
-    For `runs` and `written` the period is longer: it starts after the result of `last_recorded_run`.
+    Files of `runs` and `written` are recorded later than other files. Their records start after the run that
+    `last_recorded_run` returns.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class Replacement:
 
 
 class _PlannedStep(TypedDict):
-    """One replacement in `plan.json`: the path, and whether a file existed there before the repair."""
+    """One replacement in `plan.json`: a path, and whether a file existed at this path before the repair."""
 
     path: str
     was_there: bool
@@ -81,7 +81,7 @@ def replacing_files(warehouse: Path, steps: Iterable[Replacement], folders: Iter
     Raises
     ------
     Exception
-        Any exception of a step or of the block. It is raised again after the rollback.
+        If a step or the block raises an exception, it is raised again after the rollback.
     """
     steps = [*steps]
     folder = warehouse / ASIDE_FOLDER / str(time.time_ns())

@@ -1,9 +1,10 @@
-"""Make and list second copies: copies in the folder `_copies` of the files that every repair relies on.
+"""Make and list second copies: backups of important files, in the folder `_copies` of the warehouse.
 
-Every file of `runs` and `written` has a second copy. Of the small tables (the ledger, the id boundaries, the
-epochs and the instruments) only the active data files have copies. The name of a copy consists of the
-original's name and the SHA-256 of the original's bytes, so a copy can be verified by itself. A run makes the
-copies at its end. If the run is killed before that, the next run makes the missing copies.
+Every repair relies on these files. All files of `runs` and `written` have a second copy. Of the small tables
+(the ledger, the id boundaries, the epochs and the instruments), only the active data files have one. The name
+of a copy consists of the original's name and the SHA-256 of the original's bytes, so a copy can be verified
+by itself. A run makes the copies at its end. If a run is killed before that, the next run makes the missing
+copies.
 """
 
 from __future__ import annotations
@@ -87,11 +88,12 @@ def list_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
 
 
 def are_copies_foreign(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) -> bool:
-    """Return whether a table's second copies belong to another warehouse but its originals to this one.
+    """Return whether the second copies of a table belong to another warehouse, and its files to this one.
 
-    The answer is False at once unless all commits of `runs` or `written` differ from their copies. In that
-    case the other one of these two tables decides, because rows of `runs` list the files of `written` by
-    hash: the result is True if the originals match the other table and the copies do not.
+    Only copies of `runs` and `written` are examined. They belong to this warehouse if a commit equals its
+    copy. Otherwise the other of these two tables decides: rows of `runs` list data files of `written`, so
+    the two tables fit together if such a list names an existing file. The result is True if the table's files
+    fit the other table, and its copies do not.
 
     Parameters
     ----------
@@ -222,7 +224,7 @@ def remove_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
     warehouse : Path
         Warehouse folder. The caller holds its lock.
     table : Table
-        Any table. Nothing happens if the table has no copies.
+        Table of the originals. Nothing happens if it has no copies.
     paths : set of str
         Paths of the originals below the table's folder.
     """
@@ -232,9 +234,10 @@ def remove_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
 
 
 def is_log_copied(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) -> bool:
-    """Return whether second copies were made from the log of this table, even if some log files are damaged.
+    """Return whether second copies belong to the present log of a table.
 
-    This is so if any commit matches its copy, or if no copied commit exists in the log.
+    The result is True if at least one commit equals its copy, or if the log has none of the copied commits.
+    Single damaged commits therefore do not change the result.
 
     Parameters
     ----------
