@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 
@@ -26,8 +25,8 @@ class Run:
     started : int
         Start of the run, ns since 1970 UTC.
     summary : dict
-        JSON values by name for `runs.summary`, such as counts, rates and verdicts. The command that runs
-        fills the dict.
+        Values for the column `summary` of `runs`, by name, such as counts, rates and verdicts. The command
+        that makes the run fills this dict. All values must be JSON values.
     always_records : bool
         Whether to record the files of the run in `written` even if only `runs` and `written` have new files.
     stage_seconds : dict
@@ -37,7 +36,7 @@ class Run:
     run_id: str
     command: str
     started: int
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, object] = field(default_factory=dict)
     always_records: bool = False
     stage_seconds: dict[str, float] = field(default_factory=dict)
 

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -24,11 +23,11 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.names import valid_name
 from deltabook.schemas.tables import HOURS, RUNS, SCHEMA_VERSION
 
-Rows = Sequence[Mapping[str, Any]]
-"""Rows as mappings from column name to value.
+Rows = Sequence[Mapping[str, object]]
+"""A few rows to write, as mappings from column name to value.
 
-The driver writes such rows without a Spark job, which takes 20 ms instead of 800 ms. So use it for few rows
-only.
+The driver itself writes these rows, which takes about 20 ms. A Spark job takes about 800 ms, but its workers
+write files of any size.
 """
 
 
@@ -54,13 +53,13 @@ class TableWriter(TableReader):
 
     @contextmanager
     def committing(self, action: str, table: Table) -> Iterator[None]:
-        """Guard a block that commits to a table: check the lock before it, and explain its errors.
+        """Check that the lock is still held, run a block that commits to a table, and explain its errors.
 
         Parameters
         ----------
         action : str
-            Name of the commit, such as add. Tests use it in the names of the crash points before and after
-            the commit.
+            Kind of the commit, such as add. It is part of the names of the crash points at which tests kill
+            the process, before and after the commit.
         table : Table
             Table that the block commits to.
         """

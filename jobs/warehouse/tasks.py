@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pyarrow as pa
 from py4j.protocol import Py4JError
@@ -66,7 +66,7 @@ class GroupedWork:
     """
 
     shape: Table
-    references: Sequence[Mapping[str, Any]]
+    references: Sequence[Mapping[str, object]]
     keys: Sequence[str]
     function: GroupFunction
     result: Table
@@ -120,8 +120,8 @@ def apply_to_groups(
         remove_tree(folder)
 
 
-def sum_file_sizes(references: Sequence[Mapping[str, Any]], *columns: str) -> list[int]:
-    """Return the total size in bytes of the files of each reference, as an estimate of the reference's cost.
+def sum_file_sizes(references: Sequence[Mapping[str, object]], *columns: str) -> list[int]:
+    """Return the total size in bytes of the files that each reference names, to estimate costs.
 
     Parameters
     ----------
@@ -131,7 +131,9 @@ def sum_file_sizes(references: Sequence[Mapping[str, Any]], *columns: str) -> li
         Names of the columns that hold lists of files. A missing file counts as 0 bytes; the worker that tries
         to read the file reports the error.
     """
-    files_of_references = [[file for column in columns for file in row[column]] for row in references]
+    files_of_references = [
+        [file for column in columns for file in cast(Sequence[str], row[column])] for row in references
+    ]
     files = [*{file for files_of_reference in files_of_references for file in files_of_reference}]
     sizes = dict(zip(files, get_file_sizes(files), strict=True))
     return [sum(sizes[file] for file in files_of_reference) for files_of_reference in files_of_references]
@@ -142,7 +144,7 @@ def _number_groups(work: GroupedWork) -> list[int]:
 
     Groups are numbered from 0 in the order of their first references.
     """
-    numbers: dict[tuple[Any, ...], int] = {}
+    numbers: dict[tuple[object, ...], int] = {}
     return [
         numbers.setdefault(tuple(row[name] for name in work.keys), len(numbers)) for row in work.references
     ]
@@ -160,7 +162,7 @@ def _assign_tasks(work: GroupedWork, groups: list[int], cores: int) -> list[int]
 
 def _find_lost_group(
     work: GroupedWork, groups: list[int], tasks: list[int], task: int, folder: Path
-) -> list[Mapping[str, Any]]:
+) -> list[Mapping[str, object]]:
     """Return the references of the first unfinished group of a task.
 
     If all groups of the task are finished, the result is the first reference of the task.

@@ -36,7 +36,7 @@ from deltabook.jobs.runtime.disk_errors import name_disk_errors
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.delta_tables import CHUNK_PROPERTY, open_table
 from deltabook.jobs.tables.published import published_versions
-from deltabook.jobs.tables.seals import compute_seal
+from deltabook.jobs.tables.seals import UnsealedRun, compute_seal
 from deltabook.jobs.warehouse.locks import WRITE_LOCK, hold_lock
 from deltabook.jobs.warehouse.run import Run, make_run_id
 from deltabook.jobs.warehouse.table_writer import TableWriter
@@ -51,7 +51,7 @@ from deltabook.udfs.storage.object_store import remove_tree
 _LOCK_SECONDS = 10
 """Seconds to wait for the lock of a warehouse before giving up."""
 _RANGE_ROWS = 1000
-"""Rows of a test range. A cluster splits it into as many partitions as it has cores."""
+"""Number of rows of a range that Spark splits into one partition for each core of a cluster."""
 
 
 class Warehouse(TableWriter):
@@ -127,8 +127,8 @@ class Warehouse(TableWriter):
     def locked(self) -> Iterator[None]:
         """Hold the lock of the warehouse while the block runs.
 
-        Before the block runs, killed repairs are rolled back. The staging folder is removed before and after
-        it.
+        Before the block, repairs whose process was killed are rolled back. The staging folder is removed
+        before and after the block.
 
         Raises
         ------
@@ -295,7 +295,7 @@ class Warehouse(TableWriter):
             self.append(WRITTEN, records)
             proofs = json.dumps(hash_new_records(self.root, recorded_version))
         measured = {"stages": run.stage_seconds, "peak_memory": peak_memory()}
-        row = {
+        row: UnsealedRun = {
             "run_id": run.run_id,
             "command": run.command,
             "started": run.started,
