@@ -63,7 +63,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     Parameters
     ----------
     error : BaseException
-        Any error.
+        Error that ended a command.
 
     Returns
     -------
@@ -75,6 +75,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
 
 
 def _find_message(error: BaseException) -> tuple[str, int]:
+    """Return the message of an error, possibly with colour codes, and the exit status."""
     if isinstance(error, DeltabookError):
         return str(error), error.exit_status
     status = DeltabookError.exit_status
@@ -129,6 +130,7 @@ def find_cause(trace: str) -> str:
 
 
 def _find_known_cause(trace: str) -> str:
+    """Return the message of the first of `_KNOWN_CAUSES` that Spark's error text shows, else empty."""
     for pattern, meaning, remedy in _KNOWN_CAUSES:
         if match := pattern.search(trace):
             cause = match[0].strip()[:_MAX_CAUSE_LENGTH]
@@ -178,7 +180,7 @@ def has_jvm_died(error: BaseException) -> bool:
     Parameters
     ----------
     error : BaseException
-        Any error.
+        Error to examine.
     """
     return bool(_describe_dead_jvm(error)) or isinstance(error, ConnectionError)
 

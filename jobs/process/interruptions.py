@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNDO_SECONDS = 15
-"""Seconds that undoing unfinished work may take; after them, the process ends."""
+"""Longest time in seconds for undoing unfinished work. The process ends when this time is over."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -59,7 +59,10 @@ def install_handlers() -> None:
 
 
 def reinstall_handlers() -> None:
-    """Set the handlers again if they were set before, because the start of Spark replaces that of SIGINT."""
+    """Set the handlers again after the start of Spark, which replaces the handler of SIGINT.
+
+    Nothing happens if `install_handlers` has not set the handlers before.
+    """
     if signal.getsignal(signal.SIGTERM) is _interrupt:
         install_handlers()
 
@@ -81,7 +84,7 @@ def note_published(job: str) -> None:
 
 
 def interruption_message() -> str:
-    """Return the line that reports the interruption and the jobs that had published their tables by then."""
+    """Return the message that reports the interruption and names the jobs that have published tables."""
     if not _state.published:
         return "interrupted: nothing of this run is published"
     return f"interrupted: {', '.join(_state.published)} was published, nothing after it"
@@ -106,7 +109,7 @@ def delay_interruption() -> Iterator[None]:
 
 @contextmanager
 def end_block_on_interrupt() -> Iterator[None]:
-    """End the block at an interruption and continue after the block, for commands that run until Ctrl-C."""
+    """Run a block until an interruption, then continue after it; for commands that run until Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:

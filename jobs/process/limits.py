@@ -21,7 +21,7 @@ _JVM_BEYOND_HEAP = 3072 * _MIB
 """Address space of a JVM beyond its heap, in bytes: classes, compiled code, threads, direct memory."""
 _CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
-"""Control groups of version 1 report a number of at least this size if they have no limit, in bytes."""
+"""Smallest limit in bytes that means no limit: control groups of version 1 report such a number."""
 _MIN_DESCRIPTORS_WITHOUT_SPARK = 64
 """File descriptors that a command without Spark needs at once, with a reserve for its threads."""
 MIN_DESCRIPTORS = 512

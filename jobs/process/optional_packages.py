@@ -20,7 +20,7 @@ def describe_missing_package(error: BaseException) -> str:
     Parameters
     ----------
     error : BaseException
-        Any error.
+        Error that a command raised.
 
     Returns
     -------
