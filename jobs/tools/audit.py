@@ -1,4 +1,4 @@
-"""The step of `make audit` that lists the JARs of Spark and Delta, and prints vulnerabilities of packages."""
+"""A step of `make audit`: list the JARs of Spark and Delta, and print known vulnerabilities of packages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from deltabook.jobs.runtime.session import list_delta_jars
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.schemas.json_values import Json
 
 REVIEW = "jars.md"
 """File in the folder `conf` that reviews published vulnerabilities. Each row of its table is about one JAR
@@ -73,9 +73,9 @@ class Artifact:
             return f"pkg:generic/{self.name}@{self.version}"
         return f"pkg:maven/{self.group}/{self.name}@{self.version}"
 
-    def component(self) -> dict[str, Any]:
+    def component(self) -> dict[str, Json]:
         """Return the artifact as a component of a CycloneDX document."""
-        group = {"group": self.group} if self.group else {}
+        group: dict[str, Json] = {"group": self.group} if self.group else {}
         return {"type": "library", **group, "name": self.name, "version": self.version, "purl": self.purl}
 
 
@@ -87,7 +87,7 @@ def list_jars() -> list[Path]:
     return own + list_delta_jars(load_settings(None, {}))
 
 
-def make_bill_of_materials(jars: Iterable[Path]) -> dict[str, Any]:
+def make_bill_of_materials(jars: Iterable[Path]) -> dict[str, Json]:
     """Return a CycloneDX document that lists JARs.
 
     Parameters
@@ -174,12 +174,13 @@ def identify_jar(jar: Path) -> Artifact:
     return _choose_own(jar, _read_packed(jar))
 
 
-def _make_component(jar: Path) -> dict[str, Any]:
+def _make_component(jar: Path) -> dict[str, Json]:
+    """Return a JAR as a component of a CycloneDX document, with the artifacts that are packed into it."""
     packed = _read_packed(jar)
     own = _choose_own(jar, packed)
     digest = hashlib.sha256(jar.read_bytes()).hexdigest()
-    others = [artifact.component() for artifact in packed if artifact != own]
-    inner = {"components": others} if others else {}
+    others: list[Json] = [artifact.component() for artifact in packed if artifact != own]
+    inner: dict[str, Json] = {"components": others} if others else {}
     return {
         **own.component(),
         "bom-ref": f"{own.purl}#{jar.name}",
@@ -206,6 +207,7 @@ def _read_packed(jar: Path) -> list[Artifact]:
 
 
 def _choose_own(jar: Path, packed: list[Artifact]) -> Artifact:
+    """Return the artifact that a JAR itself is, not one of the artifacts that are packed into it."""
     parts = _FILE.fullmatch(jar.name)
     if parts is None:
         return Artifact("", jar.stem, "")

@@ -39,7 +39,8 @@ def run_benchmarks(names: list[str], folder: Path, peers: Path | None) -> None:
     folder : Path
         Folder for results and for simulated data. Existing data is used again.
     peers : Path or None
-        Python interpreter with the programs of `peers.txt`, for comparison. None measures only deltabook.
+        Python interpreter of an environment with the packages of `peers.txt`, which are measured for
+        comparison. None measures only deltabook.
 
     Raises
     ------

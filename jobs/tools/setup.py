@@ -1,4 +1,4 @@
-"""The last step of an install: prepare everything that would make the first run slow.
+"""The last step of `make setup`: do slow work in advance, so that the first run is fast.
 
 This step fetches Delta's JARs and compiles the numba kernels. It also writes an archive of the Java classes
 that a short run loads. A JVM maps this archive into memory instead of loading the classes. The archive takes
@@ -75,12 +75,14 @@ def compile_kernels(folder: Path) -> None:
 
 
 def _read_records(source: str, path: Path) -> pa.Table:
+    """Return the book updates and trades that a source reads from a capture."""
     reader = SOURCES[source]({"path": str(path)}).reader(None)
     records = pa.Table.from_batches([batch for part in reader.partitions() for batch in reader.read(part)])
     return records.filter(pc.is_in(records["record"], pa.array(["book_update", "trade"])))
 
 
 def _rebuild(source: str, messages: pa.Table) -> None:
+    """Rebuild the book of one symbol from its messages, and discard the result."""
     exchange, symbol = (messages[name][0].as_py() for name in ("exchange", "symbol"))
     feed = feed_of(source, exchange)
     epochs = assign_epochs(messages["sequence"].to_numpy(), messages["timestamp"].to_numpy(), [])
