@@ -1,4 +1,4 @@
-"""Compare the files of a warehouse with the records of its runs, and choose a remedy for each fault."""
+"""Compare the files of a warehouse with the hashes that runs recorded, and choose a remedy for each fault."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ VALIDATION_TABLES = (FIDELITY, SAMPLES, *both(MISMATCHES), VERDICTS, VALIDATIONS
 """Tables that `validate` computes from events, books and golden rows."""
 
 FileProblems = dict[tuple[str, str], str]
-"""(table name, path below the table's folder) -> damage of the data file; empty if the file is intact."""
+"""Description of a data file's damage, by table name and path below the table's folder; empty if intact."""
 
 StageDisplay = Callable[[str, str, int], AbstractContextManager[Callable[[], None]]]
 """Function ``(name, unit, total) -> context manager`` that shows the progress of a stage.
@@ -58,7 +58,7 @@ without arguments, to be called once for each finished unit.
 
 @dataclass
 class AuditResult:
-    """Result of comparing the newest published versions with the records of runs.
+    """Result of comparing the files of the newest published versions with their recorded hashes.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class AuditResult:
 def stage_display(console: Console) -> StageDisplay:
     """Return a function that shows the progress of stages.
 
-    A terminal shows a progress bar. Any other output gets one line when a stage ends.
+    A terminal shows a progress bar. Other outputs get one line when a stage ends.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def stage_display(console: Console) -> StageDisplay:
 
 
 def read_run_records(warehouse: Path, is_locked: bool = False) -> RunRecords:
-    """Return the records that runs have made of their files.
+    """Return the hashes and sizes that runs recorded for their files.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def read_run_records(warehouse: Path, is_locked: bool = False) -> RunRecords:
     Returns
     -------
     RunRecords
-        The records. The list `runs` is empty if no row of the table `runs` is readable.
+        Recorded hashes and sizes. The list `runs` is empty if no row of the table `runs` is readable.
 
     Raises
     ------
@@ -144,14 +144,14 @@ def read_run_records(warehouse: Path, is_locked: bool = False) -> RunRecords:
 
 
 def audit_files(warehouse: Path, records: RunRecords, stage: StageDisplay) -> AuditResult:
-    """Compare the logs and data files of the newest published versions with the records of runs.
+    """Compare the logs and data files of the newest published versions with their recorded hashes.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Records of all runs. There must be at least one run.
+        Hashes and sizes that runs recorded for their files. There must be at least one run.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
     """
@@ -197,7 +197,7 @@ def find_run_faults(
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
     run : RunRow
         Row of `runs`.
     known : dict

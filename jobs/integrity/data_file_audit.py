@@ -41,7 +41,7 @@ def list_files_of_run(
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
     run : RunRow
         Row of the table `runs`.
     tables : list of Table
@@ -71,7 +71,7 @@ def check_data_files(warehouse: Path, records: RunRecords, files: list[ActiveFil
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
     files : list of ActiveFile
         Files to check.
 
@@ -87,7 +87,7 @@ def check_data_files(warehouse: Path, records: RunRecords, files: list[ActiveFil
 
 
 def _check_file(warehouse: Path, records: RunRecords, file: ActiveFile) -> str:
-    """Return a description of the damage of a data file; empty if the file is intact."""
+    """Return a description of a data file's damage, or empty text if the file is intact."""
     path = warehouse / file.table.name / file.path
     record = records.files[file.table.name].get(file.path)
     if record is not None:

@@ -35,7 +35,7 @@ def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Itera
     table : Table
         Table of the log.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
 
     Yields
     ------
@@ -49,7 +49,7 @@ def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Itera
 
 
 def _find_recorded_faults(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
-    """Yield the log files that differ from their recorded hash, and the log files without a record."""
+    """Yield the faults of log files that differ from their recorded hash or that no run recorded."""
     folder, published = warehouse / table.name, records.version(table)
     recorded = {
         path: record
@@ -116,7 +116,7 @@ def find_unpublished_commits(warehouse: Path, table: Table, records: RunRecords)
     table : Table
         Table of the log.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
 
     Yields
     ------
@@ -153,10 +153,10 @@ def _list_operations(log_file: Path) -> list[str]:
 
 
 def _find_unrecorded_faults(warehouse: Path, records: RunRecords, is_log_intact: bool) -> Iterator[Fault]:
-    """Yield the faults of those commits of `runs` that `written` does not record yet.
+    """Yield the faults of the newest commits of `runs`, whose hashes are not recorded yet.
 
-    Each commit of `runs` must add the row of the run with the same version. If no other log file is missing
-    or damaged, Delta must also be able to read the whole log.
+    The commit of version n must add the row whose column `version` is n. If all other log files are intact,
+    Delta must also be able to read the whole log.
     """
     swapped = find_swapped_files(warehouse, records)
     yield from (Fault(RUNS.name, path, "contains the row of another run") for path in swapped)
@@ -172,7 +172,7 @@ def _find_unrecorded_faults(warehouse: Path, records: RunRecords, is_log_intact:
 
 
 def _check_run_commit(commit: Path, records: RunRecords, swapped: dict[str, str]) -> str:
-    """Return the problem of a commit of `runs`; empty if the commit adds the row of its run."""
+    """Return the problem of a commit of `runs`, or empty text if the commit adds the row of its run."""
     if not commit.is_file():
         return "missing, or never written"
     if not commit.stat().st_size:
@@ -187,22 +187,23 @@ def _check_run_commit(commit: Path, records: RunRecords, swapped: dict[str, str]
 
 
 def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
-    """Return the data files of `runs` whose contents were exchanged with each other.
+    """Return the data files of `runs` that have exchanged their contents, as a wrong copy by hand can do.
 
-    A commit of version n of `runs` must add the row of the run whose column `version` is n.
+    The commit of version n of `runs` must add a data file with the row whose column `version` is n. A file
+    with another row is exchanged.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
 
     Returns
     -------
     dict
-        Path of each exchanged file -> path of the file that now holds its content. Both paths are relative to
-        the table's folder.
+        Path of the file that now holds the content, by path of the file to which the content belongs. Both
+        paths are relative to the table's folder.
     """
     paths_by_version = {
         int(rows[0]["version"]): path for path, rows in records.sealed_rows.items() if len(rows) == 1

@@ -1,6 +1,6 @@
-"""Restore the log files of all tables, and all files of `runs` and `written`.
+"""Restore damaged log files of all tables, and damaged files of `runs` and `written`.
 
-`jobs.integrity.repair_plan` decides which content replaces each damaged file.
+`jobs.integrity.repair_plan` chooses the content that replaces each damaged file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
     warehouse : Warehouse
         The warehouse. The caller holds its lock.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
     faults : list of Fault
         Results of `find_repairs` for all tables.
 
@@ -88,9 +88,10 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
 
 
 def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str, str]]) -> None:
-    """Raise an error unless every published table can be opened and no fault is left.
+    """Raise an error if a published table cannot be opened or is still damaged after the repair.
 
-    `made_anew` holds (table name, path) of new commits, whose hashes rightly differ from the recorded ones.
+    `made_anew` holds (table name, path) of commits that the repair made anew. They rightly differ from their
+    recorded hashes.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str,
 
 
 def _add_lost_commits(warehouse: Warehouse, table: Table, records: RunRecords) -> None:
-    """Add the newest data files of `runs` or `written` to the table again if their commits are lost."""
+    """Commit the newest data files of `runs` or `written` to the table again if their commits are lost."""
     folder = warehouse.root / table.name
     recorded_version = published_version(RUNS, last_recorded_run(records.runs))
     if table is RUNS:

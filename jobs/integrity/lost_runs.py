@@ -1,4 +1,4 @@
-"""Create the table `runs` anew from the records in `written`, if no row of `runs` is left."""
+"""Create the table `runs` anew from the rows of `written`, if no row of `runs` is readable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltabook.jobs.records.file_replacement import Replacement, replacing_files
 from deltabook.jobs.records.second_copies import make_copies
 from deltabook.jobs.tables.delta_tables import open_table
 from deltabook.jobs.tables.published import COPIES_FOLDER, published_versions
-from deltabook.jobs.tables.seals import compute_seal
+from deltabook.jobs.tables.seals import UnsealedRun, compute_seal
 from deltabook.jobs.warehouse.run import make_run_id
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
@@ -46,7 +46,7 @@ def describe_lost_runs(warehouse: Path, records: RunRecords) -> Fault:
 
 
 def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
-    """Write one row of `runs` that publishes the last recorded version of every table; return its id.
+    """Create `runs` with one row that publishes the last recorded version of every table; return its run id.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
     remains += [file.path for file in list_folder(root / COPIES_FOLDER / RUNS.name)]
     steps = [Replacement(str(path.relative_to(root))) for path in remains]
     now = time.time_ns()
-    row = {
+    row: UnsealedRun = {
         "run_id": make_run_id(now),
         "command": "restore",
         "started": now,
@@ -97,14 +97,11 @@ def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
         make_copies(root, is_thorough=True)
         for name, version in published_versions(root).items():
             list_active_files(root, TABLES[name], version)
-    return str(row["run_id"])
+    return row["run_id"]
 
 
 def _recorded_versions(records: RunRecords) -> dict[str, int]:
-    """Return the newest Delta version that `written` records of each table, by name of the table.
-
-    `runs` and `written` themselves are left out.
-    """
+    """Return the version of each table's newest recorded commit by name, without `runs` and `written`."""
     versions: dict[str, int] = {}
     for name, files in records.files.items():
         paths = [path for path in files if path.startswith(f"{LOG_FOLDER}/") and path.endswith(".json")]

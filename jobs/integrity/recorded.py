@@ -1,7 +1,7 @@
-"""Read the records that runs keep of their files: the rows of the tables `runs` and `written`.
+"""Read the hashes and sizes that runs recorded for their files, from the tables `runs` and `written`.
 
-The records are read from data files alone, so they can be read even if the Delta logs are damaged. Both
-tables are append-only, so every row is in some data file.
+Only data files are read, so damaged Delta logs do no harm. Runs only append to both tables, so every row is
+in some data file.
 
 A row of `runs` is valid if its seal, a hash over its other columns, matches. A data file of `written` is
 valid if its SHA-256 is recorded. The column `proofs` of the newest row of `runs` holds the hashes of the
@@ -61,21 +61,22 @@ RecordedFiles = dict[str, dict[str, RecordedFile]]
 
 @dataclass(frozen=True)
 class RunRecords:
-    """All valid records of runs, read from the data files of `runs` and `written`.
+    """Valid rows of `runs`, and the hashes and sizes of files in valid rows of `written`.
 
     Attributes
     ----------
     runs : list of RunRow
         Rows of `runs` whose seal matches, the newest row last.
     files : dict
-        Recorded files by table name and path. Sizes are missing for files that the newest run added to
-        `written`.
+        Hash and size of each file, by table name and path below the table's folder. The size is unknown (-1)
+        for files that the newest run added to `written`.
     sealed_rows : dict
-        Name of a data file of `runs` -> its rows. Only files in which every seal matches are included.
+        Rows of each data file of `runs`, by name of the file. Files with a wrong seal are left out.
     is_complete : bool
-        Whether all data files of `written` are intact. If True, no run has written a file that has no record.
+        Whether all data files of `written` are intact. If True, a file that is not in `files` was not written
+        by any run.
     is_idle : bool
-        Whether no process was writing to the warehouse while the records were read.
+        Whether no process was writing to the warehouse while the tables were read.
     is_written_foreign : bool
         Whether the table `written` belongs to another warehouse. If True, its rows are ignored.
     """
@@ -90,7 +91,7 @@ class RunRecords:
 
     @classmethod
     def read(cls, warehouse: Path, is_idle: bool = True) -> RunRecords:
-        """Read the records of a warehouse.
+        """Read the hashes and sizes that the runs of a warehouse recorded.
 
         Parameters
         ----------
@@ -145,7 +146,7 @@ class RunRecords:
         return published_version(table, run or self.newest)
 
     def first_retained_index(self) -> int:
-        """Return the index in `runs` of the oldest run of which `maintain` has removed no file."""
+        """Return the index in `runs` of the oldest run whose files `maintain` has all retained."""
         indices = {run["run_id"]: index for index, run in enumerate(self.runs)}
         summaries = [json.loads(run["summary"]) for run in self.runs if run["command"] == "maintain"]
         return max((indices.get(summary["kept_from"], 0) for summary in summaries), default=0)
@@ -185,8 +186,8 @@ def _read_sealed_files(run_files: dict[str, Path], last_version: int | None) -> 
 def _order_runs(sealed_rows: dict[str, list[RunRow]]) -> list[RunRow]:
     """Return one row for each version of `runs`, ordered by the time at which the runs finished.
 
-    A run that was killed before its last commit leaves a row that was never published. A later run then
-    writes a row with the same version, and the later row is returned.
+    Two rows can have the same version: a run that was killed before its last commit leaves a row that was
+    never published, and the next run uses the version again. Only the later row is returned.
     """
     rows = sorted(chain(*sealed_rows.values()), key=lambda row: int(row["finished"]))
     return list({row["version"]: row for row in rows}.values())
@@ -195,10 +196,10 @@ def _order_runs(sealed_rows: dict[str, list[RunRow]]) -> list[RunRow]:
 def _read_recorded_files(
     written_files: dict[str, Path], runs: list[RunRow]
 ) -> tuple[RecordedFiles, dict[tuple[str, str], Path]]:
-    """Return the recorded files, and the data file of `written` that holds each record.
+    """Return the recorded files, and the data file of `written` in which each of them is recorded.
 
-    The data files of `written` are read in reverse order of their runs, because each file holds the hashes of
-    earlier files.
+    The data files of `written` are examined from the newest to the oldest, because each file holds the hashes
+    of earlier files.
     """
     run_indices = {row["run_id"]: index for index, row in enumerate(runs)}
     parts = [
@@ -253,8 +254,8 @@ def _are_unrelated(
 ) -> bool:
     """Return whether the tables `runs` and `written` come from different warehouses.
 
-    This is so if no row of `runs` records the hash of any present data file of `written`. The check is
-    skipped if `runs` has second copies.
+    They do if the rows of `runs` record no hash of an existing data file of `written`. If `runs` has second
+    copies, the result is False without a check.
     """
     if list_copies(warehouse, RUNS) or not written_files or not sealed_rows:
         return False

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import cpu_count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,7 @@ from deltabook.jobs.records.file_faults import Fault
 from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import EventType, GoldenKind
+from deltabook.schemas.rows import ChunkRow, LedgerRow
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKPOINTS,
@@ -154,7 +155,7 @@ def is_counted(table: Table) -> bool:
 
 
 def _find_end(stream: pa.Table, choose: Callable[[pa.ChunkedArray], pa.Scalar]) -> int:
-    """Return the position of the smallest id of a stream (`choose` is pc.min) or the largest (pc.max)."""
+    """Return the smallest id position of a stream if `choose` is pc.min, the largest if it is pc.max."""
     epoch = choose(stream["epoch"])
     sequence = choose(stream.filter(pc.equal(stream["epoch"], epoch))["sequence"])
     return make_position(epoch.as_py(), sequence.as_py())
@@ -189,8 +190,8 @@ def find_count_faults(
     Fault
         Description of one mismatch.
     """
-    yield from _find_ledger_faults(stored.rows(FILES), counts, is_complete)
-    yield from _find_id_faults(stored.rows(HOURS), counts)
+    yield from _find_ledger_faults(cast(list[LedgerRow], stored.rows(FILES)), counts, is_complete)
+    yield from _find_id_faults(cast(list[ChunkRow], stored.rows(HOURS)), counts)
     event_chunks = counts.chunks[EVENTS.name]
     for table in (CHECKPOINTS, BOOKS, GRIDS, COVERAGE) if is_complete else ():
         chunks = counts.chunks[table.name]
@@ -201,9 +202,7 @@ def find_count_faults(
             yield Fault(table.name, "", "chunks have no events", _label_chunks(chunks - event_chunks))
 
 
-def _find_ledger_faults(
-    ledger: list[dict[str, Any]], counts: RowCounts, is_complete: bool
-) -> Iterator[Fault]:
+def _find_ledger_faults(ledger: list[LedgerRow], counts: RowCounts, is_complete: bool) -> Iterator[Fault]:
     """Yield a fault for each raw file whose number of rows differs from the ledger."""
     ingested = {row["path"]: row for row in ledger if row["state"] == "ingested"}
     for table in (EVENTS, GOLDEN):
@@ -227,11 +226,12 @@ def _find_ledger_faults(
                 yield Fault(name, "", f"{actual:,} rows of {path}, where the ledger has {recorded:,}")
 
 
-def _find_id_faults(boundaries: list[dict[str, Any]], counts: RowCounts) -> Iterator[Fault]:
+def _find_id_faults(boundaries: list[ChunkRow], counts: RowCounts) -> Iterator[Fault]:
     """Yield a fault for each stream whose ids lie outside the id boundaries of their chunk."""
     ranges = {
-        StreamKey(row["exchange"], row["symbol"], row["event_type"], row["hour"]): tuple(
-            make_position(row[f"{end}_epoch"], row[f"{end}_sequence"]) for end in ("first", "last")
+        StreamKey(row["exchange"], row["symbol"], row["event_type"], row["hour"]): (
+            make_position(row["first_epoch"], row["first_sequence"]),
+            make_position(row["last_epoch"], row["last_sequence"]),
         )
         for row in boundaries
     }

@@ -1,6 +1,6 @@
-"""Recover data that can be computed again.
+"""Remove damaged data that can be computed again, and find the raw files of a damaged warehouse.
 
-Books and verdicts can be computed from intact events, and a whole warehouse from its raw files.
+Books and verdicts can be computed again from intact events, and a whole warehouse from its raw files.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RestoreReport(TypedDict, total=False):
     ingest_again : list of str
         Paths of raw files that only undone runs ingested.
     recorded_again : int
-        Number of files whose records are lost, and that are recorded with their present hashes.
+        Number of files whose recorded hashes are lost. Their present hashes are recorded instead.
     """
 
     is_done: bool
@@ -85,14 +85,14 @@ class RawFileLocations(TypedDict):
     Attributes
     ----------
     ledger_of : str
-        Id of the run whose ledger lists the raw files.
+        Id of the run that published the ledger (table `files`) from which the raw files are taken.
     batches : list of (str, list of Path)
         One entry for each run and source: the source's name and the paths of its files, in the order of the
         runs.
     missing : list of str
         Original paths of raw files that are lost and have no intact archived copy.
     unlisted : list of str
-        Paths of raw files that have events in the warehouse but are not in the ledger.
+        Paths of raw files that have events in the warehouse but are not in this ledger.
     chunk : str or None
         Chunk length of the warehouse, such as 1h; None if it cannot be read.
     archived : bool

@@ -1,6 +1,6 @@
-"""Plan how to restore the log files of all tables, and all files of `runs` and `written`.
+"""Plan how to restore damaged log files of all tables, and damaged files of `runs` and `written`.
 
-Content comes from second copies (see `jobs.records.second_copies`), or from records: the table `written`
+The content comes from second copies (see `jobs.records.second_copies`), or from the table `written`, which
 stores the bytes of every commit.
 """
 
@@ -54,7 +54,7 @@ def find_repairs(root: Path, table: Table, records: RunRecords) -> Iterator[Faul
     table : Table
         The table.
     records : RunRecords
-        Records of all runs. There must be at least one run.
+        Hashes and sizes that runs recorded for their files. There must be at least one run.
 
     Yields
     ------
@@ -92,7 +92,7 @@ def compare_small_table(
     table : Table
         One of `SMALL_TABLES`. A run must have published it.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
     is_log_intact : bool
         Whether the table's log can be read.
 
@@ -136,7 +136,7 @@ class TableRepair:
     table : Table
         Table to repair.
     records : RunRecords
-        Records of all runs.
+        Hashes and sizes that runs recorded for their files.
     """
 
     root: Path
@@ -199,7 +199,7 @@ class TableRepair:
         """Yield the replacements for one file.
 
         If only the second copy is damaged, the copy is replaced. A damaged file is restored from its second
-        copy if the copy is intact, else from its record in `written`. If neither is available, a damaged log
+        copy if the copy is intact, else from its bytes in `written`. If neither is available, a damaged log
         file is only moved aside, and a damaged data file stays in place.
         """
         path, copy = f"{self.table.name}/{fault.file}", copies.get(fault.file)
@@ -228,7 +228,7 @@ class TableRepair:
             yield Replacement(path)
 
     def _is_lost_commit(self, fault: Fault, copies: dict[str, SecondCopy]) -> bool:
-        """Return whether a commit can be restored neither from a copy nor from its record."""
+        """Return whether the damaged file is a commit that has neither an intact copy nor recorded bytes."""
         copy = copies.get(fault.file)
         is_copied = copy and (copy.is_intact() or not describe_damage(self.folder / copy.path, copy.digest))
         is_commit = fault.file.startswith(f"{LOG_FOLDER}/") and fault.file.endswith(".json")
@@ -237,9 +237,10 @@ class TableRepair:
         return not self.records.read_content(self.table, fault.file)
 
     def _lacks_only_copy(self, fault: Fault) -> bool:
-        """Return whether a file belongs to its table and nothing but its second copy is missing.
+        """Return whether the only problem of a file is that its second copy is missing.
 
-        A checkpoint of the log that no run has recorded does not belong to the table.
+        The result is False for a checkpoint of the log that no run recorded, because such a file does not
+        belong to the table.
         """
         is_recorded = fault.file in self.records.files[fault.table]
         return fault.problem == NO_COPY and (is_recorded or fault.file.endswith(".json"))
@@ -247,17 +248,18 @@ class TableRepair:
     def _discard_later_files(
         self, copies: dict[str, SecondCopy], has_lost_commit: bool
     ) -> Iterator[Replacement]:
-        """Yield replacements that move away log files after the last usable version.
+        """Yield replacements that move log files after the last usable version aside.
 
-        Log files of `runs` always move. Log files of other tables move only if Delta cannot roll them back.
+        This is always done for `runs`. For other tables, it is done only if Delta cannot restore the
+        published version.
         """
         last_version = max(self.records.version(self.table), 0)
         if self.table is RUNS and has_lost_commit:
             last_version = published_version(RUNS, last_recorded_run(self.records.runs))
         if self.table is RUNS or not _can_roll_back(self.root, self.table, self.records):
             for file in list_later_log_files(self.root, self.table, last_version):
-                # A later commit that is recorded has compacted files. A commit that is copied is intact. Both
-                # kinds stay in place.
+                # Recorded and copied commits stay in place: a recorded commit after the published version has
+                # compacted files, and a commit with a copy is intact.
                 path = f"{LOG_FOLDER}/{file.name}"
                 if path not in self.records.files[self.table.name] and path not in copies:
                     yield Replacement(f"{self.table.name}/{path}")
