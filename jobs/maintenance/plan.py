@@ -1,16 +1,15 @@
 """Plan the maintenance of a warehouse from its logs and folders, without Spark.
 
-A run is retained if its versions were the published ones at any time within the retention period. Of each
+A run is retained if readers could see its table versions at any time within the retention period. For each
 table, the version that the oldest retained run published is retained, and all later versions.
 
-A data file is removed if no retained version has the file, and it was written before the retention period
-began. This includes files that a killed run has left. A commit is removed if a checkpoint includes it, and
-the checkpoint is not later than the oldest retained version. The table `written` still has the bytes of
+A data file is removed if it belongs to no retained version and was written before the retention period
+began. This includes files that a killed run has left. A commit is removed if a checkpoint replaces it, and
+this checkpoint is not later than the oldest retained version. The table `written` still has the bytes of
 removed commits.
 
 Data files of events, golden rows, checkpoints, books and samples are never compacted. Each of these files
-holds one chunk. Later stages use the name of a file to tell which of their results were computed from the
-file.
+holds one chunk. Later stages record the names of the files that they have read, to detect changed inputs.
 """
 
 from __future__ import annotations
@@ -135,7 +134,7 @@ class UpkeepPlan:
         records = read_run_records(root, is_locked)
         rows = cast(list[RunRow], TableReader(root).rows(RUNS))
         runs = sorted(rows, key=lambda row: int(row["finished"]))
-        # Retain the last run before the retention period too: it was the published run when the period began.
+        # The last run before the retention period is retained too: readers saw it when the period began.
         before = [index for index, run in enumerate(runs) if run["finished"] <= policy.cutoff]
         retained_runs = runs[before[-1] if before else 0 :]
         tables = []
@@ -204,9 +203,10 @@ def _list_leftovers(root: Path) -> list[StoredFile]:
 def _list_expired_copies(
     root: Path, ledger: Sequence[LedgerRow], policy: RetentionPolicy
 ) -> list[StoredFile]:
-    """Return the archived copies of raw files that are old enough to remove.
+    """Return the archived copies of raw files that are older than the retention period of the archive.
 
-    Copies of files that could not be ingested are never removed.
+    The list is empty if the policy retains all copies. Copies of files that could not be ingested are never
+    in the list.
     """
     if policy.archive_retention is None:
         return []

@@ -1,9 +1,9 @@
-"""The command `restore`: return a warehouse to the table versions that a run has published.
+"""The command `restore`: return a warehouse to the table versions that an earlier run has published.
 
-Nothing is computed again. First the command repairs log files, and the files of `runs` and `written`, from
-second copies and recorded bytes: either all of them, or none. Then Delta restores each table to the version
-that the run published. The command publishes the result as a new run. Replaced files move to the folder
-`_aside`; no file is deleted.
+The command computes no books and no verdicts. First it repairs damaged log files, and damaged files of `runs`
+and `written`: either all of them, or none. Their content comes from second copies or from the table
+`written`. Then Delta restores each table to the version that the earlier run published. The command publishes
+the result as a new run. Replaced files move to the folder `_aside`; no file is deleted.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def _restore_tables(
 ) -> None:
     """Restore the tables to the versions of a run, publish the result, and complete the report.
 
-    `damaged_written` lists the damaged data files of `written`. None means that no record is lost. An empty
-    list means that records are lost, but no data file is damaged.
+    `damaged_written` lists the damaged data files of `written`. If it is None, no rows of `written` are lost.
+    If it is empty, rows are lost although all existing data files are intact.
     """
     with warehouse.writing("restore") as run:
         run.always_records = True  # so that repaired logs of `runs` and `written` are recorded too
@@ -188,7 +188,7 @@ def _choose_run(root: Path, records: RunRecords, audit: AuditResult, run_id: str
 
 
 def _list_later_raw_files(root: Path, records: RunRecords, chosen: RunRow, audit: AuditResult) -> list[str]:
-    """Return the raw files that only runs after the chosen one ingested; empty if the ledger is damaged."""
+    """Return the raw files that runs after the chosen run ingested; empty if the ledger is damaged."""
     if not audit.is_intact(FILES):
         return []
     newest, restored = (
@@ -205,7 +205,7 @@ def _list_later_raw_files(root: Path, records: RunRecords, chosen: RunRow, audit
 def _record_files_again(
     warehouse: Warehouse, records: RunRecords, damaged: list[ActiveFile], run_id: str
 ) -> int:
-    """Remove damaged data files from `written`, and record the present hashes of files without a record.
+    """Remove damaged data files from `written`, and record the present hashes of unrecorded files.
 
     Returns
     -------
@@ -215,8 +215,8 @@ def _record_files_again(
     warehouse.drop(WRITTEN, damaged)
     root = warehouse.root
     known_paths = {name: {*files} for name, files in records.files.items()}
-    # A repair may have replaced lost commits of `written` by new ones. These differ from their records, so
-    # they are recorded again.
+    # A repair may have replaced lost commits of `written` by new ones. The new commits differ from the
+    # recorded hashes, so they are recorded again.
     known_paths[WRITTEN.name] = {
         path
         for path, record in records.files[WRITTEN.name].items()

@@ -10,9 +10,9 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import DAY
 
 MIN_RETENTION = 7 * DAY
-"""Shortest retention period in ns.
+"""Shortest allowed retention period, ns.
 
-It is so long that every process that may still use an older file has finished.
+A process may still use files that a newer version has replaced. After this time, such a process has finished.
 """
 _DAYS = re.compile(r"(\d+)d")
 

@@ -42,16 +42,16 @@ COMPACTED_TABLES = (
     QUARANTINE,
     *RUN_TABLES,
 )
-"""Tables that `maintain` compacts: each run adds only a few rows to them, and readers read them whole."""
+"""Tables that `maintain` compacts. Each run adds a small file with a few rows, and readers read all rows."""
 MIN_FILES_TO_COMPACT = 32
-"""Smallest number of small files in a partition for which a table is compacted.
+"""Number of small files in one partition from which on a table is compacted.
 
-Compaction writes all rows of these files again, so it is not worth while for fewer files.
+Compaction writes all rows of these files again, which does not pay for fewer files.
 """
 MAX_FILE_BYTES = 32 << 20
 """Size in bytes below which a data file counts as small. Compacted files have about this size."""
 _UNFINISHED_LOG_FILE = re.compile(r"\.tmp$|#\d+$")
-"""Pattern of the end of the name of a log file that was not written completely."""
+"""Pattern of the endings of log file names that mark an incomplete file."""
 
 
 class TableReport(TypedDict):
@@ -210,7 +210,8 @@ def _list_needed_paths(root: Path, table: Table, oldest: int) -> set[str]:
 def _list_covered_files(log_files: dict[int, list[Path]], oldest: int) -> set[Path]:
     """Return the log files that no retained version needs.
 
-    These are all log files before the newest checkpoint of the version `oldest` or of an earlier one.
+    Delta opens the version `oldest` from the newest checkpoint that is not later. So these are all log files
+    before that checkpoint.
     """
     checkpoints = [
         version

@@ -1,7 +1,7 @@
-"""The command `verify`: compare a warehouse with the records of its runs, without Spark.
+"""The command `verify`: check that the files of a warehouse are as its runs wrote them, without Spark.
 
-Logs and data files are compared with their recorded hashes, and row counts with the ledger. Threads read
-several files in parallel, because hashing releases Python's global interpreter lock.
+Logs and data files are compared with the hashes that runs recorded, and row counts with the ledger. Threads
+read several files in parallel, because hashing releases Python's global interpreter lock.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Verification(TypedDict):
 
 
 def verify_warehouse(warehouse: Path, is_deep: bool, console: Console) -> Verification:
-    """Compare a warehouse with the records of its runs.
+    """Check the files of a warehouse against recorded hashes, and row counts against the ledger.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def _find_count_faults(
 def _are_books_current(runs: list[RunRow]) -> bool:
     """Return whether books were rebuilt after the last ingest.
 
-    If a run has restored an older run, the question is answered for the older run.
+    A `restore` undoes the runs after the run that it restored, so these runs are ignored.
     """
     indices = {run["run_id"]: index for index, run in enumerate(runs)}
     index = len(runs) - 1
