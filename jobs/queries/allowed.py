@@ -1,8 +1,8 @@
-"""The check of SQL statements: a statement may read the relations of its warehouse, and do nothing else.
+"""Check that an SQL statement only reads the relations of its warehouse: its tables, views and functions.
 
-Relations are the warehouse's tables, views and functions. A statement is parsed into a syntax tree. Every
-node of the tree must be in a list of allowed nodes. Spark runs SQL that is generated from the checked tree,
-not the typed text. A statement is refused if it cannot be parsed, or if a node is not in the list.
+A statement is parsed into a syntax tree, and every node of the tree must be in a list of allowed nodes. Spark
+runs SQL that is generated from the checked tree, not the typed text. A statement is refused if it cannot be
+parsed, or if a node is not in the list.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def check_statement(text: str) -> AllowedQuery:
 
 
 def _check_tokens(text: str) -> AllowedQuery:
+    """Check a query, an EXPLAIN or DESCRIBE of a query, or another allowed command."""
     dialect = SparkQuery()
     tokens = dialect.tokenize(text)
     if tokens and tokens[-1].token_type is TokenType.SEMICOLON:
@@ -117,6 +118,7 @@ def _check_command(tokens: list[Token], words: list[str]) -> AllowedQuery | None
 
 
 def _relation_command(command: str, token: Token) -> AllowedQuery:
+    """Return the SQL of a command about one relation, such as DESCRIBE TABLE; the token is its name."""
     name = token.text.lower()
     if token.token_type is TokenType.STRING or name not in RELATIONS:
         raise forbidden_error(f"relation {token.text}")
@@ -124,6 +126,7 @@ def _relation_command(command: str, token: Token) -> AllowedQuery:
 
 
 def _function_command(command: str, token: Token) -> AllowedQuery:
+    """Return the SQL of a command about one function, such as DESCRIBE FUNCTION; the token is its name."""
     name = token.text.lower()
     if token.token_type is TokenType.STRING or name not in {*BUILTINS, *FUNCTIONS}:
         raise forbidden_error(f"function {token.text}")

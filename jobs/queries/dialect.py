@@ -1,4 +1,4 @@
-"""SQL dialect of queries: Spark SQL, parsed and generated without a change of meaning.
+"""SQL dialect of queries: parses and generates Spark SQL without a change of meaning.
 
 sqlglot's own Spark dialect translates functions and literals between databases. The SQL that it generates may
 therefore return other column names or types. In this dialect, every function keeps its name and arguments,
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from sqlglot import Token, TokenType, exp
-from sqlglot.dialects.dialect import trim_sql
+from sqlglot.dialects.dialect import DialectType, trim_sql
 from sqlglot.dialects.spark import Spark
 from sqlglot.generator import Generator
 from sqlglot.generators.spark import SparkGenerator
@@ -59,7 +60,7 @@ def encode_string(value: str) -> str:
     Parameters
     ----------
     value : str
-        Any text.
+        Text that the literal stands for.
     """
     return f"'{''.join(_WRITTEN.get(char) or _escape_char(char) for char in value)}'"
 
@@ -107,26 +108,27 @@ class SparkQuery(Spark):
     class Parser(SparkParser):
         """Parser that keeps the name of every function, except of functions with special syntax, as CAST."""
 
-        FUNCTIONS: ClassVar[dict[str, Any]] = {}
-        FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+        FUNCTIONS: ClassVar[dict[str, Callable[..., exp.Expr]]] = {}
+        FUNCTION_PARSERS: ClassVar[dict[str, Callable[..., exp.Expr | None]]] = {
             name: SparkParser.FUNCTION_PARSERS[name]
             for name in ("CAST", "TRY_CAST", "TRIM", "SUBSTRING", "OVERLAY")
         } | {"EXTRACT": _parse_extract}
         STRICT_CAST = True  # CAST must not become TRY_CAST
         JOINS_HAVE_EQUAL_PRECEDENCE = False  # a comma between relations binds less tightly than JOIN
-        UNARY_PARSERS: ClassVar[dict[Any, Any]] = {
+        UNARY_PARSERS: ClassVar[dict[TokenType, Callable[..., exp.Expr | None]]] = {
             **SparkParser.UNARY_PARSERS,
             TokenType.PLUS: lambda self: self.expression(Plus(this=self._parse_unary())),
         }
-        NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+        NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Callable[..., exp.Expr | None]]] = {
             name: SparkParser.NO_PAREN_FUNCTION_PARSERS[name] for name in ("ANY", "CASE")
         }
-        NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {
+        NO_PAREN_FUNCTIONS: ClassVar[dict[TokenType, Callable[[], exp.Expr]]] = {
             TokenType.CURRENT_DATE: lambda: exp.Anonymous(this="current_date"),
             TokenType.CURRENT_TIMESTAMP: lambda: exp.Anonymous(this="current_timestamp"),
         }
-        ARRAY_CONSTRUCTORS: ClassVar[dict[str, Any]] = {}  # so that array(1, 2)[0] takes an element
-        TYPE_LITERAL_PARSERS: ClassVar[dict[Any, Any]] = dict.fromkeys(
+        # so that array(1, 2)[0] takes an element
+        ARRAY_CONSTRUCTORS: ClassVar[dict[str, type[exp.Func]]] = {}
+        TYPE_LITERAL_PARSERS: ClassVar[dict[exp.DType, Callable[..., exp.Expr]]] = dict.fromkeys(
             (
                 exp.DType.DATE,
                 exp.DType.TIME,
@@ -138,22 +140,28 @@ class SparkQuery(Spark):
             _typed_literal,
         )
 
-        def _parse_types(self, check_func: bool = False, *options: Any, **named: Any) -> exp.Expr | None:
+        def _parse_types(
+            self,
+            check_func: bool = False,
+            schema: bool = False,
+            allow_identifiers: bool = True,
+            with_collation: bool = False,
+        ) -> exp.Expr | None:
             """Parse `date(…)` as a function at once.
 
             The base class first tries to parse a type. With nested calls, each level doubles the time.
             """
             if check_func and self._next.token_type is TokenType.L_PAREN:
                 return None
-            return super()._parse_types(check_func, *options, **named)
+            return super()._parse_types(check_func, schema, allow_identifiers, with_collation)
 
     class Generator(SparkGenerator):
         """Generator that writes the parsed SQL without the translations of its base class."""
 
-        TYPE_MAPPING: ClassVar[dict[Any, str]] = {**SparkGenerator.TYPE_MAPPING, exp.DType.TIME: "TIME"}
+        TYPE_MAPPING: ClassVar[dict[exp.DType, str]] = {**SparkGenerator.TYPE_MAPPING, exp.DType.TIME: "TIME"}
         TABLESAMPLE_SEED_KEYWORD = "REPEATABLE"
-        EXPRESSIONS_WITHOUT_NESTED_CTES: ClassVar[set[Any]] = set()
-        TRANSFORMS: ClassVar[dict[Any, Any]] = {
+        EXPRESSIONS_WITHOUT_NESTED_CTES: ClassVar[set[type[exp.Expr]]] = set()
+        TRANSFORMS: ClassVar[dict[type[exp.Expr], Callable[..., str]]] = {
             **Generator.TRANSFORMS,
             exp.RegexpLike: lambda self, e: self.binary(e, "RLIKE"),
             exp.Trim: trim_sql,
@@ -176,7 +184,7 @@ class SparkQuery(Spark):
             named = f" AS {columns}" if columns else ""
             return f" LATERAL VIEW{outer} {self.sql(expression, 'this')} {self.sql(alias, 'this')}{named}"
 
-    def tokenize(self, sql: str, dialect: Any = None) -> list[Token]:
+    def tokenize(self, sql: str, dialect: DialectType = None) -> list[Token]:
         """Return the tokens of an SQL text.
 
         Strings are unescaped, and adjacent strings are joined, as Spark does. Numbers include type suffixes.

@@ -91,6 +91,10 @@ GROUP BY exchange, symbol, step_start
 
 
 def _bars(function: str, bar: str, start: str = "min(time)") -> str:
+    """Return the SQL of a function that aggregates the trades of a symbol into bars.
+
+    `bar` is the SQL of the number of a trade's bar, and `start` the SQL of a bar's time.
+    """
     return f"""
 SELECT exchange, symbol, {start} AS time,
   min_by(price, place) AS open, max(price) AS high, min(price) AS low, max_by(price, place) AS close,

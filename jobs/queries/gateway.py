@@ -97,28 +97,28 @@ def check_call(message: Message) -> tuple[Message | None, Message | None]:
     """
     if message.kind != CALL or message.name not in _ALLOWED_CALLS:
         reason = f"{message.name[:40]!r} is not allowed".encode()
-        fields = {1: (STRING, reason), 2: (I32, _UNKNOWN_METHOD)}
+        fields: dict[int, Value] = {1: (STRING, reason), 2: (I32, _UNKNOWN_METHOD)}
         return None, message._replace(kind=EXCEPTION, fields=fields)
     if message.name not in ("ExecuteStatement", "OpenSession"):
         return message, None
     kind, request = message.fields.get(_ARGUMENT, (0, None))
-    if kind != STRUCT:
+    if kind != STRUCT or not isinstance(request, dict):
         raise ValueError("no request")
     if message.name == "OpenSession":
         request = request | {_SETTINGS_OF_SESSION: _NO_SETTINGS}
         return message._replace(fields={_ARGUMENT: (STRUCT, request)}), None
     kind, statement = request.get(_STATEMENT, (0, None))
-    if kind != STRING:
+    if kind != STRING or not isinstance(statement, bytes):
         raise ValueError("no statement")
     try:
         text = check_statement(statement.decode()).text
     except ForbiddenQueryError as error:
-        status = {
+        status: dict[int, Value] = {
             1: (I32, _ERROR_STATUS),
             3: (STRING, b"42000"),
             5: (STRING, str(error).encode()),
         }
-        response = {1: (STRUCT, status)}
+        response: dict[int, Value] = {1: (STRUCT, status)}
         return None, message._replace(kind=REPLY, fields={_SUCCESS: (STRUCT, response)})
     request = request | {_STATEMENT: (STRING, text.encode()), _SETTINGS_OF_STATEMENT: _NO_SETTINGS}
     return message._replace(fields={_ARGUMENT: (STRUCT, request)}), None
@@ -171,6 +171,7 @@ def _forward_login_state(source: socket.socket, target: socket.socket) -> int:
 
 
 def _forward_replies(server: socket.socket, client: socket.socket, lock: threading.Lock) -> None:
+    """Forward the server's messages to the client until one side disconnects, then close both connections."""
     try:
         while True:
             frame = _read_frame(server, 1 << 31)
@@ -185,6 +186,7 @@ def _forward_replies(server: socket.socket, client: socket.socket, lock: threadi
 
 
 def _read_frame(source: socket.socket, largest: int) -> bytes:
+    """Return the next frame of a connection: bytes that follow their length."""
     (size,) = struct.unpack(">I", _read_exactly(source, 4))
     if size > largest:
         raise ValueError("too long")
@@ -192,6 +194,7 @@ def _read_frame(source: socket.socket, largest: int) -> bytes:
 
 
 def _frame(data: bytes) -> bytes:
+    """Return bytes with their length before them."""
     return struct.pack(">I", len(data)) + data
 
 

@@ -1,10 +1,10 @@
-"""The syntax tree of a query: parsed, checked against the lists of allowed nodes, and turned into SQL."""
+"""Parse a query into a syntax tree, check the tree against lists of allowed nodes, and turn it into SQL."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlglot import Token, exp
 from sqlglot.errors import ErrorLevel
@@ -169,7 +169,8 @@ class _Checker:
             if value not in (None, False, []) and argument not in arguments:
                 raise forbidden_error(f"{argument.strip('_').upper()} of {kind}")
 
-    def _check_values(self, values: Iterable[Any], names: frozenset[str]) -> None:
+    def _check_values(self, values: Iterable[object], names: frozenset[str]) -> None:
+        """Check those values of an argument that are nodes of the tree."""
         for value in values:
             if isinstance(value, exp.Expr):
                 self.check(value, names)
@@ -220,6 +221,7 @@ class _Checker:
                     raise forbidden_error(f"type {node.this.value}")
 
     def _check_function(self, node: exp.Anonymous) -> None:
+        """Check that a called function or an optimizer hint is allowed."""
         name = node.name.lower()
         if isinstance(node.parent, exp.Hint):
             if name not in HINTS:
@@ -230,6 +232,7 @@ class _Checker:
             raise forbidden_error(f"function {name}")
 
     def _check_relation(self, node: exp.Table, names: frozenset[str]) -> None:
+        """Check that the query may read a relation, and add it to `relations` if the warehouse has it."""
         is_qualified = bool(node.args.get("db") or node.args.get("catalog"))
         if isinstance(node.this, exp.Anonymous) and not is_qualified:
             return

@@ -1,7 +1,4 @@
-"""The command `sql --serve`: serves published tables, views and functions over JDBC.
-
-Spark's Thrift server runs the statements.
-"""
+"""The command `sql --serve`: serves published tables, views and functions with Spark's JDBC server."""
 
 from __future__ import annotations
 
@@ -170,6 +167,7 @@ def end_with_parent() -> Callable[[], None]:
 
 
 def _check_requirements(settings: Settings, host: str, port: int) -> None:
+    """Raise an error if Spark, Java or Delta's JARs are missing, or if the port is in use."""
     if problem := find_spark_problem(settings.driver_memory) or find_java_problem():
         raise SettingsError(problem)
     if not list_delta_jars(settings):
@@ -244,6 +242,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
+    """Return the environment variables for Spark's programs."""
     return os.environ | choose_utf8_locale() | {"SPARK_HOME": str(_BIN.parent)}
 
 

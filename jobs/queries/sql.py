@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql.types import ArrayType, DataType, DecimalType, NumericType, StructType
 from rich import box
 from rich.table import Table as RichTable
@@ -140,7 +141,10 @@ def describe_failed_hours(warehouse: Warehouse, text: str, unsafe: bool = False)
 
 
 def _published_versions(root: Path) -> dict[str, int]:
-    """Return the published table versions; raise an error if there are none, unless there are live books."""
+    """Return the published table versions; empty if nothing is published but the warehouse has live books.
+
+    Without live books, an error is raised if nothing is published.
+    """
     is_live = open_live_tables(root).exists(BOOKS)
     return published_versions(root) if is_live else require_published(root)
 
@@ -190,20 +194,19 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
     return count
 
 
-def _to_plain(value: Any, kind: DataType) -> Any:
+def _to_plain(value: object, kind: DataType) -> object:
     """Return a value in the form to print: decimals with all digits of their type, structs as dicts."""
-    if value is None:
-        return None
-    if isinstance(kind, DecimalType):
+    if isinstance(kind, DecimalType) and isinstance(value, Decimal):
         return f"{value:.{kind.scale}f}"
-    if isinstance(kind, ArrayType):
+    if isinstance(kind, ArrayType) and isinstance(value, list):
         return [_to_plain(item, kind.elementType) for item in value]
-    if isinstance(kind, StructType):
+    if isinstance(kind, StructType) and isinstance(value, Row):
         return {field.name: _to_plain(value[field.name], field.dataType) for field in kind}
     return value
 
 
-def _cell_text(value: Any) -> str:
+def _cell_text(value: object) -> str:
+    """Return the text of a value in a table or CSV cell: nested values as JSON, a null as empty text."""
     if isinstance(value, list | dict):
         return json.dumps(value, default=str)
     return "" if value is None else str(value)

@@ -1,13 +1,9 @@
-"""Messages of Thrift's binary protocol: reads messages from bytes, and writes messages as bytes.
-
-A value is a pair (type, content). The content is a number; bytes; a dict of values by field id for a struct;
-or, for a list, set or map, the types of the elements together with the elements.
-"""
+"""Messages of Thrift's binary protocol: reads messages from bytes, and writes messages as bytes."""
 
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias, cast
 
 CALL, REPLY, EXCEPTION = 1, 2, 3
 _VERSION, _VERSION_MASK = 0x80010000, 0xFFFF0000
@@ -18,7 +14,14 @@ _STOP, _BOOL, _BYTE, _DOUBLE, _I16, I32, _I64, STRING, STRUCT, MAP, _SET, _LIST 
 _NUMBERS = {_BOOL: ">b", _BYTE: ">b", _DOUBLE: ">d", _I16: ">h", I32: ">i", _I64: ">q"}
 _DEEPEST = 32
 
-Value = tuple[int, Any]
+Elements: TypeAlias = "tuple[int, list[Content]]"
+"""Content of a list or set: the type of the elements, and the elements."""
+Pairs: TypeAlias = "tuple[int, int, list[tuple[Content, Content]]]"
+"""Content of a map: the type of the keys, the type of the items, and pairs (key, item)."""
+Content: TypeAlias = "int | float | bytes | dict[int, Value] | Elements | Pairs"
+"""A number, a text as bytes, the fields of a struct by field id, or the content of a list, set or map."""
+Value: TypeAlias = "tuple[int, Content]"
+"""The type of a value, such as `STRING`, and its content."""
 
 
 class IncompleteError(Exception):
@@ -60,21 +63,25 @@ class _Reader:
         self.position += size
         return self.data[self.position - size : self.position]
 
-    def number(self, kind: int) -> Any:
+    def number(self, kind: int) -> int | float:
         form = _NUMBERS[kind]
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+        number: int | float = struct.unpack(form, self.take(struct.calcsize(form)))[0]
+        return number
+
+    def integer(self, kind: int) -> int:
+        return cast(int, self.number(kind))
 
     def text(self) -> bytes:
-        return self.take(self.number(I32))
+        return self.take(self.integer(I32))
 
     def fields(self, depth: int) -> dict[int, Value]:
         values: dict[int, Value] = {}
-        while kind := self.number(_BYTE):
-            identifier = self.number(_I16)
+        while kind := self.integer(_BYTE):
+            identifier = self.integer(_I16)
             values[identifier] = (kind, self.value(kind, depth))
         return values
 
-    def value(self, kind: int, depth: int) -> Any:
+    def value(self, kind: int, depth: int) -> Content:
         if depth > _DEEPEST:
             raise ValueError("nested too deep")
         if kind in _NUMBERS:
@@ -84,10 +91,10 @@ class _Reader:
         if kind == STRUCT:
             return self.fields(depth + 1)
         if kind in (_SET, _LIST):
-            element, count = self.number(_BYTE), self.number(I32)
+            element, count = self.integer(_BYTE), self.integer(I32)
             return element, [self.value(element, depth + 1) for _ in range(count)]
         if kind == MAP:
-            key, item, count = self.number(_BYTE), self.number(_BYTE), self.number(I32)
+            key, item, count = self.integer(_BYTE), self.integer(_BYTE), self.integer(I32)
             pairs = [(self.value(key, depth + 1), self.value(item, depth + 1)) for _ in range(count)]
             return key, item, pairs
         raise ValueError(f"type {kind}")
@@ -114,11 +121,11 @@ def read_message(data: bytes) -> tuple[Message, int]:
         If the bytes are not a message of Thrift's binary protocol.
     """
     reader = _Reader(data)
-    head = reader.number(I32) & 0xFFFFFFFF
+    head = reader.integer(I32) & 0xFFFFFFFF
     if head & _VERSION_MASK != _VERSION:
         raise ValueError("not the binary protocol")
     name = reader.text().decode()
-    sequence = reader.number(I32)
+    sequence = reader.integer(I32)
     return Message(name, head & 0xFF, sequence, reader.fields(0)), reader.position
 
 
@@ -134,22 +141,23 @@ def write_message(message: Message) -> bytes:
     return head + struct.pack(">i", message.sequence) + _write_value(STRUCT, message.fields)
 
 
-def _write_value(kind: int, value: Any) -> bytes:
-    """Return the bytes of a value of the given type."""
+def _write_value(kind: int, content: Content) -> bytes:
+    """Return the bytes of a value, given by its type and its content."""
     if kind in _NUMBERS:
-        return struct.pack(_NUMBERS[kind], value)
+        return struct.pack(_NUMBERS[kind], content)
     if kind == STRING:
-        content: bytes = value
-        return struct.pack(">i", len(content)) + content
+        text = cast(bytes, content)
+        return struct.pack(">i", len(text)) + text
     if kind == STRUCT:
+        values = cast(dict[int, Value], content)
         fields = (
-            struct.pack(">bh", field[0], number) + _write_value(*field) for number, field in value.items()
+            struct.pack(">bh", field[0], number) + _write_value(*field) for number, field in values.items()
         )
         return b"".join(fields) + b"\0"
     if kind == MAP:
-        key, item, items = value
+        key, item, items = cast(Pairs, content)
         pairs = (_write_value(key, left) + _write_value(item, right) for left, right in items)
         return struct.pack(">bbi", key, item, len(items)) + b"".join(pairs)
-    element, items = value
-    elements = b"".join(_write_value(element, part) for part in items)
-    return struct.pack(">bi", element, len(items)) + elements
+    element, parts = cast(Elements, content)
+    elements = b"".join(_write_value(element, part) for part in parts)
+    return struct.pack(">bi", element, len(parts)) + elements

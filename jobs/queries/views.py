@@ -1,7 +1,7 @@
-"""SQL of the views over published tables: prices and sizes are exact decimals, times are timestamps.
+"""SQL of the views over published tables, with prices and sizes as exact decimals and times as timestamps.
 
-A relation is a table, a view or a function. A symbol-hour is one chunk of one instrument, by default one
-hour.
+A relation is a table, a view or a function. A symbol-hour is one chunk, by default one hour, of one
+instrument.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from deltabook.jobs.queries.functions import FEATURES, FUNCTIONS, PASSED, TRADES_WITH_BOOK
 from deltabook.jobs.tables.stored import TableReader, open_live_tables
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import EventType, Status, valid_name
+from deltabook.schemas.rows import InstrumentRow
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, GRIDS, INSTRUMENTS, TABLES, both
 
 _WIDE_LEVELS = 20
@@ -181,6 +182,15 @@ class Relations:
         return _decimal_columns(self._stored)
 
 
+class _Scales(NamedTuple):
+    """Scales of an instrument whose prices and sizes are stored as scaled integers."""
+
+    exchange: str
+    symbol: str
+    price_scale: int
+    size_scale: int
+
+
 class _DecimalColumns:
     """Writes the SQL of a table's columns, with prices and sizes as exact decimals.
 
@@ -189,13 +199,13 @@ class _DecimalColumns:
 
     Parameters
     ----------
-    instruments : list of (exchange, symbol, price_scale, size_scale)
-        Instruments with scaled integers; empty if the table stores decimals.
+    instruments : sequence of _Scales
+        Scales of the instruments with scaled integers; empty if the table stores decimals.
     wide : bool
         Whether all numbers get the type DECIMAL(38,18), for a union with rows that are stored as decimals.
     """
 
-    def __init__(self, instruments: Sequence[tuple[Any, ...]], wide: bool = True):
+    def __init__(self, instruments: Sequence[_Scales], wide: bool = True):
         self._instruments, self.wide = instruments, wide
 
     def rows(self, relation: str, columns: Columns) -> str:
@@ -203,21 +213,22 @@ class _DecimalColumns:
         listed = ", ".join(columns(self))
         if not self._instruments:
             return f"SELECT {listed} FROM {relation}"
-        known = self._instruments
         scales = ", ".join(
-            f"({_instrument_literals(*names)}, {price}, {size})" for *names, price, size in known
+            f"({_instrument_literals(exchange, symbol)}, {price_scale}, {size_scale})"
+            for exchange, symbol, price_scale, size_scale in self._instruments
         )
         return (
             f"SELECT /*+ BROADCAST(scales) */ {listed} FROM {relation} "
-            f"JOIN (VALUES {scales}) AS scales({', '.join(_SCALED)}) USING (exchange, symbol)"
+            f"JOIN (VALUES {scales}) AS scales({', '.join(_Scales._fields)}) USING (exchange, symbol)"
         )
 
     def value(self, number: str, name: str) -> str:
         """Return the SQL of a number as a decimal; the column's name says whether it is a price or a size."""
         if not self._instruments:
             return number
-        scale = "price_scale" if "price" in name else "size_scale"
-        scales = sorted({row[_SCALED.index(scale)] for row in self._instruments})
+        is_price = "price" in name
+        scale = "price_scale" if is_price else "size_scale"
+        scales = sorted({row.price_scale if is_price else row.size_scale for row in self._instruments})
         # The type is only as wide as an int64 at these scales needs. A difference of wider types would lose
         # decimals.
         kind = f"DECIMAL({_INT64_DIGITS - scales[0] + scales[-1]},{scales[-1]})"
@@ -238,13 +249,17 @@ class _DecimalColumns:
 
 def _decimal_columns(stored: TableReader) -> _DecimalColumns:
     """Return the writer of decimal columns for all instruments of a warehouse."""
-    instruments = stored.rows(INSTRUMENTS)
-    known = [row for row in instruments if not row["is_decimal"]]
-    scales = [tuple(row[name] for name in _SCALED) for row in known]
-    return _DecimalColumns(scales, wide=len(known) < len(instruments))
+    instruments = cast(list[InstrumentRow], stored.rows(INSTRUMENTS))
+    scales = [
+        _Scales(row["exchange"], row["symbol"], row["price_scale"], row["size_scale"])
+        for row in instruments
+        if not row["is_decimal"]
+    ]
+    return _DecimalColumns(scales, wide=len(scales) < len(instruments))
 
 
 Columns = Callable[[_DecimalColumns], Iterable[str]]
+"""Function from a writer of decimal columns to the SQL of each column of a view."""
 
 
 def _instrument_literals(exchange: str, symbol: str) -> str:
@@ -308,7 +323,6 @@ def _opening_columns(exact: _DecimalColumns) -> Iterable[str]:
     yield from ("epoch", "sequence")
 
 
-_SCALED = ("exchange", "symbol", "price_scale", "size_scale")
 _BEST = ("bid_size", "bid_price", "ask_price", "ask_size")
 _TABLE_VIEWS: dict[str, tuple[Table, Columns, str]] = {
     "book_all": (BOOKS, _book_columns, ""),
@@ -331,7 +345,7 @@ LIVE_BOOKS = {f"live_{table.name}": table for table in both(BOOKS)}
 _LIVE_ROWS = """SELECT live.* FROM {0} AS live LEFT JOIN (
     SELECT exchange, symbol, hour, max(struct(order_time, sequence)) AS last FROM {1} GROUP BY ALL
 ) USING (exchange, symbol, hour) WHERE last IS NULL OR struct(live.order_time, live.sequence) > last"""
-"""Template of the rows of live books that come after the last published row of their chunk."""
+"""Template of the SQL of live rows that are newer than the last published row of their chunk."""
 BOOK_LIVE = "book_live"
 VIEWS = (*_TABLE_VIEWS, *_TEXT_VIEWS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)
 BY_KIND: dict[str, list[str]] = {"tables": [*TABLES], "views": [*VIEWS], "functions": [*FUNCTIONS]}
