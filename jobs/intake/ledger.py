@@ -1,4 +1,4 @@
-"""The ledger of raw files: find the files to ingest, compare them with the ledger, and archive copies.
+"""The ledger of raw files: find files to ingest, compare them with the ledger, and archive copies of them.
 
 The ledger is the table `files`. It has one row for the content of each raw file, identified by the SHA-256 of
 its bytes.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import NamedTuple, cast
 
 from deltabook.jobs.process.crash_points import crash_points
 from deltabook.jobs.tables.stored import TableReader
@@ -24,8 +24,8 @@ ARCHIVE_FOLDER = "_archive"
 """Folder of the warehouse that holds archived copies of raw files."""
 
 
-class RefusedFile(TypedDict):
-    """Path of a raw file that was not ingested, and the reason."""
+class RefusedFile(NamedTuple):
+    """A raw file that is not ingested, and the reason."""
 
     path: str
     reason: str
@@ -94,18 +94,19 @@ def describe_missing_paths(paths: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class FileBatch:
-    """Files that `ingest` was asked to read, sorted into groups by a comparison with the ledger.
+    """The files that `ingest` was asked to read, sorted into new, known, replaced and refused files.
 
     Attributes
     ----------
     new : dict
-        Content hash -> path of each file to ingest. The content of these files was not ingested before.
+        Path of each file to ingest, by content hash. This content was not ingested before.
     known : list of str
-        Paths of files that are skipped, because their content was ingested before or is in `new` already.
+        Paths of files to skip, because their content was ingested before or is in `new` already.
     replaced : dict
-        Content hash of the old content -> path of each file in `new` that replaces ingested content.
+        Path of each file in `new` that was ingested before with other content, by the hash of this old
+        content.
     refused : list of RefusedFile
-        Files whose path was ingested before with other content, if replacement is not allowed.
+        Files that were ingested before with other content and must not be replaced.
     """
 
     new: dict[str, Path] = field(default_factory=dict)
@@ -136,8 +137,8 @@ def classify_files(
     Returns
     -------
     FileBatch
-        Groups of files. Each file is in exactly one of `new`, `known` and `refused`. `replaced` repeats some
-        paths of `new`.
+        The sorted files. Each file is in exactly one of `new`, `known` and `refused`. Some paths of `new` are
+        in `replaced` too.
     """
     ingested = {row["content_hash"]: row["path"] for row in ledger if row["state"] == "ingested"}
     hash_of_path = {path: content_hash for content_hash, path in ingested.items()}
@@ -155,14 +156,15 @@ def classify_files(
             reason = (
                 "its content has changed since it was ingested; --replace ingests the new content instead"
             )
-            batch.refused.append({"path": str(file), "reason": reason})
+            batch.refused.append(RefusedFile(str(file), reason))
     return batch
 
 
 def archive_file(path: Path, content_hash: str, warehouse: Path) -> str:
     """Copy a raw file into the warehouse's archive, and return the path of the copy.
 
-    The archive never holds a partial copy under this path. An existing copy is not written again.
+    The copy is written under another name and renamed when it is complete. An existing copy is not written
+    again.
 
     Parameters
     ----------
@@ -202,13 +204,13 @@ def get_archive_path(warehouse: Path, content_hash: str) -> Path:
     Returns
     -------
     Path
-        Path of the copy, which may not exist. The path is absolute if `warehouse` is absolute.
+        Path of the copy, whether or not the copy exists. It is absolute if `warehouse` is absolute.
     """
     return warehouse / ARCHIVE_FOLDER / content_hash[:2] / content_hash
 
 
-def list_raw_file_locations(warehouse: Path, row: Mapping[str, Any]) -> list[Path]:
-    """Return the paths at which a raw file of the ledger may be: its original path, then that of its copy.
+def list_raw_file_locations(warehouse: Path, row: Mapping[str, object]) -> list[Path]:
+    """Return the paths at which to look for a raw file: its original path, then that of its archived copy.
 
     Parameters
     ----------
@@ -216,12 +218,12 @@ def list_raw_file_locations(warehouse: Path, row: Mapping[str, Any]) -> list[Pat
         Present path of the warehouse folder.
     row : mapping
         Row of the table `files`. If its column `archived` is empty, the raw file has no copy. The path in
-        this column is not used, because it is outdated if the warehouse was moved.
+        this column is not used, because it is outdated after the warehouse was moved.
 
     Returns
     -------
     list of Path
         One or two paths. The files at these paths may be missing.
     """
-    copies = [get_archive_path(warehouse, row["content_hash"])] if row["archived"] else []
-    return [parse_location(row["path"]), *copies]
+    copies = [get_archive_path(warehouse, str(row["content_hash"]))] if row["archived"] else []
+    return [parse_location(str(row["path"])), *copies]

@@ -1,1 +1,1 @@
-"""The stages of a run: ingest, reconstruct and validate. Commands run one stage or several in order."""
+"""The jobs that a run consists of: ingest, reconstruct and validate. Commands run one or several in order."""

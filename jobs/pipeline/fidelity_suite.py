@@ -1,14 +1,17 @@
-"""The suite `fidelity`: compares rebuilt books with golden rows, for each chunk and for each whole symbol.
+"""Run the suite `fidelity`, which compares rebuilt books with golden rows.
 
-A golden row is one independent truth about a book. A sample is one measured value, such as a spread, that is
-taken from golden rows and from rebuilt books. The suite compares the distributions of both samples.
+A golden row is an independent truth about a book, such as the best bid and ask that the exchange sent itself.
+The suite compares in two ways, for each chunk and for each whole symbol:
+
+- row by row: do prices and sizes equal those of the golden row with the same id?
+- in distribution: do samples of a metric, such as the spread, have the same distribution in rebuilt books and
+  in golden rows?
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 import pandas as pd
 
@@ -36,7 +39,7 @@ from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT
 
 
 def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Judge whether rebuilt books equal their golden rows, row by row and in distribution.
+    """Return verdicts that say whether the rebuilt books of each chunk equal their golden rows.
 
     Parameters
     ----------
@@ -46,8 +49,8 @@ def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
     Returns
     -------
     list of SuiteVerdict
-        One verdict for each chunk, and one verdict for each symbol that has several chunks. The verdict is
-        `none`, not `passed`, where no golden row could be compared.
+        One verdict for each chunk, and one verdict for each symbol that has several chunks. If no golden row
+        could be compared, the verdict is `none` instead of `passed`.
     """
     warehouse, settings = suite_run.warehouse, suite_run.warehouse.settings
     results = suite_run.apply(judge_groups(str(warehouse.root), settings.depth, settings.minimum_match))
@@ -84,7 +87,10 @@ def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def _compare_whole_symbols(suite_run: SuiteRun) -> list[JudgedRow]:
-    """Compare the pooled samples of all chunks of each symbol that has several files of samples."""
+    """Pool the samples of all chunks of each symbol, and return metrics of their distributions.
+
+    Symbols with a single file of samples are left out, because pooling changes nothing for them.
+    """
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
     for key, names in suite_run.warehouse.data_files(SAMPLES).items():
         files[key[:2]] += names
@@ -99,22 +105,29 @@ def _compare_whole_symbols(suite_run: SuiteRun) -> list[JudgedRow]:
 
 
 def _make_check_metrics(suite_run: SuiteRun, counts: Counts) -> list[JudgedRow]:
-    """Return one metric for each row of the table `checks`, and add the row's numbers to `counts`."""
+    """Return a metric `match` for each row of the table `checks`, and add the row's numbers to `counts`."""
     metrics = []
     minimum = suite_run.warehouse.settings.minimum_match
     for key in suite_run.keys:
         for check in suite_run.inputs.checks[key]:
             compared, matched = check["compared"], check["matched"]
             counts[key] |= {f"{check['kind']} compared": compared, f"{check['kind']} matched": matched}
-            columns: dict[str, Any] = EMPTY_RESULT | dict(zip(CHUNK_KEY_COLUMNS, key, strict=True))
-            columns |= make_match_metric("match", 0, compared, matched, minimum)
-            columns |= {"first_divergence": check["first_divergence"], "kind": check["kind"]}
-            metrics.append(JudgedRow(**(columns | {"unverifiable": 0})))
+            metric = {**EMPTY_RESULT, **make_match_metric("match", 0, compared, matched, minimum)}
+            exchange, symbol, chunk = key
+            row = JudgedRow._make(metric[name] for name in JudgedRow._fields)._replace(
+                exchange=exchange,
+                symbol=symbol,
+                hour=chunk,
+                kind=check["kind"],
+                first_divergence=check["first_divergence"],
+                unverifiable=0,
+            )
+            metrics.append(row)
     return metrics
 
 
 def _count_tests(metrics: Iterable[JudgedRow], counts: Counts) -> None:
-    """Add to the counts of each chunk how many distribution tests it had, in total and by verdict."""
+    """Add the number of distribution tests of each chunk to its counts, in total and by verdict."""
     for row in metrics:
         if row.hour != ALL_HOURS and row.verdict in (PASSED, FAILED) and row.matched == NOT_GIVEN:
             numbers = counts[get_key(row)]
@@ -129,7 +142,7 @@ def _write_metrics(suite_run: SuiteRun, metrics: Iterable[JudgedRow]) -> None:
 
 
 def _describe_metric(row: JudgedRow) -> str:
-    """Return the text that names a metric in the reasons of a verdict."""
+    """Return the name of a metric for the reasons of a verdict, such as `book_ticker spread`."""
     if row.metric == "match":
         if row.first_divergence == NOT_GIVEN:
             return row.kind

@@ -1,11 +1,12 @@
 """The job `ingest`: read raw files into the tables `events` and `golden`, each file once.
 
-1. Workers parse each raw file once and write its records to staged files.
-2. A survey of each stream finds its chunks, its epochs and how many digits its numbers need. A stream is all
-   messages of one type of one instrument. A chunk is a range of ids, one hour by default. An epoch is a range
-   of ids between two restarts of a venue's ids.
-3. Each chunk that gains or loses messages is sorted again: its stored and its new messages together, in the
-   feed's order.
+1. Workers parse each raw file and write the parsed messages, called records, to temporary files (staged
+   files).
+2. A survey of each stream finds its chunks, its epochs, and the number of digits that its prices and sizes
+   need. A stream is all messages of one type of one instrument. A chunk is a range of ids, one hour by
+   default. An epoch is a range of ids between two restarts of a venue's ids.
+3. Workers sort each chunk that gains or loses messages into the feed's order. They write it as a new data
+   file, which replaces the chunk's stored events.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.intake.chunk_assignment import ChunkAssignment
@@ -38,6 +38,7 @@ from deltabook.jobs.intake.ledger import (
 from deltabook.jobs.intake.replacement import delete_rows_of_files, find_invalidated_work
 from deltabook.jobs.intake.staged_files import RecordCounts, StagedFiles, stage_files, survey_streams
 from deltabook.jobs.intake.streams import Stream
+from deltabook.jobs.pipeline.summary import JobSummary
 from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey
 from deltabook.jobs.warehouse.run import Run
 from deltabook.jobs.warehouse.tasks import GroupedWork
@@ -50,8 +51,6 @@ from deltabook.udfs.ordering.id_resets import Restart, flatten_restarts
 from deltabook.udfs.spark.ingest_groups import extract_golden_groups, order_groups
 from deltabook.udfs.storage.raw_files import hash_file
 
-_COUNTS = ("files_read", "events", "level_changes", "trades", "trades_skipped", "golden", "quarantined")
-
 
 @dataclass(frozen=True)
 class IngestOptions:
@@ -62,7 +61,7 @@ class IngestOptions:
     replace : bool
         Whether a file with new content may replace an ingested file of the same path.
     archive : bool
-        Whether to store a copy of each raw file in the warehouse.
+        Whether to store a copy of each raw file in the warehouse's archive.
     """
 
     replace: bool = False
@@ -76,8 +75,8 @@ def ingest(
     paths: Sequence[Path],
     progress: Progress,
     options: IngestOptions | None = None,
-) -> dict[str, Any]:
-    """Read new raw files into the warehouse and return the run's counts.
+) -> JobSummary:
+    """Read new raw files into the warehouse, and return counts of what was read.
 
     Parameters
     ----------
@@ -90,40 +89,49 @@ def ingest(
     paths : sequence of Path
         Raw files, and folders of raw files.
     progress : Progress
-        The display that shows which step runs and how far it is.
+        The display that shows the progress of each step.
     options : IngestOptions, optional
         None means the defaults of `IngestOptions`.
 
     Returns
     -------
-    dict
+    JobSummary
         Counts of files, events, level changes and golden rows; the refused files with their reasons; the
-        duration in seconds; and the events per second.
+        duration in seconds; the level changes and trades per second.
 
     Raises
     ------
     SettingsError
-        If a path does not exist, or if the settings contradict a recorded instrument.
+        If a path does not exist, or if the settings give an instrument other scales than the warehouse has.
     WarehouseError
-        If a replacement has to read a file that is missing or has changed.
+        If a file has to be read again because another file is replaced, but is missing or has changed.
     """
     started = time.monotonic()
     options = options or IngestOptions()
     ledger = read_ledger(warehouse)
     batch = classify_files(find_files(paths), ledger, options.replace)
-    refused = batch.refused
-    summary: dict[str, Any] = {
+    summary: JobSummary = {
         "files_new": len(batch.new),
         "files_known": len(batch.known),
         "files_replaced": len(batch.replaced),
-        "refused": refused,
+        "refused": [],
+        "files_read": 0,
+        "events": 0,
+        "level_changes": 0,
+        "trades": 0,
+        "trades_skipped": 0,
+        "golden": 0,
+        "quarantined": 0,
+        "decimal_instruments": [],
     }
-    counts: dict[str, Any] = dict.fromkeys(_COUNTS, 0) | {"decimal_instruments": []}
     if batch.new:
-        counts |= _ingest_new_files(warehouse, run, source, batch, ledger, progress, refused, options)
+        summary |= _ingest_new_files(warehouse, run, source, batch, ledger, progress, options)
+    summary["refused"] = [file._asdict() for file in batch.refused]
     seconds = time.monotonic() - started
-    rate = round((counts["level_changes"] + counts["trades"]) / seconds) if batch.new else 0
-    return summary | counts | {"ingest_seconds": round(seconds, 2), "ingest_events_per_second": rate}
+    summary["ingest_seconds"] = round(seconds, 2)
+    rate = round((summary["level_changes"] + summary["trades"]) / seconds) if batch.new else 0
+    summary["ingest_events_per_second"] = rate
+    return summary
 
 
 def _ingest_new_files(
@@ -133,10 +141,12 @@ def _ingest_new_files(
     batch: FileBatch,
     ledger: Sequence[LedgerRow],
     progress: Progress,
-    refused: list[RefusedFile],
     options: IngestOptions,
-) -> dict[str, Any]:
-    """Ingest the new files of a batch, add the files that fail to `refused`, and return the counts."""
+) -> JobSummary:
+    """Ingest the new files of a batch, and return counts of their messages and records.
+
+    Files that cannot be ingested are added to `batch.refused`.
+    """
     chunks = ChunkAssignment(warehouse)
     instruments = read_instruments(warehouse)
     invalidated = find_invalidated_work(warehouse, batch, ledger)
@@ -146,7 +156,7 @@ def _ingest_new_files(
         | _find_foreign_files(instruments, source, staged)
         | _find_changed_files(batch)
     )
-    refused += [{"path": path, "reason": reason} for path, reason in sorted(reasons.items())]
+    batch.refused.extend(RefusedFile(*item) for item in sorted(reasons.items()))
     staged = staged.without(reasons)
     surveyed = survey_streams(warehouse, staged, chunks.get_bounds, progress)
     add_new_instruments(instruments, warehouse.settings, source, surveyed)
@@ -175,7 +185,7 @@ def _ingest_new_files(
 def _find_foreign_files(
     instruments: Mapping[Instrument, InstrumentRow], source: str, staged: StagedFiles
 ) -> dict[str, str]:
-    """Return {path: reason} of the files to refuse because another source already fills their instrument."""
+    """Return {path: reason} of the files to refuse, because their instrument belongs to another source."""
     messages = staged.list_message_files()
     reasons = find_foreign_instruments(instruments, source, {(row.exchange, row.symbol) for row in messages})
     of_files = [(row.source_file, reasons.get((row.exchange, row.symbol))) for row in messages]
@@ -183,7 +193,7 @@ def _find_foreign_files(
 
 
 def _find_changed_files(batch: FileBatch) -> dict[str, str]:
-    """Return {path: reason} of the files to refuse because they changed while they were read."""
+    """Return {path: reason} of the files to refuse, because their content changed after it was hashed."""
     reason = "it changed while it was read; ingest it when it is complete"
     return {str(path): reason for digest, path in batch.new.items() if hash_file(path) != digest}
 
@@ -195,7 +205,10 @@ def _write_events(
     left_out: list[str],
     progress: Progress,
 ) -> None:
-    """Sort every chunk that gains or loses messages, and replace its stored events."""
+    """Sort the messages of every chunk in `references`, and replace the chunk's stored events.
+
+    Stored events of the raw files in `left_out` are dropped.
+    """
     stored = warehouse.files_of_both(EVENTS)
     stored_keys = sorted(stored.keys() & references.keys())
     for key in stored_keys:
@@ -227,7 +240,7 @@ def _write_other_records(
     restarts: Mapping[Stream, list[Restart]],
     progress: Progress,
 ) -> None:
-    """Write the records that are not events: golden rows, and lines that could not be read (quarantine)."""
+    """Write golden rows to `golden`, and lines that could not be parsed to `quarantine`."""
     files: dict[Instrument, list[str]] = defaultdict(list)
     records: Counter[Instrument] = Counter()
     files_to_search = {
@@ -260,7 +273,11 @@ def _write_other_records(
 
 
 def _may_have_others(row: SurveyRow, instrument: InstrumentRow) -> bool:
-    """Return whether a staged file may yield golden rows, or numbers beyond the instrument's scales."""
+    """Return whether a staged file of events may also give rows of `golden` or `quarantine`.
+
+    Snapshots and checksums are golden rows too. Messages with numbers that do not fit the instrument's scales
+    go to quarantine.
+    """
     is_golden = row.snapshots or row.checksums
     has_unusual_numbers = row.price_digits or row.size_digits or row.wide
     return bool(is_golden or has_unusual_numbers) or get_scales(instrument) != DEFAULT_SCALES
@@ -276,7 +293,7 @@ def _write_ledger(
     reasons: Mapping[str, str],
     options: IngestOptions,
 ) -> None:
-    """Add the new files, both read and refused, to the table `files`, and drop the rows of replaced files."""
+    """Add a row to the table `files` for each new file, read or refused, and drop rows of replaced files."""
     replaced = {content_hash for content_hash, path in batch.replaced.items() if path not in reasons}
     rows = [row for row in ledger if row["content_hash"] not in {*batch.new, *replaced}]
     for content_hash, path in batch.new.items():
@@ -303,8 +320,8 @@ def _count(
     instruments: Mapping[Instrument, InstrumentRow],
     records_of_files: Sequence[RecordCounts],
     files_read: int,
-) -> dict[str, Any]:
-    """Return the counts of new messages and new records, for the run's summary."""
+) -> JobSummary:
+    """Return counts of the messages and records that were read, for the run's summary."""
     trades = {True: 0, False: 0}
     for row in surveyed:
         if row.record in ("trade", "agg_trade"):

@@ -1,11 +1,11 @@
-"""Find new files in folders: complete files whose content is not in the ledger.
+"""Find new raw files in folders: complete files whose content is not in the ledger.
 
 The ledger is the table `files`. It identifies a file by the hash of its content, so every scan needs the hash
-of every file. To hash a month of captures takes minutes, at 1 GB/s. Therefore `_seen.json` caches the hash of
-each file together with the file's size and times. A scan reads a file again only if its size or a time has
-changed. One of these times is the ctime, the time of the last change of any kind. Programs can set the time
-of modification (mtime) back, but not the ctime. The cache can be deleted at any time: the next scan then
-hashes all files again.
+of every file. Hashing a month of captures takes minutes, at 1 GB/s. Therefore `_seen.json` caches the hash of
+each file together with the file's size and times. A scan reads a file again only if its size or one of its
+times has changed. One of these times is the ctime, the time of the last change of any kind. Programs can set
+the time of modification (mtime) back, but not the ctime. The cache can be deleted at any time: the next scan
+then hashes all files again.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ class CachedHash(msgspec.Struct, array_like=True, frozen=True):
 
 @dataclass(frozen=True)
 class FolderScan:
-    """The files that a scan has found, grouped by what happens to them.
+    """The files that a scan has found, sorted into new, known, waiting and refused files.
 
     Attributes
     ----------
     new : list of Path
-        Files to ingest. Their content was neither ingested nor refused by this source.
+        Files to ingest: this source has neither ingested nor refused their content before.
     known : int
         Number of files whose content was ingested before.
     waiting : int
-        Number of files to leave for a later scan: they are empty, were changed recently, or have the name of
-        an unfinished file.
+        Number of files to leave for a later scan, because they may be incomplete. Such a file is empty, has
+        changed recently, or has a suffix of partial files.
     refused : list of RefusedFile
-        Files that this scan is the first to refuse.
+        Files that were not refused before.
     refused_before : list of RefusedFile
         Files that were refused before and have not changed since.
     """
@@ -78,7 +78,7 @@ class FolderScan:
 
 
 def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, settle: int) -> FolderScan:
-    """Scan folders and return which files are new, known, still incomplete or refused.
+    """Scan folders, and sort the files in them into new, known, waiting and refused files.
 
     Parameters
     ----------
@@ -96,13 +96,13 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
     Returns
     -------
     FolderScan
-        The files by group. Every file is in exactly one group.
+        The sorted files. Every file counts in exactly one attribute.
 
     Raises
     ------
     FileNotFoundError
-        If a path does not exist. The message names all missing paths. A later scan may find the paths again,
-        for example when a disk is mounted again.
+        If a path does not exist. The message names all missing paths. A later scan may succeed, for example
+        after a disk was mounted again.
     """
     if problem := describe_missing_paths(paths):
         raise FileNotFoundError(problem)
@@ -120,12 +120,12 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
     }
     refused: list[RefusedFile] = []
     refused_before: list[RefusedFile] = [
-        {"path": str(path), "reason": failed[content_hash]}
+        RefusedFile(str(path), failed[content_hash])
         for content_hash, path in batch.new.items()
         if content_hash in failed
     ]
     for file in [*unreadable, *batch.refused]:
-        is_unchanged = cache.get(file["path"]) == hashes[file["path"]]
+        is_unchanged = cache.get(file.path) == hashes[file.path]
         (refused_before if is_unchanged else refused).append(file)
     # Other scans may cover other paths. Their cache entries stay as long as the files exist.
     others = {path: entry for path, entry in cache.items() if path not in hashes and Path(path).exists()}
@@ -141,7 +141,7 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
 
 
 def read_published_ledger(root: Path) -> list[LedgerRow]:
-    """Return the rows of the ledger, the table `files`, as the last finished run published them.
+    """Return the rows of the ledger (table `files`) at its last published version.
 
     Parameters
     ----------
@@ -157,10 +157,10 @@ def read_published_ledger(root: Path) -> list[LedgerRow]:
 
 
 def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.stat_result], int]:
-    """Return the `stat` result of each complete file, and the number of files that may still be written.
+    """Return the `stat` result of each complete file, and the number of files that may be incomplete.
 
-    A recorder may open a file long before it writes the first byte. An empty file therefore counts as
-    incomplete, whatever its age.
+    An empty file counts as incomplete at any age, because a recorder may open a file long before it writes
+    the first byte.
     """
     latest = time.time_ns() - settle * NANOSECONDS_PER_SECOND
     stats, waiting = {}, 0
@@ -179,7 +179,10 @@ def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.s
 def _hash_files(
     stats: Mapping[Path, os.stat_result], cache: Mapping[str, CachedHash]
 ) -> tuple[dict[str, CachedHash], list[RefusedFile]]:
-    """Return the hash of each file by path, and the unreadable files; use valid entries of the cache."""
+    """Return the hash of each file by path, and the unreadable files.
+
+    If the cache has an entry with the present size and times of a file, the file is not read.
+    """
     hashes: dict[str, CachedHash] = {}
     unreadable: list[RefusedFile] = []
     for file, stat in stats.items():
@@ -192,7 +195,7 @@ def _hash_files(
             hashes[str(file)] = CachedHash(*state, hash_file(file))
         except OSError as error:  # go on with the other files; the next scan tries this file again
             hashes[str(file)] = CachedHash(*state, "")
-            unreadable.append({"path": str(file), "reason": f"it cannot be read: {error.strerror}"})
+            unreadable.append(RefusedFile(str(file), f"it cannot be read: {error.strerror}"))
     return hashes, unreadable
 
 
@@ -205,7 +208,7 @@ def _read_cache(path: Path) -> dict[str, CachedHash]:
 
 
 def _write_cache(path: Path, hashes: Mapping[str, CachedHash]) -> None:
-    """Write the cache atomically, through a partial file that is then renamed."""
+    """Write the cache atomically: write a partial file, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(hashes))

@@ -1,8 +1,8 @@
-"""Plan of a rebuild: which chunks of each instrument to process, and from which checkpoint to start.
+"""Plan a rebuild: choose the chunks of each instrument to process, and the checkpoint to start from.
 
-A chunk is a range of ids, one hour by default. A checkpoint is the full book before a chunk's first event. To
-chain chunks is to go through them in order and store the checkpoint that opens each one, without writing rows
-of books. To replay a chunk is to write its books, starting from its checkpoint.
+A chunk is a range of ids, one hour by default. A checkpoint is the full book before a chunk's first event.
+Chaining goes through the chunks of an instrument in order and stores the checkpoint of each one. It writes no
+books. Replaying writes the books of one chunk, starting from the chunk's checkpoint.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from deltabook.schemas.tables import GAPS
 _KINDS_WITHOUT_END = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CLOCK_JUMP, GapKind.SILENCE))
 """Kinds of gaps that no later message can resolve."""
 _CHAINING_COST = 0.5
-"""Cost of chaining a chunk, as a share of the cost of a single pass that also writes its books."""
+"""Cost of chaining a chunk, as a share of the cost of a single pass, which also writes the chunk's books."""
 _IDLE_CORE_COST = 0.6
-"""Cost of a chunk when a core is idle, as a share of its cost when all cores are busy. Each task reads and
-writes its files in a second thread, which an idle core can run."""
+"""Cost of a chunk while another core is idle, as a share of its cost while all cores are busy.
+
+Each task reads and writes its files in a second thread, which an idle core can run.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ class RebuildPlan:
     ----------
     chained : list of int
         Starts of all chunks to process, in order, ns since 1970 UTC. Chunks before `first_changed` are
-        processed because their gaps may now be resolved by another message. Their books are not rewritten.
+        included because another message may now resolve their gaps. Their books are not rewritten.
     changed : set of int
         Starts of the chunks whose events or settings have changed, ns since 1970 UTC.
     from_checkpoint : bool
-        Whether the first chunk starts from its stored checkpoint. If not, it starts with an empty book.
+        Whether the first chunk starts from its stored checkpoint. If false, it starts with an empty book.
     """
 
     chained: list[int]
@@ -69,7 +71,7 @@ class RebuildPlan:
 
 
 def read_book_gaps(tables: TableReader) -> dict[Instrument, list[BookGap]]:
-    """Return the stored gaps of each instrument that a later message has resolved or can resolve.
+    """Return the stored gaps of each instrument, without kinds that no later message can resolve.
 
     Parameters
     ----------
@@ -93,17 +95,18 @@ def plan_rebuild(
     built: Mapping[ChunkKey, str],
     gaps: Mapping[Instrument, list[BookGap]],
 ) -> dict[Instrument, RebuildPlan]:
-    """Return the plan of each instrument that has a changed chunk.
+    """Return a plan for each instrument that has a changed chunk.
 
-    The changed events may resolve earlier gaps differently. Processing therefore starts at a checkpoint that
-    lies before every such gap.
+    Changed events may resolve earlier gaps differently. Therefore the plan starts at a checkpoint before all
+    of these gaps.
 
     Parameters
     ----------
     fingerprints : mapping
-        Fingerprint of the present inputs of every chunk, by (exchange, symbol, chunk).
+        Fingerprint of the present inputs of each chunk, by (exchange, symbol, chunk).
     built : mapping
-        Fingerprint of the inputs from which the stored books were built, by (exchange, symbol, chunk).
+        Stored fingerprint of each chunk that has books, by (exchange, symbol, chunk). A chunk is changed if
+        the two fingerprints differ.
     gaps : mapping
         Gaps by (exchange, symbol), from `read_book_gaps`.
 
@@ -156,7 +159,7 @@ def is_single_pass_faster(
     Returns
     -------
     bool
-        True if the last task of the single pass is estimated to end no later.
+        True if the last task of a single pass is estimated to end no later than the last replay.
     """
     by_instrument = [float(sum(costs[*key, chunk] for chunk in plan.chained)) for key, plan in plans.items()]
     by_chunk = [float(cost) for cost in costs.values()]
@@ -165,7 +168,10 @@ def is_single_pass_faster(
 
 
 def _estimate_end(costs: list[float], cores: int) -> float:
-    """Return the estimated end of the last task, in units of cost; the most expensive tasks start first."""
+    """Return the estimated time at which the last task ends, in units of cost.
+
+    Each core takes the most expensive remaining task when it is free.
+    """
     ends = [0.0] * cores
     for cost in sorted(costs, reverse=True):
         heapreplace(ends, ends[0] + cost)

@@ -4,16 +4,19 @@ A chunk is a range of ids, one hour by default. A checkpoint is the full book be
 A chunk is rebuilt if its events or the settings have changed since its books were published. The chunks after
 a changed chunk are rebuilt too, up to the first chunk whose opening book is unchanged.
 
-There are two ways to rebuild, with the same result. In a single pass, one task goes through all chunks of an
-instrument and writes everything. In the other way, one task for each instrument only chains the chunks: it
-stores the checkpoint of each chunk. Afterwards every chunk is replayed from its checkpoint, in parallel. The
-job takes the way that it estimates to be faster.
+The job can rebuild in two ways, with the same result:
+
+- Single pass: one task for each instrument goes through its chunks in order and writes everything.
+- Chain, then replay: one task for each instrument goes through its chunks in order and writes only
+  checkpoints, gaps and checks. Then parallel tasks write the books, each of one chunk, from its checkpoint.
+
+The job chooses the way that `is_single_pass_faster` estimates to be faster.
 
 Measured with chunks of 8 M level changes of one symbol, on two cores: a single pass takes 0.7 s a chunk
-(1.2 s of work), and chaining takes 0.44 s. Chaining could be split into parallel tasks too, at 0.28 s a
-chunk, because the last size at a price does not depend on earlier sizes. On two cores the split gains nothing
-over a single pass. The split also could not compute two results that do depend on earlier events: the trades
-since the previous row, and the levels that checksums have proven.
+(1.2 s of work), and chaining takes 0.44 s. Chaining itself is not split into parallel tasks. A split is
+possible, because the last size at a price does not depend on earlier sizes, and takes 0.28 s a chunk. But on
+two cores it is not faster than a single pass. It also cannot compute two results that depend on earlier
+events: the trades since the previous row, and the levels that checksums have proven.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.intake.instruments import Instrument, get_scales, read_instruments
@@ -32,6 +35,7 @@ from deltabook.jobs.pipeline.rebuild_plan import (
     plan_rebuild,
     read_book_gaps,
 )
+from deltabook.jobs.pipeline.summary import JobSummary
 from deltabook.jobs.pipeline.vendor_seeds import NO_SEED, find_seeds
 from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey, TableReader
 from deltabook.jobs.warehouse.tasks import GroupedWork, sum_file_sizes
@@ -56,17 +60,17 @@ from deltabook.udfs.storage.arrow_frames import GroupFunction
 
 _BOOK_TABLES = (*both(BOOKS), *both(GRIDS))
 _CHAIN_TABLES = (GAPS, CHECKS, COVERAGE)
-"""Tables that the chaining pass writes, together with the checkpoints."""
+"""Tables that a task writes while it goes through the chunks of an instrument, besides the checkpoints."""
 _CHECKPOINT_NAMES = tuple(table.name for table in both(CHECKPOINTS))
 
 
 class RebuildSteps(NamedTuple):
-    """What a worker does with one chunk.
+    """The tables that a worker writes for one chunk.
 
     Attributes
     ----------
     changed : bool
-        Whether the chunk's events or settings have changed, so that its stored books are not valid any more.
+        Whether the chunk's events or settings have changed. Its stored books are then no longer valid.
     chained : bool
         Whether to write the chunk's checkpoint, gaps, checks and coverage.
     replayed : bool
@@ -80,7 +84,7 @@ class RebuildSteps(NamedTuple):
 
 @dataclass(frozen=True)
 class RebuildInputs:
-    """The inputs from which books are built, by chunk.
+    """Data files, fingerprints, instruments and seeds from which the chunks are rebuilt.
 
     Attributes
     ----------
@@ -91,7 +95,8 @@ class RebuildInputs:
     instruments : dict
         Rows of `instruments` by (exchange, symbol).
     seeds : dict
-        Seed columns of each chunk that starts from a vendor's book, by (exchange, symbol, chunk).
+        Vendor's book of each chunk that starts from one, as columns of `rebuild_references`, by (exchange,
+        symbol, chunk).
     """
 
     files: dict[ChunkKey, list[str]]
@@ -106,7 +111,7 @@ class RebuildInputs:
         Parameters
         ----------
         warehouse : Warehouse
-            The warehouse to read. Its setting `seed` says whether vendors' books seed chunks.
+            The warehouse to read. Its setting `seed` says whether a chunk may start from a vendor's book.
         """
         files = warehouse.files_of_both(EVENTS)
         seeds = find_seeds(warehouse) if warehouse.settings.seed is Seed.GOLDEN else {}
@@ -116,7 +121,7 @@ class RebuildInputs:
         return cls(files, fingerprints, read_instruments(warehouse), seeds)
 
     def estimate_costs(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, int]:
-        """Return the estimated cost of rebuilding chunks: the size of their events in bytes.
+        """Return the estimated cost of rebuilding each chunk: the size of its event files in bytes.
 
         Parameters
         ----------
@@ -134,15 +139,16 @@ class RebuildInputs:
     def make_references(
         self, steps: Mapping[ChunkKey, RebuildSteps], checkpoints: Mapping[ChunkKey, str]
     ) -> list[RebuildReference]:
-        """Return the rows of `rebuild_references` that tell workers which chunks to rebuild, and from what.
+        """Return one row of `rebuild_references` for each chunk, from which a worker rebuilds the chunk.
 
         Parameters
         ----------
         steps : mapping
-            What to do with each chunk, by (exchange, symbol, chunk). Its order is the order of the rows.
+            Steps of each chunk to rebuild, by (exchange, symbol, chunk). The returned rows have the same
+            order.
         checkpoints : mapping
-            Data file of `checkpoints` by (exchange, symbol, chunk). A chunk without one starts with an empty
-            book.
+            Data file of `checkpoints` by (exchange, symbol, chunk). A chunk that is missing here starts with
+            an empty book.
 
         Returns
         -------
@@ -170,19 +176,19 @@ class RebuildInputs:
         }
 
 
-def reconstruct(warehouse: Warehouse, progress: Progress) -> dict[str, Any]:
-    """Rebuild the books whose events or settings have changed, and return the run's counts.
+def reconstruct(warehouse: Warehouse, progress: Progress) -> JobSummary:
+    """Rebuild the books whose events or settings have changed, and return counts of the warehouse's books.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse that the present run writes.
+        The warehouse. The caller holds its lock.
     progress : Progress
-        The display that shows which step runs and how far it is.
+        The display that shows the progress of each step.
 
     Returns
     -------
-    dict
+    JobSummary
         Counts of chunks (`symbol_hours`), of rows of books by status and of gaps by kind; the share of
         recorded time by status; the duration in seconds.
     """
@@ -217,30 +223,34 @@ def make_rebuild_work(
     rebuild: GroupFunction,
     costs: Mapping[ChunkKey, int],
 ) -> GroupedWork:
-    """Return the Spark work that rebuilds chunks.
+    """Return a description of the Spark work that rebuilds chunks, for `Warehouse.apply`.
 
     Parameters
     ----------
     references : sequence of RebuildReference
         The chunks to rebuild.
     keys : sequence of str
-        Columns by which rows are grouped into tasks: the columns of an instrument, or of one chunk.
+        Columns that decide which chunks one call of `rebuild` gets. With exchange and symbol, one call gets
+        all chunks of an instrument; with exchange, symbol and hour, one chunk.
     rebuild : callable
-        Function that rebuilds one group, from `rebuild_groups`.
+        Function that rebuilds the chunks of one call, from `rebuild_groups`.
     costs : mapping
         Cost of each chunk in bytes, from `RebuildInputs.estimate_costs`.
 
     Returns
     -------
     GroupedWork
-        Work whose result is rows of the frame `rebuilt`.
+        The work. Its results are rows of the frame `rebuilt`.
     """
     costs_in_order = [costs[row["exchange"], row["symbol"], row["hour"]] for row in references]
     return GroupedWork(REBUILD_REFERENCES, references, keys, rebuild, REBUILT, costs_in_order)
 
 
 def _compute_coverage(tables: TableReader) -> dict[str, float]:
-    """Return the share of recorded time, from 0 to 1, by book status; `silent` is time without messages."""
+    """Return the share of the recorded time, from 0 to 1, that books had each status.
+
+    The key `silent` has the share of time without book updates, which has no status.
+    """
     names = [name for name in COVERAGE.names if name in (*STATUS_LABELS, "silent")]
     rows = tables.rows(COVERAGE, *names)
     totals = {name: sum(row[name] for row in rows) for name in names}
@@ -265,7 +275,7 @@ def _rebuild(
     built: Mapping[ChunkKey, str],
     progress: Progress,
 ) -> list[ChunkKey]:
-    """Rebuild the planned chunks, write their rows to the tables, and return the chunks with new books."""
+    """Rebuild the planned chunks, store the results, and return the chunks whose books were written."""
     rebuild = rebuild_groups(str(warehouse.root), warehouse.row_policy)
     costs = inputs.estimate_costs([(*key, chunk) for key, plan in plans.items() for chunk in plan.chained])
     in_single_pass = is_single_pass_faster(plans, costs, warehouse.cores)
@@ -305,7 +315,10 @@ def _rebuild(
 def _find_checkpoints(
     warehouse: Warehouse, plans: Mapping[Instrument, RebuildPlan], built: Mapping[ChunkKey, str]
 ) -> dict[ChunkKey, str]:
-    """Return the data file of each usable checkpoint; a chunk without one starts with an empty book."""
+    """Return the data file with the stored checkpoint of each built chunk.
+
+    The first planned chunk of an instrument has no entry if its plan does not start from a checkpoint.
+    """
     files = warehouse.files_of_both(CHECKPOINTS)
     checkpoints = {key: names[0] for key, names in files.items() if key in built}
     for key, plan in plans.items():

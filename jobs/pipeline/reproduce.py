@@ -1,4 +1,7 @@
-"""The job `reconstruct --as-of`: rebuild an earlier run's books and compare them with the stored ones."""
+"""The job `reconstruct --as-of`: rebuild the books of an earlier run, and compare them with the stored books.
+
+The job proves that the stored books can be reproduced from the stored events.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import hashlib
 import uuid
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +20,7 @@ from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import ChunkKey
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.rows import RebuiltRow
+from deltabook.schemas.rows import RebuiltRow, RunRow
 from deltabook.schemas.tables import BOOKS, RUNS, both
 from deltabook.udfs.spark.rebuild_groups import rebuild_groups
 from deltabook.udfs.storage.object_store import get_arrow_source, remove_tree
@@ -26,8 +29,32 @@ _BATCH_ROWS = 65_536
 _MOST_RUNS_SHOWN = 10
 
 
-def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str, Any]:
-    """Rebuild the books of an earlier run from its events, and return which of them differ.
+class Reproduction(TypedDict):
+    """Result of `reproduce`; commands print it as JSON.
+
+    Attributes
+    ----------
+    as_of : str
+        Id of the run whose books were rebuilt.
+    code_versions : list of str
+        Version of deltabook with which that run wrote its books.
+    symbol_hours : int
+        Number of chunks that have stored books.
+    differing : list of str
+        Exchange, symbol and start (ns since 1970 UTC) of each chunk whose rebuilt books differ.
+    digest : str
+        SHA-256 of all rebuilt books, in hex.
+    """
+
+    as_of: str
+    code_versions: list[str]
+    symbol_hours: int
+    differing: list[str]
+    digest: str
+
+
+def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> Reproduction:
+    """Rebuild the books of an earlier run from its events, and return the chunks whose books differ.
 
     The warehouse's tables do not change. A temporary folder in the warehouse holds the rebuilt books.
 
@@ -42,14 +69,13 @@ def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> dict[str
 
     Returns
     -------
-    dict
-        Run id, code version, number of chunks (`symbol_hours`), keys of the chunks whose books differ, and
-        the SHA-256 of all rebuilt books.
+    Reproduction
+        The run, the chunks whose books differ, and a hash of all rebuilt books.
 
     Raises
     ------
     WarehouseError
-        If the table `runs` has no such run, or if the run used other settings.
+        If the table `runs` does not have the run, or if the run used other settings.
     """
     run = _find_run(warehouse, run_id)
     past = Warehouse(warehouse.spark, warehouse.settings, dict(run["versions"]))
@@ -92,7 +118,7 @@ def hash_books(file: Path | str) -> str:
 
 
 def _rebuild_books(warehouse: Warehouse, inputs: RebuildInputs, progress: Progress) -> dict[ChunkKey, str]:
-    """Rebuild all books in a temporary folder of the warehouse and return the hash of each chunk's books."""
+    """Rebuild all books in a temporary folder of the warehouse, and return a hash of each chunk's books."""
     keys = list(inputs.files)
     steps = dict.fromkeys(keys, RebuildSteps(changed=True, chained=True, replayed=True))
     scratch = warehouse.root / f"_as_of-{uuid.uuid4().hex[:8]}"
@@ -112,17 +138,18 @@ def _rebuild_books(warehouse: Warehouse, inputs: RebuildInputs, progress: Progre
         remove_tree(scratch)
 
 
-def _find_run(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
-    """Return the row of `runs` with this id; raise an error if that run used other settings."""
+def _find_run(warehouse: Warehouse, run_id: str) -> RunRow:
+    """Return the row of `runs` with the given id; raise an error if the run used other settings."""
     require_published(warehouse.root)
-    runs = sorted(warehouse.rows(RUNS), key=itemgetter("finished"))
+    runs = cast(list[RunRow], sorted(warehouse.rows(RUNS), key=itemgetter("finished")))
     run = next((run for run in runs if run["run_id"] == run_id), None)
     if run is None:
         newest = ", ".join(run["run_id"] for run in runs[-_MOST_RUNS_SHOWN:])
         raise WarehouseError(f"no run {run_id} in {warehouse.root}; the newest runs: {newest or 'none'}")
     if run["settings_hash"] != warehouse.settings.fingerprint:
         raise WarehouseError(
-            f"run {run_id} used other settings ({run['settings_hash']}; the present ones are "
-            f"{warehouse.settings.fingerprint}): give the same --config, --depth, --cadence, --on-gap, --seed"
+            f"run {run_id} used other settings: their hash is {run['settings_hash']}, that of the present "
+            f"settings is {warehouse.settings.fingerprint}. Give the same --config, --depth, --cadence, "
+            "--on-gap and --seed as for that run"
         )
     return run

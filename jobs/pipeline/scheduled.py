@@ -1,26 +1,27 @@
-"""Scheduled runs: ingest what is new since the last run, once (`run --once`) or continuously (`run --watch`).
+"""Scheduled runs: ingest new raw files and rebuild their books.
+
+`deltabook run --once` does this once, `deltabook run --watch` repeats it until the process is stopped.
 
 The ledger (table `files`: every raw file by the hash of its content) decides which files are new. Spark's
-Structured Streaming has a similar trigger, `availableNow`, but it would need its own checkpoint beside the
-ledger. That checkpoint would be a second ledger, of paths instead of content. Streaming would commit it
-separately from the run, so a killed run could leave both in disagreement. A JVM would also have to start even
-if no file is new.
+Structured Streaming has a similar trigger, `availableNow`. It is not used here, because its checkpoint would
+be a second ledger, of paths instead of content. Spark would commit this checkpoint separately from the run,
+so the two could disagree after a killed run. A JVM would also have to start even if no file is new.
 
-A round is one scan, the stages that are due, and the report. A round holds the lock of scheduled runs from
-start to end, so that scheduled runs never interleave. Each stage also takes the warehouse's lock, exactly as
-stages that are run by hand.
+A round is one scan of the folders, the stages that are due, and the report. A round holds the lock of
+scheduled runs from start to end, so two scheduled runs never work at the same time. Each stage also takes the
+warehouse's lock, as it does in a command that a person runs.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging import ERROR
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import typer
 from rich.console import Console
@@ -50,6 +51,7 @@ from deltabook.jobs.pipeline.stages import (
     write_last_report,
 )
 from deltabook.jobs.pipeline.stop_signals import catch_stop_signals, sleep_until_stop
+from deltabook.jobs.pipeline.summary import JobSummary
 from deltabook.jobs.process.error_causes import has_jvm_died
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.published import published_versions
@@ -64,12 +66,12 @@ SETTLE_SECONDS = 60
 _LONGEST_PAUSE = 3600
 """Longest pause after a round that failed, in seconds."""
 _SHORTEST_INTERVAL, _LONGEST_INTERVAL = 1, 60
-"""Bounds of the time between two scans, in seconds. Within the bounds, this time equals `Schedule.settle`."""
+"""Limits of the pause between two scans, in seconds. Within these limits, the pause is `Schedule.settle`."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What scheduled runs ingest, and how.
+    """The raw files that scheduled runs ingest, and options of the ingest.
 
     Attributes
     ----------
@@ -91,54 +93,74 @@ class Schedule:
     judged: bool = True
 
 
+class FinishedRun(NamedTuple):
+    """Columns of one row of the table `runs`.
+
+    Attributes
+    ----------
+    run_id : str
+        Id of the run.
+    command : str
+        Command of the run, such as ingest.
+    finished : int
+        End of the run, ns since 1970 UTC.
+    """
+
+    run_id: str
+    command: str
+    finished: int
+
+
 def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
-    """Scan the folders once, run the stages that are due, print the summary, and exit with its status.
+    """Scan the folders once, run the stages that are due, and print the summary.
 
     Parameters
     ----------
     settings : Settings
         Settings of the warehouse.
     schedule : Schedule
-        What to ingest.
+        The raw files to ingest.
     as_json : bool
-        Whether the last line of standard output is one JSON object. It is printed after an error, too.
+        Whether to print the summary, or the error, as one JSON object, the last line of standard output.
 
     Raises
     ------
     typer.Exit
-        If the exit status is not 0. The exception carries the status.
+        If the round failed, an expectation failed or a file was refused. The exception has the exit status.
     """
     try:
         summary = _run_round(settings, schedule, stderr_console)
     except typer.Exit as failure:
         print_result(_describe_failure(failure), as_json)
         raise
-    # If no file was read, the summary has none of the counts that the line of `files_new` shows.
-    print_summary({name: value for name, value in summary.items() if name != "files_new" or value})
+    shown = summary.copy()
+    if not summary["files_new"]:  # no file was read, so there are no counts of messages to show
+        del shown["files_new"]
+    print_summary(shown)
     print_result(summary, as_json)
     if summary["exit_status"]:
         raise typer.Exit(summary["exit_status"])
 
 
 def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
-    """Scan the folders repeatedly and process what is new, until SIGTERM or SIGINT.
+    """Scan the folders repeatedly and process new files, until SIGTERM or SIGINT.
 
-    The Spark session stays open between rounds. After an error that may not recur, the function reports the
-    error and tries again after a pause.
+    The Spark session stays open between rounds. If a round fails with an error that may go away, the function
+    prints the error, pauses and tries again. The pause doubles with each such failure.
 
     Parameters
     ----------
     settings : Settings
         Settings of the warehouse.
     schedule : Schedule
-        What to ingest.
+        The raw files to ingest.
     as_json : bool
         Whether to print one JSON object to standard output for each round that did something or failed.
 
     Raises
     ------
     typer.Exit
-        If every further round would fail too.
+        If every later round would fail too, because a setting is wrong or Spark's JVM has died.
     """
     with report_errors():
         if problem := describe_missing_paths(schedule.paths):
@@ -169,29 +191,32 @@ def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
             sleep_until_stop(pause, is_stopping)
 
 
-def _run_round(settings: Settings, schedule: Schedule, console: Console) -> dict[str, Any]:
-    """Scan the folders, run the stages that are due, and return the round's summary with the exit status."""
+def _run_round(settings: Settings, schedule: Schedule, console: Console) -> JobSummary:
+    """Scan the folders, run the stages that are due, and return the summary of the round.
+
+    The summary includes the exit status.
+    """
     root = settings.warehouse.absolute()
     with report_errors(), _hold_schedule_lock(root):
         scan = scan_folders(root, schedule.source, schedule.paths, schedule.replace, schedule.settle)
-        summary: dict[str, Any] = {
+        summary: JobSummary = {
             "files_new": 0,
             "files_known": scan.known,
             "files_waiting": scan.waiting,
-            "refused": scan.refused,
-            "refused_before": scan.refused_before,
+            "refused": [file._asdict() for file in scan.refused],
+            "refused_before": [file._asdict() for file in scan.refused_before],
         }
         if not console.quiet:
             show_message(_describe_scan(scan))
-        runs = TableReader(root).rows(RUNS, "run_id", "command", "finished")
+        runs = _read_finished_runs(root)
         if stages := _choose_stages(schedule, scan, runs):
             _require_no_writer(root)
             results = run_stages(settings, stages, schedule.judged, console)
-            results["refused"] = [*scan.refused, *results.get("refused", [])]
+            results["refused"] = [*summary["refused"], *results.get("refused", [])]
             results["files_known"] = scan.known + results.get("files_known", 0)
             summary |= results
             if schedule.judged:
-                earlier_runs = {row["run_id"] for row in runs}
+                earlier_runs = {run.run_id for run in runs}
                 summary["symbol_hours_failed_now"] = _list_new_failures(root, earlier_runs)
         if schedule.judged and _is_report_outdated(root):
             summary |= write_last_report(settings)
@@ -199,26 +224,35 @@ def _run_round(settings: Settings, schedule: Schedule, console: Console) -> dict
     return summary | {"exit_status": REFUSED if summary["refused"] else status}
 
 
-def _choose_stages(schedule: Schedule, scan: FolderScan, runs: Sequence[Mapping[str, Any]]) -> list[Stage]:
+def _read_finished_runs(root: Path) -> list[FinishedRun]:
+    """Return all published runs of a warehouse."""
+    rows = TableReader(root).rows(RUNS, *FinishedRun._fields)
+    return [FinishedRun(row["run_id"], row["command"], row["finished"]) for row in rows]
+
+
+def _choose_stages(schedule: Schedule, scan: FolderScan, runs: Sequence[FinishedRun]) -> list[Stage]:
     """Return the stages that are due.
 
-    If there are new files, all stages are due. Otherwise, only those stages are due that an earlier run did
-    not reach, for example because the run was killed.
+    If there are new files, all stages are due. Otherwise, a stage is due if the stage before it has finished
+    later than the stage itself. This happens if an earlier round was killed between the two.
     """
     stages = [reconstruct_stage(schedule.judged), *([validate_stage()] if schedule.judged else [])]
     if scan.new:
         options = schedule.replace, schedule.archive, schedule.judged
         return [ingest_stage(schedule.source, scan.new, *options), *stages]
     finished: dict[str, int] = {}
-    for row in runs:
-        finished[row["command"]] = max(row["finished"], finished.get(row["command"], 0))
+    for run in runs:
+        finished[run.command] = max(run.finished, finished.get(run.command, 0))
     if max(finished.get("ingest", 0), finished.get("restore", 0)) > finished.get("reconstruct", 0):
         return stages
     return stages[1:] if finished.get("reconstruct", 0) > finished.get("validate", 0) else []
 
 
 def _list_new_failures(root: Path, earlier_runs: set[str]) -> list[str]:
-    """Return the chunks that failed in this round only, so that old failures do not raise the alarm again."""
+    """Return the chunks that failed a suite in this round.
+
+    Failures of earlier runs are left out, so that each failure raises the alarm only once.
+    """
     rows = TableReader(root, published_versions(root)).rows(
         VERDICTS, *CHUNK_KEY_COLUMNS, "suite", "verdict", "run_id"
     )
@@ -232,9 +266,8 @@ def _list_new_failures(root: Path, earlier_runs: set[str]) -> list[str]:
 
 
 def _is_report_outdated(root: Path) -> bool:
-    """Return whether a validation has finished since the warehouse's report was written."""
-    runs = TableReader(root).rows(RUNS, "command", "finished")
-    validated = [row["finished"] for row in runs if row["command"] == "validate"]
+    """Return whether the warehouse's report is missing or older than the last validation."""
+    validated = [run.finished for run in _read_finished_runs(root) if run.command == "validate"]
     report = root / REPORT
     return bool(validated) and (not report.exists() or report.stat().st_mtime_ns < max(validated))
 
@@ -261,29 +294,29 @@ def _require_no_writer(root: Path) -> None:
 
 
 def _is_permanent(error: BaseException | None) -> bool:
-    """Return whether every later round would fail too: the settings are wrong, or the JVM has died."""
+    """Return whether every later round would fail too, because a setting is wrong or the JVM has died."""
     if error is not None and has_jvm_died(error):
         show_message("deltabook: Spark has stopped, so the watch ends. Start it again.", ERROR)
         return True
     return isinstance(error, SettingsError)
 
 
-def _describe_failure(failure: typer.Exit) -> dict[str, Any]:
-    """Return the JSON result of a round that ended with an error."""
+def _describe_failure(failure: typer.Exit) -> JobSummary:
+    """Return the summary of a round that ended with an error: the message and the exit status."""
     message = describe_error(failure.__cause__)[0] if failure.__cause__ else ""
     return {"error": message, "exit_status": failure.exit_code}
 
 
 def _describe_scan(scan: FolderScan) -> str:
-    """Return the line that shows a scan's counts."""
+    """Return one line with the counts of a scan."""
     return (
         f"{'scanned' if scan.new else 'nothing new':<12} {len(scan.new):,} new, {scan.known:,} known, "
         f"{scan.waiting:,} waiting, {len(scan.refused_before):,} refused before"
     )
 
 
-def _describe_round(summary: Mapping[str, Any]) -> str:
-    """Return the line that shows what a round of `watch` did."""
+def _describe_round(summary: JobSummary) -> str:
+    """Return one line with the counts of a round of `watch`."""
     parts = [
         f"{summary.get('files_read', 0):,} files read, {len(summary['refused']):,} refused, "
         f"{summary['files_waiting']:,} waiting"

@@ -1,16 +1,16 @@
-"""What every command does around its jobs: read settings, open a session, run stages, report errors, exit."""
+"""Steps that commands share: read settings, open the warehouse, run jobs, print results and report errors."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from logging import ERROR, INFO, WARNING
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.console import Console
@@ -34,13 +34,20 @@ from deltabook.jobs.runtime.settings import Settings, load_settings
 from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.storage.object_store import check_reachable
 
+if TYPE_CHECKING:  # these modules import Spark, which commands load only when they need it
+    from deltabook.jobs.console.progress import Progress
+    from deltabook.jobs.pipeline.summary import JobSummary
+    from deltabook.jobs.warehouse.run import Run
+    from deltabook.jobs.warehouse.warehouse import Warehouse
+
 EXPECTATION_FAILED, REFUSED = 1, 3
+"""Exit statuses: an expectation of a suite failed; a raw file was refused."""
 REPORT = "report.html"
-"""Name of the report's file in the warehouse."""
+"""File name of the report in the warehouse folder."""
 
 _WAREHOUSE = "deltabook.jobs.warehouse.warehouse"
 _MODULES = {name: f"deltabook.jobs.pipeline.{name}" for name in ("ingest", "reconstruct", "validate")}
-"""Modules of the stages, imported before Spark starts."""
+"""Module of each job. `run_stages` imports these modules before it starts Spark."""
 
 
 class Stage(NamedTuple):
@@ -51,18 +58,20 @@ class Stage(NamedTuple):
     name : str
         Name of the job. It is also the value of `command` in the table `runs`.
     work : callable
-        Function that does the job: (warehouse, run, progress display) to summary.
+        Function that does the job. It takes the open warehouse, the run and the progress display, and returns
+        the job's summary.
     """
 
     name: str
-    work: Callable[[Any, Any, Any], dict[str, Any]]
+    work: Callable[[Warehouse, Run, Progress], JobSummary]
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Show an error that people can act on as one message, and raise `typer.Exit` from that error.
+    """Turn each expected error of the block into one message on standard error and `typer.Exit`.
 
-    Other errors pass through with their traceback.
+    Expected errors are those for which `describe_error` has a message. Any other error is a bug and passes
+    through with its traceback.
     """
     try:
         yield
@@ -82,7 +91,9 @@ def report_errors() -> Iterator[None]:
 def ingest_stage(
     source: str, paths: list[Path], replace: bool = False, archive: bool = False, judged: bool = True
 ) -> Stage:
-    """Return the stage that reads raw files; end the command at once if the source or a path is wrong.
+    """Return the stage that reads raw files.
+
+    If the source or a path does not exist, the command ends at once with a message.
 
     Parameters
     ----------
@@ -95,7 +106,7 @@ def ingest_stage(
     archive : bool
         Whether to store a copy of each raw file in the warehouse (`--archive`).
     judged : bool
-        Whether the suite `raw` checks what was read.
+        Whether to run the suite `raw` on the events after the files were read.
 
     Returns
     -------
@@ -108,7 +119,7 @@ def ingest_stage(
         require_source(source)
         find_files(paths)
 
-    def work(warehouse: Any, run: Any, progress: Any) -> dict[str, Any]:
+    def work(warehouse: Warehouse, run: Run, progress: Progress) -> JobSummary:
         from deltabook.jobs.pipeline.ingest import IngestOptions, ingest
 
         summary = ingest(warehouse, run, source, paths, progress, IngestOptions(replace, archive))
@@ -118,7 +129,7 @@ def ingest_stage(
 
 
 def require_source(name: str) -> None:
-    """Raise an error unless a source has this name.
+    """Raise an error if no source has the given name.
 
     Parameters
     ----------
@@ -142,8 +153,8 @@ def reconstruct_stage(judged: bool = True) -> Stage:
     Parameters
     ----------
     judged : bool
-        Whether the suites `raw`, `events` and `books` check the result. The suite `fidelity`, which compares
-        books with golden rows, runs only in `validate_stage`.
+        Whether to run the suites `raw`, `events` and `books` after the rebuild. The suite `fidelity`, which
+        compares books with golden rows, runs only in `validate_stage`.
 
     Returns
     -------
@@ -151,7 +162,7 @@ def reconstruct_stage(judged: bool = True) -> Stage:
         The stage, to be passed to `run_stages`.
     """
 
-    def work(warehouse: Any, run: Any, progress: Any) -> dict[str, Any]:
+    def work(warehouse: Warehouse, run: Run, progress: Progress) -> JobSummary:
         from deltabook.jobs.pipeline.reconstruct import reconstruct
 
         summary = reconstruct(warehouse, progress)
@@ -163,26 +174,28 @@ def reconstruct_stage(judged: bool = True) -> Stage:
 def validate_stage() -> Stage:
     """Return the stage that runs all suites, including the comparison of books with golden rows."""
 
-    def work(warehouse: Any, run: Any, progress: Any) -> dict[str, Any]:
+    def work(warehouse: Warehouse, run: Run, progress: Progress) -> JobSummary:
         return _validate(warehouse, run, progress, *SUITES)
 
     return Stage("validate", work)
 
 
-def _validate(warehouse: Any, run: Any, progress: Any, *suites: str) -> dict[str, Any]:
+def _validate(warehouse: Warehouse, run: Run, progress: Progress, *suites: str) -> JobSummary:
     from deltabook.jobs.pipeline.validate import validate
 
     return validate(warehouse, run, progress, suites)
 
 
-def read_settings(config: Path | None, **flags: Any) -> Settings:
-    """Return the settings from file, environment and options; end the command if a setting is wrong.
+def read_settings(config: Path | None, **flags: object) -> Settings:
+    """Return the settings from a file, the environment and command-line options.
+
+    If a setting is wrong, the command ends with a message.
 
     Parameters
     ----------
     config : Path or None
         YAML file with settings.
-    **flags : Any
+    **flags : object
         Values of command-line options by setting name; None means that the option was not given.
 
     Returns
@@ -193,25 +206,25 @@ def read_settings(config: Path | None, **flags: Any) -> Settings:
     with report_errors():
         settings = load_settings(config, flags)
         check_reachable(settings.warehouse)
-    if "log" in flags:  # the present command has the option `--log`
+    if "log" in flags:  # only commands with the option `--log` pass this flag
         set_log_form(settings.log)
     return settings
 
 
-def open_warehouse(settings: Settings, for_queries: bool = False) -> Any:
-    """Return the warehouse of the settings, opened in a Spark session.
+def open_warehouse(settings: Settings, for_queries: bool = False) -> Warehouse:
+    """Start a Spark session, or use the active one, and return the warehouse that the settings name.
 
     Parameters
     ----------
     settings : Settings
         Settings with the folder of the warehouse and the Spark master.
     for_queries : bool
-        Whether the session runs queries rather than jobs.
+        Whether a new session runs long queries rather than jobs. The JVM gets other options for queries.
 
     Returns
     -------
     Warehouse
-        The open warehouse. It creates a table at the first write to that table.
+        The warehouse. Its folder and tables may not exist yet: the first write creates them.
     """
     from deltabook.jobs.runtime.session import spark_session
     from deltabook.jobs.warehouse.warehouse import Warehouse
@@ -227,7 +240,7 @@ def run_and_exit(settings: Settings, as_json: bool, stages: list[Stage], judged:
     settings : Settings
         Settings of all jobs.
     as_json : bool
-        Whether the last line of standard output is one JSON object.
+        Whether to print the summary as one JSON object, the last line of standard output.
     stages : list of Stage
         The jobs, in order.
     judged : bool
@@ -249,8 +262,10 @@ def run_stages(
     judged: bool = True,
     console: Console = stderr_console,
     guard: Callable[[], AbstractContextManager[None]] = report_errors,
-) -> dict[str, Any]:
-    """Run jobs one after another and return their merged summary; each job publishes its tables at its end.
+) -> JobSummary:
+    """Run jobs one after another, and return their merged summary.
+
+    Each job is a run of its own: it publishes its tables when it ends.
 
     Parameters
     ----------
@@ -263,18 +278,18 @@ def run_stages(
     console : Console
         The console that shows progress.
     guard : callable
-        Function that returns the context manager around each step: `report_errors` shows an error as a
-        message and exits, `contextlib.nullcontext` passes errors on to the caller.
+        Function that returns the context manager around each step. `report_errors` shows an error as a
+        message and exits. `contextlib.nullcontext` passes errors on to the caller.
 
     Returns
     -------
-    dict
-        Merged summaries of the jobs, with `run_id` of the last run and `run_ids` by command.
+    JobSummary
+        Merged summary of the jobs. `run_id` is the id of the last run, `run_ids` has the ids by command.
     """
     from deltabook.jobs.console.progress import Progress
     from deltabook.jobs.process.memory import peak_memory
 
-    summary: dict[str, Any] = {}
+    summary: JobSummary = {}
     run_ids: dict[str, str] = {}
     with guard():
         for name in (_WAREHOUSE, *(_MODULES[stage.name] for stage in stages)):
@@ -289,12 +304,14 @@ def run_stages(
                 fields["run_id"] = run_ids[stage.name] = run.run_id
                 log_event("run started", f"{stage.name} started")
                 progress = Progress(warehouse.spark, console)
-                run.summary |= stage.work(warehouse, run, progress)
-                run.summary |= {"stages": _round_seconds(progress.seconds), "peak_memory": peak_memory()}
+                summary_of_job = stage.work(warehouse, run, progress)
+                summary_of_job["stages"] = _round_seconds(progress.seconds)
+                summary_of_job["peak_memory"] = peak_memory()
+                run.summary.update(summary_of_job)
             _log_published(run)
         for key, seconds in progress.seconds.items():
             totals[key] += seconds
-        summary |= run.summary | {"run_id": run.run_id}
+        summary |= summary_of_job | {"run_id": run.run_id}
     return summary | {"run_ids": run_ids, "stages": _round_seconds(totals)}
 
 
@@ -302,18 +319,18 @@ def _round_seconds(seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in seconds.items()}
 
 
-def _log_published(run: Any) -> None:
-    """Log a run's counts and verdicts."""
+def _log_published(run: Run) -> None:
+    """Log that a run was published, with its duration, counts and verdicts."""
     seconds = round((time.time_ns() - run.started) / 1e9, 3)
     counts = {
         name: value
         for name, value in run.summary.items()
         if isinstance(value, int | float) or name in ("verdicts", "stages", "peak_memory")
     }
-    log_event("run published", f"{run.command} published in {seconds:.1f} s", seconds=seconds, **counts)
+    log_event("run published", f"{run.command} published in {seconds:.1f} s", INFO, seconds=seconds, **counts)
 
 
-def write_last_report(settings: Settings) -> dict[str, Any]:
+def write_last_report(settings: Settings) -> JobSummary:
     """Write the report of the newest published run into the warehouse.
 
     Parameters
@@ -323,8 +340,9 @@ def write_last_report(settings: Settings) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        `report`: path of the report. `drifts`: texts about metrics that differ from those of earlier runs.
+    JobSummary
+        `report`: path of the report. `drifts`: one text for each metric of the newest run that differs from
+        earlier runs.
     """
     from deltabook.jobs.report.page import write_report
 
@@ -333,13 +351,13 @@ def write_last_report(settings: Settings) -> dict[str, Any]:
     return {"report": result["report"], "drifts": result["drifts"]}
 
 
-def print_summary(summary: dict[str, Any]) -> None:
-    """Print the summary of a run on standard error.
+def print_summary(summary: JobSummary) -> None:
+    """Print the summary of a run on standard error, for people.
 
     Parameters
     ----------
-    summary : dict
-        Merged summaries of the jobs.
+    summary : JobSummary
+        Merged summary of the jobs.
     """
     from deltabook.jobs.pipeline.summary import summary_lines
 
@@ -351,15 +369,15 @@ def print_summary(summary: dict[str, Any]) -> None:
         show_message(str(line), WARNING if line.is_problem else INFO)
 
 
-def exit_with_status(summary: dict[str, Any], as_json: bool) -> None:
+def exit_with_status(summary: JobSummary, as_json: bool) -> None:
     """Print the result, and raise `typer.Exit` if an expectation failed or a file was refused.
 
     Parameters
     ----------
-    summary : dict
-        Merged summaries of the jobs.
+    summary : JobSummary
+        Merged summary of the jobs.
     as_json : bool
-        Whether the last line of standard output is one JSON object.
+        Whether to print the summary as one JSON object, the last line of standard output.
 
     Raises
     ------
@@ -376,15 +394,16 @@ def exit_with_status(summary: dict[str, Any], as_json: bool) -> None:
         raise typer.Exit(status)
 
 
-def print_result(result: dict[str, Any], as_json: bool) -> None:
-    """Log how a command ended, and print its result as JSON if `as_json` is true.
+def print_result(result: Mapping[str, object], as_json: bool) -> None:
+    """Log the exit status of a command, and print its result as JSON if `as_json` is true.
 
     Parameters
     ----------
-    result : dict
-        Result of the command. Keys that the command's output schema has and `result` lacks become null.
+    result : mapping
+        Result of the command. In the JSON, keys that are missing here but are in the command's output schema
+        become null.
     as_json : bool
-        Whether the last line of standard output is one JSON object.
+        Whether to print the result as one JSON object, the last line of standard output.
     """
     if "exit_status" in result and "error" not in result:  # `report_errors` has logged an error's status
         status = result["exit_status"]
@@ -392,5 +411,5 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         from deltabook.jobs.console.output_schema import complete_output
 
-        complete = complete_output(current_fields().get("command", ""), result)
+        complete = complete_output(current_fields().get("command", ""), dict(result))
         typer.echo(redact(json.dumps(complete, default=str)))

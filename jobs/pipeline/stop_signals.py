@@ -1,4 +1,4 @@
-"""Stop signals: treat SIGTERM and SIGINT as a request to finish the current work and then end."""
+"""Stop signals: on SIGTERM or SIGINT, finish the current work and then end."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ _SLEEP_SECONDS = 0.2
 
 @contextmanager
 def catch_stop_signals() -> Iterator[Event]:
-    """Make the first SIGTERM or SIGINT set an event; a second one interrupts the process as usual.
+    """Set an event on the first SIGTERM or SIGINT within the block, instead of interrupting the process.
+
+    A second signal interrupts the process as usual.
 
     Yields
     ------
     threading.Event
-        An event that is set after the first signal.
+        The event. It is set after the first signal.
     """
     is_stopping = Event()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -42,7 +44,7 @@ def catch_stop_signals() -> Iterator[Event]:
 
 
 def sleep_until_stop(seconds: float, is_stopping: Event) -> None:
-    """Sleep for some seconds, or until the process is asked to end.
+    """Sleep for some seconds, or until a stop signal arrives.
 
     Parameters
     ----------

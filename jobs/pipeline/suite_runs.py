@@ -1,14 +1,15 @@
-"""Runs of the suites raw, events and books: workers count rows and problems, expectations judge the counts.
+"""Run the suites `raw`, `events` and `books`.
 
-A suite is a set of Great Expectations checks. An expectation is one check. A verdict is what a suite found
-for one chunk: passed, failed, none or errored.
+A suite is a set of Great Expectations checks. An expectation is one of these checks. Spark workers count the
+rows and problems of each chunk, and the expectations compare these counts with limits. The result of a suite
+for one chunk is its verdict: passed, failed, none or errored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from pyspark.sql import Row
@@ -32,9 +33,12 @@ from deltabook.udfs.spark.inspect_groups import inspect_books_group, inspect_eve
 from deltabook.udfs.storage.arrow_frames import GroupFunction
 
 _BOOK_GAPS = ("sequence_gap", "unbridgeable_snapshot", "missing_snapshot", "checksum_failure")
-"""Kinds of gaps that the suite `events` counts as missing book updates. The other kinds do not count here.
-A jump of the clock loses nothing, because ids order the feed. The table `coverage` records silence. Missing
-trades, unreadable parts and crossed rows have their own expectations."""
+"""Kinds of gaps that the suite `events` counts as missing book updates.
+
+The suite does not count the other kinds. A clock jump loses no message, because ids order the feed. The table
+`coverage` records silence. Missing trades, unreadable messages and crossed books have expectations of their
+own.
+"""
 
 Counts = dict[ChunkKey, dict[str, int]]
 """The numbers that workers counted, by name, for each chunk."""
@@ -52,7 +56,7 @@ class SuiteVerdict(NamedTuple):
     reasons : str
         The expectations that do not hold, with the observed values; empty if all hold.
     counts : dict
-        The numbers that the suite judged, by name.
+        The numbers that the expectations compared with limits, by name.
     """
 
     key: ChunkKey
@@ -63,22 +67,22 @@ class SuiteVerdict(NamedTuple):
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """The work of one suite in one run: the chunks to judge and everything that the suite needs.
+    """One suite that runs in one run of `validate`: the chunks to judge, and the inputs of the suite.
 
     Attributes
     ----------
     warehouse : Warehouse
         The warehouse that `run` writes.
     run : Run
-        The run that this work belongs to.
+        The present run. Its id is stored with the results.
     inputs : VerdictInputs
-        The data that the suites check, for every chunk.
+        Data files, gaps and checks of every chunk.
     keys : list of (exchange, symbol, chunk)
         The chunks whose inputs have changed.
     verdicts : mapping
         Present rows of the table `verdicts` by (suite, exchange, symbol, chunk).
     show : callable
-        Function that takes the number of finished chunks and shows it.
+        Function that shows progress. Its argument is the number of finished chunks.
     """
 
     warehouse: Warehouse
@@ -89,7 +93,7 @@ class SuiteRun:
     show: Callable[[int], None]
 
     def apply(self, function: GroupFunction) -> list[Row]:
-        """Apply a function to each chunk on Spark's workers and return rows of the frame `judged`.
+        """Apply a function to each chunk on Spark's workers, and return the resulting rows of `judged`.
 
         Parameters
         ----------
@@ -102,7 +106,7 @@ class SuiteRun:
         return self.warehouse.apply(work, self.show)
 
     def count(self, function: GroupFunction) -> Counts:
-        """Apply a function to each chunk on Spark's workers and return what the function counted.
+        """Apply a function to each chunk on Spark's workers, and return the counts of each chunk.
 
         Parameters
         ----------
@@ -119,7 +123,7 @@ class SuiteRun:
         judgements: Sequence[Judgement],
         rows: int,
     ) -> list[SuiteVerdict]:
-        """Write the results of a suite's expectations and return the verdict on each chunk.
+        """Append the results of the expectations to `validations`, and return the verdict on each chunk.
 
         Parameters
         ----------
@@ -128,11 +132,11 @@ class SuiteRun:
         keys : sequence of (exchange, symbol, chunk)
             The chunks that the suite judged.
         counts : dict
-            The numbers that the suite judged, by chunk and name.
+            Counts of each chunk by name, which become part of the verdicts.
         judgements : sequence of Judgement
             The result of each expectation.
         rows : int
-            Number of rows that the expectations saw.
+            Number of rows that the expectations checked, for the table `validations`.
         """
         results = [
             {
@@ -156,8 +160,8 @@ class SuiteRun:
         return verdicts
 
 
-def get_key_columns(key: ChunkKey) -> dict[str, Any]:
-    """Return the columns that identify a chunk, and the chunk's start as text.
+def get_key_columns(key: ChunkKey) -> dict[str, str | int]:
+    """Return the key columns of a chunk, and the chunk's start as text.
 
     Parameters
     ----------
@@ -169,11 +173,12 @@ def get_key_columns(key: ChunkKey) -> dict[str, Any]:
     dict
         exchange, symbol, hour (ns), and time (ISO 8601, UTC).
     """
-    return dict(zip(CHUNK_KEY_COLUMNS, key, strict=True)) | {"time": format_chunk(key[2])}
+    exchange, symbol, chunk = key
+    return {"exchange": exchange, "symbol": symbol, "hour": chunk, "time": format_chunk(chunk)}
 
 
 def judge_raw_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Judge whether the messages of each chunk are complete and plausible.
+    """Return verdicts that say whether the messages of each chunk are readable, in time and plausible.
 
     Parameters
     ----------
@@ -193,10 +198,10 @@ def judge_raw_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def _compute_raw_columns(counts: Mapping[str, int]) -> dict[str, int | float]:
-    """Return the columns that the suite `raw` judges.
+    """Return the columns that the suite `raw` compares with limits, from the counts of one chunk.
 
-    `late`, `untimed` and `regressing` are shares of messages, from 0 to 1. Each is the larger one of two
-    shares: the share among book updates and the share among trades.
+    `late`, `untimed` and `regressing` are shares of messages, from 0 to 1. Each share is computed for book
+    updates and for trades; the column holds the larger one.
     """
     shares = {"late": 0.0, "untimed": 0.0, "regressing": 0.0}
     for kind in EventType:
@@ -211,9 +216,9 @@ def _compute_raw_columns(counts: Mapping[str, int]) -> dict[str, int | float]:
 
 
 def judge_events_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Judge whether the events of each chunk are in order and without gaps.
+    """Return verdicts that say whether the events of each chunk are in order and without gaps.
 
-    The suite `raw` must run first: its verdicts contain counts that this suite judges.
+    The suite `raw` must have run before, because this suite uses counts from its verdicts.
 
     Parameters
     ----------
@@ -240,7 +245,7 @@ def judge_events_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Judge whether the rows of books of each chunk are plausible, for example not crossed.
+    """Return verdicts that say whether the rows of `books` of each chunk are plausible, such as uncrossed.
 
     Parameters
     ----------
@@ -261,7 +266,7 @@ def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def get_key(row: JudgedRow) -> ChunkKey:
-    """Return the key of the chunk that a row describes.
+    """Return the key of the chunk to which a row of the frame `judged` belongs.
 
     Parameters
     ----------
@@ -277,7 +282,7 @@ def get_key(row: JudgedRow) -> ChunkKey:
 
 
 def get_counts(rows: Iterable[JudgedRow]) -> Counts:
-    """Return the numbers that workers counted for each chunk.
+    """Return the counts of each chunk from the rows that workers returned.
 
     Parameters
     ----------
@@ -297,5 +302,5 @@ def get_counts(rows: Iterable[JudgedRow]) -> Counts:
 
 
 def _make_summary(columns_of_key: Mapping[ChunkKey, Mapping[str, float]]) -> pd.DataFrame:
-    """Return the frame that expectations judge: one row for each chunk, with its key, time and columns."""
+    """Return the frame for the expectations: one row for each chunk, with key columns and counts."""
     return pd.DataFrame([get_key_columns(key) | dict(columns) for key, columns in columns_of_key.items()])

@@ -1,12 +1,73 @@
-"""The short summary that a person reads at the end of a run."""
+"""The summary of a run: its typed keys, and the lines that a command prints from them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 THIS_RUN, WAREHOUSE, PROBLEMS = "this run", "the warehouse", "problems"
-"""The scopes of summary lines: what a line is about. Lines are printed in this order of scopes."""
+"""Scopes of summary lines, in the order in which they are printed.
+
+A line is about the present run, about the whole warehouse, or about a problem.
+"""
+
+
+class GoldenMatches(TypedDict):
+    """Number of books that were compared with golden rows, and number of books that were equal."""
+
+    compared: int
+    matched: int
+
+
+class JobSummary(TypedDict, total=False):
+    """Counts, durations and verdicts of one job, or of several jobs merged.
+
+    Each job sets only its own keys. Commands print the summary as JSON, and runs store it in `runs.summary`.
+    The schema `conf/output.schema.json` describes each key. The items of `refused` and `refused_before` have
+    the fields of `RefusedFile`.
+    """
+
+    files_new: int
+    files_known: int
+    files_replaced: int
+    files_waiting: int
+    refused: list[dict[str, str]]
+    refused_before: list[dict[str, str]]
+    files_read: int
+    events: int
+    level_changes: int
+    trades: int
+    trades_skipped: int
+    golden: int
+    quarantined: int
+    decimal_instruments: list[str]
+    ingest_seconds: float
+    ingest_events_per_second: int
+    ledger_of: str
+    symbol_hours: int
+    symbol_hours_rebuilt: int
+    book_rows: dict[str, int]
+    gaps: int
+    gaps_by_kind: dict[str, int]
+    coverage: dict[str, float]
+    reconstruct_seconds: float
+    verdicts: dict[str, str]
+    failures: list[str]
+    symbol_hours_failed: int
+    symbol_hours_failed_now: list[str]
+    golden_matches: dict[str, GoldenMatches]
+    distribution_tests: dict[str, int]
+    unverifiable_rows: int
+    crossed: int
+    validate_seconds: float
+    report: str
+    drifts: list[str]
+    run_id: str
+    run_ids: dict[str, str]
+    stages: dict[str, float]
+    peak_memory: dict[str, int | None]
+    error: str
+    exit_status: int
 
 
 class SummaryLine(NamedTuple):
@@ -17,9 +78,9 @@ class SummaryLine(NamedTuple):
     scope : str
         `THIS_RUN`, `WAREHOUSE` or `PROBLEMS`.
     name : str
-        What the line counts, such as "messages".
+        Label at the start of the line, such as "messages".
     text : str
-        The counts, as text.
+        Rest of the line, such as the counts.
     """
 
     scope: str
@@ -35,18 +96,18 @@ class SummaryLine(NamedTuple):
         return f"{self.name:<12} {self.text}"
 
 
-def summary_lines(summary: dict[str, Any]) -> Iterator[SummaryLine]:
-    """Yield the lines of a summary: this run first, then the whole warehouse, then problems.
+def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
+    """Yield the lines to print for a summary: this run first, then the whole warehouse, then problems.
 
     Parameters
     ----------
-    summary : dict
-        Merged summaries of the jobs.
+    summary : JobSummary
+        Merged summary of all jobs that ran.
 
     Yields
     ------
     SummaryLine
-        One line of the summary. Jobs that did not run have no lines.
+        One line. Jobs that did not run have no lines.
     """
     if "files_new" in summary:
         yield from _describe_reading(summary)
@@ -61,7 +122,7 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[SummaryLine]:
     yield from _describe_problems(summary)
 
 
-def _describe_reading(summary: dict[str, Any]) -> Iterator[SummaryLine]:
+def _describe_reading(summary: JobSummary) -> Iterator[SummaryLine]:
     yield SummaryLine(
         THIS_RUN,
         "files",
@@ -86,7 +147,7 @@ def _describe_reading(summary: dict[str, Any]) -> Iterator[SummaryLine]:
         yield SummaryLine(THIS_RUN, "decimals", text)
 
 
-def _describe_books(summary: dict[str, Any]) -> Iterator[SummaryLine]:
+def _describe_books(summary: JobSummary) -> Iterator[SummaryLine]:
     rows = _join_counts(summary["book_rows"])
     chunks = summary["symbol_hours"]
     yield SummaryLine(WAREHOUSE, "books", f"{rows} rows in {chunks:,} chunks" if rows else "none")
@@ -95,7 +156,7 @@ def _describe_books(summary: dict[str, Any]) -> Iterator[SummaryLine]:
     yield SummaryLine(WAREHOUSE, "coverage", f"{shares} of the recorded time" if shares else "none")
 
 
-def _describe_checks(summary: dict[str, Any]) -> Iterator[SummaryLine]:
+def _describe_checks(summary: JobSummary) -> Iterator[SummaryLine]:
     for kind, match in summary.get("golden_matches", {}).items():
         matched, compared = match["matched"], match["compared"]
         text = f"{kind}: {matched:,} of {compared:,} books equal ({matched / compared:.4%})"
@@ -109,7 +170,7 @@ def _describe_checks(summary: dict[str, Any]) -> Iterator[SummaryLine]:
         yield SummaryLine(WAREHOUSE, "verdict", text)
 
 
-def _describe_problems(summary: dict[str, Any]) -> Iterator[SummaryLine]:
+def _describe_problems(summary: JobSummary) -> Iterator[SummaryLine]:
     for drift in summary.get("drifts", []):
         yield SummaryLine(PROBLEMS, "drift", drift)
     if failed := summary.get("symbol_hours_failed"):

@@ -1,15 +1,15 @@
-"""The job `validate`: check that all messages were read, that feeds have no gaps and that books are right."""
+"""The job `validate`: run suites, which are sets of checks, on the events and books of each chunk."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from deltabook.expectations.suites import ERRORED, FAILED, SUITES, WORST_FIRST
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.pipeline.suite_runs import get_key_columns
+from deltabook.jobs.pipeline.summary import JobSummary
 from deltabook.jobs.pipeline.verdicts import judge_chunks
 from deltabook.jobs.warehouse.run import Run
 from deltabook.jobs.warehouse.warehouse import Warehouse
@@ -19,12 +19,10 @@ from deltabook.schemas.rows import VerdictRow
 _MOST_FAILURES_SHOWN = 20
 
 
-def validate(
-    warehouse: Warehouse, run: Run, progress: Progress, names: Sequence[str] = SUITES
-) -> dict[str, Any]:
-    """Judge the chunks whose inputs have changed, and return a summary of the verdicts on all chunks.
+def validate(warehouse: Warehouse, run: Run, progress: Progress, names: Sequence[str] = SUITES) -> JobSummary:
+    """Run suites on the chunks whose inputs have changed, and summarize the verdicts on all chunks.
 
-    A verdict is what a suite, a set of checks, found for one chunk.
+    A verdict is the result of one suite for one chunk: passed, failed, errored or none.
 
     Parameters
     ----------
@@ -35,11 +33,11 @@ def validate(
     progress : Progress
         The display that shows how many chunks are done.
     names : sequence of str
-        Names of the suites to apply. The tables that these suites read must be up to date.
+        Names of the suites to run. The tables that these suites read must be up to date.
 
     Returns
     -------
-    dict
+    JobSummary
         Worst verdict of each suite; failures as text; number of failed chunks (`symbol_hours_failed`); golden
         rows compared and matched by kind; counts of distribution tests, of unverifiable and of crossed rows;
         the duration in seconds.
@@ -62,7 +60,7 @@ def validate(
             {(row["exchange"], row["symbol"], row["hour"]) for row in failed if row["hour"] != ALL_HOURS}
         ),
         "golden_matches": {
-            kind: {name: counts[f"{kind} {name}"] for name in ("compared", "matched")}
+            kind: {"compared": counts[f"{kind} compared"], "matched": counts[f"{kind} matched"]}
             for kind in kinds
             if counts[f"{kind} compared"]
         },
@@ -74,7 +72,9 @@ def validate(
 
 
 def find_worst_verdict(verdicts: Iterable[str]) -> str:
-    """Return the worst of several verdicts; `errored` if there are no verdicts, because nothing was proven.
+    """Return the worst of several verdicts.
+
+    Without any verdict, the result is `errored`, because nothing was checked.
 
     Parameters
     ----------
@@ -90,6 +90,6 @@ def find_worst_verdict(verdicts: Iterable[str]) -> str:
 
 
 def _describe_failure(row: VerdictRow) -> str:
-    """Return the line that names a failed chunk, its suite and the reasons."""
+    """Return one line with the suite, the failed chunk and the reasons of a verdict."""
     columns = get_key_columns((row["exchange"], row["symbol"], row["hour"]))
     return f"{row['suite']}: {row['exchange']} {row['symbol']} {columns['time']}: {row['reasons']}"

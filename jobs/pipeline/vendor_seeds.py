@@ -1,6 +1,7 @@
-"""Vendor seeds: the first book that a data vendor published, for feeds that send no snapshot.
+"""Vendor seeds: books of a data vendor from which the rebuild of an instrument can start.
 
-A seed is a book from outside the feed's messages. The rebuild of an instrument can start from it.
+A feed without snapshots does not say with which levels its book begins. The first book that the vendor
+published for the instrument, a golden row, then serves as the seed.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ NO_SEED: SeedFields = {
     "seed_ask_prices": [],
     "seed_ask_sizes": [],
 }
-"""Seed columns of a chunk that does not start from a vendor's book."""
+"""Values of the seed columns for a chunk that does not start from a vendor's book."""
 
 
 class _VendorBook(NamedTuple):
-    """One book of a vendor: its id, and its levels as the table `golden` stores them, best level first."""
+    """A vendor's book: its id, and its levels as the table `golden` stores them, best level first."""
 
     sequence: int
     bid_prices: list[int | Decimal]
@@ -42,9 +43,9 @@ class _VendorBook(NamedTuple):
 
 
 def find_seeds(tables: TableReader) -> dict[ChunkKey, SeedFields]:
-    """Return the seed of each instrument whose feed has no ids, under the chunk that starts from the seed.
+    """Return the vendor's first book of each instrument whose feed has no ids.
 
-    The seed is the vendor's first book of the instrument.
+    The key is the chunk that contains this book's id. The rebuild of that chunk starts from the book.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def find_seeds(tables: TableReader) -> dict[ChunkKey, SeedFields]:
     Returns
     -------
     dict
-        Seed columns of `rebuild_references` by (exchange, symbol, chunk).
+        The seed columns of `rebuild_references` by (exchange, symbol, chunk).
     """
     without_ids = {
         (row["exchange"], row["symbol"])
@@ -84,7 +85,7 @@ def find_seeds(tables: TableReader) -> dict[ChunkKey, SeedFields]:
 
 
 def _read_first_book(exchange: str, files: list[IdRangeFile]) -> _VendorBook | None:
-    """Return the vendor's book with the lowest id from a symbol's data files of `golden`, or None."""
+    """Return the vendor's book with the lowest id in the given data files of `golden`, or None."""
     is_vendor_book = (pc.field("kind") == str(GoldenKind.VENDOR_BOOK)) & (pc.field("exchange") == exchange)
     if not files:
         return None

@@ -1,4 +1,4 @@
-"""Inputs of verdicts: the files and rows that the suites check for each chunk, and their fingerprint."""
+"""Inputs of verdicts: the data files and table rows that suites check, and their fingerprint, by chunk."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class _IdBounds(NamedTuple):
 
 @dataclass
 class VerdictInputs:
-    """The files and rows that the suites check, for every chunk that has events.
+    """The data files and table rows that the suites check, for every chunk that has events.
 
     Attributes
     ----------
     references : dict
-        Rows of `judge_references` by (exchange, symbol, chunk).
+        Rows of `judge_references`, which name the data files of a chunk, by (exchange, symbol, chunk).
     gaps : dict
         Number of gaps of each kind by (exchange, symbol, chunk).
     checks : dict
@@ -70,9 +70,9 @@ class VerdictInputs:
         return inputs
 
     def make_fingerprint(self, suite: str, key: ChunkKey, settings: Settings) -> Fingerprint:
-        """Return the fingerprint of everything that decides a suite's verdict on one chunk.
+        """Return a fingerprint of all data and settings that decide a suite's verdict on one chunk.
 
-        The fingerprint holds the names of data files, not their content, because data files never change.
+        It covers the names of data files and not their content, because data files never change.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class VerdictInputs:
         key : tuple
             Exchange, symbol and start of the chunk (ns since 1970 UTC).
         settings : Settings
-            Settings with the suites' limits, which are part of the fingerprint.
+            Settings with the limits of the suites.
 
         Returns
         -------
@@ -155,10 +155,10 @@ def _read_id_bounds(tables: TableReader) -> dict[ChunkKey, _IdBounds]:
 def _choose_golden_files(
     files: Sequence[IdRangeFile], bounds: _IdBounds | None, bounds_before: _IdBounds | None
 ) -> tuple[list[str], int]:
-    """Return the data files of `golden` that a chunk may need, and the lowest id to read from these files.
+    """Return the data files of `golden` that may have rows for a chunk, and the lowest id to read from them.
 
-    If the chunk spans several epochs, its ids cannot be compared with the ids of a file. All files are then
-    returned.
+    The ids of a chunk that spans several epochs cannot be compared with the id range of a file. For such a
+    chunk, all files are returned.
     """
     if bounds is None:
         return [], 0

@@ -1,4 +1,4 @@
-"""Verdicts of the suites on chunks. A suite judges a chunk again only if the suite's inputs have changed."""
+"""Verdicts of the suites on chunks: run the suites where inputs have changed, and store the verdicts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deltabook.schemas.rows import VerdictRow
 from deltabook.schemas.tables import VERDICTS
 
 VerdictKey = tuple[str, str, str, int]
-"""Suite, exchange, symbol and start of the chunk (ALL_HOURS: all chunks of the symbol together)."""
+"""Suite, exchange, symbol and start of the chunk in ns (ALL_HOURS: all chunks of the symbol together)."""
 
 _JUDGES: dict[str, Callable[[SuiteRun], list[SuiteVerdict]]] = {
     RAW: judge_raw_suite,
@@ -37,23 +37,23 @@ _JUDGES: dict[str, Callable[[SuiteRun], list[SuiteVerdict]]] = {
 def judge_chunks(
     warehouse: Warehouse, run: Run, names: Sequence[str], progress: Progress
 ) -> list[VerdictRow]:
-    """Judge the chunks whose inputs have changed, store the verdicts, and return the verdicts on all chunks.
+    """Run suites on the chunks whose inputs have changed, store the verdicts, and return all verdicts.
 
     Parameters
     ----------
     warehouse : Warehouse
         The warehouse that `run` writes.
     run : Run
-        The run that this work belongs to.
+        The present run. Its id is stored with the new verdicts.
     names : sequence of str
-        Names of the suites to apply.
+        Names of the suites to run.
     progress : Progress
         The display that shows how many chunks are done.
 
     Returns
     -------
     list of VerdictRow
-        All present rows of `verdicts`, of all suites.
+        The rows of `verdicts` for all suites and all chunks that have events.
     """
     inputs = VerdictInputs.read(warehouse)
     stored = _read_verdicts(warehouse)

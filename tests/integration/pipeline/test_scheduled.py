@@ -130,7 +130,7 @@ def test_unreadable_file_is_reported_once_and_blocks_no_other(folder, monkeypatc
         (folder / name).write_bytes(b"1\n")
     found = seen(folder)
     assert [path.name for path in found.new] == ["good"]
-    assert [(Path(one["path"]).name, one["reason"]) for one in found.refused] == [
+    assert [(Path(one.path).name, one.reason) for one in found.refused] == [
         ("bad", "it cannot be read: Permission denied")
     ]
     again = seen(folder)
