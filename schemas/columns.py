@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 DECIMAL = pa.decimal128(38, 18)
-"""Type of an instrument's prices and sizes if these do not fit int64 at any single scale."""
+"""Type of prices and sizes of an instrument whose numbers do not fit int64 at one scale."""
 
 _ARROW_TYPES = {
     "BIGINT": pa.int64(),
@@ -142,9 +142,9 @@ RECEIVED = Column("received", "BIGINT", "Recorder's receive time, ns since 1970 
 ORDER_TIME = Column(
     "order_time",
     "BIGINT",
-    "Running maximum of `timestamp` within the stream and hour, ns: merges trades and book updates.",
+    "Running maximum of `timestamp` in the stream and chunk, ns; orders trades among book updates.",
 )
-EPOCH = Column("epoch", "BIGINT", "Rises by one each time the venue restarts its ids; 0 at first.")
+EPOCH = Column("epoch", "BIGINT", "Number of restarts of the venue's ids before this row; 0 at first.")
 SEQUENCE = Column("sequence", "BIGINT", "Last update id of a book update; trade id of a trade.")
 SIDES = (
     scaled("bid_prices", "Bid prices", "price_scale", "ARRAY<BIGINT>"),
@@ -162,16 +162,16 @@ EVENT_DATA = (
     Column("prev_sequence", "BIGINT", "Last id of the message before (Binance pu); -1 if not given."),
     Column("damaged", "BOOLEAN", "True: a part of this message, or of one before it, is in quarantine."),
     Column("checksum", "BIGINT", "Unsigned CRC-32 of the book after this message; -1 if not given."),
-    Column("price_digits", "BIGINT", "Decimals of prices in the checksum's text; -1: as few as needed."),
-    Column("size_digits", "BIGINT", "Decimals of sizes in the checksum's text; -1: as few as needed."),
+    Column("price_digits", "BIGINT", "Decimals with which the checksum prints prices; -1: as few as needed."),
+    Column("size_digits", "BIGINT", "Decimals with which the checksum prints sizes; -1: as few as needed."),
     Column(
         "kept_levels",
         "BIGINT",
-        "Depth to which the venue truncates its book after the message, levels a side; -1: not at all.",
+        "Number of levels per side that the venue keeps after this message; -1: all levels.",
     ),
     *SIDES,
     Column("trade_id", "BIGINT", "The exchange's trade id; -1 for a book update."),
-    Column("side", "STRING", "Aggressor: buy or sell; empty if not a trade, or a trade outside the book."),
+    Column("side", "STRING", "Aggressor: buy or sell; empty for a book update or a trade outside the book."),
     scaled("price", "Trade price (-1 for a book update)", "price_scale"),
     scaled("size", "Trade size (-1 for a book update)", "size_scale"),
 )

@@ -1,4 +1,7 @@
-"""Errors of deltabook. A message says what was expected, what was found, where, and what to do."""
+"""Errors and warnings of deltabook.
+
+The message of an error says what was expected, what was found, where, and what to do.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class OrderError(DeltabookError):
 
 
 class WorkError(DeltabookError):
-    """A worker's function failed on one group of rows, because of a bug or an unforeseen input."""
+    """A Spark worker failed on one file, chunk or symbol, because of a bug or an unforeseen input."""
 
 
 class DeltabookWarning(UserWarning):

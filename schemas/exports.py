@@ -1,4 +1,4 @@
-"""Exports: the kinds of data and formats that can be exported, and each column with its unit."""
+"""Exports: the kinds of data that can be exported, their formats, and the columns of each format."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ PARTITIONS = ("exchange", "symbol", "date")
 """Partition folders of plain Parquet. The date is the UTC day of the column `hour`."""
 
 _BOOKS = {column.name: column for column in BOOKS.columns}
-_TIME = Column("time", "TIMESTAMP", "`timestamp`, or `order_time` where that is not given; to the µs, UTC.")
+_TIME = Column("time", "TIMESTAMP", "`timestamp`, or `order_time` if no timestamp is given; µs, UTC.")
 _PLACE = (TIMESTAMP, RECEIVED, ORDER_TIME, EPOCH, HOUR)
 _ID = _BOOKS["sequence"]
 _TRADES_SINCE = tuple(_BOOKS[name] for name in ("trade_count", "buy_volume", "sell_volume"))
@@ -101,7 +101,11 @@ COLUMNS = {
         _MID,
         _MICROPRICE,
         Column("imbalance", "DOUBLE", "(bid - ask) / (bid + ask) of the best sizes, -1 to 1."),
-        Column("depth_imbalance", "DOUBLE", "The same of the sizes of all levels shown."),
+        Column(
+            "depth_imbalance",
+            "DOUBLE",
+            "(bid - ask) / (bid + ask) of the summed sizes of all levels in the row.",
+        ),
         _BOOKS["ofi"],
         Column("ofi_total", "DOUBLE", "Sum of `ofi`, in units of size."),
         *_TRADES_SINCE,
@@ -157,14 +161,14 @@ TARDIS_COLUMNS = (
     ),
 )
 HFTBACKTEST_COLUMNS = (
-    Column("ev", "UBIGINT", "Kind (1 change, 2 trade, 3 clear, 4 snapshot), side, and who sees it."),
+    Column("ev", "UBIGINT", "Flags: kind (1 change, 2 trade, 3 clear, 4 snapshot), side, who sees it."),
     Column("exch_ts", "BIGINT", "order_time, ns since 1970 UTC; never falls."),
-    Column("local_ts", "BIGINT", "Receive time, ns since 1970 UTC, later by `shift`; see `files`."),
-    Column("px", "DOUBLE", "Price; NaN of a clear, which empties the side."),
+    Column("local_ts", "BIGINT", "Receive time plus `shift` (see `files`), ns since 1970 UTC."),
+    Column("px", "DOUBLE", "Price; NaN for the kind clear, which empties the side."),
     Column("qty", "DOUBLE", "Size; 0 deletes the level."),
-    Column("order_id", "UBIGINT", "0."),
-    Column("ival", "BIGINT", "0."),
-    Column("fval", "DOUBLE", "0."),
+    Column("order_id", "UBIGINT", "Always 0."),
+    Column("ival", "BIGINT", "Always 0."),
+    Column("fval", "DOUBLE", "Always 0."),
 )
 FOREIGN = {
     Form.CRYPTO_LAKE: LAKE_COLUMNS,
@@ -175,7 +179,7 @@ FOREIGN = {
 
 EXPORT_REFERENCES = Table(
     "export_references",
-    "One symbol-hour to be exported: the files to read.",
+    "One chunk of one instrument to export: the files to read.",
     (
         EXCHANGE,
         SYMBOL,
@@ -183,11 +187,15 @@ EXPORT_REFERENCES = Table(
         HOUR,
         FEED,
         *SCALES,
-        Column("data_files", "ARRAY<STRING>", "Data files that hold the hour, of `books` or of `events`."),
-        Column("book_files", "ARRAY<STRING>", "Of `events`: its data files of `books`."),
-        Column("checkpoint_file", "STRING", "Of `events`: data file with the hour's opening; empty if none."),
-        Column("follows", "BOOLEAN", "The hour before it is exported too, and of the same day."),
-        Column("is_last", "BOOLEAN", "The instrument has no later hour."),
+        Column("data_files", "ARRAY<STRING>", "Data files of `books` or `events` with rows of the chunk."),
+        Column("book_files", "ARRAY<STRING>", "For an export of events: data files of `books` of the chunk."),
+        Column(
+            "checkpoint_file",
+            "STRING",
+            "For an export of events: data file with the book before the chunk; empty if there is none.",
+        ),
+        Column("follows", "BOOLEAN", "True: the export also has the chunk before, which is of the same day."),
+        Column("is_last", "BOOLEAN", "True: the instrument has no later chunk."),
         *(column for column in REBUILD_REFERENCES.columns if column.name.startswith("seed_")),
     ),
 )
@@ -199,15 +207,15 @@ EXPORTED = Table(
         EXCHANGE,
         SYMBOL,
         replace(DATE, type="STRING"),
-        Column("path", "STRING", "Below the folder of the export; empty: there was nothing to write."),
-        Column("rows", "BIGINT", "How many it has."),
-        Column("bytes", "BIGINT", "Its size."),
-        Column("sha256", "STRING", "Of its bytes."),
+        Column("path", "STRING", "Path below the folder of the export; empty if there were no rows."),
+        Column("rows", "BIGINT", "Number of rows in the file."),
+        Column("bytes", "BIGINT", "Size of the file."),
+        Column("sha256", "STRING", "SHA-256 of the file's bytes, in hex."),
         Column("first_time", "BIGINT", "order_time of the first row, ns since 1970 UTC; -1 if none."),
         Column("last_time", "BIGINT", "order_time of the last row, ns since 1970 UTC; -1 if none."),
-        Column("statuses", "MAP<STRING, BIGINT>", "Rows by status, where rows have one."),
-        Column("left_out", "MAP<STRING, BIGINT>", "By status: rows, or book updates, that were left out."),
-        Column("shift", "BIGINT", "What was added to every receive time, ns."),
+        Column("statuses", "MAP<STRING, BIGINT>", "Number of rows by status; empty if rows have no status."),
+        Column("left_out", "MAP<STRING, BIGINT>", "Number of rows or book updates left out, by status."),
+        Column("shift", "BIGINT", "Time that was added to every receive time, ns."),
     ),
 )
 """The frame that a worker returns after it exports one UTC day of an instrument."""

@@ -1,4 +1,4 @@
-"""Feeds: the rules of a feed's ids and checksums, and the best status of its books."""
+"""Feeds: the rules of ids and checksums of each kind of feed, and the best status that its books can have."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Repeats(IntEnum):
     BY_IDS = 0
     """Records with equal ids are the same message."""
     BY_CONTENT = 1
-    """Records from different files with equal time, checksum and levels are the same message. So parallel
-    recordings become one feed."""
+    """Records from different files with equal time, checksum and levels are the same message. Recordings that
+    overlap in time are merged in this way."""
     JOINED = 2
     """Records with equal id and receive time are parts of one message. The parts are joined."""
 

@@ -1,9 +1,9 @@
-"""Fingerprints that tables store, to detect whether the inputs of a result have changed.
+"""Fingerprints: hashes that tables store, to detect whether the inputs of a result have changed.
 
-A fingerprint is a hash of named values in a versioned form, so that renaming a class or a function does not
-change any fingerprint. The first form hashed the text of Python objects, which contains names of classes and
-attributes. `Fingerprint.fits` accepts stored fingerprints of both forms. So results with a fingerprint of the
-first form need not be built or checked again.
+A fingerprint hashes values under fixed names, so renaming a class or an attribute changes no fingerprint.
+There are two versions, called forms. The first form hashed the text of Python objects, which contains names
+of classes and attributes. `Fingerprint.fits` accepts stored fingerprints of both forms, so results that were
+stored with the first form are not built or checked again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from deltabook.schemas.names import RowPolicy
 
 FORM = 2
-"""Version of the form of fingerprints. After a change of the form, stored fingerprints must still match."""
+"""Form in which fingerprints are stored now. `Fingerprint.fits` must accept all earlier forms too."""
 _DIGITS = 16
 
 
@@ -44,9 +44,9 @@ class Fingerprint:
         what : str
             Kind of result that depends on the values, such as "books". The hash includes this text.
         values : mapping
-            Values by name. JSON must be able to represent each value: text, numbers, lists, mappings.
+            Values by name. Each value must be a JSON value: text, a number, a list or a mapping.
         first : iterable of str
-            Lines of text that the first form hashes.
+            Lines of text for the first form, which hashes these lines instead of `values`.
         """
         named = {"form": FORM, "of": what} | dict(values)
         return cls(
@@ -54,18 +54,18 @@ class Fingerprint:
         )
 
     def fits(self, stored: str | None) -> bool:
-        """Return whether a stored fingerprint, in either form, is the fingerprint of these values.
+        """Return whether a stored fingerprint equals this one, in either form.
 
         Parameters
         ----------
         stored : str, optional
-            The stored fingerprint; None if a table has no fingerprint.
+            The stored fingerprint; None if no fingerprint is stored.
         """
         return stored in (self.value, self.first)
 
 
 def values_of(writing: RowPolicy) -> dict[str, object]:
-    """Return the settings of a row policy by names that never change, for fingerprints.
+    """Return the settings of a row policy under names that never change, for the current form.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def values_of(writing: RowPolicy) -> dict[str, object]:
 
 
 def first_text_of(writing: RowPolicy) -> str:
-    """Return the settings of a row policy as the text that the first form of fingerprints hashes.
+    """Return the settings of a row policy as text, for the first form of fingerprints.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
-"""Schemas of the frames that pass between the driver and workers.
+"""Schemas of the Spark frames that pass between the driver and workers.
 
-A frame holds records (parsed messages), references (the work of a worker: which files to read) or results. No
-frame is stored as a table. `schemas.rows` declares the rows of references and results as Python types.
+There are three kinds of frames. Records are parsed messages. References are rows that name the files which a
+worker has to read. Results are rows that workers return. No frame is stored as a table. `schemas.rows`
+declares the rows of references and results as Python types.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from deltabook.schemas.tables import CHECKS, COVERAGE, FIDELITY, GAPS
 
 RECORDS = Table(
     "records",
-    "One parsed message, one unreadable record, or the end of one file: the rows that a source yields.",
+    "One parsed message, one unreadable line, or the end of one raw file, as a source yields them.",
     (
         Column("record", "STRING", "trade, agg_trade, book_update, golden, quarantine or file."),
         Column("kind", "STRING", "Kind of a golden record; outcome (`read`, `failed`) of a file."),
@@ -40,10 +41,10 @@ RECORDS = Table(
         SOURCE_FILE,
         SOURCE_ROW,
         *EVENT_DATA,
-        Column("level_changes", "BIGINT", "Levels of both sides."),
+        Column("level_changes", "BIGINT", "Number of levels of both sides."),
         Column("price_scale", "BIGINT", "Decimal digits of this record's prices."),
         Column("size_scale", "BIGINT", "Decimal digits of this record's sizes."),
-        Column("wide", "BINARY", "Its numbers as printed, as JSON, if no int64 holds them; else empty."),
+        Column("wide", "BINARY", "Prices and sizes as printed, as JSON, if int64 cannot hold them."),
         Column("reason", "STRING", "Why the record is in quarantine or the file failed; else empty."),
         Column("raw", "BINARY", "The record's bytes if it is in quarantine; else empty."),
     ),
@@ -51,16 +52,16 @@ RECORDS = Table(
 
 STAGED = Table(
     "staged",
-    "One file of parsed records of one raw file, or the end of one part of that.",
+    "One staged file with records of one raw file, or the end of one part of the raw file.",
     (
         Column("part", "BIGINT", "Number of the part of the raw file."),
         SOURCE_FILE,
         Column("record", "STRING", "trade, agg_trade, book_update, golden or quarantine; file: the end."),
         EXCHANGE,
         SYMBOL,
-        Column("file", "STRING", "The file of records, in Arrow's file format; empty at the end."),
-        Column("records", "BIGINT", "Number of records in the file."),
-        Column("failed", "BOOLEAN", "The part could not be read to its end."),
+        Column("file", "STRING", "Path of the staged file (Arrow IPC); empty for the end of a part."),
+        Column("records", "BIGINT", "Number of records in the staged file."),
+        Column("failed", "BOOLEAN", "True: the part could not be read to its end."),
         Column("source_row", "BIGINT", "Line of the first record in quarantine; -1 if there is none."),
         Column("reason", "STRING", "Why that record is in quarantine, or why the part failed; else empty."),
     ),
@@ -68,35 +69,35 @@ STAGED = Table(
 
 PARTS = Table(
     "parts",
-    "One part of a raw file to be parsed.",
+    "One part of a raw file that a worker has to parse.",
     (
         Column("part", "BIGINT", "Number of the part."),
         SOURCE_FILE,
         Column(
             "row_groups",
             "ARRAY<BIGINT>",
-            "First row group and end, exclusive; empty: the whole file.",
+            "First row group of the part, and end (exclusive); empty: the whole file.",
         ),
     ),
 )
 
 ADDED = Table(
     "added",
-    "One data file that a worker has written, to be committed.",
+    "One data file that a worker has written and the driver has to commit to Delta.",
     (
         Column("table", "STRING", "Name of the table."),
         Column("path", "STRING", "Path below the folder of the table."),
-        Column("bytes", "BIGINT", "Its size."),
-        Column("content_hash", "STRING", "SHA-256 of its bytes, in hex."),
+        Column("bytes", "BIGINT", "Size of the file."),
+        Column("content_hash", "STRING", "SHA-256 of the file's bytes, in hex."),
         Column("partition", "STRING", "Values of the partition columns, as JSON."),
-        Column("modified", "BIGINT", "When it was written, ms since 1970 UTC."),
-        Column("statistics", "STRING", "Delta's statistics of it, as JSON."),
+        Column("modified", "BIGINT", "Time at which the file was written, ms since 1970 UTC."),
+        Column("statistics", "STRING", "Statistics of the file for the Delta log, as JSON."),
     ),
 )
 
 FLAT_EVENTS = Table(
     "flat_events",
-    "An event with the fields of `data` beside the others, as kernels read and write it.",
+    "An event as kernels read and write it: each field of `data` is a column of its own.",
     (*EVENT_HEAD, *EVENT_DATA),
 )
 
@@ -104,14 +105,15 @@ _KEYS = (EXCHANGE, SYMBOL, HOUR)
 _RESTARTS = Column(
     "restarts",
     "ARRAY<BIGINT>",
-    "Restarts of the stream's ids: time, ns, and separating id of each.",
+    "Two numbers for each restart of the stream's ids: its time, ns, and an id. Near that time, ids below "
+    "this one belong to the new epoch.",
 )
 
 _CHUNK = Column("chunk", "BIGINT", "Length of a chunk of this warehouse, ns.")
 
 STREAM_REFERENCES = Table(
     "stream_references",
-    "One stream of new messages to survey: the files to read, and the stored bounds of its chunks.",
+    "One stream of new messages to survey: the staged files to read, and the bounds of its stored chunks.",
     (
         EXCHANGE,
         SYMBOL,
@@ -119,26 +121,26 @@ STREAM_REFERENCES = Table(
         Column("record_files", "ARRAY<STRING>", "Staged files of `records`."),
         _CHUNK,
         Column("known_epochs", "ARRAY<BIGINT>", "Epochs of the first and last message of each stored chunk."),
-        Column("known_ids", "ARRAY<BIGINT>", "Ids of these messages."),
-        Column("known_times", "ARRAY<BIGINT>", "Times of these messages, ns since 1970 UTC."),
+        Column("known_ids", "ARRAY<BIGINT>", "Ids of the same messages."),
+        Column("known_times", "ARRAY<BIGINT>", "Times of the same messages, ns since 1970 UTC."),
         _RESTARTS,
     ),
 )
 
 SURVEY = Table(
     "survey",
-    "Messages of one staged file whose times lie in one chunk and epoch.",
+    "Ids, times and number formats of those messages of one staged file that lie in one chunk and epoch.",
     (
         EXCHANGE,
         SYMBOL,
         Column("record", "STRING", "trade, agg_trade, book_update or golden."),
         Column("file", "STRING", "The staged file."),
-        Column("time", "BIGINT", "Start of the chunk of their times, ns since 1970 UTC; -1 if unknown."),
+        Column("time", "BIGINT", "Start of the chunk, ns since 1970 UTC; -1 if the times are unknown."),
         EPOCH,
-        Column("first", "BIGINT", "Least id."),
-        Column("last", "BIGINT", "Greatest id."),
-        Column("first_time", "BIGINT", "Least time, ns since 1970 UTC; -1 if unknown."),
-        Column("last_time", "BIGINT", "Greatest time, ns since 1970 UTC; -1 if unknown."),
+        Column("first", "BIGINT", "Lowest id of the messages."),
+        Column("last", "BIGINT", "Highest id of the messages."),
+        Column("first_time", "BIGINT", "Earliest time of the messages, ns since 1970 UTC; -1 if unknown."),
+        Column("last_time", "BIGINT", "Latest time of the messages, ns since 1970 UTC; -1 if unknown."),
         RECEIVED,
         Column("messages", "BIGINT", "Number of messages."),
         Column("level_changes", "BIGINT", "Number of levels of all messages."),
@@ -170,7 +172,7 @@ EVENT_REFERENCES = Table(
             for stream in ("update", "trade")
             for name, type_of, doc in (
                 ("files", "STRING", "Staged files of `records`."),
-                ("range", "BIGINT", "Epoch and least id of the chunk, then of the next chunk."),
+                ("range", "BIGINT", "Epoch and lowest id of the chunk, then of the next chunk."),
                 ("restarts", "BIGINT", _RESTARTS.doc),
             )
         ),
@@ -179,13 +181,15 @@ EVENT_REFERENCES = Table(
 
 OTHER_REFERENCES = Table(
     "other_references",
-    "One instrument's new records: those that are not events go into `golden` or `quarantine`.",
+    "One instrument whose golden rows and quarantined records are to be written: the files to read.",
     (
         EXCHANGE,
         SYMBOL,
         *SCALES,
         Column("record_files", "ARRAY<STRING>", "Staged files of `records`, of any kind."),
-        Column("restarts", "ARRAY<BIGINT>", "As in `stream_references`, of its book updates."),
+        Column(
+            "restarts", "ARRAY<BIGINT>", "Restarts of the ids of book updates, as in `stream_references`."
+        ),
     ),
 )
 
@@ -209,10 +213,10 @@ REBUILD_REFERENCES = Table(
             Column(f"seed_{column.name}", "ARRAY<DECIMAL(38,0)>", f"Of that book: {column.doc}")
             for column in SIDES
         ),
-        Column("fingerprint", "STRING", "The events and settings that the books are built from."),
-        Column("changed", "BOOLEAN", "The events or settings differ from those of the stored books."),
-        Column("chained", "BOOLEAN", "The checkpoint, gaps and comparisons are to be written."),
-        Column("replayed", "BOOLEAN", "The books are to be written."),
+        Column("fingerprint", "STRING", "Hash of the events and settings from which the books are built."),
+        Column("changed", "BOOLEAN", "True: the events or settings differ from those of the stored books."),
+        Column("chained", "BOOLEAN", "True: write the checkpoint, gaps, checks and coverage."),
+        Column("replayed", "BOOLEAN", "True: write the books."),
     ),
 )
 
@@ -226,13 +230,13 @@ JUDGE_REFERENCES = Table(
         Column("event_files", "ARRAY<STRING>", "Data files of `events` of the chunk."),
         Column("book_files", "ARRAY<STRING>", "Data file of `books` of the chunk; empty if it has no rows."),
         Column(
-            "files_before", "ARRAY<STRING>", "Data file of `books` of the last chunk before that has rows."
+            "files_before", "ARRAY<STRING>", "Data file of `books` of the latest earlier chunk with rows."
         ),
         Column("golden_files", "ARRAY<STRING>", "Data files of `golden` that may have ids of the chunk."),
         Column(
             "golden_from",
             "BIGINT",
-            "Least id of the chunk before, or of the chunk if epochs differ.",
+            "Lowest id of the chunk before, or of the chunk itself if their epochs differ.",
         ),
         *SCALES,
     ),
@@ -240,7 +244,7 @@ JUDGE_REFERENCES = Table(
 
 TOTAL_REFERENCES = Table(
     "total_references",
-    "One instrument whose chunks are compared together: the files to read.",
+    "One instrument whose samples of all chunks are compared together: the files to read.",
     (
         EXCHANGE,
         SYMBOL,
@@ -250,14 +254,16 @@ TOTAL_REFERENCES = Table(
 
 JUDGED = Table(
     "judged",
-    "Result of judging: counts of one chunk, a metric of `fidelity`, or a data file.",
+    "Result of a suite for one chunk: its counts, a metric of `fidelity`, or a data file.",
     (
         *ADDED.columns,
         EXCHANGE,
         SYMBOL,
         HOUR,
-        Column("counted", "ARRAY<STRING>", "For the table `verdicts`: names of the counts."),
-        Column("counts", "ARRAY<BIGINT>", "The counts, in the order of their names."),
+        Column(
+            "counted", "ARRAY<STRING>", "Names of the counts, in rows for the table `verdicts`; else empty."
+        ),
+        Column("counts", "ARRAY<BIGINT>", "The counts, in the order of `counted`."),
         *(
             column
             for column in FIDELITY.columns

@@ -1,4 +1,4 @@
-"""Typed Python rows of frames between the driver and workers, and of tables.
+"""Python types for the rows of tables and of the frames between the driver and workers.
 
 Each class has the columns of one table or frame. `schemas.tables`, `schemas.frames` and `schemas.exports`
 document these columns. References, which the driver sends to workers, are dictionaries, because Arrow makes
@@ -354,7 +354,7 @@ class PublishedVersions(TypedDict):
     """The columns `versions` and `version` of `runs`.
 
     `versions` has the Delta version of every table that a run published. `version` is the Delta version of
-    `runs` that added the row.
+    `runs` in which the row was added.
     """
 
     versions: dict[str, int]

@@ -67,7 +67,9 @@ BOOKS = Table(
         scaled("sell_volume", "Selling aggressors' volume since the row before", "size_scale"),
         scaled("ofi", "Order flow imbalance by level since the row before", "size_scale", "ARRAY<BIGINT>"),
         Column("status", "STRING", "verified, checked, unverifiable, suspect or unseeded."),
-        Column("crossed", "BOOLEAN", "Best bid above best ask. Equal (locked) is valid."),
+        Column(
+            "crossed", "BOOLEAN", "True: the best bid is above the best ask. Equal prices (locked) are valid."
+        ),
     ),
     partition_by=("symbol", "date"),
     statistics=("exchange", "hour", "timestamp", "order_time", "sequence", "status"),
@@ -83,7 +85,7 @@ GRIDS = replace(
 
 CHECKPOINTS = Table(
     "checkpoints",
-    "The full book and all other state before one event: the first of a chunk, or one inside it.",
+    "The full book and all other state of the rebuild before one event: a chunk's first, or a later one.",
     (
         EXCHANGE,
         SYMBOL,
@@ -105,9 +107,7 @@ CHECKPOINTS = Table(
         Column("trade_count", "BIGINT", "Trades since the last row of `books`."),
         scaled("buy_volume", "Buying volume since the last row of `books`", "size_scale"),
         scaled("sell_volume", "Selling volume since the last row of `books`", "size_scale"),
-        Column(
-            "held", "BINARY", "Events since a snapshot that waits for a diff, before the chunk; Arrow stream."
-        ),
+        Column("held", "BINARY", "Events since a snapshot to which no diff has connected yet; Arrow stream."),
         Column(
             "fingerprint",
             "STRING",
@@ -150,11 +150,11 @@ GOLDEN = Table(
         SYMBOL,
         Column("kind", "STRING", "book_ticker, snapshot, vendor_book or checksum."),
         EPOCH,
-        Column("sequence", "BIGINT", "Update id at which it is true."),
+        Column("sequence", "BIGINT", "Update id after which the book must equal this row."),
         TIMESTAMP,
         RECEIVED,
         *SIDES,
-        Column("checksum", "BIGINT", "Unsigned CRC-32 of the best levels; -1 if the kind is another."),
+        Column("checksum", "BIGINT", "Unsigned CRC-32 of the best levels; -1 for other kinds than checksum."),
         SOURCE_FILE,
         SOURCE_ROW,
     ),
@@ -180,7 +180,7 @@ CHECKS = Table(
 
 COVERAGE = Table(
     "coverage",
-    "How long one symbol-hour's book had each status. Time up to a book update counts in that update's hour.",
+    "How long the book of one symbol-hour had each status. Time before an update counts in the hour of the update.",
     (
         EXCHANGE,
         SYMBOL,
@@ -201,21 +201,21 @@ _OF_GOLDEN = (
     EXCHANGE,
     SYMBOL,
     Column("hour", "BIGINT", "Start of the chunk, ns since 1970 UTC; -1: all chunks of the symbol together."),
-    Column("kind", "STRING", "Kind of golden row compared with."),
-    Column("metric", "STRING", "What is compared: match, price_match, spread, mid_return, …."),
+    Column("kind", "STRING", "Kind of the golden rows that were compared."),
+    Column("metric", "STRING", "Quantity that was compared: match, price_match, spread, mid_return, …."),
     Column("level", "BIGINT", "Level of the book, from 1; 0: the metric belongs to no level."),
 )
 
 FIDELITY = Table(
     "fidelity",
-    "One metric of rebuilt books and golden rows, for one symbol-hour or for the whole symbol.",
+    "One comparison of rebuilt books with golden rows, for one symbol-hour or for the whole symbol.",
     (
         Column("run_id", "STRING", "The run that measured it."),
         *_OF_GOLDEN,
         Column("compared", "BIGINT", "Books compared, or samples a side."),
         Column("matched", "BIGINT", "Books equal in every compared price and size; -1 for a distribution."),
-        Column("value", "DOUBLE", "Share that match, mean, or parameter, of rebuilt books; NaN if none."),
-        Column("golden_value", "DOUBLE", "The same of the golden samples; NaN if none."),
+        Column("value", "DOUBLE", "Share that matches, mean or parameter, for rebuilt books; NaN if none."),
+        Column("golden_value", "DOUBLE", "Mean or parameter for golden rows; NaN if none."),
         Column("statistic", "DOUBLE", "Kolmogorov-Smirnov statistic D; NaN if not tested."),
         Column("p_value", "DOUBLE", "p-value of the Kolmogorov-Smirnov test; NaN if not tested."),
         Column(
@@ -223,8 +223,8 @@ FIDELITY = Table(
         ),
         Column("distance", "DOUBLE", "Wasserstein-1, in the metric's unit; NaN if not measured."),
         Column("low", "DOUBLE", "Lower end of the 95 % interval of value - golden_value; NaN if none."),
-        Column("high", "DOUBLE", "Upper end of it, by block bootstrap; NaN if none."),
-        Column("verdict", "STRING", "passed, failed, none (no golden), or reported (judges nothing)."),
+        Column("high", "DOUBLE", "Upper end of that interval, by block bootstrap; NaN if none."),
+        Column("verdict", "STRING", "passed, failed, none (no golden rows), or reported (cannot fail)."),
         Column("unverifiable", "BIGINT", "Books compared whose status is `unverifiable`."),
         Column("first_divergence", "BIGINT", "Least sequence that did not match; -1 if none."),
     ),
@@ -232,7 +232,7 @@ FIDELITY = Table(
 
 SAMPLES = Table(
     "samples",
-    "The samples behind one distribution of `fidelity`, so far apart in time that they are independent.",
+    "The samples of one distribution in `fidelity`. They are so far apart in time that they are independent.",
     (
         *_OF_GOLDEN,
         Column("rebuilt", "ARRAY<DOUBLE>", "Samples of rebuilt books, in the metric's unit, by time."),
@@ -244,14 +244,14 @@ SAMPLES = Table(
 
 MISMATCHES = Table(
     "mismatches",
-    "One rebuilt book that differs from its golden row: both, to the compared depth.",
+    "One rebuilt book that differs from its golden row, with the levels of both to the compared depth.",
     (
         EXCHANGE,
         SYMBOL,
         HOUR,
         Column("kind", "STRING", "Kind of golden row."),
         EPOCH,
-        Column("sequence", "BIGINT", "Update id at which they were compared."),
+        Column("sequence", "BIGINT", "Update id of the book and the golden row."),
         TIMESTAMP,
         RECEIVED,
         Column("level", "BIGINT", "First level that differs on either side, from 1."),
@@ -338,8 +338,8 @@ EPOCHS = Table(
         SYMBOL,
         Column("event_type", "STRING", "trade or book_update."),
         EPOCH,
-        Column("from_time", "BIGINT", "Time of its first message, ns since 1970 UTC."),
-        Column("below_sequence", "BIGINT", "Near that time, ids below this one belong to this epoch."),
+        Column("from_time", "BIGINT", "Time of the epoch's first message, ns since 1970 UTC."),
+        Column("below_sequence", "BIGINT", "Near `from_time`, ids below this one belong to this epoch."),
     ),
 )
 
@@ -348,18 +348,18 @@ FILES = Table(
     "The ledger: one raw file, identified by the hash of its content.",
     (
         Column("content_hash", "STRING", "SHA-256 of the file's bytes."),
-        Column("path", "STRING", "Path from which it was read."),
-        Column("bytes", "BIGINT", "Its size."),
-        Column("source", "STRING", "The source that read it."),
+        Column("path", "STRING", "Path from which the file was read."),
+        Column("bytes", "BIGINT", "Size of the file."),
+        Column("source", "STRING", "Name of the source that read the file."),
         Column(
             "archived", "STRING", "Path of the copy made by `--archive`, in the warehouse; empty if none."
         ),
         Column("state", "STRING", "ingested, or failed."),
-        Column("reason", "STRING", "Why it failed; else empty."),
+        Column("reason", "STRING", "Why the file was not ingested; else empty."),
         Column("events", "BIGINT", "Messages read, before duplicates were dropped."),
         Column("golden", "BIGINT", "Golden rows read, without snapshots."),
         Column("quarantined", "BIGINT", "Records in `quarantine`."),
-        Column("run_id", "STRING", "The run that read it."),
+        Column("run_id", "STRING", "The run that read the file."),
     ),
 )
 
@@ -388,23 +388,23 @@ RUNS = Table(
         Column("summary", "STRING", "Counts, rates and verdicts as JSON."),
         Column("version", "BIGINT", "Delta version of `runs` that added this row."),
         Column("proofs", "STRING", "Files that the run added to `written`, with their SHA-256, as JSON."),
-        Column("seal", "STRING", "SHA-256 of the other columns."),
+        Column("seal", "STRING", "SHA-256 of the other columns, which shows whether the row is damaged."),
     ),
 )
 
 WRITTEN = Table(
     "written",
-    "One file as a run wrote it: a data file or a log file. `verify` compares with it.",
+    "One data file or log file as a run wrote it. `deltabook verify` compares files with these rows.",
     (
         Column("run_id", "STRING", "The run that recorded it."),
         Column("table", "STRING", "Name of the table."),
         Column("path", "STRING", "Path below the folder of the table."),
-        Column("bytes", "BIGINT", "Its size."),
-        Column("content_hash", "STRING", "SHA-256 of its bytes, in hex."),
+        Column("bytes", "BIGINT", "Size of the file."),
+        Column("content_hash", "STRING", "SHA-256 of the file's bytes, in hex."),
         Column(
             "content",
             "BINARY",
-            "The bytes of a commit, from which it can be restored; empty for other files.",
+            "Bytes of a log file with a commit, so that it can be restored; empty for other files.",
         ),
     ),
 )
