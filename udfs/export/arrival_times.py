@@ -1,13 +1,12 @@
 """Times at which the messages of a symbol-day reach the exchange and the recorder.
 
-Only the columns with times are read, not the levels and trades of the messages.
+This module reads only the columns with times, not the levels and trades of the messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import INT64_MAX, EventType
-from deltabook.udfs.export.rows import SymbolDay
+from deltabook.udfs.export.rows import ExportChunk, SymbolDay
 from deltabook.udfs.orderbook.checkpoints import read_held_events
 from deltabook.udfs.replay.clocks import NO_LAST_TIMES, Clock, compute_times
 from deltabook.udfs.storage.event_files import read_chunk_batches, read_start_checkpoint
@@ -56,30 +55,29 @@ class Arrivals:
         return Arrivals(*map(np.concatenate, zip(vars(self).values(), vars(later).values(), strict=True)))
 
 
-def read_arrivals(day: SymbolDay) -> tuple[Iterator[tuple[Any, Arrivals]], int]:
+def read_arrivals(day: SymbolDay) -> tuple[Iterator[tuple[ExportChunk, Arrivals]], int]:
     """Read the arrival times of all messages of a symbol-day.
 
-    If the chunk before a chunk is missing, the chunk's checkpoint may hold back messages: messages that were
-    read but not yet applied to the book. These messages come first in the chunk.
+    A checkpoint may hold back messages that were read but not yet applied to the book. If the export leaves
+    out the chunk before, these messages come first in the chunk of the checkpoint.
 
     Parameters
     ----------
     day : SymbolDay
-        The symbol-day to read. The time columns of its events are read twice.
+        The symbol-day to read. The function reads the time columns of its events twice.
 
     Returns
     -------
-    (iterator of (row of `export_references`, Arrivals), int)
-        The chunks with their arrivals, one after another; and the shift in ns. The shift is the smallest
-        number that must be added to all receive times so that no message arrives at the recorder before the
-        exchange sends the message.
+    (iterator of (ExportChunk, Arrivals), int)
+        The chunks with their arrivals, in time order; and the shift in ns. The shift is the smallest number
+        that, added to all receive times, lets no message arrive before the exchange sends it.
     """
     shift, earliest_local = 0, []
     for _, exchange, local in _read_times(day):
         shift = max(shift, int((exchange - local).max(initial=0)))
         earliest_local.append(int(local.min(initial=INT64_MAX)))
 
-    def yield_chunks() -> Iterator[tuple[Any, Arrivals]]:
+    def yield_chunks() -> Iterator[tuple[ExportChunk, Arrivals]]:
         for number, (chunk, exchange, local) in enumerate(_read_times(day)):
             next_chunks = min(earliest_local[number + 1 :], default=INT64_MAX)
             from_here = np.minimum.accumulate(np.append(local, next_chunks)[::-1])[::-1]
@@ -89,10 +87,10 @@ def read_arrivals(day: SymbolDay) -> tuple[Iterator[tuple[Any, Arrivals]], int]:
     return yield_chunks(), shift
 
 
-def _read_times(day: SymbolDay) -> Iterator[tuple[Any, NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield for each chunk (row of `export_references`, times at the exchange, times at the recorder).
+def _read_times(day: SymbolDay) -> Iterator[tuple[ExportChunk, NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield (chunk, times at the exchange, times at the recorder) for each chunk of a symbol-day.
 
-    The times are int64[n], ns since 1970 UTC, one for each message; no shift is added to them.
+    The times are int64[n], ns since 1970 UTC, one for each message. They do not include the shift.
     """
     last_exchange, last_local = 0, dict(NO_LAST_TIMES)
     for chunk in day.chunks:
@@ -115,7 +113,7 @@ def _read_times(day: SymbolDay) -> Iterator[tuple[Any, NDArray[np.int64], NDArra
         yield chunk, exchange, local
 
 
-def _read_held_times(chunk: Any) -> pa.Table | None:
+def _read_held_times(chunk: ExportChunk) -> pa.Table | None:
     """Return the time columns of the messages that a chunk's checkpoint holds back; None if it holds none."""
     checkpoint = read_start_checkpoint(chunk)
     held = None if checkpoint is None else read_held_events(checkpoint)

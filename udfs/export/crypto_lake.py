@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from deltabook.schemas.columns import SIDE_NAMES
-from deltabook.udfs.export.rows import SymbolDay, read_proven_rows, write_parquet_file
+from deltabook.udfs.export.rows import ParquetOptions, SymbolDay, read_proven_rows, write_parquet_file
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles, grid
 
 _COLUMNS = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)
@@ -40,7 +39,7 @@ def write_file(day: SymbolDay, path: Path) -> None:
     write_parquet_file(path, _make_tables(day), _choose_options)
 
 
-def _choose_options(schema: pa.Schema) -> dict[str, Any]:
+def _choose_options(schema: pa.Schema) -> ParquetOptions:
     # Sizes seldom repeat, so a dictionary of sizes costs more space than it saves.
     return {
         "compression": "snappy",

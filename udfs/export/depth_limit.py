@@ -1,8 +1,7 @@
-"""Deletions of levels for venues with a limited depth.
+"""Deletions of levels for venues that publish only the best levels of each side.
 
-Such a venue publishes only the best levels of each side. The venue drops a level without a message when
-better levels push the level out of the published depth. An export that applies level changes needs a deletion
-for each dropped level.
+When better levels push a level out of the published depth, such a venue drops the level without a message. A
+program that applies the exported level changes needs a deletion for each dropped level.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.book import SideChanges
 
 NOTHING, CHANGES, WHOLE, CLEAR = range(4)
-"""What an update becomes in the export.
+"""Kinds of updates, by the rows that the export writes for an update.
 
-NOTHING: no rows. CHANGES: its level changes. WHOLE: a clear of the book and a snapshot. CLEAR: a clear of the
-book.
+NOTHING: no rows. CHANGES: the level changes of the update. WHOLE: rows that clear the book, then the whole
+book as a snapshot. CLEAR: rows that clear the book.
 """
 
 
 class ShownPrices:
-    """The prices of one side that the export has written and not deleted since.
+    """Prices of one side of the book, as the rows that are exported so far leave it.
 
     Parameters
     ----------
     sign : int
-        1 for asks, -1 for bids. So the best price has the smallest ``sign * price``.
+        1 for asks, -1 for bids. The best price has the smallest ``sign * price``.
     """
 
     def __init__(self, sign: int):
@@ -46,7 +45,7 @@ class ShownPrices:
         level_limits : int64[n]
             Number of levels that the venue publishes after each message; -1 for all levels.
         kinds : int64[n]
-            What each message becomes: NOTHING, CHANGES, WHOLE or CLEAR.
+            Kind of each message: NOTHING, CHANGES, WHOLE or CLEAR.
 
         Returns
         -------
@@ -80,7 +79,7 @@ def limit_depth(
     out_prices,
     out_sizes,
 ):
-    """Apply messages to the shown prices of one side, and add deletions for prices that are pushed out.
+    """Apply messages to the prices that one side shows, and add deletions for prices that are pushed out.
 
     Cost: for each level change, a binary search and a shift of the worse levels.
 

@@ -6,12 +6,12 @@ file. When a book becomes proven, the file has rows that clear both sides, and t
 snapshot. When a book is no longer proven, the file has rows that clear both sides.
 
 A row has an exchange time and a local time. hftbacktest reads the file in two orders, and in each order its
-time must not fall (see `two_clock_order`). Messages are in the feed's order. If a message arrives at the
-recorder after a later message of the feed, its rows are written twice: once for the exchange, at the place of
-the message in the feed, and once for the recorder, at the arrival of the message.
+time must not fall (see `two_clock_order`). Rows follow the feed's order. A message that reaches the recorder
+late, after a later message of the feed, has its rows twice: once for the exchange, at its place in the feed,
+and once for the recorder, at the time of its arrival.
 
-The export holds in memory the times of one chunk, the events of one batch, and the rows that have not arrived
-yet.
+The export holds in memory the times of one chunk, the events of one batch, and the rows of messages that have
+not arrived yet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS, EventType, RowPoli
 from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.export.arrival_times import Arrivals, read_arrivals
 from deltabook.udfs.export.depth_limit import CHANGES, CLEAR, NOTHING, WHOLE, ShownPrices
-from deltabook.udfs.export.rows import SymbolDay
+from deltabook.udfs.export.rows import ExportChunk, SymbolDay
 from deltabook.udfs.export.two_clock_order import EVENT_DTYPE, TwoClockOrder
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles
@@ -50,7 +50,7 @@ from deltabook.udfs.storage.prefetch import prefetch
 DEPTH, TRADE, CLEARED, SNAPSHOT = 1, 2, 3, 4
 """Kinds of rows in the column `ev`: level change, trade, clear of one side, level of a snapshot."""
 BUY, SELL = 1 << 29, 1 << 28
-"""Bits of the column `ev`. BUY: bids, and trades with aggressor side buy. SELL: asks, and with side sell."""
+"""Bits of the column `ev`. BUY: bids, and trades of a buying aggressor. SELL: asks, and of a selling one."""
 _COMPRESSION_LEVEL = 1
 _COPY_BYTES = 1 << 20
 _BEST_LEVEL_ONLY = RowPolicy(depth=1, ofi_levels=1)
@@ -98,7 +98,7 @@ def _write_npz(rows: IO[bytes], count: int, path: Path) -> None:
 
 
 class _RecordingRebuilder(Rebuilder):
-    """A rebuilder that makes no rows of books, and keeps the last batch's updates and their verdicts.
+    """A rebuilder that stores the last batch's updates and their verdicts, instead of making rows of books.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class _RecordingRebuilder(Rebuilder):
         updates: pa.RecordBatch,
         tops: TopOfBookRows,
         verdicts: UpdateVerdicts,
-        flow: NDArray[Any],
+        flow: NDArray[np.generic],
         crossed: NDArray[np.bool_],
     ) -> pa.RecordBatch:
         self.updates, self.verdicts = updates, verdicts
@@ -125,7 +125,7 @@ class _RecordingRebuilder(Rebuilder):
 
 @dataclass(frozen=True)
 class _Batch:
-    """n events in the feed's order, for which the rebuilder has decided what each event does to the book.
+    """n events in the feed's order. The rebuilder has decided what each event does to the book.
 
     Attributes
     ----------
@@ -182,11 +182,11 @@ class _Exporter:
         key = self.day.instrument
         return _RecordingRebuilder(key.exchange, key.symbol, self.feed, _BEST_LEVEL_ONLY, self.numbers, state)
 
-    def _read_state(self, chunk: Any) -> BookState:
+    def _read_state(self, chunk: ExportChunk) -> BookState:
         checkpoint = read_start_checkpoint(chunk)
         return BookState() if checkpoint is None else restore_book_state(checkpoint, self.numbers)
 
-    def _convert_chunk(self, chunk: Any, arrivals: Arrivals) -> Iterator[NDArray[np.void]]:
+    def _convert_chunk(self, chunk: ExportChunk, arrivals: Arrivals) -> Iterator[NDArray[np.void]]:
         """Yield the rows of a chunk."""
         self.pending_arrivals = self.pending_arrivals.append(arrivals)
         for events in prefetch(self._read_events(chunk)):
@@ -201,13 +201,13 @@ class _Exporter:
             self.rebuilder.finish()
             yield self._convert_decided(queue, state)
 
-    def _read_events(self, chunk: Any) -> Iterator[pa.RecordBatch]:
+    def _read_events(self, chunk: ExportChunk) -> Iterator[pa.RecordBatch]:
         for file in chunk.data_files:
             events = read_events(file, chunk.exchange, chunk.symbol, int(chunk.hour))
             yield from insert_seed(events, chunk) if _is_seeded(chunk) else events
 
     def _convert_decided(self, queue: pa.RecordBatch, state: BookState) -> NDArray[np.void]:
-        """Return the rows of the events in `queue`, except the last ones that the rebuilder holds back.
+        """Return the rows of the events that the rebuilder has decided; it may hold back the last ones.
 
         Parameters
         ----------
@@ -234,7 +234,7 @@ class _Exporter:
         return self._make_batch_rows(batch, kinds, sides)
 
     def _decide_updates(self, batch: _Batch, state: BookState) -> tuple[NDArray[np.int64], list[SideChanges]]:
-        """Decide what each update of a batch becomes in the file.
+        """Return the kind of each update of a batch (see `depth_limit`), and the level changes to write.
 
         Returns
         -------
@@ -295,7 +295,7 @@ class _Exporter:
         batch : _Batch
             The events.
         kinds : int64[m]
-            What each of the m updates becomes, as `_decide_updates` returns it.
+            Kind of each of the m updates, as `_decide_updates` returns it.
         sides : [SideChanges, SideChanges]
             Level changes of the updates, bids and asks.
         """
@@ -358,10 +358,10 @@ class _Exporter:
             tally.last_time = int(times[-1])
 
 
-def _is_seeded(chunk: Any) -> bool:
-    """Return whether the vendor's book seeded a book in this chunk.
+def _is_seeded(chunk: ExportChunk) -> bool:
+    """Return whether a vendor's book, the seed, started a book in this chunk.
 
-    A seeded chunk has a row of `books` with the seed's sequence, whose status is not unseeded.
+    If it did, `books` has a row with the seed's sequence and a status other than unseeded.
     """
     if chunk.seed_sequence == NOT_GIVEN or not len(chunk.book_files):
         return False
@@ -380,7 +380,7 @@ def _read_side(updates: pa.RecordBatch, name: str) -> SideChanges:
 
 
 def _replace_levels(side: SideChanges, index: int, levels: Levels) -> SideChanges:
-    """Return the level changes of a side, where `levels` replace the changes of the update at `index`."""
+    """Return the level changes of a side, with `levels` in place of the changes of the update at `index`."""
     start, end = side.offsets[index : index + 2].tolist()
     offsets = side.offsets.copy()
     offsets[index + 1 :] += len(levels[0]) - (end - start)

@@ -1,12 +1,13 @@
-"""Code that all export formats share: the request, the reading of rows, and the tally of each file."""
+"""Parts of all export formats: the request, the rows of a symbol-day, and the counts of each file."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -93,37 +94,71 @@ class FileTally:
         self.last_time = int(order_time[-1])
 
 
+class ExportChunk(NamedTuple):
+    """One chunk to export: a row of `schemas.exports.EXPORT_REFERENCES`, which describes each field."""
+
+    exchange: str
+    symbol: str
+    date: str
+    hour: int
+    feed: str
+    price_scale: int
+    size_scale: int
+    is_decimal: bool
+    data_files: Sequence[str]
+    book_files: Sequence[str]
+    checkpoint_file: str
+    follows: bool
+    is_last: bool
+    seed_bid_prices: Sequence[int]
+    seed_bid_sizes: Sequence[int]
+    seed_ask_prices: Sequence[int]
+    seed_ask_sizes: Sequence[int]
+    seed_sequence: int
+
+    @classmethod
+    def of(cls, row: tuple[object, ...]) -> ExportChunk:
+        """Return the chunk of a named tuple that has at least the fields of this class."""
+        return cls(*(getattr(row, name) for name in cls._fields))
+
+
 @dataclass(frozen=True)
 class SymbolDay:
     """A symbol-day: one day of one instrument, which is exported into one file.
 
     Attributes
     ----------
-    chunks : sequence of rows of `export_references`
-        The day's chunks in time order; at least one.
+    rows : sequence of named tuple
+        Rows of `export_references`, one for each chunk of the day in time order; at least one.
     request : ExportRequest
         What to export.
     tally : FileTally
         Counts of the file; updated while the file is written.
     """
 
-    chunks: Sequence[Any]
+    rows: Sequence[tuple[object, ...]]
     request: ExportRequest
     tally: FileTally
 
+    @cached_property
+    def chunks(self) -> list[ExportChunk]:
+        """The chunks of the day, in time order."""
+        return [ExportChunk.of(row) for row in self.rows]
+
     @property
-    def instrument(self) -> Any:
-        """Row with the columns that all chunks share: exchange, symbol, date, feed and scales."""
+    def instrument(self) -> ExportChunk:
+        """The first chunk. All chunks have the same exchange, symbol, date, feed and scales."""
         return self.chunks[0]
 
     @property
     def scales(self) -> dict[str, int]:
-        """{`price_scale` or `size_scale`: decimal digits of the scaled int64 numbers}."""
-        return {name: int(getattr(self.instrument, name)) for name in ("price_scale", "size_scale")}
+        """Decimal digits of scaled prices and of scaled sizes, by `price_scale` and `size_scale`."""
+        first = self.instrument
+        return {"price_scale": int(first.price_scale), "size_scale": int(first.size_scale)}
 
     @property
     def types(self) -> dict[str, pa.DataType]:
-        """{`price_scale` or `size_scale`: decimal type of exact prices or of exact sizes}."""
+        """Decimal types of exact prices and of exact sizes, by `price_scale` and `size_scale`."""
         return {"price_scale": self.request.price_type, "size_scale": self.request.size_type}
 
 
@@ -177,10 +212,19 @@ def read_proven_rows(day: SymbolDay, columns: Sequence[str]) -> Iterator[pa.Reco
             yield batch
 
 
+class ParquetOptions(TypedDict, total=False):
+    """Keyword arguments of `pyarrow.parquet.ParquetWriter` that export formats set."""
+
+    compression: str
+    compression_level: int
+    use_dictionary: list[str]
+    write_statistics: list[str]
+
+
 def write_parquet_file(
-    path: Path, tables: Iterable[pa.Table], choose_options: Callable[[pa.Schema], dict[str, Any]]
+    path: Path, tables: Iterable[pa.Table], choose_options: Callable[[pa.Schema], ParquetOptions]
 ) -> None:
-    """Write tables into one Parquet file, each table as a row group; write no file if there are no tables.
+    """Write tables into one Parquet file, one row group per table; write no file if there are no tables.
 
     Parameters
     ----------

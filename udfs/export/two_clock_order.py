@@ -53,9 +53,9 @@ _NO_MESSAGES = _Messages(np.empty(0, dtype=EVENT_DTYPE), np.zeros(1, np.int64), 
 
 
 class TwoClockOrder:
-    """Merges messages into both orders.
+    """Merges messages into rows that have both orders.
 
-    The rows for the recorder of a message that has not arrived yet wait for a later call.
+    If a message has not arrived at the recorder yet, its rows for the recorder wait for a later call.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class TwoClockOrder:
         both orders. The rows of any other message are written twice: once for the exchange, once for the
         recorder.
 
-        Between two punctual messages, the file has first the exchange's rows of the messages that lie between
+        Between two punctual messages, the file has two parts: the exchange's rows of the messages between
         them in the exchange's order, then the recorder's rows of the messages that have arrived by then.
 
         Parameters
@@ -86,7 +86,7 @@ class TwoClockOrder:
         local : int64[n]
             Time when each message arrives at the recorder, ns since 1970 UTC.
         after : int64[n]
-            Time when the first of all later messages arrives at the recorder, ns since 1970 UTC.
+            Earliest time when any later message arrives at the recorder, ns since 1970 UTC.
 
         Returns
         -------

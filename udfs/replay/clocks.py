@@ -2,11 +2,11 @@
 
 A stream is the book updates or the trades of one symbol. Both clocks preserve the order of each stream.
 
-- `exchange`: the time of a message is its `order_time`, and chunks follow one another. This is the order of
-  the tables.
-- `received`: the time of a message is the running maximum of the column `received`. An update that arrives
-  before its predecessor in the feed cannot be used until the predecessor arrives. A message without a receive
-  time counts as received at its `order_time`.
+- `exchange`: the time of a message is its `order_time`, and all messages of a chunk come before those of the
+  next chunk. The tables have this order.
+- `received`: the time of a message is the running maximum of the column `received`, because an update that
+  arrives before its predecessor in the feed is of no use until the predecessor arrives. A message without a
+  receive time counts as received at its `order_time`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,27 @@ class Clock(StrEnum):
     """The exchange's time, `order_time`. It orders the rows of the table `books`."""
 
 
+class ChunkSeed(NamedTuple):
+    """The vendor's book from which the book of a chunk started.
+
+    Attributes
+    ----------
+    seed_sequence : int
+        Id of the last update that the vendor's book includes.
+    seed_bid_prices, seed_bid_sizes, seed_ask_prices, seed_ask_sizes : list of int
+        Levels of the vendor's book, scaled, best first.
+    is_decimal : bool
+        Whether the instrument is stored as DECIMAL(38,18). The levels are then scaled by 10^18.
+    """
+
+    seed_sequence: int
+    seed_bid_prices: list[int]
+    seed_bid_sizes: list[int]
+    seed_ask_prices: list[int]
+    seed_ask_sizes: list[int]
+    is_decimal: bool
+
+
 @dataclass(frozen=True)
 class ChunkFiles:
     """The data files of one chunk of a symbol.
@@ -57,14 +78,14 @@ class ChunkFiles:
         Start of the chunk, ns since 1970 UTC.
     events, checkpoints : str
         URIs of the data file with the chunk's events, and of the data file with its checkpoints.
-    seed : row of `rebuild_references`, or None
-        The vendor's book that started the chunk's book; None if there was none.
+    seed : ChunkSeed or None
+        The vendor's book from which the chunk's book started; None if there was none.
     """
 
     start: int
     events: str
     checkpoints: str
-    seed: Any = None
+    seed: ChunkSeed | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +115,7 @@ class ReplayFeed:
 
     @cached_property
     def scales(self) -> tuple[int, int]:
-        """Number of decimal digits of scaled prices, and of scaled sizes."""
+        """Number of decimal digits of scaled prices and of scaled sizes."""
         digits = self.numbers.printed_digits
         return digits.price_scale, digits.size_scale
 
@@ -132,13 +153,13 @@ class StreamTimes:
     time: NDArray[np.int64]
 
     def until(self, time: int) -> int:
-        """Return the number of messages whose time is not after `time`, ns since 1970 UTC."""
+        """Return the number of messages up to `time` (inclusive), ns since 1970 UTC."""
         return int(np.searchsorted(self.time, time, side="right"))
 
     def since(self, time: int) -> StreamTimes:
-        """Return the same messages, with earlier times raised to `time`, ns since 1970 UTC.
+        """Return the same messages, with times before `time` (ns since 1970 UTC) raised to `time`.
 
-        `time` is the time of a message of a previous chunk: times must not fall from chunk to chunk.
+        `time` is the time of the last message of the previous chunks. Times must not fall between chunks.
         """
         early = self.until(time)
         if not early:
@@ -147,7 +168,7 @@ class StreamTimes:
 
 
 def read_stream_times(source: ReplayFeed, files: ChunkFiles) -> dict[EventType, StreamTimes]:
-    """Read ids and times of a chunk's messages. Messages of earlier chunks do not affect the times.
+    """Read ids and times of a chunk's messages, without regard to the times of earlier chunks.
 
     Parameters
     ----------

@@ -1,11 +1,10 @@
-"""The books of one symbol after each book update, batch by batch, with each update's time by a clock."""
+"""Books of one symbol after each book update, and the time of each update by a clock, in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +26,8 @@ from deltabook.udfs.storage.prefetch import prefetch
 class BookUpdates:
     """n book updates of one chunk, and the book after each of them.
 
-    An update is held back if the rebuilder cannot apply or drop it before it knows the next diff: a snapshot
-    that was fetched separately, and the events after the snapshot.
+    If a snapshot was fetched separately, only the next diff shows whether to apply it. So the rebuilder holds
+    back the snapshot and the events after it until that diff arrives.
 
     Attributes
     ----------
@@ -39,21 +38,20 @@ class BookUpdates:
     sequence : int64[n]
         Id of each update.
     row : int64[n + 1]
-        Index of the row of `books` that is valid before the first update, then after each update; -1 means
-        the row of `before`.
+        Row of `books` that holds the book before the first update, then after each update; -1 stands for the
+        row of `before`.
     number : int64[n + 1]
-        Number of the update before the first update, then of each update. Numbers count from 0 at the
-        position where reading began. Updates that were held back there have negative numbers.
+        Running number of the update before the first update, then of each update. The first update that is
+        read has the number 0. Updates that the rebuilder already held back then have negative numbers.
     books : pyarrow.RecordBatch
-        Rows of the table `books`, one for each applied update. The column `received` holds the number of the
-        update instead of a time.
+        Rows of the table `books`, one for each applied update. The column `received` holds the running number
+        of the update instead of a time.
     before : pyarrow.RecordBatch
         One row: the book before the first row of `books`.
     state : BookState
         Whole state of the book before the first of `events`.
     events : pyarrow.RecordBatch
-        The newest batch of updates that was read. The column `received` holds the number of each update
-        instead of a time.
+        The batch of updates that was read last. The column `received` holds running numbers as in `books`.
     """
 
     chunk: int
@@ -95,9 +93,9 @@ def apply_updates(
     Yields
     ------
     BookUpdates
-        Updates in the feed's order. If the book is neither suspect nor unseeded, a separately fetched
-        snapshot is only used if the next diff shows a gap. By the clock `received`, such a snapshot has the
-        time of that diff.
+        Updates in the feed's order. While the book is neither suspect nor unseeded, a separately fetched
+        snapshot is applied only if the next diff shows a gap. By the clock `received`, such a snapshot gets
+        the time of that diff: before the diff arrives, nobody knows that the snapshot is needed.
     """
     held = _select_held_updates(state)
     rebuilder = source.rebuilder(replace(state, held=held))
@@ -126,7 +124,7 @@ def apply_updates(
 
 @dataclass(frozen=True)
 class _Messages:
-    """Updates that were read, as arrays of equal length; see `BookUpdates` for the fields."""
+    """n updates that were read: one array for each field. `BookUpdates` describes the fields."""
 
     chunk: NDArray[np.int64]
     time: NDArray[np.int64]
@@ -181,9 +179,9 @@ class _Messages:
                 )
 
     def _delay_snapshots(self, row: NDArray[np.int64], books: pa.RecordBatch, before: pa.RecordBatch) -> None:
-        """Delay each snapshot that replaced a known book, in place, to the diff that revealed the gap.
+        """Give each snapshot that replaced a known book the time of the diff that revealed the gap.
 
-        A known book is neither suspect nor unseeded.
+        A known book is neither suspect nor unseeded. The method changes `time` in place.
         """
         applied = np.diff(row) > 0
         for index in np.flatnonzero(self.is_snapshot & applied).tolist():
@@ -197,7 +195,7 @@ class _Messages:
 
 
 def rebuild_full_book(source: ReplayFeed, updates: BookUpdates, count: int) -> dict[str, NDArray[np.int64]]:
-    """Return all levels of the book after the first `count` updates, by replaying their batch.
+    """Return all levels of the book after the first `count` updates. Replays a batch, which takes ms.
 
     Parameters
     ----------
@@ -231,7 +229,7 @@ def rebuild_full_book(source: ReplayFeed, updates: BookUpdates, count: int) -> d
 
 
 def make_standing_book(source: ReplayFeed, chunk: int, state: BookState) -> BookUpdates:
-    """Return a `BookUpdates` that has no updates, and whose `before` is the book of a state.
+    """Return a `BookUpdates` without updates: the book of a state is its `before`.
 
     Parameters
     ----------
@@ -250,7 +248,7 @@ def make_standing_book(source: ReplayFeed, chunk: int, state: BookState) -> Book
 
 
 def _select_held_updates(state: BookState) -> pa.RecordBatch | None:
-    """Return the book updates that a state holds back, numbered below 0; None if nothing is held back."""
+    """Return the book updates that a state holds back, with numbers -n to -1; None if it holds none back."""
     if state.held is None:
         return None
     is_update = pc.equal(state.held["event_type"], EventType.BOOK_UPDATE)
@@ -259,14 +257,14 @@ def _select_held_updates(state: BookState) -> pa.RecordBatch | None:
 
 
 def _set_numbers(events: pa.RecordBatch, numbers: NDArray[np.int64]) -> pa.RecordBatch:
-    """Return events with `numbers` in the column `received`; the rebuilder copies the column to its rows."""
+    """Return events with `numbers` in the column `received`, which the rebuilder copies to rows of books."""
     column = events.schema.get_field_index("received")
     return events.set_column(column, events.schema.field(column), pa.array(numbers))
 
 
 def _make_book_row(source: ReplayFeed, state: BookState, depth: int) -> pa.RecordBatch:
     """Return the book of a state as a row of `books`, with at most `depth` levels per side."""
-    row: dict[str, Any] = {column.name: NOT_GIVEN for column in BOOKS.columns if column.type == "BIGINT"}
+    row: dict[str, object] = {column.name: NOT_GIVEN for column in BOOKS.columns if column.type == "BIGINT"}
     row |= {"exchange": source.exchange, "symbol": source.symbol, "status": state.status.label}
     row |= {"epoch": state.epoch, "sequence": state.sequence, "crossed": False}
     shown = depth if state.status > Status.UNSEEDED else 0

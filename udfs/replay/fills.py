@@ -13,15 +13,15 @@ from deltabook.udfs.replay.streams import Trades
 
 
 class CancelPosition(StrEnum):
-    """Where in the queue other traders' cancelled orders are assumed to have been.
+    """Assumed place in the queue of orders that other traders cancelled.
 
-    The recorded book only shows that the size at a price fell, not which orders were cancelled.
+    A recorded book shows how much size left a price, but not from which place in the queue.
     """
 
     BEHIND = "behind"
-    """Behind the simulated order, until no size is left there."""
+    """Behind the simulated order, as long as size is left there."""
     AHEAD = "ahead"
-    """Ahead of the simulated order, until no size is left there."""
+    """Ahead of the simulated order, as long as size is left there."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Fill:
 
 
 def fill_marketable_order(observation: Observation, size: int) -> Fill:
-    """Return the fill of a marketable order.
+    """Return the fill of a marketable order, which takes levels of the other side, best first.
 
-    The order takes levels of the other side, best first. A size that the book cannot fill is cancelled.
+    The part of the order that the book cannot fill is cancelled.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Quote:
     size : int
         Size of the order, scaled; positive to buy, negative to sell.
     cancelled : CancelPosition
-        Where in the queue other traders' cancelled orders are assumed to have been.
+        Assumed place in the queue of orders that other traders cancelled.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class Quote:
         return size == self.sign * self.left and best == [self.price]
 
     def update(self, observation: Observation) -> Fill:
-        """Update the order by the changes since the previous observation; return the new fill.
+        """Apply the changes since the previous observation to the order, and return the fill that they cause.
 
         Parameters
         ----------

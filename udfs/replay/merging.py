@@ -1,4 +1,4 @@
-"""Book updates and trades merged into one order, with the books as arrays for fast look-up."""
+"""Merging of book updates and trades into one order, and the books as arrays for fast look-up."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ class BookArrays:
     before : dict
         Prices and sizes of row -1, by column name.
     status, sequence : int8[rows + 1], int64[rows + 1]
-        Code of `Status`, and last update id, of each row. Row -1 is at the end of the arrays.
+        Code of `Status` and last update id of each row. Row -1 is at the end of the arrays.
     unproven : int64[n + 1]
-        Running count: element i is how many of the first i updates left the book suspect or unseeded.
+        Running count: element i is the number of updates, among the first i, after which the book was suspect
+        or unseeded.
     """
 
     def __init__(self, source: ReplayFeed, updates: BookUpdates):
@@ -71,7 +72,7 @@ class BookArrays:
 
     @cached_property
     def ofi(self) -> NDArray[np.int64]:
-        """Sum of the best level's order flow imbalance over all rows before each row, int64[rows + 1]."""
+        """Sum of the best level's order flow imbalances over the rows before each row, int64[rows + 1]."""
         books = self.updates.books
         flow = self.source.numbers.addends(books["ofi"].flatten())
         by_row = flow.reshape(len(books), -1)[:, 0] if len(books) else flow
@@ -103,7 +104,7 @@ class MessageBlock:
     trades: Trades
 
     def trades_before(self, messages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of `trades` before each of the given messages; `messages` has their indices."""
+        """Return the number of `trades` before each message with an index in `messages`."""
         updates_before = self.updates[messages] - self.updates[0]
         counts: NDArray[np.int64] = self.first_trade + messages - updates_before
         return counts
@@ -112,7 +113,7 @@ class MessageBlock:
 def merge_streams(
     source: ReplayFeed, updates: Iterator[BookUpdates], trades: Iterator[Trades], before: BookUpdates
 ) -> Iterator[MessageBlock]:
-    """Merge book updates and trades by the clock. At equal times, trades come before updates.
+    """Merge book updates and trades by their times. At equal times, trades come before updates.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def merge_streams(
     Yields
     ------
     MessageBlock
-        Messages up to the latest time for which both streams have been read.
+        Messages of both streams, up to the time to which both have been read.
     """
     update, trade = next(updates, None), next(trades, None)
     books = BookArrays(source, update or before)
@@ -148,7 +149,7 @@ def merge_streams(
 def _count_ready(
     clock: Clock, update: BookUpdates | None, first_update: int, trade: Trades | None, first_trade: int
 ) -> tuple[int, int]:
-    """Return the number of updates and of trades that can be merged before another batch must be read."""
+    """Return how many updates and how many trades can be merged before another batch must be read."""
     n_updates = 0 if update is None else len(update.time) - first_update
     n_trades = 0 if trade is None else len(trade) - first_trade
     if update is None or trade is None:

@@ -81,7 +81,7 @@ class Observation:
 
     @property
     def gap(self) -> bool:
-        """Whether the book was suspect or unseeded at any time since the previous observation, or is now."""
+        """Whether the book is suspect or unseeded, or was at any time since the previous observation."""
         return bool(self._steps.gap[self._index])
 
     @property

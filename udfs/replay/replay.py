@@ -1,4 +1,4 @@
-"""Stepping through one symbol's books and trades. A step shows only messages up to the step's time."""
+"""`Replay`: steps through one symbol's books and trades. A step shows only messages up to its time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class By(StrEnum):
 
 
 class Suspect(StrEnum):
-    """What a replay does at steps at which the book is suspect or unseeded."""
+    """What a replay does with steps in which the book is suspect or unseeded."""
 
     SKIP = "skip"
     """Skip such steps. The next observation has `gap` set."""
@@ -60,7 +60,7 @@ class Replay:
     end : int
         End of the replay by the clock, exclusive, ns since 1970 UTC.
     suspect : Suspect
-        What the replay does at steps at which the book is suspect or unseeded.
+        What the replay does with steps in which the book is suspect or unseeded.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class Replay:
         Yields
         ------
         Observation
-            One for each step. If another method moves the replay meanwhile, the walk continues from the new
-            position.
+            State after each step. If another method moves the replay between two steps, the walk continues
+            from the new position.
 
         Raises
         ------
         GapError
-            With `Suspect.RAISE`, at the first step at which the book is suspect or unseeded.
+            With `Suspect.RAISE`, at the first step in which the book is suspect or unseeded.
         """
         while (steps := self._find_steps(by)) is not None:
             end, moves = steps.end.tolist(), self._moves
@@ -169,7 +169,7 @@ class Replay:
             yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
     def stop(self) -> None:
-        """End every walk over this replay."""
+        """End all iterations over this replay: no method yields anything after this call."""
         self._blocks = iter(())
         self._end, self._carried = -1, _NO_CHANGES
         self._moves += 1
@@ -178,7 +178,7 @@ class Replay:
         return Steps.of(self._block, self._start, end, time, self._carried)
 
     def _find_steps(self, by: By | int) -> Steps | None:
-        """Return the next steps that end in the same block of messages; None at the end of the replay."""
+        """Return the next steps, all of which end in one block of messages; None at the end of the replay."""
         while True:
             visible = max(int(np.searchsorted(self._block.time, self._end)), self._start)
             end, time = self._find_ends(by, visible)
@@ -216,19 +216,17 @@ class Replay:
         return end, time[end - 1]
 
     def _make_last_step(self, by: int) -> Steps | None:
-        """Return the last step, which may be shorter than `by` ns.
-
-        None if no message came after the previous step.
-        """
+        """Return the last step, which may be shorter than `by` ns; None if it would have no messages."""
         if not self._carried.updates and not self._carried.trades:
             return None
         end, time = np.array([self._start]), np.array([min(self.now + by, self._end)])
         return self._filter_suspect(end, time)
 
     def _filter_suspect(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps | None:
-        """Return the steps that the option `suspect` allows; None if all are skipped.
+        """Return the steps that the option `suspect` allows; None if it skips all of them.
 
-        With `Suspect.RAISE`, return the steps before the first suspect step, or raise if it is the first.
+        With `Suspect.RAISE`, return the steps before the first step with a suspect or unseeded book. If there
+        is none before, raise a `GapError`.
         """
         steps = self._make_steps(end, time)
         if self._suspect is Suspect.SKIP:

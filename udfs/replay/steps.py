@@ -1,4 +1,4 @@
-"""Many steps through one symbol's books and trades at once, with the changes in each step."""
+"""Steps through one symbol's books and trades, computed many at once, with the changes in each step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deltabook.udfs.replay.streams import Trades
 
 @dataclass(frozen=True)
 class CarriedChanges:
-    """Changes since the last observation that happened in earlier blocks of messages.
+    """Changes since the last observation that were in earlier blocks of messages.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class CarriedChanges:
     unproven : bool
         Whether the book was suspect or unseeded after any of the updates.
     gap : bool
-        Whether the book was suspect or unseeded before or after any of the updates.
+        Whether the book was suspect or unseeded at any time, before the first of the updates included.
     """
 
     trades: tuple[Trades, ...] = ()
@@ -40,7 +40,7 @@ class CarriedChanges:
     gap: bool = False
 
     def flow(self) -> NDArray[np.int64]:
-        """Return the number of trades in the book, the bought size and the sold size, scaled; int64[3]."""
+        """Return the number of trades with an aggressor side, bought size and sold size, scaled; int64[3]."""
         return sum(
             (_measure_trades(trades).sum(axis=1) for trades in self.trades), np.zeros(3, dtype=np.int64)
         )
@@ -59,7 +59,7 @@ class Steps:
     carried : CarriedChanges
         Changes from earlier blocks that belong to the first step.
     end : int64[n]
-        Number of the block's messages before each step's end.
+        Number of the block's messages up to each step's end.
     time : int64[n]
         Time of each step's end by the clock, ns since 1970 UTC.
     update, trade : int64[n + 1]
@@ -146,7 +146,7 @@ class Steps:
         )
 
     def flow(self) -> NDArray[np.int64]:
-        """Return each step's number of trades in the book, bought size and sold size; int64[3, n]."""
+        """Return number of trades with an aggressor side, bought and sold size of each step; int64[3, n]."""
         flow = _measure_trades(self.trades.part(int(self.trade[0]), int(self.trade[-1])))
         sums = np.concatenate((np.zeros((3, 1), dtype=np.int64), np.cumsum(flow, axis=1)), axis=1)
         by_step = np.diff(sums[:, self.trade - self.trade[0]], axis=1)
@@ -184,8 +184,8 @@ class Steps:
 def _measure_trades(trades: Trades) -> NDArray[np.int64]:
     """Return three numbers for each trade, int64[3, trades].
 
-    The numbers are 1 if the trade was in the book, else 0; its size if the aggressor bought, else 0; and its
-    size if the aggressor sold, else 0.
+    The first is 1 if the trade has an aggressor side, else 0. The second is the size if the aggressor bought,
+    else 0. The third is the size if the aggressor sold, else 0.
     """
     parts = np.abs(trades.side), trades.size * (trades.side == 1), trades.size * (trades.side == -1)
     return np.stack(parts)

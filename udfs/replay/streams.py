@@ -1,4 +1,4 @@
-"""Reading of the two streams of a chunk: book updates and trades, each in the feed's order."""
+"""Reading of the book updates and the trades of a chunk: two streams, each in the feed's order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Trades:
     trade_id : int64[n]
         Id of each trade.
     side : int64[n]
-        1 if the aggressor bought, -1 if the aggressor sold, 0 for a trade outside the book.
+        1 if the aggressor bought, -1 if the aggressor sold, 0 if the trade has no aggressor side.
     price, size : int64[n]
         Price and size of each trade, scaled. If the instrument is stored as DECIMAL(38,18), these are object
         arrays of Python integers.
@@ -103,7 +103,7 @@ def read_updates(
 def read_seeded_events(
     source: ReplayFeed, files: ChunkFiles, skip_rows: int = 0, align_row: int = 0
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the events of a chunk. If a vendor's book seeded the chunk, the book is inserted as an event.
+    """Yield the events of a chunk. If the chunk has a seed (a vendor's book), insert the seed as an event.
 
     Parameters
     ----------
@@ -152,7 +152,8 @@ def read_trades(
     Yields
     ------
     Trades
-        Trades in the feed's order. If the feed has trade ids, repetitions of an id are left out.
+        Trades in the feed's order. If the feed has trade ids, a trade with the id of the previous trade is
+        left out.
     """
     last_id = NOT_GIVEN
     for number, files in enumerate(chunks):
