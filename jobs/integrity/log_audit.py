@@ -187,10 +187,10 @@ def _check_run_commit(commit: Path, records: RunRecords, swapped: dict[str, str]
 
 
 def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
-    """Return the data files of `runs` that have exchanged their contents, as a wrong copy by hand can do.
+    """Return the data files of `runs` whose contents were exchanged with each other.
 
-    The commit of version n of `runs` must add a data file with the row whose column `version` is n. A file
-    with another row is exchanged.
+    The commit of version n of `runs` must add the data file with the row whose column `version` is n. A file
+    counts as exchanged if it holds another row.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ class RunRecords:
         return published_version(table, run or self.newest)
 
     def first_retained_index(self) -> int:
-        """Return the index in `runs` of the oldest run whose files `maintain` has all retained."""
+        """Return the index in `runs` of the oldest run of which `maintain` has retained all files."""
         indices = {run["run_id"]: index for index, run in enumerate(self.runs)}
         summaries = [json.loads(run["summary"]) for run in self.runs if run["command"] == "maintain"]
         return max((indices.get(summary["kept_from"], 0) for summary in summaries), default=0)

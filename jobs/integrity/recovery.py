@@ -225,9 +225,9 @@ def locate_raw_files(warehouse: Path, into: Path, stage: StageDisplay) -> RawFil
 
 
 def _list_unlisted_files(warehouse: Path, run: RunRow, listed: set[str], stage: StageDisplay) -> list[str]:
-    """Return the raw files that have events but are not listed; empty if `run` is the newest run.
+    """Return the raw files that have events but are not in `listed`, the paths in the ledger of `run`.
 
-    `listed` holds the paths in the ledger of `run`.
+    The list is empty if `run` is the newest run, because the newest ledger has all ingested files.
     """
     records = read_run_records(warehouse)
     if run["run_id"] == records.newest["run_id"]:

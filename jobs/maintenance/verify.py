@@ -194,9 +194,9 @@ def _report_lost_runs(warehouse: Path, records: RunRecords, faults: list[Fault])
 def _find_count_faults(
     warehouse: Path, records: RunRecords, audit: AuditResult, stage: StageDisplay
 ) -> Iterator[Fault]:
-    """Yield the faults that the row counts and ids of intact data files show.
+    """Compare row counts and ids of intact data files with the ledger and the id boundaries (table `hours`).
 
-    Nothing is compared if the ledger or the id boundaries (table `hours`) are damaged.
+    Nothing is compared if the ledger or the id boundaries are damaged.
     """
     if not audit.is_intact(FILES) or not audit.is_intact(HOURS):
         return

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 CRASH_AT = "DELTABOOK_CRASH_AT"
-"""Environment variable: the crash point at which to end, or `?` to print every point on standard error."""
+"""Environment variable with the name of the crash point at which this process is killed.
+
+The value `?` kills nothing: the process prints each crash point that it passes on standard error.
+"""
 
 _passed: Counter[str] = Counter()
 

@@ -15,7 +15,7 @@ from deltabook.schemas.errors import DeltabookError
 from deltabook.udfs.storage.object_store import is_store_error
 
 OWN_ERRORS = f"{DeltabookError.__module__}."
-"""Prefix of the line with deltabook's own error in the traceback of a Spark worker."""
+"""Start of the line that names one of deltabook's own errors in the traceback of a Spark worker."""
 _UNPUBLISHED = "nothing of this run is published"
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
@@ -50,7 +50,7 @@ _KNOWN_CAUSES = (
         "Free memory, or let fewer workers run at once, as with --master local[1]",
     ),
 )
-"""Known causes: pattern in Spark's traces, meaning, and remedy. The first matching pattern counts."""
+"""Pattern of a line in Spark's error text, its meaning, and the remedy. The first matching pattern counts."""
 _FREE_MEMORY = (
     "Free memory, or raise the limit of this process (ulimit -v) or of its control group, and run again"
 )

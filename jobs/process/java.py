@@ -52,9 +52,9 @@ def find_java_problem() -> str | None:
 
 
 def find_class_archive() -> Path | None:
-    """Return the path of the class data sharing archive that `make setup` writes, or None.
+    """Return the path of the archive of Spark's classes that `make setup` writes; None if it is missing.
 
-    The JVM loads Spark's classes faster from this archive.
+    The JVM starts faster with this archive (class data sharing).
     """
     # A truncated archive would crash the JVM. An archive's name is therefore its size, to be checked here.
     whole = (path for path in get_archive_folder().glob("*.jsa") if path.stem == str(path.stat().st_size))

@@ -106,7 +106,7 @@ class SparkQuery(Spark):
         COMMANDS: ClassVar[set[TokenType]] = set()
 
     class Parser(SparkParser):
-        """Parser that keeps the name of every function, except of functions with special syntax, as CAST."""
+        """Parser that keeps the names of all functions except those with special syntax, such as CAST."""
 
         FUNCTIONS: ClassVar[dict[str, Callable[..., exp.Expr]]] = {}
         FUNCTION_PARSERS: ClassVar[dict[str, Callable[..., exp.Expr | None]]] = {

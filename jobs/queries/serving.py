@@ -85,9 +85,9 @@ def serve(
         report(f"serving      {root} at jdbc:hive2://{host}:{port}/, until Ctrl-C")
         if not unsafe:
             report(
-                "passing on   statements that only read it, from any client. Not prevented: other users of "
-                f"this machine can connect to Spark's own server at {LOOPBACK}:{own_port}, which runs any "
-                "statement with your permissions"
+                "passing on   statements that only read the warehouse, from any client. Not prevented: other "
+                f"users of this machine can connect to Spark's own server at {LOOPBACK}:{own_port}, which "
+                "runs any statement with your permissions"
             )
         _report_failed_hours(root, shown, report)
         while alive():
@@ -224,7 +224,10 @@ def _run_server(settings: Settings, host: str, port: int, folder: Path) -> Itera
         deadline = time.monotonic() + _START_SECONDS
         while alive() and not _listens(host, port):
             if time.monotonic() > deadline:
-                raise ServerError(f"the server does not listen after {_START_SECONDS} s")
+                raise ServerError(
+                    f"the server did not start within {_START_SECONDS} s: free memory or processors of this "
+                    "machine, then run the command again"
+                )
             time.sleep(0.2)
         yield alive
     finally:

@@ -194,8 +194,8 @@ class _Scales(NamedTuple):
 class _DecimalColumns:
     """Writes the SQL of a table's columns, with prices and sizes as exact decimals.
 
-    A scaled integer is multiplied, as DECIMAL(19,0), by a literal that its instrument's scale selects.
-    Decimals are not changed.
+    A scaled integer is cast to DECIMAL(19,0) and multiplied by a negative power of ten, which depends on the
+    instrument's scale. Decimals are not changed.
 
     Parameters
     ----------
@@ -339,7 +339,7 @@ _TEXT_VIEWS = {name: PASSED.format(name) for name in ("book", "trades", "book_wi
 }
 FAILED_HOURS = "failed_hours"
 _CHUNK_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for table in both(rows)}
-"""Names of tables whose rows belong to chunks, which validation can fail."""
+"""Names of the tables whose chunks can fail validation."""
 LIVE_BOOKS = {f"live_{table.name}": table for table in both(BOOKS)}
 """Tables of live books (command `live`), by the name of their view."""
 _LIVE_ROWS = """SELECT live.* FROM {0} AS live LEFT JOIN (

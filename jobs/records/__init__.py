@@ -1,1 +1,1 @@
-"""Records of the files that runs write: hashes, second copies, faults of files, and their replacement."""
+"""Record the hashes of the files that runs write, keep second copies, and replace damaged files."""

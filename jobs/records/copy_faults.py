@@ -26,7 +26,7 @@ NO_COPY = "has no second copy"
 
 
 def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: bool) -> Iterator[Fault]:
-    """Yield the faults that a comparison of all files of `runs` or `written` with their second copies shows.
+    """Compare all files of `runs` or `written` with their second copies, and yield the faults.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def _damaged_copy_problem(copy: SecondCopy) -> str:
 def find_small_table_faults(
     warehouse: Path, table: Table, active_paths: set[str] | None, digests: dict[str, str], is_idle: bool
 ) -> Iterator[Fault]:
-    """Yield the faults that a comparison of a small table's data files with their second copies shows.
+    """Compare the data files of a small table with their second copies, and yield the faults.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def find_small_table_faults(
 
 
 def is_newest_commit_changed(warehouse: Path) -> bool:
-    """Return whether the newest commit of `runs` that has a second copy is missing or differs from this copy.
+    """Return whether the newest copied commit of `runs` is missing or differs from its second copy.
 
     Parameters
     ----------

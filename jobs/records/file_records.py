@@ -1,8 +1,8 @@
 """Record the size and SHA-256 of each file that a run writes.
 
-Parquet and Delta store no checksum of their files, so each run adds a row to the table `written` for each of
-its files. The new files of `written` itself cannot be in their own rows. Their hashes, the proofs, stand in
-the column `proofs` of the run's row in `runs`.
+Parquet and Delta store no checksum of their files. Each run therefore adds a row to the table `written` for
+each file that it wrote. It cannot do so for the files that hold these rows. Their hashes are in the column
+`proofs` of the run's row in `runs`.
 
 Workers hash the data files that they write. The driver writes the data files of small tables and all log
 files, and hashes them when it publishes the run.
@@ -169,7 +169,10 @@ def _read_adding_actions(commit: Path) -> list[LogAction]:
     try:
         actions = read_actions(commit)
     except ValueError as error:
-        raise WarehouseError(f"{commit} cannot be read ({error}): run `deltabook verify`") from None
+        raise WarehouseError(
+            f"{commit} cannot be read ({error}): run `deltabook verify` to list damaged files, then "
+            "`deltabook restore` to put them back"
+        ) from None
     if any(action.get("commitInfo", {}).get("operation") == "RESTORE" for action in actions):
         return []
     return actions

@@ -44,7 +44,7 @@ from deltabook.udfs.storage.locations import is_remote, parse_location
 from deltabook.udfs.storage.object_store import has_matching_file, match_file_sizes
 
 _JUDGED_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for table in both(rows)}
-"""Names of the tables whose rows belong to chunks that validation suites pass or fail."""
+"""Names of the tables whose chunks can fail validation."""
 COPIES_FOLDER = "_copies"
 """Folder of the warehouse with second copies; see `jobs.records.second_copies`."""
 HAS_RUNS_PROPERTY = "deltabook.has_runs"

@@ -124,7 +124,7 @@ def find_stale_reviews(jars: Iterable[Path]) -> list[str]:
     Returns
     -------
     list of str
-        Lines for people.
+        Lines to print, such as "derby 10.16.1.1 is reviewed in jars.md, found none".
     """
     present: dict[str, set[str]] = {}
     for jar in jars:

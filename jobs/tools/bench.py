@@ -62,4 +62,4 @@ def run_benchmarks(names: list[str], folder: Path, peers: Path | None) -> None:
     for name in names or BENCHMARKS:
         command = [sys.executable, str(SCRIPTS / f"{name}.py"), str(folder), *([str(peers)] if peers else [])]
         if subprocess.run(command, check=False).returncode:
-            raise SettingsError(f"the benchmark {name} failed: see above")
+            raise SettingsError(f"the benchmark {name} failed: its output above has the reason")

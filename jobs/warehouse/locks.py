@@ -1,4 +1,4 @@
-"""Take and test the locks of a warehouse."""
+"""Locks of a warehouse: hold a lock, or find out whether another process holds it."""
 
 from __future__ import annotations
 

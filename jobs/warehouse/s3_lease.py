@@ -13,15 +13,18 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from filelock import Timeout
 
 from deltabook.schemas.errors import WarehouseError
 from deltabook.udfs.storage.object_store import open_store, wrap_store_errors
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
 
 RENEWAL_SECONDS = 5.0
 """Seconds between two renewals of the lock object by its holder."""
@@ -115,7 +118,7 @@ class Lease:
                 if not self._put({"e_tag": self.e_tag}):
                     return
 
-    def _put(self, mode: str | Mapping[str, str | None]) -> bool:
+    def _put(self, mode: Literal["create"] | UpdateVersion) -> bool:
         """Write the lock object on a condition, and return whether the condition was met.
 
         `mode` is "create" (the object must not exist) or {"e_tag": tag} (the object must have this tag).

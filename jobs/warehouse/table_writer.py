@@ -34,7 +34,7 @@ write files of any size.
 class TableWriter(TableReader):
     """Reads and writes the tables of one warehouse.
 
-    A method makes a commit for each change: for instance, one to delete rows and one to add rows.
+    One method may make several commits, such as one that deletes rows and one that adds rows.
 
     Parameters
     ----------

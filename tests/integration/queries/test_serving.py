@@ -108,7 +108,7 @@ def test_statements_that_do_more_than_read_are_refused_by_the_server(warehouse):
             assert process.stderr is not None
             process.stderr.readline()
             said = process.stderr.readline()
-            assert "passing on   statements that only read it" in said
+            assert "passing on   statements that only read the warehouse" in said
             assert "Spark's own server at 127.0.0.1:" in said
             for statement in STATEMENTS:
                 (told,) = refusals(port, statement)
