@@ -180,7 +180,7 @@ CHECKS = Table(
 
 COVERAGE = Table(
     "coverage",
-    "How long the book of one symbol-hour had each status. Time before an update counts in the hour of the update.",
+    "How long the book of one symbol-hour had each status. Time before an update counts in its chunk.",
     (
         EXCHANGE,
         SYMBOL,

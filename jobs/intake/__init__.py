@@ -1,1 +1,1 @@
-"""Parts of `ingest`: the ledger of raw files, instruments, staged files, and the assignment to chunks."""
+"""Steps of the job `ingest`: compare files with the ledger, parse them, and assign messages to chunks."""

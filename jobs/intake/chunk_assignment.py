@@ -1,7 +1,7 @@
-"""Assign new messages to chunks, and update the id ranges and epochs of their streams.
+"""Assign new messages to chunks, and extend the id ranges and epochs of their streams.
 
-`jobs.intake.streams` explains streams and epochs. The position of a message combines its epoch and its id;
-see `udfs.ordering.chunk_boundaries.make_position`.
+`jobs.intake.streams` explains streams and epochs. The position of a message is one integer that combines its
+epoch and its id; see `udfs.ordering.chunk_boundaries.make_position`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from deltabook.udfs.ordering.id_resets import Restart, flatten_restarts, unflatt
 class ChunkAssignment:
     """The chunks and epochs of every stream.
 
-    At first these are the stored chunks and epochs. `assign` adds new messages to them.
+    A new object has the stored chunks and epochs. `assign` extends them by new messages.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ class ChunkAssignment:
         return self._warehouse.chunk
 
     def get_bounds(self, stream: Stream) -> StoredBounds:
-        """Return the bounds of a stream's chunks: the first and the last message of each chunk.
+        """Return epoch, id and time of the first and of the last message of each chunk of a stream.
 
-        The survey of new messages needs these bounds.
+        The survey compares new messages with these bounds.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class ChunkAssignment:
         Returns
         -------
         StoredBounds
-            Bounds. All lists are empty if the warehouse does not have the stream.
+            The bounds. All lists are empty if the warehouse does not have the stream.
         """
         bounds = [
             (*split_position(message_position), time)
@@ -98,7 +98,7 @@ class ChunkAssignment:
     def assign(
         self, surveyed: Iterable[SurveyRow], instruments: Mapping[Instrument, InstrumentRow]
     ) -> dict[ChunkKey, EventReference]:
-        """Assign new messages to chunks, and return the chunks that have to be written.
+        """Assign new messages to chunks, and return one reference for each chunk that has to be written.
 
         Parameters
         ----------
@@ -110,9 +110,9 @@ class ChunkAssignment:
         Returns
         -------
         dict
-            Rows of the frame `event_references` by (exchange, symbol, chunk start). There is one row for each
-            chunk that gains messages, or whose messages get another epoch. The column `event_files`, for
-            stored data files, is still empty.
+            Rows of the frame `event_references` by (exchange, symbol, chunk start). A chunk has to be written
+            if it gains messages, or if its messages get another epoch. The column `event_files` is empty: the
+            caller fills in the chunk's stored data files.
         """
         rows_of_stream: dict[Stream, list[SurveyRow]] = defaultdict(list)
         for row in surveyed:
@@ -143,7 +143,7 @@ class ChunkAssignment:
         return self._make_reference(key, instrument, {})
 
     def list_chunks(self) -> list[ChunkRow]:
-        """Return the rows that the table `hours` should have, including assigned messages."""
+        """Return the new content of the table `hours`: one row for each chunk of each stream."""
         return [
             self._make_chunk_row(stream, id_range)
             for stream, ranges in self.ranges.items()
@@ -151,7 +151,7 @@ class ChunkAssignment:
         ]
 
     def list_epochs(self) -> list[EpochRow]:
-        """Return the rows that the table `epochs` should have, including restarts in assigned messages."""
+        """Return the new content of the table `epochs`: one row for each restart of a stream's ids."""
         return [
             {
                 "exchange": exchange,
@@ -185,9 +185,9 @@ class ChunkAssignment:
         }
 
     def _add_messages(self, stream: Stream, rows: list[SurveyRow]) -> dict[int, list[str]]:
-        """Add new messages to the chunks of a stream, and return the staged files of each chunk to write.
+        """Add new messages to the chunks of a stream, and return the chunks that have to be written.
 
-        The keys of the result are the starts of the chunks.
+        The result is {start of the chunk: paths of the staged files with its new messages}.
         """
         is_renumbered = self._add_restarts(stream, rows)
         groups = [
@@ -213,7 +213,7 @@ class ChunkAssignment:
         return files
 
     def _add_restarts(self, stream: Stream, rows: list[SurveyRow]) -> bool:
-        """Store the restarts that a survey found; return whether stored messages get another epoch."""
+        """Store the restarts that a survey has found; return whether stored messages get another epoch."""
         restarts = unflatten_restarts(max((row.restarts for row in rows), key=len))
         before, self.restarts[stream] = self.restarts[stream], restarts
         if restarts[: len(before)] == before:
@@ -237,7 +237,7 @@ class ChunkAssignment:
         return True
 
     def _list_bounds(self, stream: Stream, id_range: IdRange) -> list[tuple[int, int]]:
-        """Return two pairs (position, time): those of the first and of the last message of a chunk."""
+        """Return (position, time) of the first and of the last message of a chunk, as a list of two pairs."""
         return list(zip((id_range.first, id_range.last), self.times[stream][id_range.hour], strict=True))
 
     def _extend_times(self, stream: Stream, rows: list[SurveyRow]) -> None:
@@ -259,7 +259,7 @@ class ChunkAssignment:
     def _make_reference(
         self, key: ChunkKey, instrument: InstrumentRow, files: Mapping[str, list[str]]
     ) -> EventReference:
-        """Return the row of `event_references` for a chunk; `files` holds its staged files by event type."""
+        """Return the row of `event_references` for a chunk, with its staged files by event type."""
         exchange, symbol, chunk = key
         updates = exchange, symbol, EventType.BOOK_UPDATE
         trades = exchange, symbol, EventType.TRADE
@@ -281,9 +281,9 @@ class ChunkAssignment:
         }
 
     def _get_range(self, stream: Stream, chunk: int) -> list[int]:
-        """Return [epoch, id, epoch, id]: the first position of a chunk, and the end of the chunk (exclusive).
+        """Return [epoch, id] of a chunk's first message and [epoch, id] of its end (exclusive), as one list.
 
-        All four numbers are 0 if the stream has no such chunk.
+        All four numbers are 0 if the stream does not have the chunk.
         """
         first, end = find_chunk_bounds(self.ranges.get(stream, [])).get(chunk, (0, 0))
         return [*split_position(first), *split_position(end)]

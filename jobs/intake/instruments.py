@@ -74,7 +74,7 @@ def get_scales(instrument: InstrumentRow) -> ScaleFields:
 def find_foreign_instruments(
     instruments: Mapping[Instrument, InstrumentRow], source: str, keys: Iterable[Instrument]
 ) -> dict[Instrument, str]:
-    """Return the instruments to refuse, because the warehouse has them from another source already.
+    """Return the instruments to refuse, because the warehouse already has them from another source.
 
     Parameters
     ----------
@@ -88,15 +88,15 @@ def find_foreign_instruments(
     Returns
     -------
     dict
-        Reason for the refusal by (exchange, symbol).
+        The reason for each refusal, by (exchange, symbol).
     """
     reasons = {}
     for key in sorted({*keys} & instruments.keys()):
         recorded = FEEDS[instruments[key]["feed"]]
         if recorded.source != source:
             reasons[key] = (
-                f"{' '.join(key)} is built from source {recorded.source} here, and ids of {source} cannot be "
-                "mixed with ids of that source: use another --warehouse"
+                f"{' '.join(key)} is built from source {recorded.source} here, and its ids cannot be mixed "
+                f"with those of source {source}: use another --warehouse"
             )
     return reasons
 
@@ -107,12 +107,12 @@ def add_new_instruments(
     source: str,
     surveyed: Iterable[SurveyRow],
 ) -> None:
-    """Add instruments that occur for the first time, and choose trade streams where none is chosen yet.
+    """Add new instruments to `instruments`, and choose a trade stream for each instrument that has none.
 
     Parameters
     ----------
     instruments : dict
-        Rows of `instruments` by (exchange, symbol). This dict is changed in place.
+        Rows of `instruments` by (exchange, symbol). The function changes this dict in place.
     settings : Settings
         Settings. Their field `instruments` may give the scales of new instruments.
     source : str
@@ -123,7 +123,7 @@ def add_new_instruments(
     Raises
     ------
     SettingsError
-        If the settings contradict the scales of an instrument that is recorded already.
+        If the settings give an instrument of the warehouse other scales than it has.
     """
     _check_scales(instruments, settings)
     rows_of_instrument: dict[Instrument, list[SurveyRow]] = defaultdict(list)
@@ -150,7 +150,7 @@ def add_new_instruments(
 
 
 def _check_scales(instruments: Mapping[Instrument, InstrumentRow], settings: Settings) -> None:
-    """Raise an error if the settings contradict the scales of a recorded instrument."""
+    """Raise an error if the settings give an instrument of the warehouse other scales than it has."""
     for exchange, symbols in settings.instruments.items():
         for symbol, given in symbols.items():
             recorded, scales = instruments.get((exchange, symbol)), given.model_dump()
@@ -176,15 +176,15 @@ def _choose_scales(rows: list[SurveyRow]) -> ScaleFields:
 def _choose_scale(number: str, needs: list[tuple[str, int, int]]) -> int | None:
     """Return the scale for prices or sizes; None if no scale fits all numbers into int64.
 
-    The scale is eight decimals, unless numbers need more decimals or more digits before the point.
+    The scale is eight decimals, or another one if numbers need more decimals or more digits before the point.
 
-    `number` is "price" or "size". Each item of `needs` is the path of a staged file, the number of decimals
-    that its numbers need, and the number of digits that they need before the point.
+    `number` is "price" or "size". Each item of `needs` has the path of a staged file, the number of decimals
+    of the numbers in it, and the number of their digits before the point.
     """
     need_of_file: dict[str, tuple[int, int]] = {}
     for file, decimals, digits in needs:
         need_of_file[file] = max(need_of_file.get(file, (0, 0)), (decimals, digits))
-    # The survey counts no digits in a file whose numbers all fit the default scale. Its digits are 0 then.
+    # If all numbers of a file fit the default scale, the survey does not count their digits and gives 0.
     if not any(digits for _, digits in need_of_file.values()):
         return DEFAULT_SCALE
     counted = [need if need[1] else find_digits_needed(file, number) for file, need in need_of_file.items()]

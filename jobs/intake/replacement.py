@@ -1,4 +1,4 @@
-"""Prepare the replacement of raw files: find the work that it invalidates, and delete old rows."""
+"""Prepare the replacement of raw files: find the chunks and files to process again, and delete old rows."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from deltabook.udfs.storage.raw_files import hash_file
 
 @dataclass(frozen=True)
 class InvalidatedWork:
-    """Work that has to be repeated because raw files are replaced.
+    """Chunks to write again and raw files to read again, because other raw files are replaced.
 
     Attributes
     ----------
     chunks : list of (exchange, symbol, chunk start)
-        Chunks that hold events of the replaced files. They have to be written again.
+        Chunks with events of the replaced files.
     files : list of Path
-        Other raw files that have duplicate messages. They have to be read again, because a duplicate may now
-        be the only copy of its message.
+        Raw files from which duplicate messages were dropped earlier. The kept copy of such a message may be
+        in a replaced file, so the dropped copy may now be the only one.
     """
 
     chunks: list[ChunkKey]
@@ -37,7 +37,7 @@ class InvalidatedWork:
 def find_invalidated_work(
     warehouse: Warehouse, batch: FileBatch, ledger: Sequence[LedgerRow]
 ) -> InvalidatedWork:
-    """Return the chunks to write again and the files to read again because a batch replaces files.
+    """Return the chunks to write again and the raw files to read again, because a batch replaces files.
 
     Parameters
     ----------
@@ -76,9 +76,8 @@ def find_invalidated_work(
         path = Path(row["path"])
         if not path.is_file() or hash_file(path) != row["content_hash"]:
             raise WarehouseError(
-                f"{path}: missing or changed. This file shares messages with another file, so the "
-                "replacement has to read it again. Restore the file, or ingest everything into a new "
-                "--warehouse"
+                f"{path}: missing or changed. It has to be read again, because it may have messages of the "
+                "file that is replaced. Restore it, or ingest all files into a new --warehouse"
             )
         files.append(path)
     return InvalidatedWork(sorted(tuple(row) for row in chunks.collect()), files)

@@ -1,7 +1,8 @@
-"""Parse raw files into staged files, and survey the messages in them.
+"""Parse raw files into staged files, and survey the messages in the staged files.
 
-A staged file is a temporary file of parsed records. A later step sorts these records into chunks and tables.
-The survey lists the ids, times and number formats of the staged messages.
+A staged file is a temporary file of records, which are parsed messages. A later step sorts the records into
+chunks and tables. The survey returns the ranges of ids and times of the messages, and the digits that their
+prices and sizes need.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from deltabook.udfs.spark.ingest_groups import survey_group
 
 
 class StoredBounds(NamedTuple):
-    """First and last messages of the chunks of a stream that the warehouse has stored.
+    """Epoch, id and time of the first and last message of each stored chunk of a stream.
 
     `epochs`, `ids` and `times` have two items for each chunk: one for its first message, one for its last.
 
@@ -51,7 +52,7 @@ class StoredBounds(NamedTuple):
 
 
 class RecordCounts(NamedTuple):
-    """Number of records of one raw file, for each table that receives them."""
+    """Number of records of one raw file that go to `events`, to `golden` and to `quarantine`."""
 
     events: int = 0
     golden: int = 0
@@ -59,17 +60,18 @@ class RecordCounts(NamedTuple):
 
 
 class StagedFiles:
-    """The staged files of an ingest, and how the parsing of each raw file ended.
+    """The staged files of an ingest, and whether each raw file could be parsed to its end.
 
     Parameters
     ----------
     rows : iterable of StagedRow
-        Rows of the frame `staged`. Rows with an empty `file` tell how the parsing of a part ended.
+        Rows of the frame `staged`. A row with an empty `file` is the end of one part of a raw file. It says
+        whether the parsing of that part failed.
 
     Attributes
     ----------
     files : list of StagedRow
-        Rows that describe a staged file, sorted by path of the raw file and number of the part.
+        The rows with a staged file, sorted by path of the raw file and number of the part.
     """
 
     def __init__(self, rows: Iterable[StagedRow]):
@@ -78,7 +80,7 @@ class StagedFiles:
         self._part_ends = [row for row in ordered if not row.file]
 
     def without(self, paths: Iterable[str]) -> StagedFiles:
-        """Return the staged files without those of some raw files.
+        """Return a copy without the staged files of some raw files.
 
         Parameters
         ----------
@@ -90,11 +92,11 @@ class StagedFiles:
         return StagedFiles(row for row in rows if row.source_file not in left_out)
 
     def list_message_files(self) -> list[StagedRow]:
-        """Return the staged files that hold parsed messages: all files except those of quarantined lines."""
+        """Return the staged files of parsed messages, without the files of quarantined lines."""
         return [row for row in self.files if row.record != "quarantine"]
 
     def count_records(self) -> dict[str, RecordCounts]:
-        """Return the numbers of records of each raw file, by path; raw files without records are left out."""
+        """Return the numbers of records of each raw file that has records, by path."""
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         table = {"golden": "golden", "quarantine": "quarantined"}
         for row in self.files:
@@ -102,19 +104,19 @@ class StagedFiles:
         return {path: RecordCounts(**numbers) for path, numbers in counts.items()}
 
     def find_failures(self, most_symbols: int) -> dict[str, str]:
-        """Return the raw files that are refused as a whole, with the reason.
+        """Return the raw files to refuse as a whole, each with the reason.
 
         Parameters
         ----------
         most_symbols : int
-            Largest number of symbols that a raw file may have. Workers check this limit for each part of a
-            file; here the whole file is checked.
+            Largest number of symbols that a raw file may have. Workers have checked this limit for each part
+            of a file; this method checks it for the whole file.
 
         Returns
         -------
         dict
-            Path of the raw file -> reason: no line could be parsed, reading stopped early, or the file has
-            too many symbols.
+            Reason by path of the raw file. A file is refused if none of its lines could be parsed, if reading
+            stopped before its end, or if it has too many symbols.
         """
         reasons: dict[str, str] = {}
         readable = {row.source_file for row in self.list_message_files()}
@@ -134,12 +136,12 @@ class StagedFiles:
 def stage_files(
     warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress
 ) -> StagedFiles:
-    """Parse raw files into staged files, one Spark group for each part of a raw file.
+    """Parse raw files into staged files; Spark workers parse the parts of files in parallel.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Warehouse that provides the Spark session, the limits and the staging folder.
+        The warehouse, with the Spark session, the limits of input and the staging folder.
     run_id : str
         Id of the run. The staged files go to a folder of this name in the staging folder.
     source : str
@@ -152,7 +154,7 @@ def stage_files(
     Returns
     -------
     StagedFiles
-        Staged files, and the failures to parse raw files.
+        The staged files, and whether each raw file could be parsed to its end.
     """
     reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
     parts: list[PartReference] = [
@@ -173,23 +175,24 @@ def survey_streams(
     get_bounds: Callable[[Stream], StoredBounds],
     progress: Progress,
 ) -> list[SurveyRow]:
-    """Return the survey of all staged messages: id ranges, times and number formats by file, chunk and epoch.
+    """Return the ranges of ids and times, and the digits needed, of all staged messages.
 
     Parameters
     ----------
     warehouse : Warehouse
-        Warehouse that provides the Spark session.
+        The warehouse, with the Spark session.
     staged : StagedFiles
         Staged files whose messages are surveyed.
     get_bounds : callable
-        Function from a stream to the bounds of its stored chunks, such as `ChunkAssignment.get_bounds`.
+        Function that returns the bounds of the stored chunks of a stream, such as
+        `ChunkAssignment.get_bounds`.
     progress : Progress
         Display that shows how many streams are done.
 
     Returns
     -------
     list of SurveyRow
-        Rows of the frame `survey`.
+        Rows of the frame `survey`: one for each staged file, chunk and epoch.
     """
     files: dict[Stream, list[str]] = defaultdict(list)
     records: Counter[Stream] = Counter()

@@ -1,7 +1,7 @@
-"""Streams of messages, with their chunks and epochs.
+"""Read the chunks and epochs of the streams of a warehouse.
 
-A stream is all book updates or all trades of one instrument. An epoch is a stretch of ids between two
-restarts of the venue's ids.
+A stream is all book updates, or all trades, of one instrument. A chunk is a range of ids of a stream, one
+hour by default. An epoch is a range of ids between two restarts of the venue's ids.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Stream = tuple[str, str, str]
 """Exchange, symbol and event type of a stream."""
 
 EVENT_TYPES = {"book_update": EventType.BOOK_UPDATE, "trade": EventType.TRADE, "agg_trade": EventType.TRADE}
-"""Event type by kind of parsed record. Other kinds of records do not become events."""
+"""Event type of each kind of parsed record that becomes an event. Other kinds do not become events."""
 
 
 def get_stream(row: ChunkRow | EpochRow) -> Stream:
@@ -83,8 +83,8 @@ def make_id_ranges(chunks: Iterable[ChunkRow]) -> dict[Stream, list[IdRange]]:
     Returns
     -------
     dict
-        List of id ranges by stream, in the order of the chunks. A lookup of an unknown stream gives an empty
-        list.
+        List of id ranges by stream, in the order of the chunks. The dict is a `defaultdict`: it returns an
+        empty list for an unknown stream.
     """
     ranges: dict[Stream, list[IdRange]] = defaultdict(list)
     for row in chunks:
