@@ -1,16 +1,20 @@
 """Suite `fidelity`: rebuilt books equal golden rows one by one, and have the same distributions.
 
-A golden row, also called golden sample, is an independent truth about a book.
+A golden row is an independent truth about a book. The texts of the rules call it a golden sample.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from deltabook.expectations.suites import FIDELITY, NONE, Judgement, judge, wait_for_import
 from deltabook.udfs.fidelity.distribution_tests import SIGNIFICANCE
+
+if TYPE_CHECKING:
+    from great_expectations.expectations import ExpectColumnValuesToBeBetween
+    from great_expectations.expectations.expectation import ColumnMapExpectation
 
 
 def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: float) -> list[Judgement]:
@@ -38,7 +42,7 @@ def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: fl
     def expect_above(column: str, limit: float) -> ExpectColumnValuesToBeBetween:
         return ExpectColumnValuesToBeBetween(column=column, min_value=limit, strict_min=True, max_value=1)
 
-    def judge_frame(frame: pd.DataFrame, expectations: dict[str, Any]) -> list[Judgement]:
+    def judge_frame(frame: pd.DataFrame, expectations: dict[str, ColumnMapExpectation]) -> list[Judgement]:
         if frame.empty:
             return [Judgement(text, NONE, "no golden samples") for text in expectations]
         return judge(FIDELITY, frame, expectations)

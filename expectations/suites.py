@@ -9,12 +9,19 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationValidationResult
+    from great_expectations.datasource.fluent import PandasDatasource
+    from great_expectations.expectations import ExpectColumnValuesToBeBetween
+    from great_expectations.expectations.expectation import ColumnMapExpectation
 
 # great_expectations must not send usage statistics. It reads this variable at its import.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -68,7 +75,9 @@ def wait_for_import() -> None:
     start_import().join()
 
 
-def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> list[Judgement]:
+def judge(
+    suite: str, summary: pd.DataFrame, expectations: Mapping[str, ColumnMapExpectation]
+) -> list[Judgement]:
     """Judge a summary table by several expectations.
 
     Parameters
@@ -78,7 +87,7 @@ def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> li
     summary : pandas.DataFrame
         One or several rows for each chunk, with the columns exchange, symbol, hour, time (ISO 8601), and the
         columns that the expectations check. An optional column `of` distinguishes the rows of one chunk.
-    expectations : dict
+    expectations : mapping
         Maps the text of each rule to a Great Expectations object that checks one column.
 
     Returns
@@ -103,7 +112,7 @@ def judge(suite: str, summary: pd.DataFrame, expectations: dict[str, Any]) -> li
     ]
 
 
-def expect_zero(column: str) -> Any:
+def expect_zero(column: str) -> ExpectColumnValuesToBeBetween:
     """Return an expectation that a column of counts is 0 in every row.
 
     Parameters
@@ -114,7 +123,7 @@ def expect_zero(column: str) -> Any:
     return expect_at_most(column, 0)
 
 
-def expect_at_most(column: str, limit: float) -> Any:
+def expect_at_most(column: str, limit: float) -> ExpectColumnValuesToBeBetween:
     """Return an expectation that a column is between 0 and a limit in every row.
 
     Parameters
@@ -131,7 +140,7 @@ def expect_at_most(column: str, limit: float) -> Any:
 
 
 @cache
-def _get_data_source() -> Any:
+def _get_data_source() -> PandasDatasource:
     wait_for_import()
     import great_expectations as gx
 
@@ -140,7 +149,9 @@ def _get_data_source() -> Any:
     return context.data_sources.add_pandas("deltabook")
 
 
-def _make_judgement(text: str, result: Any, summary: pd.DataFrame, column: str) -> Judgement:
+def _make_judgement(
+    text: str, result: ExpectationValidationResult, summary: pd.DataFrame, column: str
+) -> Judgement:
     nested = [info for info in result.exception_info.values() if isinstance(info, dict)]
     if any(info.get("raised_exception") for info in (*nested, result.exception_info)):
         return Judgement(text, ERRORED, json.dumps(result.exception_info, default=str)[:2000])

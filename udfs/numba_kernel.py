@@ -10,10 +10,14 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import TYPE_CHECKING
 
 import numba
 from numba.core.caching import UserProvidedCacheLocator
+
+if TYPE_CHECKING:
+    from numba.core.dispatcher import Dispatcher
 
 _PACKAGE = "deltabook."
 _NUMBA_LOCATORS = (
@@ -21,7 +25,7 @@ _NUMBA_LOCATORS = (
 )
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., object]) -> Dispatcher:
     """Compile a function with numba in nopython mode.
 
     - ``cache`` is on: numba stores a compiled kernel on disk. A Spark worker then loads the kernel in
@@ -38,7 +42,8 @@ def kernel(function: Callable[..., Any]) -> Any:
     function : callable
         The function. It takes and returns scalars, arrays, and tuples of scalars and arrays.
     """
-    return numba.njit(function, cache=True, nogil=True)
+    compiled: Dispatcher = numba.njit(function, cache=True, nogil=True)
+    return compiled
 
 
 class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba has no annotations
@@ -57,10 +62,10 @@ class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba ha
         Path of the kernel's source file.
     """
 
-    def __init__(self, function: Callable[..., Any], file: str):
+    def __init__(self, function: FunctionType, file: str):
         self._py_file = file
         self._lineno = function.__code__.co_firstlineno
-        loader: Any = sys.modules[function.__module__].__loader__
+        loader = vars(sys.modules[function.__module__])["__loader__"]
         self._stamp = _digest(loader.get_source(function.__module__))
         base = os.environ.get("NUMBA_CACHE_DIR") or _cache_home() / "deltabook"
         self._cache_path = str(Path(base) / f"kernels-{_digest_sources()}" / function.__module__)
@@ -73,7 +78,7 @@ class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba ha
         return self._stamp
 
     @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> KernelLocator | None:
+    def from_function(cls, py_func: FunctionType, py_file: str) -> KernelLocator | None:
         """Return the locator of a function, or None to make numba use its own locators.
 
         The result is None if the function is not in this package, or if the cache folder is not writable.

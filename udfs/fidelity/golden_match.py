@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from deltabook.schemas.tables import BOOKS, GOLDEN
 from deltabook.udfs.storage.object_store import open_input
 
 Ids = NDArray[np.int64]
-Filter = tuple[str, str, Any]
+Filter = tuple[str, str, str | int]
 """A condition on rows: column, operator, value."""
 _TIMES = ("timestamp", "received")
 _BOOK_COLUMNS = ("epoch", "sequence", "order_time", "status", "cadence", "crossed")
@@ -31,13 +31,43 @@ _GOLDEN_COLUMNS = ("epoch", "sequence", "source_row", *_TIMES, *SIDE_NAMES)
 _FIELDS = {field.name: field for field in (*GOLDEN.arrow, *BOOKS.arrow)}
 
 
+class JudgedChunk(Protocol):
+    """A chunk whose books are compared: columns of `judge_references`."""
+
+    @property
+    def exchange(self) -> str:
+        """Exchange of the chunk."""
+
+    @property
+    def hour(self) -> int:
+        """Start of the chunk, ns since 1970 UTC."""
+
+    @property
+    def book_files(self) -> Sequence[str]:
+        """Data files of `books` of the chunk."""
+
+    @property
+    def files_before(self) -> Sequence[str]:
+        """Data files of `books` of the last chunk before that has rows."""
+
+    @property
+    def golden_files(self) -> Sequence[str]:
+        """Data files of `golden` that may have ids of the chunk."""
+
+    @property
+    def golden_from(self) -> int:
+        """Lowest id of the chunk before; if its epoch differs, lowest id of the chunk itself."""
+
+
 class ChunkBooks:
-    """Rows of `books` of one chunk, and the last row before the chunk. Levels are read only when needed.
+    """The rows of `books` of one chunk, and the last row before the chunk.
+
+    Levels are read only on request, because they need much more memory than the other columns.
 
     Parameters
     ----------
-    reference : row of `judge_references`
-        Names the chunk and its files.
+    reference : JudgedChunk
+        The chunk and its files.
 
     Attributes
     ----------
@@ -54,7 +84,7 @@ class ChunkBooks:
         Whether the status of each row is `unverifiable`.
     """
 
-    def __init__(self, reference: Any):
+    def __init__(self, reference: JudgedChunk):
         self.reference = reference
         chunk = int(reference.hour)
         self.rows = self._read(reference.book_files, _BOOK_COLUMNS, [("hour", "=", chunk)])
@@ -89,7 +119,7 @@ class ChunkBooks:
         # Rows before `first` that have the same id match the filters too, and are cut off.
         return rows.slice(rows.num_rows - (last + 1 - first))
 
-    def _read(self, files: Sequence[str], columns: tuple[str, ...], filters: list[Filter]) -> pa.Table:
+    def _read(self, files: Sequence[str], columns: tuple[str, ...], filters: Sequence[Filter]) -> pa.Table:
         return read_matching_rows(files, columns, [("exchange", "=", self.reference.exchange), *filters])
 
 
@@ -121,7 +151,12 @@ class Window:
 
 
 def read_windows(
-    reference: Any, kind: GoldenKind, depth: int, diffs: pa.Table, books: ChunkBooks, window_diffs: int
+    reference: JudgedChunk,
+    kind: GoldenKind,
+    depth: int,
+    diffs: pa.Table,
+    books: ChunkBooks,
+    window_diffs: int,
 ) -> Iterator[Window]:
     """Pair a chunk's books with the golden rows of one kind, by id.
 
@@ -133,8 +168,8 @@ def read_windows(
 
     Parameters
     ----------
-    reference : row of `judge_references`
-        Names the chunk and its files.
+    reference : JudgedChunk
+        The chunk and its files.
     kind : GoldenKind
         `book_ticker` or `vendor_book`.
     depth : int
@@ -189,9 +224,9 @@ def read_windows(
                 )
 
 
-def _read_golden(reference: Any, kind: GoldenKind, epoch: int, low: int, high: int) -> pa.Table:
+def _read_golden(reference: JudgedChunk, kind: GoldenKind, epoch: int, low: int, high: int) -> pa.Table:
     """Return the golden rows of one kind and epoch with ids from `low` to `high`, in the feed's order."""
-    filters = [
+    filters: list[Filter] = [
         ("exchange", "=", reference.exchange),
         ("kind", "=", str(kind)),
         ("epoch", "=", epoch),
@@ -202,7 +237,7 @@ def _read_golden(reference: Any, kind: GoldenKind, epoch: int, low: int, high: i
     return golden.sort_by([("sequence", "ascending"), ("source_row", "ascending")])
 
 
-def read_matching_rows(files: Sequence[str], columns: tuple[str, ...], filters: list[Filter]) -> pa.Table:
+def read_matching_rows(files: Sequence[str], columns: tuple[str, ...], filters: Sequence[Filter]) -> pa.Table:
     """Read the rows of data files that match all filters; row groups without matching rows are not read.
 
     Parameters
@@ -211,7 +246,7 @@ def read_matching_rows(files: Sequence[str], columns: tuple[str, ...], filters: 
         URIs of the data files.
     columns : tuple of str
         Columns to read.
-    filters : list of (str, str, value)
+    filters : sequence of (str, str, value)
         Conditions that every row meets: column, operator, value.
 
     Returns
@@ -223,7 +258,7 @@ def read_matching_rows(files: Sequence[str], columns: tuple[str, ...], filters: 
     for file in files:
         # Pass a file object, not a path: pyarrow would parse `symbol=…` in a path as a column.
         with open_input(file) as stream:
-            tables.append(pq.read_table(stream, columns=list(columns), filters=filters))
+            tables.append(pq.read_table(stream, columns=list(columns), filters=list(filters)))
     tables = [table for table in tables if table.num_rows] or tables[:1]
     return pa.concat_tables(tables) if tables else _make_empty_table(columns)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,23 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.encoding import words
 
 _SIDE_COLUMNS = (("bid_prices", "bid_sizes"), ("ask_prices", "ask_sizes"))
+
+
+class MatchMetric(TypedDict):
+    """Columns of `fidelity` for a share of equal values; all other columns of the row are empty.
+
+    `value` and `golden_value` are missing if nothing was compared.
+    """
+
+    metric: str
+    level: int
+    compared: int
+    matched: int
+    verdict: str
+    value: NotRequired[float]
+    golden_value: NotRequired[float]
+    unverifiable: NotRequired[int]
+    first_divergence: NotRequired[int]
 
 
 class MatchCounts:
@@ -69,8 +86,8 @@ class MatchCounts:
             self.first_divergence = least if is_first else min(self.first_divergence, least)
         return first
 
-    def metrics(self, minimum_match: float) -> list[dict[str, Any]]:
-        """Return rows of `fidelity`: one for whole books, and for each level one for prices, one for sizes.
+    def metrics(self, minimum_match: float) -> list[MatchMetric]:
+        """Return one metric for whole books, then for each level one metric for prices and one for sizes.
 
         Parameters
         ----------
@@ -90,7 +107,7 @@ class MatchCounts:
 
 def make_match_metric(
     name: str, level: int, compared: int, matched: int, minimum_match: float
-) -> dict[str, Any]:
+) -> MatchMetric:
     """Return the columns of `fidelity` for a share of equal values.
 
     Parameters
@@ -104,15 +121,21 @@ def make_match_metric(
     minimum_match : float
         Limit for the share of equal values, from 0 to 1. A share above the limit passes.
     """
-    metric = {"metric": name, "level": level, "compared": compared, "matched": matched}
-    if not compared:
-        return metric | {"verdict": "none"}
-    share = matched / compared
-    verdict = "passed" if share > minimum_match else "failed"
-    return metric | {"value": share, "golden_value": 1.0, "verdict": verdict}
+    metric: MatchMetric = {
+        "metric": name,
+        "level": level,
+        "compared": compared,
+        "matched": matched,
+        "verdict": "none",
+    }
+    if compared:
+        share = matched / compared
+        verdict = "passed" if share > minimum_match else "failed"
+        metric |= {"value": share, "golden_value": 1.0, "verdict": verdict}
+    return metric
 
 
-def _read_side(table: pa.Table, columns: tuple[str, str]) -> tuple[NDArray[Any], NDArray[Any], Ids]:
+def _read_side(table: pa.Table, columns: tuple[str, str]) -> tuple[NDArray[np.int64], NDArray[np.int64], Ids]:
     """Return prices and sizes of one side, as `encoding.words` returns them, and each row's start index."""
     numbers = []
     for name in columns:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -152,7 +151,7 @@ class Sampler:
         last_rows = _find_last_rows(steps)  # a step that spans two batches has two rows
         return Grid(steps, *sides).take(last_rows, steps[last_rows])
 
-    def _read_levels(self, column: Any, rows: NDArray[np.intp], unit: int) -> Levels:
+    def _read_levels(self, column: pa.ChunkedArray, rows: NDArray[np.intp], unit: int) -> Levels:
         """Return the first `depth` levels of the chosen rows, float64[k, depth]; NaN beyond a list's end."""
         lists = column.combine_chunks()
         offsets = lists.offsets.to_numpy()

@@ -1,8 +1,9 @@
-"""Bitmaps made of 64-bit words, and the bit operations that numba does not offer by name."""
+"""Bitmaps of 64-bit words, and two bit operations that numba lacks: population count and highest bit."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llvmlite import ir
@@ -11,34 +12,45 @@ from numba.extending import intrinsic
 
 from deltabook.udfs.numba_kernel import kernel
 
+if TYPE_CHECKING:
+    from numba.core.base import BaseContext
+    from numba.core.typing.context import BaseContext as TypingContext
+    from numba.core.typing.templates import Signature
+
+    CodeGenerator = Callable[[BaseContext, ir.IRBuilder, Signature, list[ir.Value]], ir.Value]
+
 _WORD_BITS = 64
 
 if config.DISABLE_JIT:
 
-    def count_set_bits(word: Any) -> int:
+    def count_set_bits(word: np.uint64) -> int:
         """Return the number of set bits of a word."""
         return int(word).bit_count()
 
-    def highest_set_bit(word: Any) -> int:
+    def highest_set_bit(word: np.uint64) -> int:
         """Return the index of the highest set bit of a non-zero word."""
         return int(word).bit_length() - 1
 
 else:
 
     @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-    def count_set_bits(_typing_context: Any, word: Any) -> Any:
+    def count_set_bits(_typing_context: TypingContext, word: types.Type) -> tuple[Signature, CodeGenerator]:
         """Return the number of set bits of a word."""
 
-        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        def generate(
+            _context: BaseContext, builder: ir.IRBuilder, _signature: Signature, arguments: list[ir.Value]
+        ) -> ir.Value:
             return builder.ctpop(arguments[0])
 
         return types.int64(word), generate
 
     @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-    def highest_set_bit(_typing_context: Any, word: Any) -> Any:
+    def highest_set_bit(_typing_context: TypingContext, word: types.Type) -> tuple[Signature, CodeGenerator]:
         """Return the index of the highest set bit of a non-zero word."""
 
-        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        def generate(
+            _context: BaseContext, builder: ir.IRBuilder, _signature: Signature, arguments: list[ir.Value]
+        ) -> ir.Value:
             zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
             return builder.sub(ir.Constant(ir.IntType(_WORD_BITS), _WORD_BITS - 1), zeros)
 

@@ -59,9 +59,9 @@ class TopOfBookRows:
         NOT_CHECKED, WRONG or RIGHT for each message: compares the book after the message with the message's
         checksum.
     snapshot_verdicts : int8[n]
-        NOT_CHECKED, WRONG or RIGHT for each message: compares the book before a snapshot with the levels of
-        the snapshot. NOT_CHECKED if the message is no snapshot within the feed, or if the book before the
-        snapshot is unseeded or suspect.
+        NOT_CHECKED, WRONG or RIGHT for each message: compares a snapshot's levels with the book just before
+        the snapshot. NOT_CHECKED for diffs, for snapshots that do not come from the feed itself, and while
+        the book is unseeded or suspect.
     """
 
     message: NDArray[np.int64]
@@ -117,8 +117,8 @@ class Book:
             What each message does to the book, and the status that the message's ids prove. If a checksum
             does not match, `status` and `gap` are changed in place.
         integrity : IntegrityFields or None
-            Checksums and retained levels of the messages. None for a feed without checksums, retained levels
-            and snapshots within the feed.
+            Checksums of the messages, and the depth to which the venue truncates its book. None for a feed
+            that sends no snapshots itself (`Feed.own_snapshots`): such a feed has neither.
         every_message : bool
             True: write a row for every message that is applied. False: write a row only when the top levels
             or the status change.

@@ -28,7 +28,7 @@ _CHECKED, _CHECKSUM_FAILURE = int(Status.CHECKED), int(GapKind.CHECKSUM_FAILURE)
 _NO_CHECKSUM = int(Checksum.NONE)
 
 NOT_CHECKED, WRONG, RIGHT = -1, 0, 1
-"""Result of a comparison of the book with a checksum or a snapshot."""
+"""Results of a comparison of the book with a checksum or a snapshot."""
 
 
 class IntegrityFields(NamedTuple):
@@ -106,9 +106,9 @@ def apply_messages(
     last_status : int
         `Status` of the book before the first message; -1 if there was no message yet.
     has_integrity : bool
-        True if the feed itself has snapshots or checksums with which the book is compared.
+        True: compare the book with the feed's own snapshots and checksums.
     integrity : IntegrityFields
-        Checksums of the messages, and the levels that the venue retains after each message.
+        Checksums of the messages, and the depth to which the venue truncates its book after each message.
     output : BookOutput
         Arrays that the kernel fills.
 

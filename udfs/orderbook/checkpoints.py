@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,16 @@ _SCALARS = (
 )
 _VOLUMES = ("buy_volume", "sell_volume")
 _NO_LEVELS: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+class CheckpointKeys(TypedDict):
+    """Columns of `checkpoints` that say which book a state belongs to, and before which event."""
+
+    exchange: str
+    symbol: str
+    hour: int
+    event: int
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class BookState:
     held: pa.RecordBatch | None = None
 
 
-def make_checkpoint_row(state: BookState, numbers: Numbers, keys: dict[str, Any]) -> pa.RecordBatch:
+def make_checkpoint_row(state: BookState, numbers: Numbers, keys: CheckpointKeys) -> pa.RecordBatch:
     """Return the row of `checkpoints` that stores a state.
 
     Parameters
@@ -82,8 +92,8 @@ def make_checkpoint_row(state: BookState, numbers: Numbers, keys: dict[str, Any]
         The state before an event.
     numbers : Numbers
         Encoding of the state's prices and sizes.
-    keys : dict
-        The columns exchange, symbol, hour, event and fingerprint.
+    keys : CheckpointKeys
+        The other columns of the row.
 
     Returns
     -------
@@ -91,7 +101,8 @@ def make_checkpoint_row(state: BookState, numbers: Numbers, keys: dict[str, Any]
         One row of `checkpoints` or `checkpoints_decimal`.
     """
     table = form_of(CHECKPOINTS, numbers.is_decimal)
-    row = keys | {name: getattr(state, name) for name in (*_SCALARS, "status")}
+    row: dict[str, object] = {**keys}
+    row |= {name: getattr(state, name) for name in (*_SCALARS, "status")}
     row |= {"held": b"" if state.held is None else _serialize(numbers.decode(state.held))}
     row |= {"bid_prices": state.bids[0], "bid_sizes": state.bids[1]}
     row |= {"ask_prices": state.asks[0], "ask_sizes": state.asks[1]}
@@ -132,7 +143,7 @@ def restore_book_state(checkpoint: pa.Table, numbers: Numbers) -> BookState:
     """
     held = read_held_events(checkpoint)
     encoded = numbers.encode(checkpoint)
-    row: dict[str, Any] = {name: checkpoint[name][0].as_py() for name in (*_SCALARS, *_VOLUMES, "status")}
+    row = {name: checkpoint[name][0].as_py() for name in (*_SCALARS, *_VOLUMES, "status")}
     return BookState(
         held=None if held is None else numbers.encode(held),
         status=Status(row["status"]),
@@ -147,15 +158,15 @@ def restore_book_state(checkpoint: pa.Table, numbers: Numbers) -> BookState:
 def split_for_checkpoints(
     batches: Iterator[pa.RecordBatch], every: int
 ) -> Iterator[tuple[pa.RecordBatch, bool]]:
-    """Split a chunk's events into batches, with a checkpoint due after every `every` level changes.
+    """Cut a chunk's events into batches that end where a checkpoint is due: after `every` level changes.
 
     Parameters
     ----------
     batches : iterator of pyarrow.RecordBatch
         Columns of `schemas.frames.FLAT_EVENTS`.
     every : int
-        Number of level changes between two checkpoints. The cut follows the message that reaches this number,
-        counted from the previous cut.
+        Number of level changes between two checkpoints, counted from the previous checkpoint. A batch ends
+        with the message that reaches this number.
 
     Yields
     ------

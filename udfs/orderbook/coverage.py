@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,10 +63,7 @@ class Coverage:
         after_silence = np.flatnonzero(lengths > self.silence).tolist()
         return [(index, int(times_before[index])) for index in after_silence]
 
-    def take_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of `coverage` counted so far, and clear them.
-
-        The rows lack the columns `exchange` and `symbol`.
-        """
+    def take_rows(self) -> list[dict[str, int]]:
+        """Return the rows of `coverage` counted so far, without exchange and symbol, and clear them."""
         rows, self.rows = self.rows, {}
         return [row | {"hour": chunk} for chunk, row in rows.items()]

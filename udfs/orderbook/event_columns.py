@@ -1,4 +1,4 @@
-"""Conversion of columns of event batches to the arrays that the book's kernels take."""
+"""Conversion of event batches to the arrays that the book's kernels take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deltabook.udfs.orderbook.gaps import MessageLocation
 
 
 def locate_message(events: pa.RecordBatch, index: int) -> MessageLocation:
-    """Return the ids, the time and the source of one event.
+    """Return where one event is: its chunk, ids and time, and its row in the raw file.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def read_update_ids(updates: pa.RecordBatch) -> UpdateIds:
 def read_integrity_fields(
     updates: pa.RecordBatch, checksum: Checksum, digits: PrintedDigits
 ) -> IntegrityFields:
-    """Return the fields of n book updates with which the book can be compared.
+    """Return the checksums and truncation depths of n book updates, which the kernel checks the book against.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,24 @@ class MessageLocation(NamedTuple):
     source_row: int
 
 
+class GapRow(TypedDict):
+    """Row of `gaps` without exchange and symbol."""
+
+    hour: int
+    kind: str
+    epoch: int
+    sequence: int
+    expected: int
+    found: int
+    from_time: int
+    resolved_sequence: int
+    resolved_time: int
+    resolved_by: str
+    updates_affected: int
+    source_file: str
+    source_row: int
+
+
 Locate = Callable[[int], MessageLocation]
 """A function from a message's index to its location, called only for messages that open or close gaps."""
 
@@ -52,20 +70,20 @@ class GapLog:
 
     Attributes
     ----------
-    closed : list of dict
+    closed : list of GapRow
         Rows that no later message can change.
-    open : list of dict
+    open : list of GapRow
         Gaps that no snapshot has closed yet.
     applied : int
         Number of diffs applied so far. A gap's `updates_affected` is the difference of two such numbers.
-    crossing : dict or None
-        The open gap of a book that is crossed now, or None.
+    crossing : GapRow or None
+        The gap of a book that is crossed after the last row; None if the book is not crossed.
     """
 
-    closed: list[dict[str, Any]] = field(default_factory=list)
-    open: list[dict[str, Any]] = field(default_factory=list)
+    closed: list[GapRow] = field(default_factory=list)
+    open: list[GapRow] = field(default_factory=list)
     applied: int = 0
-    crossing: dict[str, Any] | None = None
+    crossing: GapRow | None = None
 
     @property
     def has_open_gaps(self) -> bool:
@@ -86,7 +104,7 @@ class GapLog:
         replaces_book = (verdicts.action == RESET) | (verdicts.action == SEED)
         for index in np.flatnonzero((verdicts.gap >= 0) | replaces_book).tolist():
             location = locate(index)
-            new_gaps = []
+            new_gaps: list[GapRow] = []
             if verdicts.gap[index] >= 0:
                 kind = GapKind(verdicts.gap[index])
                 expected, found = int(verdicts.expected[index]), int(verdicts.found[index])
@@ -129,9 +147,11 @@ class GapLog:
             if self.crossing is not None:
                 self.crossing["updates_affected"] += end - row
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[GapRow]:
         """Return all rows of `gaps`; the affected diffs of an open gap are counted up to the last message."""
-        still_open = [gap | {"updates_affected": gap["updates_affected"] + self.applied} for gap in self.open]
+        still_open: list[GapRow] = [
+            {**gap, "updates_affected": gap["updates_affected"] + self.applied} for gap in self.open
+        ]
         return self.closed + still_open + ([] if self.crossing is None else [self.crossing])
 
     def _close_gaps(self, location: MessageLocation, resolved_by: str, applied: int) -> None:
@@ -156,7 +176,7 @@ class GapLog:
         self.crossing = None
 
 
-def make_gap_row(kind: GapKind, location: MessageLocation, expected: int, found: int) -> dict[str, Any]:
+def make_gap_row(kind: GapKind, location: MessageLocation, expected: int, found: int) -> GapRow:
     """Return a row of `gaps` for a gap that is not resolved yet.
 
     Parameters
@@ -170,7 +190,7 @@ def make_gap_row(kind: GapKind, location: MessageLocation, expected: int, found:
 
     Returns
     -------
-    dict
+    GapRow
         The columns of `gaps` except `exchange` and `symbol`.
     """
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,13 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numba_kernel import kernel
+
+Amounts = NDArray[np.int64 | np.object_]
+"""Numbers that can be added: int64, or Python integers where sums may exceed int64 (dtype object)."""
+SideArrays = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""One array for bids, one for asks."""
+SideAmounts = tuple[Amounts, Amounts]
+"""Amounts of bids, amounts of asks."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +34,19 @@ class TopLevels:
         Sizes at those prices, as numbers that can be added: int64, or Python integers.
     """
 
-    offsets: tuple[NDArray[np.int64], NDArray[np.int64]]
-    prices: tuple[NDArray[np.int64], NDArray[np.int64]]
-    sizes: tuple[NDArray[Any], NDArray[Any]]
+    offsets: SideArrays
+    prices: SideArrays
+    sizes: SideAmounts
 
     def last(self) -> TopLevels:
-        """Return the last of the n books, as the only one."""
-        parts = [slice(offsets[-2], offsets[-1]) for offsets in self.offsets]
-        prices, sizes = (
-            tuple(values[part] for values, part in zip(sides, parts, strict=True))
-            for sides in (self.prices, self.sizes)
+        """Return the top levels of the last book alone."""
+        bids, asks = (slice(offsets[-2], offsets[-1]) for offsets in self.offsets)
+        return make_top_levels(
+            (self.prices[0][bids], self.prices[1][asks]), (self.sizes[0][bids], self.sizes[1][asks])
         )
-        return make_top_levels(prices, sizes)
 
 
-def make_top_levels(prices: Any, sizes: Any) -> TopLevels:
+def make_top_levels(prices: SideArrays, sizes: SideAmounts) -> TopLevels:
     """Return the top levels of a single book.
 
     Parameters
@@ -50,12 +54,13 @@ def make_top_levels(prices: Any, sizes: Any) -> TopLevels:
     prices, sizes : (array, array)
         Bids and asks, best first; see `TopLevels`.
     """
-    return TopLevels(tuple(np.array([0, len(side)]) for side in prices), prices, sizes)  # type: ignore[arg-type]
+    offsets = np.array([0, len(prices[0])]), np.array([0, len(prices[1])])
+    return TopLevels(offsets, prices, sizes)
 
 
 def compute_order_flow(
     before: TopLevels, books: TopLevels, replaced: NDArray[np.bool_], levels: int
-) -> NDArray[Any]:
+) -> Amounts:
     """Return the order flow imbalance of each book relative to the book before it.
 
     At each level, P is a price and q a size, of the bid (b) and of the ask (a). A prime (') marks the values
@@ -182,9 +187,9 @@ class TradeFlow:
         trades: NDArray[np.int64],
         ids: NDArray[np.int64],
         sides: pa.Array,
-        amounts: NDArray[Any],
+        amounts: Amounts,
         row_events: NDArray[np.int64],
-    ) -> NDArray[Any]:
+    ) -> Amounts:
         """Return the sums of the trades between the rows of a batch.
 
         The sums of the trades after the last row are kept for the next batch.
@@ -223,7 +228,7 @@ class TradeFlow:
         # Differences of running sums stay exact even if the sums wrap around int64.
         running = self.totals + np.cumsum(flow, axis=0)
         bounds = np.concatenate(([0], row_events + 1))
-        between: NDArray[Any] = np.diff(running[bounds], axis=0)
+        between: Amounts = np.diff(running[bounds], axis=0)
         if len(between):
             between[0] += self.totals
             self.totals = running[-1] - running[bounds[-1]]

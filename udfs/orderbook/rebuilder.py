@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +37,14 @@ from deltabook.udfs.orderbook.event_columns import (
     read_side_changes,
     read_update_ids,
 )
-from deltabook.udfs.orderbook.gaps import GapLog, MessageLocation, make_gap_row
-from deltabook.udfs.orderbook.order_flow import TopLevels, TradeFlow, compute_order_flow, make_top_levels
+from deltabook.udfs.orderbook.gaps import GapLog, GapRow, MessageLocation, make_gap_row
+from deltabook.udfs.orderbook.order_flow import (
+    Amounts,
+    TopLevels,
+    TradeFlow,
+    compute_order_flow,
+    make_top_levels,
+)
 from deltabook.udfs.orderbook.ranked_book import ASK, BID
 from deltabook.udfs.ordering.clock_jumps import find_clock_jumps
 
@@ -152,8 +157,9 @@ class Rebuilder:
         best: list[Levels] = [_NO_LEVELS, _NO_LEVELS]
         if self.book.status > Status.UNSEEDED:
             best = [(bids[0][::-1][:depth], bids[1][::-1][:depth]), (asks[0][:depth], asks[1][:depth])]
-        prices, sizes = zip(*best, strict=True)
-        self.last_top = make_top_levels(prices, tuple(map(self.numbers.amounts, sizes)))
+        (bid_prices, bid_sizes), (ask_prices, ask_sizes) = best
+        amounts = self.numbers.amounts
+        self.last_top = make_top_levels((bid_prices, ask_prices), (amounts(bid_sizes), amounts(ask_sizes)))
 
     def capture_state(self) -> BookState:
         """Return the state after the last batch, from which the next chunk can start."""
@@ -200,7 +206,7 @@ class Rebuilder:
             events = pa.concat_batches([_move_to_chunk(self.held, events), events])
         return self._apply(events, final=False)
 
-    def finish(self) -> list[dict[str, Any]]:
+    def finish(self) -> list[GapRow]:
         """Apply the held events; return all rows of `gaps`, without exchange and symbol.
 
         Call it once, after the last batch.
@@ -307,7 +313,7 @@ class Rebuilder:
             self.gaps.closed.append(make_gap_row(GapKind.CLOCK_JUMP, locate_message(events, index), *times))
 
     def _count_comparisons(self, tops: TopOfBookRows, ids: UpdateIds) -> None:
-        """Count the checksums and snapshots with which the book was compared."""
+        """Count how many checksums and snapshots the book was compared with, and how many matched."""
         for kind, verdicts in (
             (GoldenKind.CHECKSUM, tops.checksum_verdicts),
             (GoldenKind.SNAPSHOT, tops.snapshot_verdicts),
@@ -316,8 +322,11 @@ class Rebuilder:
 
     def _sum_trades(
         self, events: pa.RecordBatch, row_events: NDArray[np.int64], is_update: NDArray[np.bool_]
-    ) -> NDArray[Any]:
-        """Record gaps between trade ids; return the sums of `TradeFlow.sum_between_rows`."""
+    ) -> Amounts:
+        """Record missing trade ids as gaps; return the trade count and volumes that each row gets.
+
+        The result is that of `TradeFlow.sum_between_rows`.
+        """
         trades = np.flatnonzero(~is_update)
         ids = to_numpy(events["sequence"])[trades]
         for index, expected in self.trade_flow.find_id_gaps(ids):
@@ -332,12 +341,12 @@ class Rebuilder:
         updates: pa.RecordBatch,
         tops: TopOfBookRows,
         verdicts: UpdateVerdicts,
-        flow: NDArray[Any],
+        flow: Amounts,
         crossed: NDArray[np.bool_],
     ) -> pa.RecordBatch:
         """Return the rows of `books` of a batch."""
         messages = updates.select(_MESSAGE_COLUMNS).take(pa.array(tops.message))
-        columns: dict[str, Any] = {name: messages[name] for name in _MESSAGE_COLUMNS}
+        columns = {name: messages[name] for name in _MESSAGE_COLUMNS}
         for name, side in (("bid", BID), ("ask", ASK)):
             offsets = pa.array(tops.offsets[side].astype(np.int32))
             columns[f"{name}_prices"] = pa.ListArray.from_arrays(offsets, pa.array(tops.prices[side]))
@@ -361,8 +370,8 @@ class Rebuilder:
 
     def _make_order_flow(self, tops: TopOfBookRows, verdicts: UpdateVerdicts, instrument: str) -> pa.Array:
         """Return the column `ofi` of a batch's rows."""
-        sizes = tuple(self.numbers.amounts(values) for values in tops.sizes)
-        books = TopLevels(tops.offsets, tops.prices, sizes)  # type: ignore[arg-type]
+        sizes = self.numbers.amounts(tops.sizes[BID]), self.numbers.amounts(tops.sizes[ASK])
+        books = TopLevels(tops.offsets, tops.prices, sizes)
         replaced = verdicts.action[tops.message] >= continuity.RESET
         levels = min(self.policy.ofi_levels, self.policy.depth)
         flow = compute_order_flow(self.last_top, books, replaced, levels)
@@ -373,7 +382,7 @@ class Rebuilder:
 
 
 def _make_id_state(state: BookState) -> NDArray[np.int64]:
-    """Return the state of `continuity.check_updates`, int64[STATE_FIELDS], for the state of a book."""
+    """Return the state from which `continuity.check_updates` continues a book, int64[STATE_FIELDS]."""
     id_state = continuity.initial_state()
     id_state[continuity.LAST_SEQUENCE] = state.sequence
     # A matching checksum proves nothing about the next message.
@@ -396,7 +405,7 @@ def _find_crossed(tops: TopOfBookRows) -> NDArray[np.bool_]:
 
 
 def _move_to_chunk(held: pa.RecordBatch, events: pa.RecordBatch) -> pa.RecordBatch:
-    """Return held events with `date` and `hour` of the events that follow."""
+    """Return held events with the `date` and `hour` of the events that follow them."""
     for name in ("date", "hour"):
         column = pa.repeat(events[name][0], held.num_rows)
         held = held.set_column(held.schema.get_field_index(name), held.schema.field(name), column)

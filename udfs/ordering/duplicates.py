@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -146,7 +144,7 @@ def _levels(events: pa.Table, side: str) -> tuple[NDArray[np.int64], NDArray[np.
     return offsets, to_numpy(prices.flatten()), to_numpy(sizes.flatten())
 
 
-def _find_changes(*columns: NDArray[Any]) -> NDArray[np.bool_]:
+def _find_changes(*columns: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Return whether each row differs from the row before in any column; True for the first row."""
     changed = np.zeros(len(columns[0]), dtype=np.bool_)
     changed[:1] = True

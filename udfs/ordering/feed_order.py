@@ -1,8 +1,8 @@
-"""The feed's order of one symbol's events in one chunk.
+"""Sorting of one symbol's events in one chunk into the feed's order, without duplicates.
 
-Each of the two streams has its own order. Book updates are sorted by (epoch, update id, diff before
-snapshot), trades by (epoch, trade id). A feed without ids is sorted by time, and at equal times by the rows
-of its files.
+Book updates and trades are two streams, each with its own order. Book updates are sorted by (epoch, update
+id, diff before snapshot), trades by (epoch, trade id). A feed without ids is sorted by time, and at equal
+times by the rows of its files.
 
 The column `order_time` merges the two streams and keeps the order of each. It is the running maximum of
 `timestamp` in the stream's order, without wrong timestamps. At equal `order_time`, trades come before book
@@ -10,8 +10,6 @@ updates.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,7 +79,7 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
 
 
 def in_stream_order(events: pa.Table, feed: Feed) -> pa.Table:
-    """Return all trades, then all book updates, each in the order of their stream and without duplicates.
+    """Return all trades, then all book updates, each stream in its own order and without duplicates.
 
     Parameters
     ----------
@@ -117,7 +115,7 @@ def make_events(records: pa.Table, hour: int) -> pa.Table:
     """
     count = records.num_rows
     is_update = pc.equal(records["record"], "book_update")
-    columns: dict[str, Any] = {
+    columns = {
         "date": pa.repeat(pa.scalar(hour // DAY, pa.int32()), count).cast(pa.date32()),
         "hour": pa.repeat(pa.scalar(hour, pa.int64()), count),
         "order_time": pa.repeat(pa.scalar(NOT_GIVEN, pa.int64()), count),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from deltabook.schemas.frames import RECORDS, STAGED
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.file_source import FilePart, FileSource
 from deltabook.udfs.sources.common.limits import Limits, too_many_symbols
-from deltabook.udfs.storage.arrow_frames import GroupFunction, get_single_row, to_frame
+from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey, get_single_row, to_frame
 from deltabook.udfs.storage.locations import parse_location
 from deltabook.udfs.storage.object_store import create_file, open_input, open_mapped
 
@@ -39,6 +39,34 @@ Key = tuple[str, str, str]
 """Key of a stream: kind of record, exchange and symbol."""
 
 
+class _StagedFields(TypedDict, total=False):
+    """Columns of `staged` that differ between the files of one part."""
+
+    record: str
+    exchange: str
+    symbol: str
+    file: str
+    records: int
+    failed: bool
+    source_row: int
+    reason: str
+
+
+class _Part(NamedTuple):
+    """Row of `parts`: a raw file, and its first row group and end if only a part of the file is read."""
+
+    source_file: str
+    row_groups: list[int]
+
+
+class _OpenFile(NamedTuple):
+    """A staged file that is being written: its row of `staged`, its writer and its output stream."""
+
+    row: _StagedFields
+    writer: pa.ipc.RecordBatchFileWriter
+    sink: pa.NativeFile
+
+
 def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> GroupFunction:
     """Return the function with which Spark parses one part of a raw file into staged files.
 
@@ -54,17 +82,25 @@ def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> Group
     Returns
     -------
     callable
-        A function for groups of `udfs.spark.packing`, one group per part. It takes one row of `parts` and
-        yields rows of `staged`, the last of which ends the part. If the part cannot be read to its end, or
-        has too many symbols, only this last row is yielded.
+        A function for `udfs.spark.packing.make_task_function`. It takes one row of `parts` and yields rows of
+        `staged`: one for each staged file, and a last one with the outcome of the part. If the part cannot be
+        read to its end, or has too many symbols, it yields only the last row.
     """
 
-    def stage(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        reference = get_single_row(groups)
-        path, rows = str(reference.source_file), [int(row) for row in reference.row_groups]
+    def stage(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        part = get_single_row(groups, _Part)
+        path, rows = str(part.source_file), [int(row) for row in part.row_groups]
         reader = source({"path": path} | limits.to_options()).reader(None)
         files = _StagedFiles(folder, int(key[0]), limits.most_symbols)
-        end = {"record": "file", "exchange": "", "symbol": "", "file": "", "records": 0}
+        end: _StagedFields = {
+            "record": "file",
+            "exchange": "",
+            "symbol": "",
+            "file": "",
+            "records": 0,
+            "failed": False,
+            "reason": "",
+        }
         try:
             for batch in reader.read(FilePart(path, (rows[0], rows[1]) if rows else None)):
                 if outcome := _read_outcome(batch):
@@ -158,11 +194,10 @@ def _select_columns(names: tuple[str, ...]) -> pa.ipc.IpcReadOptions:
     return pa.ipc.IpcReadOptions(included_fields=[RECORDS.names.index(name) for name in names] or None)
 
 
-def _read_outcome(batch: pa.RecordBatch) -> dict[str, Any]:
-    """Return `reason` and `failed` if a batch ends with the end of its file; otherwise an empty dict."""
-    if (
-        batch["record"][-1].as_py() != "file"
-    ):  # cheaper than to_pylist: a message may have thousands of levels
+def _read_outcome(batch: pa.RecordBatch) -> _StagedFields:
+    """Return the outcome of a part, `reason` and `failed`; an empty dict if the batch is not the last one."""
+    # `as_py` of one value is cheaper than `to_pylist` of the row: a message may have thousands of levels.
+    if batch["record"][-1].as_py() != "file":
         return {}
     last = batch.slice(batch.num_rows - 1).to_pylist()[0]
     return {"reason": last["reason"], "failed": last["kind"] == "failed"}
@@ -190,8 +225,8 @@ class _StagedFiles:
         self.part = part
         self.most_symbols = most_symbols
         self.symbols: set[tuple[str, str]] = set()
-        self.rows: list[dict[str, Any]] = []
-        self.open: dict[Key, tuple[dict[str, Any], pa.ipc.RecordBatchFileWriter, Any]] = {}
+        self.rows: list[_StagedFields] = []
+        self.open: dict[Key, _OpenFile] = {}
         self.waiting: list[pa.RecordBatch] = []
         self.waiting_bytes = 0
 
@@ -224,13 +259,13 @@ class _StagedFiles:
             if self.waiting_bytes > _WAITING_BYTES:
                 self._write_waiting()
 
-    def close(self) -> list[dict[str, Any]]:
+    def close(self) -> list[_StagedFields]:
         """Write the waiting records, close all files, and return the rows of `staged`, sorted by stream."""
         self._write_waiting()
         self._close_open()
-        return sorted(self.rows, key=lambda row: tuple(row[name] for name in _KEYS))
+        return sorted(self.rows, key=lambda row: (row["record"], row["exchange"], row["symbol"]))
 
-    def discard(self) -> list[dict[str, Any]]:
+    def discard(self) -> list[_StagedFields]:
         """Drop the waiting records of a refused part, close all files, and return an empty list."""
         self.waiting.clear()
         self._close_open()
@@ -241,17 +276,18 @@ class _StagedFiles:
             writer.close()
             sink.close()
 
-    def _create_file(self, key: Key, first: pa.RecordBatch) -> tuple[dict[str, Any], Any, Any]:
-        """Create a staged file; return its row of `staged`, its writer and its output stream."""
+    def _create_file(self, key: Key, first: pa.RecordBatch) -> _OpenFile:
+        """Create the staged file of a stream whose first records are `first`; add its row to `self.rows`."""
         # File names sort like the parts. So the messages of one recording are read in recorded order.
         file = self.folder / f"{self.part:08}-{len(self.rows):08}-{uuid.uuid4()}.arrow"
-        row = dict(zip(_KEYS, key, strict=True)) | {"file": str(file), "records": 0}
+        row: _StagedFields = {"record": key[0], "exchange": key[1], "symbol": key[2]}
+        row |= {"file": str(file), "records": 0}
         if key[0] == "quarantine":
             unreadable = first.slice(0, 1).to_pylist()[0]
-            row |= {name: unreadable[name] for name in ("source_row", "reason")}
+            row |= {"source_row": unreadable["source_row"], "reason": unreadable["reason"]}
         self.rows.append(row)
         sink = create_file(file)
-        return row, pa.ipc.new_file(sink, RECORDS.arrow, options=_OPTIONS), sink
+        return _OpenFile(row, pa.ipc.new_file(sink, RECORDS.arrow, options=_OPTIONS), sink)
 
     def _write_waiting(self) -> None:
         if not self.waiting:

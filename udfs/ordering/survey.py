@@ -7,7 +7,7 @@ table. Wrong timestamps and restarts of ids can only be recognized in the whole 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -57,9 +57,51 @@ class StoredMessages:
     times: NDArray[np.int64]
 
 
+class _IdGroup(TypedDict):
+    """Messages of one staged file in one chunk and epoch, as columns of `survey`."""
+
+    epoch: int
+    time: int
+    first: int
+    last: int
+    first_time: int
+    last_time: int
+    received: int
+    messages: int
+    level_changes: int
+    snapshots: int
+    checksums: int
+
+
+class _Digits(TypedDict):
+    """Digits that the numbers of one staged file need, as columns of `survey`."""
+
+    price_decimals: int
+    price_digits: int
+    size_decimals: int
+    size_digits: int
+    wide: int
+
+
+class SurveyedGroup(_IdGroup, _Digits):
+    """Row of `survey` without exchange, symbol and kind of record."""
+
+    file: str
+    restarts: list[int]
+
+
+_NO_DIGITS: _Digits = {
+    "price_decimals": 0,
+    "price_digits": 0,
+    "size_decimals": 0,
+    "size_digits": 0,
+    "wide": 0,
+}
+
+
 def survey_stream(
     files: list[str], known: StoredMessages, restarts: list[Restart], chunk: int = HOUR
-) -> list[dict[str, Any]]:
+) -> list[SurveyedGroup]:
     """Return the chunks, the id epochs and the digits of the numbers of one stream's new messages.
 
     Parameters
@@ -75,8 +117,8 @@ def survey_stream(
 
     Returns
     -------
-    list of dict
-        Rows of `survey`, one for each file, epoch and chunk. The columns that name the stream are left out.
+    list of SurveyedGroup
+        One for each file, epoch and chunk.
     """
     # Only ids and times of the whole stream are in memory: 24 bytes per message, and as much for processing.
     sequence, stamps, received = _read_ids_and_times(files)
@@ -89,15 +131,16 @@ def survey_stream(
     times[order[find_wrong_times(times[order], received[order])]] = NOT_GIVEN
     del order, sequence, received
     flat_restarts = flatten_restarts(restarts)
-    rows, start = [], 0
+    rows: list[SurveyedGroup] = []
+    start = 0
     for file in files:
         table = read_staged(file, *_COUNTED_COLUMNS)
         part = slice(start, start + table.num_rows)
         start = part.stop
         digits = _count_digits(file, table)
         for group in _group_by_chunk(table, epochs[part], times[part], chunk):
-            rows.append({"file": file, "restarts": flat_restarts} | digits | group)
-            digits = dict.fromkeys(digits, 0)  # only the first row of a file has the file's digits
+            rows.append({"file": file, "restarts": flat_restarts, **digits, **group})
+            digits = _NO_DIGITS  # only the first row of a file has the file's digits
     return rows
 
 
@@ -183,8 +226,8 @@ def _read_ids_and_times(files: list[str]) -> list[NDArray[np.int64]]:
 
 def _group_by_chunk(
     table: pa.Table, epochs: NDArray[np.int64], times: NDArray[np.int64], chunk: int
-) -> list[dict[str, Any]]:
-    """Return the range of ids, the range of times and the counts of a file's messages, by epoch and chunk."""
+) -> list[_IdGroup]:
+    """Return the id range, time range and counts of a file's messages for each epoch and chunk."""
     received = table["received"]
     chunk_starts = np.where(times == NOT_GIVEN, NOT_GIVEN, times // chunk * chunk)
     return (  # type: ignore[no-any-return]
@@ -220,19 +263,23 @@ def _group_by_chunk(
     )
 
 
-def _count_digits(file: str, table: pa.Table) -> dict[str, int]:
+def _count_digits(file: str, table: pa.Table) -> _Digits:
     """Return the digits that a file's numbers need.
 
     The numbers are read only if a scale differs from `DEFAULT_SCALE`.
     """
-    needed: dict[str, int] = {}
+    needed = []
     for what in ("price", "size"):
-        decimals, digits = DEFAULT_SCALE, 0
-        if not (to_numpy(table[f"{what}_scale"]) == DEFAULT_SCALE).all():
-            decimals, digits = find_digits_needed(file, what)
-        needed |= {f"{what}_decimals": decimals, f"{what}_digits": digits}
-    wide = read_staged(file, "wide")["wide"]
-    return needed | {"wide": pc.sum(pc.not_equal(wide, b"")).as_py() or 0}
+        has_default_scale = (to_numpy(table[f"{what}_scale"]) == DEFAULT_SCALE).all()
+        needed.append((DEFAULT_SCALE, 0) if has_default_scale else find_digits_needed(file, what))
+    (price_decimals, price_digits), (size_decimals, size_digits) = needed
+    return {
+        "price_decimals": price_decimals,
+        "price_digits": price_digits,
+        "size_decimals": size_decimals,
+        "size_digits": size_digits,
+        "wide": pc.sum(pc.not_equal(read_staged(file, "wide")["wide"], b"")).as_py() or 0,
+    }
 
 
 def find_digits_needed(file: str, what: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -282,5 +282,5 @@ def _printed(lines: Iterable[tuple[int, str]]) -> Iterator[bytes]:
         yield f"{received} {text}\n".encode()
 
 
-def _rows(*columns: Int64Array) -> Iterator[tuple[Any, ...]]:
+def _rows(*columns: Int64Array) -> Iterator[tuple[int, ...]]:
     return zip(*(column.tolist() for column in columns), strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, MarketChunk
 from deltabook.udfs.simulator.recorder import MESSAGES, ReceiveTimes, Recorder, recorded_chunks
 
-Columns = dict[str, npt.NDArray[Any]]
+Columns = dict[str, npt.NDArray[np.generic]]
 
 BOOK_DEPTH = 20
 """Levels per side of a row of the table `book`."""

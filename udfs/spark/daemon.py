@@ -10,7 +10,6 @@ import gc
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
 
 from pyspark import daemon
 
@@ -18,11 +17,11 @@ from deltabook.udfs.ordering import staged_records  # noqa: F401
 from deltabook.udfs.spark import fidelity_groups, ingest_groups, rebuild_groups  # noqa: F401
 from deltabook.udfs.streaming import live_books, stream_source  # noqa: F401
 
-_spark_worker: Callable[..., Any] = daemon.worker
-_spark_worker_main: Callable[..., Any] = daemon.worker_main
+_spark_worker: Callable[..., object] = daemon.worker
+_spark_worker_main: Callable[..., object] = daemon.worker_main
 
 
-def _run_worker(*arguments: Any) -> Any:
+def _run_worker(*arguments: object) -> object:
     """Run Spark's own worker; exit without a traceback when Spark has closed the connection."""
     try:
         return _spark_worker(*arguments)
@@ -30,7 +29,7 @@ def _run_worker(*arguments: Any) -> Any:
         os._exit(1)
 
 
-def _run_worker_main(*arguments: Any) -> Any:
+def _run_worker_main(*arguments: object) -> object:
     """Run Spark's own worker loop and ignore Ctrl-C.
 
     The command that started Spark shares the terminal, and handles Ctrl-C itself.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +17,7 @@ import pyarrow as pa
 from deltabook.schemas.exports import EXPORTED, Form
 from deltabook.udfs.export import crypto_lake, hftbacktest, parquet, tardis
 from deltabook.udfs.export.rows import ExportRequest, FileTally, SymbolDay
-from deltabook.udfs.storage.arrow_frames import GroupFunction, to_frame
+from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey, to_frame
 
 
 class _FileFormat(NamedTuple):
@@ -51,7 +51,7 @@ def export_groups(request: ExportRequest) -> GroupFunction:
         is complete.
     """
 
-    def export(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def export(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         chunks = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
         names = dict(zip(("exchange", "symbol", "date"), map(str, key), strict=False))
         row = names | _export_day(SymbolDay(chunks, request, FileTally()))
@@ -60,7 +60,7 @@ def export_groups(request: ExportRequest) -> GroupFunction:
     return export
 
 
-def _export_day(day: SymbolDay) -> dict[str, Any]:
+def _export_day(day: SymbolDay) -> dict[str, object]:
     """Write the file of a symbol-day; return the columns of `exported` that describe the file."""
     file_format = _FORMATS[day.request.form]
     path = file_format.make_path(day)
@@ -68,7 +68,7 @@ def _export_day(day: SymbolDay) -> dict[str, Any]:
     partial = complete.with_name(f"{complete.name}.partial")
     complete.parent.mkdir(parents=True, exist_ok=True)
     file_format.write_file(day, partial)
-    file: dict[str, Any] = {"path": "", "bytes": 0, "sha256": ""}
+    file: dict[str, str | int] = {"path": "", "bytes": 0, "sha256": ""}
     if day.tally.rows:
         with partial.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,25 +8,26 @@ take ten times as long (measured on 16 M level changes).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES, SIDES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import FIDELITY, MISMATCHES, SAMPLES, form_of
 from deltabook.udfs.fidelity.distribution_tests import Metric, compare_grids
-from deltabook.udfs.fidelity.golden_match import ChunkBooks, Window, read_matching_rows, read_windows
+from deltabook.udfs.fidelity.golden_match import ChunkBooks, Filter, Window, read_matching_rows, read_windows
 from deltabook.udfs.fidelity.match_counts import MatchCounts
 from deltabook.udfs.fidelity.sampling import Sampler, align_grids
 from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT, make_counts_frame
-from deltabook.udfs.storage.arrow_frames import GroupFunction, get_single_row, to_frame
+from deltabook.udfs.spark.references import ChunkToJudge
+from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey, get_single_row, to_frame
 from deltabook.udfs.storage.data_files import DataFile
 from deltabook.udfs.storage.prefetch import prefetch
 
@@ -57,8 +58,8 @@ def judge_groups(root: str, depth: int, minimum_match: float, window_diffs: int 
         `judge_references` and yields rows of `judged`.
     """
 
-    def judge(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        reference = get_single_row(groups)
+    def judge(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        reference = get_single_row(groups, ChunkToJudge)
         chunk = _ChunkComparison(root, depth, minimum_match, window_diffs, key, reference)
         for kind, levels in ((GoldenKind.BOOK_TICKER, 1), (GoldenKind.VENDOR_BOOK, depth)):
             chunk.compare(kind, levels)
@@ -77,17 +78,21 @@ class _ChunkComparison:
         depth: int,
         minimum_match: float,
         window_diffs: int,
-        key: tuple[Any, ...],
-        reference: Any,
+        key: GroupKey,
+        reference: ChunkToJudge,
     ):
         self.depth, self.minimum_match, self.window_diffs = depth, minimum_match, window_diffs
         self.reference = reference
-        self.chunk = {"exchange": str(key[0]), "symbol": str(key[1]), "hour": int(key[2])}
+        self.chunk: dict[str, str | int] = {
+            "exchange": str(key[0]),
+            "symbol": str(key[1]),
+            "hour": int(key[2]),
+        }
         self.diffs, self.books = _read_diff_ids(reference), ChunkBooks(reference)
         self.mismatches = DataFile(root, form_of(MISMATCHES, bool(reference.is_decimal)))
         self.samples = DataFile(root, SAMPLES)
         self.counts: dict[str, int] = {}
-        self.metrics: list[dict[str, Any]] = []
+        self.metrics: list[dict[str, object]] = []
 
     def compare(self, kind: GoldenKind, levels: int) -> None:
         """Compare the books with the golden rows of one kind, on at most `levels` levels per side."""
@@ -101,7 +106,7 @@ class _ChunkComparison:
             schema = self.mismatches.table.arrow
             self.mismatches.add(_make_mismatches(window, differing_levels, schema, self.chunk | kind_columns))
         self.counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
-        metrics = matches.metrics(self.minimum_match)
+        metrics: list[dict[str, object]] = [{**metric} for metric in matches.metrics(self.minimum_match)]
         # If `books` lacks rows for some changes, the grid would hold outdated books.
         for metric in grids.compare() if self.books.has_every_change.all() else ():
             metrics.append(make_metric_row(metric))
@@ -112,11 +117,11 @@ class _ChunkComparison:
                 self.samples.add(pa.RecordBatch.from_pylist([row], schema=SAMPLES.arrow))
         self.metrics += [metric | kind_columns for metric in metrics]
 
-    def close(self) -> list[dict[str, Any]]:
+    def close(self) -> list[dict[str, object]]:
         """Finish the data files; return the rows of `judged`: metrics and files."""
         rows = [EMPTY_RESULT | self.chunk | {"table": FIDELITY.name} | metric for metric in self.metrics]
         files = (*self.mismatches.close(), *self.samples.close())
-        return rows + [EMPTY_RESULT | self.chunk | file for file in files]
+        return rows + [{**EMPTY_RESULT, **self.chunk, **file} for file in files]
 
 
 class _GridPair:
@@ -125,7 +130,7 @@ class _GridPair:
     Times are the exchange's `timestamp`. If golden rows have no `timestamp`, they are the receive times.
     """
 
-    def __init__(self, depth: int, reference: Any):
+    def __init__(self, depth: int, reference: ChunkToJudge):
         scales = (0, 0) if reference.is_decimal else (reference.price_scale, reference.size_scale)
         units = [10 ** int(scale) for scale in scales]
         self.rebuilt, self.golden = (Sampler(depth, *units) for _ in range(2))
@@ -148,7 +153,7 @@ class _GridPair:
         return compare_grids(rebuilt, golden, self.golden_depth) if len(rebuilt.steps) else []
 
 
-def make_metric_row(metric: Metric) -> dict[str, Any]:
+def make_metric_row(metric: Metric) -> dict[str, object]:
     """Return the values of a metric by their column of the table `fidelity`.
 
     Parameters
@@ -160,9 +165,9 @@ def make_metric_row(metric: Metric) -> dict[str, Any]:
     return {name: getattr(metric, name) for name in names}
 
 
-def _read_diff_ids(reference: Any) -> pa.Table:
+def _read_diff_ids(reference: ChunkToJudge) -> pa.Table:
     """Return columns `epoch` and `sequence` of the chunk's diffs, in the feed's order."""
-    filters = [
+    filters: list[Filter] = [
         ("exchange", "=", reference.exchange),
         ("hour", "=", int(reference.hour)),
         ("event_type", "=", str(EventType.BOOK_UPDATE)),
@@ -172,7 +177,7 @@ def _read_diff_ids(reference: Any) -> pa.Table:
 
 
 def _make_mismatches(
-    window: Window, differing_levels: np.ndarray, schema: pa.Schema, constants: dict[str, Any]
+    window: Window, differing_levels: NDArray[np.int64], schema: pa.Schema, constants: Mapping[str, str | int]
 ) -> pa.RecordBatch:
     """Return rows of `mismatches`: one for each pair of book and golden row that differ.
 
@@ -181,9 +186,7 @@ def _make_mismatches(
     pairs = np.flatnonzero(differing_levels < window.depth)
     golden = window.golden.take(pa.array(window.golden_rows[pairs]))
     book = window.books.take(pa.array(window.book_rows[pairs]))
-    columns: dict[str, Any] = {
-        name: pa.repeat(pa.scalar(value), len(pairs)) for name, value in constants.items()
-    }
+    columns = {name: pa.repeat(pa.scalar(value), len(pairs)) for name, value in constants.items()}
     columns |= {"sequence": pa.array(window.ids[pairs]), "level": pa.array(differing_levels[pairs] + 1)}
     columns |= {name: golden[name] for name in ("epoch", "timestamp", "received")}
     columns |= {name: pc.list_slice(book[name], 0, window.depth) for name in SIDE_NAMES}

@@ -1,4 +1,4 @@
-"""The functions that Spark applies to staged records: they survey streams, write events and golden rows.
+"""The functions that Spark applies to staged records: they survey streams, and write events and golden rows.
 
 Staged records are the parsed messages of new raw files, in temporary files of the warehouse.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,12 +25,13 @@ from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.ordering.id_resets import assign_epochs, unflatten_restarts
 from deltabook.udfs.ordering.staged_records import read_staged, read_staged_batches, read_staged_between
 from deltabook.udfs.ordering.survey import StoredMessages, choose_epoch_times, survey_stream
-from deltabook.udfs.storage.arrow_frames import GroupFunction, get_single_row, to_frame
+from deltabook.udfs.spark.references import ChunkToOrder, RecordsToExtract, StreamFiles, StreamToSurvey
+from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey, get_single_row, to_frame
 from deltabook.udfs.storage.data_files import DataFile, write_data_file
 from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events
 
 
-def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def survey_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Summarize the ids and times of one stream's new messages.
 
     Parameters
@@ -47,13 +47,16 @@ def survey_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterat
         Rows of `survey`.
     """
     stream = dict(zip(("exchange", "symbol", "record"), map(str, key[:3]), strict=True))
-    reference = get_single_row(groups)
+    reference = get_single_row(groups, StreamToSurvey)
     known = StoredMessages(
-        *(np.array(reference[f"known_{name}"], dtype=np.int64) for name in ("epochs", "ids", "times"))
+        *(
+            np.array(values, dtype=np.int64)
+            for values in (reference.known_epochs, reference.known_ids, reference.known_times)
+        )
     )
     restarts, chunk = unflatten_restarts(reference.restarts), int(reference.chunk)
-    rows = survey_stream(list(reference.record_files), known, restarts, chunk)
-    yield to_frame(pa.RecordBatch.from_pylist([stream | row for row in rows], schema=SURVEY.arrow))
+    rows = survey_stream(reference.record_files, known, restarts, chunk)
+    yield to_frame(pa.RecordBatch.from_pylist([{**stream, **row} for row in rows], schema=SURVEY.arrow))
 
 
 def order_groups(root: str) -> GroupFunction:
@@ -71,8 +74,9 @@ def order_groups(root: str) -> GroupFunction:
         `event_references` and yields one row of `added`.
     """
 
-    def order(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        events, numbers = _order_chunk(get_single_row(groups), str(key[0]), str(key[1]), int(key[2]))
+    def order(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        reference = get_single_row(groups, ChunkToOrder)
+        events, numbers = _order_chunk(reference, str(key[0]), str(key[1]), int(key[2]))
         table = form_of(EVENTS, numbers.is_decimal)
         batches = (
             _nest_data(numbers.decode(batch), table) for batch in events.to_batches(max_chunksize=BATCH_ROWS)
@@ -82,12 +86,12 @@ def order_groups(root: str) -> GroupFunction:
     return order
 
 
-def _order_chunk(reference: Any, exchange: str, symbol: str, hour: int) -> tuple[pa.Table, Numbers]:
+def _order_chunk(reference: ChunkToOrder, exchange: str, symbol: str, hour: int) -> tuple[pa.Table, Numbers]:
     """Return one chunk's events in the feed's order, and the encoding of their prices and sizes."""
     new = [
         _scale_records(records, reference)
-        for name in ("update", "trade")
-        for records in _read_chunk_records(reference, name)
+        for stream in (reference.updates, reference.trades)
+        for records in _read_chunk_records(stream)
     ]
     known = [
         batch
@@ -98,8 +102,8 @@ def _order_chunk(reference: Any, exchange: str, symbol: str, hour: int) -> tuple
     numbers = Codes.of([*new, *known]) if reference.is_decimal else Scaled(*_get_scales(reference))
     new = list(map(numbers.encode, new))
     stored = pa.Table.from_batches(map(numbers.encode, known), schema=FLAT_EVENTS.arrow)
-    if len(reference.left_out):
-        is_left_out = pc.is_in(stored["source_file"], pa.array(list(reference.left_out), pa.string()))
+    if reference.left_out:
+        is_left_out = pc.is_in(stored["source_file"], pa.array(reference.left_out, pa.string()))
         stored = stored.filter(pc.invert(is_left_out))
     records = pa.concat_tables(new) if new else _append_epoch(RECORDS.arrow.empty_table(), [])
     stored, feed = _renew_epochs(stored, reference), FEEDS[reference.feed]
@@ -125,8 +129,8 @@ def extract_golden_groups(root: str) -> GroupFunction:
         `other_references` and yields rows of `added`.
     """
 
-    def write(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        reference = get_single_row(groups)
+    def write(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        reference = get_single_row(groups, RecordsToExtract)
         table = form_of(GOLDEN, reference.is_decimal)
         golden, quarantined = DataFile(root, table), DataFile(root, QUARANTINE)
         for records in chain.from_iterable(map(read_staged_batches, reference.record_files)):
@@ -146,21 +150,21 @@ def _add_rows(file: DataFile, rows: pa.Table) -> None:
         file.add(batch)
 
 
-def _scale_records(records: pa.Table, reference: Any) -> pa.Table:
+def _scale_records(records: pa.Table, reference: ChunkToOrder | RecordsToExtract) -> pa.Table:
     """Return records with prices and sizes as integers at the instrument's scales, or as decimals."""
     return to_decimals(records) if reference.is_decimal else rescale(records, *_get_scales(reference))
 
 
-def _get_scales(reference: Any) -> tuple[int, int]:
+def _get_scales(reference: ChunkToOrder | RecordsToExtract) -> tuple[int, int]:
     return int(reference.price_scale), int(reference.size_scale)
 
 
-def _read_chunk_records(reference: Any, stream: str) -> Iterator[pa.Table]:
+def _read_chunk_records(stream: StreamFiles) -> Iterator[pa.Table]:
     """Yield one table for each staged file, with the messages of one stream that belong to the chunk."""
-    first_epoch, first, end_epoch, end = map(int, reference[f"{stream}_range"])
-    restarts = reference[f"{stream}_restarts"]
-    for file in reference[f"{stream}_files"]:
-        if not len(restarts):  # one epoch: ids alone decide; the last chunk has no upper bound
+    first_epoch, first, end_epoch, end = map(int, stream.range)
+    restarts = stream.restarts
+    for file in stream.files:
+        if not restarts:  # one epoch: ids alone decide; the last chunk has no upper bound
             bounded = read_staged_between(file, first, end if end_epoch == first_epoch else None)
             yield _append_epoch(bounded, restarts)
             continue
@@ -171,20 +175,20 @@ def _read_chunk_records(reference: Any, stream: str) -> Iterator[pa.Table]:
         yield records.filter(pa.array(is_after_start & is_before_end))
 
 
-def _append_epoch(records: pa.Table, restarts: Any) -> pa.Table:
+def _append_epoch(records: pa.Table, restarts: list[int]) -> pa.Table:
     return records.append_column("epoch", pa.array(_compute_epochs(records, restarts)))
 
 
-def _compute_epochs(messages: pa.Table, restarts: Any) -> NDArray[np.int64]:
+def _compute_epochs(messages: pa.Table, restarts: list[int]) -> NDArray[np.int64]:
     sequence, timestamps, received = (
         messages[name].to_numpy() for name in ("sequence", "timestamp", "received")
     )
     return assign_epochs(sequence, choose_epoch_times(timestamps, received), unflatten_restarts(restarts))
 
 
-def _renew_epochs(stored: pa.Table, reference: Any) -> pa.Table:
+def _renew_epochs(stored: pa.Table, reference: ChunkToOrder) -> pa.Table:
     """Return stored events with new epochs: a late file may reveal an id reset before the events."""
-    if not len(reference.update_restarts) and not len(reference.trade_restarts):
+    if not reference.update_restarts and not reference.trade_restarts:
         return stored
     is_update = pc.equal(stored["event_type"], EventType.BOOK_UPDATE).to_numpy()
     epoch = np.zeros(stored.num_rows, dtype=np.int64)
@@ -204,7 +208,7 @@ def _nest_data(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=table.arrow)
 
 
-def _select_golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
+def _select_golden(records: pa.Table, restarts: list[int], table: Table) -> pa.Table:
     """Return the golden rows of staged records, with the columns of the table `golden`."""
     received, timestamps = records["received"].to_numpy(), records["timestamp"].to_numpy()
     times = np.where(timestamps == NOT_GIVEN, received, timestamps)
@@ -214,7 +218,7 @@ def _select_golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
         return _make_golden(records, table, checksum=NOT_GIVEN)
     snapshots = records.filter(records["is_snapshot"])
     checked = records.filter(pc.not_equal(records["checksum"], NOT_GIVEN))
-    no_levels: dict[str, Any] = {side.name: [] for side in SIDES}
+    no_levels: dict[str, list[int]] = {side.name: [] for side in SIDES}
     return pa.concat_tables(
         [
             _make_golden(snapshots, table, kind=str(GoldenKind.SNAPSHOT), checksum=NOT_GIVEN),
@@ -223,7 +227,7 @@ def _select_golden(records: pa.Table, restarts: Any, table: Table) -> pa.Table:
     )
 
 
-def _make_golden(records: pa.Table, table: Table, **constants: Any) -> pa.Table:
+def _make_golden(records: pa.Table, table: Table, **constants: str | int | list[int]) -> pa.Table:
     """Return one golden row per record; a column named in `constants` has that value in all rows."""
     if not records.num_rows:  # pyarrow cannot repeat a list zero times
         return table.arrow.empty_table()

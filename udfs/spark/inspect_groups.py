@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,8 @@ from deltabook.schemas.tables import VERDICTS
 from deltabook.udfs.arrow_arrays import count_labels
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.encoding import words
-from deltabook.udfs.storage.arrow_frames import get_single_row, to_frame
+from deltabook.udfs.spark.references import BooksToInspect, EventsToInspect
+from deltabook.udfs.storage.arrow_frames import GroupKey, get_single_row, to_frame
 from deltabook.udfs.storage.event_files import flatten_events, read_chunk_batches
 
 EARLIEST_TIME = 1_230_768_000_000_000_000
@@ -33,7 +33,7 @@ _BOOK_COLUMNS = ("exchange", "hour", "order_time", "epoch", "sequence", "status"
 _BOOK_BATCH_ROWS = 65_536
 
 
-def inspect_events_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def inspect_events_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Count faults and totals of one chunk's events, for the suites `raw` and `events`.
 
     Parameters
@@ -48,7 +48,7 @@ def inspect_events_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -
     pandas.DataFrame
         A row of `judged` with the counts by name.
     """
-    reference = get_single_row(groups)
+    reference = get_single_row(groups, EventsToInspect)
     counts = Counter({"out_of_range": 0, "damaged": 0, "out_of_time": 0})
     streams: dict[EventType, list[pa.RecordBatch]] = {kind: [] for kind in EventType}
     times = []
@@ -69,7 +69,7 @@ def inspect_events_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -
     yield make_counts_frame(key, counts)
 
 
-def make_counts_frame(key: tuple[Any, ...], counts: dict[str, int]) -> pd.DataFrame:
+def make_counts_frame(key: GroupKey, counts: dict[str, int]) -> pd.DataFrame:
     """Return a frame with one row of `judged` that holds counts.
 
     Parameters
@@ -79,8 +79,8 @@ def make_counts_frame(key: tuple[Any, ...], counts: dict[str, int]) -> pd.DataFr
     counts : dict of str to int
         Counts by name.
     """
-    row = dict(zip(("exchange", "symbol", "hour"), key, strict=False)) | {"table": VERDICTS.name}
-    row |= {"counted": list(counts), "counts": list(counts.values())}
+    row: dict[str, object] = {**dict(zip(("exchange", "symbol", "hour"), key, strict=False))}
+    row |= {"table": VERDICTS.name, "counted": list(counts), "counts": list(counts.values())}
     return to_frame(pa.RecordBatch.from_pylist([EMPTY_RESULT | row], schema=JUDGED.arrow))
 
 
@@ -140,7 +140,7 @@ def _count_stream(stream: pa.Table) -> dict[str, int]:
     }
 
 
-def inspect_books_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def inspect_books_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Count faults and totals of one chunk's rows of `books`, for the suite `books`.
 
     Parameters
@@ -155,7 +155,7 @@ def inspect_books_group(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) ->
     pandas.DataFrame
         A row of `judged` with the counts by name.
     """
-    reference = get_single_row(groups)
+    reference = get_single_row(groups, BooksToInspect)
     names = ("rows", "crossed", "not_monotone", "not_positive", "out_of_order")
     counts: Counter[str] = Counter(dict.fromkeys([status.label for status in Status] + [*names], 0))
     positions: list[NDArray[np.int64]] = []

@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from heapq import heapreplace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from deltabook.udfs.storage.arrow_frames import GroupFunction, to_batch, to_frame
+from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey, to_batch, to_frame
 from deltabook.udfs.storage.locations import parse_location
 from deltabook.udfs.storage.object_store import create_file, move_file, open_input
 
@@ -35,7 +34,7 @@ GROUP, TASK = "group", "task"
 RESULT_SUFFIX = ".arrow"
 """Ending of the files that hold the results of finished groups."""
 
-TaskFunction = Callable[[tuple[Any, ...], pd.DataFrame, pd.DataFrame], pd.DataFrame]
+TaskFunction = Callable[[GroupKey, pd.DataFrame, pd.DataFrame], pd.DataFrame]
 """A function for `groupBy(task).cogroup(…).applyInPandas`."""
 
 
@@ -90,7 +89,7 @@ def store_results(function: GroupFunction, folder: str, schema: pa.Schema) -> Gr
     """
 
     @wraps(function)
-    def apply(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def apply(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         frames = list(groups)
         file = _get_result_file(folder, int(frames[0][GROUP].iloc[0]))
         result = _read_result(file)
@@ -122,7 +121,7 @@ def make_task_function(function: GroupFunction, keys: Sequence[str], schema: pa.
         results of all groups, joined.
     """
 
-    def apply(key: tuple[Any, ...], references: pd.DataFrame, unused: pd.DataFrame) -> pd.DataFrame:
+    def apply(key: GroupKey, references: pd.DataFrame, unused: pd.DataFrame) -> pd.DataFrame:
         results = [
             to_batch(frame, schema)
             for _, rows in references.groupby(GROUP)

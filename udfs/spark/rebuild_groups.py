@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +18,7 @@ from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS,
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.orderbook.checkpoints import (
     BookState,
+    CheckpointKeys,
     make_checkpoint_row,
     read_held_events,
     restore_book_state,
@@ -28,8 +28,9 @@ from deltabook.udfs.orderbook.continuity import SEED_MARK
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.orderbook.row_policy import RowCadence
 from deltabook.udfs.orderbook.vendor_seed import insert_seed
-from deltabook.udfs.storage.arrow_frames import GroupFunction, to_frame
-from deltabook.udfs.storage.data_files import DataFile, write_data_file
+from deltabook.udfs.spark.references import ChunkToRebuild
+from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey, read_rows, to_frame
+from deltabook.udfs.storage.data_files import AddedFile, DataFile, write_data_file
 from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events, read_start_checkpoint
 from deltabook.udfs.storage.prefetch import prefetch
 from deltabook.udfs.storage.worker_errors import describe_batch
@@ -65,8 +66,8 @@ def rebuild_groups(root: str, policy: RowPolicy) -> GroupFunction:
         stored result.
     """
 
-    def rebuild(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        chunks = list(pd.concat(groups).sort_values("hour").itertuples(index=False))
+    def rebuild(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        chunks = read_rows(pd.concat(groups).sort_values("hour"), ChunkToRebuild)
         rows = _ChunkRebuild(root, policy, str(key[0]), str(key[1]), chunks).rebuild()
         instrument = {"exchange": str(key[0]), "symbol": str(key[1])}
         yield to_frame(pa.RecordBatch.from_pylist([row | instrument for row in rows], schema=REBUILT.arrow))
@@ -77,16 +78,18 @@ def rebuild_groups(root: str, policy: RowPolicy) -> GroupFunction:
 class _ChunkRebuild:
     """Rebuilds successive chunks of one symbol, and skips chunks whose result would not change."""
 
-    def __init__(self, root: str, policy: RowPolicy, exchange: str, symbol: str, chunks: list[Any]):
+    def __init__(
+        self, root: str, policy: RowPolicy, exchange: str, symbol: str, chunks: list[ChunkToRebuild]
+    ):
         self.root, self.policy = root, policy
         self.exchange, self.symbol = exchange, symbol
         self.chunks = chunks
         self.numbers = self._make_encoding()
         self.rebuilder = self._make_rebuilder(chunks[0])
 
-    def rebuild(self) -> list[dict[str, Any]]:
+    def rebuild(self) -> list[dict[str, object]]:
         """Rebuild the chunks; return the rows of `rebuilt`."""
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, object]] = []
         differs = False
         waiting = list(self.chunks)
         while waiting:
@@ -108,10 +111,10 @@ class _ChunkRebuild:
             rows += self._rebuild_chunk(reference)
         return rows + self._take_gaps_and_coverage() if self.chunks[0].chained else rows
 
-    def _rebuild_chunk(self, reference: Any) -> list[dict[str, Any]]:
+    def _rebuild_chunk(self, reference: ChunkToRebuild) -> list[dict[str, object]]:
         """Rebuild a chunk; return the chunk's rows of `rebuilt`, except those for gaps and coverage."""
         added = self._write_files(reference)
-        rows = [row | {"hour": int(reference.hour)} for row in added]
+        rows: list[dict[str, object]] = [{**row, "hour": int(reference.hour)} for row in added]
         if reference.chained:
             rows += [
                 asdict(comparison) | {"table": CHECKS.name, "hour": int(reference.hour), "kind": str(kind)}
@@ -119,7 +122,7 @@ class _ChunkRebuild:
             ]
         return rows
 
-    def _write_files(self, reference: Any) -> list[dict[str, Any]]:
+    def _write_files(self, reference: ChunkToRebuild) -> list[AddedFile]:
         """Rebuild a chunk, and write books and checkpoints; return a row of `added` for each written file."""
         self.rebuilder.skip_rows(not reference.replayed)
         books = self._open_book_files() if reference.replayed else []
@@ -177,7 +180,7 @@ class _ChunkRebuild:
                     "--on-gap flag or --on-gap wait"
                 )
 
-    def _take_gaps_and_coverage(self) -> list[dict[str, Any]]:
+    def _take_gaps_and_coverage(self) -> list[dict[str, object]]:
         """Close all open gaps; return rows of `rebuilt` for the tables `gaps` and `coverage`."""
         gaps = self.rebuilder.finish()
         if self.policy.on_gap is OnGap.RAISE:
@@ -187,7 +190,7 @@ class _ChunkRebuild:
             row | {"table": COVERAGE.name} for row in coverage
         ]
 
-    def _has_stored_state(self, reference: Any) -> bool:
+    def _has_stored_state(self, reference: ChunkToRebuild) -> bool:
         """Return whether the current book equals a chunk's stored opening checkpoint, and no gap is open."""
         if self.rebuilder.gaps.has_open_gaps or self.rebuilder.held is not None:
             return False
@@ -199,16 +202,21 @@ class _ChunkRebuild:
         stored = read_start_checkpoint(reference)
         return stored is not None and bool(stored.select(names).cast(state.schema).equals(state))
 
-    def _make_checkpoint(self, reference: Any, event: int = 0) -> pa.RecordBatch:
+    def _make_checkpoint(self, reference: ChunkToRebuild, event: int = 0) -> pa.RecordBatch:
         """Return the current state of the book as a row of `checkpoints`.
 
         `event` is the number of the chunk's events before the state.
         """
-        keys = {"exchange": self.exchange, "symbol": self.symbol, "hour": int(reference.hour)}
-        keys |= {"event": event, "fingerprint": reference.fingerprint}
+        keys: CheckpointKeys = {
+            "exchange": self.exchange,
+            "symbol": self.symbol,
+            "hour": int(reference.hour),
+            "event": event,
+            "fingerprint": reference.fingerprint,
+        }
         return make_checkpoint_row(self.rebuilder.capture_state(), self.numbers, keys)
 
-    def _read_events(self, reference: Any) -> Iterator[pa.RecordBatch]:
+    def _read_events(self, reference: ChunkToRebuild) -> Iterator[pa.RecordBatch]:
         if len(reference.event_files) != 1:
             raise WarehouseError(
                 f"{self.exchange} {self.symbol}: expected one data file of events for the chunk "
@@ -236,7 +244,7 @@ class _ChunkRebuild:
         events = (batch for reference in self.chunks for batch in self._read_events(reference))
         return Codes.of(chain(states, events))
 
-    def _make_rebuilder(self, reference: Any) -> Rebuilder:
+    def _make_rebuilder(self, reference: ChunkToRebuild) -> Rebuilder:
         """Return a rebuilder that starts from a chunk's stored checkpoint; without one, from no book."""
         checkpoint = read_start_checkpoint(reference)
         state = BookState() if checkpoint is None else restore_book_state(checkpoint, self.numbers)

@@ -8,7 +8,7 @@ that were measured.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -189,13 +189,29 @@ def _is_in_chunk(metadata: pq.FileMetaData, group: int, exchange: str, chunk: in
     )
 
 
-def read_start_checkpoint(reference: Any) -> pa.Table | None:
+class CheckpointedChunk(Protocol):
+    """A chunk, and the data file with the book state at its start."""
+
+    @property
+    def exchange(self) -> str:
+        """Exchange of the chunk."""
+
+    @property
+    def hour(self) -> int:
+        """Start of the chunk, ns since 1970 UTC."""
+
+    @property
+    def checkpoint_file(self) -> str:
+        """URI of the data file of `checkpoints`; empty if there is no book state."""
+
+
+def read_start_checkpoint(reference: CheckpointedChunk) -> pa.Table | None:
     """Read the stored book state at the start of a chunk.
 
     Parameters
     ----------
-    reference : row of a frame with the columns `exchange`, `hour` and `checkpoint_file`
-        Names the chunk and its data file of checkpoints.
+    reference : CheckpointedChunk
+        The chunk and its data file of checkpoints.
 
     Returns
     -------

@@ -10,14 +10,17 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from deltabook.schemas.errors import SettingsError
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 SCHEME = "s3a"
 """URI scheme of locations in an object store, as Spark spells it; `s3://` is accepted too."""
-RETRY_POLICY: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
+RETRY_POLICY: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 """Retry limits for the client of an object store: a silent store must not block a command for minutes."""
 _STORE_URI = re.compile(
     r"s3a?://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[\w.+@=-]+(?:/[\w.+@=-]+)*)/?"

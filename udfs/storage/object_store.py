@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from shutil import copyfile, rmtree
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 from pyarrow import fs
@@ -25,7 +25,9 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.udfs.storage.locations import RETRY_POLICY, get_table_address, is_remote, parse_location
 
 if TYPE_CHECKING:
+    from obstore.store import S3Store
     from pyarrow.dataset import Dataset
+    from upath import UPath
 
 _MESSAGE_LENGTH = 300
 """Maximum number of characters that are shown of an object store's own error message."""
@@ -228,7 +230,7 @@ def remove_tree(folder: Path) -> None:
     """Remove a folder and all its contents; do nothing if the folder does not exist."""
     if is_remote(folder):
         if folder.exists():
-            cast(Any, folder).rmdir(recursive=True)
+            cast("UPath", folder).rmdir(recursive=True)
     else:
         rmtree(folder, ignore_errors=True)
 
@@ -304,7 +306,7 @@ def is_store_error(error: BaseException) -> bool:
     return type(error).__module__.split(".")[0] == "obstore"
 
 
-def open_store(location: Path) -> tuple[Any, str]:
+def open_store(location: Path) -> tuple[S3Store, str]:
     """Return the client of a location's bucket, and the location's key in the bucket.
 
     Unlike a `UPath`, the client can write an object on the condition that it does not exist.

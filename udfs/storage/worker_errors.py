@@ -7,14 +7,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import SupportsInt
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from deltabook.schemas.errors import DeltabookError, WarehouseError, WorkError
-from deltabook.udfs.storage.arrow_frames import GroupFunction
+from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey
 
 _DISK_FULL = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 _NOT_WRITABLE = [os.strerror(code) for code in (errno.EROFS, errno.EACCES, errno.EPERM)]
@@ -41,7 +41,7 @@ def name_group_in_errors(function: GroupFunction, folder: str) -> GroupFunction:
         writable, a `WarehouseError` is raised. Any other error becomes a `WorkError` that names the group.
     """
 
-    def work(key: tuple[Any, ...], groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def work(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         frames = list(groups)
         try:
             yield from function(key, iter(frames))
@@ -50,7 +50,11 @@ def name_group_in_errors(function: GroupFunction, folder: str) -> GroupFunction:
         except Exception as error:
             if problem := describe_disk_problem(error, folder):
                 raise WarehouseError(problem) from error
-            rows: list[Any] = [row for frame in frames for row in frame.to_dict("records")]
+            rows = [
+                {str(name): value for name, value in row.items()}
+                for frame in frames
+                for row in frame.to_dict("records")
+            ]
             raise WorkError(_describe_failure(function, rows, error)) from error
 
     return work
@@ -73,7 +77,7 @@ def find_dead_task(trace: str) -> int | None:
     return int(match[1]) if match and any(death in trace for death in _DEATHS) else None
 
 
-def describe_dead_worker(references: Sequence[Mapping[str, Any]]) -> str:
+def describe_dead_worker(references: Sequence[Mapping[str, object]]) -> str:
     """Return the message for a group whose worker process died on every attempt.
 
     Parameters
@@ -136,7 +140,7 @@ def _format_time(time: int) -> str:
     return f"{np.datetime64(int(time), 'ns').astype('datetime64[s]')}Z"
 
 
-def _describe_failure(function: GroupFunction, rows: Sequence[Mapping[str, Any]], error: Exception) -> str:
+def _describe_failure(function: GroupFunction, rows: Sequence[Mapping[str, object]], error: Exception) -> str:
     """Return the message for an error: the group, the position, the line of code, the cause, the remedy."""
     group = ", ".join([*_name_group(rows), *(getattr(error, "__notes__", None) or _name_chunks(rows))])
     innermost = error.__traceback__
@@ -152,15 +156,15 @@ def _describe_failure(function: GroupFunction, rows: Sequence[Mapping[str, Any]]
     )
 
 
-def _name_group(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _name_group(rows: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the instrument of a group's rows, or the raw file if the rows have no instrument."""
     columns = [name for name in ("exchange", "symbol", "record") if name in rows[0]] or ["source_file"]
     return [" ".join(str(rows[0][name]) for name in columns)]
 
 
-def _name_chunks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _name_chunks(rows: Sequence[Mapping[str, object]]) -> list[str]:
     """Return one text with the first and last chunk of a group's rows; empty if the rows have no chunk."""
-    chunks = sorted(int(row["hour"]) for row in rows if "hour" in row)
+    chunks = sorted(int(hour) for row in rows if isinstance(hour := row.get("hour"), SupportsInt))
     if not chunks:
         return []
     last = f" to {_format_time(chunks[-1])}" if len(chunks) > 1 else ""

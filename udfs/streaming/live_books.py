@@ -7,10 +7,11 @@ for the feed's patience or longer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from deltabook.schemas.errors import DeltabookError, WarehouseError, WorkError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import CARRIED, RECORDS
 from deltabook.schemas.names import NOT_GIVEN, EventType, RowPolicy, Status
+from deltabook.schemas.rows import InstrumentRow, ScaleFields
 from deltabook.schemas.tables import BOOKS, QUARANTINE, form_of
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
@@ -34,6 +36,7 @@ from deltabook.udfs.numbers.scales import (
 )
 from deltabook.udfs.orderbook.checkpoints import (
     BookState,
+    CheckpointKeys,
     make_checkpoint_row,
     read_held_events,
     restore_book_state,
@@ -41,11 +44,12 @@ from deltabook.udfs.orderbook.checkpoints import (
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.orderbook.row_policy import RowCadence
 from deltabook.udfs.ordering.feed_order import make_events
-from deltabook.udfs.storage.data_files import DataFile
+from deltabook.udfs.storage.data_files import AddedFile, DataFile
 from deltabook.udfs.storage.worker_errors import describe_batch, describe_disk_problem
 from deltabook.udfs.streaming.book_states import read_state, write_state
 from deltabook.udfs.streaming.settled_messages import (
     STREAMS,
+    StoredProgress,
     StreamProgress,
     count_settled,
     get_arrival_times,
@@ -78,13 +82,19 @@ class SymbolState(TypedDict):
         books.
     """
 
-    instrument: dict[str, Any]
-    reached: dict[str, dict[str, Any]]
+    instrument: InstrumentRow
+    reached: dict[str, StoredProgress]
     state: str
     waiting: int
     clock: int
     status: str
     counts: dict[str, int]
+
+
+class _StateRow(TypedDict):
+    """Row of `carried` with an instrument's new state, a `SymbolState` as JSON; other columns are empty."""
+
+    symbol_state: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class BatchStart:
     patience: int
     clock: int
     is_silent: bool
-    instruments: Mapping[tuple[str, str], dict[str, Any]]
+    instruments: Mapping[tuple[str, str], InstrumentRow]
     restarts: Mapping[tuple[str, str, str], list[int]]
     symbols: Mapping[tuple[str, str], SymbolState]
 
@@ -154,10 +164,11 @@ def make_batch_function(
         exchange, symbol = (str(part) for part in key)
         records = records.cast(RECORDS.arrow)
         try:
-            if symbol:
-                rows = _LiveBook(start, exchange, symbol, records).rows()
-            else:
-                rows = _quarantine_unreadable(start.root, records)
+            rows: Sequence[AddedFile | _StateRow] = (
+                _LiveBook(start, exchange, symbol, records).rows()
+                if symbol
+                else _quarantine_unreadable(start.root, records)
+            )
         except DeltabookError:
             raise
         except Exception as error:
@@ -168,12 +179,12 @@ def make_batch_function(
             raise WorkError(f"{exchange} {symbol}: {where}: {cause}") from error
         empty = {field.name: "" if pa.types.is_string(field.type) else 0 for field in CARRIED.arrow}
         names = {"exchange": exchange, "symbol": symbol}
-        return pa.Table.from_pylist([empty | names | row for row in rows], schema=CARRIED.arrow)
+        return pa.Table.from_pylist([{**empty, **names, **row} for row in rows], schema=CARRIED.arrow)
 
     return continue_book
 
 
-def _quarantine_unreadable(root: str, records: pa.Table) -> list[dict[str, Any]]:
+def _quarantine_unreadable(root: str, records: pa.Table) -> list[AddedFile]:
     """Write the unreadable records to quarantine; return rows of `carried` that report the written files."""
     quarantined = DataFile(root, QUARANTINE)
     for batch in records.filter(pc.equal(records["record"], "quarantine")).to_batches():
@@ -218,7 +229,7 @@ class _LiveBook:
         self.waiting = pa.concat_tables(parts)
         self.clock = int(get_arrival_times(self.waiting).max(initial=start.clock))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[AddedFile | _StateRow]:
         """Apply the settled and overdue messages; return rows of `carried`.
 
         These rows report the written data files and the new state of the instrument.
@@ -239,22 +250,22 @@ class _LiveBook:
         state = self._write_state(rebuilder, left)
         return [*files, *self.quarantined.close(), {"symbol_state": json.dumps(state)}]
 
-    def _choose_instrument(self, stored: dict[str, Any] | None, messages: pa.Table) -> dict[str, Any]:
+    def _choose_instrument(self, stored: InstrumentRow | None, messages: pa.Table) -> InstrumentRow:
         """Return the instrument's row of `instruments`.
 
         The row is the stored one, else the one that the warehouse or the settings define, else a new row
         whose scales fit the first messages.
         """
         fixed = stored or self.start.instruments.get((self.exchange, self.symbol))
-        row = {
+        kinds = set(pc.unique(messages["record"]).to_pylist())
+        first = next((kind for kind in _TRADES if kind in kinds), "")
+        return {
             "exchange": self.exchange,
             "symbol": self.symbol,
             "feed": feed_of(self.start.source, self.exchange).name,
             **(fixed or _choose_scales(messages)),
+            "trade_stream": (fixed.get("trade_stream") if fixed else "") or first,
         }
-        kinds = set(pc.unique(messages["record"]).to_pylist())
-        first = next((kind for kind in _TRADES if kind in kinds), "")
-        return row | {"trade_stream": row.get("trade_stream") or first}
 
     def _rescale(self, records: pa.Table) -> pa.Table:
         """Return records at the instrument's scales, or as decimals.
@@ -358,11 +369,11 @@ class _LiveBook:
         is_message = pc.and_(is_message, pc.equal(events["event_type"], EventType.BOOK_UPDATE))
         return max(int(pc.index(is_message, True).as_py()), 0)
 
-    def _write_books(self, books: list[pa.RecordBatch]) -> list[dict[str, Any]]:
+    def _write_books(self, books: list[pa.RecordBatch]) -> list[AddedFile]:
         """Write the rows of books, one data file per day; return rows of `carried` that report the files."""
         table = form_of(BOOKS, self.is_decimal)
         cadence = RowCadence(self.start.writing, self.start.writing.cadence, self.numbers)
-        files: dict[Any, DataFile] = {}
+        files: dict[date, DataFile] = {}
         for rows in map(cadence.select_rows, books):
             if rows.num_rows:
                 day = rows["date"][0].as_py()
@@ -372,8 +383,14 @@ class _LiveBook:
     def _write_state(self, rebuilder: Rebuilder, left: pa.Table) -> SymbolState:
         """Write the book and the waiting messages to a state file; return the instrument's new state."""
         state = rebuilder.capture_state()
-        keys = {"exchange": self.exchange, "symbol": self.symbol, "hour": NOT_GIVEN, "event": 0}
-        row = make_checkpoint_row(state, self.numbers, keys | {"fingerprint": ""})
+        keys: CheckpointKeys = {
+            "exchange": self.exchange,
+            "symbol": self.symbol,
+            "hour": NOT_GIVEN,
+            "event": 0,
+            "fingerprint": "",
+        }
+        row = make_checkpoint_row(state, self.numbers, keys)
         return {
             "instrument": self.instrument,
             "reached": {stream: progress.to_stored() for stream, progress in self.progress.items()},
@@ -385,21 +402,22 @@ class _LiveBook:
         }
 
 
-def _choose_scales(records: pa.Table) -> dict[str, int | bool]:
+def _choose_scales(records: pa.Table) -> ScaleFields:
     """Return the scales that hold all numbers of the first messages.
 
     The stage `ingest` uses the same rule.
 
     Returns
     -------
-    dict
+    ScaleFields
         `price_scale` and `size_scale` in decimal digits, and `is_decimal`: whether no int64 scale is enough.
     """
-    scales: dict[str, int | bool] = {"is_decimal": False}
+    scales = []
     for name in ("price_scale", "size_scale"):
         usual = (records[name].to_numpy() == DEFAULT_SCALE).all()
         scale = DEFAULT_SCALE if usual else choose_scale(*count_digits_needed(records, name))
         if scale is None or pc.any(pc.not_equal(records["wide"], b"")).as_py():
             return {"price_scale": DECIMAL.scale, "size_scale": DECIMAL.scale, "is_decimal": True}
-        scales[name] = scale
-    return scales
+        scales.append(scale)
+    price_scale, size_scale = scales
+    return {"is_decimal": False, "price_scale": price_scale, "size_scale": size_scale}

@@ -12,9 +12,8 @@ Each instrument has two streams: trades and book updates. A message is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +36,19 @@ from deltabook.udfs.ordering.survey import (
 
 STREAMS = (EventType.TRADE, EventType.BOOK_UPDATE)
 """The streams of an instrument. Of two messages with equal times, the one of the first stream comes first."""
+
+
+class StoredProgress(TypedDict):
+    """A `StreamProgress` as a dict for JSON. The keys must not change, because states are stored.
+
+    `place` is the sort key, `time` the epoch time, and `stamp` the timestamp.
+    """
+
+    place: list[int]
+    time: int
+    order_time: int
+    stamp: int
+    restarts: list[int]
 
 
 @dataclass
@@ -65,17 +77,19 @@ class StreamProgress:
     restarts: list[int] = field(default_factory=list)
 
     @classmethod
-    def from_stored(cls, stored: Mapping[str, Any]) -> StreamProgress:
+    def from_stored(cls, stored: StoredProgress) -> StreamProgress:
         """Return the progress from the dict that `to_stored` returned."""
-        return cls(*(stored[key] for key in _STORED_KEYS))
+        return cls(stored["place"], stored["time"], stored["order_time"], stored["stamp"], stored["restarts"])
 
-    def to_stored(self) -> dict[str, Any]:
-        """Return the progress as a dict for JSON; its keys must not change, because states are stored."""
-        values = (self.sort_key, self.epoch_time, self.order_time, self.timestamp, self.restarts)
-        return dict(zip(_STORED_KEYS, values, strict=True))
-
-
-_STORED_KEYS = ("place", "time", "order_time", "stamp", "restarts")
+    def to_stored(self) -> StoredProgress:
+        """Return the progress as a dict for JSON."""
+        return {
+            "place": self.sort_key,
+            "time": self.epoch_time,
+            "order_time": self.order_time,
+            "stamp": self.timestamp,
+            "restarts": self.restarts,
+        }
 
 
 @dataclass(frozen=True)
@@ -286,7 +300,7 @@ def _is_of_stream(events: pa.Table, stream: EventType) -> NDArray[np.bool_]:
     return to_numpy(pc.equal(events["event_type"], stream)).astype(np.bool_)
 
 
-def _set_columns(events: pa.Table, **columns: NDArray[Any]) -> pa.Table:
+def _set_columns(events: pa.Table, **columns: NDArray[np.generic]) -> pa.Table:
     """Return the messages with some columns replaced."""
     for name, values in columns.items():
         index = FLAT_EVENTS.names.index(name)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,8 +32,14 @@ _CONTEXT_BYTES = 64 << 10
 _TASK_BYTES = 1 << 20
 """Size of a task, bytes: a task of this size or more gets no further file."""
 
-Offset = dict[str, Any]
-"""`files`: {path of a file: position in the file}; `silences`: number of silences so far."""
+
+class Offset(TypedDict):
+    """A place in the feed, stored as JSON: {path: position} of all files, and the silences so far."""
+
+    files: Mapping[str, Sequence[int]]
+    silences: int
+
+
 START: Offset = {"files": {}, "silences": 0}
 """The offset before the first line."""
 
@@ -87,17 +93,15 @@ class _FolderStreamReader(DataSourceStreamReader):
     def __init__(self, options: dict[str, str]):
         self.source: FileSource = SOURCES[options["source"]](Limits.from_options(options).to_options())
         self.patience = float(options["patience"])
-        offset = json.loads(options["offset"])
-        self.silences = int(offset["silences"])
-        positions = _read_positions(offset)
+        positions, self.silences = _read_offset(json.loads(options["offset"]))
         self.folder = GrowingFolder(Path(options["folder"]), positions, int(options["most_bytes"]))
         self.last_growth = time.monotonic()
         self.is_silent = False
 
-    def initialOffset(self) -> Offset:  # noqa: N802
-        return START
+    def initialOffset(self) -> dict[str, object]:  # noqa: N802
+        return {**START}
 
-    def latestOffset(self) -> Offset:  # noqa: N802
+    def latestOffset(self) -> dict[str, object]:  # noqa: N802
         before = dict(self.folder.positions)
         positions = self.folder.advance()
         now = time.monotonic()
@@ -107,11 +111,11 @@ class _FolderStreamReader(DataSourceStreamReader):
             self.silences, self.is_silent = self.silences + 1, True
         return {"files": positions, "silences": self.silences}
 
-    def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:
-        starts, ends = _read_positions(start), _read_positions(end)
+    def partitions(self, start: dict[str, object], end: dict[str, object]) -> Sequence[InputPartition]:
+        (starts, _), (ends, silences) = _read_offset(start), _read_offset(end)
         # After a restart, Spark repeats the last micro-batch, whose end this new reader has not computed.
         self.folder.positions = {**self.folder.positions, **ends}
-        self.silences = max(self.silences, int(end["silences"]))
+        self.silences = max(self.silences, silences)
         ranges = [LineRange(path, starts.get(path, Position()), after) for path, after in ends.items()]
         return [InputPartition(task) for task in _split_into_tasks(ranges)]
 
@@ -200,5 +204,8 @@ def _shift_rows(batch: pa.RecordBatch, shift: int) -> pa.RecordBatch:
     return batch.set_column(index, RECORDS.arrow.field(index), pc.add(batch["source_row"], shift))
 
 
-def _read_positions(offset: Offset) -> dict[str, Position]:
-    return {path: Position(*values) for path, values in offset["files"].items()}
+def _read_offset(offset: Mapping[str, object]) -> tuple[dict[str, Position], int]:
+    """Return the positions by path, and the number of silences, of an `Offset` as Spark passes it."""
+    files, silences = offset["files"], offset["silences"]
+    assert isinstance(files, dict) and isinstance(silences, int)
+    return {path: Position(*values) for path, values in files.items()}, silences
