@@ -1,1 +1,1 @@
-"""Settings, and the Spark session that is started with them."""
+"""Settings, the Spark session, and what the session prints or raises when something fails."""

@@ -1,4 +1,4 @@
-"""Turns errors of the disk, of object stores and of Delta into warehouse errors that name the remedy."""
+"""Turn errors of the disk, of object stores and of Delta into warehouse errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ SPARK_TEMP_FOLDER = "Spark's folder for temporary files (SPARK_LOCAL_DIRS, else 
 
 @contextmanager
 def guard_commit(action: str, table: Path) -> Iterator[None]:
-    """Turn a commit that Delta refused into a WarehouseError, and put crash points around the commit.
+    """Raise a WarehouseError if Delta refuses the commit in the block.
 
-    Delta refuses a commit if another program has changed the table during the run.
+    Delta refuses a commit if another program has changed the table during the run. Tests can end the process
+    at the crash points before and after the block.
 
     Parameters
     ----------
     action : str
-        Name of the operation, such as `add`.
+        Name of the commit for the crash points, such as `add`.
     table : Path
         Folder of the table.
 
     Raises
     ------
     WarehouseError
-        If Delta has refused the commit.
+        If Delta refuses the commit.
     """
     with crash_points(action, table.name):
         try:
@@ -54,7 +55,7 @@ def guard_commit(action: str, table: Path) -> Iterator[None]:
 
 @contextmanager
 def name_disk_errors(warehouse: Path) -> Iterator[None]:
-    """Turn an error of the disk or of an object store into a WarehouseError with the place and the remedy.
+    """Raise a WarehouseError with the place and the remedy if the disk or an object store fails in the block.
 
     Parameters
     ----------
@@ -69,8 +70,8 @@ def name_disk_errors(warehouse: Path) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JError) as error:
-        # Workers report errors of the warehouse as deltabook's own errors. The JVM writes only temporary
-        # files, so its disk errors are about Spark's temporary folder.
+        # Workers report disk errors of the warehouse as deltabook's own errors, which pass through. The JVM
+        # itself writes only temporary files, so its disk errors are about Spark's temporary folder.
         message = "" if OWN_ERRORS in str(error) else describe_disk_problem(error, SPARK_TEMP_FOLDER)
         if not message:
             raise

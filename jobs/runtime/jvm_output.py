@@ -1,8 +1,8 @@
-"""Standard error of the JVM and its workers: made printable, delayed for a moment, then shown.
+"""Show what the JVM and its workers print on standard error, after a short delay.
 
 When the JVM dies or is interrupted, it prints stack traces. They only repeat what the command says in one
-line. The delay lets the command drop such traces before they are shown. Lines that are printed while Spark
-starts wait until Spark has started. If the start fails, these lines hold the cause.
+line. The delay gives the command time to drop such traces before they are shown. Lines from the start of
+Spark are shown when Spark has started. If the start fails, the cause is read from these lines.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from deltabook.jobs.process.interruptions import is_interrupted
 _DELAY_SECONDS, _POLL_SECONDS = 0.5, 0.1
 _MAX_LINES = 50
 _IRRELEVANT = "WARNING: Using incubator modules"
-"""First words of a harmless line that Spark's JVM prints at every start."""
+"""First words of a harmless line that Spark's JVM prints at every start. The line is not shown."""
 _STANDARD_ERROR = 2
 
 
 @dataclass
 class Relay:
-    """A pipe that serves child processes as standard error, and that shows their lines after a delay.
+    """A pipe that child processes have as standard error, and whose lines are shown after a delay.
 
     Attributes
     ----------
     reading, showing : int
-        File descriptors: the reading end of the pipe, and the terminal or file that shows the lines.
+        File descriptors: the end of the pipe from which lines are read, and the terminal or file that shows
+        them.
     is_open : bool
-        Whether lines may be shown. Until then, lines wait.
+        Whether lines may be shown. While this is false, lines wait.
     last_lines : deque of str
-        The last lines that were read, whether shown or not.
+        The last lines that were read, including dropped lines.
     """
 
     reading: int
@@ -95,7 +96,7 @@ os.register_at_fork(after_in_child=_relays.clear)
 
 @contextmanager
 def relay_stderr() -> Iterator[Relay]:
-    """Send standard error of the processes that are started within the block through a relay.
+    """Make a relay the standard error of all processes that the block starts.
 
     The relay begins to show lines when the block ends without an error.
 
@@ -119,12 +120,12 @@ def relay_stderr() -> Iterator[Relay]:
 
 
 def flush() -> None:
-    """Show all waiting lines at once, because the process ends."""
+    """Show all waiting lines without further delay. Call this before the process ends."""
     for relay in _relays:
         relay.show(0)
 
 
 def drop() -> None:
-    """Drop all waiting lines: they repeat an error that the command reports itself."""
+    """Drop all waiting lines, because they repeat an error that the command reports itself."""
     for relay in _relays:
         relay.drop()

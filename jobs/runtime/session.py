@@ -1,4 +1,4 @@
-"""The Spark session of this process: its options, Delta's JARs, and how it starts."""
+"""Start the Spark session of this process, with deltabook's options and Delta's JARs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.worker_errors import describe_disk_problem
 
 DAEMON = "deltabook.udfs.spark.daemon"
-"""Module that Spark runs in local mode. It forks the Python workers."""
+"""Module that Spark runs in local mode to fork the Python workers."""
 
 LOOPBACK = "127.0.0.1"
 _CONNECT, _CONNECT_PORT = "sc://", 15002
@@ -45,12 +45,12 @@ _SESSION_PREFIXES = (
     "spark.sql.parquet.",
     "spark.databricks.delta.",
 )
-"""Prefixes of those `OPTIONS` that a Spark Connect client may set. The server sets all other options."""
+"""Prefixes of the `OPTIONS` that a Spark Connect client may set. The server sets all others."""
 _COMPLETE = "complete"
 _FATAL = re.compile(
     r"Could not|Cannot|cannot|insufficient memory|OutOfMemoryError|Too many open files|Unrecognized"
 )
-"""Words that mark the cause in the output of a JVM that cannot start."""
+"""Words that occur in the line with the cause when a JVM cannot start."""
 _NOT_READY = "JAVA_GATEWAY_EXITED"
 _MORE_RESOURCES = (
     "Lower driver_memory, or raise the limits of this process (ulimit -v, ulimit -n, its control group)"
@@ -73,14 +73,19 @@ _SHIPPED_WITH_PYSPARK = (
     "org.xerial.snappy:snappy-java",
     "software.amazon.awssdk:bundle",
 )
-"""JARs that are not fetched with Delta's JARs, because PySpark has them or nothing needs them. The Hadoop
-client would add 50 MB, and the bundle of all AWS clients 640 MB."""
+"""Dependencies of Delta's JARs that are not fetched, because PySpark has them or nothing needs them.
+
+The Hadoop client would add 50 MB, and the bundle of all AWS clients 640 MB.
+"""
 _S3A = [
     "org.apache.hadoop:hadoop-aws:3.4.2",
     *(f"software.amazon.awssdk:{name}:2.29.52" for name in ("s3", "s3-transfer-manager", "sts")),
 ]
-"""JARs with which Spark reads an object store. Hadoop has the version that PySpark ships. The AWS clients
-have the version with which that Hadoop was built."""
+"""JARs with which Spark reads an object store.
+
+`hadoop-aws` has the version of the Hadoop client that PySpark ships. The AWS clients have the version with
+which this Hadoop was built.
+"""
 
 
 OPTIONS = {
@@ -125,16 +130,16 @@ OPTIONS = {
 def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession:
     """Return the Spark session of this process; start a session if there is none.
 
-    If a session exists, as in a notebook, it is returned with its own master and JARs. Under spark-submit,
-    the JVM that spark-submit has started is used, with its master and JARs. A master `sc://…` is a Spark
-    Connect server with its own JARs.
+    The master and JARs of the settings do not apply in three cases. An active session, as in a notebook, is
+    returned as it is. Under spark-submit, the JVM that spark-submit has started is used, with its master and
+    JARs. A master `sc://…` is a Spark Connect server, which has its own JARs.
 
     Parameters
     ----------
     settings : Settings
         Settings with the Spark master, the memory of the driver and the folder of Delta's JARs.
     for_queries : bool
-        Whether a JVM that is started here runs long queries rather than jobs.
+        Whether a new JVM gets the options for long queries instead of those for jobs.
 
     Returns
     -------
@@ -195,7 +200,7 @@ def list_delta_jars(settings: Settings) -> list[Path]:
     Returns
     -------
     list of Path
-        Paths sorted by name; empty if the JARs were not completely fetched into the cache yet.
+        Paths sorted by name; empty if the cache does not have all JARs yet.
 
     Raises
     ------
@@ -212,7 +217,7 @@ def list_delta_jars(settings: Settings) -> list[Path]:
 
 
 def _connect(master: str) -> SparkSession:
-    """Return a session of a Spark Connect server."""
+    """Return a session of the Spark Connect server at the address `master`."""
     remedy = (
         "check that a server of this Spark version listens there, with Delta's JARs and extensions, and "
         "install deltabook[connect] here"
@@ -230,13 +235,13 @@ def _connect(master: str) -> SparkSession:
 
 
 def _allow_retry(master: str) -> str:
-    """Return the master; in local mode with one retry per task, so that a dying worker does not end a run."""
+    """Return the master. In local mode, add one retry per task, so that a dying worker does not end a run."""
     local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
     return f"local[{local[1] or 1},2]" if local else master
 
 
 def _set_worker_options(builder: SparkSession.Builder, master: str) -> SparkSession.Builder:
-    """Set how Spark and its Python workers connect in local mode; return the builder.
+    """Set the options for connections between Spark and its Python workers in local mode; return the builder.
 
     Measured with a task that does nothing: 80 ms with Spark's defaults; 35 ms with deltabook's daemon, which
     prevents a garbage collection; 15 ms if Spark and its workers also use a Unix socket, which does not delay
@@ -292,10 +297,10 @@ logging.root.addFilter(lambda record: Path(record.pathname).parent.name != "py4j
 
 
 def _start(builder: SparkSession.Builder, remedy: str, is_fetching: bool = False) -> SparkSession:
-    """Start a session and return it; if the start fails, look for the cause in what the JVM printed.
+    """Start a session and return it; if the start fails, raise a SettingsError with the cause.
 
-    A start that fetches JARs prints the progress of the fetch. These lines are dropped after a successful
-    start.
+    The cause comes from the error or from the lines that the JVM printed. If JARs are fetched, the JVM also
+    prints the progress of the fetch; these lines are dropped after a successful start.
     """
     before = list_child_processes()
     with relay_stderr() as relay:
@@ -328,7 +333,7 @@ def _start(builder: SparkSession.Builder, remedy: str, is_fetching: bool = False
 
 
 def _terminate(processes: set[int]) -> None:
-    """Terminate a JVM whose start has failed, because it would otherwise wait for this process."""
+    """Terminate the processes of a JVM whose start has failed; they would otherwise wait for this process."""
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)

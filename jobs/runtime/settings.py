@@ -1,4 +1,4 @@
-"""The settings: one typed model, read from files, the environment and options.
+"""The settings: a typed model whose values come from files, the environment and command-line options.
 
 If several settings are wrong, one error reports all of them.
 """
@@ -6,6 +6,7 @@ If several settings are wrong, one error reports all of them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -64,8 +65,10 @@ class Scales(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _add_decimal_scales(cls, given: Any) -> Any:
-        return given | {"price_scale": 18, "size_scale": 18} if given == {"is_decimal": True} else given
+    def _add_decimal_scales(cls, given: object) -> object:
+        """Add both scales, which are always 18, to a setting that is only `is_decimal: true`."""
+        is_decimal_only = isinstance(given, dict) and given == {"is_decimal": True}
+        return {"is_decimal": True, "price_scale": 18, "size_scale": 18} if is_decimal_only else given
 
     @model_validator(mode="after")
     def _check_scales(self) -> Scales:
@@ -76,7 +79,7 @@ class Scales(BaseModel):
         return self
 
 
-def _parse_warehouse(name: Any) -> Path:
+def _parse_warehouse(name: object) -> Path:
     if not isinstance(name, str | Path) or not str(name):
         raise ValueError("expected a folder, or s3a://bucket/folder")
     try:
@@ -127,7 +130,7 @@ class Settings(BaseSettings):
 
     @field_validator("depth", mode="before")
     @classmethod
-    def _parse_depth(cls, depth: Any) -> Any:
+    def _parse_depth(cls, depth: object) -> object:
         return FULL_DEPTH if depth == "full" else depth
 
     @field_validator("cadence")
@@ -154,7 +157,7 @@ class Settings(BaseSettings):
 
     @property
     def row_policy(self) -> RowPolicy:
-        """The settings that say when rows of books are written, and what each row has."""
+        """The settings that say which rows of books are written."""
         cadence, *grids = self.cadence.split(",")
         return RowPolicy(
             depth=self.depth,
@@ -168,12 +171,12 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """Limits of input: the most symbols in one file, and the most level changes in one message."""
+        """Limits of input: the largest number of symbols in a file, and of level changes in a message."""
         return Limits(self.most_symbols, self.most_levels)
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of the SHA-256 of those settings that decide the tables' content."""
+        """First 16 hex digits of the SHA-256 of all settings that change the content of tables."""
         text = self.model_dump_json(include=_CONTENT_SETTINGS)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -186,19 +189,19 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings, the strongest first: options, environment, files."""
+        """Return the sources of settings. An earlier source overrides a later one."""
         return init_settings, env_settings, _Files(settings_cls)
 
 
 class _Files(PydanticBaseSettingsSource):
-    """Source of settings: the shipped defaults, overridden by the user's file."""
+    """Source of settings that reads the shipped defaults, and then the user's file, which overrides them."""
 
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+    def get_field_value(self, field: object, field_name: str) -> tuple[object, str, bool]:
         raise NotImplementedError
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, object]:
         shipped = [files("deltabook.conf").joinpath(name) for name in ("deltabook.yaml", "instruments.yaml")]
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for text in (file.read_text() for file in shipped):
             values |= yaml.safe_load(text)
         for path in Settings.config_files:
@@ -206,14 +209,14 @@ class _Files(PydanticBaseSettingsSource):
         return values
 
 
-def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Return the settings from the shipped defaults, a file, the environment and options.
+def load_settings(config: Path | None, flags: Mapping[str, object]) -> Settings:
+    """Return the settings from the shipped defaults, a file, the environment and command-line options.
 
     Parameters
     ----------
     config : Path or None
         YAML file that overrides the shipped defaults.
-    flags : dict
+    flags : mapping
         Values of command-line options by setting name; None means that the option was not given.
 
     Returns
@@ -227,8 +230,10 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
         If any setting is wrong, or if a file is not readable. The message lists all wrong settings.
     """
     Settings.config_files = [config] if config else []
+    # The values have any type until the model has checked them.
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
         problems = [
             f"  {'.'.join(map(str, problem['loc']))}: {problem['msg']} (found {problem['input']!r})"
@@ -239,7 +244,7 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
         raise SettingsError(f"settings are not usable: {error}: {error.__cause__}") from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, object]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -1,1 +1,1 @@
-"""The command `live`: rebuilds books from capture files that are still growing."""
+"""The job `live`: rebuild books from capture files that are still growing."""

@@ -1,11 +1,15 @@
-"""Commits of a live feed: commit each micro-batch exactly once, and find the last committed one.
+"""Commit each micro-batch of a live feed exactly once, and find the last committed one.
 
-A state is a file with all that is needed to continue one symbol's book. Workers first write data files and
-states, which no reader sees yet. Then the driver writes the list of states of micro-batch N (`states/N.json`)
-and commits the quarantine, the table of unreadable lines. Last, the driver commits the rows of books, and
-stores the number N in this commit. The commit of the books decides. If the process stops before this commit,
-micro-batch N is repeated from the states of N - 1. If the process stops after this commit, N is complete, and
-N is skipped when Spark offers it again.
+A state file has everything that is needed to continue one symbol's book. Micro-batch N is committed in this
+order:
+
+1. Workers write data files and state files. No reader sees them yet.
+2. The driver writes the list of state files, `states/N.json`.
+3. The driver commits the table `quarantine`, which has the unreadable lines.
+4. The driver commits the rows of `books`, and stores the number N in this commit.
+
+The last commit decides. If the process stops before it, micro-batch N is repeated from the states of N - 1.
+If the process stops after it, N is complete, and is skipped when Spark offers it again.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from deltalake import CommitProperties
 from deltalake.transaction import Transaction
@@ -27,7 +31,7 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.fingerprints import first_text_of, values_of
 from deltabook.schemas.names import NOT_GIVEN, RowPolicy
-from deltabook.schemas.rows import CarriedRow
+from deltabook.schemas.rows import CarriedRow, InstrumentRow
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE, both
 from deltabook.udfs.streaming.book_states import STATES
 from deltabook.udfs.streaming.live_books import SymbolState
@@ -41,8 +45,18 @@ SymbolStates = dict[tuple[str, str], SymbolState]
 """The state from which the next micro-batch continues each instrument, by (exchange, symbol)."""
 
 
+class _StateList(TypedDict):
+    """Content of the file `states/N.json`. `begun_as` is the earlier name of `begun_with`."""
+
+    begun_with: NotRequired[dict[str, object] | str]
+    begun_as: NotRequired[dict[str, object] | str]
+    offset: Offset
+    clock: int
+    symbols: dict[str, SymbolState]
+
+
 class LiveCommits:
-    """The last committed micro-batch of a live feed. Its method `commit` commits the next micro-batch.
+    """The last committed micro-batch of a live feed, and the method that commits the next one.
 
     Parameters
     ----------
@@ -53,7 +67,7 @@ class LiveCommits:
     chunk : int
         Length of a chunk, ns.
     policy : RowPolicy
-        The settings that say when rows of books are written, and what each row has.
+        Settings that say which rows of books are written.
 
     Attributes
     ----------
@@ -120,7 +134,12 @@ class LiveCommits:
     def _write_state_list(self, batch: int, offset: Offset, clock: int, symbols: SymbolStates) -> None:
         """Write the list of a micro-batch's states atomically: write a partial file, then rename it."""
         named = {" ".join(key): state for key, state in symbols.items()}
-        values = {"begun_with": self._begun_with, "offset": offset, "clock": clock, "symbols": named}
+        values: _StateList = {
+            "begun_with": self._begun_with,
+            "offset": offset,
+            "clock": clock,
+            "symbols": named,
+        }
         self._states.mkdir(exist_ok=True)
         partial = self._get_state_list(batch).with_suffix(".partial")
         partial.write_text(json.dumps(values))
@@ -128,8 +147,8 @@ class LiveCommits:
             partial.replace(self._get_state_list(batch))
 
     def _read_state_list(self, batch: int) -> None:
-        """Load the states of a committed micro-batch, from which the next one continues."""
-        values: dict[str, Any] = json.loads(self._get_state_list(batch).read_text())
+        """Load the offset, clock and states of a committed micro-batch, from which the next one continues."""
+        values: _StateList = json.loads(self._get_state_list(batch).read_text())
         begun_with = values.get("begun_with", values.get("begun_as"))
         if begun_with not in (self._begun_with, self._begun_with_text):
             raise SettingsError(
@@ -142,7 +161,7 @@ class LiveCommits:
             self.symbols[exchange, symbol] = state
 
     def _remove_uncommitted_files(self) -> None:
-        """Remove the states and data files of a micro-batch that was never committed."""
+        """Remove state files and data files that do not belong to a committed micro-batch."""
         needed = {state["state"] for state in self.symbols.values()} | {self._get_state_list(self.batch).name}
         for path in self._states.glob("*"):
             if path.name not in needed:
@@ -173,6 +192,6 @@ def _mark_batch(batch: int) -> CommitProperties:
     return CommitProperties(app_transactions=[Transaction(_APPLICATION, batch)])
 
 
-def _list_instruments(symbols: Mapping[tuple[str, str], SymbolState]) -> list[dict[str, Any]]:
-    """Return rows of `instruments`, sorted by exchange and symbol."""
+def _list_instruments(symbols: Mapping[tuple[str, str], SymbolState]) -> list[InstrumentRow]:
+    """Return the rows of `instruments` of all symbols, sorted by exchange and symbol."""
     return [symbols[key]["instrument"] for key in sorted(symbols)]

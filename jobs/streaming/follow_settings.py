@@ -1,11 +1,11 @@
-"""Settings of a live feed: how growing captures are read, and what is known about their instruments."""
+"""Settings of the job `live`, and what is known about instruments before their first live message."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from deltabook.jobs.intake.instruments import Instrument, read_instruments
 from deltabook.jobs.intake.streams import Stream, get_stream, read_epochs
@@ -15,13 +15,14 @@ from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import Cadence, OnGap
+from deltabook.schemas.rows import InstrumentRow
 from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.storage.locations import explain_invalid_names, is_remote
 
 
 @dataclass(frozen=True)
 class FollowSettings:
-    """How a folder of growing captures is followed.
+    """Settings that say which folder of growing captures to follow, and how.
 
     Attributes
     ----------
@@ -32,11 +33,12 @@ class FollowSettings:
     trigger : float
         Minimum time between the starts of two micro-batches, in seconds.
     patience : float
-        Time that a message waits for late messages that may precede it in the feed's order, in seconds.
+        Time in seconds that a message waits before it is applied. Messages that come before it in the feed's
+        order may arrive late.
     most_bytes : int
         Approximate limit of what one micro-batch reads, in bytes.
     once : bool
-        Whether to end as soon as all present messages have been read.
+        Whether to end as soon as all messages that are in the folder now have been read.
     idle : float
         End after this many seconds without a new message; 0 means never.
     """
@@ -51,25 +53,25 @@ class FollowSettings:
 
 
 class KnownInstruments(NamedTuple):
-    """What is known about instruments before their first live message arrives.
+    """Scales of instruments, and restarts of ids, that are known before the first live message arrives.
 
     Attributes
     ----------
     rows : dict
-        Scales of each instrument by (exchange, symbol). An instrument that a run has published has its whole
-        row of the table `instruments`.
+        Rows of the table `instruments` by (exchange, symbol). An instrument that only the settings name has
+        only the scales.
     restarts : dict
         Restarts of a venue's ids by (exchange, symbol, event type), as a flat list with two numbers for each
-        restart: the time of its first message (ns since 1970 UTC), and an id. Near that time, messages with
-        lower ids than this id are after the restart.
+        restart: the time of the first message after the restart (ns since 1970 UTC), and an id. Near that
+        time, messages with lower ids than this one belong to the time after the restart.
     """
 
-    rows: dict[Instrument, dict[str, Any]]
+    rows: dict[Instrument, InstrumentRow]
     restarts: dict[Stream, list[int]]
 
 
 def check_settings(settings: Settings, following: FollowSettings) -> None:
-    """Raise an error if the settings ask for something that a live feed does not support.
+    """Raise an error if a setting is not supported by the job `live`.
 
     Parameters
     ----------
@@ -114,9 +116,9 @@ def check_settings(settings: Settings, following: FollowSettings) -> None:
 
 
 def read_known_instruments(warehouse: Warehouse) -> KnownInstruments:
-    """Return the scales of instruments and the restarts of ids that are known before a live feed starts.
+    """Return the scales of instruments, and the restarts of ids, of the last published run.
 
-    Scales come from the last published run, or else from the settings. Restarts come from that run only.
+    Scales of instruments that the run does not have come from the settings.
 
     Parameters
     ----------
@@ -132,10 +134,10 @@ def read_known_instruments(warehouse: Warehouse) -> KnownInstruments:
     restarts: dict[Stream, list[int]] = defaultdict(list)
     for row in read_epochs(published):
         restarts[get_stream(row)] += row["from_time"], row["below_sequence"]
-    rows: dict[Instrument, dict[str, Any]] = {
-        (exchange, symbol): scales.model_dump()
+    # The settings give only scales. The first live messages decide the other columns.
+    rows = {
+        (exchange, symbol): cast(InstrumentRow, scales.model_dump())
         for exchange, symbols in warehouse.settings.instruments.items()
         for symbol, scales in symbols.items()
     }
-    rows |= {key: dict(row) for key, row in read_instruments(published).items()}
-    return KnownInstruments(rows, dict(restarts))
+    return KnownInstruments(rows | read_instruments(published), dict(restarts))

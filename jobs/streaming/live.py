@@ -2,8 +2,8 @@
 
 A Spark streaming query reads new messages in micro-batches. In each micro-batch, workers continue the book of
 every symbol from the state that the previous micro-batch stored. The live tables are in the folder `live` of
-the warehouse, separate from the tables of runs. Runs neither roll live tables back nor publish them. The
-module `commits` explains how every micro-batch is committed exactly once.
+the warehouse, separate from the tables that runs write and publish. The module `commits` explains how every
+micro-batch is committed exactly once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
@@ -47,29 +46,29 @@ _BATCHES_BETWEEN_UPKEEP = 1000
 
 def live(
     warehouse: Warehouse, following: FollowSettings, must_stop: Callable[[], bool] = lambda: False
-) -> dict[str, Any]:
+) -> dict[str, int]:
     """Rebuild books from growing captures until the feed ends or a stop is requested, and return counts.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse whose settings and known instruments are used. Its folder holds the live tables.
+        The warehouse, whose settings and instruments are used. Its folder `live` gets the live tables.
     following : FollowSettings
         The feed to follow, and when to end.
     must_stop : callable
-        Function without arguments that returns whether a stop is requested. It is called several times a
+        Function that returns true when the job must end. It has no arguments and is called several times a
         second.
 
     Returns
     -------
     dict
-        Counts of micro-batches, messages and rows; `waiting` is the number of messages that are not in the
-        books yet, because they wait for late messages that may precede them.
+        Counts of micro-batches, messages and rows by name. `waiting` is the number of messages that are not
+        in the books yet, because messages that come before them may still arrive.
 
     Raises
     ------
     SettingsError
-        If the settings ask for something that a live feed does not support.
+        If a setting is not supported by a live feed.
     WarehouseError
         If the live tables and the checkpoint of the streaming query do not match.
     """
@@ -84,7 +83,7 @@ def live(
 
 
 class _LiveJob:
-    """One streaming query and the commits of its micro-batches."""
+    """A streaming query that rebuilds books, and the commits of its micro-batches."""
 
     def __init__(self, warehouse: Warehouse, tables: Warehouse, following: FollowSettings):
         self.settings, self.following = warehouse.settings, following
@@ -109,8 +108,8 @@ class _LiveJob:
                 if not starts_left or self.counts["batches"] or _SLOW_START_ERROR not in str(error):
                     raise
 
-    def summarize(self) -> dict[str, Any]:
-        """Return the counts of all micro-batches."""
+    def summarize(self) -> dict[str, int]:
+        """Return the counts of all micro-batches by name, and the number of the last micro-batch."""
         return {
             "batch": self.commits.batch,
             "symbols": len(self.commits.symbols),
@@ -119,7 +118,7 @@ class _LiveJob:
         }
 
     def count_waiting(self) -> int:
-        """Return the number of messages that wait for late messages that may precede them."""
+        """Return the number of messages that are not in the books yet; see `FollowSettings.patience`."""
         return sum(state["waiting"] for state in self.commits.symbols.values())
 
     def _follow(self, must_stop: Callable[[], bool]) -> None:
@@ -148,8 +147,8 @@ class _LiveJob:
     def _is_idle(self) -> bool:
         """Return whether no message has arrived for `FollowSettings.idle` seconds, and none is waiting.
 
-        A feed is not idle before its first micro-batch. That always comes, because a silence is a micro-batch
-        too.
+        A feed is never idle before its first micro-batch. There always is one, because Spark also runs a
+        micro-batch when the feed is silent.
         """
         limit = self.following.idle
         is_silent = bool(self.counts["batches"]) and time.monotonic() - self.last_message > limit
@@ -175,7 +174,7 @@ class _LiveJob:
         )
 
     def _process_batch(self, frame: DataFrame, batch: int) -> None:
-        """Process one micro-batch; skip a committed one, which Spark may repeat after a restart."""
+        """Process one micro-batch, or skip it if it is committed: Spark may repeat it after a restart."""
         with self.is_processing:
             if self.is_ending:  # a plain return would make Spark record the micro-batch as done
                 raise WarehouseError("the stream was asked to end")
@@ -222,9 +221,9 @@ class _LiveJob:
     def _make_waiting_frame(self, frame: DataFrame) -> DataFrame:
         """Return a frame of the symbols that have waiting messages, with the columns exchange and symbol.
 
-        New records are cogrouped with this frame, so that the books of these symbols continue even without
-        new messages. A cogroup also avoids a leak of Spark 4.1: after a grouped map, Spark never frees the
-        first Arrow buffers, about 0.5 MB of direct memory a task.
+        Spark's cogroup pairs new records with this frame by symbol. Therefore the books of these symbols
+        continue even without new messages. A cogroup also avoids a leak of Spark 4.1: after a grouped map,
+        Spark never frees the first Arrow buffers, about 0.5 MB of direct memory a task.
         """
         keys = [key for key, state in self.commits.symbols.items() if state["waiting"]]
         columns = {

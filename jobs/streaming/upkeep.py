@@ -1,4 +1,4 @@
-"""Upkeep of live tables: delete rows that a run has published, merge small files, and remove old files."""
+"""Upkeep of live tables: delete rows that runs have published, merge small files, and remove old files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LARGEST_FILE = 128 << 20
 """Target size of a merged data file, in bytes."""
 _COMPRESSION = WriterProperties(compression="ZSTD", compression_level=1)
 _READING_HOURS = 1
-"""Hours for which readers may still need files that a merge has replaced, and the log that lists them."""
+"""Hours for which replaced data files and old log files are kept, because readers may still need them."""
 LOG_RETENTION = {"delta.logRetentionDuration": f"interval {_READING_HOURS} hours"}
-"""Delta table properties of live tables."""
+"""Table properties that Delta stores for live tables."""
 
 
 def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
-    """Delete the live rows that a run has published, merge small data files, and remove old files.
+    """Delete the live rows that runs have published, merge small data files, and remove old files.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
 
 
 def _make_published_predicate(warehouse: Path, table: Table, version: int) -> str:
-    """Return the SQL condition of the live rows to delete: those before the last published row of a chunk."""
+    """Return a SQL condition for the live rows that come before the last published row of their chunk."""
     return " OR ".join(
         f"(exchange = '{valid_name(row['min.exchange'], 'exchange')}' "
         f"AND symbol = '{valid_name(row['partition.symbol'], 'symbol')}' "
