@@ -1,4 +1,4 @@
-"""The typer application of the command line, and the options that several commands share, with their help."""
+"""The typer application of the command line, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.markup import escape
@@ -18,8 +18,12 @@ from deltabook.jobs.console.printable import make_printable
 from deltabook.schemas.names import OnGap, Seed
 from deltabook.udfs.storage.locations import explain_invalid_names
 
+if TYPE_CHECKING:  # typer has no public names for these classes
+    from typer._click.core import Context, Parameter
+
 # Commands import Spark, Great Expectations and the kernels only when they need them, so that --help is fast.
 
+_Function = TypeVar("_Function", bound=Callable[..., object])
 
 _ORDER = (
     *("demo", "run", "live", "ingest", "reconstruct", "validate"),
@@ -30,23 +34,31 @@ _ORDER = (
 
 
 class _Program(TyperGroup):
-    """The program `deltabook`. It makes text in usage errors, such as names of files, printable."""
+    """The program `deltabook`: the group of all commands.
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    In usage errors, it replaces characters that a terminal cannot print, such as those of a file's name.
+    """
+
+    def list_commands(self, ctx: Context) -> list[str]:
         """Return the names of the commands in the order of the help."""
         return sorted(super().list_commands(ctx), key=lambda name: (*_ORDER, name).index(name))
 
-    def get_params(self, ctx: Any) -> list[Any]:
+    def get_params(self, ctx: Context) -> list[Parameter]:
         """Return all parameters, `--help` included; flags have no type in the help."""
         return [_hide_type(parameter) for parameter in super().get_params(ctx)]
 
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Context | None = None, **extra: object
+    ) -> Context:
         """Parse the program's own options, such as `--version`, and return the context."""
         with _printable_usage_errors():
-            return super().make_context(*arguments, **options)
+            return super().make_context(info_name, args, parent, **extra)
 
-    def invoke(self, ctx: Any) -> Any:
-        """Parse the options of a command and run the command; end quietly if nobody reads the output."""
+    def invoke(self, ctx: Context) -> object:
+        """Parse the options of a command and run the command.
+
+        If the reader of the output has closed the pipe, such as `head`, the program ends without a message.
+        """
         try:
             with _printable_usage_errors():
                 return super().invoke(ctx)
@@ -59,11 +71,11 @@ class _Program(TyperGroup):
 class _Command(TyperCommand):
     """A command: its usage line has arguments in capitals, and its help shows flags without a type."""
 
-    def get_params(self, ctx: Any) -> list[Any]:
+    def get_params(self, ctx: Context) -> list[Parameter]:
         """Return all parameters, `--help` included; flags have no type in the help."""
         return [_hide_type(parameter) for parameter in super().get_params(ctx)]
 
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:
         """Return the words of the usage line after the command's name."""
         pieces = [self.options_metavar or ""]
         for parameter in self.params:
@@ -73,23 +85,24 @@ class _Command(TyperCommand):
                 pieces.append(name if parameter.required else f"[{name}]")
         return pieces
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; every log record of the command gets the field `command`."""
+    def invoke(self, ctx: Context) -> object:
+        """Run the command. Each of its log records has the field `command`."""
         with log_fields(command=ctx.info_name):
             return super().invoke(ctx)
 
 
-def _hide_type(parameter: Any) -> Any:
-    """Hide the type of a flag or of an argument in the help, and return the parameter."""
+def _hide_type(parameter: Parameter) -> Parameter:
+    """Return the parameter; if it is a flag or an argument, remove its type from the help."""
     if getattr(parameter, "is_flag", False) and parameter.metavar is None:
         parameter.metavar = ""
     elif getattr(parameter, "param_type_name", "") == "argument":
-        parameter.display_type_rich = lambda ctx: ""
+        setattr(parameter, "display_type_rich", lambda ctx: "")  # noqa: B010  # not an attribute of all
     return parameter
 
 
 @contextmanager
 def _printable_usage_errors() -> Iterator[None]:
+    """Make the messages of the block's usage errors printable."""
     try:
         yield
     except Exception as error:
@@ -98,23 +111,7 @@ def _printable_usage_errors() -> Iterator[None]:
         raise
 
 
-class _App(typer.Typer):
-    """The typer application, whose commands are `_Command` objects."""
-
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Return the decorator that registers a function as a command.
-
-        Parameters
-        ----------
-        name : str, optional
-            Name of the command; default: the name of the function.
-        **options : Any
-            Further options of `typer.Typer.command`.
-        """
-        return super().command(name, **({"cls": _Command} | options))
-
-
-app = _App(
+app = typer.Typer(
     name="deltabook",
     cls=_Program,
     help="Level-2 crypto feeds in, every order book out, as Delta tables, with proof.",
@@ -126,14 +123,14 @@ app = _App(
 
 
 def with_default(text: str, default: str) -> str:
-    """Return the help text of an option whose real default is not its default value in Python.
+    """Return the help text of an option, with its default as people understand it, such as `all` for None.
 
     Parameters
     ----------
     text : str
         Description of the option.
     default : str
-        The value that is used without the option, such as the value of a setting.
+        What the command uses if the option is not given, such as the value of a setting.
     """
     return f"{text} [dim]\\[default: {escape(default)}][/]"
 
@@ -179,7 +176,7 @@ SymbolArgument = Annotated[
 
 
 def check_out_path(path: Path | None) -> Path | None:
-    """Return the path of an option such as `--out`; raise an error if the path is not valid text.
+    """Check the path of an option such as `--out`, and return it unchanged.
 
     Parameters
     ----------
@@ -194,7 +191,7 @@ def check_out_path(path: Path | None) -> Path | None:
     Raises
     ------
     typer.BadParameter
-        If the path is not valid text.
+        If the path has characters that are not valid text.
     """
     if path is not None and (problem := explain_invalid_names([path])):
         raise typer.BadParameter(problem)
@@ -202,9 +199,9 @@ def check_out_path(path: Path | None) -> Path | None:
 
 
 def _apply_log_form(context: typer.Context, form: LogForm | None) -> LogForm | None:
-    """Use the form of `--log` until the command ends.
+    """Write messages in the format of `--log` until the command ends.
 
-    The option is parsed before all others, so that usage errors already have this form.
+    typer parses this option before all others, so usage errors have this format too.
     """
     context.call_on_close(lambda: set_log_form(LogForm.TEXT))
     context.with_resource(log_fields(command=context.info_name))
@@ -217,7 +214,7 @@ LogOption = Annotated[
     LogForm | None,
     typer.Option(
         "--log",
-        help=with_default("Form of standard error; json: one object per line (env DELTABOOK_LOG).", "text"),
+        help=with_default("Format of messages; json: one object per line (env DELTABOOK_LOG).", "text"),
         envvar="DELTABOOK_LOG",
         show_envvar=False,
         is_eager=True,
@@ -230,7 +227,9 @@ JsonOption = Annotated[
 DepthOption = Annotated[
     str | None,
     typer.Option(
-        "--depth", metavar="LEVELS", help=with_default("Levels per side in each row of books, or full.", "20")
+        "--depth",
+        metavar="LEVELS",
+        help=with_default("Levels per side in each row of books, or full (all levels).", "20"),
     ),
 ]
 SeedOption = Annotated[
@@ -285,20 +284,16 @@ OnGapOption = Annotated[
 ]
 
 
-def examples(*lines: str) -> str:
-    """Return the paragraph of a command's help that shows examples of calls.
+def command(*examples: str) -> Callable[[_Function], _Function]:
+    """Return the decorator that registers a function as a command of the application.
 
     Parameters
     ----------
-    *lines : str
-        Commands as a user types them. A test parses each command.
-
-    Returns
-    -------
-    str
-        Text with rich's markup.
+    *examples : str
+        Calls of the command, as a user types them. The help shows them, and a test parses each of them.
     """
-    return "\n".join(["[bold]Examples[/]", *(f"  $ {escape(line)}" for line in lines)])
+    lines = ["[bold]Examples[/]", *(f"  $ {escape(example)}" for example in examples)]
+    return app.command(cls=_Command, epilog="\n".join(lines))
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -1,9 +1,9 @@
-"""The command that exports data from a warehouse."""
+"""The command `export`, which writes tables of a warehouse as plain files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,8 @@ from deltabook.jobs.cli.app import (
     JsonOption,
     MasterOption,
     WarehouseOption,
-    app,
     check_out_path,
-    examples,
+    command,
     with_default,
 )
 from deltabook.jobs.pipeline.stages import (
@@ -26,13 +25,14 @@ from deltabook.jobs.pipeline.stages import (
     stderr_console,
 )
 
+if TYPE_CHECKING:  # this module imports Spark, which commands load only when they need it
+    from deltabook.jobs.exporting.export import ExportSummary
 
-@app.command(
-    epilog=examples(
-        "deltabook export books --out books-2024",
-        "deltabook export books --out lake --format crypto_lake --symbol BTC-USDT",
-        "deltabook export events --out replayed --format hftbacktest",
-    )
+
+@command(
+    "deltabook export books --out books-2024",
+    "deltabook export books --out lake --format crypto_lake --symbol BTC-USDT",
+    "deltabook export events --out replayed --format hftbacktest",
 )
 def export(
     what: Annotated[
@@ -129,7 +129,8 @@ def export(
     print_result(result, as_json)
 
 
-def _format_lines(result: dict[str, Any]) -> list[str]:
+def _format_lines(result: ExportSummary) -> list[str]:
+    """Return the lines that the command prints: what the export left out, then what it wrote."""
     lines = []
     if count := result["symbol_hours_left_out"]:
         lines.append(f"left out     {count:,} chunks that failed validation; --all exports them")

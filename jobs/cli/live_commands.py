@@ -1,4 +1,4 @@
-"""The command `live`, which rebuilds books from capture files while these grow."""
+"""The command `live`, which rebuilds books while a recorder still writes the capture files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from deltabook.jobs.cli.app import (
     OnGapOption,
     Source,
     WarehouseOption,
-    app,
-    examples,
+    command,
 )
 from deltabook.jobs.console.logging import show_message
 from deltabook.jobs.pipeline.stages import (
@@ -32,12 +31,10 @@ from deltabook.jobs.pipeline.stages import (
 )
 
 
-@app.command(
-    epilog=examples(
-        "deltabook live binance captures/today --warehouse books",
-        "deltabook live okx captures/ --trigger 0.5 --patience 1 --warehouse books",
-        "deltabook live binance captures/ --once --json",
-    )
+@command(
+    "deltabook live binance captures/today --warehouse books",
+    "deltabook live okx captures/ --trigger 0.5 --patience 1 --warehouse books",
+    "deltabook live binance captures/ --once --json",
 )
 def live(
     source: Source,
@@ -56,16 +53,19 @@ def live(
         float, typer.Option(metavar="SECONDS", min=0, help="Seconds between the starts of two micro-batches.")
     ] = 1.0,
     patience: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Seconds that a message waits for earlier ones.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Seconds for which a message waits for earlier messages."
+        ),
     ] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Process what is there, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Process the files as they are, then end.")] = False,
     idle: Annotated[
         float,
         typer.Option(
             "--stop-after-idle",
             metavar="SECONDS",
             min=0,
-            help="End after so many seconds without messages; 0: never.",
+            help="End after this many seconds without messages; 0: never.",
         ),
     ] = 0.0,
     log: LogOption = None,

@@ -1,4 +1,4 @@
-"""Commands that check, repair and clean up a warehouse: verify, restore, maintain."""
+"""Commands that check, repair and clean up a warehouse: `verify`, `restore` and `maintain`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from deltabook.jobs.cli.app import (
     JsonOption,
     MasterOption,
     WarehouseOption,
-    app,
-    examples,
+    command,
     with_default,
 )
 from deltabook.jobs.pipeline.stages import (
@@ -30,7 +29,7 @@ from deltabook.jobs.pipeline.stages import (
 from deltabook.schemas.errors import SettingsError
 
 
-@app.command(epilog=examples("deltabook verify", "deltabook verify --deep --warehouse books --json"))
+@command("deltabook verify", "deltabook verify --deep --warehouse books --json")
 def verify(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -39,7 +38,7 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare logs, data files and counts with what runs have recorded. Starts no Spark."""
+    """Check that logs, data files and counts are as runs have recorded them. Starts no Spark."""
     from deltabook.jobs.console.ladder_view import open_console
     from deltabook.jobs.maintenance.verify import print_verification, verify_warehouse
 
@@ -53,14 +52,12 @@ def verify(
         raise typer.Exit(status)
 
 
-@app.command(
-    epilog=examples(
-        "deltabook restore",
-        "deltabook restore --yes",
-        "deltabook restore --run 20240809T001500-1a2b3c4d --yes",
-        "deltabook restore --rebuild --yes",
-        "deltabook restore --from-archive --into books2 --warehouse books",
-    )
+@command(
+    "deltabook restore",
+    "deltabook restore --yes",
+    "deltabook restore --run 20240809T001500-1a2b3c4d --yes",
+    "deltabook restore --rebuild --yes",
+    "deltabook restore --from-archive --into books2 --warehouse books",
 )
 def restore(
     warehouse: WarehouseOption = None,
@@ -70,12 +67,14 @@ def restore(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", metavar="RUN", help=with_default("Go back to this run.", "the newest whole run")
+            "--run",
+            metavar="RUN",
+            help=with_default("Restore the tables of this run.", "the newest run without damage"),
         ),
     ] = None,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Remove damaged books and verdicts; the next run makes them anew."),
+        typer.Option("--rebuild", help="Remove damaged books and verdicts; the next run rebuilds them."),
     ] = False,
     from_archive: Annotated[
         bool,
@@ -118,9 +117,9 @@ def restore(
 def _ingest_again(
     warehouse: Path, config: Path | None, master: str | None, jars: Path | None, into: str, as_json: bool
 ) -> None:
-    """Ingest the raw files of a warehouse's ledger into a new warehouse; count missing files as refused.
+    """Ingest all raw files of a warehouse into the new warehouse `into`; report missing files as refused.
 
-    The ledger is the table `files`. Each earlier run is repeated as one run.
+    The ledger, the table `files`, lists the raw files. Each earlier run of `ingest` is repeated as one run.
     """
     from deltabook.jobs.integrity.audit import stage_display
     from deltabook.jobs.integrity.recovery import locate_raw_files
@@ -146,12 +145,10 @@ def _ingest_again(
     exit_with_status(summary, as_json)
 
 
-@app.command(
-    epilog=examples(
-        "deltabook maintain",
-        "deltabook maintain --keep 14d --yes",
-        "deltabook maintain --prune-archive 90d --warehouse books",
-    )
+@command(
+    "deltabook maintain",
+    "deltabook maintain --keep 14d --yes",
+    "deltabook maintain --prune-archive 90d --warehouse books",
 )
 def maintain(
     warehouse: WarehouseOption = None,
@@ -159,7 +156,9 @@ def maintain(
     keep: Annotated[
         str,
         typer.Option(
-            "--keep", metavar="DAYS", help="Retain versions and files of so many days, at least 7d."
+            "--keep",
+            metavar="DAYS",
+            help="Keep versions and files of the last days, such as 14d; at least 7d.",
         ),
     ] = "30d",
     prune_archive: Annotated[
@@ -167,7 +166,9 @@ def maintain(
         typer.Option(
             "--prune-archive",
             metavar="DAYS",
-            help=with_default("Remove copies of raw files that are older, at least 7d.", "remove none"),
+            help=with_default(
+                "Remove copies of raw files that are older, such as 90d; at least 7d.", "remove none"
+            ),
         ),
     ] = None,
     is_applied: Annotated[bool, typer.Option("--yes", help="Apply the changes (default: dry run).")] = False,

@@ -1,4 +1,4 @@
-"""Commands that read a warehouse: SQL, ladders, replay, status, report, raw records."""
+"""Commands that read a warehouse: `sql`, `book`, `replay`, `status`, `report`, `plot` and `raw`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from deltabook.jobs.cli.app import (
     MasterOption,
     SymbolArgument,
     WarehouseOption,
-    app,
     check_out_path,
-    examples,
+    command,
     with_default,
 )
 from deltabook.jobs.console.printable import write_line
@@ -40,17 +39,15 @@ _TIME = "ISO 8601 (UTC) or Unix time"
 
 DepthMapLevelsOption = Annotated[
     int,
-    typer.Option("--levels", min=1, max=100, help="Levels a side that the depth map shows around the mid."),
+    typer.Option("--levels", min=1, max=100, help="Levels per side of the mid in the depth map."),
 ]
 
 
-@app.command(
-    epilog=examples(
-        'deltabook sql "SELECT time, bid_price, ask_price, status FROM book LIMIT 5"',
-        'deltabook sql "SELECT * FROM trades" --format csv > trades.csv',
-        "deltabook sql --warehouse books < queries.sql",
-        "deltabook sql --serve --port 10000 --warehouse books",
-    )
+@command(
+    'deltabook sql "SELECT time, bid_price, ask_price, status FROM book LIMIT 5"',
+    'deltabook sql "SELECT * FROM trades" --format csv > trades.csv',
+    "deltabook sql --warehouse books < queries.sql",
+    "deltabook sql --serve --port 10000 --warehouse books",
 )
 def sql(
     statement: Annotated[
@@ -104,7 +101,7 @@ def sql(
 
 
 def _read_statements(at_terminal: bool) -> Iterator[str]:
-    """Yield the statements of standard input. A statement ends with the line that ends with a semicolon."""
+    """Yield the statements of standard input. A semicolon at the end of a line ends a statement."""
     import readline  # noqa: F401  for line editing and history
 
     lines: list[str] = []
@@ -122,7 +119,9 @@ def _serve(settings: Settings, host: str, port: int, unsafe: bool) -> None:
     from deltabook.jobs.queries.serving import serve
 
     if unsafe:
-        warning = f"--unsafe: anybody who reaches {host}:{port} can read and change what this user can"
+        warning = (
+            f"--unsafe: anybody who can connect to {host}:{port} can read and change all that this user can"
+        )
         stderr_console.print(warning, markup=False, soft_wrap=True)
 
     def report(line: str) -> None:
@@ -132,12 +131,10 @@ def _serve(settings: Settings, host: str, port: int, unsafe: bool) -> None:
         serve(settings, host, port, report, unsafe)
 
 
-@app.command(
-    epilog=examples(
-        "deltabook book BTC-USDT",
-        "deltabook book BTC-USDT --at 2024-08-08T23:54:20.5Z --levels 20",
-        "deltabook book BTC-USDT --at 1723161260500000000 --exchange BINANCE",
-    )
+@command(
+    "deltabook book BTC-USDT",
+    "deltabook book BTC-USDT --at 2024-08-08T23:54:20.5Z --levels 20",
+    "deltabook book BTC-USDT --at 1723161260500000000 --exchange BINANCE",
 )
 def book(
     symbol: SymbolArgument,
@@ -183,12 +180,10 @@ def book(
     )
 
 
-@app.command(
-    epilog=examples(
-        "deltabook replay BTC-USDT --from 2024-08-08T23:54:20Z --to 2024-08-08T23:55Z",
-        "deltabook replay BTC-USDT --by 1s --suspect skip --format csv > books.csv",
-        "deltabook replay BTC-USDT --from 2024-08-08T23:54:20Z --watch --speed 5",
-    )
+@command(
+    "deltabook replay BTC-USDT --from 2024-08-08T23:54:20Z --to 2024-08-08T23:55Z",
+    "deltabook replay BTC-USDT --by 1s --suspect skip --format csv > books.csv",
+    "deltabook replay BTC-USDT --from 2024-08-08T23:54:20Z --watch --speed 5",
 )
 def replay(
     symbol: SymbolArgument,
@@ -216,14 +211,17 @@ def replay(
         typer.Option("--speed", metavar="FACTOR", help="With --watch: factor of the recorded speed, or max."),
     ] = "1",
     levels: Annotated[
-        int, typer.Option("--levels", metavar="COUNT", min=1, help="With --watch: most levels per side.")
+        int,
+        typer.Option(
+            "--levels", metavar="COUNT", min=1, help="With --watch: maximum number of levels per side."
+        ),
     ] = 20,
     clock: Annotated[
         str,
         typer.Option(
             "--clock",
             metavar="CLOCK",
-            help="received: messages appear when they arrived; exchange: in the order of books.",
+            help="received: each message appears at its time of arrival; exchange: at its exchange time.",
         ),
     ] = "received",
     suspect: Annotated[
@@ -253,8 +251,9 @@ def replay(
         step, rate, console = step_output.parse_step(by), player.parse_speed(speed), open_console()
         if watch:
             player.require_terminal(console)
-        options = {"depth": levels, "exchange": exchange, "clock": clock, "suspect": suspect}
-        opened = step_output.open_replay(settings.warehouse, symbol, start, end, **options)
+        opened = step_output.open_replay(
+            settings.warehouse, symbol, start, end, levels, exchange, clock, suspect
+        )
         if watch:
             seen = player.Player(opened, console, levels, rate).play(step)
         else:
@@ -262,10 +261,10 @@ def replay(
     if not seen.steps:
         recording = f"{opened.exchange} {symbol} was recorded {step_output.describe_recorded_time(opened)}"
         stderr_console.print(f"no steps in that time: {recording}", markup=False, soft_wrap=True)
-    print_result({"exchange": opened.exchange, "symbol": symbol} | seen.summary(), as_json)
+    print_result({"exchange": opened.exchange, "symbol": symbol, **seen.summary()}, as_json)
 
 
-@app.command(epilog=examples("deltabook status", "deltabook status --warehouse books --json"))
+@command("deltabook status", "deltabook status --warehouse books --json")
 def status(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -282,12 +281,10 @@ def status(
     print_result(contents, as_json)
 
 
-@app.command(
-    epilog=examples(
-        "deltabook report",
-        "deltabook report --out august.html --symbol BTC-USDT --since 2024-08-01",
-        "deltabook report --from 2024-08-08T23:54:20Z --to 2024-08-08T23:55:00Z",
-    )
+@command(
+    "deltabook report",
+    "deltabook report --out august.html --symbol BTC-USDT --since 2024-08-01",
+    "deltabook report --from 2024-08-08T23:54:20Z --to 2024-08-08T23:55:00Z",
 )
 def report(
     warehouse: WarehouseOption = None,
@@ -314,7 +311,7 @@ def report(
         typer.Option(
             "--since",
             metavar="RUN|TIME",
-            help=with_default(f"Compare runs from this run id or time on ({_TIME}).", "all"),
+            help=with_default(f"Compare only the runs from this run id or time on ({_TIME}).", "all"),
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -335,11 +332,9 @@ def report(
     print_result(summary, as_json)
 
 
-@app.command(
-    epilog=examples(
-        "deltabook plot BTC-USDT --out depth.png",
-        "deltabook plot BTC-USDT --from 2024-08-08T23:54:20Z --out depth.html",
-    )
+@command(
+    "deltabook plot BTC-USDT --out depth.png",
+    "deltabook plot BTC-USDT --from 2024-08-08T23:54:20Z --out depth.html",
 )
 def plot(
     symbol: SymbolArgument,
@@ -370,7 +365,7 @@ def plot(
     print_result(summary, as_json)
 
 
-@app.command(epilog=examples("deltabook raw BTC-USDT 50093240914"))
+@command("deltabook raw BTC-USDT 50093240914")
 def raw(
     symbol: SymbolArgument,
     sequence: Annotated[
@@ -381,7 +376,7 @@ def raw(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the raw record of a message, by its id. Starts no Spark."""
+    """Print the original lines of a message, found by its id. Starts no Spark."""
     from deltabook.jobs.lookup.raw import read_raw_records
 
     settings = read_settings(config, warehouse=warehouse)

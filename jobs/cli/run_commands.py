@@ -1,4 +1,4 @@
-"""Commands that write a warehouse: one command for each job, and `run` for all jobs in order."""
+"""Commands that write tables: `ingest`, `reconstruct`, `validate`, and `run`, which runs all three."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from deltabook.jobs.cli.app import (
     Source,
     ValidateOption,
     WarehouseOption,
-    app,
-    examples,
+    command,
     with_default,
 )
 from deltabook.jobs.console.logging import show_message
@@ -49,11 +48,9 @@ from deltabook.jobs.pipeline.stages import (
 from deltabook.schemas.errors import SettingsError
 
 
-@app.command(
-    epilog=examples(
-        "deltabook ingest binance captures/",
-        "deltabook ingest okx 2024-08-09.gz --archive --chunk 10m --warehouse books",
-    )
+@command(
+    "deltabook ingest binance captures/",
+    "deltabook ingest okx 2024-08-09.gz --archive --chunk 10m --warehouse books",
 )
 def ingest(
     source: Source,
@@ -69,17 +66,15 @@ def ingest(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read raw files into messages and reference rows, each file once."""
+    """Read new raw files into messages and golden rows, which are independent books for comparison."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk, log=log)
     run_and_exit(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
 
 
-@app.command(
-    epilog=examples(
-        "deltabook reconstruct",
-        "deltabook reconstruct --cadence change,1s,1m --depth 50 --on-gap wait",
-        "deltabook reconstruct --as-of 20240809T001500-1a2b3c4d",
-    )
+@command(
+    "deltabook reconstruct",
+    "deltabook reconstruct --cadence change,1s,1m --depth 50 --on-gap wait",
+    "deltabook reconstruct --as-of 20240809T001500-1a2b3c4d",
 )
 def reconstruct(
     warehouse: WarehouseOption = None,
@@ -96,7 +91,7 @@ def reconstruct(
         typer.Option(
             "--as-of",
             metavar="RUN",
-            help="Rebuild the books of this run, and compare them with what it wrote.",
+            help="Rebuild the books of this earlier run, and compare them with the stored books.",
         ),
     ] = None,
     validated: ValidateOption = True,
@@ -133,7 +128,7 @@ def reconstruct(
         raise typer.Exit(EXPECTATION_FAILED)
 
 
-@app.command(epilog=examples("deltabook validate"))
+@command("deltabook validate")
 def validate(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -142,18 +137,16 @@ def validate(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check messages and books with all suites: no gaps, in order, and equal to the reference rows."""
+    """Check messages and books with all suites: no gaps, in order, equal to golden rows (see ingest)."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, log=log)
     run_and_exit(settings, as_json, [validate_stage()])
 
 
-@app.command(
-    epilog=examples(
-        "deltabook run binance captures/",
-        "deltabook run crypto_lake lake/ --seed golden --depth full --warehouse books",
-        "deltabook run binance captures/ --once --json",
-        "deltabook run binance captures/ --watch --settle 120",
-    )
+@command(
+    "deltabook run binance captures/",
+    "deltabook run crypto_lake lake/ --seed golden --depth full --warehouse books",
+    "deltabook run binance captures/ --once --json",
+    "deltabook run binance captures/ --watch --settle 120",
 )
 def run(
     source: Source,

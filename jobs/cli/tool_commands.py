@@ -1,4 +1,4 @@
-"""Commands that do not need an existing warehouse: demo, benchmarks, capacity plan, list of sources."""
+"""Commands that need no existing warehouse: `demo`, `bench`, `plan` and `sources`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from deltabook.jobs.cli.app import (
     JarsOption,
     JsonOption,
     MasterOption,
-    app,
     check_out_path,
-    examples,
+    command,
     with_default,
 )
 from deltabook.jobs.pipeline.stages import (
@@ -36,7 +35,7 @@ from deltabook.jobs.pipeline.stages import (
 )
 
 
-@app.command(epilog=examples("deltabook demo", "deltabook demo /tmp/demo --master local[2]"))
+@command("deltabook demo", "deltabook demo /tmp/demo --master local[2]")
 def demo(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder for the simulated captures and the tables.")
@@ -71,7 +70,7 @@ def demo(
     exit_with_status(summary, as_json)
 
 
-@app.command(epilog=examples("deltabook bench", "deltabook bench kernel --folder /tmp/bench"))
+@command("deltabook bench", "deltabook bench kernel --folder /tmp/bench")
 def bench(
     names: Annotated[
         list[str] | None,
@@ -85,22 +84,22 @@ def bench(
         typer.Option(
             "--peers",
             metavar="PYTHON",
-            help=with_default("A Python that has the programs to compare with.", "none"),
+            help=with_default(
+                "Python interpreter in which the programs to compare with are installed.", "none"
+            ),
         ),
     ] = None,
 ) -> None:
-    """Measure speed and memory on simulated data, and compare with other programs; results are also JSON."""
+    """Measure speed and memory on simulated data, and compare with other programs. Also writes JSON."""
     from deltabook.jobs.tools.bench import run_benchmarks
 
     with report_errors():
         run_benchmarks(names or [], folder, peers)
 
 
-@app.command(
-    epilog=examples(
-        "deltabook plan --symbols 50 --updates 2222 --months 12",
-        "deltabook plan --symbols 2000 --updates 30 --cadence 1s --out plan.html",
-    )
+@command(
+    "deltabook plan --symbols 50 --updates 2222 --months 12",
+    "deltabook plan --symbols 2000 --updates 30 --cadence 1s --out plan.html",
 )
 def plan(
     symbols: Annotated[int, typer.Option("--symbols", metavar="COUNT", help="Number of symbols.")] = 50,
@@ -124,7 +123,7 @@ def plan(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Also write an HTML page with fields to change.",
+            help="Also write an HTML page in which you can change the figures.",
             callback=check_out_path,
         ),
     ] = None,
@@ -147,14 +146,14 @@ def plan(
     print_result(estimate | ({"page": str(out)} if out else {}), as_json)
 
 
-@app.command(epilog=examples("deltabook sources", "deltabook sources binance"))
+@command("deltabook sources", "deltabook sources binance")
 def sources(
     name: Annotated[
         str | None,
         typer.Argument(metavar="SOURCE", help=with_default("One source.", "all"), show_default=False),
     ] = None,
 ) -> None:
-    """Print what each source reads, by which rules, and what it can verify."""
+    """Print the formats that each source reads, its rules, and the checks that its feed allows."""
     from deltabook.jobs.lookup.sources import describe_sources
 
     with report_errors():

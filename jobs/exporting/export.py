@@ -1,10 +1,10 @@
-"""The job `export`: write published tables as plain files, and last a manifest that lists the files."""
+"""The job `export`: writes published tables as plain files, and then a manifest that lists the files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from deltabook.jobs.console.progress import Progress
 from deltabook.jobs.exporting.manifest import make_manifest, sum_counts
@@ -23,7 +23,22 @@ from deltabook.udfs.numbers.exported_numbers import type_of
 from deltabook.udfs.spark.export_groups import export_groups
 
 
-def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> dict[str, Any]:
+class ExportSummary(TypedDict):
+    """Counts of an export, and the path of its manifest. The command `export` prints them as JSON.
+
+    `conf/output.schema.json` describes each key.
+    """
+
+    manifest: str
+    files: int
+    rows: int
+    bytes: int
+    symbol_hours_left_out: int
+    books_left_out: dict[str, int]
+    instruments_left_out: list[str]
+
+
+def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> ExportSummary:
     """Write the published rows that the options select into a folder, and return counts.
 
     Parameters
@@ -37,9 +52,9 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
 
     Returns
     -------
-    dict
-        Path of the manifest; numbers of files, rows and bytes; the chunks, books and instruments that were
-        left out.
+    ExportSummary
+        Path of the manifest; numbers of files, rows and bytes; numbers of chunks and of books that were left
+        out, and names of the instruments that were left out.
 
     Raises
     ------
@@ -50,7 +65,7 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
         If the warehouse has no matching instrument (the message lists the existing ones), or if there are no
         rows to write.
     InputError
-        If the format is Tardis, and Tardis's name of an instrument is not known.
+        If the format is Tardis, and an instrument has no known name at Tardis.dev.
     """
     published = Warehouse(warehouse.spark, warehouse.settings, require_published(warehouse.root))
     instruments, too_wide = select_instruments(published, options)
@@ -85,7 +100,7 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
 def _make_request(
     options: ExportOptions, instruments: Mapping[Instrument, InstrumentRow], folder: Path
 ) -> ExportRequest:
-    """Return what workers need to know, such as decimal types that hold the numbers of all instruments."""
+    """Return the request that workers get. Its decimal types hold the numbers of all instruments."""
     scaled = [row for row in instruments.values() if not row["is_decimal"]]
     is_wide = len(scaled) < len(instruments)
     return ExportRequest(
@@ -103,7 +118,7 @@ def _make_request(
 def _describe_empty_export(
     options: ExportOptions, failed_chunks: int, books_left_out: Mapping[str, int]
 ) -> str:
-    """Return the error message of an export that has no rows, with the reasons."""
+    """Return the error message of an export without rows. It gives the reasons."""
     reasons = [f"{count:,} books are {status}" for status, count in books_left_out.items()]
     if failed_chunks:
         reasons.append(f"{failed_chunks:,} chunks failed validation, and --all would export them")

@@ -1,11 +1,11 @@
-"""The manifest of an export: a JSON document that lists its files, its columns and what was left out."""
+"""The manifest of an export: a JSON document that lists the files, their columns and all omissions."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from deltabook.jobs.console.formats import format_chunk, format_time
 from deltabook.jobs.exporting.options import ExportOptions
@@ -17,6 +17,66 @@ from deltabook.schemas.rows import ExportedRow
 from deltabook.schemas.tables import RUNS
 
 
+class ColumnEntry(TypedDict):
+    """Name, type and description of one column of the exported files."""
+
+    name: str
+    type: str
+    doc: str
+
+
+class FailedChunkEntry(TypedDict):
+    """A chunk that was left out because it failed validation."""
+
+    exchange: str
+    symbol: str
+    hour: str
+    reasons: Sequence[str]
+
+
+class FileEntry(TypedDict):
+    """One exported file. `schemas.exports.EXPORTED` describes the fields; times are ISO 8601 text, UTC."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    exchange: str
+    symbol: str
+    date: str
+    first_time: str
+    last_time: str
+    rows_by_status: dict[str, int]
+    books_left_out: dict[str, int]
+    shift: NotRequired[int]
+
+
+Manifest = TypedDict(
+    "Manifest",
+    {
+        "deltabook": str,
+        "run_id": str,
+        "versions": dict[str, int],
+        "what": str,
+        "format": str,
+        "symbols": list[str],
+        "exchange": str | None,
+        "from": str | None,
+        "to": str | None,
+        "levels": int | None,
+        "partitions": list[str],
+        "columns": list[ColumnEntry],
+        "rows": int,
+        "rows_by_status": dict[str, int],
+        "hours_left_out": list[FailedChunkEntry],
+        "instruments_left_out": list[str],
+        "files": list[FileEntry],
+        "books_left_out": dict[str, int],
+    },
+)
+"""The manifest as Python values that `json` writes. `make_manifest` describes them."""
+
+
 def make_manifest(
     tables: TableReader,
     options: ExportOptions,
@@ -24,7 +84,7 @@ def make_manifest(
     failed: Mapping[ChunkKey, Sequence[str]],
     instruments_left_out: Sequence[str],
     books_left_out: Mapping[str, int],
-) -> dict[str, Any]:
+) -> Manifest:
     """Return the manifest of an export.
 
     Parameters
@@ -44,8 +104,9 @@ def make_manifest(
 
     Returns
     -------
-    dict
-        The manifest, ready for JSON. Times are ISO 8601 text, UTC.
+    Manifest
+        Version of deltabook, run and table versions, options of the export, columns, files and omissions.
+        Times are ISO 8601 text, UTC.
     """
     columns = FOREIGN[options.form] if options.form in FOREIGN else COLUMNS[options.what]
     return {
@@ -77,17 +138,17 @@ def make_manifest(
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return the sum of several counts for each name.
+    """Return the sum of several counts, by name.
 
     Parameters
     ----------
     counts : iterable of mapping
-        Mappings of names to numbers.
+        Counts by name, such as the rows of each file by status.
 
     Returns
     -------
     dict
-        Sum by name, sorted by name.
+        Sums by name, sorted by name.
     """
     totals: Counter[str] = Counter()
     for numbers in counts:
@@ -98,16 +159,16 @@ def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 def _find_run_id(tables: TableReader) -> str:
     """Return the id of the newest run that published the exported table versions.
 
-    Another run may have published since, so the newest run of all is not necessarily the right one.
+    Another run may have published since the export began, so the newest run of all may be a later one.
     """
     versions = tables.versions_read or {}
     runs = [row for row in tables.rows(RUNS) if dict(row["versions"]) == versions]
     return str(max(runs, key=lambda row: row["finished"])["run_id"])
 
 
-def _describe_file(file: ExportedRow, form: Form) -> dict[str, Any]:
+def _describe_file(file: ExportedRow, form: Form) -> FileEntry:
     """Return the manifest's entry of one file."""
-    entry: dict[str, Any] = {
+    entry: FileEntry = {
         "path": file.path,
         "rows": file.rows,
         "bytes": file.bytes,
@@ -120,7 +181,9 @@ def _describe_file(file: ExportedRow, form: Form) -> dict[str, Any]:
         "rows_by_status": dict(file.statuses),
         "books_left_out": dict(file.left_out),
     }
-    return entry | ({"shift": file.shift} if form is Form.HFTBACKTEST else {})
+    if form is Form.HFTBACKTEST:
+        entry["shift"] = file.shift
+    return entry
 
 
 def _get_type(column: Column) -> str:

@@ -1,4 +1,4 @@
-"""Options of an export: what is exported, in which format, and from which part of the warehouse."""
+"""Options of an export: kind of rows, file format, output folder, instruments and range of times."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ExportOptions:
     levels : int, optional
         Levels on each side, in formats with columns for each level; None means DEFAULT_LEVELS.
     all_hours : bool
-        Whether to export also the chunks that failed validation.
+        Whether to export chunks that failed validation too.
     replace : bool
         Whether to replace an earlier export in the folder.
     """
@@ -74,7 +74,7 @@ def make_export_options(
     all_hours: bool = False,
     replace: bool = False,
 ) -> ExportOptions:
-    """Check the options that a user gave, and return them.
+    """Check the options of a user, and return them as `ExportOptions`.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def make_export_options(
     levels : int, optional
         Levels on each side, in formats with columns for each level; None means DEFAULT_LEVELS.
     all_hours : bool
-        Whether to export also the chunks that failed validation.
+        Whether to export chunks that failed validation too.
     replace : bool
         Whether to replace an earlier export in the folder.
 

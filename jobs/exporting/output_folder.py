@@ -1,16 +1,15 @@
-"""The output folder of an export: files are staged in a subfolder and then moved, with the manifest last."""
+"""The output folder of an export, which gets complete files and, last, the manifest that lists them."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from filelock import FileLock, Timeout
 
+from deltabook.jobs.exporting.manifest import Manifest
 from deltabook.schemas.errors import SettingsError
 
 MANIFEST = "manifest.json"
@@ -20,22 +19,23 @@ _UNFINISHED = "_unfinished"
 class OutputFolder:
     """The folder that an export writes; a context manager that removes unfinished files at its end.
 
-    An export first writes all files into the subfolder `_unfinished`, and then moves them into the folder.
-    The manifest moves last. A folder without a manifest is therefore not a complete export.
+    An export writes all files into the subfolder `_unfinished`, then moves them into the folder, and moves
+    the manifest last. A folder with a manifest therefore has a complete export.
 
     Parameters
     ----------
     root : Path
         The folder. It is created if it does not exist.
     replace : bool
-        Whether to replace an earlier export in the folder. Only files that its manifest lists are removed.
+        Whether to replace an earlier export in the folder. Of the old files, only those that the manifest of
+        the earlier export lists are removed.
 
     Attributes
     ----------
     manifest : Path
         Path of the manifest of a finished export.
     unfinished : Path
-        Subfolder `_unfinished`, which holds everything that is not finished.
+        Subfolder `_unfinished`, which has the files and the manifest of an export that is not finished.
     staging : Path
         Folder below `unfinished` into which the export writes its files.
 
@@ -78,13 +78,13 @@ class OutputFolder:
         self._lock.release()
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
-    def publish(self, manifest: Mapping[str, Any]) -> None:
+    def publish(self, manifest: Manifest) -> None:
         """Move all staged files into the folder, and then the manifest.
 
         Parameters
         ----------
-        manifest : mapping
-            The manifest, ready for JSON. Each entry of `files` has a `path` relative to the folder.
+        manifest : Manifest
+            The manifest to write as JSON. Each entry of `files` has a `path` relative to the folder.
         """
         self._next_manifest.write_text(json.dumps(manifest, indent=1, default=str) + "\n")
         self._remove_export(self.manifest)
@@ -95,7 +95,7 @@ class OutputFolder:
         self._next_manifest.replace(self.manifest)
 
     def _check_files(self) -> None:
-        """Raise an error if the folder has foreign files, or an earlier export that must not be replaced."""
+        """Raise an error if the folder has files of no export, or an earlier export without `replace`."""
         if not self.root.exists():
             return
         exported = self._list_files(self.manifest)
@@ -129,15 +129,15 @@ class OutputFolder:
             ) from None
 
     def _roll_back(self) -> None:
-        """Remove the files of an interrupted export, using the manifest in `_unfinished` that lists them.
+        """Remove the files that an interrupted export has already moved into the folder.
 
-        The manifest is written there before any file moves.
+        The manifest in `_unfinished` lists them: an export writes the manifest before it moves any file.
         """
         if not self.manifest.exists():
             self._remove_export(self._next_manifest)
 
     def _remove_export(self, manifest: Path) -> None:
-        """Remove a manifest, the files that it lists, and the folders that then are empty."""
+        """Remove a manifest, the files that it lists, and the folders that become empty."""
         paths = self._list_files(manifest)
         manifest.unlink(missing_ok=True)
         for path in paths:

@@ -1,4 +1,4 @@
-"""Selection of what an export writes: instruments, chunks, and the data files of each symbol-day.
+"""Selection of the instruments, chunks and data files that an export reads.
 
 A chunk is a range of ids, one hour by default. A symbol-day is one UTC day of one instrument.
 """
@@ -23,7 +23,7 @@ from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS
 from deltabook.udfs.export.tardis import make_vendor_names
 
 _TABLES = {What.BOOKS: BOOKS, What.FEATURES: BOOKS, What.EVENTS: EVENTS, What.TRADES: EVENTS}
-"""The table from which each kind of rows is read."""
+"""Table from which an export reads each kind of rows."""
 
 
 class InstrumentSelection(NamedTuple):
@@ -63,7 +63,7 @@ def select_instruments(tables: TableReader, options: ExportOptions) -> Instrumen
     SettingsError
         If the format cannot hold the numbers of any selected instrument.
     InputError
-        If the format is Tardis, and Tardis's name of an instrument is not known.
+        If the format is Tardis, and an instrument has no known name at Tardis.dev.
     """
     rows = _find_rows(tables, options)
     selected = {
@@ -89,7 +89,7 @@ def select_instruments(tables: TableReader, options: ExportOptions) -> Instrumen
 
 
 def filter_by_time(tables: TableReader, options: ExportOptions, keys: Iterable[ChunkKey]) -> list[ChunkKey]:
-    """Return the chunks that may have rows in the export's range of times.
+    """Return those of the given chunks that may have rows in the export's range of times.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def make_references(
     instruments: Mapping[Instrument, InstrumentRow],
     failed: Collection[ChunkKey],
 ) -> list[ExportReference]:
-    """Return one row for each chunk to export, with its data files.
+    """Return a row of `export_references` for each chunk to export; it names the data files of the chunk.
 
     The rows of a symbol-day are adjacent. The symbol-days with the most chunks come first.
 
@@ -199,7 +199,7 @@ def _find_rows(tables: TableReader, options: ExportOptions) -> list[InstrumentRo
 
 
 def _follows_exported(stored: Sequence[ChunkKey], index: int, selected: Collection[ChunkKey]) -> bool:
-    """Return whether the previous stored chunk has the same instrument and day, and is exported too."""
+    """Return whether the export has the previous stored chunk, with the same instrument and day."""
     if index == 0:
         return False
     before, key = stored[index - 1], stored[index]

@@ -1,4 +1,4 @@
-"""Checks of the arguments of `BookEnvironment`, made before a table is opened. All problems are reported."""
+"""Checks of the arguments of `BookEnvironment`, before any table is read. Errors list all problems."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import SupportsInt, TypeGuard
 
 from deltabook.jobs.console.formats import parse_time
 from deltabook.jobs.tables.instrument_lookup import find_instrument
@@ -22,8 +22,8 @@ MAX_LEVELS = 5_000
 _LARGEST_SIZE = Decimal(10**18)
 
 
-def check_arguments(given: Mapping[str, Any]) -> None:
-    """Check the arguments of `BookEnvironment`.
+def check_arguments(given: Mapping[str, object]) -> None:
+    """Check the arguments of `BookEnvironment`; raise an error that lists all invalid ones.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def scale_size(max_size: str, scale: int) -> int:
     return int(scaled)
 
 
-def _find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _find_problems(given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield a pair for each invalid argument: its name, and a description of what is expected."""
     if not isinstance(given["warehouse"], str | Path) or not str(given["warehouse"]):
         yield "warehouse", "the folder of a warehouse"
@@ -116,50 +116,58 @@ def _find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, " or ".join(choices)
 
 
-def _find_time_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    times = {}
-    for name in ("start", "end"):
-        value = given[name]
-        try:
-            times[name] = parse_time(value) if isinstance(value, str) else value
-        except SettingsError:
-            times[name] = NotImplemented
-        if not (value is None or _is_integer(times[name], 0, INT64_MAX)):
+def _find_time_problems(given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    start, end = (_read_time(given[name]) for name in ("start", "end"))
+    for name, time in (("start", start), ("end", end)):
+        if given[name] is not None and time is None:
             yield name, "None, ISO 8601 such as 2024-08-09T00:01:02.5Z, or ns since 1970"
-            times[name] = None
-    if None not in times.values() and times["end"] <= times["start"]:
+    if start is not None and end is not None and end <= start:
         yield "end", f"a time after start, {given['start']!r}"
 
 
-def _find_step_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    is_valid = True
+def _read_time(value: object) -> int | None:
+    """Return a time as ns since 1970 UTC; None if the value is not a valid time."""
+    try:
+        time = parse_time(value) if isinstance(value, str) else value
+    except SettingsError:
+        return None
+    return int(time) if _is_integer(time, 0, INT64_MAX) else None
+
+
+def _find_step_problems(given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    valid: dict[str, int] = {}
     for name, least in (("step", 1), ("length", 1), ("latency", 0)):
-        if not _is_integer(given[name], least, INT64_MAX):
-            is_valid = False
+        value = given[name]
+        if _is_integer(value, least, INT64_MAX):
+            valid[name] = int(value)
+        else:
             yield name, f"a whole number of ns from {least}"
-    if is_valid and given["latency"] >= given["step"]:
+    if len(valid) < 3:
+        return
+    if valid["latency"] >= valid["step"]:
         yield "latency", f"less than step, {given['step']}"
-    if is_valid and given["length"] < given["step"]:
+    if valid["length"] < valid["step"]:
         yield "length", f"at least step, {given['step']}"
 
 
-def _is_name(value: Any, what: str) -> bool:
+def _is_name(value: object, what: str) -> bool:
     try:
         return isinstance(value, str) and valid_name(value, what) == value
     except InputError:
         return False
 
 
-def _is_integer(value: Any, least: int, most: int) -> bool:
+def _is_integer(value: object, least: int, most: int) -> TypeGuard[SupportsInt]:
     return not isinstance(value, bool) and isinstance(value, Integral) and least <= int(value) <= most
 
 
-def _is_share(value: Any) -> bool:
-    is_number = not isinstance(value, bool) and isinstance(value, Real)
-    return is_number and math.isfinite(value) and -1 < value < 1
+def _is_share(value: object) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return math.isfinite(value) and -1 < float(value) < 1
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     try:
         return isinstance(value, str) and 0 < Decimal(value) <= _LARGEST_SIZE
     except InvalidOperation:  # the text is not a number, or is NaN, which cannot be compared

@@ -1,6 +1,6 @@
 """A Gymnasium environment over replayed books (`pip install 'deltabook[rl]'`).
 
-The import of this module registers the environment. An agent creates the environment by module and name:
+Importing this module registers the environment. `gymnasium.make` takes the module and the name:
 
 >>> import gymnasium
 >>> environment = gymnasium.make(  # doctest: +SKIP
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -36,6 +35,9 @@ from deltabook.udfs.replay.observations import Observation
 from deltabook.udfs.storage.locations import parse_location
 
 NAME = "deltabook/Book-v0"
+"""Name under which this module registers the environment with Gymnasium."""
+Info = dict[str, int | float | str]
+"""The dict that `reset` and `step` return beside an observation; `BookEnvironment.reset` lists the keys."""
 _BOUND = 10.0
 _FEATURES = 6
 _BASIS_POINTS = 10_000
@@ -46,9 +48,8 @@ _PROCESS = os.getpid()
 class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     """Environment in which an agent is long, short or flat in one symbol, and trades against a replayed book.
 
-    The book is as recorded: the agent's orders do not change the book. An action is a target position. An
-    order for the difference to the current position reaches the book after `latency`. The order then behaves
-    in one of two ways:
+    The agent's orders do not change the recorded book. An action is a target position. An order for the
+    difference to the current position reaches the book after `latency`, and then does one of two things:
 
     - By default, the order takes levels of the other side, at their exact prices. A size that the book cannot
       fill stays unfilled.
@@ -92,8 +93,8 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     passive : bool
         Whether orders rest in the book.
     cancelled : str
-        Where in the queue other traders' cancelled orders are assumed to have been, relative to the agent's
-        order: behind or ahead.
+        Assumed place in the queue of orders that other traders cancelled: behind the agent's order, or ahead
+        of it.
 
     Raises
     ------
@@ -141,8 +142,8 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._unit = 10 ** (price_scale + size_scale)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        self, *, seed: int | None = None, options: dict[str, int | str | None] | None = None
+    ) -> tuple[NDArray[np.float32], Info]:
         """Start an episode in a period in which the book is known.
 
         A known book is neither suspect nor unseeded, and its feed is not silent.
@@ -164,8 +165,8 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         Raises
         ------
         SettingsError
-            If this process was forked, if an option is not valid, or if no period with a known book is as
-            long as an episode.
+            If this process was forked, if an option is not valid, or if every period with a known book is
+            shorter than an episode.
         """
         _refuse_forked()
         super().reset(seed=seed)
@@ -182,7 +183,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._flow = np.zeros(3)
         return self._observe(), self._info()
 
-    def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, Info]:
         """Trade towards a target position until the next action.
 
         Parameters
@@ -275,7 +276,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         values[-1] = self._position.size / self._max_size
         return np.clip(values, -_BOUND, _BOUND).astype(np.float32)
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> Info:
         return {
             "time": self._now,
             "sequence": self._seen.sequence,

@@ -17,7 +17,7 @@ _BYTES = 64
 
 
 class Key(Enum):
-    """A command that a key of the player stands for."""
+    """A command to the player, given by pressing a key."""
 
     PAUSE = auto()
     STEP = auto()

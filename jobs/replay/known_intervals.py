@@ -17,19 +17,19 @@ _NOT_KNOWN = (Status.UNSEEDED.label, Status.SUSPECT.label, "silent")
 
 
 def list_known_intervals(recording: Recording, start: int, end: int) -> list[tuple[int, int]]:
-    """Return the periods in which the book is neither suspect nor unseeded, and the feed is not silent.
+    """Return the known intervals of a recording, in the order of time.
 
     Parameters
     ----------
     recording : Recording
         Recording of a symbol. All times are by the recording's clock.
     start, end : int
-        Bounds of the returned periods, ns since 1970 UTC.
+        Bounds of the returned intervals, ns since 1970 UTC.
 
     Returns
     -------
     list of (int, int)
-        Times of the first and the last book update of each period, cut to the bounds, ns since 1970 UTC.
+        Times of the first and the last book update of each interval, cut to the bounds, ns since 1970 UTC.
     """
     fully_known = _fully_known_chunks(recording)
     silences = _silence_ids(recording)

@@ -1,4 +1,4 @@
-"""The clock of a replay in the terminal: its speed can be changed, and it can be paused."""
+"""The clock of a replay in the terminal. It has a speed, and it can be paused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PlaybackClock:
     Parameters
     ----------
     speed : float
-        Number of seconds of the replay per second of this computer; infinity: as fast as possible.
+        Seconds of the replay per second of this computer; infinity: as fast as possible.
 
     Attributes
     ----------

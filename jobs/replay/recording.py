@@ -1,19 +1,18 @@
-"""`Recording`: events and checkpoints of one symbol. It starts a replay at any position, without a JVM.
+"""`Recording`: the recorded messages of one symbol, from which a replay starts at any position. No JVM.
 
-A checkpoint is the full state of the book before one event.
+A replay starts from a checkpoint, which is the full state of the book before one event.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +20,12 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from deltabook.jobs.tables.published import require_published
-from deltabook.jobs.tables.stored import TableReader
+from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.feeds import FEEDS, Continuity
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
+from deltabook.schemas.rows import ChunkRow, InstrumentRow
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS, form_of
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.orderbook.checkpoints import BookState, read_held_events, restore_book_state
@@ -33,6 +33,7 @@ from deltabook.udfs.orderbook.continuity import SEED_MARK
 from deltabook.udfs.replay.clocks import (
     NO_LAST_TIMES,
     ChunkFiles,
+    ChunkSeed,
     Clock,
     LastTimes,
     ReplayFeed,
@@ -55,9 +56,9 @@ from deltabook.udfs.storage.object_store import open_dataset
 from deltabook.udfs.storage.prefetch import prefetch
 
 _CACHED_CHUNKS, _CACHED_STATES = 24, 256
-"""Maximum number of chunks, and of book states, in memory.
+"""Maximum number of chunks whose times and checkpoints stay in memory, and of book states.
 
-The message times and checkpoints of a chunk with 8 M level changes take 13 MB.
+The times and checkpoints of a chunk with 8 M level changes take 13 MB.
 """
 
 
@@ -118,7 +119,7 @@ class Recording:
         self._last_times = cache(lambda index: read_last_times(self.feed, self.chunks[index]))
         self._checkpoints = lru_cache(_CACHED_CHUNKS)(self._read_checkpoints)
         self._update_ids, self._trade_ids = (
-            {row["hour"]: row for row in self.read_rows(HOURS) if row["event_type"] == stream}
+            {row["hour"]: row for row in self.read_id_ranges() if row["event_type"] == stream}
             for stream in (EventType.BOOK_UPDATE, EventType.TRADE)
         )
 
@@ -127,7 +128,7 @@ class Recording:
         return min(int(stamps.time[0]) for stamps in self.stream_times(0).values() if len(stamps.time))
 
     def position_of_time(self, time: int) -> Position:
-        """Return the position after the last update that is not after a time.
+        """Return the position after all updates up to a time (inclusive).
 
         Parameters
         ----------
@@ -166,7 +167,7 @@ class Recording:
         return int(self._updates(position.chunk).time[position.updates - 1])
 
     def position_of_sequence(self, sequence: int) -> Position:
-        """Return the position after the last update whose id is not above an update id.
+        """Return the position after all updates up to an update id (inclusive).
 
         Parameters
         ----------
@@ -202,11 +203,11 @@ class Recording:
         position : Position
             Position among the updates.
         time : int
-            Time by the clock, ns since 1970 UTC. The replay leaves out trades up to this time.
+            Time by the clock, ns since 1970 UTC. The replay begins with the first trade after this time.
         now, end : int
-            Start and end of the replay, as of `Replay`, ns since 1970 UTC.
+            Start (inclusive) and end (exclusive) of the replay by the clock, ns since 1970 UTC.
         suspect : Suspect
-            What the replay does while the book is suspect or unseeded.
+            What the replay does with steps in which the book is suspect or unseeded.
         """
         index, count = position
         feed, chunk, updates = self.feed, self.chunks[index], self._updates(index)
@@ -233,9 +234,9 @@ class Recording:
         return Replay(feed, blocks, before, now, end, suspect)
 
     def _find_state(self, index: int, row: int) -> tuple[int, BookState]:
-        """Return the last known book state that is not after a row of a chunk, as (row of the state, state).
+        """Return (row of the state, state) for the last known book state at or before a row of a chunk.
 
-        The state is a checkpoint, or a state that an earlier replay has reached.
+        The state is a checkpoint, or a state that an earlier replay has reached and stored.
         """
         checkpoints = self._checkpoints(index)
         rows = checkpoints["event"].to_numpy()
@@ -269,9 +270,9 @@ class Recording:
         return state, rest
 
     def _read_trades(self, index: int, time: int) -> Iterator[Trades]:
-        """Yield the trades after a time, from the chunk with the given index on.
+        """Yield the trades after a time; `index` is the chunk of the last book update up to that time.
 
-        By the clock `received`, trades of the previous chunk may also arrive after the time.
+        By the clock `received`, trades of the chunk before it may also arrive after the time.
         """
         is_late = self.feed.clock is Clock.RECEIVED and self._times_before(index)[EventType.TRADE] > time
         for number in range(index - int(is_late), index + 1):
@@ -285,8 +286,12 @@ class Recording:
         return drop_trades_until(trades, time)
 
     def _chunks_with_trades(self, index: int) -> list[ChunkFiles]:
-        """Return the chunks that have trades, from the chunk with the given index on."""
+        """Return the chunks that have trades, starting with the chunk at `index`."""
         return [chunk for chunk in self.chunks[index:] if chunk.start in self._trade_ids]
+
+    def read_id_ranges(self) -> list[ChunkRow]:
+        """Return the rows of the table `hours` of this symbol: ids and times of each stream by chunk."""
+        return cast(list[ChunkRow], self.read_rows(HOURS))
 
     def read_rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
         """Return the rows of this symbol in a small table.
@@ -315,7 +320,7 @@ class Recording:
         return [ChunkFiles(key[2], events[key][0], checkpoints[key][0], seeds.get(key)) for key in keys]
 
     def _all_numbers(self) -> Iterator[Rows]:
-        """Yield all rows with prices and sizes: checkpoints, held-back events, seeds and events."""
+        """Yield all rows of the symbol that have prices or sizes: checkpoints, events and seeds."""
         for index, chunk in enumerate(self.chunks):
             checkpoints = self._read_checkpoints(index)
             yield checkpoints
@@ -323,10 +328,11 @@ class Recording:
             yield from filter(None, held)
             yield from read_seeded_events(self.feed, chunk)
 
-    def _find_seeds(self) -> dict[Any, Any]:
-        """Return the vendor's books that started books of this symbol, by (exchange, symbol, chunk).
+    def _find_seeds(self) -> dict[ChunkKey, ChunkSeed]:
+        """Return the vendor's books from which books of this symbol started, by (exchange, symbol, chunk).
 
-        Only vendor's books count whose id is the id of a seeded row of `books`.
+        A book started from a vendor's book if `books` has a row with the id of the vendor's book, and with a
+        status other than unseeded.
         """
         from deltabook.jobs.pipeline.vendor_seeds import find_seeds
 
@@ -336,16 +342,16 @@ class Recording:
                 row = (ds.field("sequence") == seed["seed_sequence"]) & (ds.field("hour") == key[2])
                 statuses = self.read_books(row, "status")["status"].to_pylist()
                 if any(status != Status.UNSEEDED.label for status in statuses):
-                    seeds[key] = SimpleNamespace(**seed, is_decimal=self.is_decimal)
+                    seeds[key] = ChunkSeed(**seed, is_decimal=self.is_decimal)
         return seeds
 
     def read_books(self, chosen: ds.Expression, *columns: str) -> pa.Table:
-        """Return chosen rows of this symbol in `books`.
+        """Return the rows of `books` of this symbol that meet a condition.
 
         Parameters
         ----------
         chosen : Expression
-            Condition on the rows.
+            Condition on the columns of `books`.
         *columns : str
             Columns to read.
         """
@@ -358,7 +364,7 @@ class Recording:
         return open_dataset(list(files)).to_table(columns=list(columns), filter=chosen)
 
     def _read_checkpoints(self, index: int) -> pa.Table:
-        """Return the checkpoints of a chunk, one row for each."""
+        """Return the rows of the table `checkpoints` of a chunk."""
         chunk = self.chunks[index]
         batches = read_chunk_batches(chunk.checkpoints, self.feed.exchange, chunk.start)
         return pa.Table.from_batches(batches)
@@ -384,9 +390,12 @@ class Recording:
         rows = {EventType.BOOK_UPDATE: self._update_ids, EventType.TRADE: self._trade_ids}
         return {stream: self._last_time(index, stream, rows[stream]) for stream in EventType}
 
-    def _last_time(self, index: int, stream: EventType, rows: dict[int, Any]) -> int:
-        """Return the time of the last message of a stream before a chunk; NOT_GIVEN if there is none."""
-        before = (number for number in reversed(range(index)) if self.chunks[number].start in rows)
+    def _last_time(self, index: int, stream: EventType, chunks: Container[int]) -> int:
+        """Return the time of the last message of a stream before a chunk; NOT_GIVEN if there is none.
+
+        `chunks` has the starts of the chunks in which the stream has messages.
+        """
+        before = (number for number in reversed(range(index)) if self.chunks[number].start in chunks)
         times = (self._last_times(number)[stream] for number in before)
         return next((time for time in times if time != NOT_GIVEN), NOT_GIVEN)
 
@@ -404,7 +413,7 @@ def _count_updates(batch: pa.RecordBatch) -> NDArray[np.int64]:
 
 
 def _book_versions(warehouse: Path) -> dict[str, int]:
-    """Return the table versions of the newest run that built books.
+    """Return the table versions that the newest run of `reconstruct` published.
 
     At these versions, the checkpoints match the events.
     """
@@ -416,9 +425,9 @@ def _book_versions(warehouse: Path) -> dict[str, int]:
     return dict(max(built, key=itemgetter("finished"))["versions"])
 
 
-def _read_instrument(stored: TableReader, symbol: str, exchange: str | None) -> dict[str, Any]:
-    """Return the row of `instruments` of a symbol."""
-    rows = stored.rows(INSTRUMENTS)
+def _read_instrument(stored: TableReader, symbol: str, exchange: str | None) -> InstrumentRow:
+    """Return the row of `instruments` of a symbol; raise an error if there is not exactly one."""
+    rows = cast(list[InstrumentRow], stored.rows(INSTRUMENTS))
     matches = [row for row in rows if row["symbol"] == symbol and exchange in (None, row["exchange"])]
     if len(matches) != 1:
         known = ", ".join(sorted(f"{row['exchange']} {row['symbol']}" for row in rows))

@@ -1,4 +1,4 @@
-"""`Replayer`: replay the books and trades of one symbol, step by step. Starts no Spark.
+"""`Replayer`: steps through the books and trades of one symbol. Starts no Spark.
 
 >>> replayer = Replayer(Path("books"), "BTC-USDT", "2024-08-09T00:00:00Z", None)  # doctest: +SKIP
 >>> for seen in replayer:  # doctest: +SKIP
@@ -32,8 +32,8 @@ class Replayer:
     """Replay of the books and trades of one symbol.
 
     Prices and sizes are int64 at the instrument's `scales`. If the instrument is stored as DECIMAL(38,18),
-    prices and sizes are Python integers at 18 decimals, in object arrays. To open the replay of such an
-    instrument, all its chunks are read once.
+    prices and sizes are Python integers at 18 decimals, in object arrays. Opening the replay of such an
+    instrument reads all its chunks once.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ class Replayer:
     exchange : str, optional
         Needed if several exchanges list the symbol.
     clock : str
-        Clock that orders the messages. `received`: by time of arrival, so no message is seen before its
-        arrival. A message without a receive time comes at its `order_time`, or together with the previous
-        message if that message arrives later. `exchange`: by the exchange's time, as in the rows of `books`,
-        so some messages are seen before their arrival.
+        Clock that orders the messages. `received` orders by time of arrival: no message is seen before it
+        arrives. A message without a receive time comes at its `order_time`, or together with the previous
+        message if that message arrives later. `exchange` orders by the exchange's time, as in the rows of
+        `books`: some messages are seen before they arrive.
     suspect : str
-        Treatment of steps at which the book is suspect or unseeded. `skip` leaves such steps out, `mark`
+        What to do with steps in which the book is suspect or unseeded. `skip` leaves such steps out, `mark`
         includes them with their status, and `raise` raises a GapError.
 
     Raises
@@ -167,7 +167,7 @@ class Replayer:
         return next(self._walk, None)
 
     def steps_until(self, time: int) -> Iterator[Observation]:
-        """Yield an observation for each message up to a time, which then is the current position.
+        """Yield an observation for each message up to a time (inclusive), and then move to that time.
 
         Parameters
         ----------
@@ -225,9 +225,9 @@ class Replayer:
         seed : int
             Seed of the random choice; equal seeds give equal episodes.
         count : int
-            Number of start times. Periods with a known book are divided into episodes without gaps or
-            overlaps. The episodes come in random order. If `count` exceeds their number, they come again in
-            another random order.
+            Number of start times. The method divides each period with a known book into adjacent episodes,
+            and returns their starts in random order. If `count` exceeds the number of episodes, all of them
+            come again, in another random order.
 
         Returns
         -------
@@ -237,14 +237,15 @@ class Replayer:
         Raises
         ------
         SettingsError
-            If no period with a known book is as long as an episode.
+            If every period with a known book is shorter than an episode.
         """
         starts = [np.arange(first, last - length + 1, length) for first, last in self._known_intervals]
         every = np.concatenate([np.empty(0, dtype=np.int64), *starts])
         if not len(every):
             longest = max((last - first for first, last in self._known_intervals), default=0)
             raise SettingsError(
-                f"{self.symbol}: no stretch of a known book is {length} ns long; the longest has {longest} ns"
+                f"{self.symbol}: no period with a known book is {length} ns long; the longest has {longest} "
+                "ns: choose shorter episodes"
             )
         random = np.random.default_rng(seed)
         shuffles = (random.permutation(every) for _ in range(-(-count // len(every))))

@@ -1,4 +1,4 @@
-"""The command `replay`: write the books and trades of a symbol step by step, as a table, CSV or JSON."""
+"""Output of the command `replay`: one line for each step, as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.text import Text
 
 from deltabook.jobs.console.formats import format_time, parse_period
@@ -32,7 +34,6 @@ from deltabook.jobs.replay.replayer import Replayer
 from deltabook.jobs.tables.instrument_lookup import find_instrument
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import NOT_GIVEN, step_of
-from deltabook.schemas.tables import HOURS
 from deltabook.udfs.replay.observations import Observation
 from deltabook.udfs.replay.replay import By
 
@@ -44,6 +45,37 @@ _SAMPLE_LEVELS, _SAMPLE_STEPS = 20, 1000
 """Number of levels, and maximum number of steps, that are read to choose the widths of columns."""
 
 
+class StepCounts(TypedDict):
+    """Fields of the JSON summary of the command `replay`; `ReplaySummary` describes them."""
+
+    steps: int
+    trades: int
+    statuses: dict[str, int]
+    first: int
+    last: int
+
+
+class StepRow(TypedDict):
+    """One step of a replay as a row of CSV or JSON.
+
+    `time` is in ns since 1970 UTC, prices and sizes are exact. The fields from `updates` on are changes since
+    the previous step. A price or size is None if its side of the book is empty.
+    """
+
+    time: int
+    sequence: int
+    status: str
+    bid_size: Decimal | None
+    bid_price: Decimal | None
+    ask_price: Decimal | None
+    ask_size: Decimal | None
+    mid: Decimal | None
+    updates: int
+    trades: int
+    buy_volume: Decimal
+    sell_volume: Decimal
+
+
 @dataclass
 class ReplaySummary:
     """Counts of the steps that a replay has shown so far.
@@ -51,7 +83,7 @@ class ReplaySummary:
     Attributes
     ----------
     steps, trades : int
-        Number of steps, and number of trades in these steps.
+        Number of steps, and number of trades in all steps.
     statuses : Counter
         Number of steps by the status of the book.
     first, last : int
@@ -72,13 +104,27 @@ class ReplaySummary:
         self.first = seen.time if self.first == NOT_GIVEN else self.first
         self.last = seen.time
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> StepCounts:
         """Return the counts and times as the fields of the command's JSON summary."""
-        counts = {"steps": self.steps, "trades": self.trades, "statuses": dict(self.statuses)}
-        return counts | {"first": self.first, "last": self.last}
+        return {
+            "steps": self.steps,
+            "trades": self.trades,
+            "statuses": dict(self.statuses),
+            "first": self.first,
+            "last": self.last,
+        }
 
 
-def open_replay(warehouse: Path, symbol: str, start: str | None, end: str | None, **options: Any) -> Replayer:
+def open_replay(
+    warehouse: Path,
+    symbol: str,
+    start: str | None,
+    end: str | None,
+    depth: int,
+    exchange: str | None,
+    clock: str,
+    suspect: str,
+) -> Replayer:
     """Return the replay of a symbol within a period.
 
     Parameters
@@ -89,8 +135,8 @@ def open_replay(warehouse: Path, symbol: str, start: str | None, end: str | None
         Symbol as in the tables.
     start, end : str or None
         Start (inclusive) and end (exclusive), as text that `parse_time` reads; None: no bound.
-    **options : Any
-        `depth`, `exchange`, `clock` and `suspect` of `Replayer`.
+    depth, exchange, clock, suspect
+        Arguments of `Replayer`.
 
     Returns
     -------
@@ -105,8 +151,8 @@ def open_replay(warehouse: Path, symbol: str, start: str | None, end: str | None
         If the symbol does not exist, or has no books.
     """
     first, last = parse_period(start, end)
-    options["exchange"] = find_instrument(warehouse, symbol, options.get("exchange"))["exchange"]
-    return Replayer(warehouse, symbol, first, last, **options)
+    venue = find_instrument(warehouse, symbol, exchange)["exchange"]
+    return Replayer(warehouse, symbol, first, last, depth, venue, clock, suspect)
 
 
 def parse_step(text: str) -> str | int:
@@ -133,9 +179,9 @@ def parse_step(text: str) -> str | int:
 
 
 def describe_recorded_time(replayer: Replayer) -> str:
-    """Return as text from when to when the symbol has recorded messages."""
-    hours = replayer.recording.read_rows(HOURS)
-    times = [row[name] for row in hours for name in ("first_time", "last_time") if row[name] != NOT_GIVEN]
+    """Return the range of times of the symbol's recorded messages as text, such as `from … to …`."""
+    chunks = replayer.recording.read_id_ranges()
+    times = [time for row in chunks for time in (row["first_time"], row["last_time"]) if time != NOT_GIVEN]
     return f"from {format_time(min(times))} to {format_time(max(times))}" if times else "at no time"
 
 
@@ -188,8 +234,8 @@ def _count_steps(steps: Iterable[Observation], seen: ReplaySummary) -> Iterator[
         yield step
 
 
-def _step_row(seen: Observation, scales: tuple[int, int]) -> dict[str, Any]:
-    """Return a step as a row: time, status, best levels, mid, and the changes since the previous step."""
+def _step_row(seen: Observation, scales: tuple[int, int]) -> StepRow:
+    """Return a step as a row of CSV or JSON."""
     bids, asks = exact_levels(seen, scales, 1)
     (bid, bid_size), (ask, ask_size) = (side[0] if side else (None, None) for side in (bids, asks))
     mid = None if bid is None or ask is None else spread_and_mid(bid, ask)[1]
@@ -229,7 +275,7 @@ def exact_levels(seen: Observation, scales: tuple[int, int], levels: int) -> tup
         Price and size of each bid and ask, best first.
     """
 
-    def side(prices: Any, sizes: Any) -> list[Level]:
+    def side(prices: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[Level]:
         pairs = zip(prices[:levels].tolist(), sizes[:levels].tolist(), strict=True)
         return [(unscale(price, scales[0]), unscale(size, scales[1])) for price, size in pairs]
 
@@ -250,8 +296,8 @@ def _table_lines(steps: Iterable[Observation], scales: tuple[int, int], width: i
     is_wide, status_width, is_first = width >= _WIDE_TERMINAL, len("verified"), True
     for step in chain(sample, steps):
         row = _step_row(step, scales)
-        best = ((row[f"{side}_price"], row[f"{side}_size"]) for side in ("bid", "ask"))
-        columns.fit((price, size) for price, size in best if price is not None)
+        best = ((row["bid_price"], row["bid_size"]), (row["ask_price"], row["ask_size"]))
+        columns.fit((price, size) for price, size in best if price is not None and size is not None)
         mids.fit([row["mid"]] if row["mid"] is not None else [])
         shown = format_time(row["time"])
         when = shown if is_wide else shown[11:23]

@@ -513,7 +513,7 @@ def test_episodes_are_seeded_and_see_a_known_book_throughout(broken, clock):
         replayer.seek(time=start)
         while (seen := replayer.step()) is not None and seen.time < start + length:
             assert not seen.gap
-    with pytest.raises(SettingsError, match="no stretch of a known book is"):
+    with pytest.raises(SettingsError, match="no period with a known book is"):
         replayer.episodes(24 * HOUR, 5, 1)
 
 
