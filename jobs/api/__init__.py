@@ -10,7 +10,7 @@ Each public name is imported at its first use, so ``import deltabook`` itself is
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deltabook.jobs.runtime.settings import Settings as Settings
@@ -60,7 +60,7 @@ _MODULES = {
     "open": ".warehouse_reader",
     "run": ".pipeline_run",
 }
-"""Module of each public name. A module with a leading dot belongs to this package."""
+"""Module of each public name. A leading dot means a module of this package."""
 
 __all__ = [
     "BusyError",
@@ -86,11 +86,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use, and return it."""
     if name == "__version__":
         from importlib.metadata import version
 
-        value: Any = version("deltabook")
+        value: object = version("deltabook")
     elif name in _MODULES:
         value = getattr(import_module(_MODULES[name], __name__), name)
     else:

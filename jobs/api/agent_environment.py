@@ -12,9 +12,11 @@ from .time_range import TimeLike, to_range
 
 if TYPE_CHECKING:
     import gymnasium
+    import numpy as np
+    from numpy.typing import NDArray
 
 ENVIRONMENT = "deltabook.jobs.replay.gym_environment:deltabook/Book-v0"
-"""Name under which Gymnasium finds the environment."""
+"""Module and name by which `gymnasium.make` finds the environment."""
 
 
 def make_env(
@@ -23,7 +25,7 @@ def make_env(
     start: TimeLike | None = None,
     end: TimeLike | None = None,
     **arguments: Any,
-) -> gymnasium.Env[Any, Any]:
+) -> gymnasium.Env[NDArray[np.float32], np.int64]:
     """Return a Gymnasium environment whose agent trades one symbol in replayed books.
 
     Parameters

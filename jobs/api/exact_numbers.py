@@ -1,4 +1,4 @@
-"""Conversion of stored prices and sizes to exact decimals or to integers, in Arrow.
+"""Conversion of stored prices and sizes to exact decimals or integers, as Arrow arrays.
 
 Most instruments store prices and sizes as int64 at a fixed scale: value = integer / 10^scale. Instruments
 whose numbers do not fit in an int64 store DECIMAL(38,18).
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deltabook.schemas.columns import Column
 from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.rows import ScaleFields
 
 _INT64_DIGITS, _DECIMAL_DIGITS, _DECIMAL_SCALE = 19, 38, 18
 _WIDE = pa.decimal128(_DECIMAL_DIGITS, _DECIMAL_SCALE)
@@ -35,7 +35,7 @@ class NumberForm:
         Decimal digits by `price_scale` and `size_scale`, if all instruments of the result have the same
         scales and store int64. None if scales differ, or if an instrument stores DECIMAL(38,18).
     has_wide_integers : bool
-        Whether an instrument of the result stores DECIMAL(38,18). Its integers need DECIMAL(38,0).
+        Whether any instrument of the result stores DECIMAL(38,18). The integers then need DECIMAL(38,0).
     """
 
     decimals: bool
@@ -60,13 +60,13 @@ class NumberForm:
         return _WIDE if self.scales is None else pa.decimal128(_INT64_DIGITS, self.scales[scale_name])
 
 
-def choose_form(instruments: Iterable[Mapping[str, Any]], decimals: bool) -> NumberForm:
-    """Return the form that holds the numbers of several instruments exactly.
+def choose_form(instruments: Iterable[ScaleFields], decimals: bool) -> NumberForm:
+    """Return the Arrow types that hold the prices and sizes of several instruments exactly.
 
     Parameters
     ----------
-    instruments : iterable of mapping
-        Rows of the table `instruments`.
+    instruments : iterable of dict
+        Rows of the table `instruments`; only their scales are used.
     decimals : bool
         True: the result has exact decimals. False: it has integers.
 
@@ -175,7 +175,7 @@ def _convert(values: pa.Array, column: Column, scales: Mapping[str, int], form: 
 def _convert_numbers(
     numbers: pa.Array, column: Column, scales: Mapping[str, int], target: pa.DataType
 ) -> pa.Array:
-    """Return plain numbers, not lists of numbers, converted to the type of the result."""
+    """Convert an array of numbers (not of lists) to the type of the result."""
     is_wide_integer = target == _WIDE_INTEGER
     if column.name in _MAY_BE_MISSING and not (target == pa.int64() or is_wide_integer):
         missing = pa.scalar(NOT_GIVEN, pa.int64()).cast(numbers.type)

@@ -1,4 +1,4 @@
-"""`run`: the pipeline (ingest, reconstruct and validate) without the command line."""
+"""`run`: ingest, reconstruct and validate as one Python function."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +16,7 @@ from deltabook.jobs.pipeline.stages import (
     run_stages,
     validate_stage,
 )
+from deltabook.jobs.pipeline.summary import JobSummary
 from deltabook.jobs.process.error_causes import describe_error
 from deltabook.jobs.process.optional_packages import describe_missing_package
 from deltabook.jobs.runtime.settings import load_settings
@@ -36,11 +36,11 @@ class RunSummary:
         nothing was validated.
     failed_chunks : int
         Number of chunks that failed a check, over all symbols.
-    refused : tuple of mapping
-        Raw files that were refused, each with `path` and `reason`.
+    refused : tuple of dict
+        Raw files that the run did not read, each with `path` and `reason`.
     stages : mapping
         Duration of each stage in seconds, by the name of the stage.
-    details : mapping
+    details : dict
         All counts, rates and verdicts, as `deltabook run --json` prints them.
 
     Examples
@@ -53,7 +53,7 @@ class RunSummary:
     failed_chunks: int
     refused: tuple[Mapping[str, str], ...]
     stages: Mapping[str, float]
-    details: Mapping[str, Any]
+    details: JobSummary
 
     @property
     def passed(self) -> bool:
@@ -71,7 +71,7 @@ def run(
     validate: bool = True,
     progress: bool = False,
     config: Path | str | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> RunSummary:
     """Read raw files, rebuild the affected books, check all tables, and publish the result.
 
@@ -96,7 +96,7 @@ def run(
         Whether to show the progress of the stages on standard error.
     config : Path, str or None
         YAML file of settings.
-    **settings : Any
+    **settings : object
         Settings by name, such as `master`, `depth`, `cadence` or `chunk`; see `deltabook.Settings`.
 
     Returns

@@ -68,12 +68,12 @@ class Result:
         """
         return self.table
 
-    def to_pandas(self, **options: Any) -> pd.DataFrame:
+    def to_pandas(self, **options: object) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame; exact decimals become `decimal.Decimal`.
 
         Parameters
         ----------
-        **options : Any
+        **options : object
             Options of `pyarrow.Table.to_pandas`, such as `types_mapper`.
 
         Returns

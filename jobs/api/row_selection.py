@@ -1,9 +1,9 @@
-"""Reading of chosen rows of published tables, by instrument, time and column, in the order of the feed."""
+"""Reading of published tables: rows of given instruments and times, columns of given names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError
+from deltabook.schemas.rows import InstrumentRow
 from deltabook.schemas.tables import TABLES
 
 from .exact_numbers import NumberForm, choose_form, convert_column
@@ -20,15 +21,17 @@ from .table_views import View
 
 _KEYS = ("exchange", "symbol", "hour")
 """Columns that identify a chunk of an instrument."""
+_ChunkRows = tuple[tuple[str | int, ...], pa.Table]
+"""Values of `_KEYS`, as far as the table has these columns, and the rows with these values."""
 
 
 class Selection(NamedTuple):
-    """The rows and columns that a result shall have.
+    """Rows and columns to read, and the form of their numbers.
 
     Attributes
     ----------
-    instruments : sequence of dict
-        Rows of the table `instruments`: all instruments that the result may contain.
+    instruments : sequence of InstrumentRow
+        All instruments that the result may contain.
     exchange, symbol : str or None
         Select only rows of this exchange or symbol; None: all.
     start, end : int or None
@@ -41,7 +44,7 @@ class Selection(NamedTuple):
         Whether chunks that failed a check are included.
     """
 
-    instruments: Sequence[Mapping[str, Any]]
+    instruments: Sequence[InstrumentRow]
     exchange: str | None = None
     symbol: str | None = None
     start: int | None = None
@@ -82,7 +85,7 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
     condition = _condition(view, selection)
     form = choose_form(selection.instruments, selection.decimals)
     failed = reader.failed_chunks() if view.names_failed else {}
-    parts: list[tuple[tuple[Any, ...], pa.Table]] = []
+    parts: list[_ChunkRows] = []
     for table in _forms_of(view.table):
         if reader.exists(table):
             needed = _needed_columns(view, columns)
@@ -92,7 +95,10 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
     parts.sort(key=lambda part: part[0])
     named = select_failed(failed, (key for key, _ in parts if len(key) == len(_KEYS)))
     left_out = set() if selection.include_failed else {chunk[:3] for chunk in named}
-    scales = {(row["exchange"], row["symbol"]): row for row in selection.instruments}
+    scales: dict[tuple[str | int, ...], dict[str, int]] = {
+        (row["exchange"], row["symbol"]): {"price_scale": row["price_scale"], "size_scale": row["size_scale"]}
+        for row in selection.instruments
+    }
     shown = [
         _show(view, rows, columns, scales.get(key[:2], {}), form)
         for key, rows in parts
@@ -158,10 +164,10 @@ def _condition(view: View, selection: Selection) -> pc.Expression | None:
     return condition
 
 
-def _split_by_chunk(rows: pa.Table, keys: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
-    """Yield (key values, rows) for each run of rows with equal key values, without a copy.
+def _split_by_chunk(rows: pa.Table, keys: Sequence[str]) -> Iterator[_ChunkRows]:
+    """Yield (values of the columns `keys`, rows) for each stretch of rows with equal values, without a copy.
 
-    Without keys, yield all rows at once.
+    If there are no keys, yield all rows at once.
     """
     if rows.num_rows == 0:
         return
@@ -177,9 +183,9 @@ def _split_by_chunk(rows: pa.Table, keys: Sequence[str]) -> Iterator[tuple[tuple
 
 
 def _show(
-    view: View, rows: pa.Table, columns: Sequence[str], scales: Mapping[str, Any], form: NumberForm
+    view: View, rows: pa.Table, columns: Sequence[str], scales: Mapping[str, int], form: NumberForm
 ) -> pa.Table:
-    """Return the requested columns of one instrument's rows, with numbers in the form of the result."""
+    """Return the requested columns of one instrument's rows, with numbers in the types of the result."""
     declared = view.stored_columns()
     for index, name in enumerate(rows.column_names):
         rows = rows.set_column(index, name, convert_column(rows[name], declared[name], scales, form))

@@ -1,4 +1,4 @@
-"""Views: the columns, stored and computed, that results show of each table."""
+"""Views: for each table, the stored and the computed columns of a result."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Derived(NamedTuple):
     sources : tuple of str
         Names of the stored columns that the computation needs.
     compute : callable
-        Takes a table with these columns, whose numbers have the form of the result. Returns the values of the
-        computed column.
+        Function that takes a table with these columns and returns the values of the computed column. Prices
+        and sizes already have the types of the result.
     """
 
     sources: tuple[str, ...]
@@ -37,7 +37,7 @@ class Derived(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """What a result shows of one stored table.
+    """Rows and columns of one stored table that a result shows.
 
     Attributes
     ----------
@@ -48,8 +48,8 @@ class View:
     derived : mapping
         Columns that are computed, by name.
     event_type : EventType or None
-        If given, only events of this type are shown, and each field of `data` is a column. None: all rows are
-        shown, with the stored columns.
+        Show only events of this type, with each field of `data` as a column. None: show all rows, with the
+        stored columns.
     names_failed : bool
         Whether the result lists the chunks that failed a check.
     """
@@ -101,9 +101,9 @@ def _event_time(rows: pa.Table) -> pa.ChunkedArray:
 
 
 def _first_of(name: str) -> Derived:
-    """Return a computed column with the best price or size: the first number of each list of a column.
+    """Return a computed column with the first number of each list of a column: the best price or size.
 
-    The value is null for an empty list.
+    It is null where the list is empty.
     """
 
     def compute(rows: pa.Table) -> pa.ChunkedArray:

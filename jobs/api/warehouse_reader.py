@@ -1,4 +1,4 @@
-"""`open` and its `WarehouseReader`: tables, single books, replays, figures and status, without Spark."""
+"""`open` and `WarehouseReader`: read tables, single books, replays, figures and status. No Spark."""
 
 from __future__ import annotations
 
@@ -100,7 +100,11 @@ class WarehouseReader(WarehouseTables):
         symbol: str,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
-        **options: Any,
+        *,
+        depth: int = 20,
+        exchange: str | None = None,
+        clock: str = "received",
+        suspect: str = "mark",
     ) -> Replayer:
         """Return a replayer that steps through the books and trades of one symbol.
 
@@ -110,8 +114,14 @@ class WarehouseReader(WarehouseTables):
             Symbol as in the tables.
         start, end : int, str, datetime or None
             Start (inclusive) and end (exclusive) of the replay, by the replayer's clock; None: no limit.
-        **options : Any
-            `depth`, `exchange`, `clock` and `suspect` of `deltabook.jobs.replay.replayer.Replayer`.
+        depth : int
+            Number of levels per side in an observation.
+        exchange : str or None
+            Needed if several exchanges list the symbol.
+        clock : str
+            `received` orders messages by their arrival at the recorder, `exchange` by the exchange's time.
+        suspect : str
+            What to do with steps in which the book is suspect or unseeded: `mark`, `skip` or `raise`.
 
         Returns
         -------
@@ -132,7 +142,7 @@ class WarehouseReader(WarehouseTables):
         from deltabook.jobs.replay.replayer import Replayer
 
         first, last = to_range(start, end)
-        replayer = Replayer(self.path, symbol, first, last, **options)
+        replayer = Replayer(self.path, symbol, first, last, depth, exchange, clock, suspect)
         warn_of_failed(self._failed_between(str(replayer.exchange), symbol, first, last), 2)
         return replayer
 

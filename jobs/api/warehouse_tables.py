@@ -1,15 +1,16 @@
-"""Reading of the tables of a warehouse: books, trades, gaps, coverage, verdicts and all others."""
+"""Methods that read the tables of a warehouse: books, trades, gaps, coverage, verdicts and all others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from deltabook.jobs.tables.instrument_lookup import find_instruments
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import InstrumentRow
 from deltabook.schemas.tables import INSTRUMENTS
 from deltabook.udfs.storage.locations import parse_location
 
@@ -251,7 +252,7 @@ class WarehouseTables:
         reader = self._reader()
         instruments = [
             row
-            for row in reader.rows(INSTRUMENTS)
+            for row in cast(list[InstrumentRow], reader.rows(INSTRUMENTS))
             if symbol in (None, row["symbol"]) and exchange in (None, row["exchange"])
         ]
         selection = Selection(instruments, exchange, symbol, first, last, columns, decimals, include_failed)
@@ -343,9 +344,9 @@ class WarehouseTables:
         """Return a reader of the table versions that are published now."""
         return TableReader(self.path, require_published(self.path))
 
-    def _instrument(self, symbol: str, exchange: str | None) -> dict[str, Any]:
-        """Return the row of `instruments` of a symbol; raise unless there is exactly one."""
-        rows = find_instruments(self.path, symbol, exchange)
+    def _instrument(self, symbol: str, exchange: str | None) -> InstrumentRow:
+        """Return the row of `instruments` of a symbol; raise an error if there is none or several."""
+        rows = cast(list[InstrumentRow], find_instruments(self.path, symbol, exchange))
         if len(rows) > 1:
             venues = sorted(row["exchange"] for row in rows)
             raise WarehouseError(
