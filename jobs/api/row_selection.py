@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deltabook.jobs.tables.stored import TableReader
+from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.rows import InstrumentRow
@@ -93,7 +93,7 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
             rows = reader.dataset(table).to_table(columns=projection, filter=condition)
             parts += _split_by_chunk(rows, [name for name in _KEYS if name in needed])
     parts.sort(key=lambda part: part[0])
-    named = select_failed(failed, (key for key, _ in parts if len(key) == len(_KEYS)))
+    named = select_failed(failed, (cast(ChunkKey, key) for key, _ in parts if len(key) == len(_KEYS)))
     left_out = set() if selection.include_failed else {chunk[:3] for chunk in named}
     scales: dict[tuple[str | int, ...], dict[str, int]] = {
         (row["exchange"], row["symbol"]): {"price_scale": row["price_scale"], "size_scale": row["size_scale"]}
