@@ -1,6 +1,6 @@
-"""Suite `books`: the rows of `books` are possible books, in time order, with the best status the feed allows.
+"""Suite `books`: rows of `books` are possible books in time order, with the best status the feed allows.
 
-The status says how far a book is proven. A feed whose messages have ids can prove more than one without.
+The status says how far a book is proven. A feed with message ids can prove more than a feed without.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ def judge_books(summary: pd.DataFrame) -> list[Judgement]:
     ----------
     summary : pandas.DataFrame
         One row for each chunk of a symbol, with the columns exchange, symbol, hour, time and five counts of
-        rows of `books`. `out_of_order`: the order_time is before the order_time of the previous row by id.
-        `crossed`: the best bid is above the best ask. `not_monotone`: a price is not worse than the price of
-        the level above. `not_positive`: a price or size is not above zero. `worse`: the status is worse than
-        the feed allows. These statuses are `suspect`, and `unseeded` if the whole chunk is unseeded. A feed
-        without ids allows `unverifiable`.
+        rows of `books`:
+
+        - `out_of_order`: the order_time is before the order_time of the previous row by id.
+        - `crossed`: the best bid is above the best ask.
+        - `not_monotone`: a price is equal to or better than the price of the level before it.
+        - `not_positive`: a price or size is zero or less.
+        - `worse`: the status is worse than the feed allows. These statuses are `suspect`, and `unseeded` if
+          the whole chunk is unseeded. A feed without ids allows `unverifiable`.
 
     Returns
     -------

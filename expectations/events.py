@@ -1,4 +1,4 @@
-"""Suite `events`: by ids and checksums, the streams of a chunk have no gaps, and events are in order."""
+"""Suite `events`: ids and checksums show no gap in the streams of a chunk, and events are in order."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ def judge_events(summary: pd.DataFrame) -> list[Judgement]:
     Parameters
     ----------
     summary : pandas.DataFrame
-        One row for each chunk of a symbol, with the columns exchange, symbol, hour, time and four counts.
-        `gaps`: gaps of book updates, which are missing ids, snapshots that are missing or do not connect to
-        the next update, wrong checksums, and unreadable rows. `trade_gaps`: gaps in trade ids. `unordered`:
-        events whose id is below the id of the previous event. `out_of_time`: events whose order_time is
-        before the order_time of the previous event.
+        One row for each chunk of a symbol, with the columns exchange, symbol, hour, time and four counts:
+
+        - `gaps`: missing ids of book updates, snapshots that are missing or do not connect to the next
+          update, wrong checksums, and unreadable rows.
+        - `trade_gaps`: gaps in trade ids.
+        - `unordered`: events whose id is below the id of the previous event.
+        - `out_of_time`: events whose order_time is before the order_time of the previous event.
 
     Returns
     -------

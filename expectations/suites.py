@@ -1,7 +1,7 @@
-"""Judgement of summary tables by Great Expectations.
+"""Judgement of chunks by Great Expectations, from a summary table of counts or shares.
 
-A summary table has one or several rows of counts or shares for each chunk of a symbol. All suites share one
-Great Expectations context, which stores nothing on disk.
+A summary table has one or several rows for each chunk of a symbol. All suites share one Great Expectations
+context, which stores nothing on disk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RAW, EVENTS, BOOKS, FIDELITY = SUITES = ("raw", "events", "books", "fidelity")
 PASSED, FAILED, ERRORED, NONE = "passed", "failed", "errored", "none"
 """Verdicts. ERRORED: the rule could not be evaluated. NONE: there was nothing to compare with."""
 WORST_FIRST = (ERRORED, FAILED, PASSED, NONE)
-"""Verdicts in order. The verdict of a group is the first of these that any judgement of the group has."""
+"""Verdicts in order. The verdict on a chunk is the first of these that any of its judgements has."""
 _MAX_SHOWN = 20
 """Maximum number of failing rows that the text of a judgement lists."""
 

@@ -125,7 +125,7 @@ def ingested(spark, tmp_path):
     [
         ("staged", "stage_groups", raise_two_lines, "{raw}: stage failed", "poisoned, over two lines. "),
         ("ingest", "order_groups", raise_two_lines, "{whose}: order failed", "poisoned, over two lines. "),
-        ("ingest", "order_groups", die, "{whose}: its worker process died", "want of memory, or crashed. "),
+        ("ingest", "order_groups", die, "{whose}: its worker process died", "lack of memory, or crashed. "),
         ("reconstruct", "rebuild_groups", die, "{whose}: its worker process died", "--master local[1]"),
         (
             "reconstruct",

@@ -153,7 +153,7 @@ class _Dialect:
 def _queue_chunk(
     queue: ReceiveQueue, dialect: _Dialect, chunk: MarketChunk, received: ReceiveTimes, partial_depth: bool
 ) -> None:
-    """Add every line of a chunk to the receive queue."""
+    """Add the lines of all events of a chunk to the queue that sorts lines by receive time."""
     streams = [
         (TRADES, received.trades, dialect.trades(chunk)),
         (TICKERS, received.tickers, dialect.tickers(chunk)),
@@ -181,9 +181,9 @@ def capture_lines(
     """Advance a market and return its feed as the lines of a Binance capture.
 
     The lines are sorted by receive time, and each stream keeps its own order. A REST snapshot holds the book
-    at an id L strictly inside one diff (U <= L < u), and is received after that diff. So the diffs before
-    that diff are stale, that diff connects to the snapshot, and a reader has to keep the diffs that arrive
-    between that diff and the snapshot.
+    at an id L inside one diff (U <= L < u), and is received after this diff. So this diff connects to the
+    snapshot, and earlier diffs are stale. A reader must keep all diffs from this diff on until the snapshot
+    arrives.
 
     Parameters
     ----------
@@ -204,8 +204,8 @@ def capture_lines(
     partial_depth : bool
         True: write the true top 20 levels after every diff as a message of the stream ``@depth20``.
     update_id_stride : int
-        Every printed update id is the market's update id times this number. With more than 1, U jumps past
-        the previous u, as in the real USD-M feed, whose diffs link by the field `pu` instead.
+        Every printed update id is the market's update id times this number. If it is more than 1, U is more
+        than the previous u plus one, as in the real USD-M feed, whose diffs link by the field `pu` instead.
     chunk_messages : int
         Number of messages in memory at a time. The lines do not depend on this number.
 

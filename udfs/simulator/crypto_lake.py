@@ -55,8 +55,8 @@ SCHEMAS = {
         ]
     ),
 }
-"""Columns of each table, as the vendor's reader returns them. The vendor's files have no columns exchange
-and symbol: these values are in the folder names."""
+"""Columns of each table, as the vendor's reader returns them. In the vendor's files, exchange and symbol are
+not columns but parts of the folder names."""
 
 
 def tables(
@@ -150,8 +150,8 @@ def write_tables(feed: dict[str, pa.Table], folder: Path) -> list[Path]:
 def _numbers(market: Market, prices: Int64Array, sizes: Int64Array, name: str = "size") -> Columns:
     """Return prices and sizes as doubles.
 
-    The integers are below 2**53, so each quotient is the double nearest to the decimal, and it prints as
-    that decimal.
+    Integers below 2**53 are exact as doubles. So each quotient is the double nearest to the decimal number,
+    and prints as this number.
     """
     return {"price": prices / 10**market.price_scale, name: sizes / 10**market.size_scale}
 

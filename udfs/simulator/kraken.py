@@ -39,11 +39,11 @@ def dump_lines(
 ) -> Iterator[bytes]:
     """Advance a market and return its feed as the lines that one connection receives.
 
-    The client of this feed truncates its book to the best `depth` levels per side. A book message lists the
-    levels that such a client has to change: first the changed levels inside the depth, then the levels that
-    moved back inside the depth, marked ``r``. The feed does not announce a level that moves out of the depth,
-    nor a change outside the depth. The checksum covers the true top ten levels per side after the message.
-    The newest level time in a message is the market's time of the message.
+    A client of this feed truncates its book to the best `depth` levels per side. A book message lists the
+    levels that the client has to change: first the changed levels inside the depth, then the levels that
+    moved back inside the depth, marked ``r``. The feed sends nothing when a level moves out of the depth or
+    changes outside the depth. The checksum covers the true top ten levels per side after the message. The
+    newest level time in a message is the market's time of the message.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class _Change:
 
 
 class _Side:
-    """One side of the whole true book, and the keys of the levels that a truncating client holds.
+    """One side of the market's full book, and the keys of the levels that a truncating client has.
 
     A key is a price in ticks, negated for bids, so that the best level has the smallest key.
     """
@@ -134,7 +134,7 @@ class _Side:
         return [_Change(key, self.levels[key]) for key in islice(self.keys, depth)]
 
     def apply(self, prices: list[int], sizes: list[int], time: int) -> list[_Change]:
-        """Change the true book and return the changes that the venue sends to the client, in order."""
+        """Change the full book; return the changes that the venue sends to the client, in order."""
         before = {}
         for price, lots in zip(prices, sizes, strict=True):
             key = self.sign * price

@@ -64,7 +64,7 @@ class MarketChunk:
     Attributes
     ----------
     inside : BookSnapshot or None
-        The book in the middle of the message that the argument `photograph` of `Market.advance` names.
+        The book in the middle of one message, chosen by the argument `photograph` of `Market.advance`.
     timestamps, first_update_ids, last_update_ids : numpy.ndarray
         [n] Time at which a message ends, and the ids of its first (U) and last (u) order event. A message
         starts where the previous message ends.
@@ -198,10 +198,10 @@ class Market:
         n_messages : int
             Number of messages, 0 or more.
         photograph : int, optional
-            Index, within this chunk, of the message in whose middle the book is copied to
-            `MarketChunk.inside`. The update id L of the copy satisfies U <= L < u. The feed does not change.
-            If the message consists of a single order, the book is copied in the next message instead. If the
-            chunk has no next message, `MarketChunk.inside` is None.
+            Index, within this chunk, of a message. `MarketChunk.inside` becomes a copy of the book in the
+            middle of this message: the copy's update id L satisfies U <= L < u. The feed does not change. A
+            message of a single order has no middle; the next message is then used. If there is none,
+            `MarketChunk.inside` is None.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Exact decimal text of scaled integers: one number in Python, or many book levels in a kernel."""
+"""Exact decimal text of scaled integers: of one number in Python, of many book levels in a kernel."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Receive times of the simulated market's events, equal in every dialect.
 
-The latency of an event depends only on its stream and its id. So the receive times depend neither on the
-other messages that a dialect prints, nor on the size of the chunks.
+The latency of an event depends only on its stream and its id. So a dialect that prints fewer messages, or
+another size of the chunks, does not change the receive times.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, Ma
 LATENCY = (2_000_000, 9_000_000)
 """Shortest and longest latency from an event to its receive time, ns."""
 MESSAGES, PARTIALS, TRADES, TICKERS, SNAPSHOTS = range(5)
-"""Numbers of the streams. Lines with equal receive times are written in the order of these numbers."""
+"""Numbers of the streams. Of lines with equal receive times, the line with the lower number comes first."""
 _GOLDEN, _ODD, _STREAM_SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), 56
 
 
@@ -28,7 +28,7 @@ class ReceiveTimes:
     Attributes
     ----------
     messages, partials : numpy.ndarray
-        [messages] Receive time of each diff, and of the partial book that the market sends after the diff.
+        [messages] Receive time of each diff, and of the partial book after each diff.
     trades : numpy.ndarray
         [trades] Receive time of each trade.
     tickers : numpy.ndarray
@@ -69,7 +69,7 @@ class Recorder:
         )
 
     def receive_book(self, book: BookSnapshot, happened: int, stream: int = SNAPSHOTS) -> int:
-        """Return the receive time of one whole book, not before that of any earlier diff.
+        """Return the receive time of one whole book; no diff so far has a later receive time.
 
         Parameters
         ----------
@@ -138,9 +138,9 @@ class ReceiveQueue:
         self._pending.append((received, stream, line))
 
     def ready(self, until: int | None = None) -> Iterator[tuple[int, str]]:
-        """Yield (receive time, text) of each line received before `until`, sorted by receive time.
+        """Remove the lines received before `until`, and yield (receive time, text) of each, sorted by time.
 
-        None for `until` yields all lines.
+        If `until` is None, all lines are removed and yielded.
         """
         self._pending.sort(key=itemgetter(0, 1))
         ready = [line for line in self._pending if until is None or line[0] < until]

@@ -47,8 +47,7 @@ def export_groups(request: ExportRequest) -> GroupFunction:
     -------
     callable
         Function for `make_task_function`, with groups by exchange, symbol and date. It takes rows of
-        `export_references` and yields one row of `exported`. A file gets its final name only when the file
-        is complete.
+        `export_references` and yields one row of `exported`. An incomplete file has the suffix `.partial`.
     """
 
     def export(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -1,9 +1,9 @@
 """The function that Spark applies to each chunk of a symbol to compare the chunk's books with golden rows.
 
-A golden row is an independent truth about a book, such as a ticker or a vendor's book. Two comparisons are
-made: single books are paired with golden rows by id, and the distributions of both are compared on a time
-grid. The worker reads the data files itself, by their URIs. Window functions in Spark SQL over the same rows
-take ten times as long (measured on 16 M level changes).
+A golden row is an independent truth about a book, such as a ticker or a vendor's book. The function compares
+twice: single books with the golden rows of the same ids, and the distributions of both on a time grid.
+Workers read the data files themselves, by URI. Window functions in Spark SQL over the same rows take ten
+times as long (measured on 16 M level changes).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def judge_groups(root: str, depth: int, minimum_match: float, window_diffs: int 
 
 
 class _ChunkComparison:
-    """Comparison of one chunk's books with golden rows; writes mismatches and samples to data files."""
+    """Compares one chunk's books with golden rows, and writes mismatches and samples to data files."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _ChunkComparison:
             self.mismatches.add(_make_mismatches(window, differing_levels, schema, self.chunk | kind_columns))
         self.counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
         metrics: list[dict[str, object]] = [{**metric} for metric in matches.metrics(self.minimum_match)]
-        # If `books` lacks rows for some changes, the grid would hold outdated books.
+        # On a time grid, `books` has no row for every change, and a sample could be an outdated book.
         for metric in grids.compare() if self.books.has_every_change.all() else ():
             metrics.append(make_metric_row(metric))
             if len(metric.rebuilt):
@@ -118,7 +118,7 @@ class _ChunkComparison:
         self.metrics += [metric | kind_columns for metric in metrics]
 
     def close(self) -> list[dict[str, object]]:
-        """Finish the data files; return the rows of `judged`: metrics and files."""
+        """Finish the data files; return the rows of `judged`: first all metrics, then the written files."""
         rows = [EMPTY_RESULT | self.chunk | {"table": FIDELITY.name} | metric for metric in self.metrics]
         files = (*self.mismatches.close(), *self.samples.close())
         return rows + [{**EMPTY_RESULT, **self.chunk, **file} for file in files]
@@ -127,7 +127,8 @@ class _ChunkComparison:
 class _GridPair:
     """Rebuilt and golden books on one time grid.
 
-    Times are the exchange's `timestamp`. If golden rows have no `timestamp`, they are the receive times.
+    Both are sampled by the exchange's `timestamp`. If the golden rows have none, both are sampled by receive
+    time.
     """
 
     def __init__(self, depth: int, reference: ChunkToJudge):

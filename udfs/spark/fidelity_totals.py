@@ -1,4 +1,4 @@
-"""The function that Spark applies to each symbol to test the samples of all the symbol's chunks together."""
+"""The function that Spark applies to each symbol to run distribution tests over all its chunks together."""
 
 from __future__ import annotations
 

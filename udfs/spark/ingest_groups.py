@@ -1,6 +1,6 @@
-"""The functions that Spark applies to staged records: they survey streams, and write events and golden rows.
+"""Functions that Spark applies to staged records: they survey streams, and write events and golden rows.
 
-Staged records are the parsed messages of new raw files, in temporary files of the warehouse.
+Staged records are the parsed messages of new raw files. They are in temporary files of the warehouse.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events
 
 
 def survey_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Summarize the ids and times of one stream's new messages.
+    """Find the chunks and id restarts of one stream's new messages, and the digits of their numbers.
 
     Parameters
     ----------
@@ -176,6 +176,7 @@ def _read_chunk_records(stream: StreamFiles) -> Iterator[pa.Table]:
 
 
 def _append_epoch(records: pa.Table, restarts: list[int]) -> pa.Table:
+    """Return records with the column `epoch`, the id epoch of each record."""
     return records.append_column("epoch", pa.array(_compute_epochs(records, restarts)))
 
 
@@ -187,7 +188,7 @@ def _compute_epochs(messages: pa.Table, restarts: list[int]) -> NDArray[np.int64
 
 
 def _renew_epochs(stored: pa.Table, reference: ChunkToOrder) -> pa.Table:
-    """Return stored events with new epochs: a late file may reveal an id reset before the events."""
+    """Return stored events with epochs computed anew: a late file may show an id reset before them."""
     if not reference.update_restarts and not reference.trade_restarts:
         return stored
     is_update = pc.equal(stored["event_type"], EventType.BOOK_UPDATE).to_numpy()
@@ -228,7 +229,7 @@ def _select_golden(records: pa.Table, restarts: list[int], table: Table) -> pa.T
 
 
 def _make_golden(records: pa.Table, table: Table, **constants: str | int | list[int]) -> pa.Table:
-    """Return one golden row per record; a column named in `constants` has that value in all rows."""
+    """Return one golden row per record. Columns in `constants` have the given value in all rows."""
     if not records.num_rows:  # pyarrow cannot repeat a list zero times
         return table.arrow.empty_table()
     columns = {

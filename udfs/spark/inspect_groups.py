@@ -1,6 +1,7 @@
-"""The functions that Spark applies to each chunk of a symbol to count faults for the validation suites.
+"""Functions that Spark applies to each chunk of a symbol: they count faults in its events and books.
 
-The suites are `raw`, `events` and `books`. The worker reads the data files itself, by their URIs, in batches.
+The suites `raw`, `events` and `books` judge the counts. Workers read the data files themselves, by URI, in
+batches.
 """
 
 from __future__ import annotations
@@ -90,9 +91,9 @@ EMPTY_RESULT = {column.name: _EMPTY_VALUES.get(column.type, []) for column in JU
 
 
 def _count_out_of_range(columns: dict[str, pa.Array]) -> Counter[str]:
-    """Return the number of numbers out of range (`out_of_range`) and of level changes (`level_changes`).
+    """Return two counts for a batch of events: `out_of_range` and `level_changes`.
 
-    Out of range are prices and trade sizes of zero or less, and negative sizes of levels.
+    A price or trade size is out of range if it is zero or less, a level's size if it is negative.
     """
     is_trade = pc.equal(columns["event_type"], str(EventType.TRADE))
     out_of_range, level_changes = 0, 0
@@ -113,8 +114,10 @@ def _count_out_of_range(columns: dict[str, pa.Array]) -> Counter[str]:
 def _count_stream(stream: pa.Table) -> dict[str, int]:
     """Return counts of the faults in one stream's ids and times, by name.
 
-    The events of `stream` are in the feed's order. `late` counts messages whose row in the raw file is before
-    the row of a message that the feed's order puts earlier.
+    The events of `stream` are in the feed's order. `late` counts messages that stand in the raw file after a
+    message that follows them in the feed's order. `unordered` counts ids below the previous id. `missing`,
+    `zero` and `regressing` count timestamps that are not given, are before `EARLIEST_TIME`, or are below the
+    previous timestamp.
     """
     epoch, sequence = stream["epoch"].to_numpy(), stream["sequence"].to_numpy()
     is_backward = (np.diff(epoch) < 0) | ((np.diff(epoch) == 0) & (np.diff(sequence) < 0))
@@ -177,10 +180,10 @@ def inspect_books_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterat
 
 
 def _count_impossible(batch: pa.RecordBatch) -> Counter[str]:
-    """Return the number of impossible rows, by fault.
+    """Return how many rows of `books` have each of two faults.
 
-    `not_monotone`: a price is not worse than the price of the level above. `not_positive`: a price or size is
-    zero or less.
+    `not_monotone`: a price is equal to or better than the price of the level before it. `not_positive`: a
+    price or size is zero or less.
     """
     is_disordered, has_zero = (np.zeros(batch.num_rows, dtype=np.bool_) for _ in range(2))
     for side in SIDE_NAMES:
@@ -195,7 +198,7 @@ def _count_impossible(batch: pa.RecordBatch) -> Counter[str]:
 
 @kernel
 def mark_not_positive(numbers, starts, marks):
-    """Set `marks` to True for each list that has a number of zero or less; cost: one comparison per number.
+    """Set `marks` to True for each list with a number of zero or less; cost: one comparison per number.
 
     Parameters
     ----------
@@ -204,7 +207,7 @@ def mark_not_positive(numbers, starts, marks):
     starts : int64[rows + 1]
         Index of each list's first number, then the number of all numbers.
     marks : bool[rows]
-        Result, one value per list. Values of other lists stay unchanged.
+        One value per list; True is set in place, other values stay unchanged.
     """
     for row in range(len(marks)):
         for index in range(starts[row], starts[row + 1]):
@@ -226,7 +229,7 @@ def mark_not_monotone(numbers, starts, descends, marks):
     descends : bool
         True: each number must be below the number before it. False: each number must be above it.
     marks : bool[rows]
-        Result, one value per list. Values of other lists stay unchanged.
+        One value per list; True is set in place, other values stay unchanged.
     """
     last = numbers.shape[1] - 1
     for row in range(len(marks)):

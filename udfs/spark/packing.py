@@ -1,7 +1,7 @@
 """Packing of groups into a few Spark tasks, and one result file for each group.
 
-A group is the rows of one chunk, symbol or symbol-day. Its rows are references: each names the data files to
-read.
+A group is the unit of work of one function: one chunk, symbol or symbol-day. Its rows are references: each
+names the data files that a worker reads.
 
 Every Spark task has a fixed cost: 10 ms in the JVM and a round trip to Python. So several groups share a
 task, and all tasks have about equal cost. A worker writes the result of a group to a small file as soon as
@@ -35,7 +35,7 @@ RESULT_SUFFIX = ".arrow"
 """Ending of the files that hold the results of finished groups."""
 
 TaskFunction = Callable[[GroupKey, pd.DataFrame, pd.DataFrame], pd.DataFrame]
-"""A function for `groupBy(task).cogroup(…).applyInPandas`."""
+"""A function for `groupBy(task).cogroup(…).applyInPandas`; it takes a task's key and two frames."""
 
 
 def assign_tasks(costs: Sequence[float], max_tasks: int) -> list[int]:
@@ -70,7 +70,7 @@ def assign_tasks(costs: Sequence[float], max_tasks: int) -> list[int]:
 
 
 def store_results(function: GroupFunction, folder: str, schema: pa.Schema) -> GroupFunction:
-    """Return a version of a function that stores each group's result, and reuses a stored result.
+    """Wrap a function so that it stores the result of each group, and returns a stored result at a retry.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def store_results(function: GroupFunction, folder: str, schema: pa.Schema) -> Gr
     Returns
     -------
     callable
-        Processes one group and yields the group's result as one frame. The group's rows have the group's
-        number in the column `group`.
+        Processes one group and yields its result as one frame. The rows of the group must have the column
+        `group`, the group's number, which is the name of the result file.
     """
 
     @wraps(function)

@@ -59,11 +59,10 @@ def rebuild_groups(root: str, policy: RowPolicy) -> GroupFunction:
     -------
     callable
         Function for `make_task_function`, with groups whose key starts with exchange and symbol. It takes
-        rows of `rebuild_references` and yields rows of `rebuilt`. A reference with `chained` set yields the
-        chunk's data file of checkpoints, its gaps, its comparisons and its coverage. A reference with
-        `replayed` set yields the chunk's data files of books. A chunk is skipped if its events and settings
-        are unchanged and its opening book equals the stored checkpoint, because the result would equal the
-        stored result.
+        rows of `rebuild_references` and yields rows of `rebuilt`. If `chained` is set, it writes the chunk's
+        checkpoints, and yields its gaps, comparisons and coverage. If `replayed` is set, it writes the
+        chunk's books. It skips a chunk if neither the events, nor the settings, nor the opening book have
+        changed, because the result would equal the stored result.
     """
 
     def rebuild(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -181,7 +180,7 @@ class _ChunkRebuild:
                 )
 
     def _take_gaps_and_coverage(self) -> list[dict[str, object]]:
-        """Close all open gaps; return rows of `rebuilt` for the tables `gaps` and `coverage`."""
+        """Finish the book; return rows of `rebuilt` for the tables `gaps` and `coverage`."""
         gaps = self.rebuilder.finish()
         if self.policy.on_gap is OnGap.RAISE:
             self._raise_at_gap()
@@ -191,7 +190,7 @@ class _ChunkRebuild:
         ]
 
     def _has_stored_state(self, reference: ChunkToRebuild) -> bool:
-        """Return whether the current book equals a chunk's stored opening checkpoint, and no gap is open."""
+        """Return whether a chunk's stored opening checkpoint equals the current book, with no gap open."""
         if self.rebuilder.gaps.has_open_gaps or self.rebuilder.held is not None:
             return False
         if self.rebuilder.capture_state().status is Status.UNSEEDED:
@@ -233,7 +232,7 @@ class _ChunkRebuild:
     def _make_encoding(self) -> Numbers:
         """Return the encoding of prices and sizes.
 
-        An instrument with decimals needs all distinct numbers, so this reads all chunks once.
+        For an instrument with decimals, this reads all chunks, because the encoding needs all their numbers.
         """
         first = self.chunks[0]
         if not first.is_decimal:

@@ -46,8 +46,7 @@ def write_data_file(root: str, table: Table, batches: Iterable[pa.RecordBatch]) 
     Returns
     -------
     pyarrow.RecordBatch
-        One row of `added` that describes the file. If there are no rows to write, no file is written, and the
-        batch is empty.
+        One row of `added` that describes the file; empty if there were no rows, and so no file.
     """
     file = DataFile(root, table)
     for batch in batches:

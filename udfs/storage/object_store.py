@@ -1,7 +1,7 @@
-"""Functions that read, write and list files, both in local folders and in object stores.
+"""Functions that read, write and list files, in local folders and in object stores.
 
-Operations on single files of an object store use `upath.UPath`. Operations that must be fast use Arrow's S3
-file system. Credentials, endpoint and region come from the usual environment variables of S3 clients:
+In an object store, operations on single files use `upath.UPath`, and operations that must be fast use Arrow's
+S3 file system. Credentials, endpoint and region come from the usual environment variables of S3 clients:
 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, AWS_REGION, …
 """
 
@@ -59,7 +59,7 @@ class StoredFile:
 
 
 def get_arrow_source(path: Path | str) -> str | pa.NativeFile:
-    """Return a file in a form that Arrow's readers accept.
+    """Return what Arrow's readers accept as a file: a path, or an open file of an object store.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def open_input(path: Path | str) -> pa.NativeFile:
 
 
 def open_mapped(path: Path | str) -> pa.NativeFile:
-    """Open a file to read the whole file; a local file is memory-mapped.
+    """Open a file for reading it as a whole; a local file is memory-mapped.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _get_local_size(file: Path) -> int:
 
 
 def copy_file(file: Path, target: Path) -> None:
-    """Copy a file between local folders, object stores, or one and the other."""
+    """Copy a file. Source and target may each be local or in an object store."""
     if is_remote(file) or is_remote(target):
         with open_input(file) as source, create_file(target) as sink:
             sink.upload(source)
@@ -328,7 +328,7 @@ def open_store(location: Path) -> tuple[S3Store, str]:
 
 
 def _s3_key(path: Path | str) -> str:
-    """Return bucket and key joined by a slash, the form in which Arrow's S3 file system names files."""
+    """Return ``bucket/key``, the form in which Arrow's S3 file system names files."""
     return str(path).split("://", 1)[1]
 
 

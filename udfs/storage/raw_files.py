@@ -1,4 +1,4 @@
-"""Listing and hashing of raw files, which are files as they were recorded."""
+"""Listing and hashing of raw files: the files that a recorder or a vendor wrote."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def list_raw_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _is_skipped(relative: Path, folder: Path) -> bool:
-    """Return whether a file of a folder is to be skipped: it is hidden, or belongs to a Delta table."""
+    """Return whether to skip a file of a folder, because it is hidden or belongs to a Delta table."""
     if any(part.startswith((".", "_")) for part in relative.parts):
         return True
     return any((folder / parent / "_delta_log").is_dir() for parent in relative.parents)

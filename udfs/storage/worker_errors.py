@@ -24,13 +24,12 @@ _NOT_PUBLISHED = "nothing of this run is published, and what was published befor
 
 
 def name_group_in_errors(function: GroupFunction, folder: str) -> GroupFunction:
-    """Return a version of a function whose errors name the group that failed.
+    """Wrap a function so that its errors name the group that failed.
 
     Parameters
     ----------
     function : callable
-        Processes one group. If an error of the function has notes, they say where in the group the error
-        occurred.
+        Processes one group. Notes that it adds to an error say where in the group the error occurred.
     folder : str
         Folder of the warehouse that the function writes to.
 
@@ -87,7 +86,7 @@ def describe_dead_worker(references: Sequence[Mapping[str, object]]) -> str:
     """
     group = ", ".join([*_name_group(references), *_name_chunks(references)])
     return (
-        f"{group}: its worker process died on every attempt: killed for want of memory, or crashed. "
+        f"{group}: its worker process died on every attempt: killed for lack of memory, or crashed. "
         f"{_NOT_PUBLISHED.capitalize()}. Free memory, or run fewer tasks at once, for example with "
         "--master local[1], and run again"
     )

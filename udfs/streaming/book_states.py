@@ -1,7 +1,7 @@
-"""State files, which keep each live book between two micro-batches.
+"""State files: each stores one live book from one micro-batch to the next.
 
-A state file holds the book as a row of `checkpoints`, and the waiting messages: messages that are read but
-not yet applied to the book (see `settled_messages`).
+A state file holds the book as a row of `checkpoints`, and the waiting messages, which were read but are not
+applied to the book yet (see `settled_messages`).
 """
 
 from __future__ import annotations

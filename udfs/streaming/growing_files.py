@@ -1,8 +1,8 @@
 """Growing capture files of a folder, and the position up to which each file is read.
 
-A position is always after a whole line. Several files are read in step, by the receive times of their lines.
-If a micro-batch cannot take all unread lines, no file may get ahead of the others in time. Otherwise the
-messages of the other files would count as late.
+A position is always the end of a line. If a micro-batch cannot take all unread lines, it takes lines of all
+files up to the same receive time. If it read one file further than the others, the messages of the others
+would later count as late.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MIN_SHARE = 64 << 10
 """Smallest share of one file in a micro-batch, bytes."""
 _WITNESS_BYTES = 256
 _MAX_LINES_SEARCHED = 8
-"""Largest number of lines that are searched for one with a receive time."""
+"""Largest number of lines in which a receive time is searched for."""
 
 
 class Position(NamedTuple):
@@ -51,7 +51,7 @@ class Position(NamedTuple):
 
 
 class GrowingFolder:
-    """Finds the new lines of the files in a folder.
+    """Finds the new lines of the files in a folder, micro-batch by micro-batch.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class GrowingFolder:
         self.positions = dict(positions)
         self.most_bytes = most_bytes
         self._finished: dict[str, tuple[int, int]] = {}
-        """{path: (size in bytes, modification time in ns)}, for packed files that were read completely."""
+        """{path: (size in bytes, modification time in ns)} of packed files that were read to their end."""
 
     def advance(self) -> dict[str, Position]:
         """Move the positions to the end of the next micro-batch, and return the new positions.
@@ -100,12 +100,12 @@ class GrowingFolder:
         return dict(self.positions)
 
     def _has_grown(self, path: Path) -> bool:
-        """Return whether a file has unread content that can be read now.
+        """Return whether a file has unread lines that can be read now.
 
         Raises
         ------
         InputError
-            If the file is smaller than its part that was read.
+            If the file has fewer bytes than were already read from it.
         """
         if path.name.lower().endswith(PARTIAL_SUFFIXES):
             return False
@@ -197,9 +197,10 @@ class _UnreadLines:
         return Position(self.start.bytes + end, self.start.rows + count, witness)
 
     def _receive_time(self, line: int) -> int:
-        """Return the receive time of a line or, if it has none, of the next line with one.
+        """Return the receive time of a line, ns since 1970 UTC.
 
-        The time is in ns since 1970 UTC. It is -1 if none of `_MAX_LINES_SEARCHED` lines has a receive time.
+        If the line has no receive time, the result is that of the next line with one. It is -1 if none of the
+        first `_MAX_LINES_SEARCHED` lines has one.
         """
         for index in range(line, min(line + _MAX_LINES_SEARCHED, len(self.line_ends))) if line >= 0 else ():
             start = int(self.line_ends[index - 1]) if index else 0
@@ -219,7 +220,7 @@ def _is_packed(path: Path) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Return whether a packed file can be read to its end, which shows that its recorder closed it."""
+    """Return whether a packed file can be read to its end: if so, its recorder has closed it."""
     try:
         with open_file(str(path)) as stream:
             while stream.read(1 << 20):

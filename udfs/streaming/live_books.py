@@ -1,7 +1,7 @@
-"""Function that Spark applies to each instrument of a micro-batch, to continue the instrument's live book.
+"""The function that Spark applies to each instrument of a micro-batch to continue the instrument's live book.
 
-`settled_messages` defines the words settled, waiting, missed and late. A message is overdue if it has waited
-for the feed's patience or longer.
+The docstring of `settled_messages` defines settled, waiting, missed and late messages. A message is overdue
+if it has waited for `BatchStart.patience` or longer.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ def make_batch_function(
     callable
         A function for Spark's `applyInArrow` on cogrouped tables. Its inputs are the key (exchange, symbol),
         new rows of `records`, and a table that lists the instruments with waiting messages. Its output is
-        rows of `carried`, which report data files and the new state to the driver. Records without a symbol
-        are unreadable lines, which go to quarantine.
+        rows of `carried`, which describe data files and the new state. Records without a symbol are lines
+        that could not be read; they go to quarantine.
     """
 
     def continue_book(key: tuple[pa.Scalar, ...], records: pa.Table, waiting: pa.Table) -> pa.Table:
@@ -185,7 +185,7 @@ def make_batch_function(
 
 
 def _quarantine_unreadable(root: str, records: pa.Table) -> list[AddedFile]:
-    """Write the unreadable records to quarantine; return rows of `carried` that report the written files."""
+    """Write the unreadable records to quarantine; return rows of `carried` that describe the files."""
     quarantined = DataFile(root, QUARANTINE)
     for batch in records.filter(pc.equal(records["record"], "quarantine")).to_batches():
         quarantined.add(batch.select(QUARANTINE.names))
@@ -232,7 +232,7 @@ class _LiveBook:
     def rows(self) -> list[AddedFile | _StateRow]:
         """Apply the settled and overdue messages; return rows of `carried`.
 
-        These rows report the written data files and the new state of the instrument.
+        The rows describe the written data files, and the last row the instrument's new state.
         """
         waiting = order_messages(
             self.waiting, self.progress, self.feed, self.opening.order_time, self.start.chunk
@@ -241,7 +241,7 @@ class _LiveBook:
         count, rebuilder, books = self._apply_settled(waiting.events, settled)
         update_progress(self.progress, waiting.events.slice(0, count), waiting.own_times[:count], self.feed)
         dropped = self._find_overdue(waiting.missed)
-        # A lost snapshot counts as missed only if the book needed it. A whole book is only compared with it.
+        # A missed snapshot counts only if the book needed it, that is, if the book is suspect or unseeded.
         needed = ~waiting.missed["is_snapshot"].to_numpy() | (self.opening.status <= Status.SUSPECT)
         self.counts |= {"late": waiting.count_late(count), "missed": int(np.count_nonzero(dropped & needed))}
         self.counts |= {"rows": sum(rows.num_rows for rows in books)}
@@ -253,8 +253,8 @@ class _LiveBook:
     def _choose_instrument(self, stored: InstrumentRow | None, messages: pa.Table) -> InstrumentRow:
         """Return the instrument's row of `instruments`.
 
-        The row is the stored one, else the one that the warehouse or the settings define, else a new row
-        whose scales fit the first messages.
+        The first of these that exists: the row in the instrument's state, the row that the warehouse or the
+        settings define, a new row whose scales fit the first messages.
         """
         fixed = stored or self.start.instruments.get((self.exchange, self.symbol))
         kinds = set(pc.unique(messages["record"]).to_pylist())
@@ -303,8 +303,9 @@ class _LiveBook:
     def _apply_settled(self, events: pa.Table, settled: int) -> tuple[int, Rebuilder, list[pa.RecordBatch]]:
         """Apply the settled and the overdue messages to the book.
 
-        If the book breaks or has not begun, a separately fetched snapshot that belongs before these messages
-        may still arrive. The messages from the break on then wait for this snapshot, at most for `patience`.
+        If a message breaks the book, a snapshot that belongs before this message may still arrive. The
+        messages from the break on then wait for a snapshot, at most for `patience`. The same holds while a
+        book has had no snapshot yet.
 
         Parameters
         ----------
@@ -348,9 +349,10 @@ class _LiveBook:
         return rebuilder, books
 
     def _find_break(self, events: pa.Table, rebuilder: Rebuilder, books: list[pa.RecordBatch]) -> int | None:
-        """Return the index of the message that broke the book; None if the book is whole after all messages.
+        """Return the index of the message that broke the book; None if the book is whole in the end.
 
-        A book is whole if its status is neither suspect nor unseeded.
+        A book is whole if its status is neither suspect nor unseeded. If the book was never whole, the result
+        is 0.
         """
         if rebuilder.capture_state().status > Status.SUSPECT:
             return None
@@ -370,7 +372,7 @@ class _LiveBook:
         return max(int(pc.index(is_message, True).as_py()), 0)
 
     def _write_books(self, books: list[pa.RecordBatch]) -> list[AddedFile]:
-        """Write the rows of books, one data file per day; return rows of `carried` that report the files."""
+        """Write rows of `books`, one data file per day; return rows of `carried` that describe the files."""
         table = form_of(BOOKS, self.is_decimal)
         cadence = RowCadence(self.start.writing, self.start.writing.cadence, self.numbers)
         files: dict[date, DataFile] = {}

@@ -1,13 +1,14 @@
-"""Order of a live feed's messages, and detection of the settled ones, which no later arrival can precede.
+"""Order of a live feed's messages, and the number of messages that can be applied to the book already.
 
-Each instrument has two streams: trades and book updates. A message is
+Each instrument has two streams: trades and book updates. Both are merged by time. A message is
 
-- waiting, after it is read and before it is applied to the book;
-- settled, once the other stream has passed the message's time;
-- late, if it was applied after messages that should follow it. A quiet stream delays the other stream by at
-  most `patience`, so messages of the quiet stream that arrive afterwards are late;
-- missed, if it belongs before messages of its own stream that are already applied. Then the message is a
-  repeat, or the ids have restarted (which later messages show), or the live book has lost the message.
+- *waiting* from the time it is read until it is applied to the book;
+- *settled* once a message of the other stream with a later time was read. No message that belongs before it
+  can then arrive;
+- *late* if messages that belong after it were applied before it. This happens if its stream was quiet for
+  longer than `patience`: the other stream does not wait longer than that;
+- *missed* if messages of its own stream that belong after it were already applied. It is a repetition, or the
+  first message after a restart of ids (which later messages show), or a message that the live book has lost.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from deltabook.udfs.ordering.survey import (
 )
 
 STREAMS = (EventType.TRADE, EventType.BOOK_UPDATE)
-"""The streams of an instrument. Of two messages with equal times, the one of the first stream comes first."""
+"""The two streams of an instrument. At equal times, trades come before book updates."""
 
 
 class StoredProgress(TypedDict):
@@ -65,7 +66,7 @@ class StreamProgress:
     order_time : int
         Running maximum of the stream's timestamps, ns since 1970 UTC; -1 before the first message.
     timestamp : int
-        Last timestamp that a message of the stream gave, ns since 1970 UTC; -1 if no message gave one.
+        Timestamp of the last message that has one, ns since 1970 UTC; -1 if no message has one.
     restarts : list of int
         Restarts of the stream's ids, in the form that `flatten_restarts` returns.
     """
@@ -167,7 +168,7 @@ def order_messages(
 
 
 def count_settled(waiting: WaitingMessages, progress: dict[EventType, StreamProgress]) -> int:
-    """Return the number of settled messages, which are the first ones of the waiting messages.
+    """Return the number of settled messages. They come first among the waiting messages.
 
     Parameters
     ----------
@@ -179,8 +180,7 @@ def count_settled(waiting: WaitingMessages, progress: dict[EventType, StreamProg
     events = waiting.events
     is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
     times, last = to_numpy(events["order_time"]), {}
-    # A snapshot without a time gets the time of a neighbour. It stays without a time until a neighbour has
-    # one.
+    # A snapshot without a time gets the time of a neighboring message, but not before such a message arrives.
     timed = ~(to_numpy(events["is_snapshot"]) & (to_numpy(events["timestamp"]) == NOT_GIVEN))
     for stream, chosen in zip(STREAMS, (~is_update, is_update), strict=True):
         last[stream] = int(times[chosen & timed].max(initial=progress[stream].order_time))
@@ -191,7 +191,7 @@ def count_settled(waiting: WaitingMessages, progress: dict[EventType, StreamProg
 
 
 def get_arrival_times(events: pa.Table) -> NDArray[np.int64]:
-    """Return the receive time of each message, or else its timestamp, ns since 1970 UTC, int64[n]."""
+    """Return the receive time of each message, int64[n], ns since 1970 UTC; if not given, its timestamp."""
     received = to_numpy(events["received"])
     return np.where(received == NOT_GIVEN, to_numpy(events["timestamp"]), received)
 
@@ -264,7 +264,7 @@ def _find_missed(
     last_key : list of int
         Sort key of the last applied message; empty if there is none.
     also_equal : bool
-        Whether a message with the same sort key as the last applied one counts too.
+        True: a message with the same sort key as the last applied message counts too.
     """
     less = np.zeros(len(columns[0]), dtype=np.bool_)
     equal = np.full(len(less), bool(last_key))
@@ -282,8 +282,8 @@ def _running_maximum(
     Parameters
     ----------
     timestamps, received : int64[n]
-        Timestamp and receive time of each message, ns since 1970 UTC; -1 if not given. Timestamps that the
-        neighbours contradict are left out.
+        Timestamp and receive time of each message, ns since 1970 UTC; -1 if not given. Timestamps that
+        contradict neighboring timestamps are left out.
     before : int
         The stream's last order time, with which the maximum starts; -1 if there is none.
     """

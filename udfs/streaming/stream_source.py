@@ -1,8 +1,8 @@
 """Spark streaming data source that reads a folder of growing captures.
 
 An offset contains the position in each file, and the number of silences of the whole feed so far. A silence
-is a time without new lines that is as long as the feed's patience. A micro-batch consists of the lines
-between two offsets. A repeated micro-batch gives the same records.
+begins when no new line was written for `patience` seconds. A micro-batch consists of the lines between two
+offsets, so that a repeated micro-batch gives the same records.
 """
 
 from __future__ import annotations
@@ -28,13 +28,21 @@ from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.streaming.growing_files import GrowingFolder, Position
 
 _CONTEXT_BYTES = 64 << 10
-"""Largest size of each of the two parts of a file that `read_lines` reads again as context, bytes."""
+"""Largest size of each of the two earlier parts of a file that `read_lines` reads again, bytes."""
 _TASK_BYTES = 1 << 20
-"""Size of a task, bytes: a task of this size or more gets no further file."""
+"""Size from which on a task gets no further file, bytes."""
 
 
 class Offset(TypedDict):
-    """A place in the feed, stored as JSON: {path: position} of all files, and the silences so far."""
+    """Where a micro-batch ends; stored as JSON, so the keys must not change.
+
+    Attributes
+    ----------
+    files : mapping
+        {path: `Position` up to which the file is read}.
+    silences : int
+        Number of silences of the whole feed so far.
+    """
 
     files: Mapping[str, Sequence[int]]
     silences: int
@@ -127,9 +135,9 @@ class _FolderStreamReader(DataSourceStreamReader):
 def read_lines(source: FileSource, path: str, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
     """Parse some lines of a file, with the same result as if the whole file were read.
 
-    A parser depends on earlier lines, which show the unit of times, the books of the file, and the last
-    message of each book. Therefore the parser also reads context: up to 64 KB at the start of the file, and
-    up to 64 KB just before the lines. The records of the context are dropped.
+    A parser learns from earlier lines: the unit of times, the books of the file, and the last message of each
+    book. It therefore also reads up to 64 KB from the start of the file, and up to 64 KB just before the
+    lines. The records of these earlier lines are dropped.
 
     Parameters
     ----------
@@ -174,7 +182,7 @@ def read_lines(source: FileSource, path: str, start: Position, end: Position) ->
 
 
 def _split_into_tasks(ranges: list[LineRange]) -> Iterator[list[LineRange]]:
-    """Yield the line ranges of each task; small ranges share a task, and empty ranges are left out."""
+    """Yield the line ranges of each task. Small ranges share a task; empty ranges are left out."""
     task: list[LineRange] = []
     for line_range in ranges:
         if line_range.start == line_range.end:
