@@ -241,8 +241,8 @@ class Faults:
     """What the vendor loses and spoils. Faults of deltas and of books are drawn independently."""
 
     lost_deletes: float = 0.0
-    """Share of deletes left out, of levels that are among the true book's best `lost_near_top_levels` of their
-    side before the diff."""
+    """Share left out of the deletes of near-top levels: the best `lost_near_top_levels` of their side
+    of the true book before the diff."""
     lost_near_top_levels: int = 20
     vendor_crossed: float = 0.0
     """Share of rows of `book` with stale levels beyond the other side's best; each row is drawn by itself."""
