@@ -135,7 +135,11 @@ def open_replay(
         Symbol as in the tables.
     start, end : str or None
         Start (inclusive) and end (exclusive), as text that `parse_time` reads; None: no bound.
-    depth, exchange, clock, suspect
+    depth : int
+        Number of levels per side in an observation.
+    exchange : str or None
+        Needed if several exchanges list the symbol.
+    clock, suspect : str
         Arguments of `Replayer`.
 
     Returns
