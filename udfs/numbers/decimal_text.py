@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.numba_kernel import kernel
+from deltabook.udfs.numbers.record import Record
 
 DEFAULT_SCALE = 8
 """Scale of a record's integers: number of decimals.
@@ -143,8 +143,8 @@ def common_scale(numbers: Sequence[tuple[int, int]]) -> int | None:
     return None
 
 
-def scale_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Return the level columns of a record from printed prices and sizes.
+def scale_levels(bids: Sequence[Sequence[object]], asks: Sequence[Sequence[object]]) -> Record:
+    """Convert the printed levels of a message to the level columns of its record.
 
     Parameters
     ----------
@@ -153,34 +153,47 @@ def scale_levels(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -
 
     Returns
     -------
-    dict
-        `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`, `price_scale`, `size_scale` and `wide`
-        of `schemas.frames.RECORDS`.
+    Record
+        The columns of the levels, as scaled integers, their scales and `wide`. If no scale fits all prices
+        or all sizes, the levels are empty, and `wide` has the printed numbers.
 
     Raises
     ------
     ValueError
         If a level is not a pair of plain finite numbers, a price is not positive, or a size is negative.
     """
-    columns: dict[str, Any] = {"wide": b""}
-    for item, what in ((0, "price"), (1, "size")):
-        sides = [[exact(_item_of_level(level, item), what) for level in side] for side in (bids, asks)]
-        if item == 0 and any(value == 0 for side in sides for value, _ in side):
-            raise ValueError("a level has price 0")
-        scale = common_scale([number for side in sides for number in side])
-        if scale is None:
-            columns["wide"] = _serialize_numbers({"bids": bids, "asks": asks})
-            scale = DEFAULT_SCALE
-        columns[f"{what}_scale"] = scale
-        for name, side in zip(("bid", "ask"), sides, strict=True):
-            columns[f"{name}_{what}s"] = _scale_numbers(side, scale)
-    if columns["wide"]:
-        columns |= {f"{side}_{what}": [] for side in ("bid", "ask") for what in ("prices", "sizes")}
-    return columns
+    bid_prices, ask_prices = (
+        [exact(_item_of_level(level, 0), "price") for level in side] for side in (bids, asks)
+    )
+    if any(value == 0 for side in (bid_prices, ask_prices) for value, _ in side):
+        raise ValueError("a level has price 0")
+    bid_sizes, ask_sizes = (
+        [exact(_item_of_level(level, 1), "size") for level in side] for side in (bids, asks)
+    )
+    price_scale, size_scale = common_scale(bid_prices + ask_prices), common_scale(bid_sizes + ask_sizes)
+    if price_scale is None or size_scale is None:
+        return {
+            "bid_prices": [],
+            "bid_sizes": [],
+            "ask_prices": [],
+            "ask_sizes": [],
+            "price_scale": DEFAULT_SCALE if price_scale is None else price_scale,
+            "size_scale": DEFAULT_SCALE if size_scale is None else size_scale,
+            "wide": _serialize_numbers({"bids": bids, "asks": asks}),
+        }
+    return {
+        "bid_prices": _scale_numbers(bid_prices, price_scale),
+        "bid_sizes": _scale_numbers(bid_sizes, size_scale),
+        "ask_prices": _scale_numbers(ask_prices, price_scale),
+        "ask_sizes": _scale_numbers(ask_sizes, size_scale),
+        "price_scale": price_scale,
+        "size_scale": size_scale,
+        "wide": b"",
+    }
 
 
-def scale_trade(price: object, size: object) -> dict[str, Any]:
-    """Return the number columns of a trade's record from the printed price and size.
+def scale_trade(price: object, size: object) -> Record:
+    """Convert the printed price and size of a trade to the number columns of its record.
 
     Parameters
     ----------
@@ -189,34 +202,45 @@ def scale_trade(price: object, size: object) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        `price`, `size`, `price_scale`, `size_scale` and `wide` of `schemas.frames.RECORDS`.
+    Record
+        `price` and `size` as scaled integers, their scales and `wide`. If a number fits int64 at no scale,
+        both are 0, and `wide` has the printed numbers.
 
     Raises
     ------
     ValueError
         If a number is not plain and finite, or is negative.
     """
-    columns: dict[str, Any] = {"wide": b""}
-    for what, number in (("price", price), ("size", size)):
-        coefficient, decimals = exact(number, what)
-        scale = common_scale([(coefficient, decimals)])
-        if scale is None:
-            return scale_trade(0, 0) | {"wide": _serialize_numbers({"price": price, "size": size})}
-        columns |= {what: coefficient * 10 ** (scale - decimals), f"{what}_scale": scale}
-    return columns
+    if (scaled_price := _scale_number(price, "price")) is None or (
+        scaled_size := _scale_number(size, "size")
+    ) is None:
+        return scale_trade(0, 0) | {"wide": _serialize_numbers({"price": price, "size": size})}
+    return {
+        "price": scaled_price[0],
+        "size": scaled_size[0],
+        "price_scale": scaled_price[1],
+        "size_scale": scaled_size[1],
+        "wide": b"",
+    }
+
+
+def _scale_number(number: object, what: str) -> tuple[int, int] | None:
+    """Return (scaled integer, scale) of a printed number; None if the number fits int64 at no scale."""
+    coefficient, decimals = exact(number, what)
+    scale = common_scale([(coefficient, decimals)])
+    return None if scale is None else (coefficient * 10 ** (scale - decimals), scale)
 
 
 def _scale_numbers(numbers: list[tuple[int, int]], scale: int) -> list[int]:
-    return [value * 10 ** (scale - decimals) for value, decimals in numbers if decimals <= scale]
+    return [value * 10 ** (scale - decimals) for value, decimals in numbers]
 
 
-def _item_of_level(level: Sequence[Any], item: int) -> Any:
+def _item_of_level(level: Sequence[object], item: int) -> object:
     """Return the price (0) or the size (1) of a level."""
     if not isinstance(level, list | tuple) or len(level) < 2:
         raise ValueError(f"expected a level [price, size], found {str(level)[:200]!r}")
     return level[item]
 
 
-def _serialize_numbers(numbers: dict[str, Any]) -> bytes:
+def _serialize_numbers(numbers: dict[str, object]) -> bytes:
     return json.dumps(numbers, default=str).encode()

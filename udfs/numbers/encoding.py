@@ -8,9 +8,9 @@ Codes are enough because kernels only compare numbers. Sums are computed from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +21,22 @@ from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
+from deltabook.schemas.tables import CHECKPOINTS
 
 SCALE_COLUMNS = {column.name: column.scale for column in RECORDS.columns if column.scale}
-"""Price and size columns of messages, and the column that holds the scale of each."""
+SCALE_COLUMNS |= {
+    column.name: column.scale for column in CHECKPOINTS.columns if column.scale == "price_scale"
+}
+"""Price and size columns of messages and checkpoints, and the column that holds the scale of each."""
 _UNIT = 10**DECIMAL.scale
 _SENTINEL = pa.scalar(Decimal(NOT_GIVEN), DECIMAL)
 _NOTHING = np.empty(0, dtype=np.int64)
 
-Rows = Any
-"""A pyarrow.Table or RecordBatch."""
+Rows: TypeAlias = pa.Table | pa.RecordBatch
 
 
 class PrintedDigits(NamedTuple):
-    """Decimal digits of scaled integers or of codes, for checksums over printed numbers.
+    """How scaled integers or codes are printed as decimals, for checksums over printed numbers.
 
     Attributes
     ----------
@@ -65,23 +68,24 @@ class Scaled:
         self.printed_digits = PrintedDigits(price_scale, size_scale)
 
     def encode(self, rows: Rows) -> Rows:
-        """Return rows of a table with numbers as kernels take them: unchanged, int64."""
+        """Return rows with numbers as kernels take them: unchanged, int64."""
         return rows
 
     def decode(self, rows: Rows) -> Rows:
         """Return rows with numbers as tables store them: unchanged, int64."""
         return rows
 
-    def amounts(self, sizes: NDArray[np.int64]) -> NDArray[Any]:
+    def amounts(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return encoded sizes, int64[n], as numbers that can be added."""
         return sizes
 
     def addends(self, column: pa.Array) -> NDArray[Any]:
-        """Return a stored column of sizes as numbers that can be added."""
-        return column.to_numpy()  # type: ignore[no-any-return]
+        """Return a stored column of sizes as numbers that can be added, int64[n]."""
+        stored: NDArray[np.int64] = column.to_numpy()
+        return stored
 
-    def volume(self, amounts: Iterable[Any], what: str) -> pa.Array:
-        """Return sums as a column of a table.
+    def volume(self, amounts: Iterable[int], what: str) -> pa.Array:
+        """Return sums of sizes as a column of a table.
 
         Parameters
         ----------
@@ -93,7 +97,7 @@ class Scaled:
         return pa.array(amounts, pa.int64())
 
     def amount(self, volume: int) -> int:
-        """Return the sum that a value of a column stores; the inverse of `volume`."""
+        """Convert one stored sum back to a number that can be added; the inverse of `volume`."""
         return volume
 
 
@@ -147,7 +151,7 @@ class Codes:
         """Return rows with decimals instead of codes."""
         return self._map_numbers(rows, self._find_numbers, DECIMAL)
 
-    def amounts(self, sizes: NDArray[np.int64]) -> NDArray[Any]:
+    def amounts(self, sizes: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return encoded sizes as Python integers at the scale of DECIMAL(38,18)."""
         return self.amount_of[sizes]
 
@@ -155,8 +159,8 @@ class Codes:
         """Return a stored column of sizes as Python integers at the scale of DECIMAL(38,18)."""
         return _to_integers(column)
 
-    def volume(self, amounts: Iterable[Any], what: str) -> pa.Array:
-        """Return sums as a column of a table; `what` names exchange and symbol in an error message.
+    def volume(self, amounts: Iterable[int], what: str) -> pa.Array:
+        """Return sums of sizes as a column of a table; error messages begin with `what`, the instrument.
 
         Raises
         ------
@@ -169,7 +173,7 @@ class Codes:
             raise InputError(f"{what}: volumes add up to more than DECIMAL(38,18) holds") from None
 
     def amount(self, volume: Decimal) -> int:
-        """Return the sum that a value of a column stores; the inverse of `volume`."""
+        """Convert one stored sum back to a number that can be added; the inverse of `volume`."""
         return to_integer(volume)
 
     @property
@@ -185,7 +189,10 @@ class Codes:
             fractions.append((integers % _UNIT).astype(np.int64))
         return PrintedDigits(DECIMAL.scale, DECIMAL.scale, tuple(wholes), tuple(fractions))
 
-    def _map_numbers(self, rows: Rows, mapping: Any, kind: pa.DataType) -> Rows:
+    def _map_numbers(
+        self, rows: Rows, mapping: Callable[[pa.Array, str], pa.Array], kind: pa.DataType
+    ) -> Rows:
+        """Return rows with every price and size column mapped by `mapping` and stored as type `kind`."""
         for name in SCALE_COLUMNS.keys() & set(rows.schema.names):
             index, column = rows.schema.get_field_index(name), rows[name]
             if isinstance(column, pa.ChunkedArray):
@@ -214,7 +221,7 @@ class Codes:
 Numbers = Scaled | Codes
 
 
-def _flatten(column: Any) -> pa.Array:
+def _flatten(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     return column.flatten() if pa.types.is_list(column.type) else column
@@ -242,7 +249,7 @@ def words(numbers: pa.Array) -> NDArray[np.int64]:
     return all_words.reshape(-1, count)
 
 
-def _to_integers(numbers: pa.Array) -> NDArray[Any]:
+def _to_integers(numbers: pa.Array) -> NDArray[np.object_]:
     """Return decimals as Python integers at the scale of their type."""
     if not len(numbers):
         return np.empty(0, dtype=object)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,22 +13,23 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import DECIMAL
 from deltabook.udfs.numba_kernel import kernel
 
+_Value = TypeVar("_Value", bound=np.generic)
 _INT64_DIGITS = 19
 _EXACT_IN_DOUBLES = 2**53
 _HALF = pa.scalar(Decimal("0.5"), pa.decimal128(1, 1))
 _SUMMED = pa.decimal128(35, 18)
-"""Half the sum of two prices of this type is exact in 38 digits."""
+"""Type for sums: 38 digits hold half the sum of two prices of this type exactly."""
 
 
 def type_of(scales: list[int], is_decimal: bool) -> pa.DataType:
-    """Return a decimal type that fits numbers of several scales.
+    """Return a decimal type that holds every number of several scales.
 
     Parameters
     ----------
     scales : list of int
         Scales of the int64 numbers.
     is_decimal : bool
-        True if some numbers are DECIMAL(38,18).
+        Whether some of the numbers are DECIMAL(38,18).
     """
     if is_decimal:
         return DECIMAL
@@ -60,7 +61,9 @@ def decimals(numbers: pa.Array, scale: int, kind: pa.DataType) -> pa.Array:
 
 
 def doubles(numbers: pa.Array, scale: int) -> NDArray[np.float64]:
-    """Return the double nearest to each number; a number of up to 15 digits prints the same as its double.
+    """Return the double nearest to each number, float64[n].
+
+    The double of a number of up to 15 digits prints as the same digits.
 
     Parameters
     ----------
@@ -89,7 +92,7 @@ def bounds(lists: pa.Array) -> NDArray[np.int64]:
 
 
 def listed(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
-    """Return a column of lists with the given bounds and values.
+    """Return a column of lists, made from the bounds of the lists and their values.
 
     Parameters
     ----------
@@ -131,8 +134,8 @@ def pair_levels(one: pa.Array, other: pa.Array) -> tuple[NDArray[np.int64], pa.A
     return pair_bounds, left, right
 
 
-def grid(values: NDArray[Any], starts: NDArray[np.int64], levels: int, nothing: Any) -> NDArray[Any]:
-    """Return lists as a matrix with one row per level.
+def grid(values: NDArray[_Value], starts: NDArray[np.int64], levels: int, nothing: float) -> NDArray[_Value]:
+    """Return n lists as a matrix with one row per level and one column per list.
 
     Parameters
     ----------
@@ -142,7 +145,7 @@ def grid(values: NDArray[Any], starts: NDArray[np.int64], levels: int, nothing: 
         Bounds of the lists, as `bounds` returns them.
     levels : int
         Number of levels; longer lists are cut.
-    nothing : scalar
+    nothing : float or int
         Value for the levels that a shorter list does not have.
 
     Returns

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.encoding import SCALE_COLUMNS
 
 _DIGITS, _HEADROOM = 18, 1
-"""Any number of 18 digits fits int64. One digit is left free if no number needs it."""
+"""An int64 holds every number of 18 digits. One digit stays free for larger numbers, if none needs it now."""
 
 
 def choose_scale(decimals: int, digits: int) -> int | None:
@@ -41,7 +40,7 @@ def choose_scale(decimals: int, digits: int) -> int | None:
 
 
 def count_digits_needed(records: pa.Table, scale_name: str) -> tuple[int, int]:
-    """Return the numbers of digits that are enough for all prices, or all sizes, of some records.
+    """Return how many digits the prices, or the sizes, of records need after and before the point.
 
     Parameters
     ----------
@@ -108,9 +107,9 @@ def rescale(records: pa.Table, price_scale: int, size_scale: int) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        The same columns. A book update that does not fit loses its levels, and its column `damaged` is True.
-        Any other record that does not fit is left out. `make_misfit_rows` returns these records for
-        quarantine.
+        The same columns. A book update that does not fit stays, without levels and with ``damaged=True``. All
+        other records that do not fit are left out. `make_misfit_rows` returns the quarantine rows of all
+        records that do not fit.
     """
     wanted = {"price_scale": price_scale, "size_scale": size_scale}
     if all((to_numpy(records[name]) == scale).all() for name, scale in wanted.items()):
@@ -176,7 +175,8 @@ def make_misfit_rows(records: pa.Table, price_scale: int, size_scale: int) -> pa
     return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE.arrow)
 
 
-def _make_misfit_row(record: dict[str, Any], price_scale: int, size_scale: int) -> dict[str, Any]:
+def _make_misfit_row(record: dict[str, object], price_scale: int, size_scale: int) -> dict[str, object]:
+    """Return the row of `quarantine` for one record; the record's numbers as JSON are the raw bytes."""
     scales = {"price_scale": record["price_scale"], "size_scale": record["size_scale"]}
     numbers = json.dumps({name: record[name] for name in SCALE_COLUMNS} | scales)
     return {
@@ -185,7 +185,7 @@ def _make_misfit_row(record: dict[str, Any], price_scale: int, size_scale: int) 
         "reason": (
             f"{record['exchange']} {record['symbol']} {record['sequence']}: a number does not fit int64 "
             f"exactly at the instrument's scales, {price_scale} for prices and {size_scale} for sizes: "
-            "ingest into a new --warehouse, which decides the scales anew, or set them under `instruments`"
+            "ingest into a new --warehouse, which chooses new scales, or set the scales under `instruments`"
         ),
         "raw": record["wide"] or numbers.encode(),
     }
@@ -262,8 +262,9 @@ def _to_decimals(column: _FlatColumn) -> pa.Array:
     return pa.concat_arrays(parts).take(pa.array(np.argsort(np.concatenate(indices))))
 
 
-def _fill_in_wide_numbers(row: dict[str, Any]) -> dict[str, Any]:
+def _fill_in_wide_numbers(row: dict[str, object]) -> dict[str, object]:
     """Return a record's row with prices and sizes as decimals, parsed from the JSON in `wide`."""
+    assert isinstance(row["wide"], bytes)  # the column is BINARY
     printed = json.loads(row["wide"])
     if "price" in printed:
         return row | {name: Decimal(str(printed[name])) for name in ("price", "size")}

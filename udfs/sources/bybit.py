@@ -31,11 +31,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
-from deltabook.udfs.sources.common.json_decoding import decode_message
+from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (
     Line,
@@ -91,7 +91,7 @@ class _BybitParser(MessageParser):
         elif _TRADES.fullmatch(topic):
             self._add_trades(message, line)
 
-    def _add_book_update(self, message: dict[str, Any], depth: str, line: Line) -> None:
+    def _add_book_update(self, message: JsonObject, depth: str, line: Line) -> None:
         """Add the book update of an `orderbook` message; skip a message of a depth that is not read."""
         data, kind = message.get("data"), message.get("type")
         if not isinstance(data, dict):
@@ -102,7 +102,7 @@ class _BybitParser(MessageParser):
         symbol = symbol_of(read_text(data, "s"), is_spot=is_spot)
         sequence = read_integer(data, "u")
         levels = scale_levels(read_level_list(data, "b"), read_level_list(data, "a"))
-        record = levels | {
+        record: Record = {
             "record": "book_update",
             "exchange": _EXCHANGE,
             "symbol": symbol,
@@ -112,9 +112,9 @@ class _BybitParser(MessageParser):
             "is_snapshot": kind == "snapshot" or sequence == 1,
         }
         if self.depths.setdefault(symbol, depth) == depth:
-            self.add(record)
+            self.add(record | levels)
 
-    def _add_trades(self, message: dict[str, Any], line: Line) -> None:
+    def _add_trades(self, message: JsonObject, line: Line) -> None:
         """Add the trades of a `publicTrade` message."""
         data = message.get("data")
         if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
@@ -123,7 +123,7 @@ class _BybitParser(MessageParser):
         for record in [self._read_trade(entry) for entry in data]:
             self.add(record | {"received": line.received})
 
-    def _read_trade(self, entry: dict[str, Any]) -> dict[str, Any]:
+    def _read_trade(self, entry: JsonObject) -> Record:
         """Return the record of one trade, without its receive time."""
         symbol = symbol_of(read_text(entry, "s"), is_spot=self.category == "spot")
         time = self.unit.time_to_nanoseconds(read_integer(entry, "T"))
@@ -134,7 +134,8 @@ class _BybitParser(MessageParser):
             raise ValueError(f"field S: expected Buy or Sell, found {excerpt(entry['S'])}")
         trade_id = read_text(entry, "i")
         is_number = trade_id.isdecimal() and len(trade_id) < 20 and int(trade_id) <= INT64_MAX
-        return scale_trade(entry.get("p"), entry.get("v")) | {
+        numbers = scale_trade(entry.get("p"), entry.get("v"))
+        record: Record = {
             "record": "trade",
             "exchange": _EXCHANGE,
             "symbol": symbol,
@@ -143,6 +144,7 @@ class _BybitParser(MessageParser):
             "trade_id": int(trade_id) if is_number else hash_id(trade_id),
             "side": "" if entry.get("BT") is True else side,
         }
+        return record | numbers
 
 
 class BybitSource(MessageSource):

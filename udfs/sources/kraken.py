@@ -32,13 +32,13 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import MOST_DECIMALS, scale_levels, scale_trade
+from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.json_decoding import decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (
@@ -92,21 +92,21 @@ class _KrakenParser(MessageParser):
         elif match := _BOOK.fullmatch(channel):
             self._add_book_update(parts, canonical_symbol(pair_name), int(match[1]), line)
 
-    def _add_book_update(self, parts: list[Any], symbol: str, depth: int, line: Line) -> None:
+    def _add_book_update(self, parts: list[object], symbol: str, depth: int, line: Line) -> None:
         """Add a snapshot or an update; skip a message of a depth that is not read."""
         record = _read_book_update(parts)
         if self.depths.setdefault(symbol, depth) != depth:
             return
         self._add_in_order(record | {"symbol": symbol, "kept_levels": depth}, line)
 
-    def _add_trades(self, parts: list[Any], symbol: str, line: Line) -> None:
+    def _add_trades(self, parts: list[object], symbol: str, line: Line) -> None:
         """Add the trades of a message."""
         if len(parts) != 1 or not isinstance(parts[0], list):
             raise ValueError(f"expected one list of trades, found {excerpt(parts)}")
         for record in [_read_trade(trade) for trade in parts[0]]:
             self._add_in_order(record | {"symbol": symbol}, line)
 
-    def _add_in_order(self, record: dict[str, Any], line: Line) -> None:
+    def _add_in_order(self, record: Record, line: Line) -> None:
         """Add a record, with its receive time or else its own time as a preliminary sequence.
 
         `finish_block` replaces the preliminary sequence.
@@ -164,14 +164,13 @@ class KrakenSource(MessageSource):
         return "kraken"
 
 
-def _read_book_update(parts: list[Any]) -> dict[str, Any]:
+def _read_book_update(parts: list[object]) -> Record:
     """Return the record of a snapshot or an update, without exchange, symbol, receive time and sequence."""
     is_snapshot, checksum = set(), NOT_GIVEN
-    sides: dict[str, list[list[Any]]] = {"a": [], "b": []}
+    sides: dict[str, list[list[object]]] = {"a": [], "b": []}
     times = []
     for part in parts:
-        keys = [key for key in ("as", "bs", "a", "b") if isinstance(part, dict) and key in part]
-        if not keys:
+        if not isinstance(part, dict) or not (keys := [key for key in ("as", "bs", "a", "b") if key in part]):
             raise ValueError(f"expected a part of a book with as, bs, a or b, found {excerpt(part)}")
         for key in keys:
             is_snapshot.add(len(key) == 2)
@@ -185,7 +184,7 @@ def _read_book_update(parts: list[Any]) -> dict[str, Any]:
         raise ValueError(f"field c: expected a CRC-32, found {checksum}")
     levels = scale_levels(sides["b"], sides["a"])
     printed_levels = sides["a"] + sides["b"]
-    return levels | {
+    record: Record = {
         "record": "book_update",
         "is_snapshot": is_snapshot == {True},
         "timestamp": max(times, default=NOT_GIVEN),
@@ -193,17 +192,19 @@ def _read_book_update(parts: list[Any]) -> dict[str, Any]:
         "price_digits": _count_decimals([price for price, _ in printed_levels]),
         "size_digits": _count_decimals([size for _, size in printed_levels]),
     }
+    return record | levels
 
 
-def _read_trade(trade: Any) -> dict[str, Any]:
+def _read_trade(trade: object) -> Record:
     """Return the record of one trade, without exchange, symbol, receive time and sequence."""
     if not isinstance(trade, list) or len(trade) < 4 or trade[3] not in ("b", "s"):
         raise ValueError(f"expected a trade [price, volume, time, b or s, …], found {excerpt(trade)}")
     numbers = scale_trade(trade[0], trade[1])
-    return numbers | {"record": "trade", "timestamp": _read_time(trade), "side": _SIDES[trade[3]]}
+    record: Record = {"record": "trade", "timestamp": _read_time(trade), "side": _SIDES[trade[3]]}
+    return record | numbers
 
 
-def _read_time(fields: list[Any]) -> int:
+def _read_time(fields: list[object]) -> int:
     """Return the time of a level or a trade, ns since 1970 UTC.
 
     Kraken prints the time as the third field, in seconds.
@@ -217,7 +218,7 @@ def _read_time(fields: list[Any]) -> int:
     return time
 
 
-def _count_decimals(numbers: list[Any]) -> int:
+def _count_decimals(numbers: list[object]) -> int:
     """Return the largest number of decimals that any of the printed numbers has; -1 for an empty list."""
     exponents = [int(Decimal(str(number)).as_tuple().exponent) for number in numbers]
     digits = max((max(0, -exponent) for exponent in exponents), default=NOT_GIVEN)

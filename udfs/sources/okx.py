@@ -33,12 +33,12 @@ import re
 import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
-from deltabook.udfs.sources.common.json_decoding import decode_message
+from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (
     NO_BOOK,
@@ -129,16 +129,20 @@ class _OkxParser(MessageParser):
             self.add(record)
 
     def _read_entry(
-        self, message: dict[str, Any], channel: str, instrument: str, entry: dict[str, Any], line: Line
-    ) -> dict[str, Any] | None:
+        self, message: JsonObject, channel: str, instrument: str, entry: JsonObject, line: Line
+    ) -> Record | None:
         """Return the record of one entry of a message's `data`.
 
         The result is None for a book channel that is not the one read for the instrument.
         """
         symbol = canonical_symbol(instrument or read_text(entry, "instrument_id"))
         time = self._read_time(entry)
-        record: dict[str, Any] = {"exchange": self.exchange, "symbol": symbol}
-        record |= {"timestamp": time, "received": line.received}
+        record: Record = {
+            "exchange": self.exchange,
+            "symbol": symbol,
+            "timestamp": time,
+            "received": line.received,
+        }
         kind = _CHANNELS[channel]
         if kind == _TRADE:
             return record | _read_trade(entry, time)
@@ -149,11 +153,12 @@ class _OkxParser(MessageParser):
         action = message.get("action")
         if not isinstance(action, str) or action not in _IS_SNAPSHOT:
             raise ValueError(f"field action: expected snapshot, partial or update, found {excerpt(action)}")
-        record |= {"record": "book_update", "is_snapshot": _IS_SNAPSHOT[action]}
-        record |= {"checksum": _read_checksum(entry), **_read_ids(entry, time)}
+        record["record"], record["is_snapshot"] = "book_update", _IS_SNAPSHOT[action]
+        record["checksum"] = _read_checksum(entry)
+        record |= _read_ids(entry, time)
         return record if self.channels.setdefault(symbol, channel) == channel else None
 
-    def _read_time(self, entry: dict[str, Any]) -> int:
+    def _read_time(self, entry: JsonObject) -> int:
         """Return the exchange time of an entry (`timestamp` in v3, `ts` in v5), ns since 1970 UTC."""
         if "timestamp" not in entry:
             time = self.unit.time_to_nanoseconds(read_integer(entry, "ts"))
@@ -222,7 +227,7 @@ def _inflate(payload: bytes) -> bytes:
     return message
 
 
-def _read_channel(message: dict[str, Any]) -> tuple[str, str]:
+def _read_channel(message: JsonObject) -> tuple[str, str]:
     """Return (channel, instrument) of a message.
 
     The values come from the field `table` or `arg`; a value that the field does not give is empty.
@@ -238,7 +243,7 @@ def _read_channel(message: dict[str, Any]) -> tuple[str, str]:
     return channel, read_text(argument, "instId") if channel in _CHANNELS else ""
 
 
-def _read_ids(entry: dict[str, Any], timestamp: int) -> dict[str, int]:
+def _read_ids(entry: JsonObject, timestamp: int) -> Record:
     """Return `sequence` and `prev_sequence` of an entry; without ids, the sequence is `timestamp` (ns)."""
     if entry.get("seqId") is None:
         return {"sequence": timestamp, "prev_sequence": NOT_GIVEN}
@@ -249,7 +254,7 @@ def _read_ids(entry: dict[str, Any], timestamp: int) -> dict[str, int]:
     }
 
 
-def _read_checksum(entry: dict[str, Any]) -> int:
+def _read_checksum(entry: JsonObject) -> int:
     """Return the checksum of an entry as an unsigned number; -1 if the checksum is 0 or absent.
 
     OKX prints the checksum as a signed number.
@@ -262,12 +267,12 @@ def _read_checksum(entry: dict[str, Any]) -> int:
     return value & 0xFFFFFFFF
 
 
-def _read_trade(entry: dict[str, Any], timestamp: int) -> dict[str, Any]:
+def _read_trade(entry: JsonObject, timestamp: int) -> Record:
     """Return the columns of one trade; a trade without a numeric id has `timestamp` (ns) as sequence."""
     is_v3 = "trade_id" in entry
     printed_id = entry.get("trade_id" if is_v3 else "tradeId")
     side = entry.get("side")
-    if side not in ("buy", "sell"):
+    if not isinstance(side, str) or side not in ("buy", "sell"):
         raise ValueError(f"field side: expected buy or sell, found {excerpt(side)}")
     size = next((entry[key] for key in ("sz", "size", "qty") if key in entry), None)
     if isinstance(printed_id, str) and not printed_id.isdecimal():
@@ -276,7 +281,8 @@ def _read_trade(entry: dict[str, Any], timestamp: int) -> dict[str, Any]:
         trade_id = read_integer(entry, "trade_id" if is_v3 else "tradeId")
         sequence = trade_id or timestamp
     numbers = scale_trade(entry.get("price" if is_v3 else "px"), size)
-    return numbers | {"record": "trade", "side": side, "trade_id": trade_id, "sequence": sequence}
+    record: Record = {"record": "trade", "side": side, "trade_id": trade_id, "sequence": sequence}
+    return record | numbers
 
 
 def _parse_iso_time(iso_text: str) -> int:

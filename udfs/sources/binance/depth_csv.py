@@ -49,7 +49,7 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Itera
     blocks : iterable of bytes
         Blocks of whole lines, from the header to the end of the file.
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     limits : Limits
         Limits of a message.
 
@@ -66,14 +66,14 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Itera
     names, rows = split_header(blocks)
     if tuple(names) != SHAPE.names:
         raise InputError(f"expected the columns {HEADER}, found {','.join(names)[:400]}")
-    yield from _DepthParser(path, SHAPE, "price", "qty", "side", "a").parse(rows, limits)
+    yield from _DepthParser(path).parse(rows, limits)
 
 
 class _DepthParser(LevelParser):
     """Parser of one T_DEPTH table."""
 
-    def __init__(self, *arguments: object):
-        super().__init__(*arguments)  # type: ignore[arg-type]
+    def __init__(self, path: str):
+        super().__init__(path, SHAPE, price="price", size="qty", side="side", ask="a")
         self.unit = TimeUnit()
 
     def name_instrument(self, *texts: str) -> tuple[str, str]:

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -46,15 +46,16 @@ from deltabook.udfs.sources.binance import fast_scan as scan
 from deltabook.udfs.sources.binance.depth_csv import is_depth_csv, parse_depth_csv
 from deltabook.udfs.sources.binance.strict_lines import (
     SPOT,
-    UNASSIGNED,
+    SnapshotWithoutSymbol,
     instrument,
     read_line,
     snapshot_record,
 )
 from deltabook.udfs.sources.common.file_source import FileSource, TimeUnit, line_blocks
+from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits, check_levels
 from deltabook.udfs.sources.common.message_files import Line, split_line
-from deltabook.udfs.sources.common.records import Records, build_batch, label_column
+from deltabook.udfs.sources.common.records import RecordColumns, Records, build_batch, label_column
 from deltabook.udfs.sources.csv.tables import short_blocks
 
 _MAX_LINES = 1 << 20
@@ -91,9 +92,9 @@ class BinanceSource(FileSource):
 
 
 class _UnassignedSnapshot(NamedTuple):
-    """A REST snapshot without a symbol, which waits for the end of the file.
+    """A REST snapshot without a symbol, kept until the end of the file.
 
-    Only then are all books of the file known, and the snapshot can be assigned to its book.
+    At the end of the file all its books are known, so that the snapshot can be assigned to its book.
 
     Attributes
     ----------
@@ -110,7 +111,7 @@ class _UnassignedSnapshot(NamedTuple):
     row: int
     raw: bytes
     line: Line
-    message: dict[str, Any]
+    message: JsonObject
 
 
 class CaptureParser:
@@ -123,7 +124,7 @@ class CaptureParser:
     Parameters
     ----------
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     strict : bool
         Whether every line takes the strict path, for tests that compare the two paths.
     limits : Limits
@@ -199,7 +200,7 @@ class CaptureParser:
         is_trade = (kinds == scan.TRADE) | (kinds == scan.AGG_TRADE)
         side = np.where(lines[:, scan.BUYER_IS_MAKER] > 0, 2, 1)
         side[~is_trade | (lines[:, scan.IN_BOOK] <= 0)] = 0
-        columns: dict[str, Any] = {
+        columns: RecordColumns = {
             "record": label_column(kinds, [_RECORD_OF.get(kind, ("", ""))[0] for kind in range(7)]),
             "kind": label_column(kinds, [_RECORD_OF.get(kind, ("", ""))[1] for kind in range(7)]),
             "exchange": label_column(codes, [exchange for exchange, _ in markets]),
@@ -231,14 +232,14 @@ class CaptureParser:
         try:
             line = split_line(raw)
             record = read_line(line, self.limits.most_levels) if line else None
-            check_levels(record or {}, self.limits.most_levels)
+            if line is None or record is None:
+                return
+            if isinstance(record, SnapshotWithoutSymbol):
+                self.unassigned.append(_UnassignedSnapshot(row, raw, line, record.message))
+                return
+            check_levels(record, self.limits.most_levels)
         except (ValueError, InputError) as error:
             records.quarantine(row, raw, str(error))
-            return
-        if line is None or record is None:
-            return
-        if UNASSIGNED in record:
-            self.unassigned.append(_UnassignedSnapshot(row, raw, line, record[UNASSIGNED]))
             return
         if record["record"] == "book_update":
             self.books.add((record["exchange"], record["symbol"]))

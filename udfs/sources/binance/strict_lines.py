@@ -7,13 +7,14 @@ the lines that the fast reader (`fast_scan`) cannot read.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from deltabook.schemas.names import NOT_GIVEN, valid_name
 from deltabook.udfs.numbers.decimal_text import exact, scale_levels, scale_trade
+from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common import symbols
-from deltabook.udfs.sources.common.json_decoding import decode_message
+from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import Line, excerpt, read_integer, read_text
 
@@ -21,10 +22,20 @@ SPOT, USD_M, COIN_M = "BINANCE", "BINANCE_FUTURES", "BINANCE_DELIVERY"
 _COIN_MARGINED = re.compile(r".+USD_(PERP|\d{6})")
 _PARTIAL_STREAM = re.compile(r"([^@]+)@depth\d")
 _SNAPSHOT_ID = "lastUpdateId"
-UNASSIGNED = "unassigned"
-"""Key under which `read_line` returns the decoded message of a snapshot without a symbol."""
 _DEPTH_PATH = re.compile(r"/(api|fapi|dapi)/v\d+/depth")
 _MARKETS = {"api": SPOT, "fapi": USD_M, "dapi": COIN_M}
+
+
+class SnapshotWithoutSymbol(NamedTuple):
+    """A REST depth snapshot that does not name its symbol.
+
+    Attributes
+    ----------
+    message : dict
+        The decoded snapshot. When the symbol is known, pass it to `snapshot_record`.
+    """
+
+    message: JsonObject
 
 
 def instrument(venue_symbol: str, is_futures: bool) -> tuple[str, str]:
@@ -55,7 +66,7 @@ def instrument(venue_symbol: str, is_futures: bool) -> tuple[str, str]:
     return USD_M, symbols.canonical_symbol(venue_symbol, perpetual=True)
 
 
-def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, Any] | None:
+def read_line(line: Line, most_levels: int = Limits.most_levels) -> Record | SnapshotWithoutSymbol | None:
     """Read one capture line.
 
     Parameters
@@ -67,11 +78,10 @@ def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, An
 
     Returns
     -------
-    dict or None
-        Columns of `records`. `received` is in ns since 1970 UTC; `timestamp` is in the unit that the message
-        uses. The result is None for a message that this source skips. For a snapshot without a symbol, the
-        result has the decoded message under the key `UNASSIGNED`. When the symbol is known, pass that message
-        to `snapshot_record`.
+    Record, SnapshotWithoutSymbol or None
+        The record of the message, with `received` in ns since 1970 UTC and `timestamp` in the unit that the
+        message uses. A `SnapshotWithoutSymbol` for a snapshot whose symbol the line does not show. None for a
+        message that this source skips.
 
     Raises
     ------
@@ -79,8 +89,8 @@ def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, An
         If the line is not readable; the error message gives the reason.
     """
     if line.url:
-        record = _read_response(line, most_levels)
-        return None if record is None else {"received": line.received, **record}
+        response = _read_response(line, most_levels)
+        return None if response is None else {"received": line.received, **response}
     message = decode_message(line.payload, most_levels)
     if not isinstance(message, dict):
         raise ValueError("expected a JSON object")
@@ -88,10 +98,12 @@ def read_line(line: Line, most_levels: int = Limits.most_levels) -> dict[str, An
     if isinstance(message.get("data"), dict):
         message = message["data"]
     record = _read_message(message, stream if isinstance(stream, str) else "")
-    return None if record is None else {"received": line.received, **record}
+    if record is None or isinstance(record, SnapshotWithoutSymbol):
+        return record
+    return {"received": line.received, **record}
 
 
-def snapshot_record(message: dict[str, Any], exchange: str, symbol: str) -> dict[str, Any]:
+def snapshot_record(message: JsonObject, exchange: str, symbol: str) -> Record:
     """Return the record of a REST depth snapshot of a known instrument.
 
     Parameters
@@ -103,26 +115,26 @@ def snapshot_record(message: dict[str, Any], exchange: str, symbol: str) -> dict
 
     Returns
     -------
-    dict
-        Columns of `records`, with `timestamp` in the unit that the snapshot uses; -1 if not given.
+    Record
+        The record, with `timestamp` in the unit that the snapshot uses; -1 if not given.
 
     Raises
     ------
     ValueError
         If a field is absent or not readable; the error message names the field.
     """
-    return {
+    record: Record = {
         "record": "book_update",
         "exchange": exchange,
         "symbol": symbol,
         "timestamp": read_integer(message, "T") if "T" in message else NOT_GIVEN,
         "sequence": read_integer(message, _SNAPSHOT_ID),
         "is_snapshot": True,
-        **_read_levels(message, "bids", "asks"),
     }
+    return record | _read_levels(message, "bids", "asks")
 
 
-def _read_response(line: Line, most_levels: int) -> dict[str, Any] | None:
+def _read_response(line: Line, most_levels: int) -> Record | None:
     """Return the record of a response to a depth request; None for any other response.
 
     The URL of the request names the market and the symbol.
@@ -143,7 +155,7 @@ def _read_response(line: Line, most_levels: int) -> dict[str, Any] | None:
     return snapshot_record(message, _MARKETS[path[1]], symbol)
 
 
-def _read_message(message: dict[str, Any], stream: str) -> dict[str, Any] | None:
+def _read_message(message: JsonObject, stream: str) -> Record | SnapshotWithoutSymbol | None:
     """Return the record of a message; None for a message that this source skips.
 
     The event type `e` and the name of the stream decide what the message is.
@@ -154,23 +166,24 @@ def _read_message(message: dict[str, Any], stream: str) -> dict[str, Any] | None
         is_futures = "T" in message
         if partial:
             return _read_partial_book(message, partial[1], is_futures)
-        if isinstance(message.get("symbol"), str):
-            return snapshot_record(message, *instrument(message["symbol"], is_futures))
-        return {UNASSIGNED: message}
+        venue_symbol = message.get("symbol")
+        if isinstance(venue_symbol, str):
+            return snapshot_record(message, *instrument(venue_symbol, is_futures))
+        return SnapshotWithoutSymbol(message)
     if event == "depthUpdate":
         read = _read_partial_book if partial else _read_depth_update
         return read(message, read_text(message, "s"), "pu" in message)
     if event in ("trade", "aggTrade"):
-        return _read_trade(message, event)
+        return _read_trade(message, is_aggregate=event == "aggTrade")
     if event == "bookTicker" or (not event and {"u", "b", "B", "a", "A"} <= message.keys()):
         return _read_ticker(message, bool(event))
     return None
 
 
-def _read_depth_update(message: dict[str, Any], venue_symbol: str, is_futures: bool) -> dict[str, Any]:
+def _read_depth_update(message: JsonObject, venue_symbol: str, is_futures: bool) -> Record:
     """Return the record of a `depthUpdate` message, a book update."""
     exchange, symbol = instrument(venue_symbol, is_futures)
-    record: dict[str, Any] = {
+    record: Record = {
         "record": "book_update",
         "exchange": exchange,
         "symbol": symbol,
@@ -178,83 +191,88 @@ def _read_depth_update(message: dict[str, Any], venue_symbol: str, is_futures: b
         "sequence": read_integer(message, "u"),
         "first_sequence": read_integer(message, "U"),
         "prev_sequence": read_integer(message, "pu") if is_futures else NOT_GIVEN,
-        **_read_levels(message, "b", "a"),
     }
+    record |= _read_levels(message, "b", "a")
     if record["first_sequence"] > record["sequence"]:
         raise ValueError(f"U {record['first_sequence']} is above u {record['sequence']}")
     return record
 
 
-def _read_partial_book(message: dict[str, Any], venue_symbol: str, is_futures: bool) -> dict[str, Any]:
+def _read_partial_book(message: JsonObject, venue_symbol: str, is_futures: bool) -> Record:
     """Return the golden record of a message of a partial book stream, the best levels of the book."""
     exchange, symbol = instrument(venue_symbol, is_futures)
     bids, asks, last = ("b", "a", "u") if message.get("e") else ("bids", "asks", _SNAPSHOT_ID)
-    return {
+    record: Record = {
         "record": "golden",
         "kind": "vendor_book",
         "exchange": exchange,
         "symbol": symbol,
         "timestamp": _time_if_given(message),
         "sequence": read_integer(message, last),
-        **_read_levels(message, bids, asks),
     }
+    return record | _read_levels(message, bids, asks)
 
 
-def _read_trade(message: dict[str, Any], event: str) -> dict[str, Any]:
+def _read_trade(message: JsonObject, *, is_aggregate: bool) -> Record:
     """Return the record of a `trade` or `aggTrade` message."""
     exchange, symbol = instrument(read_text(message, "s"), "M" not in message)
     if not isinstance(message.get("m"), bool):
         raise ValueError(f"field m: expected true or false, found {excerpt(message.get('m'))}")
-    trade_id = read_integer(message, "t" if event == "trade" else "a")
+    trade_id = read_integer(message, "a" if is_aggregate else "t")
     in_book = message.get("X", "MARKET") == "MARKET"
-    return {
-        "record": "trade" if event == "trade" else "agg_trade",
+    record: Record = {
+        "record": "agg_trade" if is_aggregate else "trade",
         "exchange": exchange,
         "symbol": symbol,
         "timestamp": read_integer(message, "T"),
         "sequence": trade_id,
         "trade_id": trade_id,
         "side": ("sell" if message["m"] else "buy") if in_book else "",
-        **scale_trade(message.get("p"), message.get("q")),
     }
+    return record | scale_trade(message.get("p"), message.get("q"))
 
 
-def _read_ticker(message: dict[str, Any], is_futures: bool) -> dict[str, Any]:
+def _read_ticker(message: JsonObject, is_futures: bool) -> Record:
     """Return the golden record of a `bookTicker` message, the best bid and ask."""
     exchange, symbol = instrument(read_text(message, "s"), is_futures)
     bids, asks = ([(message.get(price), message.get(size))] for price, size in ("bB", "aA"))
-    return {
+    record: Record = {
         "record": "golden",
         "kind": "book_ticker",
         "exchange": exchange,
         "symbol": symbol,
         "timestamp": _time_if_given(message),
         "sequence": read_integer(message, "u"),
-        **scale_levels(_drop_empty_side(bids), _drop_empty_side(asks)),
     }
+    return record | scale_levels(_drop_empty_side(bids), _drop_empty_side(asks))
 
 
-def _drop_empty_side(levels: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Return the levels without a level of price 0, which Binance prints for an empty side.
+def _drop_empty_side(levels: list[tuple[object, object]]) -> list[tuple[object, object]]:
+    """Return the levels whose price is not 0; Binance prints a level of price 0 for an empty side.
 
     Raises
     ------
     ValueError
-        If a price or a size is not readable, even that of a removed level.
+        If a price or a size is not readable. This check includes the removed levels.
     """
     for _, size in levels:
         exact(size, "size")
     return [level for level in levels if exact(level[0], "price")[0]]
 
 
-def _time_if_given(message: dict[str, Any]) -> int:
+def _time_if_given(message: JsonObject) -> int:
     """Return the transaction time, else the event time, in the message's unit; -1 if neither is given."""
     return next((read_integer(message, key) for key in ("T", "E") if key in message), NOT_GIVEN)
 
 
-def _read_levels(message: dict[str, Any], bids: str, asks: str) -> dict[str, Any]:
+def _read_levels(message: JsonObject, bids: str, asks: str) -> Record:
     """Return the level columns of a message; `bids` and `asks` are the names of its level fields."""
-    for key in (bids, asks):
-        if not isinstance(message.get(key), list):
-            raise ValueError(f"field {key}: expected a list of levels, found {excerpt(message.get(key))}")
-    return scale_levels(message[bids], message[asks])
+    return scale_levels(_read_side(message, bids), _read_side(message, asks))
+
+
+def _read_side(message: JsonObject, key: str) -> list[list[object]]:
+    """Return the levels of one field, as decoded; `scale_levels` checks each of them."""
+    levels = message.get(key)
+    if not isinstance(levels, list):
+        raise ValueError(f"field {key}: expected a list of levels, found {excerpt(levels)}")
+    return levels

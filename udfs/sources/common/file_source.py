@@ -1,7 +1,6 @@
-"""Base class of all sources, and the opening and splitting of their files.
+"""Base class of all sources, and functions that open files and split them into blocks of lines.
 
-One Spark task reads one part of a file. It reads blocks of whole lines, and ends with one record that reports
-the outcome of the part.
+One Spark task reads one part of a file. The last record of the part says whether the part could be read.
 
 To add a source, write a subclass of `FileSource`, or of `message_files.MessageSource` if each line of the
 files is one JSON message. Give the class a `name`. Start the module's docstring with "Source `name`" and
@@ -60,7 +59,7 @@ class FileSource(DataSource):
 
     Options: `path` (one file) or `paths` (a JSON list of files), and the fields of `Limits`.
 
-    The last record of each part has ``record="file"`` and reports the outcome in `kind`: `read` or `failed`.
+    The last record of each part has ``record="file"``. Its `kind` is `read`, or `failed` with a `reason`.
     A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop the other
     files. The code that stores the records drops all records of a failed file.
 
@@ -103,7 +102,7 @@ class FileSource(DataSource):
         stream : binary file
             The decompressed content of the file.
         path : str
-            Name of the file, for `source_file`.
+            Path of the raw file, as column `source_file` stores it.
 
         Yields
         ------

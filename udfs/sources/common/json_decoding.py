@@ -1,17 +1,20 @@
-"""Exact decoding of one JSON message.
+"""Exact decoding of one JSON message: numbers with a decimal point become Decimal.
 
-Numbers with a decimal point become Decimal. A message that repeats a key or is too large is refused.
+The decoder refuses a message that repeats a key in one object, or that is too large.
 """
 
 from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
+from typing import TypeAlias
 
 import msgspec
 
 from deltabook.udfs.sources.common.limits import Limits, too_many_levels
+
+JsonObject: TypeAlias = dict[str, object]
+"""A decoded JSON object, {key: decoded value}."""
 
 _FIELDS_OF_A_LEVEL = 4
 """Largest number of values that a venue prints for one level."""
@@ -30,7 +33,7 @@ def _parse_decimal(text: str) -> Decimal:
 _DECODER = msgspec.json.Decoder(float_hook=_parse_decimal)
 
 
-def decode_message(payload: bytes, most_levels: int = Limits.most_levels) -> Any:
+def decode_message(payload: bytes, most_levels: int = Limits.most_levels) -> object:
     """Decode the JSON of one message.
 
     Parameters
@@ -43,8 +46,9 @@ def decode_message(payload: bytes, most_levels: int = Limits.most_levels) -> Any
 
     Returns
     -------
-    Any
-        The decoded value; a number with a decimal point is a Decimal.
+    object
+        The decoded value: None, bool, int, Decimal, str, list or dict. A number with a decimal point is a
+        Decimal.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def _check_size(payload: bytes, most_levels: int) -> None:
         )
 
 
-def _count_colons(value: Any) -> int:
+def _count_colons(value: object) -> int:
     """Return the number of colons in the JSON of a decoded value, except colons inside arrays of arrays."""
     if type(value) is dict:
         return len(value) + sum(map(_count_colons, value.values()))
@@ -93,7 +97,7 @@ def _count_colons(value: Any) -> int:
     return 0
 
 
-def _refuse_repeated_keys(members: list[tuple[str, Any]]) -> None:
+def _refuse_repeated_keys(members: list[tuple[str, object]]) -> None:
     """Raise ValueError for an object that repeats a key.
 
     `json.loads` calls this function for every object, inner objects first. The result is not used.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from deltabook.udfs.numbers.record import Record
 
 MAX_EXPANSION = 200
 """Largest ratio of decompressed bytes to stored bytes.
@@ -50,13 +51,13 @@ def too_many_symbols(count: int, limit: int) -> str:
     )
 
 
-def check_levels(record: Mapping[str, Any], limit: int) -> None:
-    """Raise ValueError if a record has too many levels.
+def check_levels(record: Record, limit: int) -> None:
+    """Raise ValueError if a record has more levels than a limit allows.
 
     Parameters
     ----------
-    record : mapping
-        Columns of `records`; the four level columns are lists.
+    record : Record
+        One record; it may lack the level columns.
     limit : int
         Largest number of levels on both sides together.
 
@@ -65,7 +66,7 @@ def check_levels(record: Mapping[str, Any], limit: int) -> None:
     ValueError
         If the record has more than `limit` levels.
     """
-    count = sum(len(record.get(f"{side}_prices", ())) for side in ("bid", "ask"))
+    count = len(record.get("bid_prices", ())) + len(record.get("ask_prices", ()))
     if count > limit:
         raise ValueError(too_many_levels(count, limit))
 

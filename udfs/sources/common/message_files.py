@@ -16,13 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
-from typing import IO, Any, ClassVar
+from typing import IO, ClassVar
 
 import pyarrow as pa
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.file_source import FileSource, MixedUnitsError, TimeUnit, line_blocks
+from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits, check_levels
 from deltabook.udfs.sources.common.records import Records
 
@@ -105,7 +107,7 @@ class MessageParser:
     Parameters
     ----------
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     limits : Limits
         Limits of a message and of the file.
 
@@ -129,8 +131,8 @@ class MessageParser:
         self.records = Records(path)
         self.unit = TimeUnit()
         self.row = 0
-        self.books: dict[tuple[str, str], dict[str, Any]] = {}
-        """`timestamp`, `received` and `sequence` of the last update of each book, by (exchange, symbol)."""
+        self.books: dict[tuple[str, str], Record] = {}
+        """{(exchange, symbol): times and sequence of the book's last update}."""
         self.unmarked: dict[tuple[str, str], None] = {}
         """Books, as (exchange, symbol) keys, that have an update after their last damage mark."""
 
@@ -157,20 +159,23 @@ class MessageParser:
     def finish(self) -> None:
         """Add the records that can only be made after the last line of the file."""
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Record) -> None:
         """Add a record of the current line; raise ValueError if it has too many levels.
 
         Parameters
         ----------
-        record : dict
-            Columns of `records` without `source_file` and `source_row`; absent columns get their sentinels.
+        record : Record
+            The record without `source_file` and `source_row`.
         """
         check_levels(record, self.limits.most_levels)
-        self.records.add({"source_row": self.row} | record)
+        self.records.add({"source_row": self.row, **record})
         if record["record"] == "book_update":
-            names = ("timestamp", "received", "sequence")
             key = record["exchange"], record["symbol"]
-            self.books[key] = {name: record[name] for name in names}
+            self.books[key] = {
+                "timestamp": record["timestamp"],
+                "received": record["received"],
+                "sequence": record["sequence"],
+            }
             self.unmarked[key] = None
 
     def parse(self, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
@@ -208,8 +213,14 @@ class MessageParser:
         """
         books = list(self.unmarked) if book is None else [book] if book in self.unmarked else []
         for exchange, symbol in books:
-            mark = {"record": "book_update", "exchange": exchange, "symbol": symbol, "damaged": True}
-            self.records.add({"source_row": self.row} | mark | self.books[exchange, symbol])
+            mark: Record = {
+                "record": "book_update",
+                "exchange": exchange,
+                "symbol": symbol,
+                "damaged": True,
+                "source_row": self.row,
+            }
+            self.records.add(mark | self.books[exchange, symbol])
             del self.unmarked[exchange, symbol]
 
 
@@ -230,7 +241,7 @@ class MessageSource(FileSource):
         yield from self.parser(path, self.limits).parse(stream)
 
 
-def read_integer(message: dict[str, Any], key: str) -> int:
+def read_integer(message: JsonObject, key: str) -> int:
     """Return a field that is an id or a time.
 
     Parameters
@@ -248,7 +259,7 @@ def read_integer(message: dict[str, Any], key: str) -> int:
     Raises
     ------
     ValueError
-        If the field is not such an integer, or the decimal text of one.
+        If the field is absent, or is neither such an integer nor the decimal text of such an integer.
     """
     value = message.get(key)
     if isinstance(value, str) and value.isdecimal() and len(value) < 20:
@@ -258,7 +269,7 @@ def read_integer(message: dict[str, Any], key: str) -> int:
     return value
 
 
-def read_text(message: dict[str, Any], key: str) -> str:
+def read_text(message: JsonObject, key: str) -> str:
     """Return a field that is a text.
 
     Parameters
@@ -284,8 +295,8 @@ def read_text(message: dict[str, Any], key: str) -> str:
     return value
 
 
-def read_level_list(message: dict[str, Any], key: str) -> list[list[Any]]:
-    """Return the price and size of each level of a field.
+def read_level_list(message: JsonObject, key: str) -> list[list[object]]:
+    """Return the printed price and size of each level in a field.
 
     Parameters
     ----------

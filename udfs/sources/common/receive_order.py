@@ -1,4 +1,4 @@
-"""Order of a feed's messages by receive time, the time of the recorder's clock, for feeds without ids."""
+"""Order of messages in feeds without ids: by receive time, which the recorder's clock gives."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ LOOKAHEAD = 8
 
 
 def order_receive_times(times: NDArray[np.int64], last_time: int) -> NDArray[np.int64]:
-    """Return receive times that never fall in file order, with the times of a faulty clock replaced.
+    """Return receive times that never decrease in file order, with the errors of a faulty clock replaced.
 
-    A time is wild, that is, the fault of a clock, if it is more than `MAX_LEAD` ahead of the median of the
-    next `LOOKAHEAD` times. If fewer than `LOOKAHEAD` times follow, the median is that of the last `LOOKAHEAD`
-    times.
+    A time counts as wild, an error of the clock, if it is more than `MAX_LEAD` ahead of the median of the
+    next `LOOKAHEAD` times. If fewer than `LOOKAHEAD` times follow, the median of the last `LOOKAHEAD` times
+    is used.
 
     Parameters
     ----------
     times : int64[:]
         Receive times in file order, ns since 1970 UTC; none below 0.
     last_time : int
-        Last time returned for earlier lines of the file, ns; -1 if there are none.
+        Last time that this function returned for earlier lines of the file, ns; -1 for the first lines.
 
     Returns
     -------
     int64[:]
         The running maximum of the times that are not wild, starting at `last_time`. A wild time is replaced
-        by the running maximum before it. Wild times at the start of the file have no
-        maximum before them: the first time that is not wild replaces them.
+        by the running maximum before it. At the start of the file there is no such maximum, so the first
+        time that is not wild replaces a wild time.
     """
     count = len(times)
     if count == 0:

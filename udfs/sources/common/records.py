@@ -5,8 +5,8 @@ A sentinel is the value that a column has when nothing is given: -1, False, or a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,21 @@ from numpy.typing import NDArray
 from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
+from deltabook.udfs.numbers.record import Record
 
-_SENTINELS: dict[str, Any] = {"BIGINT": NOT_GIVEN, "STRING": "", "BINARY": b"", "BOOLEAN": False}
-_SENTINELS["ARRAY<BIGINT>"] = ()
+RecordColumns: TypeAlias = dict[str, NDArray[np.generic] | pa.Array]
+"""{column of `records`: one value per record}."""
 
-EMPTY_RECORD: dict[str, Any] = {column.name: _SENTINELS[column.type] for column in RECORDS.columns} | {
+_SENTINELS: dict[str, object] = {
+    "BIGINT": NOT_GIVEN,
+    "STRING": "",
+    "BINARY": b"",
+    "BOOLEAN": False,
+    "ARRAY<BIGINT>": (),
+}
+"""{type of a column: its sentinel}."""
+
+EMPTY_RECORD: dict[str, object] = {column.name: _SENTINELS[column.type] for column in RECORDS.columns} | {
     "price_scale": DEFAULT_SCALE,
     "size_scale": DEFAULT_SCALE,
 }
@@ -32,23 +42,23 @@ class Records:
     Parameters
     ----------
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     """
 
     def __init__(self, path: str):
         self.path = path
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[Record] = []
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
-    def pending(self) -> list[dict[str, Any]]:
+    def pending(self) -> list[Record]:
         """Records added since the last batch; the caller may still change them in place."""
         return self._rows
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Add a record, {column: value}; absent columns get their sentinels."""
+    def add(self, record: Record) -> None:
+        """Add a record; columns that the record lacks get their sentinels."""
         self._rows.append(record)
 
     def quarantine(self, row: int, raw: bytes, reason: str) -> None:
@@ -76,15 +86,17 @@ class Records:
         return pa.RecordBatch.from_arrays(arrays, schema=RECORDS.arrow)
 
 
-def build_batch(path: str, columns: dict[str, Any], count: int) -> pa.RecordBatch:
+def build_batch(
+    path: str, columns: Mapping[str, NDArray[np.generic] | pa.Array], count: int
+) -> pa.RecordBatch:
     """Return a batch of records, built from whole columns.
 
     Parameters
     ----------
     path : str
-        Name of the file, for `source_file`.
-    columns : dict
-        {column: array of `count` values}; absent columns get their sentinels.
+        Path of the raw file, as column `source_file` stores it.
+    columns : mapping
+        {column of `records`: array of `count` values}; absent columns get their sentinels.
     count : int
         Number of records.
 
@@ -103,7 +115,7 @@ def build_batch(path: str, columns: dict[str, Any], count: int) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays(arrays, schema=RECORDS.arrow)
 
 
-def label_column(codes: NDArray[np.integer[Any]], texts: Sequence[str]) -> pa.Array:
+def label_column(codes: NDArray[np.int32] | NDArray[np.int64], texts: Sequence[str]) -> pa.Array:
     """Return the text column ``texts[codes]``.
 
     Parameters

@@ -202,7 +202,8 @@ def fill_nulls(column: pa.Array, value: int) -> NDArray[np.int64]:
     """
     if column.null_count:
         column = pc.fill_null(column, value)
-    return column.to_numpy()  # type: ignore[no-any-return]
+    filled: NDArray[np.int64] = column.to_numpy()
+    return filled
 
 
 class Instruments:

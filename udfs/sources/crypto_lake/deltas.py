@@ -1,14 +1,14 @@
-"""Reader of Crypto Lake's table `book_delta_v2`, which joins level changes into messages.
+"""Reader of Crypto Lake's table `book_delta_v2`; it joins level changes into messages.
 
-The float of a price or size usually converts to a scaled integer in a kernel. The reader reads the other
-numbers from their printed text ("strict").
+A kernel converts almost all floats of prices and sizes to scaled integers. The reader parses the other
+numbers from their printed text. In this code, such numbers and their messages are called strict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.udfs.numbers.decimal_text import scale_levels
+from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.limits import Limits, too_many_levels
 from deltabook.udfs.sources.crypto_lake.columns import Layout
 from deltabook.udfs.sources.crypto_lake.levels import (
@@ -27,10 +28,44 @@ from deltabook.udfs.sources.crypto_lake.levels import (
     message_starts,
     without_float_rounding,
 )
-from deltabook.udfs.sources.crypto_lake.records import NO_ORDER, LakeReader, level_columns, strict_messages
+from deltabook.udfs.sources.crypto_lake.records import (
+    NO_ORDER,
+    LakeColumns,
+    LakeReader,
+    level_columns,
+    strict_messages,
+)
 from deltabook.udfs.sources.crypto_lake.values import read_numbers, read_sequences, read_times
 
-_LEVELS = ("sides", "prices", "price_decimals", "sizes", "size_decimals")
+
+class _DeltaRows(NamedTuple):
+    """Rows of the table as arrays, one value per row.
+
+    Attributes
+    ----------
+    received, origin : int64[n]
+        Receive time and exchange's time, ns since 1970 UTC; 0 or less if not given.
+    sequence : int64[n]
+        Ids; 0 if not given.
+    instrument : int32[n]
+        Code of each row's instrument.
+    sides : uint8[n]
+        `ASK`, `BID` or `LEFT_OUT`.
+    prices, sizes : int64[n]
+        Numbers times 10^decimals.
+    price_decimals, size_decimals : uint8[n]
+        Decimals of each number, as `levels.fixed_point` writes them.
+    """
+
+    received: NDArray[np.int64]
+    origin: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    instrument: NDArray[np.int32]
+    sides: NDArray[np.uint8]
+    prices: NDArray[np.int64]
+    price_decimals: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+    size_decimals: NDArray[np.uint8]
 
 
 class DeltaReader(LakeReader):
@@ -38,8 +73,8 @@ class DeltaReader(LakeReader):
 
     def __init__(self, layout: Layout, path: str, limits: Limits):
         super().__init__(layout, path, limits)
-        self.open: dict[str, NDArray[Any]] = {}
-        """{column: rows of the last message so far}. The next batch may continue this message."""
+        self.open: _DeltaRows | None = None
+        """Rows of the last message so far; None before the first batch. The next batch may continue it."""
         self.open_row = 1
         """Row number in the file of the first row in `open`, from 1."""
         self.last_ids: dict[int, int] = {}
@@ -58,25 +93,23 @@ class DeltaReader(LakeReader):
             If the unfinished last message has more than `most_levels` rows.
         """
         rows = self._read_rows(batch, row)
-        if self.open:
+        if self.open is not None:
             row = self.open_row
-            rows = {name: np.concatenate((self.open[name], rows[name])) for name in rows}
-        starts = message_starts(rows["received"], rows["sequence"], rows["instrument"])
+            rows = _join_rows(self.open, rows)
+        starts = message_starts(rows.received, rows.sequence, rows.instrument)
         closed = int(starts[-1])
-        if len(rows["received"]) - closed > self.limits.most_levels:
-            raise InputError(too_many_levels(len(rows["received"]) - closed, self.limits.most_levels))
-        self.open = {name: values[closed:].copy() for name, values in rows.items()}
+        if len(rows.received) - closed > self.limits.most_levels:
+            raise InputError(too_many_levels(len(rows.received) - closed, self.limits.most_levels))
+        self.open = _DeltaRows._make(values[closed:].copy() for values in rows)
         self.open_row = row + closed
         yield from self._make_messages(rows, np.append(starts[starts < closed], closed), row)
 
     def finish(self) -> Iterator[pa.RecordBatch]:
         """Yield the last message of the file."""
-        if self.open and len(self.open["received"]):
-            yield from self._make_messages(
-                self.open, np.array([0, len(self.open["received"])]), self.open_row
-            )
+        if self.open is not None and len(self.open.received):
+            yield from self._make_messages(self.open, np.array([0, len(self.open.received)]), self.open_row)
 
-    def _read_rows(self, batch: pa.RecordBatch, row: int) -> dict[str, NDArray[Any]]:
+    def _read_rows(self, batch: pa.RecordBatch, row: int) -> _DeltaRows:
         """Return the columns of a batch as arrays; put unreadable rows in quarantine.
 
         An unreadable row stays in the arrays, with side `LEFT_OUT`.
@@ -100,57 +133,60 @@ class DeltaReader(LakeReader):
                 prices.decimals[index] = sizes.decimals[index] = BAD
             else:
                 self.printed[row + index] = level
-        return {
-            "received": read_times(self.column(batch, "received_time")),
-            "origin": read_times(self.column(batch, "origin_time")),
-            "sequence": read_sequences(self.column(batch, "sequence_number")),
-            "instrument": self.instruments.codes(batch),
-            "sides": sides,
-            "prices": prices.integers,
-            "price_decimals": prices.decimals,
-            "sizes": sizes.integers,
-            "size_decimals": sizes.decimals,
-        }
+        return _DeltaRows(
+            received=read_times(self.column(batch, "received_time")),
+            origin=read_times(self.column(batch, "origin_time")),
+            sequence=read_sequences(self.column(batch, "sequence_number")),
+            instrument=self.instruments.codes(batch),
+            sides=sides,
+            prices=prices.integers,
+            price_decimals=prices.decimals,
+            sizes=sizes.integers,
+            size_decimals=sizes.decimals,
+        )
 
     def _make_messages(
-        self, rows: dict[str, NDArray[Any]], bounds: NDArray[np.int64], row: int
+        self, rows: _DeltaRows, bounds: NDArray[np.int64], row: int
     ) -> Iterator[pa.RecordBatch]:
         """Yield the records of messages.
 
         Parameters
         ----------
-        rows : dict of arrays
-            Columns of the rows, as `_read_rows` returns them.
+        rows : _DeltaRows
+            The rows, as `_read_rows` returns them. Prices and sizes are rescaled in place.
         bounds : int64[:]
             Index of each message's first row, and the index after the last row of the last message.
         row : int
             Row number in the file of the first of `rows`, from 1.
         """
         first = bounds[:-1]
-        received = without_float_rounding(rows["received"][first])
-        sequence = rows["sequence"][first]
+        received = without_float_rounding(rows.received[first])
+        sequence = rows.sequence[first]
         if (sequence <= 0).any():
-            sequence = self._fill_ids(sequence, rows["instrument"][first], received)
+            sequence = self._fill_ids(sequence, rows.instrument[first], received)
         if (sequence <= 0).any():
             raise InputError(f"row {row + int(first[np.argmax(sequence <= 0)])}: {NO_ORDER}")
-        left_out = rows["sides"][: bounds[-1]] == LEFT_OUT
-        damaged: Any = False
+        left_out = rows.sides[: bounds[-1]] == LEFT_OUT
+        damaged: NDArray[np.bool_] | bool = False
         if left_out.any():
             damaged = np.logical_or.reduceat(left_out, first)
-        columns = level_columns(bounds, *(rows[name] for name in _LEVELS))
-        columns |= {
+        columns: LakeColumns = {
+            **level_columns(
+                bounds, rows.sides, rows.prices, rows.price_decimals, rows.sizes, rows.size_decimals
+            ),
             "record": "book_update",
-            "timestamp": without_float_rounding(rows["origin"][first]),
+            "timestamp": without_float_rounding(rows.origin[first]),
             "received": received,
             "sequence": sequence,
             "source_row": first + row,
             "damaged": damaged,
         }
-        batch = self.build_batch(rows["instrument"][first], columns)
+        batch = self.build_batch(rows.instrument[first], columns)
         strict = strict_messages(columns)
         for message in np.flatnonzero(strict).tolist():
-            record = batch.slice(message, 1).to_pylist()[0]
-            self.records.add(record | self._read_strict(rows, record, bounds[message : message + 2], row))
+            record: Record = batch.slice(message, 1).to_pylist()[0]
+            strict_levels = self._read_strict(rows, record, bounds[message : message + 2], row)
+            self.records.add(record | strict_levels)
         end_row = row + bounds[-1]
         self.printed = {number: level for number, level in self.printed.items() if number >= end_row}
         yield from self.emit(batch, strict)
@@ -187,16 +223,14 @@ class DeltaReader(LakeReader):
             self.last_ids[code] = int(filled[messages_of_code[-1]])
         return filled
 
-    def _read_strict(
-        self, rows: dict[str, NDArray[Any]], record: dict[str, Any], bounds: NDArray[np.int64], row: int
-    ) -> dict[str, Any]:
-        """Return the level columns of one message, read strictly from its printed numbers.
+    def _read_strict(self, rows: _DeltaRows, record: Record, bounds: NDArray[np.int64], row: int) -> Record:
+        """Return the level columns of one message, parsed from its printed numbers.
 
         Parameters
         ----------
-        rows : dict of arrays
-            Columns of the rows, as `_read_rows` returns them.
-        record : dict
+        rows : _DeltaRows
+            The rows, as `_read_rows` returns them, after `_make_messages` has rescaled their numbers.
+        record : Record
             The message's record, with the scales of its numbers.
         bounds : int64[2]
             Index of the message's first row, and the index after its last row.
@@ -207,18 +241,30 @@ class DeltaReader(LakeReader):
         for index in range(*bounds.tolist()):
             printed = self.printed.get(row + index)
             if printed is None:
-                price, size = (
-                    _print_decimal(
-                        int(rows[f"{what}s"][index]),
-                        int(rows[f"{what}_decimals"][index])
-                        if record[f"{what}_scale"] == STRICT
-                        else record[f"{what}_scale"],
-                    )
-                    for what in ("price", "size")
-                )
-                printed = price, size
-            levels[int(rows["sides"][index])].append(printed)
+                price, size = int(rows.prices[index]), int(rows.sizes[index])
+                price_scale, size_scale = record["price_scale"], record["size_scale"]
+                if price_scale == STRICT:
+                    price_scale = int(rows.price_decimals[index])
+                if size_scale == STRICT:
+                    size_scale = int(rows.size_decimals[index])
+                printed = _print_decimal(price, price_scale), _print_decimal(size, size_scale)
+            levels[int(rows.sides[index])].append(printed)
         return scale_levels(levels[BID], levels[ASK])
+
+
+def _join_rows(first: _DeltaRows, second: _DeltaRows) -> _DeltaRows:
+    """Return the rows of both arguments, one after the other."""
+    return _DeltaRows(
+        received=np.concatenate((first.received, second.received)),
+        origin=np.concatenate((first.origin, second.origin)),
+        sequence=np.concatenate((first.sequence, second.sequence)),
+        instrument=np.concatenate((first.instrument, second.instrument)),
+        sides=np.concatenate((first.sides, second.sides)),
+        prices=np.concatenate((first.prices, second.prices)),
+        price_decimals=np.concatenate((first.price_decimals, second.price_decimals)),
+        sizes=np.concatenate((first.sizes, second.sizes)),
+        size_decimals=np.concatenate((first.size_decimals, second.size_decimals)),
+    )
 
 
 def _print_decimal(integer: int, decimals: int) -> str:

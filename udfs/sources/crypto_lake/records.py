@@ -1,11 +1,11 @@
-"""Base class of the readers of Crypto Lake tables, which build records and put rows in quarantine."""
+"""Base class of the readers of Crypto Lake tables; it builds records and puts rows in quarantine."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,30 @@ from deltabook.udfs.sources.crypto_lake.levels import ASK, BID, STRICT, scale_me
 NO_ORDER = "expected received_time or sequence_number, found neither: the order of the row is unknown"
 
 
+class LakeColumns(TypedDict, total=False):
+    """Columns of `records` for n records: n values, or one value for all records."""
+
+    record: str
+    kind: str
+    exchange: str | pa.Array
+    symbol: str | pa.Array
+    timestamp: NDArray[np.int64]
+    received: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    source_row: NDArray[np.int64]
+    damaged: NDArray[np.bool_] | bool
+    bid_prices: pa.Array
+    bid_sizes: pa.Array
+    ask_prices: pa.Array
+    ask_sizes: pa.Array
+    trade_id: NDArray[np.int64]
+    side: pa.Array
+    price: NDArray[np.int64]
+    size: NDArray[np.int64]
+    price_scale: NDArray[np.int64] | int
+    size_scale: NDArray[np.int64] | int
+
+
 class LakeReader:
     """Reader that turns the batches of one file into records, in file order.
 
@@ -30,7 +54,7 @@ class LakeReader:
     layout : Layout
         Table, column names and depth of the file.
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     limits : Limits
         Limits of the file and of a message.
     """
@@ -42,7 +66,8 @@ class LakeReader:
         self.instruments = Instruments(path, layout.file_columns, limits.most_symbols)
         self.records = Records(path)
         self.fields = RECORDS.arrow
-        self.constants: dict[tuple[Any, pa.DataType], pa.Array] = {}
+        self.constants: dict[tuple[object, pa.DataType], pa.Array] = {}
+        """{(value, type): longest column of this repeated value so far}."""
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
         """Yield the records of a batch.
@@ -87,20 +112,21 @@ class LakeReader:
             values[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
         self.records.quarantine(row + index, json.dumps(values, default=str).encode(), str(error))
 
-    def build_batch(self, instrument: NDArray[np.int32], columns: dict[str, Any]) -> pa.RecordBatch:
+    def build_batch(self, instrument: NDArray[np.int32], columns: LakeColumns) -> pa.RecordBatch:
         """Return a batch of n records.
 
         Parameters
         ----------
         instrument : int32[n]
             Code of each record's instrument.
-        columns : dict
-            {column of `records`: n values, or one value for all records}; absent columns get their sentinels.
-            The columns `exchange` and `symbol` are added to this dict.
+        columns : LakeColumns
+            Columns of the records; absent columns get their sentinels. This method adds the columns
+            `exchange` and `symbol` to the dict.
         """
-        for index, name in enumerate(("exchange", "symbol")):
-            names = [pair[index] for pair in self.instruments.names]
-            columns[name] = names[0] if len(names) == 1 else label_column(instrument, names)
+        exchanges, symbols = ([pair[index] for pair in self.instruments.names] for index in (0, 1))
+        is_one = len(exchanges) == 1
+        columns["exchange"] = exchanges[0] if is_one else label_column(instrument, exchanges)
+        columns["symbol"] = symbols[0] if is_one else label_column(instrument, symbols)
         defaults = EMPTY_RECORD | {"source_file": self.path}
         arrays = []
         for field in self.fields:
@@ -112,10 +138,10 @@ class LakeReader:
             arrays.append(value)
         return pa.RecordBatch.from_arrays(arrays, schema=self.fields)
 
-    def _constant_column(self, value: Any, type_: pa.DataType, count: int) -> pa.Array:
+    def _constant_column(self, value: object, type_: pa.DataType, count: int) -> pa.Array:
         """Return a column that repeats one value `count` times.
 
-        The result is a slice of the longest column with this value so far, which is kept in `constants`.
+        The result is a slice of the longest column of this value so far. `constants` keeps this column.
         """
         column = self.constants.get((value, type_))
         if column is None or len(column) < count:
@@ -123,14 +149,14 @@ class LakeReader:
         return column.slice(0, count)
 
     def emit(self, batch: pa.RecordBatch, left_out: NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
-        """Yield a batch without the records in `left_out`, then the records that were added one by one.
+        """Yield a batch without the records in `left_out`, then the records in `self.records`.
 
         Parameters
         ----------
         batch : pyarrow.RecordBatch
             Records of a batch.
         left_out : bool[n]
-            Whether to drop each record, because it is in quarantine or was added one by one.
+            Whether to drop each record, because its row is in quarantine or its record is in `self.records`.
         """
         if left_out.any():
             batch = batch.filter(pa.array(~left_out))
@@ -147,7 +173,7 @@ def level_columns(
     price_decimals: NDArray[np.uint8],
     sizes: NDArray[np.int64],
     size_decimals: NDArray[np.uint8],
-) -> dict[str, Any]:
+) -> LakeColumns:
     """Return the columns with the levels and the scales of messages.
 
     Parameters
@@ -167,27 +193,35 @@ def level_columns(
 
     Returns
     -------
-    dict
-        {column of `records`: values}. If a scale of a message is `STRICT`, its levels are not valid and must
-        be read from the printed numbers.
+    LakeColumns
+        The levels and the scales of the messages. If a scale of a message is `STRICT`, its levels are not
+        valid and must be read from the printed numbers.
     """
-    columns: dict[str, Any] = {}
-    for what, values, decimals in (("price", prices, price_decimals), ("size", sizes, size_decimals)):
-        if (decimals[: bounds[-1]] != DEFAULT_SCALE).any():
-            columns[f"{what}_scale"] = scale_messages(bounds, decimals, values)
-        else:
-            columns[f"{what}_scale"] = DEFAULT_SCALE
+    price_scale, size_scale = (
+        scale_messages(bounds, decimals, values)
+        if (decimals[: bounds[-1]] != DEFAULT_SCALE).any()
+        else DEFAULT_SCALE
+        for values, decimals in ((prices, price_decimals), (sizes, size_decimals))
+    )
     offsets, split_prices, split_sizes = split_sides(bounds, sides, prices, sizes)
-    for side, code in (("bid", BID), ("ask", ASK)):
-        for what, values in (("prices", split_prices), ("sizes", split_sizes)):
-            side_values = pa.array(values[code, : offsets[code, -1]])
-            columns[f"{side}_{what}"] = pa.ListArray.from_arrays(pa.array(offsets[code]), side_values)
-    return columns
+    return {
+        "price_scale": price_scale,
+        "size_scale": size_scale,
+        "bid_prices": _make_lists(offsets[BID], split_prices[BID]),
+        "bid_sizes": _make_lists(offsets[BID], split_sizes[BID]),
+        "ask_prices": _make_lists(offsets[ASK], split_prices[ASK]),
+        "ask_sizes": _make_lists(offsets[ASK], split_sizes[ASK]),
+    }
 
 
-def strict_messages(columns: dict[str, Any]) -> NDArray[np.bool_]:
+def _make_lists(offsets: NDArray[np.int32], values: NDArray[np.int64]) -> pa.Array:
+    """Return an Arrow array of the lists ``values[offsets[i]:offsets[i + 1]]``."""
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[: offsets[-1]]))
+
+
+def strict_messages(columns: LakeColumns) -> NDArray[np.bool_]:
     """Return which messages of the result of `level_columns` must be read from printed numbers, bool[n]."""
     strict = np.zeros(len(columns["received"]), dtype=np.bool_)
-    for name in ("price_scale", "size_scale"):
-        strict |= columns[name] == STRICT
+    strict |= columns["price_scale"] == STRICT
+    strict |= columns["size_scale"] == STRICT
     return strict

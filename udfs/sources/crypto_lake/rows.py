@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, scale_levels, scale_trade
+from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.message_files import hash_id
 from deltabook.udfs.sources.common.records import label_column
 from deltabook.udfs.sources.crypto_lake.columns import encode_labels
 from deltabook.udfs.sources.crypto_lake.levels import ASK, BAD, BID, LEFT_OUT, without_float_rounding
 from deltabook.udfs.sources.crypto_lake.records import (
     NO_ORDER,
+    LakeColumns,
     LakeReader,
     level_columns,
     strict_messages,
 )
 from deltabook.udfs.sources.crypto_lake.values import NumberColumn, read_numbers, read_sequences, read_times
 
+_Value = TypeVar("_Value", bound=np.generic)
 _TRADE_SIDES = ("buy", "sell")
 
 
@@ -54,7 +57,8 @@ class BookReader(LakeReader):
             "sequence": sequence,
             "source_row": np.arange(row, row + batch.num_rows),
         }
-        unread = (_stack_levels(levels["price"], "integers") == 0) | _stack_levels(levels["size"], "unread")
+        prices, sizes = levels["price"], levels["size"]
+        unread = (_stack(price.integers for price in prices) == 0) | _stack(size.unread for size in sizes)
         doubtful = (~ended & unread).any(axis=1) | strict_messages(columns) | (sequence <= 0)
         records = self.build_batch(self.instruments.codes(batch), columns)
         for index in np.flatnonzero(doubtful).tolist():
@@ -62,7 +66,8 @@ class BookReader(LakeReader):
                 if sequence[index] <= 0:
                     raise ValueError(NO_ORDER)
                 strict = scale_levels(*_printed_levels(levels, ended, index))
-                self.records.add(records.slice(index, 1).to_pylist()[0] | strict)
+                book: Record = records.slice(index, 1).to_pylist()[0]
+                self.records.add(book | strict)
             except ValueError as error:
                 self.quarantine(batch, index, row, error)
         yield from self.emit(records, doubtful)
@@ -77,7 +82,7 @@ class TradeReader(LakeReader):
         side = self.column(batch, "side")
         sides = _read_trade_sides(side)
         received = without_float_rounding(read_times(self.column(batch, "received_time")))
-        columns: dict[str, Any] = {
+        columns: LakeColumns = {
             "record": "trade",
             "timestamp": without_float_rounding(read_times(self.column(batch, "origin_time"))),
             "received": received,
@@ -104,15 +109,16 @@ class TradeReader(LakeReader):
                 strict = scale_trade(prices.printed(index), sizes.printed(index))
                 if strict["price"] == 0 and not strict["wide"]:
                     raise ValueError("a trade has price 0")
-                self.records.add(records.slice(index, 1).to_pylist()[0] | strict)
+                trade: Record = records.slice(index, 1).to_pylist()[0]
+                self.records.add(trade | strict)
             except ValueError as error:
                 self.quarantine(batch, index, row, error)
         yield from self.emit(records, doubtful)
 
 
-def _stack_levels(levels: list[NumberColumn], field: str) -> NDArray[Any]:
-    """Return one `NumberColumn` field of all levels as an array of shape [rows, levels]."""
-    return np.stack([getattr(level, field) for level in levels], axis=1)
+def _stack(columns: Iterable[NDArray[_Value]]) -> NDArray[_Value]:
+    """Return the arrays of all levels, each with one value per row, as one array of shape [rows, levels]."""
+    return np.stack(list(columns), axis=1)
 
 
 def _find_ended_levels(levels: dict[str, list[NumberColumn]], depth: int) -> NDArray[np.bool_]:
@@ -121,15 +127,18 @@ def _find_ended_levels(levels: dict[str, list[NumberColumn]], depth: int) -> NDA
     A level does not count if it is absent (without price, without size, or of size 0), or if it follows an
     absent level of its side.
     """
-    absent = _stack_levels(levels["price"], "absent") | _stack_levels(levels["size"], "absent")
-    sizes, decimals = (_stack_levels(levels["size"], field) for field in ("integers", "decimals"))
+    absent = _stack(price.absent for price in levels["price"]) | _stack(
+        size.absent for size in levels["size"]
+    )
+    sizes = _stack(size.integers for size in levels["size"])
+    decimals = _stack(size.decimals for size in levels["size"])
     absent |= (sizes == 0) & (decimals == DEFAULT_SCALE)
     by_side = absent.reshape(len(absent), 2, depth)
     ended: NDArray[np.bool_] = np.logical_or.accumulate(by_side, axis=2).reshape(absent.shape)
     return ended
 
 
-def _make_level_columns(levels: dict[str, list[NumberColumn]], ended: NDArray[np.bool_]) -> dict[str, Any]:
+def _make_level_columns(levels: dict[str, list[NumberColumn]], ended: NDArray[np.bool_]) -> LakeColumns:
     """Return the level columns of books, built as if each book were one message of 2 · depth rows.
 
     Parameters
@@ -141,8 +150,10 @@ def _make_level_columns(levels: dict[str, list[NumberColumn]], ended: NDArray[np
     """
     count, both = ended.shape
     sides = np.where(ended, LEFT_OUT, np.repeat([BID, ASK], both // 2)).astype(np.uint8)
-    prices, sizes = (_stack_levels(levels[what], "integers") for what in ("price", "size"))
-    price_decimals, size_decimals = (_stack_levels(levels[what], "decimals") for what in ("price", "size"))
+    prices, sizes = (_stack(level.integers for level in levels[what]) for what in ("price", "size"))
+    price_decimals, size_decimals = (
+        _stack(level.decimals for level in levels[what]) for what in ("price", "size")
+    )
     price_decimals[ended] = size_decimals[ended] = BAD
     return level_columns(
         np.arange(count + 1) * both,

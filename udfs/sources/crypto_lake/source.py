@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,8 +87,7 @@ class CryptoLakeSource(FileSource):
         sizes = _group_sizes(metadata)
         first, last = part or (0, len(sizes))
         _check_expansion(path, metadata, len(file_columns))
-        options = {"metadata": metadata, "read_dictionary": texts, "buffer_size": _COLUMN_BUFFER}
-        with _open_parquet(path, **options) as file:
+        with _open_parquet(path, metadata, texts, _COLUMN_BUFFER) as file:
             reader = _READERS[layout.table](layout, path, self.limits)
             row = 1 + sum(sizes[:first])
             end = row + sum(sizes[first:last])
@@ -109,15 +107,25 @@ class CryptoLakeSource(FileSource):
             yield from reader.finish()
 
 
-def _open_parquet(path: str, **options: Any) -> pq.ParquetFile:
-    """Open a Parquet file; read columns of Arrow extension types as their storage types."""
+def _open_parquet(
+    path: str,
+    metadata: pq.FileMetaData | None = None,
+    read_dictionary: list[str] | None = None,
+    buffer_size: int = 0,
+) -> pq.ParquetFile:
+    """Open a Parquet file; read columns of Arrow extension types as their storage types.
+
+    The parameters are those of `pyarrow.parquet.ParquetFile`.
+    """
     try:
         return pq.ParquetFile(
             path,
+            metadata=metadata,
+            read_dictionary=read_dictionary,
+            buffer_size=buffer_size,
             pre_buffer=False,
             page_checksum_verification=True,
             arrow_extensions_enabled=False,
-            **options,
         )
     except UnicodeDecodeError as error:
         raise InputError(f"a column's name is not UTF-8: {error}") from None

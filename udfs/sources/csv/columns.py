@@ -1,6 +1,6 @@
-"""Columns of a CSV table as arrays, read by kernels from the text, without a Python loop over the rows.
+"""Columns of a CSV table as arrays, which kernels read from the text without a Python loop over the rows.
 
-Rows that the kernels cannot read are left to slower Python code, which explains what is wrong with a row.
+Slower Python code reads the rows that the kernels cannot read, and explains what is wrong with a row.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class Columns:
         return rows
 
     def explain_fault(self, row: int) -> str:
-        """Return why a row is not readable; empty if Python can read what the kernels could not read."""
+        """Return why a row cannot be read; an empty text if Python can read the row."""
         count, expected = int(self.rows.counts[row]), len(self.schema.names)
         if count != expected:
             return f"expected {expected} columns, found {count}"

@@ -1,26 +1,27 @@
-"""Base class of parsers of tables with one row per level change, which joins rows into book updates.
+"""Base class of the parsers of tables with one row per level change; it joins rows into book updates.
 
-A damage mark tells later stages that a part of a message is lost: the message has ``damaged=True``. Where no
+A damage mark tells later stages that a part of a message is lost: the message has ``damaged=True``. If no
 message can be marked, the mark is an additional, empty book update with ``damaged=True``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.udfs.numbers.decimal_text import scale_levels
-from deltabook.udfs.sources.common.records import Records, build_batch, label_column
+from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources.common.records import RecordColumns, Records, build_batch, label_column
 from deltabook.udfs.sources.csv.columns import Columns, TableSchema
 from deltabook.udfs.sources.csv.tables import Messages, TableParser
 
-Book = tuple[str, str]
+Book: TypeAlias = tuple[str, str]
 """(exchange, symbol)."""
-MessageColumns = dict[str, NDArray[Any]]
+MessageColumns: TypeAlias = dict[str, NDArray[np.int64] | NDArray[np.bool_]]
 """{column of `records`: one value per message}."""
 
 
@@ -39,7 +40,7 @@ class LevelParser(TableParser):
     Parameters
     ----------
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     schema : TableSchema
         Columns of the table.
     price, size, side : str
@@ -51,15 +52,19 @@ class LevelParser(TableParser):
     def __init__(self, path: str, schema: TableSchema, price: str, size: str, side: str, ask: str):
         super().__init__(path, schema)
         self.price, self.size, self.side, self.ask = price, size, side, ask
-        self.last: dict[Book, dict[str, int]] = {}
-        """{book: `timestamp`, `received` and `sequence` of its last message}."""
+        self.last: dict[Book, Record] = {}
+        """{book: times and sequence of its last message}."""
         self.due: set[Book | None] = set()
         """Books whose next message must be marked as damaged; None for the next message of any book."""
         self.unmarked: set[Book] = set()
         """Books that have a message after their last damage mark."""
 
     def message_columns(self, columns: Columns, messages: Messages) -> MessageColumns:
-        """Return {column: values} of the complete messages, without exchange, symbol and levels."""
+        """Return the columns of the complete messages, without exchange, symbol and levels.
+
+        The columns are `timestamp`, `received`, `sequence` and `is_snapshot`; for feeds with linked ids also
+        `first_sequence` and `prev_sequence`.
+        """
         raise NotImplementedError
 
     def records(self, columns: Columns, messages: Messages) -> Iterator[pa.RecordBatch]:
@@ -109,11 +114,10 @@ class LevelParser(TableParser):
         """
         books = columns.instrument_codes[messages.first_rows[chosen]]
         names = [book or ("", "") for book in columns.instruments]
-        batch: dict[str, Any] = {name: values[chosen] for name, values in message_columns.items()} | {
-            "record": label_column(np.zeros(len(chosen), np.int64), ["book_update"]),
-            "exchange": label_column(books, [exchange for exchange, _ in names]),
-            "symbol": label_column(books, [symbol for _, symbol in names]),
-        }
+        batch: RecordColumns = {name: values[chosen] for name, values in message_columns.items()}
+        batch["record"] = label_column(np.zeros(len(chosen), np.int64), ["book_update"])
+        batch["exchange"] = label_column(books, [exchange for exchange, _ in names])
+        batch["symbol"] = label_column(books, [symbol for _, symbol in names])
         wanted = np.zeros(len(messages.first_rows) + 1, np.bool_)
         wanted[chosen] = True  # the last element stays False: rows without a message have index -1
         rows = columns.read_by_kernel & wanted[messages.message_of_row]
@@ -134,8 +138,8 @@ class LevelParser(TableParser):
         message_columns: MessageColumns,
         message: int,
         readable: NDArray[np.bool_],
-    ) -> dict[str, Any]:
-        """Return the record of one message that has a number which only Python can read.
+    ) -> Record:
+        """Return the record of one message with numbers that the kernels cannot read.
 
         Parameters
         ----------
@@ -162,13 +166,20 @@ class LevelParser(TableParser):
             level = columns.text(row, self.price), columns.text(row, self.size)
             sides[columns.text(row, self.side) == self.ask].append(level)
         exchange, symbol = book_of_code(columns, int(columns.instrument_codes[start]))
-        return {
+        record: Record = {
             "record": "book_update",
             "exchange": exchange,
             "symbol": symbol,
-            **{name: values[message].item() for name, values in message_columns.items()},
-            **scale_levels(sides[False], sides[True]),
+            "source_row": int(message_columns["source_row"][message]),
+            "is_snapshot": bool(message_columns["is_snapshot"][message]),
+            "damaged": bool(message_columns["damaged"][message]),
         }
+        record |= _times_and_sequence(message_columns, message)
+        record |= scale_levels(sides[False], sides[True])
+        if "first_sequence" in message_columns:
+            record["first_sequence"] = int(message_columns["first_sequence"][message])
+            record["prev_sequence"] = int(message_columns["prev_sequence"][message])
+        return record
 
 
 class _Damage:
@@ -192,6 +203,7 @@ class _Damage:
         self.damaged = np.zeros(messages.complete, np.bool_)
         self.due: set[tuple[int, Book | None]] = {(0, book) for book in parser.due}
         self.passed = 0
+        """Number of messages whose books are already in the parser's `unmarked`."""
 
     def mark(self, row: int, records: Records) -> None:
         """Add damage marks for one unreadable row; empty damaged updates go to `records`.
@@ -219,13 +231,19 @@ class _Damage:
             if book in self.parser.unmarked:
                 self.parser.unmarked.remove(book)
                 in_block = last_message >= 0
-                message_columns = (
+                stamps = (
                     _times_and_sequence(self.message_columns, last_message)
                     if in_block
                     else self.parser.last[book]
                 )
-                names = {"exchange": book[0], "symbol": book[1], "source_row": self.parser.first_row + row}
-                records.add({"record": "book_update", "damaged": True} | names | message_columns)
+                mark: Record = {
+                    "record": "book_update",
+                    "damaged": True,
+                    "exchange": book[0],
+                    "symbol": book[1],
+                    "source_row": self.parser.first_row + row,
+                }
+                records.add(mark | stamps)
 
     def settle(self) -> None:
         """Mark the next message of each book that had no message before its unreadable row.
@@ -254,8 +272,8 @@ class _Damage:
     def _candidates(self, row: int, before: int) -> list[Book] | list[None]:
         """Return the books that an unreadable row may belong to.
 
-        If the row does not show its book, these are all books without a mark since their last message; [None]
-        if the file has no message before the row.
+        If the row does not show its book, the result is every book without a damage mark since its last
+        message. The result is [None] if the file has no message before the row.
         """
         book = self.columns.instrument(row)
         if book is not None and (self.columns.has_instrument[row] or self._is_known(book, before)):
@@ -301,6 +319,10 @@ def book_of_code(columns: Columns, code: int) -> Book:
     return book
 
 
-def _times_and_sequence(message_columns: MessageColumns, message: int) -> dict[str, int]:
+def _times_and_sequence(message_columns: MessageColumns, message: int) -> Record:
     """Return `timestamp`, `received` and `sequence` of one message."""
-    return {name: int(message_columns[name][message]) for name in ("timestamp", "received", "sequence")}
+    return {
+        "timestamp": int(message_columns["timestamp"][message]),
+        "received": int(message_columns["received"][message]),
+        "sequence": int(message_columns["sequence"][message]),
+    }

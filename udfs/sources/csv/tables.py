@@ -1,7 +1,7 @@
-"""Base class of parsers of CSV tables, which join rows into messages.
+"""Base class of the parsers of CSV tables, which join rows into messages.
 
-The rows of one message may lie in two blocks of lines. The parser then keeps the first rows until the next
-block.
+The rows of one message may lie in two blocks of lines. The parser then keeps the first rows until it reads
+the next block.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TableParser:
     Parameters
     ----------
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     schema : TableSchema
         Columns of the table.
     """
@@ -70,7 +70,7 @@ class TableParser:
         raise NotImplementedError
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the rows that show their message, int64[m], and whether each starts a message, bool[m]."""
+        """Return the rows whose message is known, int64[m], and whether each begins a message, bool[m]."""
         raise NotImplementedError
 
     def records(self, columns: Columns, messages: Messages) -> Iterator[pa.RecordBatch]:
@@ -78,7 +78,7 @@ class TableParser:
         raise NotImplementedError
 
     def waiting_count(self) -> int:
-        """Return the number of messages at the end of a block that wait for the next block."""
+        """Return how many messages at the end of a block stay back until the next block is read."""
         return 1
 
     def parse(self, blocks: Iterable[bytes], limits: Limits) -> Iterator[pa.RecordBatch]:

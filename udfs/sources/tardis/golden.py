@@ -1,19 +1,18 @@
-"""Parser of the Tardis tables `book_snapshot_N` and `quotes`, with the best levels of a book in each row.
+"""Parser of the Tardis tables `book_snapshot_N` and `quotes`: each row has the best levels of a book.
 
-Each row becomes one golden record, with which rebuilt books are compared.
+Each row becomes one golden record. Later stages compare the rebuilt books with the golden records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.udfs.numbers.decimal_text import scale_levels
-from deltabook.udfs.sources.common.records import Records, build_batch
+from deltabook.udfs.sources.common.records import RecordColumns, Records, build_batch
 from deltabook.udfs.sources.csv.columns import Columns, TableSchema
 from deltabook.udfs.sources.csv.tables import Messages
 from deltabook.udfs.sources.tardis.rows import INSTRUMENT, TIMES, InstrumentNamer, RowParser, RowStamps
@@ -28,7 +27,7 @@ class GoldenParser(RowParser):
     Parameters
     ----------
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     names : tuple of str
         Column names of the table.
     name_instrument : callable
@@ -76,12 +75,12 @@ class GoldenParser(RowParser):
                 strict.quarantine(self.first_row + row, columns.rows.line(row), reason)
             else:
                 printed = [self._printed_levels(columns, row, self.sides[side]) for side in ("bid", "ask")]
-                strict.add(common.record_of(row) | scale_levels(*printed))
+                strict.add({**common.record_of(row), **scale_levels(*printed)})
         if len(strict):
             yield strict.take_batch()
 
     def _find_levels(self, columns: Columns, pairs: Pairs) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which levels of one side have a price, and which rows are broken on this side.
+        """Find the given levels and the broken rows of one side.
 
         A row is broken if a level has only a price or only a size, or follows an empty level.
 
@@ -105,7 +104,7 @@ class GoldenParser(RowParser):
 
 def _make_level_columns(
     columns: Columns, side: str, pairs: Pairs, given: NDArray[np.bool_], rows: NDArray[np.int64]
-) -> dict[str, Any]:
+) -> RecordColumns:
     """Return the columns `<side>_prices` and `<side>_sizes` of some rows.
 
     Parameters
@@ -122,7 +121,7 @@ def _make_level_columns(
         Indices of the rows in the block.
     """
     offsets = pa.array(np.concatenate(([0], np.cumsum(given.sum(axis=1)))).astype(np.int32))
-    lists = {}
+    lists: RecordColumns = {}
     for column_index, what in enumerate(("prices", "sizes")):
         values = np.stack([columns.values[pair[column_index]][rows] for pair in pairs], axis=1)
         lists[f"{side}_{what}"] = pa.ListArray.from_arrays(offsets, pa.array(values[given]))

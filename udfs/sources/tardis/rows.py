@@ -1,4 +1,4 @@
-"""Base class of parsers of Tardis tables, and the times of their rows.
+"""Base class of the parsers of Tardis tables whose rows are records, and the times and sequence of rows.
 
 Tardis tables have no ids, so the recorder's clock (column `local_timestamp`) gives the sequence of each row.
 """
@@ -6,16 +6,15 @@ Tardis tables have no ids, so the recorder's clock (column `local_timestamp`) gi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
+from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.file_source import TimeUnit
 from deltabook.udfs.sources.common.receive_order import LOOKAHEAD, order_receive_times
-from deltabook.udfs.sources.common.records import label_column
+from deltabook.udfs.sources.common.records import RecordColumns, label_column
 from deltabook.udfs.sources.csv.columns import Columns, TableSchema
 from deltabook.udfs.sources.csv.level_rows import Book
 from deltabook.udfs.sources.csv.tables import Messages, TableParser
@@ -32,11 +31,15 @@ class Clock:
     def __init__(self) -> None:
         self.unit = TimeUnit()
         self.before = NOT_GIVEN
+        """Sequence of the last complete message of earlier blocks, ns since 1970 UTC; -1 if there is none."""
 
     def waiting_count(self) -> int:
-        """Return the number of last messages of a block that wait for later messages to check their times."""
-        # A wild time of the file's first message is replaced by the time of a later message (see
-        # `order_receive_times`). Checking that later time needs more messages.
+        """Return how many messages at the end of a block stay back until the next block is read.
+
+        `order_receive_times` needs later messages to check the times of these messages.
+        """
+        # A wild time of the file's first message is replaced by the time of a later message. Checking that
+        # later time needs more messages.
         return LOOKAHEAD if self.before >= 0 else 2 * LOOKAHEAD
 
     def sequences(self, columns: Columns, messages: Messages) -> NDArray[np.int64]:
@@ -54,7 +57,7 @@ class RowParser(TableParser):
     Parameters
     ----------
     path : str
-        Name of the file, for `source_file`.
+        Path of the raw file, as column `source_file` stores it.
     schema : TableSchema
         Columns of the table.
     name_instrument : callable
@@ -70,11 +73,11 @@ class RowParser(TableParser):
         return self._name_instrument(*texts)
 
     def waiting_count(self) -> int:
-        """Return the number of messages at the end of a block that wait for the next block."""
+        """Return how many messages at the end of a block stay back until the next block is read."""
         return self.clock.waiting_count()
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the rows with a receive time, and whether each time differs from that of the row before.
+        """Return the rows with a receive time, int64[m], and whether each begins a new message, bool[m].
 
         Consecutive rows with the same receive time count as one message: they get the same sequence.
         """
@@ -114,9 +117,9 @@ class RowStamps:
         self.clock, self.block, self.first_row = clock, columns, first_row
         self.record, self.kind = record, kind
         self.sequences = clock.sequences(columns, messages)
-        self.number = messages.message_of_row
+        self.message_of_row = messages.message_of_row
 
-    def columns(self, rows: NDArray[np.int64]) -> dict[str, Any]:
+    def columns(self, rows: NDArray[np.int64]) -> RecordColumns:
         """Return {column of `records`: values} of some rows.
 
         Parameters
@@ -133,14 +136,21 @@ class RowStamps:
             "symbol": label_column(self.block.instrument_codes[rows], [symbol for _, symbol in names]),
             "timestamp": self.clock.unit.to_nanoseconds(self.block.values["timestamp"][rows]),
             "received": self.clock.unit.to_nanoseconds(self.block.values["local_timestamp"][rows]),
-            "sequence": self.sequences[self.number[rows]],
+            "sequence": self.sequences[self.message_of_row[rows]],
             "source_row": self.first_row + rows,
         }
 
-    def record_of(self, row: int) -> dict[str, Any]:
-        """Return {column of `records`: value} of one row."""
-        columns = self.columns(np.array([row]))
+    def record_of(self, row: int) -> Record:
+        """Return the same columns of one row as a record."""
+        exchange, symbol = self.block.instruments[self.block.instrument_codes[row]] or ("", "")
+        times = self.block.values
         return {
-            name: values[0].as_py() if isinstance(values, pa.Array) else int(values[0])
-            for name, values in columns.items()
+            "record": self.record,
+            "kind": self.kind,
+            "exchange": exchange,
+            "symbol": symbol,
+            "timestamp": self.clock.unit.time_to_nanoseconds(int(times["timestamp"][row])),
+            "received": self.clock.unit.time_to_nanoseconds(int(times["local_timestamp"][row])),
+            "sequence": int(self.sequences[self.message_of_row[row]]),
+            "source_row": self.first_row + row,
         }

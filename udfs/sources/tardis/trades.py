@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_trade
+from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.message_files import hash_id
 from deltabook.udfs.sources.common.records import Records, build_batch, label_column
 from deltabook.udfs.sources.csv.columns import Columns, TableSchema
@@ -48,7 +49,8 @@ class TradeParser(RowParser):
             else:
                 numbers = scale_trade(columns.text(row, "price"), columns.text(row, "amount"))
                 side = _SIDES[columns.values["side"][row]]
-                strict.add(common.record_of(row) | numbers | {"trade_id": int(ids[row]), "side": side})
+                record: Record = {**common.record_of(row), **numbers, "trade_id": int(ids[row]), "side": side}
+                strict.add(record)
         if len(strict):
             yield strict.take_batch()
 

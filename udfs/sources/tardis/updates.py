@@ -34,11 +34,11 @@ class UpdateParser(LevelParser):
         return self._name_instrument(*texts)
 
     def waiting_count(self) -> int:
-        """Return the number of messages at the end of a block that wait for the next block."""
+        """Return how many messages at the end of a block stay back until the next block is read."""
         return self.clock.waiting_count()
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the rows that show their message, int64[m], and whether each starts a message, bool[m]."""
+        """Return the rows whose message is known, int64[m], and whether each begins a message, bool[m]."""
         known = columns.has_instrument & columns.valid["local_timestamp"] & columns.valid["is_snapshot"]
         rows = np.flatnonzero(known)
         times, book = columns.values["local_timestamp"][rows], columns.instrument_codes[rows]
