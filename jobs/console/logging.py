@@ -58,7 +58,7 @@ class _JsonLines(logging.StreamHandler[TextIO]):
     """Log handler that writes one JSON object per record, with fields such as the command and the run id."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to write a record: of deltabook every record, of other packages warnings and errors."""
+        """Return whether to write a record: any record of deltabook, or a warning or error of others."""
         return record.levelno >= logging.WARNING or record.name == _logger.name
 
     def format(self, record: logging.LogRecord) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +19,29 @@ from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import HOUR, INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.schemas.rows import InstrumentRow
 from deltabook.schemas.tables import BOOKS, COVERAGE, form_of
+
+Numbers = Sequence[int] | Sequence[Decimal]
+"""Prices or sizes of one side, best first: scaled integers in `books`, decimals in `books_decimal`."""
+
+
+class BookRow(TypedDict):
+    """The columns of a row of `books` or `books_decimal` that identify the book and give its levels."""
+
+    exchange: str
+    symbol: str
+    hour: int
+    timestamp: int
+    order_time: int
+    sequence: int
+    bid_prices: Numbers
+    bid_sizes: Numbers
+    ask_prices: Numbers
+    ask_sizes: Numbers
+    bid_levels: int
+    ask_levels: int
+    status: str
 
 
 @dataclass(frozen=True)
@@ -26,17 +50,17 @@ class BookAtTime:
 
     Attributes
     ----------
-    row : dict
-        Row of the table `books` that holds the book.
+    row : BookRow
+        Row of `books` or `books_decimal` with the book. At run time it has all columns of the table.
     bids, asks : list of (Decimal, Decimal)
         Price and size of each level, best first.
     asked_time : int or None
-        Requested time, ns since 1970 UTC; None: the last book was requested.
+        Requested time, ns since 1970 UTC; None if the last book was requested.
     end : int
-        Time of the last recorded book update, ns since 1970 UTC.
+        Time of the last book update in the recording, ns since 1970 UTC.
     """
 
-    row: dict[str, Any]
+    row: BookRow
     bids: list[Level]
     asks: list[Level]
     asked_time: int | None
@@ -45,28 +69,28 @@ class BookAtTime:
     @property
     def time(self) -> int:
         """Exchange time of the row, or its `order_time` if the exchange gives no time; ns since 1970 UTC."""
-        time: int = self.row["timestamp"]
-        return self.row["order_time"] if time == NOT_GIVEN else time
+        row = self.row
+        return row["order_time"] if row["timestamp"] == NOT_GIVEN else row["timestamp"]
 
     @property
     def age(self) -> int:
-        """Time from the row's `order_time` to the requested time, ns; 0 if the last book was requested."""
-        return 0 if self.asked_time is None else self.asked_time - int(self.row["order_time"])
+        """Requested time minus the row's `order_time`, ns; 0 if the last book was requested."""
+        return 0 if self.asked_time is None else self.asked_time - self.row["order_time"]
 
     @property
     def is_after_the_end(self) -> bool:
-        """Whether the requested time is after the last recorded book update."""
+        """Whether the requested time is after the last book update in the recording."""
         return self.asked_time is not None and self.asked_time > self.end
 
     def age_notice(self) -> str:
-        """Return a line with the age of the book; empty unless the requested time is after the recording."""
+        """Return a line with the age of the book if the requested time is after the recording; else ""."""
         if not self.is_after_the_end:
             return ""
         seconds = self.age / NANOSECONDS_PER_SECOND
         return f"{seconds:,.3f} s old: the recording ends at {format_time(self.end)}"
 
     def ladder(self) -> Ladder:
-        """Return the book as a `Ladder`, which the console can draw."""
+        """Return the book with its name, time and notes, in the form that `draw_ladder` draws."""
         row = self.row
         notes = [f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"]
         if self.asked_time is not None and not self.is_after_the_end:
@@ -81,11 +105,11 @@ def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | No
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables, which are read at their published versions.
+        Folder of the tables. Their published versions are read.
     symbol : str
         Symbol as in the tables.
     time : int or None
-        Exchange time, ns since 1970 UTC; None: the last book.
+        Time, ns since 1970 UTC, compared with `order_time`; None: return the last book.
     exchange : str or None
         Needed if several exchanges list the symbol.
 
@@ -97,10 +121,10 @@ def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | No
     Raises
     ------
     WarehouseError
-        If the symbol does not exist, or its first book is later than `time`. If the symbol does not exist,
-        the message lists the existing symbols.
+        If the symbol does not exist (the message lists the existing symbols), if it has no books yet, or if
+        its first book is later than `time`.
     """
-    instrument = find_instrument(warehouse, symbol, exchange)
+    instrument = cast(InstrumentRow, find_instrument(warehouse, symbol, exchange))
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
     table = form_of(BOOKS, instrument["is_decimal"])
     key = (instrument["exchange"], symbol)
@@ -117,28 +141,27 @@ def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | No
     covered = [
         chunk["to_time"] for chunk in stored.rows(COVERAGE) if (chunk["exchange"], chunk["symbol"]) == key
     ]
-    bids, asks = (_exact_levels(row, side, instrument) for side in ("bid", "ask"))
+    bids = _exact_levels(row["bid_prices"], row["bid_sizes"], instrument)
+    asks = _exact_levels(row["ask_prices"], row["ask_sizes"], instrument)
     return BookAtTime(row, bids, asks, time, max(*covered, row["order_time"]))
 
 
-def _exact_levels(row: dict[str, Any], side: str, instrument: dict[str, Any]) -> list[Level]:
-    """Return price and size of each level of one side, as exact decimals."""
-    columns = [row[f"{side}_{name}"] for name in ("prices", "sizes")]
-    if not instrument["is_decimal"]:
-        scales = instrument["price_scale"], instrument["size_scale"]
-        columns = [
-            [unscale(number, scale) for number in numbers]
-            for numbers, scale in zip(columns, scales, strict=True)
-        ]
-    return list(zip(*columns, strict=True))
+def _exact_levels(prices: Numbers, sizes: Numbers, instrument: InstrumentRow) -> list[Level]:
+    """Return the price and size of each level of one side, as exact decimals."""
+    exact_prices = _to_decimals(prices, instrument["price_scale"])
+    return list(zip(exact_prices, _to_decimals(sizes, instrument["size_scale"]), strict=True))
+
+
+def _to_decimals(numbers: Numbers, scale: int) -> list[Decimal]:
+    return [number if isinstance(number, Decimal) else unscale(number, scale) for number in numbers]
 
 
 def _read_last_row(
     stored: TableReader, table: Table, key: tuple[str, str], chunks: list[int], time: int | None
-) -> dict[str, Any] | None:
-    """Return the last row of `books` that is not after a time; None if there is none.
+) -> BookRow | None:
+    """Return the last row of `books` whose `order_time` is at most `time`; None if there is none.
 
-    Chunks are searched from the last to the first, so only the needed chunks are read.
+    The search starts at the last chunk and stops at the first chunk with such a row.
     """
     order = ("order_time", "epoch", "sequence")
     for chunk in reversed(chunks):
@@ -151,15 +174,16 @@ def _read_last_row(
             last = keys.sort_by([(name, "ascending") for name in order]).slice(keys.num_rows - 1)
             for name in order:
                 chosen &= pc.field(name) == last[name][0]
-            # Several rows may have the same id. The last one written is valid: it includes the most trades.
-            return _read_rows(stored, table, key, chunk, chosen).to_pylist()[-1]  # type: ignore[no-any-return]
+            # Several rows may have the same id. The last one is right, because it counts the most trades.
+            row: BookRow = _read_rows(stored, table, key, chunk, chosen).to_pylist()[-1]
+            return row
     return None
 
 
 def _read_rows(
     stored: TableReader, table: Table, key: tuple[str, str], chunk: int, chosen: pc.Expression, *columns: str
 ) -> pa.Table:
-    """Return the chosen rows of one chunk, with the given columns; without columns, with all."""
+    """Return the rows of one chunk that a filter selects, with the given columns (default: all columns)."""
     exchange, symbol = key
     chosen &= (
         (pc.field("symbol") == symbol) & (pc.field("exchange") == exchange) & (pc.field("hour") == chunk)

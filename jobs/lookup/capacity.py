@@ -1,11 +1,11 @@
-"""The command `plan`: estimate cores, hours, disk space and memory from linear fits to measured runs."""
+"""The command `plan`: estimate cores, hours, disk space and memory, by linear fits to benchmark runs."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from deltabook.jobs.console.formats import format_size
 from deltabook.jobs.report.html import open_templates
@@ -14,9 +14,9 @@ from deltabook.schemas.names import FULL_DEPTH, NANOSECONDS_PER_SECOND, Cadence,
 
 HOURS_A_MONTH, DAYS_A_MONTH = 730, 365 / 12
 CORES_MEASURED = 2
-"""Number of cores in the measured runs. So one second in a fit stands for two core-seconds."""
+"""Number of cores in the benchmark runs. One second of such a run is two core-seconds."""
 MEASURED_TO = {"symbols": 64, "hours": 32, "changes an hour": 8_000_000, "levels": 100}
-"""Largest values that the benchmarks measured. An estimate for larger values extends the linear fits."""
+"""Largest values that the benchmarks measured. Estimates for larger values extrapolate the linear fits."""
 
 _BOUNDS = (
     "Linear fits to runs of up to 64 symbols, 32 hours, 8 M changes an hour and 100 levels. "
@@ -26,16 +26,16 @@ _BOUNDS = (
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A measured figure of the estimate.
+    """A measured number from which estimates are computed.
 
     Attributes
     ----------
     value : float or list of float
-        The figure. `levels`, and the figures that depend on the depth, have one value per measured depth.
+        The number; or, if it depends on the depth of the books, one number for each depth in `levels`.
     what : str
-        Unit and meaning of the figure.
+        Unit and meaning of the number.
     source : str
-        Benchmark that measured the figure.
+        Benchmark that measured the number.
     """
 
     value: float | list[float]
@@ -82,26 +82,68 @@ COEFFICIENTS = {
     "memory_jvm": Coefficient(0.7, "GiB of the JVM", "memory"),
     "memory_core": Coefficient(1.15, "GiB of Python a core, hours to 8 M level changes", "requirements"),
 }
-"""Figures from which an estimate is computed, by name.
+"""Measured numbers from which estimates are computed, by name.
 
-The captures of Binance are ten recordings:
+The source "captures of Binance" is ten recordings:
 
 - BTC-USDT on spot: 651 s with 458 level changes per second, rebuilt at 1, 20 and 100 levels.
 - BTC-USDT on USD-M futures: 480 s with 836 level changes per second, rebuilt at 1, 20 and 100 levels. This
   stream had 18.8 messages per second, more than the other streams.
 - Eight quieter symbols: 30 s each, with 0.2 to 134 level changes per second.
 
-The errors of the fits to these captures are at most 26 % for messages, 23 % for events, 13 % for raw files.
-The estimated size of the events of quiet symbols is rather too high, because half a minute of data compresses
-worse than an hour. In simulated hours with five level changes per message, events take 5 bytes per change,
-while the fit gives 14.
+The fits to these captures are wrong by at most 26 % for messages, 23 % for events and 13 % for raw files. For
+quiet symbols, the estimated size of `events` is too high, because half a minute of data compresses worse than
+an hour: in simulated hours with five level changes per message, events take 5 bytes per change, while the fit
+gives 14.
 """
+
+
+class EstimateInputs(TypedDict):
+    """The arguments of an estimate, by the names of the options of `plan`."""
+
+    symbols: int
+    updates: float
+    months: float
+    cores: int | None
+    depth: int
+    cadence: str
+
+
+class Estimate(TypedDict):
+    """Resources to ingest and rebuild a market.
+
+    `_least` and `_most` are the ends of a range. `_judged_json` means that raw files are JSON and that the
+    results are validated. `bytes` has the size of each table and of the raw files, and `bytes_kept` the size
+    of all tables. For each result, `drivers` has the share that each input causes. `beyond` lists the inputs
+    that exceed `MEASURED_TO`.
+    """
+
+    asked: EstimateInputs
+    symbol_hours: float
+    level_changes: float
+    messages: float
+    book_rows: float
+    grid_rows: float
+    core_hours: float
+    core_hours_least: float
+    core_hours_most: float
+    core_hours_judged_json: float
+    cores: int
+    hours: float
+    hours_judged_json: float
+    bytes: dict[str, float]
+    bytes_kept: float
+    files: float
+    memory_gib: float
+    memory_gib_a_core: float
+    drivers: dict[str, dict[str, float]]
+    beyond: list[str]
 
 
 def estimate_resources(
     symbols: int, updates: float, writing: RowPolicy, months: float, cores: int | None = None
-) -> dict[str, Any]:
-    """Return an estimate of the resources to ingest and rebuild a market whose symbols are all alike.
+) -> Estimate:
+    """Estimate the resources to ingest and rebuild a market in which all symbols have the same activity.
 
     Parameters
     ----------
@@ -110,31 +152,36 @@ def estimate_resources(
     updates : float
         Level changes per second and symbol, on average.
     writing : RowPolicy
-        Depth and cadences of the rows of `books` and `grids`.
+        Settings that decide how many rows `books` and `grids` have, and how many levels each row has.
     months : float
-        Number of recorded months, of 730 hours each. One run per day ingests them.
+        Length of the recording in months of 730 hours. One run per day ingests it.
     cores : int, optional
-        Number of cores; default: enough cores to finish all work in one day.
+        Number of cores; default: the fewest cores that finish all work in one day.
 
     Returns
     -------
-    dict
-        `asked` (the arguments); counts of symbol-hours, level changes, messages and rows; core-hours and
-        hours; bytes by table; memory; `drivers` (for each result, the share that each input causes);
-        `beyond` (inputs that exceed `MEASURED_TO`).
+    Estimate
+        The arguments, and the estimated counts, hours, bytes and memory.
 
     Raises
     ------
     SettingsError
-        If a number is not above 0, or the depth is full.
+        If a number is not above 0 or not finite, or if the depth is full.
     """
-    given = {"symbols": symbols, "updates": updates, "months": months, "cores": cores}
+    given: dict[str, float | None] = {
+        "symbols": symbols,
+        "updates": updates,
+        "months": months,
+        "cores": cores,
+    }
     wrong = [f"{name} {value:g}" for name, value in given.items() if value is not None and not value > 0]
     if wrong or not all(math.isfinite(value) for value in given.values() if value is not None):
         raise SettingsError(f"{', '.join(wrong) or 'a number'}: expected numbers above 0")
     if writing.depth == FULL_DEPTH:
-        raise SettingsError("depth full: how many levels that is differs by market; give the number a side")
-    k = _coefficient_values()
+        raise SettingsError(
+            "depth full: its number of levels differs by market; give a number of levels per side"
+        )
+    k = _scalar_coefficients()
     hours, runs = months * HOURS_A_MONTH, months * DAYS_A_MONTH
     symbol_hours = symbols * hours
     changes = symbol_hours * 3600 * updates
@@ -143,9 +190,9 @@ def estimate_resources(
     rows = {"books": 0.0, "grids": 0.0}
     for table, cadences in (("books", (writing.cadence,)), ("grids", writing.grids)):
         for cadence in cadences:
-            rows[table] += symbol_hours * 3600 * _rows_a_second(k, cadence, rate, writing.depth)
-    depth_time = _figure_at_depth(k, "depth_time", writing.depth)
-    rebuilt = depth_time * (_cadence_time(k, writing.cadence) + k["grid_time"] * len(writing.grids))
+            rows[table] += symbol_hours * 3600 * _rows_a_second(cadence, rate, writing.depth)
+    depth_time = _figure_at_depth("depth_time", writing.depth)
+    rebuilt = depth_time * (_cadence_time(writing.cadence) + k["grid_time"] * len(writing.grids))
     seconds = {
         "runs": runs * (k["ingest_run"] + k["rebuild_run"] * rebuilt),
         "symbol-hours": symbol_hours * (k["ingest_hour"] + k["rebuild_hour"] * rebuilt),
@@ -167,11 +214,11 @@ def estimate_resources(
         },
         "books": {
             "files": symbol_hours * k["books_file"],
-            "rows": rows["books"] * _figure_at_depth(k, "row_bytes", writing.depth),
+            "rows": rows["books"] * _figure_at_depth("row_bytes", writing.depth),
         },
         "grids": {
             "files": symbol_hours * len(writing.grids) * k["books_file"],
-            "rows": rows["grids"] * _figure_at_depth(k, "row_bytes", writing.depth),
+            "rows": rows["grids"] * _figure_at_depth("row_bytes", writing.depth),
         },
     }
     total = {name: sum(shares.values()) for name, shares in parts.items()}
@@ -180,9 +227,13 @@ def estimate_resources(
     judged = core_hours + core_hours_per_second * (k["judging_million"] + k["json_million"])
     measured = {"symbols": symbols, "hours": hours, "changes an hour": hourly, "levels": writing.depth}
     used = cores or math.ceil(judged / 24)
+    memory = k["memory_core"] * max(1, hourly / MEASURED_TO["changes an hour"])
     return {
         "asked": {
-            **given,
+            "symbols": symbols,
+            "updates": updates,
+            "months": months,
+            "cores": cores,
             "depth": writing.depth,
             "cadence": ",".join((writing.cadence, *writing.grids)),
         },
@@ -201,58 +252,64 @@ def estimate_resources(
         "bytes": total,
         "bytes_kept": sum(total.values()) - total["raw"],
         "files": symbol_hours * (3 + len(writing.grids)),
-        "memory_gib": k["memory_jvm"] + used * _memory(k, hourly),
-        "memory_gib_a_core": _memory(k, hourly),
+        "memory_gib": k["memory_jvm"] + used * memory,
+        "memory_gib_a_core": memory,
         "drivers": {name: _shares(shares) for name, shares in parts.items()},
         "beyond": [name for name, most in MEASURED_TO.items() if measured[name] > most],
     }
 
 
-def _coefficient_values() -> dict[str, Any]:
-    """Return the value of each coefficient by its name."""
-    return {name: coefficient.value for name, coefficient in COEFFICIENTS.items()}
+def _scalar_coefficients() -> dict[str, float]:
+    """Return the value of each coefficient that does not depend on the depth, by its name."""
+    return {
+        name: coefficient.value
+        for name, coefficient in COEFFICIENTS.items()
+        if not isinstance(coefficient.value, list)
+    }
 
 
-def _figure_at_depth(k: dict[str, Any], name: str, depth: int) -> float:
-    """Return a figure at a depth, by linear interpolation between the measured depths.
+def _coefficients_by_depth() -> dict[str, list[float]]:
+    """Return `levels`, the measured depths, and the values of each coefficient at these depths, by name."""
+    return {
+        name: coefficient.value
+        for name, coefficient in COEFFICIENTS.items()
+        if isinstance(coefficient.value, list)
+    }
 
-    Beyond the largest measured depth, the line through the last two measured depths is extended.
+
+def _figure_at_depth(name: str, depth: int) -> float:
+    """Return a coefficient at a depth, by linear interpolation between the measured depths.
+
+    Beyond the largest measured depth, the value is extrapolated from the last two measured depths.
     """
-    levels, values = k["levels"], k[name]
+    by_depth = _coefficients_by_depth()
+    levels, values = by_depth["levels"], by_depth[name]
     index = 0 if depth <= levels[1] else 1
     slope = (values[index + 1] - values[index]) / (levels[index + 1] - levels[index])
-    value: float = values[index] + (depth - levels[index]) * slope
-    return value
+    return values[index] + (depth - levels[index]) * slope
 
 
-def _rows_a_second(k: dict[str, Any], cadence: str, rate: float, depth: int) -> float:
-    """Return the number of rows of books per second.
+def _rows_a_second(cadence: str, rate: float, depth: int) -> float:
+    """Return the number of rows of one symbol per second, at a cadence and a rate of messages per second.
 
-    A time step has at most one row, and a time grid has no more rows than the cadence `change`.
+    A time step gives at most one row per step, and at most as many rows as the cadence `change`.
     """
     if cadence == Cadence.MESSAGE:
         return rate
-    changing = rate * min(1, _figure_at_depth(k, "change_share", depth))
+    changing = rate * min(1, _figure_at_depth("change_share", depth))
     if cadence == Cadence.CHANGE:
         return changing
     return min(changing, NANOSECONDS_PER_SECOND / step_of(cadence))
 
 
-def _cadence_time(k: dict[str, Any], cadence: str) -> float:
-    """Return the time of rebuilding at a cadence, divided by the time at cadence `change`."""
+def _cadence_time(cadence: str) -> float:
+    """Return the time of rebuilding at a cadence, divided by the time at the cadence `change`."""
     if cadence == Cadence.CHANGE:
         return 1
+    k = _scalar_coefficients()
     if cadence == Cadence.MESSAGE:
-        value: float = k["message_time"]
-    else:
-        value = k["fine_step_time" if step_of(cadence) < NANOSECONDS_PER_SECOND else "step_time"]
-    return value
-
-
-def _memory(k: dict[str, Any], hourly: float) -> float:
-    """Return the memory of Python per core in GiB, from the number of level changes per hour."""
-    value: float = k["memory_core"] * max(1, hourly / MEASURED_TO["changes an hour"])
-    return value
+        return k["message_time"]
+    return k["fine_step_time" if step_of(cadence) < NANOSECONDS_PER_SECOND else "step_time"]
 
 
 def _shares(parts: dict[str, float]) -> dict[str, float]:
@@ -260,18 +317,18 @@ def _shares(parts: dict[str, float]) -> dict[str, float]:
     return {name: part / total if total else 0.0 for name, part in parts.items()}
 
 
-def list_estimate_rows(estimate: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return an estimate as rows of text.
+def list_estimate_rows(estimate: Estimate) -> list[tuple[str, str, str]]:
+    """Return an estimate as rows of a table of text.
 
     Parameters
     ----------
-    estimate : dict
+    estimate : Estimate
         Result of `estimate_resources`.
 
     Returns
     -------
     list of (str, str, str)
-        Name of a result, its value, and the inputs that it depends on.
+        For each result: its name, its value, and the inputs that it depends on.
     """
     drivers = {name: _describe_shares(shares) for name, shares in estimate["drivers"].items()}
     sizes = estimate["bytes"]
@@ -306,12 +363,12 @@ def list_estimate_rows(estimate: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def describe_limits(estimate: dict[str, Any]) -> str:
-    """Return the limits of an estimate as text: inputs beyond the measured range, and errors of the fits.
+def describe_limits(estimate: Estimate) -> str:
+    """Return a text on the accuracy of an estimate: inputs beyond the measured range, and errors of the fits.
 
     Parameters
     ----------
-    estimate : dict
+    estimate : Estimate
         Result of `estimate_resources`.
     """
     beyond = ", ".join(estimate["beyond"])
@@ -319,7 +376,7 @@ def describe_limits(estimate: dict[str, Any]) -> str:
 
 
 def _rounded(value: float) -> str:
-    """Return a number with three significant digits; a large one as a whole number."""
+    """Return a number as text: a whole number from 100 on, else three significant digits."""
     return f"{math.floor(value + 0.5):,}" if value >= 100 else f"{float(f'{value:.3g}'):g}"
 
 
@@ -328,17 +385,17 @@ def _describe_shares(shares: dict[str, float]) -> str:
     return ", ".join(f"{percent} % {name}" for name, percent in percents.items() if percent)
 
 
-def write_estimate_page(estimate: dict[str, Any], out: Path) -> None:
-    """Write an estimate as one self-contained HTML page. Editing a field of the page updates the estimate.
+def write_estimate_page(estimate: Estimate, out: Path) -> None:
+    """Write an estimate as one HTML page without external files. Its script recomputes the edited estimate.
 
     Parameters
     ----------
-    estimate : dict
+    estimate : Estimate
         Result of `estimate_resources`.
     out : Path
         File to write. Its folder is created.
     """
-    model = _coefficient_values()
+    model: dict[str, object] = {name: coefficient.value for name, coefficient in COEFFICIENTS.items()}
     model |= {"measured_to": MEASURED_TO, "cores_measured": CORES_MEASURED}
     model |= {"hours_a_month": HOURS_A_MONTH, "days_a_month": DAYS_A_MONTH}
     text = (

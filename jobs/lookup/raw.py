@@ -1,19 +1,20 @@
-"""The command `raw`: show the raw record from which an event was read. Starts no Spark.
+"""The command `raw`: show the lines of a raw file from which an event was read. Starts no Spark.
 
-The ledger (table `files`) names the raw file and the hash of its content.
+The event's row names the file and the line. The ledger (table `files`) has the hash of the file's content.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypedDict
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -23,6 +24,7 @@ from deltabook.jobs.tables.instrument_lookup import find_instruments
 from deltabook.jobs.tables.published import require_published
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import LedgerRow
 from deltabook.schemas.tables import EVENTS, FILES, both
 from deltabook.udfs.sources.common.file_source import open_file
 from deltabook.udfs.storage.locations import is_remote
@@ -30,6 +32,26 @@ from deltabook.udfs.storage.object_store import copy_file
 from deltabook.udfs.storage.raw_files import hash_file
 
 _TABULAR = ("crypto_lake", "tardis")
+"""Sources whose files have one row per level change."""
+
+
+class EventLevels(TypedDict):
+    """Prices of the level changes of a book update, from the column `data` of `events`."""
+
+    bid_prices: Sequence[object]
+    ask_prices: Sequence[object]
+
+
+class EventRow(TypedDict):
+    """The columns of a row of `events` that identify the event and its place in a raw file."""
+
+    exchange: str
+    symbol: str
+    event_type: str
+    sequence: int
+    data: EventLevels
+    source_file: str
+    source_row: int
 
 
 @dataclass(frozen=True)
@@ -38,22 +60,21 @@ class RawRecord:
 
     Attributes
     ----------
-    event : dict
-        The event's row of `events`.
+    event : EventRow
+        Row of `events`.
     path : str
-        Path of the raw file, or of the file's copy in the archive.
+        Path of the raw file, or of its copy in the archive.
     rows : list of bytes
-        If each line of the file is a message: this line. If each row of the file is one level change: all
-        rows of the message.
+        The line of the message. If each row of the file is one level change, all rows of the message.
     """
 
-    event: dict[str, Any]
+    event: EventRow
     path: str
     rows: list[bytes]
 
 
 def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str | None) -> list[RawRecord]:
-    """Return the raw records of the events with one id.
+    """Return the raw record of each event of a symbol that has a given id.
 
     Parameters
     ----------
@@ -69,35 +90,40 @@ def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str 
     Returns
     -------
     list of RawRecord
-        One for each event with the id, in the order of `events`. A book update and a trade may have the same
-        id.
+        One for each event. There may be several, because a book update and a trade may have the same id.
 
     Raises
     ------
     WarehouseError
         If the symbol does not exist (the message lists the existing symbols), if no event has the id, or if
-        there is no unchanged raw file or copy.
+        the raw file is missing or changed and has no copy.
     """
     versions = require_published(warehouse)
     find_instruments(warehouse, symbol, exchange)
     wanted = (pc.field("symbol") == symbol) & (pc.field("sequence") == sequence)
     if exchange is not None:
         wanted &= pc.field("exchange") == exchange
-    events = [event for table in both(EVENTS) for event in _read_rows(warehouse, table, versions, wanted)]
+    events: list[EventRow] = []
+    for table in both(EVENTS):
+        events += _read_rows(warehouse, table, versions, wanted).to_pylist()
     if not events:
         raise WarehouseError(f"{symbol} {sequence}: no such event in {warehouse}")
-    ledger = {row["path"]: row for row in _read_rows(warehouse, FILES, versions, None)}
+    files: list[LedgerRow] = _read_rows(warehouse, FILES, versions, None).to_pylist()
+    ledger = {row["path"]: row for row in files}
     return [_read_record(warehouse, event, ledger[event["source_file"]]) for event in events]
 
 
-def _read_rows(warehouse: Path, table: Table, versions: dict[str, int], wanted: Any) -> list[dict[str, Any]]:
+def _read_rows(
+    warehouse: Path, table: Table, versions: dict[str, int], wanted: pc.Expression | None
+) -> pa.Table:
+    """Return the rows of a table that a filter selects; no rows if `versions` lacks the table."""
     if table.name not in versions:
-        return []
-    dataset = open_dataset(warehouse, table, versions[table.name])
-    return dataset.to_table(filter=wanted).to_pylist()  # type: ignore[no-any-return]
+        return table.arrow.empty_table()
+    return open_dataset(warehouse, table, versions[table.name]).to_table(filter=wanted)
 
 
-def _read_record(warehouse: Path, event: dict[str, Any], file: dict[str, Any]) -> RawRecord:
+def _read_record(warehouse: Path, event: EventRow, file: LedgerRow) -> RawRecord:
+    """Return the raw record of an event, from its raw file or, if that is missing or changed, from a copy."""
     for location in list_raw_file_locations(warehouse, file):
         if location.is_file() and hash_file(location) == file["content_hash"]:
             levels = len(event["data"]["bid_prices"]) + len(event["data"]["ask_prices"])
@@ -122,7 +148,7 @@ def _local_copy(location: Path) -> Iterator[str]:
 
 
 def _is_table(path: str, source: str) -> bool:
-    """Return whether each row of a file is one level change, so that a message may have several rows."""
+    """Return whether each row of a file is one level change. Then a message may have several rows."""
     if source in _TABULAR:
         return True
     with open_file(path) as stream:
@@ -130,7 +156,7 @@ def _is_table(path: str, source: str) -> bool:
 
 
 def _read_lines(path: str, row: int, rows: int) -> list[bytes]:
-    """Return `rows` rows of a file from row number `row` on, counted from 1; Parquet rows become JSON."""
+    """Return `rows` rows of a file, from row number `row` (counted from 1) on. Parquet rows become JSON."""
     with Path(path).open("rb") as raw:
         if raw.read(4) == b"PAR1":
             table = pq.ParquetFile(path).read().slice(row - 1, rows)

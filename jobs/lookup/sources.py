@@ -1,4 +1,4 @@
-"""The command `sources`: describe what each source reads, and how far its feeds can prove a book."""
+"""The command `sources`: describe the files that each source reads, and the best book status of its feeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PROOFS = {
     Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
     Status.UNVERIFIABLE: "neither ids nor checksums: missing data cannot be detected",
 }
-"""What a feed offers if this is its best status."""
+"""Reason why a feed reaches a status and no better one."""
 
 
 def describe_sources(name: str | None) -> str:
@@ -37,7 +37,7 @@ def describe_sources(name: str | None) -> str:
 
 
 def describe_source(name: str) -> str:
-    """Return the description of a source: its module's docstring, and the best status of each feed.
+    """Return the docstring of a source's module, followed by the best book status of each of its feeds.
 
     Parameters
     ----------

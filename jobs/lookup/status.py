@@ -1,6 +1,6 @@
-"""The command `status`: show the contents of a warehouse. Starts no Spark.
+"""The command `status`: show what a warehouse contains. Starts no Spark.
 
-Only Delta logs and small tables are read.
+It reads only Delta logs and small tables.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +28,7 @@ from deltabook.jobs.console.formats import (
 )
 from deltabook.jobs.console.ladder_view import DIM, STATUS_STYLES
 from deltabook.jobs.report.data_files import list_data_files
-from deltabook.jobs.report.inputs import STATUSES, Instrument, ReportInputs, read_report_inputs
+from deltabook.jobs.report.inputs import STATUSES, Instrument, ReportInputs, RunSummary, read_report_inputs
 from deltabook.jobs.report.verdict import summarize_verdict
 from deltabook.jobs.tables.delta_tables import CHUNK_PROPERTY, open_table
 from deltabook.jobs.tables.published import empty_warehouse_error, published_versions
@@ -36,6 +36,7 @@ from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.locks import WRITE_LOCK, is_lock_held
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import HOUR, step_of
+from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import BOOKS, EVENTS, HOURS, RUNS, TABLES, form_of
 from deltabook.udfs.storage.object_store import list_folder
 
@@ -43,21 +44,82 @@ _RUNS_LISTED, _RUNS_SHOWN = 20, 5
 _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"}
 
 
-def read_status(warehouse: Path) -> dict[str, Any]:
-    """Return what a warehouse contains: instruments, tables, runs and their verdicts.
+class InstrumentStatus(TypedDict):
+    """Contents of one instrument. `hours` and its variants count chunks of the length `hour_length`, ns.
+
+    `first_hour` and `last_hour` are starts of chunks, ns since 1970 UTC. `coverage` has ns by status, `gaps`
+    has numbers by kind, and `golden` has the share of matches as text, by kind of golden row.
+    """
+
+    exchange: str
+    symbol: str
+    feed: str
+    first_hour: int | None
+    last_hour: int | None
+    hours: int
+    hour_length: int
+    hours_missing: int
+    events: int
+    book_rows: int
+    coverage: dict[str, int]
+    gaps: dict[str, int]
+    verdict: str
+    failed_hours: int
+    golden: dict[str, str]
+
+
+class TableSize(TypedDict):
+    """Number of rows, and number and size of the data files, of the published version of a table.
+
+    `other_bytes` is the size of its data files that are not in the published version.
+    """
+
+    table: str
+    rows: int
+    files: int
+    bytes: int
+    other_bytes: int
+
+
+class RunStatus(TypedDict):
+    """A run: its times (ns since 1970 UTC), worst verdict, new files and number of refused files."""
+
+    run_id: str
+    command: str
+    started: int
+    finished: int
+    verdict: str
+    failed_hours: int
+    files: int | None
+    refused: int
+
+
+class WarehouseStatus(TypedDict):
+    """Contents of a warehouse.
+
+    `runs` has the newest run first. `bytes` is the size of the data files of the published versions, and
+    `other_bytes` that of all other data files. `is_written` says whether a run holds the warehouse's lock
+    now. It is None if the lock cannot be tested. `unfinished` lists the tables that a killed run has changed.
+    """
+
+    warehouse: str
+    verdict: str
+    instruments: list[InstrumentStatus]
+    tables: list[TableSize]
+    bytes: int
+    other_bytes: int
+    runs: list[RunStatus]
+    is_written: bool | None
+    unfinished: list[str]
+
+
+def read_status(warehouse: Path) -> WarehouseStatus:
+    """Return the contents of a warehouse: instruments, tables, runs and their verdicts.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the tables.
-
-    Returns
-    -------
-    dict
-        `warehouse`, `verdict`, `instruments` and `tables` (lists of dicts), `runs` (newest first),
-        `bytes` (size of the data files of the published versions), `other_bytes` (size of other data files),
-        `is_written` (whether a run is writing to the warehouse now; None if the lock cannot be tested), and
-        `unfinished` (tables that an unfinished run has changed).
 
     Raises
     ------
@@ -67,7 +129,7 @@ def read_status(warehouse: Path) -> dict[str, Any]:
     is_written, unfinished = is_lock_held(warehouse / WRITE_LOCK), _list_unfinished(warehouse)
     if not published_versions(warehouse):
         if is_written:
-            raise WarehouseError(f"warehouse {warehouse} is empty so far: its first run is writing it now")
+            raise WarehouseError(f"warehouse {warehouse} is still empty: its first run is writing to it now")
         error = empty_warehouse_error(warehouse)
         raise WarehouseError(f"{error}; the next run rolls back the unfinished one") if unfinished else error
     inputs = read_report_inputs(warehouse)
@@ -86,9 +148,9 @@ def read_status(warehouse: Path) -> dict[str, Any]:
 
 
 def _list_unfinished(warehouse: Path) -> list[str]:
-    """Return the tables that an unfinished run has changed, and `_staging` if the run left staged files.
+    """Return the tables with commits after their published version, and `_staging` if it exists.
 
-    Readers do not see these changes. The next run rolls them back.
+    An unfinished run left them. Readers do not see its changes, and the next run rolls them back.
     """
     stored, versions = TableReader(warehouse), published_versions(warehouse)
     tables = [table for table in TABLES.values() if table is not RUNS and stored.exists(table)]
@@ -99,8 +161,8 @@ def _list_unfinished(warehouse: Path) -> list[str]:
     return [table.name for table in newer] + staging
 
 
-def _describe_instruments(inputs: ReportInputs) -> Iterator[dict[str, Any]]:
-    """Yield a dict for each instrument, with counts of its contents and the verdict on it."""
+def _describe_instruments(inputs: ReportInputs) -> Iterator[InstrumentStatus]:
+    """Yield the contents and the verdict of each instrument, ordered by exchange and symbol."""
     stored, length = inputs.stored, _read_chunk_length(inputs.stored)
     forms = [form_of(table, is_decimal) for table in (EVENTS, BOOKS) for is_decimal in (False, True)]
     files = {table.name: list_data_files(stored, table) for table in forms}
@@ -135,7 +197,7 @@ def _describe_instruments(inputs: ReportInputs) -> Iterator[dict[str, Any]]:
 
 
 def _select_instrument(inputs: ReportInputs, key: Instrument) -> ReportInputs:
-    """Return the inputs with only the rows of one instrument."""
+    """Return a copy of the inputs with the verdicts, fidelity, coverage and gaps of one instrument only."""
     exchange, symbol = key
     frames = (inputs.latest_fidelity, inputs.coverage)
     latest_fidelity, coverage = (
@@ -143,8 +205,7 @@ def _select_instrument(inputs: ReportInputs, key: Instrument) -> ReportInputs:
     )
     gaps = inputs.gaps.filter((pc.field("exchange") == exchange) & (pc.field("symbol") == symbol))
     verdicts = [row for row in inputs.verdicts if (row["exchange"], row["symbol"]) == key]
-    own = {"verdicts": verdicts, "latest_fidelity": latest_fidelity, "coverage": coverage, "gaps": gaps}
-    return replace(inputs, **own)
+    return replace(inputs, verdicts=verdicts, latest_fidelity=latest_fidelity, coverage=coverage, gaps=gaps)
 
 
 def _read_chunk_length(stored: TableReader) -> int:
@@ -155,12 +216,12 @@ def _read_chunk_length(stored: TableReader) -> int:
     return step_of(chunk) if chunk else HOUR
 
 
-def _measure_tables(stored: TableReader) -> list[dict[str, Any]]:
-    """Return number of rows and size of each published table, and the size of its other data files.
+def _measure_tables(stored: TableReader) -> list[TableSize]:
+    """Return rows, files and bytes of each published table, and the bytes of its unpublished data files.
 
-    Other data files belong to unpublished or earlier versions.
+    Unpublished data files belong to earlier versions or to unfinished runs.
     """
-    measured = []
+    measured: list[TableSize] = []
     for table in filter(stored.exists, TABLES.values()):
         opened = open_table(stored.root, table, (stored.versions_read or {}).get(table.name))
         files = pa.table(opened.get_add_actions(flatten=True)).select(["size_bytes", "num_records"])
@@ -180,9 +241,9 @@ def _measure_tables(stored: TableReader) -> list[dict[str, Any]]:
     return measured
 
 
-def _describe_run(run: dict[str, Any]) -> dict[str, Any]:
-    """Return times, verdict and counts of a run."""
-    summary = json.loads(run["summary"])
+def _describe_run(run: RunRow) -> RunStatus:
+    """Return times, worst verdict and file counts of a run."""
+    summary: RunSummary = json.loads(run["summary"])
     verdicts = summary.get("verdicts", {})
     return {
         "run_id": run["run_id"],
@@ -196,12 +257,12 @@ def _describe_run(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def show_status(status: dict[str, Any], console: Console) -> None:
+def show_status(status: WarehouseStatus, console: Console) -> None:
     """Print the status of a warehouse.
 
     Parameters
     ----------
-    status : dict
+    status : WarehouseStatus
         Result of `read_status`.
     console : Console
         Console to print to.
@@ -228,25 +289,26 @@ def _verdict_text(name: str, failed_hours: int = 0) -> Text:
     return Text(text, _VERDICT_STYLES.get(name, DIM))
 
 
-def _warning_lines(status: dict[str, Any]) -> Iterator[Text]:
+def _warning_lines(status: WarehouseStatus) -> Iterator[Text]:
     if status["is_written"]:
-        yield Text("a run is writing it now: shown is what the run before it has published", "yellow")
+        yield Text("a run is writing to it now: shown is the state that the run before published", "yellow")
     if status["is_written"] is None:
-        yield Text("cannot find out whether a run is writing it: its lock is not accessible", DIM)
+        yield Text("cannot tell whether a run is writing to it: its lock file is not accessible", DIM)
     if status["unfinished"]:
         names = ", ".join(status["unfinished"])
         yield Text(f"an unfinished run left {names} behind: the next run rolls it back", "yellow")
 
 
-def _instrument_lines(instrument: dict[str, Any]) -> Iterator[Text]:
+def _instrument_lines(instrument: InstrumentStatus) -> Iterator[Text]:
     """Yield the lines of text about one instrument."""
     name = Text.assemble(
         (f"{instrument['exchange']} {instrument['symbol']}", "bold"), (f"  {instrument['feed']}  ", DIM)
     )
     yield name.append_text(_verdict_text(instrument["verdict"], instrument["failed_hours"]))
     hours = "none"
-    if instrument["hours"]:
-        first, last = format_chunk(instrument["first_hour"]), format_chunk(instrument["last_hour"])
+    first_hour, last_hour = instrument["first_hour"], instrument["last_hour"]
+    if first_hour is not None and last_hour is not None:
+        first, last = format_chunk(first_hour), format_chunk(last_hour)
         span = f"{first} to {last}" if first != last else first
         length = (
             "" if instrument["hour_length"] == HOUR else f" of {format_duration(instrument['hour_length'])}"
@@ -280,8 +342,8 @@ def _new_table(*titles: str) -> RichTable:
     return table
 
 
-def _size_table(status: dict[str, Any]) -> RichTable:
-    """Return a table of the sizes; the column `other` has data files outside the published versions."""
+def _size_table(status: WarehouseStatus) -> RichTable:
+    """Return a table of rows, files and sizes; the column `other` has the size of unpublished data files."""
     table = _new_table("table", "rows", "files", "published", "other")
     for row in status["tables"]:
         sizes = format_size(row["bytes"]), format_size(row["other_bytes"])
@@ -291,7 +353,7 @@ def _size_table(status: dict[str, Any]) -> RichTable:
     return table
 
 
-def _run_table(runs: Iterable[dict[str, Any]]) -> RichTable:
+def _run_table(runs: Iterable[RunStatus]) -> RichTable:
     table = _new_table("last runs", "command", "took", "result")
     for run in list(runs)[:_RUNS_SHOWN]:
         result = _verdict_text(run["verdict"], run["failed_hours"])

@@ -1,9 +1,8 @@
-"""Books and trades of one instrument, sampled for the report's figures."""
+"""Read the books and trades of one instrument, sampled for the figures of the report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +13,14 @@ from deltabook.jobs.report.data_files import WHOLE, DataFile, Period, clip_files
 from deltabook.jobs.report.time_grid import LONGEST, Integers, TimeGrid, build_time_grid
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND, EventType, Status
+from deltabook.schemas.rows import InstrumentRow
 
 LEVELS = 20
 """Number of levels per side that are read for figures."""
 TRADES = 500
 """Maximum number of trades that are drawn. If there are more, the largest trades are drawn."""
 SECONDS = 7 * 86_400
-"""Maximum number of one-second steps of returns and order flow. If there are more, the last are drawn."""
+"""Maximum number of seconds for which returns and order flow are drawn: the last seconds of the books."""
 
 Floats = NDArray[np.float64]
 
@@ -32,11 +32,11 @@ class LargestTrades:
     Attributes
     ----------
     count : int
-        Number of all trades of the instrument, not only the largest.
+        Number of all trades, of which the arrays hold the largest.
     times : int64[n]
-        `order_time` of each of the largest trades, ns since 1970 UTC.
+        `order_time` of each trade, ns since 1970 UTC.
     prices, sizes : float64[n]
-        Price and size of each of the largest trades, in the instrument's units.
+        Price and size of each trade, in the instrument's units.
     is_buy : bool[n]
         Whether the aggressor bought.
     """
@@ -57,17 +57,17 @@ class BookSeries:
     rows : int
         Number of rows of `books` that were read.
     grid : TimeGrid
-        Time grid of the depth map. Each step of the grid is one of `count` columns of the map.
+        Time grid of the depth map. The map has one column for each of the `count` steps of the grid.
     bid_prices, bid_sizes, ask_prices, ask_sizes : float64[count, levels]
         Prices and sizes of the last book in each column, best first; NaN if there is no level or no book.
     is_suspect : bool[count]
-        Whether any row of `books` in the column is suspect. In a column without a row, whether the current
-        book is suspect.
+        Whether the column has a suspect row of `books`; or, if it has no row, whether the last row before it
+        is suspect.
     seconds : int64[n]
         Consecutive seconds since 1970 UTC.
     mids, flow : float64[n]
-        Mid at the end of each second, NaN in a pause; and order flow imbalance of the best level within each
-        second.
+        Mid at the end of each second (NaN in a pause), and order flow imbalance of the best level, summed
+        over each second.
     trades : LargestTrades
         Trades of the same instrument.
     """
@@ -96,18 +96,18 @@ class BookSeries:
 
 
 def read_books(
-    files: list[DataFile], instrument: dict[str, Any], period: Period = WHOLE, levels: int = LEVELS
+    files: list[DataFile], instrument: InstrumentRow, period: Period = WHOLE, levels: int = LEVELS
 ) -> BookSeries | None:
-    """Return the books of an instrument within a period, sampled: the last row of each time step.
+    """Return the last book of each time step within a period, and the mid and order flow of each second.
 
-    Cost: every list of prices and sizes is decoded once. Memory does not grow with the number of rows.
+    Every row of the period is read once. Memory does not grow with the number of rows.
 
     Parameters
     ----------
     files : list of DataFile
         Data files of `books` or `books_decimal`, ordered by time.
-    instrument : dict
-        The instrument's row of the table `instruments`.
+    instrument : InstrumentRow
+        Exchange and scales of the instrument.
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive), ns since 1970 UTC.
     levels : int
@@ -124,12 +124,15 @@ def read_books(
     grid = build_time_grid(files)
     last = max(file.last for file in files) // NANOSECONDS_PER_SECOND
     first = max(min(file.first for file in files) // NANOSECONDS_PER_SECOND, last - SECONDS + 1)
-    sides: dict[str, Any] = {name: np.full((grid.count, levels), np.nan) for name in SIDE_NAMES}
+    sides = {name: np.full((grid.count, levels), np.nan) for name in SIDE_NAMES}
     count = int(last - first + 1)
     books = BookSeries(
         0,
         grid,
-        **sides,
+        sides["bid_prices"],
+        sides["bid_sizes"],
+        sides["ask_prices"],
+        sides["ask_sizes"],
         is_suspect=np.zeros(grid.count, np.bool_),
         seconds=np.arange(first, last + 1),
         mids=np.full(count, np.nan),
@@ -167,49 +170,58 @@ def read_books(
     return books
 
 
-def read_trades(files: list[DataFile], instrument: dict[str, Any], period: Period = WHOLE) -> LargestTrades:
-    """Return the largest trades of an instrument within a period.
+def read_trades(files: list[DataFile], instrument: InstrumentRow, period: Period = WHOLE) -> LargestTrades:
+    """Return the `TRADES` largest trades of an instrument within a period.
 
     Parameters
     ----------
     files : list of DataFile
         Data files of `events` or `events_decimal`, ordered by time.
-    instrument : dict
-        The instrument's row of the table `instruments`.
+    instrument : InstrumentRow
+        Exchange and scales of the instrument.
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive), ns since 1970 UTC.
     """
-    largest: list[Any] = [np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_)]
-    count = 0
+    largest = LargestTrades()
     price_unit, size_unit = _units(instrument)
     names = ("event_type", "order_time", "data.side", "data.price", "data.size")
     for batch in read_batches(clip_files(files, period), instrument["exchange"], names, period):
         batch = batch.filter(pc.equal(batch["event_type"], EventType.TRADE.value))
         if not batch.num_rows:
             continue
-        count += batch.num_rows
         side, price, size = (batch["data"].field(name) for name in ("side", "price", "size"))
         is_buy = pc.equal(side, "buy").to_numpy(zero_copy_only=False)
         times = batch["order_time"].to_numpy()
-        trades = [times, _to_floats(price, price_unit), _to_floats(size, size_unit), is_buy]
-        largest = [np.concatenate(pair) for pair in zip(largest, trades, strict=True)]
-        chosen = np.sort(np.argsort(-largest[2], kind="stable")[:TRADES])
-        largest = [values[chosen] for values in largest]
-    return LargestTrades(count, *largest)
+        prices, sizes = _to_floats(price, price_unit), _to_floats(size, size_unit)
+        largest = _join_largest(largest, LargestTrades(batch.num_rows, times, prices, sizes, is_buy))
+    return largest
 
 
-def _units(instrument: dict[str, Any]) -> tuple[float, float]:
-    """Return the divisors that convert stored prices, and stored sizes, to the instrument's units."""
+def _join_largest(earlier: LargestTrades, later: LargestTrades) -> LargestTrades:
+    """Return the `TRADES` largest of some earlier and later trades, ordered by time."""
+    sizes = np.concatenate([earlier.sizes, later.sizes])
+    chosen = np.sort(np.argsort(-sizes, kind="stable")[:TRADES])
+    return LargestTrades(
+        earlier.count + later.count,
+        np.concatenate([earlier.times, later.times])[chosen],
+        np.concatenate([earlier.prices, later.prices])[chosen],
+        sizes[chosen],
+        np.concatenate([earlier.is_buy, later.is_buy])[chosen],
+    )
+
+
+def _units(instrument: InstrumentRow) -> tuple[float, float]:
+    """Return the numbers by which to divide stored prices and stored sizes to get the instrument's units."""
     if instrument["is_decimal"]:
         return 1.0, 1.0
     return 10.0 ** instrument["price_scale"], 10.0 ** instrument["size_scale"]
 
 
 def _last_row_of_each(steps: Integers, times: Integers, newest: Integers) -> tuple[pa.Array, Integers]:
-    """Return the index of the last row of each step, and the index of each of these steps.
+    """Return the steps that rows of a batch belong to, each after the index of its last row.
 
-    A step is left out if an earlier batch had a later row of the step. `newest` holds the time of the last
-    row of each step so far, and is updated in place.
+    Negative steps are left out, and so are steps for which an earlier batch had a later row. `newest` has the
+    time of the last row of each step so far, and is updated in place.
     """
     rows = np.flatnonzero(np.append(np.diff(steps) != 0, True)) if len(steps) else np.empty(0, np.intp)
     rows = rows[steps[rows] >= 0]
@@ -219,7 +231,7 @@ def _last_row_of_each(steps: Integers, times: Integers, newest: Integers) -> tup
 
 
 def _level_matrix(lists: pa.ListArray, depth: int, unit: float) -> Floats:
-    """Return the first `depth` values of each list as a row of a matrix; NaN beyond the end of a list."""
+    """Return a matrix with the first `depth` values of each list as a row; NaN beyond the end of a list."""
     offsets = lists.offsets.to_numpy()
     indices = offsets[:-1, None] + np.arange(depth)
     is_present = indices < offsets[1:, None]
@@ -233,10 +245,9 @@ def _to_floats(numbers: pa.Array, unit: float) -> Floats:
 
 
 def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, Integers]:
-    """Return the columns that show the book of an earlier column, and the earlier column of each.
+    """Return the columns without a row of `books` that show an earlier book, and the columns of these books.
 
-    Such a column has no row of `books`. A book stays current for `LONGEST` seconds, or for one column if a
-    column is longer.
+    A book is shown for `LONGEST` seconds after its row, or for one column if a column is longer.
     """
     latest = np.maximum.accumulate(np.where(column_times >= 0, np.arange(grid.count), -1))
     age = grid.times() - column_times[np.maximum(latest, 0)]
@@ -246,9 +257,9 @@ def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, 
 
 
 def _carry_mids(mids: Floats, second_times: Integers) -> Floats:
-    """Return the mids, where a second without a row gets the mid of the last second that has a row.
+    """Fill each second without a row with the mid of the last second that has a row.
 
-    A mid is carried for at most `LONGEST` seconds.
+    The mid is used for at most `LONGEST` seconds, then NaN.
     """
     latest = np.maximum.accumulate(np.where(second_times >= 0, np.arange(len(mids)), -1))
     is_current = (latest >= 0) & (np.arange(len(mids)) - latest <= LONGEST)

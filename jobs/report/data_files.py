@@ -1,4 +1,4 @@
-"""Data files of `books` and `events`: listing by instrument, and reading in batches of limited size."""
+"""List the data files of `books` and `events` by instrument, and read them in batches of limited size."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def list_data_files(stored: TableReader, table: Table) -> dict[Instrument, list[
     stored : TableReader
         Reader of the published table versions.
     table : Table
-        Table that is partitioned by symbol, and has statistics of `exchange` and `order_time`.
+        Table that is partitioned by symbol and has statistics of `exchange` and `order_time`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def list_data_files(stored: TableReader, table: Table) -> dict[Instrument, list[
 
 
 def clip_files(files: list[DataFile], period: Period) -> list[DataFile]:
-    """Return the files that may have rows within a period, with `first` and `last` cut to the period.
+    """Return the files that may have rows within a period, with `first` and `last` clipped to the period.
 
     Parameters
     ----------
@@ -132,9 +132,9 @@ def _select_rows(batch: pa.RecordBatch, exchange: str, period: Period) -> pa.Rec
 
 
 def _read_row_group(opened: pq.ParquetFile, group: int, names: list[str]) -> Iterable[pa.RecordBatch]:
-    """Return the batches of a row group: a small group in one batch, a large group in several.
+    """Return the rows of a Parquet row group: one batch for a small group, several for a large one.
 
-    One batch takes half the time of several.
+    A single batch is read in half the time of several, but needs more memory.
     """
     metadata = opened.metadata.row_group(group)
     if metadata.total_byte_size <= _BATCH_BYTES:

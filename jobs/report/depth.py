@@ -1,15 +1,15 @@
-"""The depth map: resting size by price and time in a band around the mid, with best prices and trades."""
+"""Draw the depth map: resting size by price and time in a band around the mid, with trades."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from deltabook.jobs.report.books import BookSeries, Floats
-from deltabook.jobs.report.figures import (
+from deltabook.jobs.report.figure_style import (
     MILLISECOND,
+    Attributes,
     Figure,
     axis,
     hover_time,
@@ -20,18 +20,18 @@ from deltabook.jobs.report.figures import (
 )
 
 BAND_LEVELS = 10
-"""Default of `levels`: the band reaches as far from the mid as this level usually does."""
+"""Default of `levels`: the band ends at the median distance of this level from the mid."""
 BINS = 200
-"""Maximum number of price rows."""
+"""Maximum number of price bins."""
 MOVES = 2.0
-"""If the mid moves by more than this many band heights, prices are shown relative to it."""
+"""If the mid moves by more than this many band heights, prices are shown relative to the mid."""
 COLOUR_SCALE = "Viridis"
 """Colour scale for sizes. It is perceptually uniform and readable without colour vision.
 
 Plotly and matplotlib both know this name.
 """
 GROUND, INK, GRID = "#440154", "#f4f4f4", "rgba(255,255,255,0.14)"
-"""Colours of the map. GROUND shows cells without size, and is the low end of the colour scale."""
+"""Colours of the map. GROUND is the low end of the colour scale, and the colour of cells without size."""
 BID_COLOUR, ASK_COLOUR, SUSPECT_COLOUR = "#7fd4ff", "#ff9d5c", "#ff6b6b"
 _CODES = 65_534
 _MARKERS = (5.0, 14.0)
@@ -39,14 +39,14 @@ _MARKERS = (5.0, 14.0)
 
 @dataclass(frozen=True)
 class DepthMap:
-    """Numbers of a depth map, ready to be drawn.
+    """Numbers of a depth map.
 
     Attributes
     ----------
     books : BookSeries
         The sampled books that the map shows.
     base : float64[count]
-        Price that is subtracted from all prices of each column: the mid, or 0 if prices are absolute.
+        Price that is subtracted from the prices of each column: the mid, or 0 if prices are absolute.
     is_relative : bool
         Whether prices are relative to the mid.
     low, width : float
@@ -87,9 +87,8 @@ def measure_depth(books: BookSeries, levels: int = BAND_LEVELS) -> DepthMap:
     Returns
     -------
     DepthMap
-        Prices are absolute, and range from the lowest mid less the band's height to the highest mid plus the
-        band's height. If the mid moves by more than `MOVES` times this height, prices are relative to the
-        mid.
+        The map. Prices are absolute, from the lowest mid minus the height of the band to the highest mid plus
+        the height of the band. If the mid moves by more than `MOVES` heights, prices are relative to the mid.
     """
     mids = books.column_mids
     known = mids[np.isfinite(mids)]
@@ -105,7 +104,7 @@ def measure_depth(books: BookSeries, levels: int = BAND_LEVELS) -> DepthMap:
 
 
 def draw_depth(books: BookSeries, levels: int = BAND_LEVELS, is_packed: bool = True) -> tuple[Figure, str]:
-    """Return the depth map as a plotly figure, with best prices, trades and periods of a suspect book.
+    """Return the depth map as a plotly figure, with best prices, trades and shaded suspect periods.
 
     Parameters
     ----------
@@ -114,33 +113,32 @@ def draw_depth(books: BookSeries, levels: int = BAND_LEVELS, is_packed: bool = T
     levels : int
         Level that sets the height of the band around the mid, as of `measure_depth`.
     is_packed : bool
-        True: sizes are packed as integers, which the script of the report's page decodes. False: sizes are
-        plain numbers, which plotly reads itself.
+        True: pack sizes as integers, which the script of the report's page decodes. False: give plain
+        numbers, which plotly reads.
 
     Returns
     -------
-    (dict, str)
+    (Figure, str)
         The figure, and the title of its price axis. If prices are relative to the mid, a second panel shows
-        the mid and the trades.
+        the mid and the trades at absolute prices.
     """
     depth = measure_depth(books, levels)
     edges = _column_edges(books)
     data = [_draw_heat(depth, edges, is_packed), *_draw_best(depth)]
     data += [trades | {"yaxis": "y2" if depth.is_relative else "y"} for trades in _draw_trades(books)]
     view = [depth.low, depth.high]
-    own: dict[str, Any] = {"gridcolor": GRID, "tickformat": ",~g"}
-    axes = {
-        "xaxis": time_axis(books) | {"gridcolor": GRID},
-        "yaxis": axis(depth.price_title, range=view) | own,
-    }
+    own: Attributes = {"gridcolor": GRID, "tickformat": ",~g"}
+    time = time_axis(books) | {"gridcolor": GRID}
+    price = axis(depth.price_title, range=view) | own
+    axes = {"xaxis": time, "yaxis": price}
     if depth.is_relative:
         data.append(_draw_mid(books))
-        axes["xaxis"]["anchor"] = "y2"
-        axes["yaxis"]["domain"] = [0.42, 1]
+        time["anchor"] = "y2"
+        price["domain"] = [0.42, 1]
         axes["yaxis2"] = axis("mid", domain=[0, 0.36]) | own
-    common: dict[str, Any] = {"showlegend": False, "shapes": _draw_stretches(books, edges)}
+    common: Attributes = {"showlegend": False, "shapes": _draw_stretches(books, edges)}
     common |= {"plot_bgcolor": GROUND}
-    figure = {"data": data, "layout": layout(540 if depth.is_relative else 440, **common, **axes)}
+    figure: Figure = {"data": data, "layout": layout(540 if depth.is_relative else 440, **common, **axes)}
     return figure, depth.price_title
 
 
@@ -180,19 +178,19 @@ def _sum_by_price(books: BookSeries, base: Floats, low: float, width: float, bin
 
 
 def _column_edges(books: BookSeries) -> Floats:
-    """Return the start of each column and the end of the last one, as values of `time_axis`."""
+    """Return the start of each column and the end of the last column, as values on `time_axis`."""
     grid = books.grid
     columns = np.arange(grid.count + 1)
     is_continuous = len(grid.starts) == 1
     return (grid.starts[0] + columns * grid.step) / MILLISECOND if is_continuous else columns.astype(float)
 
 
-def _draw_heat(depth: DepthMap, edges: Floats, is_packed: bool) -> dict[str, Any]:
+def _draw_heat(depth: DepthMap, edges: Floats, is_packed: bool) -> Attributes:
     books = depth.books
     values = time_values(books, books.grid.times())
-    bar: dict[str, Any] = {"title": {"text": "size", "side": "top"}, "thickness": 10}
+    bar: Attributes = {"title": {"text": "size", "side": "top"}, "thickness": 10}
     bar |= {"outlinewidth": 0, "x": 1.01}
-    trace: dict[str, Any] = {
+    trace: Attributes = {
         "type": "heatmap",
         "x": pack_numbers(edges),
         "y0": depth.low + depth.width / 2,
@@ -229,11 +227,11 @@ def colour_range(sizes: Floats) -> tuple[float, float]:
     return low, high
 
 
-def _pack_sizes(sizes: Floats) -> dict[str, Any]:
+def _pack_sizes(sizes: Floats) -> Attributes:
     """Return sizes packed as 16-bit integers, which the script of the report's page decodes.
 
-    The integer 0 stands for no size. An integer c above 0 stands for the size
-    ``10 ** ((c - 1) / scale + low)``. `ends` are log10 of the sizes at both ends of the colour scale.
+    The code 0 means no size. A code c above 0 means the size ``10 ** ((c - 1) / scale + low)``. `ends` has
+    log10 of the sizes at both ends of the colour scale.
     """
     is_present = sizes > 0
     logs = np.log10(sizes, where=is_present, out=np.zeros_like(sizes))
@@ -241,11 +239,16 @@ def _pack_sizes(sizes: Floats) -> dict[str, Any]:
     low, high = float(known.min()), float(known.max())
     scale = _CODES / max(high - low, 1e-9)
     codes = np.where(is_present, np.rint((logs - low) * scale) + 1, 0)
-    numbers = {"columns": sizes.shape[1], "low": low, "scale": scale, "ends": list(colour_range(sizes))}
+    numbers: Attributes = {
+        "columns": sizes.shape[1],
+        "low": low,
+        "scale": scale,
+        "ends": list(colour_range(sizes)),
+    }
     return pack_numbers(codes, "u2") | numbers
 
 
-def _draw_best(depth: DepthMap) -> list[dict[str, Any]]:
+def _draw_best(depth: DepthMap) -> list[Attributes]:
     books = depth.books
     sides = (("best ask", books.ask_prices, ASK_COLOUR), ("best bid", books.bid_prices, BID_COLOUR))
     return [
@@ -262,7 +265,7 @@ def _draw_best(depth: DepthMap) -> list[dict[str, Any]]:
     ]
 
 
-def _draw_mid(books: BookSeries) -> dict[str, Any]:
+def _draw_mid(books: BookSeries) -> Attributes:
     return {
         "type": "scatter",
         "mode": "lines",
@@ -275,13 +278,13 @@ def _draw_mid(books: BookSeries) -> dict[str, Any]:
     }
 
 
-def _draw_trades(books: BookSeries) -> list[dict[str, Any]]:
+def _draw_trades(books: BookSeries) -> list[Attributes]:
     trades = books.trades
     if not len(trades.times):
         return []
     share = trades.sizes / max(float(trades.sizes.max()), 1e-300)
     diameters = _MARKERS[0] + (_MARKERS[1] - _MARKERS[0]) * np.sqrt(share)
-    traces = []
+    traces: list[Attributes] = []
     for name, chosen, colour, symbol in (
         ("buy", trades.is_buy, BID_COLOUR, "triangle-up"),
         ("sell", ~trades.is_buy, ASK_COLOUR, "triangle-down"),
@@ -304,7 +307,7 @@ def _draw_trades(books: BookSeries) -> list[dict[str, Any]]:
 
 
 def list_suspect_columns(books: BookSeries) -> list[tuple[int, int]]:
-    """Return the runs of columns with a suspect book, as (first column, column after the last).
+    """Return the stretches of columns with a suspect book, as (first column, column after the last).
 
     Parameters
     ----------
@@ -315,9 +318,9 @@ def list_suspect_columns(books: BookSeries) -> list[tuple[int, int]]:
     return [(start, end) for start, end in ends.tolist()]
 
 
-def _draw_stretches(books: BookSeries, edges: Floats) -> list[dict[str, Any]]:
-    """Return plotly shapes: a shade over suspect columns, and a line at each pause that was cut out."""
-    whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+def _draw_stretches(books: BookSeries, edges: Floats) -> list[Attributes]:
+    """Return plotly shapes: a shade behind suspect columns, and a line at each pause that was cut out."""
+    whole: Attributes = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     shade = whole | {"type": "rect", "fillcolor": SUSPECT_COLOUR, "opacity": 0.3, "line": {"width": 0}}
     mark = whole | {"type": "line", "line": {"color": INK, "width": 1, "dash": "dot"}}
     shades = [shade | {"x0": edges[start], "x1": edges[end]} for start, end in list_suspect_columns(books)]

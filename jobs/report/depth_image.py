@@ -1,9 +1,8 @@
-"""The depth map as an image, drawn by matplotlib (`pip install 'deltabook[plot]'`)."""
+"""Draw the depth map as an image with matplotlib (`pip install 'deltabook[plot]'`)."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,14 +24,15 @@ from deltabook.jobs.report.depth import (
     list_suspect_columns,
     measure_depth,
 )
-from deltabook.jobs.report.figures import labelled_columns
+from deltabook.jobs.report.figure_style import labelled_columns
+from deltabook.jobs.report.time_grid import Integers
 
 _INCHES, _DPI = (12.0, 6.75), 150
 _MARKERS = (10.0, 90.0)  # areas of the markers of the smallest and the largest trade, square points
 
 
 def write_depth_image(books: BookSeries, levels: int, title: str, out: Path) -> None:
-    """Write a depth map as an image. The extension of the file chooses the format.
+    """Write the depth map of some books as an image, in the format of the file's extension.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ def write_depth_image(books: BookSeries, levels: int, title: str, out: Path) -> 
     figure.savefig(out)
 
 
-def _edges(books: BookSeries) -> Any:
-    """Return the edges of the columns on the x axis: 0, 1, 2, … The axis counts columns."""
-    return np.arange(books.grid.count + 1)
+def _edges(books: BookSeries) -> Integers:
+    """Return the edges of the columns on the x axis, whose unit is one column: 0, 1, 2 and so on."""
+    return np.arange(books.grid.count + 1, dtype=np.int64)
 
 
 def _draw_heat(figure: Figure, axes: Axes, depth: DepthMap) -> None:
@@ -93,7 +93,7 @@ def _draw_heat(figure: Figure, axes: Axes, depth: DepthMap) -> None:
 
 
 def _draw_trades(axes: Axes, books: BookSeries) -> None:
-    """Draw the largest trades as triangles that point up for a buy and down for a sell; area shows size."""
+    """Draw the largest trades as triangles: up for a buy, down for a sell, with the area by size."""
     trades = books.trades
     if not len(trades.times):
         return
@@ -120,7 +120,7 @@ def _draw_stretches(axes: Axes, books: BookSeries) -> None:
 
 
 def _label_times(axes: Axes, books: BookSeries) -> None:
-    """Label columns with their time, UTC. The first label, and each label of a new date, has the date too."""
+    """Label columns with their time (UTC). The first label of each date has the date too."""
     columns = labelled_columns(books)
     texts, date = [], ""
     for time in books.grid.times()[columns].tolist():

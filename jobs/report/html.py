@@ -1,4 +1,4 @@
-"""The templates of HTML pages in the folder `conf`. Pages need no network, and escape all text from data."""
+"""Open the templates of HTML pages in the folder `conf`. Pages need no network and escape text from data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def open_templates() -> Environment:
-    """Return the Jinja environment of the templates.
+    """Return a Jinja environment that loads and renders the templates.
 
-    Its filter `sha256` returns the hash of a script for the page's content security policy.
+    Its filter `sha256` hashes a script for the content security policy of a page.
     """
     environment = Environment(
         loader=PackageLoader("deltabook.conf", ""),
@@ -24,5 +24,5 @@ def open_templates() -> Environment:
 
 
 def _hash_script(script: str) -> str:
-    """Return the hash of a script, in the form that a content security policy needs to allow the script."""
+    """Return the hash of a script as a content security policy writes it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

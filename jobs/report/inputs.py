@@ -1,10 +1,10 @@
-"""The small tables of a warehouse that the commands `report` and `status` need, as published."""
+"""Read the small tables of a warehouse that the commands `report` and `status` show, as published."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -14,65 +14,106 @@ from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import ALL_HOURS, Status
+from deltabook.schemas.rows import InstrumentRow, RunRow, VerdictRow
 from deltabook.schemas.tables import COVERAGE, FIDELITY, GAPS, INSTRUMENTS, RUNS, VALIDATIONS, VERDICTS
 
 STATUSES = (*(status.label for status in sorted(Status, reverse=True)), "silent")
-"""Columns of `coverage` with durations: the statuses of a book, best first, and `silent`."""
+"""Columns of `coverage` that hold a duration: the statuses of a book, best first, and `silent`."""
 
 Instrument = tuple[str, str]
 """Exchange and symbol."""
 
 
+class FidelityRow(TypedDict):
+    """Row of the table `fidelity`."""
+
+    run_id: str
+    exchange: str
+    symbol: str
+    hour: int
+    kind: str
+    metric: str
+    level: int
+    compared: int
+    matched: int
+    value: float
+    golden_value: float
+    statistic: float
+    p_value: float
+    adjusted_p: float
+    distance: float
+    low: float
+    high: float
+    verdict: str
+    unverifiable: int
+    first_divergence: int
+
+
+class ValidationRow(TypedDict):
+    """Row of the table `validations`."""
+
+    run_id: str
+    suite: str
+    expectation: str
+    verdict: str
+    observed: str
+    rows: int
+
+
+class RunSummary(TypedDict, total=False):
+    """Keys of the JSON in the column `summary` of `runs` that the report and the status show."""
+
+    events: int
+    files_new: int
+    refused: list[object]
+    verdicts: dict[str, str]
+    symbol_hours_failed: int
+
+
 @dataclass
 class ReportInputs:
-    """The small tables of a warehouse, as published.
+    """The small tables of a warehouse at their published versions.
 
     Attributes
     ----------
     stored : TableReader
-        Reader of further tables, at the same versions.
-    runs : list of dict
+        Reader of all other tables, at the same versions.
+    runs : list of RunRow
         Rows of `runs`, oldest first.
-    verdicts : list of dict
-        Rows of `verdicts`, with `counts` as a dict.
-    instruments : dict of (str, str) to dict
-        Maps (exchange, symbol) to the row of `instruments`.
+    verdicts : list of VerdictRow
+        Rows of `verdicts`.
+    instruments : dict of (str, str) to InstrumentRow
+        Rows of `instruments` by exchange and symbol.
     fidelity : DataFrame
         All rows of `fidelity`, oldest run first.
     latest_fidelity : DataFrame
-        The newest row of `fidelity` for each metric of each symbol-hour. Symbol-hours that no longer exist
-        are left out.
+        The newest row of `fidelity` for each metric of each symbol-hour that still has a verdict.
     gaps : Table
         Rows of `gaps`, ordered by time.
     coverage : DataFrame
         Rows of `coverage`, ordered by instrument and time.
-    validations : list of dict
+    validations : list of ValidationRow
         Rows of `validations`.
     """
 
     stored: TableReader
-    runs: list[dict[str, Any]]
-    verdicts: list[dict[str, Any]]
-    instruments: dict[Instrument, dict[str, Any]]
+    runs: list[RunRow]
+    verdicts: list[VerdictRow]
+    instruments: dict[Instrument, InstrumentRow]
     fidelity: pd.DataFrame
     latest_fidelity: pd.DataFrame
     gaps: pa.Table
     coverage: pd.DataFrame
-    validations: list[dict[str, Any]]
+    validations: list[ValidationRow]
 
 
 def read_report_inputs(warehouse: Path) -> ReportInputs:
-    """Return the small tables of a warehouse.
+    """Read the small tables of a warehouse, as its newest run published them.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the Delta tables.
-
-    Returns
-    -------
-    ReportInputs
-        The tables as the newest run published them.
 
     Raises
     ------
@@ -80,8 +121,14 @@ def read_report_inputs(warehouse: Path) -> ReportInputs:
         If the warehouse has no published tables yet.
     """
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
-    verdicts = [row | {"counts": dict(row["counts"])} for row in _read_rows(stored, VERDICTS)]
-    runs = sorted(_read_rows(stored, RUNS), key=lambda run: (run["finished"], run["run_id"]))
+    verdicts: list[VerdictRow] = _read_columns(stored, VERDICTS).to_pylist()
+    for row in verdicts:
+        row["counts"] = dict(row["counts"])  # Arrow returns a map as a list of pairs
+    runs: list[RunRow] = _read_columns(stored, RUNS).to_pylist()
+    for run in runs:
+        run["versions"] = dict(run["versions"])
+    runs.sort(key=lambda run: (run["finished"], run["run_id"]))
+    instruments: list[InstrumentRow] = _read_columns(stored, INSTRUMENTS).to_pylist()
     fidelity = _read_frame(stored, FIDELITY)
     order = {run["run_id"]: number for number, run in enumerate(runs)}
     fidelity = fidelity.iloc[np.argsort(fidelity["run_id"].map(order).fillna(-1), kind="stable")]
@@ -89,27 +136,40 @@ def read_report_inputs(warehouse: Path) -> ReportInputs:
     latest = fidelity.drop_duplicates(keys, keep="last")
     known = {(row["exchange"], row["symbol"], row["hour"]) for row in verdicts}
     known |= {(*key[:2], ALL_HOURS) for key in known}
-    rows = zip(latest["exchange"], latest["symbol"], latest["hour"], strict=True)
+    latest_keys = zip(latest["exchange"], latest["symbol"], latest["hour"], strict=True)
     return ReportInputs(
         stored,
         runs,
         verdicts,
-        {(row["exchange"], row["symbol"]): row for row in _read_rows(stored, INSTRUMENTS)},
+        {(row["exchange"], row["symbol"]): row for row in instruments},
         fidelity,
-        latest[np.array([row in known for row in rows], np.bool_)].sort_values(keys),
+        latest[np.array([key in known for key in latest_keys], np.bool_)].sort_values(keys),
         _read_table(stored, GAPS).sort_by([("from_time", "ascending"), ("sequence", "ascending")]),
         _read_frame(stored, COVERAGE).sort_values(["exchange", "symbol", "hour"]),
-        _read_rows(stored, VALIDATIONS),
+        _read_columns(stored, VALIDATIONS).to_pylist(),
     )
 
 
+def list_fidelity_rows(frame: pd.DataFrame) -> list[FidelityRow]:
+    """Return rows of `fidelity` as dicts.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of `fidelity`. Dicts have its further columns too.
+    """
+    return cast(list[FidelityRow], frame.to_dict("records"))
+
+
 def _read_table(stored: TableReader, table: Table) -> pa.Table:
+    """Return all rows of a table; no rows if the table does not exist."""
     return stored.dataset(table).to_table() if stored.exists(table) else table.arrow.empty_table()
 
 
-def _read_rows(stored: TableReader, table: Table) -> list[dict[str, Any]]:
-    return _read_table(stored, table).select(table.names).to_pylist()  # type: ignore[no-any-return]
+def _read_columns(stored: TableReader, table: Table) -> pa.Table:
+    """Return all rows of a table, with the columns of its schema in their order."""
+    return _read_table(stored, table).select(table.names)
 
 
 def _read_frame(stored: TableReader, table: Table) -> pd.DataFrame:
-    return _read_table(stored, table).select(table.names).to_pandas()  # type: ignore[no-any-return]
+    return _read_columns(stored, table).to_pandas()  # type: ignore[no-any-return]

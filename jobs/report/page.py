@@ -1,4 +1,4 @@
-"""The command `report`: an HTML page with the verdict on the books, and figures. Starts no Spark."""
+"""The command `report`: write an HTML page with verdicts and figures of the books. Starts no Spark."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from markupsafe import Markup
@@ -19,8 +19,10 @@ from deltabook.jobs.report import runs as run_history
 from deltabook.jobs.report.books import LEVELS, SECONDS, BookSeries, read_books, read_trades
 from deltabook.jobs.report.data_files import WHOLE, DataFile, Period, list_data_files
 from deltabook.jobs.report.depth import BAND_LEVELS, draw_depth
+from deltabook.jobs.report.figure_style import THEMES, Figure
 from deltabook.jobs.report.html import open_templates
 from deltabook.jobs.report.inputs import STATUSES, Instrument, ReportInputs, read_report_inputs
+from deltabook.jobs.report.runs import Drift, ListedRun
 from deltabook.jobs.report.statistics import (
     TAIL_ALPHA,
     conditional_volatility,
@@ -38,7 +40,7 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, EVENTS, form_of
 
 SYMBOLS = 6
-"""Number of symbols whose books are drawn by default: the symbols with the most rows of `books`."""
+"""Number of instruments that are drawn by default: those with the most rows of `books`."""
 _SECTIONS = {
     "verdict": "Verdict",
     "coverage": "Coverage",
@@ -49,8 +51,29 @@ _SECTIONS = {
     "throughput": "Throughput",
 }
 
-Figures = dict[str, figures.Figure]
-"""Maps the id of each chart of the page to its figure."""
+Figures = dict[str, Figure]
+"""Figures of the page, by the id of their chart."""
+
+PageValues = dict[str, object]
+"""Values for the template of the page, by the names that the template uses."""
+
+
+class ReportResult(TypedDict):
+    """Result of `write_report`.
+
+    `report` is the path of the file and `bytes` its size. `verdict` is the overall verdict, `verdicts` has
+    the verdict of each suite. `drifts` describes the drifts of the newest run. `symbols` lists the shown
+    instruments, and `symbols_left_out` counts the others.
+    """
+
+    report: str
+    bytes: int
+    verdict: str
+    verdicts: dict[str, str]
+    drifts: list[str]
+    symbols: list[str]
+    symbols_left_out: int
+    report_seconds: float
 
 
 def write_report(
@@ -60,18 +83,18 @@ def write_report(
     since: str | None = None,
     period: Period = WHOLE,
     levels: int = BAND_LEVELS,
-) -> dict[str, Any]:
-    """Write the report of a warehouse as one self-contained HTML file.
+) -> ReportResult:
+    """Write the report of a warehouse as one HTML file that needs no other files.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables, which are read at their published versions.
+        Folder of the tables. Their published versions are read.
     out : Path
         File to write. Its folder is created.
     symbols : list of str, optional
-        Symbols whose books and distributions are shown, for every exchange. Default: the `SYMBOLS` symbols
-        with the most rows of `books`. The verdict always covers all symbols.
+        Symbols whose books and distributions are shown, on every exchange. Default: the `SYMBOLS` instruments
+        with the most rows of `books`. The verdict always covers all instruments.
     since : str, optional
         Id of the first run to list; or a time as ISO 8601 text, to list runs that started at this time or
         later. Default: the newest runs.
@@ -81,20 +104,13 @@ def write_report(
     levels : int
         Level that sets the height of the depth map's band around the mid, as of `depth.measure_depth`.
 
-    Returns
-    -------
-    dict
-        `report` (path of the file), `bytes`, `verdict`, `verdicts` (by suite), `drifts` (drifts of the newest
-        run, as texts), `symbols` (shown instruments), `symbols_left_out` (number of instruments not shown),
-        `report_seconds`.
-
     Raises
     ------
     WarehouseError
         If the warehouse has no published tables yet, or a symbol does not exist. The message lists the
         existing symbols.
     SettingsError
-        If `since` is neither a run nor a time.
+        If `since` is neither the id of a run nor a time.
     """
     started = time.monotonic()
     inputs = read_report_inputs(warehouse)
@@ -103,7 +119,7 @@ def write_report(
     drawn: Figures = {}
     summary = summarize_verdict(inputs)
     books = _describe_all_books(inputs, book_files, period, levels, drawn)
-    page: dict[str, Any] = {
+    page: PageValues = {
         "name": inputs.stored.root.name,
         "sections": list(_SECTIONS.items()),
         "statuses": STATUSES,
@@ -123,10 +139,11 @@ def write_report(
         "tail": TAIL_ALPHA,
         "stages": run_history.list_stages(inputs),
         "versions": run_history.collect_versions(inputs),
-        "themes": figures.THEMES,
+        "themes": THEMES,
     }
     page |= _describe_golden(inputs, drawn) | _describe_statistics(inputs, shown, drawn)
-    page |= _describe_runs(inputs, runs, drawn)
+    drifts, run_values = _describe_runs(inputs, runs, drawn)
+    page |= run_values
     out.parent.mkdir(parents=True, exist_ok=True)
     size = out.write_bytes(_render(page, drawn).encode())
     newest = inputs.runs[-1]["run_id"]
@@ -135,7 +152,7 @@ def write_report(
         "bytes": size,
         "verdict": summary["overall"],
         "verdicts": {suite["name"]: suite["verdict"] for suite in summary["suites"]},
-        "drifts": [row["text"] for row in page["drifts"] if row["run_id"] == newest],
+        "drifts": [row["text"] for row in drifts if row["run_id"] == newest],
         "symbols": [" ".join(key) for key in shown],
         "symbols_left_out": len(left_out),
         "report_seconds": round(time.monotonic() - started, 2),
@@ -175,15 +192,15 @@ def _describe_all_books(
     period: Period,
     levels: int,
     drawn: Figures,
-) -> list[dict[str, Any]]:
-    """Read and draw the books of each instrument; return the values that the page's template needs."""
+) -> list[PageValues]:
+    """Read and draw the books of each instrument, and return their values for the template."""
     forms = {bool(inputs.instruments[key]["is_decimal"]) for key in book_files}
     event_files = {form: list_data_files(inputs.stored, form_of(EVENTS, form)) for form in forms}
     entries = []
     for key, own_files in book_files.items():
         instrument = inputs.instruments[key]
         books = read_books(own_files, instrument, period, max(levels, LEVELS))
-        entry: dict[str, Any] = {"id": f"book-{len(drawn)}", "exchange": key[0], "symbol": key[1]}
+        entry: PageValues = {"id": f"book-{len(drawn)}", "exchange": key[0], "symbol": key[1]}
         if books is not None:
             trade_files = event_files[bool(instrument["is_decimal"])].get(key, [])
             books.trades = read_trades(trade_files, instrument, period)
@@ -196,10 +213,10 @@ def _describe_all_books(
 
 def _describe_books(
     inputs: ReportInputs, key: Instrument, books: BookSeries, levels: int, drawn: Figures
-) -> dict[str, Any]:
-    """Draw the books of one instrument; return the values that the page's template needs."""
+) -> PageValues:
+    """Draw the books of one instrument, and return their values for the template."""
     grid = books.grid
-    entry: dict[str, Any] = {
+    entry: PageValues = {
         "rows": books.rows,
         "first": format_short_time(int(grid.starts[0])),
         "last": format_short_time(int(grid.ends[-1])),
@@ -218,14 +235,15 @@ def _describe_books(
     entry["depth"] = {"id": _add_figure(drawn, figure), "what": price_title}
     entry["spread"] = {"id": _add_figure(drawn, figures.draw_spread_by_level(books))}
     if flow := figures.draw_order_flow(books):
-        entry["flow"] = {"id": _add_figure(drawn, flow[0]), "is_cut": len(books.seconds) == SECONDS} | flow[1]
+        figure, fit = flow
+        entry["flow"] = {"id": _add_figure(drawn, figure), "is_cut": len(books.seconds) == SECONDS, **fit}
     entry["volatility"] = _describe_volatility(inputs, key, books, drawn)
     return entry
 
 
 def _describe_volatility(
     inputs: ReportInputs, key: Instrument, books: BookSeries, drawn: Figures
-) -> dict[str, Any] | None:
+) -> PageValues | None:
     garch = find_garch(inputs, key)
     figure = figures.draw_volatility(books, conditional_volatility(books, garch)) if garch else None
     if figure is None:
@@ -233,9 +251,9 @@ def _describe_volatility(
     return {"id": _add_figure(drawn, figure), "exchange": key[0], "symbol": key[1], "garch": garch}
 
 
-def _describe_golden(inputs: ReportInputs, drawn: Figures) -> dict[str, Any]:
+def _describe_golden(inputs: ReportInputs, drawn: Figures) -> PageValues:
     compared = compare_with_golden(inputs)
-    levels = []
+    levels: list[PageValues] = []
     for kind, rows in compared["by_level"].items():
         if len({level for metric_rows in rows.values() for level, _, _ in metric_rows}) > 1:
             levels.append({"kind": kind, "id": _add_figure(drawn, figures.draw_match_by_level(rows))})
@@ -244,17 +262,22 @@ def _describe_golden(inputs: ReportInputs, drawn: Figures) -> dict[str, Any]:
     return {"comparisons": compared, "levels_matched": levels, "divergences": list_divergences(inputs)}
 
 
-def _describe_statistics(inputs: ReportInputs, shown: list[Instrument], drawn: Figures) -> dict[str, Any]:
+def _describe_statistics(inputs: ReportInputs, shown: list[Instrument], drawn: Figures) -> PageValues:
     groups = describe_distributions(inputs, shown)
+    shown_groups: list[PageValues] = []
     for group in groups:
-        group["curves"] = [
+        charts = [
             {"name": curve.name, "id": _add_figure(drawn, figures.draw_distribution(curve))}
             for curve in group["curves"]
         ]
-    return {"distributions": groups}
+        shown_groups.append({**group, "curves": charts})
+    return {"distributions": shown_groups}
 
 
-def _describe_runs(inputs: ReportInputs, runs: list[dict[str, Any]], drawn: Figures) -> dict[str, Any]:
+def _describe_runs(
+    inputs: ReportInputs, runs: list[ListedRun], drawn: Figures
+) -> tuple[list[Drift], PageValues]:
+    """Draw the charts over runs. Return the drifts of the listed runs, and the values for the template."""
     series = run_history.measure_runs(inputs)
     ids = [run["run_id"] for run in runs]
     labels = {run["run_id"]: run["time"] for run in reversed(runs)}
@@ -266,25 +289,26 @@ def _describe_runs(inputs: ReportInputs, runs: list[dict[str, Any]], drawn: Figu
         if lines := run_history.select_chart_lines(series, ids, is_match):
             figure = figures.draw_over_runs(lines, labels, unit)
             charts.append({"title": title, "id": _add_figure(drawn, figure)})
-    return {
+    drifts = run_history.list_drifts(series, ids)
+    return drifts, {
         "runs": runs,
         "run_count": len(inputs.runs),
         "run_charts": charts,
-        "drifts": run_history.list_drifts(series, ids),
+        "drifts": drifts,
         "deviations": f"{run_history.DEVIATIONS:g}",
         "earlier": run_history.EARLIER,
     }
 
 
-def _add_figure(drawn: Figures, figure: figures.Figure) -> str:
-    """Add a figure to the figures of the page; return the id of the new chart."""
+def _add_figure(drawn: Figures, figure: Figure) -> str:
+    """Add a figure to the figures of the page, and return the id of its chart."""
     name = f"chart-{len(drawn)}"
     drawn[name] = figure
     return name
 
 
-def _render(page: dict[str, Any], drawn: Figures) -> str:
-    """Return the page as HTML. Characters of the figures are escaped, so they cannot end their script."""
+def _render(page: PageValues, drawn: Figures) -> str:
+    """Return the page as HTML. In the JSON of the figures, signs that could end its script are escaped."""
     templates = open_templates()
     templates.filters["number"] = _format_number
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)
@@ -292,7 +316,7 @@ def _render(page: dict[str, Any], drawn: Figures) -> str:
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     library = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
     if "</script" in library or "\r" in library:
-        raise ValueError("plotly.js cannot be embedded in a page: it holds </script or a carriage return")
+        raise ValueError("plotly.js cannot be embedded in a page: it contains </script or a carriage return")
     template = templates.get_template("report.html.j2")
     return template.render(page, figures=Markup(text), plotly=Markup(library))
 

@@ -1,9 +1,9 @@
-"""The command `plot`: the depth map of one symbol as an HTML page or an image. Starts no Spark."""
+"""The command `plot`: write the depth map of one symbol as an HTML page or an image. Starts no Spark."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
@@ -11,11 +11,12 @@ from deltabook.jobs.console.formats import format_time, parse_time
 from deltabook.jobs.report.books import LEVELS, BookSeries, read_books, read_trades
 from deltabook.jobs.report.data_files import WHOLE, DataFile, Period, list_data_files
 from deltabook.jobs.report.depth import BAND_LEVELS, draw_depth
-from deltabook.jobs.report.figures import THEMES, escape_tags, resolve_colours
+from deltabook.jobs.report.figure_style import THEMES, escape_tags, resolve_colours
 from deltabook.jobs.tables.instrument_lookup import find_instrument
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import SettingsError, WarehouseError
+from deltabook.schemas.rows import InstrumentRow
 from deltabook.schemas.tables import BOOKS, EVENTS, form_of
 from deltabook.udfs.storage.locations import parse_location
 
@@ -26,6 +27,13 @@ IMAGE_FORMATS = (".png", ".svg", ".pdf")
 """File extensions that `matplotlib` writes."""
 _PAGE_FORMATS = (".html", ".htm")
 _PAGE_HEIGHT = 720
+
+
+class PlotResult(TypedDict):
+    """Path of the written file, and its size."""
+
+    plot: str
+    bytes: int
 
 
 def depth_figure(
@@ -44,7 +52,7 @@ def depth_figure(
     Parameters
     ----------
     warehouse : Path or str
-        Folder of the tables, which are read at their published versions.
+        Folder of the tables. Their published versions are read.
     symbol : str
         Symbol as in the tables, such as BTC-USDT.
     start, end : int, str or None
@@ -95,13 +103,13 @@ def write_plot(
     period: Period = WHOLE,
     exchange: str | None = None,
     levels: int = BAND_LEVELS,
-) -> dict[str, Any]:
+) -> PlotResult:
     """Write the depth map of a symbol to a file.
 
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables, which are read at their published versions.
+        Folder of the tables. Their published versions are read.
     symbol : str
         Symbol as in the tables.
     out : Path
@@ -112,11 +120,6 @@ def write_plot(
         Needed if several exchanges list the symbol.
     levels : int
         Level that sets the height of the band around the mid, as of `depth_figure`.
-
-    Returns
-    -------
-    dict
-        `plot` (path of the file) and `bytes`.
 
     Raises
     ------
@@ -149,7 +152,7 @@ def write_plot(
 def read_symbol_books(
     warehouse: Path, symbol: str, period: Period, exchange: str | None, levels: int
 ) -> tuple[BookSeries, str]:
-    """Return the books of a symbol within a period, with the largest trades, and a title for the figure.
+    """Return the books and largest trades of a symbol within a period, and a title for their figure.
 
     Parameters
     ----------
@@ -162,14 +165,14 @@ def read_symbol_books(
     exchange : str or None
         Needed if several exchanges list the symbol.
     levels : int
-        Number of levels per side that the figure needs.
+        Number of levels per side to read; at least `LEVELS` are read.
 
     Raises
     ------
     WarehouseError
-        If the period has no book with both sides. The message says from when to when the symbol has books.
+        If the period has no book with both sides. The message has the period for which there are books.
     """
-    instrument = find_instrument(warehouse, symbol, exchange)
+    instrument = cast(InstrumentRow, find_instrument(warehouse, symbol, exchange))
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
     key = (instrument["exchange"], symbol)
     name = " ".join(key)

@@ -1,7 +1,7 @@
-"""Runs of a warehouse for the report: a list, stages, changes of fidelity, and software versions.
+"""List the runs of a warehouse for the report: stages, fidelity from run to run, and software versions.
 
-Fidelity is how well rebuilt books agree with golden rows. A drift is a value of a fidelity metric that is far
-from the values of earlier runs.
+Fidelity measures how well rebuilt books agree with golden rows. A drift is a value of a fidelity metric that
+is far from the values of earlier runs.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ import json
 import platform
 from collections import Counter, defaultdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from deltabook.jobs.console.formats import format_duration, format_short_time, parse_time
-from deltabook.jobs.report.inputs import ReportInputs
+from deltabook.jobs.report.books import Floats
+from deltabook.jobs.report.inputs import ReportInputs, RunSummary
 from deltabook.jobs.report.statistics import MATCH_METRICS
 from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND
+from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import SCHEMA_VERSION
 
 RUNS_SHOWN = 20
 """Number of runs that are listed by default."""
 SERIES = 12
-"""Maximum number of lines in a chart over runs. If there are more, those with the most points are drawn."""
+"""Maximum number of lines in a chart over runs. Lines with the most points are drawn first."""
 DRIFTS = 40
 """Maximum number of drifts that are listed."""
 EARLIER, DEVIATIONS = 5, 6.0
-"""Limits for a drift. It is more than `DEVIATIONS` robust standard deviations away from the median of the
-earlier values, of which there are at least `EARLIER`."""
+"""A drift is more than `DEVIATIONS` robust standard deviations away from the median of at least `EARLIER`
+earlier values."""
 _TO_DEVIATION = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 _LEAST_DEVIATION = 1e-9
 _PACKAGES = {
@@ -44,7 +47,74 @@ _PACKAGES = {
 _KEYS = ["exchange", "symbol", "kind", "metric", "level"]
 
 
-def select_runs(inputs: ReportInputs, since: str | None) -> list[dict[str, Any]]:
+class ListedRun(RunRow):
+    """Row of `runs`, with texts and counts for the report. `expectations` has their number by verdict."""
+
+    time: str
+    length: str
+    events: str
+    rate: str
+    verdicts: dict[str, str]
+    failed_hours: int
+    expectations: str
+
+
+class MetricValue(TypedDict):
+    """Value of a fidelity metric in one run: a row of `measure_runs`."""
+
+    exchange: str
+    symbol: str
+    kind: str
+    metric: str
+    level: int
+    run_id: str
+    number: int
+    value: float
+    is_drift: bool
+    median: float
+    earlier: int
+
+
+class Drift(MetricValue):
+    """A drift, with the name of its metric, and its description as text."""
+
+    name: str
+    text: str
+
+
+class ChartLine(TypedDict):
+    """Line of a chart over runs. Each point has a run id, a value, and whether the value is a drift."""
+
+    name: str
+    runs: list[str]
+    values: list[float]
+    is_drift: list[bool]
+
+
+class StageRow(TypedDict):
+    """A stage of a run: seconds of the stage, seconds of the whole run, and events per second."""
+
+    command: str
+    stage: str
+    run_id: str
+    seconds: float
+    whole: str
+    rate: str
+
+
+class Versions(TypedDict):
+    """Versions of packages, of tables (Delta), of deltabook (`code`) and of the schema."""
+
+    packages: dict[str, str]
+    tables: list[tuple[str, int]]
+    code: str
+    settings_hash: str
+    schema: str
+    run_id: str
+    published: str
+
+
+def select_runs(inputs: ReportInputs, since: str | None) -> list[ListedRun]:
     """Return the runs to list, newest first.
 
     Parameters
@@ -54,11 +124,6 @@ def select_runs(inputs: ReportInputs, since: str | None) -> list[dict[str, Any]]
     since : str or None
         Id of the first run to list; or a time that `parse_time` reads, to list runs that started at this time
         or later. None: the last `RUNS_SHOWN` runs.
-
-    Returns
-    -------
-    list of dict
-        Rows of `runs`, each with additional fields for its time, duration, rate and verdicts.
 
     Raises
     ------
@@ -79,24 +144,27 @@ def select_runs(inputs: ReportInputs, since: str | None) -> list[dict[str, Any]]
     return [_describe_run(run, verdicts[run["run_id"]]) for run in reversed(chosen)]
 
 
-def _describe_run(run: dict[str, Any], expectations: Counter[str]) -> dict[str, Any]:
-    summary = json.loads(run["summary"])
-    return run | {
+def _describe_run(run: RunRow, expectations: Counter[str]) -> ListedRun:
+    summary: RunSummary = json.loads(run["summary"])
+    rate: int | float | None = json.loads(run["summary"]).get(f"{run['command']}_events_per_second")
+    return {
+        **run,
         "time": format_short_time(run["started"])[:19] + "Z",
         "length": format_duration(run["finished"] - run["started"]),
         "events": f"{summary['events']:,}" if "events" in summary else "–",
-        "rate": f"{summary[rate]:,}" if (rate := f"{run['command']}_events_per_second") in summary else "–",
+        "rate": "–" if rate is None else f"{rate:,}",
         "verdicts": summary.get("verdicts", {}),
         "failed_hours": summary.get("symbol_hours_failed", 0),
         "expectations": ", ".join(f"{count:,} {name}" for name, count in sorted(expectations.items())),
     }
 
 
-def measure_runs(inputs: ReportInputs) -> Any:
+def measure_runs(inputs: ReportInputs) -> pd.DataFrame:
     """Return one value per fidelity metric and run, and whether the value is a drift.
 
-    A run may have measured all chunks together. If so, this value is returned. Otherwise it is computed from
-    the run's chunks: for a match metric, the overall match ratio; else the largest Kolmogorov-Smirnov D.
+    If a run measured a metric over all chunks together, this value is returned. Otherwise the value is
+    computed from the values of the chunks. For a match metric, it is the share of matches over all chunks.
+    For a distribution metric, it is the largest Kolmogorov-Smirnov D of a chunk.
 
     Parameters
     ----------
@@ -106,10 +174,10 @@ def measure_runs(inputs: ReportInputs) -> Any:
     Returns
     -------
     DataFrame
-        Columns exchange, symbol, kind, metric, level, run_id, number (index of the run), value, is_drift,
-        median (of the values of earlier runs) and earlier (number of earlier values).
+        The columns of `MetricValue`. `number` is the index of the run, `earlier` the number of earlier
+        values, and `median` their median.
     """
-    rows: Any = inputs.fidelity
+    rows = inputs.fidelity
     numbers = {run["run_id"]: number for number, run in enumerate(inputs.runs)}
     is_match = rows["metric"].isin(MATCH_METRICS) & (rows["compared"] > 0)
     rows = rows[(is_match | rows["statistic"].notna()) & rows["run_id"].isin(numbers)]
@@ -126,12 +194,13 @@ def measure_runs(inputs: ReportInputs) -> Any:
     groups = sums.groupby(_KEYS, sort=False)
     drifts = [find_drifts(group["value"].to_numpy()) for _, group in groups]
     sums["earlier"] = groups.cumcount()
-    sums["is_drift"], sums["median"] = map(np.concatenate, zip(*drifts, strict=True)) if drifts else ([], [])
+    sums["is_drift"] = np.concatenate([is_drift for is_drift, _ in drifts]) if drifts else []
+    sums["median"] = np.concatenate([medians for _, medians in drifts]) if drifts else []
     return sums
 
 
-def find_drifts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which values are drifts: far from the values before them.
+def find_drifts(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """Return whether each value is a drift, and the median of the values before it.
 
     Parameters
     ----------
@@ -141,10 +210,9 @@ def find_drifts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     (bool[n], float64[n])
-        Whether each value is a drift, and the median of all values before it. A drift is more than
-        `DEVIATIONS` robust standard deviations away from the median. The deviation is estimated from the
-        median absolute deviation. With fewer than `EARLIER` earlier values, a value is no drift, and its
-        median is NaN.
+        True for a value more than `DEVIATIONS` robust standard deviations away from the median, and the
+        median. The standard deviation is estimated from the median absolute deviation. The first `EARLIER`
+        values are no drifts, and their medians are NaN.
     """
     is_drift, medians = np.zeros(len(values), np.bool_), np.full(len(values), np.nan)
     for index in range(EARLIER, len(values)):
@@ -155,7 +223,7 @@ def find_drifts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return is_drift, medians
 
 
-def list_drifts(series: Any, shown: list[str]) -> list[dict[str, Any]]:
+def list_drifts(series: pd.DataFrame, shown: list[str]) -> list[Drift]:
     """Return the drifts of the listed runs, newest first.
 
     Parameters
@@ -167,18 +235,18 @@ def list_drifts(series: Any, shown: list[str]) -> list[dict[str, Any]]:
     """
     rows = series[series["is_drift"] & series["run_id"].isin(shown)]
     rows = rows.sort_values("number", ascending=False, kind="stable").head(DRIFTS)
-    listed = []
-    for row in rows.to_dict("records"):
+    listed: list[Drift] = []
+    for row in cast(list[MetricValue], rows.to_dict("records")):
         level = f" L{row['level']}" if row["level"] else ""
         name = row["metric"] + level + ("" if row["metric"] in MATCH_METRICS else " D")
         text = f"{row['exchange']} {row['symbol']} {row['kind']} {name}: {row['value']:.6g}, the median of "
         text += f"{row['earlier']} runs before is {row['median']:.6g}"
-        listed.append(row | {"name": name, "text": text})
+        listed.append({**row, "name": name, "text": text})
     return listed
 
 
-def select_chart_lines(series: Any, shown: list[str], is_match: bool) -> list[dict[str, Any]]:
-    """Return the lines of a chart over runs: of match ratios, or of the Kolmogorov-Smirnov statistic D.
+def select_chart_lines(series: pd.DataFrame, shown: list[str], is_match: bool) -> list[ChartLine]:
+    """Return the lines of a chart over runs, either of match ratios or of Kolmogorov-Smirnov D.
 
     Parameters
     ----------
@@ -191,26 +259,31 @@ def select_chart_lines(series: Any, shown: list[str], is_match: bool) -> list[di
 
     Returns
     -------
-    list of dict
-        Lines, each with `name`, `runs` (ids), `values` and `is_drift`. The list is empty if no line has two
-        points.
+    list of ChartLine
+        Lines with the most points first; empty if no line has two points.
     """
     rows = series[series["run_id"].isin(shown)]
     rows = rows[rows["metric"] == "match"] if is_match else rows[~rows["metric"].isin(MATCH_METRICS)]
     keys = ["exchange", "symbol", "kind", "metric"]
-    lines = []
+    lines: list[ChartLine] = []
     for key, group in rows.groupby(keys):
         by_run = group.sort_values("number").groupby("number", sort=True)
         best = by_run.agg({"value": "min" if is_match else "max", "is_drift": "any", "run_id": "first"})
-        name = " ".join(key[:3] if is_match else key[1:])
-        points = {"runs": best["run_id"].tolist(), "values": best["value"].tolist()}
-        lines.append({"name": name} | points | {"is_drift": best["is_drift"].tolist()})
+        name = " ".join(map(str, key[:3] if is_match else key[1:]))
+        lines.append(
+            {
+                "name": name,
+                "runs": best["run_id"].tolist(),
+                "values": best["value"].tolist(),
+                "is_drift": best["is_drift"].tolist(),
+            }
+        )
     lines = sorted(lines, key=lambda line: -len(line["runs"]))[:SERIES]
     return lines if lines and len(lines[0]["runs"]) > 1 else []
 
 
-def list_stages(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Return the duration and the rate of each stage, from the newest run of each command.
+def list_stages(inputs: ReportInputs) -> list[StageRow]:
+    """Return the duration and the rate of each stage of the newest run of each command.
 
     Parameters
     ----------
@@ -218,20 +291,28 @@ def list_stages(inputs: ReportInputs) -> list[dict[str, Any]]:
         Tables of a warehouse.
     """
     newest = {run["command"]: run for run in inputs.runs}
-    stages = []
+    stages: list[StageRow] = []
     for command, run in newest.items():
         summary = json.loads(run["summary"])
         whole = (run["finished"] - run["started"]) / NANOSECONDS_PER_SECOND
         for name in (name for name in summary if name.endswith("_seconds")):
             stage = name.removesuffix("_seconds")
             rate = summary.get(f"{stage}_events_per_second")
-            row = {"command": command, "stage": stage, "run_id": run["run_id"], "seconds": summary[name]}
-            stages.append(row | {"whole": f"{whole:,.2f}", "rate": "–" if rate is None else f"{rate:,}"})
+            stages.append(
+                {
+                    "command": command,
+                    "stage": stage,
+                    "run_id": run["run_id"],
+                    "seconds": summary[name],
+                    "whole": f"{whole:,.2f}",
+                    "rate": "–" if rate is None else f"{rate:,}",
+                }
+            )
     return stages
 
 
-def collect_versions(inputs: ReportInputs) -> dict[str, Any]:
-    """Return the versions of the software, of the schema, and of each table of the newest run.
+def collect_versions(inputs: ReportInputs) -> Versions:
+    """Return the versions of the installed software, and of the tables that the newest run published.
 
     Parameters
     ----------
@@ -247,7 +328,7 @@ def collect_versions(inputs: ReportInputs) -> dict[str, Any]:
     newest = inputs.runs[-1]
     return {
         "packages": packages,
-        "tables": sorted(dict(newest["versions"]).items()),
+        "tables": sorted(newest["versions"].items()),
         "code": newest["code_version"],
         "settings_hash": newest["settings_hash"],
         "schema": SCHEMA_VERSION,

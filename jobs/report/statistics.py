@@ -1,27 +1,28 @@
-"""Distributions of rebuilt and golden books: tests, reported metrics, quantiles and GARCH volatility."""
+"""Describe distributions of rebuilt and golden books: tests, metrics, quantile curves, GARCH volatility."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+import pandas as pd
 import pyarrow.dataset as ds
 import scipy.signal
 
 from deltabook.jobs.console.formats import format_chunk
 from deltabook.jobs.report.books import BookSeries, Floats
-from deltabook.jobs.report.inputs import Instrument, ReportInputs
+from deltabook.jobs.report.inputs import FidelityRow, Instrument, ReportInputs, list_fidelity_rows
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.tables import SAMPLES
 
 QUANTILES = np.linspace(0, 1, 101)
-"""Probabilities at which the distributions of samples are drawn."""
+"""Probabilities of the quantiles that are drawn."""
 MATCH_METRICS = ("match", "price_match", "size_match")
-"""Metrics of `fidelity` that count equal books or levels. All other metrics describe distributions."""
+"""Metrics of `fidelity` that count equal books or equal levels. Other metrics describe distributions."""
 TAIL_ALPHA = (2.0, 5.0)
-"""Range in which the tail exponent of returns is expected."""
+"""Range of plausible tail exponents of returns. The report marks an exponent outside this range."""
 _ORDER = ("spread", "mid_return", "bid_size", "ask_size", "imbalance", "inter_arrival", "ofi")
 _UNITS = {
     **{"spread": "price", "mid_return": "basis points", "bid_size": "size", "ask_size": "size"},
@@ -59,8 +60,51 @@ class Curve:
         return f"{self.metric} L{self.level}" if self.level else self.metric
 
 
-def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> list[dict[str, Any]]:
-    """Return the distribution metrics of each instrument and kind of golden row.
+class MetricRow(FidelityRow):
+    """Row of `fidelity` for a distribution metric, with its name and the difference to golden samples.
+
+    `is_odd` says whether a tail exponent is outside `TAIL_ALPHA`.
+    """
+
+    name: str
+    difference: float
+    is_odd: bool
+
+
+class DistributionGroup(TypedDict):
+    """Distribution metrics of one instrument, compared with one kind of golden row.
+
+    `tested` and `curves` describe the chunk `hour` (as text: `time`), `reported` the chunk `reported_time`.
+    `tested_hours` and `reported_hours` are numbers of chunks. `failed_hours` lists the chunks with a failed
+    test.
+    """
+
+    exchange: str
+    symbol: str
+    kind: str
+    hour: int
+    time: str
+    tested_hours: int
+    failed_hours: list[str]
+    tested: list[MetricRow]
+    reported: list[MetricRow]
+    reported_time: str
+    reported_hours: int
+    curves: list[Curve]
+
+
+class _SampleRow(TypedDict):
+    """The columns of a row of `samples` that curves are drawn from."""
+
+    hour: int
+    metric: str
+    level: int
+    rebuilt: list[float]
+    golden: list[float]
+
+
+def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> list[DistributionGroup]:
+    """Return tested metrics, reported metrics and curves for each instrument and kind of golden row.
 
     Parameters
     ----------
@@ -71,95 +115,100 @@ def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> lis
 
     Returns
     -------
-    list of dict
-        One dict for each instrument and kind. `tested` and `curves` have the tested metrics and their curves
-        over all chunks together; if these were not measured, of the chunk with the smallest p value.
-        `reported` has the reported metrics over all chunks together; if these were not measured, of the chunk
-        with the most samples. `tested_hours` is the number of tested chunks, and `failed_hours` lists the
-        failed chunks.
+    list of DistributionGroup
+        Metrics over all chunks together. If a run measured chunks only one by one, tested metrics are those
+        of the chunk with the smallest p value, and reported metrics those of the chunk with the most samples.
     """
-    rows: Any = inputs.latest_fidelity[~inputs.latest_fidelity["metric"].isin(MATCH_METRICS)]
+    rows = inputs.latest_fidelity[~inputs.latest_fidelity["metric"].isin(MATCH_METRICS)]
     rows = rows[(rows["compared"] > 0) | rows["statistic"].notna() | (rows["verdict"] == "reported")]
-    groups = []
-    for (exchange, symbol, kind), group in rows.groupby(["exchange", "symbol", "kind"], sort=True):
+    groups: list[DistributionGroup] = []
+    for key, group in rows.groupby(["exchange", "symbol", "kind"], sort=True):
+        exchange, symbol, kind = map(str, key)
         if (exchange, symbol) not in shown:
             continue
         tested = group[group["statistic"].notna() & (group["hour"] != ALL_HOURS)]
         hours = group["hour"].unique()
-        worst = (
-            tested["hour"][tested["adjusted_p"].idxmin()] if tested["adjusted_p"].notna().any() else hours[0]
-        )
-        hour = int(ALL_HOURS if ALL_HOURS in hours else worst)
+        if ALL_HOURS in hours:
+            hour = ALL_HOURS
+        elif tested["adjusted_p"].notna().any():
+            hour = int(tested.nsmallest(1, "adjusted_p")["hour"].iloc[0])
+        else:
+            hour = int(hours[0])
         is_reported = group["verdict"] == "reported"
         described = group[is_reported & (group["hour"] == _most_sampled_hour(group[is_reported]))]
-        entry = {
-            "exchange": exchange,
-            "symbol": symbol,
-            "kind": kind,
-            "hour": hour,
-            "time": format_chunk(hour),
-            "tested_hours": tested["hour"].nunique(),
-            "failed_hours": [
-                format_chunk(failed) for failed in tested["hour"][tested["verdict"] == "failed"].unique()
-            ],
-            "tested": list(_describe_metrics(group[~is_reported & (group["hour"] == hour)])),
-            "reported": list(_describe_metrics(described)),
-            "reported_time": format_chunk(described["hour"].iloc[0]) if len(described) else "",
-            "reported_hours": group["hour"][is_reported].nunique(),
-        }
-        groups.append(entry | {"curves": _read_curves(inputs, entry)})
+        groups.append(
+            {
+                "exchange": exchange,
+                "symbol": symbol,
+                "kind": kind,
+                "hour": hour,
+                "time": format_chunk(hour),
+                "tested_hours": tested["hour"].nunique(),
+                "failed_hours": [
+                    format_chunk(failed) for failed in tested["hour"][tested["verdict"] == "failed"].unique()
+                ],
+                "tested": list(_describe_metrics(group[~is_reported & (group["hour"] == hour)])),
+                "reported": list(_describe_metrics(described)),
+                "reported_time": format_chunk(described["hour"].iloc[0]) if len(described) else "",
+                "reported_hours": group["hour"][is_reported].nunique(),
+                "curves": _read_curves(inputs, (exchange, symbol), kind, hour),
+            }
+        )
     return groups
 
 
-def _most_sampled_hour(reported: Any) -> int:
-    """Return the chunk with the most samples, or ALL_HOURS.
+def _most_sampled_hour(reported: pd.DataFrame) -> int:
+    """Return the start of the chunk with the most samples.
 
-    ALL_HOURS is returned if all chunks were measured together, or if there are no rows.
+    Return `ALL_HOURS` if a row covers all chunks together, or if there are no rows.
     """
     if (reported["hour"] == ALL_HOURS).any() or reported.empty:
         return ALL_HOURS
-    return int(reported["hour"].loc[reported["compared"].idxmax()])
+    return int(reported["hour"].iloc[int(reported["compared"].argmax())])
 
 
-def _describe_metrics(rows: Any) -> Iterator[dict[str, Any]]:
+def _describe_metrics(rows: pd.DataFrame) -> Iterator[MetricRow]:
+    """Yield rows of `fidelity` in the order of `_ORDER` and by level, with the columns of `MetricRow`."""
     order = {name: number for number, name in enumerate(_ORDER)}
     numbers = rows["metric"].map(order).fillna(len(order))
-    for row in rows.iloc[np.lexsort([rows["level"], numbers])].to_dict("records"):
+    for row in list_fidelity_rows(rows.iloc[np.lexsort([rows["level"], numbers])]):
         is_tail = row["metric"] == "return_tail_alpha" and np.isfinite(row["value"])
-        yield row | {
+        yield {
+            **row,
             "name": f"{row['metric']} L{row['level']}" if row["level"] else row["metric"],
             "difference": row["value"] - row["golden_value"],
-            "is_odd": is_tail and not TAIL_ALPHA[0] <= row["value"] <= TAIL_ALPHA[1],
+            "is_odd": bool(is_tail) and not TAIL_ALPHA[0] <= row["value"] <= TAIL_ALPHA[1],
         }
 
 
-def _read_curves(inputs: ReportInputs, group: dict[str, Any]) -> list[Curve]:
-    """Return the curves of the tested metrics, from the stored samples.
+def _read_curves(inputs: ReportInputs, instrument: Instrument, kind: str, hour: int) -> list[Curve]:
+    """Return the curve of each tested metric, from the samples of one chunk, or of all chunks if it has none.
 
-    A metric that is tested at several levels only gets the curve of level 1.
+    Of a metric that has several levels, only level 1 gets a curve.
     """
     if not inputs.stored.exists(SAMPLES):
         return []
     chosen = ds.field("level") <= 1
-    for name in ("exchange", "symbol", "kind"):
-        chosen &= ds.field(name) == group[name]
-    table = inputs.stored.dataset(SAMPLES).to_table(filter=chosen)
-    rows = table.to_pylist()
-    rows = [row for row in rows if row["hour"] == group["hour"]] or rows
+    for name, value in zip(("exchange", "symbol", "kind"), (*instrument, kind), strict=True):
+        chosen &= ds.field(name) == value
+    rows: list[_SampleRow] = inputs.stored.dataset(SAMPLES).to_table(filter=chosen).to_pylist()
+    rows = [row for row in rows if row["hour"] == hour] or rows
     curves = []
     for name, level in sorted({(row["metric"], row["level"]) for row in rows}, key=_metric_order):
-        pooled = [
-            np.concatenate(
-                [np.array(row[side], float) for row in rows if (row["metric"], row["level"]) == (name, level)]
-            )
-            for side in ("rebuilt", "golden")
-        ]
-        own, truth = (series[np.isfinite(series)] for series in pooled)
+        chosen_rows = [row for row in rows if (row["metric"], row["level"]) == (name, level)]
+        own = _pool_samples([row["rebuilt"] for row in chosen_rows])
+        truth = _pool_samples([row["golden"] for row in chosen_rows])
         if len(own) and len(truth):
             factor = _BASIS_POINTS if name == "mid_return" else 1
             quantiles = (np.quantile(series, QUANTILES) * factor for series in (own, truth))
             curves.append(Curve(name, level, _UNITS.get(name, ""), *quantiles))
     return curves
+
+
+def _pool_samples(samples: list[list[float]]) -> Floats:
+    """Return the finite values of several lists of samples as one array."""
+    pooled: Floats = np.concatenate([np.array(values, float) for values in samples])
+    return pooled[np.isfinite(pooled)]
 
 
 def _metric_order(metric: tuple[str, int]) -> tuple[int, str, int]:
@@ -180,10 +229,10 @@ def find_garch(inputs: ReportInputs, instrument: Instrument) -> tuple[float, flo
     Returns
     -------
     (float, float, float) or None
-        omega (squared basis points), alpha and beta of all chunks together. If these were not measured, the
-        parameters of the chunk with the most samples. None if no parameters were reported.
+        omega (squared basis points), alpha and beta, fitted to all chunks together, or to the chunk with the
+        most samples if there is no such fit. None if no parameters were reported.
     """
-    rows: Any = inputs.latest_fidelity
+    rows = inputs.latest_fidelity
     rows = rows[(rows["exchange"] == instrument[0]) & (rows["symbol"] == instrument[1])]
     rows = rows[rows["metric"].isin(_GARCH) & np.isfinite(rows["value"])]
     parameters = rows[rows["hour"] == _most_sampled_hour(rows)].pivot_table("value", "kind", "metric")
@@ -197,8 +246,8 @@ def find_garch(inputs: ReportInputs, instrument: Instrument) -> tuple[float, flo
 def conditional_volatility(books: BookSeries, garch: tuple[float, float, float]) -> Floats:
     """Return the conditional volatility of one-second mid returns by a GARCH(1, 1) model.
 
-    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The first variance is the mean
-    squared return. The mean squared return also replaces squared returns that are not known.
+    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The mean squared return is the
+    first variance, and replaces each squared return that is NaN.
 
     Parameters
     ----------
@@ -210,7 +259,7 @@ def conditional_volatility(books: BookSeries, garch: tuple[float, float, float])
     Returns
     -------
     float64[n - 1]
-        Volatility of each second except the first, basis points; NaN if the return is not known.
+        Volatility of each second except the first, basis points; NaN where the return is NaN.
 
     References
     ----------

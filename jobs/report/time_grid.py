@@ -1,4 +1,4 @@
-"""A grid of equal time steps over a recording, with long pauses cut out."""
+"""Build a grid of equal time steps over a recording, with long pauses cut out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 COLUMNS = 600
 """Approximate number of time columns of a depth map."""
 LONGEST = 60
-"""Seconds for which a book counts as current without a newer row. A longer silence is a pause."""
+"""Seconds for which a book is shown after its row. A longer time without a row is a pause."""
 PAUSES = 30
-"""Maximum number of pauses that are cut out of a time axis. If there are more, the longest are cut out."""
+"""Maximum number of pauses, longest first, that are cut out of a time axis."""
 _SHORTEST_STEP = 1_000_000
 
 Integers = NDArray[np.int64]
@@ -25,7 +25,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TimeGrid:
-    """Steps of equal length over stretches of time. The pauses between stretches have no steps.
+    """Time steps of equal length over stretches of time. The pauses between stretches have no steps.
 
     Attributes
     ----------
@@ -65,19 +65,14 @@ class TimeGrid:
 
 
 def build_time_grid(files: list[DataFile], columns: int = COLUMNS) -> TimeGrid:
-    """Return a time grid over the stretches that some data files cover.
+    """Return a time grid over the times that data files cover, without long pauses.
 
     Parameters
     ----------
     files : list of DataFile
-        Data files in the order of time, at least one.
+        At least one data file.
     columns : int
         Approximate number of steps.
-
-    Returns
-    -------
-    TimeGrid
-        Grid over the stretches that `join_stretches` returns.
     """
     starts, ends = join_stretches([(file.first, file.last) for file in files])
     step = max(-(-int((ends - starts).sum()) // columns), _SHORTEST_STEP)
@@ -86,7 +81,7 @@ def build_time_grid(files: list[DataFile], columns: int = COLUMNS) -> TimeGrid:
 
 
 def join_stretches(stretches: Iterable[tuple[int, int]]) -> tuple[Integers, Integers]:
-    """Join stretches of time, except across pauses that are long enough to cut out of a time axis.
+    """Merge stretches of time that overlap or are separated by a short pause.
 
     Parameters
     ----------
@@ -96,8 +91,8 @@ def join_stretches(stretches: Iterable[tuple[int, int]]) -> tuple[Integers, Inte
     Returns
     -------
     (int64[k], int64[k])
-        Starts and ends of the joined stretches. A pause is kept between stretches if it is longer than
-        `LONGEST` seconds and than a twentieth of the recorded time, and among the `PAUSES` longest.
+        Starts and ends of the merged stretches. Between them are the long pauses: those that exceed both
+        `LONGEST` seconds and a twentieth of the recorded time; at most the `PAUSES` longest of them.
     """
     merged: list[list[int]] = []
     for start, end in sorted(stretches):

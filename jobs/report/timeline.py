@@ -1,27 +1,112 @@
-"""The timeline of coverage: for each instrument, the statuses of the book and the gaps on a time axis."""
+"""Lay out the timeline of the report: the book statuses and the gaps of each instrument on a time axis."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
 
 from deltabook.jobs.console.formats import format_duration, format_share, format_short_time, format_time
 from deltabook.jobs.report.inputs import STATUSES, ReportInputs
-from deltabook.jobs.report.time_grid import join_stretches
+from deltabook.jobs.report.time_grid import Integers, join_stretches
 from deltabook.schemas.names import NOT_GIVEN
 
 GAPS_SHOWN = 50
-"""Maximum number of gaps in the list, and of gaps that are marked on the timeline of each instrument."""
+"""Maximum number of gaps that are listed, and that are marked on the timeline of each instrument."""
 BARS = 6_000
 """Approximate maximum number of bars. If there are more, neighbouring chunks share a bar."""
 _WIDTH, _PAUSE, _LEAST_SHARE, _LEAST_BAR = 1000.0, 6.0, 0.03, 2.5
 _CLOCK_KINDS = ("silence", "clock_jump")
+"""Kinds of gaps whose `expected` and `found` are times."""
 
 
-def list_gaps(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Return the first `GAPS_SHOWN` gaps, with times as readable text.
+class GapRow(TypedDict):
+    """The columns of a row of `gaps` that the report shows."""
+
+    exchange: str
+    symbol: str
+    kind: str
+    expected: int
+    found: int
+    from_time: int
+    resolved_time: int
+    resolved_by: str
+    updates_affected: int
+    source_file: str
+    source_row: int
+
+
+class ShownGap(TypedDict):
+    """A gap as texts. `location` is file and line; `text` has all of it in one sentence."""
+
+    exchange: str
+    symbol: str
+    kind: str
+    expected: str
+    found: str
+    from_time: str
+    resolved_time: str
+    resolved_by: str
+    updates_affected: int
+    location: str
+    text: str
+
+
+class Span(TypedDict):
+    """Position and width on the axis, in thousandths of it, and whether the period is still open."""
+
+    x: float
+    width: float
+    is_open: bool
+
+
+class GapMark(Span):
+    """Mark of a gap on the axis, with its description."""
+
+    text: str
+
+
+class Bar(TypedDict):
+    """Bar of one status: position and width in thousandths of the axis, and a description."""
+
+    x: float
+    width: float
+    status: str
+    text: str
+
+
+class Tick(TypedDict):
+    """Label of the axis. `is_new` says whether its date differs from the date of the label before."""
+
+    x: float
+    date: str
+    time: str
+    is_new: bool
+
+
+class TimelineRow(TypedDict):
+    """Bars, marks, shares of time (as text, by status), and number of chunks and gaps of one instrument."""
+
+    exchange: str
+    symbol: str
+    bars: list[Bar]
+    marks: list[GapMark]
+    shares: list[tuple[str, str]]
+    hours: int
+    gaps: int
+
+
+class Timeline(TypedDict):
+    """Rows and labels of the timeline; `merged` is the number of neighbouring chunks that share a bar."""
+
+    instruments: list[TimelineRow]
+    ticks: list[Tick]
+    merged: int
+
+
+def list_gaps(inputs: ReportInputs) -> list[ShownGap]:
+    """Return the first `GAPS_SHOWN` gaps as texts.
 
     Parameters
     ----------
@@ -31,37 +116,39 @@ def list_gaps(inputs: ReportInputs) -> list[dict[str, Any]]:
     return [_show_gap(row) for row in inputs.gaps.slice(0, GAPS_SHOWN).to_pylist()]
 
 
-def _show_gap(row: dict[str, Any]) -> dict[str, Any]:
-    is_time = row["kind"] in _CLOCK_KINDS
-    shown = {
-        name: format_short_time(row[name]) if is_time else "–" if row[name] == NOT_GIVEN else str(row[name])
-        for name in ("expected", "found")
-    }
-    shown |= {name: format_short_time(row[name]) for name in ("from_time", "resolved_time")}
-    ended = f"ended {shown['resolved_time']} by {row['resolved_by']}" if row["resolved_by"] else "still open"
-    location = f"{row['source_file']}:{row['source_row']}"
-    text = (
-        f"{row['kind']} at {shown['from_time']}: expected {shown['expected']}, found {shown['found']}; "
-        f"{ended}; {row['updates_affected']:,} updates affected; {location}"
+def _show_gap(row: GapRow) -> ShownGap:
+    expected, found = (
+        format_short_time(value) if row["kind"] in _CLOCK_KINDS else "–" if value == NOT_GIVEN else str(value)
+        for value in (row["expected"], row["found"])
     )
-    return row | shown | {"text": text, "location": location, "resolved_by": row["resolved_by"] or "open"}
+    from_time, resolved_time = format_short_time(row["from_time"]), format_short_time(row["resolved_time"])
+    ended = f"ended {resolved_time} by {row['resolved_by']}" if row["resolved_by"] else "still open"
+    location = f"{row['source_file']}:{row['source_row']}"
+    return {
+        "exchange": row["exchange"],
+        "symbol": row["symbol"],
+        "kind": row["kind"],
+        "expected": expected,
+        "found": found,
+        "from_time": from_time,
+        "resolved_time": resolved_time,
+        "resolved_by": row["resolved_by"] or "open",
+        "updates_affected": row["updates_affected"],
+        "location": location,
+        "text": f"{row['kind']} at {from_time}: expected {expected}, found {found}; {ended}; "
+        f"{row['updates_affected']:,} updates affected; {location}",
+    }
 
 
-def lay_out_timeline(inputs: ReportInputs) -> dict[str, Any]:
-    """Return the positions of status bars and gap marks on one time axis.
+def lay_out_timeline(inputs: ReportInputs) -> Timeline:
+    """Return the bars of statuses and the marks of gaps of all instruments, on one time axis.
 
     Parameters
     ----------
     inputs : ReportInputs
         Tables of a warehouse.
-
-    Returns
-    -------
-    dict
-        `instruments`, each with bars and gap marks, whose positions are in thousandths of the axis; `ticks`
-        (labels of the axis); and `merged` (number of neighbouring chunks that share a bar).
     """
-    coverage: Any = inputs.coverage
+    coverage = inputs.coverage
     if coverage.empty:
         return {"instruments": [], "ticks": [], "merged": 1}
     ranges = zip(coverage["from_time"].tolist(), coverage["to_time"].tolist(), strict=True)
@@ -69,25 +156,36 @@ def lay_out_timeline(inputs: ReportInputs) -> dict[str, Any]:
     merged = -(-len(coverage) * 2 // BARS)
     gaps = inputs.gaps.select(["exchange", "symbol"]).to_pandas()
     gap_rows = gaps.groupby(["exchange", "symbol"]).indices
-    rows = []
+    rows: list[TimelineRow] = []
     for key, chunks in coverage.groupby(["exchange", "symbol"], sort=True):
         block_numbers = np.arange(len(chunks)) // merged
         sums = {"from_time": "min", "to_time": "max"} | dict.fromkeys(STATUSES, "sum")
         blocks = chunks.groupby(block_numbers).agg(sums).to_dict("records")
-        bars = [bar for block in blocks for bar in _lay_out_bars(block, axis)]
+        bars = [bar for block in cast(list[dict[str, int]], blocks) for bar in _lay_out_bars(block, axis)]
         time = {name: int(chunks[name].sum()) for name in STATUSES}
-        marked = inputs.gaps.take(pa.array(gap_rows.get(key, [])[:GAPS_SHOWN], pa.int64())).to_pylist()
-        marks = [axis.span(row["from_time"], row["resolved_time"]) | _show_gap(row) for row in marked]
+        first_gaps = pa.array(gap_rows.get(key, [])[:GAPS_SHOWN], pa.int64())
+        marked: list[GapRow] = inputs.gaps.take(first_gaps).to_pylist()
+        marks: list[GapMark] = [
+            {**axis.span(row["from_time"], row["resolved_time"]), "text": _show_gap(row)["text"]}
+            for row in marked
+        ]
         shares = [(name, format_share(time[name], sum(time.values()))) for name in STATUSES if time[name]]
         rows.append(
-            {"exchange": key[0], "symbol": key[1], "bars": bars, "marks": marks, "shares": shares}
-            | {"hours": len(chunks), "gaps": len(gap_rows.get(key, []))}
+            {
+                "exchange": str(key[0]),
+                "symbol": str(key[1]),
+                "bars": bars,
+                "marks": marks,
+                "shares": shares,
+                "hours": len(chunks),
+                "gaps": len(gap_rows.get(key, [])),
+            }
         )
     return {"instruments": rows, "ticks": axis.ticks(), "merged": merged}
 
 
-def _lay_out_bars(block: dict[str, int], axis: _Axis) -> list[dict[str, Any]]:
-    """Return the bars of a block of chunks: one bar per status, side by side, as wide as the status's share.
+def _lay_out_bars(block: dict[str, int], axis: _Axis) -> list[Bar]:
+    """Return one bar per status of a block of chunks, side by side, with widths by the shares of time.
 
     The order of the bars has no meaning, because `coverage` does not say when the book had each status.
     """
@@ -96,7 +194,8 @@ def _lay_out_bars(block: dict[str, int], axis: _Axis) -> list[dict[str, Any]]:
     present = [name for name in STATUSES if block[name]]
     widths = {name: max(span["width"] * block[name] / whole, _LEAST_BAR) for name in present}
     scale = span["width"] / sum(widths.values()) if widths else 1
-    bars, x = [], span["x"]
+    bars: list[Bar] = []
+    x = span["x"]
     for name in present:
         width = widths[name] * scale
         text = f"{format_short_time(block['from_time'])} to {format_short_time(block['to_time'])}: {name} "
@@ -109,7 +208,7 @@ def _lay_out_bars(block: dict[str, int], axis: _Axis) -> list[dict[str, Any]]:
 class _Axis:
     """A time axis of 1,000 units, with pauses cut out."""
 
-    def __init__(self, starts: Any, ends: Any):
+    def __init__(self, starts: Integers, ends: Integers):
         self.starts, self.ends = starts, ends
         lengths = np.maximum(ends - starts, 1).astype(float)
         weights = np.maximum(lengths, _LEAST_SHARE * lengths.sum())
@@ -122,10 +221,10 @@ class _Axis:
         along = (time - self.starts[stretch]) / max(self.ends[stretch] - self.starts[stretch], 1)
         return float(self.lefts[stretch] + np.clip(along, 0, 1) * self.widths[stretch])
 
-    def span(self, start: int, end: int) -> dict[str, Any]:
+    def span(self, start: int, end: int) -> Span:
         """Return the position and width of a period on the axis.
 
-        A period that is still open (`end` is -1) reaches the end of the axis.
+        If `end` is -1, the period is still open, and reaches the end of the axis.
         """
         left, right = self.position(start), self.position(end) if end != NOT_GIVEN else _WIDTH
         width = max(right - left, _LEAST_BAR)
@@ -135,9 +234,9 @@ class _Axis:
             "is_open": end == NOT_GIVEN,
         }
 
-    def ticks(self) -> list[dict[str, Any]]:
+    def ticks(self) -> list[Tick]:
         """Return the labels of the axis: one at the start of each stretch, and more within long stretches."""
-        ticks: list[dict[str, Any]] = []
+        ticks: list[Tick] = []
         for start, end, left, width in zip(self.starts, self.ends, self.lefts, self.widths, strict=True):
             parts = max(int(width // 220), 1)
             for part in range(parts):

@@ -1,4 +1,4 @@
-"""The verdict on the books, the comparison of books with golden rows, and the first differences.
+"""Summarize verdicts, compare books with golden rows, and show the first books that differ.
 
 A golden row is an independent truth about a book. A symbol-hour is one chunk of one instrument.
 """
@@ -6,45 +6,145 @@ A golden row is an independent truth about a book. A symbol-hour is one chunk of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TypedDict, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deltabook.expectations.suites import ERRORED, FAILED, NONE, SUITES, WORST_FIRST
 from deltabook.jobs.console.formats import format_chunk, format_match, format_share, format_short_time
-from deltabook.jobs.report.inputs import STATUSES, ReportInputs
+from deltabook.jobs.report.inputs import STATUSES, FidelityRow, ReportInputs, list_fidelity_rows
 from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN
+from deltabook.schemas.rows import InstrumentRow, VerdictRow
 from deltabook.schemas.tables import MISMATCHES, both
 
 REASONS = 20
-"""Maximum number of reasons for failures that are listed."""
+"""Maximum number of failed verdicts that are listed with their reasons."""
 COMPARISONS = 200
-"""Maximum number of listed symbol-hours in the golden comparison: those with the lowest share of matches."""
+"""Maximum number of symbol-hours that are listed in the golden comparison, worst first."""
 DIVERGENCES = 10
 """Maximum number of mismatches that are shown in detail: the book beside its golden row."""
 LEVELS_BESIDE = 2
-"""Number of levels that are shown above and below the first level that differs."""
+"""Number of levels that are shown before and after the first level that differs."""
+
+MatchesByMetric = dict[str, list[tuple[int, int, int]]]
+"""For `price_match` and `size_match`: a list of (level, matched, compared)."""
 
 
-def summarize_verdict(inputs: ReportInputs) -> dict[str, Any]:
-    """Return the overall verdict, the verdict of each suite, and the numbers behind the verdicts.
+class SuiteSummary(TypedDict):
+    """Verdict of a suite, and its number of symbol-hours and of symbols as a whole, by verdict."""
+
+    name: str
+    verdict: str
+    counts: dict[str, int]
+    totals: dict[str, int]
+
+
+class Failure(VerdictRow):
+    """Row of `verdicts` that failed, with the start of its chunk as text."""
+
+    time: str
+
+
+class GoldenMatch(TypedDict):
+    """Share of golden rows of one kind that equal the rebuilt books, as text."""
+
+    kind: str
+    text: str
+
+
+class WorstTest(FidelityRow):
+    """The distribution test with the smallest p value, its chunk as text, and the number of all tests."""
+
+    time: str
+    tests: int
+
+
+class VerdictSummary(TypedDict):
+    """Verdicts on all books, and the numbers behind them.
+
+    `not_judged` lists the suites without a verdict. `symbol_hours` counts the symbol-hours with a verdict,
+    `failed` those that failed a suite, and `failed_totals` the symbols that failed a suite as a whole.
+    `more_reasons` counts the failures that `reasons` leaves out. `gap_kinds` has the number of gaps of each
+    kind, most frequent kind first. `coverage` has the share of time of each status, as text.
+    """
+
+    overall: str
+    not_judged: list[str]
+    suites: list[SuiteSummary]
+    symbol_hours: int
+    failed: int
+    failed_totals: int
+    reasons: list[Failure]
+    more_reasons: int
+    matches: list[GoldenMatch]
+    worst: WorstTest | None
+    gaps: int
+    gap_kinds: list[tuple[int, str]]
+    coverage: list[tuple[str, str]]
+
+
+class ComparedChunk(FidelityRow):
+    """Row of `fidelity` that counts the equal books of one symbol-hour, with texts for the report."""
+
+    ratio: float
+    time: str
+    ratio_text: str
+    first: str
+
+
+class GoldenComparison(TypedDict):
+    """Comparison of books with golden rows.
+
+    `rows` are the symbol-hours, worst first, `more` is the number of rows left out, and `by_level` has the
+    matches of each kind of golden row.
+    """
+
+    rows: list[ComparedChunk]
+    more: int
+    by_level: dict[str, MatchesByMetric]
+
+
+class MismatchRow(TypedDict):
+    """The columns of a row of `mismatches` or `mismatches_decimal`, without the levels."""
+
+    exchange: str
+    symbol: str
+    hour: int
+    kind: str
+    epoch: int
+    sequence: int
+    timestamp: int
+    received: int
+    level: int
+
+
+class ShownLevel(TypedDict):
+    """One level of a mismatch: texts by column, and the columns in which book and golden row differ."""
+
+    number: int
+    cells: dict[str, str]
+    differs: set[str]
+
+
+class Divergence(MismatchRow):
+    """A book that differs from its golden row, with the levels around the first difference as text."""
+
+    levels: list[ShownLevel]
+    time: str
+
+
+def summarize_verdict(inputs: ReportInputs) -> VerdictSummary:
+    """Summarize the verdicts of all suites, and the counts behind them.
 
     Parameters
     ----------
     inputs : ReportInputs
         Tables of a warehouse.
-
-    Returns
-    -------
-    dict
-        `overall` (verdict), `suites` (each with the number of symbol-hours by verdict), `reasons` (of the
-        first failures), `matches` (share of golden matches by kind), `worst` (distribution test with the
-        smallest p value), `gaps` (number of gaps), `coverage` (share of time by status), and further counts.
     """
-    suites: list[dict[str, Any]] = []
+    suites: list[SuiteSummary] = []
     for name in SUITES:
         suite_rows = [row for row in inputs.verdicts if row["suite"] == name]
         hours, totals = (
@@ -63,9 +163,9 @@ def summarize_verdict(inputs: ReportInputs) -> dict[str, Any]:
         (row for row in inputs.verdicts if row["verdict"] in (FAILED, ERRORED)),
         key=lambda row: (WORST_FIRST.index(row["verdict"]), row["exchange"], row["symbol"], row["hour"]),
     )
-    reasons = [row | {"time": format_chunk(row["hour"])} for row in bad[:REASONS]]
+    reasons: list[Failure] = [{**row, "time": format_chunk(row["hour"])} for row in bad[:REASONS]]
     counts = sum((Counter(row["counts"]) for row in inputs.verdicts), Counter())
-    matches = [
+    matches: list[GoldenMatch] = [
         {
             "kind": name.removesuffix(" compared"),
             "text": format_match(counts[name.replace(" compared", " matched")], counts[name]),
@@ -73,11 +173,11 @@ def summarize_verdict(inputs: ReportInputs) -> dict[str, Any]:
         for name in sorted(counts)
         if name.endswith(" compared") and counts[name]
     ]
-    tested: Any = inputs.latest_fidelity[inputs.latest_fidelity["adjusted_p"].notna()]
-    worst = None
+    tested = inputs.latest_fidelity[inputs.latest_fidelity["adjusted_p"].notna()]
+    worst: WorstTest | None = None
     if len(tested):
-        worst = tested.loc[tested["adjusted_p"].idxmin()].to_dict()
-        worst |= {"time": format_chunk(worst["hour"]), "tests": len(tested)}
+        row = list_fidelity_rows(tested.loc[[tested["adjusted_p"].idxmin()]])[0]
+        worst = {**row, "time": format_chunk(row["hour"]), "tests": len(tested)}
     kinds = pc.value_counts(inputs.gaps["kind"]).to_pylist()
     time = {name: int(inputs.coverage[name].sum()) for name in STATUSES}
     return {
@@ -92,12 +192,12 @@ def summarize_verdict(inputs: ReportInputs) -> dict[str, Any]:
         "matches": matches,
         "worst": worst,
         "gaps": inputs.gaps.num_rows,
-        "gap_kinds": sorted((row["counts"], row["values"]) for row in kinds)[::-1],
+        "gap_kinds": sorted(((kind["counts"], kind["values"]) for kind in kinds), reverse=True),
         "coverage": [(name, format_share(time[name], sum(time.values()))) for name in STATUSES if time[name]],
     }
 
 
-def _count_chunks(rows: Iterable[dict[str, Any]]) -> int:
+def _count_chunks(rows: Iterable[VerdictRow]) -> int:
     """Return the number of symbol-hours among rows of `verdicts`."""
     return len({(row["exchange"], row["symbol"], row["hour"]) for row in rows})
 
@@ -107,41 +207,40 @@ def _worst_verdict(verdicts: Iterable[str]) -> str:
     return min(verdicts, key=WORST_FIRST.index, default=NONE)
 
 
-def compare_with_golden(inputs: ReportInputs) -> dict[str, Any]:
-    """Return how many books of each symbol-hour equal their golden rows.
+def compare_with_golden(inputs: ReportInputs) -> GoldenComparison:
+    """Return the share of books that equal their golden rows, by symbol-hour and by level.
 
     Parameters
     ----------
     inputs : ReportInputs
         Tables of a warehouse.
-
-    Returns
-    -------
-    dict
-        `rows` (symbol-hours, lowest share of matches first), `more` (number of rows left out), and `by_level`
-        (maps kind of golden row, then metric, to a list of (level, matched, compared)).
     """
-    rows: Any = inputs.latest_fidelity
+    rows = inputs.latest_fidelity
     rows = rows[(rows["metric"] == "match") & (rows["compared"] > 0) & (rows["hour"] != ALL_HOURS)]
     worst = rows.assign(ratio=rows["matched"] / rows["compared"]).sort_values("ratio", kind="stable")
-    listed = [
-        row
-        | {"time": format_chunk(row["hour"]), "ratio_text": format_share(row["matched"], row["compared"], 4)}
-        | {"first": "–" if row["first_divergence"] == NOT_GIVEN else str(row["first_divergence"])}
-        for row in worst.head(COMPARISONS).to_dict("records")
+    listed: list[ComparedChunk] = [
+        {
+            **row,
+            "ratio": row["matched"] / row["compared"],
+            "time": format_chunk(row["hour"]),
+            "ratio_text": format_share(row["matched"], row["compared"], 4),
+            "first": "–" if row["first_divergence"] == NOT_GIVEN else str(row["first_divergence"]),
+        }
+        for row in list_fidelity_rows(worst.head(COMPARISONS))
     ]
-    levels: Any = inputs.latest_fidelity
+    levels = inputs.latest_fidelity
     levels = levels[levels["metric"].isin(["price_match", "size_match"]) & (levels["hour"] != ALL_HOURS)]
-    levels = levels[levels["compared"] > 0].groupby(["kind", "metric", "level"], observed=True)
-    by_level: dict[str, dict[str, list[tuple[int, int, int]]]] = {}
-    for (kind, metric, level), sums in levels[["matched", "compared"]].sum().iterrows():
-        metrics = by_level.setdefault(kind, {"price_match": [], "size_match": []})
-        metrics[metric].append((int(level), int(sums["matched"]), int(sums["compared"])))
+    groups = levels[levels["compared"] > 0].groupby(["kind", "metric", "level"], observed=True)
+    sums = groups[["matched", "compared"]].sum().reset_index()
+    by_level: dict[str, MatchesByMetric] = {}
+    for row in list_fidelity_rows(sums):
+        metrics = by_level.setdefault(row["kind"], {"price_match": [], "size_match": []})
+        metrics[row["metric"]].append((row["level"], row["matched"], row["compared"]))
     return {"rows": listed, "more": len(rows) - len(listed), "by_level": by_level}
 
 
-def describe_levels(metrics: dict[str, list[tuple[int, int, int]]]) -> list[str]:
-    """Return the share of matches at each level as texts.
+def describe_levels(metrics: MatchesByMetric) -> list[str]:
+    """Return one text per metric and level, with its number and share of matches.
 
     Parameters
     ----------
@@ -155,32 +254,32 @@ def describe_levels(metrics: dict[str, list[tuple[int, int, int]]]) -> list[str]
     ]
 
 
-def list_divergences(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Return the first `DIVERGENCES` books that differ from their golden rows, with the golden rows.
+def list_divergences(inputs: ReportInputs) -> list[Divergence]:
+    """Return the first `DIVERGENCES` books that differ from their golden rows, beside these golden rows.
 
     Parameters
     ----------
     inputs : ReportInputs
         Tables of a warehouse.
-
-    Returns
-    -------
-    list of dict
-        Rows of `mismatches`. Each also has `levels`: prices and sizes of the levels around the first level
-        that differs, as texts.
     """
-    first: list[dict[str, Any]] = []
+    first: list[MismatchRow] = []
     order = ("hour", "exchange", "symbol", "epoch", "sequence", "kind")
     for table in filter(inputs.stored.exists, both(MISMATCHES)):
         batches = inputs.stored.dataset(table).to_batches(batch_size=4096)
         for batch in (batch for batch in batches if batch.num_rows):
             ordered = pa.Table.from_batches([batch]).sort_by([(name, "ascending") for name in order])
             first += ordered.slice(0, DIVERGENCES).to_pylist()
-            first = sorted(first, key=lambda row: [row[name] for name in order])[:DIVERGENCES]
+            first = sorted(first, key=_divergence_order)[:DIVERGENCES]
     return [_show_divergence(row, inputs.instruments[row["exchange"], row["symbol"]]) for row in first]
 
 
-def _show_divergence(row: dict[str, Any], instrument: dict[str, Any]) -> dict[str, Any]:
+def _divergence_order(row: MismatchRow) -> tuple[int, str, str, int, int, str]:
+    return row["hour"], row["exchange"], row["symbol"], row["epoch"], row["sequence"], row["kind"]
+
+
+def _show_divergence(row: MismatchRow, instrument: InstrumentRow) -> Divergence:
+    """Return a row of `mismatches` with the levels around its first difference as text."""
+    columns: Mapping[str, object] = row
     scale = {"prices": instrument["price_scale"], "sizes": instrument["size_scale"]}
     sides: dict[str, list[str]] = {}
     names = (
@@ -189,15 +288,17 @@ def _show_divergence(row: dict[str, Any], instrument: dict[str, Any]) -> dict[st
     for name in names:
         digits = -scale[name.rsplit("_", 1)[1]]
         sides[name] = [
-            f"{number.normalize():f}" if instrument["is_decimal"] else f"{Decimal(number).scaleb(digits):f}"
-            for number in row[name]
+            f"{number.normalize():f}"
+            if isinstance(number, Decimal)
+            else f"{Decimal(number).scaleb(digits):f}"
+            for number in cast(Sequence[int | Decimal], columns[name])
         ]
     longest = max(map(len, sides.values()))
-    levels = []
+    levels: list[ShownLevel] = []
     for level in range(max(row["level"] - 1 - LEVELS_BESIDE, 0), min(row["level"] + LEVELS_BESIDE, longest)):
         cells = {name: side[level] if level < len(side) else "–" for name, side in sides.items()}
         differs = {name for name in cells if cells[name] != cells[f"golden_{name.removeprefix('golden_')}"]}
         differs |= {f"golden_{name}" for name in differs}
         levels.append({"number": level + 1, "cells": cells, "differs": differs})
     time = row["timestamp"] if row["timestamp"] != NOT_GIVEN else row["received"]
-    return row | {"levels": levels, "time": format_short_time(time)}
+    return {**row, "levels": levels, "time": format_short_time(time)}

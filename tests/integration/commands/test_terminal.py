@@ -566,7 +566,7 @@ def test_status_shows_a_writer_and_an_unfinished_run(warehouse, tmp_path):
     assert "sequence_gap" in left.stdout and "unfinished run left" not in before.stdout
     with FileLock(copy / ".lock"):
         written = invoke("status", "--warehouse", copy, "--json")
-    assert "a run is writing it now" in written.stdout
+    assert "a run is writing to it now" in written.stdout
     assert (written.summary["is_written"], written.summary["unfinished"]) == (True, [])
 
 
@@ -582,7 +582,7 @@ def test_status_of_a_warehouse_in_its_first_run_says_so(tmp_path):
     with FileLock(tmp_path / ".lock"):
         told = invoke("status", "--warehouse", tmp_path)
     assert told.exit_status == 2
-    assert "its first run is writing it now" in told.said
+    assert "its first run is writing to it now" in told.said
 
 
 def test_status_of_a_warehouse_with_no_events_yet(tmp_path):
