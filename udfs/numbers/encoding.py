@@ -118,7 +118,7 @@ class Codes:
 
     @classmethod
     def of(cls, parts: Iterable[Rows]) -> Codes:
-        """Return the encoding of all numbers that occur in some rows.
+        """Return an encoding for all prices and sizes in some rows.
 
         Parameters
         ----------

@@ -95,7 +95,7 @@ def fits(records: pa.Table, price_scale: int, size_scale: int) -> NDArray[np.boo
 
 
 def rescale(records: pa.Table, price_scale: int, size_scale: int) -> pa.Table:
-    """Return records with their numbers at an instrument's scales.
+    """Convert the numbers of records to an instrument's scales.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def rescale(records: pa.Table, price_scale: int, size_scale: int) -> pa.Table:
 
 
 def to_decimals(records: pa.Table) -> pa.Table:
-    """Return records with their numbers as DECIMAL(38,18), exactly.
+    """Convert the numbers of records to DECIMAL(38,18), exactly.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ class _FlatColumn:
 
     @property
     def given(self) -> NDArray[np.bool_]:
-        """True for each number that is not the sentinel."""
+        """Whether each number is given, which means that it is not -1; bool[m]."""
         return np.asarray(self.values != NOT_GIVEN)
 
     def with_values(self, values: pa.Array, has_list: NDArray[np.bool_] | None = None) -> pa.Array:

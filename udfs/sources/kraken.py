@@ -107,7 +107,7 @@ class _KrakenParser(MessageParser):
             self._add_in_order(record | {"symbol": symbol}, line)
 
     def _add_in_order(self, record: Record, line: Line) -> None:
-        """Add a record, with its receive time or else its own time as a preliminary sequence.
+        """Add a record with a preliminary sequence: its receive time, or else its own time.
 
         `finish_block` replaces the preliminary sequence.
         """

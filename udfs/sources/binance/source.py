@@ -267,7 +267,7 @@ class CaptureParser:
 
 
 def _instruments_of(venue_symbol: str) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """Return the spot and the futures instrument that a symbol may mean; None for an invalid symbol."""
+    """Return the spot instrument and the futures instrument of a symbol; None for an invalid symbol."""
     try:
         return instrument(venue_symbol, False), instrument(venue_symbol, True)
     except InputError:

@@ -86,7 +86,7 @@ class FileSource(DataSource):
         return _FileReader(self, paths)
 
     def parts(self, path: str) -> list[Part]:
-        """Return the parts of a file that separate tasks can read; the driver calls this to plan tasks."""
+        """Return the parts into which a file is split, one for each Spark task; called on the driver."""
         return [None]
 
     def read_part(self, path: str, part: Part) -> Iterator[pa.RecordBatch]:

@@ -220,7 +220,13 @@ def _make_lists(offsets: NDArray[np.int32], values: NDArray[np.int64]) -> pa.Arr
 
 
 def strict_messages(columns: LakeColumns) -> NDArray[np.bool_]:
-    """Return which messages of the result of `level_columns` must be read from printed numbers, bool[n]."""
+    """Return whether each message must be read from its printed numbers, bool[n].
+
+    Parameters
+    ----------
+    columns : LakeColumns
+        The result of `level_columns`, and `received` with one time per message.
+    """
     strict = np.zeros(len(columns["received"]), dtype=np.bool_)
     strict |= columns["price_scale"] == STRICT
     strict |= columns["size_scale"] == STRICT

@@ -1,4 +1,4 @@
-"""Readers of Crypto Lake's tables `book` and `trades`, which make one record from each row."""
+"""Readers of Crypto Lake's tables `book` and `trades`: each row becomes one record."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _read_trade_ids(column: pa.Array) -> NDArray[np.int64]:
 
 
 def _parse_trade_id(text: str) -> int:
-    """Return a trade id that is printed as text: the number, or the hash of any other text."""
+    """Convert a trade id from text to an integer: the printed number, or the hash of any other text."""
     is_integer = text.isascii() and text.isdecimal() and len(text) <= 18 and str(int(text)) == text
     return int(text) if is_integer else hash_id(text)
 

@@ -104,7 +104,7 @@ class NumberColumn:
 
     @property
     def unread(self) -> NDArray[np.bool_]:
-        """Whether `integers` lacks each number, because it is invalid or only Python can read it; bool[n]."""
+        """Whether each number has no exact value in `integers`: it is invalid or does not fit; bool[n]."""
         unread: NDArray[np.bool_] = (self.decimals == BAD) | (self.decimals == STRICT)
         return unread
 

@@ -231,7 +231,7 @@ class Columns:
             return None
 
     def strict_rows(self, end: int) -> list[int]:
-        """Return the rows before row `end` that are not blank and that the kernels could not read."""
+        """Return the non-blank rows before row `end` that the kernels could not read."""
         rows: list[int] = np.flatnonzero(~self.read_by_kernel[:end] & (self.rows.counts[:end] > 0)).tolist()
         return rows
 

@@ -1,4 +1,4 @@
-"""Base class of the parsers of CSV tables, which join rows into messages.
+"""Base class of the parsers of CSV tables; it joins rows into messages.
 
 The rows of one message may lie in two blocks of lines. The parser then keeps the first rows until it reads
 the next block.

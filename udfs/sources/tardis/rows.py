@@ -69,7 +69,7 @@ class RowParser(TableParser):
         self._name_instrument, self.clock = name_instrument, Clock()
 
     def name_instrument(self, *texts: str) -> Book:
-        """Return the (exchange, symbol) of the tables for the names that Tardis prints."""
+        """Convert the names that Tardis prints to the (exchange, symbol) that the tables store."""
         return self._name_instrument(*texts)
 
     def waiting_count(self) -> int:

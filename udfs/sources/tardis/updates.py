@@ -30,7 +30,7 @@ class UpdateParser(LevelParser):
         """{book: (sequence, receive time) of its snapshot}, if later rows may belong to this snapshot."""
 
     def name_instrument(self, *texts: str) -> Book:
-        """Return the (exchange, symbol) of the tables for the names that Tardis prints."""
+        """Convert the names that Tardis prints to the (exchange, symbol) that the tables store."""
         return self._name_instrument(*texts)
 
     def waiting_count(self) -> int:
@@ -71,7 +71,7 @@ class UpdateParser(LevelParser):
         sequence: NDArray[np.int64],
         received: NDArray[np.int64],
     ) -> None:
-        """Set the sequence and receive time of a snapshot's later parts to those of its first part.
+        """Give the later parts of a snapshot the sequence and receive time of its first part.
 
         Rows of another symbol may interrupt a snapshot. The parts before and after the interruption are then
         separate messages.
