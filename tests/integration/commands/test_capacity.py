@@ -191,7 +191,7 @@ def test_numbers_that_mean_nothing_are_refused(name, value):
 
 
 def test_full_depth_is_refused_as_it_was_not_measured():
-    with pytest.raises(SettingsError, match="give the number a side"):
+    with pytest.raises(SettingsError, match="give a number of levels per side"):
         estimate_resources(writing=RowPolicy(depth=FULL_DEPTH), **YEAR)
 
 
