@@ -27,6 +27,7 @@ Instrument = tuple[str, str]
 class FidelityRow(TypedDict):
     """Row of the table `fidelity`."""
 
+    # pylint: disable=duplicate-code  # no tuple of `schemas.rows` can take its fields from here
     run_id: str
     exchange: str
     symbol: str

@@ -45,6 +45,7 @@ class MessageLocation(NamedTuple):
 class GapRow(TypedDict):
     """Row of `gaps` without exchange and symbol."""
 
+    # pylint: disable=duplicate-code  # no tuple of `schemas.rows` can take its fields from here
     hour: int
     kind: str
     epoch: int
