@@ -211,9 +211,8 @@ def scale_trade(price: object, size: object) -> Record:
     ValueError
         If a number is not plain and finite, or is negative.
     """
-    if (scaled_price := _scale_number(price, "price")) is None or (
-        scaled_size := _scale_number(size, "size")
-    ) is None:
+    scaled_price, scaled_size = _scale_number(price, "price"), _scale_number(size, "size")
+    if scaled_price is None or scaled_size is None:
         return scale_trade(0, 0) | {"wide": _serialize_numbers({"price": price, "size": size})}
     return {
         "price": scaled_price[0],

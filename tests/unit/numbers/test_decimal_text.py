@@ -263,6 +263,14 @@ def test_trade_that_no_int64_holds_is_kept_as_printed() -> None:
     assert (found["price"], found["size"], found["price_scale"]) == (0, 0, 8)
 
 
+@pytest.mark.parametrize("good", ["1.5", "12.123456789012345678"])
+@pytest.mark.parametrize("bad", ["abc", "-5", "NaN", "", None])
+def test_trade_with_one_unreadable_number_is_refused_whatever_the_other_is(good: str, bad: str) -> None:
+    for numbers in ((good, bad), (bad, good)):
+        with pytest.raises(ValueError, match="price|size"):
+            scale_trade(*numbers)
+
+
 @cases(400)
 @given(text=PRINTED, scale=st.integers(0, 10))
 @example(text="0." + "0" * 12, scale=0)
