@@ -13,7 +13,7 @@ API := $(basename $(notdir $(wildcard jobs/api/*.py)))
 
 PACKED := build/environment
 
-.PHONY: setup java demo test test-crash test-damage test-long test-mutation test-cluster test-memory test-s3 check format audit bench pyfiles environment clean
+.PHONY: setup java demo test test-crash test-damage test-long test-slow test-mutation test-cluster test-memory test-s3 check format audit bench pyfiles environment clean
 
 setup: java $(VENV)/ready
 
@@ -43,6 +43,11 @@ test-crash: setup
 # Every kind of file of a warehouse, damaged in every way, and the remedy that `verify` names: an hour of one core.
 test-damage: setup
 	$(BIN)/python -m pytest -m long -n 2 tests/faults/test_damage.py
+
+# What `make test` leaves out, except the tables of damage and the object store: a quarter of an hour of two cores.
+test-slow: setup
+	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --ignore tests/faults/test_damage.py \
+	  --ignore tests/integration/deployment/test_s3.py
 
 # A cluster on loopback, a worker of it lost, and a Spark Connect server.
 test-cluster: setup

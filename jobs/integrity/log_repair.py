@@ -1,4 +1,4 @@
-"""Restore damaged log files of all tables, and damaged files of `runs` and `written`.
+"""Restore damaged log files of all tables, and damaged data files of the tables `runs` and `written`.
 
 `jobs.integrity.repair_plan` chooses the content that replaces each damaged file.
 """

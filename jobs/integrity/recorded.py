@@ -230,7 +230,7 @@ def _read_recorded_files(
 
 
 def _is_written_complete(warehouse: Path, files: RecordedFiles, written_files: dict[str, Path]) -> bool:
-    """Return whether all active data files of `written` exist and are intact.
+    """Return whether all active data files of the table `written` exist and are intact.
 
     If there are no second copies and the log of `written` cannot be read, all recorded data files are checked
     instead of the active ones.

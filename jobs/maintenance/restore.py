@@ -131,8 +131,8 @@ def _restore_tables(
 ) -> None:
     """Restore the tables to the versions of a run, publish the result, and complete the report.
 
-    `damaged_written` lists the damaged data files of `written`. If it is None, no rows of `written` are lost.
-    If it is empty, rows are lost although all existing data files are intact.
+    `damaged_written` is None if the table `written` has lost no rows. Otherwise it lists the table's damaged
+    data files; the list is empty if rows are lost only because files are missing.
     """
     with warehouse.writing("restore") as run:
         run.always_records = True  # so that repaired logs of `runs` and `written` are recorded too

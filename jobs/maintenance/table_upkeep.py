@@ -210,8 +210,8 @@ def _list_needed_paths(root: Path, table: Table, oldest: int) -> set[str]:
 def _list_covered_files(log_files: dict[int, list[Path]], oldest: int) -> set[Path]:
     """Return the log files that no retained version needs.
 
-    Delta opens the version `oldest` from the newest checkpoint up to this version. All log files before that
-    checkpoint are returned.
+    To open the version `oldest`, Delta starts at the newest checkpoint of the log that is not after `oldest`.
+    All log files before that checkpoint are returned.
     """
     checkpoints = [
         version

@@ -80,7 +80,7 @@ class Replayer:
             self._suspect, chosen_clock = Suspect(suspect), Clock(clock)
         except ValueError as error:
             raise SettingsError(
-                f"{error}: expected a clock of received, exchange; suspect skip, mark, raise"
+                f"{error}: expected clock=received or exchange, and suspect=skip, mark or raise"
             ) from None
         if depth < 1:
             raise SettingsError(f"depth {depth}: expected 1 or more")

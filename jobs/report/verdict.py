@@ -34,7 +34,7 @@ MatchesByMetric = dict[str, list[tuple[int, int, int]]]
 
 
 class SuiteSummary(TypedDict):
-    """Verdict of a suite, and its number of symbol-hours and of symbols as a whole, by verdict."""
+    """A suite's overall verdict; how many symbol-hours, and how many whole symbols, got each verdict."""
 
     name: str
     verdict: str

@@ -89,8 +89,8 @@ def check_settings(settings: Settings, following: FollowSettings) -> None:
     by_lines = [name for name, source in SOURCES.items() if source.by_lines]
     if following.source not in by_lines:
         raise SettingsError(
-            f"source {following.source!r}: live reads only files of one message per line, from the sources "
-            f"{', '.join(by_lines)}"
+            f"source {following.source!r}: the job `live` reads only files of one message per line, from the "
+            f"sources {', '.join(by_lines)}"
         )
     if problem := explain_invalid_names([following.folder]):
         raise SettingsError(problem)

@@ -74,6 +74,7 @@ class Watched:
         self._moved(file, target)
 
 
+@pytest.mark.long
 def test_verify_finds_nothing_at_any_step_of_runs(kept, copied, monkeypatch):
     watched = Watched(copied, monkeypatch)
     where = ("--warehouse", copied, "--no-validate")

@@ -21,7 +21,7 @@ book as a snapshot. CLEAR: rows that clear the book.
 
 
 class ShownPrices:
-    """Prices of one side of the book, as the rows that are exported so far leave it.
+    """Prices of one side of the book after all rows exported so far.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Stylized facts of a series of books: figures that are reported for both sides and cannot fail."""
+"""Stylized facts of a series of books: reported for rebuilt and golden books alike, without a verdict."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from deltabook.udfs.replay.streams import Trades
 
 
 class CancelPosition(StrEnum):
-    """Assumed place in the queue of orders that other traders cancelled.
+    """Where the cancelled orders of other traders stood, as assumed: behind or ahead of the simulated order.
 
-    A recorded book shows how much size left a price, but not from which place in the queue.
+    A recorded book shows by how much the size at a price fell, but not where in the queue.
     """
 
     BEHIND = "behind"

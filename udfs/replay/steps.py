@@ -30,7 +30,7 @@ class CarriedChanges:
     unproven : bool
         Whether the book was suspect or unseeded after any of the updates.
     gap : bool
-        Whether the book was suspect or unseeded at any time, before the first of the updates included.
+        Like `unproven`, but also True if the book was suspect or unseeded before the first of the updates.
     """
 
     trades: tuple[Trades, ...] = ()

@@ -259,7 +259,7 @@ def copy_book(state, head, levels):
 
 @kernel
 def _begin_message(state):
-    """Start a message: set clock, activity and ring; return the number of levels that it should change."""
+    """Start a message: advance the clock, draw the activity, follow the mid; return the number of changes."""
     state[MESSAGE] += 1
     state[CHANGED + BID] = state[CHANGED + ASK] = state[TRADES] = state[TICKERS] = 0
     state[CLOCK] = state[START] + (state[MESSAGE] - 1) * MESSAGE_INTERVAL

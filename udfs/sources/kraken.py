@@ -171,7 +171,7 @@ def _read_book_update(parts: list[object]) -> Record:
     times = []
     for part in parts:
         if not isinstance(part, dict) or not (keys := [key for key in ("as", "bs", "a", "b") if key in part]):
-            raise ValueError(f"expected a part of a book with as, bs, a or b, found {excerpt(part)}")
+            raise ValueError(f'expected an object with a key "as", "bs", "a" or "b", found {excerpt(part)}')
         for key in keys:
             is_snapshot.add(len(key) == 2)
             sides[key[0]] += read_level_list(part, key)

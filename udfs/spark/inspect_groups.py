@@ -114,10 +114,13 @@ def _count_out_of_range(columns: dict[str, pa.Array]) -> Counter[str]:
 def _count_stream(stream: pa.Table) -> dict[str, int]:
     """Return counts of the faults in one stream's ids and times, by name.
 
-    The events of `stream` are in the feed's order. `late` counts messages that stand in the raw file after a
-    message that follows them in the feed's order. `unordered` counts ids below the previous id. `missing`,
-    `zero` and `regressing` count timestamps that are not given, are before `EARLIEST_TIME`, or are below the
-    previous timestamp.
+    The events of `stream` are in the feed's order. The faults are:
+
+    - `late`: messages whose row of the raw file comes after the row of a later message of the feed
+    - `unordered`: ids below the previous id
+    - `missing`: timestamps that are not given
+    - `zero`: timestamps before `EARLIEST_TIME`
+    - `regressing`: timestamps below the previous timestamp
     """
     epoch, sequence = stream["epoch"].to_numpy(), stream["sequence"].to_numpy()
     is_backward = (np.diff(epoch) < 0) | ((np.diff(epoch) == 0) & (np.diff(sequence) < 0))

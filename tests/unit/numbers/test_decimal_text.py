@@ -267,7 +267,7 @@ def test_trade_that_no_int64_holds_is_kept_as_printed() -> None:
 @pytest.mark.parametrize("bad", ["abc", "-5", "NaN", "", None])
 def test_trade_with_one_unreadable_number_is_refused_whatever_the_other_is(good: str, bad: str) -> None:
     for numbers in ((good, bad), (bad, good)):
-        with pytest.raises(ValueError, match="price|size"):
+        with pytest.raises(ValueError, match=r"price|size"):
             scale_trade(*numbers)
 
 

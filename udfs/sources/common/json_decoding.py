@@ -81,8 +81,8 @@ def _check_size(payload: bytes, most_levels: int) -> None:
     values, most_values = payload.count(b",") + payload.count(b"{"), _FIELDS_OF_A_LEVEL * most_levels
     if values > most_values + _OTHER_VALUES:
         raise ValueError(
-            f"a message has {values:,} values; the limit is {most_values:,}, {_FIELDS_OF_A_LEVEL} for each "
-            f"level change (setting most_levels: {most_levels:,}). Raise the setting if the message is right"
+            f"a message has {values:,} values; the limit is {most_values:,}: {_FIELDS_OF_A_LEVEL} times the "
+            f"setting most_levels ({most_levels:,}). If the message is right, raise the setting"
         )
 
 
