@@ -361,8 +361,8 @@ class PublishedVersions(TypedDict):
     version: int
 
 
-class RunRow(PublishedVersions):
-    """Row of the table `runs`."""
+class UnsealedRun(PublishedVersions):
+    """Row of the table `runs` without the column `seal`."""
 
     run_id: str
     command: str
@@ -372,6 +372,11 @@ class RunRow(PublishedVersions):
     settings_hash: str
     summary: str
     proofs: str
+
+
+class RunRow(UnsealedRun):
+    """Row of the table `runs`."""
+
     seal: str
 
 

@@ -15,10 +15,11 @@ from deltabook.jobs.records.file_replacement import Replacement, replacing_files
 from deltabook.jobs.records.second_copies import make_copies
 from deltabook.jobs.tables.delta_tables import open_table
 from deltabook.jobs.tables.published import COPIES_FOLDER, published_versions
-from deltabook.jobs.tables.seals import UnsealedRun, compute_seal
+from deltabook.jobs.tables.seals import compute_seal
 from deltabook.jobs.warehouse.run import make_run_id
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import UnsealedRun
 from deltabook.schemas.tables import RUNS, TABLES, WRITTEN
 from deltabook.udfs.storage.object_store import list_folder
 

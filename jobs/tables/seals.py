@@ -14,22 +14,9 @@ from typing import cast
 
 import pyarrow.parquet as pq
 
-from deltabook.schemas.rows import PublishedVersions, RunRow
+from deltabook.schemas.rows import RunRow, UnsealedRun
 from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage.object_store import open_input
-
-
-class UnsealedRun(PublishedVersions):
-    """Row of the table `runs` without the column `seal`."""
-
-    run_id: str
-    command: str
-    started: int
-    finished: int
-    code_version: str
-    settings_hash: str
-    summary: str
-    proofs: str
 
 
 def compute_seal(run: UnsealedRun) -> str:

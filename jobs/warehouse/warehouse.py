@@ -36,7 +36,7 @@ from deltabook.jobs.runtime.disk_errors import name_disk_errors
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.delta_tables import CHUNK_PROPERTY, open_table
 from deltabook.jobs.tables.published import published_versions
-from deltabook.jobs.tables.seals import UnsealedRun, compute_seal
+from deltabook.jobs.tables.seals import compute_seal
 from deltabook.jobs.warehouse.locks import WRITE_LOCK, hold_lock
 from deltabook.jobs.warehouse.run import Run, make_run_id
 from deltabook.jobs.warehouse.table_writer import TableWriter
@@ -44,7 +44,7 @@ from deltabook.jobs.warehouse.tasks import GroupedWork, apply_to_groups
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import BusyError, SettingsError
 from deltabook.schemas.names import Cadence, RowPolicy, step_of
-from deltabook.schemas.rows import RunRow
+from deltabook.schemas.rows import RunRow, UnsealedRun
 from deltabook.schemas.tables import HOURS, RUNS, TABLES, WRITTEN, both
 from deltabook.udfs.storage.object_store import remove_tree
 
