@@ -346,7 +346,7 @@ class WarehouseTables:
 
     def _instrument(self, symbol: str, exchange: str | None) -> InstrumentRow:
         """Return the row of `instruments` of a symbol; raise an error if there is none or several."""
-        rows = cast(list[InstrumentRow], find_instruments(self.path, symbol, exchange))
+        rows = find_instruments(self.path, symbol, exchange)
         if len(rows) > 1:
             venues = sorted(row["exchange"] for row in rows)
             raise WarehouseError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from deltabook.jobs.exporting.options import ExportOptions
 from deltabook.jobs.intake.instruments import Instrument, get_scales, read_instruments
@@ -195,7 +195,7 @@ def _find_rows(tables: TableReader, options: ExportOptions) -> list[InstrumentRo
     if not options.symbols:
         return list(read_instruments(tables).values())
     found = [find_instruments(tables.root, symbol, options.exchange) for symbol in options.symbols]
-    return cast(list[InstrumentRow], [row for rows in found for row in rows])
+    return [row for rows in found for row in rows]
 
 
 def _follows_exported(stored: Sequence[ChunkKey], index: int, selected: Collection[ChunkKey]) -> bool:

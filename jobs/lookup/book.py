@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -124,7 +124,7 @@ def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | No
         If the symbol does not exist (the message lists the existing symbols), if it has no books yet, or if
         its first book is later than `time`.
     """
-    instrument = cast(InstrumentRow, find_instrument(warehouse, symbol, exchange))
+    instrument = find_instrument(warehouse, symbol, exchange)
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
     table = form_of(BOOKS, instrument["is_decimal"])
     key = (instrument["exchange"], symbol)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from deltabook.jobs.tables.instrument_lookup import find_instrument
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import SettingsError, WarehouseError
-from deltabook.schemas.rows import InstrumentRow
 from deltabook.schemas.tables import BOOKS, EVENTS, form_of
 from deltabook.udfs.storage.locations import parse_location
 
@@ -172,7 +171,7 @@ def read_symbol_books(
     WarehouseError
         If the period has no book with both sides. The message has the period for which there are books.
     """
-    instrument = cast(InstrumentRow, find_instrument(warehouse, symbol, exchange))
+    instrument = find_instrument(warehouse, symbol, exchange)
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
     key = (instrument["exchange"], symbol)
     name = " ".join(key)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import WarehouseError
+from deltabook.schemas.rows import InstrumentRow
 from deltabook.schemas.tables import INSTRUMENTS
 
 _MAX_LISTED = 40
 """Largest number of instruments that an error message lists."""
 
 
-def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) -> list[dict[str, Any]]:
+def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) -> list[InstrumentRow]:
     """Return the published instruments with a symbol, one for each exchange that lists it.
 
     Parameters
@@ -29,15 +30,16 @@ def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) 
 
     Returns
     -------
-    list of dict
-        Rows of `instruments`, at least one.
+    list of InstrumentRow
+        At least one row.
 
     Raises
     ------
     WarehouseError
         If no instrument matches. The message lists the existing instruments and suggests the closest symbol.
     """
-    rows = TableReader(warehouse.absolute(), require_published(warehouse)).rows(INSTRUMENTS)
+    tables = TableReader(warehouse.absolute(), require_published(warehouse))
+    rows = cast(list[InstrumentRow], tables.rows(INSTRUMENTS))
     matches = [row for row in rows if row["symbol"] == symbol and exchange in (None, row["exchange"])]
     if matches:
         return matches
@@ -52,7 +54,7 @@ def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) 
     raise WarehouseError(f"no {wanted} in {warehouse}{introduction}: {listed}{more}")
 
 
-def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -> dict[str, Any]:
+def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -> InstrumentRow:
     """Return the only published instrument with a symbol.
 
     Parameters
@@ -66,8 +68,8 @@ def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -
 
     Returns
     -------
-    dict
-        Row of `instruments`.
+    InstrumentRow
+        The row of the instrument.
 
     Raises
     ------
