@@ -35,7 +35,7 @@ FileHashes = dict[tuple[str, str], str]
 """SHA-256 of data files in hex, by table name and path below the table's folder."""
 
 
-class AddedFile(TypedDict):
+class AddedPath(TypedDict):
     """Description of a data file in a Delta commit that adds the file.
 
     Attributes
@@ -67,13 +67,13 @@ class LogAction(TypedDict, total=False):
 
     Attributes
     ----------
-    add : AddedFile
+    add : AddedPath
         Data file that the commit adds.
     commitInfo : CommitInfo
         Facts about the commit.
     """
 
-    add: AddedFile
+    add: AddedPath
     commitInfo: CommitInfo
 
 
