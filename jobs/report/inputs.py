@@ -27,7 +27,7 @@ Instrument = tuple[str, str]
 class FidelityRow(TypedDict):
     """Row of the table `fidelity`."""
 
-    # pylint: disable=duplicate-code  # no tuple of `schemas.rows` can take its fields from here
+    # pylint: disable=duplicate-code  # the tuple in `schemas.rows` cannot inherit these fields
     run_id: str
     exchange: str
     symbol: str

@@ -45,7 +45,7 @@ class MessageLocation(NamedTuple):
 class GapRow(TypedDict):
     """Row of `gaps` without exchange and symbol."""
 
-    # pylint: disable=duplicate-code  # no tuple of `schemas.rows` can take its fields from here
+    # pylint: disable=duplicate-code  # the tuple in `schemas.rows` cannot inherit these fields
     hour: int
     kind: str
     epoch: int

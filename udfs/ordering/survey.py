@@ -60,7 +60,7 @@ class StoredMessages:
 class _IdGroup(TypedDict):
     """Messages of one staged file in one chunk and epoch, as columns of `survey`."""
 
-    # pylint: disable=duplicate-code  # no tuple of `schemas.rows` can take its fields from here
+    # pylint: disable=duplicate-code  # the tuple in `schemas.rows` cannot inherit these fields
     epoch: int
     time: int
     first: int
