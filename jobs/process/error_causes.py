@@ -22,7 +22,7 @@ _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
 _JAVA_ERROR = re.compile(r"(?:Caused by: |: )?((?:[a-z]\w*\.)+[A-Z][\w$]*(?:Error|Exception)\b.*)$")
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 """Colour codes that the Delta client puts into its messages."""
-_MAX_CAUSE_LENGTH, _DYING_SECONDS = 200, 3
+_MAX_CAUSE_LENGTH, _DYING_SECONDS, _STOPPING_SECONDS = 200, 3, 15
 _MORE_MEMORY = (
     "Give Spark more (driver_memory, as with DELTABOOK_DRIVER_MEMORY=8g), or let fewer tasks run at once, as "
     "with --master local[1]"
@@ -183,6 +183,18 @@ def has_jvm_died(error: BaseException) -> bool:
         Error to examine.
     """
     return bool(_describe_dead_jvm(error)) or isinstance(error, ConnectionError)
+
+
+def wait_for_jvm_end() -> bool:
+    """Return whether the JVM has ended, or ends within a few seconds because it received a signal."""
+    process = get_jvm_process()
+    if process is None:
+        return False
+    try:
+        process.wait(_STOPPING_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def get_jvm_process() -> subprocess.Popen[bytes] | None:

@@ -76,12 +76,10 @@ class Replayer:
         clock: str = Clock.RECEIVED,
         suspect: str = Suspect.MARK,
     ):
-        try:
-            self._suspect, chosen_clock = Suspect(suspect), Clock(clock)
-        except ValueError as error:
-            raise SettingsError(
-                f"{error}: expected clock=received or exchange, and suspect=skip, mark or raise"
-            ) from None
+        for option, value, known in (("clock", clock, Clock), ("suspect", suspect, Suspect)):
+            if value not in list(known):
+                raise SettingsError(f"{option} {value!r}: expected one of {', '.join(known)}")
+        self._suspect, chosen_clock = Suspect(suspect), Clock(clock)
         if depth < 1:
             raise SettingsError(f"depth {depth}: expected 1 or more")
         self.symbol, self.clock, self.depth = symbol, chosen_clock, depth

@@ -21,6 +21,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from deltabook.jobs.console.logging import log_event
 from deltabook.jobs.process.crash_points import crash_points
+from deltabook.jobs.process.error_causes import wait_for_jvm_end
 from deltabook.jobs.runtime.disk_errors import name_disk_errors
 from deltabook.jobs.streaming.commits import LiveCommits
 from deltabook.jobs.streaming.follow_settings import FollowSettings, check_settings, read_known_instruments
@@ -104,7 +105,13 @@ class _LiveJob:
         for starts_left in reversed(range(_MOST_STARTS)):
             try:
                 return self._follow(must_stop)
-            except PySparkException as error:
+            except Exception as error:
+                if must_stop() and wait_for_jvm_end():
+                    # A signal to the whole process group, as from systemd, also ends the JVM. An interrupted
+                    # micro-batch is not committed; the next start reads its messages again.
+                    return
+                if not isinstance(error, PySparkException):
+                    raise
                 if not starts_left or self.counts["batches"] or _SLOW_START_ERROR not in str(error):
                     raise
 

@@ -365,8 +365,8 @@ def test_suspect_books_are_marked_left_out_or_end_the_replay(asked):
     [
         (("--by", "tick"), "--by 'tick': expected event, message, trade, or a length of time such as 100ms"),
         (("--speed", "-1"), "--speed '-1': expected a number above 0, such as 10 or 0.5, or max"),
-        (("--clock", "wall"), "expected clock=received or exchange"),
-        (("--suspect", "hide"), "suspect skip, mark, raise"),
+        (("--clock", "wall"), "clock 'wall': expected one of received, exchange"),
+        (("--suspect", "hide"), "suspect 'hide': expected one of skip, mark, raise"),
         (("--format", "xml"), "--format 'xml': expected one of table, csv, json"),
         (("--from", "2024-08-09", "--to", "2024-08-08"), "--to 2024-08-08 is not after --from 2024-08-09"),
         (("--watch",), "--watch needs a terminal: leave it out for lines, or give --format csv or json"),
