@@ -24,7 +24,7 @@ from deltabook.schemas.columns import (
     Table,
     scaled,
 )
-from deltabook.schemas.frames import REBUILD_REFERENCES
+from deltabook.schemas.frames import VENDOR_COLUMNS
 from deltabook.schemas.tables import BOOKS
 
 
@@ -196,7 +196,7 @@ EXPORT_REFERENCES = Table(
         ),
         Column("follows", "BOOLEAN", "True: the export also has the chunk before, which is of the same day."),
         Column("is_last", "BOOLEAN", "True: the instrument has no later chunk."),
-        *(column for column in REBUILD_REFERENCES.columns if column.name.startswith("seed_")),
+        *VENDOR_COLUMNS,
     ),
 )
 

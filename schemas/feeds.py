@@ -74,6 +74,12 @@ class Feed:
     own_snapshots
         True: snapshots are messages of the feed, and always replace the book. False: snapshots come from
         separate requests, and their ids connect them to the feed.
+    whole_snapshots
+        True: a snapshot shows every level that the feed has, and messages keep the book whole to that depth.
+        False: a snapshot may be cut. Levels worse than its worst level may exist.
+    is_unlinked
+        True if the feed has neither ids that connect messages nor snapshots. `udfs.truths` says what supports
+        such a book.
     timed_snapshots
         True if snapshots have a time. A snapshot without a time gets the time of a neighboring message.
     trade_ids
@@ -90,6 +96,8 @@ class Feed:
     repeats: Repeats
     best_status: Status
     own_snapshots: bool
+    whole_snapshots: bool
+    is_unlinked: bool
     timed_snapshots: bool
     trade_ids: bool
     rules: str
@@ -110,6 +118,8 @@ FEEDS = {
             Repeats.BY_IDS,
             Status.VERIFIED,
             own_snapshots=False,
+            whole_snapshots=False,
+            is_unlinked=False,
             timed_snapshots=False,
             trade_ids=True,
             rules=_SPOT_DOCS,
@@ -123,6 +133,8 @@ FEEDS = {
             Repeats.BY_IDS,
             Status.VERIFIED,
             own_snapshots=False,
+            whole_snapshots=False,
+            is_unlinked=False,
             timed_snapshots=True,
             trade_ids=True,
             rules=_FUTURES_DOCS,
@@ -136,6 +148,8 @@ FEEDS = {
             Repeats.JOINED,
             Status.UNVERIFIABLE,
             own_snapshots=True,
+            whole_snapshots=False,
+            is_unlinked=True,
             timed_snapshots=True,
             trade_ids=False,
             rules="Crypto Lake documentation: data schema of book_delta_v2, book and trades",
@@ -149,6 +163,8 @@ FEEDS = {
             Repeats.JOINED,
             Status.UNVERIFIABLE,
             own_snapshots=True,
+            whole_snapshots=False,
+            is_unlinked=False,
             timed_snapshots=True,
             trade_ids=False,
             rules="docs.tardis.dev: downloadable CSV files, incremental_book_L2",
@@ -162,6 +178,8 @@ FEEDS = {
             Repeats.BY_CONTENT,
             Status.CHECKED,
             own_snapshots=True,
+            whole_snapshots=True,
+            is_unlinked=False,
             timed_snapshots=True,
             trade_ids=False,
             rules="Kraken WebSocket API v1: book, and How to calculate the checksum",
@@ -175,6 +193,8 @@ FEEDS = {
             Repeats.BY_CONTENT,
             Status.VERIFIED,
             own_snapshots=True,
+            whole_snapshots=True,
+            is_unlinked=False,
             timed_snapshots=True,
             trade_ids=False,
             rules="OKX API v5: Order book channel, checksum and sequence ids; OKCoin API v3: depth_l2_tbt",
@@ -188,6 +208,8 @@ FEEDS = {
             Repeats.BY_IDS,
             Status.VERIFIED,
             own_snapshots=True,
+            whole_snapshots=True,
+            is_unlinked=False,
             timed_snapshots=True,
             trade_ids=False,
             rules="Bybit API v5: Orderbook, process snapshot and delta",

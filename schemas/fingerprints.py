@@ -80,6 +80,9 @@ def values_of(writing: RowPolicy) -> dict[str, object]:
         "silence_ns": writing.silence,
         "ofi_levels": writing.ofi_levels,
         "checkpoint_every": writing.checkpoint_every,
+        "seed": str(writing.seed),
+        "repair": str(writing.repair),
+        "reseed_after_ns": writing.reseed_after,
     }
 
 

@@ -17,7 +17,6 @@ from deltabook.schemas.columns import (
     RECEIVED,
     SCALES,
     SEQUENCE,
-    SIDES,
     SOURCE_FILE,
     SOURCE_ROW,
     SYMBOL,
@@ -193,6 +192,12 @@ OTHER_REFERENCES = Table(
     ),
 )
 
+VENDOR_COLUMNS = (
+    Column("vendor_files", "ARRAY<STRING>", "Unlinked feed: data files of `golden` with vendor books."),
+    Column("vendor_from", "BIGINT", "Least id of the vendor books to read."),
+    Column("vendor_to", "BIGINT", "Greatest id of the vendor books to read."),
+)
+
 REBUILD_REFERENCES = Table(
     "rebuild_references",
     "One chunk to rebuild: the files to read.",
@@ -208,11 +213,7 @@ REBUILD_REFERENCES = Table(
             "STRING",
             "Data file of `checkpoints` with the opening book; empty if none.",
         ),
-        Column("seed_sequence", "BIGINT", "Id of the vendor's book that seeds the chunk; -1 if none does."),
-        *(
-            Column(f"seed_{column.name}", "ARRAY<DECIMAL(38,0)>", f"Of that book: {column.doc}")
-            for column in SIDES
-        ),
+        *VENDOR_COLUMNS,
         Column("fingerprint", "STRING", "Hash of the events and settings from which the books are built."),
         Column("changed", "BOOLEAN", "True: the events or settings differ from those of the stored books."),
         Column("chained", "BOOLEAN", "True: write the checkpoint, gaps, checks and coverage."),

@@ -54,14 +54,19 @@ class Status(IntEnum):
 
     UNSEEDED = 0
     """There was no snapshot yet. The written book is empty."""
-    SUSPECT = 1
-    """Since the last snapshot, there was a gap, a quarantined row or a failed checksum."""
-    UNVERIFIABLE = 2
-    """Neither ids nor a checksum prove the book."""
-    CHECKED = 3
+    WARMING = 1
+    """The feed sends no snapshot. The book holds the levels that messages have set so far, and is not stable
+    yet."""
+    SUSPECT = 2
+    """Since the last snapshot, there was a gap, a quarantined row or a failed checksum; or the book of an
+    unlinked feed is contradicted at its best level."""
+    UNVERIFIABLE = 3
+    """Neither ids nor a checksum prove the book, or its best level lies where absent levels are not known to be
+    absent."""
+    CHECKED = 4
     """No ids prove the book, but the exchange's checksum after this message matched."""
-    VERIFIED = 4
-    """Ids prove an unbroken chain of messages since a snapshot."""
+    VERIFIED = 5
+    """Ids prove an unbroken chain of messages since a snapshot, which shows at least the best level."""
 
     @property
     def label(self) -> str:
@@ -70,6 +75,9 @@ class Status(IntEnum):
 
 
 STATUS_LABELS = tuple(status.label for status in Status)
+
+KNOWN_DEPTHS = {"known_1": 1, "known_5": 5, "known_20": 20}
+"""Columns of `coverage` for the time during which so many levels per side were known."""
 
 
 class GapKind(IntEnum):
@@ -94,6 +102,14 @@ class GapKind(IntEnum):
     SILENCE = 8
     """There was no book update for longer than the setting `silence_seconds`. A feed may be silent because of
     a fault, or because the market is quiet."""
+    NEW_SESSION = 9
+    """The recording stopped and was started again. The book begins anew."""
+    STRANDED_LEVEL = 10
+    """A level stayed in the book although the exchange had removed it: a delete is missing. It was removed."""
+    RESEED = 11
+    """A vendor's book replaced a book that was crossed, or to which data were missing."""
+    RESTORED_LEVEL = 12
+    """A level that was removed as stranded was put back, because a vendor's book shows it."""
 
     @property
     def label(self) -> str:
@@ -120,10 +136,21 @@ class GoldenKind(StrEnum):
 class Seed(StrEnum):
     """Setting: how to start the book of a feed that sends no snapshot."""
 
-    NONE = "none"
-    """Do not seed the book: it stays unseeded."""
+    AUTO = "auto"
+    """Start with the levels that messages set; use the vendor's books from the first valid one on."""
     GOLDEN = "golden"
-    """Seed the book with the first book that the vendor publishes."""
+    """Wait for the vendor's first valid book: the book is unseeded until then."""
+    NONE = "none"
+    """Start with the levels that messages set, and use no vendor's book."""
+
+
+class Repair(StrEnum):
+    """Setting: what happens to the older of two levels that cross, in a feed without linked ids."""
+
+    OLDER = "older"
+    """Remove it, with a row of `gaps`: the exchange's book never crosses, so a delete is missing."""
+    NONE = "none"
+    """Keep it. The book is suspect while it is crossed."""
 
 
 class Cadence(StrEnum):
@@ -174,6 +201,10 @@ class RowPolicy:
         Number of levels for which each row has an order flow imbalance; at most `depth` levels are used.
     checkpoint_every
         Number of level changes between two checkpoints within a chunk.
+    seed, repair
+        How the book of a feed without linked ids starts, and what happens to levels that cross.
+    reseed_after
+        Time, ns, after which a vendor's book replaces a crossed book of such a feed.
     """
 
     depth: int = 20
@@ -183,6 +214,9 @@ class RowPolicy:
     silence: int = HOUR
     ofi_levels: int = 5
     checkpoint_every: int = 500_000
+    seed: Seed = Seed.AUTO
+    repair: Repair = Repair.OLDER
+    reseed_after: int = 2 * NANOSECONDS_PER_SECOND
 
     @property
     def of_kernel(self) -> Cadence:

@@ -20,14 +20,12 @@ class ScaleFields(TypedDict):
     is_decimal: bool
 
 
-class SeedFields(TypedDict):
-    """The columns `seed_*` of `rebuild_references`: the vendor's book that seeds a chunk."""
+class VendorFields(TypedDict):
+    """The columns `vendor_*` of `rebuild_references`: where the vendor books of a chunk are."""
 
-    seed_bid_prices: list[int]
-    seed_bid_sizes: list[int]
-    seed_ask_prices: list[int]
-    seed_ask_sizes: list[int]
-    seed_sequence: int
+    vendor_files: list[str]
+    vendor_from: int
+    vendor_to: int
 
 
 class PartReference(TypedDict):
@@ -79,7 +77,7 @@ class OtherReference(ScaleFields):
     restarts: list[int]
 
 
-class RebuildReference(ScaleFields, SeedFields):
+class RebuildReference(ScaleFields, VendorFields):
     """Row of the frame `rebuild_references`."""
 
     exchange: str
@@ -115,7 +113,7 @@ class TotalReference(TypedDict):
     sample_files: list[str]
 
 
-class ExportReference(ScaleFields, SeedFields):
+class ExportReference(ScaleFields, VendorFields):
     """Row of the frame `export_references`."""
 
     exchange: str

@@ -25,9 +25,9 @@ from deltabook.schemas.columns import (
     scaled,
     struct,
 )
-from deltabook.schemas.names import Status
+from deltabook.schemas.names import KNOWN_DEPTHS, Status
 
-SCHEMA_VERSION = "7"
+SCHEMA_VERSION = "8"
 """Version of these schemas, stored in the table property `deltabook.schema_version`."""
 
 EVENTS = Table(
@@ -62,11 +62,21 @@ BOOKS = Table(
         *SIDES,
         Column("bid_levels", "BIGINT", "Bid levels of the full book."),
         Column("ask_levels", "BIGINT", "Ask levels of the full book."),
+        Column(
+            "bid_known_levels",
+            "INT",
+            "How many of this row's bids, from the best, are known: none is missing.",
+        ),
+        Column(
+            "ask_known_levels",
+            "INT",
+            "How many of this row's asks, from the best, are known: none is missing.",
+        ),
         Column("trade_count", "BIGINT", "Trades in the book since the row before."),
         scaled("buy_volume", "Buying aggressors' volume since the row before", "size_scale"),
         scaled("sell_volume", "Selling aggressors' volume since the row before", "size_scale"),
         scaled("ofi", "Order flow imbalance by level since the row before", "size_scale", "ARRAY<BIGINT>"),
-        Column("status", "STRING", "verified, checked, unverifiable, suspect or unseeded."),
+        Column("status", "STRING", "verified, checked, unverifiable, suspect, warming or unseeded."),
         Column(
             "crossed", "BOOLEAN", "True: the best bid is above the best ask. Equal prices (locked) are valid."
         ),
@@ -98,12 +108,51 @@ CHECKPOINTS = Table(
         Column("trade_sequence", "BIGINT", "Last trade id seen; -1 if none."),
         ORDER_TIME,
         Column("update_time", "BIGINT", "order_time of the last book update, ns; -1 if none."),
-        Column("status", "INT", "Status code: 0 unseeded, 1 suspect, 2 unverifiable, 3 checked, 4 verified."),
+        Column("status", "INT", "Code of `schemas.names.Status`, from 0 unseeded to 5 verified."),
+        Column(
+            "proven_status",
+            "INT",
+            "The same, by ids alone: without checksums, known range and vendor's books.",
+        ),
         Column("bridge_due", "BOOLEAN", "True: a snapshot was applied, and no diff has connected to it yet."),
         Column(
             "updates_seen", "BOOLEAN", "True: a book update was seen, whether or not a book could be built."
         ),
         *SIDES,
+        Column("bids_whole", "BOOLEAN", "True: no bid is missing at any price."),
+        Column("asks_whole", "BOOLEAN", "True: no ask is missing at any price."),
+        *(
+            scaled(name, doc, "price_scale", "ARRAY<BIGINT>")
+            for name, doc in (
+                (
+                    "bids_known_from",
+                    "One price, down to which no bid is missing; empty: whole, or nothing known",
+                ),
+                (
+                    "asks_known_from",
+                    "One price, up to which no ask is missing; empty: whole, or nothing known",
+                ),
+                ("disputed_bids", "Bids that the last vendor book lacks"),
+                ("disputed_asks", "Asks that the last vendor book lacks"),
+                ("removed_bids", "Bids that were removed as stranded, and not set since"),
+                ("removed_asks", "Asks that were removed as stranded, and not set since"),
+            )
+        ),
+        Column(
+            "crossed_since",
+            "BIGINT",
+            "Unlinked feed: order_time since which the book is crossed, ns; -1 if not.",
+        ),
+        Column(
+            "warm_since", "BIGINT", "Unlinked feed: order_time since which the book is stable, ns; -1 if not."
+        ),
+        Column("unsettled", "BOOLEAN", "Unlinked feed: a stranded level was removed at the last message."),
+        Column(
+            "row_due", "BOOLEAN", "Unlinked feed: a vendor book has changed the book since the last message."
+        ),
+        Column(
+            "rules", "STRING", "Unlinked feed: settings seed, repair and reseed-after (ns); empty otherwise."
+        ),
         Column("trade_count", "BIGINT", "Trades since the last row of `books`."),
         scaled("buy_volume", "Buying volume since the last row of `books`", "size_scale"),
         scaled("sell_volume", "Selling volume since the last row of `books`", "size_scale"),
@@ -135,6 +184,7 @@ GAPS = Table(
         Column("resolved_time", "BIGINT", "order_time of that message, ns since 1970 UTC; -1 while open."),
         Column("resolved_by", "STRING", "snapshot, vendor_book or book_update; empty while open."),
         Column("updates_affected", "BIGINT", "Number of book updates applied while the book was suspect."),
+        Column("levels", "ARRAY<STRING>", "Levels that were corrected: side, price, size before and after."),
         SOURCE_FILE,
         SOURCE_ROW,
     ),
@@ -192,6 +242,10 @@ COVERAGE = Table(
             for status in sorted(Status, reverse=True)
         ),
         Column("silent", "BIGINT", "Time without any book update, ns; it has no status."),
+        *(
+            Column(name, "BIGINT", f"Time during which the {count} best levels of both sides were known, ns.")
+            for name, count in KNOWN_DEPTHS.items()
+        ),
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour"),

@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from deltabook.jobs.console.closed_output import is_output_closed, leave_quietly
 from deltabook.jobs.console.logging import LogForm, log_fields, set_log_form
 from deltabook.jobs.console.printable import make_printable
-from deltabook.schemas.names import OnGap, Seed
+from deltabook.schemas.names import OnGap, Repair, Seed
 from deltabook.udfs.storage.locations import explain_invalid_names
 
 if TYPE_CHECKING:  # typer has no public names for these classes
@@ -236,7 +236,31 @@ SeedOption = Annotated[
     Seed | None,
     typer.Option(
         "--seed",
-        help=with_default("golden: a feed without snapshots starts from the vendor's first book.", "none"),
+        help=with_default(
+            "How the book of a feed without snapshots starts. auto: from its messages, then the vendor's books; "
+            "golden: from the vendor's first valid book; none: from its messages alone.",
+            "auto",
+        ),
+    ),
+]
+RepairOption = Annotated[
+    Repair | None,
+    typer.Option(
+        "--repair",
+        help=with_default(
+            "A feed without snapshots: remove the older of two levels that cross (recorded in gaps), or none.",
+            "older",
+        ),
+    ),
+]
+ReseedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--reseed-after",
+        metavar="SECONDS",
+        help=with_default(
+            "A feed without snapshots: seconds after which a vendor's book replaces a crossed book.", "2"
+        ),
     ),
 ]
 ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace a known file whose content changed.")]

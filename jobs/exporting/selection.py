@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from deltabook.jobs.exporting.options import ExportOptions
 from deltabook.jobs.intake.instruments import Instrument, get_scales, read_instruments
-from deltabook.jobs.pipeline.vendor_seeds import NO_SEED, find_seeds
+from deltabook.jobs.pipeline.vendor_files import NO_VENDOR, find_vendor_files
 from deltabook.jobs.tables.instrument_lookup import find_instruments
 from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.schemas.errors import SettingsError, WarehouseError
@@ -157,7 +157,7 @@ def make_references(
     files = tables.files_of_both(_TABLES[options.what])
     checkpoints = tables.files_of_both(CHECKPOINTS) if is_replayed else {}
     books = tables.files_of_both(BOOKS) if is_replayed else {}
-    seeds = find_seeds(tables) if is_replayed else {}
+    vendor = find_vendor_files(tables) if is_replayed else {}
     stored = [key for key in files if key[:2] in instruments and (key in checkpoints or not is_replayed)]
     if not stored:
         raise WarehouseError(
@@ -183,7 +183,7 @@ def make_references(
                 "checkpoint_file": next(iter(checkpoints.get(key, [])), ""),
                 "follows": _follows_exported(stored, index, selected),
                 "is_last": index + 1 == len(stored) or stored[index + 1][:2] != key[:2],
-                **seeds.get(key, NO_SEED),
+                **vendor.get(key, NO_VENDOR),
             }
         )
     days = sorted(references_of_day.values(), key=len, reverse=True)

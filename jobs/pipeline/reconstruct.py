@@ -36,14 +36,14 @@ from deltabook.jobs.pipeline.rebuild_plan import (
     read_book_gaps,
 )
 from deltabook.jobs.pipeline.summary import JobSummary
-from deltabook.jobs.pipeline.vendor_seeds import NO_SEED, find_seeds
+from deltabook.jobs.pipeline.vendor_files import NO_VENDOR, find_vendor_files
 from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey, TableReader
 from deltabook.jobs.warehouse.tasks import GroupedWork, sum_file_sizes
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
 from deltabook.schemas.frames import REBUILD_REFERENCES, REBUILT
 from deltabook.schemas.names import STATUS_LABELS, Seed
-from deltabook.schemas.rows import InstrumentRow, RebuildReference, RebuiltRow, SeedFields
+from deltabook.schemas.rows import InstrumentRow, RebuildReference, RebuiltRow, VendorFields
 from deltabook.schemas.tables import (
     BOOKS,
     CHECKPOINTS,
@@ -84,25 +84,25 @@ class RebuildSteps(NamedTuple):
 
 @dataclass(frozen=True)
 class RebuildInputs:
-    """Data files, fingerprints, instruments and seeds from which the chunks are rebuilt.
+    """Data files, fingerprints, instruments and vendor books from which the chunks are rebuilt.
 
     Attributes
     ----------
     files : dict
         Data files of `events` by (exchange, symbol, chunk), in order.
     fingerprints : dict
-        Fingerprint of each chunk's inputs (data files, settings and seed), by (exchange, symbol, chunk).
+        Fingerprint of each chunk's inputs (data files, settings and vendor books), by (exchange, symbol, chunk).
     instruments : dict
         Rows of `instruments` by (exchange, symbol).
-    seeds : dict
-        Vendor's book of each chunk that starts from one, as columns of `rebuild_references`, by (exchange,
-        symbol, chunk).
+    vendor : dict
+        Where the vendor books of each chunk are, as columns of `rebuild_references`, by (exchange, symbol,
+        chunk).
     """
 
     files: dict[ChunkKey, list[str]]
     fingerprints: dict[ChunkKey, Fingerprint]
     instruments: dict[Instrument, InstrumentRow]
-    seeds: dict[ChunkKey, SeedFields]
+    vendor: dict[ChunkKey, VendorFields]
 
     @classmethod
     def read(cls, warehouse: Warehouse) -> RebuildInputs:
@@ -114,11 +114,11 @@ class RebuildInputs:
             The warehouse to read. Its setting `seed` says whether a chunk may start from a vendor's book.
         """
         files = warehouse.files_of_both(EVENTS)
-        seeds = find_seeds(warehouse) if warehouse.settings.seed is Seed.GOLDEN else {}
+        vendor = find_vendor_files(warehouse) if warehouse.settings.seed is not Seed.NONE else {}
         fingerprints = {
-            key: _make_fingerprint(warehouse, names, seeds.get(key)) for key, names in files.items()
+            key: _make_fingerprint(warehouse, names, vendor.get(key)) for key, names in files.items()
         }
-        return cls(files, fingerprints, read_instruments(warehouse), seeds)
+        return cls(files, fingerprints, read_instruments(warehouse), vendor)
 
     def estimate_costs(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, int]:
         """Return the estimated cost of rebuilding each chunk: the size of its event files in bytes.
@@ -169,7 +169,7 @@ class RebuildInputs:
             "event_files": self.files[key],
             "checkpoint_file": checkpoint,
             "fingerprint": self.fingerprints[key].value,
-            **self.seeds.get(key, NO_SEED),
+            **self.vendor.get(key, NO_VENDOR),
             "changed": steps.changed,
             "chained": steps.chained,
             "replayed": steps.replayed,
@@ -258,14 +258,18 @@ def _compute_coverage(tables: TableReader) -> dict[str, float]:
     return {name: time / whole for name, time in totals.items() if time}
 
 
-def _make_fingerprint(warehouse: Warehouse, files: Sequence[str], seed: SeedFields | None) -> Fingerprint:
+def _make_fingerprint(
+    warehouse: Warehouse, files: Sequence[str], vendor: VendorFields | None
+) -> Fingerprint:
     """Return the fingerprint of a chunk's inputs.
 
     The fingerprint holds the names of data files, not their content, because data files never change.
     """
     policy, names = warehouse.settings.row_policy, [file.rsplit("/", 1)[-1] for file in files]
-    values = {"schema": SCHEMA_VERSION, "settings": values_of(policy), "seed": seed, "files": names}
-    return Fingerprint.of("books", values, [SCHEMA_VERSION, first_text_of(policy), str(seed), *names])
+    vendor_names = [file.rsplit("/", 1)[-1] for file in vendor["vendor_files"]] if vendor else []
+    values = {"schema": SCHEMA_VERSION, "settings": values_of(policy), "files": names}
+    values |= {"vendor_files": vendor_names}
+    return Fingerprint.of("books", values, [SCHEMA_VERSION, first_text_of(policy), *names])
 
 
 def _rebuild(

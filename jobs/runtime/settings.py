@@ -33,6 +33,7 @@ from deltabook.schemas.names import (
     Cadence,
     OnGap,
     RowPolicy,
+    Repair,
     Seed,
     step_of,
     valid_name,
@@ -42,7 +43,7 @@ from deltabook.udfs.storage.locations import parse_location
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
 _CONTENT_SETTINGS = {"cadence", "checkpoint_every", "depth", "instruments", "ofi_levels", "on_gap", "seed"}
-_CONTENT_SETTINGS |= {"silence_seconds", "minimum_match", "most_late", "most_untimed"}
+_CONTENT_SETTINGS |= {"repair", "reseed_after", "silence_seconds", "minimum_match", "most_late", "most_untimed"}
 _MAX_SCALE = 17  # with a scale of 18, the product DECIMAL(19,0) * unit would not be exact in 38 digits
 
 
@@ -105,6 +106,8 @@ class Settings(BaseSettings):
     ofi_levels: int = Field(ge=0, le=20)
     silence_seconds: int = Field(ge=1, le=3600)
     seed: Seed
+    repair: Repair
+    reseed_after: float = Field(ge=0, le=3600)
     minimum_match: float = Field(gt=0, lt=1)
     most_late: float = Field(ge=0, le=1)
     most_untimed: float = Field(ge=0, le=1)
@@ -167,6 +170,9 @@ class Settings(BaseSettings):
             silence=self.silence_seconds * NANOSECONDS_PER_SECOND,
             ofi_levels=self.ofi_levels,
             checkpoint_every=self.checkpoint_every,
+            seed=self.seed,
+            repair=self.repair,
+            reseed_after=round(self.reseed_after * NANOSECONDS_PER_SECOND),
         )
 
     @property

@@ -110,11 +110,9 @@ class ExportChunk(NamedTuple):
     checkpoint_file: str
     follows: bool
     is_last: bool
-    seed_bid_prices: Sequence[int]
-    seed_bid_sizes: Sequence[int]
-    seed_ask_prices: Sequence[int]
-    seed_ask_sizes: Sequence[int]
-    seed_sequence: int
+    vendor_files: Sequence[str]
+    vendor_from: int
+    vendor_to: int
 
     @classmethod
     def of(cls, row: tuple[object, ...]) -> ExportChunk:

@@ -13,6 +13,9 @@ from deltabook.schemas.names import NOT_GIVEN, Status
 from deltabook.schemas.tables import CHECKPOINTS, form_of
 from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook.book import Levels
+from deltabook.udfs.orderbook.known_range import NOTHING_KNOWN, KnownRange
+from deltabook.udfs.truths.support import SupportRules
+from deltabook.udfs.truths.unlinked_book import NO_SUPPORT, SupportState
 
 _SCALARS = (
     "sequence",
@@ -52,12 +55,21 @@ class BookState:
         order_time of the last book update, ns since 1970 UTC; -1 if there was none yet.
     status : Status
         Status of the book after the last message.
+    proven_status : Status
+        The same, by ids alone: without checksums, known ranges and vendor books.
     bridge_due : bool
         True after a snapshot, until the first diff that is not stale.
     updates_seen : bool
         True after the first book update, whether it was applied or not.
     bids, asks : (int64[:], int64[:])
         The full book: prices and sizes, scaled or codes, prices ascending.
+    known : (KnownRange, KnownRange)
+        Known range of the bids and of the asks.
+    support : SupportState
+        What supports the book of an unlinked feed.
+    rules : SupportRules or None
+        Rules for seeds and corrections with which the book of an unlinked feed is built; None if the first
+        messages are still to come.
     trade_count, buy_volume, sell_volume : int
         Number of trades since the last row of `books`, and the traded volume by aggressor side.
     epoch : int
@@ -72,10 +84,14 @@ class BookState:
     order_time: int = NOT_GIVEN
     update_time: int = NOT_GIVEN
     status: Status = Status.UNSEEDED
+    proven_status: Status = Status.UNSEEDED
     bridge_due: bool = False
     updates_seen: bool = False
     bids: Levels = _NO_LEVELS
     asks: Levels = _NO_LEVELS
+    known: tuple[KnownRange, KnownRange] = (NOTHING_KNOWN, NOTHING_KNOWN)
+    support: SupportState = NO_SUPPORT
+    rules: SupportRules | None = None
     trade_count: int = 0
     buy_volume: int = 0
     sell_volume: int = 0
@@ -102,10 +118,11 @@ def make_checkpoint_row(state: BookState, numbers: Numbers, keys: CheckpointKeys
     """
     table = form_of(CHECKPOINTS, numbers.is_decimal)
     row: dict[str, object] = {**keys}
-    row |= {name: getattr(state, name) for name in (*_SCALARS, "status")}
+    row |= {name: getattr(state, name) for name in (*_SCALARS, "status", "proven_status")}
     row |= {"held": b"" if state.held is None else _serialize(numbers.decode(state.held))}
     row |= {"bid_prices": state.bids[0], "bid_sizes": state.bids[1]}
     row |= {"ask_prices": state.asks[0], "ask_sizes": state.asks[1]}
+    row |= _support_columns(state)
     schema = pa.schema([field for field in CHECKPOINTS.arrow if field.name not in _VOLUMES])
     rows = numbers.decode(pa.RecordBatch.from_pylist([row], schema=schema))
     for name in _VOLUMES:
@@ -143,10 +160,14 @@ def restore_book_state(checkpoint: pa.Table, numbers: Numbers) -> BookState:
     """
     held = read_held_events(checkpoint)
     encoded = numbers.encode(checkpoint)
-    row = {name: checkpoint[name][0].as_py() for name in (*_SCALARS, *_VOLUMES, "status")}
+    row = {name: checkpoint[name][0].as_py() for name in (*_SCALARS, *_VOLUMES, "status", "proven_status")}
     return BookState(
         held=None if held is None else numbers.encode(held),
         status=Status(row["status"]),
+        proven_status=Status(row["proven_status"]),
+        known=(_read_known(encoded, "bids"), _read_known(encoded, "asks")),
+        support=_read_support(encoded),
+        rules=_parse_rules(checkpoint["rules"][0].as_py()),
         bids=_read_levels(encoded, "bid"),
         asks=_read_levels(encoded, "ask"),
         **{name: row[name] for name in _SCALARS},
@@ -187,6 +208,53 @@ def split_for_checkpoints(
             yield batch.slice(start), is_due
             is_due = False
         count = int(changes[-1]) - last_cut
+
+
+def _support_columns(state: BookState) -> dict[str, object]:
+    """Return the columns of known ranges and of the support of an unlinked book."""
+    (bids, asks), support = state.known, state.support
+    return {
+        "bids_whole": bids.is_whole,
+        "asks_whole": asks.is_whole,
+        "bids_known_from": bids.prices,
+        "asks_known_from": asks.prices,
+        "disputed_bids": support.disputed_bids,
+        "disputed_asks": support.disputed_asks,
+        "removed_bids": support.removed_bids,
+        "removed_asks": support.removed_asks,
+        "crossed_since": support.crossed_since,
+        "warm_since": support.warm_since,
+        "unsettled": support.is_unsettled,
+        "row_due": support.is_row_due,
+        "rules": "" if state.rules is None else ",".join(str(int(value)) for value in state.rules),
+    }
+
+
+def _read_known(encoded: pa.Table, side: str) -> KnownRange:
+    """Return the known range of one side, "bids" or "asks"."""
+    prices = encoded[f"{side}_known_from"][0].as_py()
+    return KnownRange(encoded[f"{side}_whole"][0].as_py(), prices[0] if prices else None)
+
+
+def _read_support(encoded: pa.Table) -> SupportState:
+    """Return what supports the book of an unlinked feed; its phase is the status by ids alone."""
+    prices = (
+        encoded[f"{what}_{side}"][0].values.to_numpy()
+        for what in ("disputed", "removed")
+        for side in ("bids", "asks")
+    )
+    return SupportState(
+        Status(encoded["proven_status"][0].as_py()),
+        *(encoded[name][0].as_py() for name in ("crossed_since", "warm_since", "unsettled", "row_due")),
+        *prices,
+    )
+
+
+def _parse_rules(text: str) -> SupportRules | None:
+    if not text:
+        return None
+    is_used, warms, repairs, reseed_after, warm_time = map(int, text.split(","))
+    return SupportRules(bool(is_used), bool(warms), bool(repairs), reseed_after, warm_time)
 
 
 def _read_levels(encoded: pa.Table, side: str) -> Levels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deltabook.schemas.names import NOT_GIVEN, STATUS_LABELS
+from deltabook.schemas.names import KNOWN_DEPTHS, NOT_GIVEN, STATUS_LABELS
 
 
 class Coverage:
@@ -18,15 +18,27 @@ class Coverage:
         next book update counts as silence.
     update_time : int
         order_time of the last book update so far, ns since 1970 UTC; -1 if there was no book update yet.
+    known_depth : int
+        Number of levels that are known on both sides after the last book update.
+    depth : int
+        Number of levels per side of `books`; no more than these are looked at.
     """
 
-    def __init__(self, silence: int, update_time: int):
+    def __init__(self, silence: int, update_time: int, known_depth: int, depth: int):
         self.silence = silence
         self.update_time = update_time
+        self.known_depth = known_depth
+        self.depth = depth
         self.rows: dict[int, dict[str, int]] = {}
 
     def count_updates(
-        self, chunk: int, times: NDArray[np.int64], status_before: int, status: NDArray[np.int8]
+        self,
+        chunk: int,
+        times: NDArray[np.int64],
+        status_before: int,
+        status: NDArray[np.int8],
+        known_depth: NDArray[np.int64],
+        is_session_start: NDArray[np.bool_],
     ) -> list[tuple[int, int]]:
         """Count a batch of book updates of one chunk.
 
@@ -40,6 +52,11 @@ class Coverage:
             `Status` of the book before the first update; -1 if there was no update before.
         status : int8[n]
             `Status` of the book after each update.
+        known_depth : int64[n]
+            Number of levels that are known on both sides after each update.
+        is_session_start : bool[n]
+            Whether a recording session begins with the update. The time before it was not recorded, and does
+            not count.
 
         Returns
         -------
@@ -49,17 +66,21 @@ class Coverage:
         """
         if not len(times):
             return []
-        row = self.rows.setdefault(chunk, dict.fromkeys((*STATUS_LABELS, "silent"), 0))
+        names = (*STATUS_LABELS, "silent", *KNOWN_DEPTHS)
+        row = self.rows.setdefault(chunk, dict.fromkeys(names, 0))
         row["from_time"] = min(row.get("from_time", int(times[0])), int(times[0]))
         row["to_time"] = int(times[-1])
         times_before = np.concatenate(([self.update_time], times[:-1]))
         statuses_before = np.concatenate(([max(status_before, 0)], status[:-1]))
-        lengths = np.where(times_before == NOT_GIVEN, 0, times - times_before)
+        depths_before = np.concatenate(([self.known_depth], known_depth[:-1]))
+        lengths = np.where((times_before == NOT_GIVEN) | is_session_start, 0, times - times_before)
         covered = np.minimum(lengths, self.silence)
         for code, label in enumerate(STATUS_LABELS):
             row[label] += int(covered[statuses_before == code].sum())
         row["silent"] += int((lengths - covered).sum())
-        self.update_time = int(times[-1])
+        for name, count in KNOWN_DEPTHS.items():
+            row[name] += int(covered[depths_before >= min(count, self.depth)].sum())
+        self.update_time, self.known_depth = int(times[-1]), int(known_depth[-1])
         after_silence = np.flatnonzero(lengths > self.silence).tolist()
         return [(index, int(times_before[index])) for index in after_silence]
 

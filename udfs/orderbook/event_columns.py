@@ -48,6 +48,7 @@ def read_update_ids(updates: pa.RecordBatch) -> UpdateIds:
         sequence=column["sequence"],
         is_linked=(column["prev_sequence"] != NOT_GIVEN) | has_id,
         damaged=column["damaged"],
+        time=to_numpy(updates["order_time"]),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind
-from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED, UpdateVerdicts
+from deltabook.udfs.orderbook.continuity import APPLY, RESET, UpdateVerdicts
 
 _NOT_CLOSED_BY_SNAPSHOTS = (GapKind.CHECKSUM_FAILURE, GapKind.QUARANTINED_ROW)
 """Kinds of gaps that a snapshot can open itself. The snapshot that opens such a gap does not close it."""
@@ -57,6 +57,7 @@ class GapRow(TypedDict):
     resolved_time: int
     resolved_by: str
     updates_affected: int
+    levels: list[str]
     source_file: str
     source_row: int
 
@@ -102,7 +103,7 @@ class GapLog:
             Returns the `MessageLocation` of the message at an index.
         """
         applied = self.applied + np.cumsum(verdicts.action == APPLY)
-        replaces_book = (verdicts.action == RESET) | (verdicts.action == SEED)
+        replaces_book = verdicts.action == RESET
         for index in np.flatnonzero((verdicts.gap >= 0) | replaces_book).tolist():
             location = locate(index)
             new_gaps: list[GapRow] = []
@@ -119,8 +120,7 @@ class GapLog:
                 else:
                     self.open.append(gap)
             if replaces_book[index]:
-                is_snapshot = verdicts.action[index] == RESET
-                self._close_gaps(location, "snapshot" if is_snapshot else "vendor_book", int(applied[index]))
+                self.close_open(location, "snapshot", int(applied[index]))
             self.open += new_gaps
         if len(applied):
             self.applied = int(applied[-1])
@@ -155,8 +155,18 @@ class GapLog:
         ]
         return self.closed + still_open + ([] if self.crossing is None else [self.crossing])
 
-    def _close_gaps(self, location: MessageLocation, resolved_by: str, applied: int) -> None:
-        """Close every open gap at a message, after `applied` diffs."""
+    def close_open(self, location: MessageLocation, resolved_by: str, applied: int) -> None:
+        """Close every open gap at a message.
+
+        Parameters
+        ----------
+        location : MessageLocation
+            The message.
+        resolved_by : str
+            Value of the column `resolved_by`.
+        applied : int
+            Number of diffs applied up to the message.
+        """
         for gap in self.open:
             gap["resolved_sequence"] = location.sequence
             gap["resolved_time"] = location.order_time
@@ -206,6 +216,7 @@ def make_gap_row(kind: GapKind, location: MessageLocation, expected: int, found:
         "resolved_time": NOT_GIVEN,
         "resolved_by": "",
         "updates_affected": 0,
+        "levels": [],
         "source_file": location.source_file,
         "source_row": location.source_row,
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.bitmaps import highest_at_or_below, lowest_bit
-from deltabook.udfs.orderbook.continuity import RESET, SEED
+from deltabook.udfs.orderbook.continuity import RESET
 
 BID, ASK = 0, 1
 """Indices of the two sides."""
@@ -124,13 +124,13 @@ def scan_side(side, count, depth):
 
 
 @kernel
-def apply_to_side(action, changes, index, side, summary, retained, seed_depth, depth):
+def apply_to_side(action, changes, index, side, summary, retained, depth):
     """Apply one message to a side; cost: about one memory access per level change.
 
     Parameters
     ----------
     action : int
-        APPLY, RESET or SEED.
+        APPLY or RESET.
     changes : RankedChanges
         Level changes of all messages on this side.
     index : int
@@ -141,8 +141,6 @@ def apply_to_side(action, changes, index, side, summary, retained, seed_depth, d
         Summary of the side before the message.
     retained : int
         Number of levels to which the venue truncates the side after the message; -1: no truncation.
-    seed_depth : int
-        For the action SEED: number of levels per side that the vendor shows.
     depth : int
         Number of levels that count as the top.
 
@@ -157,21 +155,123 @@ def apply_to_side(action, changes, index, side, summary, retained, seed_depth, d
         side.sizes[:] = 0
         side.words[:] = np.uint64(0)
         count = 0
-    elif action == SEED:
-        count -= _clear_from(side, _lowest_seeded_rank(changes.ranks, start, end, seed_depth))
     best, gained, is_touched = _change_levels(changes, start, end, side, best, floor)
     count += gained
     if 0 < retained < count:
         is_touched |= _drop_worst(side, count, retained) >= floor
         count = retained
     is_changed = False
-    if is_touched or action >= RESET:  # RESET or SEED
+    if is_touched or action == RESET:
         best = highest_at_or_below(side.words, best)
         scanned, differs = _scan_top(side, best, depth)
         is_changed = differs or scanned != top_count
         top_count = scanned
         floor = side.top_ranks[depth - 1] if scanned == depth else -1
     return SideSummary(best, floor, count, top_count), is_changed
+
+
+@kernel
+def merge_side(changes, index, side, summary, known_from, depth):
+    """Add the levels of a snapshot that lie where a side is not known; cost: one access per level.
+
+    Parameters
+    ----------
+    changes : RankedChanges
+        Levels of all messages on this side.
+    index : int
+        Index of the snapshot.
+    side : RankedSide
+        The side; changed in place.
+    summary : SideSummary
+        Summary of the side before the snapshot.
+    known_from : int
+        Lowest rank from which absent levels are known to be absent; see `known_range`.
+    depth : int
+        Number of levels that count as the top.
+
+    Returns
+    -------
+    (SideSummary, bool)
+        Summary of the side after the snapshot, and whether a top level changed.
+    """
+    count, is_changed = summary.level_count, False
+    for position in range(changes.offsets[index], changes.offsets[index + 1]):
+        rank, size = changes.ranks[position], changes.sizes[position]
+        if rank < known_from and side.sizes[rank] == 0 and size != 0:
+            set_level(side, rank, size)
+            count += 1
+            is_changed |= rank >= summary.floor
+    return (rescan_side(side, count, depth) if is_changed else _with_count(summary, count)), is_changed
+
+
+@kernel
+def worst_rank(changes, index, n_ranks):
+    """Return the lowest rank of a snapshot's levels on one side; -1 if the side is empty, so that it is whole."""
+    worst = n_ranks
+    for position in range(changes.offsets[index], changes.offsets[index + 1]):
+        if changes.sizes[position] != 0:
+            worst = min(worst, changes.ranks[position])
+    return -1 if worst == n_ranks else worst
+
+
+@kernel
+def count_known(top_ranks, top_count, known_from):
+    """Return how many of the top levels of a side, from the best, have at least the rank `known_from`."""
+    count = 0
+    while count < top_count and top_ranks[count] >= known_from:
+        count += 1
+    return count
+
+
+@kernel
+def rescan_side(side, count, depth):
+    """Scan the top levels of a side after single levels were set or deleted; return its `SideSummary`."""
+    side.top_ranks[:] = -1
+    return scan_side(side, count, depth)
+
+
+@kernel
+def clear_side(side, depth):
+    """Delete all levels of a side; return its `SideSummary`."""
+    side.sizes[:] = 0
+    side.words[:] = np.uint64(0)
+    return rescan_side(side, 0, depth)
+
+
+@kernel
+def set_level(side, rank, size):
+    """Set the size of a level that has none or another; the caller scans the top levels afterwards."""
+    side.sizes[rank] = size
+    side.words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
+
+
+@kernel
+def _with_count(summary, count):
+    return SideSummary(summary.best, summary.floor, count, summary.top_count)
+
+
+@kernel
+def write_side(side, row, top_count, top_ranks, top_sizes, prices, offsets, prices_out, sizes_out):
+    """Write the top levels of a side to a row of the output.
+
+    Parameters
+    ----------
+    side, row : int
+        The side, and the index of the row.
+    top_count : int
+        Number of levels to write.
+    top_ranks, top_sizes : int64[2, depth]
+        Rank and size of the top levels by side, best first.
+    prices : int64[r]
+        Distinct prices; see `RankedBook.prices`.
+    offsets, prices_out, sizes_out : int64[2, :]
+        The fields of `BookOutput`.
+    """
+    start = offsets[side, row]
+    for level in range(top_count):
+        prices_out[side, start + level] = price_of_rank(prices, side, top_ranks[side, level])
+        sizes_out[side, start + level] = top_sizes[side, level]
+    offsets[side, row + 1] = start + top_count
 
 
 @kernel
@@ -231,40 +331,18 @@ def _change_levels(changes, start, end, side, best, floor):
 
 
 @kernel
-def _lowest_seeded_rank(ranks, start, end, seed_depth):
-    """Return the lowest rank for which the vendor's levels ``start:end`` are authoritative.
-
-    If the vendor shows fewer than `seed_depth` levels, these are the whole side, and the result is rank 0.
-    """
-    if end == start or end - start < seed_depth:
-        return 0
-    return ranks[start:end].min()
-
-
-@kernel
-def _clear_from(side, lowest_rank):
-    """Delete all levels at or above a rank; return the number of deleted levels."""
-    cleared = 0
-    rank = highest_at_or_below(side.words, len(side.sizes) - 1)
-    while rank >= lowest_rank:
-        _delete_level(side, rank)
-        cleared += 1
-        rank = highest_at_or_below(side.words, rank - 1)
-    return cleared
-
-
-@kernel
 def _drop_worst(side, count, retained):
     """Delete the worst of `count` levels until `retained` remain; return the highest rank deleted, or -1."""
     deleted = -1
     while count > retained:
         deleted = lowest_bit(side.words)
-        _delete_level(side, deleted)
+        delete_level(side, deleted)
         count -= 1
     return deleted
 
 
 @kernel
-def _delete_level(side, rank):
+def delete_level(side, rank):
+    """Delete the level at a rank; the caller scans the top levels afterwards."""
     side.sizes[rank] = 0
     side.words[rank >> 6] &= ~(np.uint64(1) << np.uint64(rank & 63))

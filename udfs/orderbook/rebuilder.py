@@ -19,7 +19,9 @@ from deltabook.schemas.names import (
     EventType,
     GapKind,
     GoldenKind,
+    Repair,
     RowPolicy,
+    Seed,
     Status,
 )
 from deltabook.schemas.tables import BOOKS, form_of
@@ -47,6 +49,10 @@ from deltabook.udfs.orderbook.order_flow import (
 )
 from deltabook.udfs.orderbook.ranked_book import ASK, BID
 from deltabook.udfs.ordering.clock_jumps import find_clock_jumps
+from deltabook.udfs.truths.correction_gaps import close_recovered, record_corrections
+from deltabook.udfs.truths.support import SupportRules
+from deltabook.udfs.truths.unlinked_book import NO_SUPPORT, WARM_TIME, LevelCorrections, UnlinkedBook
+from deltabook.udfs.truths.vendor_books import NO_VENDOR_BOOKS, VendorBookQueue
 
 _MESSAGE_COLUMNS = ["date", "hour", "timestamp", "received", "order_time", "epoch", "sequence"]
 """Columns that a row of `books` takes from the message it follows."""
@@ -133,8 +139,16 @@ class Rebuilder:
         self.gaps = GapLog()
         self.id_state = _make_id_state(state)
         last_status = int(state.status) if state.updates_seen else NOT_GIVEN
-        self.book = Book(state.bids, state.asks, policy.depth, last_status)
-        self.coverage = Coverage(policy.silence, state.update_time)
+        self.rules = state.rules or _make_support_rules(policy)
+        sides = (state.bids, state.asks, policy.depth, last_status, state.known)
+        self.book = (
+            UnlinkedBook(*sides, state.support, self.rules)
+            if feed.is_unlinked
+            else Book(*sides, feed.whole_snapshots)
+        )
+        self.vendor_books: VendorBookQueue | None = None
+        self.corrections: LevelCorrections | None = None
+        self.coverage = Coverage(policy.silence, state.update_time, self.book.count_known(), policy.depth)
         self.comparisons: dict[GoldenKind, Comparison] = {}
         self.chunk, self.is_clock_off = NOT_GIVEN, np.zeros(2, dtype=np.bool_)
         self.order_time = state.order_time
@@ -171,16 +185,24 @@ class Rebuilder:
             order_time=self.order_time,
             update_time=self.coverage.update_time,
             status=Status(max(self.book.status, int(Status.UNSEEDED))),
+            proven_status=self._proven_status(),
             bridge_due=bool(self.id_state[continuity.BRIDGE_DUE]),
             updates_seen=updates_seen,
             bids=self.book.sides[BID],
             asks=self.book.sides[ASK],
+            known=self.book.known,
+            support=self.book.support if isinstance(self.book, UnlinkedBook) else NO_SUPPORT,
+            rules=self.rules if self.feed.is_unlinked else None,
             trade_count=trade_count,
             buy_volume=buy_volume,
             sell_volume=sell_volume,
             epoch=int(self.id_state[continuity.ROW_EPOCH]) if updates_seen else 0,
             held=self.held,
         )
+
+    def use_vendor_books(self, books: VendorBookQueue) -> None:
+        """Set the vendor books that may belong between the next messages of an unlinked feed."""
+        self.vendor_books = books
 
     def apply_events(self, events: pa.RecordBatch) -> pa.RecordBatch:
         """Apply a batch of events of one chunk.
@@ -214,7 +236,7 @@ class Rebuilder:
         if self.held is not None:
             self._apply(self.held, final=True)
         rows = self.gaps.rows()
-        if self.id_state[continuity.STATUS] == Status.UNSEEDED and self.last_update is not None:
+        if self._proven_status() is Status.UNSEEDED and self.last_update is not None:
             rows.append(make_gap_row(GapKind.MISSING_SNAPSHOT, self.last_update, NOT_GIVEN, NOT_GIVEN))
         return rows
 
@@ -230,7 +252,11 @@ class Rebuilder:
         # If every event is a book update, `take` would only make a copy.
         updates = events if is_update.all() else events.take(pa.array(update_rows))
         ids = read_update_ids(updates)
-        verdicts, out_of_order = continuity.check_updates(self.feed, ids, self.id_state, final)
+        last = (int(self.id_state[continuity.ROW_EPOCH]), int(self.id_state[continuity.LAST_SEQUENCE]))
+        has_last = bool(self.id_state[continuity.UPDATES_SEEN])
+        verdicts, out_of_order = continuity.check_updates(
+            self.feed, ids, self.id_state, self.policy.silence, final
+        )
         if out_of_order >= 0:
             self._raise_order_error(updates, out_of_order)
         n_decided = len(verdicts.action)
@@ -240,9 +266,9 @@ class Rebuilder:
             events, is_update = events.slice(0, end), is_update[:end]
             updates, update_rows = updates.slice(0, n_decided), update_rows[:n_decided]
         status_before = self.book.status
-        tops = self._apply_updates(updates, verdicts)
+        tops = self._apply_updates(updates, ids, verdicts, last if has_last else None)
         crossed = _find_crossed(tops)
-        self._record_gaps(events, updates, verdicts, tops, crossed, status_before)
+        self._record_gaps(events, updates, ids, verdicts, tops, crossed, status_before)
         self._count_comparisons(tops, ids)
         flow = self._sum_trades(events, update_rows[tops.message], is_update)
         if events.num_rows:
@@ -261,38 +287,77 @@ class Rebuilder:
             "the feed's order; ingest the hour again"
         )
 
-    def _apply_updates(self, updates: pa.RecordBatch, verdicts: UpdateVerdicts) -> TopOfBookRows:
-        """Apply book updates to the book and return the rows of its top levels."""
+    def _proven_status(self) -> Status:
+        """Return the status of the book by ids alone; of an unlinked book: apart from single levels."""
+        if isinstance(self.book, UnlinkedBook):
+            return self.book.support.phase
+        return Status(int(self.id_state[continuity.STATUS]))
+
+    def _apply_updates(
+        self,
+        updates: pa.RecordBatch,
+        ids: UpdateIds,
+        verdicts: UpdateVerdicts,
+        last: tuple[int, int] | None,
+    ) -> TopOfBookRows:
+        """Apply book updates to the book and return the rows of its top levels.
+
+        `last` is the epoch and the id of the message before; None if there was none.
+        """
+        every_message = self.policy.of_kernel is Cadence.MESSAGE
+        bids, asks = read_side_changes(updates, "bid"), read_side_changes(updates, "ask")
+        if isinstance(self.book, UnlinkedBook):
+            vendor, before = (self.vendor_books or NO_VENDOR_BOOKS).take_before(
+                ids.epoch, ids.sequence, to_numpy(updates["received"]), last
+            )
+            tops, self.corrections = self.book.apply_unlinked(
+                bids, asks, ids.time, verdicts, vendor, before, every_message
+            )
+            return tops
         integrity = None
         if self.feed.own_snapshots:
             integrity = read_integrity_fields(updates, self.feed.checksum, self.printed_digits)
-        bids, asks = read_side_changes(updates, "bid"), read_side_changes(updates, "ask")
-        every_message = self.policy.of_kernel is Cadence.MESSAGE
         return self.book.apply(bids, asks, verdicts, integrity, every_message)
 
     def _record_gaps(
         self,
         events: pa.RecordBatch,
         updates: pa.RecordBatch,
+        ids: UpdateIds,
         verdicts: UpdateVerdicts,
         tops: TopOfBookRows,
         crossed: NDArray[np.bool_],
         status_before: int,
     ) -> None:
         """Record every gap of a batch except those of its trades."""
-        self.gaps.record_updates(verdicts, partial(locate_message, updates))
+        locate = partial(locate_message, updates)
+        self.gaps.record_updates(verdicts, locate)
+        if self.corrections is not None:
+            record_corrections(self.gaps, self.corrections, self.numbers, locate)
+            close_recovered(self.gaps, verdicts, ids, locate)
         # A suspect book may be crossed. The gap that made the book suspect is recorded already.
         is_unexplained = crossed & (verdicts.status[tops.message] != Status.SUSPECT)
-        self.gaps.record_crossed_books(is_unexplained, tops.message, partial(locate_message, updates))
-        self._record_silence(updates, status_before, verdicts.status)
+        if self.feed.is_unlinked:
+            is_unexplained = crossed
+        self.gaps.record_crossed_books(is_unexplained, tops.message, locate)
+        self._record_silence(updates, status_before, verdicts, tops.known_depth)
         self._record_clock_jumps(events)
 
-    def _record_silence(self, updates: pa.RecordBatch, status_before: int, status: NDArray[np.int8]) -> None:
+    def _record_silence(
+        self,
+        updates: pa.RecordBatch,
+        status_before: int,
+        verdicts: UpdateVerdicts,
+        known_depth: NDArray[np.int64],
+    ) -> None:
         """Count time by status, and record each silence as a gap."""
         if not updates.num_rows:
             return
         times, chunk = to_numpy(updates["order_time"]), int(updates["hour"][0].as_py())
-        for index, time_before in self.coverage.count_updates(chunk, times, status_before, status):
+        is_session_start = verdicts.gap == GapKind.NEW_SESSION
+        for index, time_before in self.coverage.count_updates(
+            chunk, times, status_before, verdicts.status, known_depth, is_session_start
+        ):
             location = locate_message(updates, index)
             due, resolved_time = time_before + self.policy.silence, location.order_time
             self.gaps.closed.append(
@@ -352,6 +417,7 @@ class Rebuilder:
             columns[f"{name}_prices"] = pa.ListArray.from_arrays(offsets, pa.array(tops.prices[side]))
             columns[f"{name}_sizes"] = pa.ListArray.from_arrays(offsets, pa.array(tops.sizes[side]))
             columns[f"{name}_levels"] = tops.levels[:, side]
+            columns[f"{name}_known_levels"] = tops.known[:, side]
         columns |= {
             "exchange": _repeat_text(self.exchange, messages.num_rows),
             "symbol": _repeat_text(self.symbol, messages.num_rows),
@@ -372,7 +438,9 @@ class Rebuilder:
         """Return the column `ofi` of a batch's rows."""
         sizes = self.numbers.amounts(tops.sizes[BID]), self.numbers.amounts(tops.sizes[ASK])
         books = TopLevels(tops.offsets, tops.prices, sizes)
-        replaced = verdicts.action[tops.message] >= continuity.RESET
+        replaced = verdicts.action[tops.message] == continuity.RESET
+        if self.corrections is not None:
+            replaced |= np.isin(tops.message, self.corrections.message)
         levels = min(self.policy.ofi_levels, self.policy.depth)
         flow = compute_order_flow(self.last_top, books, replaced, levels)
         if len(replaced):
@@ -385,14 +453,24 @@ def _make_id_state(state: BookState) -> NDArray[np.int64]:
     """Return the state from which `continuity.check_updates` continues a book, int64[STATE_FIELDS]."""
     id_state = continuity.initial_state()
     id_state[continuity.LAST_SEQUENCE] = state.sequence
-    # A matching checksum proves nothing about the next message.
-    proven_by_ids = Status.UNVERIFIABLE if state.status is Status.CHECKED else state.status
-    id_state[continuity.STATUS] = proven_by_ids
+    id_state[continuity.STATUS] = state.proven_status
     id_state[continuity.BRIDGE_DUE] = state.bridge_due
     id_state[continuity.UPDATES_SEEN] = state.updates_seen
     if state.updates_seen:
         id_state[continuity.ROW_EPOCH] = state.epoch
+        id_state[continuity.ROW_TIME] = state.update_time
     return id_state
+
+
+def _make_support_rules(policy: RowPolicy) -> SupportRules:
+    """Return the rules for seeds and corrections that a policy sets."""
+    return SupportRules(
+        uses_vendor=policy.seed is not Seed.NONE,
+        warms=policy.seed is not Seed.GOLDEN,
+        repairs=policy.repair is Repair.OLDER,
+        reseed_after=policy.reseed_after,
+        warm_time=WARM_TIME,
+    )
 
 
 def _find_crossed(tops: TopOfBookRows) -> NDArray[np.bool_]:

@@ -8,12 +8,11 @@ from itertools import chain
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from deltabook.schemas.errors import GapError, WarehouseError
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import REBUILT
-from deltabook.schemas.names import GAP_LABELS, NOT_GIVEN, GapKind, OnGap, RowPolicy, Status
+from deltabook.schemas.names import GAP_LABELS, GapKind, OnGap, RowPolicy, Status
 from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, form_of
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.orderbook.checkpoints import (
@@ -24,16 +23,15 @@ from deltabook.udfs.orderbook.checkpoints import (
     restore_book_state,
     split_for_checkpoints,
 )
-from deltabook.udfs.orderbook.continuity import SEED_MARK
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.orderbook.row_policy import RowCadence
-from deltabook.udfs.orderbook.vendor_seed import insert_seed
 from deltabook.udfs.spark.references import ChunkToRebuild
 from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey, read_rows, to_frame
 from deltabook.udfs.storage.data_files import AddedFile, DataFile, write_data_file
 from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events, read_start_checkpoint
 from deltabook.udfs.storage.prefetch import prefetch
 from deltabook.udfs.storage.worker_errors import describe_batch
+from deltabook.udfs.truths.vendor_books import queue_vendor_books, read_vendor_books
 
 _KEY_COLUMNS = ("exchange", "symbol", "hour", "event", "fingerprint")
 """Columns of a checkpoint that are not part of the book's state."""
@@ -124,6 +122,8 @@ class _ChunkRebuild:
     def _write_files(self, reference: ChunkToRebuild) -> list[AddedFile]:
         """Rebuild a chunk, and write books and checkpoints; return a row of `added` for each written file."""
         self.rebuilder.skip_rows(not reference.replayed)
+        vendor_rows = read_vendor_books(reference)
+        self.rebuilder.use_vendor_books(queue_vendor_books(vendor_rows, self.numbers))
         books = self._open_book_files() if reference.replayed else []
         checkpoints = [self._make_checkpoint(reference)]
         event = 0
@@ -135,7 +135,7 @@ class _ChunkRebuild:
             rows = self._apply_events(events)
             for cadence, file in books:
                 file.add(cadence.select_rows(rows))
-            event += _count_stored(events)
+            event += events.num_rows
         added = []
         for cadence, file in books:
             for rows in cadence.take_last_row():
@@ -226,8 +226,7 @@ class _ChunkRebuild:
         batch_rows = max(
             1, BATCH_ROWS * _USUAL_DEPTH // max(_USUAL_DEPTH, min(self.policy.depth, _MAX_DEPTH))
         )
-        events = prefetch(read_events(file, self.exchange, self.symbol, chunk, is_decimal, batch_rows))
-        return events if reference.seed_sequence == NOT_GIVEN else insert_seed(events, reference)
+        return prefetch(read_events(file, self.exchange, self.symbol, chunk, is_decimal, batch_rows))
 
     def _make_encoding(self) -> Numbers:
         """Return the encoding of prices and sizes.
@@ -241,7 +240,8 @@ class _ChunkRebuild:
         parts = [(state, read_held_events(state)) for state in checkpoints if state is not None]
         states: list[Rows] = [rows for part in parts for rows in part if rows is not None]
         events = (batch for reference in self.chunks for batch in self._read_events(reference))
-        return Codes.of(chain(states, events))
+        vendor_books = map(read_vendor_books, self.chunks)
+        return Codes.of(chain(states, events, vendor_books))
 
     def _make_rebuilder(self, reference: ChunkToRebuild) -> Rebuilder:
         """Return a rebuilder that starts from a chunk's stored checkpoint; without one, from no book."""
@@ -250,8 +250,3 @@ class _ChunkRebuild:
         feed = FEEDS[self.chunks[0].feed]
         return Rebuilder(self.exchange, self.symbol, feed, self.policy, self.numbers, state)
 
-
-def _count_stored(events: pa.RecordBatch) -> int:
-    """Return how many events of a batch are rows of `events`; an inserted vendor's seed is not a row."""
-    seeds: int = pc.sum(pc.equal(events["first_sequence"], SEED_MARK)).as_py() or 0
-    return int(events.num_rows) - seeds

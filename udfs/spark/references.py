@@ -87,11 +87,9 @@ class ChunkToRebuild(NamedTuple):
     is_decimal: bool
     event_files: list[str]
     checkpoint_file: str
-    seed_sequence: int
-    seed_bid_prices: list[int]
-    seed_bid_sizes: list[int]
-    seed_ask_prices: list[int]
-    seed_ask_sizes: list[int]
+    vendor_files: list[str]
+    vendor_from: int
+    vendor_to: int
     fingerprint: str
     changed: bool
     chained: bool

@@ -1,0 +1,196 @@
+"""What supports the book of an unlinked feed: its state between two messages, and kernels that change it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltabook.udfs.numba_kernel import kernel
+from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
+from deltabook.udfs.orderbook.ranked_book import RankedChanges
+
+PHASE, CROSSED_SINCE, WARM_SINCE, UNSETTLED, ROW_DUE, SUPPORT_FIELDS = range(6)
+"""Indices into `Support.fields`.
+
+PHASE: `Status` of the book apart from single levels. CROSSED_SINCE: order_time at which the book became
+crossed, ns; -1 if it is not. WARM_SINCE: order_time since which a warming book has had two sides that do not
+cross, ns; -1 if it has not. UNSETTLED: 1 from the removal of a stranded level until the next message.
+ROW_DUE: 1 if the book has changed since the last row apart from messages.
+"""
+
+SEEDED, RESEEDED, STRANDED, CROSSED, RESTORED = range(5)
+"""Kinds of corrections.
+
+SEEDED: a vendor book begins the book, or adds a level where the book was not known. RESEEDED: a vendor book
+replaces a book that was crossed or damaged. STRANDED: two vendor books contradict a level. CROSSED: a message
+contradicts an older level, because the two would cross. RESTORED: a vendor book shows a level that was removed.
+"""
+
+
+class Support(NamedTuple):
+    """What supports the book of an unlinked feed, between two messages; arrays are changed in place.
+
+    Attributes
+    ----------
+    fields : int64[SUPPORT_FIELDS]
+        Single values; see `SUPPORT_FIELDS`.
+    known_from : int64[2]
+        By side, the lowest rank from which absent levels are known to be absent; see `known_range`.
+    disputed, removed : uint64[2, :]
+        By side, bitmaps of ranks: levels that the last vendor book contradicts, and levels that were removed
+        as stranded. A message that sets a level ends both.
+    counts : int64[2]
+        Number of disputed levels, and number of removed levels.
+    """
+
+    fields: NDArray[np.int64]
+    known_from: NDArray[np.int64]
+    disputed: NDArray[np.uint64]
+    removed: NDArray[np.uint64]
+    counts: NDArray[np.int64]
+
+
+class VendorLevels(NamedTuple):
+    """Valid vendor books, in the order of the feed, with prices as ranks.
+
+    Attributes
+    ----------
+    before : int64[k]
+        Index of the message before which each vendor book is used.
+    most_levels : int64[k]
+        Number of levels per side that the vendor shows at most. A side with fewer levels is whole.
+    bids, asks : RankedChanges
+        Levels of the vendor books, best first.
+    """
+
+    before: NDArray[np.int64]
+    most_levels: NDArray[np.int64]
+    bids: RankedChanges
+    asks: RankedChanges
+
+
+class SupportRules(NamedTuple):
+    """Rules by which an unlinked book is seeded and corrected.
+
+    Attributes
+    ----------
+    uses_vendor : bool
+        Whether vendor books are used at all.
+    warms : bool
+        Whether messages alone can build a book (status `warming`). False: the book waits for a vendor book.
+    repairs : bool
+        Whether the older of two levels that cross is removed.
+    reseed_after : int
+        Time, ns, after which the next vendor book replaces a crossed book.
+    warm_time : int
+        Time, ns, after which a book with two sides that do not cross ends warming.
+    """
+
+    uses_vendor: bool
+    warms: bool
+    repairs: bool
+    reseed_after: int
+    warm_time: int
+
+
+class Corrections(NamedTuple):
+    """Level changes that no message made; arrays that the kernel fills.
+
+    Attributes
+    ----------
+    message : int64[:]
+        Index of the message before which the level changed; for a stranded level that a message contradicts,
+        the index of that message.
+    side, rank, old_size, new_size : int64[:]
+        The level.
+    kind : int8[:]
+        SEEDED, RESEEDED, STRANDED, CROSSED or RESTORED.
+    since : int64[:]
+        Index of the message after which the level may have been wrong.
+    """
+
+    message: NDArray[np.int64]
+    side: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    old_size: NDArray[np.int64]
+    new_size: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    since: NDArray[np.int64]
+
+
+@kernel
+def settle_told(number, changes, index, support):
+    """End the disputes and removals of the levels that a message sets."""
+    for position in range(changes.offsets[index], changes.offsets[index + 1]):
+        rank = changes.ranks[position]
+        unmark(support.disputed[number], support.counts, 0, rank)
+        unmark(support.removed[number], support.counts, 1, rank)
+
+
+@kernel
+def known_limit(support, number):
+    """Return the lowest rank at which a side is known and not disputed."""
+    known_from = support.known_from[number]
+    if support.counts[0] == 0:
+        return known_from
+    words = support.disputed[number]
+    return max(known_from, highest_at_or_below(words, len(words) * 64 - 1) + 1)
+
+
+@kernel
+def correct(corrections, count, message, side, rank, old_size, new_size, kind, since):
+    """Record a correction; return the number of corrections."""
+    if count < len(corrections.message):
+        corrections.message[count], corrections.side[count] = message, side
+        corrections.rank[count], corrections.old_size[count] = rank, old_size
+        corrections.new_size[count], corrections.kind[count] = new_size, kind
+        corrections.since[count] = since
+        count += 1
+    return count
+
+
+@kernel
+def forget(support, n_ranks):
+    """End everything that is known of the book, at a missing stretch or a new recording session."""
+    fields = support.fields
+    fields[CROSSED_SINCE] = fields[WARM_SINCE] = -1
+    fields[UNSETTLED] = 0
+    support.known_from[:] = n_ranks
+    support.disputed[:] = np.uint64(0)
+    support.removed[:] = np.uint64(0)
+    support.counts[:] = 0
+
+
+@kernel
+def is_marked(words, rank):
+    return words[rank >> 6] >> np.uint64(rank & 63) & np.uint64(1) != 0
+
+
+@kernel
+def mark_bits(words, counts, which, rank):
+    if not is_marked(words, rank):
+        words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
+        counts[which] += 1
+
+
+@kernel
+def mark(bitmaps, counts, which, number, rank):
+    mark_bits(bitmaps[number], counts, which, rank)
+
+
+@kernel
+def unmark(words, counts, which, rank):
+    if is_marked(words, rank):
+        words[rank >> 6] &= ~(np.uint64(1) << np.uint64(rank & 63))
+        counts[which] -= 1
+
+
+@kernel
+def forget_marks(bitmaps, counts, which, number):
+    words = bitmaps[number]
+    rank = highest_at_or_below(words, len(words) * 64 - 1)
+    while rank >= 0:
+        unmark(words, counts, which, rank)
+        rank = highest_at_or_below(words, rank - 1)

@@ -1,0 +1,145 @@
+"""Kernels that seed one side of a book with a vendor book, or compare the two."""
+
+from __future__ import annotations
+
+from deltabook.udfs.numba_kernel import kernel
+from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
+from deltabook.udfs.orderbook.ranked_book import delete_level, rescan_side, set_level
+from deltabook.udfs.truths.support import (
+    RESTORED,
+    SEEDED,
+    STRANDED,
+    correct,
+    forget_marks,
+    is_marked,
+    mark_bits,
+    unmark,
+)
+
+
+@kernel
+def seed_side(
+    number,
+    changes,
+    book_index,
+    most_levels,
+    side,
+    summary,
+    depth,
+    support,
+    is_cleared,
+    kind,
+    span,
+    corrections,
+    n_corrections,
+):
+    """Replace one side by a vendor's levels, at and above the vendor's worst level; return (summary, corrections).
+
+    If `is_cleared`, worse levels are removed too.
+    """
+    start, end = changes.offsets[book_index], changes.offsets[book_index + 1]
+    is_whole = end - start < most_levels
+    worst = changes.ranks[end - 1] if end > start else len(side.sizes)
+    lowest = 0 if is_whole or is_cleared else worst
+    count, position = summary.level_count, start
+    rank = highest_at_or_below(side.words, len(side.sizes) - 1)
+    while rank >= lowest:
+        while position < end and changes.ranks[position] > rank:
+            position += 1
+        if not (position < end and changes.ranks[position] == rank):
+            n_corrections = correct(
+                corrections, n_corrections, span[0], number, rank, side.sizes[rank], 0, kind, span[1]
+            )
+            delete_level(side, rank)
+            count -= 1
+        rank = highest_at_or_below(side.words, rank - 1)
+    for position in range(start, end):
+        rank, size = changes.ranks[position], changes.sizes[position]
+        if side.sizes[rank] != size:
+            n_corrections = correct(
+                corrections, n_corrections, span[0], number, rank, side.sizes[rank], size, kind, span[1]
+            )
+            count += side.sizes[rank] == 0
+            set_level(side, rank, size)
+    known_from = support.known_from
+    if is_whole:
+        known_from[number] = -1
+    else:
+        known_from[number] = worst if is_cleared else min(known_from[number], worst)
+    forget_marks(support.disputed, support.counts, 0, number)
+    forget_marks(support.removed, support.counts, 1, number)
+    return rescan_side(side, count, depth), n_corrections
+
+
+@kernel
+def compare_side(
+    number,
+    changes,
+    book_index,
+    most_levels,
+    side,
+    summary,
+    depth,
+    support,
+    crossed_from,
+    span,
+    corrections,
+    n_corrections,
+):
+    """Compare one side with a vendor book; dispute, correct and add levels.
+
+    `crossed_from` is the lowest rank of levels that cross the other side; the number of ranks if none does.
+    Returns (summary, number of corrections, rank of the best level that is newly disputed or -1, whether what
+    is known or shown has changed).
+    """
+    start, end = changes.offsets[book_index], changes.offsets[book_index + 1]
+    disputed, removed, counts = support.disputed[number], support.removed[number], support.counts
+    is_whole = end - start < most_levels
+    lowest = 0 if is_whole or end == start else changes.ranks[end - 1]
+    known_from = support.known_from[number]
+    count, position, best_dispute, is_due = summary.level_count, start, -1, False
+    rank = highest_at_or_below(side.words, len(side.sizes) - 1)
+    while rank >= lowest or position < end:
+        vendor_rank = changes.ranks[position] if position < end else -1
+        if vendor_rank > rank:  # only the vendor has the level
+            size = changes.sizes[position]
+            is_removed = is_marked(removed, vendor_rank)
+            if vendor_rank < known_from or is_removed:
+                kind = RESTORED if is_removed else SEEDED
+                n_corrections = correct(
+                    corrections, n_corrections, span[0], number, vendor_rank, 0, size, kind, span[1]
+                )
+                set_level(side, vendor_rank, size)
+                count += 1
+                is_due = True
+                unmark(removed, counts, 1, vendor_rank)
+            position += 1
+            continue
+        size = changes.sizes[position] if vendor_rank == rank else 0
+        position += vendor_rank == rank
+        if size == side.sizes[rank]:
+            if is_marked(disputed, rank):
+                unmark(disputed, counts, 0, rank)
+                is_due = True
+        elif is_marked(disputed, rank) or rank >= crossed_from:
+            n_corrections = correct(
+                corrections, n_corrections, span[0], number, rank, side.sizes[rank], size, STRANDED, span[1]
+            )
+            unmark(disputed, counts, 0, rank)
+            if size == 0:
+                delete_level(side, rank)
+                count -= 1
+                mark_bits(removed, counts, 1, rank)
+            else:
+                set_level(side, rank, size)
+            is_due = True
+            best_dispute = max(best_dispute, rank)
+        else:
+            mark_bits(disputed, counts, 0, rank)
+            best_dispute = max(best_dispute, rank)
+            is_due = True
+        rank = highest_at_or_below(side.words, rank - 1)
+    new_from = -1 if is_whole else min(known_from, lowest)
+    is_due |= new_from < known_from
+    support.known_from[number] = new_from if known_from >= 0 else known_from
+    return rescan_side(side, count, depth), n_corrections, best_dispute, is_due
