@@ -192,6 +192,7 @@ class RebuiltRow(NamedTuple):
     resolved_time: int
     resolved_by: str
     updates_affected: int
+    levels: list[str]
     source_file: str
     source_row: int
     compared: int
@@ -202,8 +203,12 @@ class RebuiltRow(NamedTuple):
     checked: int
     unverifiable: int
     suspect: int
+    warming: int
     unseeded: int
     silent: int
+    known_1: int
+    known_5: int
+    known_20: int
 
 
 class JudgedRow(NamedTuple):

@@ -20,7 +20,9 @@ from deltabook.jobs.cli.app import (
     MasterOption,
     OnGapOption,
     Paths,
+    RepairOption,
     ReplaceOption,
+    ReseedOption,
     SeedOption,
     Source,
     ValidateOption,
@@ -86,6 +88,8 @@ def reconstruct(
     checkpoint_every: CheckpointOption = None,
     on_gap: OnGapOption = None,
     seed: SeedOption = None,
+    repair: RepairOption = None,
+    reseed_after: ReseedOption = None,
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +113,8 @@ def reconstruct(
         checkpoint_every=checkpoint_every,
         on_gap=on_gap,
         seed=seed,
+        repair=repair,
+        reseed_after=reseed_after,
         log=log,
     )
     if as_of is None:
@@ -144,7 +150,7 @@ def validate(
 
 @command(
     "deltabook run binance captures/",
-    "deltabook run crypto_lake lake/ --seed golden --depth full --warehouse books",
+    "deltabook run crypto_lake lake/ --depth full --warehouse books",
     "deltabook run binance captures/ --once --json",
     "deltabook run binance captures/ --watch --settle 120",
 )
@@ -160,6 +166,8 @@ def run(
     checkpoint_every: CheckpointOption = None,
     on_gap: OnGapOption = None,
     seed: SeedOption = None,
+    repair: RepairOption = None,
+    reseed_after: ReseedOption = None,
     chunk: ChunkOption = None,
     replace: ReplaceOption = False,
     archive: ArchiveOption = False,
@@ -203,6 +211,8 @@ def run(
         chunk=chunk,
         on_gap=on_gap,
         seed=seed,
+        repair=repair,
+        reseed_after=reseed_after,
         log=log,
     )
     if once or watch:

@@ -258,9 +258,7 @@ def _compute_coverage(tables: TableReader) -> dict[str, float]:
     return {name: time / whole for name, time in totals.items() if time}
 
 
-def _make_fingerprint(
-    warehouse: Warehouse, files: Sequence[str], vendor: VendorFields | None
-) -> Fingerprint:
+def _make_fingerprint(warehouse: Warehouse, files: Sequence[str], vendor: VendorFields | None) -> Fingerprint:
     """Return the fingerprint of a chunk's inputs.
 
     The fingerprint holds the names of data files, not their content, because data files never change.

@@ -34,9 +34,7 @@ def find_vendor_files(tables: TableReader) -> dict[ChunkKey, VendorFields]:
         and chunks without such files are absent.
     """
     unlinked = {
-        (row["exchange"], row["symbol"])
-        for row in tables.rows(INSTRUMENTS)
-        if FEEDS[row["feed"]].is_unlinked
+        (row["exchange"], row["symbol"]) for row in tables.rows(INSTRUMENTS) if FEEDS[row["feed"]].is_unlinked
     }
     if not unlinked:
         return {}

@@ -17,23 +17,21 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-from numpy.typing import NDArray
 
 from deltabook.jobs.tables.published import require_published
-from deltabook.jobs.tables.stored import ChunkKey, TableReader
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.feeds import FEEDS, Continuity
-from deltabook.schemas.names import NOT_GIVEN, EventType, Status
-from deltabook.schemas.rows import ChunkRow, InstrumentRow
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import NOT_GIVEN, EventType
+from deltabook.schemas.rows import ChunkRow, InstrumentRow, VendorFields
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS, form_of
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
 from deltabook.udfs.orderbook.checkpoints import BookState, read_held_events, restore_book_state
-from deltabook.udfs.orderbook.continuity import SEED_MARK
 from deltabook.udfs.replay.clocks import (
     NO_LAST_TIMES,
     ChunkFiles,
-    ChunkSeed,
+    ChunkVendor,
     Clock,
     LastTimes,
     ReplayFeed,
@@ -47,13 +45,15 @@ from deltabook.udfs.replay.replay import Replay, Suspect
 from deltabook.udfs.replay.streams import (
     Trades,
     drop_trades_until,
-    read_seeded_events,
+    read_chunk_events,
     read_trades,
     read_updates,
+    use_vendor_books,
 )
 from deltabook.udfs.storage.event_files import read_chunk_batches
 from deltabook.udfs.storage.object_store import open_dataset
 from deltabook.udfs.storage.prefetch import prefetch
+from deltabook.udfs.truths.vendor_books import read_vendor_books
 
 _CACHED_CHUNKS, _CACHED_STATES = 24, 256
 """Maximum number of chunks whose times and checkpoints stay in memory, and of book states.
@@ -214,8 +214,6 @@ class Recording:
         row = int(updates.row[count - 1]) + 1 if count else 0
         state_row, state = self._find_state(index, row)
         applied = int(np.searchsorted(updates.row, state_row))
-        if chunk.seed and (updates.sequence[updates.row < state_row] > chunk.seed.seed_sequence).any():
-            chunk = replace(chunk, seed=None)
         batches = read_updates(feed, chunk, state_row, row)
         state, rest = self._carry_state(index, state, batches, applied, count)
         last_time = (
@@ -257,12 +255,12 @@ class Recording:
         """
         rebuilder, rows = self.feed.rebuilder(state, depth=1), self._updates(index).row
         rebuilder.skip_rows(True)
+        use_vendor_books(self.feed, rebuilder, self.chunks[index])
         rest: list[pa.RecordBatch] = []
         for batch in prefetch(_take_updates(batches, count - applied)):
-            counts = _count_updates(batch)
-            cut = int(np.searchsorted(counts, count - applied)) + 1
+            cut = count - applied
             rebuilder.apply_events(batch.slice(0, cut))
-            applied += int(counts[min(cut, len(counts)) - 1])
+            applied += min(cut, batch.num_rows)
             state, rest = rebuilder.capture_state(), [batch.slice(cut)] if cut < batch.num_rows else []
             self._known_states[index, int(rows[applied - 1]) + 1] = state
         while len(self._known_states) > _CACHED_STATES:
@@ -316,34 +314,27 @@ class Recording:
         keys = [key for key in checkpoints if key[:2] == own and key in events]
         if not keys:
             raise WarehouseError(f"{' '.join(own)} has no books yet: run `deltabook reconstruct`")
-        seeds = self._find_seeds() if self.feed.feed.continuity is Continuity.NONE else {}
-        return [ChunkFiles(key[2], events[key][0], checkpoints[key][0], seeds.get(key)) for key in keys]
+        from deltabook.jobs.pipeline.vendor_files import find_vendor_files
+
+        vendor = find_vendor_files(self.stored) if self.feed.feed.is_unlinked else {}
+        return [
+            ChunkFiles(key[2], events[key][0], checkpoints[key][0], self._locate_vendor(vendor.get(key)))
+            for key in keys
+        ]
+
+    def _locate_vendor(self, fields: VendorFields | None) -> ChunkVendor | None:
+        return ChunkVendor(self.feed.exchange, self.is_decimal, **fields) if fields else None
 
     def _all_numbers(self) -> Iterator[Rows]:
-        """Yield all rows of the symbol that have prices or sizes: checkpoints, events and seeds."""
+        """Yield all rows of the symbol that have prices or sizes: checkpoints, events and vendor books."""
         for index, chunk in enumerate(self.chunks):
             checkpoints = self._read_checkpoints(index)
             yield checkpoints
             held = (read_held_events(checkpoints.slice(row, 1)) for row in range(len(checkpoints)))
             yield from filter(None, held)
-            yield from read_seeded_events(self.feed, chunk)
-
-    def _find_seeds(self) -> dict[ChunkKey, ChunkSeed]:
-        """Return the vendor's books from which books of this symbol started, by (exchange, symbol, chunk).
-
-        A book started from a vendor's book if `books` has a row with the id of the vendor's book, and with a
-        status other than unseeded.
-        """
-        from deltabook.jobs.pipeline.vendor_seeds import find_seeds
-
-        seeds = {}
-        for key, seed in find_seeds(self.stored).items():
-            if key[:2] == (self.feed.exchange, self.feed.symbol):
-                row = (ds.field("sequence") == seed["seed_sequence"]) & (ds.field("hour") == key[2])
-                statuses = self.read_books(row, "status")["status"].to_pylist()
-                if any(status != Status.UNSEEDED.label for status in statuses):
-                    seeds[key] = ChunkSeed(**seed, is_decimal=self.is_decimal)
-        return seeds
+            yield from read_chunk_events(self.feed, chunk)
+            if chunk.vendor:
+                yield read_vendor_books(chunk.vendor)
 
     def read_books(self, chosen: ds.Expression, *columns: str) -> pa.Table:
         """Return the rows of `books` of this symbol that meet a condition.
@@ -404,12 +395,7 @@ def _take_updates(batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.
     """Yield batches until these have `count` updates in total."""
     while count > 0 and (batch := next(batches, None)) is not None:
         yield batch
-        count -= int(_count_updates(batch)[-1])
-
-
-def _count_updates(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return the number of updates up to each row (inclusive); a vendor's seed is not an update."""
-    return np.cumsum(batch["first_sequence"].to_numpy() != SEED_MARK)
+        count -= batch.num_rows
 
 
 def _book_versions(warehouse: Path) -> dict[str, int]:

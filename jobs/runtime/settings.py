@@ -32,8 +32,8 @@ from deltabook.schemas.names import (
     NANOSECONDS_PER_SECOND,
     Cadence,
     OnGap,
-    RowPolicy,
     Repair,
+    RowPolicy,
     Seed,
     step_of,
     valid_name,
@@ -43,7 +43,14 @@ from deltabook.udfs.storage.locations import parse_location
 
 _ENVIRONMENT_PREFIX = "DELTABOOK_"
 _CONTENT_SETTINGS = {"cadence", "checkpoint_every", "depth", "instruments", "ofi_levels", "on_gap", "seed"}
-_CONTENT_SETTINGS |= {"repair", "reseed_after", "silence_seconds", "minimum_match", "most_late", "most_untimed"}
+_CONTENT_SETTINGS |= {
+    "repair",
+    "reseed_after",
+    "silence_seconds",
+    "minimum_match",
+    "most_late",
+    "most_untimed",
+}
 _MAX_SCALE = 17  # with a scale of 18, the product DECIMAL(19,0) * unit would not be exact in 38 digits
 
 

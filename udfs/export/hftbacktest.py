@@ -39,13 +39,12 @@ from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles
 from deltabook.udfs.orderbook.book import Levels, SideChanges, TopOfBookRows
 from deltabook.udfs.orderbook.checkpoints import BookState, restore_book_state
-from deltabook.udfs.orderbook.continuity import APPLY, RESET, SEED_MARK, UpdateVerdicts
+from deltabook.udfs.orderbook.continuity import APPLY, MERGE, RESET, UpdateVerdicts
 from deltabook.udfs.orderbook.ranked_book import ASK, BID
 from deltabook.udfs.orderbook.rebuilder import Rebuilder
-from deltabook.udfs.orderbook.vendor_seed import insert_seed
 from deltabook.udfs.storage.event_files import read_events, read_start_checkpoint
-from deltabook.udfs.storage.object_store import open_dataset
 from deltabook.udfs.storage.prefetch import prefetch
+from deltabook.udfs.truths.vendor_books import queue_vendor_books, read_vendor_books
 
 DEPTH, TRADE, CLEARED, SNAPSHOT = 1, 2, 3, 4
 """Kinds of rows in the column `ev`: level change, trade, clear of one side, level of a snapshot."""
@@ -189,6 +188,8 @@ class _Exporter:
     def _convert_chunk(self, chunk: ExportChunk, arrivals: Arrivals) -> Iterator[NDArray[np.void]]:
         """Yield the rows of a chunk."""
         self.pending_arrivals = self.pending_arrivals.append(arrivals)
+        self.vendor_books = read_vendor_books(chunk)
+        self.rebuilder.use_vendor_books(queue_vendor_books(self.vendor_books, self.numbers))
         for events in prefetch(self._read_events(chunk)):
             state, held = self.rebuilder.capture_state(), self.rebuilder.held
             queue = events if held is None else pa.concat_batches([held, events])
@@ -203,8 +204,7 @@ class _Exporter:
 
     def _read_events(self, chunk: ExportChunk) -> Iterator[pa.RecordBatch]:
         for file in chunk.data_files:
-            events = read_events(file, chunk.exchange, chunk.symbol, int(chunk.hour))
-            yield from insert_seed(events, chunk) if _is_seeded(chunk) else events
+            yield from read_events(file, chunk.exchange, chunk.symbol, int(chunk.hour))
 
     def _convert_decided(self, queue: pa.RecordBatch, state: BookState) -> NDArray[np.void]:
         """Return the rows of the events that the rebuilder has decided; it may hold back the last ones.
@@ -218,15 +218,12 @@ class _Exporter:
         """
         held = self.rebuilder.held
         events = queue.slice(0, queue.num_rows - (0 if held is None else held.num_rows))
-        # A seed from the vendor's book is not a message of the feed. The seed gets the arrival of the
-        # previous message.
-        is_message = to_numpy(pc.not_equal(events["first_sequence"], SEED_MARK))
-        pending = self.pending_arrivals
-        arrivals = pending.take(np.maximum(np.cumsum(is_message) - 1, 0))
-        self.pending_arrivals = pending.part(int(is_message.sum()), len(pending.local))
-        if events.num_rows:
+        pending, count = self.pending_arrivals, events.num_rows
+        arrivals = pending.part(0, count)
+        self.pending_arrivals = pending.part(count, len(pending.local))
+        if count:
             latest = np.full(1, int(arrivals.local.max()))
-            self.last_arrival = replace(arrivals.part(len(is_message) - 1, len(is_message)), local=latest)
+            self.last_arrival = replace(arrivals.part(count - 1, count), local=latest)
         is_update = to_numpy(pc.equal(events["event_type"], str(EventType.BOOK_UPDATE)))
         is_requested = self.day.request.contains(to_numpy(events["order_time"]))
         batch = _Batch(events, arrivals, is_update, is_requested)
@@ -247,7 +244,10 @@ class _Exporter:
         is_requested, is_proven = batch.is_requested[update_rows], verdicts.status > Status.SUSPECT
         is_shown = np.concatenate(([self.is_book_shown], is_proven & is_requested))
         was_shown = is_shown[:-1]
-        begins = is_requested & is_proven & ~was_shown & (verdicts.action != RESET)
+        is_changed_otherwise = verdicts.action == MERGE
+        if self.rebuilder.corrections is not None:
+            is_changed_otherwise[self.rebuilder.corrections.message] = True
+        begins = is_requested & is_proven & (~was_shown | is_changed_otherwise) & (verdicts.action != RESET)
         is_whole = begins | (is_requested & is_proven & (verdicts.action == RESET))
         kinds = np.full(len(update_rows), NOTHING)
         kinds[is_requested & is_proven & was_shown & (verdicts.action == APPLY)] = CHANGES
@@ -281,6 +281,7 @@ class _Exporter:
             State of the book before the batch.
         """
         rebuilder = self._make_rebuilder(replace(state, held=None))
+        rebuilder.use_vendor_books(queue_vendor_books(self.vendor_books, self.numbers))
         rebuilder.apply_events(events.slice(0, index + 1))
         bids, asks = rebuilder.book.sides
         return [(bids[0][::-1], bids[1][::-1]), asks]
@@ -356,21 +357,6 @@ class _Exporter:
         if len(times):
             tally.first_time = int(times[0]) if tally.first_time == NOT_GIVEN else tally.first_time
             tally.last_time = int(times[-1])
-
-
-def _is_seeded(chunk: ExportChunk) -> bool:
-    """Return whether a vendor's book, the seed, started a book in this chunk.
-
-    If it did, `books` has a row with the seed's sequence and a status other than unseeded.
-    """
-    if chunk.seed_sequence == NOT_GIVEN or not len(chunk.book_files):
-        return False
-    is_seed = pc.field("sequence") == int(chunk.seed_sequence)
-    is_seed &= pc.field("hour") == int(chunk.hour)
-    is_seed &= pc.field("exchange") == chunk.exchange
-    books = open_dataset(list(chunk.book_files))
-    statuses = books.to_table(columns=["status"], filter=is_seed)["status"]
-    return any(status != Status.UNSEEDED.label for status in statuses.to_pylist())
 
 
 def _read_side(updates: pa.RecordBatch, name: str) -> SideChanges:

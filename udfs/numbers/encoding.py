@@ -24,10 +24,10 @@ from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.schemas.tables import CHECKPOINTS
 
 SCALE_COLUMNS = {column.name: column.scale for column in RECORDS.columns if column.scale}
-SCALE_COLUMNS |= {
+"""Price and size columns of messages, and the column that holds the scale of each."""
+_CODED_COLUMNS = SCALE_COLUMNS | {
     column.name: column.scale for column in CHECKPOINTS.columns if column.scale == "price_scale"
 }
-"""Price and size columns of messages and checkpoints, and the column that holds the scale of each."""
 _UNIT = 10**DECIMAL.scale
 _SENTINEL = pa.scalar(Decimal(NOT_GIVEN), DECIMAL)
 _NOTHING = np.empty(0, dtype=np.int64)
@@ -128,8 +128,8 @@ class Codes:
         zero = pa.array([Decimal(0)], DECIMAL)
         numbers_by_scale: dict[str, list[pa.Array]] = {"price_scale": [], "size_scale": [zero]}
         for rows in parts:
-            for name in SCALE_COLUMNS.keys() & set(rows.schema.names):
-                numbers_by_scale[SCALE_COLUMNS[name]].append(pc.unique(_flatten(rows[name])))
+            for name in _CODED_COLUMNS.keys() & set(rows.schema.names):
+                numbers_by_scale[_CODED_COLUMNS[name]].append(pc.unique(_flatten(rows[name])))
         distinct = []
         for numbers in numbers_by_scale.values():
             numbers = pc.unique(pa.chunked_array(numbers, DECIMAL))
@@ -193,11 +193,11 @@ class Codes:
         self, rows: Rows, mapping: Callable[[pa.Array, str], pa.Array], kind: pa.DataType
     ) -> Rows:
         """Return rows with every price and size column mapped by `mapping` and stored as type `kind`."""
-        for name in SCALE_COLUMNS.keys() & set(rows.schema.names):
+        for name in _CODED_COLUMNS.keys() & set(rows.schema.names):
             index, column = rows.schema.get_field_index(name), rows[name]
             if isinstance(column, pa.ChunkedArray):
                 column = column.combine_chunks()
-            mapped = mapping(_flatten(column), SCALE_COLUMNS[name])
+            mapped = mapping(_flatten(column), _CODED_COLUMNS[name])
             if pa.types.is_list(column.type):
                 lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
                 offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)

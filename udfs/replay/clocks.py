@@ -47,25 +47,14 @@ class Clock(StrEnum):
     """The exchange's time, `order_time`. It orders the rows of the table `books`."""
 
 
-class ChunkSeed(NamedTuple):
-    """The vendor's book from which the book of a chunk started.
+class ChunkVendor(NamedTuple):
+    """Where the vendor books of a chunk are; see `truths.vendor_books.VendorReference`."""
 
-    Attributes
-    ----------
-    seed_sequence : int
-        Id of the last update that the vendor's book includes.
-    seed_bid_prices, seed_bid_sizes, seed_ask_prices, seed_ask_sizes : list of int
-        Levels of the vendor's book, scaled, best first.
-    is_decimal : bool
-        Whether the instrument is stored as DECIMAL(38,18). The levels are then scaled by 10^18.
-    """
-
-    seed_sequence: int
-    seed_bid_prices: list[int]
-    seed_bid_sizes: list[int]
-    seed_ask_prices: list[int]
-    seed_ask_sizes: list[int]
+    exchange: str
     is_decimal: bool
+    vendor_files: list[str]
+    vendor_from: int
+    vendor_to: int
 
 
 @dataclass(frozen=True)
@@ -78,14 +67,14 @@ class ChunkFiles:
         Start of the chunk, ns since 1970 UTC.
     events, checkpoints : str
         URIs of the data file with the chunk's events, and of the data file with its checkpoints.
-    seed : ChunkSeed or None
-        The vendor's book from which the chunk's book started; None if there was none.
+    vendor : ChunkVendor or None
+        Where the chunk's vendor books are; None if there are none.
     """
 
     start: int
     events: str
     checkpoints: str
-    seed: ChunkSeed | None = None
+    vendor: ChunkVendor | None = None
 
 
 @dataclass(frozen=True)

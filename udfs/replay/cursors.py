@@ -18,7 +18,7 @@ from deltabook.schemas.tables import BOOKS, form_of
 from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.orderbook.checkpoints import BookState
 from deltabook.udfs.replay.clocks import ChunkFiles, Clock, ReplayFeed, compute_times
-from deltabook.udfs.replay.streams import read_updates
+from deltabook.udfs.replay.streams import read_updates, use_vendor_books
 from deltabook.udfs.storage.prefetch import prefetch
 
 
@@ -103,6 +103,7 @@ def apply_updates(
     pending = None if held is None else _Messages.of(source, held, chunks[0].start, -held.num_rows, now)
     count, events = 0, pa.RecordBatch.from_pylist([], schema=FLAT_EVENTS.arrow)
     for index, files in enumerate(chunks):
+        use_vendor_books(source, rebuilder, files)
         for events in batches if index == 0 else prefetch(read_updates(source, files)):
             messages = _Messages.of(source, events, files.start, count, last_time)
             last_time = int(messages.time[-1]) if source.clock is Clock.RECEIVED else NOT_GIVEN

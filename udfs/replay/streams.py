@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.udfs.arrow_arrays import to_numpy
-from deltabook.udfs.orderbook.vendor_seed import insert_seed
+from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.replay.clocks import (
     STAMP_COLUMNS,
     ChunkFiles,
@@ -22,6 +22,7 @@ from deltabook.udfs.replay.clocks import (
     mask_event_type,
 )
 from deltabook.udfs.storage.event_files import read_chunk_batches, read_events
+from deltabook.udfs.truths.vendor_books import queue_vendor_books, read_vendor_books
 
 _TRADE_COLUMNS = (*STAMP_COLUMNS, "data.side", "data.price", "data.size")
 _BATCH_ROWS = 16_384
@@ -93,17 +94,17 @@ def read_updates(
     pyarrow.RecordBatch
         Columns of `flat_events`, encoded, in the feed's order; book updates only.
     """
-    for batch in read_seeded_events(source, files, skip_rows, align_row):
+    for batch in read_chunk_events(source, files, skip_rows, align_row):
         is_update = pc.equal(batch["event_type"], EventType.BOOK_UPDATE)
         updates = batch if pc.all(is_update).as_py() else batch.filter(is_update)
         if updates.num_rows:
             yield source.numbers.encode(updates)
 
 
-def read_seeded_events(
+def read_chunk_events(
     source: ReplayFeed, files: ChunkFiles, skip_rows: int = 0, align_row: int = 0
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the events of a chunk. If the chunk has a seed (a vendor's book), insert the seed as an event.
+    """Yield the events of a chunk.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def read_seeded_events(
         Columns of `flat_events` or of its decimal form, in the feed's order. Prices and sizes are as stored.
     """
     is_decimal = source.numbers.is_decimal
-    events = read_events(
+    return read_events(
         files.events,
         source.exchange,
         source.symbol,
@@ -130,7 +131,12 @@ def read_seeded_events(
         skip_rows,
         align_row,
     )
-    return insert_seed(events, files.seed) if files.seed else events
+
+
+def use_vendor_books(source: ReplayFeed, rebuilder: Rebuilder, files: ChunkFiles) -> None:
+    """Give a rebuilder the vendor books of a chunk, if there are any."""
+    if files.vendor:
+        rebuilder.use_vendor_books(queue_vendor_books(read_vendor_books(files.vendor), source.numbers))
 
 
 def read_trades(

@@ -249,4 +249,3 @@ class _ChunkRebuild:
         state = BookState() if checkpoint is None else restore_book_state(checkpoint, self.numbers)
         feed = FEEDS[self.chunks[0].feed]
         return Rebuilder(self.exchange, self.symbol, feed, self.policy, self.numbers, state)
-
