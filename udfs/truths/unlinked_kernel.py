@@ -46,6 +46,7 @@ from deltabook.udfs.truths.support import (
     known_limit,
     mark,
     settle_told,
+    unmark,
 )
 from deltabook.udfs.truths.vendor_comparison import compare_side, seed_side
 
@@ -249,6 +250,7 @@ def apply_unlinked_messages(
                 side, price_at(prices, side, rank), supported, index, rows, output, status
             )
             delete_level(ranked, rank)
+            unmark(support.disputed[side], counts, 0, rank)
             mark(support.removed, support.counts, 1, side, rank)
             if side == BID:
                 bid_summary = rescan_side(bid_side, bid_summary.level_count - 1, depth)
