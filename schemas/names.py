@@ -61,8 +61,7 @@ class Status(IntEnum):
     """Since the last snapshot, there was a gap, a quarantined row or a failed checksum; or the book of an
     unlinked feed is contradicted at its best level."""
     UNVERIFIABLE = 3
-    """Neither ids nor a checksum prove the book, or its best level lies where absent levels are not known to be
-    absent."""
+    """Neither ids nor a checksum prove the book, or a better level than its best one may be missing."""
     CHECKED = 4
     """No ids prove the book, but the exchange's checksum after this message matched."""
     VERIFIED = 5
@@ -105,7 +104,8 @@ class GapKind(IntEnum):
     NEW_SESSION = 9
     """The recording stopped and was started again. The book begins anew."""
     STRANDED_LEVEL = 10
-    """A level stayed in the book although the exchange had removed it: a delete is missing. It was removed."""
+    """A level stayed in the book although the exchange had removed it, because a delete is missing. The level
+    was removed."""
     RESEED = 11
     """A vendor's book replaced a book that was crossed, or to which data were missing."""
     RESTORED_LEVEL = 12

@@ -237,8 +237,8 @@ SeedOption = Annotated[
     typer.Option(
         "--seed",
         help=with_default(
-            "How the book of a feed without snapshots starts. auto: from its messages, then the vendor's books; "
-            "golden: from the vendor's first valid book; none: from its messages alone.",
+            "How the book of a feed without snapshots starts. auto: from its messages, then from the "
+            "vendor's books; golden: from the vendor's first valid book; none: from its messages alone.",
             "auto",
         ),
     ),
@@ -248,7 +248,8 @@ RepairOption = Annotated[
     typer.Option(
         "--repair",
         help=with_default(
-            "A feed without snapshots: remove the older of two levels that cross (recorded in gaps), or none.",
+            "A feed without snapshots. older: remove the older of two levels that cross, and record it in "
+            "gaps; none: keep both.",
             "older",
         ),
     ),

@@ -91,7 +91,8 @@ class RebuildInputs:
     files : dict
         Data files of `events` by (exchange, symbol, chunk), in order.
     fingerprints : dict
-        Fingerprint of each chunk's inputs (data files, settings and vendor books), by (exchange, symbol, chunk).
+        Fingerprint of each chunk's inputs (data files, settings and vendor books), by (exchange, symbol,
+        chunk).
     instruments : dict
         Rows of `instruments` by (exchange, symbol).
     vendor : dict

@@ -206,7 +206,7 @@ def merge_side(changes, index, side, summary, known_from, depth):
 
 @kernel
 def worst_rank(changes, index, n_ranks):
-    """Return the lowest rank of a snapshot's levels on one side; -1 if the side is empty, so that it is whole."""
+    """Return the lowest rank of a snapshot's levels on one side; -1 for an empty side, which is whole."""
     worst = n_ranks
     for position in range(changes.offsets[index], changes.offsets[index + 1]):
         if changes.sizes[position] != 0:

@@ -1,1 +1,1 @@
-"""Books of feeds whose ids prove nothing: they rest on a vendor's books, and on what the messages contradict."""
+"""Books of feeds whose ids prove nothing: vendor books support them, and messages can contradict them."""

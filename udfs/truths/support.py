@@ -25,8 +25,12 @@ SEEDED, RESEEDED, STRANDED, CROSSED, RESTORED = range(5)
 
 SEEDED: a vendor book begins the book, or adds a level where the book was not known. RESEEDED: a vendor book
 replaces a book that was crossed or damaged. STRANDED: two vendor books contradict a level. CROSSED: a message
-contradicts an older level, because the two would cross. RESTORED: a vendor book shows a level that was removed.
+contradicts an older level, because the two would cross. RESTORED: a vendor book shows a level that was
+removed.
 """
+
+DISPUTED, REMOVED = range(2)
+"""Indices into `Support.counts`."""
 
 
 class Support(NamedTuple):
@@ -100,6 +104,8 @@ class Corrections(NamedTuple):
 
     Attributes
     ----------
+    count : int64[1]
+        Number of corrections so far.
     message : int64[:]
         Index of the message before which the level changed; for a stranded level that a message contradicts,
         the index of that message.
@@ -111,6 +117,7 @@ class Corrections(NamedTuple):
         Index of the message after which the level may have been wrong.
     """
 
+    count: NDArray[np.int64]
     message: NDArray[np.int64]
     side: NDArray[np.int64]
     rank: NDArray[np.int64]
@@ -125,30 +132,30 @@ def settle_told(number, changes, index, support):
     """End the disputes and removals of the levels that a message sets."""
     for position in range(changes.offsets[index], changes.offsets[index + 1]):
         rank = changes.ranks[position]
-        unmark(support.disputed[number], support.counts, 0, rank)
-        unmark(support.removed[number], support.counts, 1, rank)
+        unmark(support.disputed[number], support.counts, DISPUTED, rank)
+        unmark(support.removed[number], support.counts, REMOVED, rank)
 
 
 @kernel
 def known_limit(support, number):
     """Return the lowest rank at which a side is known and not disputed."""
     known_from = support.known_from[number]
-    if support.counts[0] == 0:
+    if support.counts[DISPUTED] == 0:
         return known_from
     words = support.disputed[number]
     return max(known_from, highest_at_or_below(words, len(words) * 64 - 1) + 1)
 
 
 @kernel
-def correct(corrections, count, message, side, rank, old_size, new_size, kind, since):
-    """Record a correction; return the number of corrections."""
+def correct(corrections, span, side, rank, old_size, new_size, kind):
+    """Record a correction; `span` holds the indices of the fields `message` and `since`."""
+    count = corrections.count[0]
     if count < len(corrections.message):
-        corrections.message[count], corrections.side[count] = message, side
-        corrections.rank[count], corrections.old_size[count] = rank, old_size
-        corrections.new_size[count], corrections.kind[count] = new_size, kind
-        corrections.since[count] = since
-        count += 1
-    return count
+        corrections.message[count], corrections.since[count] = span
+        corrections.side[count], corrections.rank[count] = side, rank
+        corrections.old_size[count], corrections.new_size[count] = old_size, new_size
+        corrections.kind[count] = kind
+        corrections.count[0] += 1
 
 
 @kernel
@@ -165,31 +172,29 @@ def forget(support, n_ranks):
 
 @kernel
 def is_marked(words, rank):
+    """Return whether the bit of a rank is set in a bitmap."""
     return words[rank >> 6] >> np.uint64(rank & 63) & np.uint64(1) != 0
 
 
 @kernel
-def mark_bits(words, counts, which, rank):
+def mark(words, counts, which, rank):
+    """Set the bit of a rank in a bitmap of levels, and count it in ``counts[which]``."""
     if not is_marked(words, rank):
         words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
         counts[which] += 1
 
 
 @kernel
-def mark(bitmaps, counts, which, number, rank):
-    mark_bits(bitmaps[number], counts, which, rank)
-
-
-@kernel
 def unmark(words, counts, which, rank):
+    """Clear the bit of a rank in a bitmap of levels, and count it in ``counts[which]``."""
     if is_marked(words, rank):
         words[rank >> 6] &= ~(np.uint64(1) << np.uint64(rank & 63))
         counts[which] -= 1
 
 
 @kernel
-def forget_marks(bitmaps, counts, which, number):
-    words = bitmaps[number]
+def forget_marks(words, counts, which):
+    """Clear all bits of a bitmap of levels, and count them in ``counts[which]``."""
     rank = highest_at_or_below(words, len(words) * 64 - 1)
     while rank >= 0:
         unmark(words, counts, which, rank)

@@ -22,7 +22,9 @@ from deltabook.udfs.orderbook.price_ranks import PriceRanks
 from deltabook.udfs.orderbook.ranked_book import ASK, BID, RankedChanges
 from deltabook.udfs.truths.support import (
     CROSSED_SINCE,
+    DISPUTED,
     PHASE,
+    REMOVED,
     ROW_DUE,
     SUPPORT_FIELDS,
     UNSETTLED,
@@ -180,7 +182,7 @@ class UnlinkedBook(Book):
         support = self._rank_support(known_from, ranks)
         most = len(bids.prices) + len(asks.prices) + int(book.counts.sum())
         corrections = _allocate_corrections(most + 2 * sum(map(len, sides)))
-        n_rows, self.status, n_corrections, is_row_missing = apply_unlinked_messages(
+        n_rows, self.status, is_row_missing = apply_unlinked_messages(
             verdicts,
             times,
             *(_rank_changes(side, ranks, number) for number, side in ((BID, bids), (ASK, asks))),
@@ -204,7 +206,7 @@ class UnlinkedBook(Book):
         rows = trim_output(output, n_rows)
         if is_row_missing:
             rows = _add_missing_rows(rows, verdicts.status)
-        return rows, _read_corrections(corrections, n_corrections, ranks)
+        return rows, _read_corrections(corrections, ranks)
 
     def _rank_support(self, known_from: NDArray[np.int64], ranks: PriceRanks) -> Support:
         state, n_words = self.support, len(ranks.prices) // 64 + 1
@@ -215,8 +217,8 @@ class UnlinkedBook(Book):
         disputed, removed = (np.zeros((2, n_words), dtype=np.uint64) for _ in range(2))
         counts = np.zeros(2, dtype=np.int64)
         for which, words, by_side in (
-            (0, disputed, (state.disputed_bids, state.disputed_asks)),
-            (1, removed, (state.removed_bids, state.removed_asks)),
+            (DISPUTED, disputed, (state.disputed_bids, state.disputed_asks)),
+            (REMOVED, removed, (state.removed_bids, state.removed_asks)),
         ):
             for side, prices in enumerate(by_side):
                 found = find_side_ranks(ranks, side, prices)
@@ -249,11 +251,14 @@ def _rank_changes(side: SideChanges, ranks: PriceRanks, number: int) -> RankedCh
 
 def _allocate_corrections(most: int) -> Corrections:
     integers = (np.empty(most, dtype=np.int64) for _ in range(5))
-    return Corrections(*integers, np.empty(most, dtype=np.int8), np.empty(most, dtype=np.int64))
+    return Corrections(
+        np.zeros(1, dtype=np.int64), *integers, np.empty(most, dtype=np.int8), np.empty(most, dtype=np.int64)
+    )
 
 
-def _read_corrections(corrections: Corrections, count: int, ranks: PriceRanks) -> LevelCorrections:
-    message, side, rank, old_size, new_size, kind, since = (values[:count] for values in corrections)
+def _read_corrections(corrections: Corrections, ranks: PriceRanks) -> LevelCorrections:
+    count = int(corrections.count[0])
+    message, side, rank, old_size, new_size, kind, since = (values[:count] for values in corrections[1:])
     price = ranks.prices[np.where(side == BID, rank, len(ranks.prices) - 1 - rank)]
     return LevelCorrections(message, side, price, old_size, new_size, kind, since)
 

@@ -5,12 +5,13 @@ the ids. Crypto Lake is such a feed, and the messages that it loses are deletes:
 the book although the exchange has removed it. Two facts reveal a stranded level:
 
 - The book is crossed or locked. The exchange's book never is, so the older of the two levels is stranded.
-- A valid vendor book lacks the level, although the level lies in the price range that the vendor's book shows.
+- A valid vendor book lacks the level, although the level lies in the price range that the vendor's book
+  shows.
 
-A vendor's book can be wrong too. So its first contradiction only *disputes* a level: the book no longer counts
-as known at this level. The next valid vendor book confirms the dispute, unless a message has set the level in
-between. A confirmed dispute is corrected. A level that the vendor shows and the book lacks is not added where
-the book is known: a message has deleted it, and messages are first-hand.
+A vendor's book can be wrong too. So its first contradiction only *disputes* a level: the book no longer
+counts as known at this level. The next valid vendor book confirms the dispute, unless a message has set the
+level in between. A confirmed dispute is corrected. A level that the vendor shows and the book lacks is not
+added where the book is known: a message has deleted it, and messages are first-hand.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from deltabook.udfs.orderbook.ranked_book import (
 from deltabook.udfs.truths.support import (
     CROSSED,
     CROSSED_SINCE,
+    DISPUTED,
     PHASE,
+    REMOVED,
     RESEEDED,
     ROW_DUE,
     SEEDED,
@@ -106,9 +109,9 @@ def apply_unlinked_messages(
 
     Returns
     -------
-    (int, int, int, bool)
-        Number of rows written, the status after the last message, number of corrections, and whether the
-        status of a message changed after its row was written.
+    (int, int, bool)
+        Number of rows written, the status after the last message, and whether the status of a message without
+        a row changed afterwards.
     """
     n_ranks = len(book.prices)
     top_ranks = np.full((2, depth), -1, dtype=np.int64)
@@ -130,99 +133,30 @@ def apply_unlinked_messages(
         output.known,
     )
     known_depth = output.known_depth
-    rows = n_corrections = next_vendor = supported = 0
+    rows = next_vendor = supported = 0
     is_past_changed = False
     for index in range(len(status)):
         while next_vendor < len(before) and before[next_vendor] == index:
-            is_seed = fields[PHASE] != _UNVERIFIABLE or (
-                fields[CROSSED_SINCE] >= 0 and times[index] - fields[CROSSED_SINCE] >= rules.reseed_after
+            bid_summary, ask_summary, bid_dispute, ask_dispute = _use_vendor_book(
+                vendor,
+                next_vendor,
+                (bid_side, ask_side),
+                (bid_summary, ask_summary),
+                support,
+                rules,
+                times[index],
+                (index, supported),
+                corrections,
             )
-            span = (index, supported)
-            most = vendor.most_levels[next_vendor]
-            if is_seed:
-                kind = SEEDED if fields[PHASE] in (_UNSEEDED, _WARMING) else RESEEDED
-                is_cleared = fields[PHASE] == _SUSPECT
-                bid_summary, n_corrections = seed_side(
-                    BID,
-                    vendor.bids,
-                    next_vendor,
-                    most,
-                    bid_side,
-                    bid_summary,
-                    depth,
-                    support,
-                    is_cleared,
-                    kind,
-                    span,
-                    corrections,
-                    n_corrections,
-                )
-                ask_summary, n_corrections = seed_side(
-                    ASK,
-                    vendor.asks,
-                    next_vendor,
-                    most,
-                    ask_side,
-                    ask_summary,
-                    depth,
-                    support,
-                    is_cleared,
-                    kind,
-                    span,
-                    corrections,
-                    n_corrections,
-                )
-                fields[PHASE], fields[CROSSED_SINCE], fields[UNSETTLED] = _UNVERIFIABLE, -1, 0
-                fields[ROW_DUE] = 1
-            else:
-                is_crossed = fields[CROSSED_SINCE] >= 0
-                bid_limit = n_ranks - 1 - top_ranks[ASK, 0] if is_crossed else n_ranks
-                ask_limit = n_ranks - 1 - top_ranks[BID, 0] if is_crossed else n_ranks
-                bid_summary, n_corrections, bid_dispute, is_bid_due = compare_side(
-                    BID,
-                    vendor.bids,
-                    next_vendor,
-                    most,
-                    bid_side,
-                    bid_summary,
-                    depth,
-                    support,
-                    bid_limit,
-                    span,
-                    corrections,
-                    n_corrections,
-                )
-                ask_summary, n_corrections, ask_dispute, is_ask_due = compare_side(
-                    ASK,
-                    vendor.asks,
-                    next_vendor,
-                    most,
-                    ask_side,
-                    ask_summary,
-                    depth,
-                    support,
-                    ask_limit,
-                    span,
-                    corrections,
-                    n_corrections,
-                )
-                if is_bid_due or is_ask_due:
-                    fields[ROW_DUE] = 1
-                if bid_dispute >= 0:
-                    is_past_changed |= limit_past(
-                        BID, price_at(prices, BID, bid_dispute), supported, index, rows, output, status
-                    )
-                if ask_dispute >= 0:
-                    is_past_changed |= limit_past(
-                        ASK, price_at(prices, ASK, ask_dispute), supported, index, rows, output, status
-                    )
-                if not _crosses(top_ranks, n_ranks):
-                    fields[CROSSED_SINCE] = -1
+            for side, dispute in ((BID, bid_dispute), (ASK, ask_dispute)):
+                if dispute >= 0:
+                    price = price_at(prices, side, dispute)
+                    is_past_changed |= limit_past(side, price, supported, index, rows, output, status)
             supported = index
             next_vendor += 1
         is_changed = fields[ROW_DUE] != 0
         given = status[index]
-        if given == _UNSEEDED or given == _SUSPECT:
+        if given in (_UNSEEDED, _SUSPECT):
             forget(support, n_ranks)
             fields[PHASE] = _SUSPECT
         if given == _UNSEEDED:
@@ -231,27 +165,24 @@ def apply_unlinked_messages(
             is_changed = True
         bid_summary, is_bid_changed = apply_to_side(APPLY, bids, index, bid_side, bid_summary, -1, depth)
         ask_summary, is_ask_changed = apply_to_side(APPLY, asks, index, ask_side, ask_summary, -1, depth)
-        if counts[0] + counts[1] > 0:
+        if counts[DISPUTED] + counts[REMOVED] > 0:
             settle_told(BID, bids, index, support)
             settle_told(ASK, asks, index, support)
         is_changed |= is_bid_changed or is_ask_changed or fields[UNSETTLED] != 0
         fields[UNSETTLED] = 0
-        while _crosses(top_ranks, n_ranks) and rules.repairs:
+        while _is_crossed(top_ranks[BID, 0], top_ranks[ASK, 0], n_ranks) and rules.repairs:
             is_bid_told = _tells(bids, index, top_ranks[BID, 0])
             if is_bid_told == _tells(asks, index, top_ranks[ASK, 0]):
                 break
             side = ASK if is_bid_told else BID
             rank = top_ranks[side, 0]
             ranked = bid_side if side == BID else ask_side
-            n_corrections = correct(
-                corrections, n_corrections, index, side, rank, ranked.sizes[rank], 0, CROSSED, supported
-            )
-            is_past_changed |= limit_past(
-                side, price_at(prices, side, rank), supported, index, rows, output, status
-            )
+            correct(corrections, (index, supported), side, rank, ranked.sizes[rank], 0, CROSSED)
+            price = price_at(prices, side, rank)
+            is_past_changed |= limit_past(side, price, supported, index, rows, output, status)
             delete_level(ranked, rank)
-            unmark(support.disputed[side], counts, 0, rank)
-            mark(support.removed, support.counts, 1, side, rank)
+            unmark(support.disputed[side], counts, DISPUTED, rank)
+            mark(support.removed[side], counts, REMOVED, rank)
             if side == BID:
                 bid_summary = rescan_side(bid_side, bid_summary.level_count - 1, depth)
             else:
@@ -271,28 +202,9 @@ def apply_unlinked_messages(
         is_seeded = status[index] != _UNSEEDED
         has_row = is_changed or every_message
         if (is_seeded and has_row) or status[index] != last_status:
-            write_side(
-                BID,
-                rows,
-                bid_summary.top_count if is_seeded else 0,
-                top_ranks,
-                top_sizes,
-                prices,
-                offsets,
-                prices_out,
-                sizes_out,
-            )
-            write_side(
-                ASK,
-                rows,
-                ask_summary.top_count if is_seeded else 0,
-                top_ranks,
-                top_sizes,
-                prices,
-                offsets,
-                prices_out,
-                sizes_out,
-            )
+            for side, top_count in ((BID, bid_summary.top_count), (ASK, ask_summary.top_count)):
+                shown = top_count if is_seeded else 0
+                write_side(side, rows, shown, top_ranks, top_sizes, prices, offsets, prices_out, sizes_out)
             levels[rows, BID] = bid_summary.level_count if is_seeded else 0
             levels[rows, ASK] = ask_summary.level_count if is_seeded else 0
             known[rows, BID], known[rows, ASK] = bid_known, ask_known
@@ -300,12 +212,52 @@ def apply_unlinked_messages(
             rows += 1
             fields[ROW_DUE] = 0
         last_status = status[index]
-    return rows, last_status, n_corrections, is_past_changed
+    return rows, last_status, is_past_changed
+
+
+@kernel
+def _use_vendor_book(vendor, number, sides, summaries, support, rules, time, span, corrections):
+    """Seed the book with a vendor book, or compare the two.
+
+    Returns (summary of the bids, summary of the asks, rank of the best bid that is newly disputed or -1, rank
+    of the best such ask or -1).
+    """
+    fields, most = support.fields, vendor.most_levels[number]
+    bid_side, ask_side = sides
+    bids, asks = summaries
+    phase, crossed_since = fields[PHASE], fields[CROSSED_SINCE]
+    if phase != _UNVERIFIABLE or (crossed_since >= 0 and time - crossed_since >= rules.reseed_after):
+        kind = SEEDED if phase in (_UNSEEDED, _WARMING) else RESEEDED
+        is_cleared = phase == _SUSPECT
+        bids = seed_side(
+            BID, vendor.bids, number, most, bid_side, bids, support, is_cleared, kind, span, corrections
+        )
+        asks = seed_side(
+            ASK, vendor.asks, number, most, ask_side, asks, support, is_cleared, kind, span, corrections
+        )
+        fields[PHASE], fields[CROSSED_SINCE], fields[UNSETTLED] = _UNVERIFIABLE, -1, 0
+        fields[ROW_DUE] = 1
+        return bids, asks, -1, -1
+    n_ranks = len(bid_side.sizes)
+    bid_limit = ask_limit = n_ranks
+    if crossed_since >= 0:
+        bid_limit, ask_limit = n_ranks - 1 - ask_side.top_ranks[0], n_ranks - 1 - bid_side.top_ranks[0]
+    bids, bid_dispute, is_bid_due = compare_side(
+        BID, vendor.bids, number, most, bid_side, bids, support, bid_limit, span, corrections
+    )
+    asks, ask_dispute, is_ask_due = compare_side(
+        ASK, vendor.asks, number, most, ask_side, asks, support, ask_limit, span, corrections
+    )
+    if is_bid_due or is_ask_due:
+        fields[ROW_DUE] = 1
+    if not _is_crossed(bid_side.top_ranks[0], ask_side.top_ranks[0], n_ranks):
+        fields[CROSSED_SINCE] = -1
+    return bids, asks, bid_dispute, ask_dispute
 
 
 @kernel
 def _decide_status(fields, top_ranks, bid_from, ask_from, known_from):
-    """Return the status of the book: suspect while it is crossed, unsettled, or its best level is disputed."""
+    """Return the status of the book. It is suspect while crossed, unsettled or disputed at its best level."""
     phase = fields[PHASE]
     if phase == _UNSEEDED:
         return _UNSEEDED
@@ -324,10 +276,10 @@ def _decide_status(fields, top_ranks, bid_from, ask_from, known_from):
 def _follow_crossing(fields, known_from, top_ranks, n_ranks, time, warm_time):
     """Note since when the book is crossed; extend what is known of it; end warming if the book is stable.
 
-    While the exchange has an ask at a price, it has no bid at this price or above it. So every bid at or above
-    the best ask is one that messages have set since, and none is missing. The same holds for asks.
+    While the exchange has an ask at a price, it has no bid at this price or above it. So every bid at or
+    above the best ask is one that messages have set since, and none is missing. The same holds for asks.
     """
-    if _crosses(top_ranks, n_ranks):
+    if _is_crossed(top_ranks[BID, 0], top_ranks[ASK, 0], n_ranks):
         if fields[CROSSED_SINCE] < 0:
             fields[CROSSED_SINCE] = time
         fields[WARM_SINCE] = -1
@@ -407,9 +359,8 @@ def price_at(prices, number, rank):
 
 
 @kernel
-def _crosses(top_ranks, n_ranks):
-    """Return whether the best bid is at or above the best ask."""
-    bid, ask = top_ranks[BID, 0], top_ranks[ASK, 0]
+def _is_crossed(bid, ask, n_ranks):
+    """Return whether the best bid is at or above the best ask, by their ranks; -1 is an empty side."""
     return bid >= 0 and ask >= 0 and bid >= n_ranks - 1 - ask
 
 

@@ -6,36 +6,50 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
 from deltabook.udfs.orderbook.ranked_book import delete_level, rescan_side, set_level
 from deltabook.udfs.truths.support import (
+    DISPUTED,
+    REMOVED,
     RESTORED,
     SEEDED,
     STRANDED,
     correct,
     forget_marks,
     is_marked,
-    mark_bits,
+    mark,
     unmark,
 )
 
 
 @kernel
 def seed_side(
-    number,
-    changes,
-    book_index,
-    most_levels,
-    side,
-    summary,
-    depth,
-    support,
-    is_cleared,
-    kind,
-    span,
-    corrections,
-    n_corrections,
+    number, changes, book_index, most_levels, side, summary, support, is_cleared, kind, span, corrections
 ):
-    """Replace one side by a vendor's levels, at and above the vendor's worst level; return (summary, corrections).
+    """Replace the levels of one side that are not worse than the vendor's worst level by the vendor's levels.
 
-    If `is_cleared`, worse levels are removed too.
+    Parameters
+    ----------
+    number : int
+        The side.
+    changes : RankedChanges
+        Levels of all vendor books on this side.
+    book_index, most_levels : int
+        The vendor book, and the number of levels per side that it shows at most.
+    side, summary : RankedSide, SideSummary
+        The side of the book; changed in place.
+    support : Support
+        What supports the book; changed in place.
+    is_cleared : bool
+        Whether levels that are worse than the vendor's worst level are removed too.
+    kind : int
+        Kind of the corrections.
+    span : (int, int)
+        See `correct`.
+    corrections : Corrections
+        Arrays that the kernel fills.
+
+    Returns
+    -------
+    SideSummary
+        Summary of the side afterwards.
     """
     start, end = changes.offsets[book_index], changes.offsets[book_index + 1]
     is_whole = end - start < most_levels
@@ -47,18 +61,14 @@ def seed_side(
         while position < end and changes.ranks[position] > rank:
             position += 1
         if not (position < end and changes.ranks[position] == rank):
-            n_corrections = correct(
-                corrections, n_corrections, span[0], number, rank, side.sizes[rank], 0, kind, span[1]
-            )
+            correct(corrections, span, number, rank, side.sizes[rank], 0, kind)
             delete_level(side, rank)
             count -= 1
         rank = highest_at_or_below(side.words, rank - 1)
     for position in range(start, end):
         rank, size = changes.ranks[position], changes.sizes[position]
         if side.sizes[rank] != size:
-            n_corrections = correct(
-                corrections, n_corrections, span[0], number, rank, side.sizes[rank], size, kind, span[1]
-            )
+            correct(corrections, span, number, rank, side.sizes[rank], size, kind)
             count += side.sizes[rank] == 0
             set_level(side, rank, size)
     known_from = support.known_from
@@ -66,31 +76,29 @@ def seed_side(
         known_from[number] = -1
     else:
         known_from[number] = worst if is_cleared else min(known_from[number], worst)
-    forget_marks(support.disputed, support.counts, 0, number)
-    forget_marks(support.removed, support.counts, 1, number)
-    return rescan_side(side, count, depth), n_corrections
+    forget_marks(support.disputed[number], support.counts, DISPUTED)
+    forget_marks(support.removed[number], support.counts, REMOVED)
+    return rescan_side(side, count, len(side.top_ranks))
 
 
 @kernel
 def compare_side(
-    number,
-    changes,
-    book_index,
-    most_levels,
-    side,
-    summary,
-    depth,
-    support,
-    crossed_from,
-    span,
-    corrections,
-    n_corrections,
+    number, changes, book_index, most_levels, side, summary, support, crossed_from, span, corrections
 ):
     """Compare one side with a vendor book; dispute, correct and add levels.
 
-    `crossed_from` is the lowest rank of levels that cross the other side; the number of ranks if none does.
-    Returns (summary, number of corrections, rank of the best level that is newly disputed or -1, whether what
-    is known or shown has changed).
+    Parameters
+    ----------
+    number, changes, book_index, most_levels, side, summary, support, span, corrections
+        See `seed_side`.
+    crossed_from : int
+        Lowest rank of the levels that cross the other side; the number of ranks if none does.
+
+    Returns
+    -------
+    (SideSummary, int, bool)
+        Summary of the side afterwards; the rank of the best level that is newly disputed, or -1; whether what
+        the book shows or knows has changed.
     """
     start, end = changes.offsets[book_index], changes.offsets[book_index + 1]
     disputed, removed, counts = support.disputed[number], support.removed[number], support.counts
@@ -102,44 +110,39 @@ def compare_side(
     while rank >= lowest or position < end:
         vendor_rank = changes.ranks[position] if position < end else -1
         if vendor_rank > rank:  # only the vendor has the level
-            size = changes.sizes[position]
             is_removed = is_marked(removed, vendor_rank)
             if vendor_rank < known_from or is_removed:
-                kind = RESTORED if is_removed else SEEDED
-                n_corrections = correct(
-                    corrections, n_corrections, span[0], number, vendor_rank, 0, size, kind, span[1]
-                )
+                size = changes.sizes[position]
+                correct(corrections, span, number, vendor_rank, 0, size, RESTORED if is_removed else SEEDED)
                 set_level(side, vendor_rank, size)
                 count += 1
                 is_due = True
-                unmark(removed, counts, 1, vendor_rank)
+                unmark(removed, counts, REMOVED, vendor_rank)
             position += 1
             continue
         size = changes.sizes[position] if vendor_rank == rank else 0
         position += vendor_rank == rank
         if size == side.sizes[rank]:
             if is_marked(disputed, rank):
-                unmark(disputed, counts, 0, rank)
+                unmark(disputed, counts, DISPUTED, rank)
                 is_due = True
         elif is_marked(disputed, rank) or rank >= crossed_from:
-            n_corrections = correct(
-                corrections, n_corrections, span[0], number, rank, side.sizes[rank], size, STRANDED, span[1]
-            )
-            unmark(disputed, counts, 0, rank)
+            correct(corrections, span, number, rank, side.sizes[rank], size, STRANDED)
+            unmark(disputed, counts, DISPUTED, rank)
             if size == 0:
                 delete_level(side, rank)
                 count -= 1
-                mark_bits(removed, counts, 1, rank)
+                mark(removed, counts, REMOVED, rank)
             else:
                 set_level(side, rank, size)
             is_due = True
             best_dispute = max(best_dispute, rank)
         else:
-            mark_bits(disputed, counts, 0, rank)
+            mark(disputed, counts, DISPUTED, rank)
             best_dispute = max(best_dispute, rank)
             is_due = True
         rank = highest_at_or_below(side.words, rank - 1)
     new_from = -1 if is_whole else min(known_from, lowest)
     is_due |= new_from < known_from
     support.known_from[number] = new_from if known_from >= 0 else known_from
-    return rescan_side(side, count, depth), n_corrections, best_dispute, is_due
+    return rescan_side(side, count, len(side.top_ranks)), best_dispute, is_due
