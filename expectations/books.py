@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from deltabook.expectations.suites import BOOKS, Judgement, expect_zero, judge
+from deltabook.expectations.suites import BOOKS, WORSE_STATUS, Judgement, expect_zero, judge
 
 
 def judge_books(summary: pd.DataFrame) -> list[Judgement]:
@@ -20,11 +20,12 @@ def judge_books(summary: pd.DataFrame) -> list[Judgement]:
         rows of `books`:
 
         - `out_of_order`: the order_time is before the order_time of the previous row by id.
-        - `crossed`: the best bid is above the best ask.
+        - `crossed_unmarked`: the best bid is above the best ask, and the status does not say that the book
+          may be wrong.
         - `not_monotone`: a price is equal to or better than the price of the level before it.
         - `not_positive`: a price or size is zero or less.
-        - `worse`: the status is worse than the feed allows. These statuses are `suspect`, and `unseeded` if
-          the whole chunk is unseeded. A feed without ids allows `unverifiable`.
+        - `worse`: the status is worse than the feed allows. If ids link the feed's messages, this is
+          `suspect`. If no row of the chunk has a status from `unverifiable` up, all rows count.
 
     Returns
     -------
@@ -36,9 +37,9 @@ def judge_books(summary: pd.DataFrame) -> list[Judgement]:
         summary,
         {
             "books in order": expect_zero("out_of_order"),
-            "no crossed books": expect_zero("crossed"),
+            "no crossed books": expect_zero("crossed_unmarked"),
             "prices worse level by level": expect_zero("not_monotone"),
             "prices and sizes above zero": expect_zero("not_positive"),
-            "no status worse than the feed can prove": expect_zero("worse"),
+            WORSE_STATUS: expect_zero("worse"),
         },
     )

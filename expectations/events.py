@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from deltabook.expectations.suites import EVENTS, Judgement, expect_zero, judge
+from deltabook.expectations.suites import EVENTS, GAPS, MISSING_TRADES, Judgement, expect_zero, judge
 
 
 def judge_events(summary: pd.DataFrame) -> list[Judgement]:
@@ -30,8 +30,8 @@ def judge_events(summary: pd.DataFrame) -> list[Judgement]:
         EVENTS,
         summary,
         {
-            "no gaps": expect_zero("gaps"),
-            "no missing trades": expect_zero("trade_gaps"),
+            GAPS: expect_zero("gaps"),
+            MISSING_TRADES: expect_zero("trade_gaps"),
             "ids ascend": expect_zero("unordered"),
             "order times ascend": expect_zero("out_of_time"),
         },

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from deltabook.expectations.suites import RAW, Judgement, expect_at_most, expect_zero, judge
+from deltabook.expectations.suites import DAMAGED, RAW, Judgement, expect_at_most, expect_zero, judge
 
 
 def judge_raw(summary: pd.DataFrame, most_late: float, most_untimed: float) -> list[Judgement]:
@@ -38,7 +38,7 @@ def judge_raw(summary: pd.DataFrame, most_late: float, most_untimed: float) -> l
         summary,
         {
             "prices and sizes in range": expect_zero("out_of_range"),
-            "no part that could not be read": expect_zero("damaged"),
+            DAMAGED: expect_zero("damaged"),
             f"no more than {most_late:.2%} of messages late": expect_at_most("late", most_late),
             f"no more than {most_untimed:.2%} without an origin time": expect_at_most(
                 "untimed", most_untimed

@@ -32,6 +32,10 @@ PASSED, FAILED, ERRORED, NONE = "passed", "failed", "errored", "none"
 """Verdicts. ERRORED: the rule could not be evaluated. NONE: there was nothing to compare with."""
 WORST_FIRST = (ERRORED, FAILED, PASSED, NONE)
 """Verdicts in order. The verdict on a chunk is the first of these that any of its judgements has."""
+DAMAGED, GAPS, MISSING_TRADES = "no part that could not be read", "no gaps", "no missing trades"
+WORSE_STATUS = "no status worse than the feed can prove"
+MARKED_RULES = frozenset((DAMAGED, GAPS, MISSING_TRADES, WORSE_STATUS))
+"""Rules for faults that the status of each affected book shows. The other books of the chunk are right."""
 _MAX_SHOWN = 20
 """Maximum number of failing rows that the text of a judgement lists."""
 

@@ -228,6 +228,7 @@ JUDGE_REFERENCES = Table(
         EXCHANGE,
         SYMBOL,
         HOUR,
+        Column("feed", "STRING", "Feed of the instrument, which says what its books can prove."),
         Column("event_files", "ARRAY<STRING>", "Data files of `events` of the chunk."),
         Column("book_files", "ARRAY<STRING>", "Data file of `books` of the chunk; empty if it has no rows."),
         Column(

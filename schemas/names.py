@@ -72,6 +72,11 @@ class Status(IntEnum):
         """Lower-case name, as in the tables."""
         return self.name.lower()
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the book is given as right, as far as the feed allows."""
+        return self >= Status.UNVERIFIABLE
+
 
 STATUS_LABELS = tuple(status.label for status in Status)
 

@@ -98,6 +98,7 @@ class JudgeReference(ScaleFields):
     exchange: str
     symbol: str
     hour: int
+    feed: str
     event_files: list[str]
     book_files: list[str]
     files_before: list[str]
@@ -348,6 +349,7 @@ class VerdictRow(TypedDict):
     suite: str
     verdict: str
     reasons: str
+    hides: bool
     counts: dict[str, int]
     fingerprint: str
     run_id: str

@@ -328,6 +328,11 @@ VERDICTS = Table(
         Column(
             "reasons", "STRING", "The expectations that failed, with the observed counts; empty if none did."
         ),
+        Column(
+            "hides",
+            "BOOLEAN",
+            "True: books that no status marks may be wrong. Views leave out the whole symbol-hour.",
+        ),
         Column("counts", "MAP<STRING, BIGINT>", "The counts that the suite evaluated."),
         Column("fingerprint", "STRING", "Hash of the data files and settings that were evaluated."),
         Column("run_id", "STRING", "Run that evaluated it."),

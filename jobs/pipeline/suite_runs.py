@@ -25,8 +25,9 @@ from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey
 from deltabook.jobs.warehouse.run import Run
 from deltabook.jobs.warehouse.tasks import GroupedWork, sum_file_sizes
 from deltabook.jobs.warehouse.warehouse import Warehouse
+from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED
-from deltabook.schemas.names import EventType, GapKind
+from deltabook.schemas.names import EventType, GapKind, Status
 from deltabook.schemas.rows import JudgedRow, VerdictRow
 from deltabook.schemas.tables import VALIDATIONS, VERDICTS
 from deltabook.udfs.spark.inspect_groups import inspect_books_group, inspect_events_group
@@ -57,12 +58,15 @@ class SuiteVerdict(NamedTuple):
         The expectations that do not hold, with the observed values; empty if all hold.
     counts : dict
         The numbers that the expectations compared with limits, by name.
+    hides : bool
+        Whether books that no status marks may be wrong. Views leave out such a chunk.
     """
 
     key: ChunkKey
     verdict: str
     reasons: str
     counts: dict[str, int]
+    hides: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,12 @@ class SuiteRun:
         errors = [f"{one.expectation}: {one.observed}" for one in judgements if one.verdict == ERRORED]
         verdicts = []
         for key in keys:
-            failures = [f"{one.expectation}: {one.failed[key]}" for one in judgements if key in one.failed]
+            failed = [one for one in judgements if key in one.failed]
+            failures = [f"{one.expectation}: {one.failed[key]}" for one in failed]
             reasons = failures + errors
             verdict = ERRORED if errors else FAILED if reasons else PASSED
-            verdicts.append(SuiteVerdict(key, verdict, "; ".join(reasons), counts[key]))
+            hides = bool(errors) or any(one.expectation not in suites.MARKED_RULES for one in failed)
+            verdicts.append(SuiteVerdict(key, verdict, "; ".join(reasons), counts[key], hides))
         return verdicts
 
 
@@ -258,9 +264,10 @@ def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
         One verdict for each chunk.
     """
     counts = suite_run.count(inspect_books_group)
-    for numbers in counts.values():
-        is_unseeded = numbers["unseeded"] == numbers["rows"]
-        numbers["worse"] = numbers["rows"] if is_unseeded else numbers["suspect"]
+    for key, numbers in counts.items():
+        told = sum(numbers[status.label] for status in Status if status.is_told)
+        suspect = 0 if FEEDS[suite_run.inputs.references[key]["feed"]].is_unlinked else numbers["suspect"]
+        numbers["worse"] = suspect if told else numbers["rows"]
     frame = _make_summary(counts)
     return suite_run.conclude(suites.BOOKS, suite_run.keys, counts, judge_books(frame), len(frame))
 

@@ -54,6 +54,7 @@ class JobSummary(TypedDict, total=False):
     verdicts: dict[str, str]
     failures: list[str]
     symbol_hours_failed: int
+    symbol_hours_left_out: int
     symbol_hours_failed_now: list[str]
     golden_matches: dict[str, GoldenMatches]
     distribution_tests: dict[str, int]
@@ -173,7 +174,7 @@ def _describe_checks(summary: JobSummary) -> Iterator[SummaryLine]:
 def _describe_problems(summary: JobSummary) -> Iterator[SummaryLine]:
     for drift in summary.get("drifts", []):
         yield SummaryLine(PROBLEMS, "drift", drift)
-    if failed := summary.get("symbol_hours_failed"):
+    if failed := summary.get("symbol_hours_left_out"):
         text = f"{failed:,} chunks from the views book and trades; book_all and trades_all have them"
         yield SummaryLine(PROBLEMS, "left out", text)
     for refused in summary.get("refused", []):

@@ -38,9 +38,9 @@ def validate(warehouse: Warehouse, run: Run, progress: Progress, names: Sequence
     Returns
     -------
     JobSummary
-        Worst verdict of each suite; failures as text; number of failed chunks (`symbol_hours_failed`); golden
-        rows compared and matched by kind; counts of distribution tests, of unverifiable and of crossed rows;
-        the duration in seconds.
+        Worst verdict of each suite; failures as text; number of failed chunks (`symbol_hours_failed`) and of
+        chunks that views leave out (`symbol_hours_left_out`); golden rows compared and matched by kind;
+        counts of distribution tests, of unverifiable and of crossed rows; the duration in seconds.
     """
     started = time.monotonic()
     rows = [row for row in judge_chunks(warehouse, run, names, progress) if row["suite"] in names]
@@ -58,6 +58,9 @@ def validate(warehouse: Warehouse, run: Run, progress: Progress, names: Sequence
         + ([f"and {more} more: query the table verdicts"] if more > 0 else []),
         "symbol_hours_failed": len(
             {(row["exchange"], row["symbol"], row["hour"]) for row in failed if row["hour"] != ALL_HOURS}
+        ),
+        "symbol_hours_left_out": len(
+            {(row["exchange"], row["symbol"], row["hour"]) for row in rows if row["hides"]}
         ),
         "golden_matches": {
             kind: {"compared": counts[f"{kind} compared"], "matched": counts[f"{kind} matched"]}

@@ -130,6 +130,7 @@ class VerdictInputs:
                     "exchange": exchange,
                     "symbol": symbol,
                     "hour": chunk,
+                    "feed": instruments[instrument]["feed"],
                     "event_files": events[key],
                     "book_files": books.get(key, []),
                     "files_before": files_before,

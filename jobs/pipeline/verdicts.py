@@ -86,6 +86,7 @@ def judge_chunks(
                 "suite": suite,
                 "verdict": verdict.verdict,
                 "reasons": verdict.reasons,
+                "hides": verdict.hides,
                 "counts": verdict.counts,
                 "fingerprint": fingerprints[verdict.key].value if verdict.key in fingerprints else "",
                 "run_id": run.run_id,

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TypedDict
 
-from deltabook.expectations.suites import ERRORED, FAILED
 from deltabook.schemas.names import ALL_HOURS
 
 ChunkName = tuple[str, str, int]
 """Exchange, symbol and start of a chunk (column `hour`, ns since 1970 UTC)."""
-VERDICT_COLUMNS = ("exchange", "symbol", "hour", "suite", "verdict", "reasons")
+VERDICT_COLUMNS = ("exchange", "symbol", "hour", "suite", "verdict", "reasons", "hides")
 """Columns of `verdicts` that `group_failed_chunks` needs."""
 
 
@@ -24,10 +23,13 @@ class VerdictReasons(TypedDict):
     suite: str
     verdict: str
     reasons: str
+    hides: bool
 
 
 def group_failed_chunks(verdicts: Iterable[VerdictReasons]) -> dict[ChunkName, list[str]]:
-    """Return the chunks that failed a suite or whose suite ended with an error, each with the reasons.
+    """Return the chunks whose books may be wrong although no status marks them, each with the reasons.
+
+    A chunk with gaps is not such a chunk, because the status of its books shows where they are suspect.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def group_failed_chunks(verdicts: Iterable[VerdictReasons]) -> dict[ChunkName, l
     """
     failed: dict[ChunkName, list[str]] = defaultdict(list)
     for row in verdicts:
-        if row["verdict"] in (FAILED, ERRORED) and row["hour"] != ALL_HOURS:
+        if row["hides"] and row["hour"] != ALL_HOURS:
             key = row["exchange"], row["symbol"], row["hour"]
             failed[key].append(f"{row['suite']}: {row['reasons'] or row['verdict']}")
     return dict(sorted(failed.items()))

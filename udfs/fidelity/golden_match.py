@@ -17,17 +17,43 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
-from deltabook.schemas.names import Cadence, GoldenKind, Status
+from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, Cadence, GoldenKind, Status
 from deltabook.schemas.tables import BOOKS, GOLDEN
+from deltabook.udfs.numbers.book_faults import (
+    CROSSED,
+    EMPTY_SIDE,
+    NOT_POSITIVE,
+    NOT_SORTED,
+    find_book_faults,
+)
 from deltabook.udfs.storage.object_store import open_input
 
 Ids = NDArray[np.int64]
 Filter = tuple[str, str, str | int]
 """A condition on rows: column, operator, value."""
 _TIMES = ("timestamp", "received")
-_BOOK_COLUMNS = ("epoch", "sequence", "order_time", "status", "cadence", "crossed")
+_KNOWN_COLUMNS, _LEVEL_COLUMNS = ("bid_known_levels", "ask_known_levels"), ("bid_levels", "ask_levels")
+_BOOK_COLUMNS = (
+    "epoch",
+    "sequence",
+    "order_time",
+    "status",
+    "cadence",
+    "crossed",
+    *_KNOWN_COLUMNS,
+    *_LEVEL_COLUMNS,
+)
 """Columns of `books` that are read for the whole chunk at once. Levels are read window by window."""
 _GOLDEN_COLUMNS = ("epoch", "sequence", "source_row", *_TIMES, *SIDE_NAMES)
+SKIP_REASONS = ("untold", "impossible", "outdated")
+"""Why a pair of a book and a golden row is not compared.
+
+untold: the status says that the book may be wrong. impossible: no exchange has such a book as the golden row;
+see `find_book_faults`. outdated: a ticker is older than a snapshot at or before the diff, so changes of the
+best prices in between may be missing.
+"""
+_TOLD = pa.array([status.label for status in Status if status.is_told])
 _FIELDS = {field.name: field for field in (*GOLDEN.arrow, *BOOKS.arrow)}
 
 
@@ -41,6 +67,10 @@ class JudgedChunk(Protocol):
     @property
     def hour(self) -> int:
         """Start of the chunk, ns since 1970 UTC."""
+
+    @property
+    def feed(self) -> str:
+        """Feed of the instrument."""
 
     @property
     def book_files(self) -> Sequence[str]:
@@ -72,12 +102,14 @@ class ChunkBooks:
     Attributes
     ----------
     rows : pyarrow.Table
-        Columns epoch, sequence, order_time, status, cadence and crossed of the chunk's rows, in the feed's
-        order.
+        The columns `_BOOK_COLUMNS` of the chunk's rows, in the feed's order.
     epoch, sequence : int64[n]
         Epoch and last update id of each row. If there is a row before the chunk, it comes first.
-    has_book : bool[n]
-        Whether the book of each row is seeded.
+    is_told : bool[n]
+        Whether the book of each row is given as right; see `Status.is_told`.
+    known_levels : int64[n, 2]
+        Number of known levels by row and side. FULL_DEPTH: the side is known as a whole, because the feed's
+        snapshots are whole and all its levels are known.
     has_every_change : bool[n]
         Whether each row belongs to a table with a row for every change or message, not to a time grid.
     is_unverifiable : bool[n]
@@ -91,7 +123,13 @@ class ChunkBooks:
         before = self._read(reference.files_before, _BOOK_COLUMNS, [("hour", "<", chunk)])
         rows = pa.concat_tables([before.slice(max(before.num_rows - 1, 0)), self.rows])
         self.epoch, self.sequence = (rows[name].to_numpy() for name in ("epoch", "sequence"))
-        self.has_book = pc.not_equal(rows["status"], Status.UNSEEDED.label).to_numpy()
+        self.is_told = pc.is_in(rows["status"], _TOLD).to_numpy()
+        known, levels = (
+            np.stack([rows[name].to_numpy() for name in names], axis=1).astype(np.int64)
+            for names in (_KNOWN_COLUMNS, _LEVEL_COLUMNS)
+        )
+        is_whole = (known == levels) & FEEDS[reference.feed].whole_snapshots
+        self.known_levels = np.where(is_whole, FULL_DEPTH, known)
         self.is_unverifiable = pc.equal(rows["status"], Status.UNVERIFIABLE.label).to_numpy()
         self.has_every_change = pc.is_in(rows["cadence"], pa.array([*map(str, Cadence)])).to_numpy()
 
@@ -119,6 +157,29 @@ class ChunkBooks:
         # Rows before `first` that have the same id match the filters too, and are cut off.
         return rows.slice(rows.num_rows - (last + 1 - first))
 
+    def pair(
+        self,
+        golden: pa.Table,
+        book_rows: Ids,
+        golden_rows: Ids,
+        ids: Ids,
+        depth: int,
+        skipped: dict[str, int],
+    ) -> Window:
+        """Return the window that compares rows of books, in order, with rows of `golden`; see `Window`."""
+        first, last = (int(book_rows[0]), int(book_rows[-1])) if len(book_rows) else (0, -1)
+        return Window(
+            self.read_levels(first, last) if len(book_rows) else _make_empty_table((*_TIMES, *SIDE_NAMES)),
+            golden,
+            book_rows - first,
+            golden_rows,
+            ids,
+            self.known_levels[book_rows],
+            int(self.is_unverifiable[book_rows].sum()),
+            depth,
+            skipped,
+        )
+
     def _read(self, files: Sequence[str], columns: tuple[str, ...], filters: Sequence[Filter]) -> pa.Table:
         return read_matching_rows(files, columns, [("exchange", "=", self.reference.exchange), *filters])
 
@@ -135,10 +196,14 @@ class Window:
         Row of `books` and row of `golden` of each pair.
     ids : int64[n]
         Update id at which each pair is compared.
+    known_levels : int64[n, 2]
+        Known bids and asks of each pair's book.
     unverifiable : int
         Number of pairs whose book has the status `unverifiable`.
     depth : int
         Maximum number of levels per side to compare.
+    skipped : dict of str to int
+        Number of pairs that are not compared, by reason; see `SKIP_REASONS`.
     """
 
     books: pa.Table
@@ -146,15 +211,17 @@ class Window:
     book_rows: Ids
     golden_rows: Ids
     ids: Ids
+    known_levels: Ids
     unverifiable: int
     depth: int
+    skipped: dict[str, int]
 
 
 def read_windows(
     reference: JudgedChunk,
     kind: GoldenKind,
     depth: int,
-    diffs: pa.Table,
+    updates: pa.Table,
     books: ChunkBooks,
     window_diffs: int,
 ) -> Iterator[Window]:
@@ -166,6 +233,8 @@ def read_windows(
     change, a row of `books` is only paired at its own id. A window that has no ticker after its first id is
     skipped: the recording of tickers has stopped, and the last ticker is outdated.
 
+    `Window.skipped` counts the pairs that are not compared, by reason; see `SKIP_REASONS`.
+
     Parameters
     ----------
     reference : JudgedChunk
@@ -174,8 +243,8 @@ def read_windows(
         `book_ticker` or `vendor_book`.
     depth : int
         Maximum number of levels per side to compare.
-    diffs : pyarrow.Table
-        Columns `epoch` and `sequence` of the chunk's diffs, ascending.
+    updates : pyarrow.Table
+        Columns `epoch`, `sequence` and `is_snapshot` of the chunk's book updates, ascending.
     books : ChunkBooks
         The chunk's books.
     window_diffs : int
@@ -184,15 +253,18 @@ def read_windows(
     Yields
     ------
     Window
-        Each window has at least one pair.
+        Each window has at least one pair, or skipped pairs.
     """
     is_ticker = kind is GoldenKind.BOOK_TICKER
+    snapshots, diffs = (updates.filter(pc.equal(updates["is_snapshot"], value)) for value in (True, False))
     epochs, ids = (diffs[name].to_numpy() for name in ("epoch", "sequence"))
     # The newest ticker before the first diff may belong to the previous chunk.
     earliest_id = min(int(reference.golden_from), int(ids[0])) if is_ticker and len(ids) else 0
     for epoch in np.unique(epochs).tolist():
         start, end = np.searchsorted(epochs, [epoch, epoch + 1])
         first_book, last_book = np.searchsorted(books.epoch, [epoch, epoch + 1])
+        snapshot_ids = snapshots.filter(pc.equal(snapshots["epoch"], epoch))["sequence"].to_numpy()
+        snapshot_ids = np.append(np.int64(NOT_GIVEN), snapshot_ids)
         last_golden = _make_empty_table(_GOLDEN_COLUMNS)
         for begin in range(start, end if first_book < last_book else start, window_diffs):
             window = ids[begin : min(begin + window_diffs, end)]
@@ -213,15 +285,24 @@ def read_windows(
             is_pair = (golden_rows >= 0) & (book_rows >= 0) & (diff_rows >= 0)
             is_pair &= window[diff_rows] == at_ids
             book_rows += first_book
-            is_current = books.has_every_change[book_rows] | (books.sequence[book_rows] == at_ids)
-            is_pair &= books.has_book[book_rows] & is_current
-            if is_pair.any():
-                at_ids, book_rows, golden_rows = at_ids[is_pair], book_rows[is_pair], golden_rows[is_pair]
-                levels = books.read_levels(int(book_rows[0]), int(book_rows[-1]))
-                unverifiable = int(books.is_unverifiable[book_rows].sum())
-                yield Window(
-                    levels, golden, book_rows - book_rows[0], golden_rows, at_ids, unverifiable, depth
-                )
+            is_pair &= books.has_every_change[book_rows] | (books.sequence[book_rows] == at_ids)
+            reasons = [~books.is_told[book_rows], _find_impossible(golden, kind)[golden_rows]]
+            if is_ticker:
+                reasons.append(golden_ids[golden_rows] < snapshot_ids[_find_newest(snapshot_ids, at_ids)])
+            skipped = {}
+            for reason, has_reason in zip(SKIP_REASONS, reasons, strict=False):
+                skipped[reason] = int((is_pair & has_reason).sum())
+                is_pair &= ~has_reason
+            if is_pair.any() or any(skipped.values()):
+                pairs = np.flatnonzero(is_pair)
+                yield books.pair(golden, book_rows[pairs], golden_rows[pairs], at_ids[pairs], depth, skipped)
+
+
+def _find_impossible(golden: pa.Table, kind: GoldenKind) -> NDArray[np.bool_]:
+    """Return which golden rows cannot be right; a ticker with one side can."""
+    faults = find_book_faults(golden)
+    is_impossible = faults[NOT_POSITIVE] | faults[NOT_SORTED] | faults[CROSSED]
+    return is_impossible | faults[EMPTY_SIDE] if kind is GoldenKind.VENDOR_BOOK else is_impossible
 
 
 def _read_golden(reference: JudgedChunk, kind: GoldenKind, epoch: int, low: int, high: int) -> pa.Table:

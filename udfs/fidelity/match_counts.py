@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -44,7 +45,13 @@ class MatchCounts:
     Attributes
     ----------
     compared, matched, unverifiable : int
-        Number of all pairs, of equal pairs, and of pairs whose book has the status `unverifiable`.
+        Number of compared pairs, of equal pairs, and of compared pairs whose book has the status
+        `unverifiable`.
+    unknown : int
+        Number of golden levels within the compared depth that are not compared, because the book does not
+        know its side so deep; see `known_range`.
+    skipped : Counter
+        Number of pairs that are not compared, by reason; see `golden_match.SKIP_REASONS`.
     first_divergence : int
         Smallest id of a pair that differs; -1 if there is none.
     levels, prices, sizes : int64[depth]
@@ -53,7 +60,8 @@ class MatchCounts:
     """
 
     def __init__(self, depth: int):
-        self.compared = self.matched = self.unverifiable = 0
+        self.compared = self.matched = self.unverifiable = self.unknown = 0
+        self.skipped: Counter[str] = Counter()
         self.first_divergence = NOT_GIVEN
         self.levels, self.prices, self.sizes = (np.zeros(depth, dtype=np.int64) for _ in range(3))
 
@@ -73,10 +81,12 @@ class MatchCounts:
         """
         first = np.full(len(window.ids), window.depth, dtype=np.int64)
         counts = (self.levels, self.prices, self.sizes)
-        for columns in _SIDE_COLUMNS:
+        for side, columns in enumerate(_SIDE_COLUMNS):
             book, golden = (_read_side(table, columns) for table in (window.books, window.golden))
-            compare_side(*book, *golden, window.book_rows, window.golden_rows, window.depth, first, *counts)
+            rows, limits = (window.book_rows, window.golden_rows), window.known_levels[:, side]
+            self.unknown += compare_side(*book, *golden, *rows, limits, window.depth, first, *counts)
         is_equal = first == window.depth
+        self.skipped.update(window.skipped)
         self.compared += len(first)
         self.matched += int(is_equal.sum())
         self.unverifiable += window.unverifiable
@@ -155,6 +165,7 @@ def compare_side(
     golden_starts,
     book_rows,
     golden_rows,
+    limits,
     depth,
     first,
     levels,
@@ -163,8 +174,8 @@ def compare_side(
 ):
     """Compare one side of books with golden rows, level by level; cost: one comparison per level.
 
-    Levels beyond the end of a golden side are not compared. But if the golden side is empty and the book's
-    side is not, the pair differs at level 0.
+    Levels beyond the end of a golden side, or beyond the known levels of the book, are not compared. But if
+    the golden side is empty and the book's side is not, the pair differs at level 0.
 
     Parameters
     ----------
@@ -178,20 +189,29 @@ def compare_side(
         Index of each golden row's first level, then the number of all golden levels.
     book_rows, golden_rows : int64[n]
         Indices of the book and of the golden row of each pair.
+    limits : int64[n]
+        Number of known levels of each pair's book.
     depth : int
         Maximum number of levels to compare.
     first : int64[n]
         For each pair, the first level found so far that differs, from 0; updated in place.
     levels, same_prices, same_sizes : int64[counted levels]
         Counts by level: compared levels, equal prices, equal sizes; updated in place.
+
+    Returns
+    -------
+    int
+        Number of golden levels that are not compared because the book does not know them.
     """
+    unknown = 0
     for pair in range(len(book_rows)):
         begin, golden_begin = starts[book_rows[pair]], golden_starts[golden_rows[pair]]
         have = starts[book_rows[pair] + 1] - begin
         want = min(golden_starts[golden_rows[pair] + 1] - golden_begin, depth)
         if want == 0 and have > 0:
             first[pair] = 0
-        for level in range(want):
+        unknown += max(want - limits[pair], 0)
+        for level in range(min(want, limits[pair])):
             counts = level < len(levels)
             if counts:
                 levels[level] += 1
@@ -207,3 +227,4 @@ def compare_side(
                 same_sizes[level] += size
             if not (price and size):
                 first[pair] = min(first[pair], level)
+    return unknown

@@ -123,23 +123,36 @@ class Sampler:
         self.last_step = np.iinfo(np.int64).min
         self.parts: list[Grid] = []
 
-    def add(self, times: NDArray[np.int64], rows: pa.Table) -> None:
-        """Sample the next rows of the feed.
+    def add(
+        self,
+        times: NDArray[np.int64],
+        rows: pa.Table,
+        chosen: NDArray[np.int64],
+        known_levels: NDArray[np.int64],
+    ) -> None:
+        """Sample the next n books of the feed.
 
         Parameters
         ----------
         times : int64[n]
-            Time of each row, ns since 1970 UTC.
+            Time of each book, ns since 1970 UTC.
         rows : pyarrow.Table
-            n rows with the list columns `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`. Each list has
+            Rows with the list columns `bid_prices`, `bid_sizes`, `ask_prices`, `ask_sizes`. Each list has
             int64 or decimal128(38, 18) values, best first, and any length.
+        chosen : int64[n]
+            Index of the row of each book. An index may occur several times.
+        known_levels : int64[n, 2]
+            Number of bids and asks of each book to collect; worse levels count as missing.
         """
         if not len(times):
             return
         steps = np.maximum.accumulate(np.maximum(times // STEP_NS, self.last_step))
-        last_rows = _find_last_rows(steps)
-        sides = (self._read_levels(rows[name], last_rows, self.units[name]) for name in SIDE_NAMES)
-        self.parts.append(Grid(steps[last_rows], *sides))
+        last = _find_last_rows(steps)
+        sides = (
+            self._read_levels(rows[name], chosen[last], known_levels[last, column // 2], self.units[name])
+            for column, name in enumerate(SIDE_NAMES)
+        )
+        self.parts.append(Grid(steps[last], *sides))
         self.last_step = int(steps[-1])
 
     def grid(self) -> Grid:
@@ -151,12 +164,14 @@ class Sampler:
         last_rows = _find_last_rows(steps)  # a step that spans two batches has two rows
         return Grid(steps, *sides).take(last_rows, steps[last_rows])
 
-    def _read_levels(self, column: pa.ChunkedArray, rows: NDArray[np.intp], unit: int) -> Levels:
-        """Return the first `depth` levels of the chosen rows, float64[k, depth]; NaN beyond a list's end."""
+    def _read_levels(
+        self, column: pa.ChunkedArray, rows: NDArray[np.int64], known_levels: NDArray[np.int64], unit: int
+    ) -> Levels:
+        """Return the known ones of the first `depth` levels of rows, float64[k, depth]; other levels are NaN."""
         lists = column.combine_chunks()
         offsets = lists.offsets.to_numpy()
         begins, levels = offsets[rows], np.arange(self.depth)
-        has_level = levels < (offsets[rows + 1] - begins)[:, None]
+        has_level = levels < np.minimum(offsets[rows + 1] - begins, known_levels)[:, None]
         numbers = lists.values.take(pa.array((begins[:, None] + levels)[has_level]))
         floats = np.full(has_level.shape, np.nan)
         if pa.types.is_decimal(numbers.type):

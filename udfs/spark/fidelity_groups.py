@@ -88,7 +88,7 @@ class _ChunkComparison:
             "symbol": str(key[1]),
             "hour": int(key[2]),
         }
-        self.diffs, self.books = _read_diff_ids(reference), ChunkBooks(reference)
+        self.updates, self.books = _read_update_ids(reference), ChunkBooks(reference)
         self.mismatches = DataFile(root, form_of(MISMATCHES, bool(reference.is_decimal)))
         self.samples = DataFile(root, SAMPLES)
         self.counts: dict[str, int] = {}
@@ -99,13 +99,16 @@ class _ChunkComparison:
         matches = MatchCounts(min(levels, _MAX_LEVELS))
         grids = _GridPair(min(self.depth, _MAX_LEVELS), self.reference)
         kind_columns = {"kind": str(kind)}
-        windows = read_windows(self.reference, kind, levels, self.diffs, self.books, self.window_diffs)
+        windows = read_windows(self.reference, kind, levels, self.updates, self.books, self.window_diffs)
         for window in prefetch(windows):
             differing_levels = matches.add(window)
             grids.add(window)
             schema = self.mismatches.table.arrow
             self.mismatches.add(_make_mismatches(window, differing_levels, schema, self.chunk | kind_columns))
         self.counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
+        self.counts |= {f"{kind} {reason}": count for reason, count in matches.skipped.items() if count}
+        if matches.unknown:
+            self.counts[f"{kind} unknown levels"] = matches.unknown
         metrics: list[dict[str, object]] = [{**metric} for metric in matches.metrics(self.minimum_match)]
         # On a time grid, `books` has no row for every change, and a sample could be an outdated book.
         for metric in grids.compare() if self.books.has_every_change.all() else ():
@@ -127,8 +130,9 @@ class _ChunkComparison:
 class _GridPair:
     """Rebuilt and golden books on one time grid.
 
-    Both are sampled by the exchange's `timestamp`. If the golden rows have none, both are sampled by receive
-    time.
+    Both are sampled at the compared pairs of a book and a golden row, to the known depth of the book. So a
+    right book has the same samples as its golden rows, however rare these are. The time of a pair is the
+    later of its two `timestamp`s, or of its receive times if the golden rows have no `timestamp`.
     """
 
     def __init__(self, depth: int, reference: ChunkToJudge):
@@ -140,11 +144,18 @@ class _GridPair:
 
     def add(self, window: Window) -> None:
         """Sample the books and golden rows of the next window."""
+        if not len(window.ids):
+            return
         if not self.clock_column:
             is_given = pc.min(window.golden["timestamp"]).as_py() != NOT_GIVEN
             self.clock_column = "timestamp" if is_given else "received"
-        for sampler, rows in ((self.rebuilt, window.books), (self.golden, window.golden)):
-            sampler.add(rows[self.clock_column].to_numpy(), rows)
+        pairs = (
+            (self.rebuilt, window.books, window.book_rows),
+            (self.golden, window.golden, window.golden_rows),
+        )
+        times = np.maximum(*(rows[self.clock_column].to_numpy()[chosen] for _, rows, chosen in pairs))
+        for sampler, rows, chosen in pairs:
+            sampler.add(times, rows, chosen, window.known_levels)
         lengths = (pc.max(pc.list_value_length(window.golden[name])).as_py() for name in SIDE_NAMES)
         self.golden_depth = max(self.golden_depth, *lengths)
 
@@ -166,15 +177,14 @@ def make_metric_row(metric: Metric) -> dict[str, object]:
     return {name: getattr(metric, name) for name in names}
 
 
-def _read_diff_ids(reference: ChunkToJudge) -> pa.Table:
-    """Return columns `epoch` and `sequence` of the chunk's diffs, in the feed's order."""
+def _read_update_ids(reference: ChunkToJudge) -> pa.Table:
+    """Return epoch, sequence and is_snapshot of the chunk's book updates, in the feed's order."""
     filters: list[Filter] = [
         ("exchange", "=", reference.exchange),
         ("hour", "=", int(reference.hour)),
         ("event_type", "=", str(EventType.BOOK_UPDATE)),
     ]
-    events = read_matching_rows(reference.event_files, (*_ID_COLUMNS, "data.is_snapshot"), filters)
-    return events.filter(pc.invert(events["is_snapshot"])).select(_ID_COLUMNS)
+    return read_matching_rows(reference.event_files, (*_ID_COLUMNS, "data.is_snapshot"), filters)
 
 
 def _make_mismatches(

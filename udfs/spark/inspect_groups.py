@@ -20,8 +20,7 @@ from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import VERDICTS
 from deltabook.udfs.arrow_arrays import count_labels
-from deltabook.udfs.numba_kernel import kernel
-from deltabook.udfs.numbers.encoding import words
+from deltabook.udfs.numbers.book_faults import NOT_POSITIVE, NOT_SORTED, find_book_faults
 from deltabook.udfs.spark.references import BooksToInspect, EventsToInspect
 from deltabook.udfs.storage.arrow_frames import GroupKey, get_single_row, to_frame
 from deltabook.udfs.storage.event_files import flatten_events, read_chunk_batches
@@ -32,6 +31,8 @@ _ID_COLUMNS = ("timestamp", "order_time", "epoch", "sequence", "source_file", "s
 _EVENT_COLUMNS = ("exchange", "hour", "event_type", *_ID_COLUMNS, "data")
 _BOOK_COLUMNS = ("exchange", "hour", "order_time", "epoch", "sequence", "status", "crossed", *SIDE_NAMES)
 _BOOK_BATCH_ROWS = 65_536
+_IMPOSSIBLE = {"not_monotone": NOT_SORTED, "not_positive": NOT_POSITIVE}
+_TOLD = pa.array([status.label for status in Status if status.is_told])
 
 
 def inspect_events_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -162,7 +163,7 @@ def inspect_books_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterat
         A row of `judged` with the counts by name.
     """
     reference = get_single_row(groups, BooksToInspect)
-    names = ("rows", "crossed", "not_monotone", "not_positive", "out_of_order")
+    names = ("rows", "crossed", "crossed_unmarked", "not_monotone", "not_positive", "out_of_order")
     counts: Counter[str] = Counter(dict.fromkeys([status.label for status in Status] + [*names], 0))
     positions: list[NDArray[np.int64]] = []
     for file in reference.book_files:
@@ -171,6 +172,8 @@ def inspect_books_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterat
         ):
             counts["rows"] += batch.num_rows
             counts["crossed"] += _count_true(batch["crossed"])
+            is_told = pc.is_in(batch["status"], _TOLD)
+            counts["crossed_unmarked"] += _count_true(pc.and_(batch["crossed"], is_told))
             counts.update(count_labels(batch["status"]))
             counts.update(_count_impossible(batch))
             positions.append(
@@ -188,60 +191,8 @@ def _count_impossible(batch: pa.RecordBatch) -> Counter[str]:
     `not_monotone`: a price is equal to or better than the price of the level before it. `not_positive`: a
     price or size is zero or less.
     """
-    is_disordered, has_zero = (np.zeros(batch.num_rows, dtype=np.bool_) for _ in range(2))
-    for side in SIDE_NAMES:
-        lists = batch[side]
-        starts = lists.offsets.to_numpy().astype(np.int64)
-        numbers = words(lists.values)
-        mark_not_positive(numbers, starts, has_zero)
-        if side.endswith("prices"):
-            mark_not_monotone(numbers, starts, side.startswith("bid"), is_disordered)
-    return Counter({"not_monotone": int(is_disordered.sum()), "not_positive": int(has_zero.sum())})
-
-
-@kernel
-def mark_not_positive(numbers, starts, marks):
-    """Set `marks` to True for each list with a number of zero or less; cost: one comparison per number.
-
-    Parameters
-    ----------
-    numbers : int64[n, words]
-        Numbers of all lists, as `encoding.words` returns them.
-    starts : int64[rows + 1]
-        Index of each list's first number, then the number of all numbers.
-    marks : bool[rows]
-        One value per list; True is set in place, other values stay unchanged.
-    """
-    for row in range(len(marks)):
-        for index in range(starts[row], starts[row + 1]):
-            upper = numbers[index, numbers.shape[1] - 1]
-            is_zero = upper == 0 and numbers[index, 0] == 0
-            marks[row] |= upper < 0 or is_zero
-
-
-@kernel
-def mark_not_monotone(numbers, starts, descends, marks):
-    """Set `marks` to True for each list that is not strictly monotone; cost: one comparison per number.
-
-    Parameters
-    ----------
-    numbers : int64[n, words]
-        Numbers of all lists, as `encoding.words` returns them.
-    starts : int64[rows + 1]
-        Index of each list's first number, then the number of all numbers.
-    descends : bool
-        True: each number must be below the number before it. False: each number must be above it.
-    marks : bool[rows]
-        One value per list; True is set in place, other values stay unchanged.
-    """
-    last = numbers.shape[1] - 1
-    for row in range(len(marks)):
-        for index in range(starts[row] + 1, starts[row + 1]):
-            low, high = (index, index - 1) if descends else (index - 1, index)
-            is_less = numbers[low, last] < numbers[high, last]
-            if last and numbers[low, last] == numbers[high, last]:
-                is_less = np.uint64(numbers[low, 0]) < np.uint64(numbers[high, 0])
-            marks[row] |= not is_less
+    faults = find_book_faults(pa.Table.from_batches([batch]))
+    return Counter({name: int(faults[fault].sum()) for name, fault in _IMPOSSIBLE.items()})
 
 
 def _count_true(marks: pa.Array) -> int:

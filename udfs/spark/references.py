@@ -101,6 +101,7 @@ class ChunkToJudge(NamedTuple):
 
     exchange: str
     hour: int
+    feed: str
     price_scale: int
     size_scale: int
     is_decimal: bool

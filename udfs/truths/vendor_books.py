@@ -16,6 +16,7 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import GoldenKind
 from deltabook.schemas.tables import GOLDEN, form_of
 from deltabook.udfs.arrow_arrays import to_numpy
+from deltabook.udfs.numbers.book_faults import BOOK_FAULTS, find_book_faults
 from deltabook.udfs.numbers.encoding import Numbers, Rows
 from deltabook.udfs.orderbook.book import SideChanges
 from deltabook.udfs.orderbook.event_columns import read_side_changes
@@ -107,16 +108,14 @@ class VendorBookQueue:
         is_timed = bool((sequence == received).all())
         if is_timed or bool((rest.sequence == rest.received).all()):
             times = np.maximum.accumulate(received)
-            before = np.searchsorted(times, rest.received, side="right")
-            order = np.argsort(before, kind="stable")
+            before = np.maximum.accumulate(np.searchsorted(times, rest.received, side="right"))
             is_old = np.zeros(len(rest), dtype=np.bool_) if last else before == 0
         else:
             before = _place(rest, epoch, sequence)
-            order = np.arange(len(rest))
             is_old = before == 0
             if last is not None:
                 is_old &= (rest.epoch < last[0]) | ((rest.epoch == last[0]) & (rest.sequence < last[1]))
-        chosen = order[before[order] < len(sequence)]
+        chosen = np.flatnonzero(before < len(sequence))
         self.used += len(chosen)
         self.rejected["older than the last message"] += int(is_old[chosen].sum())
         chosen = chosen[~is_old[chosen]]
@@ -196,33 +195,21 @@ def queue_vendor_books(rows: pa.Table, numbers: Numbers) -> VendorBookQueue:
     """
     if not rows.num_rows:
         return NO_VENDOR_BOOKS
-    encoded: Rows = numbers.encode(rows.combine_chunks())
+    faults = find_book_faults(rows)
+    is_valid = np.ones(rows.num_rows, dtype=np.bool_)
+    rejected: Counter[str] = Counter()
+    for fault in BOOK_FAULTS:
+        rejected[fault] += int((is_valid & faults[fault]).sum())
+        is_valid &= ~faults[fault]
+    encoded: Rows = numbers.encode(rows.filter(pa.array(is_valid)).combine_chunks())
+    if not encoded.num_rows:
+        return VendorBookQueue(NO_VENDOR_BOOKS.books, +rejected)
     batch = encoded.combine_chunks().to_batches()[0]
     bids, asks = read_side_changes(batch, "bid"), read_side_changes(batch, "ask")
     lengths = [np.diff(side.offsets) for side in (bids, asks)]
     epoch, sequence, received = (to_numpy(batch[name]) for name in _COLUMNS[:3])
     books = VendorBooks(epoch, sequence, received, np.maximum(*lengths), bids, asks)
-    is_valid = np.ones(len(books), dtype=np.bool_)
-    rejected: Counter[str] = Counter()
-    is_two_sided = (lengths[0] > 0) & (lengths[1] > 0)
-    first_bid, first_ask = (side.offsets[:-1] for side in (bids, asks))
-    is_uncrossed = np.zeros(len(books), dtype=np.bool_)
-    rows_with_both = np.flatnonzero(is_two_sided)
-    is_uncrossed[rows_with_both] = (
-        bids.prices[first_bid[rows_with_both]] < asks.prices[first_ask[rows_with_both]]
-    )
-    for reason, is_right in (
-        ("one side is empty", is_two_sided),
-        (
-            "a price or size is not positive",
-            _all_of_row(bids, bids.sizes > 0) & _all_of_row(asks, asks.sizes > 0),
-        ),
-        ("levels are not sorted", _is_sorted(bids, -1) & _is_sorted(asks, 1)),
-        ("crossed or locked", is_uncrossed),
-    ):
-        rejected[reason] += int((is_valid & ~is_right).sum())
-        is_valid &= is_right
-    return VendorBookQueue(books.take(np.flatnonzero(is_valid)), +rejected)
+    return VendorBookQueue(books, +rejected)
 
 
 def _place(books: VendorBooks, epoch: NDArray[np.int64], sequence: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -242,19 +229,3 @@ def _take_side(side: SideChanges, chosen: NDArray[np.intp]) -> SideChanges:
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     levels = np.repeat(side.offsets[:-1][chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
     return SideChanges(offsets, side.prices[levels], side.sizes[levels])
-
-
-def _all_of_row(side: SideChanges, is_right: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return for each book whether all its levels are right."""
-    wrong_before = np.concatenate(([0], np.cumsum(~is_right)))
-    all_right: NDArray[np.bool_] = wrong_before[side.offsets[1:]] == wrong_before[side.offsets[:-1]]
-    return all_right
-
-
-def _is_sorted(side: SideChanges, sign: int) -> NDArray[np.bool_]:
-    """Return for each book whether its prices rise (sign 1) or fall (sign -1) from level to level."""
-    rises = np.ones(len(side.prices), dtype=np.bool_)
-    rises[1:] = sign * np.diff(side.prices) > 0
-    starts = side.offsets[:-1]
-    rises[starts[starts < len(rises)]] = True
-    return _all_of_row(side, rises)
