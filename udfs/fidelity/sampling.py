@@ -167,7 +167,7 @@ class Sampler:
     def _read_levels(
         self, column: pa.ChunkedArray, rows: NDArray[np.int64], known_levels: NDArray[np.int64], unit: int
     ) -> Levels:
-        """Return the known ones of the first `depth` levels of rows, float64[k, depth]; other levels are NaN."""
+        """Return the first `depth` levels of rows, float64[k, depth]; NaN where there is no known level."""
         lists = column.combine_chunks()
         offsets = lists.offsets.to_numpy()
         begins, levels = offsets[rows], np.arange(self.depth)
