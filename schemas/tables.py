@@ -84,6 +84,7 @@ BOOKS = Table(
     partition_by=("symbol", "date"),
     statistics=("exchange", "hour", "timestamp", "order_time", "sequence", "status"),
     alike=True,
+    layout=8,
 )
 
 GRIDS = replace(
@@ -165,6 +166,7 @@ CHECKPOINTS = Table(
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour", "event", "sequence"),
+    layout=8,
 )
 
 GAPS = Table(
@@ -190,6 +192,7 @@ GAPS = Table(
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour", "sequence"),
+    layout=8,
 )
 
 GOLDEN = Table(
@@ -249,6 +252,7 @@ COVERAGE = Table(
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour"),
+    layout=8,
 )
 
 _OF_GOLDEN = (
@@ -339,6 +343,7 @@ VERDICTS = Table(
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour"),
+    layout=8,
 )
 
 VALIDATIONS = Table(

@@ -14,7 +14,6 @@ from heapq import heapreplace
 
 from deltabook.jobs.intake.instruments import Instrument
 from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey, TableReader
-from deltabook.schemas.fingerprints import Fingerprint
 from deltabook.schemas.names import DAY, NOT_GIVEN, GapKind
 from deltabook.schemas.tables import GAPS
 
@@ -91,7 +90,7 @@ def read_book_gaps(tables: TableReader) -> dict[Instrument, list[BookGap]]:
 
 
 def plan_rebuild(
-    fingerprints: Mapping[ChunkKey, Fingerprint],
+    fingerprints: Mapping[ChunkKey, str],
     built: Mapping[ChunkKey, str],
     gaps: Mapping[Instrument, list[BookGap]],
 ) -> dict[Instrument, RebuildPlan]:
@@ -121,7 +120,7 @@ def plan_rebuild(
     plans = {}
     for key, chunks in chunks_of_instrument.items():
         removed = [chunk for *built_key, chunk in built if tuple(built_key) == key and chunk not in chunks]
-        changed = {chunk for chunk in chunks if not fingerprints[*key, chunk].fits(built.get((*key, chunk)))}
+        changed = {chunk for chunk in chunks if fingerprints[*key, chunk] != built.get((*key, chunk))}
         for removed_chunk in removed:
             later = [chunk for chunk in chunks if chunk > removed_chunk]
             changed |= {min(later)} if later else set()

@@ -40,7 +40,7 @@ from deltabook.jobs.pipeline.vendor_files import NO_VENDOR, find_vendor_files
 from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey, TableReader
 from deltabook.jobs.warehouse.tasks import GroupedWork, sum_file_sizes
 from deltabook.jobs.warehouse.warehouse import Warehouse
-from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
+from deltabook.schemas.fingerprints import make_fingerprint, values_of
 from deltabook.schemas.frames import REBUILD_REFERENCES, REBUILT
 from deltabook.schemas.names import STATUS_LABELS, Seed
 from deltabook.schemas.rows import InstrumentRow, RebuildReference, RebuiltRow, VendorFields
@@ -101,7 +101,7 @@ class RebuildInputs:
     """
 
     files: dict[ChunkKey, list[str]]
-    fingerprints: dict[ChunkKey, Fingerprint]
+    fingerprints: dict[ChunkKey, str]
     instruments: dict[Instrument, InstrumentRow]
     vendor: dict[ChunkKey, VendorFields]
 
@@ -169,7 +169,7 @@ class RebuildInputs:
             **get_scales(instrument),
             "event_files": self.files[key],
             "checkpoint_file": checkpoint,
-            "fingerprint": self.fingerprints[key].value,
+            "fingerprint": self.fingerprints[key],
             **self.vendor.get(key, NO_VENDOR),
             "changed": steps.changed,
             "chained": steps.chained,
@@ -259,7 +259,7 @@ def _compute_coverage(tables: TableReader) -> dict[str, float]:
     return {name: time / whole for name, time in totals.items() if time}
 
 
-def _make_fingerprint(warehouse: Warehouse, files: Sequence[str], vendor: VendorFields | None) -> Fingerprint:
+def _make_fingerprint(warehouse: Warehouse, files: Sequence[str], vendor: VendorFields | None) -> str:
     """Return the fingerprint of a chunk's inputs.
 
     The fingerprint holds the names of data files, not their content, because data files never change.
@@ -268,7 +268,7 @@ def _make_fingerprint(warehouse: Warehouse, files: Sequence[str], vendor: Vendor
     vendor_names = [file.rsplit("/", 1)[-1] for file in vendor["vendor_files"]] if vendor else []
     values = {"schema": SCHEMA_VERSION, "settings": values_of(policy), "files": names}
     values |= {"vendor_files": vendor_names}
-    return Fingerprint.of("books", values, [SCHEMA_VERSION, first_text_of(policy), *names])
+    return make_fingerprint("books", values)
 
 
 def _rebuild(

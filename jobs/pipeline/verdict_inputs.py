@@ -16,7 +16,7 @@ from deltabook.jobs.intake.instruments import Instrument, get_scales, read_instr
 from deltabook.jobs.intake.streams import read_chunks
 from deltabook.jobs.runtime.settings import Settings
 from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey, IdRangeFile, TableReader
-from deltabook.schemas.fingerprints import Fingerprint
+from deltabook.schemas.fingerprints import make_fingerprint
 from deltabook.schemas.names import EventType
 from deltabook.schemas.rows import CheckRow, JudgeReference
 from deltabook.schemas.tables import BOOKS, CHECKS, EVENTS, GAPS, GOLDEN, both
@@ -69,7 +69,7 @@ class VerdictInputs:
         inputs._add_references(tables)
         return inputs
 
-    def make_fingerprint(self, suite: str, key: ChunkKey, settings: Settings) -> Fingerprint:
+    def make_fingerprint(self, suite: str, key: ChunkKey, settings: Settings) -> str:
         """Return a fingerprint of all data and settings that decide a suite's verdict on one chunk.
 
         It covers the names of data files and not their content, because data files never change.
@@ -85,7 +85,7 @@ class VerdictInputs:
 
         Returns
         -------
-        Fingerprint
+        str
             The fingerprint. It changes whenever the verdict could change.
         """
         reference = self.references[key]
@@ -104,9 +104,7 @@ class VerdictInputs:
             limits = (settings.depth, settings.minimum_match, self.checks[key])
         names = {column: [file.rsplit("/", 1)[-1] for file in paths] for column, paths in files.items()}
         code = version("deltabook")
-        first_form = [code, str(limits)]
-        first_form += [f"{column}: {name}" for column, of_column in names.items() for name in of_column]
-        return Fingerprint.of(suite, {"code": code, "limits": limits, "files": names}, first_form)
+        return make_fingerprint(suite, {"code": code, "limits": limits, "files": names})
 
     def _add_references(self, tables: TableReader) -> None:
         events, books = tables.files_of_both(EVENTS), tables.files_of_both(BOOKS)

@@ -71,7 +71,7 @@ def judge_chunks(
         changed = [
             key
             for key, fingerprint in fingerprints.items()
-            if (suite, *key) not in verdicts or not fingerprint.fits(verdicts[suite, *key]["fingerprint"])
+            if (suite, *key) not in verdicts or verdicts[suite, *key]["fingerprint"] != fingerprint
         ]
         if not changed:
             continue
@@ -88,7 +88,7 @@ def judge_chunks(
                 "reasons": verdict.reasons,
                 "hides": verdict.hides,
                 "counts": verdict.counts,
-                "fingerprint": fingerprints[verdict.key].value if verdict.key in fingerprints else "",
+                "fingerprint": fingerprints.get(verdict.key, ""),
                 "run_id": run.run_id,
             }
     rows = [verdicts[key] for key in sorted(verdicts)]

@@ -18,8 +18,9 @@ from deltabook.jobs.console.printable import SafeConsole, make_printable, wrap_s
 from deltabook.jobs.queries.allowed import check_statement
 from deltabook.jobs.queries.query_tree import AllowedQuery, UnknownRelationError
 from deltabook.jobs.queries.views import BY_KIND, FAILED_HOURS, LIVE_BOOKS, Relations
+from deltabook.jobs.tables.delta_tables import LIVE_FOLDER
 from deltabook.jobs.tables.published import published_versions, require_published
-from deltabook.jobs.tables.stored import LIVE_FOLDER, TableReader, open_live_tables
+from deltabook.jobs.tables.stored import TableReader, open_live_tables
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import DeltabookError
 from deltabook.schemas.tables import BOOKS, TABLES

@@ -29,7 +29,7 @@ from deltabook.jobs.tables.delta_tables import open_table
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import SettingsError
-from deltabook.schemas.fingerprints import first_text_of, values_of
+from deltabook.schemas.fingerprints import values_of
 from deltabook.schemas.names import NOT_GIVEN, RowPolicy
 from deltabook.schemas.rows import CarriedRow, InstrumentRow
 from deltabook.schemas.tables import BOOKS, INSTRUMENTS, QUARANTINE, both
@@ -89,7 +89,6 @@ class LiveCommits:
     def __init__(self, tables: Warehouse, source: str, chunk: int, policy: RowPolicy):
         self.tables = tables
         self._begun_with = {"source": source, "chunk_ns": chunk} | values_of(policy)
-        self._begun_with_text = f"{source}, chunk {chunk}, {first_text_of(policy)}"
         self.batch, self.clock = NOT_GIVEN, NOT_GIVEN
         self.offset: Offset = START
         self.symbols: SymbolStates = {}
@@ -149,10 +148,9 @@ class LiveCommits:
     def _read_state_list(self, batch: int) -> None:
         """Load the offset, clock and states of a committed micro-batch, from which the next one continues."""
         values: _StateList = json.loads(self._get_state_list(batch).read_text())
-        begun_with = values.get("begun_with", values.get("begun_as"))
-        if begun_with not in (self._begun_with, self._begun_with_text):
+        if values["begun_with"] != self._begun_with:
             raise SettingsError(
-                f"live books of {self.tables.root} were created with {begun_with}, not with "
+                f"live books of {self.tables.root} were created with {values['begun_with']}, not with "
                 f"{self._begun_with}: use the same settings, or remove that folder to start over"
             )
         self.batch, self.offset, self.clock = batch, values["offset"], values["clock"]

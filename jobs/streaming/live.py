@@ -26,7 +26,7 @@ from deltabook.jobs.runtime.disk_errors import name_disk_errors
 from deltabook.jobs.streaming.commits import LiveCommits
 from deltabook.jobs.streaming.follow_settings import FollowSettings, check_settings, read_known_instruments
 from deltabook.jobs.streaming.upkeep import maintain_live_tables
-from deltabook.jobs.tables.stored import LIVE_FOLDER
+from deltabook.jobs.tables.delta_tables import LIVE_FOLDER
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.frames import CARRIED

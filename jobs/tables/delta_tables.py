@@ -12,9 +12,8 @@ from pyarrow.dataset import Dataset
 
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.tables import (
-    SCHEMA_VERSION,
-)
+from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.tables import SCHEMA_VERSION
 from deltabook.udfs.storage.locations import get_table_address
 from deltabook.udfs.storage.object_store import has_matching_file, open_file_system
 
@@ -22,6 +21,10 @@ SCHEMA_PROPERTY = "deltabook.schema_version"
 """Delta property of every table: the schema version of the code that created the table."""
 CHUNK_PROPERTY = "deltabook.chunk"
 """Delta property of `hours`: the chunk length of the warehouse, such as 1h."""
+LIVE_FOLDER = "live"
+"""Folder of the warehouse with the tables of streamed books; see `jobs.streaming.live`."""
+_EARLIEST_LAYOUT = 7
+"""Schema version of deltabook 0.1.0, the first that was released."""
 LOG_FILE_PATTERNS = ("*.json", "*.checkpoint*.parquet")
 """Glob patterns for the names of commits and checkpoints in a Delta log."""
 
@@ -65,7 +68,9 @@ def table_exists(warehouse: Path, table: Table) -> bool:
     return has_matching_file(warehouse / table.name / "_delta_log", *LOG_FILE_PATTERNS)
 
 
-def open_table(warehouse: Path, table: Table, version: int | None = None) -> DeltaTable:
+def open_table(
+    warehouse: Path, table: Table, version: int | None = None, any_layout: bool = False
+) -> DeltaTable:
     """Open a table with delta-rs.
 
     Parameters
@@ -76,6 +81,8 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
         The table.
     version : int, optional
         Delta version to open; None opens the newest.
+    any_layout : bool
+        Whether the table may have the columns of an earlier schema version.
 
     Returns
     -------
@@ -85,19 +92,37 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
     Raises
     ------
     WarehouseError
-        If the log cannot be read, or the table was created with another schema version than `SCHEMA_VERSION`.
+        If the log cannot be read, or the table has the columns of another schema version.
     """
     try:
         opened = DeltaTable(get_table_address(warehouse / table.name), version=version)
     except DeltaError as error:
         raise unreadable_table_error(warehouse, table, error) from None
-    schema_version = opened.metadata().configuration.get(SCHEMA_PROPERTY, "unknown")
-    if schema_version != SCHEMA_VERSION:
+    layout = read_layout(opened)
+    if layout > int(SCHEMA_VERSION) or layout < _EARLIEST_LAYOUT:
         raise WarehouseError(
-            f"table {warehouse / table.name} has schema version {schema_version}, this deltabook needs "
-            f"{SCHEMA_VERSION}: ingest the raw files again into a new --warehouse"
+            f"table {warehouse / table.name} has schema version {layout}, and this deltabook reads versions "
+            f"{_EARLIEST_LAYOUT} to {SCHEMA_VERSION}: use the version of deltabook that wrote the table, or "
+            "ingest the raw files again into a new --warehouse"
+        )
+    if layout < table.layout and not any_layout:
+        raise WarehouseError(
+            f"table {warehouse / table.name} was written by an earlier version of deltabook (schema version "
+            f"{layout}, needed: {table.layout}): {_get_upgrade(warehouse)}"
         )
     return opened
+
+
+def read_layout(table: DeltaTable) -> int:
+    """Return the schema version with which a table was created; -1 if it is not given."""
+    return int(table.metadata().configuration.get(SCHEMA_PROPERTY, NOT_GIVEN))
+
+
+def _get_upgrade(warehouse: Path) -> str:
+    """Return what to do about a table with the columns of an earlier schema version."""
+    if warehouse.name == LIVE_FOLDER:
+        return f"remove the folder {warehouse} to start the live books over"
+    return f"run `deltabook reconstruct --warehouse {warehouse}` to rebuild it from the table events"
 
 
 def unreadable_table_error(warehouse: Path, table: Table, error: Exception) -> WarehouseError:

@@ -12,7 +12,13 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow.dataset import Dataset
 
-from deltabook.jobs.tables.delta_tables import AddAction, open_dataset, open_table, table_exists
+from deltabook.jobs.tables.delta_tables import (
+    LIVE_FOLDER,
+    AddAction,
+    open_dataset,
+    open_table,
+    table_exists,
+)
 from deltabook.jobs.tables.failed_chunks import VERDICT_COLUMNS, VerdictReasons, group_failed_chunks
 from deltabook.schemas.columns import Table
 from deltabook.schemas.tables import RUNS, VERDICTS, both
@@ -26,9 +32,6 @@ All rows of one key are replaced together.
 """
 CHUNK_KEY_COLUMNS = ("exchange", "symbol", "hour")
 """Names of the columns that form a `ChunkKey`, in order."""
-
-LIVE_FOLDER = "live"
-"""Folder of the warehouse with the tables of streamed books; see `jobs.streaming.live`."""
 
 IdRangeFile = tuple[str, int, int]
 """URI of a data file, and the smallest and largest `sequence` of its rows."""

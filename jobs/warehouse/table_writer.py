@@ -16,7 +16,7 @@ from deltabook.jobs.records.active_files import ActiveFile
 from deltabook.jobs.records.file_records import FileHashes
 from deltabook.jobs.runtime.disk_errors import guard_commit
 from deltabook.jobs.runtime.settings import Settings
-from deltabook.jobs.tables.delta_tables import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table
+from deltabook.jobs.tables.delta_tables import CHUNK_PROPERTY, SCHEMA_PROPERTY, open_table, read_layout
 from deltabook.jobs.tables.published import HAS_RUNS_PROPERTY
 from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.schemas.columns import Table
@@ -196,9 +196,33 @@ class TableWriter(TableReader):
         """Open a table, or create it if it does not exist."""
         if self.exists(table):
             return open_table(self.root, table)
-        columns = [
-            pa.field(column.name, column.arrow, metadata={"comment": column.doc}) for column in table.columns
-        ]
+        with self.committing("create", table):
+            return DeltaTable.create(
+                self.path(table),
+                _make_schema(table),
+                partition_by=list(table.partition_by),
+                description=table.doc,
+                configuration=self._make_properties(table),
+                raise_if_key_not_exists=False,
+            )
+
+    def upgrade(self, table: Table) -> None:
+        """Empty a table that has the columns of an earlier schema version, and give it the present columns.
+
+        Only tables that are rebuilt from `events` change their columns. So no data are lost, and the rows of
+        a published version stay readable for the version of deltabook that wrote them.
+        """
+        if not self.exists(table):
+            return
+        old = open_table(self.root, table, any_layout=True)
+        if read_layout(old) >= table.layout:
+            return
+        with self.committing("upgrade", table):
+            write_deltalake(old, _make_schema(table).empty_table(), mode="overwrite", schema_mode="overwrite")
+            old.alter.set_table_properties({SCHEMA_PROPERTY: SCHEMA_VERSION}, raise_if_not_exists=False)
+
+    def _make_properties(self, table: Table) -> dict[str, str | None]:
+        """Return the Delta properties of a new table."""
         # By default Delta removes commits after 30 days. Prevent this, because `maintain` removes the commits
         # that are older than its retention period.
         properties: dict[str, str | None] = {
@@ -211,19 +235,18 @@ class TableWriter(TableReader):
             properties[CHUNK_PROPERTY] = self.settings.chunk
         if table.statistics:
             properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
-        with self.committing("create", table):
-            return DeltaTable.create(
-                self.path(table),
-                pa.schema(columns),
-                partition_by=list(table.partition_by),
-                description=table.doc,
-                configuration=properties,
-                raise_if_key_not_exists=False,
-            )
+        return properties
 
     def _newest_version(self, table: Table) -> int:
         """Return the newest Delta version of a table, published or not."""
-        return open_table(self.root, table).version()
+        return open_table(self.root, table, any_layout=True).version()
+
+
+def _make_schema(table: Table) -> pa.Schema:
+    """Return the Arrow schema of a new table, with the description of each column."""
+    return pa.schema(
+        [pa.field(column.name, column.arrow, metadata={"comment": column.doc}) for column in table.columns]
+    )
 
 
 def _to_arrow(table: Table, rows: Rows) -> pa.Table:

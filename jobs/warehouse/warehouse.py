@@ -110,6 +110,8 @@ class Warehouse(TableWriter):
         """
         with name_disk_errors(self.root), self.locked():
             self._roll_back_unpublished()
+            for table in TABLES.values():
+                self.upgrade(table)
             # Create `runs` before any other table. Tables without `runs` then mean that `runs` is lost.
             self._create(RUNS)
             make_copies(self.root)  # second copies that a killed run did not make
@@ -268,7 +270,7 @@ class Warehouse(TableWriter):
             published = versions.get(table.name, 0)  # version 0 is the empty table
             if self._newest_version(table) > published:
                 with self.committing("restore", table):
-                    open_table(self.root, table).restore(published)
+                    open_table(self.root, table, any_layout=True).restore(published)
 
     def versions(self) -> dict[str, int]:
         """Return the newest Delta version of every existing table except `runs`, by name."""

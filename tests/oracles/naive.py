@@ -2,6 +2,9 @@
 
 It is read as the specification, so it imports nothing of deltabook and prefers the plain to the fast.
 Rules: Binance's "How to manage a local order book correctly" for spot and for USD-M futures.
+
+A snapshot shows every level from its best to its worst price, and says nothing of worse prices. So each side
+is known from some price to its better end. At such a price, a level that the book lacks does not exist.
 """
 
 import gzip
@@ -11,18 +14,19 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, takewhile
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 Market = Literal["spot", "usdm"]
-Status = Literal["unseeded", "verified", "suspect"]
-GapKind = Literal["unbridgeable_snapshot", "sequence_gap", "trade_gap"]
+Status = Literal["unseeded", "suspect", "unverifiable", "verified"]
+GapKind = Literal["unbridgeable_snapshot", "sequence_gap", "new_session", "trade_gap"]
 Level = tuple[Decimal, Decimal]
 Levels = tuple[Level, ...]
 PARTIAL_DEPTH_STREAM = re.compile(r"@depth(5|10|20)")  # not diff depth: `@depth`, `@depth@100ms`
 BY_ID = attrgetter("sequence")  # a stable sort on it keeps equal ids in the input's order
+INFINITY = Decimal("Infinity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,17 +99,66 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownRange:
+    """The prices of one side at which the book lacks no level: from `worst` to the better end.
+
+    `worst` is infinite if all prices are known (the worst price of all), or none (the best of all).
+    """
+
+    is_bid: bool
+    worst: Decimal
+
+    @classmethod
+    def nothing(cls, is_bid: bool) -> "KnownRange":
+        return cls(is_bid, INFINITY if is_bid else -INFINITY)
+
+    @classmethod
+    def whole(cls, is_bid: bool) -> "KnownRange":
+        return cls(is_bid, -INFINITY if is_bid else INFINITY)
+
+    @classmethod
+    def of_snapshot(cls, is_bid: bool, levels: Levels) -> "KnownRange":
+        """Return what a snapshot shows of a side: the whole side if it has no level."""
+        prices = [price for price, size in levels if size != 0]
+        if not prices:
+            return cls.whole(is_bid)
+        return cls(is_bid, min(prices) if is_bid else max(prices))
+
+    @property
+    def is_whole(self) -> bool:
+        return self == KnownRange.whole(self.is_bid)
+
+    def holds(self, price: Decimal) -> bool:
+        return price >= self.worst if self.is_bid else price <= self.worst
+
+    def extended(self, price: Decimal) -> "KnownRange":
+        """Return the range that holds a price too, and all better ones."""
+        return self if self.holds(price) else KnownRange(self.is_bid, price)
+
+    def count(self, levels: Iterable[Level]) -> int:
+        """Return how many levels, best first, lie in the range, up to the first that does not."""
+        return sum(1 for _ in takewhile(lambda level: self.holds(level[0]), levels))
+
+    def shows_best(self, levels: Sequence[Level]) -> bool:
+        """Return whether the best level of a side is known, or that the side has none."""
+        return self.holds(levels[0][0]) if levels else self.is_whole
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The book after one message, whether or not the message was applied."""
 
     sequence: int
     is_snapshot: bool
-    applied: bool
+    applied: bool  # it could have changed the book
+    merged: bool  # a snapshot that only added levels where the book was not known
     status: Status
     bids: list[Level]  # best first, at most `depth`
     asks: list[Level]
     bid_levels: int  # at full depth
     ask_levels: int
+    bid_known: int  # how many of `bids`, from the best, are known
+    ask_known: int
     gaps: tuple[Gap, ...]  # found so far
     position: int
 
@@ -204,49 +257,113 @@ class Ladder:
 class Book:
     """The full book of one symbol, its status, and the gaps of its chain of ids."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, silence: int | None = None) -> None:
         if market not in ("spot", "usdm"):
             raise ValueError(f"expected market 'spot' or 'usdm', found {market!r}")
         self.market = market
-        self.status: Status = "unseeded"
-        self.last = -1  # id of the last snapshot or diff applied
-        self.awaits_bridge = False  # no diff was applied since the snapshot
-        self.bids, self.asks = Ladder(), Ladder()
+        self.silence = silence
+        self.time = -1  # timestamp of the last message
+        self.proven: Status = "unseeded"  # the status by ids alone
+        self._empty()
         self.gaps: list[Gap] = []
 
-    def apply(self, update: Update, coming: Iterable[Update] = ()) -> bool:
-        """Take one message, given those that come; return whether it could have changed the book."""
-        return self._seed(update, coming) if update.is_snapshot else self._follow(update)
+    @property
+    def status(self) -> Status:
+        """The status by ids, unless better levels than the best ones may be missing."""
+        if self.proven != "verified":
+            return self.proven
+        is_known = self.known_bids.shows_best(self.best_bids()) and self.known_asks.shows_best(
+            self.best_asks()
+        )
+        return "verified" if is_known else "unverifiable"
 
-    def _seed(self, snapshot: Update, coming: Iterable[Update]) -> bool:
+    def best_bids(self, depth: int | None = 1) -> list[Level]:
+        return self.bids.levels(reversed(self.bids.prices), depth)
+
+    def best_asks(self, depth: int | None = 1) -> list[Level]:
+        return self.asks.levels(self.asks.prices, depth)
+
+    def apply(self, update: Update, coming: Sequence[Update] = ()) -> Literal["", "diff", "merge", "reset"]:
+        """Take one message, given those that come; return how it was applied, if it was."""
+        if self._begins_session(update, coming):
+            found = update.sequence if update.is_snapshot else update.first_sequence
+            self.gaps.append(Gap("new_session", self.last, found, update.sequence))
+            self.proven = "unseeded"
+            self._empty()
+        self.time = self.time if update.timestamp is None else update.timestamp
+        action = self._seed(update, coming) if update.is_snapshot else self._follow(update)
+        self._know(update, action)
+        return action
+
+    def _empty(self) -> None:
+        self.bids, self.asks = Ladder(), Ladder()
+        self.known_bids, self.known_asks = KnownRange.nothing(True), KnownRange.nothing(False)
+        self.last = -1  # id of the last snapshot or diff applied
+        self.awaits_bridge = False  # no diff was applied since the snapshot
+
+    def _begins_session(self, update: Update, coming: Sequence[Update]) -> bool:
+        """Return whether the recording had stopped: a long silence, and no id that connects to the book."""
+        if None in (self.silence, update.timestamp) or self.time < 0:
+            return False
+        if update.timestamp - self.time < self.silence:
+            return False
+        # A snapshot has no id of the message before it. The next diff may have.
+        diff = next((one for one in (update, *coming) if not one.is_snapshot), None)
+        if diff is None or self.proven == "unseeded":
+            return True
+        return not self._is_stale(diff) and self._find_break(diff) is not None
+
+    def _seed(self, snapshot: Update, coming: Iterable[Update]) -> Literal["merge", "reset"]:
         L = snapshot.sequence
-        if self.status == "verified" and not self.awaits_bridge:
-            # Met by an unbroken chain: of no effect, unless the next diff breaks the chain and bridges it.
+        if self.proven == "verified" and not self.awaits_bridge:
+            # Met by an unbroken chain, unless the next diff breaks the chain and bridges the snapshot.
             diff = next((u for u in coming if not u.is_snapshot and not self._is_stale(u)), None)
             broken = self._find_break(diff) if diff else None
             if not diff or not broken or not self._bridges(snapshot, diff):
-                return False
+                return "merge"
             self.gaps.append(Gap("sequence_gap", *broken, sequence=L))
         self.gaps = [replace(gap, resolved_sequence=gap.resolved_sequence or L) for gap in self.gaps]
-        self.bids, self.asks = Ladder(), Ladder()
+        self._empty()
         self._write(snapshot)
-        self.status, self.awaits_bridge = "verified", True
-        return True
+        self.proven, self.awaits_bridge = "verified", True
+        return "reset"
 
-    def _follow(self, diff: Update) -> bool:
-        if self.status == "unseeded" or self._is_stale(diff):
-            return False
+    def _follow(self, diff: Update) -> Literal["", "diff"]:
+        if self.proven == "unseeded" or self._is_stale(diff):
+            return ""
         if broken := self._find_break(diff):
             kind: GapKind = "unbridgeable_snapshot" if self.awaits_bridge else "sequence_gap"
             self.gaps.append(Gap(kind, *broken, sequence=diff.sequence))
-            self.status = "suspect"
+            self.proven = "suspect"
         self._write(diff)
         self.awaits_bridge = False
-        return True
+        return "diff"
+
+    def _know(self, update: Update, action: str) -> None:
+        """Follow what is known of each side; add levels of a merged snapshot where nothing was known."""
+        if self.proven != "verified":
+            self.known_bids, self.known_asks = KnownRange.nothing(True), KnownRange.nothing(False)
+            return
+        if action in ("merge", "reset"):
+            self.known_bids = self._take_side(self.bids, update.bids, self.known_bids)
+            self.known_asks = self._take_side(self.asks, update.asks, self.known_asks)
+        bids, asks = self.best_bids(), self.best_asks()
+        if bids and asks and bids[0][0] < asks[0][0]:
+            # The exchange's book is never crossed: it has no bid at or above its best ask, nor the reverse.
+            self.known_bids = self.known_bids.extended(asks[0][0])
+            self.known_asks = self.known_asks.extended(bids[0][0])
+
+    @staticmethod
+    def _take_side(ladder: Ladder, levels: Levels, known: KnownRange) -> KnownRange:
+        """Add the levels of a snapshot that the book may lack; return what is known then."""
+        for price, size in levels:
+            if not known.holds(price) and price not in ladder.sizes:
+                ladder.set(price, size)
+        return known.extended(KnownRange.of_snapshot(known.is_bid, levels).worst)
 
     def _bridges(self, snapshot: Update, diff: Update) -> bool:
         fresh = Book(self.market)
-        fresh.status, fresh.last, fresh.awaits_bridge = "verified", snapshot.sequence, True
+        fresh.proven, fresh.last, fresh.awaits_bridge = "verified", snapshot.sequence, True
         return not fresh._is_stale(diff) and fresh._find_break(diff) is None
 
     def _is_stale(self, diff: Update) -> bool:
@@ -272,16 +389,32 @@ class Book:
         self.last = update.sequence
 
 
-def rebuild(updates: Iterable[Update], market: Market, depth: int | None = None) -> Iterator[State]:
-    """Yield the book after every update, taken in the order given (`in_feed_order` makes it the feed's)."""
-    book, ordered = Book(market), list(updates)
+def rebuild(
+    updates: Iterable[Update], market: Market, depth: int | None = None, silence: int | None = None
+) -> Iterator[State]:
+    """Yield the book after every update, taken in the order given (`in_feed_order` makes it the feed's).
+
+    After `silence`, in the unit of the timestamps, an update that no id connects begins a new session.
+    """
+    book, ordered = Book(market, silence), list(updates)
     for index, update in enumerate(ordered):
-        applied = book.apply(update, islice(ordered, index + 1, None))
-        bids = book.bids.levels(reversed(book.bids.prices), depth)
-        asks = book.asks.levels(book.asks.prices, depth)
-        levels = (len(book.bids.prices), len(book.asks.prices))
-        about = (update.sequence, update.is_snapshot, applied, book.status)
-        yield State(*about, bids, asks, *levels, tuple(book.gaps), update.position)
+        action = book.apply(update, ordered[index + 1 :])
+        bids, asks = book.best_bids(depth), book.best_asks(depth)
+        yield State(
+            sequence=update.sequence,
+            is_snapshot=update.is_snapshot,
+            applied=action != "",
+            merged=action == "merge",
+            status=book.status,
+            bids=bids,
+            asks=asks,
+            bid_levels=len(book.bids.prices),
+            ask_levels=len(book.asks.prices),
+            bid_known=book.known_bids.count(bids),
+            ask_known=book.known_asks.count(asks),
+            gaps=tuple(book.gaps),
+            position=update.position,
+        )
 
 
 def follow_trades(trades: Iterable[Trade]) -> tuple[list[Trade], list[Gap]]:

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -416,11 +417,14 @@ def test_diff_after_a_resolving_snapshot_must_bridge_it(market: Market) -> None:
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
-def test_snapshot_met_while_verified_changes_nothing(market: Market) -> None:
-    seen = snapshot(115, (("5", "5"),), (("6", "6"),))
+def test_snapshot_met_while_verified_only_adds_levels_where_the_book_is_not_known(market: Market) -> None:
+    seen = snapshot(115, (("10", "9"), ("9", "2"), ("1", "3")), (("10.5", "4"), ("11", "1"), ("12", "6")))
     states = play(market, *chain_seed(market), seen, diff(111, 120, 110))
-    assert (applied(states), statuses(states)) == ([True, True, False, True], ["verified"] * 4)
-    assert (states[2].bids, states[2].asks) == (states[1].bids, states[1].asks)
+    assert (applied(states), statuses(states)) == ([True] * 4, ["verified"] * 4)
+    assert [state.merged for state in states] == [False, False, True, False]
+    assert states[1].bids == levels(("10", "1"), ("1", "110"))
+    assert states[2].bids == levels(("10", "1"), ("9", "2"), ("1", "110"))
+    assert states[2].asks == levels(("11", "1"), ("12", "6"))
     assert states[-1].gaps == ()
 
 
@@ -452,8 +456,173 @@ def test_snapshot_that_the_diff_after_a_hole_bridges_ends_the_gap_where_it_began
 def test_of_two_snapshots_in_a_hole_the_one_that_bridges_is_used(market: Market) -> None:
     seed = chain_seed(market)
     states = play(market, *seed, snapshot(120), snapshot(150), diff(148, 155, 147))
-    assert applied(states) == [True, True, False, True, True]
+    assert [state.merged for state in states] == [False, False, True, False, False]
     assert (len(states[-1].gaps), states[-1].status) == (1, "verified")
+
+
+def known(state: State) -> tuple[int, int]:
+    return state.bid_known, state.ask_known
+
+
+SHALLOW = snapshot(100, (("10", "1"), ("9", "1")), (("11", "1"), ("12", "1")))
+
+
+def test_snapshot_is_known_to_its_worst_levels() -> None:
+    states = play("spot", SHALLOW, diff(101, 101, bids=(("8", "1"), ("9.5", "1"))))
+    assert [known(state) for state in states] == [(2, 2), (3, 2)]
+    assert states[1].bids == levels(("10", "1"), ("9.5", "1"), ("9", "1"), ("8", "1"))
+
+
+def test_level_of_size_0_of_a_snapshot_is_not_its_worst() -> None:
+    (state,) = play("spot", snapshot(100, (("10", "1"), ("9", "0")), (("11", "1"), ("12", "0"))))
+    assert (known(state), state.bid_levels) == ((1, 1), 1)
+    last = play(
+        "spot", snapshot(100, (("10", "1"), ("9", "0")), (("11", "1"),)), diff(101, 101, bids=(("9", "1"),))
+    )[-1]
+    assert known(last) == (1, 1)
+
+
+def test_known_levels_end_at_the_first_that_is_not_known_and_at_the_depth() -> None:
+    updates = [SHALLOW, diff(101, 101, bids=(("8", "1"), ("7", "1")))]
+    for depth, expected in ((1, 1), (2, 2), (3, 2), (None, 2)):
+        *_, last = rebuild(updates, "spot", depth)
+        assert last.bid_known == expected
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_book_is_not_verified_once_its_best_level_is_beyond_the_snapshot(market: Market) -> None:
+    gone = diff(101, 101, 100, asks=(("11", "0"), ("13", "1")))
+    last_gone = diff(102, 102, 101, asks=(("12", "0"),))
+    back = diff(103, 103, 102, asks=(("11.5", "2"),))
+    states = play(market, SHALLOW, gone, last_gone, back)
+    assert statuses(states) == ["verified", "verified", "unverifiable", "verified"]
+    assert [state.ask_known for state in states] == [2, 1, 0, 1]
+    assert (states[2].asks, states[3].asks) == (levels(("13", "1")), levels(("11.5", "2"), ("13", "1")))
+    assert states[-1].gaps == ()
+
+
+def test_side_without_a_level_is_known_only_if_a_snapshot_shows_it_so() -> None:
+    emptied = play("spot", snapshot(100), diff(101, 101, asks=(("11", "0"),)))
+    assert (statuses(emptied), known(emptied[1])) == (["verified", "unverifiable"], (1, 0))
+    empty = play("spot", snapshot(100, asks=()), diff(101, 101, asks=(("12", "1"), ("13", "1"))))
+    assert (statuses(empty), known(empty[1])) == (["verified"] * 2, (1, 2))
+
+
+def test_bid_at_the_best_ask_of_before_is_known() -> None:
+    """No bid was missing there while the ask stood."""
+    moved = diff(101, 101, bids=(("10", "0"), ("11", "3")), asks=(("11", "0"),))
+    fallen = diff(102, 102, bids=(("11", "0"), ("10.5", "1")))
+    states = play("spot", snapshot(100, asks=(("11", "1"), ("20", "1"))), moved, fallen)
+    assert [known(state) for state in states] == [(1, 2), (1, 1), (1, 1)]
+    gone = diff(102, 102, bids=(("11", "0"), ("9.5", "1")))
+    states = play("spot", snapshot(100, asks=(("11", "1"), ("20", "1"))), moved, gone)
+    assert (statuses(states), known(states[-1])) == (["verified", "verified", "unverifiable"], (0, 1))
+
+
+def test_ask_at_the_best_bid_of_before_is_known() -> None:
+    lower = diff(101, 101, bids=(("10", "0"), ("9", "1")), asks=(("11", "0"),))
+    refilled = diff(102, 102, asks=(("10", "1"), ("9.5", "1")))
+    states = play("spot", SHALLOW, lower, refilled)
+    assert [state.ask_known for state in states] == [2, 1, 3]
+    # The bid of 9 stood without an ask at 9 or below; the bids have no level beyond 9.
+    empty = play(
+        "spot", snapshot(100), diff(101, 101, asks=(("11", "0"),)), diff(102, 102, asks=(("10.5", "1"),))
+    )
+    assert statuses(empty) == ["verified", "unverifiable", "verified"]
+    beyond = play("spot", snapshot(100), diff(101, 101, asks=(("11", "0"), ("12", "1"))))
+    assert (statuses(beyond), known(beyond[1])) == (["verified", "unverifiable"], (1, 0))
+
+
+def test_crossed_book_teaches_nothing() -> None:
+    crossing = diff(101, 101, bids=(("11.5", "1"),), asks=(("11", "1"),))
+    gone = diff(102, 102, asks=(("11", "0"), ("11.2", "1")))
+    last = play("spot", snapshot(100, asks=(("10.5", "1"),)), crossing, gone)[-1]
+    assert last.asks == levels(("10.5", "1"), ("11.2", "1"))
+    assert known(last) == (2, 1)
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_snapshot_met_while_verified_is_known_to_its_worst_levels(market: Market) -> None:
+    emptied = diff(111, 111, 110, asks=(("11", "0"),))
+    deeper = snapshot(111, (("10", "1"), ("7", "1")), (("12", "1"), ("13", "1")))
+    states = play(market, *chain_seed(market), emptied, deeper)
+    assert statuses(states) == ["verified", "verified", "unverifiable", "verified"]
+    assert [known(state) for state in states] == [(1, 1), (1, 1), (1, 0), (2, 2)]
+    shallow = play(market, *chain_seed(market), emptied, deeper, snapshot(111, asks=(("12", "1"),)))
+    assert known(shallow[-1]) == (2, 2)
+    whole = play(market, *chain_seed(market), emptied, snapshot(111, asks=()))
+    assert statuses(whole)[2:] == ["unverifiable", "verified"]
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_nothing_is_known_of_a_suspect_book_until_the_next_snapshot(market: Market) -> None:
+    states = play(market, *chain_seed(market), diff(120, 130, 119), diff(131, 140, 130), snapshot(150))
+    assert [known(state) for state in states] == [(1, 1), (1, 1), (0, 0), (0, 0), (1, 1)]
+
+
+def at(time: int, update: Update) -> Update:
+    return replace(update, timestamp=time)
+
+
+def told(market: Market, *updates: Update) -> list[State]:
+    """States of a feed whose recording counts as stopped after a silence of 10."""
+    return list(rebuild(updates, market, silence=10))
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+@pytest.mark.parametrize(("time", "kind"), [(14, "sequence_gap"), (15, "new_session")])
+def test_diff_that_does_not_connect_after_a_long_silence_begins_a_session(
+    market: Market, time: int, kind: str
+) -> None:
+    first, second = chain_seed(market)
+    states = told(market, at(4, first), at(5, second), at(time, diff(200, 210, 199)))
+    is_new = kind == "new_session"
+    assert states[-1].status == ("unseeded" if is_new else "suspect")
+    assert (states[-1].applied, states[-1].bid_levels) == (not is_new, 0 if is_new else 2)
+    last = 111 if market == "spot" else 110
+    assert states[-1].gaps == (
+        Gap(kind, 110 if is_new else last, 200 if is_new or market == "spot" else 199, 210),
+    )
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_diff_that_connects_or_is_stale_after_a_long_silence_begins_none(market: Market) -> None:
+    first, second = chain_seed(market)
+    states = told(market, at(4, first), at(5, second), at(90, second), at(200, diff(111, 120, 110)))
+    assert (statuses(states), states[-1].gaps) == (["verified"] * 4, ())
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_snapshot_after_a_long_silence_begins_a_session_unless_the_next_diff_connects(market: Market) -> None:
+    first, second = chain_seed(market)
+    later = at(90, snapshot(200, (("5", "5"),), (("6", "6"),)))
+    states = told(market, at(4, first), at(5, second), later, at(91, diff(201, 210, 200)))
+    assert statuses(states) == ["verified"] * 4
+    assert states[2].bids == levels(("5", "5"))
+    assert states[-1].gaps == (Gap("new_session", 110, 200, 200, resolved_sequence=200),)
+    alone = told(market, at(4, first), at(5, second), later)
+    assert alone[-1].gaps == states[-1].gaps
+    seen = at(90, snapshot(115, (("5", "5"),), (("11", "1"),)))
+    states = told(market, at(4, first), at(5, second), seen, at(91, diff(111, 120, 110)))
+    assert ([state.merged for state in states], states[-1].gaps) == ([False, False, True, False], ())
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_session_lasts_as_unseeded_until_its_own_snapshot(market: Market) -> None:
+    first, second = chain_seed(market)
+    rest = [at(50, diff(200, 210, 199)), at(51, diff(211, 220, 210)), at(52, snapshot(220))]
+    states = told(market, at(4, first), at(5, second), *rest, at(53, diff(221, 230, 220)))
+    assert statuses(states) == ["verified", "verified", "unseeded", "unseeded", "verified", "verified"]
+    assert applied(states) == [True, True, False, False, True, True]
+    assert mark(states[-1]) == [230]
+    assert [gap.resolved_sequence for gap in states[-1].gaps] == [220]
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_every_long_silence_before_the_first_snapshot_is_a_session(market: Market) -> None:
+    states = told(market, at(1, diff(1, 2, 0)), at(50, diff(3, 4, 2)), at(99, snapshot(9)))
+    assert [gap.kind for gap in states[-1].gaps] == ["new_session"] * 2
+    assert statuses(states) == ["unseeded", "unseeded", "verified"]
 
 
 def trade(sequence: int) -> Trade:

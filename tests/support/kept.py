@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Collection
 from pathlib import Path
 
 from captures import simulated_lines, write
@@ -37,13 +38,14 @@ def found_in(warehouse: Path, *, deep: bool = False) -> list[dict]:
     return list(verify_warehouse(warehouse, deep, Console(file=io.StringIO()))["findings"])
 
 
-def rows_of(warehouse: Path) -> dict[str, list[str]]:
-    """Rows of every published table except `runs` and `written`, each as text."""
+def rows_of(warehouse: Path, names: Collection[str] = ()) -> dict[str, list[str]]:
+    """Rows of published tables, each as text: of those named, or of all except `runs` and `written`."""
+    chosen = names or {*TABLES} - {"runs", "written"}
     stored = TableReader(warehouse, published_versions(warehouse))
     return {
         table.name: sorted(map(repr, stored.rows(table)))
         for table in TABLES.values()
-        if table.name not in ("runs", "written") and stored.exists(table)
+        if table.name in chosen and stored.exists(table)
     }
 
 

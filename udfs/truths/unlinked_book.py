@@ -90,8 +90,8 @@ class LevelCorrections:
     Attributes
     ----------
     message : int64[m]
-        Index of the message before which the level changed. If `kind` is CROSSED: index of the message that
-        contradicts the level.
+        Index of the message before which the level changed; of the last message if it changed after that. If
+        `kind` is CROSSED: index of the message that contradicts the level.
     side : int64[m]
         BID or ASK.
     price, old_size, new_size : int64[m]
@@ -169,7 +169,7 @@ class UnlinkedBook(Book):
         vendor : VendorBooks
             Valid vendor books.
         before : int64[k]
-            Index of the message before which each vendor book belongs, not decreasing.
+            Index of the message before which each vendor book belongs, not decreasing; n: after the last one.
         every_message : bool
             True: write a row for every message. False: write a row only when the top levels, the known depth
             or the status change.
@@ -206,7 +206,7 @@ class UnlinkedBook(Book):
         rows = trim_output(output, n_rows)
         if is_row_missing:
             rows = _add_missing_rows(rows, verdicts.status)
-        return rows, _read_corrections(corrections, ranks)
+        return rows, _read_corrections(corrections, ranks, len(times) - 1)
 
     def _rank_support(self, known_from: NDArray[np.int64], ranks: PriceRanks) -> Support:
         state, n_words = self.support, len(ranks.prices) // 64 + 1
@@ -256,11 +256,11 @@ def _allocate_corrections(most: int) -> Corrections:
     )
 
 
-def _read_corrections(corrections: Corrections, ranks: PriceRanks) -> LevelCorrections:
+def _read_corrections(corrections: Corrections, ranks: PriceRanks, last: int) -> LevelCorrections:
     count = int(corrections.count[0])
     message, side, rank, old_size, new_size, kind, since = (values[:count] for values in corrections[1:])
     price = ranks.prices[np.where(side == BID, rank, len(ranks.prices) - 1 - rank)]
-    return LevelCorrections(message, side, price, old_size, new_size, kind, since)
+    return LevelCorrections(np.minimum(message, last), side, price, old_size, new_size, kind, since)
 
 
 def _add_missing_rows(rows: TopOfBookRows, status: NDArray[np.int8]) -> TopOfBookRows:

@@ -135,7 +135,7 @@ def apply_unlinked_messages(
     known_depth = output.known_depth
     rows = next_vendor = supported = 0
     is_past_changed = False
-    for index in range(len(status)):
+    for index in range(len(status) + 1):
         while next_vendor < len(before) and before[next_vendor] == index:
             bid_summary, ask_summary, bid_dispute, ask_dispute = _use_vendor_book(
                 vendor,
@@ -144,7 +144,7 @@ def apply_unlinked_messages(
                 (bid_summary, ask_summary),
                 support,
                 rules,
-                times[index],
+                times[min(index, len(times) - 1)],
                 (index, supported),
                 corrections,
             )
@@ -154,6 +154,8 @@ def apply_unlinked_messages(
                     is_past_changed |= limit_past(side, price, supported, index, rows, output, status)
             supported = index
             next_vendor += 1
+        if index == len(status):
+            break
         is_changed = fields[ROW_DUE] != 0
         given = status[index]
         if given in (_UNSEEDED, _SUSPECT):

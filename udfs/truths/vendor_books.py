@@ -83,7 +83,7 @@ class VendorBookQueue:
         received: NDArray[np.int64],
         last: tuple[int, int] | None,
     ) -> tuple[VendorBooks, NDArray[np.int64]]:
-        """Take the vendor books that belong before one of the next messages.
+        """Take the vendor books that belong before one of the next messages, or directly after the last one.
 
         A vendor book belongs before the first message that it does not include. Ids decide that. If either
         the messages or the vendor's books have no ids, their `sequence` is a receive time, and receive times
@@ -100,7 +100,8 @@ class VendorBookQueue:
         Returns
         -------
         (VendorBooks, int64[m])
-            Vendor books in order, and the index of the message before which each belongs.
+            Vendor books in order, and the index of the message before which each belongs; n for a vendor book
+            that has the id of the last message.
         """
         rest = self.books.take(np.arange(self.used, len(self.books)))
         if not len(rest) or not len(sequence):
@@ -109,13 +110,15 @@ class VendorBookQueue:
         if is_timed or bool((rest.sequence == rest.received).all()):
             times = np.maximum.accumulate(received)
             before = np.maximum.accumulate(np.searchsorted(times, rest.received, side="right"))
+            is_last = rest.received == received[-1]
             is_old = np.zeros(len(rest), dtype=np.bool_) if last else before == 0
         else:
             before = _place(rest, epoch, sequence)
+            is_last = (rest.epoch == epoch[-1]) & (rest.sequence == sequence[-1])
             is_old = before == 0
             if last is not None:
                 is_old &= (rest.epoch < last[0]) | ((rest.epoch == last[0]) & (rest.sequence < last[1]))
-        chosen = np.flatnonzero(before < len(sequence))
+        chosen = np.flatnonzero((before < len(sequence)) | is_last)
         self.used += len(chosen)
         self.rejected["older than the last message"] += int(is_old[chosen].sum())
         chosen = chosen[~is_old[chosen]]

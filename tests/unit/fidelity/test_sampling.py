@@ -34,13 +34,20 @@ def table_of(rows: list[dict[str, list[int]]], is_decimal: bool) -> pa.Table:
 
 
 def sampled(
-    times: list[int], rows: list[dict[str, list[int]]], cuts: list[int], is_decimal: bool = False
+    times: list[int],
+    rows: list[dict[str, list[int]]],
+    cuts: list[int],
+    chosen: list[int],
+    known: list[tuple[int, int]],
+    is_decimal: bool = False,
 ) -> Grid:
     units = (1, 1) if is_decimal else (UNITS["bid_prices"], UNITS["bid_sizes"])
     sampler, table = Sampler(DEPTH, *units), table_of(rows, is_decimal)
-    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    bounds = [0, *sorted(min(cut, len(times)) for cut in cuts), len(times)]
     for begin, end in pairwise(bounds):
-        sampler.add(np.array(times[begin:end], dtype=np.int64), table.slice(begin, end - begin))
+        known_levels = np.array(known[begin:end], dtype=np.int64).reshape(-1, 2)
+        numbers = [np.array(numbers[begin:end], dtype=np.int64) for numbers in (times, chosen)]
+        sampler.add(numbers[0], table, numbers[1], known_levels)
     return sampler.grid()
 
 
@@ -57,18 +64,26 @@ def numbered(steps: list[int]) -> Grid:
 
 @cases(150)
 @given(
-    rows=st.lists(st.tuples(st.integers(-2, 5), LISTS), max_size=12),
+    rows=st.lists(LISTS, min_size=1, max_size=6),
+    books=st.lists(st.tuples(st.integers(-2, 5), st.integers(0, 5), *[st.integers(0, 3)] * 2), max_size=12),
     cuts=st.lists(st.integers(0, 12), max_size=3),
     is_decimal=st.booleans(),
 )
 def test_each_step_keeps_the_last_row_as_a_plain_loop_does(
-    rows: list[tuple[int, dict[str, list[int]]]], cuts: list[int], is_decimal: bool
+    rows: list[dict[str, list[int]]],
+    books: list[tuple[int, int, int, int]],
+    cuts: list[int],
+    is_decimal: bool,
 ) -> None:
-    times = (START + np.cumsum([pause for pause, _ in rows], dtype=np.int64) * (STEP_NS * 2 // 5)).tolist()
-    found = sampled(times, [lists for _, lists in rows], cuts, is_decimal)
+    pauses = np.array([pause for pause, *_ in books], dtype=np.int64)
+    times = (START + np.cumsum(pauses) * (STEP_NS * 2 // 5)).tolist()
+    chosen = [row % len(rows) for _, row, *_ in books]
+    known = [(bids, asks) for *_, bids, asks in books]
+    found = sampled(times, rows, cuts, chosen, known, is_decimal)
     kept: dict[int, dict[str, list[int]]] = {}
-    for time, (_, lists) in zip(times, rows, strict=True):
-        kept[max(time // STEP_NS, *kept, 0)] = lists
+    for time, row, counts in zip(times, chosen, known, strict=True):
+        limits = dict(zip(SIDE_NAMES, np.repeat(counts, 2), strict=True))
+        kept[max(time // STEP_NS, *kept, 0)] = {name: rows[row][name][: limits[name]] for name in SIDE_NAMES}
     assert found.steps.tolist() == list(kept)
     for name in SIDE_NAMES:
         expected = [(lists[name] + [np.nan] * DEPTH)[:DEPTH] for lists in kept.values()]
@@ -78,7 +93,7 @@ def test_each_step_keeps_the_last_row_as_a_plain_loop_does(
 
 def test_integers_beyond_the_exact_range_of_doubles_are_rounded() -> None:
     sides = {name: [2**62 + 1] for name in SIDE_NAMES}
-    assert sampled([START], [sides], []).bid_prices[0, 0] == float(2**62) / 10
+    assert sampled([START], [sides], [], [0], [(1, 1)]).bid_prices[0, 0] == float(2**62) / 10
 
 
 def test_a_sampler_without_rows_has_an_empty_grid() -> None:
@@ -151,7 +166,8 @@ def test_order_flow_is_that_of_books(books: list[Any]) -> None:
     for step, sides in enumerate(books):
         lists = [[level[place] for level in side] for side in sides for place in (0, 1)]
         columns = dict(zip(SIDE_NAMES, lists, strict=True))
-        found.add(np.array([step * STEP_NS]), table_of([columns], is_decimal=False))
+        table = table_of([columns], is_decimal=False)
+        found.add(np.array([step * STEP_NS]), table, np.array([0]), np.array([[1, 1]]))
     tops = []
     for sides in books:
         levels = [np.array(side, dtype=np.int64).reshape(-1, 2) for side in sides]

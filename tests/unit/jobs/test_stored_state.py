@@ -1,4 +1,4 @@
-"""No rename in code changes what warehouses store; a warehouse of deltabook 0.1.0 is not built again."""
+"""No rename in code changes what warehouses store, and a warehouse of deltabook 0.1.0 is upgraded."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import tarfile
 from collections import defaultdict
 from importlib.resources import files
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
 from captures import simulated_lines, write
 from conftest import invoke
-from kept import rows_of
+from kept import found_in, rows_of
 from places import PROJECT, TESTS
 
 from deltabook.jobs.runtime.session import DAEMON
 from deltabook.jobs.runtime.settings import load_settings
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.errors import DeltabookError
-from deltabook.schemas.fingerprints import Fingerprint, first_text_of, values_of
-from deltabook.schemas.names import Cadence, OnGap, RowPolicy
+from deltabook.schemas.fingerprints import make_fingerprint, values_of
+from deltabook.schemas.names import Cadence, OnGap, Repair, RowPolicy, Seed
 from deltabook.schemas.tables import RUNS
 from deltabook.udfs import numba_kernel
 
@@ -55,30 +56,18 @@ def earlier(tmp_path) -> Path:
 
 
 def test_the_fingerprint_of_named_values_is_pinned():
-    made = Fingerprint.of("books", {"b": [1, "x"], "a": values_of(WRITING)}, ["1", "x"])
-    assert made == Fingerprint("9f9da19e1a7498e8", "16c10dfd2a1bf252")
-    assert made.fits(made.value)
-    assert made.fits(made.first)
-    assert not made.fits(None)
+    assert make_fingerprint("books", {"b": [1, "x"], "a": values_of(WRITING)}) == "666419362f80349c"
 
 
-def test_settings_of_rows_have_the_first_forms_text():
-    assert first_text_of(WRITING) == (
-        "Writing(depth=7, cadence='change', grids=('1s',), on_gap=<OnGap.WAIT: 'wait'>, "
-        "silence=3600000000000, ofi_levels=5, checkpoint_every=500000)"
-    )
-
-
-def test_every_setting_of_rows_is_in_both_forms():
-    other = RowPolicy(8, Cadence.MESSAGE, ("5m",), OnGap.RAISE, 1, 2, 3)
+def test_every_setting_of_rows_changes_the_fingerprint():
+    other = RowPolicy(8, Cadence.MESSAGE, ("5m",), OnGap.RAISE, 1, 2, 3, Seed.NONE, Repair.NONE, 4)
     for name in vars(other):
         changed = RowPolicy(**(vars(WRITING) | {name: getattr(other, name)}))
         assert values_of(changed) != values_of(WRITING), name
-        assert first_text_of(changed) != first_text_of(WRITING), name
 
 
 def test_the_fingerprint_of_settings_is_pinned():
-    assert load_settings(None, {}).fingerprint == "b9dcb1175b1f1b9c"
+    assert load_settings(None, {}).fingerprint == "f7b7642f6d6e5260"
 
 
 def test_names_of_crash_points_are_pinned():
@@ -111,27 +100,45 @@ def test_kernels_are_compiled_again_when_any_source_of_theirs_changes():
     assert texts == {path.read_text() for path in every}
 
 
+UNCHANGED = ("events", "golden", "files", "quarantine", "hours", "epochs", "instruments")
+
+
 @pytest.mark.spark
-def test_a_warehouse_of_an_earlier_version_goes_on_without_being_built_again(spark, earlier, tmp_path):
-    before = rows_of(earlier)
+def test_a_warehouse_of_an_earlier_version_is_upgraded_from_its_events(spark, earlier):
+    refused = invoke("book", "ETH-USDT", "--warehouse", earlier)
+    assert refused.exit_status == 2
+    assert "earlier version of deltabook" in refused.said
+    assert f"deltabook reconstruct --warehouse {earlier}" in refused.said
+    before = rows_of(earlier, UNCHANGED)
+    upgraded = invoke("reconstruct", "--warehouse", earlier, *OF_BOOKS, "--json")
+    assert (upgraded.summary["symbol_hours"], upgraded.summary["symbol_hours_rebuilt"]) == (6, 6)
+    assert rows_of(earlier, UNCHANGED) == before
     again = invoke("reconstruct", "--warehouse", earlier, *OF_BOOKS, "--json")
-    assert (again.summary["symbol_hours"], again.summary["symbol_hours_rebuilt"]) == (6, 0)
-    assert rows_of(earlier) == before
-    lines = simulated_lines()
-    more = write(tmp_path / "b.gz", lines[len(lines) // 2 :])
-    run = invoke("run", "binance", more, "--warehouse", earlier, *SETTINGS, "--json")
-    assert 0 < run.summary["symbol_hours_rebuilt"] < run.summary["symbol_hours"]
-    after = rows_of(earlier)
-    kept = [row for row in before["verdicts"] if "ETH-USDT" in row]
-    assert kept
-    assert {*kept} <= {*after["verdicts"]}  # by the runs that were there before
+    assert again.summary["symbol_hours_rebuilt"] == 0
+    assert {finding["kind"] for finding in found_in(earlier, deep=True)} == {
+        "raw"
+    }  # they are not in the archive
+
+
+@pytest.mark.spark
+def test_an_upgrade_gives_the_books_of_a_new_warehouse(spark, earlier, tmp_path):
+    lines = write(tmp_path / "b.gz", simulated_lines())
+    for warehouse in (earlier, tmp_path / "new"):
+        run = invoke("run", "binance", lines, "--warehouse", warehouse, *SETTINGS, "--json")
+        assert run.exit_status in (0, 1), run.said
+    of_simulated = [
+        [row for row in rows_of(warehouse, ("books", "checkpoints"))["books"] if "BTC-USDT" in row]
+        for warehouse in (earlier, tmp_path / "new")
+    ]
+    assert of_simulated[0] == of_simulated[1] != []
 
 
 @pytest.mark.spark
 def test_runs_have_the_keys_of_before_in_their_summaries(spark, earlier):
     invoke("run", "binance", write(earlier / "b.gz", simulated_lines()), "--warehouse", earlier, *SETTINGS)
     keys = defaultdict(list)
-    for row in TableReader(earlier).rows(RUNS, "command", "summary"):
+    runs = TableReader(earlier).rows(RUNS, "command", "summary", "finished")
+    for row in sorted(runs, key=itemgetter("finished")):
         keys[row["command"]].append({*json.loads(row["summary"])})
     assert {*keys} == {"ingest", "reconstruct", "validate"}
     for command, found in keys.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,8 @@ from deltabook.schemas.names import STATUS_LABELS, GapKind
 from deltabook.udfs.orderbook.continuity import (
     APPLY,
     IGNORE,
+    MERGE,
     RESET,
-    SEED,
-    SEED_MARK,
     UpdateIds,
     check_updates,
     initial_state,
@@ -28,15 +29,19 @@ pytestmark = pytest.mark.kernel
 
 RULES = {"spot": FEEDS["binance"], "usdm": FEEDS["binance_futures"]}
 SEQUENCE_GAP, UNBRIDGEABLE = GapKind.SEQUENCE_GAP, GapKind.UNBRIDGEABLE_SNAPSHOT
+NEW_SESSION = GapKind.NEW_SESSION
+BREAK = 10
+"""Time without a message after which a recording session may have ended, in these tests."""
 Judged = list[tuple[int, str, tuple[int, int, int] | None]]
 
 
-def snapshot(last: int) -> Update:
-    return Update(True, last, (), ())
+def snapshot(last: int, time: int = 0) -> Update:
+    return Update(True, last, (), (), timestamp=time)
 
 
-def diff(first: int, last: int, previous: int | None = None) -> Update:
-    return Update(False, last, (), (), first, first - 1 if previous is None else previous)
+def diff(first: int, last: int, previous: int | None = None, time: int = 0) -> Update:
+    before = first - 1 if previous is None else previous
+    return Update(False, last, (), (), first, before, timestamp=time)
 
 
 def ids_of(
@@ -46,6 +51,8 @@ def ids_of(
     previous: list[int] | None = None,
     epoch: list[int] | None = None,
     damaged: list[bool] | None = None,
+    time: list[int] | None = None,
+    is_linked: bool = True,
 ) -> UpdateIds:
     n = len(sequence)
     numbers = [np.array(values, dtype=np.int64) for values in (epoch or [0] * n, first or sequence)]
@@ -53,7 +60,8 @@ def ids_of(
     flags = [
         np.array(values, dtype=np.bool_) for values in (is_snapshot or [False] * n, damaged or [False] * n)
     ]
-    return UpdateIds(flags[0], *numbers, np.ones(n, dtype=np.bool_), flags[1])
+    times = np.array(time or [0] * n, dtype=np.int64)
+    return UpdateIds(flags[0], *numbers, np.full(n, is_linked), flags[1], times)
 
 
 def judge(market: Market, updates: list[Update], size: int = 10_000) -> Judged:
@@ -70,8 +78,10 @@ def judge(market: Market, updates: list[Update], size: int = 10_000) -> Judged:
                 [update.is_snapshot for update in batch],
                 [update.first_sequence for update in batch],
                 [-1 if market == "spot" else update.prev_sequence for update in batch],
+                time=[update.timestamp for update in batch],
             ),
             state,
+            BREAK,
             final=start + size >= len(updates),
         )
         assert misplaced == -1
@@ -153,9 +163,9 @@ def test_stale_diff_is_ignored_and_overlap_is_applied(market: Market) -> None:
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
-def test_snapshot_on_an_unbroken_chain_is_only_compared(market: Market) -> None:
+def test_snapshot_on_an_unbroken_chain_is_merged(market: Market) -> None:
     actions, statuses, gaps = play(market, snapshot(10), diff(10, 12), snapshot(13), diff(13, 14, 12))
-    assert (actions, statuses, gaps) == ([RESET, APPLY, IGNORE, APPLY], ["verified"] * 4, [])
+    assert (actions, statuses, gaps) == ([RESET, APPLY, MERGE, APPLY], ["verified"] * 4, [])
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
@@ -183,14 +193,14 @@ def test_a_second_snapshot_does_not_part_the_first_from_the_diff_behind_it(
 def test_a_snapshot_is_held_against_the_diff_behind_it_and_no_later_one() -> None:
     first, second = [snapshot(10), diff(11, 11), diff(12, 12)], [snapshot(13), diff(13, 13), diff(14, 20)]
     judged = judge("spot", first + second, size=3)
-    assert [action for action, _, _ in judged] == [RESET, APPLY, APPLY, IGNORE, APPLY, APPLY]
+    assert [action for action, _, _ in judged] == [RESET, APPLY, APPLY, MERGE, APPLY, APPLY]
     assert not any(gap for _, _, gap in judged)
 
 
 def test_futures_snapshot_needs_its_own_id_within_the_diff_or_just_before_it() -> None:
     actions, statuses, gaps = play("usdm", snapshot(10), diff(10, 12), snapshot(50), diff(52, 55, 47))
     assert (actions, statuses[-1], gaps) == (
-        [RESET, APPLY, IGNORE, APPLY],
+        [RESET, APPLY, MERGE, APPLY],
         "suspect",
         [(SEQUENCE_GAP, 12, 47)],
     )
@@ -243,6 +253,15 @@ CHAIN = st.lists(
 )
 
 
+PAUSES = st.dictionaries(st.integers(0, 40), st.sampled_from([1, BREAK - 1, BREAK, BREAK + 1]), max_size=4)
+
+
+def timed(updates: list[Update], pauses: dict[int, int]) -> list[Update]:
+    """The updates, some of them after a pause."""
+    times = accumulate(pauses.get(index, 0) for index in range(len(updates)))
+    return [replace(update, timestamp=time) for update, time in zip(updates, times, strict=True)]
+
+
 def feed_of(steps: list[tuple[str, int, int, int]]) -> list[Update]:
     """A chain of ids that is mostly sound, with snapshots, holes, overlaps, duplicates and nonsense."""
     updates: list[Update] = []
@@ -265,21 +284,23 @@ def feed_of(steps: list[tuple[str, int, int, int]]) -> list[Update]:
 def oracle(market: Market, updates: list[Update]) -> Judged:
     judged: Judged = []
     known = 0
-    for state in rebuild(updates, market):
+    for state in rebuild(updates, market, silence=BREAK):
         action = IGNORE if not state.applied else RESET if state.is_snapshot else APPLY
         new = state.gaps[known:]
         known = len(state.gaps)
         (gap,) = new or (None,)
         broken = gap and (int(GapKind[gap.kind.upper()]), gap.expected, gap.found)
-        judged.append((action, state.status, broken))
+        judged.append((MERGE if state.merged else action, state.status, broken))
     return judged
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
 @cases(800)
-@given(steps=CHAIN, sizes=st.sampled_from([1, 2, 3, 7]))
-def test_verdicts_equal_the_oracles_in_any_batches(market: Market, steps: Any, sizes: int) -> None:
-    updates = feed_of(steps)
+@given(steps=CHAIN, sizes=st.sampled_from([1, 2, 3, 7]), pauses=PAUSES)
+def test_verdicts_equal_the_oracles_in_any_batches(
+    market: Market, steps: Any, sizes: int, pauses: dict[int, int]
+) -> None:
+    updates = timed(feed_of(steps), pauses)
     expected = oracle(market, updates)
     assert judge(market, updates) == expected
     assert judge(market, updates, sizes) == expected
@@ -287,12 +308,13 @@ def test_verdicts_equal_the_oracles_in_any_batches(market: Market, steps: Any, s
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])
 @cases(800)
-@given(ids=st.lists(st.tuples(st.booleans(), IDS, IDS, IDS), max_size=25))
-def test_verdicts_equal_the_oracles_on_any_ids(market: Market, ids: Any) -> None:
+@given(ids=st.lists(st.tuples(st.booleans(), IDS, IDS, IDS), max_size=25), pauses=PAUSES)
+def test_verdicts_equal_the_oracles_on_any_ids(market: Market, ids: Any, pauses: dict[int, int]) -> None:
     updates = in_feed_order(
         snapshot(last) if is_snapshot else diff(min(first, last), max(first, last), previous)
         for is_snapshot, first, last, previous in ids
     )
+    updates = timed(updates, pauses)
     assert judge(market, updates) == oracle(market, updates)
 
 
@@ -337,11 +359,13 @@ def test_restart_of_the_ids_is_a_gap_that_names_both_ids_and_ends_at_a_snapshot(
     assert (int(verdicts.expected[2]), int(verdicts.found[2])) == (13, 4)
 
 
-def own(feed: str, ids: list[tuple[bool, int, int]], first: list[int] | None = None) -> Any:
-    """Verdicts on a feed's own (is snapshot, previous id, id), its message ids given."""
+def own(
+    feed: str, ids: list[tuple[bool, int, int]], time: list[int] | None = None, is_linked: bool = True
+) -> Any:
+    """Verdicts on a feed's own (is snapshot, previous id, id)."""
     snapshots, previous, sequence = (list(values) for values in zip(*ids, strict=True))
-    ids_given = ids_of(sequence, snapshots, first, previous)
-    verdicts, misplaced = check_updates(FEEDS[feed], ids_given, initial_state())
+    ids_given = ids_of(sequence, snapshots, None, previous, time=time, is_linked=is_linked)
+    verdicts, misplaced = check_updates(FEEDS[feed], ids_given, initial_state(), BREAK)
     assert misplaced == -1
     return verdicts
 
@@ -353,11 +377,21 @@ def told(verdicts: Any) -> tuple[list[int], list[str], list[tuple[int, int, int]
 
 
 def test_rising_ids_tell_a_hole_and_a_message_met_twice() -> None:
-    ids = [(False, -1, 3), (True, -1, 5), (False, -1, 6), (False, -1, 6), (False, -1, 9), (True, -1, 12)]
+    ids = [(False, -1, 4), (True, -1, 5), (False, -1, 6), (False, -1, 6), (False, -1, 9), (True, -1, 10)]
     actions, statuses, gaps = told(own("bybit", ids))
     assert actions == [IGNORE, RESET, APPLY, IGNORE, APPLY, RESET]
     assert statuses == ["unseeded", "verified", "verified", "verified", "suspect", "verified"]
     assert gaps == [(SEQUENCE_GAP, 7, 9)]
+
+
+def test_hole_in_rising_ids_before_a_snapshot_is_a_gap_that_the_snapshot_ends() -> None:
+    actions, statuses, gaps = told(own("bybit", [(True, -1, 5), (False, -1, 6), (True, -1, 9)]))
+    assert (actions, statuses) == ([RESET, APPLY, RESET], ["verified"] * 3)
+    assert gaps == [(SEQUENCE_GAP, 7, 9)]
+    # The diff before the first snapshot is not applied, but it has an id.
+    assert told(own("bybit", [(False, -1, 3), (True, -1, 5)]))[2] == [(SEQUENCE_GAP, 4, 5)]
+    for sequence in (5, 6, 7):
+        assert told(own("bybit", [(True, -1, 5), (False, -1, 6), (True, -1, max(sequence, 6))]))[2] == []
 
 
 def test_linked_ids_tell_a_hole_until_the_next_snapshot() -> None:
@@ -368,13 +402,103 @@ def test_linked_ids_tell_a_hole_until_the_next_snapshot() -> None:
     assert gaps == [(SEQUENCE_GAP, 8, 9)]
 
 
-def test_no_id_from_0_on_is_taken_for_a_vendors_levels() -> None:
+def test_linked_ids_from_0_on_are_ids() -> None:
     ids = [(True, -1, 0), *((False, last - 1, last) for last in range(1, 5))]
     assert told(own("okx", ids)) == ([RESET] + [APPLY] * 4, ["verified"] * 5, [])
 
 
-def test_a_vendors_levels_seed_a_book_once_and_are_no_message_of_the_feed() -> None:
-    ids = [(False, 5, 6), (True, 20, 6), (True, 20, 6), (False, 6, 7)]
-    verdicts = own("okx", ids, first=[6, SEED_MARK, SEED_MARK, 7])
-    assert told(verdicts) == ([IGNORE, SEED, IGNORE, APPLY], ["unseeded"] + ["unverifiable"] * 3, [])
-    assert verdicts.seed_depth[1] == 20
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+@pytest.mark.parametrize(("time", "kind"), [(BREAK - 1, SEQUENCE_GAP), (BREAK, NEW_SESSION)])
+def test_diff_that_does_not_connect_after_a_long_silence_begins_a_session(
+    market: Market, time: int, kind: GapKind
+) -> None:
+    updates = [snapshot(10), diff(11, 12), diff(20, 21, time=time), diff(22, 23, time=time)]
+    actions, statuses, gaps = play(market, *updates, snapshot(23, time), diff(24, 25, time=time))
+    is_new = kind == NEW_SESSION
+    seen = [IGNORE, IGNORE] if is_new else [APPLY, APPLY]
+    assert actions == [RESET, APPLY, *seen, RESET, APPLY]
+    bad = "unseeded" if is_new else "suspect"
+    assert statuses == ["verified", "verified", bad, bad, "verified", "verified"]
+    missing = (12, 20) if is_new else (13, 20) if market == "spot" else (12, 19)
+    assert gaps == [(kind, *missing)]
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_snapshot_after_a_long_silence_begins_a_session_unless_the_next_diff_connects(
+    market: Market, size: int
+) -> None:
+    seen, late = snapshot(50, time=BREAK), diff(51, 52, time=BREAK + 1)
+    judged = judge(market, [snapshot(10), diff(11, 12), seen, late], size)
+    assert [action for action, _, _ in judged] == [RESET, APPLY, RESET, APPLY]
+    assert [gap for _, _, gap in judged if gap] == [(NEW_SESSION, 12, 50)]
+    seen, late = snapshot(14, time=BREAK), diff(13, 15, time=BREAK + 1)
+    judged = judge(market, [snapshot(10), diff(11, 12), seen, late], size)
+    assert [action for action, _, _ in judged] == [RESET, APPLY, MERGE, APPLY]
+    assert not any(gap for _, _, gap in judged)
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_restart_of_the_ids_after_a_long_silence_is_a_session(market: Market) -> None:
+    ids = ids_of(
+        [10, 12, 5, 7],
+        [True, False, False, True],
+        first=[10, 11, 4, 6],
+        previous=[-1, 10, 3, 5],
+        epoch=[0, 0, 1, 1],
+        time=[0, 0, BREAK, BREAK],
+    )
+    verdicts, _ = check_updates(RULES[market], ids, initial_state(), BREAK)
+    assert verdicts.action.tolist() == [RESET, APPLY, IGNORE, RESET]
+    assert verdicts.gap.tolist() == [-1, -1, NEW_SESSION, -1]
+    assert (int(verdicts.expected[2]), int(verdicts.found[2])) == (12, 4)
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm"])
+def test_damaged_snapshot_on_an_unbroken_chain_is_ignored(market: Market) -> None:
+    ids = ids_of([10, 12, 12, 14], [True, False, True, False], [10, 11, 12, 13], [9, 10, 12, 12],
+                 damaged=[False, False, True, False])  # fmt: skip
+    verdicts, _ = check_updates(RULES[market], ids, initial_state(), BREAK)
+    assert told(verdicts) == ([RESET, APPLY, IGNORE, APPLY], ["verified"] * 4, [])
+
+
+@pytest.mark.parametrize("name", ["kraken", "tardis", "okx"])
+def test_feed_without_ids_begins_a_session_after_every_long_silence(name: str) -> None:
+    ids = [(True, -1, 5), (False, -1, 8), (False, -1, 20), (True, -1, 22), (True, -1, 40)]
+    times = [5, 8, 20, 22, 40]
+    _, statuses, gaps = told(own(name, ids, times, is_linked=False))
+    assert gaps == [(NEW_SESSION, 8, 20), (NEW_SESSION, 22, 40)]
+    assert statuses == ["unverifiable"] * 2 + ["unseeded"] + ["unverifiable"] * 2
+
+
+def test_ids_that_connect_carry_a_book_over_a_long_silence() -> None:
+    times = [0, 0, BREAK, BREAK, 3 * BREAK]
+    ids = [(True, -1, 5), (False, 5, 8), (False, 8, 9), (False, 9, 9), (False, 11, 12)]
+    actions, statuses, gaps = told(own("okx", ids, times))
+    assert (actions[-1], statuses) == (IGNORE, ["verified"] * 4 + ["unseeded"])
+    assert gaps == [(NEW_SESSION, 9, 12)]
+    ids = [(True, -1, 5), (False, -1, 6), (False, -1, 7), (True, -1, 8), (False, -1, 12)]
+    actions, statuses, gaps = told(own("bybit", ids, times))
+    assert (actions[-1], statuses) == (IGNORE, ["verified"] * 4 + ["unseeded"])
+    assert gaps == [(NEW_SESSION, 8, 12)]
+
+
+def test_every_message_of_an_unlinked_feed_is_applied() -> None:
+    times = [0, 1, 2, 2 + BREAK, 3 + BREAK, 4 + BREAK]
+    ids = ids_of(
+        [5, 7, 9, 12, 2, 3],
+        epoch=[0, 0, 0, 0, 1, 1],
+        time=times,
+        damaged=[False, False, True, False, False, True],
+    )
+    verdicts, misplaced = check_updates(FEEDS["crypto_lake"], ids, initial_state(), BREAK)
+    assert misplaced == -1
+    actions, statuses, gaps = told(verdicts)
+    assert actions == [APPLY] * 6
+    assert statuses == ["unseeded", "unverifiable", "suspect", "unseeded", "suspect", "suspect"]
+    assert gaps == [
+        (GapKind.QUARANTINED_ROW, -1, -1),
+        (NEW_SESSION, 9, 12),
+        (SEQUENCE_GAP, 12, 2),
+        (GapKind.QUARANTINED_ROW, -1, -1),
+    ]

@@ -102,7 +102,6 @@ def test_clean_books(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("books", "name", "count"),
     [
-        ([book(1), book(2, crossed=True)], "crossed", 1),
         ([book(1, bid_prices=[8, 9]), book(2, ask_prices=[11, 11])], "not_monotone", 2),
         ([book(1, bid_sizes=[1, 0]), book(2, ask_prices=[-1, 12])], "not_positive", 2),
         ([book(1, order_time=3), book(2, order_time=2), book(3)], "out_of_order", 1),
@@ -110,3 +109,10 @@ def test_clean_books(tmp_path: Path) -> None:
 )
 def test_each_fault_of_books_is_counted_alone(tmp_path: Path, books: Any, name: str, count: int) -> None:
     assert counts_of_books(tmp_path, *books) == {"rows": len(books), "verified": len(books), name: count}
+
+
+def test_only_a_crossed_book_that_its_status_tells_to_be_right_is_unmarked(tmp_path: Path) -> None:
+    statuses = ("verified", "checked", "unverifiable", "suspect", "warming", "unseeded")
+    rows = [book(at, crossed=True, status=status) for at, status in enumerate(statuses)]
+    counted = {"rows": 6, "crossed": 6, "crossed_unmarked": 3} | dict.fromkeys(statuses, 1)
+    assert counts_of_books(tmp_path, *rows, book(6)) == counted | {"rows": 7, "verified": 2}
