@@ -24,7 +24,8 @@ from deltabook.schemas.columns import (
     Column,
     Table,
 )
-from deltabook.schemas.tables import CHECKS, COVERAGE, FIDELITY, GAPS
+from deltabook.schemas.tables import CHECKS, COVERAGE, GAPS
+from deltabook.schemas.validation_tables import FIDELITY
 
 RECORDS = Table(
     "records",

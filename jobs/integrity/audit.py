@@ -22,22 +22,8 @@ from deltabook.jobs.warehouse.locks import WRITE_LOCK, try_lock
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.rows import RunRow
-from deltabook.schemas.tables import (
-    BOOKS,
-    CHECKPOINTS,
-    CHECKS,
-    COVERAGE,
-    FIDELITY,
-    GAPS,
-    GRIDS,
-    MISMATCHES,
-    RUNS,
-    SAMPLES,
-    TABLES,
-    VALIDATIONS,
-    VERDICTS,
-    both,
-)
+from deltabook.schemas.tables import BOOKS, CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, RUNS, TABLES, both
+from deltabook.schemas.validation_tables import FIDELITY, MISMATCHES, SAMPLES, VALIDATIONS, VERDICTS
 from deltabook.udfs.storage.raw_files import hash_file
 
 REBUILT_TABLES = (*both(CHECKPOINTS), *both(BOOKS), *both(GRIDS), GAPS, CHECKS, COVERAGE)

@@ -32,7 +32,8 @@ from deltabook.jobs.tables.stored import ChunkKey, TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.schemas.rows import LedgerRow, RunRow
-from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, VERDICTS, both
+from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, both
+from deltabook.schemas.validation_tables import VERDICTS
 from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.object_store import copy_file
 

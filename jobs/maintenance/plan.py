@@ -41,10 +41,7 @@ from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.rows import LedgerRow, RunRow
-from deltabook.schemas.tables import (
-    RUNS,
-    TABLES,
-)
+from deltabook.schemas.tables import RUNS, TABLES
 from deltabook.udfs.storage.object_store import StoredFile, list_folder
 
 _PARTIAL_SUFFIX = ".partial"

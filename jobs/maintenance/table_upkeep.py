@@ -20,16 +20,8 @@ from deltabook.jobs.records.file_records import (
 )
 from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
-from deltabook.schemas.tables import (
-    CHECKS,
-    COVERAGE,
-    FIDELITY,
-    GAPS,
-    MISMATCHES,
-    QUARANTINE,
-    VALIDATIONS,
-    both,
-)
+from deltabook.schemas.tables import CHECKS, COVERAGE, GAPS, QUARANTINE, both
+from deltabook.schemas.validation_tables import FIDELITY, MISMATCHES, VALIDATIONS
 from deltabook.udfs.storage.object_store import StoredFile, list_folder
 
 COMPACTED_TABLES = (

@@ -31,7 +31,8 @@ from deltabook.jobs.warehouse.tasks import GroupedWork, sum_file_sizes
 from deltabook.schemas.frames import JUDGED, TOTAL_REFERENCES
 from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN
 from deltabook.schemas.rows import JudgedRow, TotalReference
-from deltabook.schemas.tables import FIDELITY, MISMATCHES, SAMPLES, both
+from deltabook.schemas.tables import both
+from deltabook.schemas.validation_tables import FIDELITY, MISMATCHES, SAMPLES
 from deltabook.udfs.fidelity.match_counts import make_match_metric
 from deltabook.udfs.spark.fidelity_groups import judge_groups
 from deltabook.udfs.spark.fidelity_totals import pool_group

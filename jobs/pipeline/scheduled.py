@@ -59,7 +59,8 @@ from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, TableReader
 from deltabook.jobs.warehouse.locks import SCHEDULE_LOCK, WRITE_LOCK, try_lock
 from deltabook.schemas.errors import BusyError, SettingsError, WarehouseError
 from deltabook.schemas.names import ALL_HOURS
-from deltabook.schemas.tables import RUNS, VERDICTS
+from deltabook.schemas.tables import RUNS
+from deltabook.schemas.validation_tables import VERDICTS
 
 SETTLE_SECONDS = 60
 """Default of `Schedule.settle`: a file is complete if it has not changed for this many seconds."""

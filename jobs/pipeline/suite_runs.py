@@ -29,7 +29,7 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import JUDGE_REFERENCES, JUDGED
 from deltabook.schemas.names import EventType, GapKind, Status
 from deltabook.schemas.rows import JudgedRow, VerdictRow
-from deltabook.schemas.tables import VALIDATIONS, VERDICTS
+from deltabook.schemas.validation_tables import VALIDATIONS, VERDICTS
 from deltabook.udfs.spark.inspect_groups import inspect_books_group, inspect_events_group
 from deltabook.udfs.storage.arrow_frames import GroupFunction
 

@@ -21,7 +21,7 @@ from deltabook.jobs.warehouse.run import Run
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.rows import VerdictRow
-from deltabook.schemas.tables import VERDICTS
+from deltabook.schemas.validation_tables import VERDICTS
 
 VerdictKey = tuple[str, str, str, int]
 """Suite, exchange, symbol and start of the chunk in ns (ALL_HOURS: all chunks of the symbol together)."""

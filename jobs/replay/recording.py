@@ -27,7 +27,7 @@ from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.schemas.rows import ChunkRow, InstrumentRow, VendorFields
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS, HOURS, INSTRUMENTS, RUNS, form_of
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
-from deltabook.udfs.orderbook.checkpoints import BookState, read_held_events, restore_book_state
+from deltabook.udfs.rebuild.checkpoints import BookState, read_held_events, restore_book_state
 from deltabook.udfs.replay.clocks import (
     NO_LAST_TIMES,
     ChunkFiles,

@@ -15,7 +15,8 @@ from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.columns import Table
 from deltabook.schemas.names import ALL_HOURS, Status
 from deltabook.schemas.rows import InstrumentRow, RunRow, VerdictRow
-from deltabook.schemas.tables import COVERAGE, FIDELITY, GAPS, INSTRUMENTS, RUNS, VALIDATIONS, VERDICTS
+from deltabook.schemas.tables import COVERAGE, GAPS, INSTRUMENTS, RUNS
+from deltabook.schemas.validation_tables import FIDELITY, VALIDATIONS, VERDICTS
 
 STATUSES = (*(status.label for status in sorted(Status, reverse=True)), "silent")
 """Columns of `coverage` that hold a duration: the statuses of a book, best first, and `silent`."""

@@ -15,7 +15,7 @@ from deltabook.jobs.console.formats import format_chunk
 from deltabook.jobs.report.books import BookSeries, Floats
 from deltabook.jobs.report.inputs import FidelityRow, Instrument, ReportInputs, list_fidelity_rows
 from deltabook.schemas.names import ALL_HOURS
-from deltabook.schemas.tables import SAMPLES
+from deltabook.schemas.validation_tables import SAMPLES
 
 QUANTILES = np.linspace(0, 1, 101)
 """Probabilities of the quantiles that are drawn."""

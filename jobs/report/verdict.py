@@ -18,7 +18,8 @@ from deltabook.jobs.console.formats import format_chunk, format_match, format_sh
 from deltabook.jobs.report.inputs import STATUSES, FidelityRow, ReportInputs, list_fidelity_rows
 from deltabook.schemas.names import ALL_HOURS, NOT_GIVEN
 from deltabook.schemas.rows import InstrumentRow, VerdictRow
-from deltabook.schemas.tables import MISMATCHES, both
+from deltabook.schemas.tables import both
+from deltabook.schemas.validation_tables import MISMATCHES
 
 REASONS = 20
 """Maximum number of failed verdicts that are listed with their reasons."""

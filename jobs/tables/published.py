@@ -36,10 +36,10 @@ from deltabook.schemas.tables import (
     GRIDS,
     RUNS,
     TABLES,
-    VERDICTS,
     WRITTEN,
     both,
 )
+from deltabook.schemas.validation_tables import VERDICTS
 from deltabook.udfs.storage.locations import is_remote, parse_location
 from deltabook.udfs.storage.object_store import has_matching_file, match_file_sizes
 

@@ -21,7 +21,8 @@ from deltabook.jobs.tables.delta_tables import (
 )
 from deltabook.jobs.tables.failed_chunks import VERDICT_COLUMNS, VerdictReasons, group_failed_chunks
 from deltabook.schemas.columns import Table
-from deltabook.schemas.tables import RUNS, VERDICTS, both
+from deltabook.schemas.tables import RUNS, both
+from deltabook.schemas.validation_tables import VERDICTS
 from deltabook.udfs.storage.locations import get_table_address
 from deltabook.udfs.storage.object_store import get_arrow_source
 

@@ -35,11 +35,11 @@ from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import RowPolicy
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import BookState
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.ordering.clock_jumps import find_decreasing_times
 from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.ordering.id_resets import assign_epochs
+from deltabook.udfs.rebuild.checkpoints import BookState
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.simulator import crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES

@@ -19,9 +19,9 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.schemas.names import Cadence, RowPolicy
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import BookState
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.ordering.feed_order import order_chunk
+from deltabook.udfs.rebuild.checkpoints import BookState
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.sources.binance.source import BinanceSource
 
 DATA = REAL_DATA

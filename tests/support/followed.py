@@ -15,9 +15,9 @@ from deltabook.schemas.names import HOUR, RowPolicy
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.scales import rescale
-from deltabook.udfs.orderbook.checkpoints import BookState
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.ordering.feed_order import order_chunk
+from deltabook.udfs.rebuild.checkpoints import BookState
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.sources.common.file_source import open_file
 from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.streaming.live_books import BatchStart, make_batch_function

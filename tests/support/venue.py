@@ -15,8 +15,8 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import NOT_GIVEN, Cadence, RowPolicy
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import BookState
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.checkpoints import BookState
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 
 FETCHED = ("binance", "binance_futures")
 """Their snapshots are fetched apart; the others' are messages of the feed."""

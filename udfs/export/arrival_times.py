@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import INT64_MAX, EventType
 from deltabook.udfs.export.rows import ExportChunk, SymbolDay
-from deltabook.udfs.orderbook.checkpoints import read_held_events
+from deltabook.udfs.rebuild.checkpoints import read_held_events
 from deltabook.udfs.replay.clocks import NO_LAST_TIMES, Clock, compute_times
 from deltabook.udfs.storage.event_files import read_chunk_batches, read_start_checkpoint
 

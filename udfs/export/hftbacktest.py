@@ -38,10 +38,10 @@ from deltabook.udfs.export.two_clock_order import EVENT_DTYPE, TwoClockOrder
 from deltabook.udfs.numbers.encoding import Scaled
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles
 from deltabook.udfs.orderbook.book import Levels, SideChanges, TopOfBookRows
-from deltabook.udfs.orderbook.checkpoints import BookState, restore_book_state
 from deltabook.udfs.orderbook.continuity import APPLY, MERGE, RESET, UpdateVerdicts
 from deltabook.udfs.orderbook.ranked_book import ASK, BID
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.checkpoints import BookState, restore_book_state
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.storage.event_files import read_events, read_start_checkpoint
 from deltabook.udfs.storage.prefetch import prefetch
 from deltabook.udfs.truths.vendor_books import queue_vendor_books, read_vendor_books

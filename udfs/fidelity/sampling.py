@@ -73,7 +73,7 @@ class Grid:
     def order_flow(self) -> Series:
         """Return the order flow imbalance of the best level since the previous step.
 
-        The module `udfs.orderbook.order_flow` has the definition. The value is 0 if the previous step is not
+        The module `udfs.rebuild.order_flow` has the definition. The value is 0 if the previous step is not
         part of the grid.
         """
         flow = np.zeros(len(self.steps))

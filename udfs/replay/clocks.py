@@ -25,8 +25,8 @@ from deltabook.schemas.feeds import Feed
 from deltabook.schemas.names import NOT_GIVEN, Cadence, EventType, RowPolicy
 from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.numbers.encoding import Numbers
-from deltabook.udfs.orderbook.checkpoints import BookState
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.checkpoints import BookState
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.storage.event_files import read_chunk_batches
 
 STAMP_COLUMNS = ("event_type", "received", "order_time", "sequence")

@@ -16,7 +16,7 @@ from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, EventType, Status
 from deltabook.schemas.tables import BOOKS, form_of
 from deltabook.udfs.arrow_arrays import to_numpy
-from deltabook.udfs.orderbook.checkpoints import BookState
+from deltabook.udfs.rebuild.checkpoints import BookState
 from deltabook.udfs.replay.clocks import ChunkFiles, Clock, ReplayFeed, compute_times
 from deltabook.udfs.replay.streams import read_updates, use_vendor_books
 from deltabook.udfs.storage.prefetch import prefetch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.udfs.arrow_arrays import to_numpy
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.replay.clocks import (
     STAMP_COLUMNS,
     ChunkFiles,

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import SIDE_NAMES, SIDES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
-from deltabook.schemas.tables import FIDELITY, MISMATCHES, SAMPLES, form_of
+from deltabook.schemas.tables import form_of
+from deltabook.schemas.validation_tables import FIDELITY, MISMATCHES, SAMPLES
 from deltabook.udfs.fidelity.distribution_tests import Metric, compare_grids
 from deltabook.udfs.fidelity.golden_match import ChunkBooks, Filter, Window, read_matching_rows, read_windows
 from deltabook.udfs.fidelity.match_counts import MatchCounts

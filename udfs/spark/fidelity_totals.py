@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import ALL_HOURS
-from deltabook.schemas.tables import FIDELITY
+from deltabook.schemas.validation_tables import FIDELITY
 from deltabook.udfs.fidelity.distribution_tests import compare_pooled
 from deltabook.udfs.fidelity.golden_match import read_matching_rows
 from deltabook.udfs.fidelity.sampling import Series

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import NOT_GIVEN, EventType, Status
-from deltabook.schemas.tables import VERDICTS
+from deltabook.schemas.validation_tables import VERDICTS
 from deltabook.udfs.arrow_arrays import count_labels
 from deltabook.udfs.numbers.book_faults import NOT_POSITIVE, NOT_SORTED, find_book_faults
 from deltabook.udfs.spark.references import BooksToInspect, EventsToInspect

@@ -15,7 +15,7 @@ from deltabook.schemas.frames import REBUILT
 from deltabook.schemas.names import GAP_LABELS, GapKind, OnGap, RowPolicy, Status
 from deltabook.schemas.tables import CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, form_of
 from deltabook.udfs.numbers.encoding import Codes, Numbers, Rows, Scaled
-from deltabook.udfs.orderbook.checkpoints import (
+from deltabook.udfs.rebuild.checkpoints import (
     BookState,
     CheckpointKeys,
     make_checkpoint_row,
@@ -23,8 +23,8 @@ from deltabook.udfs.orderbook.checkpoints import (
     restore_book_state,
     split_for_checkpoints,
 )
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
-from deltabook.udfs.orderbook.row_policy import RowCadence
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.row_policy import RowCadence
 from deltabook.udfs.spark.references import ChunkToRebuild
 from deltabook.udfs.storage.arrow_frames import GroupFunction, GroupKey, read_rows, to_frame
 from deltabook.udfs.storage.data_files import AddedFile, DataFile, write_data_file
@@ -148,7 +148,7 @@ class _ChunkRebuild:
 
     def _open_book_files(self) -> list[tuple[RowCadence, DataFile]]:
         grids = form_of(GRIDS, self.numbers.is_decimal)
-        tables = {self.policy.cadence: self.rebuilder.books} | dict.fromkeys(self.policy.grids, grids)
+        tables = {self.policy.cadence: self.rebuilder.rows.table} | dict.fromkeys(self.policy.grids, grids)
         return [
             (RowCadence(self.policy, cadence, self.numbers), DataFile(self.root, table))
             for cadence, table in tables.items()

@@ -34,16 +34,16 @@ from deltabook.udfs.numbers.scales import (
     rescale,
     to_decimals,
 )
-from deltabook.udfs.orderbook.checkpoints import (
+from deltabook.udfs.ordering.feed_order import make_events
+from deltabook.udfs.rebuild.checkpoints import (
     BookState,
     CheckpointKeys,
     make_checkpoint_row,
     read_held_events,
     restore_book_state,
 )
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
-from deltabook.udfs.orderbook.row_policy import RowCadence
-from deltabook.udfs.ordering.feed_order import make_events
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.row_policy import RowCadence
 from deltabook.udfs.storage.data_files import AddedFile, DataFile
 from deltabook.udfs.storage.worker_errors import describe_batch, describe_disk_problem
 from deltabook.udfs.streaming.book_states import read_state, write_state
@@ -356,7 +356,7 @@ class _LiveBook:
         """
         if rebuilder.capture_state().status > Status.SUSPECT:
             return None
-        rows = pa.Table.from_batches(books, schema=rebuilder.books.arrow)
+        rows = pa.Table.from_batches(books, schema=rebuilder.rows.table.arrow)
         unproven = pa.array([Status.UNSEEDED.label, Status.SUSPECT.label])
         whole = np.flatnonzero(~pc.is_in(rows["status"], unproven).to_numpy())
         if not len(whole) and self.opening.status <= Status.SUSPECT:

@@ -89,8 +89,20 @@ def compare_side(
 
     Parameters
     ----------
-    number, changes, book_index, most_levels, side, summary, support, span, corrections
-        See `seed_side`.
+    number : int
+        The side.
+    changes : RankedChanges
+        Levels of all vendor books on this side.
+    book_index, most_levels : int
+        The vendor book, and the number of levels per side that it shows at most.
+    side, summary : RankedSide, SideSummary
+        The side of the book; changed in place.
+    support : Support
+        What supports the book; changed in place.
+    span : (int, int)
+        See `correct`.
+    corrections : Corrections
+        Arrays that the kernel fills.
     crossed_from : int
         Lowest rank of the levels that cross the other side; the number of ranks if none does.
 

@@ -23,7 +23,8 @@ from deltabook.schemas.frames import (
     SURVEY,
     TOTAL_REFERENCES,
 )
-from deltabook.schemas.tables import CHECKS, EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, VERDICTS, WRITTEN
+from deltabook.schemas.tables import CHECKS, EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN
+from deltabook.schemas.validation_tables import VERDICTS
 
 PYTHON_TYPES = {
     "BIGINT": int,

@@ -14,7 +14,6 @@ from deltabook.schemas.errors import OrderError
 from deltabook.schemas.feeds import Feed
 from deltabook.schemas.names import (
     NOT_GIVEN,
-    STATUS_LABELS,
     Cadence,
     EventType,
     GapKind,
@@ -24,15 +23,12 @@ from deltabook.schemas.names import (
     Seed,
     Status,
 )
-from deltabook.schemas.tables import BOOKS, form_of
 from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook import continuity
-from deltabook.udfs.orderbook.book import Book, Levels, TopOfBookRows
+from deltabook.udfs.orderbook.book import Book, TopOfBookRows
 from deltabook.udfs.orderbook.book_kernel import NOT_CHECKED, RIGHT, WRONG
-from deltabook.udfs.orderbook.checkpoints import BookState
 from deltabook.udfs.orderbook.continuity import UpdateIds, UpdateVerdicts
-from deltabook.udfs.orderbook.coverage import Coverage
 from deltabook.udfs.orderbook.event_columns import (
     locate_message,
     read_integrity_fields,
@@ -40,23 +36,19 @@ from deltabook.udfs.orderbook.event_columns import (
     read_update_ids,
 )
 from deltabook.udfs.orderbook.gaps import GapLog, GapRow, MessageLocation, make_gap_row
-from deltabook.udfs.orderbook.order_flow import (
-    Amounts,
-    TopLevels,
-    TradeFlow,
-    compute_order_flow,
-    make_top_levels,
-)
 from deltabook.udfs.orderbook.ranked_book import ASK, BID
 from deltabook.udfs.ordering.clock_jumps import find_clock_jumps
+from deltabook.udfs.rebuild.book_rows import BookRows
+from deltabook.udfs.rebuild.checkpoints import BookState
+from deltabook.udfs.rebuild.coverage import Coverage
+from deltabook.udfs.rebuild.order_flow import (
+    Amounts,
+    TradeFlow,
+)
 from deltabook.udfs.truths.correction_gaps import close_recovered, record_corrections
 from deltabook.udfs.truths.support import SupportRules
 from deltabook.udfs.truths.unlinked_book import NO_SUPPORT, WARM_TIME, LevelCorrections, UnlinkedBook
 from deltabook.udfs.truths.vendor_books import NO_VENDOR_BOOKS, VendorBookQueue
-
-_MESSAGE_COLUMNS = ["date", "hour", "timestamp", "received", "order_time", "epoch", "sequence"]
-"""Columns that a row of `books` takes from the message it follows."""
-_NO_LEVELS: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 @dataclass
@@ -112,8 +104,8 @@ class Rebuilder:
     ----------
     book : Book
         The full book after the last batch.
-    books : Table
-        The table of the rows: `books` or `books_decimal`.
+    rows : BookRows
+        Makes the rows of `books` or `books_decimal`.
     gaps : GapLog
         Gaps so far.
     coverage : Coverage
@@ -135,7 +127,7 @@ class Rebuilder:
         self.feed = feed
         self.policy = policy
         self.numbers, self.printed_digits = numbers, numbers.printed_digits
-        self.books = form_of(BOOKS, numbers.is_decimal)
+        self.rows = BookRows(exchange, symbol, policy, numbers)
         self.gaps = GapLog()
         self.id_state = _make_id_state(state)
         last_status = int(state.status) if state.updates_seen else NOT_GIVEN
@@ -167,13 +159,7 @@ class Rebuilder:
             True: apply events without making rows. False: make rows.
         """
         self.rows_skipped = skipped
-        depth, (bids, asks) = self.policy.depth, self.book.sides
-        best: list[Levels] = [_NO_LEVELS, _NO_LEVELS]
-        if self.book.status > Status.UNSEEDED:
-            best = [(bids[0][::-1][:depth], bids[1][::-1][:depth]), (asks[0][:depth], asks[1][:depth])]
-        (bid_prices, bid_sizes), (ask_prices, ask_sizes) = best
-        amounts = self.numbers.amounts
-        self.last_top = make_top_levels((bid_prices, ask_prices), (amounts(bid_sizes), amounts(ask_sizes)))
+        self.rows.follow(self.book.sides if self.book.status > Status.UNSEEDED else None)
 
     def capture_state(self) -> BookState:
         """Return the state after the last batch, from which the next chunk can start."""
@@ -276,8 +262,11 @@ class Rebuilder:
         if updates.num_rows:
             self.last_update = locate_message(updates, updates.num_rows - 1)
         if self.rows_skipped:
-            return pa.RecordBatch.from_pylist([], schema=self.books.arrow)
-        return self._make_rows(updates, tops, verdicts, flow, crossed)
+            return pa.RecordBatch.from_pylist([], schema=self.rows.table.arrow)
+        is_replaced = verdicts.action[tops.message] == continuity.RESET
+        if self.corrections is not None:
+            is_replaced |= np.isin(tops.message, self.corrections.message)
+        return self.rows.make(updates, tops, verdicts.status, flow, crossed, is_replaced)
 
     def _raise_order_error(self, updates: pa.RecordBatch, index: int) -> None:
         location = locate_message(updates, index)
@@ -401,53 +390,6 @@ class Rebuilder:
         amounts = self.numbers.amounts(to_numpy(events["size"])[trades])
         return self.trade_flow.sum_between_rows(events.num_rows, trades, ids, sides, amounts, row_events)
 
-    def _make_rows(
-        self,
-        updates: pa.RecordBatch,
-        tops: TopOfBookRows,
-        verdicts: UpdateVerdicts,
-        flow: Amounts,
-        crossed: NDArray[np.bool_],
-    ) -> pa.RecordBatch:
-        """Return the rows of `books` of a batch."""
-        messages = updates.select(_MESSAGE_COLUMNS).take(pa.array(tops.message))
-        columns = {name: messages[name] for name in _MESSAGE_COLUMNS}
-        for name, side in (("bid", BID), ("ask", ASK)):
-            offsets = pa.array(tops.offsets[side].astype(np.int32))
-            columns[f"{name}_prices"] = pa.ListArray.from_arrays(offsets, pa.array(tops.prices[side]))
-            columns[f"{name}_sizes"] = pa.ListArray.from_arrays(offsets, pa.array(tops.sizes[side]))
-            columns[f"{name}_levels"] = tops.levels[:, side]
-            columns[f"{name}_known_levels"] = tops.known[:, side]
-        columns |= {
-            "exchange": _repeat_text(self.exchange, messages.num_rows),
-            "symbol": _repeat_text(self.symbol, messages.num_rows),
-            "cadence": _repeat_text(self.policy.label(self.policy.cadence), messages.num_rows),
-            "trade_count": flow[:, 0].astype(np.int64),
-            "status": pa.array(STATUS_LABELS).take(pa.array(verdicts.status[tops.message])),
-            "crossed": crossed,
-        }
-        arrays = {name: pa.array(column) for name, column in columns.items()}
-        rows = self.numbers.decode(pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)))
-        instrument = f"{self.exchange} {self.symbol}"
-        for column, name in ((1, "buy_volume"), (2, "sell_volume")):
-            rows = rows.append_column(name, self.numbers.volume(flow[:, column], instrument))
-        rows = rows.append_column("ofi", self._make_order_flow(tops, verdicts, instrument))
-        return rows.select(self.books.names).cast(self.books.arrow)
-
-    def _make_order_flow(self, tops: TopOfBookRows, verdicts: UpdateVerdicts, instrument: str) -> pa.Array:
-        """Return the column `ofi` of a batch's rows."""
-        sizes = self.numbers.amounts(tops.sizes[BID]), self.numbers.amounts(tops.sizes[ASK])
-        books = TopLevels(tops.offsets, tops.prices, sizes)
-        replaced = verdicts.action[tops.message] == continuity.RESET
-        if self.corrections is not None:
-            replaced |= np.isin(tops.message, self.corrections.message)
-        levels = min(self.policy.ofi_levels, self.policy.depth)
-        flow = compute_order_flow(self.last_top, books, replaced, levels)
-        if len(replaced):
-            self.last_top = books.last()
-        offsets = np.arange(len(replaced) + 1, dtype=np.int32) * flow.shape[1]
-        return pa.ListArray.from_arrays(pa.array(offsets), self.numbers.volume(flow.ravel(), instrument))
-
 
 def _make_id_state(state: BookState) -> NDArray[np.int64]:
     """Return the state from which `continuity.check_updates` continues a book, int64[STATE_FIELDS]."""
@@ -488,7 +430,3 @@ def _move_to_chunk(held: pa.RecordBatch, events: pa.RecordBatch) -> pa.RecordBat
         column = pa.repeat(events[name][0], held.num_rows)
         held = held.set_column(held.schema.get_field_index(name), held.schema.field(name), column)
     return held
-
-
-def _repeat_text(value: str, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), count)
