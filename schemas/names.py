@@ -24,6 +24,8 @@ ALL_HOURS = -1
 FULL_DEPTH = 2**31 - 1
 """Value of a depth setting that stands for all levels."""
 
+SESSION_SILENCES = 10
+"""A new recording session may begin after this many times the setting `silence_seconds`."""
 CLOCK_TOLERANCE = 10 * NANOSECONDS_PER_SECOND
 """Largest difference, ns, between a timestamp and neighboring timestamps in the feed's order.
 
@@ -222,6 +224,11 @@ class RowPolicy:
     seed: Seed = Seed.AUTO
     repair: Repair = Repair.OLDER
     reseed_after: int = 2 * NANOSECONDS_PER_SECOND
+
+    @property
+    def session_break(self) -> int:
+        """Time without a message, ns, after which messages that no id connects begin a new session."""
+        return SESSION_SILENCES * self.silence
 
     @property
     def of_kernel(self) -> Cadence:

@@ -134,8 +134,8 @@ CHECKPOINTS = Table(
                     "asks_known_from",
                     "One price, up to which no ask is missing; empty: whole, or nothing known",
                 ),
-                ("disputed_bids", "Bids that the last vendor book lacks"),
-                ("disputed_asks", "Asks that the last vendor book lacks"),
+                ("disputed_bids", "Bids that the last vendor book contradicts, twice if the last two do"),
+                ("disputed_asks", "Asks that the last vendor book contradicts, twice if the last two do"),
                 ("removed_bids", "Bids that were removed as stranded, and not set since"),
                 ("removed_asks", "Asks that were removed as stranded, and not set since"),
             )

@@ -103,7 +103,7 @@ def raise_two_lines():
 
 
 def poison_kernel():
-    from deltabook.udfs.orderbook.rebuilder import Rebuilder
+    from deltabook.udfs.rebuild.rebuilder import Rebuilder
 
     Rebuilder.apply_events = lambda self, events: 1 // (0 * events.num_rows)
 

@@ -87,18 +87,23 @@ def test_gap_across_a_chunk_boundary_is_one_gap_until_the_next_snapshot(spark, t
     assert {status for at, status in statuses.items() if at > ended} == {"verified"}
 
 
-def test_feed_without_a_snapshot_is_seeded_only_on_request(tmp_path):
+def test_feed_without_a_snapshot_warms_or_waits_for_a_vendors_book(tmp_path):
     files = lake(tmp_path / "lake", seeded=False)
-    run = build("crypto_lake", files, tmp_path / "w")
-    assert run.summary["book_rows"] == {"unseeded": 1}
-    assert rows(tmp_path / "w", tables.BOOKS, "bid_prices", "ask_prices") == [
+    without_books = [path for path in files if "book/" not in str(path)]
+    for name, given, seed, expected in (
+        ("alone", without_books, "auto", {"warming", "unverifiable"}),
+        ("books", files, "auto", {"warming", "unverifiable"}),
+        ("golden", files, "golden", {"unseeded", "unverifiable"}),
+    ):
+        run = build("crypto_lake", given, tmp_path / name, "--seed", seed)
+        assert run.summary["book_rows"].keys() == expected, name
+        assert gap_kinds(tmp_path / name) == set()
+    waiting = build("crypto_lake", without_books, tmp_path / "waiting", "--seed", "golden")
+    assert waiting.summary["book_rows"] == {"unseeded": 1}
+    assert rows(tmp_path / "waiting", tables.BOOKS, "bid_prices", "ask_prices") == [
         {"bid_prices": [], "ask_prices": []}
     ]
-    assert gap_kinds(tmp_path / "w") == {"missing_snapshot"}
-    run = build("crypto_lake", files, tmp_path / "w", "--seed", "golden")
-    assert run.summary["book_rows"].keys() == {"unseeded", "unverifiable"}  # unseeded: before the seed
-    assert run.summary["book_rows"]["unseeded"] == 1
-    assert gap_kinds(tmp_path / "w") == set()
+    assert gap_kinds(tmp_path / "waiting") == {"missing_snapshot"}
 
 
 def test_snapshot_older_than_the_first_diff_is_not_bridged(tmp_path):

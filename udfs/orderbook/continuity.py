@@ -122,11 +122,14 @@ class _FeedRules(NamedTuple):
         `Status` of a book whose chain is unbroken.
     session_break : int
         Shortest time between two messages that no id connects, ns, at which a new recording session begins.
+    silence : int
+        Shortest time between two messages, ns, after which the book of an unlinked feed is suspect.
     """
 
     continuity: int
     best_status: int
     session_break: int
+    silence: int
 
 
 def initial_state() -> NDArray[np.int64]:
@@ -143,6 +146,7 @@ def check_updates(
     state: NDArray[np.int64],
     session_break: int = HOUR,
     final: bool = True,
+    silence: int = HOUR,
 ) -> tuple[UpdateVerdicts, int]:
     """Decide what each book update does to the book, and find the gaps between updates.
 
@@ -160,6 +164,9 @@ def check_updates(
         True if this is the last batch. False: more messages follow. Whether a snapshot replaces the book may
         depend on a diff of the next batch. Then the verdicts end before that snapshot. Pass the snapshot and
         all messages after it again, at the start of the next batch.
+    silence : int
+        Shortest time between two messages, ns, after which the book of an unlinked feed is suspect: messages
+        may be missing.
 
     Returns
     -------
@@ -175,7 +182,7 @@ def check_updates(
         expected=np.zeros(n_messages, np.int64),
         found=np.zeros(n_messages, np.int64),
     )
-    rules = _FeedRules(int(feed.continuity), int(feed.best_status), session_break)
+    rules = _FeedRules(int(feed.continuity), int(feed.best_status), session_break, silence)
     check = _check_own_snapshot_feed if feed.own_snapshots else _check_fetched_snapshot_feed
     if feed.is_unlinked:
         check = _check_unlinked_feed
@@ -344,8 +351,8 @@ def _check_unlinked_feed(rules, ids, state, _final, verdicts):
     """Check the messages of a feed that has neither ids that connect nor snapshots.
 
     Parameters, result and cost are those of `_check_fetched_snapshot_feed`. The status of a message says what
-    the message itself proves: UNSEEDED if it begins a recording session, SUSPECT if it is damaged, else
-    UNVERIFIABLE.
+    the message itself proves: UNSEEDED if it begins a recording session, SUSPECT if it is damaged or if
+    messages may be missing before it, else UNVERIFIABLE.
     """
     _, epoch, _, _, sequence, _, damaged, time = ids
     action, status, gap, expected, found = verdicts
@@ -357,11 +364,10 @@ def _check_unlinked_feed(rules, ids, state, _final, verdicts):
         action[index], status[index] = APPLY, _UNVERIFIABLE
         if not state[UPDATES_SEEN]:
             status[index] = _UNSEEDED
-        elif _is_long_after(time[index], state, rules.session_break):
+        elif epoch[index] != state[ROW_EPOCH] or _is_long_after(time[index], state, rules.session_break):
             gap[index], expected[index], found[index] = _NEW_SESSION, state[LAST_SEQUENCE], last
             status[index] = _UNSEEDED
-        elif epoch[index] != state[ROW_EPOCH]:
-            gap[index], expected[index], found[index] = _SEQUENCE_GAP, state[LAST_SEQUENCE], last
+        elif _is_long_after(time[index], state, rules.silence):  # recorded as a silence
             status[index] = _SUSPECT
         if damaged[index] and status[index] != _UNSEEDED:
             if gap[index] == _NO_GAP:
@@ -373,9 +379,9 @@ def _check_unlinked_feed(rules, ids, state, _final, verdicts):
 
 
 @kernel
-def _is_long_after(time, state, session_break):
-    """Return whether a message comes so long after the last one that a new session may have begun."""
-    return state[ROW_TIME] != NOT_GIVEN and time - state[ROW_TIME] >= session_break
+def _is_long_after(time, state, least):
+    """Return whether a message comes at least some time, ns, after the last one."""
+    return state[ROW_TIME] != NOT_GIVEN and time - state[ROW_TIME] >= least
 
 
 @kernel

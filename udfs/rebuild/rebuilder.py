@@ -241,7 +241,7 @@ class Rebuilder:
         last = (int(self.id_state[continuity.ROW_EPOCH]), int(self.id_state[continuity.LAST_SEQUENCE]))
         has_last = bool(self.id_state[continuity.UPDATES_SEEN])
         verdicts, out_of_order = continuity.check_updates(
-            self.feed, ids, self.id_state, self.policy.silence, final
+            self.feed, ids, self.id_state, self.policy.session_break, final, self.policy.silence
         )
         if out_of_order >= 0:
             self._raise_order_error(updates, out_of_order)

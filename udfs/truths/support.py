@@ -24,12 +24,12 @@ SEEDED, RESEEDED, STRANDED, CROSSED, RESTORED = range(5)
 """Kinds of corrections.
 
 SEEDED: a vendor book begins the book, or adds a level where the book was not known. RESEEDED: a vendor book
-replaces a book that was crossed or damaged. STRANDED: two vendor books contradict a level. CROSSED: a message
+replaces a book that was crossed or damaged. STRANDED: vendor books contradict a level. CROSSED: a message
 contradicts an older level, because the two would cross. RESTORED: a vendor book shows a level that was
 removed.
 """
 
-DISPUTED, REMOVED = range(2)
+DISPUTED, DISPUTED_TWICE, REMOVED = range(3)
 """Indices into `Support.counts`."""
 
 
@@ -42,16 +42,17 @@ class Support(NamedTuple):
         Single values; see `SUPPORT_FIELDS`.
     known_from : int64[2]
         By side, the lowest rank from which absent levels are known to be absent; see `known_range`.
-    disputed, removed : uint64[2, :]
-        By side, bitmaps of ranks: levels that the last vendor book contradicts, and levels that were removed
-        as stranded. A message that sets a level ends both.
-    counts : int64[2]
-        Number of disputed levels, and number of removed levels.
+    disputed, disputed_twice, removed : uint64[2, :]
+        By side, bitmaps of ranks: levels that the last vendor book contradicts, levels that the last two
+        contradict, and levels that were removed as stranded. A message that sets a level ends all three.
+    counts : int64[3]
+        Number of levels in each of the three bitmaps.
     """
 
     fields: NDArray[np.int64]
     known_from: NDArray[np.int64]
     disputed: NDArray[np.uint64]
+    disputed_twice: NDArray[np.uint64]
     removed: NDArray[np.uint64]
     counts: NDArray[np.int64]
 
@@ -132,8 +133,15 @@ def settle_told(number, changes, index, support):
     """End the disputes and removals of the levels that a message sets."""
     for position in range(changes.offsets[index], changes.offsets[index + 1]):
         rank = changes.ranks[position]
-        unmark(support.disputed[number], support.counts, DISPUTED, rank)
+        end_dispute(support, number, rank)
         unmark(support.removed[number], support.counts, REMOVED, rank)
+
+
+@kernel
+def end_dispute(support, number, rank):
+    """Forget that vendor books have contradicted a level."""
+    unmark(support.disputed[number], support.counts, DISPUTED, rank)
+    unmark(support.disputed_twice[number], support.counts, DISPUTED_TWICE, rank)
 
 
 @kernel
@@ -166,6 +174,7 @@ def forget(support, n_ranks):
     fields[UNSETTLED] = 0
     support.known_from[:] = n_ranks
     support.disputed[:] = np.uint64(0)
+    support.disputed_twice[:] = np.uint64(0)
     support.removed[:] = np.uint64(0)
     support.counts[:] = 0
 

@@ -23,6 +23,7 @@ from deltabook.udfs.orderbook.ranked_book import ASK, BID, RankedChanges
 from deltabook.udfs.truths.support import (
     CROSSED_SINCE,
     DISPUTED,
+    DISPUTED_TWICE,
     PHASE,
     REMOVED,
     ROW_DUE,
@@ -61,7 +62,8 @@ class SupportState:
     is_row_due : bool
         True if a vendor book has changed the book since the last message.
     disputed_bids, disputed_asks, removed_bids, removed_asks : int64[:]
-        Prices of levels that the last vendor book contradicts, and of levels that were removed as stranded.
+        Prices of levels that the last vendor book contradicts, twice if the last two do, and of levels that
+        were removed as stranded.
     """
 
     phase: Status = Status.UNSEEDED
@@ -214,34 +216,41 @@ class UnlinkedBook(Book):
         fields[PHASE] = state.phase
         fields[CROSSED_SINCE], fields[WARM_SINCE] = state.crossed_since, state.warm_since
         fields[UNSETTLED], fields[ROW_DUE] = state.is_unsettled, state.is_row_due
-        disputed, removed = (np.zeros((2, n_words), dtype=np.uint64) for _ in range(2))
-        counts = np.zeros(2, dtype=np.int64)
-        for which, words, by_side in (
-            (DISPUTED, disputed, (state.disputed_bids, state.disputed_asks)),
-            (REMOVED, removed, (state.removed_bids, state.removed_asks)),
-        ):
-            for side, prices in enumerate(by_side):
+        marks = np.zeros((3, 2, n_words), dtype=np.uint64)
+        counts = np.zeros(3, dtype=np.int64)
+        for side in (BID, ASK):
+            disputed, times = np.unique((state.disputed_bids, state.disputed_asks)[side], return_counts=True)
+            removed = (state.removed_bids, state.removed_asks)[side]
+            for which, prices in (
+                (DISPUTED, disputed),
+                (DISPUTED_TWICE, disputed[times > 1]),
+                (REMOVED, removed),
+            ):
                 found = find_side_ranks(ranks, side, prices)
-                np.bitwise_or.at(words[side], found >> 6, np.uint64(1) << (found & 63).astype(np.uint64))
+                words = marks[which, side]
+                np.bitwise_or.at(words, found >> 6, np.uint64(1) << (found & 63).astype(np.uint64))
                 counts[which] += len(found)
-        return Support(fields, known_from, disputed, removed, counts)
+        return Support(fields, known_from, *marks, counts)
 
 
 def _read_support(support: Support, ranks: PriceRanks) -> SupportState:
     fields = support.fields
-    prices = []
-    for words in (support.disputed, support.removed):
-        for side in (BID, ASK):
-            marked = np.flatnonzero(np.unpackbits(words[side].view(np.uint8), bitorder="little"))
-            found = marked if side == BID else len(ranks.prices) - 1 - marked
-            prices.append(ranks.prices[np.sort(found)])
+
+    def list_marked(side: int, *bitmaps: NDArray[np.uint64]) -> NDArray[np.int64]:
+        bits = (np.unpackbits(words[side].view(np.uint8), bitorder="little") for words in bitmaps)
+        marked = np.concatenate([np.flatnonzero(one) for one in bits])
+        return np.sort(ranks.prices[marked if side == BID else len(ranks.prices) - 1 - marked])
+
+    disputed = (list_marked(side, support.disputed, support.disputed_twice) for side in (BID, ASK))
+    removed = (list_marked(side, support.removed) for side in (BID, ASK))
     return SupportState(
         Status(int(fields[PHASE])),
         int(fields[CROSSED_SINCE]),
         int(fields[WARM_SINCE]),
         bool(fields[UNSETTLED]),
         bool(fields[ROW_DUE]),
-        *prices,
+        *disputed,
+        *removed,
     )
 
 

@@ -9,9 +9,10 @@ the book although the exchange has removed it. Two facts reveal a stranded level
   shows.
 
 A vendor's book can be wrong too. So its first contradiction only *disputes* a level: the book no longer
-counts as known at this level. The next valid vendor book confirms the dispute, unless a message has set the
-level in between. A confirmed dispute is corrected. A level that the vendor shows and the book lacks is not
-added where the book is known: a message has deleted it, and messages are first-hand.
+counts as known at this level. The level is corrected when the next two valid vendor books contradict it too,
+and no message has set it in between. If the level crosses the other side, one vendor book is enough. A level
+that the vendor shows and the book lacks is not added where the book is known: a message has deleted it, and
+messages are first-hand.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ from deltabook.udfs.truths.support import (
     UNSETTLED,
     WARM_SINCE,
     correct,
+    end_dispute,
     forget,
     known_limit,
     mark,
     settle_told,
-    unmark,
 )
 from deltabook.udfs.truths.vendor_comparison import compare_side, seed_side
 
@@ -183,7 +184,7 @@ def apply_unlinked_messages(
             price = price_at(prices, side, rank)
             is_past_changed |= limit_past(side, price, supported, index, rows, output, status)
             delete_level(ranked, rank)
-            unmark(support.disputed[side], counts, DISPUTED, rank)
+            end_dispute(support, side, rank)
             mark(support.removed[side], counts, REMOVED, rank)
             if side == BID:
                 bid_summary = rescan_side(bid_side, bid_summary.level_count - 1, depth)

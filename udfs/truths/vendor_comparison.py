@@ -7,11 +7,13 @@ from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
 from deltabook.udfs.orderbook.ranked_book import delete_level, rescan_side, set_level
 from deltabook.udfs.truths.support import (
     DISPUTED,
+    DISPUTED_TWICE,
     REMOVED,
     RESTORED,
     SEEDED,
     STRANDED,
     correct,
+    end_dispute,
     forget_marks,
     is_marked,
     mark,
@@ -77,6 +79,7 @@ def seed_side(
     else:
         known_from[number] = worst if is_cleared else min(known_from[number], worst)
     forget_marks(support.disputed[number], support.counts, DISPUTED)
+    forget_marks(support.disputed_twice[number], support.counts, DISPUTED_TWICE)
     forget_marks(support.removed[number], support.counts, REMOVED)
     return rescan_side(side, count, len(side.top_ranks))
 
@@ -136,11 +139,11 @@ def compare_side(
         position += vendor_rank == rank
         if size == side.sizes[rank]:
             if is_marked(disputed, rank):
-                unmark(disputed, counts, DISPUTED, rank)
+                end_dispute(support, number, rank)
                 is_due = True
-        elif is_marked(disputed, rank) or rank >= crossed_from:
+        elif is_marked(support.disputed_twice[number], rank) or rank >= crossed_from:
             correct(corrections, span, number, rank, side.sizes[rank], size, STRANDED)
-            unmark(disputed, counts, DISPUTED, rank)
+            end_dispute(support, number, rank)
             if size == 0:
                 delete_level(side, rank)
                 count -= 1
@@ -150,6 +153,8 @@ def compare_side(
             is_due = True
             best_dispute = max(best_dispute, rank)
         else:
+            if is_marked(disputed, rank):
+                mark(support.disputed_twice[number], counts, DISPUTED_TWICE, rank)
             mark(disputed, counts, DISPUTED, rank)
             best_dispute = max(best_dispute, rank)
             is_due = True

@@ -17,8 +17,8 @@ from deltabook.schemas import tables
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import HOUR, RowPolicy
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import restore_book_state
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.checkpoints import restore_book_state
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.storage.event_files import read_checkpoint, read_events
@@ -311,10 +311,14 @@ def test_crossed_book_is_one_gap_from_its_first_to_its_last_row(spark, tmp_path)
     ]
     parts += [pa.Table.from_pylist(ending, schema=table.schema), table.slice(ending_at)]
     pq.write_table(pa.concat_tables(parts), deltas)
-    run = build("crypto_lake", files, tmp_path / "w", "--seed", "golden")
+    repaired = build("crypto_lake", files, tmp_path / "repaired")
+    assert repaired.summary["gaps_by_kind"] == {"stranded_level": 1}
+    run = build("crypto_lake", files, tmp_path / "w", "--repair", "none")
     assert run.summary["gaps_by_kind"] == {"crossed_book": 1}
     (gap,) = rows(tmp_path / "w", tables.GAPS)
-    crossed = [row for row in rows(tmp_path / "w", tables.BOOKS, "sequence", "crossed") if row["crossed"]]
+    found = rows(tmp_path / "w", tables.BOOKS, "sequence", "crossed", "status")
+    crossed = [row for row in found if row["crossed"]]
+    assert {row["status"] for row in crossed} == {"suspect"}
     assert gap["updates_affected"] == len(crossed) > 1
     assert (gap["sequence"], gap["resolved_by"]) == (min(row["sequence"] for row in crossed), "book_update")
     assert gap["resolved_sequence"] > max(row["sequence"] for row in crossed)
