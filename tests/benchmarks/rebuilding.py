@@ -23,8 +23,8 @@ from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.names import RowPolicy
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, EVENTS
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import restore_book_state
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.checkpoints import restore_book_state
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.storage.data_files import write_data_file
 from deltabook.udfs.storage.event_files import read_checkpoint, read_events
 

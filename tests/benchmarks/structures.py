@@ -20,6 +20,7 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.bitmaps import highest_at_or_below
 from deltabook.udfs.orderbook.book import Book, SideChanges
 from deltabook.udfs.orderbook.continuity import APPLY, RESET, UpdateVerdicts
+from deltabook.udfs.orderbook.known_range import NOTHING_KNOWN
 from deltabook.udfs.orderbook.ranked_book import ASK, BID
 
 BATCH_MESSAGES = 8192
@@ -37,7 +38,9 @@ Whole = Callable[[], tuple[dict[int, int], dict[int, int]]]
 def ranks(changes: LevelChanges, depth: int) -> tuple[Step, Whole]:
     """The product's kernel: arrays by rank, bitmaps, and top levels that are scanned only when reached."""
     empty = (np.empty(0, np.int64), np.empty(0, np.int64))
-    book = Book(empty, empty, depth, int(Status.UNSEEDED))
+    book = Book(
+        empty, empty, depth, int(Status.UNSEEDED), (NOTHING_KNOWN, NOTHING_KNOWN), has_whole_snapshots=True
+    )
     sides = []
     for chosen in (changes.is_bid, ~changes.is_bid):
         before = np.concatenate(([0], np.cumsum(chosen)))
@@ -58,7 +61,6 @@ def ranks(changes: LevelChanges, depth: int) -> tuple[Step, Whole]:
             np.full(n, Status.VERIFIED, np.int8),
             nothing.astype(np.int8),
             nothing,
-            nothing.copy(),
             nothing.copy(),
         )
         tops = book.apply(part(BID, start, end), part(ASK, start, end), verdicts, None, every_message=True)

@@ -454,10 +454,10 @@ class Judgement:
 
     messages: int
     judged: int  # messages whose best the exchange proves
-    told: int  # judged ones with a book of a status in `TOLD`
+    told: int  # judged ones with a book of a status in `TOLD`, and with known best levels if rows say so
     right: int  # told ones whose best bid and ask prices are the exchange's
     wrong: int
-    levels_right: int  # told ones whose best `depth` levels, prices and sizes, are those of the true book
+    levels_right: int  # told ones whose known levels, of the best `depth`, are those of the true book
     first_wrong: list[dict[str, Any]]  # the first ten
 
     @property
@@ -492,12 +492,17 @@ def judge_books(rows: pa.Table, day: LakeDay, depth: int = 1, scales: tuple[int,
     taken = rows.take(pa.array(np.maximum(index, 0))) if len(order) else rows
     status = np.where(exists, taken["status"].to_pylist() if len(order) else "", "")
     told = day.judged & np.isin(status, TOLD)
+    known = np.full((len(index), 2), depth)
+    if "bid_known_levels" in rows.column_names and len(order):
+        known = np.stack([taken[f"{side}_known_levels"].to_numpy() for side in ("bid", "ask")], axis=1)
+        told &= (known > 0).all(axis=1)
     levels = np.full((len(index), 4, depth), NOT_GIVEN)
     for part, name in enumerate(("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")):
         if len(order):
             levels[:, part] = _read_levels_of(taken[name].combine_chunks(), depth, scales[part % 2])
     right = told & (levels[:, [0, 2], 0] == day.exchange).all(axis=1)
-    levels_right = told & (levels == day.levels(depth)).all(axis=(1, 2))
+    is_known = np.arange(depth) < known[:, [0, 0, 1, 1], None]
+    levels_right = told & ((levels == day.levels(depth)) | ~is_known).all(axis=(1, 2))
     wrong = np.flatnonzero(told & ~right)
     first_wrong = [
         {

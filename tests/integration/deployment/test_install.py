@@ -52,7 +52,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("warehouse")
-    with tarfile.open(TESTS / "data" / "warehouse-0.1.0.tar.xz") as archive:
+    with tarfile.open(TESTS / "data" / "warehouse.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder / "w"
 

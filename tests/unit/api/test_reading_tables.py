@@ -27,9 +27,9 @@ SIDES = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A warehouse with a gap: two instruments, three chunks that failed."""
+    """A warehouse of two instruments, with a gap and two chunks that failed."""
     target = tmp_path_factory.mktemp("api")
-    with tarfile.open(TESTS / "data" / "warehouse-0.1.0.tar.xz") as archive:
+    with tarfile.open(TESTS / "data" / "warehouse.tar.xz") as archive:
         archive.extractall(target, filter="data")
     return target / "w"
 
@@ -75,7 +75,7 @@ def test_books_as_integers_are_those_that_are_stored(warehouse: WarehouseReader,
 def test_trades_have_the_stored_rows(warehouse: WarehouseReader, folder: Path) -> None:
     stored = [row for row in stored_rows(folder, EVENTS) if row["event_type"] == "trade"]
     shown = warehouse.trades(SYMBOL).to_pylist()
-    assert len(shown) == len(stored) == 320
+    assert len(shown) == len(stored) == 325
     for row, expected in zip(shown, stored, strict=True):
         data = expected["data"]
         assert (row["trade_id"], row["side"]) == (data["trade_id"], data["side"])
@@ -128,7 +128,7 @@ def test_times_may_be_text_datetimes_or_integers(warehouse: WarehouseReader, fol
 def test_failed_chunks_are_shown_and_named_in_a_warning(folder: Path) -> None:
     warehouse = deltabook.open(folder)
     with pytest.warns(
-        FailedChunksWarning, match=r"2 chunks that failed .* 2024-08-08T23:54:18Z \(books, "
+        FailedChunksWarning, match=r"2 chunks that failed .* 2024-08-08T23:54:18Z \(fidelity\)"
     ) as seen:
         result = warehouse.books(SYMBOL)
     assert seen[0].filename == __file__
@@ -181,7 +181,7 @@ def test_results_convert_to_other_libraries(warehouse: WarehouseReader) -> None:
     assert result.to_pandas()["price"].tolist() == result["price"].to_pylist()
     assert result.to_polars()["price"].to_list() == result["price"].to_pylist()
     assert pl.DataFrame(result).height == len(result) == result.to_arrow().num_rows
-    assert repr(result).startswith("<Result: 320 rows of time, price; failed chunks: 2")
+    assert repr(result).startswith("<Result: 325 rows of time, price; failed chunks: 2")
 
 
 def test_columns_come_in_the_wanted_order(warehouse: WarehouseReader) -> None:
