@@ -1,8 +1,7 @@
 """The slow oracle for feeds whose snapshots are messages of the feed and always replace the book.
 
 It is read as the specification, so it imports nothing of deltabook and prefers the plain to the fast.
-Rules: Kraken v1 `book`, OKX v5 and OKCoin v3 `books`, Bybit v5 `orderbook`, Tardis `incremental_book_L2`,
-Crypto Lake `book_delta_v2` (which sends no snapshot, and starts from the vendor's own book).
+Rules: Kraken v1 `book`, OKX v5 and OKCoin v3 `books`, Bybit v5 `orderbook`, Tardis `incremental_book_L2`.
 """
 
 import zlib
@@ -12,21 +11,22 @@ from decimal import Decimal
 from itertools import chain, zip_longest
 from typing import Literal
 
-from naive import Level, Levels
+from naive import KnownRange, Level, Levels
 
-IdRule = Literal["none", "linked", "rising"]  # Kraken, Crypto Lake, Tardis; OKX, OKCoin; Bybit
+IdRule = Literal["none", "linked", "rising"]  # Kraken, Tardis; OKX, OKCoin; Bybit
 ChecksumRule = Literal["none", "kraken", "okx"]
 Status = Literal["unseeded", "suspect", "unverifiable", "checked", "verified"]
-GapKind = Literal["sequence_gap", "quarantined_row", "checksum_failure"]
+GapKind = Literal["sequence_gap", "new_session", "quarantined_row", "checksum_failure"]
 Side = dict[Decimal, Decimal]  # size by price
 NOT_GIVEN = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A snapshot (its levels are the whole book) or a diff (absolute sizes; 0 deletes)."""
+    """A snapshot (its levels are the book from now on) or a diff (absolute sizes; 0 deletes)."""
 
     is_snapshot: bool = False
+    time: int = 0  # in the unit of the silence that ends a recording session
     sequence: int = NOT_GIVEN
     prev_sequence: int = NOT_GIVEN
     has_ids: bool = False  # linked feeds: `sequence`, and in a diff `prev_sequence`, are the venue's ids
@@ -39,18 +39,9 @@ class Message:
     asks: Levels = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VendorBook:
-    """The vendor's own top of the book, which holds all messages up to `sequence`."""
-
-    sequence: int
-    bids: Levels
-    asks: Levels
-
-
 @dataclass(slots=True)
 class Gap:
-    """What made the book suspect, found at the message `sequence`."""
+    """What made the book suspect or unseeded, found at the message `sequence`."""
 
     kind: GapKind
     sequence: int
@@ -64,11 +55,13 @@ class Gap:
 class State:
     """The book after one message, whether or not the message was applied."""
 
-    message: Message | VendorBook
+    message: Message
     applied: bool
     status: Status
     bids: Side  # at full depth
     asks: Side
+    bid_known: int  # how many of the bids, from the best, are known
+    ask_known: int
     gaps: tuple[Gap, ...]  # found so far
     checksum_verdict: bool | None = None  # this message's checksum, if it gives one
     snapshot_verdict: bool | None = None  # this snapshot, against the unbroken book just before it
@@ -78,71 +71,77 @@ def rebuild(
     messages: Iterable[Message],
     ids: IdRule = "none",
     checksum: ChecksumRule = "none",
-    vendor_books: Iterable[VendorBook] = (),
-    vendor_levels: int = 20,
+    has_whole_snapshots: bool = True,
+    silence: int | None = None,
 ) -> Iterator[State]:
-    """Yield the book after every message in the order given, and after every vendor book in its place."""
-    book = Book(ids, checksum, vendor_levels)
-    for item in in_turn(list(messages), list(vendor_books)):
-        yield book.seed(item) if isinstance(item, VendorBook) else book.apply(item)
+    """Yield the book after every message in the order given.
 
-
-def in_turn(messages: list[Message], vendor_books: list[VendorBook]) -> Iterator[Message | VendorBook]:
-    """Put each vendor book after the last message whose sequence is not above its own."""
-    turns: list[tuple[int, Message | VendorBook]] = list(enumerate(messages))
-    for book in vendor_books:
-        held = [turn for turn, message in enumerate(messages) if message.sequence <= book.sequence]
-        turns.append((max(held, default=-1), book))
-    return (item for _, item in sorted(turns, key=lambda turn: turn[0]))  # stable: the message comes first
+    Without `has_whole_snapshots`, levels worse than those of a snapshot may exist. After `silence`, a message
+    that no id connects to the one before it begins a new session.
+    """
+    book = Book(ids, checksum, has_whole_snapshots, silence)
+    for message in messages:
+        yield book.apply(message)
 
 
 class Book:
     """The full book of one instrument, its status and its gaps."""
 
-    def __init__(self, ids: IdRule, checksum: ChecksumRule, vendor_levels: int) -> None:
-        self.ids, self.checksum, self.vendor_levels = ids, checksum, vendor_levels
-        self.is_seeded = False  # until then the book is hidden
+    def __init__(
+        self,
+        ids: IdRule,
+        checksum: ChecksumRule,
+        has_whole_snapshots: bool = True,
+        silence: int | None = None,
+    ) -> None:
+        self.ids, self.checksum = ids, checksum
+        self.has_whole_snapshots, self.silence = has_whole_snapshots, silence
+        self.last: int | None = None  # sequence of the last message that was not stale, applied or not
+        self.time = 0  # of the last message
+        self.gaps: list[Gap] = []
+        self._empty()
+
+    def _empty(self) -> None:
+        self.is_seeded = False
         self.bids: Side = {}
         self.asks: Side = {}
-        self.last = NOT_GIVEN  # sequence of the last message applied
+        self.known_bids, self.known_asks = KnownRange.nothing(True), KnownRange.nothing(False)
         self.all_have_ids = False  # every message since the snapshot, and the snapshot
-        self.gaps: list[Gap] = []
 
     def apply(self, message: Message) -> State:
-        if not message.is_snapshot and not self.is_seeded:
-            self._write(message)
-            return self._state(message, applied=False)
-        if not message.is_snapshot and self.ids == "rising" and message.sequence <= self.last:
+        connects = self.last is None or self._connects(message)
+        is_long_after = self.silence is not None and message.time - self.time >= self.silence
+        if not connects and is_long_after:
+            self._open("new_session", message, self.last, message.sequence)
+            self._empty()
+        elif not connects and message.is_snapshot and self.ids == "rising":
+            # The snapshot ends this gap at once.
+            self._open("sequence_gap", message, self.last + 1, message.sequence)
+        before, self.time = self.last, message.time
+        if not message.is_snapshot and self.is_seeded and self.ids == "rising" and message.sequence <= before:
             return self._state(message, applied=False)  # stale
+        self.last = message.sequence
+        if not message.is_snapshot and not self.is_seeded:
+            return self._state(message, applied=False)
         same = None
         if message.is_snapshot:
             same = self._replace(message)
         else:
-            self._link(message)
+            self._link(message, before, connects)
         self._write(message)
-        self.last = message.sequence
         if message.damaged:
             self._open("quarantined_row", message, NOT_GIVEN, NOT_GIVEN)
         matched = self._check(message)
         for gap in self._open_gaps():
             gap.updates_affected += 1
+        self._know(message)
         return self._state(message, True, matched, same)
 
-    def seed(self, vendor: VendorBook) -> State:
-        """Put the vendor's top levels into the hidden book and show it; of no effect on a seeded book."""
-        if self.ids != "none":
-            raise ValueError(f"a vendor book seeds only a feed without ids, not one with ids {self.ids!r}")
-        if self.is_seeded:
-            return self._state(vendor, applied=False)
-        self.is_seeded = True
-        for side, levels, sign in ((self.bids, vendor.bids, 1), (self.asks, vendor.asks, -1)):
-            is_whole = len(levels) < self.vendor_levels
-            covered = None if is_whole else min(sign * price for price, _ in levels)
-            for price in list(side):
-                if covered is None or sign * price >= covered:
-                    del side[price]
-            write(side, levels)
-        return self._state(vendor, applied=True)
+    def _connects(self, message: Message) -> bool:
+        """Return whether ids show that no message is missing since the last one."""
+        if self.ids == "rising":
+            return message.sequence <= self.last + 1
+        return self.ids == "linked" and message.has_ids and message.prev_sequence == self.last
 
     def _replace(self, snapshot: Message) -> bool | None:
         """Empty the book, end all gaps; return whether the book, if it was sound, equals the snapshot."""
@@ -150,16 +149,31 @@ class Book:
         before = self.bids, self.asks
         for gap in self._open_gaps():
             gap.resolved_sequence = snapshot.sequence
+        self._empty()
         self.is_seeded, self.all_have_ids = True, snapshot.has_ids
-        self.bids, self.asks = {}, {}
         return before == (write({}, snapshot.bids), write({}, snapshot.asks)) if is_sound else None
 
-    def _link(self, diff: Message) -> None:
+    def _know(self, message: Message) -> None:
+        """Follow what is known of each side: nothing of a suspect book."""
+        if self._open_gaps():
+            self.known_bids, self.known_asks = KnownRange.nothing(True), KnownRange.nothing(False)
+            return
+        if message.is_snapshot and self.has_whole_snapshots:
+            self.known_bids, self.known_asks = KnownRange.whole(True), KnownRange.whole(False)
+        elif message.is_snapshot:
+            self.known_bids = KnownRange.of_snapshot(True, message.bids)
+            self.known_asks = KnownRange.of_snapshot(False, message.asks)
+        if self.bids and self.asks and max(self.bids) < min(self.asks):
+            # The exchange's book is never crossed: it has no bid at or above its best ask, nor the reverse.
+            self.known_bids = self.known_bids.extended(min(self.asks))
+            self.known_asks = self.known_asks.extended(max(self.bids))
+
+    def _link(self, diff: Message, before: int, connects: bool) -> None:
         self.all_have_ids = self.all_have_ids and diff.has_ids
-        if self.ids == "linked" and diff.has_ids and diff.prev_sequence != self.last:
-            self._open("sequence_gap", diff, self.last, diff.prev_sequence)
-        if self.ids == "rising" and diff.sequence != self.last + 1:
-            self._open("sequence_gap", diff, self.last + 1, diff.sequence)
+        if self.ids == "linked" and diff.has_ids and not connects:
+            self._open("sequence_gap", diff, before, diff.prev_sequence)
+        if self.ids == "rising" and not connects:
+            self._open("sequence_gap", diff, before + 1, diff.sequence)
 
     def _write(self, message: Message) -> None:
         write(self.bids, message.bids)
@@ -191,20 +205,28 @@ class Book:
             return "unseeded"
         if self._open_gaps():
             return "suspect"
+        bids, asks = best_bids(self.bids, 1), best_asks(self.asks, 1)
+        if not (self.known_bids.shows_best(bids) and self.known_asks.shows_best(asks)):
+            return "unverifiable"
         if self.ids == "rising" or (self.ids == "linked" and self.all_have_ids):
             return "verified"
         return "checked" if matched else "unverifiable"
 
     def _state(
-        self,
-        message: Message | VendorBook,
-        applied: bool,
-        matched: bool | None = None,
-        same: bool | None = None,
+        self, message: Message, applied: bool, matched: bool | None = None, same: bool | None = None
     ) -> State:
-        bids, asks = (dict(self.bids), dict(self.asks)) if self.is_seeded else ({}, {})
-        gaps = tuple(replace(gap) for gap in self.gaps)
-        return State(message, applied, self._status(matched), bids, asks, gaps, matched, same)
+        return State(
+            message,
+            applied,
+            self._status(matched),
+            dict(self.bids),
+            dict(self.asks),
+            self.known_bids.count(best_bids(self.bids)),
+            self.known_asks.count(best_asks(self.asks)),
+            tuple(replace(gap) for gap in self.gaps),
+            matched,
+            same,
+        )
 
 
 def write(side: Side, levels: Levels) -> Side:
@@ -216,11 +238,11 @@ def write(side: Side, levels: Levels) -> Side:
     return side
 
 
-def best_bids(bids: Side, depth: int) -> list[Level]:
+def best_bids(bids: Side, depth: int | None = None) -> list[Level]:
     return sorted(bids.items(), reverse=True)[:depth]
 
 
-def best_asks(asks: Side, depth: int) -> list[Level]:
+def best_asks(asks: Side, depth: int | None = None) -> list[Level]:
     return sorted(asks.items())[:depth]
 
 

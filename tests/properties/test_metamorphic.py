@@ -34,12 +34,14 @@ from venue import FETCHED, STEPS, WITH_IDS, book_of, rebuilt, told_by
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR, Cadence
+from deltabook.udfs.orderbook.known_range import KnownRange
 from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES
 
 SIDES = ("bid", "ask")
+KNOWN = ("bid_known_levels", "ask_known_levels")
 
 
 def seeding(name: str, events: list[Any]) -> int:
@@ -106,17 +108,54 @@ def test_a_book_with_a_message_lost_is_checked_only_where_its_best_levels_are_tr
                 )
 
 
+def with_and_without_snapshots(name: str, steps: Any) -> tuple[list[Any], list[Any]]:
+    """Events of a venue that tells snapshots, and of one that tells none after its first."""
+    first = [(*step[:3], snapshot) for step, snapshot in zip(steps, ("after", ""), strict=False)]
+    steps, bare = first + steps[2:], first + [(*step[:3], "") for step in steps[2:]]
+    return told_by(name, steps).events, told_by(name, bare).events
+
+
 @pytest.mark.kernel
-@pytest.mark.parametrize("name", [*WITH_IDS, "tardis"])
+@pytest.mark.parametrize("name", ["okx", "bybit", "tardis"])
 @cases(75, uncompiled=25)
 @given(steps=STEPS)
 def test_redundant_snapshots_change_nothing(name: str, steps: Any) -> None:
     """They are once a diff has connected to the first."""
-    first = [(*step[:3], snapshot) for step, snapshot in zip(steps, ("after", ""), strict=False)]
-    steps, bare = first + steps[2:], first + [(*step[:3], "") for step in steps[2:]]
-    with_them, without = (rebuilt(name, told_by(name, told).events, Cadence.CHANGE) for told in (steps, bare))
+    with_them, without = (
+        rebuilt(name, events, Cadence.CHANGE) for events in with_and_without_snapshots(name, steps)
+    )
+    if name == "tardis":  # a snapshot that may be cut says nothing of worse levels, whatever was known
+        for row in with_them[0] + without[0]:
+            row |= dict.fromkeys(KNOWN, 0)
     assert with_them == without
     assert with_them[1] == []
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", FETCHED)
+@cases(75, uncompiled=25)
+@given(steps=STEPS)
+def test_redundant_snapshots_that_are_fetched_only_make_more_known(name: str, steps: Any) -> None:
+    found = []
+    for events in with_and_without_snapshots(name, steps):
+        rows, gaps = rebuilt(name, events)
+        assert gaps == []
+        diffs = {event["sequence"] for event in events if not event["is_snapshot"]}
+        books: dict[int, Any] = {}
+        for row in rows:  # the row of a diff comes before that of a snapshot of the same id
+            if row["sequence"] in diffs:
+                books.setdefault(row["sequence"], row)
+        found.append(books)
+    with_them, without = found
+    assert with_them.keys() == without.keys()
+    for sequence, row in without.items():
+        more = with_them[sequence]
+        assert all(more[name] >= row[name] for name in KNOWN)
+        assert more["status"] == row["status"] or (row["status"], more["status"]) == (
+            "unverifiable",
+            "verified",
+        )
+        assert more | {name: row[name] for name in (*KNOWN, "status", "ofi")} == row
 
 
 def changed(events: pa.RecordBatch, change: Any) -> pa.RecordBatch:
@@ -158,6 +197,9 @@ def test_rescaled_prices_and_sizes_rescale_the_books(
     for side in ("bids", "asks"):
         pairs = zip(opening[side], by, strict=True)
         opening[side] = [[value * factor for value in values] for values, factor in pairs]
+    opening["known"] = tuple(
+        known if known.price is None else KnownRange(price=known.price * by[0]) for known in opening["known"]
+    )
     assert found[2] == rescaled(opening)
 
 
@@ -175,8 +217,9 @@ def test_swapped_sides_with_negated_prices_are_the_book_mirrored(
         for side in SIDES:
             new[f"{side}_prices"] = [-price for price in row[f"{other[side]}_prices"]]
             new[f"{side}_sizes"] = row[f"{other[side]}_sizes"]
-            if "bid_levels" in row:
-                new[f"{side}_levels"] = row[f"{other[side]}_levels"]
+            for name in ("levels", "known_levels"):
+                if f"bid_{name}" in row:
+                    new[f"{side}_{name}"] = row[f"{other[side]}_{name}"]
         if "ofi" in row:
             new["ofi"] = [-flow for flow in row["ofi"]]
             new |= {"buy_volume": row["sell_volume"], "sell_volume": row["buy_volume"]}
@@ -214,10 +257,13 @@ def records_of_market(source: str, seed: int, messages: int) -> pa.Table:
 
 
 def books_by_time(source: str, seed: int, messages: int) -> dict[int, Any]:
-    """Best levels at each microsecond, from the first book that is known whole."""
+    """Best levels at each microsecond, from the first book on that is given as right."""
     rows, building = rebuilt_dialect(source, records_of_market(source, seed, messages))
     assert building.finish() == []
-    return {row["timestamp"] // 1_000: top(row) for row in rows if row["status"] != "unseeded"}
+    assert {row["status"] for row in rows} <= {"unseeded", "warming", "unverifiable", "checked", "verified"}
+    return {
+        row["timestamp"] // 1_000: top(row) for row in rows if row["status"] not in ("unseeded", "warming")
+    }
 
 
 @cases(3)

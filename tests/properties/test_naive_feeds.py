@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from naive_feeds import (
     Message,
     Side,
     State,
-    VendorBook,
     kraken_checksum,
     okx_checksum,
     printed,
@@ -307,68 +307,117 @@ def test_snapshot_of_a_suspect_book_is_not_compared() -> None:
     assert last.snapshot_verdict is None
 
 
-SEED = VendorBook(2, levels("10:5 9:5"), levels("11:5 12:5"))
+def test_hole_in_rising_ids_before_a_snapshot_is_a_gap_that_the_snapshot_ends() -> None:
+    states = list(rebuild([snapshot(5), diff(6, "9:1"), snapshot(9), diff(10)], "rising"))
+    assert (statuses(states), applied(states)) == (["verified"] * 4, [True] * 4)
+    assert states[-1].gaps == (Gap("sequence_gap", 9, 7, 9, resolved_sequence=9),)
+    assert states[2].snapshot_verdict is None
 
 
-def seeded(*messages: Message, vendor: VendorBook = SEED, vendor_levels: int = 2) -> list[State]:
-    return list(rebuild(messages, vendor_books=[vendor], vendor_levels=vendor_levels))
+def test_hole_in_rising_ids_before_the_first_snapshot_is_a_gap_too() -> None:
+    *_, last = rebuild([diff(3), snapshot(5)], "rising")
+    assert last.gaps == (Gap("sequence_gap", 5, 4, 5, resolved_sequence=5),)
+    assert [state.gaps for state in rebuild([diff(3), snapshot(4), snapshot(1)], "rising")] == [()] * 3
 
 
-def test_seed_takes_effect_after_the_last_message_it_holds() -> None:
-    states = seeded(diff(1, "8:1"), diff(2, "7:1"), diff(2, "6:1"), diff(3, "10:0"))
-    assert statuses(states) == ["unseeded"] * 3 + ["unverifiable"] * 2
-    assert applied(states) == [False] * 3 + [True] * 2
-    assert (states[2].bids, states[3].message) == ({}, SEED)
-    assert states[3].bids == side("10:5 9:5 8:1 7:1 6:1")
-    assert states[4].bids == side("9:5 8:1 7:1 6:1")
+def known(states: list[State]) -> list[tuple[int, int]]:
+    return [(state.bid_known, state.ask_known) for state in states]
 
 
-def test_seed_removes_hidden_levels_at_or_better_than_its_worst_price() -> None:
-    *_, last = seeded(diff(1, "10.5:1 9.5:1 9:1 8.5:1", "10.6:1 11.5:1 12:1 12.5:1"))
-    assert last.bids == side("10:5 9:5 8.5:1")
-    assert last.asks == side("11:5 12:5 12.5:1")
+def cut(*messages: Message) -> list[State]:
+    """States of a feed with rising ids whose snapshots may lack levels."""
+    return list(rebuild(messages, "rising", has_whole_snapshots=False))
 
 
-def test_seed_side_with_fewer_levels_than_it_could_show_is_the_whole_side() -> None:
-    vendor = VendorBook(2, levels("10:5"), ())
-    *_, last = seeded(diff(1, "8:1", "12:1"), vendor=vendor)
-    assert (last.bids, last.asks) == (side("10:5"), {})
+def test_book_with_whole_snapshots_is_known_as_a_whole() -> None:
+    messages = [snapshot(1), diff(2, "9:1 8:1", "12:1"), diff(3, "10:0 9:0 8:0", "11:0 12:0"), diff(4, "3:1")]
+    states = list(rebuild(messages, "rising"))
+    assert (known(states), statuses(states)) == ([(1, 1), (3, 2), (0, 0), (1, 0)], ["verified"] * 4)
 
 
-def test_seed_older_than_every_message_comes_first() -> None:
-    states = seeded(diff(3, "8:1"), diff(4, "8:0"))
-    assert states[0].message == SEED
-    assert statuses(states) == ["unverifiable"] * 3
+def test_cut_snapshot_is_known_to_its_worst_levels() -> None:
+    states = cut(snapshot(1, "10:1 9:1 7:0", "11:1"), diff(2, "9.5:1 8:1", "12:1"), snapshot(3, "10:1"))
+    assert known(states) == [(2, 1), (3, 1), (1, 1)]
+    assert statuses(states) == ["verified"] * 3
 
 
-def test_only_the_first_seed_of_an_unseeded_book_takes_effect() -> None:
-    later = VendorBook(4, levels("3:3"), levels("4:4"))
-    messages = [diff(1), diff(3), diff(5)]
-    states = list(rebuild(messages, vendor_books=[later, SEED], vendor_levels=2))
-    assert [state.message for state in states if state.applied] == [SEED, *messages[1:]]
-    assert states[-1].bids == side("10:5 9:5")
-    after_snapshot = list(rebuild([snapshot(1)], vendor_books=[SEED]))
-    assert (applied(after_snapshot), after_snapshot[-1].bids) == ([True, False], side("10:1"))
+def test_book_is_not_verified_once_its_best_level_is_beyond_the_cut_snapshot() -> None:
+    states = cut(
+        snapshot(1), diff(2, "", "11:0"), diff(3, "", "12:1"), diff(4, "", "10.5:1"), diff(5, "10:0")
+    )
+    assert statuses(states) == ["verified", "unverifiable", "unverifiable", "verified", "unverifiable"]
+    assert known(states) == [(1, 1), (1, 0), (1, 0), (1, 1), (0, 1)]
+    empty = cut(snapshot(1, asks=""), diff(2, "", "12:1 13:1"), diff(3, "", "12:0 13:0"))
+    assert (statuses(empty), known(empty)) == (["verified"] * 3, [(1, 0), (1, 2), (1, 0)])
 
 
-def test_snapshot_after_a_seed_replaces_and_is_compared() -> None:
-    *_, last = seeded(diff(1), snapshot(3))
-    assert (last.bids, last.snapshot_verdict) == (side("10:1"), False)
+def test_checked_book_is_only_unverifiable_where_its_best_level_is_not_known() -> None:
+    feed = [snapshot(), diff(asks="11:0 12:1", checksum=okx_of("10:1", "12:1"))]
+    *_, last = rebuild(feed, "linked", "okx", has_whole_snapshots=False)
+    assert (last.status, last.checksum_verdict) == ("unverifiable", True)
 
 
-def test_hidden_levels_follow_the_feed_until_the_seed() -> None:
-    *_, last = seeded(diff(1, "8:1 7:1"), diff(2, "8:0 7:2"))
-    assert last.bids == side("10:5 9:5 7:2")
+def test_prices_beyond_the_other_sides_best_are_known_unless_the_book_is_crossed() -> None:
+    moved = diff(2, "10:0 12:1", "11:0 15:1")
+    states = cut(snapshot(1, asks="11:1 13:1"), moved, diff(3, "12:0 12.5:1"), diff(4, "12.5:0 11:1"))
+    assert known(states) == [(1, 2), (1, 1), (1, 1), (1, 1)]
+    crossed = cut(snapshot(1), diff(2, "12:1"), diff(3, "12:0", "11.5:1"))
+    assert known(crossed) == [(1, 1), (2, 1), (1, 1)]
 
 
-def test_damage_while_hidden_is_no_gap() -> None:
-    *_, last = seeded(diff(1, "8:1", damaged=True))
-    assert (last.status, last.gaps) == ("unverifiable", ())
+def test_nothing_is_known_of_a_suspect_or_unseeded_book() -> None:
+    states = cut(diff(1), snapshot(2), diff(4), diff(5, damaged=True), snapshot(6))
+    assert known(states) == [(0, 0), (1, 1), (0, 0), (0, 0), (1, 1)]
+    wrong = list(rebuild([snapshot(), diff(checksum=1), snapshot()], "none", "okx"))
+    assert known(wrong) == [(1, 1), (0, 0), (1, 1)]
 
 
-def test_seed_of_a_feed_with_ids_is_refused() -> None:
-    with pytest.raises(ValueError, match="not one with ids 'rising'"):
-        list(rebuild([], "rising", vendor_books=[SEED]))
+def told(ids: Any, *messages: tuple[int, Message]) -> list[State]:
+    """States of (time, message) pairs of a feed whose recording counts as stopped after a silence of 10."""
+    return list(rebuild([replace(message, time=time) for time, message in messages], ids, silence=10))
+
+
+@pytest.mark.parametrize(("time", "kind"), [(14, "sequence_gap"), (15, "new_session")])
+@pytest.mark.parametrize(
+    ("ids", "messages", "expected", "found"),
+    [
+        ("rising", (snapshot(5), diff(6), diff(9, "9:1")), 7, 9),
+        ("linked", (snapshot(5, has_ids=True), linked(5, 6), linked(8, 9, "9:1")), 6, 8),
+    ],
+)
+def test_message_that_does_not_connect_after_a_long_silence_begins_a_session(
+    time: int, kind: Any, ids: Any, messages: tuple[Message, ...], expected: int, found: int
+) -> None:
+    states = told(ids, *zip((4, 5, time), messages, strict=True))
+    is_new = kind == "new_session"
+    assert statuses(states) == ["verified", "verified", "unseeded" if is_new else "suspect"]
+    assert (states[2].bids, states[2].applied) == ({} if is_new else side("10:1 9:1"), not is_new)
+    if is_new:
+        expected, found = 6, 9
+    assert states[2].gaps == (Gap(kind, 9, expected, found, None, int(not is_new)),)
+
+
+def test_ids_that_connect_carry_a_book_over_a_long_silence() -> None:
+    rising = told("rising", (0, snapshot(5)), (50, diff(6)), (99, diff(6)), (200, snapshot(7)))
+    assert (statuses(rising), rising[-1].gaps) == (["verified"] * 4, ())
+    feed = (0, snapshot(5, has_ids=True)), (50, linked(5, 9)), (99, linked(9, 9))
+    assert (statuses(told("linked", *feed)), told("linked", *feed)[-1].gaps) == (["verified"] * 3, ())
+
+
+@pytest.mark.parametrize("ids", ["none", "linked"])
+def test_without_ids_every_long_silence_begins_a_session(ids: Any) -> None:
+    states = told(ids, (0, snapshot(5)), (9, diff(6)), (19, diff(7)), (20, diff(8)), (21, snapshot(9, "8:1")))
+    assert statuses(states) == ["unverifiable"] * 2 + ["unseeded"] * 2 + ["unverifiable"]
+    assert states[-1].gaps == (Gap("new_session", 7, 6, 7, resolved_sequence=9),)
+    assert (states[-1].bids, states[-1].snapshot_verdict) == (side("8:1"), None)
+
+
+def test_snapshot_that_begins_a_session_ends_its_gap_and_is_not_compared() -> None:
+    feed = (0, snapshot(5)), (50, snapshot(99, "8:1")), (51, diff(100))
+    states = told("rising", *feed)
+    assert statuses(states) == ["verified"] * 3
+    assert states[-1].gaps == (Gap("new_session", 99, 5, 99, resolved_sequence=99),)
+    assert states[1].snapshot_verdict is None
 
 
 def payloads(path: Path, opening: str) -> Iterator[str]:

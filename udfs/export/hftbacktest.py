@@ -283,6 +283,7 @@ class _Exporter:
         rebuilder = self._make_rebuilder(replace(state, held=None))
         rebuilder.use_vendor_books(queue_vendor_books(self.vendor_books, self.numbers))
         rebuilder.apply_events(events.slice(0, index + 1))
+        rebuilder.finish()  # applies a snapshot that waits for the next diff
         bids, asks = rebuilder.book.sides
         return [(bids[0][::-1], bids[1][::-1]), asks]
 

@@ -263,6 +263,17 @@ class Rebuilder:
             self.last_update = locate_message(updates, updates.num_rows - 1)
         if self.rows_skipped:
             return pa.RecordBatch.from_pylist([], schema=self.rows.table.arrow)
+        return self._make_rows(updates, tops, verdicts, flow, crossed)
+
+    def _make_rows(
+        self,
+        updates: pa.RecordBatch,
+        tops: TopOfBookRows,
+        verdicts: UpdateVerdicts,
+        flow: Amounts,
+        crossed: NDArray[np.bool_],
+    ) -> pa.RecordBatch:
+        """Return the rows of `books` of a batch."""
         is_replaced = verdicts.action[tops.message] == continuity.RESET
         if self.corrections is not None:
             is_replaced |= np.isin(tops.message, self.corrections.message)

@@ -190,7 +190,14 @@ def test_a_chunk_that_is_left_out_leaves_no_book_behind(spark, tmp_path):
     books = in_order(rows(tmp_path / "w", tables.BOOKS))
     before, gone, *later = sorted({book["hour"] for book in books})
     verdict = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": gone, "suite": "events"}
-    verdict |= {"verdict": "failed", "reasons": "no gaps", "counts": [], "fingerprint": "", "run_id": ""}
+    verdict |= {
+        "verdict": "failed",
+        "reasons": "no gaps",
+        "hides": True,
+        "counts": [],
+        "fingerprint": "",
+        "run_id": "",
+    }
     publish(tmp_path / "w", {tables.VERDICTS: [verdict]})
     events, manifest = exported(tmp_path / "w", tmp_path / "e", "--config", chunks)
     assert [hour["reasons"] for hour in manifest["hours_left_out"]] == [["events: no gaps"]]

@@ -57,7 +57,11 @@ DAYS = {
     "a stretch is missing": {"missing_stretch": (0.4, 0.6)},
 }
 QUICK = {"clean", "one delete in 100 lost", "vendor's books: 30 % crossed", "ids restart"}
-LEAST_TOLD = {"one delete in 100 lost": 0.95, "vendor's books: 10 % wrong": 0.85, "a stretch is missing": 0.77}
+LEAST_TOLD = {
+    "one delete in 100 lost": 0.95,
+    "vendor's books: 10 % wrong": 0.85,
+    "a stretch is missing": 0.77,
+}
 GAPS = {"stranded_level", "restored_level", "reseed", "silence", "new_session"}
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from properties import cases
 
 from deltabook.schemas.columns import SIDE_NAMES
-from deltabook.schemas.tables import FIDELITY
+from deltabook.schemas.validation_tables import FIDELITY
 from deltabook.udfs.fidelity import distribution_tests
 from deltabook.udfs.fidelity.distribution_tests import (
     REPLICATIONS,

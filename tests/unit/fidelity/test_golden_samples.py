@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from test_distribution_tests import autoregressive
 
 from deltabook.schemas.columns import SIDE_NAMES
+from deltabook.udfs.fidelity import distribution_tests
 from deltabook.udfs.fidelity.distribution_tests import Metric, compare_grids
 from deltabook.udfs.fidelity.golden_match import Window
 from deltabook.udfs.fidelity.match_counts import MatchCounts
@@ -31,6 +32,12 @@ PERIODS = (0.1, 0.33, 1)
 """Seconds from one golden row to the next."""
 MINIMUM_MATCH = 0.999
 """The default of the setting `minimum_match`."""
+
+
+@pytest.fixture(autouse=True)
+def no_stylized_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the metrics that cannot fail: they take most of the time."""
+    monkeypatch.setattr(distribution_tests, "compute_stylized_facts", lambda grid: (0, {}))
 
 
 class DenseBook(NamedTuple):

@@ -15,7 +15,7 @@ from properties import cases
 
 from deltabook.schemas.columns import DECIMAL, SIDE_NAMES
 from deltabook.udfs.fidelity.sampling import MAX_CARRIED_STEPS, STEP_NS, Grid, Sampler, align_grids
-from deltabook.udfs.orderbook.order_flow import compute_order_flow, make_top_levels
+from deltabook.udfs.rebuild.order_flow import compute_order_flow, make_top_levels
 
 DEPTH = 2
 UNITS = {"bid_prices": 10, "bid_sizes": 1000, "ask_prices": 10, "ask_sizes": 1000}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import cases
 
-from deltabook.udfs.orderbook.order_flow import TopLevels, compute_order_flow, make_top_levels
+from deltabook.udfs.rebuild.order_flow import TopLevels, compute_order_flow, make_top_levels
 
 pytestmark = pytest.mark.kernel
 

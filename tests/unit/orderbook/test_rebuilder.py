@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from events import (
@@ -45,11 +47,11 @@ from properties import cases
 
 from deltabook.schemas.errors import OrderError
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import Cadence
+from deltabook.schemas.names import Cadence, RowPolicy
 from deltabook.schemas.tables import BOOKS
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import BookState, make_checkpoint_row, restore_book_state
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
+from deltabook.udfs.rebuild.checkpoints import BookState, make_checkpoint_row, restore_book_state
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.simulator.binance import capture_lines
 from deltabook.udfs.simulator.market import Market as SimulatedMarket
 
@@ -60,6 +62,8 @@ FULL = 64
 """More levels than any random book here has."""
 ARRAYS = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
 FLOW = ("trade_count", "buy_volume", "sell_volume")
+KNOWN = ("bid_known_levels", "ask_known_levels")
+BREAK = RowPolicy().session_break
 PRICES = ["10", "10.5", "10.25", "11", "9.99999999", "0.00000001", "12", "50000", "1000000000"]
 
 LEVEL = st.tuples(st.sampled_from(PRICES), st.sampled_from(["0", "0", "1", "2", "0.00000001", "1000000000"]))
@@ -73,6 +77,7 @@ STEP = st.one_of(
     st.tuples(st.sampled_from(["trade", "trade", "trade hole", "fund"]), st.integers(1, 3), SIDE, SIDE),
 )
 STEPS = st.lists(STEP, max_size=24)
+PAUSES = st.dictionaries(st.integers(0, 24), st.sampled_from([BREAK // 2, BREAK, 2 * BREAK]), max_size=3)
 SNAPSHOT_BEFORE_A_TRADE = [
     *[("next", 1, [], []), ("snapshot", -2, [], []), ("hole", 1, [], [])],
     *[("trade", 1, [], []), ("snapshot", -1, [], [])],
@@ -100,27 +105,48 @@ def lines_of(market: Market, steps: list[Any]) -> list[str]:
     return lines
 
 
+def paused(events: pa.RecordBatch, pauses: dict[int, int]) -> pa.RecordBatch:
+    """The events, some of them after a pause, ns."""
+    later = np.cumsum([pauses.get(index, 0) for index in range(events.num_rows)])
+    for name in ("timestamp", "order_time"):
+        times = pa.array(events[name].to_numpy() + later, pa.int64())
+        events = events.set_column(events.schema.get_field_index(name), events.schema.field(name), times)
+    return events
+
+
 def oracle(market: Market, lines: list[str], events: pa.RecordBatch) -> list[State]:
-    """The oracle's states of the same updates, in the order of the events."""
+    """The oracle's states of the same updates, in the order and at the times of the events."""
     updates = {update.position: update for update in parse_lines(lines).updates}
     chosen = events.filter(pa.compute.equal(events["event_type"], "book_update"))
-    return list(rebuild([updates[row - 1] for row in chosen["source_row"].to_pylist()], market))
+    rows = zip(chosen["source_row"].to_pylist(), chosen["order_time"].to_pylist(), strict=True)
+    timed = [replace(updates[row - 1], timestamp=time) for row, time in rows]
+    return list(rebuild(timed, market, silence=BREAK))
 
 
-def rows_expected(states: list[State]) -> list[State]:
-    """A row follows every message that is applied, and every change of status."""
+def rows_expected(states: list[State], building: Rebuilder) -> list[State]:
+    """A row follows every message that is applied, and every change of status.
+
+    Snapshots at the end wait for a diff.
+    """
+    waiting = 0 if building.held is None else updates_in(building.held)
     written, status = [], None
-    for state in states:
+    for state in states[: len(states) - waiting]:
         if state.applied or state.status != status:
             written.append(state)
             status = state.status
     return written
 
 
+def updates_in(events: pa.RecordBatch) -> int:
+    return int(pa.compute.sum(pa.compute.equal(events["event_type"], "book_update")).as_py())
+
+
 def compare(row: dict[str, Any], state: State, levels: int) -> None:
     assert (row["sequence"], row["status"]) == (state.sequence, state.status)
     assert decimal_book(row) == (state.bids[:levels], state.asks[:levels])
     assert (row["bid_levels"], row["ask_levels"]) == (state.bid_levels, state.ask_levels)
+    assert row["bid_known_levels"] == min(state.bid_known, levels)
+    assert row["ask_known_levels"] == min(state.ask_known, levels)
     crossed = bool(state.bids and state.asks and state.bids[0][0] > state.asks[0][0])
     assert row["crossed"] is crossed
 
@@ -144,16 +170,23 @@ def without_flow(row: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.kernel
 @pytest.mark.parametrize("market", MARKETS)
 @cases(400)
-@given(steps=STEPS, levels=st.sampled_from([1, 2, 3, FULL]), size=st.sampled_from([1, 2, 5, 10_000]))
-def test_books_statuses_and_gaps_equal_the_oracle(market: Market, steps: Any, levels: int, size: int) -> None:
+@given(
+    steps=STEPS,
+    pauses=PAUSES,
+    levels=st.sampled_from([1, 2, 3, FULL]),
+    size=st.sampled_from([1, 2, 5, 10_000]),
+)
+def test_books_statuses_and_gaps_equal_the_oracle(
+    market: Market, steps: Any, pauses: dict[int, int], levels: int, size: int
+) -> None:
     lines = lines_of(market, steps)
-    events = events_of(read_lines(lines))
+    events = paused(events_of(read_lines(lines)), pauses)
     building = rebuilder(market, levels)
     rows = feed(building, events, size)
     states = oracle(market, lines, events)
-    for row, state in zip(rows, rows_expected(states), strict=True):
+    for row, state in zip(rows, rows_expected(states, building), strict=True):
         compare(row, state, levels)
-    book_gaps = gaps_of(building, "trade_gap", "missing_snapshot")
+    book_gaps = gaps_of(building, "trade_gap", "missing_snapshot", "silence")
     assert book_gaps == sorted(map(as_row, states[-1].gaps), key=str)
 
 
@@ -184,11 +217,11 @@ def test_cadence_change_writes_the_message_rows_that_differ_from_the_row_before(
 @pytest.mark.kernel
 @pytest.mark.parametrize("cadence", list(Cadence))
 @cases(150)
-@given(market=st.sampled_from(MARKETS), steps=STEPS, levels=st.sampled_from([1, 2, 20]))
+@given(market=st.sampled_from(MARKETS), steps=STEPS, pauses=PAUSES, levels=st.sampled_from([1, 2, 20]))
 def test_batch_size_changes_no_row_no_gap_and_no_opening(
-    cadence: Cadence, market: Market, steps: Any, levels: int
+    cadence: Cadence, market: Market, steps: Any, pauses: dict[int, int], levels: int
 ) -> None:
-    events = events_of(read_lines(lines_of(market, steps)))
+    events = paused(events_of(read_lines(lines_of(market, steps))), pauses)
     results = []
     for size in (1, 7, 10_000):
         building = rebuilder(market, levels, cadence)
@@ -209,11 +242,17 @@ def stored(opening: BookState) -> BookState:
 @pytest.mark.kernel
 @pytest.mark.parametrize("cadence", list(Cadence))
 @cases(150)
-@given(market=st.sampled_from(MARKETS), steps=STEPS, levels=st.sampled_from([1, 2, 20]), data=st.data())
+@given(
+    market=st.sampled_from(MARKETS),
+    steps=STEPS,
+    pauses=PAUSES,
+    levels=st.sampled_from([1, 2, 20]),
+    data=st.data(),
+)
 def test_stopping_anywhere_and_continuing_from_the_opening_gives_the_same_rows(
-    cadence: Cadence, market: Market, steps: Any, levels: int, data: st.DataObject
+    cadence: Cadence, market: Market, steps: Any, pauses: dict[int, int], levels: int, data: st.DataObject
 ) -> None:
-    events = events_of(read_lines(lines_of(market, steps)))
+    events = paused(events_of(read_lines(lines_of(market, steps))), pauses)
     whole = rebuilder(market, levels, cadence)
     expected = feed(whole, events)
     cuts = sorted(data.draw(st.sets(st.integers(0, events.num_rows), max_size=3)))
@@ -319,6 +358,7 @@ def test_gap_names_its_place_and_what_resolved_it(batch: int) -> None:
         "resolved_time": start + 14_000_000,
         "resolved_by": "snapshot",
         "updates_affected": 1,
+        "levels": [],
         "source_file": "some file",
         "source_row": 3,
     }
@@ -431,7 +471,8 @@ def test_simulated_capture_is_verified_and_its_books_are_the_oracles(capture: An
     events = events_of(records)
     building = rebuilder(market, 5_000)
     states = oracle(market, lines, events)
-    for row, state in zip(feed(building, events, 50), rows_expected(states), strict=True):
+    rows = feed(building, events, 50)
+    for row, state in zip(rows, rows_expected(states, building), strict=True):
         compare(row, state, 5_000)
     assert building.finish() == []
     assert states[-1].status == "verified"

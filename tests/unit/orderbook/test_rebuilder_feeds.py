@@ -6,7 +6,6 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,29 +16,36 @@ from events import HOUR_NS, in_first_epoch
 from hypothesis import given
 from hypothesis import strategies as st
 from naive_feeds import Book as NaiveBook
-from naive_feeds import Message, State, VendorBook, kraken_checksum, okx_checksum, rebuild
+from naive_feeds import Message, State, kraken_checksum, okx_checksum, rebuild
 from properties import cases
+from test_known_range import WALK, best_first, check_sound, walk
+from venue import UNITS, Venue
 
+from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind, RowPolicy
+from deltabook.schemas.names import HOUR, NOT_GIVEN, Cadence, GoldenKind, RowPolicy, Seed
+from deltabook.schemas.tables import GOLDEN
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import BookState
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
-from deltabook.udfs.orderbook.vendor_seed import insert_seed
 from deltabook.udfs.ordering.feed_order import order_chunk
+from deltabook.udfs.rebuild.checkpoints import BookState
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.truths.vendor_books import VendorBookQueue, queue_vendor_books
 
 pytestmark = pytest.mark.usefixtures("narrow_bitmaps")
 
 SCALE, DEPTH = 8, 200
 RULES = {
-    "kraken": ("none", "kraken"),
-    "okx": ("linked", "okx"),
-    "bybit": ("rising", "none"),
-    "tardis": ("none", "none"),
+    "kraken": ("none", "kraken", True),
+    "okx": ("linked", "okx", True),
+    "bybit": ("rising", "none", True),
+    "tardis": ("none", "none", False),
 }
-KINDS = ["diff", "diff", "diff", "diff", "snapshot", "hole", "again", "damaged", "wrong", "damaged snapshot"]
+"""Rule of the ids and of the checksum, and whether snapshots are whole."""
+KINDS = ["diff", "diff", "diff", "diff", "snapshot", "hole", "again", "damaged", "wrong"]
+KINDS += ["damaged snapshot", "hole snapshot"]
+BREAK = RowPolicy().session_break
 LEVELS = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 5)), max_size=6)
 STEPS = st.lists(st.tuples(st.sampled_from(KINDS), LEVELS, LEVELS, st.booleans()), min_size=1, max_size=30)
 
@@ -48,21 +54,25 @@ def levels(pairs: list[tuple[int, int]], shift: int) -> tuple[tuple[Decimal, Dec
     return tuple((Decimal(price + shift) / 10, Decimal(size) / 100) for price, size in pairs)
 
 
-def feed_of(name: str, steps: Any, kept: int, with_ids: bool) -> list[Message]:
-    """Messages whose checksums are right unless the step says wrong."""
-    ids, checksum = RULES[name]
-    book = NaiveBook(ids, "none", 20)
+def feed_of(
+    name: str, steps: Any, kept: int, with_ids: bool, pauses: dict[int, int] | None = None
+) -> list[Message]:
+    """Messages whose checksums are right unless the step says wrong; some of them after a pause."""
+    ids, checksum, _ = RULES[name]
+    book = NaiveBook(ids, "none", silence=BREAK)
     found: list[Message] = []
-    sequence = 10
-    for kind, bids, asks, with_checksum in steps:
+    sequence, time = 10, HOUR_NS
+    for place, (kind, bids, asks, with_checksum) in enumerate(steps):
         previous = sequence
-        sequence += {"hole": 3, "again": 0}.get(kind, 1)
+        sequence += 3 if kind.startswith("hole") else 0 if kind == "again" else 1
+        time += 1 + (pauses or {}).get(place, 0)
         is_snapshot = kind.endswith("snapshot")
         # A snapshot tells each price once.
         if is_snapshot:
             bids, asks = list(dict(bids).items()), list(dict(asks).items())
         message = Message(
             is_snapshot=is_snapshot,
+            time=time,
             sequence=sequence,
             prev_sequence=NOT_GIVEN
             if is_snapshot or not with_ids
@@ -112,8 +122,9 @@ def events_of(messages: list[Message], hours: list[int]) -> list[pa.RecordBatch]
                 "date": None,
                 "hour": hour,
                 "epoch": 0,
-                "timestamp": hour + place if message.has_ids else message.sequence,
-                "order_time": hour + place if message.has_ids else message.sequence,
+                # A message without ids has its time as its sequence.
+                "timestamp": message.time if message.has_ids else message.sequence,
+                "order_time": message.time,
                 "source_row": place + 1,
             }
         )
@@ -154,9 +165,8 @@ def run(
 
 
 def told(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["status"], *(
-        dict(zip(row[f"{side}_prices"], row[f"{side}_sizes"], strict=True)) for side in ("bid", "ask")
-    )
+    sides = (dict(zip(row[f"{side}_prices"], row[f"{side}_sizes"], strict=True)) for side in ("bid", "ask"))
+    return row["status"], *sides, row["bid_known_levels"], row["ask_known_levels"]
 
 
 def truth(state: State) -> tuple[Any, ...]:
@@ -164,7 +174,7 @@ def truth(state: State) -> tuple[Any, ...]:
         {int(price.scaleb(SCALE)): int(size.scaleb(SCALE)) for price, size in side.items()}
         for side in (state.bids, state.asks)
     )
-    return state.status, *sides
+    return state.status, *sides, state.bid_known, state.ask_known
 
 
 def gaps_of(gaps: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
@@ -206,14 +216,17 @@ def true_gaps(states: list[State]) -> list[tuple[Any, ...]]:
 def test_every_feed_is_rebuilt_as_the_oracle_does_however_it_is_cut(name: str, steps: Any, data: Any) -> None:
     with_ids = name == "bybit" or (name == "okx" and data.draw(st.booleans()))
     kept = data.draw(st.sampled_from([NOT_GIVEN, 3])) if name == "kraken" else NOT_GIVEN
-    messages = feed_of(name, steps, kept, with_ids)
-    ids, checksum = RULES[name]
-    states = list(rebuild(messages, ids, checksum))
+    pauses = st.dictionaries(st.integers(0, 29), st.sampled_from([BREAK // 2, BREAK]), max_size=2)
+    messages = feed_of(name, steps, kept, with_ids, data.draw(pauses))
+    ids, checksum, has_whole_snapshots = RULES[name]
+    states = list(rebuild(messages, ids, checksum, has_whole_snapshots, BREAK))
     jumps = data.draw(st.lists(st.integers(0, 1), min_size=len(messages), max_size=len(messages)))
     cuts = data.draw(st.lists(st.integers(1, 30), max_size=4))
     rows, gaps, compared = run(name, events_of(messages, np.cumsum(jumps).tolist()), cuts)
     shown = [state for state in states if state.applied and state.status != "unseeded"]
     assert [told(row) for row in rows if row["status"] != "unseeded"] == [truth(state) for state in shown]
+    hidden = [told(row)[1:] for row in rows if row["status"] == "unseeded"]
+    assert hidden == [({}, {}, 0, 0)] * len(hidden)
     assert gaps_of(gaps) == true_gaps(states)
     for kind, verdicts in (
         (GoldenKind.CHECKSUM, [state.checksum_verdict for state in states if state.status != "unseeded"]),
@@ -236,34 +249,97 @@ def test_a_wrong_checksum_is_a_gap_until_the_next_snapshot(name: str) -> None:
     assert (compared[GoldenKind.CHECKSUM, "compared"], compared[GoldenKind.CHECKSUM, "matched"]) == (7, 5)
 
 
+def lake_of(venue: Venue, is_timed: bool) -> list[dict[str, Any]]:
+    """The diffs of a venue as Crypto Lake records them; with ids of their own unless they are only timed."""
+    found = []
+    for place, event in enumerate(event for event in venue.events if not event["is_snapshot"]):
+        time = event["order_time"]
+        found.append(event | {"received": time, "sequence": time if is_timed else place + 1})
+    return found
+
+
+def vendor_books(venue: Venue, events: list[dict[str, Any]], places: set[int], shown: int) -> VendorBookQueue:
+    """The venue's true book at some messages, cut to so many levels."""
+    rows = []
+    for place in sorted(places):
+        event = events[place]
+        bids, asks = best_first(venue.truth[event["order_time"]])
+        sides = [
+            [level[part] * UNITS[part] for level in side[:shown]] for side in (bids, asks) for part in (0, 1)
+        ]
+        columns = dict(zip(SIDE_NAMES, sides, strict=True))
+        rows.append({"epoch": 0, "sequence": event["sequence"], "received": event["received"]} | columns)
+    names = ["epoch", "sequence", "received", *SIDE_NAMES]
+    schema = pa.schema([GOLDEN.arrow.field(name) for name in names])
+    return queue_vendor_books(pa.Table.from_pylist(rows, schema=schema), Scaled(SCALE, SCALE))
+
+
 @pytest.mark.kernel
 @cases(150)
 @given(
-    steps=st.lists(st.tuples(st.just("diff"), LEVELS, LEVELS, st.just(False)), min_size=1, max_size=15),
-    at=st.integers(5, 30),
-    seed=st.tuples(LEVELS, LEVELS),
-    cuts=st.lists(st.integers(1, 14), max_size=3),
+    steps=WALK,
+    start=st.integers(0, 6),
+    places=st.sets(st.integers(0, 15), max_size=5),
+    shown=st.integers(1, 4),
+    seed=st.sampled_from(list(Seed)),
+    is_timed=st.booleans(),
+    size=st.sampled_from([1, 3, 10_000]),
 )
-def test_a_vendors_book_seeds_a_feed_without_snapshots_as_the_oracle_does(
-    steps: Any, at: int, seed: Any, cuts: list[int]
+def test_true_vendor_books_of_a_feed_without_losses_make_known_what_is_true(
+    steps: Any, start: int, places: set[int], shown: int, seed: Seed, is_timed: bool, size: int
 ) -> None:
-    messages = feed_of("tardis", steps, NOT_GIVEN, False)
-    bids, asks = ([(price, size) for price, size in dict(side).items() if size] for side in seed)
-    vendor = VendorBook(at, levels(bids, 0), levels(asks, 6))
-    shown = max(len(vendor.bids), len(vendor.asks), 1)
-    states = list(rebuild(messages, vendor_books=[vendor], vendor_levels=shown))
-    reference = SimpleNamespace(seed_sequence=at, is_decimal=False)
-    columns = {
-        f"seed_{side}_{what}": [int(level[place].scaleb(SCALE)) for level in getattr(vendor, f"{side}s")]
-        for side in ("bid", "ask")
-        for place, what in enumerate(("prices", "sizes"))
-    }
-    reference.__dict__.update(columns)
-    batches = list(insert_seed(iter(events_of(messages, [0] * len(messages))), reference))
-    rows, gaps, _ = run("crypto_lake", batches, cuts)
-    expected = [truth(state) for state in states if state.applied and state.status != "unseeded"]
-    assert [told(row) for row in rows if row["status"] != "unseeded"] == expected
-    assert gaps_of(gaps) == []
+    """The recording begins in the midst, so that levels are missing until a vendor's book shows them."""
+    venue = walk("crypto_lake", steps)
+    events = lake_of(venue, is_timed)
+    start = min(start, len(events) - 1)
+    queue = vendor_books(venue, events, {place for place in places if place < len(events)}, shown)
+    policy = RowPolicy(DEPTH, Cadence.MESSAGE, seed=seed)
+    building = Rebuilder("X", "Y", FEEDS["crypto_lake"], policy, Scaled(SCALE, SCALE), BookState())
+    building.use_vendor_books(queue)
+    rows = []
+    for begin in range(start, len(events), size):
+        batch = pa.RecordBatch.from_pylist(events[begin : begin + size], schema=FLAT_EVENTS.arrow)
+        rows += building.apply_events(batch).to_pylist()
+    for row in rows:
+        check_sound(row, venue.truth[row["order_time"]])
+    # A vendor's book needs both sides, a message before it, and one after it.
+    used = [
+        place
+        for place in sorted(places)
+        if start <= place < len(events) - 1 and all(venue.truth[events[place]["order_time"]])
+    ]
+    is_vendor_used = seed is not Seed.NONE and bool(used)
+    from_time = events[used[0]]["order_time"] if is_vendor_used else events[-1]["order_time"]
+    after = [row["status"] for row in rows if row["order_time"] > from_time]
+    assert set(after) <= {"unverifiable"}
+    before = {row["status"] for row in rows[: len(rows) - len(after)]}
+    assert before == {"unseeded" if seed is Seed.GOLDEN else "warming"}
+    is_missing = seed is Seed.GOLDEN and not after
+    assert [gap["kind"] for gap in building.finish()] == ["missing_snapshot"] * is_missing
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_levels_that_an_emptied_side_had_cross_nothing(size: int) -> None:
+    venue = Venue("crypto_lake")
+    venue.step(1, [(9, 1)], [(1, 1)])  # asks are counted from 12
+    venue.step(1, [], [(1, 0)])
+    venue.step(1, [(14, 1)], [])
+    venue.step(1, [], [(3, 2)])
+    policy = RowPolicy(DEPTH, Cadence.MESSAGE)
+    building = Rebuilder("X", "Y", FEEDS["crypto_lake"], policy, Scaled(SCALE, SCALE), BookState())
+    events = lake_of(venue, False)
+    rows = []
+    for begin in range(0, len(events), size):
+        batch = pa.RecordBatch.from_pylist(events[begin : begin + size], schema=FLAT_EVENTS.arrow)
+        rows += building.apply_events(batch).to_pylist()
+    assert [(row["status"], row["bid_levels"], row["ask_levels"]) for row in rows] == [
+        ("warming", 1, 1),
+        ("warming", 1, 0),
+        ("warming", 2, 0),
+        ("warming", 2, 1),
+    ]
+    assert building.finish() == []
 
 
 def rebuilt(source: str, paths: list[str]) -> dict[tuple[str, str], tuple[Counter, Counter, list[Any]]]:

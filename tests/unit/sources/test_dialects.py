@@ -16,10 +16,10 @@ from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR, Cadence, RowPolicy
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.checkpoints import BookState
-from deltabook.udfs.orderbook.rebuilder import Rebuilder
 from deltabook.udfs.orderbook.vendor_seed import insert_seed
 from deltabook.udfs.ordering.feed_order import order_chunk
+from deltabook.udfs.rebuild.checkpoints import BookState
+from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES

@@ -43,6 +43,7 @@ def cut(data: bytes, pieces: int, seed: int) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(at)]
 
 
+LEVEL_COUNTS = ["bid_levels", "ask_levels", "bid_known_levels", "ask_known_levels"]
 CASES = {
     "binance": (lambda: binance_lines(snapshot_every=50), "BINANCE", "BTC-USDT"),
     "okx": (lambda: okx_lines(60), "OKX", "BTC-USDT"),
@@ -69,6 +70,32 @@ def test_books_of_a_growing_file_are_those_of_the_whole(source, seed, tmp_path):
         assert found[name].to_pylist() == expected[name].to_pylist(), name
     assert followed.counts["late"] == followed.counts["missed"] == 0
     assert followed.symbols[exchange, symbol]["waiting"] == 0
+
+
+def _with_levels(line: bytes, count: int) -> bytes:
+    """A line; if it is a snapshot, with its best levels alone."""
+    received, text = line.split(b" ", 1)
+    whole = json.loads(text)
+    if "lastUpdateId" not in whole:
+        return line
+    whole |= {side: whole[side][:count] for side in ("bids", "asks")}
+    return received + b" " + json.dumps(whole, separators=(",", ":")).encode() + b"\n"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_known_levels_of_a_growing_file_are_those_of_the_whole(seed, tmp_path):
+    path = tmp_path / "raw" / "a.jsonl"
+    followed = Followed(tmp_path / "live", "binance", path.parent)
+    lines = [_with_levels(line, 3) for line in binance_lines()]
+    for piece in cut(b"".join(lines), 12, seed):
+        grow(path, piece)
+        followed.step()
+        followed.restart()
+    followed.step(silent=True)
+    found = followed.books("BTC-USDT")
+    assert found.equals(batch_books("binance", [path], "BINANCE", "BTC-USDT"))
+    assert set(found["status"].to_pylist()) == {"unseeded", "unverifiable", "verified"}
+    assert len(pc.unique(found["bid_known_levels"])) > 3
 
 
 @pytest.mark.parametrize("most_bytes", [1, 300_000])
@@ -249,8 +276,11 @@ def test_a_gap_waits_for_a_snapshot_and_is_suspect_after_patience(kept, tmp_path
         grow(path, b"".join(lines[start : start + 40]))
         followed.step()
     followed.step(silent=True)
-    books = followed.books("BTC-USDT")
-    assert books.equals(batch_books("binance", [path], "BINANCE", "BTC-USDT"))
+    books, expected = followed.books("BTC-USDT"), batch_books("binance", [path], "BINANCE", "BTC-USDT")
+    # A snapshot that arrives behind the diffs that it belongs before adds no levels to a live book.
+    for name in LEVEL_COUNTS:
+        assert pc.all(pc.less_equal(books[name], expected[name])).as_py()
+    assert books.drop_columns(LEVEL_COUNTS).equals(expected.drop_columns(LEVEL_COUNTS))
     statuses = set(books["status"].to_pylist())
     assert "suspect" in statuses
     assert (books["status"].to_pylist()[-1] == "verified") is kept
