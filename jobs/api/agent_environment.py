@@ -35,7 +35,8 @@ def make_env(
     symbol : str
         Symbol as in the tables, such as BTC-USDT.
     start, end : int, str, datetime or None
-        Start (inclusive) and end (exclusive) of the replayed times, by the replay's clock; None: no limit.
+        Start (inclusive) and end (exclusive) of the replay; None: no limit. The times are receive times, or
+        exchange times if `clock` is exchange.
     **arguments : Any
         Other arguments of `deltabook.jobs.replay.gym_environment.BookEnvironment`, such as `fee`, `step`,
         `length` and `latency`.

@@ -1,4 +1,4 @@
-"""Conversion of stored prices and sizes to exact decimals or integers, as Arrow arrays.
+"""Convert stored prices and sizes to exact decimals or integers, as Arrow arrays.
 
 Most instruments store prices and sizes as int64 at a fixed scale: value = integer / 10^scale. Instruments
 whose numbers do not fit in an int64 store DECIMAL(38,18).
@@ -20,7 +20,7 @@ _INT64_DIGITS, _DECIMAL_DIGITS, _DECIMAL_SCALE = 19, 38, 18
 _WIDE = pa.decimal128(_DECIMAL_DIGITS, _DECIMAL_SCALE)
 _WIDE_INTEGER = pa.decimal128(_DECIMAL_DIGITS, 0)
 _MAY_BE_MISSING = frozenset({"price", "size"})
-"""Fields of `events.data` that have the value `NOT_GIVEN` in events without a price or size."""
+"""Fields of `events.data` that hold the value `NOT_GIVEN` if an event has no price or size."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def convert_column(
     Parameters
     ----------
     values : pyarrow.ChunkedArray
-        Stored values: int64 at the instrument's scale or DECIMAL(38,18); or lists or structs of such numbers.
+        Stored values: numbers (int64 at the instrument's scale, or DECIMAL(38,18)), or lists or structs of
+        such numbers.
     column : Column
         Declaration of the column.
     scales : mapping
@@ -191,5 +192,5 @@ def _convert_numbers(
 
 
 def _rescale(numbers: pa.Array, target: pa.DataType) -> pa.Array:
-    """Return decimals with the same stored integers, but the scale of `target`: the decimal point moves."""
+    """Return decimals with the same digits and the scale of `target`: only the decimal point moves."""
     return pa.Array.from_buffers(target, len(numbers), numbers.buffers(), numbers.null_count, numbers.offset)

@@ -1,4 +1,4 @@
-"""Chunks that failed a check, and a function that warns of results with such chunks."""
+"""Chunks that failed a check, and the warning that a result contains such chunks."""
 
 from __future__ import annotations
 

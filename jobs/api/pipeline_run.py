@@ -37,7 +37,7 @@ class RunSummary:
     failed_chunks : int
         Number of chunks that failed a check, over all symbols.
     refused : tuple of dict
-        Raw files that the run did not read, each with `path` and `reason`.
+        Raw files that the run refused to read, each with `path` and `reason`.
     stages : mapping
         Duration of each stage in seconds, by the name of the stage.
     details : dict
@@ -144,7 +144,7 @@ def run(
 
 @contextmanager
 def _raise_known_errors() -> Iterator[None]:
-    """Raise known errors of Spark, Delta and the system as a `DeltabookError` with cause and remedy."""
+    """Raise known errors of Spark, Delta and the system as a `DeltabookError` that names cause and remedy."""
     try:
         yield
     except DeltabookError:

@@ -1,4 +1,4 @@
-"""Reading of published tables: rows of given instruments and times, columns of given names."""
+"""Read published tables: select rows by instrument and time, and columns by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .table_views import View
 _KEYS = ("exchange", "symbol", "hour")
 """Columns that identify a chunk of an instrument."""
 _ChunkRows = tuple[tuple[str | int, ...], pa.Table]
-"""Values of `_KEYS`, as far as the table has these columns, and the rows with these values."""
+"""Rows of one chunk, after the chunk's values of `_KEYS`. A key that the table lacks is left out."""
 
 
 class Selection(NamedTuple):
@@ -75,7 +75,7 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
     Raises
     ------
     SettingsError
-        If the view lacks a selected column, or has no time column although `start` or `end` is given.
+        If the view lacks a selected column, or if `start` or `end` is given but the view has no time column.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
 
 
 def _forms_of(table: Table) -> Iterator[Table]:
-    """Yield a table, and then its form for instruments that need DECIMAL(38,18), if there is one."""
+    """Yield a table, and then its `_decimal` table, which has the instruments that need DECIMAL(38,18)."""
     yield table
     if f"{table.name}_decimal" in TABLES:
         yield TABLES[f"{table.name}_decimal"]
@@ -150,11 +150,11 @@ def _condition(view: View, selection: Selection) -> pc.Expression | None:
         if value is None:
             continue
         if name not in view.table.names:
-            raise SettingsError(f"table {view.table.name} has no column {name}: leave {name} out")
+            raise SettingsError(f"table {view.table.name} has no column {name}: leave out {name}")
         tests.append(pc.field(name) == value)
     if selection.start is not None or selection.end is not None:
         if view.time_column is None:
-            raise SettingsError(f"table {view.table.name} has no time: leave start and end out")
+            raise SettingsError(f"table {view.table.name} has no time column: leave out start and end")
         time = pc.field(view.time_column)
         tests += [time >= selection.start] if selection.start is not None else []
         tests += [time < selection.end] if selection.end is not None else []
@@ -165,9 +165,9 @@ def _condition(view: View, selection: Selection) -> pc.Expression | None:
 
 
 def _split_by_chunk(rows: pa.Table, keys: Sequence[str]) -> Iterator[_ChunkRows]:
-    """Yield (values of the columns `keys`, rows) for each stretch of rows with equal values, without a copy.
+    """Split rows wherever a column of `keys` changes; yield the key values and the rows of each part.
 
-    If there are no keys, yield all rows at once.
+    The parts are slices, so no data is copied. If there are no keys, all rows are one part.
     """
     if rows.num_rows == 0:
         return

@@ -1,4 +1,4 @@
-"""Views: for each table, the stored and the computed columns of a result."""
+"""Views of tables: the stored columns and the computed columns that a result shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, TABLES
 
 _TIME_COLUMNS = ("order_time", "timestamp", "from_time", "hour", "started")
-"""Columns that `start` and `end` apply to. In each table, the first of these that the table has is used."""
+"""Time columns. `start` and `end` apply to the first of these columns that a table has."""
 _TIME_TYPE = pa.timestamp("ns", "UTC")
 
 
@@ -37,12 +37,12 @@ class Derived(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """Rows and columns of one stored table that a result shows.
+    """The rows and columns of a stored table that are shown in a result.
 
     Attributes
     ----------
     table : Table
-        The stored table, in its form for scaled integers.
+        The stored table. It is the table of scaled integers, such as `books`, not `books_decimal`.
     columns : tuple of str
         Names of the columns that are shown, in order.
     derived : mapping
@@ -103,7 +103,7 @@ def _event_time(rows: pa.Table) -> pa.ChunkedArray:
 def _first_of(name: str) -> Derived:
     """Return a computed column with the first number of each list of a column: the best price or size.
 
-    It is null where the list is empty.
+    The number is null if the list is empty.
     """
 
     def compute(rows: pa.Table) -> pa.ChunkedArray:

@@ -1,4 +1,4 @@
-"""Conversion of times that a caller passes: integers in ns, ISO 8601 text, or datetimes."""
+"""Convert times that a caller passes (integers in ns, ISO 8601 text or datetimes) to integers in ns."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ def to_range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, 
     """
     first, last = (None if time is None else to_nanoseconds(time) for time in (start, end))
     if first is not None and last is not None and last < first:
-        raise SettingsError(f"end {end!r} is before start {start!r}")
+        raise SettingsError(f"end {end!r} is before start {start!r}: pass a later end or an earlier start")
     return first, last

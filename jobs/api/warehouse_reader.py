@@ -1,4 +1,4 @@
-"""`open` and `WarehouseReader`: read tables, single books, replays, figures and status. No Spark."""
+"""`open` and `WarehouseReader`: read tables, single books, replays, figures and status without Spark."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def open(path: Path | str) -> WarehouseReader:
 class WarehouseReader(WarehouseTables):
     """Reads a warehouse. `open` returns a reader.
 
-    Each call reads the table versions that the newest finished run has published by then. Times are in UTC:
-    ns since 1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`.
+    Each call reads the tables as the run that finished last has published them. Times are in UTC: ns since
+    1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`.
 
     Examples
     --------

@@ -26,9 +26,9 @@ _LEAVE_OUT = "Pass include_failed=False to leave their rows out."
 class WarehouseTables:
     """Reads the tables of a warehouse.
 
-    Each call reads the table versions that the newest finished run has published by then. Times are in UTC:
-    ns since 1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`. For books and
-    events, a range applies to `order_time`, which follows the order of the feed.
+    Each call reads the tables as the run that finished last has published them. Times are in UTC: ns since
+    1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`. For books and events, a
+    range applies to the column `order_time`: the largest exchange time so far, in the order of the feed.
 
     Parameters
     ----------
@@ -89,8 +89,8 @@ class WarehouseTables:
         start, end : int, str, datetime or None
             Start (inclusive) and end (exclusive) of `order_time`; None: no limit.
         columns : sequence of str or None
-            Names of columns, in the order of the result; None: all. All are the columns of the SQL view
-            `book_all` except `spread`, `mid` and `microprice`.
+            Names of columns, in the order of the result. None: all columns, which are those of the SQL view
+            `book_all` without `spread`, `mid` and `microprice`.
         exchange : str or None
             Needed if several exchanges list the symbol.
         decimals : bool
@@ -101,8 +101,8 @@ class WarehouseTables:
         Returns
         -------
         Result
-            One row for each change of the top levels or of the status. If the run had another cadence, one
-            row for each book update or time step.
+            One row for each change of the top levels or of the status. If `reconstruct` ran with another
+            `--cadence`, one row for each book update, or one for each time step.
 
         Raises
         ------
