@@ -1,7 +1,6 @@
 """The process of the command line: signals, limits, exit status, and reports of internal errors.
 
-This module imports little before it sets the signal handlers, so that Ctrl-C is handled already in the first
-second.
+This module sets the signal handlers before it imports much, so that even an early Ctrl-C is handled.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ def main(*arguments: str) -> None:
 
 
 def _run_command(arguments: tuple[str, ...]) -> object:
+    """Check the limits of the process; run the named command, and return its exit status."""
     from deltabook.jobs.process.limits import find_process_problem
 
     if problem := find_process_problem():
@@ -83,7 +83,7 @@ def _report_error(error: BaseException) -> int:
 
 
 def _report_without_resources(*errors: BaseException) -> int:
-    """Report an error without opening files or importing more, and return its exit status."""
+    """Report an error without opening files or importing much, and return its exit status."""
     import errno
 
     message, status = f"this is a bug of deltabook: {errors[0]!r}", INTERNAL_ERROR

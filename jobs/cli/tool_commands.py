@@ -84,13 +84,11 @@ def bench(
         typer.Option(
             "--peers",
             metavar="PYTHON",
-            help=with_default(
-                "Python interpreter in which the programs to compare with are installed.", "none"
-            ),
+            help=with_default("Python interpreter of the environment that has the other programs.", "none"),
         ),
     ] = None,
 ) -> None:
-    """Measure speed and memory on simulated data, and compare with other programs. Also writes JSON."""
+    """Measure speed and memory on simulated data, and compare them with other programs. Also writes JSON."""
     from deltabook.jobs.tools.bench import run_benchmarks
 
     with report_errors():
@@ -108,7 +106,8 @@ def plan(
         typer.Option("--updates", metavar="RATE", help="Level changes per second and symbol, on average."),
     ] = 100,
     months: Annotated[
-        float, typer.Option("--months", metavar="COUNT", help="Number of months of 730 hours.")
+        float,
+        typer.Option("--months", metavar="COUNT", help="Length of the recording in months of 730 hours."),
     ] = 12,
     depth: DepthOption = None,
     cadence: CadenceOption = None,
