@@ -21,7 +21,7 @@ def is_output_closed(stream: IO[str] | None = None) -> bool:
     Returns
     -------
     bool
-        False also for a stream without a file descriptor.
+        True if the reader has closed the pipe. False for a stream without a file descriptor.
     """
     stream = stream or sys.stdout
     try:
@@ -67,9 +67,10 @@ def flush_output() -> None:
 
 
 def handle_broken_pipe(console: Console) -> None:
-    """End the command with status 0 if the failed write went to standard output; else silence the console.
+    """End the command with status 0 if a write to standard output failed; else silence the console.
 
-    `SafeConsole` calls this function. The handler of `rich` would end the process with status 1.
+    `SafeConsole` calls this function when a write fails because the reader has closed the pipe. The handler
+    of `rich` would end the process with status 1.
 
     Parameters
     ----------

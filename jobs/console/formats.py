@@ -9,7 +9,10 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import ALL_HOURS, INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
 
 _UNIX_UNITS = {10: NANOSECONDS_PER_SECOND, 13: 10**6, 16: 10**3}
-"""Nanoseconds per unit of a Unix timestamp, by the number of its digits: seconds, ms, µs (2001 to 2286)."""
+"""Nanoseconds per unit of a Unix timestamp, by the number of digits before its decimal point.
+
+10 digits are seconds, 13 are ms and 16 are µs. This holds for times from 2001 to 2286.
+"""
 _LEAST_NANOSECONDS = 10**17  # in the year 1973; a smaller number is not a time in nanoseconds
 _UNIX_TIME = re.compile(r"(\d+)(?:\.(\d+))?", re.ASCII)
 _FRACTION = re.compile(r"(:\d\d)\.(\d+)")
@@ -58,7 +61,7 @@ def parse_time(text: str) -> int:
 
 
 def _parse_unix_time(text: str) -> int | None:
-    """Return a Unix timestamp in ns; None if the text is no number or its digits do not show its unit."""
+    """Return a Unix timestamp in ns; None if the text is not a number, or its unit cannot be inferred."""
     match = _UNIX_TIME.fullmatch(text)
     if match is None:
         return None
@@ -94,7 +97,7 @@ def parse_period(start: str | None, end: str | None) -> tuple[int | None, int | 
     """
     first, last = (None if text is None else parse_time(text) for text in (start, end))
     if first is not None and last is not None and last <= first:
-        raise SettingsError(f"--to {end} is not after --from {start}")
+        raise SettingsError(f"--to {end} is not after --from {start}: pass a later --to or an earlier --from")
     return first, last
 
 

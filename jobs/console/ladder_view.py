@@ -63,9 +63,10 @@ class Ladder:
 
 @dataclass
 class NumberColumn:
-    """Width and decimal digits of a column of numbers, which are printed exactly and aligned at the point.
+    """Width and decimal digits of a column of numbers.
 
-    The column never shrinks. So a ladder that is drawn repeatedly keeps its place on the screen.
+    Numbers are printed exactly, with their decimal points below each other. The column never shrinks, so that
+    a ladder that is drawn repeatedly keeps its place on the screen.
 
     Attributes
     ----------
@@ -264,6 +265,7 @@ class _Layout:
 
 
 def _choose_layout(columns: LadderColumns, width: int) -> _Layout:
+    """Return the layout that fits a width in characters: without sums, and then bars, if space is short."""
     numbers = columns.price.width + len(_GAP) + columns.size.width
     sum_width = len(_GAP) + columns.total.width
     left = width - numbers - len(_GAP)
@@ -274,6 +276,7 @@ def _choose_layout(columns: LadderColumns, width: int) -> _Layout:
 
 
 def _add_sums(levels: Sequence[Level]) -> list[tuple[Decimal, Decimal, Decimal]]:
+    """Return (price, size, sum of the sizes from the best level to this one) of each level."""
     sums, total = [], Decimal(0)
     with localcontext(_EXACT):
         for price, size in levels:

@@ -47,8 +47,8 @@ _logger.setLevel(logging.INFO)
 _logger.propagate = False  # another package's `logging.warning` may have put a handler on the root logger
 _original_stderr: TextIO | None = None
 _pending_drains: list[tuple[str, threading.Event]] = []
-"""Redirections of standard error that are not finished: the unique line that ends each redirection, and the
-event that is set when `_wrap_lines` reads this line."""
+"""Redirections of standard error that have not ended: for each, the unique line that ends it, and the event
+that `_wrap_lines` sets when it reads this line."""
 Fields = dict[str, str | None]
 """Fields of all records of a command or run: `command` (None outside a command) and `run_id`."""
 _fields: ContextVar[Fields] = ContextVar("fields", default={})  # noqa: B039  is never changed in place
@@ -140,7 +140,7 @@ def _wrap_lines(reading: int, last_line: str, is_drained: threading.Event) -> No
 
 
 def resume_json_log() -> None:
-    """Switch back to JSON if standard error is still redirected, although the command has ended."""
+    """Log as JSON again if the command has ended but standard error is still redirected."""
     if _pending_drains and not is_json_log():
         set_log_form(LogForm.JSON)
 
@@ -204,7 +204,7 @@ def current_fields() -> Fields:
 
 
 def log_event(name: str, line: str, level: int = logging.INFO, **fields: object) -> None:
-    """Log an event without showing it on the terminal. JSON and a caller's own log handlers have it.
+    """Log an event without showing it on the terminal; JSON logs and a caller's own log handlers get it.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def show_message(line: str, level: int = logging.INFO, *, event: str = "message"
     Parameters
     ----------
     line : str
-        The line, laid out for a terminal. The log record has single spaces instead of longer ones.
+        The line, laid out for a terminal. In the log record, each run of spaces becomes one space.
     level : int
         Level of `logging`.
     event : str

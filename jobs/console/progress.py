@@ -1,4 +1,4 @@
-"""Show each stage of a job while it runs, measure its duration, and name its Spark jobs after it."""
+"""Show each stage of a job while the stage runs, measure its duration, and name its Spark jobs after it."""
 
 from __future__ import annotations
 
