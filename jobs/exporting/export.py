@@ -44,7 +44,7 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse to export. The tables that its last run published are exported.
+        The warehouse to export, as its last run published it.
     options : ExportOptions
         The rows to export, their format and the output folder.
     progress : Progress
@@ -100,7 +100,7 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
 def _make_request(
     options: ExportOptions, instruments: Mapping[Instrument, InstrumentRow], folder: Path
 ) -> ExportRequest:
-    """Return the request that workers get. Its decimal types hold the numbers of all instruments."""
+    """Return the request for the workers, with decimal types that hold the numbers of all instruments."""
     scaled = [row for row in instruments.values() if not row["is_decimal"]]
     is_wide = len(scaled) < len(instruments)
     return ExportRequest(
@@ -118,7 +118,7 @@ def _make_request(
 def _describe_empty_export(
     options: ExportOptions, failed_chunks: int, books_left_out: Mapping[str, int]
 ) -> str:
-    """Return the error message of an export without rows. It gives the reasons."""
+    """Return the error message of an export that has no rows to write, with the reasons."""
     reasons = [f"{count:,} books are {status}" for status, count in books_left_out.items()]
     if failed_chunks:
         reasons.append(f"{failed_chunks:,} chunks failed validation, and --all would export them")

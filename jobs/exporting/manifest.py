@@ -96,7 +96,8 @@ def make_manifest(
     files : sequence of ExportedRow
         The exported files. The manifest lists them in this order.
     failed : mapping
-        Chunks that were left out because they failed validation: reasons by (exchange, symbol, chunk).
+        Reasons by (exchange, symbol, chunk start) of each chunk that was left out because it failed
+        validation.
     instruments_left_out : sequence of str
         Instruments that were left out because the format cannot hold their numbers.
     books_left_out : mapping
@@ -138,7 +139,7 @@ def make_manifest(
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return the sum of several counts, by name.
+    """Add up several mappings of counts, and return the sum of each name.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 def _find_run_id(tables: TableReader) -> str:
     """Return the id of the newest run that published the exported table versions.
 
-    Another run may have published since the export began, so the newest run of all may be a later one.
+    The newest run of all may have published later versions, because a run may end during the export.
     """
     versions = tables.versions_read or {}
     runs = [row for row in tables.rows(RUNS) if dict(row["versions"]) == versions]
@@ -187,12 +188,12 @@ def _describe_file(file: ExportedRow, form: Form) -> FileEntry:
 
 
 def _get_type(column: Column) -> str:
-    """Return the type of a column in the exported files; a scaled integer becomes a decimal."""
+    """Return the type of a column in the exported files, which have decimals for scaled integers."""
     return column.type.replace("BIGINT", "DECIMAL") if column.scale else column.type
 
 
 def _get_description(column: Column) -> str:
-    """Return the description of a column in the exported files; a scaled integer becomes a decimal."""
+    """Return the description of a column in the exported files, which have decimals for scaled integers."""
     if not column.scale:
         return column.doc
     unit = "units of price" if column.scale == "price_scale" else "units of size"

@@ -115,11 +115,11 @@ def make_export_options(
         )
     if levels is not None and form not in OF_LEVELS:
         raise SettingsError(
-            f"--levels: only {' and '.join(OF_LEVELS)} have columns for each level; {form} has all stored "
-            "levels"
+            f"--levels: only {' and '.join(OF_LEVELS)} have columns for each level. {form} always has all "
+            "stored levels: leave out --levels"
         )
     if since >= until:
-        raise SettingsError("--from is not before --to: no time lies between them")
+        raise SettingsError("--from is not before --to: pass an earlier --from or a later --to")
     return ExportOptions(
         What(what), Form(form), out, symbols, exchange, since, until, levels, all_hours, replace
     )

@@ -1,4 +1,4 @@
-"""The output folder of an export, which gets complete files and, last, the manifest that lists them."""
+"""The output folder of an export. It receives complete files, and then the manifest that lists them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNFINISHED = "_unfinished"
 
 
 class OutputFolder:
-    """The folder that an export writes; a context manager that removes unfinished files at its end.
+    """The folder that an export writes: a context manager that removes unfinished files when it ends.
 
     An export writes all files into the subfolder `_unfinished`, then moves them into the folder, and moves
     the manifest last. A folder with a manifest therefore has a complete export.
@@ -95,7 +95,7 @@ class OutputFolder:
         self._next_manifest.replace(self.manifest)
 
     def _check_files(self) -> None:
-        """Raise an error if the folder has files of no export, or an earlier export without `replace`."""
+        """Raise an error if the folder has foreign files, or an earlier export that must not be replaced."""
         if not self.root.exists():
             return
         exported = self._list_files(self.manifest)
