@@ -53,7 +53,7 @@ class ChunkAssignment:
         Smallest and largest time of the messages of each chunk, ns since 1970 UTC, by stream and by start of
         the chunk.
     restarts : dict
-        List of restarts of the ids by stream, in order.
+        List of restarts of the ids by stream, ordered by time.
     """
 
     def __init__(self, warehouse: Warehouse):
@@ -75,7 +75,7 @@ class ChunkAssignment:
     def get_bounds(self, stream: Stream) -> StoredBounds:
         """Return epoch, id and time of the first and of the last message of each chunk of a stream.
 
-        The survey compares new messages with these bounds.
+        `survey_streams` compares new messages with these bounds.
 
         Parameters
         ----------
@@ -213,7 +213,7 @@ class ChunkAssignment:
         return files
 
     def _add_restarts(self, stream: Stream, rows: list[SurveyRow]) -> bool:
-        """Store the restarts that a survey has found; return whether stored messages get another epoch."""
+        """Store the restarts that a survey found; return whether they change epochs of stored messages."""
         restarts = unflatten_restarts(max((row.restarts for row in rows), key=len))
         before, self.restarts[stream] = self.restarts[stream], restarts
         if restarts[: len(before)] == before:

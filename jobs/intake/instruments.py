@@ -51,7 +51,7 @@ def read_instruments(tables: TableReader) -> dict[Instrument, InstrumentRow]:
 
 
 def get_scales(instrument: InstrumentRow) -> ScaleFields:
-    """Return only the scales of an instrument.
+    """Return the scales of an instrument, without the other columns of its row.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def add_new_instruments(
     Raises
     ------
     SettingsError
-        If the settings give an instrument of the warehouse other scales than it has.
+        If the settings give scales for an instrument of the warehouse that differ from its stored scales.
     """
     _check_scales(instruments, settings)
     rows_of_instrument: dict[Instrument, list[SurveyRow]] = defaultdict(list)
@@ -150,14 +150,15 @@ def add_new_instruments(
 
 
 def _check_scales(instruments: Mapping[Instrument, InstrumentRow], settings: Settings) -> None:
-    """Raise an error if the settings give an instrument of the warehouse other scales than it has."""
+    """Raise an error if the settings give scales that differ from the stored scales of an instrument."""
     for exchange, symbols in settings.instruments.items():
         for symbol, given in symbols.items():
             recorded, scales = instruments.get((exchange, symbol)), given.model_dump()
             if recorded and get_scales(recorded) != scales:
                 raise SettingsError(
                     f"instruments.{exchange}.{symbol}: the settings have {scales}, but the warehouse has "
-                    f"{get_scales(recorded)}; scales never change: use a new --warehouse"
+                    f"{get_scales(recorded)}; scales never change: use a new --warehouse, or correct the "
+                    "settings"
                 )
 
 
@@ -174,17 +175,17 @@ def _choose_scales(rows: list[SurveyRow]) -> ScaleFields:
 
 
 def _choose_scale(number: str, needs: list[tuple[str, int, int]]) -> int | None:
-    """Return the scale for prices or sizes; None if no scale fits all numbers into int64.
+    """Return the scale for prices or sizes; None if int64 cannot hold all numbers at any scale.
 
-    The scale is eight decimals, or another one if numbers need more decimals or more digits before the point.
+    The scale is eight decimals, unless numbers need more decimals or more digits before the decimal point.
 
-    `number` is "price" or "size". Each item of `needs` has the path of a staged file, the number of decimals
-    of the numbers in it, and the number of their digits before the point.
+    `number` is "price" or "size". Each item of `needs` describes the numbers of one staged file: the path of
+    the file, the most decimals of any number, and the most digits before the decimal point.
     """
     need_of_file: dict[str, tuple[int, int]] = {}
     for file, decimals, digits in needs:
         need_of_file[file] = max(need_of_file.get(file, (0, 0)), (decimals, digits))
-    # If all numbers of a file fit the default scale, the survey does not count their digits and gives 0.
+    # If the default scale fits all numbers of a file, the survey does not count their digits, but gives 0.
     if not any(digits for _, digits in need_of_file.values()):
         return DEFAULT_SCALE
     counted = [need if need[1] else find_digits_needed(file, number) for file, need in need_of_file.items()]

@@ -1,4 +1,4 @@
-"""The ledger of raw files: find files to ingest, compare them with the ledger, and archive copies of them.
+"""Find raw files to ingest, compare them with the ledger of ingested files, and archive copies of them.
 
 The ledger is the table `files`. It has one row for the content of each raw file, identified by the SHA-256 of
 its bytes.
@@ -71,7 +71,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         raise SettingsError(problem)
     files = list_raw_files(paths)
     if not files:
-        raise SettingsError(f"no files in {', '.join(map(str, paths))}")
+        raise SettingsError(f"no files in {', '.join(map(str, paths))}: pass a folder that has raw files")
     return files
 
 

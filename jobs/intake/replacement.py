@@ -19,15 +19,15 @@ from deltabook.udfs.storage.raw_files import hash_file
 
 @dataclass(frozen=True)
 class InvalidatedWork:
-    """Chunks to write again and raw files to read again, because other raw files are replaced.
+    """Work to do again because raw files are replaced: chunks to write, and other raw files to read.
 
     Attributes
     ----------
     chunks : list of (exchange, symbol, chunk start)
         Chunks with events of the replaced files.
     files : list of Path
-        Raw files from which duplicate messages were dropped earlier. The kept copy of such a message may be
-        in a replaced file, so the dropped copy may now be the only one.
+        Raw files from which messages were dropped earlier as duplicates of messages in other files. If such a
+        file is replaced, the dropped message may now be the only one.
     """
 
     chunks: list[ChunkKey]

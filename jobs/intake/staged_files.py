@@ -60,13 +60,13 @@ class RecordCounts(NamedTuple):
 
 
 class StagedFiles:
-    """The staged files of an ingest, and whether each raw file could be parsed to its end.
+    """The staged files of an ingest, and the information whether each raw file was parsed to its end.
 
     Parameters
     ----------
     rows : iterable of StagedRow
-        Rows of the frame `staged`. A row with an empty `file` is the end of one part of a raw file. It says
-        whether the parsing of that part failed.
+        Rows of the frame `staged`. A row with an empty `file` marks the end of one part of a raw file, and
+        says whether parsing this part failed.
 
     Attributes
     ----------
