@@ -100,4 +100,8 @@ def _check_file(warehouse: Path, records: RunRecords, file: ActiveFile) -> str:
         return "its row was changed or cannot be read: the seal of the row does not match"
     if records.is_complete:
         return UNKNOWN_FILE
-    return "" if path.stat().st_size == file.bytes else f"its size is not {file.bytes:,} bytes as logged"
+    return (
+        ""
+        if path.stat().st_size == file.bytes
+        else f"its size is not {file.bytes:,} bytes, as the log states"
+    )

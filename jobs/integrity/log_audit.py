@@ -26,7 +26,8 @@ Delta readers work without this file, but fail if it names a wrong version.
 def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
     """Yield the faults of a table's log, up to the published version.
 
-    A missing commit is no fault if a checkpoint includes it, because Delta may remove such commits.
+    A missing commit is not a fault if a checkpoint of the log includes it, because Delta may remove such
+    commits.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def _find_pointer_faults(warehouse: Path, table: Table) -> Iterator[Fault]:
 
 
 def list_later_log_files(warehouse: Path, table: Table, version: int) -> list[Path]:
-    """Return the files of a log that belong to later versions than a given one.
+    """Return the files of a table's log that belong to versions after a given version.
 
     Parameters
     ----------
@@ -155,8 +156,8 @@ def _list_operations(log_file: Path) -> list[str]:
 def _find_unrecorded_faults(warehouse: Path, records: RunRecords, is_log_intact: bool) -> Iterator[Fault]:
     """Yield the faults of the newest commits of `runs`, whose hashes are not recorded yet.
 
-    The commit of version n must add the row whose column `version` is n. If all other log files are intact,
-    Delta must also be able to read the whole log.
+    Two checks replace the hashes. The commit of version n must add the row whose column `version` is n. If
+    all other log files are intact, Delta must be able to read the whole log.
     """
     swapped = find_swapped_files(warehouse, records)
     yield from (Fault(RUNS.name, path, "contains the row of another run") for path in swapped)
@@ -218,7 +219,7 @@ def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
         with suppress(OSError, ValueError, KeyError, TypeError):
             [path] = _list_added_paths(folder / commit)
             if records.sealed_rows.get(path) == [run] or run["version"] not in paths_by_version:
-                continue  # nothing is hashed for the files that hold their own row: nearly all
+                continue  # nearly every file holds its own row, and is not hashed
             is_commit_usable = commit not in recorded or is_intact(commit)
             if is_commit_usable and not is_intact(path):
                 swapped[path] = paths_by_version[run["version"]]

@@ -39,7 +39,7 @@ from deltabook.udfs.storage.object_store import get_arrow_source
 
 
 def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault]) -> None:
-    """Restore damaged files to their recorded content: either all of them, or none.
+    """Restore the recorded content of all damaged files. If one cannot be restored, change nothing.
 
     Replaced files move to the folder `_aside` of the warehouse.
 
@@ -69,7 +69,7 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
         for step in TableRepair(root, table, records).plan(table_faults):
             steps.setdefault(step.path, step)
     # Lost commits of `runs` and `written` that have neither a copy nor recorded bytes are replaced by new
-    # commits. Their hashes differ from the old ones; the next run records them.
+    # commits. The new commits have other hashes, which the next run records.
     made_anew = {
         (fault.table, fault.file)
         for fault in faults
@@ -90,8 +90,8 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
 def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str, str]]) -> None:
     """Raise an error if a published table cannot be opened or is still damaged after the repair.
 
-    `made_anew` holds (table name, path) of commits that the repair made anew. They rightly differ from their
-    recorded hashes.
+    `made_anew` holds (table name, path) of the commits that the repair created anew. These commits are
+    expected to differ from their recorded hashes.
 
     Raises
     ------
@@ -100,7 +100,8 @@ def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str,
     """
     if published_versions(root) != dict(records.newest["versions"]):
         raise WarehouseError(
-            f"warehouse {root}: the repaired `runs` would not name the published versions; nothing is changed"
+            f"warehouse {root}: the repaired `runs` would not name the published versions; nothing is "
+            "changed: put `runs` back from a backup, or ingest the raw files again into a new --warehouse"
         )
     for table in TABLES.values():
         if records.version(table) >= 0:
@@ -113,12 +114,13 @@ def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str,
         if left:
             raise WarehouseError(
                 f"table {root / table.name}: {left[0].file} would still be damaged ({left[0].problem}); "
-                "nothing is changed"
+                "nothing is changed: put the file back from a backup, or ingest the raw files again into a "
+                "new --warehouse"
             )
 
 
 def _add_lost_commits(warehouse: Warehouse, table: Table, records: RunRecords) -> None:
-    """Commit the newest data files of `runs` or `written` to the table again if their commits are lost."""
+    """Commit the newest data files of `runs` or `written` again, if the commits that added them are lost."""
     folder = warehouse.root / table.name
     recorded_version = published_version(RUNS, last_recorded_run(records.runs))
     if table is RUNS:
@@ -150,7 +152,9 @@ def _add_lost_commits(warehouse: Warehouse, table: Table, records: RunRecords) -
 
 
 def drop_unreadable_files(warehouse: Warehouse, files: list[ActiveFile]) -> None:
-    """Remove damaged data files that have no intact copy from the table `runs`. Their rows are lost.
+    """Remove the given damaged data files from the table `runs`. Their rows are lost.
+
+    These files have no intact copy from which they could be restored.
 
     Parameters
     ----------

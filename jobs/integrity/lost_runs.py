@@ -1,4 +1,4 @@
-"""Create the table `runs` anew from the rows of `written`, if no row of `runs` is readable."""
+"""Create the table `runs` anew from the rows of the table `written`, if no row of `runs` is readable."""
 
 from __future__ import annotations
 

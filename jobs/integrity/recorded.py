@@ -1,7 +1,7 @@
 """Read the hashes and sizes that runs recorded for their files, from the tables `runs` and `written`.
 
-Only data files are read, so damaged Delta logs do no harm. Runs only append to both tables, so every row is
-in some data file.
+Data files are read without the Delta logs, so the logs may be damaged. Runs only append rows to both tables,
+so the data files have all rows.
 
 A row of `runs` is valid if its seal, a hash over its other columns, matches. A data file of `written` is
 valid if its SHA-256 is recorded. The column `proofs` of the newest row of `runs` holds the hashes of the
@@ -98,9 +98,9 @@ class RunRecords:
         warehouse : Path
             Warehouse folder.
         is_idle : bool
-            Whether no process is writing to the warehouse. If False, rows of `runs` without a commit are
-            ignored, because their run may not be published yet. If True, such rows are valid, and their
-            commit is lost.
+            Whether no process is writing to the warehouse. This decides about rows of `runs` without a
+            commit. If True, these rows are valid, and their commits are lost. If False, they are ignored,
+            because their run may not be published yet.
         """
         last_version = None if is_idle else _newest_committed_version(warehouse)
         run_files, written_files = (_find_data_files(warehouse, table) for table in RUN_TABLES)
@@ -146,7 +146,7 @@ class RunRecords:
         return published_version(table, run or self.newest)
 
     def first_retained_index(self) -> int:
-        """Return the index in `runs` of the oldest run of which `maintain` has retained all files."""
+        """Return the index in `runs` of the oldest run whose files `maintain` has all retained."""
         indices = {run["run_id"]: index for index, run in enumerate(self.runs)}
         summaries = [json.loads(run["summary"]) for run in self.runs if run["command"] == "maintain"]
         return max((indices.get(summary["kept_from"], 0) for summary in summaries), default=0)
@@ -198,8 +198,8 @@ def _read_recorded_files(
 ) -> tuple[RecordedFiles, dict[tuple[str, str], Path]]:
     """Return the recorded files, and the data file of `written` in which each of them is recorded.
 
-    The data files of `written` are examined from the newest to the oldest, because each file holds the hashes
-    of earlier files.
+    The data files of `written` are read from the newest to the oldest, because each of them holds the hashes
+    that prove older data files.
     """
     run_indices = {row["run_id"]: index for index, row in enumerate(runs)}
     parts = [
@@ -215,13 +215,13 @@ def _read_recorded_files(
     for run_index, name, path, rows in sorted(parts, reverse=True, key=lambda part: part[0]):
         record = files[WRITTEN.name].get(name)
         is_changed = record is not None and record.digest != hash_file(path)
-        # Skip changed files, and files of runs without a valid row unless a later run recorded the hash of
-        # the file. No record is lost if the run was killed: the next run records the same files again.
+        # Skip a file whose bytes have changed. Also skip a file of a run without a valid row, unless a later
+        # run recorded the file's hash. If that run was killed, the next run records the same files again.
         if is_changed or (runs and run_index < 0 and record is None):
             continue
         for row in rows:
             if run_index < 0 and is_runs_recreated and row["table"] == RUNS.name:
-                continue  # the record is of a file of the lost table `runs`, which was created anew since
+                continue  # the record describes a file of the old table `runs`, before it was created anew
             if row["path"] not in files[row["table"]]:
                 size = -1 if row["bytes"] is None else int(row["bytes"])
                 files[row["table"]][row["path"]] = RecordedFile(str(row["content_hash"]), size)
@@ -254,8 +254,8 @@ def _are_unrelated(
 ) -> bool:
     """Return whether the tables `runs` and `written` come from different warehouses.
 
-    They do if the rows of `runs` record no hash of an existing data file of `written`. If `runs` has second
-    copies, the result is False without a check.
+    They come from different warehouses if the rows of `runs` record no hash of an existing data file of
+    `written`. If `runs` has second copies, the result is False without a check.
     """
     if list_copies(warehouse, RUNS) or not written_files or not sealed_rows:
         return False
@@ -282,7 +282,7 @@ def _newest_committed_version(warehouse: Path) -> int:
 def _find_data_files(warehouse: Path, table: Table) -> dict[str, Path]:
     """Return the data files of `runs` or `written` to read, by name: each original, or its second copy.
 
-    The log is not needed for this; see `find_sound_data_files`.
+    The log of the table is not read; see `find_sound_data_files`.
     """
     names = [*match_file_sizes(warehouse / table.name, "*.parquet")]
     return find_sound_data_files(warehouse, table, names)

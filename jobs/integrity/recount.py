@@ -40,7 +40,7 @@ from deltabook.udfs.ordering.chunk_boundaries import make_position
 from deltabook.udfs.storage.object_store import open_input
 
 _MESSAGE_KINDS = (str(GoldenKind.SNAPSHOT), str(GoldenKind.CHECKSUM))
-"""Kinds of golden rows that come from event messages. The ledger counts their messages as events."""
+"""Kinds of golden rows that come from messages in `events`. The ledger counts these messages as events."""
 
 
 class StreamKey(NamedTuple):
@@ -183,7 +183,7 @@ def find_count_faults(
     is_rebuilt : bool
         Whether books were rebuilt after events last changed. If False, chunks are not compared.
     is_complete : bool
-        Whether every data file was counted. If False, rows may be missing without a fault.
+        Whether every data file was counted. If False, missing rows are not faults.
 
     Yields
     ------
@@ -212,8 +212,8 @@ def _find_ledger_faults(ledger: list[LedgerRow], counts: RowCounts, is_complete:
         events, golden, quarantined = (
             counts.rows[table.name][path] for table in (EVENTS, GOLDEN, QUARANTINE)
         )
-        # The ledger counts rows before their numbers are scaled. Rows whose numbers do not fit the scale went
-        # to quarantine after that, so `quarantine` can have more rows, and `golden` fewer.
+        # The ledger counts rows before their numbers are scaled. Rows whose numbers do not fit the scale move
+        # to quarantine later, so `quarantine` can have more rows than the ledger states, and `golden` fewer.
         has_overflow = quarantined != row["quarantined"]
         least_golden = row["golden"] if is_complete and not has_overflow else 0
         least_quarantined = row["quarantined"] if is_complete else 0

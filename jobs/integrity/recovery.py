@@ -37,7 +37,7 @@ from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.object_store import copy_file
 
 RAW_FOLDER = "_raw"
-"""Folder of a new warehouse that receives archived copies of lost raw files, under their original paths."""
+"""Folder in a new warehouse for archived copies of lost raw files. The copies keep their original paths."""
 
 
 class RestoreReport(TypedDict, total=False):
@@ -92,7 +92,7 @@ class RawFileLocations(TypedDict):
     missing : list of str
         Original paths of raw files that are lost and have no intact archived copy.
     unlisted : list of str
-        Paths of raw files that have events in the warehouse but are not in this ledger.
+        Paths of raw files that have events in the warehouse but are missing in the ledger of `ledger_of`.
     chunk : str or None
         Chunk length of the warehouse, such as 1h; None if it cannot be read.
     archived : bool
@@ -139,7 +139,8 @@ def drop_damaged_results(settings: Settings, is_meant: bool, stage: StageDisplay
     if audit.unreadable_tables or inputs:
         names = ", ".join(sorted(audit.unreadable_tables.union(inputs)))
         raise WarehouseError(
-            f"{names} cannot be rebuilt from events: run `deltabook verify` to see what repairs them first"
+            f"{names}: damaged, and --rebuild cannot repair this: run `deltabook verify`, and first run the "
+            "commands that it names for these tables"
         )
     event_files = [file for file in audit.intact_files if file.table in both(EVENTS)]
     chunks = sorted({key for file in event_files for key in _list_chunks(file)})
@@ -225,9 +226,10 @@ def locate_raw_files(warehouse: Path, into: Path, stage: StageDisplay) -> RawFil
 
 
 def _list_unlisted_files(warehouse: Path, run: RunRow, listed: set[str], stage: StageDisplay) -> list[str]:
-    """Return the raw files that have events but are not in `listed`, the paths in the ledger of `run`.
+    """Return the raw files that have events but are missing in the ledger of `run`.
 
-    The list is empty if `run` is the newest run, because the newest ledger has all ingested files.
+    `listed` has the paths in this ledger. The result is empty if `run` is the newest run, because the newest
+    ledger has all ingested files.
     """
     records = read_run_records(warehouse)
     if run["run_id"] == records.newest["run_id"]:

@@ -59,8 +59,8 @@ def find_repairs(root: Path, table: Table, records: RunRecords) -> Iterator[Faul
     Yields
     ------
     Fault
-        One fault of the table's log, or unpublished commits that Delta cannot roll back. For `runs`,
-        `written` and small tables, also one fault of a data file or of a second copy.
+        A fault of the table's log, or of unpublished commits that Delta cannot roll back. For `runs`,
+        `written` and small tables, it may also be a fault of a data file or of a second copy.
     """
     faults: dict[str, Fault] = {}
     if records.version(table) >= 0:
@@ -109,9 +109,9 @@ def compare_small_table(
 
 
 def _can_roll_back(root: Path, table: Table, records: RunRecords) -> bool:
-    """Return whether Delta can restore the published version of a table.
+    """Return whether Delta can return a table to its published version.
 
-    Delta can do so if all later commits are readable and no version between them is missing.
+    Delta can do so if all commits after the published version are readable, and none of them is missing.
     """
     published = max(records.version(table), 0)
     later = {version: paths for version, paths in list_log_files(root, table).items() if version > published}
@@ -200,7 +200,7 @@ class TableRepair:
 
         If only the second copy is damaged, the copy is replaced. A damaged file is restored from its second
         copy if the copy is intact, else from its bytes in `written`. If neither is available, a damaged log
-        file is only moved aside, and a damaged data file stays in place.
+        file is moved aside, and a damaged data file stays in place.
         """
         path, copy = f"{self.table.name}/{fault.file}", copies.get(fault.file)
         if copy and not describe_damage(self.root / path, copy.digest):
@@ -248,10 +248,9 @@ class TableRepair:
     def _discard_later_files(
         self, copies: dict[str, SecondCopy], has_lost_commit: bool
     ) -> Iterator[Replacement]:
-        """Yield replacements that move log files after the last usable version aside.
+        """Yield replacements that move log files of versions after the last usable version aside.
 
-        This is always done for `runs`. For other tables, it is done only if Delta cannot restore the
-        published version.
+        The result is empty for a table other than `runs` if Delta can return it to its published version.
         """
         last_version = max(self.records.version(self.table), 0)
         if self.table is RUNS and has_lost_commit:
