@@ -1,7 +1,7 @@
 """The command `maintain`: compact small files, and remove files that no retained version needs.
 
-The command needs no Spark. It publishes the compacted files as a run of its own, and readers use the old
-files until then. A killed `maintain` has not removed any file that readers or `restore` need.
+The command needs no Spark. It publishes the compacted files as a run of its own. Readers use the old files
+until then. If the command is killed, every file that readers or `restore` need is still there.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
     if not is_meant or plan.is_empty:
         return plan.report(is_meant)
     with warehouse.writing("maintain") as run:
-        # Plan again, because `writing` has rolled back what a killed run left.
+        # Plan again, because `writing` has rolled back the changes of any killed run.
         plan = UpkeepPlan.make(root, policy, is_locked=True)
         report = plan.report(is_done=True)
         run.always_records = True  # even if only `written` is compacted
@@ -83,8 +83,7 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
                 remove_copies(root, upkeep.table, paths)
                 _remove(upkeep.table.name, unneeded)
             _remove("left", plan.leftovers)
-    # The run is published, and its ledger no longer lists the expired copies. So the copies can be removed
-    # now.
+    # The published ledger no longer lists the expired copies, so they can be removed now.
     with name_disk_errors(root), warehouse.locked():
         archived = {row["content_hash"] for row in warehouse.rows(FILES) if row["archived"]}
         _remove("archive", [file for file in plan.expired_copies if file.path.name not in archived])
@@ -99,6 +98,7 @@ def _compact(warehouse: Warehouse, table: Table) -> None:
 
 
 def _remove(name: str, files: Iterable[StoredFile]) -> None:
+    """Remove files; `name` is a table, or a kind of files, and names the crash points around the removal."""
     with crash_points("remove", name):
         for file in files:
             remove_file(file.path)

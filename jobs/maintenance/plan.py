@@ -1,7 +1,7 @@
 """Plan the maintenance of a warehouse from its logs and folders, without Spark.
 
-A run is retained if readers could see its table versions at any time within the retention period. For each
-table, the version that the oldest retained run published is retained, and all later versions.
+A run is retained if its table versions were the published ones at any time within the retention period. Each
+table retains the version that the oldest retained run published, and all later versions.
 
 A data file is removed if it belongs to no retained version and was written before the retention period
 began. This includes files that a killed run has left. A commit is removed if a checkpoint replaces it, and
@@ -9,7 +9,7 @@ this checkpoint is not later than the oldest retained version. The table `writte
 removed commits.
 
 Data files of events, golden rows, checkpoints, books and samples are never compacted. Each of these files
-holds one chunk. Later stages record the names of the files that they have read, to detect changed inputs.
+holds one chunk. Later stages record the names of the files that they read, to detect that inputs changed.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _require_intact_log(root: Path, table: Table, records: RunRecords) -> None:
     if records.version(table) >= 0 and (faults := [*find_log_faults(root, table, records)]):
         raise WarehouseError(
             f"table {root / table.name}: {faults[0].file}: {faults[0].problem}. Nothing is removed while a "
-            "log is damaged: run `deltabook verify` to see what repairs it"
+            "log is damaged: run `deltabook verify`, which names the command that repairs it"
         )
 
 

@@ -1,9 +1,9 @@
 """The command `restore`: return a warehouse to the table versions that an earlier run has published.
 
 The command computes no books and no verdicts. First it repairs damaged log files, and damaged files of `runs`
-and `written`: either all of them, or none. Their content comes from second copies or from the table
-`written`. Then Delta restores each table to the version that the earlier run published. The command publishes
-the result as a new run. Replaced files move to the folder `_aside`; no file is deleted.
+and `written`. It repairs either all of them or none. Their content comes from second copies or from the table
+`written`. Then Delta returns each table to the version that the earlier run published. Last, the command
+publishes the result as a new run. Replaced files move to the folder `_aside`. No file is deleted.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def restore_warehouse(
             fault for table in TABLES.values() for fault in find_unpublished_commits(root, table, records)
         ]
     audit = audit_files(root, records, stage)
-    # If logs were damaged, the dry run showed only their repair, so the user has not agreed to undo runs.
-    # Unless the user named a run, keep the newest one here, and leave damaged data files to the next
-    # `restore`.
+    # If logs were damaged, the dry run showed only their repair, so the user has not agreed to undo runs. In
+    # this case, restore the newest run unless the user named another, and leave damaged data files to the
+    # next `restore`.
     is_chosen_by_audit = run_id is not None or not log_faults
     chosen = _choose_run(root, records, audit, run_id) if is_chosen_by_audit else records.newest
     undone = records.runs[records.runs.index(chosen) + 1 :]
@@ -181,8 +181,8 @@ def _choose_run(root: Path, records: RunRecords, audit: AuditResult, run_id: str
     if faults:
         listed = "; ".join(f"{fault.table} {fault.file}: {fault.problem}" for fault in faults[:_MAX_LISTED])
         raise WarehouseError(
-            f"run {run_id} cannot be restored, its files are damaged: {listed}. Choose another --run, or "
-            "leave out --run to restore the newest intact run"
+            f"run {run_id} cannot be restored, because its files are damaged: {listed}. Choose another "
+            "--run, or leave out --run to restore the newest intact run"
         )
     return run
 
@@ -256,7 +256,7 @@ def describe_restore(report: RestoreReport) -> Iterator[str]:
     for chunk in report.get("judged", ()):
         yield f"validate     {chunk}"
     if report.get("logs"):
-        yield "next         run deltabook verify again after the repair: only then can it check data files"
+        yield "next         run deltabook verify again after the repair: it can then check data files too"
     if report.get("run"):
         yield f"restore      run {report['run']}"
     for run in report.get("undone", ()):

@@ -12,7 +12,7 @@ from deltabook.schemas.names import DAY
 MIN_RETENTION = 7 * DAY
 """Shortest allowed retention period, ns.
 
-A process may still use files that a newer version has replaced. After this time, such a process has finished.
+Readers and runs may still use files that a newer version has replaced. After this time, they have finished.
 """
 _DAYS = re.compile(r"(\d+)d")
 

@@ -44,9 +44,9 @@ COMPACTED_TABLES = (
 )
 """Tables that `maintain` compacts. Each run adds a small file with a few rows, and readers read all rows."""
 MIN_FILES_TO_COMPACT = 32
-"""Number of small files in one partition from which on a table is compacted.
+"""Fewest small files in one partition for which a table is compacted.
 
-Compaction writes all rows of these files again, which does not pay for fewer files.
+Compaction writes all rows of the small files again. With fewer files, this costs more than it saves.
 """
 MAX_FILE_BYTES = 32 << 20
 """Size in bytes below which a data file counts as small. Compacted files have about this size."""
@@ -197,7 +197,7 @@ def _list_needed_paths(root: Path, table: Table, oldest: int) -> set[str]:
     if missing := set(range(first + 1, max(log_files) + 1)) - commits.keys():
         raise WarehouseError(
             f"table {root / table.name}: the commits of {len(missing):,} versions from {min(missing)} on are "
-            "missing: run `deltabook verify` to see what repairs them"
+            "missing: run `deltabook verify`, which names the command that repairs them"
         )
     needed = {file.path for file in list_active_files(root, table, first)}
     for version, path in commits.items():

@@ -1,4 +1,4 @@
-"""The command `verify`: check that the files of a warehouse are as its runs wrote them, without Spark.
+"""The command `verify`: check that the files of a warehouse are unchanged since runs wrote them. No Spark.
 
 Logs and data files are compared with the hashes that runs recorded, and row counts with the ledger. Threads
 read several files in parallel, because hashing releases Python's global interpreter lock.
@@ -55,8 +55,8 @@ class Verification(TypedDict):
     run : str
         Id of the newest run; empty if `runs` is lost.
     is_written : bool
-        Whether another process was writing to the warehouse, or the lock could not be tried. If True, only
-        published versions were compared.
+        Whether another process was writing to the warehouse, or may have been, because the lock file is not
+        accessible. If True, only published versions were compared.
     log_files : int
         Number of log files that were compared.
     data_files : int
@@ -115,7 +115,7 @@ def verify_warehouse(warehouse: Path, is_deep: bool, console: Console) -> Verifi
     """
     started = time.monotonic()
     stage = stage_display(console)
-    # All checks use these records, even if another process publishes a run in the meantime.
+    # All checks use the records that are read here, even if another process publishes a run later.
     with try_lock(warehouse / WRITE_LOCK) if had_runs(warehouse) else nullcontext() as is_idle:
         records = read_run_records(warehouse, is_locked=bool(is_idle))
         faults = [*_find_unfinished_repairs(warehouse)] if is_idle else []
@@ -248,7 +248,7 @@ def _find_raw_file_faults(warehouse: Path, records: RunRecords, stage: StageDisp
             intact = [path for path in locations if has_content(path, row["content_hash"])]
             archived = get_archive_path(warehouse, row["content_hash"])
             if row["state"] == "ingested" and not intact and not row["reason"]:
-                problem = "missing, or changed since it was ingested; the raw file has no intact copy either"
+                problem = "missing, or changed since it was ingested, and it has no intact archived copy"
                 yield Fault(FILES.name, row["path"], problem, remedy="put it back from a backup")
             elif row["archived"] and archived not in intact:
                 problem = f"the copy of {row['path']} is missing or damaged"
