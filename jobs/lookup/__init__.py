@@ -1,1 +1,1 @@
-"""Commands that look up one thing: a book, a raw record, the status, the sources, a capacity estimate."""
+"""Commands that show one thing: a book, a raw record, the status, the sources, a capacity estimate."""

@@ -83,7 +83,7 @@ class BookAtTime:
         return self.asked_time is not None and self.asked_time > self.end
 
     def age_notice(self) -> str:
-        """Return a line with the age of the book if the requested time is after the recording; else ""."""
+        """Return a line with the age of the book if the requested time is after the recording, else empty."""
         if not self.is_after_the_end:
             return ""
         seconds = self.age / NANOSECONDS_PER_SECOND
@@ -165,7 +165,7 @@ def _read_last_row(
     """
     order = ("order_time", "epoch", "sequence")
     for chunk in reversed(chunks):
-        # A chunk is a range of ids: its first rows may be a little older than its start.
+        # A chunk is a range of ids, so its first rows may be a little older than the chunk's start.
         if time is not None and chunk > min(time, INT64_MAX - HOUR) + HOUR:
             continue
         chosen = pc.scalar(True) if time is None else pc.field("order_time") <= time

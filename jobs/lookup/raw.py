@@ -65,7 +65,7 @@ class RawRecord:
     path : str
         Path of the raw file, or of its copy in the archive.
     rows : list of bytes
-        The line of the message. If each row of the file is one level change, all rows of the message.
+        The line that holds the message. If each row of the file is one level change: all rows of the message.
     """
 
     event: EventRow
@@ -107,7 +107,10 @@ def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str 
     for table in both(EVENTS):
         events += _read_rows(warehouse, table, versions, wanted).to_pylist()
     if not events:
-        raise WarehouseError(f"{symbol} {sequence}: no such event in {warehouse}")
+        raise WarehouseError(
+            f"{symbol} {sequence}: no such event in {warehouse}. Pass the id of an event, as in its column "
+            "`sequence`"
+        )
     files: list[LedgerRow] = _read_rows(warehouse, FILES, versions, None).to_pylist()
     ledger = {row["path"]: row for row in files}
     return [_read_record(warehouse, event, ledger[event["source_file"]]) for event in events]
@@ -123,7 +126,7 @@ def _read_rows(
 
 
 def _read_record(warehouse: Path, event: EventRow, file: LedgerRow) -> RawRecord:
-    """Return the raw record of an event, from its raw file or, if that is missing or changed, from a copy."""
+    """Return the raw record of an event, from its raw file, or from a copy if the file is not intact."""
     for location in list_raw_file_locations(warehouse, file):
         if location.is_file() and hash_file(location) == file["content_hash"]:
             levels = len(event["data"]["bid_prices"]) + len(event["data"]["ask_prices"])
@@ -132,7 +135,7 @@ def _read_record(warehouse: Path, event: EventRow, file: LedgerRow) -> RawRecord
                 return RawRecord(event, str(location), _read_lines(path, event["source_row"], rows))
     raise WarehouseError(
         f"{file['path']} has changed or is missing (it was ingested with SHA-256 {file['content_hash']}), "
-        "and there is no copy of it: put it back. `ingest --archive` stores copies"
+        "and the warehouse has no intact copy of it: put the file back. `ingest --archive` stores copies"
     )
 
 

@@ -15,7 +15,7 @@ _PROOFS = {
     Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
     Status.UNVERIFIABLE: "neither ids nor checksums: missing data cannot be detected",
 }
-"""Reason why a feed reaches a status and no better one."""
+"""Reason why a status is the best that a feed reaches, by status."""
 
 
 def describe_sources(name: str | None) -> str:
@@ -50,6 +50,7 @@ def describe_source(name: str) -> str:
 
 
 def _describe_proof(feed: Feed) -> str:
+    """Return one line about a feed: exchanges, best book status with its reason, and what starts a book."""
     exchanges = ", ".join(feed.exchanges) or "any exchange"
     also = ""
     if feed.checksum is not Checksum.NONE and feed.continuity is not Continuity.NONE:
@@ -57,7 +58,7 @@ def _describe_proof(feed: Feed) -> str:
     if not feed.own_snapshots or feed.best_status is Status.VERIFIED:
         seeded = "a snapshot starts a book"
     elif feed.name == "crypto_lake":
-        seeded = "no snapshot: --seed golden starts a book from the vendor's"
+        seeded = "no snapshots: --seed golden starts a book from the vendor's first book"
     else:
         seeded = "the feed's own snapshot starts a book"
     return f"  {exchanges}: {feed.best_status.label} at best ({_PROOFS[feed.best_status]}{also}); {seeded}."

@@ -45,10 +45,12 @@ _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"
 
 
 class InstrumentStatus(TypedDict):
-    """Contents of one instrument. `hours` and its variants count chunks of the length `hour_length`, ns.
+    """Contents of one instrument.
 
-    `first_hour` and `last_hour` are starts of chunks, ns since 1970 UTC. `coverage` has ns by status, `gaps`
-    has numbers by kind, and `golden` has the share of matches as text, by kind of golden row.
+    `hours`, `hours_missing` and `failed_hours` are numbers of chunks; each chunk is `hour_length` ns long.
+    `first_hour` and `last_hour` are starts of chunks, ns since 1970 UTC. `coverage` has the time with each
+    status in ns, by status. `gaps` has the number of gaps by kind. `golden` has the share of equal
+    comparisons as text, by kind of golden row.
     """
 
     exchange: str
@@ -69,9 +71,9 @@ class InstrumentStatus(TypedDict):
 
 
 class TableSize(TypedDict):
-    """Number of rows, and number and size of the data files, of the published version of a table.
+    """Rows and data files of the published version of a table, as numbers and as a size in bytes.
 
-    `other_bytes` is the size of its data files that are not in the published version.
+    `other_bytes` is the size of the table's data files that are not in the published version.
     """
 
     table: str
@@ -82,7 +84,7 @@ class TableSize(TypedDict):
 
 
 class RunStatus(TypedDict):
-    """A run: its times (ns since 1970 UTC), worst verdict, new files and number of refused files."""
+    """A run: its times (ns since 1970 UTC), its worst verdict, and its numbers of new and refused files."""
 
     run_id: str
     command: str
@@ -98,8 +100,9 @@ class WarehouseStatus(TypedDict):
     """Contents of a warehouse.
 
     `runs` has the newest run first. `bytes` is the size of the data files of the published versions, and
-    `other_bytes` that of all other data files. `is_written` says whether a run holds the warehouse's lock
-    now. It is None if the lock cannot be tested. `unfinished` lists the tables that a killed run has changed.
+    `other_bytes` is the size of all other data files. `is_written` says whether a run holds the warehouse's
+    lock now; it is None if the lock cannot be tested. `unfinished` lists what a killed run has left: tables
+    with unpublished changes, and the folder `_staging`.
     """
 
     warehouse: str
@@ -291,12 +294,12 @@ def _verdict_text(name: str, failed_hours: int = 0) -> Text:
 
 def _warning_lines(status: WarehouseStatus) -> Iterator[Text]:
     if status["is_written"]:
-        yield Text("a run is writing to it now: shown is the state that the run before published", "yellow")
+        yield Text("a run is writing to it now: this is the state that the previous run published", "yellow")
     if status["is_written"] is None:
         yield Text("cannot tell whether a run is writing to it: its lock file is not accessible", DIM)
     if status["unfinished"]:
         names = ", ".join(status["unfinished"])
-        yield Text(f"an unfinished run left {names} behind: the next run rolls it back", "yellow")
+        yield Text(f"an unfinished run left {names} behind: the next run rolls its changes back", "yellow")
 
 
 def _instrument_lines(instrument: InstrumentStatus) -> Iterator[Text]:
