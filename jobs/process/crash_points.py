@@ -1,4 +1,4 @@
-"""Crash points: named points at which tests kill the process, to check what a crash leaves behind."""
+"""Crash points: named places in the code where tests kill the process, to check what a crash leaves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 CRASH_AT = "DELTABOOK_CRASH_AT"
 """Environment variable with the name of the crash point at which this process is killed.
 
-The value `?` kills nothing: the process prints each crash point that it passes on standard error.
+With the value `?`, the process is not killed. It prints each crash point that it passes to standard error.
 """
 
 _passed: Counter[str] = Counter()
@@ -24,8 +24,8 @@ def crash_point(name: str) -> None:
     Parameters
     ----------
     name : str
-        Name of the point, in the form `action.table.when`. In the environment, `name:3` means: when the
-        process reaches this point for the third time.
+        Name of the point, in the form `action.table.when`. The value `name:3` of the environment variable
+        kills the process when it reaches the point for the third time.
     """
     wanted = os.environ.get(CRASH_AT)
     if not wanted:

@@ -15,7 +15,7 @@ from deltabook.schemas.errors import DeltabookError
 from deltabook.udfs.storage.object_store import is_store_error
 
 OWN_ERRORS = f"{DeltabookError.__module__}."
-"""Start of the line that names one of deltabook's own errors in the traceback of a Spark worker."""
+"""Start of a line in a Spark worker's traceback that names an error class of deltabook."""
 _UNPUBLISHED = "nothing of this run is published"
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
@@ -50,7 +50,7 @@ _KNOWN_CAUSES = (
         "Free memory, or let fewer workers run at once, as with --master local[1]",
     ),
 )
-"""Pattern of a line in Spark's error text, its meaning, and the remedy. The first matching pattern counts."""
+"""Pattern of a line in Spark's error text, its meaning, and the remedy. The first that matches is used."""
 _FREE_MEMORY = (
     "Free memory, or raise the limit of this process (ulimit -v) or of its control group, and run again"
 )
@@ -113,9 +113,9 @@ def find_cause(trace: str) -> str:
     Returns
     -------
     str
-        The first of these that the text has: one of deltabook's own errors that a worker raised; a known
-        cause with its remedy; the worker's Python error; Spark's own error; the innermost Java exception; any
-        line. Empty if there is no text.
+        The first of these that the text has: a deltabook error that a worker raised, a known cause with its
+        remedy, the worker's Python error, Spark's own error, the innermost Java exception, or any line. Empty
+        if there is no text.
     """
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     own = [line.split(": ", 1)[-1] for line in lines if line.startswith(OWN_ERRORS)]
@@ -162,15 +162,15 @@ def _describe_dead_jvm(error: BaseException) -> str:
         return ""
     with suppress(ProcessLookupError):
         os.kill(process.pid, 0)
-        # The JVM is running. This process is a fork of the JVM's parent, so `wait` cannot see the JVM.
+        # The JVM is running. `wait` does not see it, because this process is a fork of the JVM's parent.
         return ""
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     limit = read_memory_limit()
     allowed = f" (its control group allows {limit / (1 << 20):,.0f} MiB in all)" if limit else ""
     return (
         f"Spark's JVM {how}: for lack of memory{allowed}, by another process, or by a crash. "
-        f"{_UNPUBLISHED.capitalize()}, earlier runs stay. Free memory or lower driver_memory, and run "
-        "again"
+        f"{_UNPUBLISHED.capitalize()}; earlier runs are unchanged. Free memory or lower driver_memory, and "
+        "run again"
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNDO_SECONDS = 15
-"""Longest time in seconds for undoing unfinished work. The process ends when this time is over."""
+"""Seconds that undoing unfinished work may take after a signal. Then the process ends in any case."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,7 +34,7 @@ class _State:
     number : int or None
         Number of the signal that asked the process to end; None if there was no signal.
     delays : int
-        Number of `delay_interruption` blocks that the process is in.
+        Number of nested `delay_interruption` blocks that the process is in now.
     published : list of str
         Jobs of this command that have published their tables.
     timer : threading.Timer or None
@@ -52,7 +52,7 @@ _state = _State()
 
 
 def install_handlers() -> None:
-    """Make SIGINT and SIGTERM raise `Interrupted`; an ignored signal, as under nohup, stays ignored."""
+    """Make SIGINT and SIGTERM raise `Interrupted`. A signal that is ignored, as with nohup, stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -109,7 +109,7 @@ def delay_interruption() -> Iterator[None]:
 
 @contextmanager
 def end_block_on_interrupt() -> Iterator[None]:
-    """Run a block until an interruption, then continue after it; for commands that run until Ctrl-C."""
+    """Run a block until Ctrl-C or SIGTERM, then continue after the block as if no signal had come."""
     try:
         yield
     except KeyboardInterrupt:
@@ -160,7 +160,7 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 def _set_logging(is_on: bool) -> None:
     """Turn logging on or off.
 
-    Logging is off after an interruption, because py4j would then log every call to the JVM that was lost.
+    Logging is off after an interruption. Otherwise py4j would log every call to the JVM that fails then.
     """
     import logging
 

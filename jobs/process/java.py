@@ -56,7 +56,8 @@ def find_class_archive() -> Path | None:
 
     The JVM starts faster with this archive (class data sharing).
     """
-    # A truncated archive would crash the JVM. An archive's name is therefore its size, to be checked here.
+    # A truncated archive would crash the JVM. `make setup` names each archive by its size in bytes, so that a
+    # truncated archive is recognised here.
     whole = (path for path in get_archive_folder().glob("*.jsa") if path.stem == str(path.stat().st_size))
     return next(whole, None)
 

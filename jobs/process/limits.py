@@ -18,10 +18,10 @@ MIN_ADDRESS_SPACE = 3072 * _MIB
 """Minimum address space of a command without Spark, in bytes. Arrow, pandas and numba reserve this much, but
 use only a tenth of it."""
 _JVM_BEYOND_HEAP = 3072 * _MIB
-"""Address space of a JVM beyond its heap, in bytes: classes, compiled code, threads, direct memory."""
+"""Address space in bytes that a JVM needs besides its heap, for classes, code, threads and direct memory."""
 _CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
-"""Smallest limit in bytes that means no limit: control groups of version 1 report such a number."""
+"""A limit of this many bytes or more means no limit. Control groups of version 1 report such numbers."""
 _MIN_DESCRIPTORS_WITHOUT_SPARK = 64
 """File descriptors that a command without Spark needs at once, with a reserve for its threads."""
 MIN_DESCRIPTORS = 512
@@ -108,7 +108,7 @@ def read_memory_limit() -> int | None:
 def _read_limits(root: Path, below: str, name: str) -> list[int]:
     """Return the limits of a control group and of its parents, in bytes.
 
-    A container may not see its own group. The limit of the visible root is therefore read, too.
+    A process in a container may not see its own group, so the limit of the visible root is read too.
     """
     folder, limits = root / below.lstrip("/"), []
     for each in {folder, *folder.parents, root}:
@@ -132,14 +132,14 @@ def _find_folder_problem(folder: Path) -> str:
         return f"{name} is not writable: fix its permissions, or {remedy}"
     free = shutil.disk_usage(folder).free
     if free < _MIN_FREE_SPACE:
-        missing = f"{free / _MIB:,.0f} MiB free, and Spark needs {_MIN_FREE_SPACE // _MIB}"
+        missing = f"{free / _MIB:,.0f} MiB free, and Spark needs {_MIN_FREE_SPACE // _MIB} MiB"
         return f"{name} has {missing}: free some space there, or {remedy}"
     return ""
 
 
 def _describe_address_space(limit: int, needed: int) -> str:
     return (
-        f"this process may use {limit / _MIB:,.0f} MiB of address space, and needs {needed / _MIB:,.0f}: "
+        f"this process may use {limit / _MIB:,.0f} MiB of address space, and needs {needed / _MIB:,.0f} MiB: "
         "raise the limit, as with ulimit -v unlimited"
     )
 

@@ -18,7 +18,7 @@ def peak_memory() -> dict[str, int | None]:
     Each number is the peak resident memory since the start of a process (Linux: `VmHWM`). If a process serves
     several runs, the peak may come from an earlier run. The processes may reach their peaks at different
     times, so the sum of the peaks is an upper bound. Memory that workers share with the daemon that forked
-    them counts in every worker. Only processes of this machine that are still running are included. Spark
+    them is counted in every worker. Only processes that still run on this machine are included, and Spark
     ends a worker that has been idle for a minute.
 
     Returns
@@ -31,7 +31,7 @@ def peak_memory() -> dict[str, int | None]:
     own = processes.get(own_id, {})
     own_tree = [own_id, *_list_descendants(own_id, processes)]
     driver = _read_peak(own) or _read_own_peak()
-    # Under spark-submit the JVM has started this process, not the other way round.
+    # With spark-submit, the JVM is the parent of this process. Otherwise it is a descendant.
     candidates = [*own_tree, int(own.get("PPid", 0))]
     jvm = next((process for process in candidates if processes.get(process, {}).get("Name") == _JAVA), None)
     if jvm is None:
