@@ -27,7 +27,7 @@ from deltabook.jobs.queries.views import RELATIONS
 _MODES = ("EXTENDED", "CODEGEN", "COST", "FORMATTED")
 _SUBSTITUTED = "${"
 _RECURSION = 6_000
-"""Python's recursion limit while a statement is parsed; one level of SQL takes up to 25 calls."""
+"""Python's recursion limit while a statement is parsed. Each nested level of SQL takes up to 25 calls."""
 
 
 def check_statement(text: str) -> AllowedQuery:
@@ -63,7 +63,7 @@ def check_statement(text: str) -> AllowedQuery:
         first = error.errors[0] if error.errors else {}
         position = f" at line {first['line']}, column {first['col']}" if first.get("line") else ""
         raise forbidden_error(f"SQL that cannot be parsed{position}") from None
-    except Exception:  # the parser failed: the statement was not checked
+    except Exception:  # the parser itself failed, so the statement was not checked
         raise forbidden_error("SQL that cannot be parsed") from None
     finally:
         sys.setrecursionlimit(limit)

@@ -1,8 +1,8 @@
-"""SQL dialect of queries: parses and generates Spark SQL without a change of meaning.
+"""SQL dialect of queries: parse Spark SQL, and generate SQL that means the same.
 
 sqlglot's own Spark dialect translates functions and literals between databases. The SQL that it generates may
-therefore return other column names or types. In this dialect, every function keeps its name and arguments,
-and every literal keeps its type.
+therefore return columns with other names or types. In this dialect, every function keeps its name and its
+arguments, and every literal keeps its type.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class SparkQuery(Spark):
             TokenType.CURRENT_DATE: lambda: exp.Anonymous(this="current_date"),
             TokenType.CURRENT_TIMESTAMP: lambda: exp.Anonymous(this="current_timestamp"),
         }
-        # so that array(1, 2)[0] takes an element
+        # Without constructors, array(1, 2)[0] takes an element of the array.
         ARRAY_CONSTRUCTORS: ClassVar[dict[str, type[exp.Func]]] = {}
         TYPE_LITERAL_PARSERS: ClassVar[dict[exp.DType, Callable[..., exp.Expr]]] = dict.fromkeys(
             (

@@ -58,8 +58,8 @@ FROM (
   )
 ) WHERE trade IS NOT NULL
 """
-"""Each trade with the best levels of the last row of `book` before the trade. If a trade and a row have the
-same time, the trade counts as earlier."""
+"""Each trade, with the best levels of the last row of `book` before the trade. A row with the same time as
+the trade comes after the trade."""
 
 _STEP = "(unix_micros(TIMESTAMP '1970-01-01 00:00:00Z' + step) * 1000)"  # SQL of the parameter `step` in ns
 
@@ -93,7 +93,8 @@ GROUP BY exchange, symbol, step_start
 def _bars(function: str, bar: str, start: str = "min(time)") -> str:
     """Return the SQL of a function that aggregates the trades of a symbol into bars.
 
-    `bar` is the SQL of the number of a trade's bar, and `start` the SQL of a bar's time.
+    `bar` is SQL that returns the number of the bar to which a trade belongs. `start` is SQL that returns the
+    time of a bar.
     """
     return f"""
 SELECT exchange, symbol, {start} AS time,

@@ -1,8 +1,8 @@
 """Gateway between JDBC clients and Spark's Thrift server: only statements that read the warehouse pass.
 
 The gateway checks each statement as `deltabook sql` does. The server receives SQL that is generated from the
-parsed statement, not the typed text. The gateway removes a client's session settings. It forwards a message
-only after it has read the whole message.
+parsed statement, not the typed text. The gateway removes the session settings that a client sends. It reads
+a whole message before it forwards the message.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _serve_client(client: socket.socket, server: socket.socket) -> None:
             continue
         received = received[size:]
         if received:
-            raise ValueError("a message before the answer to the last")
+            raise ValueError("a message was sent before the answer to the previous one")
         forwarded, answer = check_call(message)
         if forwarded:
             server.sendall(_frame(write_message(forwarded)))
@@ -186,7 +186,7 @@ def _forward_replies(server: socket.socket, client: socket.socket, lock: threadi
 
 
 def _read_frame(source: socket.socket, largest: int) -> bytes:
-    """Return the next frame of a connection: bytes that follow their length."""
+    """Return the content of the next frame of a connection. A frame is a length and as many bytes."""
     (size,) = struct.unpack(">I", _read_exactly(source, 4))
     if size > largest:
         raise ValueError("too long")
@@ -194,7 +194,7 @@ def _read_frame(source: socket.socket, largest: int) -> bytes:
 
 
 def _frame(data: bytes) -> bytes:
-    """Return bytes with their length before them."""
+    """Return a frame with the given content: the length of the content, and the content."""
     return struct.pack(">I", len(data)) + data
 
 

@@ -22,7 +22,7 @@ _KEYWORDS = re.compile(r"[A-Z]+(_[A-Z]+)*( [A-Z]+)*")
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?([lLsSyYdDfF]|[bB][dD])?", re.ASCII)
 _DIGITS = re.compile("[0-9A-Fa-f]*")
 _NAMED = (exp.Identifier, exp.Literal, exp.HexString, exp.Anonymous, exp.Var)
-"""Nodes whose argument `this` is free text. The text is checked or quoted by the kind of the node."""
+"""Nodes whose argument `this` is free text. How the text is checked or quoted depends on the kind of node."""
 _WITH_UNIT = ("dateadd", "date_add", "datediff", "date_diff", "timestampadd", "timestampdiff")
 """Functions that take a unit of time as the first of three arguments."""
 _STATEMENTS = "SELECT, WITH, FROM, VALUES, TABLE, EXPLAIN, DESCRIBE and SHOW"
@@ -114,7 +114,7 @@ def _normalize(tree: exp.Expr) -> exp.Expr:
             node.set("this", exp.to_identifier(node.this.name, quoted=True))
         elif isinstance(node, exp.WindowSpec) and not node.args.get("end"):
             node.set("end", "CURRENT ROW")
-        elif isinstance(node, exp.Pivot):  # sqlglot derives both arguments from names; the SQL lacks them
+        elif isinstance(node, exp.Pivot):  # sqlglot derives both from other names; they are not in the SQL
             node.set("columns", None)
             node.set("pivot_column_naming", None)
     return tree
@@ -259,7 +259,7 @@ def _require_query(tree: exp.Expr) -> None:
 
 
 def _fold_case(name: str) -> str:
-    """Return a name in lower case as Spark compares names: for Spark, ſ equals s, and ı and İ equal i."""
+    """Return a name in lower case as Spark compares names. For Spark, ſ equals s, and ı and İ equal i."""
     return "".join(char.upper().lower()[:1] for char in name)
 
 

@@ -1,4 +1,4 @@
-"""The command `sql --serve`: serves published tables, views and functions with Spark's JDBC server."""
+"""The command `sql --serve`: serve published tables, views and functions with Spark's JDBC server."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def serve(
 ) -> None:
     """Serve a warehouse over JDBC until the process is interrupted.
 
-    Newly published runs become visible within seconds. Spark's server itself would run any statement.
-    Therefore it listens on a separate port of this machine only, and clients connect to the gateway. The
+    Newly published runs become visible within seconds. Spark's server itself would run any statement. So it
+    listens on a separate port that only this machine can reach, and clients connect to the gateway. The
     gateway forwards only statements that read the warehouse.
 
     Parameters
@@ -134,9 +134,9 @@ def make_server_folder() -> Iterator[Path]:
 
 
 def _link_warehouse(root: Path, folder: Path) -> Path:
-    """Return a path to the warehouse without characters that have a meaning in SQL: a symbolic link.
+    """Create a symbolic link to the warehouse, and return its path, which has no special SQL characters.
 
-    The URI of an object store is returned unchanged.
+    For a warehouse in an object store, the URI is returned unchanged.
     """
     if is_remote(root):
         return root

@@ -1,4 +1,4 @@
-"""The command `sql`: runs queries over the published tables, views and functions."""
+"""The command `sql`: run queries over the published tables, views and functions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> Data
     text : str
         One SQL statement.
     unsafe : bool
-        If true, run the statement as typed, whatever it does. If false, check the statement, and run the SQL
+        If true, run the statement as typed, without a check. If false, check the statement, and run the SQL
         that is generated from the parsed statement.
 
     Returns
@@ -141,9 +141,9 @@ def describe_failed_hours(warehouse: Warehouse, text: str, unsafe: bool = False)
 
 
 def _published_versions(root: Path) -> dict[str, int]:
-    """Return the published table versions; empty if nothing is published but the warehouse has live books.
+    """Return the published table versions; raise an error if the warehouse has nothing to query.
 
-    Without live books, an error is raised if nothing is published.
+    If nothing is published yet, but the warehouse has live books, the result is empty.
     """
     is_live = open_live_tables(root).exists(BOOKS)
     return published_versions(root) if is_live else require_published(root)
@@ -186,7 +186,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
         for column, kind in zip(table.columns, kinds, strict=True):
             column.justify = "right" if isinstance(kind, NumericType) else "left"
         for row in rows:
-            # The console makes text printable, too. But column widths must be those of the printed text.
+            # The console would make the text printable too, but only after it has measured the columns.
             table.add_row(*(make_printable(_cell_text(value)) for value in row))
             count += 1
         width = None if out.isatty() else 10_000

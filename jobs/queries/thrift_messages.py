@@ -1,4 +1,4 @@
-"""Messages of Thrift's binary protocol: reads messages from bytes, and writes messages as bytes."""
+"""Messages of Thrift's binary protocol: read messages from bytes, and write messages as bytes."""
 
 from __future__ import annotations
 

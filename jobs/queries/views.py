@@ -60,7 +60,7 @@ class Relations:
         self._made: dict[str, Relation] = {}
 
     def needed(self, names: Iterable[str]) -> list[str]:
-        """Return the given relations and all relations on which they depend, in the order of creation.
+        """Return the given relations and all relations on which they depend, in the order to create them.
 
         Each relation comes after the relations on which it depends.
 
@@ -94,7 +94,7 @@ class Relations:
     def _named_in(self, text: str) -> set[str]:
         """Return the names of the relations in an SQL text.
 
-        A function counts only if a parenthesis follows its name, because some functions and columns share a
+        The name of a function counts only if a parenthesis follows it, because a column may have the same
         name.
         """
         words = _WORD.findall(text)
@@ -229,8 +229,8 @@ class _DecimalColumns:
         is_price = "price" in name
         scale = "price_scale" if is_price else "size_scale"
         scales = sorted({row.price_scale if is_price else row.size_scale for row in self._instruments})
-        # The type is only as wide as an int64 at these scales needs. A difference of wider types would lose
-        # decimals.
+        # The type is just wide enough for an int64 at any of these scales. With a wider type, Spark would
+        # drop decimals of a difference of two numbers.
         kind = f"DECIMAL({_INT64_DIGITS - scales[0] + scales[-1]},{scales[-1]})"
         # DECIMAL(19,0) times DECIMAL(s,s) is exact in DECIMAL(20+s,s).
         exact = [
@@ -331,7 +331,7 @@ _TABLE_VIEWS: dict[str, tuple[Table, Columns, str]] = {
     "trades_all": (EVENTS, _trade_columns, f" WHERE event_type = '{EventType.TRADE}'"),
     "openings": (CHECKPOINTS, _opening_columns, " WHERE event = 0"),
 }
-"""Views of one table and of its variant with decimals: the table, the columns, and a condition on rows."""
+"""Views of one table and of its `_decimal` table, by name: table, columns, and a condition on rows."""
 
 _TEXT_VIEWS = {name: PASSED.format(name) for name in ("book", "trades", "book_wide")} | {
     "features": FEATURES,
