@@ -76,7 +76,7 @@ def live(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild books while a recorder writes captures, with seconds of delay; run until SIGTERM."""
+    """Rebuild books within seconds while a recorder writes captures, until SIGTERM."""
     settings = read_settings(
         config,
         warehouse=warehouse,

@@ -66,7 +66,7 @@ def ingest(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read new raw files into messages, and into golden rows: independent data to compare books with."""
+    """Read new raw files into messages and golden rows (independent data with which books are compared)."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk, log=log)
     run_and_exit(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
 
@@ -137,7 +137,7 @@ def validate(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run all suites: messages have no gaps and are in order, books equal golden rows (see ingest)."""
+    """Check that messages are complete and in order, and that books equal golden rows (see ingest)."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, log=log)
     run_and_exit(settings, as_json, [validate_stage()])
 
