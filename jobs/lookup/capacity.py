@@ -20,7 +20,7 @@ MEASURED_TO = {"symbols": 64, "hours": 32, "changes an hour": 8_000_000, "levels
 
 _BOUNDS = (
     "Linear fits to runs of up to 64 symbols, 32 hours, 8 M level changes per hour and 100 levels. "
-    "Every run took within 31 % of its fitted time. The range in brackets shows this error."
+    "Each fitted time is within 31 % of the measured time. The range in brackets allows for this error."
 )
 
 
@@ -51,7 +51,7 @@ COEFFICIENTS = {
     "rebuild_run": Coefficient(0.189, "seconds per run of reconstruct, on two cores", _FIT),
     "rebuild_hour": Coefficient(0.00992, "seconds per symbol-hour", _FIT),
     "rebuild_million": Coefficient(0.1014, "seconds per million level changes", _FIT),
-    "residual": Coefficient(0.31, "largest error of a fit, as a share of the fitted time", _FIT),
+    "residual": Coefficient(0.31, "largest error of a fitted time, as a share of the measured time", _FIT),
     "levels": Coefficient(
         [1, 20, 100], "levels per side, for the next three coefficients", "scaling, and " + _CAPTURES
     ),
