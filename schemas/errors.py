@@ -7,7 +7,10 @@ from __future__ import annotations
 
 
 class DeltabookError(Exception):
-    """Base class of all errors of deltabook; `exit_status` is the exit status of a command that fails."""
+    """Base class of all errors of deltabook.
+
+    `exit_status` is the exit status of a command that ends with this error.
+    """
 
     exit_status = 2
 
