@@ -3,9 +3,9 @@
 A golden row is an independent truth about a book, such as the best bid and ask that the exchange sent itself.
 The suite compares in two ways, for each chunk and for each whole symbol:
 
-- row by row: do prices and sizes equal those of the golden row with the same id?
-- in distribution: do samples of a metric, such as the spread, have the same distribution in rebuilt books and
-  in golden rows?
+- Row by row: do the prices and sizes of a book equal those of the golden row with the same id?
+- In distribution: does a metric, such as the spread, have the same distribution in rebuilt books and in
+  golden rows?
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT
 
 
 def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Return verdicts that say whether the rebuilt books of each chunk equal their golden rows.
+    """Judge whether the rebuilt books of each chunk equal their golden rows, and return the verdicts.
 
     Parameters
     ----------
@@ -105,7 +105,10 @@ def _compare_whole_symbols(suite_run: SuiteRun) -> list[JudgedRow]:
 
 
 def _make_check_metrics(suite_run: SuiteRun, counts: Counts) -> list[JudgedRow]:
-    """Return a metric `match` for each row of the table `checks`, and add the row's numbers to `counts`."""
+    """Return a metric `match` for each row of the table `checks`, and add the row's numbers to `counts`.
+
+    A row of `checks` has the result of comparing books with the feed's own checksums or snapshots.
+    """
     metrics = []
     minimum = suite_run.warehouse.settings.minimum_match
     for key in suite_run.keys:

@@ -5,8 +5,8 @@
 2. A survey of each stream finds its chunks, its epochs, and the number of digits that its prices and sizes
    need. A stream is all messages of one type of one instrument. A chunk is a range of ids, one hour by
    default. An epoch is a range of ids between two restarts of a venue's ids.
-3. Workers sort each chunk that gains or loses messages into the feed's order. They write it as a new data
-   file, which replaces the chunk's stored events.
+3. Workers sort the messages of each chunk that gains or loses messages into the feed's order. They write the
+   chunk as a new data file, which replaces the stored events of this chunk.
 """
 
 from __future__ import annotations
@@ -102,9 +102,11 @@ def ingest(
     Raises
     ------
     SettingsError
-        If a path does not exist, or if the settings give an instrument other scales than the warehouse has.
+        If a path does not exist, or if the scales of an instrument in the settings differ from those in the
+        warehouse.
     WarehouseError
-        If a file has to be read again because another file is replaced, but is missing or has changed.
+        If the replacement of a file makes it necessary to read another file again, and that other file is
+        missing or has changed.
     """
     started = time.monotonic()
     options = options or IngestOptions()
@@ -273,7 +275,7 @@ def _write_other_records(
 
 
 def _may_have_others(row: SurveyRow, instrument: InstrumentRow) -> bool:
-    """Return whether a staged file of events may also give rows of `golden` or `quarantine`.
+    """Return whether a staged file of events may also hold rows for `golden` or `quarantine`.
 
     Snapshots and checksums are golden rows too. Messages with numbers that do not fit the instrument's scales
     go to quarantine.

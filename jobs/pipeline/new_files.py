@@ -53,12 +53,12 @@ class CachedHash(msgspec.Struct, array_like=True, frozen=True):
 
 @dataclass(frozen=True)
 class FolderScan:
-    """The files that a scan has found, sorted into new, known, waiting and refused files.
+    """The result of a scan: the files that were found, sorted into new, known, waiting and refused files.
 
     Attributes
     ----------
     new : list of Path
-        Files to ingest: this source has neither ingested nor refused their content before.
+        Files to ingest. Their content has not been ingested, and this source has not refused it.
     known : int
         Number of files whose content was ingested before.
     waiting : int
@@ -181,7 +181,7 @@ def _hash_files(
 ) -> tuple[dict[str, CachedHash], list[RefusedFile]]:
     """Return the hash of each file by path, and the unreadable files.
 
-    If the cache has an entry with the present size and times of a file, the file is not read.
+    A file is read only if its size or one of its times differs from its entry in the cache.
     """
     hashes: dict[str, CachedHash] = {}
     unreadable: list[RefusedFile] = []

@@ -71,7 +71,7 @@ class RebuildPlan:
 
 
 def read_book_gaps(tables: TableReader) -> dict[Instrument, list[BookGap]]:
-    """Return the stored gaps of each instrument, without kinds that no later message can resolve.
+    """Return the stored gaps of each instrument that a later message can resolve.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ def plan_rebuild(
 ) -> dict[Instrument, RebuildPlan]:
     """Return a plan for each instrument that has a changed chunk.
 
-    Changed events may resolve earlier gaps differently. Therefore the plan starts at a checkpoint before all
-    of these gaps.
+    If events have changed, another message may now resolve an earlier gap. Therefore the plan starts at a
+    checkpoint before all gaps to which this may happen.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def is_single_pass_faster(
     Returns
     -------
     bool
-        True if the last task of a single pass is estimated to end no later than the last replay.
+        True if a single pass is estimated to end no later than chaining followed by the last replay.
     """
     by_instrument = [float(sum(costs[*key, chunk] for chunk in plan.chained)) for key, plan in plans.items()]
     by_chunk = [float(cost) for cost in costs.values()]

@@ -37,7 +37,7 @@ class Reproduction(TypedDict):
     as_of : str
         Id of the run whose books were rebuilt.
     code_versions : list of str
-        Version of deltabook with which that run wrote its books.
+        Version of deltabook that wrote the books of that run, as a list with one item.
     symbol_hours : int
         Number of chunks that have stored books.
     differing : list of str
@@ -139,7 +139,10 @@ def _rebuild_books(warehouse: Warehouse, inputs: RebuildInputs, progress: Progre
 
 
 def _find_run(warehouse: Warehouse, run_id: str) -> RunRow:
-    """Return the row of `runs` with the given id; raise an error if the run used other settings."""
+    """Return the row of `runs` with the given id.
+
+    Raise an error if there is no such run, or if its settings differ from the present settings.
+    """
     require_published(warehouse.root)
     runs = cast(list[RunRow], sorted(warehouse.rows(RUNS), key=itemgetter("finished")))
     run = next((run for run in runs if run["run_id"] == run_id), None)

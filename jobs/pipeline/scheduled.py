@@ -3,9 +3,11 @@
 `deltabook run --once` does this once, `deltabook run --watch` repeats it until the process is stopped.
 
 The ledger (table `files`: every raw file by the hash of its content) decides which files are new. Spark's
-Structured Streaming has a similar trigger, `availableNow`. It is not used here, because its checkpoint would
-be a second ledger, of paths instead of content. Spark would commit this checkpoint separately from the run,
-so the two could disagree after a killed run. A JVM would also have to start even if no file is new.
+Structured Streaming has a similar trigger, `availableNow`. It is not used here for two reasons:
+
+- Its checkpoint would be a second ledger, of paths instead of content. Spark would commit this checkpoint
+  separately from the run, so the checkpoint and the ledger could disagree after a killed run.
+- A JVM would have to start for each scan, even if no file is new.
 
 A round is one scan of the folders, the stages that are due, and the report. A round holds the lock of
 scheduled runs from start to end, so two scheduled runs never work at the same time. Each stage also takes the
@@ -94,7 +96,7 @@ class Schedule:
 
 
 class FinishedRun(NamedTuple):
-    """Columns of one row of the table `runs`.
+    """A published run, with three columns of its row in the table `runs`.
 
     Attributes
     ----------
@@ -121,7 +123,7 @@ def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
     schedule : Schedule
         The raw files to ingest.
     as_json : bool
-        Whether to print the summary, or the error, as one JSON object, the last line of standard output.
+        Whether to print the summary, or the error, as one JSON object on the last line of standard output.
 
     Raises
     ------
@@ -145,8 +147,9 @@ def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
 def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
     """Scan the folders repeatedly and process new files, until SIGTERM or SIGINT.
 
-    The Spark session stays open between rounds. If a round fails with an error that may go away, the function
-    prints the error, pauses and tries again. The pause doubles with each such failure.
+    The Spark session stays open between rounds. If a round fails, the function prints the error and pauses
+    before the next round. The pause doubles with each failure. It keeps its normal length if the round failed
+    because another process was writing.
 
     Parameters
     ----------
@@ -233,8 +236,8 @@ def _read_finished_runs(root: Path) -> list[FinishedRun]:
 def _choose_stages(schedule: Schedule, scan: FolderScan, runs: Sequence[FinishedRun]) -> list[Stage]:
     """Return the stages that are due.
 
-    If there are new files, all stages are due. Otherwise, a stage is due if the stage before it has finished
-    later than the stage itself. This happens if an earlier round was killed between the two.
+    If there are new files, all stages are due. Otherwise, a stage is due if the previous stage has finished
+    since the last end of this stage. This happens if an earlier round was killed between the two stages.
     """
     stages = [reconstruct_stage(schedule.judged), *([validate_stage()] if schedule.judged else [])]
     if scan.new:

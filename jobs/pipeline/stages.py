@@ -68,10 +68,10 @@ class Stage(NamedTuple):
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn each expected error of the block into one message on standard error and `typer.Exit`.
+    """Report an expected error of the block in one message on standard error, and raise `typer.Exit`.
 
-    Expected errors are those for which `describe_error` has a message. Any other error is a bug and passes
-    through with its traceback.
+    An error is expected if `describe_error` has a message for it. Any other error is a bug and passes through
+    with its traceback.
     """
     try:
         yield
@@ -219,7 +219,7 @@ def open_warehouse(settings: Settings, for_queries: bool = False) -> Warehouse:
     settings : Settings
         Settings with the folder of the warehouse and the Spark master.
     for_queries : bool
-        Whether a new session runs long queries rather than jobs. The JVM gets other options for queries.
+        Whether a new session is for long queries instead of jobs. Its JVM then gets other options.
 
     Returns
     -------
@@ -240,7 +240,7 @@ def run_and_exit(settings: Settings, as_json: bool, stages: list[Stage], judged:
     settings : Settings
         Settings of all jobs.
     as_json : bool
-        Whether to print the summary as one JSON object, the last line of standard output.
+        Whether to print the summary as one JSON object on the last line of standard output.
     stages : list of Stage
         The jobs, in order.
     judged : bool
@@ -377,7 +377,7 @@ def exit_with_status(summary: JobSummary, as_json: bool) -> None:
     summary : JobSummary
         Merged summary of the jobs.
     as_json : bool
-        Whether to print the summary as one JSON object, the last line of standard output.
+        Whether to print the summary as one JSON object on the last line of standard output.
 
     Raises
     ------
@@ -400,10 +400,9 @@ def print_result(result: Mapping[str, object], as_json: bool) -> None:
     Parameters
     ----------
     result : mapping
-        Result of the command. In the JSON, keys that are missing here but are in the command's output schema
-        become null.
+        Result of the command. If it lacks a key of the command's output schema, this key is null in the JSON.
     as_json : bool
-        Whether to print the result as one JSON object, the last line of standard output.
+        Whether to print the result as one JSON object on the last line of standard output.
     """
     if "exit_status" in result and "error" not in result:  # `report_errors` has logged an error's status
         status = result["exit_status"]
