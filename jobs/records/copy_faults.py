@@ -35,7 +35,8 @@ def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: boo
     table : Table
         Table `runs` or table `written`.
     published : int
-        Published Delta version. Every file of this version and of earlier ones must have a copy.
+        Published Delta version of the table. Every file of this version and of earlier versions must have a
+        copy.
     is_idle : bool
         Whether no process is writing to the warehouse. A run makes its copies after it has published, so
         copies may be missing while a run is in progress.
@@ -80,8 +81,8 @@ def find_small_table_faults(
     table : Table
         One of `SMALL_TABLES`.
     active_paths : set of str, optional
-        Paths of the table's active data files, relative to its folder. None if the log cannot be read; then
-        all files that have copies are compared.
+        Paths of the table's active data files, relative to its folder. If the log cannot be read, pass None:
+        all files that have copies are then compared.
     digests : dict
         Recorded SHA-256 of the table's data files in hex, by path below the table's folder.
     is_idle : bool
@@ -138,7 +139,7 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
     -------
     dict
         Path of the file to read, by name of the original. If the table has no copies, all originals are
-        returned. If it has copies, an original is left out if it has no copy and no commit names it.
+        returned. Otherwise, originals that have no copy and that no commit names are left out.
     """
     folder = warehouse / table.name
     copies = list_copies(warehouse, table)
@@ -149,8 +150,8 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
         if path.startswith(f"{LOG_FOLDER}/"):
             continue
         is_original_intact = not describe_damage(folder / path, copy.digest)
-        # If original and copy are both damaged, take the original. The caller checks the seals of its rows or
-        # its recorded hash, and skips it if they do not match.
+        # If original and copy are both damaged, take the original. The caller checks the seals of the rows or
+        # the recorded hash of the file, and skips the file if they do not match.
         files[path] = copy.file if not is_original_intact and copy.is_intact() else folder / path
     if is_log_copied(warehouse, table, copies):
         uncopied = {*_list_logged_paths(warehouse, table)} - files.keys()

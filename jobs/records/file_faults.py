@@ -43,8 +43,8 @@ class Fault:
         Command or instruction that repairs the fault; empty for the usual remedy of the table, which
         `jobs.integrity.audit.choose_remedy` returns.
     is_copied : bool
-        Whether the file is in a small table, and the file or its second copy is intact, so that the intact
-        one can replace the other.
+        Whether the file belongs to a small table and can be repaired from its second copy, or the copy from
+        the file, because one of the two is intact.
     """
 
     table: str

@@ -1,8 +1,8 @@
 """Record the size and SHA-256 of each file that a run writes.
 
 Parquet and Delta store no checksum of their files. Each run therefore adds a row to the table `written` for
-each file that it wrote. It cannot do so for the files that hold these rows. Their hashes are in the column
-`proofs` of the run's row in `runs`.
+each file that it wrote. A run cannot add rows for the files that hold these rows. It stores the hashes of
+these files in the column `proofs` of its row in `runs`.
 
 Workers hash the data files that they write. The driver writes the data files of small tables and all log
 files, and hashes them when it publishes the run.
@@ -29,7 +29,7 @@ LOG_FOLDER = "_delta_log"
 RUN_TABLES = (RUNS, WRITTEN)
 """Tables that describe runs and their files. Runs only append to them, and `restore` keeps all their rows."""
 _NO_RUN: PublishedVersions = {"versions": {}, "version": -1}
-"""Stands for the run before the first run. It published no table."""
+"""Placeholder for the run before the first run, which published no table."""
 
 FileHashes = dict[tuple[str, str], str]
 """SHA-256 of data files in hex, by table name and path below the table's folder."""
@@ -63,7 +63,7 @@ class CommitInfo(TypedDict, total=False):
 
 
 class LogAction(TypedDict, total=False):
-    """One action of a Delta commit, as one line of its JSON file. Other kinds of actions have other keys.
+    """One action of a Delta commit: one line of its JSON file. Other kinds of actions have other keys.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ def list_written_since(
     hashes: FileHashes,
     known_paths: Container[str] = (),
 ) -> Iterator[FileRecord]:
-    """Yield the records of a table's log files from one version on, and of the data files that they add.
+    """Yield a record for each log file of a table from one version on, and for each data file that they add.
 
     Parameters
     ----------
@@ -208,7 +208,8 @@ def last_recorded_run(runs: Sequence[PublishedVersions]) -> PublishedVersions:
     """Return the newest run whose own new files of `runs` and `written` are recorded in `written`.
 
     A run cannot record the files that it adds to `runs` and `written` itself. The next run that adds rows to
-    `written` records them. So the result is the run just before the newest run that added rows to `written`.
+    `written` records them. Therefore the result is the run before the newest run that added rows to
+    `written`.
 
     Parameters
     ----------

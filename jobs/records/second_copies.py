@@ -1,10 +1,10 @@
 """Make and list second copies: backups of important files, in the folder `_copies` of the warehouse.
 
-Every repair relies on these files. All files of `runs` and `written` have a second copy. Of the small tables
-(the ledger, the id boundaries, the epochs and the instruments), only the active data files have one. The name
-of a copy consists of the original's name and the SHA-256 of the original's bytes, so a copy can be verified
-by itself. A run makes the copies at its end. If a run is killed before that, the next run makes the missing
-copies.
+A file is important if every repair relies on it. All files of `runs` and `written` have a second copy. Of the
+small tables (the ledger, the id boundaries, the epochs and the instruments), only the active data files have
+one. The name of a copy consists of the original's name and the SHA-256 of the original's bytes, so a copy can
+be verified by itself. A run makes the copies at its end. If a run is killed before that, the next run makes
+the missing copies.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def list_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
 def are_copies_foreign(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) -> bool:
     """Return whether the second copies of a table belong to another warehouse, and its files to this one.
 
-    Only copies of `runs` and `written` are examined. They belong to this warehouse if a commit equals its
-    copy. Otherwise the other of these two tables decides: rows of `runs` list data files of `written`, so
-    the two tables fit together if such a list names an existing file. The result is True if the table's files
-    fit the other table, and its copies do not.
+    Only copies of `runs` and `written` are examined; for other tables, the result is False. The copies belong
+    to this warehouse if `is_log_copied` is true. Otherwise, the other of the two tables decides. Rows of
+    `runs` list data files of `written`, so files of the two tables belong together if a listed file exists.
+    The copies are foreign if the table's own files belong to the other table, and the copies do not.
 
     Parameters
     ----------
@@ -161,8 +161,8 @@ def make_copies(warehouse: Path, is_thorough: bool = False) -> None:
     warehouse : Path
         Warehouse folder. The caller holds its lock.
     is_thorough : bool
-        Whether to look for missing copies of the files of all commits. If False, only the files of commits
-        from the newest copied commit on are considered.
+        Whether to look for missing copies of the files of all commits. If False, only the newest copied
+        commit and later commits are considered.
     """
     for table in RUN_TABLES:
         if not table_exists(warehouse, table):
