@@ -1,4 +1,4 @@
-"""Checks of the arguments of `BookEnvironment`, before any table is read. Errors list all problems."""
+"""Check the arguments of `BookEnvironment` before any table is read. One error lists all problems."""
 
 from __future__ import annotations
 

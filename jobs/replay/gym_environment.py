@@ -39,7 +39,9 @@ NAME = "deltabook/Book-v0"
 Info = dict[str, int | float | str]
 """The dict that `reset` and `step` return beside an observation; `BookEnvironment.reset` lists the keys."""
 _BOUND = 10.0
+"""Largest absolute value in an observation."""
 _FEATURES = 6
+"""Number of values in an observation besides the four values for each level."""
 _BASIS_POINTS = 10_000
 _PROCESS = os.getpid()
 """Id of the process that imported this module. A forked process has another id."""
@@ -69,7 +71,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     - the imbalance of the best levels;
     - the distance of the microprice from the mid, in basis points;
     - the spread in basis points;
-    - bought less sold volume, divided by the sum of both, over the last step;
+    - the bought volume less the sold volume over the last step, divided by the sum of both;
     - the order flow imbalance of the best level over the last step, divided by the sum of the best sizes;
     - the position divided by `max_size`.
 
@@ -86,15 +88,15 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     max_size : str
         Largest position as decimal text, in the instrument's size unit.
     fee, passive_fee : float
-        Fees as a share of the traded value: of orders that take levels, and of orders that rest in the book.
+        Fees of orders that take levels, and of orders that rest in the book, as a share of the traded value.
         A negative passive fee is a rebate.
     latency : int
         Time from an action until its order reaches the book, ns; less than `step`.
     passive : bool
         Whether orders rest in the book.
     cancelled : str
-        Assumed place in the queue of orders that other traders cancelled: behind the agent's order, or ahead
-        of it.
+        Where cancelled orders of other traders are assumed to have been in the queue: `behind` the agent's
+        order, or `ahead` of it.
 
     Raises
     ------
@@ -194,7 +196,8 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         Returns
         -------
         (float32[n], float, bool, bool, dict)
-            The observation, the reward, False, whether the episode is truncated, and a dict as of `reset`.
+            The observation, the reward, False (an episode never terminates), whether the episode is
+            truncated, and a dict with the same keys as that of `reset`.
 
         Raises
         ------
@@ -292,7 +295,7 @@ def _refuse_forked() -> None:
     if os.getpid() != _PROCESS:
         raise SettingsError(
             "this process was forked, and lacks the threads that read Delta tables: "
-            'spawn the processes, with AsyncVectorEnv(…, context="spawn"), or '
+            'spawn the processes with AsyncVectorEnv(…, context="spawn") or '
             'gymnasium.make_vec(…, vector_kwargs={"context": "spawn"})'
         )
 

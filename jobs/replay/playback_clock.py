@@ -1,4 +1,4 @@
-"""The clock of a replay in the terminal. It has a speed, and it can be paused."""
+"""Tell the time of a replay in the terminal: a clock with a speed, which can be paused."""
 
 from __future__ import annotations
 

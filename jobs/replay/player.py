@@ -69,7 +69,7 @@ def require_terminal(console: Console) -> None:
         If the output is not a terminal, or the terminal cannot move its cursor.
     """
     if not console.file.isatty() or console.is_dumb_terminal:
-        raise SettingsError("--watch needs a terminal: leave it out for lines, or give --format csv or json")
+        raise SettingsError("--watch needs a terminal: omit --watch to print one line for each step instead")
 
 
 class Player:
@@ -100,7 +100,7 @@ class Player:
         Parameters
         ----------
         by : str or int
-            Kind or length of a step, as of `Replayer.step`.
+            Kind or length of a step, as in `Replayer.step`.
 
         Returns
         -------

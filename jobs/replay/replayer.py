@@ -1,4 +1,4 @@
-"""`Replayer`: steps through the books and trades of one symbol. Starts no Spark.
+"""Step through the books and trades of one symbol with a `Replayer`, without Spark.
 
 >>> replayer = Replayer(Path("books"), "BTC-USDT", "2024-08-09T00:00:00Z", None)  # doctest: +SKIP
 >>> for seen in replayer:  # doctest: +SKIP
@@ -50,9 +50,9 @@ class Replayer:
         Needed if several exchanges list the symbol.
     clock : str
         Clock that orders the messages. `received` orders by time of arrival: no message is seen before it
-        arrives. A message without a receive time comes at its `order_time`, or together with the previous
+        arrives. A message without a receive time counts as received at its `order_time`, or with the previous
         message if that message arrives later. `exchange` orders by the exchange's time, as in the rows of
-        `books`: some messages are seen before they arrive.
+        `books`: some messages are then seen before they arrive.
     suspect : str
         What to do with steps in which the book is suspect or unseeded. `skip` leaves such steps out, `mark`
         includes them with their status, and `raise` raises a GapError.
@@ -129,7 +129,7 @@ class Replayer:
             If the id is outside the range of recorded ids.
         """
         if (time is None) == (sequence is None):
-            raise SettingsError("seek: expected a time or a sequence")
+            raise SettingsError("seek: expected a time or a sequence, and not both")
         if sequence is not None:
             position = self.recording.position_of_sequence(sequence)
             now = self.recording.time_before(position)
@@ -177,12 +177,12 @@ class Replayer:
     def steps(self, by: str | int = By.EVENT) -> Iterator[Observation]:
         """Yield an observation for each step to the end.
 
-        If `seek` is called meanwhile, the iteration continues from the new position.
+        If `seek` is called during the iteration, the iteration continues from the new position.
 
         Parameters
         ----------
         by : str or int
-            Kind or length of a step, as of `step`.
+            Kind or length of a step, as in `step`.
         """
         while True:
             replay = self._replay
@@ -202,12 +202,12 @@ class Replayer:
         rows : int
             Maximum number of steps in a batch.
         by : str or int
-            Kind or length of a step, as of `step`.
+            Kind or length of a step, as in `step`.
 
         Yields
         ------
         pyarrow.RecordBatch
-            Columns as of `deltabook.udfs.replay.replay.Replay.batches`.
+            Batches with the columns that `deltabook.udfs.replay.replay.Replay.batches` describes.
         """
         return self._replay.batches(_parse_step_kind(by), rows)
 
@@ -224,8 +224,8 @@ class Replayer:
             Seed of the random choice; equal seeds give equal episodes.
         count : int
             Number of start times. The method divides each period with a known book into adjacent episodes,
-            and returns their starts in random order. If `count` exceeds the number of episodes, all of them
-            come again, in another random order.
+            and returns the starts of these episodes in random order. If `count` exceeds the number of
+            episodes, the episodes repeat in another random order.
 
         Returns
         -------
@@ -271,7 +271,7 @@ def merge(replayers: Sequence[Replayer], by: str | int = By.EVENT) -> Iterator[t
     replayers : sequence of Replayer
         Replays to merge. All must have the same clock.
     by : str or int
-        Kind or length of a step, as of `Replayer.step`.
+        Kind or length of a step, as in `Replayer.step`.
 
     Yields
     ------

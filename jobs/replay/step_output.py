@@ -58,8 +58,9 @@ class StepCounts(TypedDict):
 class StepRow(TypedDict):
     """One step of a replay as a row of CSV or JSON.
 
-    `time` is in ns since 1970 UTC, prices and sizes are exact. The fields from `updates` on are changes since
-    the previous step. A price or size is None if its side of the book is empty.
+    `time` is in ns since 1970 UTC; prices and sizes are exact. `updates`, `trades`, `buy_volume` and
+    `sell_volume` cover the time since the previous step. A price or size is None if its side of the book is
+    empty.
     """
 
     time: int
@@ -197,7 +198,7 @@ def write_steps(replayer: Replayer, by: str | int, form: str, out: IO[str]) -> R
     replayer : Replayer
         Replay to write, from its current position on.
     by : str or int
-        Kind or length of a step, as of `Replayer.step`.
+        Kind or length of a step, as in `Replayer.step`.
     form : str
         Format: `table`, `csv`, or `json` (one object per line). CSV and JSON have times in ns since 1970 UTC
         and exact numbers.
@@ -287,7 +288,10 @@ def exact_levels(seen: Observation, scales: tuple[int, int], levels: int) -> tup
 
 
 def _table_lines(steps: Iterable[Observation], scales: tuple[int, int], width: int) -> Iterator[Text]:
-    """Yield an aligned line for each step. In a narrow terminal, times have no date and end with the ms."""
+    """Yield a line of titles, then an aligned line for each step.
+
+    In a narrow terminal, times have no date and end with milliseconds.
+    """
     steps, columns, mids = iter(steps), LadderColumns(), NumberColumn()
     sample: list[Observation] = []
     while len(sample) < _SAMPLE_STEPS and (step := next(steps, None)) is not None:
