@@ -47,11 +47,13 @@ _SESSION_PREFIXES = (
 )
 """Prefixes of the `OPTIONS` that a Spark Connect client may set. The server sets all others."""
 _COMPLETE = "complete"
+"""File in the cache that is created when all of Delta's JARs were fetched."""
 _FATAL = re.compile(
     r"Could not|Cannot|cannot|insufficient memory|OutOfMemoryError|Too many open files|Unrecognized"
 )
 """Words that occur in the line with the cause when a JVM cannot start."""
 _NOT_READY = "JAVA_GATEWAY_EXITED"
+"""Text in PySpark's error if the JVM ended before it was ready."""
 _MORE_RESOURCES = (
     "Lower driver_memory, or raise the limits of this process (ulimit -v, ulimit -n, its control group)"
 )
@@ -73,7 +75,7 @@ _SHIPPED_WITH_PYSPARK = (
     "org.xerial.snappy:snappy-java",
     "software.amazon.awssdk:bundle",
 )
-"""Dependencies of Delta's JARs that are not fetched, because PySpark has them or nothing needs them.
+"""Dependencies of Delta's JARs that are not fetched, because PySpark includes them or nothing uses them.
 
 The Hadoop client would add 50 MB, and the bundle of all AWS clients 640 MB.
 """
@@ -104,8 +106,7 @@ OPTIONS = {
     # that are at most 5 % larger.
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.hadoop.parquet.compression.codec.zstd.level": "1",
-    # A shuffle here moves only references to files, not rows. Most of Spark's 200 default tasks would be
-    # empty.
+    # The jobs shuffle only references to files, not rows. Most of Spark's 200 default tasks would be empty.
     "spark.sql.shuffle.partitions": "8",
     # Codec of the data that Spark passes between tasks. The default is LZ4, but the LZ4 decoder that Spark
     # ships has published vulnerabilities.
@@ -256,6 +257,7 @@ def _set_worker_options(builder: SparkSession.Builder, master: str) -> SparkSess
 
 
 def _configure_fetch(builder: SparkSession.Builder, cache: Path, packages: list[str]) -> SparkSession.Builder:
+    """Make Spark fetch Delta's JARs and `packages` into a cache folder at its start; return the builder."""
     from delta import configure_spark_with_delta_pip
 
     try:
@@ -272,6 +274,7 @@ def _configure_fetch(builder: SparkSession.Builder, cache: Path, packages: list[
 
 
 def _cache_folder(settings: Settings) -> Path:
+    """Return the folder in the user's cache for the JARs of this version of Delta."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = f"delta-{version('delta-spark')}" + ("-s3a" if is_remote(settings.warehouse) else "")
     return Path(base) / "deltabook" / name
@@ -340,4 +343,5 @@ def _terminate(processes: set[int]) -> None:
 
 
 def _find_disk_problem(line: str) -> str:
+    """Return the problem with the disk that a line of the JVM reports; empty if it reports none."""
     return describe_disk_problem(OSError(line), SPARK_TEMP_FOLDER)

@@ -8,8 +8,9 @@ order:
 3. The driver commits the table `quarantine`, which has the unreadable lines.
 4. The driver commits the rows of `books`, and stores the number N in this commit.
 
-The last commit decides. If the process stops before it, micro-batch N is repeated from the states of N - 1.
-If the process stops after it, N is complete, and is skipped when Spark offers it again.
+The commit of `books` decides. If the process stops before this commit, micro-batch N is repeated from the
+states of micro-batch N - 1. If the process stops after it, micro-batch N is complete, and is skipped when
+Spark offers it again.
 """
 
 from __future__ import annotations

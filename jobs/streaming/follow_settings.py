@@ -1,4 +1,4 @@
-"""Settings of the job `live`, and what is known about instruments before their first live message."""
+"""Settings of the job `live`, and the scales and id restarts that are known before the first live message."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class FollowSettings:
     trigger : float
         Minimum time between the starts of two micro-batches, in seconds.
     patience : float
-        Time in seconds that a message waits before it is applied. Messages that come before it in the feed's
-        order may arrive late.
+        Time in seconds that a message waits before it is applied to its book. Messages that precede it in the
+        feed's order can still arrive during this time.
     most_bytes : int
         Approximate limit of what one micro-batch reads, in bytes.
     once : bool
@@ -58,8 +58,8 @@ class KnownInstruments(NamedTuple):
     Attributes
     ----------
     rows : dict
-        Rows of the table `instruments` by (exchange, symbol). An instrument that only the settings name has
-        only the scales.
+        Rows of the table `instruments` by (exchange, symbol). The row of an instrument that only the settings
+        name has only the scales.
     restarts : dict
         Restarts of a venue's ids by (exchange, symbol, event type), as a flat list with two numbers for each
         restart: the time of the first message after the restart (ns since 1970 UTC), and an id. Near that

@@ -181,7 +181,10 @@ class _LiveJob:
         )
 
     def _process_batch(self, frame: DataFrame, batch: int) -> None:
-        """Process one micro-batch, or skip it if it is committed: Spark may repeat it after a restart."""
+        """Process one micro-batch, or skip it if it is committed already.
+
+        After a restart, Spark may repeat a micro-batch.
+        """
         with self.is_processing:
             if self.is_ending:  # a plain return would make Spark record the micro-batch as done
                 raise WarehouseError("the stream was asked to end")

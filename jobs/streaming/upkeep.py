@@ -47,7 +47,7 @@ def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
 
 
 def _make_published_predicate(warehouse: Path, table: Table, version: int) -> str:
-    """Return a SQL condition for the live rows that come before the last published row of their chunk."""
+    """Return an SQL condition that selects the live rows before the last published row of their chunk."""
     return " OR ".join(
         f"(exchange = '{valid_name(row['min.exchange'], 'exchange')}' "
         f"AND symbol = '{valid_name(row['partition.symbol'], 'symbol')}' "

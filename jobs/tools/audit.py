@@ -114,7 +114,7 @@ def read_reviewed_versions() -> dict[str, str]:
 
 
 def find_stale_reviews(jars: Iterable[Path]) -> list[str]:
-    """Return one line for each reviewed JAR that is missing, or that is present in another version.
+    """Return one line for each reviewed JAR that is missing or has another version than the review.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The command `bench`: runs the project's benchmarks one after another, each in its own process."""
+"""The command `bench`: run the project's benchmarks one after another, each in its own process."""
 
 from __future__ import annotations
 

@@ -96,10 +96,10 @@ def _rebuild(source: str, messages: pa.Table) -> None:
 
 
 def archive_classes(folder: Path) -> None:
-    """Write the archive of Java classes that `find_class_archive` finds.
+    """Write the archive of Java classes that later JVMs load.
 
-    A new process runs every job and a query on a short capture. When its JVM ends, the JVM writes all classes
-    that it has loaded to the archive.
+    A new process runs every job and a query on a short capture. When the JVM of this process ends, it writes
+    all classes that it has loaded to the archive.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def archive_classes(folder: Path) -> None:
     partial.parent.mkdir(parents=True, exist_ok=True)
     for old in [*partial.parent.glob("*.jsa"), partial]:
         old.unlink(missing_ok=True)
-    # The JVM outlives its Python process while it writes the archive. With captured output, `run` waits until
-    # the JVM has ended, too.
+    # The JVM outlives its Python process while it writes the archive. Because the output is captured, `run`
+    # waits until the JVM has ended too.
     subprocess.run(
         [sys.executable, "-m", __spec__.name, str(folder)],
         env=os.environ | {"SPARK_SUBMIT_OPTS": f'"-XX:ArchiveClassesAtExit={partial}"'},

@@ -54,7 +54,7 @@ class Lease:
         self.renewer: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Take the lock; if it has a holder, wait until it is known whether the holder is alive.
+        """Take the lock. If the lock has a holder, first wait until it is known whether the holder is alive.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Lease:
         Raises
         ------
         WarehouseError
-            If the last renewal is so long ago that another process may take the lock soon.
+            If the last renewal is so long ago that another process may soon take over the lock.
         """
         if _now() - self.renewed_at > EXPIRY_SECONDS - 2 * RENEWAL_SECONDS:
             raise WarehouseError(

@@ -53,7 +53,9 @@ class TableWriter(TableReader):
 
     @contextmanager
     def committing(self, action: str, table: Table) -> Iterator[None]:
-        """Check that the lock is still held, run a block that commits to a table, and explain its errors.
+        """Check that the lock is still held, then run a block that commits to a table.
+
+        If Delta refuses the commit, the error says why and what to do.
 
         Parameters
         ----------
