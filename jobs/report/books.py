@@ -20,7 +20,7 @@ LEVELS = 20
 TRADES = 500
 """Maximum number of trades that are drawn. If there are more, the largest trades are drawn."""
 SECONDS = 7 * 86_400
-"""Maximum number of seconds for which returns and order flow are drawn: the last seconds of the books."""
+"""Maximum number of seconds for which returns and order flow are drawn. The last seconds are drawn."""
 
 Floats = NDArray[np.float64]
 
@@ -61,8 +61,8 @@ class BookSeries:
     bid_prices, bid_sizes, ask_prices, ask_sizes : float64[count, levels]
         Prices and sizes of the last book in each column, best first; NaN if there is no level or no book.
     is_suspect : bool[count]
-        Whether the column has a suspect row of `books`; or, if it has no row, whether the last row before it
-        is suspect.
+        Whether the column has a suspect row of `books`. If the column has no row, the last row before the
+        column decides.
     seconds : int64[n]
         Consecutive seconds since 1970 UTC.
     mids, flow : float64[n]
@@ -218,10 +218,11 @@ def _units(instrument: InstrumentRow) -> tuple[float, float]:
 
 
 def _last_row_of_each(steps: Integers, times: Integers, newest: Integers) -> tuple[pa.Array, Integers]:
-    """Return the steps that rows of a batch belong to, each after the index of its last row.
+    """Return the index of the last row of each step in a batch, and the steps, in the same order.
 
-    Negative steps are left out, and so are steps for which an earlier batch had a later row. `newest` has the
-    time of the last row of each step so far, and is updated in place.
+    `steps` and `times` have the step and the time of each row. Negative steps are left out, and so are steps
+    for which an earlier batch had a later row. `newest` has the time of the last row of each step so far, and
+    is updated in place.
     """
     rows = np.flatnonzero(np.append(np.diff(steps) != 0, True)) if len(steps) else np.empty(0, np.intp)
     rows = rows[steps[rows] >= 0]
@@ -245,9 +246,9 @@ def _to_floats(numbers: pa.Array, unit: float) -> Floats:
 
 
 def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, Integers]:
-    """Return the columns without a row of `books` that show an earlier book, and the columns of these books.
+    """Return the columns that repeat an earlier book because they have no row, and the columns of that book.
 
-    A book is shown for `LONGEST` seconds after its row, or for one column if a column is longer.
+    A book is repeated for `LONGEST` seconds after its row, or for one column if a column is longer than that.
     """
     latest = np.maximum.accumulate(np.where(column_times >= 0, np.arange(grid.count), -1))
     age = grid.times() - column_times[np.maximum(latest, 0)]
@@ -259,7 +260,7 @@ def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, 
 def _carry_mids(mids: Floats, second_times: Integers) -> Floats:
     """Fill each second without a row with the mid of the last second that has a row.
 
-    The mid is used for at most `LONGEST` seconds, then NaN.
+    The mid is used for at most `LONGEST` seconds. After that, the mid is NaN.
     """
     latest = np.maximum.accumulate(np.where(second_times >= 0, np.arange(len(mids)), -1))
     is_current = (latest >= 0) & (np.arange(len(mids)) - latest <= LONGEST)

@@ -24,7 +24,7 @@ BAND_LEVELS = 10
 BINS = 200
 """Maximum number of price bins."""
 MOVES = 2.0
-"""If the mid moves by more than this many band heights, prices are shown relative to the mid."""
+"""If the range of the mid exceeds this many band heights, prices are shown relative to the mid."""
 COLOUR_SCALE = "Viridis"
 """Colour scale for sizes. It is perceptually uniform and readable without colour vision.
 
@@ -88,7 +88,8 @@ def measure_depth(books: BookSeries, levels: int = BAND_LEVELS) -> DepthMap:
     -------
     DepthMap
         The map. Prices are absolute, from the lowest mid minus the height of the band to the highest mid plus
-        the height of the band. If the mid moves by more than `MOVES` heights, prices are relative to the mid.
+        the height of the band. If the range of the mid exceeds `MOVES` heights, prices are relative to the
+        mid.
     """
     mids = books.column_mids
     known = mids[np.isfinite(mids)]
@@ -111,7 +112,7 @@ def draw_depth(books: BookSeries, levels: int = BAND_LEVELS, is_packed: bool = T
     books : BookSeries
         Books of one instrument. At least one book must have both sides.
     levels : int
-        Level that sets the height of the band around the mid, as of `measure_depth`.
+        Level that sets the height of the band around the mid, as in `measure_depth`.
     is_packed : bool
         True: pack sizes as integers, which the script of the report's page decodes. False: give plain
         numbers, which plotly reads.

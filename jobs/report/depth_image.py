@@ -39,7 +39,7 @@ def write_depth_image(books: BookSeries, levels: int, title: str, out: Path) -> 
     books : BookSeries
         Books of one instrument. At least one book must have both sides.
     levels : int
-        Level that sets the height of the band around the mid, as of `depth.measure_depth`.
+        Level that sets the height of the band around the mid, as in `depth.measure_depth`.
     title : str
         Title above the map.
     out : Path

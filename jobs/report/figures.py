@@ -41,7 +41,10 @@ _SHOWN_QUANTILES = (1, -2)  # 1 and 99 %
 
 
 class FlowFit(TypedDict):
-    """Line fitted to mid returns against order flow imbalance: seconds, correlation, bp per unit of size."""
+    """Line fitted to mid returns against order flow imbalances.
+
+    `count` is the number of seconds. `slope` is in basis points per unit of size.
+    """
 
     count: int
     correlation: float

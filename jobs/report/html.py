@@ -1,4 +1,4 @@
-"""Open the templates of HTML pages in the folder `conf`. Pages need no network and escape text from data."""
+"""Open the templates of HTML pages in the folder `conf`. Text from data is escaped in the pages."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def open_templates() -> Environment:
 
 
 def _hash_script(script: str) -> str:
-    """Return the hash of a script as a content security policy writes it."""
+    """Return the SHA-256 of a script in the form that a content security policy expects."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

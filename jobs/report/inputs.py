@@ -1,4 +1,4 @@
-"""Read the small tables of a warehouse that the commands `report` and `status` show, as published."""
+"""Read the published versions of the small tables that the commands `report` and `status` show."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def list_fidelity_rows(frame: pd.DataFrame) -> list[FidelityRow]:
     Parameters
     ----------
     frame : DataFrame
-        Rows of `fidelity`. Dicts have its further columns too.
+        Rows of `fidelity`. Columns that `FidelityRow` does not name are in the dicts too.
     """
     return cast(list[FidelityRow], frame.to_dict("records"))
 

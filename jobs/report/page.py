@@ -61,9 +61,10 @@ PageValues = dict[str, object]
 class ReportResult(TypedDict):
     """Result of `write_report`.
 
-    `report` is the path of the file and `bytes` its size. `verdict` is the overall verdict, `verdicts` has
-    the verdict of each suite. `drifts` describes the drifts of the newest run. `symbols` lists the shown
-    instruments, and `symbols_left_out` counts the others.
+    `report` is the path of the file, `bytes` is its size, and `report_seconds` is the time that it took to
+    write. `verdict` is the overall verdict, and `verdicts` has the verdict of each suite. `drifts` describes
+    the drifts of the newest run. `symbols` lists the shown instruments, and `symbols_left_out` counts the
+    others.
     """
 
     report: str
@@ -96,13 +97,13 @@ def write_report(
         Symbols whose books and distributions are shown, on every exchange. Default: the `SYMBOLS` instruments
         with the most rows of `books`. The verdict always covers all instruments.
     since : str, optional
-        Id of the first run to list; or a time as ISO 8601 text, to list runs that started at this time or
-        later. Default: the newest runs.
+        First run to list: the id of a run, or a time as ISO 8601 text. With a time, runs that started at this
+        time or later are listed. Default: the newest runs.
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive) of the books to draw, ns since 1970 UTC. All other parts of the
         report cover the whole recording.
     levels : int
-        Level that sets the height of the depth map's band around the mid, as of `depth.measure_depth`.
+        Level that sets the height of the depth map's band around the mid, as in `depth.measure_depth`.
 
     Raises
     ------
@@ -308,7 +309,10 @@ def _add_figure(drawn: Figures, figure: Figure) -> str:
 
 
 def _render(page: PageValues, drawn: Figures) -> str:
-    """Return the page as HTML. In the JSON of the figures, signs that could end its script are escaped."""
+    """Return the page as HTML.
+
+    The figures are JSON in a script of the page. Characters that could end this script are escaped.
+    """
     templates = open_templates()
     templates.filters["number"] = _format_number
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)

@@ -118,7 +118,7 @@ def write_plot(
     exchange : str, optional
         Needed if several exchanges list the symbol.
     levels : int
-        Level that sets the height of the band around the mid, as of `depth_figure`.
+        Level that sets the height of the band around the mid, as in `depth_figure`.
 
     Raises
     ------

@@ -48,7 +48,10 @@ _KEYS = ["exchange", "symbol", "kind", "metric", "level"]
 
 
 class ListedRun(RunRow):
-    """Row of `runs`, with texts and counts for the report. `expectations` has their number by verdict."""
+    """Row of `runs`, with texts and counts for the report.
+
+    `expectations` is a text with the number of expectations that got each verdict.
+    """
 
     time: str
     length: str
@@ -83,7 +86,7 @@ class Drift(MetricValue):
 
 
 class ChartLine(TypedDict):
-    """Line of a chart over runs. Each point has a run id, a value, and whether the value is a drift."""
+    """Line of a chart over runs. Each list has one item for each point."""
 
     name: str
     runs: list[str]
@@ -92,7 +95,11 @@ class ChartLine(TypedDict):
 
 
 class StageRow(TypedDict):
-    """A stage of a run: seconds of the stage, seconds of the whole run, and events per second."""
+    """A stage of a run.
+
+    `seconds` is the duration of the stage. As text, `whole` is the duration of the whole run in seconds, and
+    `rate` is the number of events per second.
+    """
 
     command: str
     stage: str
@@ -103,7 +110,11 @@ class StageRow(TypedDict):
 
 
 class Versions(TypedDict):
-    """Versions of packages, of tables (Delta), of deltabook (`code`) and of the schema."""
+    """Versions of the installed packages, and facts about the newest run.
+
+    `tables` has the Delta versions that the run published, `code` the version of deltabook that made the run,
+    and `published` the time of its end. `schema` is the schema version of the tables.
+    """
 
     packages: dict[str, str]
     tables: list[tuple[str, int]]
@@ -122,8 +133,8 @@ def select_runs(inputs: ReportInputs, since: str | None) -> list[ListedRun]:
     inputs : ReportInputs
         Tables of a warehouse.
     since : str or None
-        Id of the first run to list; or a time that `parse_time` reads, to list runs that started at this time
-        or later. None: the last `RUNS_SHOWN` runs.
+        First run to list: the id of a run, or a time that `parse_time` reads. With a time, runs that started
+        at this time or later are listed. None: the last `RUNS_SHOWN` runs.
 
     Raises
     ------

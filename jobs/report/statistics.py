@@ -74,9 +74,9 @@ class MetricRow(FidelityRow):
 class DistributionGroup(TypedDict):
     """Distribution metrics of one instrument, compared with one kind of golden row.
 
-    `tested` and `curves` describe the chunk `hour` (as text: `time`), `reported` the chunk `reported_time`.
-    `tested_hours` and `reported_hours` are numbers of chunks. `failed_hours` lists the chunks with a failed
-    test.
+    `tested` and `curves` are about the chunk that starts at `hour` (`time` as text). `reported` is about the
+    chunk that starts at `reported_time`. `tested_hours` and `reported_hours` are numbers of chunks.
+    `failed_hours` lists the chunks with a failed test.
     """
 
     exchange: str
@@ -116,8 +116,9 @@ def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> lis
     Returns
     -------
     list of DistributionGroup
-        Metrics over all chunks together. If a run measured chunks only one by one, tested metrics are those
-        of the chunk with the smallest p value, and reported metrics those of the chunk with the most samples.
+        Metrics over all chunks together, if they were measured. Otherwise the tested metrics are those of the
+        chunk with the smallest p value, and the reported metrics are those of the chunk with the most
+        samples.
     """
     rows = inputs.latest_fidelity[~inputs.latest_fidelity["metric"].isin(MATCH_METRICS)]
     rows = rows[(rows["compared"] > 0) | rows["statistic"].notna() | (rows["verdict"] == "reported")]
@@ -182,9 +183,10 @@ def _describe_metrics(rows: pd.DataFrame) -> Iterator[MetricRow]:
 
 
 def _read_curves(inputs: ReportInputs, instrument: Instrument, kind: str, hour: int) -> list[Curve]:
-    """Return the curve of each tested metric, from the samples of one chunk, or of all chunks if it has none.
+    """Return the curve of each tested metric, from the samples of one chunk.
 
-    Of a metric that has several levels, only level 1 gets a curve.
+    If the chunk has no samples, the samples of all chunks are used. Of a metric with several levels, only
+    level 1 has a curve.
     """
     if not inputs.stored.exists(SAMPLES):
         return []
@@ -246,8 +248,8 @@ def find_garch(inputs: ReportInputs, instrument: Instrument) -> tuple[float, flo
 def conditional_volatility(books: BookSeries, garch: tuple[float, float, float]) -> Floats:
     """Return the conditional volatility of one-second mid returns by a GARCH(1, 1) model.
 
-    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The mean squared return is the
-    first variance, and replaces each squared return that is NaN.
+    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The first variance is the mean of
+    the squared returns. This mean also replaces each squared return that is NaN.
 
     Parameters
     ----------

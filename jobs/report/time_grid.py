@@ -91,8 +91,9 @@ def join_stretches(stretches: Iterable[tuple[int, int]]) -> tuple[Integers, Inte
     Returns
     -------
     (int64[k], int64[k])
-        Starts and ends of the merged stretches. Between them are the long pauses: those that exceed both
-        `LONGEST` seconds and a twentieth of the recorded time; at most the `PAUSES` longest of them.
+        Starts and ends of the merged stretches. Only long pauses remain between the stretches. A long pause
+        exceeds both `LONGEST` seconds and a twentieth of the recorded time, and is one of the `PAUSES`
+        longest pauses.
     """
     merged: list[list[int]] = []
     for start, end in sorted(stretches):

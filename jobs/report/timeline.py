@@ -13,7 +13,7 @@ from deltabook.jobs.report.time_grid import Integers, join_stretches
 from deltabook.schemas.names import NOT_GIVEN
 
 GAPS_SHOWN = 50
-"""Maximum number of gaps that are listed, and that are marked on the timeline of each instrument."""
+"""Maximum number of gaps that are listed, and maximum number of marks on the timeline of each instrument."""
 BARS = 6_000
 """Approximate maximum number of bars. If there are more, neighbouring chunks share a bar."""
 _WIDTH, _PAUSE, _LEAST_SHARE, _LEAST_BAR = 1000.0, 6.0, 0.03, 2.5
@@ -38,7 +38,7 @@ class GapRow(TypedDict):
 
 
 class ShownGap(TypedDict):
-    """A gap as texts. `location` is file and line; `text` has all of it in one sentence."""
+    """A gap as texts. `location` is file and line, and `text` describes the gap in one line."""
 
     exchange: str
     symbol: str
@@ -54,7 +54,7 @@ class ShownGap(TypedDict):
 
 
 class Span(TypedDict):
-    """Position and width on the axis, in thousandths of it, and whether the period is still open."""
+    """Position and width of a period in thousandths of the axis, and whether the period is still open."""
 
     x: float
     width: float
@@ -98,7 +98,7 @@ class TimelineRow(TypedDict):
 
 
 class Timeline(TypedDict):
-    """Rows and labels of the timeline; `merged` is the number of neighbouring chunks that share a bar."""
+    """Rows and labels of the timeline. `merged` is the number of neighbouring chunks that share bars."""
 
     instruments: list[TimelineRow]
     ticks: list[Tick]

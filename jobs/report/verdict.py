@@ -34,7 +34,10 @@ MatchesByMetric = dict[str, list[tuple[int, int, int]]]
 
 
 class SuiteSummary(TypedDict):
-    """A suite's overall verdict; how many symbol-hours, and how many whole symbols, got each verdict."""
+    """A suite's overall verdict.
+
+    `counts` is the number of symbol-hours by verdict. `totals` is the number of whole symbols by verdict.
+    """
 
     name: str
     verdict: str
@@ -98,8 +101,8 @@ class ComparedChunk(FidelityRow):
 class GoldenComparison(TypedDict):
     """Comparison of books with golden rows.
 
-    `rows` are the symbol-hours, worst first, `more` is the number of rows left out, and `by_level` has the
-    matches of each kind of golden row.
+    `rows` lists the symbol-hours, worst first, and `more` is the number of symbol-hours that it leaves out.
+    `by_level` has the matches by level for each kind of golden row.
     """
 
     rows: list[ComparedChunk]
@@ -203,7 +206,7 @@ def _count_chunks(rows: Iterable[VerdictRow]) -> int:
 
 
 def _worst_verdict(verdicts: Iterable[str]) -> str:
-    """Return the worst of the verdicts; NONE if there are no verdicts."""
+    """Return the first verdict in the order of `WORST_FIRST`; NONE if there are no verdicts."""
     return min(verdicts, key=WORST_FIRST.index, default=NONE)
 
 
@@ -240,7 +243,7 @@ def compare_with_golden(inputs: ReportInputs) -> GoldenComparison:
 
 
 def describe_levels(metrics: MatchesByMetric) -> list[str]:
-    """Return one text per metric and level, with its number and share of matches.
+    """Return one text per metric and level, with the number and the share of matches.
 
     Parameters
     ----------
