@@ -1,4 +1,4 @@
-"""The house rules that a program can check."""
+"""Rules for the structure of the code: imports, file sizes, names, types and docstrings."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""Documents: links lead somewhere, commands exist with the options shown, and Python does what is printed."""
+"""Documents: links have targets, commands and their options exist, and Python prints what is shown."""
 
 from __future__ import annotations
 

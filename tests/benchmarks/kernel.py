@@ -1,7 +1,7 @@
-"""The book alone, on one core: deltabook's kernel beside other structures and other people's books.
+"""Measure the order book alone on one core: deltabook's kernel, other structures and other libraries.
 
-python kernel.py FOLDER [PEERS_PYTHON]: the level changes of real captures and of a simulated hour, played
-twice: with the best prices read after every message, and with 20 levels a side.
+Usage: python kernel.py FOLDER [PEERS_PYTHON]. The level changes of real captures and of a simulated hour are
+applied twice: once reading the best prices after every message, once reading 20 levels per side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Level changes as plain arrays that every program of the kernel benchmark reads; needs numpy alone."""
+"""Level changes as plain arrays, which every program of the kernel benchmark can read. Needs only numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of file of a warehouse, damaged in every way: it is named, and the named remedy mends it."""
+"""Damage every kind of file of a warehouse in every way: `verify` finds it, and its remedy repairs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written: a line says so, readers go on, with room the run is done."""
+"""Full and read-only disks: one line reports the problem, readers still work, and a later run succeeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Faults of raw files, through the command: refused whole, quarantined with a reason, or taken as printed."""
+"""Faults of raw files, tested through the command line.
+
+A bad file is refused as a whole, a bad line is quarantined with its reason, and unusual but valid input is
+read exactly.
+"""
 
 from __future__ import annotations
 

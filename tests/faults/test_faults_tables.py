@@ -1,4 +1,4 @@
-"""Faults of the warehouse, through the command: a killed run, a lost log, a full disk, another time zone."""
+"""Faults of the warehouse through the command line: a killed run, a lost log, a full disk, a time zone."""
 
 from __future__ import annotations
 

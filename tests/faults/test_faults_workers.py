@@ -1,4 +1,4 @@
-"""What workers must survive: being killed, an hour far longer than the usual."""
+"""Faults of workers: a killed worker, a function that fails, and a much longer chunk than usual."""
 
 from __future__ import annotations
 

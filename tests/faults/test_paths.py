@@ -1,4 +1,4 @@
-"""Paths: whatever a file system takes works, or is refused by name before anything starts."""
+"""Paths with unusual names: they work, or they are refused by name before any work starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A warehouse that was moved, and one that another user reads."""
+"""A warehouse that was moved, and a warehouse that another user reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A repair is done whole or not at all: it is killed, or fails, at every step."""
+"""Repairs: kill a repair, or let it fail, at every step. It is then completed or rolled back as a whole."""
 
 from __future__ import annotations
 

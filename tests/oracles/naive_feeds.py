@@ -1,8 +1,9 @@
-"""The slow oracle for feeds whose snapshots are messages of the feed and always replace the book.
+"""A slow oracle for feeds that send their own snapshots, each of which replaces the book.
 
-It is read as the specification, so it imports nothing of deltabook and prefers the plain to the fast.
-Rules: Kraken v1 `book`, OKX v5 and OKCoin v3 `books`, Bybit v5 `orderbook`, Tardis `incremental_book_L2`,
-Crypto Lake `book_delta_v2` (which sends no snapshot, and starts from the vendor's own book).
+This file serves as the specification. It therefore imports nothing of deltabook, and prefers plain code to
+fast code. Its rules are those of Kraken v1 `book`, OKX v5 and OKCoin v3 `books`, Bybit v5 `orderbook`, Tardis
+`incremental_book_L2` and Crypto Lake `book_delta_v2`. Crypto Lake sends no snapshot: its book starts from the
+vendor's own book.
 """
 
 import zlib

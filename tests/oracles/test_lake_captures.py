@@ -1,4 +1,4 @@
-"""The vendor's day of a small capture: its faults are there, and its truth is the books of the capture."""
+"""The simulated Crypto Lake day of a small capture: it has the intended faults, and its truth is right."""
 
 from __future__ import annotations
 

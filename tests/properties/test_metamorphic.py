@@ -1,4 +1,4 @@
-"""Feeds that are changed so that the books must stay, or change as foretold; losses that must be told."""
+"""Change a feed in ways whose effect on the books is known: none, a known change, or a reported loss."""
 
 from __future__ import annotations
 

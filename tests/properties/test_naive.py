@@ -1,4 +1,4 @@
-"""The oracle against hand-made feeds, a rule each, and against the exchange's own top of book."""
+"""The Binance oracle: one small feed for each rule, and the best prices that the exchange sent itself."""
 
 import gzip
 import json

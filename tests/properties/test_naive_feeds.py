@@ -1,4 +1,4 @@
-"""The oracle of feeds with snapshots of their own: a rule each, and the venues' own checksums."""
+"""The oracle of feeds with their own snapshots: one small feed for each rule, and the venues' checksums."""
 
 import ast
 import json

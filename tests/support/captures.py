@@ -1,4 +1,4 @@
-"""Simulated captures for tests: lines, files, and what can be done to them."""
+"""Make simulated captures for tests: lines, files, and edits of them."""
 
 import gzip
 import json

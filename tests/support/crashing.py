@@ -1,4 +1,4 @@
-"""Runs that are killed: scenes of commands, what each leaves behind, and what it must become."""
+"""Scenes of commands to kill, with the state that each leaves behind and the state that must result."""
 
 from __future__ import annotations
 

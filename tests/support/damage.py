@@ -1,4 +1,4 @@
-"""Damage done to every kind of file of a warehouse, and what becomes of it when the named remedy is run."""
+"""Damage every kind of file of a warehouse, and run the remedy that `verify` names."""
 
 from __future__ import annotations
 

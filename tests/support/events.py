@@ -1,4 +1,4 @@
-"""Test help: Binance lines by hand, the events a source and the ordering make of them, and their books."""
+"""Make Binance lines for tests, the events that a source and the ordering make of them, and their books."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live feed without Spark: micro-batches as the stream has them, and what a batch makes of the same."""
+"""Follow a live feed without Spark, in the same micro-batches, and rebuild the same feed as a batch."""
 
 import json
 from collections import defaultdict

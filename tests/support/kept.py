@@ -1,4 +1,4 @@
-"""A small sound warehouse for tests that spoil copies of it."""
+"""Make a small intact warehouse, so that tests can damage copies of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A venue whose book is known: its messages by the rules of any feed, as events, and the book at each."""
+"""A simulated venue with a known true book: its messages as events of any feed, and the book at each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks' own parts: every structure keeps the same book, repetition ends where the feed does."""
+"""Parts of the benchmarks: all structures hold the same book, and all inputs hold the same level changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans: the benchmarks' figures come out, the page computes as the command does, captures bear it out."""
+"""The capacity plan: its estimates agree with the benchmarks, and its page with the command."""
 
 from __future__ import annotations
 

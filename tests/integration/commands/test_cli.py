@@ -1,4 +1,4 @@
-"""What the command line says before any Spark starts."""
+"""Output of the command line that needs no Spark: help, usage errors and settings."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Upkeep: what is joined and removed, what never is, and a command that is killed at it."""
+"""The command `maintain`: what it merges and removes, what it never removes, and what a kill leaves."""
 
 from __future__ import annotations
 

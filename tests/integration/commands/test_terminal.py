@@ -1,4 +1,4 @@
-"""The terminal: ladders, replays and status as people and pipes see them, and the help of every command."""
+"""Output in terminals and pipes: ladders, replays, the status, and the help of every command."""
 
 from __future__ import annotations
 

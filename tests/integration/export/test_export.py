@@ -1,4 +1,4 @@
-"""Exports: every format read back holds the tables' values, and an unfinished one is none."""
+"""Exports: each format, read back, has the values of the tables. An unfinished export leaves no files."""
 
 from __future__ import annotations
 

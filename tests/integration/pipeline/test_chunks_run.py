@@ -1,4 +1,4 @@
-"""Real captures through the command: however a feed is cut and shared out, the same books."""
+"""Real captures through the command line: chunk length and split into files do not change the books."""
 
 from __future__ import annotations
 

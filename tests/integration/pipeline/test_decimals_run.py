@@ -1,4 +1,4 @@
-"""Instruments that no int64 holds, through the command: the same books, in DECIMAL(38,18)."""
+"""Instruments with numbers beyond int64, through the command line: the same books, in DECIMAL(38,18)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A venue that restarts its ids, from its capture to the books, whatever the files and their order."""
+"""A venue that restarts its ids, from captures to books: the split and order of the files do not matter."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Hours through the command: one pass or two, what is rebuilt again, grids of time, gaps and silence."""
+"""Chunks through the command line: one pass or two, what is rebuilt, time grids, gaps and silence."""
 
 from __future__ import annotations
 

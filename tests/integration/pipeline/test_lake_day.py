@@ -1,4 +1,4 @@
-"""A real capture written as a Crypto Lake day gives the same books, wherever both are seeded."""
+"""A real capture, written as a day of Crypto Lake: once seeded, the books equal those of the capture."""
 
 from __future__ import annotations
 

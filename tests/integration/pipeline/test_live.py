@@ -1,4 +1,4 @@
-"""The command `live`: streamed books are those of a batch run, wherever it may have been killed."""
+"""The command `live`: its books equal those of a batch run, even after a kill at any point."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What runs tell while they work, as JSON, bars and lines, and what `runs` keeps of it."""
+"""What runs report while they work, as JSON, bars and lines, and what the table `runs` stores of it."""
 
 from __future__ import annotations
 

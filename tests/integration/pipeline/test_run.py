@@ -1,4 +1,4 @@
-"""Raw files to verified books through the command line, in one shared Spark session."""
+"""The whole way from raw files to verified books through the command line, in one shared Spark session."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Scheduled runs: which files are ingested when, exit statuses, late files and killed rounds."""
+"""Scheduled runs: which files are ingested and when, exit statuses, late files and killed rounds."""
 
 from __future__ import annotations
 

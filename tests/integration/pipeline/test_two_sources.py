@@ -1,4 +1,4 @@
-"""Several sources into one warehouse, in turn and at once: each instrument is built from one of them."""
+"""Several sources in one warehouse, in turn and at once: one source owns each instrument."""
 
 from __future__ import annotations
 

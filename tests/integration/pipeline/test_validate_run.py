@@ -1,4 +1,4 @@
-"""Verdicts through the command line: what is judged, when, and what the views show of what failed."""
+"""Verdicts through the command line: what is judged and when, and how views treat failed chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries run in Spark: honest ones give what was typed, hostile ones read no secret and write nothing."""
+"""Queries in Spark: allowed ones return the right rows, hostile ones read no secret and write nothing."""
 
 from __future__ import annotations
 

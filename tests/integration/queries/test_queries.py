@@ -1,4 +1,4 @@
-"""What can be asked in SQL: each example of the page, and functions and views against plain loops."""
+"""SQL queries: all examples of the documents, and the functions and views compared with plain loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`deltabook sql --serve`, asked by beeline as any JDBC client would."""
+"""`deltabook sql --serve`, queried with beeline as a JDBC client."""
 
 from __future__ import annotations
 

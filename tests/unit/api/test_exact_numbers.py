@@ -1,4 +1,4 @@
-"""Stored numbers become exact decimals, or integers, at any scale and in lists, slices and structs."""
+"""Convert stored numbers to exact decimals or integers, at any scale, in lists, slices and structs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`import deltabook`: what it loads, what it names, and that every name is documented with an example."""
+"""`import deltabook`: what it loads, and that all names have a docstring and functions an example."""
 
 from __future__ import annotations
 

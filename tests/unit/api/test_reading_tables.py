@@ -1,4 +1,4 @@
-"""Results of `deltabook.open`: rows, exact numbers, ranges of times, failed chunks of a stored warehouse."""
+"""Tables read with `deltabook.open`: rows, exact numbers, time ranges and failed chunks."""
 
 from __future__ import annotations
 

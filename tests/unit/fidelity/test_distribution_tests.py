@@ -1,4 +1,4 @@
-"""Distributions of rebuilt books against golden ones: definitions by hand, faults, the null hypothesis."""
+"""Comparison of rebuilt and golden distributions: metrics by hand, faults, and equal distributions."""
 
 from __future__ import annotations
 

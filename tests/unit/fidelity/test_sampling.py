@@ -1,4 +1,4 @@
-"""Books on a grid of time, and series of them, against plain loops over rows and steps."""
+"""Samples of books on a time grid, and metrics of them, compared with plain loops over rows and steps."""
 
 from __future__ import annotations
 

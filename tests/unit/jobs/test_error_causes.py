@@ -1,4 +1,4 @@
-"""Messages of errors: the true cause and the remedy, or that the error is a bug."""
+"""Error messages: they give the true cause and the remedy, or say that the error is a bug."""
 
 from __future__ import annotations
 

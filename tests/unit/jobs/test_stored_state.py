@@ -1,4 +1,4 @@
-"""No rename in code changes what warehouses store; a warehouse of deltabook 0.1.0 is not built again."""
+"""Names that warehouses store do not change with the code, and a warehouse of 0.1.0 needs no rebuild."""
 
 from __future__ import annotations
 

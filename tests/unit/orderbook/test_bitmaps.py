@@ -1,4 +1,4 @@
-"""Bitmaps against sets."""
+"""Bitmaps, compared with Python sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The book's kernel, message by message, against dicts: resets, seeds, levels kept, rows and verdicts."""
+"""The kernel of the book after every message, compared with dicts: resets, seeds, kept levels and rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ids say: each rule by a tiny feed, and every random feed as the oracle judges it."""
+"""What update ids prove: one small feed for each rule, and random feeds compared with the oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time by status: every interval counts once, up to the length that is silence."""
+"""Time by status: every interval counts once, up to the length from which it counts as silence."""
 
 from itertools import pairwise
 

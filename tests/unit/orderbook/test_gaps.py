@@ -1,4 +1,4 @@
-"""The log of gaps by itself: what opens a row, what ends it, whether anything still can."""
+"""The log of gaps: what starts a row, what ends it, and whether a later message can still end it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Order flow imbalance against the formula written out in pandas, row by row and level by level."""
+"""Order flow imbalance, compared with the formula in pandas, row by row and level by level."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Books against the oracle at full depth after every message, and what no batching may change."""
+"""Books at full depth after every message, compared with the oracle. Batch sizes change nothing."""
 
 from __future__ import annotations
 

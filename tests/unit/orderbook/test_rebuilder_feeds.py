@@ -1,4 +1,4 @@
-"""Feeds with snapshots of their own: the kernels against the oracle, at full depth after every message."""
+"""Feeds with their own snapshots: books at full depth after every message, compared with the oracle."""
 
 from __future__ import annotations
 

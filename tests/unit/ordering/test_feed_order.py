@@ -1,4 +1,4 @@
-"""One hour in the feed's order: whatever order, files and portions its messages come in."""
+"""Events of one chunk are in the feed's order, in whatever order, files and batches the messages arrive."""
 
 from __future__ import annotations
 

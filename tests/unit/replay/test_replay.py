@@ -1,4 +1,4 @@
-"""Replaying: the books of the table at every sequence, and never a message before it had arrived."""
+"""The replay: it shows the books of the table at every id, and no message before it arrived."""
 
 from __future__ import annotations
 

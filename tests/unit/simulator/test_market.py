@@ -1,3 +1,5 @@
+"""The simulated market: its true books, its messages and ids, and its likeness to real captures."""
+
 from __future__ import annotations
 
 import dataclasses

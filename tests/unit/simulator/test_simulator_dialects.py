@@ -1,4 +1,4 @@
-"""The four dialects of one seed tell one market: plain dict books, nothing of our readers."""
+"""The dialects of one simulated market describe the same books and trades. The reference uses plain dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each dialect has the form of its venue's own files: fields, their order and types, digits, prefixes."""
+"""Simulated files have the form of each venue's files: fields, order, types, digits and prefixes."""
 
 from __future__ import annotations
 

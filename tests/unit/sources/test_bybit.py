@@ -1,4 +1,4 @@
-"""The Bybit source: messages field by field, what decides the market, and the real archive's 500 levels."""
+"""The Bybit source: messages field by field, choice of the market, and 500 levels of a real archive."""
 
 from __future__ import annotations
 

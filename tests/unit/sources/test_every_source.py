@@ -1,4 +1,4 @@
-"""What every registered source keeps."""
+"""Rules that every registered source keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Kraken source: its messages field by field, its checksums on a real capture, its order by clock."""
+"""The Kraken source: messages field by field, checksums on a real capture, and the order by receive time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one file and one message may hold: every reader keeps to the settings, and names the one passed."""
+"""Limits of one file and of one message: every reader keeps them, and the error names the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Books against golden rows, by id and level by level: against plain loops over the rows of both."""
+"""Books and golden rows, compared by id and level by level: the results equal those of plain loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups packed into tasks: which task has which group, and the results of finished groups."""
+"""Groups packed into tasks: the task of each group, and the stored results of finished groups."""
 
 from itertools import pairwise
 from pathlib import Path

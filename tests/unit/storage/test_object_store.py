@@ -1,4 +1,4 @@
-"""Locations of warehouses: folders, and object stores."""
+"""Locations of warehouses: folders and object stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a live feed consists of, without Spark: growing files, messages that wait, books carried on."""
+"""Parts of a live feed, without Spark: growing files, waiting messages, and books that continue."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Lines that are no messages of Binance: named in quarantine, never raised, alike by both ways."""
+"""Bad Binance lines: they are quarantined with a reason and raise no error, the same in both readers."""
 
 from __future__ import annotations
 

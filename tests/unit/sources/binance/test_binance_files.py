@@ -1,4 +1,4 @@
-"""Files of Binance captures: blocks, units of time, compression, and what refuses a file whole."""
+"""Files of Binance captures: blocks, time units, compression, and faults that refuse the whole file."""
 
 from __future__ import annotations
 

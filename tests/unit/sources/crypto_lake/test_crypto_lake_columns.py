@@ -1,4 +1,4 @@
-"""Columns of Crypto Lake files: missing, retyped, beyond int64."""
+"""Columns of Crypto Lake files: missing, of another type, and with values beyond int64."""
 
 import pyarrow as pa
 import pytest

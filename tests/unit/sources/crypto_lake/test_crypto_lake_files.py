@@ -1,4 +1,4 @@
-"""Crypto Lake files: parts and batches, broken files, any table at all."""
+"""Crypto Lake files: parts and batches, broken files, and random tables."""
 
 import random
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Kernels of the source crypto_lake against plain Python."""
+"""Kernels of the source crypto_lake, compared with plain Python."""
 
 from decimal import Decimal
 

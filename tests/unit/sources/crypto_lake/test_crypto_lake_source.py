@@ -1,4 +1,4 @@
-"""Level changes of Crypto Lake, read as Spark reads them: spellings, types, messages, bad rows."""
+"""Level changes of Crypto Lake, read as Spark reads them: column names, types, messages and bad rows."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Parquet files made to harm: nothing of their metadata is run, and no footer or column fills the memory."""
+"""Hostile Parquet files: no code in their metadata is run, and no footer or column exhausts the memory."""
 
 from __future__ import annotations
 

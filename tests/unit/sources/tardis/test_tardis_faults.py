@@ -1,4 +1,4 @@
-"""Tardis tables that are broken: bad rows are named and damage their book, and blocks change nothing."""
+"""Broken Tardis tables: bad rows are quarantined and mark their book, whatever the size of blocks."""
 
 from __future__ import annotations
 

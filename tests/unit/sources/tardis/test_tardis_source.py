@@ -1,4 +1,4 @@
-"""The Tardis source: kinds by header, rows to messages, numbers as printed, real rows field by field."""
+"""The Tardis source: kinds of tables, rows to messages, numbers as printed, and real rows field by field."""
 
 from __future__ import annotations
 
