@@ -181,6 +181,7 @@ def validate_stage() -> Stage:
 
 
 def _validate(warehouse: Warehouse, run: Run, progress: Progress, *suites: str) -> JobSummary:
+    """Run the named suites, and return the summary of their verdicts."""
     from deltabook.jobs.pipeline.validate import validate
 
     return validate(warehouse, run, progress, suites)

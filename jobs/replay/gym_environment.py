@@ -228,6 +228,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._time, self._seen = time, self._replayer.observation
 
     def _add_flow(self, seen: Observation) -> None:
+        """Add the signed volume, the volume and the order flow imbalance of `seen` to the running sums."""
         trades = seen.trades
         self._flow += int((trades.size * trades.side).sum()), int(trades.size.sum()), seen.ofi
 
@@ -243,6 +244,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
             self._quote = Quote(self._seen, size, self._cancelled)
 
     def _settle(self, fill: Fill, fee: float) -> None:
+        """Add a fill to the position, and its fee to the paid fees. `fee` is a share of the traded value."""
         self._position += fill
         self._fees_paid += fee * abs(fill.cost) / self._unit
 
@@ -260,6 +262,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         return value
 
     def _observe(self) -> NDArray[np.float32]:
+        """Return the present observation, in the order that the class describes."""
         seen, levels = self._seen, self._levels
         values = np.zeros(4 * levels + _FEATURES)
         if self._has_both_sides():

@@ -174,6 +174,11 @@ class Player:
             self._trades.append((trade_time, side, unscale(price, price_scale), unscale(size, size_scale)))
 
     def _frame(self, step: Observation, now: int, is_playing: bool) -> RenderableType:
+        """Return what the terminal shows: the ladder of a step, and the last trades if there is room.
+
+        `now` is the time to show, ns since 1970 UTC. `is_playing` is false for the last book, which stays on
+        the terminal.
+        """
         width, height = self._console.size
         levels = max(min(self._levels, (height - _OTHER_LINES) // 2), 1)
         bids, asks = exact_levels(step, self._replayer.scales, levels)
@@ -202,6 +207,7 @@ class Player:
         return f"speed {speed}, paused" if self._clock.is_paused else f"speed {speed}"
 
     def _last_trades(self, count: int) -> Text:
+        """Return the newest trades as text, newest first, at most `count` of them."""
         price, size = self._columns.price, self._columns.size
         titles = ["trades".ljust(_TIME_WIDTH), "price".rjust(price.width), "size".rjust(size.width)]
         lines = [Text("  ".join(titles), DIM)]

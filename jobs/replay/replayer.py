@@ -252,13 +252,16 @@ class Replayer:
 
     @cached_property
     def _known_intervals(self) -> list[tuple[int, int]]:
+        """First and last time of each period with a known book, ns since 1970 UTC."""
         return list_known_intervals(self.recording, self.start, self.end)
 
     def _from_start(self) -> Replay:
+        """Return a replay whose first message is the first one at or after `start`."""
         before = self.recording.position_of_time(self.start - 1)
         return self.recording.replay(before, self.start - 1, self.start, self.end, self._suspect)
 
     def _open(self, replay: Replay) -> None:
+        """Stop the present replay, and continue with another one."""
         self._replay.stop()
         self._replay, self._walk = replay, None
 
@@ -286,6 +289,7 @@ def merge(replayers: Sequence[Replayer], by: str | int = By.EVENT) -> Iterator[t
 
 
 def _parse_step_kind(by: str | int) -> By | int:
+    """Return the kind of a step, or its length in ns; raise a SettingsError if it is not valid."""
     try:
         kind = by if isinstance(by, int) else By(by)
     except ValueError:

@@ -234,6 +234,7 @@ def write_steps(replayer: Replayer, by: str | int, form: str, out: IO[str]) -> R
 
 
 def _count_steps(steps: Iterable[Observation], seen: ReplaySummary) -> Iterator[Observation]:
+    """Yield the steps unchanged, and add each one to the counts in `seen`."""
     for step in steps:
         seen.add_step(step)
         yield step

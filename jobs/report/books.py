@@ -242,6 +242,7 @@ def _level_matrix(lists: pa.ListArray, depth: int, unit: float) -> Floats:
 
 
 def _to_floats(numbers: pa.Array, unit: float) -> Floats:
+    """Return stored prices or sizes divided by `unit`, as float64."""
     return pc.cast(numbers, pa.float64(), safe=False).to_numpy(zero_copy_only=False) / unit  # type: ignore[no-any-return]
 
 

@@ -34,7 +34,9 @@ GROUND, INK, GRID = "#440154", "#f4f4f4", "rgba(255,255,255,0.14)"
 """Colours of the map. GROUND is the low end of the colour scale, and the colour of cells without size."""
 BID_COLOUR, ASK_COLOUR, SUSPECT_COLOUR = "#7fd4ff", "#ff9d5c", "#ff6b6b"
 _CODES = 65_534
+"""Largest difference between two packed sizes, which are 16-bit integers from 1 on."""
 _MARKERS = (5.0, 14.0)
+"""Diameters in pixels: the limit for the smallest trades, and the marker of the largest trade."""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class FlowFit(TypedDict):
 
 
 def _level_axis(count: int) -> Attributes:
+    """Return an axis of book levels from 1 to `count`."""
     return axis("level", tick0=1, dtick=max(round(count / 10), 1), range=[0.5, count + 0.5])
 
 
@@ -96,6 +97,7 @@ def draw_spread_by_level(books: BookSeries) -> Figure:
 
 
 def _stack_pairs(first: Floats, second: Floats) -> list[list[float]]:
+    """Return the elements of two arrays of equal length as pairs."""
     return [list(pair) for pair in zip(first.tolist(), second.tolist(), strict=True)]
 
 

@@ -245,6 +245,7 @@ def _describe_books(
 def _describe_volatility(
     inputs: ReportInputs, key: Instrument, books: BookSeries, drawn: Figures
 ) -> PageValues | None:
+    """Draw the volatility of one instrument, and return the values for the template; None without GARCH."""
     garch = find_garch(inputs, key)
     figure = figures.draw_volatility(books, conditional_volatility(books, garch)) if garch else None
     if figure is None:
@@ -253,6 +254,7 @@ def _describe_volatility(
 
 
 def _describe_golden(inputs: ReportInputs, drawn: Figures) -> PageValues:
+    """Draw the comparisons with golden rows, and return the values for the template."""
     compared = compare_with_golden(inputs)
     levels: list[PageValues] = []
     for kind, rows in compared["by_level"].items():
@@ -264,6 +266,7 @@ def _describe_golden(inputs: ReportInputs, drawn: Figures) -> PageValues:
 
 
 def _describe_statistics(inputs: ReportInputs, shown: list[Instrument], drawn: Figures) -> PageValues:
+    """Draw the distributions of the shown instruments, and return the values for the template."""
     groups = describe_distributions(inputs, shown)
     shown_groups: list[PageValues] = []
     for group in groups:

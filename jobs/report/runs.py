@@ -156,6 +156,7 @@ def select_runs(inputs: ReportInputs, since: str | None) -> list[ListedRun]:
 
 
 def _describe_run(run: RunRow, expectations: Counter[str]) -> ListedRun:
+    """Return a row of `runs` with texts for the report. `expectations` has the number of them by verdict."""
     summary: RunSummary = json.loads(run["summary"])
     rate: int | float | None = json.loads(run["summary"]).get(f"{run['command']}_events_per_second")
     return {

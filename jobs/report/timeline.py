@@ -17,6 +17,10 @@ GAPS_SHOWN = 50
 BARS = 6_000
 """Approximate maximum number of bars. If there are more, neighbouring chunks share a bar."""
 _WIDTH, _PAUSE, _LEAST_SHARE, _LEAST_BAR = 1000.0, 6.0, 0.03, 2.5
+"""Width of the axis, of a pause, and of the narrowest bar, in thousandths of the axis.
+
+`_LEAST_SHARE` is the smallest weight of a stretch of time, as a share of the time of all stretches.
+"""
 _CLOCK_KINDS = ("silence", "clock_jump")
 """Kinds of gaps whose `expected` and `found` are times."""
 
@@ -117,6 +121,7 @@ def list_gaps(inputs: ReportInputs) -> list[ShownGap]:
 
 
 def _show_gap(row: GapRow) -> ShownGap:
+    """Return a row of `gaps` as texts."""
     expected, found = (
         format_short_time(value) if row["kind"] in _CLOCK_KINDS else "–" if value == NOT_GIVEN else str(value)
         for value in (row["expected"], row["found"])

@@ -39,6 +39,7 @@ from deltabook.udfs.streaming.live_books import SymbolState
 from deltabook.udfs.streaming.stream_source import START, Offset
 
 _APPLICATION = "deltabook live"
+"""Name under which a Delta commit stores the number of its micro-batch."""
 _TABLES = (QUARANTINE, *both(BOOKS)[::-1])
 """The tables of a micro-batch, in the order of their commits. The commit of the last table decides."""
 
@@ -182,9 +183,11 @@ class LiveCommits:
 
     @property
     def _states(self) -> Path:
+        """Folder of the state files and of the lists of state files."""
         return self.tables.root / STATES
 
     def _get_state_list(self, batch: int) -> Path:
+        """Return the path of the list of state files of a micro-batch."""
         return self._states / f"{batch}.json"
 
 

@@ -162,6 +162,7 @@ class _LiveJob:
         return limit > 0 and is_silent and not self.count_waiting()
 
     def _start_query(self) -> StreamingQuery:
+        """Start the streaming query that reads new messages and processes them in micro-batches."""
         self.spark.dataSource.register(LiveSource)
         stream = (
             self.spark.readStream.format(LiveSource.name())

@@ -32,7 +32,7 @@ EXPIRY_SECONDS = 30.0
 """Seconds without a renewal after which another process may take over the lock."""
 _POLL_SECONDS = 0.5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Id of a clock that also runs while the machine is suspended."""
+"""Id of a clock that also runs while the machine is suspended, if the system has such a clock."""
 
 
 class Lease:
