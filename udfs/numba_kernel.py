@@ -73,7 +73,8 @@ class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba ha
     def get_source_stamp(self) -> str:
         """Return the digest of the module that defines the kernel.
 
-        `_digest_sources` does not cover modules outside `udfs` and `schemas`.
+        The name of the cache folder depends only on the files of `udfs` and `schemas`. This digest also
+        covers a kernel of another folder of the package.
         """
         return self._stamp
 

@@ -1,7 +1,8 @@
-"""Tests whether rebuilt and golden books have the same distributions, on one time grid.
+"""Statistical tests of whether rebuilt books and golden books have the same distributions.
 
-Golden books are independent records of the same book. A tested metric passes or fails. A reported metric is
-a stylized fact of both sides: it informs, and cannot fail.
+A golden book is a record of the same book by the exchange or a vendor. Both sides are sampled on one time
+grid. A tested metric has the verdict `passed` or `failed`. A reported metric is a stylized fact that is
+computed for both sides; it has no such verdict.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from deltabook.udfs.fidelity.sampling import Grid, Series, choose_decimals
 from deltabook.udfs.fidelity.stylized_facts import compute_stylized_facts
 
 SIGNIFICANCE = 0.05
-"""Probability that one call fails at least one metric although both sides have the same distribution."""
+"""Probability that at least one metric of a call fails although both sides have the same distributions."""
 MIN_SAMPLES, MAX_SAMPLES = 8, 2_000
-"""Limits on independent samples per side. With fewer, a metric is not tested; more are thinned evenly."""
+"""Limits of the number of independent samples per side.
+
+With fewer samples than the minimum, a metric is not tested. More samples than the maximum are thinned evenly.
+"""
 REPLICATIONS, SEED = 200, 0
 """Number of resamplings of the bootstrap, and seed of the bootstrap's random numbers."""
 _SOKAL_WINDOW = 5.0
@@ -38,10 +42,10 @@ class Metric:
     metric : str
         Name of the metric.
     level : int
-        Level of the book, from 1; 0: the metric is not about one level.
+        Level of the book, from 1; 0 for a metric that does not belong to one level.
     compared : int
-        For a tested metric, the smaller of the two sides' numbers of tested samples. For a reported metric,
-        the smaller of the two sides' numbers of one-second returns.
+        Number of tested samples, or of one-second returns for a reported metric. If the two sides differ, it
+        is the smaller number.
     value, golden_value : float
         For a tested metric, the mean of all samples of the rebuilt and of the golden side. For a reported
         metric, the figure of each side.
@@ -150,14 +154,15 @@ def _measure(name: str, level: int, rebuilt: Series, golden: Series) -> Metric:
     value, golden_value = _mean(rebuilt), _mean(golden)
     low, high = _estimate_interval(rebuilt, golden, value, golden_value)
     if name == "inter_arrival":
-        # The two sides change at different steps, so NaN on one side is no missing level.
+        # The two sides change at different steps, so NaN on one side does not mean a missing level.
         samples = rebuilt[~is_missing], golden[~is_golden_missing]
     else:
         is_sample = ~(is_missing & is_golden_missing)
         samples = rebuilt[is_sample], golden[is_sample]
     present = golden[~is_golden_missing]
     # Large returns follow large returns, even if the signs of returns are independent. So the absolute
-    # distances count too: without them, 31 % of the tests of equal distributions failed (measured).
+    # distances have an autocorrelation time too. Without it, 31 % of the tests of equal distributions failed
+    # (measured).
     tau = max(map(estimate_autocorrelation_time, (present, np.abs(present - golden_value))))
     stride = int(np.ceil(max(2 * tau, *(len(series) / MAX_SAMPLES for series in samples))))
     tested, golden_tested = (series[::stride] for series in samples)

@@ -115,7 +115,7 @@ def make_match_metric(
     name : str
         Name of the metric.
     level : int
-        Level of the book, from 1; 0: the metric is not about one level.
+        Level of the book, from 1; 0 for a metric of whole books.
     compared, matched : int
         Number of compared values, and number of equal values.
     minimum_match : float

@@ -1,8 +1,10 @@
 """Boundaries of chunks: each chunk is a range of positions in a stream.
 
 A position is an epoch and an id, combined into one number. A chunk starts at the lowest position of a message
-whose time lies in the chunk or after the chunk. A boundary with stored ids on both sides is frozen: a late
-file never moves events from which other rows were built.
+whose time lies in the chunk or after the chunk.
+
+A boundary never moves once ids are stored on both sides of it. So a late file never moves a stored event into
+another chunk.
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ def merge_chunks(stored: list[IdRange], groups: list[IdGroup], length: int = HOU
     end = END
     for hour in reversed(hours):
         if starts[hour] >= end:
-            continue  # every id with a time in this chunk lies in a later, frozen chunk
+            continue  # every id with a time in this chunk lies in a later chunk, whose boundary is fixed
         first = starts[hour]
         if not any(starts[other] < first for other in hours if other < hour):
             first = min(least, first)

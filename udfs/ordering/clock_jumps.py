@@ -14,8 +14,8 @@ from deltabook.udfs.numba_kernel import kernel
 LONGEST_DELAY = 1800 * NANOSECONDS_PER_SECOND
 """Longest plausible delay from the exchange to the recorder, ns.
 
-If at least one timestamp is this close to its receive time, the two clocks agree. Then every timestamp that
-is further from its receive time is wrong.
+If at least one timestamp is at most this far from its receive time, the clocks of exchange and recorder
+agree. Then every timestamp that is further from its receive time is wrong.
 """
 
 
@@ -59,7 +59,11 @@ def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.i
 
 
 def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the timestamps that break the order: a smallest set without which the others never decrease.
+    """Find the timestamps that contradict the order of the feed by more than `CLOCK_TOLERANCE`.
+
+    The longest subsequence that never decreases is right. Another timestamp is wrong if it is more than
+    `CLOCK_TOLERANCE` later than a member that follows it, or more than `CLOCK_TOLERANCE` earlier than a
+    member that precedes it. A pause of any length is no error.
 
     Parameters
     ----------
@@ -69,9 +73,7 @@ def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
     Returns
     -------
     bool[n]
-        True for a wrong timestamp. The longest subsequence that does not decrease is right. Another timestamp
-        is wrong if it is more than `CLOCK_TOLERANCE` later than a following member of that subsequence, or
-        earlier than a preceding member. A pause of any length is no error.
+        True for a wrong timestamp.
     """
     wrong = np.zeros(len(times), dtype=np.bool_)
     given = np.flatnonzero(times != NOT_GIVEN)
@@ -121,6 +123,10 @@ def _longest_rise(stamps, right):
 def find_clock_jumps(events: pa.RecordBatch, off_before: NDArray[np.bool_]) -> list[int]:
     """Find the events at which the exchange's clock jumps.
 
+    The clock is off at an event whose `timestamp` is later than its `order_time`, or more than
+    `CLOCK_TOLERANCE` earlier. The clock jumps at the first event of each run of such events. Book updates and
+    trades have separate runs.
+
     Parameters
     ----------
     events : pyarrow.RecordBatch
@@ -132,9 +138,7 @@ def find_clock_jumps(events: pa.RecordBatch, off_before: NDArray[np.bool_]) -> l
     Returns
     -------
     list of int
-        Indices of events, ascending. The clock is off at an event whose `timestamp` is later than its
-        `order_time`, or more than `CLOCK_TOLERANCE` earlier. The result has the first event of each run of
-        such events; runs of book updates and runs of trades are separate.
+        Indices of the events, ascending.
     """
     timestamps, order_times = to_numpy(events["timestamp"]), to_numpy(events["order_time"])
     off = (timestamps > order_times) | (timestamps < order_times - CLOCK_TOLERANCE)

@@ -18,19 +18,21 @@ _MIX = 0x9E3779B97F4A7C15
 def find_repeats(events: pa.Table, with_sequence: bool) -> NDArray[np.bool_]:
     """Find messages that repeat a message of another file.
 
+    Equal messages within one file are distinct messages. So the k-th occurrence of some content in a file
+    only repeats the k-th occurrence of the same content in an earlier file.
+
     Parameters
     ----------
     events : pyarrow.Table
         Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order.
     with_sequence : bool
-        True if a message has the same sequence in every file: the sequence is then compared too. False: only
-        time, checksum, trade and levels are compared.
+        Whether the sequence is compared too, besides time, checksum, trade and levels. Use True only if a
+        message has the same sequence in every file.
 
     Returns
     -------
     bool[n]
-        True for a repetition. Equal messages within one file are distinct messages: the k-th occurrence of
-        some content in a file repeats the k-th occurrence of the same content in an earlier file.
+        True for a repetition.
     """
     n = events.num_rows
     files = to_numpy(pc.rank(events["source_file"], tiebreaker="dense"))
@@ -53,6 +55,10 @@ def find_repeats(events: pa.Table, with_sequence: bool) -> NDArray[np.bool_]:
 def join_parts(events: pa.Table) -> pa.Table:
     """Join the parts of messages that were split over several rows or files.
 
+    Book updates with equal (epoch, sequence, received, is_snapshot) are parts of one message. If an earlier
+    part from another file already has a level with the same side, price and size, the repeated level is left
+    out.
+
     Parameters
     ----------
     events : pyarrow.Table
@@ -61,9 +67,8 @@ def join_parts(events: pa.Table) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        The same events. Book updates with equal (epoch, sequence, received, is_snapshot) are joined into one.
-        Levels stay in the order of (source_file, source_row). If another file already has a level with the
-        same side, price and size, the repeated level is left out.
+        The same events, with one row per message. The levels of a message are in the order of
+        (source_file, source_row).
     """
     is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     keys = [to_numpy(events[name]) for name in ("epoch", "sequence", "received", "is_snapshot")]
@@ -189,7 +194,7 @@ def _mix_levels(content, offsets, prices, sizes):
 
 @kernel
 def _unmark_repeated_levels(offsets, prices, sizes, message, files, is_new):
-    """Set `is_new` to False for each level that an earlier part of the message, from another file, also has.
+    """Set `is_new` to False for each level that repeats a level of another file's part of the same message.
 
     Cost: quadratic in the number of levels of a message that occurs in several files.
 

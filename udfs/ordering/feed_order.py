@@ -51,7 +51,7 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
     -------
     pyarrow.Table
         Columns of `schemas.frames.FLAT_EVENTS`. If a message occurs twice (see `schemas.feeds.Repeats`), the
-        copy with the lower (source_file, source_row) is kept. So the result does not depend on which copy was
+        copy with the lower (source_file, source_row) is kept. So the result is the same whichever copy was
         stored first.
     """
     events = pa.concat_tables([stored.select(FLAT_EVENTS.names), make_events(records, chunk)])
@@ -62,7 +62,7 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
     timestamps = to_numpy(events["timestamp"]).copy()
     snapshots = to_numpy(events["is_snapshot"])
     if not feed.timed_snapshots:
-        # A stored snapshot got the time of a neighbor. Its neighbors may have changed, so assign it again.
+        # A stored snapshot has the time of a neighbor. The neighbors may have changed, so assign it again.
         timestamps[snapshots] = NOT_GIVEN
     order_times = np.empty(len(timestamps), dtype=np.int64)
     received = to_numpy(events["received"])

@@ -1,6 +1,6 @@
 """Id epochs: finds where a venue restarts its ids, and whether a message lies before or after each restart.
 
-Ids after a restart are lower than ids before the restart, and stay lower. The result does not depend on how
+A restart is a drop of the ids after which the next ids stay lower too. The result does not depend on how
 messages are distributed over files, nor on the order in which files arrive.
 """
 
@@ -28,8 +28,8 @@ class Restart:
     time : int
         Time of the first message after the restart, ns since 1970 UTC.
     below : int
-        Within `CLOCK_TOLERANCE` of the restart, a message with a lower id than this value is after the
-        restart, any other message is before the restart.
+        Id that separates messages whose times lie within `CLOCK_TOLERANCE` of the restart. A message with a
+        lower id is after the restart. A message with this id or a higher id is before the restart.
     """
 
     time: int
@@ -49,6 +49,9 @@ def unflatten_restarts(flat: Sequence[int]) -> list[Restart]:
 def find_restarts(sequence: NDArray[np.int64], times: NDArray[np.int64]) -> list[Restart]:
     """Find where the ids of a stream restart.
 
+    A wrong timestamp can also make ids decrease in the order of time. This is not a restart. It is recognized
+    because the lower ids fill a hole in the range of the earlier ids.
+
     Parameters
     ----------
     sequence : int64[n]
@@ -59,8 +62,7 @@ def find_restarts(sequence: NDArray[np.int64], times: NDArray[np.int64]) -> list
     Returns
     -------
     list of Restart
-        Restarts, sorted by time. A wrong timestamp can also make ids decrease. This is not counted as a
-        restart: the lower ids are then missing among the earlier ids, and fit exactly there.
+        Restarts, sorted by time.
     """
     given = np.flatnonzero(times != NOT_GIVEN)
     given = given[np.lexsort((sequence[given], times[given]))]
@@ -85,6 +87,9 @@ def assign_epochs(
 ) -> NDArray[np.int64]:
     """Return the id epoch of each message: the number of restarts before it.
 
+    The time of a message decides whether it is after a restart. Within `CLOCK_TOLERANCE` of the restart, the
+    id decides.
+
     Parameters
     ----------
     sequence, times : int64[n]
@@ -96,8 +101,7 @@ def assign_epochs(
     Returns
     -------
     int64[n]
-        Epochs, starting with 0. The time of a message decides whether it is after a restart. Within
-        `CLOCK_TOLERANCE` of the restart, the id decides.
+        Epochs, starting with 0.
     """
     epochs = np.zeros(len(sequence), dtype=np.int64)
     for restart in restarts:

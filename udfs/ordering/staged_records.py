@@ -33,7 +33,7 @@ _MOST_OPEN = 256
 Many systems limit a process to 1,024 open files.
 """
 _WAITING_BYTES = 64 << 20
-"""Memory for waiting records, bytes: records of streams that have no open file."""
+"""Memory limit for waiting records, bytes. The records of a stream without an open file wait."""
 
 Key = tuple[str, str, str]
 """Key of a stream: kind of record, exchange and symbol."""
@@ -53,7 +53,10 @@ class _StagedFields(TypedDict, total=False):
 
 
 class _Part(NamedTuple):
-    """Row of `parts`: a raw file, and its first row group and end if only a part of the file is read."""
+    """Row of `parts`: a raw file, and the row groups that are read.
+
+    `row_groups` holds the first row group and the end, exclusive. It is empty if the whole file is read.
+    """
 
     source_file: str
     row_groups: list[int]

@@ -121,7 +121,8 @@ def survey_stream(
     list of SurveyedGroup
         One for each file, epoch and chunk.
     """
-    # Only ids and times of the whole stream are in memory: 24 bytes per message, and as much for processing.
+    # Of the whole stream, only ids and times are in memory. They need 24 bytes per message, and sorting them
+    # needs as much again.
     sequence, stamps, received = _read_ids_and_times(files)
     epoch_times = choose_epoch_times(stamps, received)
     restarts = add_new_restarts(restarts, known, sequence, epoch_times)
@@ -148,8 +149,8 @@ def survey_stream(
 def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the times that assign messages to chunks.
 
-    These are the exchange's timestamps. If fewer than half as many timestamps as receive times are given,
-    these are the recorder's receive times.
+    The recorder's receive times are used if they are given for more than twice as many messages as the
+    exchange's timestamps. Otherwise the exchange's timestamps are used.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
     Returns
     -------
     int64[n]
-        Times by one clock for all messages, ns since 1970 UTC; -1 where the clock's time is not given.
+        Times by the same clock for all messages, ns since 1970 UTC; -1 where that clock's time is not given.
     """
     if np.count_nonzero(stamps != NOT_GIVEN) * 2 >= np.count_nonzero(received != NOT_GIVEN):
         return stamps.copy()
@@ -169,7 +170,8 @@ def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
 def choose_epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the times that assign messages to id epochs.
 
-    The time is that of `choose_clock_times`. If it is not given, the other clock's time is used.
+    These are the times of `choose_clock_times`. Where such a time is not given, the other clock's time is
+    used.
 
     Parameters
     ----------
