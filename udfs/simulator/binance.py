@@ -204,8 +204,9 @@ def capture_lines(
     partial_depth : bool
         True: write the true top 20 levels after every diff as a message of the stream ``@depth20``.
     update_id_stride : int
-        Every printed update id is the market's update id times this number. If it is more than 1, U is more
-        than the previous u plus one, as in the real USD-M feed, whose diffs link by the field `pu` instead.
+        Every printed update id is the market's update id times this number. With a number above 1, U is
+        higher than the previous u plus one. This is so in the real USD-M feed too: there, `pu` links a diff
+        to the previous diff.
     chunk_messages : int
         Number of messages in memory at a time. The lines do not depend on this number.
 

@@ -75,7 +75,7 @@ def new_state(
     seed : int
         Seed of the random numbers.
     mid : int
-        First mid price, ticks.
+        First best bid, ticks. The first best ask is one tick higher.
     start_time : int
         Time of the first message, ns since 1970 UTC.
     intensity : int
@@ -180,7 +180,11 @@ def _market_order(state):
 
 @kernel
 def _limit_order(state):
-    """Place, change or cancel an order at a random distance behind the front of a random side."""
+    """Place, change or cancel an order on a random side, at a random distance behind the front of the side.
+
+    The front of a side is the best price of the other side. In a quiet message, it is the price of the side's
+    level `QUIET_DEPTH`, so that better levels do not change.
+    """
     choice = _draw(state)
     side, roll = choice & 1, choice >> 16
     octave = (_draw(state) * OCTAVES) >> 32
@@ -259,7 +263,10 @@ def copy_book(state, head, levels):
 
 @kernel
 def _begin_message(state):
-    """Start a message: advance the clock, draw the activity, follow the mid; return the number of changes."""
+    """Start a message: advance the clock, draw the activity and let the ring follow the mid.
+
+    Returns the number of level changes after which the message ends.
+    """
     state[MESSAGE] += 1
     state[CHANGED + BID] = state[CHANGED + ASK] = state[TRADES] = state[TICKERS] = 0
     state[CLOCK] = state[START] + (state[MESSAGE] - 1) * MESSAGE_INTERVAL
@@ -356,7 +363,7 @@ def advance(state, photograph, photo, photo_levels, messages, levels, offsets, t
 
 @kernel
 def _seed_book(state, mid):
-    """Fill the first book: about five of eight slots of both sides get a level, the best prices always."""
+    """Fill the first book: the best prices and about five of eight slots of each side get a level."""
     for _ in range(8):
         _draw(state)
     for side in range(2):

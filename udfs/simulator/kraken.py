@@ -122,7 +122,8 @@ class _Side:
 
     def __init__(self, sign: int, depth: int, prices: Int64Array, sizes: Int64Array, time: int) -> None:
         self.sign, self.depth = sign, depth
-        # The time of a level's last change: each level is 997 us older than the next better level.
+        # The market does not say when a level of its first book last changed. So each level is assumed to be
+        # 997 us older than the next better level.
         self.levels = {
             sign * price: _Level(lots, time - 997 * _MICROSECOND * place)
             for place, (price, lots) in enumerate(zip(prices.tolist(), sizes.tolist(), strict=True))

@@ -57,9 +57,9 @@ class BookSnapshot:
 class MarketChunk:
     """The market's output over n consecutive messages; every array is int64.
 
-    Prices are ticks and sizes are lots. Timestamps are ns since 1970-01-01 UTC on the exchange's clock; they
-    are whole milliseconds if the market's start time is one. Message indices count from the first message of
-    this chunk.
+    Prices are ticks and sizes are lots. Timestamps are ns since 1970-01-01 UTC on the exchange's clock. If
+    the market starts at a whole millisecond, all timestamps are whole milliseconds. Message indices count
+    from the first message of this chunk.
 
     Attributes
     ----------
@@ -198,10 +198,10 @@ class Market:
         n_messages : int
             Number of messages, 0 or more.
         photograph : int, optional
-            Index, within this chunk, of a message. `MarketChunk.inside` becomes a copy of the book in the
-            middle of this message: the copy's update id L satisfies U <= L < u. The feed does not change. A
-            message of a single order has no middle; the next message is then used. If there is none,
-            `MarketChunk.inside` is None.
+            Index, within this chunk, of the message in whose middle the book is copied to
+            `MarketChunk.inside`. The copy's update id L satisfies U <= L < u. Copying does not change the
+            feed. A message of a single order has no middle, so the book is then copied in the next message.
+            If there is no next message, `MarketChunk.inside` is None.
 
         Returns
         -------

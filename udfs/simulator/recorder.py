@@ -1,7 +1,7 @@
 """Receive times of the simulated market's events, equal in every dialect.
 
-The latency of an event depends only on its stream and its id. So a dialect that prints fewer messages, or
-another size of the chunks, does not change the receive times.
+The latency of an event depends only on its stream and its id. So the receive times are the same in a dialect
+that prints fewer messages, and with chunks of another size.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def recorded_chunks(
 
 
 class ReceiveQueue:
-    """Sorts lines by receive time, and holds a line until no later line can precede it."""
+    """Sorts lines by receive time, and keeps each line until all lines before it have been added."""
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, int, str]] = []
