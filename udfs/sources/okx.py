@@ -133,7 +133,8 @@ class _OkxParser(MessageParser):
     ) -> Record | None:
         """Return the record of one entry of a message's `data`.
 
-        The result is None for a book channel that is not the one read for the instrument.
+        The result is None for an entry of a book channel that is skipped, because another book channel of the
+        instrument is read.
         """
         symbol = canonical_symbol(instrument or read_text(entry, "instrument_id"))
         time = self._read_time(entry)

@@ -194,11 +194,11 @@ class DeltaReader(LakeReader):
     def _fill_ids(
         self, sequence: NDArray[np.int64], instrument: NDArray[np.int32], received: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return the id of each message; a message without an id gets the id of a neighbour.
+        """Return the id of each message; a message without an id gets the id of a neighbor.
 
-        The neighbour is the previous message of the instrument with an id, else the next one. If no message
-        of the instrument has had an id so far, receive times replace ids. In all other cases receive times
-        are not used, because ids and times cannot be compared.
+        The neighbor is the previous message of the instrument that has an id. Without such a message, the
+        neighbor is the next message of the instrument that has an id. Receive times replace ids only if no
+        message of the instrument has had an id so far, because ids and times cannot be compared.
 
         Parameters
         ----------

@@ -98,12 +98,15 @@ class CryptoLakeSource(FileSource):
                 use_threads=False,  # Spark already runs one task per core
             ):
                 if row + batch.num_rows > end:
-                    raise InputError("the file has more rows than its footer says")
+                    raise InputError("the file has more rows than its footer says: the file is damaged")
                 if batch.num_rows:
                     yield from reader.read(batch, row)
                 row += batch.num_rows
             if row != end:
-                raise InputError(f"the footer says that {end - row:,} more rows follow row {row - 1:,}")
+                raise InputError(
+                    f"the footer says that {end - row:,} more rows follow row {row - 1:,}, but the file has no "
+                    "more rows: the file is damaged"
+                )
             yield from reader.finish()
 
 

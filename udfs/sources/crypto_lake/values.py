@@ -151,8 +151,8 @@ def _to_default_scale(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Rescale ``coefficients · 10^-scale`` to eight decimals; return (integers, decimals).
 
-    `decimals` is `DEFAULT_SCALE` for a converted value, `STRICT` for a value that int64 cannot hold exactly
-    with eight decimals, and `BAD` for an absent value.
+    `decimals` is `DEFAULT_SCALE` for a converted value. It is `STRICT` for a negative value, and for a value
+    that int64 cannot hold exactly with eight decimals. It is `BAD` for an absent value.
     """
     shift = DEFAULT_SCALE - scale
     if 0 <= shift <= 18:

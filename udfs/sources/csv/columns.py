@@ -18,7 +18,10 @@ from deltabook.udfs.sources.common.message_files import excerpt
 from deltabook.udfs.sources.csv.fields import read_decimals, read_integers, read_labels, split_fields
 
 MAX_LABELS = 256
-"""Largest number of distinct texts in a column of a block for the kernel; Python code handles more."""
+"""Largest number of distinct texts that the kernel encodes in a column of a block.
+
+Python code encodes a column with more texts.
+"""
 
 
 class TextRows:

@@ -1,6 +1,7 @@
-"""Base class of the parsers of Tardis tables whose rows are records, and the times and sequence of rows.
+"""Base class of the parsers of Tardis tables in which each row is a record.
 
-Tardis tables have no ids, so the recorder's clock (column `local_timestamp`) gives the sequence of each row.
+The module also converts the times of a table and derives the sequence of its rows. Tardis tables have no ids,
+so the sequence comes from the recorder's clock, column `local_timestamp`.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class RowStamps:
         }
 
     def record_of(self, row: int) -> Record:
-        """Return the same columns of one row as a record."""
+        """Return one row's values of the columns that `columns` returns, as a record."""
         exchange, symbol = self.block.instruments[self.block.instrument_codes[row]] or ("", "")
         times = self.block.values
         return {

@@ -27,7 +27,7 @@ class UpdateParser(LevelParser):
         super().__init__(path, schema, "price", "amount", "side", "ask")
         self._name_instrument, self.clock = name_instrument, Clock()
         self.open: dict[Book, tuple[int, int]] = {}
-        """{book: (sequence, receive time) of its snapshot}, if later rows may belong to this snapshot."""
+        """Snapshots to which later rows may belong, {book: (sequence, receive time) of its snapshot}."""
 
     def name_instrument(self, *texts: str) -> Book:
         """Convert the names that Tardis prints to the (exchange, symbol) that the tables store."""
