@@ -232,7 +232,7 @@ class _LiveBook:
     def rows(self) -> list[AddedFile | _StateRow]:
         """Apply the settled and overdue messages; return rows of `carried`.
 
-        The rows describe the written data files, and the last row the instrument's new state.
+        The last row holds the instrument's new state. The other rows describe the written data files.
         """
         waiting = order_messages(
             self.waiting, self.progress, self.feed, self.opening.order_time, self.start.chunk
@@ -253,8 +253,9 @@ class _LiveBook:
     def _choose_instrument(self, stored: InstrumentRow | None, messages: pa.Table) -> InstrumentRow:
         """Return the instrument's row of `instruments`.
 
-        The first of these that exists: the row in the instrument's state, the row that the warehouse or the
-        settings define, a new row whose scales fit the first messages.
+        This is the row in the instrument's state, if there is a state. Otherwise, it is the row that the
+        warehouse or the settings define. Without such a row, it is a new row whose scales fit the first
+        messages.
         """
         fixed = stored or self.start.instruments.get((self.exchange, self.symbol))
         kinds = set(pc.unique(messages["record"]).to_pylist())

@@ -7,8 +7,9 @@ Each instrument has two streams: trades and book updates. Both are merged by tim
   can then arrive;
 - *late* if messages that belong after it were applied before it. This happens if its stream was quiet for
   longer than `patience`: the other stream does not wait longer than that;
-- *missed* if messages of its own stream that belong after it were already applied. It is a repetition, or the
-  first message after a restart of ids (which later messages show), or a message that the live book has lost.
+- *missed* if messages of its own stream that belong after it were already applied. Such a message is a
+  repetition, or a message that the live book can no longer apply, or the first message after a restart of ids
+  that only later messages show.
 """
 
 from __future__ import annotations

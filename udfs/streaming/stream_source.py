@@ -30,7 +30,7 @@ from deltabook.udfs.streaming.growing_files import GrowingFolder, Position
 _CONTEXT_BYTES = 64 << 10
 """Largest size of each of the two earlier parts of a file that `read_lines` reads again, bytes."""
 _TASK_BYTES = 1 << 20
-"""Size from which on a task gets no further file, bytes."""
+"""A task gets no further file once its lines have this size, bytes."""
 
 
 class Offset(TypedDict):

@@ -104,8 +104,8 @@ class CryptoLakeSource(FileSource):
                 row += batch.num_rows
             if row != end:
                 raise InputError(
-                    f"the footer says that {end - row:,} more rows follow row {row - 1:,}, but the file has no "
-                    "more rows: the file is damaged"
+                    f"the footer says that {end - row:,} more rows follow row {row - 1:,}, but the file ends "
+                    "there: the file is damaged"
                 )
             yield from reader.finish()
 
