@@ -133,8 +133,8 @@ def common_scale(numbers: Sequence[tuple[int, int]]) -> int | None:
     Returns
     -------
     int or None
-        `DEFAULT_SCALE` if all numbers fit at this scale. A larger scale if a number has more decimals. The
-        largest smaller scale at which all numbers fit if a number is too large.
+        `DEFAULT_SCALE` if all numbers fit int64 at this scale. If a number has more decimals, the scale is
+        this number of decimals. If a number is too large, it is the largest lower scale at which all fit.
     """
     needed = max((decimals for _, decimals in numbers), default=0)
     for scale in range(max(needed, DEFAULT_SCALE), needed - 1, -1):

@@ -18,7 +18,7 @@ _INT64_DIGITS = 19
 _EXACT_IN_DOUBLES = 2**53
 _HALF = pa.scalar(Decimal("0.5"), pa.decimal128(1, 1))
 _SUMMED = pa.decimal128(35, 18)
-"""Type for sums: 38 digits hold half the sum of two prices of this type exactly."""
+"""Type of the operands of sums. Half the sum of two numbers of this type fits into 38 digits exactly."""
 
 
 def type_of(scales: list[int], is_decimal: bool) -> pa.DataType:
@@ -167,7 +167,7 @@ def grid(values: NDArray[_Value], starts: NDArray[np.int64], levels: int, nothin
 def difference(more: pa.Array, less: pa.Array) -> pa.Array:
     """Return `more` minus `less`.
 
-    The result is null where a value is null, or is a decimal of at least 10^17.
+    A difference is null if one of its two values is null or is a decimal of at least 10^17.
     """
     if more.type == DECIMAL:
         return pc.subtract(_cast_for_sums(more), _cast_for_sums(less)).cast(DECIMAL)
@@ -177,7 +177,7 @@ def difference(more: pa.Array, less: pa.Array) -> pa.Array:
 def add_and_halve(one: pa.Array, other: pa.Array) -> pa.Array:
     """Return half the sum of two columns, exactly, with one more decimal.
 
-    The result is null where a value is null, or is a decimal of at least 10^17.
+    A result is null if one of its two values is null or is a decimal of at least 10^17.
     """
     if one.type == DECIMAL:
         one, other = _cast_for_sums(one), _cast_for_sums(other)

@@ -19,7 +19,10 @@ from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.encoding import SCALE_COLUMNS
 
 _DIGITS, _HEADROOM = 18, 1
-"""An int64 holds every number of 18 digits. One digit stays free for larger numbers, if none needs it now."""
+"""Digits that every int64 can hold, and digits that `choose_scale` leaves free for larger numbers later.
+
+If the numbers of an instrument already need the free digit, they get it.
+"""
 
 
 def choose_scale(decimals: int, digits: int) -> int | None:

@@ -113,9 +113,9 @@ def _order_chunk(reference: ChunkToOrder, exchange: str, symbol: str, hour: int)
 def extract_golden_groups(root: str) -> GroupFunction:
     """Return the function that writes one instrument's golden rows and quarantined records.
 
-    Golden rows are independent truths about a book that the feed itself contains: every snapshot, every
-    checksum and every ticker. A record is quarantined if it could not be read, or if its numbers do not fit
-    the instrument's scales.
+    Golden rows are independent truths about a book that the raw files contain: snapshots, checksums, tickers,
+    and books of the vendor. A record is quarantined if it could not be read, or if its numbers do not fit the
+    instrument's scales.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def _compute_epochs(messages: pa.Table, restarts: list[int]) -> NDArray[np.int64
 
 
 def _renew_epochs(stored: pa.Table, reference: ChunkToOrder) -> pa.Table:
-    """Return stored events with epochs computed anew: a late file may show an id reset before them."""
+    """Return stored events with newly computed epochs, because a late file may show an earlier id reset."""
     if not reference.update_restarts and not reference.trade_restarts:
         return stored
     is_update = pc.equal(stored["event_type"], EventType.BOOK_UPDATE).to_numpy()
