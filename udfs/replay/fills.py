@@ -13,15 +13,16 @@ from deltabook.udfs.replay.streams import Trades
 
 
 class CancelPosition(StrEnum):
-    """Where the cancelled orders of other traders stood, as assumed: behind or ahead of the simulated order.
+    """Which orders of other traders are assumed to be cancelled first: those behind or ahead in the queue.
 
-    A recorded book shows by how much the size at a price fell, but not where in the queue.
+    A recorded book shows by how much the size at a price fell. It does not show the queue positions of the
+    cancelled orders.
     """
 
     BEHIND = "behind"
-    """Behind the simulated order, as long as size is left there."""
+    """Orders behind the simulated order are cancelled first, then orders ahead of it."""
     AHEAD = "ahead"
-    """Ahead of the simulated order, as long as size is left there."""
+    """Orders ahead of the simulated order are cancelled first, then orders behind it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Quote:
     size : int
         Size of the order, scaled; positive to buy, negative to sell.
     cancelled : CancelPosition
-        Assumed place in the queue of orders that other traders cancelled.
+        Which orders of other traders are assumed to be cancelled first.
 
     Attributes
     ----------

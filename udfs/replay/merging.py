@@ -88,9 +88,10 @@ class MessageBlock:
     time : int64[n]
         Time by the clock, ns since 1970 UTC.
     updates : int64[n + 1]
-        Number of updates of `books` before each message, then before the end of the block.
+        Number of updates of `books` before each of the n messages. The last element is the number before the
+        end of the block.
     first_trade : int
-        Number of `trades` before the block.
+        Number of trades of the batch `trades` that come before the block.
     books : BookArrays
         The books after a batch of updates, among them the block's updates.
     trades : Trades
@@ -104,7 +105,7 @@ class MessageBlock:
     trades: Trades
 
     def trades_before(self, messages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of `trades` before each message with an index in `messages`."""
+        """Return how many of `trades` come before each message whose index is in `messages`."""
         updates_before = self.updates[messages] - self.updates[0]
         counts: NDArray[np.int64] = self.first_trade + messages - updates_before
         return counts

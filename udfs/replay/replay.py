@@ -123,7 +123,7 @@ class Replay:
         Parameters
         ----------
         by : By or int
-            Kind or length of the step, as of `walk`.
+            Kind of events that end the step, or its length in ns; see `walk`.
         """
         self._max_steps = 1
         try:
@@ -149,7 +149,7 @@ class Replay:
         Parameters
         ----------
         by : By or int
-            Kind or length of a step, as of `walk`.
+            Kind of events that end a step, or its length in ns; see `walk`.
         rows : int
             Maximum number of steps in a batch.
 
@@ -225,8 +225,8 @@ class Replay:
     def _filter_suspect(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps | None:
         """Return the steps that the option `suspect` allows; None if it skips all of them.
 
-        With `Suspect.RAISE`, return the steps before the first step with a suspect or unseeded book. If there
-        is none before, raise a `GapError`.
+        With `Suspect.RAISE`, return the steps before the first step with a suspect or unseeded book. If this
+        is already the first of the steps, raise a `GapError`.
         """
         steps = self._make_steps(end, time)
         if self._suspect is Suspect.SKIP:
@@ -246,5 +246,5 @@ class Replay:
         return GapError(
             f"{source.exchange} {source.symbol}: the book is {observation.status.label} at "
             f"{observation.time} ns by the {source.clock} clock, sequence {observation.sequence}: "
-            "start after it, or replay with suspect='skip' or 'mark'"
+            "start the replay after this time, or replay with suspect='skip' or 'mark'"
         )

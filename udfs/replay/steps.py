@@ -63,10 +63,11 @@ class Steps:
     time : int64[n]
         Time of each step's end by the clock, ns since 1970 UTC.
     update, trade : int64[n + 1]
-        Number of updates of `books`, and number of `trades`, before the first step; then before each step's
-        end.
+        Number of updates of `books`, and number of trades of `trades`. The first element is the number before
+        the first step. The other elements are the numbers before each step's end.
     row : int64[n + 1]
-        Row of `books` before the first step; then at each step's end.
+        Row of `books`. The first element is the row before the first step. The other elements are the rows at
+        each step's end.
     """
 
     books: BookArrays
