@@ -64,7 +64,7 @@ def compute_order_flow(
     """Return the order flow imbalance of each book relative to the book before it.
 
     At each level, P is a price and q a size, of the bid (b) and of the ask (a). A prime (') marks the values
-    of the book before. The imbalance is:
+    of the book before. A bracket is 1 if its condition holds, otherwise 0. The imbalance is:
 
     ``e = [Pb >= Pb'] qb - [Pb <= Pb'] qb' - [Pa <= Pa'] qa + [Pa >= Pa'] qa'``
 
@@ -77,8 +77,8 @@ def compute_order_flow(
     books : TopLevels
         n books.
     replaced : bool[n]
-        True if a snapshot has replaced the book. The difference to the book before is then no order flow, and
-        the result is 0 at all levels.
+        True if a snapshot has replaced the book. The difference from the book before is then not order flow,
+        so the result is 0 at all levels.
     levels : int
         Number of levels to compute.
 

@@ -18,7 +18,7 @@ class RowCadence:
     Parameters
     ----------
     policy : RowPolicy
-        Its `on_gap` says whether rows of a suspect book are left out.
+        Its field `on_gap` says whether rows of a suspect book are left out.
     cadence : str
         A member of `Cadence` selects every row. A time step such as "1s" selects the last row of each step;
         this row gets the sums of trades and order flow over all rows of the step.
@@ -53,9 +53,9 @@ class RowCadence:
         return self._label_rows(summed.slice(0, summed.num_rows - 1))
 
     def take_last_row(self) -> list[pa.RecordBatch]:
-        """Return the row of the last time step as a list; empty if there is none.
+        """Return a list with the row of the last time step; an empty list if there is no such row.
 
-        Call it after the last batch.
+        Call this method after the last batch.
         """
         return [] if self.last_row is None else [self._label_rows(self.last_row)]
 
