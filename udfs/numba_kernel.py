@@ -34,8 +34,8 @@ def kernel(function: Callable[..., object]) -> Dispatcher:
     - ``fastmath`` is off: results must be equal to the bit on every machine.
     - ``parallel`` is off: Spark already runs one chunk of a symbol on each core.
 
-    A kernel should assign the arrays of a NamedTuple to variables before its loop. Access through the tuple
-    inside the loop counts references each time, which can make the loop 100 times slower.
+    A kernel should assign the arrays of a NamedTuple to variables before its loop. Inside the loop, each
+    access through the tuple would update a reference count, which can make the loop 100 times slower.
 
     Parameters
     ----------

@@ -17,9 +17,9 @@ _SIDE_COLUMNS = (("bid_prices", "bid_sizes"), ("ask_prices", "ask_sizes"))
 
 
 class MatchMetric(TypedDict):
-    """Columns of `fidelity` for a share of equal values; all other columns of the row are empty.
+    """One row of `fidelity` for a share of equal values; columns of the table without a key here are empty.
 
-    `value` and `golden_value` are missing if nothing was compared.
+    The keys `value` and `golden_value` are missing if nothing was compared.
     """
 
     metric: str

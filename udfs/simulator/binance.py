@@ -224,7 +224,7 @@ def capture_lines(
         [] if market_type in ("spot", "usdm") else [f"market_type must be spot or usdm, is {market_type}"]
     )
     problems += [
-        f"{name} must be from {least}, is {value}"
+        f"{name} must be at least {least}, is {value}"
         for name, value, least in (
             ("snapshot_message", snapshot_message, 0),
             ("snapshot_every", snapshot_every, 1),

@@ -99,7 +99,7 @@ def tables(
         If `book_every` is below 1.
     """
     if book_every < 1:
-        raise ValueError(f"book_every must be from 1, is {book_every}")
+        raise ValueError(f"book_every must be at least 1, is {book_every}")
     recorder, done = Recorder(), 0
     parts: dict[str, list[Columns]] = {name: [] for name in SCHEMAS}
     if seeded:

@@ -27,8 +27,12 @@ SIZE_OCTAVES = 14
 # Sizes are stored in a ring buffer with one entry per tick. The ring follows the mid. A level that leaves the
 # ring is cancelled.
 RING, RING_MASK = 1 << 18, (1 << 18) - 1
+# Fewest levels of a side, most fills of a market order, and largest parameter `intensity` of a market.
 MINIMUM_LEVELS, MOST_FILLS, MOST_INTENSITY = 40, 64, 400
-# Probabilities, in units of 1/65,536.
+# Probabilities, in units of 1/65,536. MARKET_ORDER: an order is a market order. LARGE: a market order is
+# large. FLOW_FLIP: the direction of market orders flips. FLASH: a new level is cancelled at once. REMOVE_NEAR
+# and REMOVE_FAR: a limit order that finds a level removes it, near the best price and far from it.
+# REMOVE_EATEN: the same near the best price, on the side that market orders are hitting.
 MARKET_ORDER, LARGE, FLOW_FLIP, FLASH = 2_000, 2_500, 2_000, 20_000
 REMOVE_NEAR, REMOVE_EATEN, REMOVE_FAR = 10_000, 56_000, 34_000
 # Multiplier a of Marsaglia's multiply-with-carry generator: a * 2**32 - 1 and a * 2**31 - 1 are prime, and

@@ -262,6 +262,6 @@ def read_checkpoint(uri: str, exchange: str, chunk: int, event: int = 0) -> pa.T
     if table.num_rows != 1:
         raise WarehouseError(
             f"{uri}: expected one checkpoint of {exchange} in the chunk {chunk} before event {event}, found "
-            f"{table.num_rows}"
+            f"{table.num_rows}. Run `deltabook verify`: it names the command that repairs the damage"
         )
     return table

@@ -240,7 +240,7 @@ def test_crypto_lake_book_rows_come_as_often_as_asked():
     every = crypto_lake.tables(Market(1), 600, "BINANCE", "X")["book"]
     some = crypto_lake.tables(Market(1), 600, "BINANCE", "X", book_every=7)["book"]
     assert some.equals(every.take(list(range(0, 600, 7))))
-    with pytest.raises(ValueError, match="book_every must be from 1"):
+    with pytest.raises(ValueError, match="book_every must be at least 1"):
         crypto_lake.tables(Market(1), 1, "BINANCE", "X", book_every=0)
 
 

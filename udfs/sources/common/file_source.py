@@ -282,7 +282,7 @@ class TimeUnit:
     """
 
     _UNITS = ((2**63 // 10**6, 1_000_000), (2**63 // 10**3, 1_000), (2**63, 1))
-    """(exclusive upper bound of a time's magnitude, ns per unit)."""
+    """(upper bound of a time in this unit, exclusive; length of the unit in ns), for ms, µs and ns."""
 
     def __init__(self) -> None:
         self.nanoseconds_per_unit = 0

@@ -87,7 +87,10 @@ def _check_size(payload: bytes, most_levels: int) -> None:
 
 
 def _count_colons(value: object) -> int:
-    """Return the number of colons in the JSON of a decoded value, except colons inside arrays of arrays."""
+    """Return the number of colons in the JSON of a decoded value.
+
+    Arrays of arrays are levels. They are not searched, because levels of a venue contain no colons.
+    """
     if type(value) is dict:
         return len(value) + sum(map(_count_colons, value.values()))
     if type(value) is str:

@@ -202,6 +202,10 @@ class _Damage:
         self.messages_by_book = _group_by_book(columns, self.books)
         self.damaged = np.zeros(messages.complete, np.bool_)
         self.due: set[tuple[int, Book | None]] = {(0, book) for book in parser.due}
+        """(index of a message, book): the book's first message from this index on must be marked as damaged.
+
+        The book is None if the first message of any book must be marked.
+        """
         self.passed = 0
         """Number of messages whose books are already in the parser's `unmarked`."""
 

@@ -114,7 +114,10 @@ class TableParser:
                 raise InputError(too_many_levels(len(rows) - messages.end_row, limits.most_levels))
             if len(waiting) > MAX_LINE_BYTES:
                 row = self.first_row + messages.end_row
-                raise InputError(f"a message is longer than {MAX_LINE_BYTES >> 20} MiB (from row {row:,})")
+                raise InputError(
+                    f"a message is longer than {MAX_LINE_BYTES >> 20} MiB (from row {row:,}). "
+                    "Remove the file from the input"
+                )
             self.first_row += messages.end_row
 
     def _find_messages(self, columns: Columns, *, at_end: bool) -> Messages:
