@@ -1,4 +1,4 @@
-"""Read published tables: select rows by instrument and time, and columns by name."""
+"""Read rows of published tables, selected by instrument and time, and columns, selected by name."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .table_views import View
 _KEYS = ("exchange", "symbol", "hour")
 """Columns that identify a chunk of an instrument."""
 _ChunkRows = tuple[tuple[str | int, ...], pa.Table]
-"""Rows of one chunk, after the chunk's values of `_KEYS`. A key that the table lacks is left out."""
+"""A chunk's values of the columns `_KEYS`, and the chunk's rows. Columns that the table lacks are omitted."""
 
 
 class Selection(NamedTuple):
-    """Rows and columns to read, and the form of their numbers.
+    """Rows and columns to read, and the types in which to return prices and sizes.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
 
 
 def _forms_of(table: Table) -> Iterator[Table]:
-    """Yield a table, and then its `_decimal` table, which has the instruments that need DECIMAL(38,18)."""
+    """Yield a table, then the table `NAME_decimal` of instruments that need DECIMAL(38,18), if it exists."""
     yield table
     if f"{table.name}_decimal" in TABLES:
         yield TABLES[f"{table.name}_decimal"]
@@ -130,7 +130,7 @@ def _check_columns(view: View, columns: Sequence[str] | None) -> list[str]:
 
 
 def _needed_columns(view: View, columns: Sequence[str]) -> list[str]:
-    """Return the stored columns to read: those for the requested columns, and those that identify a chunk."""
+    """Return the stored columns that the requested columns need, and the columns that identify a chunk."""
     keys = [name for name in _KEYS if name in view.table.names]
     sources = [
         source
@@ -165,7 +165,7 @@ def _condition(view: View, selection: Selection) -> pc.Expression | None:
 
 
 def _split_by_chunk(rows: pa.Table, keys: Sequence[str]) -> Iterator[_ChunkRows]:
-    """Split rows wherever a column of `keys` changes; yield the key values and the rows of each part.
+    """Split rows wherever a value in a column of `keys` changes; yield the key values and rows of each part.
 
     The parts are slices, so no data is copied. If there are no keys, all rows are one part.
     """
@@ -196,7 +196,7 @@ def _show(
 
 
 def _empty_rows(view: View, columns: Sequence[str]) -> pa.Table:
-    """Return a table without rows that has the stored columns to read, with their stored types."""
+    """Return an empty table with the stored columns that must be read, in the types of the stored table."""
     declared = view.stored_columns()
     return pa.table(
         {name: pa.chunked_array([], type=declared[name].arrow) for name in _needed_columns(view, columns)}

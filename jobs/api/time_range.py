@@ -8,7 +8,7 @@ from deltabook.jobs.console.formats import parse_time
 from deltabook.schemas.errors import SettingsError
 
 TimeLike = int | str | datetime
-"""A time: ns since 1970 UTC, ISO 8601 text, or a datetime. UTC unless the time has its own offset."""
+"""A time: ns since 1970 UTC, ISO 8601 text, or a datetime. A text or datetime without an offset is in UTC."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,7 +56,8 @@ def to_range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, 
     Parameters
     ----------
     start, end : int, str, datetime or None
-        Start (inclusive) and end (exclusive) of the range, as `to_nanoseconds` reads them; None: no limit.
+        Start (inclusive) and end (exclusive) of the range, in forms that `to_nanoseconds` accepts; None: no
+        limit.
 
     Returns
     -------
