@@ -46,7 +46,7 @@ def export(
         typer.Option(
             "--out",
             metavar="FOLDER",
-            help="Folder to write: a new or an empty folder.",
+            help="Folder for the files: a new or an empty folder.",
             show_default=False,
             callback=check_out_path,
         ),
@@ -56,7 +56,7 @@ def export(
         typer.Option(
             "--format",
             metavar="FORM",
-            help="parquet for any rows; books also as crypto_lake or tardis; events also as hftbacktest.",
+            help="parquet; for books also crypto_lake or tardis; for events also hftbacktest.",
         ),
     ] = "parquet",
     symbols: Annotated[
@@ -133,7 +133,7 @@ def export(
 
 
 def _format_lines(result: ExportSummary) -> list[str]:
-    """Return the lines that the command prints: what the export left out, then what it wrote."""
+    """Return lines about the chunks, books and instruments that the export omitted, and about its files."""
     lines = []
     if count := result["symbol_hours_left_out"]:
         lines.append(f"left out     {count:,} chunks that failed validation; --all exports them")

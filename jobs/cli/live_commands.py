@@ -63,14 +63,14 @@ def live(
             help="Seconds for which a message waits for earlier messages that are missing.",
         ),
     ] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Process the files that exist now, then end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Process the existing files, then end.")] = False,
     idle: Annotated[
         float,
         typer.Option(
             "--stop-after-idle",
             metavar="SECONDS",
             min=0,
-            help="End after this many seconds without messages; 0: wait forever.",
+            help="End after SECONDS without messages; 0: wait forever.",
         ),
     ] = 0.0,
     log: LogOption = None,

@@ -34,11 +34,12 @@ def verify(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Also read raw files, their copies and the files of earlier runs.")
+        bool,
+        typer.Option("--deep", help="Also read raw files, copies of raw files, and files of earlier runs."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare logs, data files and row counts with what runs recorded about them. Starts no Spark."""
+    """Compare logs, data files and row counts with the records that runs made. Starts no Spark."""
     from deltabook.jobs.console.ladder_view import open_console
     from deltabook.jobs.maintenance.verify import print_verification, verify_warehouse
 
@@ -89,7 +90,7 @@ def restore(
     is_applied: Annotated[bool, typer.Option("--yes", help="Apply the changes (default: dry run).")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore a damaged warehouse: from copies of its logs, by time travel, or from its raw files."""
+    """Restore a damaged warehouse from copies of table logs, from an earlier run, or from raw files."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
     with report_errors():
         if (run is not None) + rebuild + from_archive > 1 or from_archive != (into is not None):
@@ -121,8 +122,8 @@ def _ingest_again(
 ) -> None:
     """Ingest all raw files of a warehouse into the new warehouse `into`; report missing files as refused.
 
-    The ledger (table `files`) lists the raw files. The files of each earlier run of `ingest` are ingested
-    together again, in one run.
+    The ledger (table `files`) lists the raw files. Files that one run of `ingest` has read together are again
+    ingested in one run.
     """
     from deltabook.jobs.integrity.audit import stage_display
     from deltabook.jobs.integrity.recovery import locate_raw_files
@@ -161,7 +162,7 @@ def maintain(
         typer.Option(
             "--keep",
             metavar="DAYS",
-            help="Keep the versions and files of this many last days, such as 14d; at least 7d.",
+            help="Keep the table versions and files of the last DAYS, such as 14d; at least 7d.",
         ),
     ] = "30d",
     prune_archive: Annotated[
@@ -170,7 +171,7 @@ def maintain(
             "--prune-archive",
             metavar="DAYS",
             help=with_default(
-                "Remove archived copies of raw files older than this, such as 90d; at least 7d.",
+                "Remove archived copies of raw files that are older than DAYS, such as 90d; at least 7d.",
                 "remove none",
             ),
         ),

@@ -65,7 +65,7 @@ def sql(
     form: Annotated[str, typer.Option("--format", metavar="FORM", help="table, csv or json.")] = "table",
     unsafe: Annotated[
         bool,
-        typer.Option("--unsafe", help="Run any statement, not only queries; with --serve, from any client."),
+        typer.Option("--unsafe", help="Run any statement, not only queries. With --serve: of any client."),
     ] = False,
     served: Annotated[
         bool, typer.Option("--serve", help="Serve tables, views and functions to JDBC clients.")
@@ -78,7 +78,7 @@ def sql(
     ] = 10000,
     as_json: JsonOption = False,
 ) -> None:
-    """Query tables, views and functions: one statement, several from standard input, or over JDBC."""
+    """Run SQL queries: one statement, several statements from standard input, or those of JDBC clients."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
     with report_errors():
         if served and statement is not None:
@@ -217,7 +217,9 @@ def replay(
     speed: Annotated[
         str,
         typer.Option(
-            "--speed", metavar="FACTOR", help="With --watch: multiple of the recorded speed, or max."
+            "--speed",
+            metavar="FACTOR",
+            help="With --watch: multiple of the recorded speed, or max (no wait).",
         ),
     ] = "1",
     levels: Annotated[
@@ -231,7 +233,7 @@ def replay(
         typer.Option(
             "--clock",
             metavar="CLOCK",
-            help="received: each message appears at its time of arrival; exchange: at its exchange time.",
+            help="Time at which a message appears: received (arrival at the recorder) or exchange.",
         ),
     ] = "received",
     suspect: Annotated[
@@ -239,7 +241,7 @@ def replay(
         typer.Option(
             "--suspect",
             metavar="ACTION",
-            help="Steps with a suspect or unseeded book: mark (show them marked), skip, or raise (stop).",
+            help="For steps with a suspect or unseeded book: mark (show with a mark), skip, or raise (stop).",
         ),
     ] = "mark",
     form: Annotated[
@@ -322,7 +324,7 @@ def report(
         typer.Option(
             "--since",
             metavar="RUN|TIME",
-            help=with_default(f"Compare only runs from this run or time on: a run id, {_TIME}.", "all"),
+            help=with_default(f"First run to compare: a run id, or a time ({_TIME}).", "all"),
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -387,7 +389,7 @@ def raw(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the original lines of a message, found by its id. Starts no Spark."""
+    """Find a message by its id, and print its lines of the raw files. Starts no Spark."""
     from deltabook.jobs.lookup.raw import read_raw_records
 
     settings = read_settings(config, warehouse=warehouse)

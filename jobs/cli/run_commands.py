@@ -91,7 +91,7 @@ def reconstruct(
         typer.Option(
             "--as-of",
             metavar="RUN",
-            help="Rebuild the books of this earlier run, and compare them with the stored books.",
+            help="Rebuild the books of this earlier run, and compare the result with the run's stored books.",
         ),
     ] = None,
     validated: ValidateOption = True,
@@ -172,7 +172,7 @@ def run(
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Repeat --once until SIGTERM; --json prints an object per repetition."),
+        typer.Option("--watch", help="Repeat --once until SIGTERM. --json prints one object per repetition."),
     ] = False,
     settle: Annotated[
         int | None,

@@ -51,7 +51,7 @@ def demo(
     jars: JarsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate five minutes of two markets, rebuild and check their books, and run one query."""
+    """Simulate five minutes of two markets, rebuild and check the books, and run one query."""
     from deltabook.jobs.queries.sql import prepare_query, print_rows
     from deltabook.jobs.tools.demo import QUERY, write_captures
 
@@ -84,7 +84,7 @@ def bench(
         typer.Option(
             "--peers",
             metavar="PYTHON",
-            help=with_default("Python interpreter of the environment that has the other programs.", "none"),
+            help=with_default("Python interpreter that has the other programs installed.", "none"),
         ),
     ] = None,
 ) -> None:
@@ -152,7 +152,7 @@ def sources(
         typer.Argument(metavar="SOURCE", help=with_default("One source.", "all"), show_default=False),
     ] = None,
 ) -> None:
-    """Print the formats that each source reads, its rules, and the checks that its feed allows."""
+    """Print the formats and feed rules of each source, and the best status that its books can reach."""
     from deltabook.jobs.lookup.sources import describe_sources
 
     with report_errors():

@@ -19,7 +19,7 @@ _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class _Escapes(dict[int, str]):
-    """Maps the code of each character to the text to show; an entry is made when it is first needed."""
+    """Maps the code of each character to the text to show; a missing entry is made at the first lookup."""
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -50,7 +50,7 @@ def make_printable(text: str) -> str:
 
 
 class SafeConsole(Console):
-    """A `rich` console that makes all text printable. It writes control sequences only for its own styles."""
+    """A `rich` console that makes all text printable, and writes control sequences only for its styles."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render an object as `rich` does, and make the text of every segment printable.

@@ -1,4 +1,4 @@
-"""Show each stage of a job while the stage runs, measure its duration, and name its Spark jobs after it."""
+"""Show and time each stage of a job, and name the Spark jobs of a stage after the stage."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Progress:
         Yields
         ------
         callable
-            Function to call with the number of finished units, which it shows.
+            Function that takes the number of finished units, and shows this number.
         """
         started = time.monotonic()
         key = f"{name} {part}".rstrip()
