@@ -14,7 +14,7 @@ from deltabook.schemas.names import FULL_DEPTH, NANOSECONDS_PER_SECOND, Cadence,
 
 HOURS_A_MONTH, DAYS_A_MONTH = 730, 365 / 12
 CORES_MEASURED = 2
-"""Number of cores in the benchmark runs. One second of such a run is two core-seconds."""
+"""Number of cores in the benchmark runs. One second of a benchmark run is two core-seconds."""
 MEASURED_TO = {"symbols": 64, "hours": 32, "changes an hour": 8_000_000, "levels": 100}
 """Largest values that the benchmarks measured. Estimates for larger values extrapolate the linear fits."""
 
@@ -31,7 +31,8 @@ class Coefficient:
     Attributes
     ----------
     value : float or list of float
-        The number; or, if it depends on the depth of the books, one number for each depth in `levels`.
+        The number. If the number depends on the depth of the books: one number for each depth in the
+        coefficient `levels`.
     what : str
         Unit and meaning of the number.
     source : str
@@ -69,7 +70,9 @@ COEFFICIENTS = {
     "step_time": Coefficient(
         0.74, "factor of the rebuilding time with a step of 1s or more (measured: 1s)", "rebuilding"
     ),
-    "grid_time": Coefficient(0.1, "added to that factor by each further step", "rebuilding"),
+    "grid_time": Coefficient(
+        0.1, "amount that each further step adds to the factor of the rebuilding time", "rebuilding"
+    ),
     "judging_million": Coefficient(
         0.094, "seconds per million level changes, for all suites but the golden comparison", "requirements"
     ),
@@ -80,15 +83,15 @@ COEFFICIENTS = {
         10, "largest number of messages per second, of a stream with updates every 100 ms", _CAPTURES
     ),
     "messages_half": Coefficient(
-        16, "level changes per second at which a stream has half of that number", _CAPTURES
+        16, "level changes per second at which a stream has half of the largest number of messages", _CAPTURES
     ),
     "raw_message": Coefficient(
         21, "bytes of JSON in gzip per message, with trades and best prices", _CAPTURES
     ),
-    "raw_change": Coefficient(8.4, "bytes per level change in the same files", _CAPTURES),
+    "raw_change": Coefficient(8.4, "bytes of JSON in gzip per level change", _CAPTURES),
     "events_file": Coefficient(9_600, "bytes per file of events", _CAPTURES),
-    "events_message": Coefficient(47, "bytes per message", _CAPTURES),
-    "events_change": Coefficient(4.4, "bytes per level change, with the trades of the same time", _CAPTURES),
+    "events_message": Coefficient(47, "bytes of events per message", _CAPTURES),
+    "events_change": Coefficient(4.4, "bytes per level change; includes the bytes of trades", _CAPTURES),
     "books_file": Coefficient(5_300, "bytes per file of books or grids", _CAPTURES),
     "checkpoints_file": Coefficient(4_900, "bytes per file of checkpoints", _CAPTURES),
     "checkpoint": Coefficient(36_000, "bytes per full book with thousands of levels", _CAPTURES),
@@ -100,9 +103,9 @@ COEFFICIENTS = {
         1.15, "GiB of memory for Python per core, in hours with up to 8 M level changes", "requirements"
     ),
 }
-"""Measured numbers from which estimates are computed, by name.
+"""Maps names to the measured numbers from which estimates are computed.
 
-The source "captures of Binance" is ten recordings:
+The source "captures of Binance" means ten recordings:
 
 - BTC-USDT on spot: 651 s with 458 level changes per second, rebuilt at 1, 20 and 100 levels.
 - BTC-USDT on USD-M futures: 480 s with 836 level changes per second, rebuilt at 1, 20 and 100 levels. This
@@ -117,7 +120,7 @@ gives 14.
 
 
 class EstimateInputs(TypedDict):
-    """The arguments of an estimate, by the names of the options of `plan`."""
+    """The arguments of an estimate. Each key has the name of an option of the command `plan`."""
 
     symbols: int
     updates: float
@@ -130,10 +133,11 @@ class EstimateInputs(TypedDict):
 class Estimate(TypedDict):
     """Resources to ingest and rebuild a market.
 
-    Fields ending in `_least` and `_most` are the two ends of a range. Fields ending in `_judged_json` are for
-    raw files in JSON and validated results. `bytes` has the size of each table and of the raw files, and
-    `bytes_kept` the size of all tables. For each result, `drivers` has the share that each input causes.
-    `beyond` lists the inputs that exceed `MEASURED_TO`.
+    Fields whose names end in `_least` and `_most` are the two ends of a range. Fields whose names end in
+    `_judged_json` are estimates for raw files in JSON and validated results. `bytes` maps the name of each
+    table, and `raw` for the raw files, to a size. `bytes_kept` is the size of all tables together. `drivers`
+    maps the name of each result to the share of the result that each input causes. `beyond` lists the inputs
+    that exceed `MEASURED_TO`.
     """
 
     asked: EstimateInputs
@@ -172,7 +176,8 @@ def estimate_resources(
     writing : RowPolicy
         Settings that decide how many rows `books` and `grids` have, and how many levels each row has.
     months : float
-        Length of the recording in months of 730 hours. One run per day ingests it.
+        Length of the recording in months of 730 hours. The estimate assumes that one run per day ingests the
+        new part of the recording.
     cores : int, optional
         Number of cores; default: the fewest cores that finish all work in one day.
 
@@ -184,7 +189,7 @@ def estimate_resources(
     Raises
     ------
     SettingsError
-        If a number is not above 0 or not finite, or if the depth is full.
+        If a number is not above 0 or not finite, or if the depth is `full`.
     """
     given: dict[str, float | None] = {
         "symbols": symbols,
@@ -197,7 +202,7 @@ def estimate_resources(
         raise SettingsError(f"{', '.join(wrong) or 'a number'}: expected numbers above 0")
     if writing.depth == FULL_DEPTH:
         raise SettingsError(
-            "depth full: its number of levels differs by market; give a number of levels per side"
+            "depth full: the number of levels differs by market; give a number of levels per side"
         )
     k = _scalar_coefficients()
     hours, runs = months * HOURS_A_MONTH, months * DAYS_A_MONTH
@@ -278,7 +283,7 @@ def estimate_resources(
 
 
 def _scalar_coefficients() -> dict[str, float]:
-    """Return the value of each coefficient that does not depend on the depth, by its name."""
+    """Return a dict that maps the name of each coefficient that does not depend on the depth to its value."""
     return {
         name: coefficient.value
         for name, coefficient in COEFFICIENTS.items()
@@ -287,7 +292,10 @@ def _scalar_coefficients() -> dict[str, float]:
 
 
 def _coefficients_by_depth() -> dict[str, list[float]]:
-    """Return `levels`, the measured depths, and the values of each coefficient at these depths, by name."""
+    """Return a dict that maps the names of coefficients that depend on the depth to lists of their values.
+
+    The entry `levels` has the measured depths. All other lists have one value for each measured depth.
+    """
     return {
         name: coefficient.value
         for name, coefficient in COEFFICIENTS.items()
@@ -310,7 +318,8 @@ def _figure_at_depth(name: str, depth: int) -> float:
 def _rows_a_second(cadence: str, rate: float, depth: int) -> float:
     """Return the number of rows of one symbol per second, at a cadence and a rate of messages per second.
 
-    A time step gives at most one row per step, and at most as many rows as the cadence `change`.
+    A cadence that is a time step gives at most one row per step, and at most as many rows as the cadence
+    `change`.
     """
     if cadence == Cadence.MESSAGE:
         return rate
@@ -331,7 +340,7 @@ def _cadence_time(cadence: str) -> float:
 
 
 def _shares(parts: dict[str, float]) -> dict[str, float]:
-    """Return each part divided by the sum of all parts, by name."""
+    """Return a dict that maps the name of each part to the part divided by the sum of all parts."""
     total = sum(parts.values())
     return {name: part / total if total else 0.0 for name, part in parts.items()}
 
@@ -347,7 +356,7 @@ def list_estimate_rows(estimate: Estimate) -> list[tuple[str, str, str]]:
     Returns
     -------
     list of (str, str, str)
-        For each result: its name, its value, and the inputs that it depends on.
+        For each result: the name, the value, and the inputs on which the result depends.
     """
     drivers = {name: _describe_shares(shares) for name, shares in estimate["drivers"].items()}
     sizes = estimate["bytes"]
@@ -385,7 +394,7 @@ def list_estimate_rows(estimate: Estimate) -> list[tuple[str, str, str]]:
 
 
 def describe_limits(estimate: Estimate) -> str:
-    """Return a text on the accuracy of an estimate: inputs beyond the measured range, and errors of the fits.
+    """Return a text that names the inputs beyond the measured range, and the errors of the fits.
 
     Parameters
     ----------
@@ -409,14 +418,14 @@ def _describe_shares(shares: dict[str, float]) -> str:
 def write_estimate_page(estimate: Estimate, out: Path) -> None:
     """Write an estimate as one HTML page without external files.
 
-    A reader can change the inputs in the page. Its script then computes the estimate again.
+    A reader can change the inputs in the page. A script in the page then computes the estimate again.
 
     Parameters
     ----------
     estimate : Estimate
         Result of `estimate_resources`.
     out : Path
-        File to write. Its folder is created.
+        File to write. If the folder of the file does not exist, it is created.
     """
     model: dict[str, object] = {name: coefficient.value for name, coefficient in COEFFICIENTS.items()}
     model |= {"measured_to": MEASURED_TO, "cores_measured": CORES_MEASURED}

@@ -15,7 +15,7 @@ _PROOFS = {
     Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
     Status.UNVERIFIABLE: "neither ids nor checksums: missing data cannot be detected",
 }
-"""Reason why a status is the best that a feed reaches, by status."""
+"""Maps the best status that a feed can reach to the reason why the feed reaches this status."""
 
 
 def describe_sources(name: str | None) -> str:
@@ -24,7 +24,7 @@ def describe_sources(name: str | None) -> str:
     Parameters
     ----------
     name : str or None
-        Name of a source, such as binance; None: all sources.
+        Name of a source, such as `binance`; None: all sources.
 
     Raises
     ------

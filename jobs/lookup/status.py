@@ -1,6 +1,6 @@
 """The command `status`: show what a warehouse contains. Starts no Spark.
 
-It reads only Delta logs and small tables.
+The command reads only Delta logs and small tables.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"
 
 
 class InstrumentStatus(TypedDict):
-    """Contents of one instrument.
+    """What the warehouse contains of one instrument.
 
     `hours`, `hours_missing` and `failed_hours` are numbers of chunks; each chunk is `hour_length` ns long.
-    `first_hour` and `last_hour` are starts of chunks, ns since 1970 UTC. `coverage` has the time with each
-    status in ns, by status. `gaps` has the number of gaps by kind. `golden` has the share of equal
-    comparisons as text, by kind of golden row.
+    `first_hour` and `last_hour` are starts of chunks, ns since 1970 UTC. `coverage` maps each status to how
+    long books had the status, in ns. `gaps` maps each kind of gap to the number of gaps. `golden` maps each
+    kind of golden row to a text that says how many books equal their golden rows.
     """
 
     exchange: str
@@ -71,9 +71,9 @@ class InstrumentStatus(TypedDict):
 
 
 class TableSize(TypedDict):
-    """Rows and data files of the published version of a table, as numbers and as a size in bytes.
+    """Number of rows, number of data files and size in bytes of the published version of a table.
 
-    `other_bytes` is the size of the table's data files that are not in the published version.
+    `other_bytes` is the size of all data files of the table that are not in the published version.
     """
 
     table: str
@@ -84,7 +84,7 @@ class TableSize(TypedDict):
 
 
 class RunStatus(TypedDict):
-    """A run: its times (ns since 1970 UTC), its worst verdict, and its numbers of new and refused files."""
+    """A run, with start and end (ns since 1970 UTC), worst verdict, and counts of new and refused files."""
 
     run_id: str
     command: str
@@ -99,10 +99,10 @@ class RunStatus(TypedDict):
 class WarehouseStatus(TypedDict):
     """Contents of a warehouse.
 
-    `runs` has the newest run first. `bytes` is the size of the data files of the published versions, and
-    `other_bytes` is the size of all other data files. `is_written` says whether a run holds the warehouse's
-    lock now; it is None if the lock cannot be tested. `unfinished` lists what a killed run has left: tables
-    with unpublished changes, and the folder `_staging`.
+    `runs` lists the newest run first. `bytes` is the size of the data files of the published versions, and
+    `other_bytes` is the size of all other data files. `is_written` says whether a run has locked the
+    warehouse now; None: the lock cannot be tested. `unfinished` lists what a killed run has left: tables with
+    unpublished changes, and the folder `_staging`.
     """
 
     warehouse: str
@@ -117,7 +117,7 @@ class WarehouseStatus(TypedDict):
 
 
 def read_status(warehouse: Path) -> WarehouseStatus:
-    """Return the contents of a warehouse: instruments, tables, runs and their verdicts.
+    """Return the contents of a warehouse: instruments, tables, runs and verdicts.
 
     Parameters
     ----------
@@ -151,9 +151,10 @@ def read_status(warehouse: Path) -> WarehouseStatus:
 
 
 def _list_unfinished(warehouse: Path) -> list[str]:
-    """Return the tables with commits after their published version, and `_staging` if it exists.
+    """Return the tables with commits after the published version, and `_staging` if this folder exists.
 
-    An unfinished run left them. Readers do not see its changes, and the next run rolls them back.
+    An unfinished run left these commits and this folder. Readers do not see the changes of an unfinished run,
+    and the next run rolls the changes back.
     """
     stored, versions = TableReader(warehouse), published_versions(warehouse)
     tables = [table for table in TABLES.values() if table is not RUNS and stored.exists(table)]
@@ -220,7 +221,7 @@ def _read_chunk_length(stored: TableReader) -> int:
 
 
 def _measure_tables(stored: TableReader) -> list[TableSize]:
-    """Return rows, files and bytes of each published table, and the bytes of its unpublished data files.
+    """Return rows, files and bytes of each published table, and the bytes of the table's unpublished files.
 
     Unpublished data files belong to earlier versions or to unfinished runs.
     """
@@ -245,7 +246,7 @@ def _measure_tables(stored: TableReader) -> list[TableSize]:
 
 
 def _describe_run(run: RunRow) -> RunStatus:
-    """Return times, worst verdict and file counts of a run."""
+    """Return start, end, worst verdict and file counts of a run."""
     summary: RunSummary = json.loads(run["summary"])
     verdicts = summary.get("verdicts", {})
     return {
