@@ -122,7 +122,7 @@ def _report_bug(error: BaseException) -> int:
 
 
 def _save_traceback(trace: str) -> str:
-    """Write a traceback to a file that only this user can read; return the file's path, or "" on failure."""
+    """Write a traceback to a file that only this user can read; return its path, or empty text on failure."""
     import tempfile
     import time
 

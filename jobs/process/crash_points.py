@@ -1,4 +1,4 @@
-"""Crash points: named places in the code where tests kill the process, to check what a crash leaves."""
+"""Crash points: named places in the code where a test kills the process, to check what a crash leaves."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from contextlib import contextmanager
 CRASH_AT = "DELTABOOK_CRASH_AT"
 """Environment variable with the name of the crash point at which this process is killed.
 
-With the value `?`, the process is not killed. It prints each crash point that it passes to standard error.
+With the value `?`, the process is not killed, but prints the name of each crash point that it passes on
+standard error.
 """
 
 _passed: Counter[str] = Counter()
 
 
 def crash_point(name: str) -> None:
-    """Kill this process (SIGKILL) if the environment variable `CRASH_AT` names this point.
+    """Kill this process (SIGKILL) if the environment variable of `CRASH_AT` names this crash point.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def crash_points(action: str, name: str) -> Iterator[None]:
     Parameters
     ----------
     action, name : str
-        Name of the operation, such as `add`, and name of the table.
+        The two parts of the crash points' names: an operation, such as `add`, and a table.
     """
     crash_point(f"{action}.{name}.before")
     yield
