@@ -30,7 +30,7 @@ _UNSAFE_SETTINGS = ("spark.sql.runSQLOnFiles", "spark.sql.variable.substitute")
 
 
 class QueryError(DeltabookError):
-    """Raised if a query is not valid. The text is the reason, followed by the names of all relations."""
+    """Raised if a query is not valid. The message is the reason, followed by the names of all relations."""
 
 
 def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
@@ -49,7 +49,7 @@ def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> Data
     Returns
     -------
     DataFrame
-        Rows of the result. Spark computes them when they are read.
+        Rows of the result. Spark computes the rows when they are read.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> Data
     QueryError
         If the statement is not valid. The message lists the names of all relations.
     ForbiddenQueryError
-        If the statement would do more than read the warehouse, and `unsafe` is false.
+        If the statement does more than read the warehouse, and `unsafe` is false.
     """
     try:
         checked = None if unsafe else check_statement(text)
@@ -157,7 +157,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
     result : DataFrame
         The query, from `prepare_query`.
     form : str
-        Format: table, csv or json (one object per line).
+        Format: `table`, `csv` or `json` (one object per line).
     out : text file
         Stream to which the rows are printed.
 
@@ -186,7 +186,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
         for column, kind in zip(table.columns, kinds, strict=True):
             column.justify = "right" if isinstance(kind, NumericType) else "left"
         for row in rows:
-            # The console would make the text printable too, but only after it has measured the columns.
+            # The console makes text printable too, but only after the widths of columns have been measured.
             table.add_row(*(make_printable(_cell_text(value)) for value in row))
             count += 1
         width = None if out.isatty() else 10_000
@@ -195,7 +195,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
 
 
 def _to_plain(value: object, kind: DataType) -> object:
-    """Return a value in the form to print: decimals with all digits of their type, structs as dicts."""
+    """Return a value in the form to print: a decimal with all digits of its type, a struct as a dict."""
     if isinstance(kind, DecimalType) and isinstance(value, Decimal):
         return f"{value:.{kind.scale}f}"
     if isinstance(kind, ArrayType) and isinstance(value, list):
