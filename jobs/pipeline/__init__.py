@@ -1,1 +1,1 @@
-"""The jobs ingest, reconstruct and validate, and the steps with which commands run them."""
+"""The jobs `ingest`, `reconstruct` and `validate`, and the steps with which commands run these jobs."""

@@ -38,7 +38,7 @@ class TypedLiteral(exp.Expression):
 
 
 class Plus(exp.Unary):
-    """A plus sign before an expression. The sign must be kept, because Spark shows it in the column's name."""
+    """A plus sign before an expression. The sign must be kept: Spark makes it part of the column's name."""
 
 
 def decode_string(literal: str) -> str:

@@ -186,7 +186,7 @@ def _forward_replies(server: socket.socket, client: socket.socket, lock: threadi
 
 
 def _read_frame(source: socket.socket, largest: int) -> bytes:
-    """Return the content of the next frame of a connection. The length of the content precedes the content."""
+    """Return the content of the next frame of a connection. A frame consists of a length and the content."""
     (size,) = struct.unpack(">I", _read_exactly(source, 4))
     if size > largest:
         raise ValueError("too long")

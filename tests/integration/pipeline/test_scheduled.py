@@ -131,7 +131,7 @@ def test_unreadable_file_is_reported_once_and_blocks_no_other(folder, monkeypatc
     found = seen(folder)
     assert [path.name for path in found.new] == ["good"]
     assert [(Path(one.path).name, one.reason) for one in found.refused] == [
-        ("bad", "it cannot be read: Permission denied")
+        ("bad", "the file cannot be read: Permission denied")
     ]
     again = seen(folder)
     assert (again.refused, again.refused_before) == ([], found.refused)
