@@ -1,4 +1,4 @@
-"""Read rows of published tables, selected by instrument and time, and columns, selected by name."""
+"""Read published tables: rows that are selected by instrument and time, columns that are named."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
 
 
 def _forms_of(table: Table) -> Iterator[Table]:
-    """Yield a table, then the table `NAME_decimal` of instruments that need DECIMAL(38,18), if it exists."""
+    """Yield a table and, if it exists, the table `NAME_decimal` of instruments that need DECIMAL(38,18)."""
     yield table
     if f"{table.name}_decimal" in TABLES:
         yield TABLES[f"{table.name}_decimal"]

@@ -374,7 +374,7 @@ class WarehouseTables:
         return Selection([instrument], *names, *to_range(start, end), columns, decimals, include_failed)
 
     def _read(self, view: View, selection: Selection) -> Result:
-        """Return a view's selected rows; warn if rows of failed chunks are among them."""
+        """Return the selected rows of a view; warn if the result contains rows of failed chunks."""
         result = read_result(self._reader(), view, selection)
         if selection.include_failed:
             warn_of_failed(result.failed_chunks, 3, _LEAVE_OUT)

@@ -133,13 +133,13 @@ def export(
 
 
 def _format_lines(result: ExportSummary) -> list[str]:
-    """Return lines about the chunks, books and instruments that the export omitted, and about its files."""
+    """Return lines about chunks, books and instruments that the export omitted, and about the new files."""
     lines = []
     if count := result["symbol_hours_left_out"]:
         lines.append(f"left out     {count:,} chunks that failed validation; --all exports them")
     for status, count in result["books_left_out"].items():
         lines.append(f"left out     {count:,} {status} books")
     for name in result["instruments_left_out"]:
-        lines.append(f"left out     {name}: its numbers need DECIMAL(38,18), too wide for this format")
+        lines.append(f"left out     {name}: numbers need DECIMAL(38,18), which this format cannot store")
     counts = f"{result['rows']:,} rows in {result['files']:,} files, {result['bytes']:,} bytes"
     return [*lines, f"exported     {counts}: {result['manifest']}"]

@@ -135,7 +135,7 @@ def _ingest_again(
     stages = [ingest_stage(source, paths, archive=ledger["archived"]) for source, paths in ledger["batches"]]
     summary = run_stages(settings, stages) if stages else {}
     missing = [
-        {"path": path, "reason": "neither the file nor a copy of it exists"} for path in ledger["missing"]
+        {"path": path, "reason": "neither the file nor an archived copy exists"} for path in ledger["missing"]
     ]
     unlisted = "the newer ledger that lists this file is damaged: ingest the file into the new warehouse"
     missing += [{"path": path, "reason": unlisted} for path in ledger["unlisted"]]

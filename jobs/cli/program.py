@@ -13,7 +13,7 @@ from deltabook.jobs.process import interruptions
 INTERNAL_ERROR = 70
 """Exit status after an error that is a bug of deltabook. BSD calls this number EX_SOFTWARE."""
 SHOW_TRACEBACK = "DELTABOOK_TRACEBACK"
-"""Environment variable. If it is 1, tracebacks are printed instead of written to a file."""
+"""Environment variable. If its value is 1, tracebacks are printed instead of written to a file."""
 
 
 def main(*arguments: str) -> None:

@@ -78,7 +78,7 @@ def sql(
     ] = 10000,
     as_json: JsonOption = False,
 ) -> None:
-    """Run SQL queries: one statement, several statements from standard input, or those of JDBC clients."""
+    """Run SQL statements from the command line, from standard input, or from JDBC clients."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
     with report_errors():
         if served and statement is not None:
@@ -389,7 +389,7 @@ def raw(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find a message by its id, and print its lines of the raw files. Starts no Spark."""
+    """Find messages by id, and print the lines of the raw files with these messages. Starts no Spark."""
     from deltabook.jobs.lookup.raw import read_raw_records
 
     settings = read_settings(config, warehouse=warehouse)

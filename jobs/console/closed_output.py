@@ -11,7 +11,7 @@ from rich.console import Console
 
 
 def is_output_closed(stream: IO[str] | None = None) -> bool:
-    """Return whether a stream is a pipe that its reader has closed.
+    """Return whether a stream is a pipe that the reading program has closed.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def discard(stream: IO[str]) -> None:
     Parameters
     ----------
     stream : text file
-        Standard output or standard error. Python flushes both streams once more when it exits.
+        Standard output or standard error. Python flushes both streams once more at exit.
     """
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, stream.fileno())

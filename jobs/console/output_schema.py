@@ -19,7 +19,7 @@ class ObjectDefinition(TypedDict, total=False):
 
 
 OutputSchema = TypedDict("OutputSchema", {"$defs": dict[str, ObjectDefinition]})
-"""The JSON Schema. `$defs` maps the name of each command to the schema of the object that it prints."""
+"""The JSON Schema. `$defs` maps the name of each command to the schema of the object that is printed."""
 
 
 @cache

@@ -39,7 +39,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, unit: str, total: int, part: str = "") -> Iterator[Callable[[int], None]]:
-        """Show a stage of `total` units while the block runs, and add its duration to `seconds`.
+        """Show a stage of `total` units while the block runs, and add the stage's duration to `seconds`.
 
         The Spark jobs of the stage form one Spark job group, with the run and the stage in its name.
 

@@ -61,7 +61,7 @@ def format_rate(rate: float) -> str:
     Returns
     -------
     str
-        Such as "1,234.5 per second" or "0.25 per second".
+        Text such as "1,234.5 per second" or "0.25 per second".
     """
     return f"{rate:,.1f} per second" if rate >= 1 else f"{rate:.2g} per second"
 

@@ -153,9 +153,7 @@ def classify_files(
             batch.new[content_hash] = file
             batch.replaced[hash_of_path[str(file)]] = str(file)
         else:
-            reason = (
-                "its content has changed since it was ingested; --replace ingests the new content instead"
-            )
+            reason = "the file has changed since it was ingested; --replace ingests the new content instead"
             batch.refused.append(RefusedFile(str(file), reason))
     return batch
 

@@ -66,7 +66,7 @@ class StagedFiles:
     ----------
     rows : iterable of StagedRow
         Rows of the frame `staged`. A row with an empty `file` stands for the end of one part of a raw file;
-        its column `failed` says whether the part could not be parsed.
+        the column `failed` of this row says whether the part could not be parsed.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ def survey_streams(
     get_bounds: Callable[[Stream], StoredBounds],
     progress: Progress,
 ) -> list[SurveyRow]:
-    """Survey all staged messages: find the ranges of their ids and times, and the digits that numbers need.
+    """Find the ranges of ids and times of all staged messages, and the digits that prices and sizes need.
 
     Parameters
     ----------

@@ -69,7 +69,8 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
         for step in TableRepair(root, table, records).plan(table_faults):
             steps.setdefault(step.path, step)
     # Lost commits of `runs` and `written` that have neither a copy nor recorded bytes are replaced by new
-    # commits. The hashes of the new commits differ from the recorded hashes; the next run records them.
+    # commits. The hashes of the new commits differ from the recorded hashes, until the next run records the
+    # new hashes.
     made_anew = {
         (fault.table, fault.file)
         for fault in faults

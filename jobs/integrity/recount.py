@@ -1,4 +1,4 @@
-"""Count rows and find id ranges in data files, and compare them with the ledger and the id boundaries.
+"""Count rows and find id ranges in data files; compare the results with the ledger and the id boundaries.
 
 The id boundaries are the first and the last id of each chunk of a stream, in the table `hours`.
 """

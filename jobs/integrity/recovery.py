@@ -42,7 +42,7 @@ RAW_FOLDER = "_raw"
 
 
 class RestoreReport(TypedDict, total=False):
-    """Changes that `restore` made or, in a dry run, would make.
+    """Changes that `restore` made; after a dry run, the planned changes.
 
     Attributes
     ----------

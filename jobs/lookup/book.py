@@ -175,7 +175,7 @@ def _read_last_row(
             last = keys.sort_by([(name, "ascending") for name in order]).slice(keys.num_rows - 1)
             for name in order:
                 chosen &= pc.field(name) == last[name][0]
-            # Several rows may have the same id. The last of them is returned: it counts the most trades.
+            # Several rows may have the same id. The last of these rows counts the most trades.
             row: BookRow = _read_rows(stored, table, key, chunk, chosen).to_pylist()[-1]
             return row
     return None

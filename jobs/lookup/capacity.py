@@ -283,7 +283,7 @@ def estimate_resources(
 
 
 def _scalar_coefficients() -> dict[str, float]:
-    """Return a dict that maps the name of each coefficient that does not depend on the depth to its value."""
+    """Return {name: value} of all coefficients that do not depend on the depth."""
     return {
         name: coefficient.value
         for name, coefficient in COEFFICIENTS.items()
@@ -292,7 +292,7 @@ def _scalar_coefficients() -> dict[str, float]:
 
 
 def _coefficients_by_depth() -> dict[str, list[float]]:
-    """Return a dict that maps the names of coefficients that depend on the depth to lists of their values.
+    """Return {name: list of values} of all coefficients that depend on the depth.
 
     The entry `levels` has the measured depths. All other lists have one value for each measured depth.
     """

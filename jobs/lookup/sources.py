@@ -11,7 +11,7 @@ from deltabook.schemas.names import Status
 from deltabook.udfs.sources.registry import SOURCES
 
 _PROOFS = {
-    Status.VERIFIED: "its ids prove an unbroken chain from a snapshot",
+    Status.VERIFIED: "the ids of messages prove an unbroken chain from a snapshot",
     Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
     Status.UNVERIFIABLE: "neither ids nor checksums: missing data cannot be detected",
 }
@@ -54,7 +54,7 @@ def _describe_proof(feed: Feed) -> str:
     exchanges = ", ".join(feed.exchanges) or "any exchange"
     also = ""
     if feed.checksum is not Checksum.NONE and feed.continuity is not Continuity.NONE:
-        also = "; where a message has no id, its checksum makes the book checked"
+        also = "; the checksum of a message without an id makes the book checked"
     if not feed.own_snapshots or feed.best_status is Status.VERIFIED:
         seeded = "a snapshot starts a book"
     elif feed.name == "crypto_lake":

@@ -300,7 +300,7 @@ def _warning_lines(status: WarehouseStatus) -> Iterator[Text]:
         yield Text("cannot tell whether a run is writing to it: its lock file is not accessible", DIM)
     if status["unfinished"]:
         names = ", ".join(status["unfinished"])
-        yield Text(f"an unfinished run left {names} behind: the next run rolls its changes back", "yellow")
+        yield Text(f"an unfinished run left {names} behind: the next run rolls back that run", "yellow")
 
 
 def _instrument_lines(instrument: InstrumentStatus) -> Iterator[Text]:

@@ -178,8 +178,7 @@ def _choose_run(root: Path, records: RunRecords, audit: AuditResult, run_id: str
     if faults and records.runs.index(run) < first_retained:
         raise WarehouseError(
             f"run {run_id} cannot be restored: `deltabook maintain` has removed files that only this run and "
-            "earlier runs had; the oldest run that has all files is "
-            f"{records.runs[first_retained]['run_id']}"
+            f"earlier runs had; the oldest run with all its files is {records.runs[first_retained]['run_id']}"
         )
     if faults:
         listed = "; ".join(f"{fault.table} {fault.file}: {fault.problem}" for fault in faults[:_MAX_LISTED])

@@ -249,7 +249,7 @@ def _find_raw_file_faults(warehouse: Path, records: RunRecords, stage: StageDisp
             intact = [path for path in locations if has_content(path, row["content_hash"])]
             archived = get_archive_path(warehouse, row["content_hash"])
             if row["state"] == "ingested" and not intact and not row["reason"]:
-                problem = "missing or changed since it was ingested, and without an intact archived copy"
+                problem = "missing or changed since it was ingested, and the archive has no intact copy"
                 yield Fault(FILES.name, row["path"], problem, remedy="put the file back from a backup")
             elif row["archived"] and archived not in intact:
                 problem = f"the copy of {row['path']} is missing or damaged"

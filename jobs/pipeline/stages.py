@@ -344,8 +344,8 @@ def write_last_report(settings: Settings) -> JobSummary:
     Returns
     -------
     JobSummary
-        `report`: path of the report. `drifts`: one text for each metric of the newest run that differs from
-        earlier runs.
+        `report`: path of the report. `drifts`: one text for each metric whose value in the newest run differs
+        from the values in earlier runs.
     """
     from deltabook.jobs.report.page import write_report
 

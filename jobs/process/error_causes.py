@@ -162,7 +162,7 @@ def _describe_dead_jvm(error: BaseException) -> str:
         return ""
     with suppress(ProcessLookupError):
         os.kill(process.pid, 0)
-        # The JVM is running. `wait` fails to see the JVM, because this process is a fork of its parent.
+        # The JVM is running. `wait` cannot see that, because this process is a fork of the JVM's parent.
         return ""
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     limit = read_memory_limit()

@@ -27,7 +27,8 @@ _MIN_DESCRIPTORS_WITHOUT_SPARK = 64
 MIN_DESCRIPTORS = 512
 """File descriptors that the JVM needs at once: one for each JAR, and one for each connection to a worker."""
 _MIN_FREE_SPACE = 64 * _MIB
-"""Minimum free space in Spark's folder for temporary files, in bytes. Spark copies Delta's JARs into it."""
+"""Minimum free space in Spark's folder for temporary files, in bytes. Spark copies Delta's JARs into this
+folder."""
 
 
 def find_process_problem() -> str:

@@ -41,7 +41,7 @@ def check_statement(text: str) -> AllowedQuery:
     Returns
     -------
     AllowedQuery
-        The generated SQL, and the relations that it needs.
+        The generated SQL, and the relations that the SQL needs.
 
     Raises
     ------

@@ -114,7 +114,7 @@ def _normalize(tree: exp.Expr) -> exp.Expr:
             node.set("this", exp.to_identifier(node.this.name, quoted=True))
         elif isinstance(node, exp.WindowSpec) and not node.args.get("end"):
             node.set("end", "CURRENT ROW")
-        elif isinstance(node, exp.Pivot):  # sqlglot derives both from other names; they are not in the SQL
+        elif isinstance(node, exp.Pivot):  # sqlglot derives both arguments; the SQL has neither
             node.set("columns", None)
             node.set("pivot_column_naming", None)
     return tree
@@ -233,7 +233,10 @@ class _Checker:
             raise forbidden_error(f"function {name}")
 
     def _check_relation(self, node: exp.Table, names: frozenset[str]) -> None:
-        """Check that the query may read a relation; add the relation's name to `relations` if it is ours."""
+        """Check that the query may read a relation, and add the warehouse's relations to `relations`.
+
+        `names` are the names of the common table expressions that the query may use.
+        """
         is_qualified = bool(node.args.get("db") or node.args.get("catalog"))
         if isinstance(node.this, exp.Anonymous) and not is_qualified:
             return

@@ -100,7 +100,7 @@ def serve(
 
 
 def _report_failed_hours(root: Path, versions: dict[str, int], report: Callable[[str], None]) -> None:
-    """Report how many symbol-hours failed validation, so that the views leave them out; nothing if none."""
+    """If symbol-hours failed validation, report how many symbol-hours the views leave out."""
     if failed := TableReader(root, versions).failed_chunks():
         report(
             f"leaving out  {len(failed):,} symbol-hours that failed validation, from book, book_wide and "
