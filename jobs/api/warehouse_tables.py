@@ -193,7 +193,7 @@ class WarehouseTables:
         Returns
         -------
         Result
-            One row for each trade. `side` is the side of the aggressor: buy or sell.
+            One row for each trade. The column `side` is the side of the aggressor: `buy` or `sell`.
 
         Examples
         --------

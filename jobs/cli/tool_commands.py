@@ -152,7 +152,7 @@ def sources(
         typer.Argument(metavar="SOURCE", help=with_default("One source.", "all"), show_default=False),
     ] = None,
 ) -> None:
-    """Print the formats and feed rules of each source, and the best status that books can reach with it."""
+    """Print the formats and feed rules of each source, and the best book status of each feed."""
     from deltabook.jobs.lookup.sources import describe_sources
 
     with report_errors():

@@ -20,7 +20,7 @@ _passed: Counter[str] = Counter()
 
 
 def crash_point(name: str) -> None:
-    """Kill this process (SIGKILL) if the environment variable of `CRASH_AT` names this crash point.
+    """Kill this process (SIGKILL) if the environment variable DELTABOOK_CRASH_AT names this crash point.
 
     Parameters
     ----------
