@@ -1,4 +1,4 @@
-"""Compare files with their second copies, and choose the intact one of each pair."""
+"""Compare files with their second copies, and choose the intact copy if a file is damaged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage.object_store import has_matching_file
 
 NO_COPY = "has no second copy"
-"""Problem of an intact file whose second copy is missing."""
+"""Value of `Fault.problem` for an intact file whose second copy is missing."""
 
 
 def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: bool) -> Iterator[Fault]:
@@ -84,7 +84,7 @@ def find_small_table_faults(
         Paths of the table's active data files, relative to its folder. If the log cannot be read, pass None:
         all files that have copies are then compared.
     digests : dict
-        Recorded SHA-256 of the table's data files in hex, by path below the table's folder.
+        Maps the path of each data file, below the table's folder, to the recorded SHA-256 in hex.
     is_idle : bool
         Whether no process is writing to the warehouse.
 
@@ -122,9 +122,10 @@ def is_newest_commit_changed(warehouse: Path) -> bool:
 
 
 def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[str, Path]:
-    """Return the data files of `runs` or `written` to read.
+    """Return the paths from which to read the data files of `runs` or `written`.
 
-    Each file is the original, or the second copy if the original is damaged and the copy is intact.
+    The path is usually that of the original. If the original is damaged and its second copy is intact, the
+    path is that of the copy.
 
     Parameters
     ----------
@@ -138,8 +139,8 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
     Returns
     -------
     dict
-        Path of the file to read, by name of the original. If the table has no copies, all originals are
-        returned. Otherwise, originals that have no copy and that no commit names are left out.
+        Maps the name of each original to the path of the file to read. If the table has no copies, all
+        originals are returned. Otherwise, originals that have no copy and that no commit names are left out.
     """
     folder = warehouse / table.name
     copies = list_copies(warehouse, table)
@@ -160,7 +161,7 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
 
 
 def _list_logged_paths(warehouse: Path, table: Table, last_version: int | None = None) -> Iterator[str]:
-    """Yield the paths of a table's log files up to a version, and of the data files that their commits add.
+    """Yield the paths of a table's log files up to a version, and of the data files that these log files add.
 
     Paths are relative to the table's folder. If `last_version` is None, all versions are listed.
     """

@@ -24,8 +24,8 @@ def require_unchanged_runs(warehouse: Path) -> None:
     Raises
     ------
     WarehouseError
-        If the newest commit that has a second copy differs from this copy, or if a commit after that of the
-        newest run adds rows. Commits that only compact files are allowed.
+        If the newest commit that has a second copy differs from this copy, or if a commit after the commit of
+        the newest run adds rows. Commits that only compact files are allowed.
     """
     rows = open_dataset(warehouse, RUNS).to_table(columns=["version"])
     newest = max(rows["version"].to_pylist(), default=0)
