@@ -23,7 +23,7 @@ _LARGEST_SIZE = Decimal(10**18)
 
 
 def check_arguments(given: Mapping[str, object]) -> None:
-    """Check the arguments of `BookEnvironment`; raise an error that lists all invalid ones.
+    """Check the arguments of `BookEnvironment`; raise an error that lists all invalid arguments.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def check_arguments(given: Mapping[str, object]) -> None:
     Raises
     ------
     SettingsError
-        If an argument is not valid. The message lists each invalid argument, its value and what is expected.
+        If an argument is not valid. The message lists each invalid argument with its value and the values
+        that are expected.
     """
     problems = [f"{name}={given[name]!r}: expected {expected}" for name, expected in _find_problems(given)]
     if problems:

@@ -51,14 +51,15 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     """Environment in which an agent is long, short or flat in one symbol, and trades against a replayed book.
 
     The agent's orders do not change the recorded book. An action is a target position. An order for the
-    difference to the current position reaches the book after `latency`, and then does one of two things:
+    difference between the target and the current position reaches the book after `latency`. The order then
+    does one of two things:
 
     - By default, the order takes levels of the other side, at their exact prices. A size that the book cannot
       fill stays unfilled.
-    - If `passive`, the order rests at the best price of its own side, behind the whole size at that price.
-      Trades at that price fill the size ahead of the order first. The order keeps its place in the queue as
-      long as the agent needs the same size and the price stays the best. Otherwise the order is cancelled,
-      and a new order is placed.
+    - If `passive` is true, the order rests at the best price of its own side, behind the whole size at that
+      price. Trades at that price first fill the size ahead of the order. The order keeps its place in the
+      queue as long as the agent needs the same size and the price stays the best. Otherwise the order is
+      cancelled, and a new order is placed.
 
     The reward is the change of wealth since the last step, in units of the quote currency. Wealth is cash,
     plus the position valued at the mid, less fees. An episode is truncated after `length`.
@@ -67,7 +68,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     - for each bid level, best first, the distance of the price from the mid in basis points;
     - for each bid level, log(1 + size / max_size);
-    - the same two groups for the ask levels;
+    - the same two groups of numbers for the ask levels;
     - the imbalance of the best levels;
     - the distance of the microprice from the mid, in basis points;
     - the spread in basis points;
@@ -101,7 +102,8 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     Raises
     ------
     SettingsError
-        If an argument is not valid. The message lists each invalid argument, its value and what is expected.
+        If an argument is not valid. The message lists each invalid argument with its value and the values
+        that are expected.
     WarehouseError
         If the warehouse does not exist, or has no books of the symbol.
     """
@@ -197,7 +199,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         -------
         (float32[n], float, bool, bool, dict)
             The observation, the reward, False (an episode never terminates), whether the episode is
-            truncated, and a dict with the same keys as that of `reset`.
+            truncated, and a dict with the same keys as the dict that `reset` returns.
 
         Raises
         ------
@@ -233,7 +235,10 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._flow += int((trades.size * trades.side).sum()), int(trades.size.sum()), seen.ofi
 
     def _place_order(self, size: int) -> None:
-        """Place an order for a change of the position; first cancel a resting order that differs."""
+        """Place an order that changes the position by `size`; first cancel a different resting order.
+
+        No order is placed if `size` is 0, or if the book is suspect, unseeded or lacks a side.
+        """
         if self._quote is not None and (not size or not self._quote.matches(self._seen, size)):
             self._quote = None
         if not size or self._seen.status <= Status.SUSPECT or not self._has_both_sides():

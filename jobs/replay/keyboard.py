@@ -88,7 +88,7 @@ def parse_keys(typed: bytes) -> list[Key]:
 
 @contextmanager
 def open_keyboard(stream: IO[str] | None = None) -> Iterator[Keyboard]:
-    """Switch a terminal to single keys while the block runs, then restore the terminal's settings.
+    """Make a terminal report each key at once while the block runs, then restore the terminal's settings.
 
     Parameters
     ----------

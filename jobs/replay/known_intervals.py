@@ -74,8 +74,8 @@ def _silence_ids(recording: Recording) -> list[int]:
 def _is_known(recording: Recording, hour: int, sequence: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return whether the book is known after each update of a chunk, as bool[n].
 
-    The rows of `books` decide. All values are False if the chunk has several epochs, or if its rows were
-    written in time steps.
+    `hour` is the start of the chunk, and `sequence` has the ids of its n updates. The rows of `books` decide.
+    All values are False if the chunk has several epochs, or if its rows were written in time steps.
     """
     columns = ("cadence", "epoch", "sequence", "status")
     rows = recording.read_books(ds.field("hour") == hour, *columns)

@@ -42,12 +42,12 @@ class Replayer:
     symbol : str
         Symbol as in the tables.
     start, end : int, str or None
-        Start (inclusive) and end (exclusive) by the clock: ns since 1970 UTC, or text that `parse_time`
-        reads. None: no bound.
+        Start (inclusive) and end (exclusive) by the chosen clock: ns since 1970 UTC, or text that
+        `parse_time` reads. None: no bound.
     depth : int
         Number of levels per side in an observation.
     exchange : str, optional
-        Needed if several exchanges list the symbol.
+        Exchange of the symbol. It is required if several exchanges list the symbol.
     clock : str
         Clock that orders the messages. `received` orders by time of arrival: no message is seen before it
         arrives. A message without a receive time counts as received at its `order_time`, or with the previous
@@ -113,8 +113,8 @@ class Replayer:
         time : int or str, optional
             Time by the clock. The new position is after all messages up to this time.
         sequence : int, optional
-            Id of a book update. The new position is after this update. If the venue has restarted its ids,
-            the first update with the id counts.
+            Id of a book update. The new position is after this update. If several updates have this id,
+            because the venue has restarted its ids, the position is after the first of them.
 
         Returns
         -------
@@ -256,12 +256,12 @@ class Replayer:
         return list_known_intervals(self.recording, self.start, self.end)
 
     def _from_start(self) -> Replay:
-        """Return a replay whose first message is the first one at or after `start`."""
+        """Return a replay that begins with the first message at or after `start`."""
         before = self.recording.position_of_time(self.start - 1)
         return self.recording.replay(before, self.start - 1, self.start, self.end, self._suspect)
 
     def _open(self, replay: Replay) -> None:
-        """Stop the present replay, and continue with another one."""
+        """Stop the present replay, and continue with `replay`."""
         self._replay.stop()
         self._replay, self._walk = replay, None
 
@@ -279,7 +279,8 @@ def merge(replayers: Sequence[Replayer], by: str | int = By.EVENT) -> Iterator[t
     Yields
     ------
     (int, Observation)
-        Index of the replay, and its observation. At equal times the replay with the lower index comes first.
+        Index of a replay in `replayers`, and an observation of this replay. If several replays have an
+        observation at the same time, the replay with the lowest index comes first.
     """
 
     def numbered_steps(number: int, replayer: Replayer) -> Iterator[tuple[int, Observation]]:
@@ -289,7 +290,7 @@ def merge(replayers: Sequence[Replayer], by: str | int = By.EVENT) -> Iterator[t
 
 
 def _parse_step_kind(by: str | int) -> By | int:
-    """Return the kind of a step, or its length in ns; raise a SettingsError if it is not valid."""
+    """Return the kind of a step, or its length in ns; raise a SettingsError if `by` is not valid."""
     try:
         kind = by if isinstance(by, int) else By(by)
     except ValueError:
