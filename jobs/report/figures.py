@@ -1,7 +1,7 @@
 """Draw the charts of the report as plotly figures.
 
-A figure is a dict, as JSON needs it. A colour such as `@ink` is a name in `figure_style.THEMES`. The script
-of the report's page replaces such names by colours.
+A figure is a dict that can be written as JSON. A colour such as `@ink` is a name in `figure_style.THEMES`.
+The script of the report's page replaces such names by colours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 POINTS = 2_000
 """Maximum number of points of a scatter plot. If there are more, only every n-th point is drawn."""
 LINE_POINTS = 1_500
-"""Maximum number of points of a line over time. If there are more, means of neighbours are drawn."""
+"""Maximum number of points of a line over time. If there are more, means of neighbouring points are drawn."""
 RUN_LABELS = 10
 """Maximum number of labels below a chart over runs."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -185,7 +185,7 @@ def draw_match_by_level(metrics: MatchesByMetric) -> Figure:
     Parameters
     ----------
     metrics : dict
-        Maps `price_match` and `size_match` to lists of (level, matched, compared).
+        Maps `price_match` and `size_match` to lists of (level, number of matches, number of comparisons).
     """
     data: list[Attributes] = []
     lowest: list[float] = []

@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 def open_templates() -> Environment:
     """Return a Jinja environment that loads and renders the templates.
 
-    Its filter `sha256` hashes a script for the content security policy of a page.
+    The templates can use the filter `sha256`, which hashes a script for the content security policy of a
+    page.
     """
     environment = Environment(
         loader=PackageLoader("deltabook.conf", ""),

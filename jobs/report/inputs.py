@@ -78,7 +78,7 @@ class ReportInputs:
     Attributes
     ----------
     stored : TableReader
-        Reader of all other tables, at the same versions.
+        Reader of all other tables, at their published versions.
     runs : list of RunRow
         Rows of `runs`, oldest first.
     verdicts : list of VerdictRow
@@ -168,7 +168,7 @@ def _read_table(stored: TableReader, table: Table) -> pa.Table:
 
 
 def _read_columns(stored: TableReader, table: Table) -> pa.Table:
-    """Return all rows of a table, with the columns of its schema in their order."""
+    """Return all rows of a table, with the columns that `schemas.tables` declares, in that order."""
     return _read_table(stored, table).select(table.names)
 
 

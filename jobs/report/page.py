@@ -40,7 +40,7 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, EVENTS, form_of
 
 SYMBOLS = 6
-"""Number of instruments that are drawn by default: those with the most rows of `books`."""
+"""Number of instruments that are drawn by default. They are the instruments with the most rows of `books`."""
 _SECTIONS = {
     "verdict": "Verdict",
     "coverage": "Coverage",
@@ -52,19 +52,19 @@ _SECTIONS = {
 }
 
 Figures = dict[str, Figure]
-"""Figures of the page, by the id of their chart."""
+"""Maps the id of each chart of the page to its figure."""
 
 PageValues = dict[str, object]
-"""Values for the template of the page, by the names that the template uses."""
+"""Maps the names that the template of the page uses to values."""
 
 
 class ReportResult(TypedDict):
     """Result of `write_report`.
 
-    `report` is the path of the file, `bytes` is its size, and `report_seconds` is the time that it took to
-    write. `verdict` is the overall verdict, and `verdicts` has the verdict of each suite. `drifts` describes
-    the drifts of the newest run. `symbols` lists the shown instruments, and `symbols_left_out` counts the
-    others.
+    `report` is the path of the file, `bytes` is its size, and `report_seconds` is the time in seconds that it
+    took to make the report. `verdict` is the overall verdict, and `verdicts` maps the name of each suite to
+    its verdict. `drifts` describes the drifts of the newest run. `symbols` lists the shown instruments, and
+    `symbols_left_out` counts the others.
     """
 
     report: str
@@ -94,8 +94,9 @@ def write_report(
     out : Path
         File to write. Its folder is created.
     symbols : list of str, optional
-        Symbols whose books and distributions are shown, on every exchange. Default: the `SYMBOLS` instruments
-        with the most rows of `books`. The verdict always covers all instruments.
+        Symbols whose books and distributions are shown. A symbol selects the instruments of all exchanges.
+        Default: the instruments with the most rows of `books`; `SYMBOLS` is their number. The verdict always
+        covers all instruments.
     since : str, optional
         First run to list: the id of a run, or a time as ISO 8601 text. With a time, runs that started at this
         time or later are listed. Default: the newest runs.
@@ -194,7 +195,7 @@ def _describe_all_books(
     levels: int,
     drawn: Figures,
 ) -> list[PageValues]:
-    """Read and draw the books of each instrument, and return their values for the template."""
+    """Read the books of each instrument, add their figures to `drawn`, and return the template's values."""
     forms = {bool(inputs.instruments[key]["is_decimal"]) for key in book_files}
     event_files = {form: list_data_files(inputs.stored, form_of(EVENTS, form)) for form in forms}
     entries = []
@@ -215,7 +216,7 @@ def _describe_all_books(
 def _describe_books(
     inputs: ReportInputs, key: Instrument, books: BookSeries, levels: int, drawn: Figures
 ) -> PageValues:
-    """Draw the books of one instrument, and return their values for the template."""
+    """Add the figures of one instrument's books to `drawn`, and return the template's values."""
     grid = books.grid
     entry: PageValues = {
         "rows": books.rows,
@@ -245,7 +246,10 @@ def _describe_books(
 def _describe_volatility(
     inputs: ReportInputs, key: Instrument, books: BookSeries, drawn: Figures
 ) -> PageValues | None:
-    """Draw the volatility of one instrument, and return the values for the template; None without GARCH."""
+    """Add the volatility figure of one instrument to `drawn`, and return the template's values.
+
+    Return None if no GARCH parameters were reported, or if all volatilities are unknown.
+    """
     garch = find_garch(inputs, key)
     figure = figures.draw_volatility(books, conditional_volatility(books, garch)) if garch else None
     if figure is None:
@@ -254,7 +258,7 @@ def _describe_volatility(
 
 
 def _describe_golden(inputs: ReportInputs, drawn: Figures) -> PageValues:
-    """Draw the comparisons with golden rows, and return the values for the template."""
+    """Add the figures that compare books with golden rows to `drawn`, and return the template's values."""
     compared = compare_with_golden(inputs)
     levels: list[PageValues] = []
     for kind, rows in compared["by_level"].items():
@@ -266,7 +270,7 @@ def _describe_golden(inputs: ReportInputs, drawn: Figures) -> PageValues:
 
 
 def _describe_statistics(inputs: ReportInputs, shown: list[Instrument], drawn: Figures) -> PageValues:
-    """Draw the distributions of the shown instruments, and return the values for the template."""
+    """Add the distributions of the shown instruments to `drawn`, and return the template's values."""
     groups = describe_distributions(inputs, shown)
     shown_groups: list[PageValues] = []
     for group in groups:
@@ -281,7 +285,7 @@ def _describe_statistics(inputs: ReportInputs, shown: list[Instrument], drawn: F
 def _describe_runs(
     inputs: ReportInputs, runs: list[ListedRun], drawn: Figures
 ) -> tuple[list[Drift], PageValues]:
-    """Draw the charts over runs. Return the drifts of the listed runs, and the values for the template."""
+    """Add the charts over runs to `drawn`, and return the listed runs' drifts and the template's values."""
     series = run_history.measure_runs(inputs)
     ids = [run["run_id"] for run in runs]
     labels = {run["run_id"]: run["time"] for run in reversed(runs)}

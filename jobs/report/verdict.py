@@ -1,4 +1,4 @@
-"""Summarize verdicts, compare books with golden rows, and show the first books that differ.
+"""Summarize verdicts, compare books with golden rows, and show the first books that differ from them.
 
 A golden row is an independent truth about a book. A symbol-hour is one chunk of one instrument.
 """
@@ -25,18 +25,19 @@ REASONS = 20
 COMPARISONS = 200
 """Maximum number of symbol-hours that are listed in the golden comparison, worst first."""
 DIVERGENCES = 10
-"""Maximum number of mismatches that are shown in detail: the book beside its golden row."""
+"""Maximum number of mismatches that are shown in detail, with the book beside its golden row."""
 LEVELS_BESIDE = 2
 """Number of levels that are shown before and after the first level that differs."""
 
 MatchesByMetric = dict[str, list[tuple[int, int, int]]]
-"""For `price_match` and `size_match`: a list of (level, matched, compared)."""
+"""Maps `price_match` and `size_match` to lists of (level, number of matches, number of comparisons)."""
 
 
 class SuiteSummary(TypedDict):
     """A suite's overall verdict.
 
-    `counts` is the number of symbol-hours by verdict. `totals` is the number of whole symbols by verdict.
+    `counts` maps each verdict to the number of symbol-hours with this verdict. `totals` does the same for
+    symbols that were judged over all their chunks together.
     """
 
     name: str
@@ -59,7 +60,10 @@ class GoldenMatch(TypedDict):
 
 
 class WorstTest(FidelityRow):
-    """The distribution test with the smallest p value, its chunk as text, and the number of all tests."""
+    """The distribution test with the smallest p value.
+
+    `time` is the start of its chunk as text, and `tests` is the number of all tests.
+    """
 
     time: str
     tests: int
@@ -69,9 +73,10 @@ class VerdictSummary(TypedDict):
     """Verdicts on all books, and the numbers behind them.
 
     `not_judged` lists the suites without a verdict. `symbol_hours` counts the symbol-hours with a verdict,
-    `failed` those that failed a suite, and `failed_totals` the symbols that failed a suite as a whole.
-    `more_reasons` counts the failures that `reasons` leaves out. `gap_kinds` has the number of gaps of each
-    kind, most frequent kind first. `coverage` has the share of time of each status, as text.
+    `failed` counts the symbol-hours that failed a suite, and `failed_totals` counts the symbols that failed a
+    suite over all their chunks together. `more_reasons` counts the failures that `reasons` leaves out.
+    `gap_kinds` has the number of gaps of each kind, most frequent kind first. `coverage` lists each status
+    with its share of time as text.
     """
 
     overall: str
@@ -101,8 +106,8 @@ class ComparedChunk(FidelityRow):
 class GoldenComparison(TypedDict):
     """Comparison of books with golden rows.
 
-    `rows` lists the symbol-hours, worst first, and `more` is the number of symbol-hours that it leaves out.
-    `by_level` has the matches by level for each kind of golden row.
+    `rows` lists the symbol-hours, worst first, and `more` is the number of symbol-hours that `rows` leaves
+    out. `by_level` maps each kind of golden row to the matches at each level.
     """
 
     rows: list[ComparedChunk]
@@ -125,7 +130,11 @@ class MismatchRow(TypedDict):
 
 
 class ShownLevel(TypedDict):
-    """One level of a mismatch: texts by column, and the columns in which book and golden row differ."""
+    """One level of a mismatch.
+
+    `number` is the level, from 1. `cells` maps column names to texts. `differs` has the names of the columns
+    in which book and golden row differ.
+    """
 
     number: int
     cells: dict[str, str]
@@ -248,7 +257,7 @@ def describe_levels(metrics: MatchesByMetric) -> list[str]:
     Parameters
     ----------
     metrics : dict
-        Maps `price_match` and `size_match` to lists of (level, matched, compared).
+        Maps `price_match` and `size_match` to lists of (level, number of matches, number of comparisons).
     """
     return [
         f"level {level}: {metric.removesuffix('_match')}s {format_match(matched, compared)}"
@@ -258,7 +267,9 @@ def describe_levels(metrics: MatchesByMetric) -> list[str]:
 
 
 def list_divergences(inputs: ReportInputs) -> list[Divergence]:
-    """Return the first `DIVERGENCES` books that differ from their golden rows, beside these golden rows.
+    """Return the first books that differ from their golden rows, each together with its golden row.
+
+    `DIVERGENCES` is the maximum number of these books.
 
     Parameters
     ----------
