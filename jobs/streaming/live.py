@@ -1,4 +1,4 @@
-"""The job `live`: rebuild books from capture files that are still growing, with seconds of delay.
+"""The job `live`: rebuild books from growing capture files, with a delay of a few seconds.
 
 A Spark streaming query reads new messages in micro-batches. In each micro-batch, workers continue the book of
 every symbol from the state that the previous micro-batch stored. The live tables are in the folder `live` of
@@ -57,8 +57,8 @@ def live(
     following : FollowSettings
         The feed to follow, and when to end.
     must_stop : callable
-        Function that returns true when the job must end. It has no arguments and is called several times a
-        second.
+        Function that returns true when the job must end. The function has no arguments and is called several
+        times a second.
 
     Returns
     -------
@@ -101,7 +101,7 @@ class _LiveJob:
         maintain_live_tables(tables, warehouse.root)
 
     def run(self, must_stop: Callable[[], bool]) -> None:
-        """Follow the feed; retry if a Python worker did not start within the 10 s that Spark waits for it."""
+        """Follow the feed; retry if a Python worker did not start within the 10 s for which Spark waits."""
         for starts_left in reversed(range(_MOST_STARTS)):
             try:
                 return self._follow(must_stop)
@@ -152,10 +152,10 @@ class _LiveJob:
             raise query_error
 
     def _is_idle(self) -> bool:
-        """Return whether no message has arrived for `FollowSettings.idle` seconds, and none is waiting.
+        """Return whether no message arrived in the last `FollowSettings.idle` seconds and no message waits.
 
-        A feed is never idle before its first micro-batch. There always is one, because Spark also runs a
-        micro-batch when the feed is silent.
+        A feed is never idle before its first micro-batch. Spark always runs a first micro-batch, even if the
+        feed is silent.
         """
         limit = self.following.idle
         is_silent = bool(self.counts["batches"]) and time.monotonic() - self.last_message > limit
@@ -203,7 +203,7 @@ class _LiveJob:
         before = self._read_offset(batch - 1) if batch else START
         if (batch - 1, before) != (self.commits.batch, self.commits.offset):
             raise WarehouseError(
-                f"{self.checkpoint} does not match the live books beside it, which end with micro-batch "
+                f"{self.checkpoint} does not match the live books in its folder, which end with micro-batch "
                 f"{self.commits.batch}: remove the folder {self.checkpoint.parent} to start over"
             )
         continue_books = make_batch_function(
@@ -234,7 +234,7 @@ class _LiveJob:
 
         Spark's cogroup pairs new records with this frame by symbol. Therefore the books of these symbols
         continue even without new messages. A cogroup also avoids a leak of Spark 4.1: after a grouped map,
-        Spark never frees the first Arrow buffers, about 0.5 MB of direct memory a task.
+        Spark never frees the first Arrow buffers, about 0.5 MB of direct memory per task.
         """
         keys = [key for key, state in self.commits.symbols.items() if state["waiting"]]
         columns = {
