@@ -47,8 +47,8 @@ AddAction = TypedDict(
 """Entry of a Delta log for one active data file: path, size in bytes, number of rows, and statistics.
 
 `partition.NAME` is the value of a partition column. `min.NAME` and `max.NAME` are the smallest and the
-largest value of a column in the file. A table without such a column or statistics lacks the key, and a file
-without statistics may have None. Use `get` where this can happen.
+largest value of a column in the file. If a table lacks the column or its statistics, the dict lacks the key.
+If only a file lacks the statistics, the value may be None. Use `get` where a key can be missing.
 """
 
 
@@ -73,9 +73,9 @@ def open_table(warehouse: Path, table: Table, version: int | None = None) -> Del
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table to open.
     version : int, optional
-        Delta version to open; None opens the newest.
+        Delta version to open; None opens the newest version.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def unreadable_table_error(warehouse: Path, table: Table, error: Exception) -> W
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table that cannot be read.
     error : Exception
         The exception that the reader raised.
     """
@@ -126,9 +126,9 @@ def read_add_actions(warehouse: Path, table: Table, version: int | None = None) 
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table whose files are listed.
     version : int, optional
-        Delta version; None reads the newest.
+        Delta version to read; None reads the newest version.
 
     Returns
     -------
