@@ -98,8 +98,8 @@ def _rebuild(source: str, messages: pa.Table) -> None:
 def archive_classes(folder: Path) -> None:
     """Write the archive of Java classes that later JVMs load.
 
-    A new process runs every job and a query on a short capture. When the JVM of this process ends, it writes
-    all classes that it has loaded to the archive.
+    A new process runs every job and a query on a short capture. When the JVM of this process ends, the JVM
+    writes all classes that it has loaded to the archive.
 
     Parameters
     ----------
