@@ -39,7 +39,7 @@ def hold_lock(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
     Raises
     ------
     filelock.Timeout
-        If another process holds the lock.
+        If another process still holds the lock after the wait.
     OSError
         If the lock file or lock object cannot be written.
     """
