@@ -1,7 +1,7 @@
 """Classes for columns and tables, and the columns that several tables share.
 
-Every column is declared once. Its sentence states the unit, the clock, the start of time and the number that
-stands for a missing value.
+Every column is declared once, with a sentence that describes it. The sentence states the unit, the clock, the
+date from which times are counted, and the number that stands for a missing value.
 """
 
 from __future__ import annotations

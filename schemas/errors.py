@@ -16,7 +16,7 @@ class DeltabookError(Exception):
 
 
 class SettingsError(DeltabookError):
-    """Settings, options or the machine (Java, JARs) are wrong. The message lists every problem."""
+    """A setting or option is wrong, or the machine lacks Java or JARs. The message lists every problem."""
 
 
 class InputError(DeltabookError):
@@ -30,13 +30,13 @@ class WarehouseError(DeltabookError):
 
 
 class BusyError(WarehouseError):
-    """Another process is writing the warehouse: nothing was done; try again later."""
+    """Another process is writing to the warehouse, so nothing was done. Try again later."""
 
     exit_status = 4
 
 
 class GapError(DeltabookError):
-    """A feed has a gap, and the setting `on_gap` is `raise`: the run ends at the first gap."""
+    """A feed has a gap, and the setting `on_gap` is `raise`, so the run ends at the first gap."""
 
 
 class OrderError(DeltabookError):
