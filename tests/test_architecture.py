@@ -1,4 +1,4 @@
-"""Rules for the structure of the code: imports, file sizes, names, types and docstrings."""
+"""The code follows the rules for imports, file sizes, names, types and docstrings."""
 
 import ast
 import inspect

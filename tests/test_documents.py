@@ -1,4 +1,4 @@
-"""Documents: links have targets, commands and their options exist, and Python prints what is shown."""
+"""Documents are right: links have targets, commands and options exist, and examples print what is shown."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ order:
 
 The commit of `books` decides. If the process stops before this commit, micro-batch N is repeated from the
 states of micro-batch N - 1. If the process stops after this commit, micro-batch N is complete. If Spark then
-offers micro-batch N again, it is skipped.
+offers micro-batch N again, the job skips this micro-batch.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Measure assumptions behind the design. Usage: python assumptions.py FOLDER.
 
 For each assumption, two ways of doing the same work are timed in turn on one symbol-hour of 8 M level
-changes, in plain Python processes without Spark. The numbers of the assumptions are those of
-`jobs/decisions`. Other scripts measure two of them: `storage.py` measures R-CLD-01, and `kernel.py` measures
-R-GMN-04.
+changes, in plain Python processes without Spark. The ids of the assumptions, such as R-CLD-01, are explained
+in `jobs/decisions`. Other scripts measure two of the assumptions: `storage.py` measures R-CLD-01, and
+`kernel.py` measures R-GMN-04.
 """
 
 from __future__ import annotations

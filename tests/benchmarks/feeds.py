@@ -1,4 +1,4 @@
-"""Make the level changes for the kernel benchmark: from real captures, and from a simulated hour."""
+"""Make the level changes for the kernel benchmark, from real captures and from a simulated hour."""
 
 from __future__ import annotations
 

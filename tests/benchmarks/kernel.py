@@ -1,7 +1,8 @@
-"""Measure the order book alone on one core: deltabook's kernel, other structures and other libraries.
+"""Time updates of an order book on one core: deltabook's kernel, other structures and other libraries.
 
 Usage: python kernel.py FOLDER [PEERS_PYTHON]. The level changes of real captures and of a simulated hour are
-applied twice: once reading the best prices after every message, once reading 20 levels per side.
+applied twice. The first time, the best prices are read after every message. The second time, 20 levels per
+side are read after every message.
 """
 
 from __future__ import annotations

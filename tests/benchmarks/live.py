@@ -1,8 +1,8 @@
 """Measure the delay of live books, and how fast they catch up. Usage: python live.py FOLDER.
 
 A separate process writes simulated captures, one file per symbol. It writes each line when the line is due,
-with the present time as its receive time. The delay of a row is the time from then to the commit that makes
-the row visible.
+with the present time as its receive time. The delay of a row of books is measured from the receive time of
+its line to the commit that makes the row visible.
 """
 
 import json

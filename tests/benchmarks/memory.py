@@ -1,6 +1,6 @@
 """Measure the peak memory of jobs on one hour and on eight hours of 8 M level changes, on one and two cores.
 
-Usage: python memory.py FOLDER. The memory is that of the whole process tree: the driver's Python, the JVM and
+Usage: python memory.py FOLDER. The memory of the whole process tree counts: the driver's Python, the JVM and
 the workers.
 """
 

@@ -1,7 +1,8 @@
 """Time order books of other libraries on the same level changes. Usage: python peer_books.py NAME FILE DEPTH.
 
-The time covers updating the book and reading its top after every message. It does not cover making the
-objects or arrays that a library takes as input. This favours libraries with an expensive input.
+The measured time covers updating the book and reading its top after every message. The measured time does not
+cover making the objects or arrays that a library takes as input. This rule favours libraries with an
+expensive input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run programs that people use instead of deltabook, from raw files to books on disk.
+"""Run other programs that people use instead of deltabook to turn raw files into books on disk.
 
 Usage: python peer_pipelines.py NAME RAW OUT CHANGES. CHANGES is the largest number of level changes to
 process. Each program reads one symbol's file, maintains the book, and writes the top 20 levels to Parquet

@@ -1,4 +1,4 @@
-"""Measure `deltabook run` from raw files to verified books on two cores, beside scripts that do a part of it.
+"""Measure `deltabook run` on two cores, beside other programs that do only a part of its work.
 
 Usage: python pipeline.py FOLDER [PEERS_PYTHON]. The input is a simulated hour of 8 M level changes, for one
 symbol and for three symbols, as Crypto Lake files and as raw Binance JSON with the same changes. The last

@@ -1,8 +1,8 @@
 """Measure how fast events are rebuilt into books in a warm session. Usage: python rebuilding.py FOLDER.
 
-Run it with the project's own Python. Crypto Lake files of 1 to 16 symbol-hours of 8 M level changes are made
-in FOLDER once, each with the vendor's book that seeds it. To force a rebuild of every hour, the script
-changes a setting that has no effect on the rows.
+Run the script with the project's own Python. Crypto Lake files of 1 to 16 symbol-hours of 8 M level changes
+are made in FOLDER once, each with the vendor's book that seeds it. To force a rebuild of every hour, the
+script changes a setting that has no effect on the rows.
 """
 
 import shutil

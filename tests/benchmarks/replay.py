@@ -1,7 +1,7 @@
 """Measure the replay of books from a warehouse. Usage: python replay.py FOLDER [PEERS_PYTHON].
 
 Eight symbol-hours of 8 M level changes are made and rebuilt once. Seeks go to random times in these hours.
-The message rates are those of the first hour, which other programs replay too. All programs must end with the
+Message rates are measured on the first hour, which other programs replay too. All programs must end with the
 same book.
 """
 

@@ -1,8 +1,8 @@
-"""Measure how the time depends on input and settings, and fit a model. Usage: python scaling.py FOLDER.
+"""Measure how run time depends on input and settings, and fit a model. Usage: python scaling.py FOLDER.
 
 The sizes vary in hours, symbols, changes per hour, changes per message, depth and cores. Each size is
-ingested and rebuilt in a warm session. The model is fitted to the runs on two cores by least squares. Whether
-the times grow linearly is left to the reader of the table.
+ingested and rebuilt in a warm session. The model is fitted to the runs on two cores by least squares. The
+script prints a table, but does not judge whether the times grow linearly.
 """
 
 from __future__ import annotations

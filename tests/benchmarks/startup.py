@@ -1,4 +1,4 @@
-"""Measure the time of a cold start. Usage: python startup.py FOLDER.
+"""Measure how long commands take from a cold start. Usage: python startup.py FOLDER.
 
 Each command runs in its own process. The best time of three runs counts.
 """

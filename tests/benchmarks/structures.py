@@ -1,8 +1,8 @@
 """Data structures for an order book, each as a numba kernel that returns the top levels after every message.
 
-The structure of deltabook, ranks with a bitmap, is called as it is. The others are the alternatives to it.
-All kernels take prices in ticks, write prices and sizes as ``int64[m, 2, depth]``, best first, and return the
-last book.
+Deltabook's structure is ranks with a bitmap; its kernel is called unchanged. The other structures are
+alternatives. All kernels take prices in ticks, write prices and sizes as ``int64[m, 2, depth]``, best first,
+and return the last book.
 """
 
 from __future__ import annotations

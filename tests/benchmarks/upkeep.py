@@ -1,8 +1,8 @@
 """Measure what `deltabook maintain` does to a month of hourly runs. Usage: python upkeep.py FOLDER.
 
 One hour is ingested, rebuilt and validated. The other hours have the same rows with later times, so that the
-month ends now. They are committed as the three stages of an hourly run would commit them. Each such run
-writes the new hour, and rewrites the previous hour as if late messages had arrived.
+month ends now. The script commits these hours in the way in which the three stages of an hourly run commit an
+hour. Each run writes the new hour, and rewrites the previous hour as if late messages had arrived.
 """
 
 from __future__ import annotations

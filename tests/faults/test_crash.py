@@ -1,4 +1,4 @@
-"""Kill a run at a few crash points: the next run completes its work. `make test-crash` tests all points."""
+"""Kill a run at a few crash points: the next run completes the work. `make test-crash` tests all points."""
 
 from __future__ import annotations
 

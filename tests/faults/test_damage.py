@@ -1,4 +1,4 @@
-"""Damage every kind of file of a warehouse in every way: `verify` finds it, and its remedy repairs it."""
+"""Damage every kind of file of a warehouse: `verify` finds the damage and names a remedy that repairs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of workers: a killed worker, a function that fails, and a much longer chunk than usual."""
+"""Kill a worker, make its function fail, or give it a long chunk: runs recover, or publish nothing."""
 
 from __future__ import annotations
 

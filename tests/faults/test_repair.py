@@ -1,4 +1,4 @@
-"""Repairs: kill a repair, or let it fail, at every step. It is then completed or rolled back as a whole."""
+"""A repair that is killed or fails at any step is completed, or rolled back as a whole."""
 
 from __future__ import annotations
 

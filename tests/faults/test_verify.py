@@ -1,4 +1,4 @@
-"""The commands `verify` and `restore`: each fault is found and named, and its printed remedy repairs it."""
+"""The commands `verify` and `restore`: `verify` names each fault, and the printed remedy repairs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated Crypto Lake day of a small capture: it has the intended faults, and its truth is right."""
+"""A Crypto Lake day made from a small capture has the intended faults, and its true books are right."""
 
 from __future__ import annotations
 

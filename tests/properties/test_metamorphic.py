@@ -1,4 +1,4 @@
-"""Change a feed in ways whose effect on the books is known: none, a known change, or a reported loss."""
+"""Change a feed: the books stay equal, change in the predicted way, or show the loss of a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Binance oracle: one small feed for each rule, and the best prices that the exchange sent itself."""
+"""The Binance oracle: small feeds test each rule, and its books have the exchange's own best prices."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The oracle of feeds with their own snapshots: one small feed for each rule, and the venues' checksums."""
+"""The oracle of feeds with their own snapshots: small feeds test each rule, and venues' checksums match."""
 
 import ast
 import json

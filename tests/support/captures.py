@@ -1,4 +1,4 @@
-"""Make simulated captures for tests: lines, files, and edits of them."""
+"""Make simulated captures for tests, parse or select their lines, and write lines to files."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Scenes of commands to kill, with the state that each leaves behind and the state that must result."""
+"""Define scenes for crash tests: run commands, kill them, and check the state of the warehouse."""
 
 from __future__ import annotations
 

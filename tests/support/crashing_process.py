@@ -1,9 +1,9 @@
 """A process that holds one Spark session and forks a driver for each run, so that each run can be killed.
 
-The process reads one JSON object per line: the commands, and where or when to kill or pause them. It answers
-each line when the commands have ended. A fork has its own copy of the driver's state, its own lock and its
-own open files, and loses them when it dies. The JVM lives on: its jobs are cancelled, and the process waits
-for their end.
+The process reads one JSON object per line: the commands, and where or when to kill or pause the commands. The
+process answers each line when the commands have ended. A fork has its own copy of the driver's state, its own
+lock and its own open files. All of these are lost when the fork dies. The JVM lives on: its jobs are
+cancelled, and the process waits for the end of these jobs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Helpers of the tests of faults: make captures to damage, and read what the tables say about them."""
+"""Help the tests of faults: make captures to damage, and read what the tables say about these captures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A separate process for faults that need one: another time zone, a full disk, and a kill.
+"""A separate process for faults that affect a whole process: another time zone, a full disk, and a kill.
 
 Arguments: a capture, a second capture, and a folder. The process prints one line of JSON with the results.
 """

@@ -1,4 +1,4 @@
-"""Follow a live feed without Spark, in the same micro-batches, and rebuild the same feed as a batch."""
+"""Follow a live feed in micro-batches, without Spark, and rebuild the recorded feed in one batch."""
 
 import json
 from collections import defaultdict

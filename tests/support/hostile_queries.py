@@ -1,4 +1,4 @@
-"""Statements that try to leave the warehouse, composed from hostile parts, and their effect in Spark.
+"""Compose statements that try to leave the warehouse, out of hostile parts, and inspect Spark's plans.
 
 `CANARY` is an environment variable and a system property that no query may show. In the parts, `FILE` stands
 for the path of a file beside the warehouse, `TABLE` for the path of a Delta table, and `OUT` for a path that

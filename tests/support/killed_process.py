@@ -1,4 +1,4 @@
-"""A separate process that runs `maintain` or `restore`. The environment says at which point it is killed.
+"""A separate process that runs `maintain` or `restore`, and is killed where an environment variable says.
 
 Arguments: maintain or restore, and the warehouse. `maintain` keeps only the newest published state.
 """

@@ -1,4 +1,4 @@
-"""Turn a recorded Binance capture into a day of Crypto Lake with the vendor's faults, and keep the truth.
+"""Turn a recorded Binance capture into a Crypto Lake day with the vendor's faults, and keep true books.
 
 This file is an oracle, so it imports nothing of deltabook. All prices and sizes are integers, scaled by 10^8.
 A value of -1 means that the value is not given.
@@ -11,8 +11,8 @@ A value of -1 means that the value is not given.
 - The exchange's best prices after a diff: those of the last ticker with an id up to the diff's `u`, even if
   the id is below `U`. If there is no such ticker, the best prices have not changed.
 - A message is judged if the exchange's best prices equal those of the true book, and a ticker with an id of
-  at least `u` exists. Otherwise the ticker is older than the last change of the diff. This leaves out 3
-  messages of the spot captures, and none of the USD-M captures.
+  at least `u` exists. Otherwise the ticker is older than the last change of the diff. This rule leaves out 3
+  messages of the spot captures, and no message of the USD-M captures.
 
 Usage: python tests/support/lake_captures.py OUT --market spot|usdm [--lost-deletes 0.01 …]
 """

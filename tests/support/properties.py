@@ -1,7 +1,7 @@
 """Choose the number of cases of a property test, and whether they are the same in each run.
 
 By default, each run has the same cases. With DELTABOOK_LONG=N, a property test has N times as many cases.
-They are random in each run, or follow from the seed in `pytest --hypothesis-seed`.
+These cases are random in each run, or follow from the seed in `pytest --hypothesis-seed`.
 """
 
 from __future__ import annotations

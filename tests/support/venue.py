@@ -1,4 +1,4 @@
-"""A simulated venue with a known true book: its messages as events of any feed, and the book at each."""
+"""Simulate a venue: make its messages as events of any feed, and the true book after each message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of the benchmarks: all structures hold the same book, and all inputs hold the same level changes."""
+"""Check the benchmarks: all structures give the same book, and all inputs have the same level changes."""
 
 from __future__ import annotations
 

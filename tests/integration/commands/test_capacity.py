@@ -1,4 +1,4 @@
-"""The capacity plan: its estimates agree with the benchmarks, and its page with the command."""
+"""The capacity plan: the estimates agree with the benchmarks, and the page agrees with the command."""
 
 from __future__ import annotations
 

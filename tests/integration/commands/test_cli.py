@@ -1,4 +1,4 @@
-"""Output of the command line that needs no Spark: help, usage errors and settings."""
+"""The command line without Spark: it prints help, reports usage errors and reads settings."""
 
 import os
 import subprocess

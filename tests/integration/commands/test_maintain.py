@@ -1,4 +1,4 @@
-"""The command `maintain`: what it merges and removes, what it never removes, and what a kill leaves."""
+"""The command `maintain`: it merges and removes only what it should, even if it is killed and run again."""
 
 from __future__ import annotations
 

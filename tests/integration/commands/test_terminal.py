@@ -1,4 +1,4 @@
-"""Output in terminals and pipes: ladders, replays, the status, and the help of every command."""
+"""Ladders, replays, the status and the help are right, in terminals of any width and in pipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports, read by other programs that know nothing of deltabook.
+"""Other programs, which know nothing of deltabook, read the exports correctly.
 
 Some readers cannot be installed beside deltabook's packages. They run in another Python interpreter, which
 the environment variable DELTABOOK_PEERS names.

@@ -1,4 +1,4 @@
-"""Real captures through the command line: chunk length and split into files do not change the books."""
+"""Rebuild real captures by command: the chunk length and the split into files do not change the books."""
 
 from __future__ import annotations
 

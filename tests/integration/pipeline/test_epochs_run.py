@@ -1,4 +1,4 @@
-"""A venue that restarts its ids, from captures to books: the split and order of the files do not matter."""
+"""A venue restarts its ids: the books are right, in whatever order and split the files are ingested."""
 
 import json
 

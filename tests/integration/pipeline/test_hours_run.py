@@ -1,4 +1,4 @@
-"""Chunks through the command line: one pass or two, what is rebuilt, time grids, gaps and silence."""
+"""Rebuild chunks by command: a late file rebuilds only affected chunks, and time grids have exact rows."""
 
 from __future__ import annotations
 

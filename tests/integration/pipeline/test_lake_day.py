@@ -1,4 +1,4 @@
-"""A real capture, written as a day of Crypto Lake: once seeded, the books equal those of the capture."""
+"""A real capture, written as a day of Crypto Lake: from the first seed on, its books equal the capture's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs report while they work, as JSON, bars and lines, and what the table `runs` stores of it."""
+"""Runs report their progress as JSON, bars and lines, and the table `runs` stores times and memory."""
 
 from __future__ import annotations
 

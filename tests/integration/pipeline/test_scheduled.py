@@ -1,4 +1,4 @@
-"""Scheduled runs: which files are ingested and when, exit statuses, late files and killed rounds."""
+"""Scheduled runs ingest each finished file once, report each error once, and survive kills and bad files."""
 
 from __future__ import annotations
 

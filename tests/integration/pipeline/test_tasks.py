@@ -1,4 +1,4 @@
-"""Groups packed into few Spark tasks: each group is done once, progress is shown, no memory is lost."""
+"""Pack groups into few Spark tasks: each group is done once, progress is shown, and no memory is lost."""
 
 from __future__ import annotations
 

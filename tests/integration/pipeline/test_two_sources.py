@@ -1,4 +1,4 @@
-"""Several sources in one warehouse, in turn and at once: one source owns each instrument."""
+"""Ingest from two sources, in turn and at the same time: only one source may write each instrument."""
 
 from __future__ import annotations
 

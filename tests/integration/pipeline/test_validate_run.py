@@ -1,4 +1,4 @@
-"""Verdicts through the command line: what is judged and when, and how views treat failed chunks."""
+"""Validate by command: only changed chunks are judged again, and default views leave out failed chunks."""
 
 from __future__ import annotations
 

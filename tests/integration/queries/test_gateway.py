@@ -1,4 +1,4 @@
-"""The gateway before Spark's Thrift server: which messages it reads, checks, forwards and refuses."""
+"""The gateway before Spark's Thrift server: it forwards checked statements, and refuses everything else."""
 
 from __future__ import annotations
 

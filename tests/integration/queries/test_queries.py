@@ -1,4 +1,4 @@
-"""SQL queries: all examples of the documents, and the functions and views compared with plain loops."""
+"""SQL queries: all examples of the documents run, and functions and views agree with plain loops."""
 
 from __future__ import annotations
 

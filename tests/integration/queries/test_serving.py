@@ -1,4 +1,4 @@
-"""`deltabook sql --serve`, queried with beeline as a JDBC client."""
+"""`deltabook sql --serve` answers JDBC clients such as beeline, and refuses statements that write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convert stored numbers to exact decimals or integers, at any scale, in lists, slices and structs."""
+"""Convert stored numbers, also in lists, slices and structs, to exact decimals or integers at any scale."""
 
 from __future__ import annotations
 

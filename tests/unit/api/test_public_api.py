@@ -1,4 +1,4 @@
-"""`import deltabook`: what it loads, and that all names have a docstring and functions an example."""
+"""`import deltabook` loads little. Every public name has a docstring, every public function an example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables read with `deltabook.open`: rows, exact numbers, time ranges and failed chunks."""
+"""`deltabook.open` reads all rows with exact numbers, selects time ranges, and warns of failed chunks."""
 
 from __future__ import annotations
 

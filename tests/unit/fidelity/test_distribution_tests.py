@@ -1,4 +1,4 @@
-"""Comparison of rebuilt and golden distributions: metrics by hand, faults, and equal distributions."""
+"""Compare distributions: metrics equal plain formulas, faults fail their metrics, equal books pass."""
 
 from __future__ import annotations
 

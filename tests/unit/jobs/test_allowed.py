@@ -1,4 +1,4 @@
-"""The check of parsed queries: it refuses those that leave the warehouse, and allows honest ones."""
+"""The check of queries refuses all queries that leave the warehouse, and allows honest queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock in an object store: it has one holder at a time, even if the previous holder was killed."""
+"""The lock in an object store has one holder at a time, even if the previous holder was killed."""
 
 from __future__ import annotations
 

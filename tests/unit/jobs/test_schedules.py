@@ -1,4 +1,4 @@
-"""The schedules in `conf/schedules`: each is well formed, and the command line accepts its command."""
+"""Every schedule in `conf/schedules` is well formed, and the command line accepts its command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pinned layout of every table. A change of the layout needs a new schema version."""
+"""Compare the layout of every table with a stored one: a change of the layout needs a new schema version."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Names that warehouses store do not change with the code, and a warehouse of 0.1.0 needs no rebuild."""
+"""Names stored in warehouses do not change with the code. A warehouse of version 0.1.0 needs no rebuild."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suites on small summaries: each rule can fail alone, and names the chunk."""
+"""Run the suites on small summaries: each rule can fail alone, and a failed rule names the chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parse decimal text to integers: the fast and the strict parser agree, and a record has one scale."""
+"""Parse decimal text to integers: the fast and the strict parser agree, and no number is ever rounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encode decimals as integers and rescale records to an instrument's scales, against plain Python."""
+"""Encode decimals as integers and rescale records: the results equal those of plain Python, and are exact."""
 
 from __future__ import annotations
 

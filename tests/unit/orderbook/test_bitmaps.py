@@ -1,4 +1,4 @@
-"""Bitmaps, compared with Python sets."""
+"""Bitmaps find the same smallest and largest ranks as Python sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel of the book after every message, compared with dicts: resets, seeds, kept levels and rows."""
+"""The kernel's book equals a book of dicts after every message, also with resets, seeds and kept levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What update ids prove: one small feed for each rule, and random feeds compared with the oracle."""
+"""Judge books by update ids: small feeds test each rule, and random feeds get the oracle's verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time by status: every interval counts once, up to the length from which it counts as silence."""
+"""Coverage counts each interval between updates once: up to a limit for a status, beyond it as silence."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The log of gaps: what starts a row, what ends it, and whether a later message can still end it."""
+"""The log of gaps: a gap stays open until a message resolves it, and counts the updates until then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feeds with their own snapshots: books at full depth after every message, compared with the oracle."""
+"""For feeds with their own snapshots, rebuilt books equal the oracle's books after every message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunks as ranges of ids: every id has one chunk, and boundaries of chunks with stored rows never move."""
+"""Divide ids into chunks: every id has one chunk, and boundaries of chunks with stored rows never move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of one chunk are in the feed's order, in whatever order, files and batches the messages arrive."""
+"""Events of a chunk are in the feed's order, whatever the order of the messages, files and batches."""
 
 from __future__ import annotations
 

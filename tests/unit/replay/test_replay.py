@@ -1,4 +1,4 @@
-"""The replay: it shows the books of the table at every id, and no message before it arrived."""
+"""A replay shows the stored book at every id, and shows no message before the message has arrived."""
 
 from __future__ import annotations
 

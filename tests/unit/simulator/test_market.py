@@ -1,4 +1,4 @@
-"""The simulated market: its true books, its messages and ids, and its likeness to real captures."""
+"""The simulated market: its messages give its true books, and resemble those of real captures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dialects of one simulated market describe the same books and trades. The reference uses plain dicts."""
+"""All dialects of one simulated market describe the same books and trades, as plain dicts compute them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated files have the form of each venue's files: fields, order, types, digits and prefixes."""
+"""Simulated files look like each venue's files: same fields, order, types, digits and prefixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Bybit source: messages field by field, choice of the market, and 500 levels of a real archive."""
+"""The Bybit source reads every field, finds the market, and keeps 500 levels per side of a real archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each fault in a real capture fails the checks that must find it, and no unrelated check.
+"""Each fault in a real capture fails the checks that must find the fault, and no unrelated check.
 
 The table "What is caught" in `expectations/README.md` has these results: the fault, the check that finds it,
 and the smallest fault that is found.

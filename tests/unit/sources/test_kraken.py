@@ -1,4 +1,4 @@
-"""The Kraken source: messages field by field, checksums on a real capture, and the order by receive time."""
+"""The Kraken source reads every field, orders by receive time, and matches checksums of a real capture."""
 
 from __future__ import annotations
 

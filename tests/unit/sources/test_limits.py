@@ -1,4 +1,4 @@
-"""Limits of one file and of one message: every reader keeps them, and the error names the limit."""
+"""Every reader enforces the limits of one file and of one message, and its error names the limit."""
 
 from __future__ import annotations
 

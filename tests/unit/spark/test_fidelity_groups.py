@@ -1,4 +1,4 @@
-"""Books and golden rows, compared by id and level by level: the results equal those of plain loops."""
+"""Compare books with golden rows, by id and level: the results equal those of plain loops."""
 
 from __future__ import annotations
 

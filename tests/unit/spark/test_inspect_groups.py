@@ -1,4 +1,4 @@
-"""Counts of faults in the events and books of a chunk, each compared with a count by hand."""
+"""Count the faults in the events and books of a chunk: each count equals a count by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups packed into tasks: the task of each group, and the stored results of finished groups."""
+"""Pack groups into tasks: tasks cost about the same, and a repeated task skips its finished groups."""
 
 from itertools import pairwise
 from pathlib import Path

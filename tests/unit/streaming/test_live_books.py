@@ -1,4 +1,4 @@
-"""Parts of a live feed, without Spark: growing files, waiting messages, and books that continue."""
+"""Follow live feeds without Spark: read growing files, let messages wait, and continue books."""
 
 import gzip
 import json

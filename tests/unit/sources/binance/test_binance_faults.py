@@ -1,4 +1,4 @@
-"""Bad Binance lines: they are quarantined with a reason and raise no error, the same in both readers."""
+"""Bad Binance lines are quarantined and raise no error. Both readers give the same reason."""
 
 from __future__ import annotations
 

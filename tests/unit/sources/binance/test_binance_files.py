@@ -1,4 +1,4 @@
-"""Files of Binance captures: blocks, time units, compression, and faults that refuse the whole file."""
+"""Read whole Binance files, in any blocks, time unit and compression, and refuse files with faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broken Tardis tables: bad rows are quarantined and mark their book, whatever the size of blocks."""
+"""Bad rows of Tardis tables are quarantined and make their book suspect, whatever the size of blocks."""
 
 from __future__ import annotations
 
