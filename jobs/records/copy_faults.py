@@ -92,7 +92,7 @@ def find_small_table_faults(
     ------
     Fault
         One damaged file with an intact copy, or one intact file whose copy is missing or damaged. Damaged
-        files without an intact copy are left out; `check_data_files` reports them.
+        files without an intact copy are left out; `check_data_files` reports these files.
     """
     copies = list_copies(warehouse, table)
     if not has_matching_file(warehouse / COPIES_FOLDER / RUNS.name, "*"):

@@ -60,7 +60,7 @@ class Fault:
 
 
 def describe_damage(file: Path, digest: str, size: int = -1) -> str:
-    """Return a text that says how a file differs from its recorded size and hash; empty if it does not.
+    """Return a text that says how a file differs from its recorded size and hash; empty if both match.
 
     Parameters
     ----------

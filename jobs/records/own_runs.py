@@ -1,4 +1,4 @@
-"""Check that nobody has edited the table `runs` by hand, before a new run relies on it."""
+"""Check that nobody has edited the table `runs` by hand, before a new run relies on this table."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A file is important if every repair relies on it. All files of `runs` and `writt
 small tables (the ledger, the id boundaries, the epochs and the instruments), only the active data files have
 second copies. The name of a copy consists of the original's name and the SHA-256 of the original's bytes, so
 a copy can be verified without the original. A run makes the copies at its end. If a run is killed before it
-has made them, the next run makes the missing copies.
+has made all copies, the next run makes the missing copies.
 """
 
 from __future__ import annotations

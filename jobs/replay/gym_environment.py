@@ -58,8 +58,8 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
       fill stays unfilled.
     - If `passive` is true, the order rests at the best price of its own side, behind the whole size at that
       price. Trades at that price first fill the size ahead of the order. The order keeps its place in the
-      queue as long as the agent needs the same size and the price stays the best. Otherwise the order is
-      cancelled, and a new order is placed.
+      queue as long as its open size is the size that the agent needs, and its price is the best price.
+      Otherwise the order is cancelled, and a new order is placed.
 
     The reward is the change of wealth since the last step, in units of the quote currency. Wealth is cash,
     plus the position valued at the mid, less fees. An episode is truncated after `length`.
@@ -155,7 +155,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         Parameters
         ----------
         seed : int, optional
-            Seed of the random choice of this and later episodes.
+            Seed with which this episode and later episodes are chosen at random.
         options : dict, optional
             The key `start` sets the start of the episode, as ns since 1970 UTC or ISO 8601 text. Default: a
             random start.

@@ -38,7 +38,7 @@ class Replayer:
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables. They are read at the versions of the run that built the books.
+        Folder of the tables. The tables are read at the versions of the run that built the books.
     symbol : str
         Symbol as in the tables.
     start, end : int, str or None

@@ -89,9 +89,9 @@ def measure_depth(books: BookSeries, levels: int = BAND_LEVELS) -> DepthMap:
     Returns
     -------
     DepthMap
-        The map. Usually, prices are absolute. They range from the lowest mid minus the height of the band to
-        the highest mid plus the height of the band. If the mid moves too far for this (see `MOVES`), prices
-        are relative to the mid.
+        The map. Its prices are usually absolute, from the lowest mid minus the height of the band to the
+        highest mid plus the height of the band. If the highest and the lowest mid differ by more than the
+        limit `MOVES`, the prices of the map are relative to the mid.
     """
     mids = books.column_mids
     known = mids[np.isfinite(mids)]

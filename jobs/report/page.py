@@ -64,7 +64,7 @@ class ReportResult(TypedDict):
     `report` is the path of the file, `bytes` is its size, and `report_seconds` is the time in seconds that it
     took to make the report. `verdict` is the overall verdict, and `verdicts` maps the name of each suite to
     its verdict. `drifts` describes the drifts of the newest run. `symbols` lists the shown instruments, and
-    `symbols_left_out` counts the others.
+    `symbols_left_out` counts all other instruments.
     """
 
     report: str

@@ -64,7 +64,7 @@ def live(
     -------
     dict
         Counts of micro-batches, messages and rows by name. `waiting` is the number of messages that are not
-        in the books yet, because messages that come before them may still arrive.
+        in the books yet, because earlier messages of the feed may still arrive.
 
     Raises
     ------

@@ -171,8 +171,9 @@ def open_dataset(warehouse: Path, table: Table, version: int | None = None) -> D
 
     Notes
     -----
-    Arrow's own file system reads the data files. Delta's file system is implemented in Python. Its reader
-    threads can outlive the interpreter and abort the process (seen in one of several hundred commands).
+    The data files are read with Arrow's own file system, not with Delta's file system. The latter is
+    implemented in Python, and the threads that read through it can outlive the interpreter and abort the
+    process (seen in one of several hundred commands).
     """
     file_system = open_file_system(warehouse / table.name)
     return open_table(warehouse, table, version).to_pyarrow_dataset(filesystem=file_system)

@@ -1,8 +1,8 @@
 """The last step of `make setup`: do slow work in advance, so that the first run is fast.
 
-This step fetches Delta's JARs and compiles the numba kernels. It also writes an archive of the Java classes
-that a short run loads. A JVM maps this archive into memory instead of loading the classes. The archive takes
-180 MB in the Python environment.
+This step fetches Delta's JARs and compiles the numba kernels. The step also writes an archive of the Java
+classes that a short run loads. A JVM maps this archive into memory instead of loading the classes. The
+archive takes 180 MB in the Python environment.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MESSAGES = 20
 
 
 def compile_kernels(folder: Path) -> None:
-    """Run every kernel on short simulated captures, so that numba compiles it and stores the code on disk.
+    """Run all kernels on short simulated captures, so that numba compiles them and stores the code on disk.
 
     Parameters
     ----------
