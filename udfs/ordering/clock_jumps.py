@@ -14,8 +14,8 @@ from deltabook.udfs.numba_kernel import kernel
 LONGEST_DELAY = 1800 * NANOSECONDS_PER_SECOND
 """Longest plausible delay from the exchange to the recorder, ns.
 
-If at least one timestamp is at most this far from its receive time, the clocks of exchange and recorder
-agree. Then every timestamp that is further from its receive time is wrong.
+If at least one timestamp differs from its receive time by at most this delay, the clocks of exchange and
+recorder agree. Then every timestamp that differs from its receive time by more than this delay is wrong.
 """
 
 
@@ -49,8 +49,8 @@ def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.i
     Returns
     -------
     bool[n]
-        True for a timestamp that is too far away. False where a timestamp or receive time is not given, and
-        False everywhere if no timestamp is close to its receive time.
+        True for a timestamp that is too far from its receive time. False where a timestamp or receive time is
+        not given, and False everywhere if no timestamp is close to its receive time.
     """
     both = (times != NOT_GIVEN) & (received != NOT_GIVEN)
     near = both & (np.abs(times - received) <= LONGEST_DELAY)
@@ -61,9 +61,9 @@ def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.i
 def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Find the timestamps that contradict the order of the feed by more than `CLOCK_TOLERANCE`.
 
-    The longest subsequence that never decreases is right. Another timestamp is wrong if it is more than
-    `CLOCK_TOLERANCE` later than a member that follows it, or more than `CLOCK_TOLERANCE` earlier than a
-    member that precedes it. A pause of any length is no error.
+    The timestamps in the longest subsequence that never decreases are right. Any other timestamp is wrong if
+    it is more than `CLOCK_TOLERANCE` later than a right timestamp after it, or more than `CLOCK_TOLERANCE`
+    earlier than a right timestamp before it. A pause of any length is no error.
 
     Parameters
     ----------
@@ -124,16 +124,16 @@ def find_clock_jumps(events: pa.RecordBatch, off_before: NDArray[np.bool_]) -> l
     """Find the events at which the exchange's clock jumps.
 
     The clock is off at an event whose `timestamp` is later than its `order_time`, or more than
-    `CLOCK_TOLERANCE` earlier. The clock jumps at the first event of each run of such events. Book updates and
-    trades have separate runs.
+    `CLOCK_TOLERANCE` earlier. The clock jumps at an event if the clock is off at this event, but was not off
+    at the previous event of the same stream. Book updates are one stream, trades another.
 
     Parameters
     ----------
     events : pyarrow.RecordBatch
         Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order.
     off_before : bool[2]
-        Whether the clock was off at the last book update, and at the last trade, of the previous batch.
-        Changed in place to the values for this batch.
+        Whether the clock was off at the last book update of the previous batch (index 0), and at its last
+        trade (index 1). Changed in place to the values for this batch.
 
     Returns
     -------
