@@ -1,4 +1,4 @@
-"""Columns of a CSV table as arrays, which kernels read from the text without a Python loop over the rows.
+"""Reads the columns of a CSV table into arrays; kernels do this without a Python loop over the rows.
 
 Slower Python code reads the rows that the kernels cannot read, and explains what is wrong with a row.
 """
