@@ -79,7 +79,7 @@ def test_a_full_disk_is_reported_and_published_tables_stay(small_disk, step, kil
     line = refused(drivers().run(small_disk.commands[step]))
     assert line.startswith(f"{small_disk.warehouse}")
     assert "no space left on device: nothing of this run is published" in line
-    assert "Free some space there" in line
+    assert "Free some space on this disk" in line
     assert_same(state(small_disk.warehouse), small_disk.states[step], "what readers see")
     mount("-o", f"remount,{PLENTY}", small_disk.warehouse)
     assert_done(small_disk, step)

@@ -121,7 +121,7 @@ def test_an_input_of_any_name_is_listed_or_refused_by_name(emptied, name):
     (folder / name).write_bytes(b"x")
     is_text = name.encode(errors="replace").decode() == name
     if not is_text:
-        with pytest.raises(InputError, match=r"the path has bytes that are not UTF-8\. Rename it"):
+        with pytest.raises(InputError, match=r"the path has bytes that are not UTF-8\. Rename the file"):
             list_raw_files([folder])
     elif not name.startswith((".", "_")):
         assert list_raw_files([folder]) == [folder / name]

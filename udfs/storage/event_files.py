@@ -1,8 +1,8 @@
-"""Reading of the warehouse's Parquet files in a Spark worker, by their URIs.
+"""Reads the warehouse's Parquet files in a Spark worker.
 
 Spark passes only the names of files to a worker, and the worker reads the files itself. So no row passes
-through the JVM or a socket. This takes half the time of the other variants that were measured, and needs the
-least memory.
+through the JVM or a socket. This method takes half the time of the other methods that were measured, and
+needs the least memory.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ _CHUNK_COLUMNS = ("exchange", "hour")
 _DICTIONARY_COLUMNS = ("exchange", "event_type")
 """Text columns that are read as dictionaries, if the caller names the columns to read.
 
-Reading them as dictionaries takes a third of the time (measured on an hour of 8 M level changes). But then no
-batch spans two row groups. A caller who reads all columns would lose more by this than the dictionaries save.
+To read these columns as dictionaries takes a third of the time that it takes to read them as text (measured
+on an hour of 8 M level changes). But a batch then never has rows of two row groups, so there are more
+batches. For a caller that reads all columns, the additional batches would cost more than the dictionaries
+save.
 """
 
 
@@ -126,20 +128,20 @@ def read_chunk_batches(
         Number of rows to skip at the start of the chunk. A row group is not read if all its rows are skipped.
     align_row : int
         Index of a row of the chunk at which the caller may stop; 0 if there is no such row. A batch ends at
-        this row or soon after it, so that the caller reads few rows in vain. This only works in a file that
-        holds no other chunk.
+        this row or soon after it, so that the caller reads few rows that it does not need. `align_row` has an
+        effect only if the file contains no other chunk.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Rows as stored; no batch is empty. If `columns` is given, its columns `exchange` and `event_type` are
+        Rows as stored; no batch is empty. If `columns` is given, the columns `exchange` and `event_type` are
         dictionaries.
     """
     dictionaries = [name for name in _DICTIONARY_COLUMNS if name in (columns or ())]
     file = pq.ParquetFile(get_arrow_source(uri), read_dictionary=dictionaries)
     metadata = file.metadata
     lengths = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    # If the file holds only this chunk, its rows need no filter.
+    # If the file contains only this chunk, no row must be filtered out.
     is_whole = all(_is_in_chunk(metadata, group, exchange, chunk) for group in range(len(lengths)))
     filter_columns = [] if is_whole or columns is None else [n for n in _CHUNK_COLUMNS if n not in columns]
     first_group = 0
@@ -165,8 +167,8 @@ def _plan_reads(
 ) -> list[tuple[list[int], int]]:
     """Return (row groups, batch size) of successive reads.
 
-    The row group that contains the row `align_row` is a separate read. Its batch size is such that a batch
-    ends at this row or soon after it.
+    The row group that contains the row `align_row` is read separately. The batch size of this read is chosen
+    so that a batch ends at the row `align_row` or soon after it.
     """
     groups = list(range(first_group, len(lengths)))
     if align_row <= 0:
@@ -188,7 +190,7 @@ def _align_batch_rows(row: int, batch_rows: int) -> int:
 
 
 def _is_in_chunk(metadata: pq.FileMetaData, group: int, exchange: str, chunk: int) -> bool:
-    """Return whether the statistics of a row group prove that all its rows are in the chunk."""
+    """Return whether the statistics of a row group prove that all rows of the group are in the chunk."""
     row_group = metadata.row_group(group)
     ends = [row_group.column(metadata.schema.names.index(name)).statistics for name in _CHUNK_COLUMNS]
     return all(
@@ -198,7 +200,7 @@ def _is_in_chunk(metadata: pq.FileMetaData, group: int, exchange: str, chunk: in
 
 
 class CheckpointedChunk(Protocol):
-    """A chunk, and the data file with the book state at its start."""
+    """A chunk, and the data file with the book state at the start of the chunk."""
 
     @property
     def exchange(self) -> str:
@@ -237,7 +239,7 @@ def read_checkpoint(uri: str, exchange: str, chunk: int, event: int = 0) -> pa.T
     Parameters
     ----------
     uri : str
-        URI of a data file of the table `checkpoints` or `checkpoints_decimal`; its partition is the symbol.
+        URI of a data file of the table `checkpoints` or `checkpoints_decimal`. The file has one symbol only.
     exchange : str
         Exchange of the book.
     chunk : int
@@ -253,7 +255,7 @@ def read_checkpoint(uri: str, exchange: str, chunk: int, event: int = 0) -> pa.T
     Raises
     ------
     WarehouseError
-        If the file does not hold exactly one such row.
+        If the file does not have exactly one row for this exchange, chunk and event.
     """
     # Pass a file object, not a path: pyarrow would parse `symbol=…` in a path as a column.
     filters = [("exchange", "=", exchange), ("hour", "=", chunk), ("event", "=", event)]
