@@ -1,4 +1,4 @@
-"""Compilation of numba kernels: their flags, and the disk cache of compiled kernels."""
+"""Compiles numba kernels, and chooses the folder in which compiled kernels are cached on disk."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba ha
     def get_source_stamp(self) -> str:
         """Return the digest of the module that defines the kernel.
 
-        The name of the cache folder depends only on the files of `udfs` and `schemas`. This digest also
-        covers a kernel of another folder of the package.
+        The name of the cache folder depends only on the files of `udfs` and `schemas`. The digest is needed
+        for a kernel that stands in another folder of the package.
         """
         return self._stamp
 
