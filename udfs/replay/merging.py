@@ -72,7 +72,7 @@ class BookArrays:
 
     @cached_property
     def ofi(self) -> NDArray[np.int64]:
-        """For each row, sum of the best level's order flow imbalances in all earlier rows, int64[rows + 1]."""
+        """For each row, sum of the best level's order flow imbalance over earlier rows, int64[rows + 1]."""
         books = self.updates.books
         flow = self.source.numbers.addends(books["ofi"].flatten())
         by_row = flow.reshape(len(books), -1)[:, 0] if len(books) else flow
