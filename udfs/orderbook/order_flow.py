@@ -63,9 +63,9 @@ def compute_order_flow(
 ) -> Amounts:
     """Return the order flow imbalance of each book relative to the book before it.
 
-    At each level, Pb and qb are the price and the size of the bid, Pa and qa those of the ask. A prime (')
-    marks the values of the previous book. A bracket is 1 if its condition is true, otherwise 0. The
-    imbalance is:
+    At each level, Pb and qb are the price and the size of the bid, Pa and qa the price and the size of the
+    ask. A prime (') marks the values of the previous book. A bracket is 1 if its condition is true, otherwise
+    0. The imbalance is:
 
     ``e = [Pb >= Pb'] qb - [Pb <= Pb'] qb' - [Pa <= Pa'] qa + [Pa >= Pa'] qa'``
 

@@ -63,8 +63,8 @@ class Steps:
     time : int64[n]
         Time of each step's end by the clock, ns since 1970 UTC.
     update, trade : int64[n + 1]
-        Counts of the updates in `books`, and of the trades in `trades`. The first element counts those before
-        the first step. The other elements count those before each step's end.
+        Counts of updates in `books`, and of trades in `trades`. The first element counts the updates or
+        trades before the first step. The other elements count the updates or trades before each step's end.
     row : int64[n + 1]
         Row of `books`. The first element is the row before the first step. The other elements are the rows at
         each step's end.

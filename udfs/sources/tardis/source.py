@@ -15,7 +15,7 @@ does not matter.
   `…,ask_amount,ask_price,bid_price,bid_amount`: golden rows. The first level with empty fields ends a side.
 - Order: rows stay in file order, and the sequence is `local_timestamp` in ns. If a `local_timestamp` is below
   the previous `local_timestamp`, it is raised to the previous `local_timestamp`. A `local_timestamp` far
-  above those that follow is ignored.
+  above the following `local_timestamp` values is ignored.
 - Times: microseconds, unless their magnitude shows another unit. All times of a file must have the same unit.
 - Rows before the first snapshot do not build a book.
 - Unreadable rows go to quarantine, and their message is marked as damaged. If an unreadable row does not show
