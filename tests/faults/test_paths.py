@@ -141,7 +141,7 @@ def test_a_name_that_is_not_text_is_refused_before_anything_starts(command, tmp_
     told = invoke(*given)
     assert told.exit_status == (3 if command == "run" else 2)
     said = "".join(told.stderr.replace("│", " ").split())  # a usage error is wrapped anywhere
-    assert "b\\xff':thepathhasbytesthatarenotUTF-8.Renameit" in said
+    assert "b\\xff':thepathhasbytesthatarenotUTF-8.Renamethefile" in said
     assert not (tmp_path / "w").exists()
 
 

@@ -306,7 +306,7 @@ def test_tardis_names_map_back_to_the_instrument(exchange, symbol, expected):
 
 
 def test_an_instrument_without_a_tardis_name_is_refused():
-    with pytest.raises(InputError, match="Export it as parquet"):
+    with pytest.raises(InputError, match="Export the instrument with --format parquet"):
         make_vendor_names("BITMEX", "ETHBTC")
 
 
