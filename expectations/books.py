@@ -1,4 +1,4 @@
-"""Suite `books`: rows of `books` are possible books in time order, with the best status the feed allows.
+"""Suite `books`: rows are in time order, show possible books, and have the best status that the feed allows.
 
 The status says how far a book is proven. A feed with message ids can prove more than a feed without.
 """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: float) -> list[Judgement]:
-    """Judge match ratios and distribution tests.
+    """Judge whether books equal their golden rows, and whether both have the same distributions.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def judge_fidelity(matches: pd.DataFrame, tests: pd.DataFrame, minimum_match: fl
     Returns
     -------
     list of Judgement
-        One judgement for each rule. Its verdict is `none` if there is nothing to compare.
+        One judgement for each rule. The verdict of a rule is `none` if its frame has no rows.
     """
     wait_for_import()
     from great_expectations.expectations import ExpectColumnValuesToBeBetween, ExpectColumnValuesToNotBeNull

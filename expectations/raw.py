@@ -26,7 +26,8 @@ def judge_raw(summary: pd.DataFrame, most_late: float, most_untimed: float) -> l
     most_late : float
         Largest share of late messages that passes, from 0 to 1.
     most_untimed : float
-        Largest share that passes, from 0 to 1: of untimed messages, and of regressing messages.
+        Largest share of untimed messages that passes, from 0 to 1. The same limit holds for regressing
+        messages.
 
     Returns
     -------

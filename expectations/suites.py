@@ -1,4 +1,4 @@
-"""Judgement of chunks by Great Expectations, from a summary table of counts or shares.
+"""Judge chunks with Great Expectations, from a summary table of counts or shares.
 
 A summary table has one or several rows for each chunk of a symbol. All suites share one Great Expectations
 context, which stores nothing on disk.
@@ -31,7 +31,7 @@ RAW, EVENTS, BOOKS, FIDELITY = SUITES = ("raw", "events", "books", "fidelity")
 PASSED, FAILED, ERRORED, NONE = "passed", "failed", "errored", "none"
 """Verdicts. ERRORED: the rule could not be evaluated. NONE: there was nothing to compare with."""
 WORST_FIRST = (ERRORED, FAILED, PASSED, NONE)
-"""Verdicts in order. The verdict on a chunk is the first of these that any of its judgements has."""
+"""All verdicts, in order of precedence. Several verdicts are summarized by the first of these that occurs."""
 DAMAGED, GAPS, MISSING_TRADES = "no part that could not be read", "no gaps", "no missing trades"
 WORSE_STATUS = "no status worse than the feed can prove"
 MARKED_RULES = frozenset((DAMAGED, GAPS, MISSING_TRADES, WORSE_STATUS))
@@ -75,7 +75,7 @@ def start_import() -> threading.Thread:
 
 
 def wait_for_import() -> None:
-    """Wait until Great Expectations is imported. An import in two threads at once would fail."""
+    """Wait until Great Expectations is imported. Importing it in two threads at once would fail."""
     start_import().join()
 
 
@@ -145,6 +145,7 @@ def expect_at_most(column: str, limit: float) -> ExpectColumnValuesToBeBetween:
 
 @cache
 def _get_data_source() -> PandasDatasource:
+    """Return the data source that passes pandas frames to Great Expectations."""
     wait_for_import()
     import great_expectations as gx
 
@@ -156,6 +157,7 @@ def _get_data_source() -> PandasDatasource:
 def _make_judgement(
     text: str, result: ExpectationValidationResult, summary: pd.DataFrame, column: str
 ) -> Judgement:
+    """Return the judgement for one result of Great Expectations. `column` is the column that it checked."""
     nested = [info for info in result.exception_info.values() if isinstance(info, dict)]
     if any(info.get("raised_exception") for info in (*nested, result.exception_info)):
         return Judgement(text, ERRORED, json.dumps(result.exception_info, default=str)[:2000])

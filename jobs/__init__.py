@@ -1,1 +1,1 @@
-"""What is run: the jobs, the Spark session, the warehouse and the command line."""
+"""The commands and the Python interface, with the Spark session and the warehouse that they use."""

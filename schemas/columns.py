@@ -1,6 +1,7 @@
 """Classes for columns and tables, and the columns that several tables share.
 
-Every column is declared once, with its unit, clock, epoch and sentinel.
+Every column is declared once, with a sentence that describes it. The sentence states the unit, the clock, the
+date from which times are counted, and the number that stands for a missing value.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Column:
     fields
         Fields of a struct; empty for other types.
     scale
-        Name of the column with the scale of the integers: price_scale or size_scale. Empty for other columns.
+        For a column of scaled integers: name of the column with their scale, price_scale or size_scale. Empty
+        for other columns.
     """
 
     name: str
@@ -66,7 +68,7 @@ def struct(name: str, fields: tuple[Column, ...], doc: str) -> Column:
 
 
 def scaled(name: str, doc: str, scale: str, type_of: str = "BIGINT") -> Column:
-    """Return a column of prices or sizes, which are integers at one of the instrument's scales."""
+    """Return a column of prices or sizes, stored as integers: value = integer / 10^scale."""
     return Column(name, type_of, f"{doc}, scaled by 10^{scale}.", scale=scale)
 
 
@@ -88,8 +90,8 @@ class Table:
         Columns whose minimum and maximum Delta stores, so that readers can skip files. Without this list,
         Delta computes statistics of every array (measured: writing events takes 1.9 times as long).
     alike
-        True if the lists of a row mostly equal the lists of the row before. Such lists compress better
-        without a dictionary (measured on books of 20 levels: 0.7 of the size, 0.8 of the time).
+        Whether the arrays of a row mostly equal the arrays of the previous row. Such arrays compress better
+        without dictionary encoding (measured on books of 20 levels: 0.7 of the size, 0.8 of the time).
     layout
         Schema version in which the columns changed last. A table that was created with an earlier version is
         emptied and gets the present columns when a run begins; see `Warehouse.writing`.
@@ -129,6 +131,7 @@ class Table:
 
 
 def _as_decimal(column: Column) -> Column:
+    """Return the same column, with scaled integers replaced by DECIMAL(38,18)."""
     if column.fields:
         return struct(column.name, tuple(map(_as_decimal, column.fields)), column.doc)
     if not column.scale:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 
 class DeltabookError(Exception):
-    """Base class of all errors of deltabook; `exit_status` is the exit status of a command that fails."""
+    """Base class of all errors of deltabook.
+
+    `exit_status` is the exit status of a command that ends with this error.
+    """
 
     exit_status = 2
 
 
 class SettingsError(DeltabookError):
-    """Settings, options or the machine (Java, JARs) are wrong. The message lists every problem."""
+    """A setting or option is wrong, or the machine lacks Java or JARs. The message lists every problem."""
 
 
 class InputError(DeltabookError):
@@ -27,13 +30,13 @@ class WarehouseError(DeltabookError):
 
 
 class BusyError(WarehouseError):
-    """Another process is writing the warehouse: nothing was done; try again later."""
+    """Another process is writing to the warehouse, so nothing was done. Try again later."""
 
     exit_status = 4
 
 
 class GapError(DeltabookError):
-    """A feed has a gap, and the setting `on_gap` is `raise`: the run ends at the first gap."""
+    """A feed has a gap, and the setting `on_gap` is `raise`, so the run ends at the first gap."""
 
 
 class OrderError(DeltabookError):

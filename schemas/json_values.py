@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-"""A JSON value: a bool, a number, a text, a list of JSON values, a dict of JSON values by name, or None."""
+"""A JSON value: a bool, a number, a text, a list of JSON values, a dict of named JSON values, or None."""

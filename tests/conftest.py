@@ -1,4 +1,7 @@
-"""One lazy Spark session for all tests, the real captures, and the command line as a function."""
+"""Provide fixtures for all tests: one Spark session, real captures, and the command line as a function.
+
+The Spark session starts when a test first needs it.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The house rules that a program can check."""
+"""The code follows the rules for imports, file sizes, names, types and docstrings."""
 
 import ast
 import inspect

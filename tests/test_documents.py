@@ -1,4 +1,4 @@
-"""Documents: links lead somewhere, commands exist with the options shown, and Python does what is printed."""
+"""Documents are right: links have targets, commands and options exist, and examples print what is shown."""
 
 from __future__ import annotations
 

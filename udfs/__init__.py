@@ -1,1 +1,4 @@
-"""What happens to the data: pure functions and numba kernels, no Spark session, no I/O of their own."""
+"""Functions and numba kernels that read, sort, rebuild, compare and export market data.
+
+They run in Spark's workers or without Spark. None of them creates a Spark session.
+"""

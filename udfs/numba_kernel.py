@@ -1,4 +1,4 @@
-"""Compilation of numba kernels: their flags, and the disk cache of compiled kernels."""
+"""Compiles numba kernels, and chooses the folder in which compiled kernels are cached on disk."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def kernel(function: Callable[..., object]) -> Dispatcher:
     - ``fastmath`` is off: results must be equal to the bit on every machine.
     - ``parallel`` is off: Spark already runs one chunk of a symbol on each core.
 
-    A kernel should assign the arrays of a NamedTuple to variables before its loop. Access through the tuple
-    inside the loop counts references each time, which can make the loop 100 times slower.
+    A kernel should assign the arrays of a NamedTuple to variables before its loop. Inside the loop, each
+    access through the tuple would update a reference count, which can make the loop 100 times slower.
 
     Parameters
     ----------
@@ -73,7 +73,8 @@ class KernelLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba ha
     def get_source_stamp(self) -> str:
         """Return the digest of the module that defines the kernel.
 
-        `_digest_sources` does not cover modules outside `udfs` and `schemas`.
+        The name of the cache folder depends only on the files of `udfs` and `schemas`. The digest is needed
+        for a kernel that stands in another folder of the package.
         """
         return self._stamp
 

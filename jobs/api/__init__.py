@@ -1,6 +1,7 @@
-"""Read and build level-2 order books: `open` a warehouse, `run` the pipeline, `make_env` for agents.
+"""Read and build level-2 order books from Python: `open` reads a warehouse, and `run` runs the pipeline.
 
-Each public name is imported at its first use, so ``import deltabook`` itself is fast.
+`make_env` makes an environment for trading agents. Each public name is imported when the name is first used,
+so ``import deltabook`` itself is fast.
 
 >>> import deltabook
 >>> books = deltabook.open("demo/warehouse").books("BTC-USDT", "2024-08-08T23:57Z")  # doctest: +SKIP
@@ -60,7 +61,7 @@ _MODULES = {
     "open": ".warehouse_reader",
     "run": ".pipeline_run",
 }
-"""Module of each public name. A leading dot means a module of this package."""
+"""Maps each public name to the module that defines it. A leading dot means a module of this package."""
 
 __all__ = [
     "BusyError",
@@ -87,7 +88,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name at its first use, and return it."""
+    """Return a public name's object; the first use of the name imports the object's module."""
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""`make_env`: replayed books as a Gymnasium environment."""
+"""`make_env`: make a Gymnasium environment from replayed books."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def make_env(
     symbol : str
         Symbol as in the tables, such as BTC-USDT.
     start, end : int, str, datetime or None
-        Start (inclusive) and end (exclusive) of the replayed times, by the replay's clock; None: no limit.
+        Start (inclusive) and end (exclusive) of the replay; None: no limit. The times are receive times, or
+        exchange times if the argument `clock` is `"exchange"`.
     **arguments : Any
         Other arguments of `deltabook.jobs.replay.gym_environment.BookEnvironment`, such as `fee`, `step`,
         `length` and `latency`.
@@ -43,14 +44,15 @@ def make_env(
     Returns
     -------
     gymnasium.Env
-        A new environment. An action is a target position, and the reward is the change of the agent's wealth.
+        A new environment. An action is the position that the agent wants to hold, and the reward is the
+        change of the agent's wealth.
 
     Raises
     ------
     SettingsError
         If gymnasium is not installed, or an argument is not valid.
     WarehouseError
-        If there is no such warehouse, or it has no published tables.
+        If the warehouse does not exist, or has no published tables.
 
     Examples
     --------

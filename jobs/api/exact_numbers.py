@@ -1,4 +1,4 @@
-"""Conversion of stored prices and sizes to exact decimals or integers, as Arrow arrays.
+"""Convert stored prices and sizes to exact decimals or integers, as Arrow arrays.
 
 Most instruments store prices and sizes as int64 at a fixed scale: value = integer / 10^scale. Instruments
 whose numbers do not fit in an int64 store DECIMAL(38,18).
@@ -20,7 +20,7 @@ _INT64_DIGITS, _DECIMAL_DIGITS, _DECIMAL_SCALE = 19, 38, 18
 _WIDE = pa.decimal128(_DECIMAL_DIGITS, _DECIMAL_SCALE)
 _WIDE_INTEGER = pa.decimal128(_DECIMAL_DIGITS, 0)
 _MAY_BE_MISSING = frozenset({"price", "size"})
-"""Fields of `events.data` that have the value `NOT_GIVEN` in events without a price or size."""
+"""Fields of `events.data` that contain the value `NOT_GIVEN` if an event has no price or size."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class NumberForm:
     decimals : bool
         True: exact decimals. False: integers at the instrument's scales.
     scales : mapping
-        Decimal digits by `price_scale` and `size_scale`, if all instruments of the result have the same
-        scales and store int64. None if scales differ, or if an instrument stores DECIMAL(38,18).
+        Maps `price_scale` and `size_scale` to a number of decimal digits, if all instruments of the result
+        have equal scales and store int64. None if scales differ, or if an instrument stores DECIMAL(38,18).
     has_wide_integers : bool
-        Whether any instrument of the result stores DECIMAL(38,18). The integers then need DECIMAL(38,0).
+        Whether any instrument of the result stores DECIMAL(38,18). If so, integers need DECIMAL(38,0).
     """
 
     decimals: bool
@@ -73,8 +73,9 @@ def choose_form(instruments: Iterable[ScaleFields], decimals: bool) -> NumberFor
     Returns
     -------
     NumberForm
-        Form with the narrowest types that hold all numbers. Decimals are DECIMAL(19, scale), else
-        DECIMAL(38,18). Integers are int64, else DECIMAL(38,0).
+        Form with the narrowest types that can represent all numbers. Decimals are DECIMAL(19, scale) if all
+        instruments store int64 at equal scales, otherwise DECIMAL(38,18). Integers are int64 if all
+        instruments store int64, otherwise DECIMAL(38,0).
 
     Examples
     --------
@@ -93,23 +94,25 @@ def choose_form(instruments: Iterable[ScaleFields], decimals: bool) -> NumberFor
 def convert_column(
     values: pa.ChunkedArray, column: Column, scales: Mapping[str, int], form: NumberForm
 ) -> pa.ChunkedArray:
-    """Return a column of one instrument, with its numbers in the form of the result.
+    """Convert the prices and sizes in a column of one instrument to the form of the result.
 
     Parameters
     ----------
     values : pyarrow.ChunkedArray
-        Stored values: int64 at the instrument's scale or DECIMAL(38,18); or lists or structs of such numbers.
+        Stored values: numbers (int64 at the instrument's scale, or DECIMAL(38,18)), or lists or structs of
+        such numbers.
     column : Column
         Declaration of the column.
     scales : mapping
-        Decimal digits of the instrument by `price_scale` and `size_scale`.
+        Maps `price_scale` and `size_scale` to the instrument's number of decimal digits.
     form : NumberForm
         Form of the result.
 
     Returns
     -------
     pyarrow.ChunkedArray
-        The same numbers. If the form has decimals, a price or size that an event lacks is null.
+        The values of `values` in the types of `form`. If the form has decimals, a price or size that an event
+        lacks is null.
 
     Examples
     --------
@@ -175,7 +178,10 @@ def _convert(values: pa.Array, column: Column, scales: Mapping[str, int], form: 
 def _convert_numbers(
     numbers: pa.Array, column: Column, scales: Mapping[str, int], target: pa.DataType
 ) -> pa.Array:
-    """Convert an array of numbers (not of lists) to the type of the result."""
+    """Convert an array of numbers, not of lists, to the Arrow type `target`.
+
+    `convert_column` explains `column` and `scales`.
+    """
     is_wide_integer = target == _WIDE_INTEGER
     if column.name in _MAY_BE_MISSING and not (target == pa.int64() or is_wide_integer):
         missing = pa.scalar(NOT_GIVEN, pa.int64()).cast(numbers.type)
@@ -191,5 +197,5 @@ def _convert_numbers(
 
 
 def _rescale(numbers: pa.Array, target: pa.DataType) -> pa.Array:
-    """Return decimals with the same stored integers, but the scale of `target`: the decimal point moves."""
+    """Return decimals with unchanged digits, and with the scale of `target`: only the decimal point moves."""
     return pa.Array.from_buffers(target, len(numbers), numbers.buffers(), numbers.null_count, numbers.offset)

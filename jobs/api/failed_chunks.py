@@ -1,4 +1,4 @@
-"""Chunks that failed a check, and a function that warns of results with such chunks."""
+"""Chunks that failed a check, and the warning that a result contains such chunks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FailedChunk(NamedTuple):
     hour : int
         Start of the chunk, ns since 1970 UTC. This is the value of the column `hour`.
     reasons : tuple of str
-        One text for each suite that the chunk failed: the suite and the reason.
+        One text for each suite that the chunk failed: the name of the suite, a colon, and the reason.
 
     Examples
     --------
@@ -70,14 +70,14 @@ def select_failed(
 
 
 def warn_of_failed(failed: Sequence[FailedChunk], stacklevel: int, hint: str = "") -> None:
-    """Warn that a result contains chunks that failed a check; do nothing if there are none.
+    """Warn that a result contains chunks that failed a check; do nothing if `failed` is empty.
 
     Parameters
     ----------
     failed : sequence of FailedChunk
         Failed chunks in the result.
     stacklevel : int
-        Which caller's line the warning shows: 1 is the caller of this function, 2 is that caller's caller.
+        The warning shows the line of this caller: 1 is the caller of this function, 2 is the caller of 1.
     hint : str
         Sentence that tells the user what to do; may be empty.
 

@@ -32,14 +32,14 @@ class RunSummary:
     Attributes
     ----------
     verdicts : mapping
-        Verdict by suite (`raw`, `events`, `books`, `fidelity`): passed, failed, errored or none. Empty if
-        nothing was validated.
+        Maps each suite (`raw`, `events`, `books`, `fidelity`) to its verdict: `passed`, `failed`, `errored`
+        or `none`. Empty if nothing was validated.
     failed_chunks : int
         Number of chunks that failed a check, over all symbols.
     refused : tuple of dict
-        Raw files that the run did not read, each with `path` and `reason`.
+        Raw files that the run refused to read, each with `path` and `reason`.
     stages : mapping
-        Duration of each stage in seconds, by the name of the stage.
+        Maps the name of each stage to the duration of the stage in seconds.
     details : dict
         All counts, rates and verdicts, as `deltabook run --json` prints them.
 
@@ -75,23 +75,24 @@ def run(
 ) -> RunSummary:
     """Read raw files, rebuild the affected books, check all tables, and publish the result.
 
-    If a Spark session is active, the run uses it; otherwise the run starts one. The session stays open.
+    If a Spark session is active, the run uses that session; otherwise the run starts a session. The session
+    stays open after the run.
 
     Parameters
     ----------
     source : str
-        Name of a source, such as binance. `deltabook sources` lists the names.
+        Name of a source, such as `binance`. `deltabook sources` lists the names.
     paths : Path, str or sequence of Path or str
         Raw files, and folders with raw files.
     warehouse : Path or str
         Folder of the tables, or s3a://bucket/folder. A missing folder is created.
     replace : bool
-        Whether to read a file again if its content has changed since an earlier run. The new content then
-        replaces the old content.
+        Whether to read a file again if the file's content has changed since an earlier run. If so, the new
+        content replaces the old content.
     archive : bool
         Whether a copy of each raw file is stored in the warehouse.
     validate : bool
-        Whether to check the tables by the suites.
+        Whether to check the tables with the suites.
     progress : bool
         Whether to show the progress of the stages on standard error.
     config : Path, str or None
@@ -144,7 +145,7 @@ def run(
 
 @contextmanager
 def _raise_known_errors() -> Iterator[None]:
-    """Raise known errors of Spark, Delta and the system as a `DeltabookError` with cause and remedy."""
+    """Replace a known error of Spark, Delta or the system by a `DeltabookError` with cause and remedy."""
     try:
         yield
     except DeltabookError:

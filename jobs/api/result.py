@@ -1,4 +1,4 @@
-"""`Result`: the rows of a query as an Arrow table, and the failed chunks among them."""
+"""`Result`: the rows of a query as an Arrow table, and those chunks of the query that failed a check."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class Result:
     """Rows of a warehouse as an Arrow table.
 
-    DuckDB, polars and pandas also read a result directly, by Arrow's C stream (`__arrow_c_stream__`).
+    DuckDB, polars and pandas can read a result directly, through Arrow's C stream (`__arrow_c_stream__`).
 
     Attributes
     ----------
     table : pyarrow.Table
         The rows.
     failed_chunks : tuple of FailedChunk
-        Chunks of the selection that failed a check. With ``include_failed=False``, the table lacks the rows
-        of these chunks, but the chunks are still listed here.
+        Chunks of the query that failed a check. If the query has ``include_failed=False``, the table lacks
+        the rows of failed chunks, but this attribute still lists the chunks.
 
     Examples
     --------
@@ -116,7 +116,7 @@ class Result:
         return frame
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """Return the rows as a list of dicts, each {column name: value}.
+        """Return the rows as a list of dicts that map column names to values.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Reading of published tables: rows of given instruments and times, columns of given names."""
+"""Read published tables: rows that are selected by instrument and time, columns that are named."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .table_views import View
 _KEYS = ("exchange", "symbol", "hour")
 """Columns that identify a chunk of an instrument."""
 _ChunkRows = tuple[tuple[str | int, ...], pa.Table]
-"""Values of `_KEYS`, as far as the table has these columns, and the rows with these values."""
+"""A chunk's values of the columns `_KEYS`, and the chunk's rows. Columns that the table lacks are omitted."""
 
 
 class Selection(NamedTuple):
-    """Rows and columns to read, and the form of their numbers.
+    """Rows and columns to read, and the types in which to return prices and sizes.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
     Raises
     ------
     SettingsError
-        If the view lacks a selected column, or has no time column although `start` or `end` is given.
+        If the view lacks a selected column, or if `start` or `end` is given but the view has no time column.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def read_result(reader: TableReader, view: View, selection: Selection) -> Result
 
 
 def _forms_of(table: Table) -> Iterator[Table]:
-    """Yield a table, and then its form for instruments that need DECIMAL(38,18), if there is one."""
+    """Yield a table and, if it exists, the table `NAME_decimal` of instruments that need DECIMAL(38,18)."""
     yield table
     if f"{table.name}_decimal" in TABLES:
         yield TABLES[f"{table.name}_decimal"]
@@ -130,7 +130,7 @@ def _check_columns(view: View, columns: Sequence[str] | None) -> list[str]:
 
 
 def _needed_columns(view: View, columns: Sequence[str]) -> list[str]:
-    """Return the stored columns to read: those for the requested columns, and those that identify a chunk."""
+    """Return the stored columns that the requested columns need, and the columns that identify a chunk."""
     keys = [name for name in _KEYS if name in view.table.names]
     sources = [
         source
@@ -150,11 +150,11 @@ def _condition(view: View, selection: Selection) -> pc.Expression | None:
         if value is None:
             continue
         if name not in view.table.names:
-            raise SettingsError(f"table {view.table.name} has no column {name}: leave {name} out")
+            raise SettingsError(f"table {view.table.name} has no column {name}: leave out {name}")
         tests.append(pc.field(name) == value)
     if selection.start is not None or selection.end is not None:
         if view.time_column is None:
-            raise SettingsError(f"table {view.table.name} has no time: leave start and end out")
+            raise SettingsError(f"table {view.table.name} has no time column: leave out start and end")
         time = pc.field(view.time_column)
         tests += [time >= selection.start] if selection.start is not None else []
         tests += [time < selection.end] if selection.end is not None else []
@@ -165,9 +165,9 @@ def _condition(view: View, selection: Selection) -> pc.Expression | None:
 
 
 def _split_by_chunk(rows: pa.Table, keys: Sequence[str]) -> Iterator[_ChunkRows]:
-    """Yield (values of the columns `keys`, rows) for each stretch of rows with equal values, without a copy.
+    """Split rows wherever a value in a column of `keys` changes; yield the key values and rows of each part.
 
-    If there are no keys, yield all rows at once.
+    The parts are slices, so no data is copied. If there are no keys, all rows are one part.
     """
     if rows.num_rows == 0:
         return
@@ -196,7 +196,7 @@ def _show(
 
 
 def _empty_rows(view: View, columns: Sequence[str]) -> pa.Table:
-    """Return a table without rows that has the stored columns to read, with their stored types."""
+    """Return an empty table with the stored columns that must be read, in the types of the stored table."""
     declared = view.stored_columns()
     return pa.table(
         {name: pa.chunked_array([], type=declared[name].arrow) for name in _needed_columns(view, columns)}

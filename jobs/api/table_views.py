@@ -1,4 +1,4 @@
-"""Views: for each table, the stored and the computed columns of a result."""
+"""Views of tables: the stored columns and the computed columns that a result shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltabook.schemas.names import NOT_GIVEN, EventType
 from deltabook.schemas.tables import BOOKS, EVENTS, GRIDS, TABLES
 
 _TIME_COLUMNS = ("order_time", "timestamp", "from_time", "hour", "started")
-"""Columns that `start` and `end` apply to. In each table, the first of these that the table has is used."""
+"""Time columns. `start` and `end` apply to the first column of this list that a table has."""
 _TIME_TYPE = pa.timestamp("ns", "UTC")
 
 
@@ -37,16 +37,16 @@ class Derived(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """Rows and columns of one stored table that a result shows.
+    """The rows and columns of a stored table that a result shows.
 
     Attributes
     ----------
     table : Table
-        The stored table, in its form for scaled integers.
+        The stored table with scaled integers, such as `books`, not the table `books_decimal`.
     columns : tuple of str
         Names of the columns that are shown, in order.
     derived : mapping
-        Columns that are computed, by name.
+        Maps the name of each computed column to its computation.
     event_type : EventType or None
         Show only events of this type, with each field of `data` as a column. None: show all rows, with the
         stored columns.
@@ -66,7 +66,7 @@ class View:
         return next((name for name in _TIME_COLUMNS if name in self.table.names), None)
 
     def stored_columns(self) -> dict[str, Column]:
-        """Return the declarations of the stored columns, by the name of the column in a result.
+        """Return a dict that maps the name of each stored column in a result to the column's declaration.
 
         Examples
         --------
@@ -95,15 +95,15 @@ class View:
 
 
 def _event_time(rows: pa.Table) -> pa.ChunkedArray:
-    """Return the exchange's time of each row, in UTC; `order_time` if the exchange gives no time."""
+    """Return the exchange's time of each row, in UTC, or `order_time` if the exchange gives no time."""
     is_missing = pc.equal(rows["timestamp"], NOT_GIVEN)
     return pc.if_else(is_missing, rows["order_time"], rows["timestamp"]).cast(_TIME_TYPE)
 
 
 def _first_of(name: str) -> Derived:
-    """Return a computed column with the first number of each list of a column: the best price or size.
+    """Return a computed column that contains the first number of each list in the stored column `name`.
 
-    It is null where the list is empty.
+    In a list of prices or sizes, the first number belongs to the best level. An empty list results in null.
     """
 
     def compute(rows: pa.Table) -> pa.ChunkedArray:

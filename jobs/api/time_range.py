@@ -1,4 +1,4 @@
-"""Conversion of times that a caller passes: integers in ns, ISO 8601 text, or datetimes."""
+"""Convert times that a caller passes (integers in ns, ISO 8601 text or datetimes) to integers in ns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deltabook.jobs.console.formats import parse_time
 from deltabook.schemas.errors import SettingsError
 
 TimeLike = int | str | datetime
-"""A time: ns since 1970 UTC, ISO 8601 text, or a datetime. UTC unless the time has its own offset."""
+"""A time: ns since 1970 UTC, ISO 8601 text, or a datetime. A text or datetime without an offset is in UTC."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,7 +56,8 @@ def to_range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, 
     Parameters
     ----------
     start, end : int, str, datetime or None
-        Start (inclusive) and end (exclusive) of the range, as `to_nanoseconds` reads them; None: no limit.
+        Start (inclusive) and end (exclusive) of the range, in forms that `to_nanoseconds` accepts; None: no
+        limit.
 
     Returns
     -------
@@ -75,5 +76,5 @@ def to_range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, 
     """
     first, last = (None if time is None else to_nanoseconds(time) for time in (start, end))
     if first is not None and last is not None and last < first:
-        raise SettingsError(f"end {end!r} is before start {start!r}")
+        raise SettingsError(f"end {end!r} is before start {start!r}: pass a later end or an earlier start")
     return first, last

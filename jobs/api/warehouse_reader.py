@@ -1,4 +1,4 @@
-"""`open` and `WarehouseReader`: read tables, single books, replays, figures and status. No Spark."""
+"""`open` and `WarehouseReader`: read tables, single books, replays, figures and status without Spark."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def open(path: Path | str) -> WarehouseReader:
 class WarehouseReader(WarehouseTables):
     """Reads a warehouse. `open` returns a reader.
 
-    Each call reads the table versions that the newest finished run has published by then. Times are in UTC:
-    ns since 1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`.
+    Each call reads the table versions that the newest finished run has published. Times are in UTC: ns since
+    1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`.
 
     Examples
     --------
@@ -69,18 +69,18 @@ class WarehouseReader(WarehouseTables):
         time : int, str, datetime or None
             Exchange time; None: the last book of the recording.
         exchange : str or None
-            Needed if several exchanges list the symbol.
+            Exchange of the symbol; required only if several exchanges list the symbol.
 
         Returns
         -------
         BookAtTime
-            The last row of `books` whose `order_time` is not after `time`. Its `bids` and `asks` are lists of
-            (price, size), exact decimals, best first.
+            The last row of `books` whose `order_time` is not after `time`. The attributes `bids` and `asks`
+            of the book are lists of (price, size) as exact decimals, best level first.
 
         Raises
         ------
         WarehouseError
-            If there is no such symbol, or its first book is later than `time`.
+            If the symbol is not in the warehouse, or the symbol's first book is later than `time`.
 
         Examples
         --------
@@ -113,11 +113,11 @@ class WarehouseReader(WarehouseTables):
         symbol : str
             Symbol as in the tables.
         start, end : int, str, datetime or None
-            Start (inclusive) and end (exclusive) of the replay, by the replayer's clock; None: no limit.
+            Start (inclusive) and end (exclusive) of the replay, as times of `clock`; None: no limit.
         depth : int
             Number of levels per side in an observation.
         exchange : str or None
-            Needed if several exchanges list the symbol.
+            Exchange of the symbol; required only if several exchanges list the symbol.
         clock : str
             `received` orders messages by their arrival at the recorder, `exchange` by the exchange's time.
         suspect : str
@@ -171,7 +171,7 @@ class WarehouseReader(WarehouseTables):
         *,
         exchange: str | None = None,
     ) -> Figure:
-        """Return a figure of resting size by price and time, with trades and periods of a suspect book.
+        """Return a figure of the resting size at each price and time, with trades and suspect periods.
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ class WarehouseReader(WarehouseTables):
         start, end : int, str, datetime or None
             Start (inclusive) and end (exclusive) of the figure; None: no limit.
         exchange : str or None
-            Needed if several exchanges list the symbol.
+            Exchange of the symbol; required only if several exchanges list the symbol.
 
         Returns
         -------
@@ -190,7 +190,7 @@ class WarehouseReader(WarehouseTables):
         Raises
         ------
         WarehouseError
-            If there is no such symbol, or the symbol has no book in the range.
+            If the symbol is not in the warehouse, or has no book in the range.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Methods that read the tables of a warehouse: books, trades, gaps, coverage, verdicts and all others."""
+"""Methods that read tables of a warehouse, such as books, trades, gaps, coverage and verdicts."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from .row_selection import Selection, read_result
 from .table_views import BOOKS_VIEW, GRIDS_VIEW, TRADES_VIEW, View, view_of
 from .time_range import TimeLike, to_range
 
-_LEAVE_OUT = "Pass include_failed=False to leave their rows out."
+_LEAVE_OUT = "Pass include_failed=False to leave out the rows of failed chunks."
 
 
 class WarehouseTables:
     """Reads the tables of a warehouse.
 
-    Each call reads the table versions that the newest finished run has published by then. Times are in UTC:
-    ns since 1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`. For books and
-    events, a range applies to `order_time`, which follows the order of the feed.
+    Each call reads the table versions that the newest finished run has published. Times are in UTC: ns since
+    1970, ISO 8601 text, or datetimes. A range includes `start` and excludes `end`. For books and events, a
+    range applies to the column `order_time`. In the order of the feed, `order_time` is the largest exchange
+    time up to the row.
 
     Parameters
     ----------
@@ -89,27 +90,28 @@ class WarehouseTables:
         start, end : int, str, datetime or None
             Start (inclusive) and end (exclusive) of `order_time`; None: no limit.
         columns : sequence of str or None
-            Names of columns, in the order of the result; None: all. All are the columns of the SQL view
-            `book_all` except `spread`, `mid` and `microprice`.
+            Names of columns, in the order of the result. None: all columns, which are those of the SQL view
+            `book_all` without `spread`, `mid` and `microprice`.
         exchange : str or None
-            Needed if several exchanges list the symbol.
+            Exchange of the symbol; required only if several exchanges list the symbol.
         decimals : bool
             True: prices and sizes are exact decimals. False: integers, at the scales that `symbols` shows.
         include_failed : bool
-            Whether chunks that failed a check are included. A `FailedChunksWarning` names them.
+            Whether chunks that failed a check are included. A `FailedChunksWarning` names such chunks.
 
         Returns
         -------
         Result
-            One row for each change of the top levels or of the status. If the run had another cadence, one
-            row for each book update or time step.
+            One row for each change of the top levels or of the status. If `reconstruct` ran with another
+            `--cadence`, one row for each book update, or one for each time step.
 
         Raises
         ------
         SettingsError
             If a column does not exist, or a time is not valid.
         WarehouseError
-            If there is no such symbol, or several exchanges list it.
+            If the symbol is not in the warehouse, or if several exchanges list the symbol and `exchange` is
+            None.
 
         Examples
         --------
@@ -139,18 +141,19 @@ class WarehouseTables:
         start, end : int, str, datetime or None
             Start (inclusive) and end (exclusive) of `order_time`; None: no limit.
         columns : sequence of str or None
-            Names of columns, as for `books`. The column `cadence` is the length of the step, such as 1s.
+            Names of columns, as for `books`. The column `cadence` contains the length of the time step, such
+            as `1s`.
         exchange : str or None
-            Needed if several exchanges list the symbol.
+            Exchange of the symbol; required only if several exchanges list the symbol.
         decimals : bool
             True: prices and sizes are exact decimals. False: integers.
         include_failed : bool
-            Whether chunks that failed a check are included. A `FailedChunksWarning` names them.
+            Whether chunks that failed a check are included. A `FailedChunksWarning` names such chunks.
 
         Returns
         -------
         Result
-            One row for each time step; empty if the run made no grids.
+            One row for each time step; no rows if the warehouse has no grids of the symbol.
 
         Examples
         --------
@@ -181,16 +184,16 @@ class WarehouseTables:
         columns : sequence of str or None
             Names of columns; None: all columns of the SQL view `trades_all`.
         exchange : str or None
-            Needed if several exchanges list the symbol.
+            Exchange of the symbol; required only if several exchanges list the symbol.
         decimals : bool
             True: prices and sizes are exact decimals. False: integers.
         include_failed : bool
-            Whether chunks that failed a check are included. A `FailedChunksWarning` names them.
+            Whether chunks that failed a check are included. A `FailedChunksWarning` names such chunks.
 
         Returns
         -------
         Result
-            One row for each trade. `side` is the side of the aggressor: buy or sell.
+            One row for each trade. The column `side` is the side of the aggressor: `buy` or `sell`.
 
         Examples
         --------
@@ -230,7 +233,8 @@ class WarehouseTables:
         exchange : str or None
             Return only rows of this exchange; None: all exchanges.
         decimals : bool
-            True: prices and sizes are exact decimals, and null if an event lacks them. False: integers.
+            True: prices and sizes are exact decimals; a price or size that an event lacks is null. False:
+            integers.
         include_failed : bool
             Whether chunks of `books`, `grids` and `events` that failed a check are included.
 
@@ -304,8 +308,8 @@ class WarehouseTables:
         symbol : str or None
             Return only verdicts on this symbol; None: all symbols.
         start, end : int, str, datetime or None
-            Start (inclusive) and end (exclusive) of `hour`, the start of a chunk; None: no limit. Verdicts on
-            all chunks together have the `hour` -1, so `start` excludes them.
+            Start (inclusive) and end (exclusive) of `hour`, the start of a chunk; None: no limit. A verdict
+            on all chunks together has the `hour` -1, so a result with a `start` lacks such verdicts.
 
         Examples
         --------
@@ -345,7 +349,7 @@ class WarehouseTables:
         return TableReader(self.path, require_published(self.path))
 
     def _instrument(self, symbol: str, exchange: str | None) -> InstrumentRow:
-        """Return the row of `instruments` of a symbol; raise an error if there is none or several."""
+        """Return a symbol's row of `instruments`; raise an error if several exchanges list the symbol."""
         rows = find_instruments(self.path, symbol, exchange)
         if len(rows) > 1:
             venues = sorted(row["exchange"] for row in rows)
@@ -370,7 +374,7 @@ class WarehouseTables:
         return Selection([instrument], *names, *to_range(start, end), columns, decimals, include_failed)
 
     def _read(self, view: View, selection: Selection) -> Result:
-        """Return a view's selected rows; warn if rows of failed chunks are among them."""
+        """Return the selected rows of a view; warn if the result contains rows of failed chunks."""
         result = read_result(self._reader(), view, selection)
         if selection.include_failed:
             warn_of_failed(result.failed_chunks, 3, _LEAVE_OUT)

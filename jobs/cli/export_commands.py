@@ -36,14 +36,17 @@ if TYPE_CHECKING:  # this module imports Spark, which commands load only when th
 )
 def export(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="books, features, events or trades.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="WHAT", help="Rows to export: books, features, events or trades.", show_default=False
+        ),
     ],
     out: Annotated[
         Path,
         typer.Option(
             "--out",
             metavar="FOLDER",
-            help="A new or empty folder.",
+            help="Folder for the files: a new or an empty folder.",
             show_default=False,
             callback=check_out_path,
         ),
@@ -53,7 +56,7 @@ def export(
         typer.Option(
             "--format",
             metavar="FORM",
-            help="parquet; for books also crypto_lake and tardis; for events also hftbacktest.",
+            help="parquet; for books also crypto_lake or tardis; for events also hftbacktest.",
         ),
     ] = "parquet",
     symbols: Annotated[
@@ -73,12 +76,12 @@ def export(
         typer.Option(
             "--from",
             metavar="TIME",
-            help=with_default("First time that is exported: ISO 8601 (UTC) or ns.", "all"),
+            help=with_default("Export rows from this time on: ISO 8601 (UTC) or Unix time.", "all"),
         ),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option("--to", metavar="TIME", help=with_default("First time that is not exported.", "all")),
+        typer.Option("--to", metavar="TIME", help=with_default("Export rows before this time.", "all")),
     ] = None,
     levels: Annotated[
         int | None,
@@ -86,7 +89,7 @@ def export(
             "--levels",
             metavar="COUNT",
             min=1,
-            help=with_default("Levels per side in crypto_lake and tardis.", "20"),
+            help=with_default("Levels per side in the formats crypto_lake and tardis.", "20"),
         ),
     ] = None,
     all_hours: Annotated[
@@ -130,13 +133,13 @@ def export(
 
 
 def _format_lines(result: ExportSummary) -> list[str]:
-    """Return the lines that the command prints: what the export left out, then what it wrote."""
+    """Return lines about chunks, books and instruments that the export omitted, and about the new files."""
     lines = []
     if count := result["symbol_hours_left_out"]:
         lines.append(f"left out     {count:,} chunks that failed validation; --all exports them")
     for status, count in result["books_left_out"].items():
         lines.append(f"left out     {count:,} {status} books")
     for name in result["instruments_left_out"]:
-        lines.append(f"left out     {name}: its numbers need DECIMAL(38,18)")
+        lines.append(f"left out     {name}: numbers need DECIMAL(38,18), which this format cannot store")
     counts = f"{result['rows']:,} rows in {result['files']:,} files, {result['bytes']:,} bytes"
     return [*lines, f"exported     {counts}: {result['manifest']}"]

@@ -39,7 +39,10 @@ from deltabook.jobs.pipeline.stages import (
 def live(
     source: Source,
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder in which captures grow.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Folder in which a recorder writes captures.", show_default=False
+        ),
     ],
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -55,23 +58,25 @@ def live(
     patience: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", min=0, help="Seconds for which a message waits for earlier messages."
+            metavar="SECONDS",
+            min=0,
+            help="Seconds for which a message waits for earlier messages that are missing.",
         ),
     ] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Process the files as they are, then end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Process the existing files, then end.")] = False,
     idle: Annotated[
         float,
         typer.Option(
             "--stop-after-idle",
             metavar="SECONDS",
             min=0,
-            help="End after this many seconds without messages; 0: never.",
+            help="End after SECONDS without messages; 0: wait forever.",
         ),
     ] = 0.0,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild books while captures grow, with seconds of delay, until SIGTERM."""
+    """Rebuild books within seconds while a recorder writes captures, until SIGTERM."""
     settings = read_settings(
         config,
         warehouse=warehouse,

@@ -34,11 +34,12 @@ def verify(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Also read raw files, their copies and the files of earlier runs.")
+        bool,
+        typer.Option("--deep", help="Also read raw files, copies of raw files, and files of earlier runs."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that logs, data files and counts are as runs have recorded them. Starts no Spark."""
+    """Compare logs, data files and row counts with the records that runs made. Starts no Spark."""
     from deltabook.jobs.console.ladder_view import open_console
     from deltabook.jobs.maintenance.verify import print_verification, verify_warehouse
 
@@ -83,17 +84,19 @@ def restore(
         ),
     ] = False,
     into: Annotated[
-        str | None, typer.Option("--into", metavar="FOLDER", help="The new warehouse of --from-archive.")
+        str | None,
+        typer.Option("--into", metavar="FOLDER", help="With --from-archive: folder of the new warehouse."),
     ] = None,
     is_applied: Annotated[bool, typer.Option("--yes", help="Apply the changes (default: dry run).")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore a damaged warehouse: from copies of its logs, by time travel, or from its raw files."""
+    """Restore a damaged warehouse from copies of table logs, from an earlier run, or from raw files."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
     with report_errors():
         if (run is not None) + rebuild + from_archive > 1 or from_archive != (into is not None):
             raise SettingsError(
-                "restore: --run, --rebuild and --from-archive exclude each other; --from-archive needs --into"
+                "restore: pass at most one of --run, --rebuild and --from-archive; --from-archive and --into "
+                "must be passed together"
             )
     if into is not None:
         return _ingest_again(settings.warehouse.absolute(), config, master, jars, into, as_json)
@@ -119,7 +122,8 @@ def _ingest_again(
 ) -> None:
     """Ingest all raw files of a warehouse into the new warehouse `into`; report missing files as refused.
 
-    The ledger, the table `files`, lists the raw files. Each earlier run of `ingest` is repeated as one run.
+    The ledger (table `files`) lists the raw files. Files that one run of `ingest` has read together are again
+    ingested in one run.
     """
     from deltabook.jobs.integrity.audit import stage_display
     from deltabook.jobs.integrity.recovery import locate_raw_files
@@ -131,9 +135,9 @@ def _ingest_again(
     stages = [ingest_stage(source, paths, archive=ledger["archived"]) for source, paths in ledger["batches"]]
     summary = run_stages(settings, stages) if stages else {}
     missing = [
-        {"path": path, "reason": "neither the file nor a copy of it exists"} for path in ledger["missing"]
+        {"path": path, "reason": "neither the file nor an archived copy exists"} for path in ledger["missing"]
     ]
-    unlisted = "the ledger that lists it is damaged: ingest it into the new warehouse"
+    unlisted = "the newer ledger that lists this file is damaged: ingest the file into the new warehouse"
     missing += [{"path": path, "reason": unlisted} for path in ledger["unlisted"]]
     for file in missing:
         stderr_console.print(f"missing      {file['path']}: {file['reason']}", markup=False, soft_wrap=True)
@@ -158,7 +162,7 @@ def maintain(
         typer.Option(
             "--keep",
             metavar="DAYS",
-            help="Keep versions and files of the last days, such as 14d; at least 7d.",
+            help="Keep the table versions and files of the last DAYS, such as 14d; at least 7d.",
         ),
     ] = "30d",
     prune_archive: Annotated[
@@ -167,7 +171,8 @@ def maintain(
             "--prune-archive",
             metavar="DAYS",
             help=with_default(
-                "Remove copies of raw files that are older, such as 90d; at least 7d.", "remove none"
+                "Remove archived copies of raw files that are older than DAYS, such as 90d; at least 7d.",
+                "remove none",
             ),
         ),
     ] = None,

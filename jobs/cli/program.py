@@ -1,7 +1,6 @@
-"""The process of the command line: signals, limits, exit status, and reports of internal errors.
+"""Run the command line as a process: handle signals, check limits, set the exit status, and report bugs.
 
-This module imports little before it sets the signal handlers, so that Ctrl-C is handled already in the first
-second.
+The signal handlers are set before most modules are imported, so that even an early Ctrl-C is handled.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ import sys
 from deltabook.jobs.process import interruptions
 
 INTERNAL_ERROR = 70
-"""Exit status of a bug: BSD's EX_SOFTWARE."""
+"""Exit status after an error that is a bug of deltabook. BSD calls this number EX_SOFTWARE."""
 SHOW_TRACEBACK = "DELTABOOK_TRACEBACK"
-"""Environment variable. If it is 1, tracebacks are printed instead of written to a file."""
+"""Environment variable. If its value is 1, tracebacks are printed instead of written to a file."""
 
 
 def main(*arguments: str) -> None:
-    """Run the command line, and end the process with its exit status.
+    """Run the command that the arguments name, and end the process with the exit status of the command.
 
     Parameters
     ----------
     *arguments : str
-        Arguments that are put before the process's own arguments. For `spark-submit jobs/<name>.py`, this is
-        the name of the command.
+        Arguments to put before the arguments of the process. A script `jobs/<name>.py`, which `spark-submit`
+        runs, passes the name of the command.
 
     Raises
     ------
     SystemExit
-        With the exit status.
+        Always, with the exit status.
     """
     interruptions.install_handlers()
     status: object = 0
@@ -49,6 +48,7 @@ def main(*arguments: str) -> None:
 
 
 def _run_command(arguments: tuple[str, ...]) -> object:
+    """Check the limits of the process, run the named command, and return the command's exit status."""
     from deltabook.jobs.process.limits import find_process_problem
 
     if problem := find_process_problem():
@@ -64,7 +64,7 @@ def _run_command(arguments: tuple[str, ...]) -> object:
 
 
 def _report_error(error: BaseException) -> int:
-    """Report an error that no command has reported, and return its exit status."""
+    """Report an error that no command has reported, and return the exit status for this error."""
     try:
         from logging import ERROR
 
@@ -83,7 +83,7 @@ def _report_error(error: BaseException) -> int:
 
 
 def _report_without_resources(*errors: BaseException) -> int:
-    """Report an error without opening files or importing more, and return its exit status."""
+    """Report an error without opening files or importing much, and return the exit status for this error."""
     import errno
 
     message, status = f"this is a bug of deltabook: {errors[0]!r}", INTERNAL_ERROR
@@ -96,7 +96,7 @@ def _report_without_resources(*errors: BaseException) -> int:
 
 
 def _report_bug(error: BaseException) -> int:
-    """Report a bug in one line, save or print its traceback for a bug report, and return the exit status."""
+    """Report a bug in one line, save or print the traceback for a bug report, and return the exit status."""
     import traceback
     from logging import ERROR
 
@@ -138,7 +138,7 @@ def _save_traceback(trace: str) -> str:
 
 
 def _end_interrupted() -> None:
-    """Report the interruption, and end the process without waiting for threads and the JVM."""
+    """Report that a signal has interrupted the command, and end without waiting for threads and the JVM."""
     import logging
 
     logging.disable(logging.NOTSET)

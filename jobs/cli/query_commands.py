@@ -39,7 +39,7 @@ _TIME = "ISO 8601 (UTC) or Unix time"
 
 DepthMapLevelsOption = Annotated[
     int,
-    typer.Option("--levels", min=1, max=100, help="Levels per side of the mid in the depth map."),
+    typer.Option("--levels", min=1, max=100, help="Levels on each side of the mid price in the depth map."),
 ]
 
 
@@ -54,7 +54,7 @@ def sql(
         str | None,
         typer.Argument(
             metavar="STATEMENT",
-            help="One SQL statement; without it, statements come from standard input, each up to its `;`.",
+            help="One SQL statement. Default: read statements from standard input; `;` ends a statement.",
             show_default=False,
         ),
     ] = None,
@@ -65,10 +65,10 @@ def sql(
     form: Annotated[str, typer.Option("--format", metavar="FORM", help="table, csv or json.")] = "table",
     unsafe: Annotated[
         bool,
-        typer.Option("--unsafe", help="Run any statement, not only queries; with --serve, from any client."),
+        typer.Option("--unsafe", help="Run any statement, not only queries. With --serve: of any client."),
     ] = False,
     served: Annotated[
-        bool, typer.Option("--serve", help="Serve tables, views and functions over JDBC.")
+        bool, typer.Option("--serve", help="Serve tables, views and functions to JDBC clients.")
     ] = False,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Address that --serve listens on.")
@@ -78,11 +78,11 @@ def sql(
     ] = 10000,
     as_json: JsonOption = False,
 ) -> None:
-    """Query tables, views and functions: one statement, several from standard input, or over JDBC."""
+    """Run SQL statements from the command line, from standard input, or from JDBC clients."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars)
     with report_errors():
         if served and statement is not None:
-            raise SettingsError("sql: expected a statement, or --serve")
+            raise SettingsError("sql: pass a statement or --serve, not both")
         if served:
             return _serve(settings, host, port, unsafe)
         from deltabook.jobs.queries.sql import FORMATS, describe_failed_hours, prepare_query, print_rows
@@ -116,11 +116,13 @@ def _read_statements(at_terminal: bool) -> Iterator[str]:
 
 
 def _serve(settings: Settings, host: str, port: int, unsafe: bool) -> None:
+    """Serve the warehouse to JDBC clients until Ctrl-C; warn if clients may run any statement."""
     from deltabook.jobs.queries.serving import serve
 
     if unsafe:
         warning = (
-            f"--unsafe: anybody who can connect to {host}:{port} can read and change all that this user can"
+            f"--unsafe: anybody who can connect to {host}:{port} can read and change everything that your "
+            "user account can"
         )
         stderr_console.print(warning, markup=False, soft_wrap=True)
 
@@ -190,12 +192,16 @@ def replay(
     start: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="TIME", help=with_default(f"First time shown: {_TIME}.", "the first message")
+            "--from",
+            metavar="TIME",
+            help=with_default(f"Replay from this time on: {_TIME}.", "the first message"),
         ),
     ] = None,
     end: Annotated[
         str | None,
-        typer.Option("--to", metavar="TIME", help=with_default(f"First time not shown: {_TIME}.", "the end")),
+        typer.Option(
+            "--to", metavar="TIME", help=with_default(f"Stop before this time: {_TIME}.", "the end")
+        ),
     ] = None,
     by: Annotated[
         str,
@@ -205,10 +211,16 @@ def replay(
             help="Length of a step: event, message (book update), trade, or a time such as 100ms.",
         ),
     ] = "message",
-    watch: Annotated[bool, typer.Option("--watch", help="Play the ladder in the terminal.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the changing book as a ladder in the terminal.")
+    ] = False,
     speed: Annotated[
         str,
-        typer.Option("--speed", metavar="FACTOR", help="With --watch: factor of the recorded speed, or max."),
+        typer.Option(
+            "--speed",
+            metavar="FACTOR",
+            help="With --watch: multiple of the recorded speed, or max (no wait).",
+        ),
     ] = "1",
     levels: Annotated[
         int,
@@ -221,7 +233,7 @@ def replay(
         typer.Option(
             "--clock",
             metavar="CLOCK",
-            help="received: each message appears at its time of arrival; exchange: at its exchange time.",
+            help="Time at which a message appears: received (arrival at the recorder) or exchange.",
         ),
     ] = "received",
     suspect: Annotated[
@@ -229,7 +241,7 @@ def replay(
         typer.Option(
             "--suspect",
             metavar="ACTION",
-            help="For a suspect or unseeded book: mark its steps, skip them, or raise (stop).",
+            help="For steps with a suspect or unseeded book: mark (show with a mark), skip, or raise (stop).",
         ),
     ] = "mark",
     form: Annotated[
@@ -240,7 +252,7 @@ def replay(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print one symbol's books and trades step by step, or play them as a ladder. Starts no Spark."""
+    """Print one symbol's books and trades step by step, or show them as a moving ladder. Starts no Spark."""
     from deltabook.jobs.console.ladder_view import open_console
     from deltabook.jobs.replay import player, step_output
 
@@ -299,7 +311,8 @@ def report(
         ),
     ] = None,
     symbols: Annotated[
-        list[str] | None, typer.Option("--symbol", help="Symbol to draw the books of; may be repeated.")
+        list[str] | None,
+        typer.Option("--symbol", help="Symbol whose books are drawn; may be given several times."),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help=f"Draw books from this time on: {_TIME}.")
@@ -311,7 +324,7 @@ def report(
         typer.Option(
             "--since",
             metavar="RUN|TIME",
-            help=with_default(f"Compare only the runs from this run id or time on ({_TIME}).", "all"),
+            help=with_default(f"First run to compare: a run id, or a time ({_TIME}).", "all"),
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -342,10 +355,10 @@ def plot(
         Path, typer.Option("--out", help="File to write: .html, .png, .svg or .pdf.", callback=check_out_path)
     ],
     start: Annotated[
-        str | None, typer.Option("--from", help=f"First time shown: {_TIME}; default: the first book.")
+        str | None, typer.Option("--from", help=f"Draw from this time on: {_TIME}; default: the first book.")
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", help=f"First time not shown: {_TIME}; default: the end.")
+        str | None, typer.Option("--to", help=f"Draw up to this time (exclusive): {_TIME}; default: the end.")
     ] = None,
     levels: DepthMapLevelsOption = 10,
     exchange: ExchangeOption = None,
@@ -376,7 +389,7 @@ def raw(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the original lines of a message, found by its id. Starts no Spark."""
+    """Find messages by id, and print the lines of the raw files with these messages. Starts no Spark."""
     from deltabook.jobs.lookup.raw import read_raw_records
 
     settings = read_settings(config, warehouse=warehouse)

@@ -68,7 +68,7 @@ def ingest(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read new raw files into messages and golden rows, which are independent books for comparison."""
+    """Read new raw files into messages and golden rows (independent data with which books are compared)."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk, log=log)
     run_and_exit(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
 
@@ -95,7 +95,7 @@ def reconstruct(
         typer.Option(
             "--as-of",
             metavar="RUN",
-            help="Rebuild the books of this earlier run, and compare them with the stored books.",
+            help="Rebuild the books of this earlier run, and compare the result with the run's stored books.",
         ),
     ] = None,
     validated: ValidateOption = True,
@@ -143,7 +143,7 @@ def validate(
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check messages and books with all suites: no gaps, in order, equal to golden rows (see ingest)."""
+    """Check that messages are complete and in order, and that books equal golden rows (see ingest)."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, log=log)
     run_and_exit(settings, as_json, [validate_stage()])
 
@@ -180,7 +180,7 @@ def run(
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Repeat --once until SIGTERM; with --json, print one object per round."),
+        typer.Option("--watch", help="Repeat --once until SIGTERM. --json prints one object per repetition."),
     ] = False,
     settle: Annotated[
         int | None,
@@ -188,7 +188,7 @@ def run(
             min=0,
             metavar="SECONDS",
             help=with_default(
-                "With --once or --watch: seconds for which a file must not have changed.", "60"
+                "With --once or --watch: leave out files that changed in the last SECONDS.", "60"
             ),
             show_default=False,
         ),
@@ -199,7 +199,7 @@ def run(
     """Read raw files, rebuild the books and check them: ingest, reconstruct and validate."""
     with report_errors():
         if (once and watch) or (settle is not None and not (once or watch)):
-            raise SettingsError("run: --once and --watch exclude each other, and --settle needs one of them")
+            raise SettingsError("run: pass at most one of --once and --watch; --settle needs one of them")
     settings = read_settings(
         config,
         warehouse=warehouse,

@@ -51,7 +51,7 @@ def demo(
     jars: JarsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate five minutes of two markets, rebuild and check their books, and run one query."""
+    """Simulate five minutes of two markets, rebuild and check the books, and run one query."""
     from deltabook.jobs.queries.sql import prepare_query, print_rows
     from deltabook.jobs.tools.demo import QUERY, write_captures
 
@@ -84,13 +84,11 @@ def bench(
         typer.Option(
             "--peers",
             metavar="PYTHON",
-            help=with_default(
-                "Python interpreter in which the programs to compare with are installed.", "none"
-            ),
+            help=with_default("Python interpreter that has the other programs installed.", "none"),
         ),
     ] = None,
 ) -> None:
-    """Measure speed and memory on simulated data, and compare with other programs. Also writes JSON."""
+    """Measure speed and memory on simulated data, and compare them with other programs. Also writes JSON."""
     from deltabook.jobs.tools.bench import run_benchmarks
 
     with report_errors():
@@ -108,7 +106,8 @@ def plan(
         typer.Option("--updates", metavar="RATE", help="Level changes per second and symbol, on average."),
     ] = 100,
     months: Annotated[
-        float, typer.Option("--months", metavar="COUNT", help="Number of months of 730 hours.")
+        float,
+        typer.Option("--months", metavar="COUNT", help="Length of the recording in months of 730 hours."),
     ] = 12,
     depth: DepthOption = None,
     cadence: CadenceOption = None,
@@ -153,7 +152,7 @@ def sources(
         typer.Argument(metavar="SOURCE", help=with_default("One source.", "all"), show_default=False),
     ] = None,
 ) -> None:
-    """Print the formats that each source reads, its rules, and the checks that its feed allows."""
+    """Print the formats and feed rules of each source, and the best book status of each feed."""
     from deltabook.jobs.lookup.sources import describe_sources
 
     with report_errors():

@@ -1,1 +1,1 @@
-"""What people see: log lines, progress, ladders (drawn order books), formatted times and sizes, safe text."""
+"""Output for people: log lines, progress, ladders (drawn order books), formatted numbers, safe text."""

@@ -1,4 +1,4 @@
-"""End a command without an error when the reader of its output has gone, as in `deltabook status | head`."""
+"""End a command without an error when the program that reads its output has ended, such as `head`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 
 def is_output_closed(stream: IO[str] | None = None) -> bool:
-    """Return whether a stream is a pipe whose reader has closed it.
+    """Return whether a stream is a pipe that the reading program has closed.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def is_output_closed(stream: IO[str] | None = None) -> bool:
     Returns
     -------
     bool
-        False also for a stream without a file descriptor.
+        True if the reader has closed the pipe. False for a stream without a file descriptor.
     """
     stream = stream or sys.stdout
     try:
@@ -39,7 +39,7 @@ def discard(stream: IO[str]) -> None:
     Parameters
     ----------
     stream : text file
-        Standard output or standard error. Python flushes both streams once more when it exits.
+        Standard output or standard error. Python flushes both streams once more at exit.
     """
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, stream.fileno())
@@ -59,7 +59,7 @@ def leave_quietly() -> NoReturn:
 
 
 def flush_output() -> None:
-    """Flush standard output. If its reader has gone, discard the buffered text."""
+    """Flush standard output. If standard output is a closed pipe, discard the buffered text."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -67,14 +67,15 @@ def flush_output() -> None:
 
 
 def handle_broken_pipe(console: Console) -> None:
-    """End the command with status 0 if the failed write went to standard output; else silence the console.
+    """End the command with status 0 if the console prints to standard output, otherwise silence the console.
 
-    `SafeConsole` calls this function. The handler of `rich` would end the process with status 1.
+    `SafeConsole` calls this function when a write fails because the reader has closed the pipe. Without this
+    function, the handler of `rich` would end the process with status 1.
 
     Parameters
     ----------
     console : Console
-        The console whose write failed because its pipe is closed.
+        The console that could not write because the pipe is closed.
 
     Raises
     ------

@@ -9,8 +9,11 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import ALL_HOURS, INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
 
 _UNIX_UNITS = {10: NANOSECONDS_PER_SECOND, 13: 10**6, 16: 10**3}
-"""Nanoseconds per unit of a Unix timestamp, by the number of its digits: seconds, ms, µs (2001 to 2286)."""
-_LEAST_NANOSECONDS = 10**17  # in the year 1973; a smaller number is not a time in nanoseconds
+"""Maps the number of digits before the decimal point of a Unix timestamp to the timestamp's unit in ns.
+
+10 digits are seconds, 13 are ms and 16 are µs. Times from 2001 to 2286 have these numbers of digits.
+"""
+_LEAST_NANOSECONDS = 10**17  # a time in 1973; a smaller number is not taken for a time in nanoseconds
 _UNIX_TIME = re.compile(r"(\d+)(?:\.(\d+))?", re.ASCII)
 _FRACTION = re.compile(r"(:\d\d)\.(\d+)")
 
@@ -23,9 +26,9 @@ def parse_time(text: str) -> int:
     Parameters
     ----------
     text : str
-        ISO 8601 text, read as UTC if it has no offset; or a Unix timestamp. The number of digits decides the
-        unit of a timestamp: 10 digits are seconds, 13 milliseconds, 16 microseconds, 18 or 19 nanoseconds.
-        A timestamp in seconds, ms or µs may have a fraction. Digits below 1 ns are dropped.
+        ISO 8601 text, or a Unix timestamp. ISO 8601 text without an offset is in UTC. The number of digits of
+        a timestamp decides its unit: 10 digits are seconds, 13 milliseconds, 16 microseconds, 18 or 19
+        nanoseconds. A timestamp in seconds, ms or µs may have a fraction. Digits below 1 ns are dropped.
 
     Returns
     -------
@@ -58,7 +61,7 @@ def parse_time(text: str) -> int:
 
 
 def _parse_unix_time(text: str) -> int | None:
-    """Return a Unix timestamp in ns; None if the text is no number or its digits do not show its unit."""
+    """Convert a Unix timestamp to ns; return None if the text is not a number or has no inferable unit."""
     match = _UNIX_TIME.fullmatch(text)
     if match is None:
         return None
@@ -94,7 +97,7 @@ def parse_period(start: str | None, end: str | None) -> tuple[int | None, int | 
     """
     first, last = (None if text is None else parse_time(text) for text in (start, end))
     if first is not None and last is not None and last <= first:
-        raise SettingsError(f"--to {end} is not after --from {start}")
+        raise SettingsError(f"--to {end} is not after --from {start}: pass a later --to or an earlier --from")
     return first, last
 
 
@@ -109,7 +112,7 @@ def format_time(nanoseconds: int) -> str:
     Returns
     -------
     str
-        Such as "2024-08-09T00:01:02.500000000Z".
+        Text such as "2024-08-09T00:01:02.500000000Z".
     """
     seconds, fraction = divmod(nanoseconds, NANOSECONDS_PER_SECOND)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"
@@ -126,7 +129,7 @@ def format_chunk(start: int) -> str:
     Returns
     -------
     str
-        Such as "2024-08-09T00:00:00Z", or "all hours".
+        Text such as "2024-08-09T00:00:00Z", or "all hours".
     """
     return "all hours" if start == ALL_HOURS else f"{format_time(int(start))[:19]}Z"
 
@@ -142,7 +145,7 @@ def format_short_time(nanoseconds: int) -> str:
     Returns
     -------
     str
-        Such as "2024-08-09T00:01:02.5Z"; a dash for `NOT_GIVEN`.
+        Text such as "2024-08-09T00:01:02.5Z"; a dash for `NOT_GIVEN`.
     """
     if nanoseconds == NOT_GIVEN:
         return "–"
@@ -160,7 +163,7 @@ def format_duration(nanoseconds: float) -> str:
     Returns
     -------
     str
-        Such as "0.25 s", "12.5 min" or "1,234.0 h".
+        Text such as "0.25 s", "12.5 min" or "1,234.0 h".
     """
     seconds = nanoseconds / NANOSECONDS_PER_SECOND
     if seconds < 120:
@@ -185,7 +188,7 @@ def format_share(part: float, whole: float, digits: int = 3) -> str:
     Returns
     -------
     str
-        Such as "99.969 %"; a dash if `whole` is 0.
+        Text such as "99.969 %"; a dash if `whole` is 0.
     """
     if not whole:
         return "–"
@@ -196,17 +199,17 @@ def format_share(part: float, whole: float, digits: int = 3) -> str:
 
 
 def format_match(matched: int, compared: int) -> str:
-    """Return the number and the share of equal comparisons, as text.
+    """Return a text that says how many of the compared values are equal, as a number and in percent.
 
     Parameters
     ----------
     matched, compared : int
-        Number of equal comparisons, and number of all comparisons.
+        Number of comparisons that found equal values, and number of all comparisons.
 
     Returns
     -------
     str
-        Such as "6,491 of 6,493 equal (99.9692 %)".
+        Text such as "6,491 of 6,493 equal (99.9692 %)".
     """
     return f"{matched:,} of {compared:,} equal ({format_share(matched, compared, 4)})"
 
@@ -222,7 +225,7 @@ def format_size(size: float) -> str:
     Returns
     -------
     str
-        Such as "512 bytes" or "6.8 MB".
+        Text such as "512 bytes" or "6.8 MB".
     """
     unit = 0
     while size >= 1000 and unit < len(_SIZE_UNITS) - 1:

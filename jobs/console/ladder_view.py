@@ -31,13 +31,13 @@ _MIN_BAR, _MAX_BAR, _PIPED_BAR = 4, 60, 20
 """Minimum and maximum width of a bar in a terminal, and width of a bar in a pipe or file, in characters."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _UNLIMITED_WIDTH = 10_000
-_EXACT = Context(prec=120)  # DECIMAL(38,18) and its sums need more than the usual 28 digits
+_EXACT = Context(prec=120)  # numbers in DECIMAL(38,18) and their sums need more than the usual 28 digits
 _BASIS_POINTS = 10_000
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """An order book, and the texts that are drawn with it.
+    """An order book, and the texts to draw with the book.
 
     Attributes
     ----------
@@ -63,9 +63,10 @@ class Ladder:
 
 @dataclass
 class NumberColumn:
-    """Width and decimal digits of a column of numbers, which are printed exactly and aligned at the point.
+    """Width and decimal digits of a column of numbers.
 
-    The column never shrinks. So a ladder that is drawn repeatedly keeps its place on the screen.
+    Numbers are printed exactly, with their decimal points below each other. The column never shrinks, so that
+    a ladder that is drawn repeatedly keeps its place on the screen.
 
     Attributes
     ----------
@@ -100,7 +101,7 @@ class NumberColumn:
 
 @dataclass
 class LadderColumns:
-    """The columns of a ladder: price, size, and total (sum of the sizes from the best level to this one)."""
+    """The columns of a ladder: price, size, and total (sum of all sizes from the best level to the row)."""
 
     price: NumberColumn = field(default_factory=NumberColumn)
     size: NumberColumn = field(default_factory=NumberColumn)
@@ -120,7 +121,7 @@ class LadderColumns:
 
 
 def open_console(out: IO[str] | None = None) -> Console:
-    """Return a console that is as wide as its terminal; in a file or a pipe, lines have no limit.
+    """Return a console whose lines are as wide as the terminal, or unlimited in a file or a pipe.
 
     Parameters
     ----------
@@ -158,19 +159,19 @@ def draw_bar(share: float, width: int) -> str:
 
 
 def unscale(number: int, scale: int) -> Decimal:
-    """Convert a scaled integer to the exact number that it stands for.
+    """Convert a scaled integer to the exact decimal number.
 
     Parameters
     ----------
     number : int
-        The scaled integer: the number times 10 to the power `scale`.
+        The scaled integer: the decimal number times 10 to the power `scale`.
     scale : int
         Number of digits after the decimal point.
 
     Returns
     -------
     Decimal
-        The exact number.
+        The exact decimal number.
     """
     return Decimal(number).scaleb(-scale, _EXACT)
 
@@ -186,7 +187,7 @@ def spread_and_mid(bid: Decimal, ask: Decimal) -> tuple[Decimal, Decimal]:
     Returns
     -------
     (Decimal, Decimal)
-        Ask minus bid, and half of their sum.
+        Spread (ask minus bid), and mid (half of the sum of ask and bid).
     """
     with localcontext(_EXACT):
         return ask - bid, (ask + bid) * Decimal("0.5")
@@ -204,7 +205,7 @@ def draw_ladder(ladder: Ladder, levels: int, width: int, columns: LadderColumns 
     levels : int
         Maximum number of levels per side.
     width : int
-        Characters per line. If the width is too small, first the sums and then the bars are left out.
+        Characters per line. If the width is too small, the sums are left out, and, if still needed, the bars.
     columns : LadderColumns, optional
         Columns of an earlier drawing, which this function widens if needed; default: new columns.
 
@@ -245,7 +246,7 @@ def draw_ladder(ladder: Ladder, levels: int, width: int, columns: LadderColumns 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Width of a line and of its bar, in characters (0: no bar), and whether the line has a sum."""
+    """Width of a line in characters, width of the line's bar (0: no bar), and whether the line has a sum."""
 
     bar: int
     has_sum: bool
@@ -264,6 +265,7 @@ class _Layout:
 
 
 def _choose_layout(columns: LadderColumns, width: int) -> _Layout:
+    """Return the layout for lines of `width` characters; if space is short, without sums or without bars."""
     numbers = columns.price.width + len(_GAP) + columns.size.width
     sum_width = len(_GAP) + columns.total.width
     left = width - numbers - len(_GAP)
@@ -274,6 +276,7 @@ def _choose_layout(columns: LadderColumns, width: int) -> _Layout:
 
 
 def _add_sums(levels: Sequence[Level]) -> list[tuple[Decimal, Decimal, Decimal]]:
+    """Return (price, size, sum) for each level; the sum adds all sizes from the best level to this level."""
     sums, total = [], Decimal(0)
     with localcontext(_EXACT):
         for price, size in levels:
@@ -299,7 +302,7 @@ def _format_heading(ladder: Ladder, width: int) -> list[Text]:
 
 
 def _format_middle(ladder: Ladder, digits: int, width: int) -> Text:
-    """Return the line between asks and bids: the spread, and, if they fit, basis points and the mid."""
+    """Return the line between asks and bids: the spread, and, if the width allows, basis points and mid."""
     if not (ladder.bids and ladder.asks):
         return Text("─" * width, DIM)
     spread, mid = spread_and_mid(ladder.bids[0][0], ladder.asks[0][0])

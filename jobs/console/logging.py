@@ -1,4 +1,4 @@
-"""Messages on standard error: lines for people, or one JSON object per line for a log collector.
+"""Write messages to standard error: lines for people, or one JSON object per line for a log collector.
 
 Every message is also a record of the logger `deltabook`, to which a calling program may add handlers. With
 `--log json`, a handler on this logger and on the root logger writes each record as one JSON object. File
@@ -47,8 +47,8 @@ _logger.setLevel(logging.INFO)
 _logger.propagate = False  # another package's `logging.warning` may have put a handler on the root logger
 _original_stderr: TextIO | None = None
 _pending_drains: list[tuple[str, threading.Event]] = []
-"""Redirections of standard error that are not finished: the unique line that ends each redirection, and the
-event that is set when `_wrap_lines` reads this line."""
+"""One entry per redirection of standard error that has not ended: the unique line that ends the redirection,
+and the event that `_wrap_lines` sets when it has read this line."""
 Fields = dict[str, str | None]
 """Fields of all records of a command or run: `command` (None outside a command) and `run_id`."""
 _fields: ContextVar[Fields] = ContextVar("fields", default={})  # noqa: B039  is never changed in place
@@ -58,7 +58,7 @@ class _JsonLines(logging.StreamHandler[TextIO]):
     """Log handler that writes one JSON object per record, with fields such as the command and the run id."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to write a record: any record of deltabook, or a warning or error of others."""
+        """Return whether to write a record: any record of deltabook, or a warning or error of other code."""
         return record.levelno >= logging.WARNING or record.name == _logger.name
 
     def format(self, record: logging.LogRecord) -> str:
@@ -87,9 +87,9 @@ def is_json_log() -> bool:
 
 
 def set_log_form(form: LogForm) -> None:
-    """Choose text or JSON as the form of standard error.
+    """Choose text or JSON as the form of the messages on standard error.
 
-    JSON includes Python's warnings, and the warnings and errors that other packages log.
+    With JSON, also Python's warnings, and the warnings and errors that other packages log, become JSON.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _take_over_stderr() -> TextIO:
     if _original_stderr is None:
         _original_stderr = os.fdopen(os.dup(2), "w", encoding="utf-8")
         reading, writing = os.pipe()
-        os.dup2(writing, 2)  # processes that are started from now on inherit this end of the pipe
+        os.dup2(writing, 2)  # processes that start later inherit the writing end of the pipe
         os.close(writing)
         last_line, is_drained = secrets.token_hex(), threading.Event()
         threading.Thread(target=_wrap_lines, args=(reading, last_line, is_drained), daemon=True).start()
@@ -140,7 +140,7 @@ def _wrap_lines(reading: int, last_line: str, is_drained: threading.Event) -> No
 
 
 def resume_json_log() -> None:
-    """Switch back to JSON if standard error is still redirected, although the command has ended."""
+    """Log as JSON again if the command has ended but standard error is still redirected."""
     if _pending_drains and not is_json_log():
         set_log_form(LogForm.JSON)
 
@@ -148,8 +148,8 @@ def resume_json_log() -> None:
 def restore_stderr() -> None:
     """Wait until all pending lines of standard error are written as JSON; then undo the redirection.
 
-    The JVM may outlive this process and keep the pipe open. So this function does not wait for the end of the
-    pipe. It writes a unique last line to the pipe and waits until `_wrap_lines` has read this line.
+    The JVM may outlive this process and keep the pipe open, so this function does not wait until the pipe is
+    closed. Instead, it writes a unique last line to the pipe and waits until `_wrap_lines` has read the line.
     """
     while _pending_drains:
         last_line, is_drained = _pending_drains.pop()
@@ -199,12 +199,12 @@ def log_fields(**fields: str | None) -> Iterator[Fields]:
 
 
 def current_fields() -> Fields:
-    """Return the fields that `log_fields` adds to every record at present."""
+    """Return the fields that `log_fields` currently adds to every record."""
     return _fields.get()
 
 
 def log_event(name: str, line: str, level: int = logging.INFO, **fields: object) -> None:
-    """Log an event without showing it on the terminal. JSON and a caller's own log handlers have it.
+    """Send an event to JSON logs and to the log handlers of a calling program, but not to the terminal.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def show_message(line: str, level: int = logging.INFO, *, event: str = "message"
     Parameters
     ----------
     line : str
-        The line, laid out for a terminal. The log record has single spaces instead of longer ones.
+        The line, laid out for a terminal. In the log record, each run of spaces becomes one space.
     level : int
         Level of `logging`.
     event : str

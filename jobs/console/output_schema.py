@@ -1,4 +1,4 @@
-"""Read the JSON Schema of the objects that commands print with `--json`, and complete such objects."""
+"""Read the JSON Schema of the objects that commands print with `--json`, and add missing keys to objects."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from importlib.resources import files
 from typing import TypedDict
 
 OUTPUT_SCHEMA = "output.schema.json"
-"""Name of the schema's file in the folder `conf`."""
+"""Name of the file that contains the schema, in the folder `conf`."""
 
 
 class ObjectDefinition(TypedDict, total=False):
-    """Schema of the object that one command prints. `properties` has the schema of each key."""
+    """Schema of the object that one command prints. `properties` maps each key to the schema of its value."""
 
     properties: dict[str, object]
 
 
 OutputSchema = TypedDict("OutputSchema", {"$defs": dict[str, ObjectDefinition]})
-"""The JSON Schema. `$defs` has one definition per command, by the command's name."""
+"""The JSON Schema. `$defs` maps the name of each command to the schema of the object that is printed."""
 
 
 @cache
@@ -31,7 +31,7 @@ def read_output_schema() -> OutputSchema:
 
 
 def complete_output(command: str | None, result: Mapping[str, object]) -> Mapping[str, object]:
-    """Return a command's result with every key of the command's schema.
+    """Return a command's result, with the missing keys of the command's schema added.
 
     Parameters
     ----------

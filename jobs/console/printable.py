@@ -1,4 +1,4 @@
-"""Make text from files safe to show: replace control and bidirectional characters by escape sequences."""
+"""Make text from files safe to show: replace control and format characters by escape sequences."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from deltabook.jobs.console.closed_output import handle_broken_pipe
 _HARMLESS = "\n\t\u200c\u200d"
 """Characters that are shown unchanged: newlines, tabs, and the joiners that some scripts and emoji need."""
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories of controls, invisible formats such as reordering, surrogates, and separators."""
+"""Unicode categories of unsafe characters: control and format characters, surrogates, line separators."""
 
 
 class _Escapes(dict[int, str]):
-    """Maps the code of each character to the text to show; an entry is made when it is first needed."""
+    """Maps the code of each character to the text to show; a missing entry is made at the first lookup."""
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -50,7 +50,7 @@ def make_printable(text: str) -> str:
 
 
 class SafeConsole(Console):
-    """A `rich` console that makes all text printable and writes no control sequences but its own styles."""
+    """A `rich` console that makes all text printable, and writes control sequences only for its styles."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render an object as `rich` does, and make the text of every segment printable.

@@ -1,4 +1,4 @@
-"""Show each stage of a job while it runs, measure its duration, and name its Spark jobs after it."""
+"""Show and time each stage of a job, and name the Spark jobs of a stage after the stage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, unit: str, total: int, part: str = "") -> Iterator[Callable[[int], None]]:
-        """Show a stage of `total` units while the block runs, and add its duration to `seconds`.
+        """Show a stage of `total` units while the block runs, and add the stage's duration to `seconds`.
 
         The Spark jobs of the stage form one Spark job group, with the run and the stage in its name.
 
@@ -57,7 +57,7 @@ class Progress:
         Yields
         ------
         callable
-            Function to call with the number of finished units, which it shows.
+            Function that takes the number of finished units, and shows this number.
         """
         started = time.monotonic()
         key = f"{name} {part}".rstrip()

@@ -34,9 +34,9 @@ STAGE_LABELS = {
     "runs": "checking runs",
     "raw files": "checking raw files",
 }
-"""Text to show for a stage, by the stage's key. A stage that is not listed is shown by its key.
+"""Maps the key of a stage to the text to show. For a key that is not listed, the key itself is shown.
 
-The keys are stored in the table `runs` (column `summary`) and in logs, so a key must never change.
+Keys are stored in the table `runs` (column `summary`) and in logs, so a key must never change.
 """
 
 _LABEL_WIDTH = 23
@@ -61,7 +61,7 @@ def format_rate(rate: float) -> str:
     Returns
     -------
     str
-        Such as "1,234.5 per second" or "0.25 per second".
+        Text such as "1,234.5 per second" or "0.25 per second".
     """
     return f"{rate:,.1f} per second" if rate >= 1 else f"{rate:.2g} per second"
 
@@ -91,7 +91,7 @@ def show_stage(
     Yields
     ------
     callable
-        Function to call with the number of finished units, which it shows.
+        Function that takes the number of finished units, and shows this number.
     """
     key = f"{name} {part}".rstrip()
     label = STAGE_LABELS.get(name, name)

@@ -1,4 +1,4 @@
-"""The job `export`: writes published tables as plain files, and then a manifest that lists the files."""
+"""The job `export`: write published tables as plain files, then write a manifest that lists the files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deltabook.udfs.spark.export_groups import export_groups
 
 
 class ExportSummary(TypedDict):
-    """Counts of an export, and the path of its manifest. The command `export` prints them as JSON.
+    """Counts of an export, and the path of the manifest. The command `export` prints this dict as JSON.
 
     `conf/output.schema.json` describes each key.
     """
@@ -44,7 +44,7 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse to export. The tables that its last run published are exported.
+        The warehouse to export. The table versions that the last run published are read.
     options : ExportOptions
         The rows to export, their format and the output folder.
     progress : Progress
@@ -53,14 +53,14 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
     Returns
     -------
     ExportSummary
-        Path of the manifest; numbers of files, rows and bytes; numbers of chunks and of books that were left
-        out, and names of the instruments that were left out.
+        Path of the manifest; counts of written files, rows and bytes; counts of omitted chunks and omitted
+        books; and names of the omitted instruments.
 
     Raises
     ------
     SettingsError
-        If the folder has files that are not part of an export, or if the format cannot hold the numbers of
-        any selected instrument.
+        If the folder has files that are not part of an export, or if the numbers of all selected instruments
+        are too wide for the format.
     WarehouseError
         If the warehouse has no matching instrument (the message lists the existing ones), or if there are no
         rows to write.
@@ -100,7 +100,7 @@ def export(warehouse: Warehouse, options: ExportOptions, progress: Progress) -> 
 def _make_request(
     options: ExportOptions, instruments: Mapping[Instrument, InstrumentRow], folder: Path
 ) -> ExportRequest:
-    """Return the request that workers get. Its decimal types hold the numbers of all instruments."""
+    """Return the request for the workers, with decimal types that fit the numbers of all instruments."""
     scaled = [row for row in instruments.values() if not row["is_decimal"]]
     is_wide = len(scaled) < len(instruments)
     return ExportRequest(
@@ -118,7 +118,7 @@ def _make_request(
 def _describe_empty_export(
     options: ExportOptions, failed_chunks: int, books_left_out: Mapping[str, int]
 ) -> str:
-    """Return the error message of an export without rows. It gives the reasons."""
+    """Return the error message of an export that has no rows to write; the message gives the reasons."""
     reasons = [f"{count:,} books are {status}" for status, count in books_left_out.items()]
     if failed_chunks:
         reasons.append(f"{failed_chunks:,} chunks failed validation, and --all would export them")

@@ -74,7 +74,7 @@ Manifest = TypedDict(
         "books_left_out": dict[str, int],
     },
 )
-"""The manifest as Python values that `json` writes. `make_manifest` describes them."""
+"""The manifest as a dict that `json` can write. `make_manifest` describes the content."""
 
 
 def make_manifest(
@@ -96,11 +96,13 @@ def make_manifest(
     files : sequence of ExportedRow
         The exported files. The manifest lists them in this order.
     failed : mapping
-        Chunks that were left out because they failed validation: reasons by (exchange, symbol, chunk).
+        Chunks that were left out because they failed validation: maps (exchange, symbol, chunk start) to the
+        reasons.
     instruments_left_out : sequence of str
         Instruments that were left out because the format cannot hold their numbers.
     books_left_out : mapping
-        Number of books that were left out because the format cannot hold them, by status.
+        Books that were left out because the format cannot represent their status: maps the status to the
+        number of books.
 
     Returns
     -------
@@ -138,17 +140,17 @@ def make_manifest(
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return the sum of several counts, by name.
+    """Add the counts of each name over several mappings.
 
     Parameters
     ----------
     counts : iterable of mapping
-        Counts by name, such as the rows of each file by status.
+        Each mapping maps names to counts, such as each status to the number of rows in one file.
 
     Returns
     -------
     dict
-        Sums by name, sorted by name.
+        Maps each name to the sum of its counts; sorted by name.
     """
     totals: Counter[str] = Counter()
     for numbers in counts:
@@ -159,7 +161,7 @@ def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 def _find_run_id(tables: TableReader) -> str:
     """Return the id of the newest run that published the exported table versions.
 
-    Another run may have published since the export began, so the newest run of all may be a later one.
+    This run need not be the newest run of the warehouse, because another run may end during the export.
     """
     versions = tables.versions_read or {}
     runs = [row for row in tables.rows(RUNS) if dict(row["versions"]) == versions]
@@ -167,7 +169,7 @@ def _find_run_id(tables: TableReader) -> str:
 
 
 def _describe_file(file: ExportedRow, form: Form) -> FileEntry:
-    """Return the manifest's entry of one file."""
+    """Return the entry of one file in the manifest."""
     entry: FileEntry = {
         "path": file.path,
         "rows": file.rows,
@@ -187,12 +189,12 @@ def _describe_file(file: ExportedRow, form: Form) -> FileEntry:
 
 
 def _get_type(column: Column) -> str:
-    """Return the type of a column in the exported files; a scaled integer becomes a decimal."""
+    """Return the type of a column in the exported files, which have decimals instead of scaled integers."""
     return column.type.replace("BIGINT", "DECIMAL") if column.scale else column.type
 
 
 def _get_description(column: Column) -> str:
-    """Return the description of a column in the exported files; a scaled integer becomes a decimal."""
+    """Return the description of a column in the files, which have decimals instead of scaled integers."""
     if not column.scale:
         return column.doc
     unit = "units of price" if column.scale == "price_scale" else "units of size"

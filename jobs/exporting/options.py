@@ -25,7 +25,7 @@ class ExportOptions:
     form : Form
         The format of the files.
     out : Path
-        The folder to write.
+        The folder to which the export writes.
     symbols : sequence of str
         Symbols to export; empty means all.
     exchange : str, optional
@@ -33,7 +33,7 @@ class ExportOptions:
     since, until : int
         Export rows with `since <= order_time < until`, ns since 1970 UTC.
     levels : int, optional
-        Levels on each side, in formats with columns for each level; None means DEFAULT_LEVELS.
+        Number of levels on each side, in formats with columns for each level; None means `DEFAULT_LEVELS`.
     all_hours : bool
         Whether to export chunks that failed validation too.
     replace : bool
@@ -79,11 +79,11 @@ def make_export_options(
     Parameters
     ----------
     what : str
-        The rows to export: books, features, events or trades.
+        The rows to export: `books`, `features`, `events` or `trades`.
     form : str
-        The format of the files: parquet, crypto_lake, tardis or hftbacktest.
+        The format of the files: `parquet`, `crypto_lake`, `tardis` or `hftbacktest`.
     out : Path
-        The folder to write.
+        The folder to which the export writes.
     symbols : sequence of str
         Symbols to export; empty means all.
     exchange : str, optional
@@ -91,7 +91,7 @@ def make_export_options(
     since, until : int
         Export rows with `since <= order_time < until`, ns since 1970 UTC.
     levels : int, optional
-        Levels on each side, in formats with columns for each level; None means DEFAULT_LEVELS.
+        Number of levels on each side, in formats with columns for each level; None means `DEFAULT_LEVELS`.
     all_hours : bool
         Whether to export chunks that failed validation too.
     replace : bool
@@ -105,8 +105,8 @@ def make_export_options(
     Raises
     ------
     SettingsError
-        If these rows cannot be exported in this format (the message lists the supported pairs), or if options
-        contradict each other.
+        If rows of the kind `what` cannot be exported in the format `form` (the message lists the supported
+        pairs), or if options contradict each other.
     """
     if what not in tuple(What) or form not in FORMS[What(what)]:
         supported = "; ".join(f"{rows}: {', '.join(forms)}" for rows, forms in FORMS.items())
@@ -115,11 +115,11 @@ def make_export_options(
         )
     if levels is not None and form not in OF_LEVELS:
         raise SettingsError(
-            f"--levels: only {' and '.join(OF_LEVELS)} have columns for each level; {form} has all stored "
-            "levels"
+            f"--levels: only {' and '.join(OF_LEVELS)} have columns for each level. {form} always has all "
+            "stored levels: leave out --levels"
         )
     if since >= until:
-        raise SettingsError("--from is not before --to: no time lies between them")
+        raise SettingsError("--from is not before --to: pass an earlier --from or a later --to")
     return ExportOptions(
         What(what), Form(form), out, symbols, exchange, since, until, levels, all_hours, replace
     )

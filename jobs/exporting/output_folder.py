@@ -1,4 +1,4 @@
-"""The output folder of an export, which gets complete files and, last, the manifest that lists them."""
+"""The output folder of an export, which receives complete files, and then a manifest that lists the files."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ _UNFINISHED = "_unfinished"
 
 
 class OutputFolder:
-    """The folder that an export writes; a context manager that removes unfinished files at its end.
+    """The folder to which an export writes: a context manager that removes unfinished files at its end.
 
-    An export writes all files into the subfolder `_unfinished`, then moves them into the folder, and moves
-    the manifest last. A folder with a manifest therefore has a complete export.
+    An export writes all files into the subfolder `_unfinished`, then moves the files into the folder, and
+    moves the manifest last. A folder with a manifest therefore has a complete export.
 
     Parameters
     ----------
     root : Path
         The folder. It is created if it does not exist.
     replace : bool
-        Whether to replace an earlier export in the folder. Of the old files, only those that the manifest of
-        the earlier export lists are removed.
+        Whether to replace an earlier export in the folder. Only files that the manifest of the earlier export
+        lists are removed.
 
     Attributes
     ----------
     manifest : Path
         Path of the manifest of a finished export.
     unfinished : Path
-        Subfolder `_unfinished`, which has the files and the manifest of an export that is not finished.
+        Subfolder `_unfinished`, which contains the files and the manifest of an unfinished export.
     staging : Path
         Folder below `unfinished` into which the export writes its files.
 
     Raises
     ------
     SettingsError
-        On entry, if the folder has files that are not part of an export, if it has an export and `replace` is
-        false, or if another export is writing into the folder.
+        On entry, if the folder has files that are not part of an export, if the folder has an export and
+        `replace` is false, or if another export is writing into the folder.
     """
 
     def __init__(self, root: Path, replace: bool):
@@ -64,7 +64,8 @@ class OutputFolder:
             self._lock.acquire()
         except Timeout:
             raise SettingsError(
-                f"--out {self.root} is being written by another export: wait for it, or choose another --out"
+                f"--out {self.root} is being written by another export: wait until that export ends, or "
+                "choose another --out"
             ) from None
         self._roll_back()
         shutil.rmtree(self.staging, ignore_errors=True)
@@ -79,7 +80,7 @@ class OutputFolder:
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def publish(self, manifest: Manifest) -> None:
-        """Move all staged files into the folder, and then the manifest.
+        """Move all staged files into the folder, then move the manifest into the folder.
 
         Parameters
         ----------
@@ -95,7 +96,7 @@ class OutputFolder:
         self._next_manifest.replace(self.manifest)
 
     def _check_files(self) -> None:
-        """Raise an error if the folder has files of no export, or an earlier export without `replace`."""
+        """Raise an error if the folder has files of no export, or an export that must not be replaced."""
         if not self.root.exists():
             return
         exported = self._list_files(self.manifest)
@@ -131,7 +132,7 @@ class OutputFolder:
     def _roll_back(self) -> None:
         """Remove the files that an interrupted export has already moved into the folder.
 
-        The manifest in `_unfinished` lists them: an export writes the manifest before it moves any file.
+        The manifest in `_unfinished` lists these files: an export writes the manifest before it moves a file.
         """
         if not self.manifest.exists():
             self._remove_export(self._next_manifest)

@@ -1,7 +1,7 @@
-"""Assign new messages to chunks, and extend the id ranges and epochs of their streams.
+"""Assign new messages to chunks, and extend the id ranges and epochs of the messages' streams.
 
-`jobs.intake.streams` explains streams and epochs. The position of a message is one integer that combines its
-epoch and its id; see `udfs.ordering.chunk_boundaries.make_position`.
+`jobs.intake.streams` explains streams and epochs. The position of a message is one integer that combines the
+epoch and the id of the message; see `udfs.ordering.chunk_boundaries.make_position`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from deltabook.udfs.ordering.id_resets import Restart, flatten_restarts, unflatt
 class ChunkAssignment:
     """The chunks and epochs of every stream.
 
-    A new object has the stored chunks and epochs. `assign` extends them by new messages.
+    A new object has the stored chunks and epochs. `assign` adds new messages to these chunks and epochs.
 
     Parameters
     ----------
@@ -48,12 +48,12 @@ class ChunkAssignment:
     Attributes
     ----------
     ranges : dict
-        List of id ranges by stream: one range for each chunk, in the order of the chunks.
+        Maps each stream to a list of id ranges: one range for each chunk, in the order of the chunks.
     times : dict
-        Smallest and largest time of the messages of each chunk, ns since 1970 UTC, by stream and by start of
-        the chunk.
+        Maps each stream to a dict that maps the start of each chunk to the smallest and the largest time of
+        the chunk's messages, ns since 1970 UTC.
     restarts : dict
-        List of restarts of the ids by stream, in order.
+        Maps each stream to a list of the restarts of its ids, ordered by time.
     """
 
     def __init__(self, warehouse: Warehouse):
@@ -73,9 +73,9 @@ class ChunkAssignment:
         return self._warehouse.chunk
 
     def get_bounds(self, stream: Stream) -> StoredBounds:
-        """Return epoch, id and time of the first and of the last message of each chunk of a stream.
+        """Return the bounds of each chunk of a stream: epoch, id and time of its first and last message.
 
-        The survey compares new messages with these bounds.
+        `survey_streams` compares new messages with the bounds.
 
         Parameters
         ----------
@@ -105,14 +105,14 @@ class ChunkAssignment:
         surveyed : iterable of SurveyRow
             Rows of the frame `survey` that describe the new messages.
         instruments : mapping
-            Rows of `instruments` by (exchange, symbol).
+            Maps (exchange, symbol) to the row of `instruments`.
 
         Returns
         -------
         dict
-            Rows of the frame `event_references` by (exchange, symbol, chunk start). A chunk has to be written
-            if it gains messages, or if its messages get another epoch. The column `event_files` is empty: the
-            caller fills in the chunk's stored data files.
+            Maps (exchange, symbol, chunk start) to a row of the frame `event_references`. A chunk has to be
+            written if it gains messages, or if its messages get another epoch. The column `event_files` is
+            empty: the caller fills in the chunk's stored data files.
         """
         rows_of_stream: dict[Stream, list[SurveyRow]] = defaultdict(list)
         for row in surveyed:
@@ -126,7 +126,7 @@ class ChunkAssignment:
         return {key: self._make_reference(key, instruments[key[:2]], names) for key, names in files.items()}
 
     def make_empty_reference(self, key: ChunkKey, instrument: InstrumentRow) -> EventReference:
-        """Return the reference of a chunk that loses messages and gains none.
+        """Return the reference of a chunk that loses messages and gains no messages.
 
         Parameters
         ----------
@@ -187,7 +187,8 @@ class ChunkAssignment:
     def _add_messages(self, stream: Stream, rows: list[SurveyRow]) -> dict[int, list[str]]:
         """Add new messages to the chunks of a stream, and return the chunks that have to be written.
 
-        The result is {start of the chunk: paths of the staged files with its new messages}.
+        `rows` are the rows of the frame `survey` for the stream. The result maps the start of each chunk to
+        the paths of the staged files that have new messages of the chunk.
         """
         is_renumbered = self._add_restarts(stream, rows)
         groups = [
@@ -213,7 +214,7 @@ class ChunkAssignment:
         return files
 
     def _add_restarts(self, stream: Stream, rows: list[SurveyRow]) -> bool:
-        """Store the restarts that a survey has found; return whether stored messages get another epoch."""
+        """Store the restarts that a survey found; return whether these change epochs of stored messages."""
         restarts = unflatten_restarts(max((row.restarts for row in rows), key=len))
         before, self.restarts[stream] = self.restarts[stream], restarts
         if restarts[: len(before)] == before:
@@ -221,7 +222,7 @@ class ChunkAssignment:
             firsts = [first for first, _ in self.times[stream].values()]
             if not any(first >= restart.time for restart in new for first in firsts):
                 return False
-        # The epoch of a stored id is the number of restarts that precede its time.
+        # The epoch of a stored message is the number of restarts that are not later than the message.
         self.ranges[stream] = [
             IdRange(
                 id_range.hour,
@@ -241,9 +242,9 @@ class ChunkAssignment:
         return list(zip((id_range.first, id_range.last), self.times[stream][id_range.hour], strict=True))
 
     def _extend_times(self, stream: Stream, rows: list[SurveyRow]) -> None:
-        """Extend the time range of each chunk by the times of its new messages.
+        """Extend the time range of each chunk to include the times of the chunk's new messages.
 
-        A chunk that has neither stored nor new times gets its own start as both times.
+        For a chunk that has neither stored nor new times, both limits of the range are the chunk's start.
         """
         times = self.times[stream]
         for id_range in self.ranges[stream]:
@@ -259,7 +260,10 @@ class ChunkAssignment:
     def _make_reference(
         self, key: ChunkKey, instrument: InstrumentRow, files: Mapping[str, list[str]]
     ) -> EventReference:
-        """Return the row of `event_references` for a chunk, with its staged files by event type."""
+        """Return the row of `event_references` for a chunk.
+
+        `files` maps each event type to the staged files with the chunk's new messages.
+        """
         exchange, symbol, chunk = key
         updates = exchange, symbol, EventType.BOOK_UPDATE
         trades = exchange, symbol, EventType.TRADE
@@ -281,7 +285,7 @@ class ChunkAssignment:
         }
 
     def _get_range(self, stream: Stream, chunk: int) -> list[int]:
-        """Return [epoch, id] of a chunk's first message and [epoch, id] of its end (exclusive), as one list.
+        """Return [epoch, id, epoch, id]: the chunk's first message, and the chunk's end (exclusive).
 
         All four numbers are 0 if the stream does not have the chunk.
         """

@@ -1,7 +1,7 @@
 """The table `instruments`: the feed, the scales and the trade stream of each instrument.
 
-The feed and the scales never change after the first messages of an instrument were ingested. Scales are the
-numbers of decimal digits of prices and sizes: a scaled integer is the number multiplied by 10**scale.
+The feed and the scales never change after the first messages of an instrument were ingested. A scale is how
+many decimal digits prices or sizes have: a scaled integer is a price or size multiplied by 10**scale.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ DEFAULT_SCALES: ScaleFields = {
     "size_scale": DEFAULT_SCALE,
     "is_decimal": False,
 }
-"""Scales of an instrument whose numbers all fit into int64 at the default scale, eight decimals."""
+"""Scales of an instrument whose prices and sizes all fit into int64 at the default scale, eight decimals."""
 DECIMAL_SCALES: ScaleFields = {"price_scale": 18, "size_scale": 18, "is_decimal": True}
-"""Scales of an instrument whose numbers do not fit into int64 and are stored as DECIMAL(38,18)."""
+"""Scales of an instrument whose prices or sizes do not fit into int64 and are stored as DECIMAL(38,18)."""
 
 
 def read_instruments(tables: TableReader) -> dict[Instrument, InstrumentRow]:
-    """Return the rows of the table `instruments` by exchange and symbol.
+    """Return a dict that maps each exchange and symbol to the row in the table `instruments`.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ def read_instruments(tables: TableReader) -> dict[Instrument, InstrumentRow]:
     Returns
     -------
     dict
-        Rows of `instruments` by (exchange, symbol).
+        Maps (exchange, symbol) to the row of `instruments`.
     """
     rows = cast(list[InstrumentRow], tables.rows(INSTRUMENTS))
     return {(row["exchange"], row["symbol"]): row for row in rows}
 
 
 def get_scales(instrument: InstrumentRow) -> ScaleFields:
-    """Return only the scales of an instrument.
+    """Return the scales of an instrument, without the other columns of the instrument's row.
 
     Parameters
     ----------
@@ -79,16 +79,16 @@ def find_foreign_instruments(
     Parameters
     ----------
     instruments : mapping
-        Rows of `instruments` by (exchange, symbol).
+        Maps (exchange, symbol) to the row of `instruments`.
     source : str
         Name of the source whose files are ingested.
     keys : iterable of (exchange, symbol)
-        Instruments that occur in these files.
+        Instruments that occur in the files.
 
     Returns
     -------
     dict
-        The reason for each refusal, by (exchange, symbol).
+        Maps (exchange, symbol) of each refused instrument to the reason.
     """
     reasons = {}
     for key in sorted({*keys} & instruments.keys()):
@@ -112,9 +112,9 @@ def add_new_instruments(
     Parameters
     ----------
     instruments : dict
-        Rows of `instruments` by (exchange, symbol). The function changes this dict in place.
+        Maps (exchange, symbol) to the row of `instruments`. The function changes this dict in place.
     settings : Settings
-        Settings. Their field `instruments` may give the scales of new instruments.
+        Settings, whose field `instruments` may give the scales of new instruments.
     source : str
         Name of the source whose files are ingested.
     surveyed : iterable of SurveyRow
@@ -123,7 +123,7 @@ def add_new_instruments(
     Raises
     ------
     SettingsError
-        If the settings give an instrument of the warehouse other scales than it has.
+        If the scales that the settings give for an instrument differ from the instrument's stored scales.
     """
     _check_scales(instruments, settings)
     rows_of_instrument: dict[Instrument, list[SurveyRow]] = defaultdict(list)
@@ -141,8 +141,8 @@ def add_new_instruments(
                 **scales,
                 "trade_stream": "",
             }
-        # The trade stream never changes once it is chosen, because ids of single trades and of aggregated
-        # trades cannot be mixed. Single trades are preferred.
+        # The trade stream is chosen once and then never changes, because ids of single trades and ids of
+        # aggregated trades cannot be mixed. Single trades are preferred.
         if not instruments[key]["trade_stream"]:
             records = {row.record for row in rows}
             stream = next((name for name in ("trade", "agg_trade") if name in records), "")
@@ -150,21 +150,22 @@ def add_new_instruments(
 
 
 def _check_scales(instruments: Mapping[Instrument, InstrumentRow], settings: Settings) -> None:
-    """Raise an error if the settings give an instrument of the warehouse other scales than it has."""
+    """Raise an error if the settings give scales that differ from the stored scales of an instrument."""
     for exchange, symbols in settings.instruments.items():
         for symbol, given in symbols.items():
             recorded, scales = instruments.get((exchange, symbol)), given.model_dump()
             if recorded and get_scales(recorded) != scales:
                 raise SettingsError(
                     f"instruments.{exchange}.{symbol}: the settings have {scales}, but the warehouse has "
-                    f"{get_scales(recorded)}; scales never change: use a new --warehouse"
+                    f"{get_scales(recorded)}; scales never change: use a new --warehouse, or correct the "
+                    "settings"
                 )
 
 
 def _choose_scales(rows: list[SurveyRow]) -> ScaleFields:
-    """Return the scales of a new instrument.
+    """Return the scales of a new instrument. `rows` are the rows of the frame `survey` for the instrument.
 
-    If int64 cannot hold all prices or all sizes at any scale, the result is `DECIMAL_SCALES`.
+    If at no scale all prices, or all sizes, fit into int64, the result is `DECIMAL_SCALES`.
     """
     price_scale = _choose_scale("price", [(row.file, row.price_decimals, row.price_digits) for row in rows])
     size_scale = _choose_scale("size", [(row.file, row.size_decimals, row.size_digits) for row in rows])
@@ -174,17 +175,18 @@ def _choose_scales(rows: list[SurveyRow]) -> ScaleFields:
 
 
 def _choose_scale(number: str, needs: list[tuple[str, int, int]]) -> int | None:
-    """Return the scale for prices or sizes; None if no scale fits all numbers into int64.
+    """Return the scale for prices or sizes; None if there is no scale at which all of them fit into int64.
 
-    The scale is eight decimals, or another one if numbers need more decimals or more digits before the point.
+    The scale is eight decimals, unless some prices or sizes need more decimals or more digits before the
+    decimal point.
 
-    `number` is "price" or "size". Each item of `needs` has the path of a staged file, the number of decimals
-    of the numbers in it, and the number of their digits before the point.
+    `number` is "price" or "size". Each item of `needs` describes the prices or sizes in one staged file: path
+    of the file, largest count of decimals, and largest count of digits before the decimal point.
     """
     need_of_file: dict[str, tuple[int, int]] = {}
     for file, decimals, digits in needs:
         need_of_file[file] = max(need_of_file.get(file, (0, 0)), (decimals, digits))
-    # If all numbers of a file fit the default scale, the survey does not count their digits and gives 0.
+    # For a file whose numbers all fit at the default scale, the survey reports 0 digits instead of a count.
     if not any(digits for _, digits in need_of_file.values()):
         return DEFAULT_SCALE
     counted = [need if need[1] else find_digits_needed(file, number) for file, need in need_of_file.items()]

@@ -1,7 +1,7 @@
-"""The ledger of raw files: find files to ingest, compare them with the ledger, and archive copies of them.
+"""Find raw files to ingest, compare the files with the ledger of ingested files, and archive copies.
 
-The ledger is the table `files`. It has one row for the content of each raw file, identified by the SHA-256 of
-its bytes.
+The ledger is the table `files`. The ledger has one row for the content of each raw file. The SHA-256 of the
+file's bytes identifies the content.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deltabook.udfs.storage.object_store import copy_file, move_file
 from deltabook.udfs.storage.raw_files import hash_file, list_raw_files
 
 ARCHIVE_FOLDER = "_archive"
-"""Folder of the warehouse that holds archived copies of raw files."""
+"""Folder of the warehouse that contains archived copies of raw files."""
 
 
 class RefusedFile(NamedTuple):
@@ -71,7 +71,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         raise SettingsError(problem)
     files = list_raw_files(paths)
     if not files:
-        raise SettingsError(f"no files in {', '.join(map(str, paths))}")
+        raise SettingsError(f"no files in {', '.join(map(str, paths))}: pass a folder that has raw files")
     return files
 
 
@@ -99,12 +99,12 @@ class FileBatch:
     Attributes
     ----------
     new : dict
-        Path of each file to ingest, by content hash. This content was not ingested before.
+        Files to ingest, whose content was not ingested before: maps the hash of the content to the path.
     known : list of str
         Paths of files to skip, because their content was ingested before or is in `new` already.
     replaced : dict
-        Path of each file in `new` that was ingested before with other content, by the hash of this old
-        content.
+        Files of `new` that were ingested before with other content: maps the hash of the old content to the
+        path.
     refused : list of RefusedFile
         Files that were ingested before with other content and must not be replaced.
     """
@@ -132,13 +132,13 @@ def classify_files(
     replace : bool
         Whether a file with new content may replace the content that was ingested from the same path.
     get_hash : callable
-        Function from a path to the SHA-256 of the file's bytes, in hex.
+        Function that takes a path and returns the SHA-256 of the file's bytes, in hex.
 
     Returns
     -------
     FileBatch
-        The sorted files. Each file is in exactly one of `new`, `known` and `refused`. Some paths of `new` are
-        in `replaced` too.
+        The sorted files. Each file is in exactly one of `new`, `known` and `refused`. `replaced` has a part
+        of the files in `new`.
     """
     ingested = {row["content_hash"]: row["path"] for row in ledger if row["state"] == "ingested"}
     hash_of_path = {path: content_hash for content_hash, path in ingested.items()}
@@ -153,9 +153,7 @@ def classify_files(
             batch.new[content_hash] = file
             batch.replaced[hash_of_path[str(file)]] = str(file)
         else:
-            reason = (
-                "its content has changed since it was ingested; --replace ingests the new content instead"
-            )
+            reason = "the file has changed since it was ingested; --replace ingests the new content instead"
             batch.refused.append(RefusedFile(str(file), reason))
     return batch
 
@@ -163,8 +161,7 @@ def classify_files(
 def archive_file(path: Path, content_hash: str, warehouse: Path) -> str:
     """Copy a raw file into the warehouse's archive, and return the path of the copy.
 
-    The copy is written under another name and renamed when it is complete. An existing copy is not written
-    again.
+    The copy has a temporary name until it is complete. An existing copy is not written again.
 
     Parameters
     ----------
@@ -196,7 +193,7 @@ def get_archive_path(warehouse: Path, content_hash: str) -> Path:
     Parameters
     ----------
     warehouse : Path
-        Present path of the warehouse folder. The archive is inside this folder, so it moves with the
+        Present path of the warehouse folder. The archive is inside this folder, so the archive moves with the
         warehouse.
     content_hash : str
         SHA-256 of the raw file's bytes, in hex.
@@ -204,21 +201,21 @@ def get_archive_path(warehouse: Path, content_hash: str) -> Path:
     Returns
     -------
     Path
-        Path of the copy, whether or not the copy exists. It is absolute if `warehouse` is absolute.
+        Path of the copy, whether or not the copy exists. The path is absolute if `warehouse` is absolute.
     """
     return warehouse / ARCHIVE_FOLDER / content_hash[:2] / content_hash
 
 
 def list_raw_file_locations(warehouse: Path, row: Mapping[str, object]) -> list[Path]:
-    """Return the paths at which to look for a raw file: its original path, then that of its archived copy.
+    """Return the paths where a raw file may be: the original path, then the path of the archived copy.
 
     Parameters
     ----------
     warehouse : Path
         Present path of the warehouse folder.
     row : mapping
-        Row of the table `files`. If its column `archived` is empty, the raw file has no copy. The path in
-        this column is not used, because it is outdated after the warehouse was moved.
+        Row of the table `files`. If the column `archived` is empty, the raw file has no copy. The path in the
+        column `archived` is not used, because moving the warehouse makes that path outdated.
 
     Returns
     -------

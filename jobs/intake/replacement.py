@@ -19,15 +19,15 @@ from deltabook.udfs.storage.raw_files import hash_file
 
 @dataclass(frozen=True)
 class InvalidatedWork:
-    """Chunks to write again and raw files to read again, because other raw files are replaced.
+    """Work to do again because raw files are replaced: chunks to write, and other raw files to read.
 
     Attributes
     ----------
     chunks : list of (exchange, symbol, chunk start)
         Chunks with events of the replaced files.
     files : list of Path
-        Raw files from which duplicate messages were dropped earlier. The kept copy of such a message may be
-        in a replaced file, so the dropped copy may now be the only one.
+        Raw files from which messages were dropped earlier as duplicates of messages in other files. If the
+        file with the kept message is replaced, the dropped message may be the only copy of the message.
     """
 
     chunks: list[ChunkKey]
@@ -42,7 +42,7 @@ def find_invalidated_work(
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse. Its table `events` must still hold the rows of the replaced files.
+        The warehouse. The table `events` must still contain the rows of the replaced files.
     batch : FileBatch
         Files to ingest.
     ledger : sequence of LedgerRow
@@ -76,8 +76,8 @@ def find_invalidated_work(
         path = Path(row["path"])
         if not path.is_file() or hash_file(path) != row["content_hash"]:
             raise WarehouseError(
-                f"{path}: missing or changed. It has to be read again, because it may have messages of the "
-                "file that is replaced. Restore it, or ingest all files into a new --warehouse"
+                f"{path}: missing or changed. The file has to be read again, because it may have messages of "
+                "the file that is replaced. Restore the file, or ingest all files into a new --warehouse"
             )
         files.append(path)
     return InvalidatedWork(sorted(tuple(row) for row in chunks.collect()), files)
@@ -89,7 +89,7 @@ def delete_rows_of_files(warehouse: Warehouse, paths: Sequence[str]) -> None:
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse. The caller holds its lock.
+        The warehouse. The caller must have locked the warehouse.
     paths : sequence of str
         Paths of raw files, as in the column `source_file`.
     """

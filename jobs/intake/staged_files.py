@@ -1,7 +1,7 @@
 """Parse raw files into staged files, and survey the messages in the staged files.
 
 A staged file is a temporary file of records, which are parsed messages. A later step sorts the records into
-chunks and tables. The survey returns the ranges of ids and times of the messages, and the digits that their
+chunks and tables. The survey returns the ranges of the messages' ids and times, and how many digits the
 prices and sizes need.
 """
 
@@ -28,7 +28,7 @@ from deltabook.udfs.spark.ingest_groups import survey_group
 class StoredBounds(NamedTuple):
     """Epoch, id and time of the first and last message of each stored chunk of a stream.
 
-    `epochs`, `ids` and `times` have two items for each chunk: one for its first message, one for its last.
+    `epochs`, `ids` and `times` have two items for each chunk: for the first message, then for the last.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class StoredBounds(NamedTuple):
 
 
 class RecordCounts(NamedTuple):
-    """Number of records of one raw file that go to `events`, to `golden` and to `quarantine`."""
+    """How many records of one raw file go to the table `events`, to `golden`, and to `quarantine`."""
 
     events: int = 0
     golden: int = 0
@@ -60,18 +60,18 @@ class RecordCounts(NamedTuple):
 
 
 class StagedFiles:
-    """The staged files of an ingest, and whether each raw file could be parsed to its end.
+    """The staged files of a run of `ingest`, and whether each raw file was parsed to the end of the file.
 
     Parameters
     ----------
     rows : iterable of StagedRow
-        Rows of the frame `staged`. A row with an empty `file` is the end of one part of a raw file. It says
-        whether the parsing of that part failed.
+        Rows of the frame `staged`. A row with an empty `file` stands for the end of one part of a raw file;
+        the column `failed` of this row says whether the part could not be parsed.
 
     Attributes
     ----------
     files : list of StagedRow
-        The rows with a staged file, sorted by path of the raw file and number of the part.
+        The rows with a staged file, sorted by the path of the raw file and the number of the part.
     """
 
     def __init__(self, rows: Iterable[StagedRow]):
@@ -80,7 +80,7 @@ class StagedFiles:
         self._part_ends = [row for row in ordered if not row.file]
 
     def without(self, paths: Iterable[str]) -> StagedFiles:
-        """Return a copy without the staged files of some raw files.
+        """Return a copy that lacks the staged files of some raw files.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class StagedFiles:
         return [row for row in self.files if row.record != "quarantine"]
 
     def count_records(self) -> dict[str, RecordCounts]:
-        """Return the numbers of records of each raw file that has records, by path."""
+        """Return a dict that maps the path of each raw file with records to the counts of its records."""
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         table = {"golden": "golden", "quarantine": "quarantined"}
         for row in self.files:
@@ -115,8 +115,8 @@ class StagedFiles:
         Returns
         -------
         dict
-            Reason by path of the raw file. A file is refused if none of its lines could be parsed, if reading
-            stopped before its end, or if it has too many symbols.
+            Maps the path of each refused raw file to the reason. A file is refused if no line of the file
+            could be parsed, if reading stopped before the end of the file, or if there are too many symbols.
         """
         reasons: dict[str, str] = {}
         readable = {row.source_file for row in self.list_message_files()}
@@ -136,14 +136,14 @@ class StagedFiles:
 def stage_files(
     warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress
 ) -> StagedFiles:
-    """Parse raw files into staged files; Spark workers parse the parts of files in parallel.
+    """Parse raw files into staged files. Spark workers parse parts of the files in parallel.
 
     Parameters
     ----------
     warehouse : Warehouse
         The warehouse, with the Spark session, the limits of input and the staging folder.
     run_id : str
-        Id of the run. The staged files go to a folder of this name in the staging folder.
+        Id of the run. The staged files are written to a folder with this name in the staging folder.
     source : str
         Name of the source that parses the raw files.
     paths : list of Path
@@ -154,7 +154,7 @@ def stage_files(
     Returns
     -------
     StagedFiles
-        The staged files, and whether each raw file could be parsed to its end.
+        The staged files, and whether each raw file could be parsed to the end of the file.
     """
     reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
     parts: list[PartReference] = [
@@ -175,7 +175,7 @@ def survey_streams(
     get_bounds: Callable[[Stream], StoredBounds],
     progress: Progress,
 ) -> list[SurveyRow]:
-    """Return the ranges of ids and times, and the digits needed, of all staged messages.
+    """Find the ranges of ids and times of all staged messages, and the digits that prices and sizes need.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ Stream = tuple[str, str, str]
 """Exchange, symbol and event type of a stream."""
 
 EVENT_TYPES = {"book_update": EventType.BOOK_UPDATE, "trade": EventType.TRADE, "agg_trade": EventType.TRADE}
-"""Event type of each kind of parsed record that becomes an event. Other kinds do not become events."""
+"""Maps each kind of parsed record to the type of its events. Records of other kinds do not become events."""
 
 
 def get_stream(row: ChunkRow | EpochRow) -> Stream:
@@ -73,7 +73,7 @@ def read_epochs(tables: TableReader) -> list[EpochRow]:
 
 
 def make_id_ranges(chunks: Iterable[ChunkRow]) -> dict[Stream, list[IdRange]]:
-    """Return the id range of every chunk, by stream.
+    """Return a dict that maps each stream to the id ranges of its chunks.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def make_id_ranges(chunks: Iterable[ChunkRow]) -> dict[Stream, list[IdRange]]:
     Returns
     -------
     dict
-        List of id ranges by stream, in the order of the chunks. The dict is a `defaultdict`: it returns an
-        empty list for an unknown stream.
+        Maps each stream to a list of id ranges, in the order of the chunks. The dict is a `defaultdict`: an
+        unknown stream has an empty list.
     """
     ranges: dict[Stream, list[IdRange]] = defaultdict(list)
     for row in chunks:

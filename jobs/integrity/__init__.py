@@ -1,1 +1,1 @@
-"""Compare the files of a warehouse with the hashes that runs recorded, and repair damaged files."""
+"""Compare the files of a warehouse with the hashes that runs have recorded, and repair damaged files."""

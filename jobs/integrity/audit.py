@@ -32,28 +32,28 @@ VALIDATION_TABLES = (FIDELITY, SAMPLES, *both(MISMATCHES), VERDICTS, VALIDATIONS
 """Tables that `validate` computes from events, books and golden rows."""
 
 FileProblems = dict[tuple[str, str], str]
-"""Description of a data file's damage, by table name and path below the table's folder; empty if intact."""
+"""Maps (table name, path below the table's folder) of a data file to its damage; empty text: intact."""
 
 StageDisplay = Callable[[str, str, int], AbstractContextManager[Callable[[], None]]]
 """Function ``(name, unit, total) -> context manager`` that shows the progress of a stage.
 
-`unit` is a plural noun, such as data files, and `total` their number. The context manager yields a function
-without arguments, to be called once for each finished unit.
+`unit` is the plural noun of the units, such as "data files", and `total` is the number of units. The context
+manager yields a function without arguments, which the caller calls once for each finished unit.
 """
 
 
 @dataclass
 class AuditResult:
-    """Result of comparing the files of the newest published versions with their recorded hashes.
+    """Result of comparing the files of the newest published table versions with recorded hashes.
 
     Attributes
     ----------
     faults : list of Fault
         Faults of logs, followed by faults of data files.
     intact_files : list of ActiveFile
-        Data files whose bytes match their recorded hash.
+        Data files whose bytes match the recorded hash.
     damaged_files : list of ActiveFile
-        Data files that are missing or differ from their recorded hash.
+        Data files that are missing or differ from the recorded hash.
     unreadable_tables : set of str
         Names of tables whose log is damaged. Data files of these tables were not checked.
     log_file_count : int
@@ -72,12 +72,12 @@ class AuditResult:
         return sum(file.bytes for file in (*self.intact_files, *self.damaged_files))
 
     def is_intact(self, table: Table) -> bool:
-        """Return whether the log and all data files of a table match their recorded hashes."""
+        """Return whether the log and all data files of a table match the recorded hashes."""
         has_damage = any(file.table is table for file in self.damaged_files)
         return table.name not in self.unreadable_tables and not has_damage
 
     def file_problems(self) -> FileProblems:
-        """Return the damage of each checked data file; empty text for intact files."""
+        """Return the damage of each checked data file; the text is empty for an intact file."""
         problems = {(file.table.name, file.path): "" for file in self.intact_files}
         return problems | {(fault.table, fault.file): fault.problem for fault in self.faults}
 
@@ -103,15 +103,15 @@ def stage_display(console: Console) -> StageDisplay:
 
 
 def read_run_records(warehouse: Path, is_locked: bool = False) -> RunRecords:
-    """Return the hashes and sizes that runs recorded for their files.
+    """Return the hashes and sizes that runs recorded for the files that they wrote.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     is_locked : bool
-        Whether the caller holds the lock of the warehouse. If False, this function tries to take the lock
-        while it reads. It reads without the lock if another process holds it.
+        Whether the caller has locked the warehouse. If False, this function tries to lock the warehouse while
+        it reads. If another process has the lock, the function reads without a lock.
 
     Returns
     -------
@@ -130,14 +130,14 @@ def read_run_records(warehouse: Path, is_locked: bool = False) -> RunRecords:
 
 
 def audit_files(warehouse: Path, records: RunRecords, stage: StageDisplay) -> AuditResult:
-    """Compare the logs and data files of the newest published versions with their recorded hashes.
+    """Compare the logs and data files of the newest published table versions with recorded hashes.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files. There must be at least one run.
+        Hashes and sizes that runs recorded for the files that they wrote. There must be at least one run.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
     """
@@ -183,15 +183,15 @@ def find_run_faults(
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
     run : RunRow
         Row of `runs`.
     known : dict
-        Results of earlier checks, so that no file is read twice. This function adds the results of its own
-        checks.
+        Results of earlier checks; files in this dict are not read again. This function adds the results of
+        new checks to the dict.
     tables : iterable of Table
-        Tables to check. `runs` and `written` are skipped, because `restore` never returns them to older
-        versions.
+        Tables to check. `runs` and `written` are skipped, because `restore` never returns these two tables to
+        older versions.
     """
     try:
         files = [
@@ -213,7 +213,7 @@ def choose_remedy(fault: Fault, warehouse: Path) -> str:
     Parameters
     ----------
     fault : Fault
-        Fault to repair. If it names its own remedy, that text is returned.
+        Fault to repair. If the field `remedy` of the fault is not empty, that text is returned.
     warehouse : Path
         Warehouse folder.
     """
@@ -232,7 +232,7 @@ def choose_remedy(fault: Fault, warehouse: Path) -> str:
 
 
 def has_content(file: Path, digest: str) -> bool:
-    """Return whether a file exists and its bytes have a given SHA-256.
+    """Return whether a file exists and has content with a given SHA-256.
 
     Parameters
     ----------

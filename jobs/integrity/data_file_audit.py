@@ -41,7 +41,7 @@ def list_files_of_run(
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
     run : RunRow
         Row of the table `runs`.
     tables : list of Table
@@ -64,21 +64,21 @@ def list_files_of_run(
 
 
 def check_data_files(warehouse: Path, records: RunRecords, files: list[ActiveFile]) -> Iterator[CheckedFile]:
-    """Compare data files with their recorded hashes, several files in parallel.
+    """Compare data files with the recorded hashes, several files in parallel.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
     files : list of ActiveFile
         Files to check.
 
     Yields
     ------
     CheckedFile
-        One file and its result. Results come in the order in which the checks finish.
+        A file and the result of its check, in the order in which the checks finish.
     """
     with ThreadPoolExecutor(cpu_count()) as pool:
         tasks = {pool.submit(_check_file, warehouse, records, file): file for file in files}
@@ -97,7 +97,11 @@ def _check_file(warehouse: Path, records: RunRecords, file: ActiveFile) -> str:
     if not path.is_file():
         return MISSING
     if file.table is RUNS:
-        return "its row was changed or cannot be read: the seal of the row does not match"
+        return "the row in this file was changed or cannot be read: the seal of the row does not match"
     if records.is_complete:
         return UNKNOWN_FILE
-    return "" if path.stat().st_size == file.bytes else f"its size is not {file.bytes:,} bytes as logged"
+    return (
+        ""
+        if path.stat().st_size == file.bytes
+        else f"its size is not {file.bytes:,} bytes, as the log states"
+    )

@@ -19,14 +19,15 @@ from deltabook.udfs.storage.object_store import read_file
 CHECKPOINT_POINTER = "_last_checkpoint"
 """Name of the log file that states the version of the newest checkpoint.
 
-Delta readers work without this file, but fail if it names a wrong version.
+Delta readers work without this file, but fail if the file names a wrong version.
 """
 
 
 def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
     """Yield the faults of a table's log, up to the published version.
 
-    A missing commit is no fault if a checkpoint includes it, because Delta may remove such commits.
+    A missing commit is not a fault if a checkpoint of the log includes the commit, because Delta may remove
+    commits that a checkpoint includes.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Itera
     table : Table
         Table of the log.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
 
     Yields
     ------
@@ -49,7 +50,7 @@ def find_log_faults(warehouse: Path, table: Table, records: RunRecords) -> Itera
 
 
 def _find_recorded_faults(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
-    """Yield the faults of log files that differ from their recorded hash or that no run recorded."""
+    """Yield the faults of log files that differ from the recorded hash or that no run has recorded."""
     folder, published = warehouse / table.name, records.version(table)
     recorded = {
         path: record
@@ -89,7 +90,7 @@ def _find_pointer_faults(warehouse: Path, table: Table) -> Iterator[Fault]:
 
 
 def list_later_log_files(warehouse: Path, table: Table, version: int) -> list[Path]:
-    """Return the files of a log that belong to later versions than a given one.
+    """Return the files of a table's log that belong to versions after a given version.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def list_later_log_files(warehouse: Path, table: Table, version: int) -> list[Pa
     table : Table
         Table of the log.
     version : int
-        Delta version of the table. The files of this version itself are not returned.
+        Delta version of the table. Only files of later versions are returned.
     """
     log_files = list_log_files(warehouse, table)
     return [path for later, paths in log_files.items() for path in paths if later > version]
@@ -107,7 +108,8 @@ def list_later_log_files(warehouse: Path, table: Table, version: int) -> list[Pa
 def find_unpublished_commits(warehouse: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
     """Yield one fault if a table has commits after its published version.
 
-    Call this only while no process is writing to the warehouse. A run in progress has such commits too.
+    Call this function only while no process is writing to the warehouse, because a run in progress has made
+    commits that are not published yet.
 
     Parameters
     ----------
@@ -116,12 +118,12 @@ def find_unpublished_commits(warehouse: Path, table: Table, records: RunRecords)
     table : Table
         Table of the log.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
 
     Yields
     ------
     Fault
-        Fault of the newest unpublished commit. It describes all of them.
+        Fault of the newest unpublished commit. The text of the fault describes all unpublished commits.
     """
     published = max(records.version(table), 0)  # version 0 is the empty table
     later_files = list_later_log_files(warehouse, table, published)
@@ -141,7 +143,7 @@ def find_unpublished_commits(warehouse: Path, table: Table, records: RunRecords)
 
 
 def _list_operations(log_file: Path) -> list[str]:
-    """Return the names of the operations in a log file, such as WRITE."""
+    """Return the names of the operations in a log file, such as `WRITE`."""
     if log_file.suffix != ".json":
         return ["checkpoint"]
     try:
@@ -153,10 +155,10 @@ def _list_operations(log_file: Path) -> list[str]:
 
 
 def _find_unrecorded_faults(warehouse: Path, records: RunRecords, is_log_intact: bool) -> Iterator[Fault]:
-    """Yield the faults of the newest commits of `runs`, whose hashes are not recorded yet.
+    """Yield the faults of the newest commits of `runs`. The hashes of these commits are not recorded yet.
 
-    The commit of version n must add the row whose column `version` is n. If all other log files are intact,
-    Delta must also be able to read the whole log.
+    Two other checks are made instead. The commit of version n must add the row whose column `version` is n.
+    If all other log files are intact (`is_log_intact`), Delta must be able to read the whole log.
     """
     swapped = find_swapped_files(warehouse, records)
     yield from (Fault(RUNS.name, path, "contains the row of another run") for path in swapped)
@@ -172,7 +174,10 @@ def _find_unrecorded_faults(warehouse: Path, records: RunRecords, is_log_intact:
 
 
 def _check_run_commit(commit: Path, records: RunRecords, swapped: dict[str, str]) -> str:
-    """Return the problem of a commit of `runs`, or empty text if the commit adds the row of its run."""
+    """Return the problem of a commit of `runs`; empty if the commit adds the row of the commit's version.
+
+    `swapped` is the result of `find_swapped_files`.
+    """
     if not commit.is_file():
         return "missing, or never written"
     if not commit.stat().st_size:
@@ -189,21 +194,21 @@ def _check_run_commit(commit: Path, records: RunRecords, swapped: dict[str, str]
 def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
     """Return the data files of `runs` whose contents were exchanged with each other.
 
-    The commit of version n of `runs` must add the data file with the row whose column `version` is n. A file
-    counts as exchanged if it holds another row.
+    The commit of version n of `runs` must add the data file with the row whose column `version` is n. A data
+    file counts as exchanged if it contains another row.
 
     Parameters
     ----------
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
 
     Returns
     -------
     dict
-        Path of the file that now holds the content, by path of the file to which the content belongs. Both
-        paths are relative to the table's folder.
+        Maps the path of each file whose content was exchanged to the path of the file that now has this
+        content. Both paths are relative to the table's folder.
     """
     paths_by_version = {
         int(rows[0]["version"]): path for path, rows in records.sealed_rows.items() if len(rows) == 1
@@ -218,7 +223,7 @@ def find_swapped_files(warehouse: Path, records: RunRecords) -> dict[str, str]:
         with suppress(OSError, ValueError, KeyError, TypeError):
             [path] = _list_added_paths(folder / commit)
             if records.sealed_rows.get(path) == [run] or run["version"] not in paths_by_version:
-                continue  # nothing is hashed for the files that hold their own row: nearly all
+                continue  # nearly every file has the right row, and need not be hashed
             is_commit_usable = commit not in recorded or is_intact(commit)
             if is_commit_usable and not is_intact(path):
                 swapped[path] = paths_by_version[run["version"]]

@@ -39,24 +39,24 @@ from deltabook.udfs.storage.object_store import get_arrow_source
 
 
 def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault]) -> None:
-    """Restore damaged files to their recorded content: either all of them, or none.
+    """Restore the recorded content of all damaged files. If a file cannot be restored, change nothing.
 
-    Replaced files move to the folder `_aside` of the warehouse.
+    Replaced files are moved to the folder `_aside` of the warehouse.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse. The caller holds its lock.
+        The warehouse. The caller must have locked the warehouse.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
     faults : list of Fault
         Results of `find_repairs` for all tables.
 
     Raises
     ------
     WarehouseError
-        If a lost commit cannot be restored, or a table would still be damaged after the repair. In both cases
-        the warehouse is left unchanged.
+        If a lost commit cannot be restored, or if a table is still damaged after the repair. In both cases
+        the repair is undone, so the warehouse is unchanged.
     """
     root = warehouse.root
     faults_by_table = {
@@ -69,7 +69,8 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
         for step in TableRepair(root, table, records).plan(table_faults):
             steps.setdefault(step.path, step)
     # Lost commits of `runs` and `written` that have neither a copy nor recorded bytes are replaced by new
-    # commits. Their hashes differ from the old ones; the next run records them.
+    # commits. The hashes of the new commits differ from the recorded hashes, until the next run records the
+    # new hashes.
     made_anew = {
         (fault.table, fault.file)
         for fault in faults
@@ -90,17 +91,18 @@ def repair_files(warehouse: Warehouse, records: RunRecords, faults: list[Fault])
 def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str, str]]) -> None:
     """Raise an error if a published table cannot be opened or is still damaged after the repair.
 
-    `made_anew` holds (table name, path) of commits that the repair made anew. They rightly differ from their
-    recorded hashes.
+    `made_anew` contains (table name, path) of the commits that the repair created anew. These commits are
+    expected to differ from the recorded hashes.
 
     Raises
     ------
     WarehouseError
-        If a table cannot be opened or is still damaged.
+        If a table cannot be opened, or is still damaged.
     """
     if published_versions(root) != dict(records.newest["versions"]):
         raise WarehouseError(
-            f"warehouse {root}: the repaired `runs` would not name the published versions; nothing is changed"
+            f"warehouse {root}: the repaired `runs` would not name the published versions, so the repair is "
+            "undone: put `runs` back from a backup, or ingest the raw files again into a new --warehouse"
         )
     for table in TABLES.values():
         if records.version(table) >= 0:
@@ -112,13 +114,14 @@ def _require_repaired(root: Path, records: RunRecords, made_anew: set[tuple[str,
         ]
         if left:
             raise WarehouseError(
-                f"table {root / table.name}: {left[0].file} would still be damaged ({left[0].problem}); "
-                "nothing is changed"
+                f"table {root / table.name}: the repair cannot restore {left[0].file} ({left[0].problem}) "
+                "and is undone: put the file back from a backup, or ingest the raw files again into a new "
+                "--warehouse"
             )
 
 
 def _add_lost_commits(warehouse: Warehouse, table: Table, records: RunRecords) -> None:
-    """Commit the newest data files of `runs` or `written` to the table again if their commits are lost."""
+    """Commit the newest data files of `runs` or `written` again, if the commits that added them are lost."""
     folder = warehouse.root / table.name
     recorded_version = published_version(RUNS, last_recorded_run(records.runs))
     if table is RUNS:
@@ -142,22 +145,22 @@ def _add_lost_commits(warehouse: Warehouse, table: Table, records: RunRecords) -
     for name in names:
         if name not in active_paths:
             warehouse.add(table, [_describe_data_file(folder / name, table)])
-    # The published version of `written` must exist, so empty commits fill up the versions to it. The next run
-    # records these commits.
+    # The published version of `written` must exist. So empty commits are added until `written` has this
+    # version. The next run records the empty commits.
     newest = open_table(warehouse.root, table).version() if table_exists(warehouse.root, table) else -1
     for _ in range(records.version(table) - newest if table is WRITTEN else 0):
         warehouse.add(table, [], properties=CommitProperties({"deltabook": "in the place of a lost commit"}))
 
 
 def drop_unreadable_files(warehouse: Warehouse, files: list[ActiveFile]) -> None:
-    """Remove damaged data files that have no intact copy from the table `runs`. Their rows are lost.
+    """Remove damaged data files from the table `runs`. The rows in these files are lost.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse. The caller must not hold its lock, because this function takes the lock.
+        The warehouse. The caller must not have locked the warehouse, because this function locks it.
     files : list of ActiveFile
-        Damaged data files of `runs`.
+        Damaged data files of `runs` that have no intact copy.
     """
     with warehouse.locked(), replacing_files(warehouse.root, [], [f"{RUNS.name}/{LOG_FOLDER}"]):
         warehouse.drop(RUNS, files)
@@ -165,7 +168,7 @@ def drop_unreadable_files(warehouse: Warehouse, files: list[ActiveFile]) -> None
 
 
 def _describe_data_file(file: Path, table: Table) -> Row:
-    """Return the description of a data file that `Warehouse.add` expects."""
+    """Return the row that describes a data file to `Warehouse.add`."""
     return Row(
         table=table.name,
         path=file.name,

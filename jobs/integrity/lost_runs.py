@@ -1,4 +1,4 @@
-"""Create the table `runs` anew from the rows of `written`, if no row of `runs` is readable."""
+"""Create the table `runs` anew from the rows of the table `written`, if no row of `runs` is readable."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def describe_lost_runs(warehouse: Path, records: RunRecords) -> Fault:
     warehouse : Path
         Warehouse folder.
     records : RunRecords
-        Records whose list `runs` is empty.
+        Hashes and sizes from the table `written`. The list `runs` is empty.
     """
     has_files = any(list_folder(warehouse / RUNS.name, deep=True))
     problem = "the table has no readable row" if has_files else "the table is missing"
@@ -47,14 +47,14 @@ def describe_lost_runs(warehouse: Path, records: RunRecords) -> Fault:
 
 
 def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
-    """Create `runs` with one row that publishes the last recorded version of every table; return its run id.
+    """Create the table `runs` anew, with one row that publishes the last recorded version of every table.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse. The caller holds its lock.
+        The warehouse. The caller must have locked the warehouse.
     records : RunRecords
-        Records whose list `runs` is empty.
+        Hashes and sizes from the table `written`. The list `runs` is empty.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
     Raises
     ------
     WarehouseError
-        If `written` has no records, or a table cannot be opened at its recorded version. In both cases the
+        If `written` has no records, or if a table cannot be opened at the recorded version. In both cases the
         warehouse is left unchanged.
     """
     root = warehouse.root
@@ -102,7 +102,7 @@ def recreate_runs(warehouse: Warehouse, records: RunRecords) -> str:
 
 
 def _recorded_versions(records: RunRecords) -> dict[str, int]:
-    """Return the version of each table's newest recorded commit by name, without `runs` and `written`."""
+    """Return {table name: version of the newest recorded commit} of all tables but `runs` and `written`."""
     versions: dict[str, int] = {}
     for name, files in records.files.items():
         paths = [path for path in files if path.startswith(f"{LOG_FOLDER}/") and path.endswith(".json")]

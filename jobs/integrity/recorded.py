@@ -1,12 +1,12 @@
-"""Read the hashes and sizes that runs recorded for their files, from the tables `runs` and `written`.
+"""Read the tables `runs` and `written`, in which runs record hashes and sizes of the files that they wrote.
 
-Only data files are read, so damaged Delta logs do no harm. Runs only append to both tables, so every row is
-in some data file.
+The data files of both tables are read without the Delta logs, so the logs may be damaged. Runs only append
+rows to the tables, so the data files contain all rows.
 
-A row of `runs` is valid if its seal, a hash over its other columns, matches. A data file of `written` is
-valid if its SHA-256 is recorded. The column `proofs` of the newest row of `runs` holds the hashes of the
-files that the newest run added to `written`. The rows in these files hold the hashes of older files of
-`written`.
+A row of `runs` is valid if the row's seal, a hash over the other columns, matches. A data file of `written`
+is valid if the file's SHA-256 is recorded. The column `proofs` of the newest row of `runs` contains the
+hashes of the files that the newest run added to `written`. The rows in these files contain the hashes of
+older files of `written`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RECREATED_KEY = "made_again"
 
 
 class RecordedFile(NamedTuple):
-    """Hash and size of a file at the time when a run wrote it.
+    """Hash and size that a run recorded for a file when the run wrote the file.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class RecordedFile(NamedTuple):
 
 
 RecordedFiles = dict[str, dict[str, RecordedFile]]
-"""Recorded files by table name and path below the table's folder."""
+"""Maps a table's name to a dict that maps paths below the table's folder to the recorded files."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,18 @@ class RunRecords:
     runs : list of RunRow
         Rows of `runs` whose seal matches, the newest row last.
     files : dict
-        Hash and size of each file, by table name and path below the table's folder. The size is unknown (-1)
-        for files that the newest run added to `written`.
+        Maps a table's name to a dict that maps paths below the table's folder to hash and size. The size is
+        unknown (-1) for files that the newest run added to `written`.
     sealed_rows : dict
-        Rows of each data file of `runs`, by name of the file. Files with a wrong seal are left out.
+        Maps the name of each data file of `runs` to the rows in the file. Files with a wrong seal are left
+        out.
     is_complete : bool
         Whether all data files of `written` are intact. If True, a file that is not in `files` was not written
         by any run.
     is_idle : bool
         Whether no process was writing to the warehouse while the tables were read.
     is_written_foreign : bool
-        Whether the table `written` belongs to another warehouse. If True, its rows are ignored.
+        Whether the table `written` belongs to another warehouse. If True, the rows of `written` are ignored.
     """
 
     runs: list[RunRow]
@@ -98,9 +99,9 @@ class RunRecords:
         warehouse : Path
             Warehouse folder.
         is_idle : bool
-            Whether no process is writing to the warehouse. If False, rows of `runs` without a commit are
-            ignored, because their run may not be published yet. If True, such rows are valid, and their
-            commit is lost.
+            Whether no process is writing to the warehouse. If True, rows of `runs` that no commit adds are
+            valid, because their commits must have been lost. If False, such rows are ignored, because the run
+            of such a row may not be published yet.
         """
         last_version = None if is_idle else _newest_committed_version(warehouse)
         run_files, written_files = (_find_data_files(warehouse, table) for table in RUN_TABLES)
@@ -129,7 +130,7 @@ class RunRecords:
         if not self.runs:
             raise WarehouseError(
                 "no readable row of `runs` is left, so the published versions are unknown: run `deltabook "
-                "restore --yes` to recreate it from `written`"
+                "restore --yes` to recreate `runs` from `written`"
             )
         return self.runs[-1]
 
@@ -146,13 +147,13 @@ class RunRecords:
         return published_version(table, run or self.newest)
 
     def first_retained_index(self) -> int:
-        """Return the index in `runs` of the oldest run of which `maintain` has retained all files."""
+        """Return the index in `runs` of the oldest run of which `maintain` has removed no files."""
         indices = {run["run_id"]: index for index, run in enumerate(self.runs)}
         summaries = [json.loads(run["summary"]) for run in self.runs if run["command"] == "maintain"]
         return max((indices.get(summary["kept_from"], 0) for summary in summaries), default=0)
 
     def read_content(self, table: Table, path: str) -> bytes:
-        """Return the bytes of a commit as `written` recorded them; empty if there is no record.
+        """Return the bytes of a commit that `written` has recorded; empty if `written` has no record of it.
 
         Parameters
         ----------
@@ -171,9 +172,9 @@ class RunRecords:
 
 
 def _read_sealed_files(run_files: dict[str, Path], last_version: int | None) -> dict[str, list[RunRow]]:
-    """Return the rows of each data file of `runs` in which every seal matches, by name of the file.
+    """Return {name: rows} of the data files of `runs` in which the seals of all rows match.
 
-    `last_version` is the newest version of `runs` whose rows are returned; None returns all rows.
+    If `last_version` is not None, files with a row of a later version of `runs` are left out.
     """
     sealed_rows = {}
     for name, path in run_files.items():
@@ -186,8 +187,8 @@ def _read_sealed_files(run_files: dict[str, Path], last_version: int | None) -> 
 def _order_runs(sealed_rows: dict[str, list[RunRow]]) -> list[RunRow]:
     """Return one row for each version of `runs`, ordered by the time at which the runs finished.
 
-    Two rows can have the same version: a run that was killed before its last commit leaves a row that was
-    never published, and the next run uses the version again. Only the later row is returned.
+    Two rows can have equal versions: a run that was killed before its last commit leaves a row that was never
+    published, and the next run uses the version number again. Of these rows, only the later is returned.
     """
     rows = sorted(chain(*sealed_rows.values()), key=lambda row: int(row["finished"]))
     return list({row["version"]: row for row in rows}.values())
@@ -196,10 +197,11 @@ def _order_runs(sealed_rows: dict[str, list[RunRow]]) -> list[RunRow]:
 def _read_recorded_files(
     written_files: dict[str, Path], runs: list[RunRow]
 ) -> tuple[RecordedFiles, dict[tuple[str, str], Path]]:
-    """Return the recorded files, and the data file of `written` in which each of them is recorded.
+    """Return the recorded files, and the data file of `written` that records each file.
 
-    The data files of `written` are examined from the newest to the oldest, because each file holds the hashes
-    of earlier files.
+    The data files of `written` are read from the newest to the oldest, because newer data files contain the
+    hashes that prove older data files. `written_files` maps the names of these data files to their paths, and
+    `runs` are the valid rows of `runs`. The second dict of the result maps (table name, path) to a data file.
     """
     run_indices = {row["run_id"]: index for index, row in enumerate(runs)}
     parts = [
@@ -215,13 +217,14 @@ def _read_recorded_files(
     for run_index, name, path, rows in sorted(parts, reverse=True, key=lambda part: part[0]):
         record = files[WRITTEN.name].get(name)
         is_changed = record is not None and record.digest != hash_file(path)
-        # Skip changed files, and files of runs without a valid row unless a later run recorded the hash of
-        # the file. No record is lost if the run was killed: the next run records the same files again.
+        # Skip a file whose bytes have changed. Also skip a file of a run without a valid row in `runs`,
+        # unless a later run recorded the file's hash. A run without a valid row may have been killed. The
+        # next run then records the same files again.
         if is_changed or (runs and run_index < 0 and record is None):
             continue
         for row in rows:
             if run_index < 0 and is_runs_recreated and row["table"] == RUNS.name:
-                continue  # the record is of a file of the lost table `runs`, which was created anew since
+                continue  # the record describes a file of the lost table `runs`, not of the recreated table
             if row["path"] not in files[row["table"]]:
                 size = -1 if row["bytes"] is None else int(row["bytes"])
                 files[row["table"]][row["path"]] = RecordedFile(str(row["content_hash"]), size)
@@ -232,8 +235,8 @@ def _read_recorded_files(
 def _is_written_complete(warehouse: Path, files: RecordedFiles, written_files: dict[str, Path]) -> bool:
     """Return whether all active data files of the table `written` exist and are intact.
 
-    If there are no second copies and the log of `written` cannot be read, all recorded data files are checked
-    instead of the active ones.
+    If `written` has no second copies and no readable log, all recorded data files are checked instead of the
+    active data files.
     """
     proofs = {path: record.digest for path, record in files[WRITTEN.name].items() if LOG_FOLDER not in path}
     if copies := list_copies(warehouse, WRITTEN):  # `maintain` removes copies together with their originals
@@ -254,8 +257,8 @@ def _are_unrelated(
 ) -> bool:
     """Return whether the tables `runs` and `written` come from different warehouses.
 
-    They do if the rows of `runs` record no hash of an existing data file of `written`. If `runs` has second
-    copies, the result is False without a check.
+    The tables come from different warehouses if the rows of `runs` do not record the hash of any existing
+    data file of `written`. If `runs` has second copies, the result is False without a check.
     """
     if list_copies(warehouse, RUNS) or not written_files or not sealed_rows:
         return False
@@ -274,15 +277,15 @@ def _describes_warehouse(warehouse: Path, written_files: dict[str, Path]) -> boo
 
 
 def _newest_committed_version(warehouse: Path) -> int:
-    """Return the newest version of `runs` in the log or its second copies; -1 if there is none."""
+    """Return the newest version of `runs` in the log or in the second copies of the log; -1 if none."""
     copied_versions = [copy.version for copy in list_copies(warehouse, RUNS).values()]
     return max([*list_log_files(warehouse, RUNS), *copied_versions], default=-1)
 
 
 def _find_data_files(warehouse: Path, table: Table) -> dict[str, Path]:
-    """Return the data files of `runs` or `written` to read, by name: each original, or its second copy.
+    """Return {name: path to read} of the data files of `runs` or `written`: the original, or its second copy.
 
-    The log is not needed for this; see `find_sound_data_files`.
+    The log of the table is not read; see `find_sound_data_files`.
     """
     names = [*match_file_sizes(warehouse / table.name, "*.parquet")]
     return find_sound_data_files(warehouse, table, names)

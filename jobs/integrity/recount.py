@@ -1,6 +1,6 @@
-"""Count the rows and ids in data files, and compare the counts with the ledger and the id boundaries.
+"""Count rows and find id ranges in data files; compare the results with the ledger and the id boundaries.
 
-The id boundaries are the rows of the table `hours`: the first and last id of each chunk of a stream.
+The id boundaries are the first and the last id of each chunk of a stream, in the table `hours`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from deltabook.udfs.ordering.chunk_boundaries import make_position
 from deltabook.udfs.storage.object_store import open_input
 
 _MESSAGE_KINDS = (str(GoldenKind.SNAPSHOT), str(GoldenKind.CHECKSUM))
-"""Kinds of golden rows that come from event messages. The ledger counts their messages as events."""
+"""Kinds of golden rows that come from messages in `events`. The ledger counts these messages as events."""
 
 
 class StreamKey(NamedTuple):
@@ -51,7 +51,7 @@ class StreamKey(NamedTuple):
     exchange, symbol : str
         The instrument.
     event_type : str
-        Value of an `EventType`, such as trade.
+        Value of an `EventType`, such as `trade`.
     hour : int
         Start of the chunk, ns since 1970 UTC.
     """
@@ -69,13 +69,14 @@ class RowCounts:
     Attributes
     ----------
     rows : dict
-        Number of rows by table name and path of the raw file. Rows of a decimal table, such as
-        `events_decimal`, are counted under the name of its table of scaled integers, such as `events`.
+        Maps the name of each table to a counter that maps the path of each raw file to its number of rows.
+        Rows of a decimal table, such as `events_decimal`, are counted under the name without `_decimal`.
     id_ranges : dict
-        Smallest and largest id position by `StreamKey`. A position combines the epoch and the id; see
-        `udfs.ordering.chunk_boundaries.make_position`.
+        Maps each `StreamKey` to the smallest and the largest id position. A position combines the epoch and
+        the id; see `udfs.ordering.chunk_boundaries.make_position`.
     chunks : dict
-        Set of chunks that have rows, by table name. Decimal tables are merged as in `rows`.
+        Maps the name of each table to the set of chunks that have rows. Chunks of a decimal table are listed
+        under the name without `_decimal`.
     """
 
     rows: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -83,7 +84,7 @@ class RowCounts:
     chunks: dict[str, set[ChunkKey]] = field(default_factory=lambda: defaultdict(set))
 
     def add_events(self, rows: pa.Table, file: ActiveFile) -> None:
-        """Count the rows of one data file of `events`, and widen the id range of each of its streams."""
+        """Count the rows of one data file of `events`, and widen the id ranges of the streams in the file."""
         self.rows[EVENTS.name].update(_count_values(rows["source_file"]))
         assert file.hours is not None
         for event_type in EventType:
@@ -112,9 +113,9 @@ def count_rows(warehouse: Path, files: list[ActiveFile], advance: Callable[[], N
     warehouse : Path
         Warehouse folder.
     files : list of ActiveFile
-        Data files of any tables. All of them must be intact.
+        Data files of any tables. All files must be intact.
     advance : callable
-        Function without arguments, called once after each file that was read.
+        Function without arguments, which is called once after each file that was read.
     """
     counts = RowCounts()
     columns: dict[str, list[str]] = {}
@@ -155,7 +156,7 @@ def is_counted(table: Table) -> bool:
 
 
 def _find_end(stream: pa.Table, choose: Callable[[pa.ChunkedArray], pa.Scalar]) -> int:
-    """Return the smallest id position of a stream if `choose` is pc.min, the largest if it is pc.max."""
+    """Return the smallest id position of a stream if `choose` is `pc.min`, the largest if it is `pc.max`."""
     epoch = choose(stream["epoch"])
     sequence = choose(stream.filter(pc.equal(stream["epoch"], epoch))["sequence"])
     return make_position(epoch.as_py(), sequence.as_py())
@@ -169,10 +170,10 @@ def _count_values(column: pa.ChunkedArray) -> dict[str, int]:
 def find_count_faults(
     stored: TableReader, counts: RowCounts, is_rebuilt: bool, is_complete: bool
 ) -> Iterator[Fault]:
-    """Yield a fault for each count, id range or set of chunks that does not match the published tables.
+    """Yield a fault for each row count, id range or set of chunks that does not match the published tables.
 
-    Row counts are compared with the ledger, and id ranges with the id boundaries. The chunks of books are
-    compared with the chunks of events.
+    Row counts are compared with the ledger, id ranges with the id boundaries, and the chunks of books with
+    the chunks of events.
 
     Parameters
     ----------
@@ -181,9 +182,9 @@ def find_count_faults(
     counts : RowCounts
         Counts of the data files.
     is_rebuilt : bool
-        Whether books were rebuilt after events last changed. If False, chunks are not compared.
+        Whether books were rebuilt after the last change of events. If False, chunks are not compared.
     is_complete : bool
-        Whether every data file was counted. If False, rows may be missing without a fault.
+        Whether every data file was counted. If False, missing rows are not faults.
 
     Yields
     ------
@@ -212,8 +213,9 @@ def _find_ledger_faults(ledger: list[LedgerRow], counts: RowCounts, is_complete:
         events, golden, quarantined = (
             counts.rows[table.name][path] for table in (EVENTS, GOLDEN, QUARANTINE)
         )
-        # The ledger counts rows before their numbers are scaled. Rows whose numbers do not fit the scale went
-        # to quarantine after that, so `quarantine` can have more rows, and `golden` fewer.
+        # The ledger counts rows before prices and sizes are scaled. Later, rows whose prices or sizes do not
+        # fit the scale move to quarantine. So `quarantine` can have more rows than the ledger states, and
+        # `golden` can have fewer.
         has_overflow = quarantined != row["quarantined"]
         least_golden = row["golden"] if is_complete and not has_overflow else 0
         least_quarantined = row["quarantined"] if is_complete else 0
@@ -227,7 +229,7 @@ def _find_ledger_faults(ledger: list[LedgerRow], counts: RowCounts, is_complete:
 
 
 def _find_id_faults(boundaries: list[ChunkRow], counts: RowCounts) -> Iterator[Fault]:
-    """Yield a fault for each stream whose ids lie outside the id boundaries of their chunk."""
+    """Yield a fault for each stream and chunk with ids outside the id boundaries of the chunk."""
     ranges = {
         StreamKey(row["exchange"], row["symbol"], row["event_type"], row["hour"]): (
             make_position(row["first_epoch"], row["first_sequence"]),

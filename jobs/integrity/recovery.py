@@ -1,6 +1,7 @@
 """Remove damaged data that can be computed again, and find the raw files of a damaged warehouse.
 
-Books and verdicts can be computed again from intact events, and a whole warehouse from its raw files.
+Books and verdicts can be computed again from intact events. A whole warehouse can be computed again from its
+raw files.
 """
 
 from __future__ import annotations
@@ -38,34 +39,34 @@ from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.object_store import copy_file
 
 RAW_FOLDER = "_raw"
-"""Folder of a new warehouse that receives archived copies of lost raw files, under their original paths."""
+"""Folder in a new warehouse for copies of lost raw files; the original paths are repeated in this folder."""
 
 
 class RestoreReport(TypedDict, total=False):
-    """Changes that `restore` made or, in a dry run, would make.
+    """Changes that `restore` made; after a dry run, the planned changes.
 
     Attributes
     ----------
     is_done : bool
         Whether the changes were made.
     logs : list of FaultFields
-        Faults of logs, and of files of `runs`, `written` and small tables, that are repaired.
+        Repaired faults: faults of table logs, and of any files of `runs`, `written` and small tables.
     taken_back : list of FaultFields
         Unpublished commits that are rolled back.
     files : list of str
-        Table name and path of each damaged data file that is removed from its table.
+        Table name and path of each damaged data file that is removed from the table.
     rebuilt : list of str
-        Names of the chunks whose books are removed, so that `reconstruct` computes them again.
+        Names of the chunks whose books are removed, so that `reconstruct` computes the books again.
     judged : list of str
-        Names of the chunks whose verdicts are removed, so that `validate` computes them again.
+        Names of the chunks whose verdicts are removed, so that `validate` computes the verdicts again.
     run : str or None
         Id of the run whose table versions are restored.
     undone : list of str
-        Ids of the runs after the restored run. Their changes are undone.
+        Ids of the runs after the restored run. The changes of these runs are undone.
     ingest_again : list of str
         Paths of raw files that only undone runs ingested.
     recorded_again : int
-        Number of files whose recorded hashes are lost. Their present hashes are recorded instead.
+        Number of files whose recorded hashes are lost. The present hashes of these files are recorded anew.
     """
 
     is_done: bool
@@ -88,14 +89,14 @@ class RawFileLocations(TypedDict):
     ledger_of : str
         Id of the run that published the ledger (table `files`) from which the raw files are taken.
     batches : list of (str, list of Path)
-        One entry for each run and source: the source's name and the paths of its files, in the order of the
-        runs.
+        One entry for each source of each run: the source's name, and the paths of the files that the run
+        ingested from the source. Entries are in the order of the runs.
     missing : list of str
         Original paths of raw files that are lost and have no intact archived copy.
     unlisted : list of str
-        Paths of raw files that have events in the warehouse but are not in this ledger.
+        Paths of raw files that have events in the warehouse but are missing in the ledger of `ledger_of`.
     chunk : str or None
-        Chunk length of the warehouse, such as 1h; None if it cannot be read.
+        Chunk length of the warehouse, such as `1h`; None if the chunk length cannot be read.
     archived : bool
         Whether the ledger lists archived copies of raw files.
     """
@@ -109,14 +110,14 @@ class RawFileLocations(TypedDict):
 
 
 def drop_damaged_results(settings: Settings, is_meant: bool, stage: StageDisplay) -> RestoreReport:
-    """Remove damaged books and verdicts, so that the next `reconstruct` and `validate` compute them again.
+    """Remove damaged books and verdicts. The next `reconstruct` and `validate` compute these results again.
 
     Parameters
     ----------
     settings : Settings
         Settings with the address of the warehouse.
     is_meant : bool
-        Whether to apply the changes. If False, they are only reported.
+        Whether to apply the changes. If False, the changes are only reported.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
 
@@ -128,7 +129,7 @@ def drop_damaged_results(settings: Settings, is_meant: bool, stage: StageDisplay
     Raises
     ------
     WarehouseError
-        If a log is damaged, or a table is damaged that cannot be computed from events.
+        If a table log is damaged, or if a damaged table cannot be computed from events.
     """
     warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
@@ -140,7 +141,8 @@ def drop_damaged_results(settings: Settings, is_meant: bool, stage: StageDisplay
     if audit.unreadable_tables or inputs:
         names = ", ".join(sorted(audit.unreadable_tables.union(inputs)))
         raise WarehouseError(
-            f"{names} cannot be rebuilt from events: run `deltabook verify` to see what repairs them first"
+            f"{names}: damaged, and --rebuild cannot repair this damage: run `deltabook verify`, which names "
+            "the commands that repair these tables, and run these commands first"
         )
     event_files = [file for file in audit.intact_files if file.table in both(EVENTS)]
     chunks = sorted({key for file in event_files for key in _list_chunks(file)})
@@ -166,7 +168,7 @@ def drop_damaged_results(settings: Settings, is_meant: bool, stage: StageDisplay
 
 
 def _list_chunks(file: ActiveFile) -> Iterator[ChunkKey]:
-    """Yield the chunk of a data file of events; the first and the last chunk if the file has several."""
+    """Yield the chunk of a data file of events, or the first and the last of several chunks in the file."""
     for hour in set(file.hours or ()):
         yield str(file.exchange), str(file.symbol), hour
 
@@ -177,17 +179,17 @@ def _label_chunk(key: ChunkKey) -> str:
 
 
 def locate_raw_files(warehouse: Path, into: Path, stage: StageDisplay) -> RawFileLocations:
-    """Return where the raw files of a warehouse are, so that a new warehouse can ingest them.
+    """Return where the raw files of a warehouse are, so that a new warehouse can ingest the files.
 
-    If only the archived copy of a raw file is left, this function copies it into the folder `_raw` of the new
-    warehouse, under its original path.
+    If only the archived copy of a raw file is left, this function copies the archived copy into the folder
+    `_raw` of the new warehouse, where the copy has the original path of the raw file.
 
     Parameters
     ----------
     warehouse : Path
         Folder of the old warehouse, whose ledger lists the raw files.
     into : Path
-        Folder of the new warehouse. It must be local.
+        Folder of the new warehouse. The folder must be local.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
 
@@ -200,7 +202,7 @@ def locate_raw_files(warehouse: Path, into: Path, stage: StageDisplay) -> RawFil
     """
     if is_remote(into):
         raise SettingsError(
-            f"--into {into}: expected a local folder, because copies of raw files are written into it"
+            f"--into {into}: expected a local folder, because copies of raw files are written to this folder"
         )
     if table_exists(into, RUNS):
         raise SettingsError(f"--into {into}: expected a new folder, but it has a warehouse")
@@ -226,9 +228,10 @@ def locate_raw_files(warehouse: Path, into: Path, stage: StageDisplay) -> RawFil
 
 
 def _list_unlisted_files(warehouse: Path, run: RunRow, listed: set[str], stage: StageDisplay) -> list[str]:
-    """Return the raw files that have events but are not in `listed`, the paths in the ledger of `run`.
+    """Return the raw files that have events but are missing in the ledger of `run`.
 
-    The list is empty if `run` is the newest run, because the newest ledger has all ingested files.
+    `listed` contains the paths in the ledger of `run`. The result is empty if `run` is the newest run,
+    because the newest ledger lists all ingested files.
     """
     records = read_run_records(warehouse)
     if run["run_id"] == records.newest["run_id"]:
@@ -239,7 +242,7 @@ def _list_unlisted_files(warehouse: Path, run: RunRow, listed: set[str], stage: 
 
 
 def _read_newest_intact_ledger(warehouse: Path) -> tuple[RunRow, list[LedgerRow]]:
-    """Return the newest run whose ledger is intact, and the rows of ingested files in this ledger."""
+    """Return the newest run whose ledger is intact, and this ledger's rows about ingested files."""
     records = read_run_records(warehouse)
     if faults := [*find_repairs(warehouse, FILES, records)]:
         raise WarehouseError(
@@ -258,9 +261,10 @@ def _read_newest_intact_ledger(warehouse: Path) -> tuple[RunRow, list[LedgerRow]
 
 
 def _find_raw_file(warehouse: Path, row: LedgerRow, into: Path) -> Path | None:
-    """Return the path of an unchanged raw file; None if the file and its archived copy are lost.
+    """Return a path at which a raw file of the ledger exists unchanged; None if the raw file is lost.
 
-    If only the archived copy is left, the returned path is that of a new copy in `into`, with the old name.
+    If only the archived copy is left, the archived copy is copied into the folder `into`, and the path of
+    this new copy is returned.
     """
     path = Path(row["path"])
     if has_content(path, row["content_hash"]):
@@ -268,7 +272,7 @@ def _find_raw_file(warehouse: Path, row: LedgerRow, into: Path) -> Path | None:
     archived = get_archive_path(warehouse, row["content_hash"])
     if not row["archived"] or not has_content(archived, row["content_hash"]):
         return None
-    # Sources may take metadata from the names of folders, so the copy keeps the whole original path.
+    # Sources may read metadata from the names of folders, so the copy's path has the whole original path.
     target = into / RAW_FOLDER / path.relative_to(path.anchor)
     target.parent.mkdir(parents=True, exist_ok=True)
     copy_file(archived, target)
@@ -276,7 +280,7 @@ def _find_raw_file(warehouse: Path, row: LedgerRow, into: Path) -> Path | None:
 
 
 def _read_chunk_length(warehouse: Path) -> str | None:
-    """Return the chunk length of a warehouse, such as 1h; None if its log cannot be read."""
+    """Return the chunk length of a warehouse, such as `1h`; None if the log of `hours` cannot be read."""
     try:
         return open_table(warehouse, HOURS).metadata().configuration.get(CHUNK_PROPERTY)
     except WarehouseError:

@@ -1,7 +1,7 @@
 """Plan how to restore damaged log files of all tables, and damaged files of `runs` and `written`.
 
-The content comes from second copies (see `jobs.records.second_copies`), or from the table `written`, which
-stores the bytes of every commit.
+The content of restored files comes from second copies (see `jobs.records.second_copies`), or from the table
+`written`, which stores the bytes of every commit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from deltabook.udfs.storage.object_store import list_folder
 
 
 def find_repairs(root: Path, table: Table, records: RunRecords) -> Iterator[Fault]:
-    """Yield the faults of a table that must be repaired before its published version can be opened.
+    """Yield the faults that must be repaired before the published version of a table can be opened.
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ def find_repairs(root: Path, table: Table, records: RunRecords) -> Iterator[Faul
     table : Table
         The table.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files. There must be at least one run.
+        Hashes and sizes that runs recorded for the files that they wrote. There must be at least one run.
 
     Yields
     ------
     Fault
-        One fault of the table's log, or unpublished commits that Delta cannot roll back. For `runs`,
-        `written` and small tables, also one fault of a data file or of a second copy.
+        A fault of the table's log, or of unpublished commits that Delta cannot roll back. For `runs`,
+        `written` and small tables, also a fault of a data file or of a second copy.
     """
     faults: dict[str, Fault] = {}
     if records.version(table) >= 0:
@@ -90,9 +90,9 @@ def compare_small_table(
     root : Path
         Warehouse folder.
     table : Table
-        One of `SMALL_TABLES`. A run must have published it.
+        One of `SMALL_TABLES`. A run must have published this table.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
     is_log_intact : bool
         Whether the table's log can be read.
 
@@ -109,9 +109,9 @@ def compare_small_table(
 
 
 def _can_roll_back(root: Path, table: Table, records: RunRecords) -> bool:
-    """Return whether Delta can restore the published version of a table.
+    """Return whether Delta can roll back a table to the published version.
 
-    Delta can do so if all later commits are readable and no version between them is missing.
+    Delta can do so if no commit after the published version is missing or unreadable.
     """
     published = max(records.version(table), 0)
     later = {version: paths for version, paths in list_log_files(root, table).items() if version > published}
@@ -136,7 +136,7 @@ class TableRepair:
     table : Table
         Table to repair.
     records : RunRecords
-        Hashes and sizes that runs recorded for their files.
+        Hashes and sizes that runs recorded for the files that they wrote.
     """
 
     root: Path
@@ -159,7 +159,7 @@ class TableRepair:
         Raises
         ------
         WarehouseError
-            If a commit is missing or damaged, and has neither a second copy nor a record of its bytes.
+            If a commit is missing or damaged, has no second copy, and `written` has no record of its bytes.
         """
         copies = list_copies(self.root, self.table)
         if not copies:
@@ -175,9 +175,9 @@ class TableRepair:
         yield from self._discard_later_files(copies, has_lost_commit)
 
     def _discard_foreign_files(self) -> Iterator[Replacement]:
-        """Yield replacements that move an unusable log of `written` and foreign second copies aside.
+        """Yield replacements that move aside an unusable log of `written`, and second copies.
 
-        Foreign copies belong to another warehouse.
+        The second copies belong to another warehouse.
         """
         if self.table is WRITTEN and self._is_log_lost():
             for file in list_folder(self.folder / LOG_FOLDER):
@@ -198,9 +198,10 @@ class TableRepair:
     def _repair_file(self, fault: Fault, copies: dict[str, SecondCopy]) -> Iterator[Replacement]:
         """Yield the replacements for one file.
 
-        If only the second copy is damaged, the copy is replaced. A damaged file is restored from its second
-        copy if the copy is intact, else from its bytes in `written`. If neither is available, a damaged log
-        file is only moved aside, and a damaged data file stays in place.
+        If only the second copy of a file is damaged, the copy is replaced. A damaged file is restored from
+        the second copy if the copy is intact, otherwise from the bytes in `written`. If there is neither an
+        intact copy nor a record of the bytes, a damaged log file is moved aside, and a damaged data file
+        stays.
         """
         path, copy = f"{self.table.name}/{fault.file}", copies.get(fault.file)
         if copy and not describe_damage(self.root / path, copy.digest):
@@ -221,8 +222,8 @@ class TableRepair:
             yield Replacement(f"{self.table.name}/{LOG_FOLDER}/{CHECKPOINT_POINTER}")
         elif fault.file in self.records.files[self.table.name] and self.table not in RUN_TABLES:
             raise WarehouseError(
-                f"table {self.folder}: {fault.file} is damaged and has no copy: put it back from a backup, "
-                "or run `deltabook restore --from-archive --into NEW_WAREHOUSE`"
+                f"table {self.folder}: {fault.file} is damaged and has no copy: put the file back from a "
+                "backup, or run `deltabook restore --from-archive --into NEW_WAREHOUSE`"
             )
         else:
             yield Replacement(path)
@@ -248,10 +249,10 @@ class TableRepair:
     def _discard_later_files(
         self, copies: dict[str, SecondCopy], has_lost_commit: bool
     ) -> Iterator[Replacement]:
-        """Yield replacements that move log files after the last usable version aside.
+        """Yield replacements that move aside the log files of versions after the last usable version.
 
-        This is always done for `runs`. For other tables, it is done only if Delta cannot restore the
-        published version.
+        For a table other than `runs`, the result is empty if Delta can roll back the table to the published
+        version.
         """
         last_version = max(self.records.version(self.table), 0)
         if self.table is RUNS and has_lost_commit:

@@ -1,1 +1,1 @@
-"""Commands that look up one thing: a book, a raw record, the status, the sources, a capacity estimate."""
+"""Commands that show a book, a raw record, the status of a warehouse, the sources or a capacity estimate."""

@@ -51,7 +51,8 @@ class BookAtTime:
     Attributes
     ----------
     row : BookRow
-        Row of `books` or `books_decimal` with the book. At run time it has all columns of the table.
+        The book's row of `books` or `books_decimal`. In addition to the declared keys, the dict has all other
+        columns of the table.
     bids, asks : list of (Decimal, Decimal)
         Price and size of each level, best first.
     asked_time : int or None
@@ -68,13 +69,13 @@ class BookAtTime:
 
     @property
     def time(self) -> int:
-        """Exchange time of the row, or its `order_time` if the exchange gives no time; ns since 1970 UTC."""
+        """Exchange time of the book, or `order_time` if the exchange gives no time; ns since 1970 UTC."""
         row = self.row
         return row["order_time"] if row["timestamp"] == NOT_GIVEN else row["timestamp"]
 
     @property
     def age(self) -> int:
-        """Requested time minus the row's `order_time`, ns; 0 if the last book was requested."""
+        """Requested time minus the `order_time` of the book, ns; 0 if the last book was requested."""
         return 0 if self.asked_time is None else self.asked_time - self.row["order_time"]
 
     @property
@@ -83,14 +84,14 @@ class BookAtTime:
         return self.asked_time is not None and self.asked_time > self.end
 
     def age_notice(self) -> str:
-        """Return a line with the age of the book if the requested time is after the recording; else ""."""
+        """Return a line with the book's age; empty unless the requested time is after the recording's end."""
         if not self.is_after_the_end:
             return ""
         seconds = self.age / NANOSECONDS_PER_SECOND
         return f"{seconds:,.3f} s old: the recording ends at {format_time(self.end)}"
 
     def ladder(self) -> Ladder:
-        """Return the book with its name, time and notes, in the form that `draw_ladder` draws."""
+        """Return the book with name, time and notes, in the form that `draw_ladder` draws."""
         row = self.row
         notes = [f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"]
         if self.asked_time is not None and not self.is_after_the_end:
@@ -105,13 +106,13 @@ def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | No
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables. Their published versions are read.
+        Folder of the tables. The published table versions are read.
     symbol : str
         Symbol as in the tables.
     time : int or None
-        Time, ns since 1970 UTC, compared with `order_time`; None: return the last book.
+        Time, ns since 1970 UTC, which is compared with `order_time`. None: return the last book.
     exchange : str or None
-        Needed if several exchanges list the symbol.
+        Exchange of the symbol; required only if several exchanges list the symbol.
 
     Returns
     -------
@@ -121,8 +122,8 @@ def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | No
     Raises
     ------
     WarehouseError
-        If the symbol does not exist (the message lists the existing symbols), if it has no books yet, or if
-        its first book is later than `time`.
+        If the symbol does not exist (the message lists the existing symbols), if the symbol has no books yet,
+        or if the symbol's first book is later than `time`.
     """
     instrument = find_instrument(warehouse, symbol, exchange)
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
@@ -159,13 +160,13 @@ def _to_decimals(numbers: Numbers, scale: int) -> list[Decimal]:
 def _read_last_row(
     stored: TableReader, table: Table, key: tuple[str, str], chunks: list[int], time: int | None
 ) -> BookRow | None:
-    """Return the last row of `books` whose `order_time` is at most `time`; None if there is none.
+    """Return the last row of `books` whose `order_time` is at most `time`; None if no row is that early.
 
-    The search starts at the last chunk and stops at the first chunk with such a row.
+    The search starts at the last chunk, goes back in time, and stops when a chunk has such a row.
     """
     order = ("order_time", "epoch", "sequence")
     for chunk in reversed(chunks):
-        # A chunk is a range of ids: its first rows may be a little older than its start.
+        # A chunk is a range of ids, so its first rows may be a little older than the chunk's start.
         if time is not None and chunk > min(time, INT64_MAX - HOUR) + HOUR:
             continue
         chosen = pc.scalar(True) if time is None else pc.field("order_time") <= time
@@ -174,7 +175,7 @@ def _read_last_row(
             last = keys.sort_by([(name, "ascending") for name in order]).slice(keys.num_rows - 1)
             for name in order:
                 chosen &= pc.field(name) == last[name][0]
-            # Several rows may have the same id. The last one is right, because it counts the most trades.
+            # Several rows may have the same id. The last of these rows counts the most trades.
             row: BookRow = _read_rows(stored, table, key, chunk, chosen).to_pylist()[-1]
             return row
     return None

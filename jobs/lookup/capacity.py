@@ -1,4 +1,4 @@
-"""The command `plan`: estimate cores, hours, disk space and memory, by linear fits to benchmark runs."""
+"""The command `plan`: estimate cores, hours, disk space and memory from linear fits to benchmark runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from deltabook.schemas.names import FULL_DEPTH, NANOSECONDS_PER_SECOND, Cadence,
 
 HOURS_A_MONTH, DAYS_A_MONTH = 730, 365 / 12
 CORES_MEASURED = 2
-"""Number of cores in the benchmark runs. One second of such a run is two core-seconds."""
+"""Number of cores in the benchmark runs. One second of a benchmark run is two core-seconds."""
 MEASURED_TO = {"symbols": 64, "hours": 32, "changes an hour": 8_000_000, "levels": 100}
 """Largest values that the benchmarks measured. Estimates for larger values extrapolate the linear fits."""
 
 _BOUNDS = (
-    "Linear fits to runs of up to 64 symbols, 32 hours, 8 M changes an hour and 100 levels. "
-    "Every run is within 31 % of the fit: the range in brackets."
+    "Linear fits to runs of up to 64 symbols, 32 hours, 8 M level changes per hour and 100 levels. "
+    "Each fitted time is within 31 % of the measured time. The range in brackets allows for this error."
 )
 
 
@@ -31,7 +31,8 @@ class Coefficient:
     Attributes
     ----------
     value : float or list of float
-        The number; or, if it depends on the depth of the books, one number for each depth in `levels`.
+        The number. If the number depends on the depth of the books: one number for each depth in the
+        coefficient `levels`.
     what : str
         Unit and meaning of the number.
     source : str
@@ -45,46 +46,66 @@ class Coefficient:
 
 _FIT, _CAPTURES = "scaling, the fit of its two-core runs", "captures of Binance"
 COEFFICIENTS = {
-    "ingest_run": Coefficient(0.483, "s a run of ingest, two cores", _FIT),
-    "ingest_hour": Coefficient(0.03114, "s a symbol-hour", _FIT),
-    "ingest_million": Coefficient(0.1461, "s a million level changes", _FIT),
-    "rebuild_run": Coefficient(0.189, "s a run of reconstruct, two cores", _FIT),
-    "rebuild_hour": Coefficient(0.00992, "s a symbol-hour", _FIT),
-    "rebuild_million": Coefficient(0.1014, "s a million level changes", _FIT),
-    "residual": Coefficient(0.31, "of the fitted time: the farthest run", _FIT),
-    "levels": Coefficient([1, 20, 100], "levels a side, for the next three", "scaling, and " + _CAPTURES),
-    "depth_time": Coefficient([0.64, 1, 1.69], "of the time of rebuilding", "scaling"),
-    "row_bytes": Coefficient([26, 91, 210], "bytes a row of books, the larger of two markets", _CAPTURES),
-    "change_share": Coefficient([0.87, 0.96, 0.99], "rows a message, cadence change", _CAPTURES),
-    "message_time": Coefficient(1.13, "of the time of rebuilding, cadence message", "rebuilding"),
+    "ingest_run": Coefficient(0.483, "seconds per run of ingest, on two cores", _FIT),
+    "ingest_hour": Coefficient(0.03114, "seconds per symbol-hour", _FIT),
+    "ingest_million": Coefficient(0.1461, "seconds per million level changes", _FIT),
+    "rebuild_run": Coefficient(0.189, "seconds per run of reconstruct, on two cores", _FIT),
+    "rebuild_hour": Coefficient(0.00992, "seconds per symbol-hour", _FIT),
+    "rebuild_million": Coefficient(0.1014, "seconds per million level changes", _FIT),
+    "residual": Coefficient(0.31, "largest error of a fitted time, as a share of the measured time", _FIT),
+    "levels": Coefficient(
+        [1, 20, 100], "levels per side, for the next three coefficients", "scaling, and " + _CAPTURES
+    ),
+    "depth_time": Coefficient([0.64, 1, 1.69], "factor of the rebuilding time, by levels", "scaling"),
+    "row_bytes": Coefficient(
+        [26, 91, 210], "bytes per row of books, by levels; the larger of two markets", _CAPTURES
+    ),
+    "change_share": Coefficient(
+        [0.87, 0.96, 0.99], "rows of books per message, by levels, with cadence change", _CAPTURES
+    ),
+    "message_time": Coefficient(1.13, "factor of the rebuilding time with cadence message", "rebuilding"),
     "fine_step_time": Coefficient(
-        0.94, "of the time of rebuilding, a step below 1s (measured: 100ms)", "rebuilding"
+        0.94, "factor of the rebuilding time with a step below 1s (measured: 100ms)", "rebuilding"
     ),
     "step_time": Coefficient(
-        0.74, "of the time of rebuilding, a step of 1s or more (measured: 1s)", "rebuilding"
+        0.74, "factor of the rebuilding time with a step of 1s or more (measured: 1s)", "rebuilding"
     ),
-    "grid_time": Coefficient(0.1, "of the time of rebuilding, added by each further step", "rebuilding"),
-    "judging_million": Coefficient(0.094, "s a million level changes, suites without golden", "requirements"),
-    "json_million": Coefficient(0.314, "s a million more, JSON in gzip, not Parquet", "pipeline"),
-    "messages_most": Coefficient(10, "messages a second at most: a stream of each 100 ms", _CAPTURES),
+    "grid_time": Coefficient(
+        0.1, "amount that each further step adds to the factor of the rebuilding time", "rebuilding"
+    ),
+    "judging_million": Coefficient(
+        0.094, "seconds per million level changes, for all suites but the golden comparison", "requirements"
+    ),
+    "json_million": Coefficient(
+        0.314, "seconds per million level changes, added if files are JSON in gzip, not Parquet", "pipeline"
+    ),
+    "messages_most": Coefficient(
+        10, "largest number of messages per second, of a stream with updates every 100 ms", _CAPTURES
+    ),
     "messages_half": Coefficient(
-        16, "level changes a second at which a stream has half of these messages", _CAPTURES
+        16, "level changes per second at which a stream has half of the largest number of messages", _CAPTURES
     ),
-    "raw_message": Coefficient(21, "bytes a message, JSON in gzip, with trades and best prices", _CAPTURES),
-    "raw_change": Coefficient(8.4, "bytes a level change in the same files", _CAPTURES),
-    "events_file": Coefficient(9_600, "bytes a file of events", _CAPTURES),
-    "events_message": Coefficient(47, "bytes a message", _CAPTURES),
-    "events_change": Coefficient(4.4, "bytes a level change, with the trades beside it", _CAPTURES),
-    "books_file": Coefficient(5_300, "bytes a file of books or grids", _CAPTURES),
-    "checkpoints_file": Coefficient(4_900, "bytes a file of checkpoints", _CAPTURES),
-    "checkpoint": Coefficient(36_000, "bytes a full book of thousands of levels", _CAPTURES),
-    "checkpoint_every": Coefficient(500_000, "level changes of an hour between two", "the default setting"),
-    "memory_jvm": Coefficient(0.7, "GiB of the JVM", "memory"),
-    "memory_core": Coefficient(1.15, "GiB of Python a core, hours to 8 M level changes", "requirements"),
+    "raw_message": Coefficient(
+        21, "bytes of JSON in gzip per message, with trades and best prices", _CAPTURES
+    ),
+    "raw_change": Coefficient(8.4, "bytes of JSON in gzip per level change", _CAPTURES),
+    "events_file": Coefficient(9_600, "bytes per file of events", _CAPTURES),
+    "events_message": Coefficient(47, "bytes of events per message", _CAPTURES),
+    "events_change": Coefficient(4.4, "bytes per level change; includes the bytes of trades", _CAPTURES),
+    "books_file": Coefficient(5_300, "bytes per file of books or grids", _CAPTURES),
+    "checkpoints_file": Coefficient(4_900, "bytes per file of checkpoints", _CAPTURES),
+    "checkpoint": Coefficient(36_000, "bytes per full book with thousands of levels", _CAPTURES),
+    "checkpoint_every": Coefficient(
+        500_000, "level changes between two checkpoints of an hour", "the default setting"
+    ),
+    "memory_jvm": Coefficient(0.7, "GiB of memory for the JVM", "memory"),
+    "memory_core": Coefficient(
+        1.15, "GiB of memory for Python per core, in hours with up to 8 M level changes", "requirements"
+    ),
 }
-"""Measured numbers from which estimates are computed, by name.
+"""Maps names to the measured numbers from which estimates are computed.
 
-The source "captures of Binance" is ten recordings:
+The source "captures of Binance" means ten recordings:
 
 - BTC-USDT on spot: 651 s with 458 level changes per second, rebuilt at 1, 20 and 100 levels.
 - BTC-USDT on USD-M futures: 480 s with 836 level changes per second, rebuilt at 1, 20 and 100 levels. This
@@ -99,7 +120,7 @@ gives 14.
 
 
 class EstimateInputs(TypedDict):
-    """The arguments of an estimate, by the names of the options of `plan`."""
+    """The arguments of an estimate. Each key has the name of an option of the command `plan`."""
 
     symbols: int
     updates: float
@@ -112,9 +133,10 @@ class EstimateInputs(TypedDict):
 class Estimate(TypedDict):
     """Resources to ingest and rebuild a market.
 
-    `_least` and `_most` are the ends of a range. `_judged_json` means that raw files are JSON and that the
-    results are validated. `bytes` has the size of each table and of the raw files, and `bytes_kept` the size
-    of all tables. For each result, `drivers` has the share that each input causes. `beyond` lists the inputs
+    Fields whose names end in `_least` and `_most` are the two ends of a range. Fields whose names end in
+    `_judged_json` are estimates for raw files in JSON and validated results. `bytes` maps the name of each
+    table, and `raw` for the raw files, to a size. `bytes_kept` is the size of all tables together. `drivers`
+    maps the name of each result to the share of the result that each input causes. `beyond` lists the inputs
     that exceed `MEASURED_TO`.
     """
 
@@ -154,7 +176,8 @@ def estimate_resources(
     writing : RowPolicy
         Settings that decide how many rows `books` and `grids` have, and how many levels each row has.
     months : float
-        Length of the recording in months of 730 hours. One run per day ingests it.
+        Length of the recording in months of 730 hours. The estimate assumes that one run per day ingests the
+        new part of the recording.
     cores : int, optional
         Number of cores; default: the fewest cores that finish all work in one day.
 
@@ -166,7 +189,7 @@ def estimate_resources(
     Raises
     ------
     SettingsError
-        If a number is not above 0 or not finite, or if the depth is full.
+        If a number is not above 0 or not finite, or if the depth is `full`.
     """
     given: dict[str, float | None] = {
         "symbols": symbols,
@@ -179,7 +202,7 @@ def estimate_resources(
         raise SettingsError(f"{', '.join(wrong) or 'a number'}: expected numbers above 0")
     if writing.depth == FULL_DEPTH:
         raise SettingsError(
-            "depth full: its number of levels differs by market; give a number of levels per side"
+            "depth full: the number of levels differs by market; give a number of levels per side"
         )
     k = _scalar_coefficients()
     hours, runs = months * HOURS_A_MONTH, months * DAYS_A_MONTH
@@ -260,7 +283,7 @@ def estimate_resources(
 
 
 def _scalar_coefficients() -> dict[str, float]:
-    """Return the value of each coefficient that does not depend on the depth, by its name."""
+    """Return {name: value} of all coefficients that do not depend on the depth."""
     return {
         name: coefficient.value
         for name, coefficient in COEFFICIENTS.items()
@@ -269,7 +292,10 @@ def _scalar_coefficients() -> dict[str, float]:
 
 
 def _coefficients_by_depth() -> dict[str, list[float]]:
-    """Return `levels`, the measured depths, and the values of each coefficient at these depths, by name."""
+    """Return {name: list of values} of all coefficients that depend on the depth.
+
+    The entry `levels` has the measured depths. All other lists have one value for each measured depth.
+    """
     return {
         name: coefficient.value
         for name, coefficient in COEFFICIENTS.items()
@@ -292,7 +318,8 @@ def _figure_at_depth(name: str, depth: int) -> float:
 def _rows_a_second(cadence: str, rate: float, depth: int) -> float:
     """Return the number of rows of one symbol per second, at a cadence and a rate of messages per second.
 
-    A time step gives at most one row per step, and at most as many rows as the cadence `change`.
+    A cadence that is a time step gives at most one row per step, and at most as many rows as the cadence
+    `change`.
     """
     if cadence == Cadence.MESSAGE:
         return rate
@@ -313,6 +340,7 @@ def _cadence_time(cadence: str) -> float:
 
 
 def _shares(parts: dict[str, float]) -> dict[str, float]:
+    """Return a dict that maps the name of each part to the part divided by the sum of all parts."""
     total = sum(parts.values())
     return {name: part / total if total else 0.0 for name, part in parts.items()}
 
@@ -328,13 +356,15 @@ def list_estimate_rows(estimate: Estimate) -> list[tuple[str, str, str]]:
     Returns
     -------
     list of (str, str, str)
-        For each result: its name, its value, and the inputs that it depends on.
+        For each result: the name, the value, and the inputs on which the result depends.
     """
     drivers = {name: _describe_shares(shares) for name, shares in estimate["drivers"].items()}
     sizes = estimate["bytes"]
     low, high = _rounded(estimate["core_hours_least"]), _rounded(estimate["core_hours_most"])
     cores, is_given = _rounded(estimate["cores"]), estimate["asked"]["cores"]
-    hours_name = f"hours on {cores} cores" if is_given else f"hours on {cores} cores, enough for a day"
+    hours_name = (
+        f"hours on {cores} cores" if is_given else f"hours on {cores} cores, enough to finish in a day"
+    )
     judged = _rounded(estimate["core_hours_judged_json"])
     hours = f"{_rounded(estimate['hours'])} (from JSON, validated: {_rounded(estimate['hours_judged_json'])})"
     memory = _rounded(estimate["memory_gib_a_core"])
@@ -349,7 +379,7 @@ def list_estimate_rows(estimate: Estimate) -> list[tuple[str, str, str]]:
         (
             "book messages",
             _rounded(estimate["messages"] / 1e6) + " M",
-            "updates, up to the maximum of a stream",
+            "updates, up to the largest rate of a stream",
         ),
         ("rows of books", _rounded(estimate["book_rows"] / 1e6) + " M", "messages; cadence"),
         ("core-hours", f"{_rounded(estimate['core_hours'])} ({low} to {high})", drivers["core_hours"]),
@@ -358,13 +388,13 @@ def list_estimate_rows(estimate: Estimate) -> list[tuple[str, str, str]]:
         ("raw files", format_size(round(sizes["raw"])), drivers["raw"]),
         *table_rows,
         ("all tables", format_size(round(estimate["bytes_kept"])), f"{_rounded(estimate['files'])} files"),
-        ("memory a core", memory + " GiB", "the largest symbol-hours in progress"),
-        ("memory of all", _rounded(estimate["memory_gib"]) + " GiB", "cores, and a JVM per machine"),
+        ("memory per core", memory + " GiB", "the largest symbol-hours in progress"),
+        ("memory in total", _rounded(estimate["memory_gib"]) + " GiB", "cores, and one JVM per machine"),
     ]
 
 
 def describe_limits(estimate: Estimate) -> str:
-    """Return a text on the accuracy of an estimate: inputs beyond the measured range, and errors of the fits.
+    """Return a text that names the inputs beyond the measured range, and the errors of the fits.
 
     Parameters
     ----------
@@ -386,14 +416,16 @@ def _describe_shares(shares: dict[str, float]) -> str:
 
 
 def write_estimate_page(estimate: Estimate, out: Path) -> None:
-    """Write an estimate as one HTML page without external files. Its script recomputes the edited estimate.
+    """Write an estimate as one HTML page without external files.
+
+    A reader can change the inputs in the page. A script in the page then computes the estimate again.
 
     Parameters
     ----------
     estimate : Estimate
         Result of `estimate_resources`.
     out : Path
-        File to write. Its folder is created.
+        File to write. If the folder of the file does not exist, it is created.
     """
     model: dict[str, object] = {name: coefficient.value for name, coefficient in COEFFICIENTS.items()}
     model |= {"measured_to": MEASURED_TO, "cores_measured": CORES_MEASURED}

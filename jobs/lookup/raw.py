@@ -1,6 +1,7 @@
 """The command `raw`: show the lines of a raw file from which an event was read. Starts no Spark.
 
-The event's row names the file and the line. The ledger (table `files`) has the hash of the file's content.
+The event's row in `events` names the file and the line. The ledger (table `files`) has the hash of the file's
+content, which shows whether the file has changed.
 """
 
 from __future__ import annotations
@@ -63,9 +64,10 @@ class RawRecord:
     event : EventRow
         Row of `events`.
     path : str
-        Path of the raw file, or of its copy in the archive.
+        Path of the raw file, or of the raw file's copy in the archive.
     rows : list of bytes
-        The line of the message. If each row of the file is one level change, all rows of the message.
+        The line that contains the message. If each row of the file is one level change, all rows of the
+        message.
     """
 
     event: EventRow
@@ -85,12 +87,13 @@ def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str 
     sequence : int
         Update id or trade id.
     exchange : str, optional
-        Needed if several exchanges list the symbol.
+        Exchange of the symbol; None: all exchanges.
 
     Returns
     -------
     list of RawRecord
-        One for each event. There may be several, because a book update and a trade may have the same id.
+        One record for each event with the id. A book update and a trade may have the same id, so there may be
+        several events.
 
     Raises
     ------
@@ -107,7 +110,10 @@ def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str 
     for table in both(EVENTS):
         events += _read_rows(warehouse, table, versions, wanted).to_pylist()
     if not events:
-        raise WarehouseError(f"{symbol} {sequence}: no such event in {warehouse}")
+        raise WarehouseError(
+            f"{symbol} {sequence}: no such event in {warehouse}. Pass the id of an event, as in the column "
+            "`sequence` of `events`"
+        )
     files: list[LedgerRow] = _read_rows(warehouse, FILES, versions, None).to_pylist()
     ledger = {row["path"]: row for row in files}
     return [_read_record(warehouse, event, ledger[event["source_file"]]) for event in events]
@@ -123,7 +129,7 @@ def _read_rows(
 
 
 def _read_record(warehouse: Path, event: EventRow, file: LedgerRow) -> RawRecord:
-    """Return the raw record of an event, from its raw file or, if that is missing or changed, from a copy."""
+    """Read the raw record of an event from the raw file, or from a copy if the file is not intact."""
     for location in list_raw_file_locations(warehouse, file):
         if location.is_file() and hash_file(location) == file["content_hash"]:
             levels = len(event["data"]["bid_prices"]) + len(event["data"]["ask_prices"])
@@ -132,7 +138,8 @@ def _read_record(warehouse: Path, event: EventRow, file: LedgerRow) -> RawRecord
                 return RawRecord(event, str(location), _read_lines(path, event["source_row"], rows))
     raise WarehouseError(
         f"{file['path']} has changed or is missing (it was ingested with SHA-256 {file['content_hash']}), "
-        "and there is no copy of it: put it back. `ingest --archive` stores copies"
+        "and the warehouse has no intact copy of the file: put the file back. `ingest --archive` stores "
+        "copies"
     )
 
 
@@ -148,7 +155,7 @@ def _local_copy(location: Path) -> Iterator[str]:
 
 
 def _is_table(path: str, source: str) -> bool:
-    """Return whether each row of a file is one level change. Then a message may have several rows."""
+    """Return whether each row of a file is one level change, so that a message may have several rows."""
     if source in _TABULAR:
         return True
     with open_file(path) as stream:
@@ -156,7 +163,7 @@ def _is_table(path: str, source: str) -> bool:
 
 
 def _read_lines(path: str, row: int, rows: int) -> list[bytes]:
-    """Return `rows` rows of a file, from row number `row` (counted from 1) on. Parquet rows become JSON."""
+    """Return `rows` rows of a file from row number `row` on (counted from 1). Parquet rows become JSON."""
     with Path(path).open("rb") as raw:
         if raw.read(4) == b"PAR1":
             table = pq.ParquetFile(path).read().slice(row - 1, rows)

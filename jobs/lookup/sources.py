@@ -11,11 +11,11 @@ from deltabook.schemas.names import Status
 from deltabook.udfs.sources.registry import SOURCES
 
 _PROOFS = {
-    Status.VERIFIED: "its ids prove an unbroken chain from a snapshot",
+    Status.VERIFIED: "the ids of messages prove an unbroken chain from a snapshot",
     Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
     Status.UNVERIFIABLE: "neither ids nor checksums: missing data cannot be detected",
 }
-"""Reason why a feed reaches a status and no better one."""
+"""Maps the best status that a feed can reach to the reason why the feed reaches this status."""
 
 
 def describe_sources(name: str | None) -> str:
@@ -24,7 +24,7 @@ def describe_sources(name: str | None) -> str:
     Parameters
     ----------
     name : str or None
-        Name of a source, such as binance; None: all sources.
+        Name of a source, such as `binance`; None: all sources.
 
     Raises
     ------
@@ -50,14 +50,15 @@ def describe_source(name: str) -> str:
 
 
 def _describe_proof(feed: Feed) -> str:
+    """Return one line about a feed: exchanges, best book status with its reason, and what starts a book."""
     exchanges = ", ".join(feed.exchanges) or "any exchange"
     also = ""
     if feed.checksum is not Checksum.NONE and feed.continuity is not Continuity.NONE:
-        also = "; where a message has no id, its checksum makes the book checked"
+        also = "; the checksum of a message without an id makes the book checked"
     if not feed.own_snapshots or feed.best_status is Status.VERIFIED:
         seeded = "a snapshot starts a book"
     elif feed.name == "crypto_lake":
-        seeded = "no snapshot: --seed golden starts a book from the vendor's"
+        seeded = "no snapshots: --seed golden starts a book from the vendor's first book"
     else:
         seeded = "the feed's own snapshot starts a book"
     return f"  {exchanges}: {feed.best_status.label} at best ({_PROOFS[feed.best_status]}{also}); {seeded}."

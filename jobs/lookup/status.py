@@ -1,6 +1,6 @@
 """The command `status`: show what a warehouse contains. Starts no Spark.
 
-It reads only Delta logs and small tables.
+The command reads only Delta logs and small tables.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ _VERDICT_STYLES = {PASSED: "bold green", FAILED: "bold red", ERRORED: "bold red"
 
 
 class InstrumentStatus(TypedDict):
-    """Contents of one instrument. `hours` and its variants count chunks of the length `hour_length`, ns.
+    """What the warehouse contains of one instrument.
 
-    `first_hour` and `last_hour` are starts of chunks, ns since 1970 UTC. `coverage` has ns by status, `gaps`
-    has numbers by kind, and `golden` has the share of matches as text, by kind of golden row.
+    `hours`, `hours_missing` and `failed_hours` are numbers of chunks; each chunk is `hour_length` ns long.
+    `first_hour` and `last_hour` are starts of chunks, ns since 1970 UTC. `coverage` maps each status to how
+    long books had the status, in ns. `gaps` maps each kind of gap to the number of gaps. `golden` maps each
+    kind of golden row to a text that says how many books equal their golden rows.
     """
 
     exchange: str
@@ -69,9 +71,9 @@ class InstrumentStatus(TypedDict):
 
 
 class TableSize(TypedDict):
-    """Number of rows, and number and size of the data files, of the published version of a table.
+    """Number of rows, number of data files and size in bytes of the published version of a table.
 
-    `other_bytes` is the size of its data files that are not in the published version.
+    `other_bytes` is the size of all data files of the table that are not in the published version.
     """
 
     table: str
@@ -82,7 +84,7 @@ class TableSize(TypedDict):
 
 
 class RunStatus(TypedDict):
-    """A run: its times (ns since 1970 UTC), worst verdict, new files and number of refused files."""
+    """A run, with start and end (ns since 1970 UTC), worst verdict, and counts of new and refused files."""
 
     run_id: str
     command: str
@@ -97,9 +99,10 @@ class RunStatus(TypedDict):
 class WarehouseStatus(TypedDict):
     """Contents of a warehouse.
 
-    `runs` has the newest run first. `bytes` is the size of the data files of the published versions, and
-    `other_bytes` that of all other data files. `is_written` says whether a run holds the warehouse's lock
-    now. It is None if the lock cannot be tested. `unfinished` lists the tables that a killed run has changed.
+    `runs` lists the newest run first. `bytes` is the size of the data files of the published versions, and
+    `other_bytes` is the size of all other data files. `is_written` says whether a run has locked the
+    warehouse now; None: the lock cannot be tested. `unfinished` lists what a killed run has left: tables with
+    unpublished changes, and the folder `_staging`.
     """
 
     warehouse: str
@@ -114,7 +117,7 @@ class WarehouseStatus(TypedDict):
 
 
 def read_status(warehouse: Path) -> WarehouseStatus:
-    """Return the contents of a warehouse: instruments, tables, runs and their verdicts.
+    """Return the contents of a warehouse: instruments, tables, runs and verdicts.
 
     Parameters
     ----------
@@ -148,9 +151,10 @@ def read_status(warehouse: Path) -> WarehouseStatus:
 
 
 def _list_unfinished(warehouse: Path) -> list[str]:
-    """Return the tables with commits after their published version, and `_staging` if it exists.
+    """Return the tables with commits after the published version, and `_staging` if this folder exists.
 
-    An unfinished run left them. Readers do not see its changes, and the next run rolls them back.
+    An unfinished run left these commits and this folder. Readers do not see the changes of an unfinished run,
+    and the next run rolls the changes back.
     """
     stored, versions = TableReader(warehouse), published_versions(warehouse)
     tables = [table for table in TABLES.values() if table is not RUNS and stored.exists(table)]
@@ -217,7 +221,7 @@ def _read_chunk_length(stored: TableReader) -> int:
 
 
 def _measure_tables(stored: TableReader) -> list[TableSize]:
-    """Return rows, files and bytes of each published table, and the bytes of its unpublished data files.
+    """Return rows, files and bytes of each published table, and the bytes of the table's unpublished files.
 
     Unpublished data files belong to earlier versions or to unfinished runs.
     """
@@ -242,7 +246,7 @@ def _measure_tables(stored: TableReader) -> list[TableSize]:
 
 
 def _describe_run(run: RunRow) -> RunStatus:
-    """Return times, worst verdict and file counts of a run."""
+    """Return start, end, worst verdict and file counts of a run."""
     summary: RunSummary = json.loads(run["summary"])
     verdicts = summary.get("verdicts", {})
     return {
@@ -291,12 +295,12 @@ def _verdict_text(name: str, failed_hours: int = 0) -> Text:
 
 def _warning_lines(status: WarehouseStatus) -> Iterator[Text]:
     if status["is_written"]:
-        yield Text("a run is writing to it now: shown is the state that the run before published", "yellow")
+        yield Text("a run is writing to it now: this is the state that the previous run published", "yellow")
     if status["is_written"] is None:
         yield Text("cannot tell whether a run is writing to it: its lock file is not accessible", DIM)
     if status["unfinished"]:
         names = ", ".join(status["unfinished"])
-        yield Text(f"an unfinished run left {names} behind: the next run rolls it back", "yellow")
+        yield Text(f"an unfinished run left {names} behind: the next run rolls back that run", "yellow")
 
 
 def _instrument_lines(instrument: InstrumentStatus) -> Iterator[Text]:

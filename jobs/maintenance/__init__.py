@@ -1,1 +1,1 @@
-"""The commands `verify`, `restore` and `maintain`: check, repair and clean up a warehouse."""
+"""The commands `verify`, `restore` and `maintain`, which check, repair and clean up a warehouse."""

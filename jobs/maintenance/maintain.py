@@ -1,7 +1,7 @@
 """The command `maintain`: compact small files, and remove files that no retained version needs.
 
-The command needs no Spark. It publishes the compacted files as a run of its own, and readers use the old
-files until then. A killed `maintain` has not removed any file that readers or `restore` need.
+The command needs no Spark. The command publishes the compacted files as a new run; until then, readers use
+the old files. If the command is killed, every file that readers or `restore` need still exists.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
     policy : RetentionPolicy
         How long versions, files and copies of raw files are retained.
     is_meant : bool
-        Whether to apply the changes. If False, they are only reported.
+        Whether to apply the changes. If False, the changes are only reported.
 
     Returns
     -------
     MaintenanceReport
-        Counts and sizes of the files that are changed or, in a dry run, would be changed.
+        Counts and sizes of the files that were changed. After a dry run: of the files to change.
 
     Raises
     ------
     WarehouseError
-        If nothing is published yet, another process is writing, or a log is damaged.
+        If nothing is published yet, if another process is writing to the warehouse, or if a log is damaged.
     """
     warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
@@ -63,10 +63,10 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
     if not is_meant or plan.is_empty:
         return plan.report(is_meant)
     with warehouse.writing("maintain") as run:
-        # Plan again, because `writing` has rolled back what a killed run left.
+        # Plan again, because `writing` has rolled back the changes of any killed run.
         plan = UpkeepPlan.make(root, policy, is_locked=True)
         report = plan.report(is_done=True)
-        run.always_records = True  # even if only `written` is compacted
+        run.always_records = True  # the run is recorded even if only `written` is compacted
         unrecorded = ("tables", "is_done")
         run.summary |= {name: value for name, value in report.items() if name not in unrecorded}
         with run.stage("joining"):
@@ -83,8 +83,7 @@ def maintain_warehouse(settings: Settings, policy: RetentionPolicy, is_meant: bo
                 remove_copies(root, upkeep.table, paths)
                 _remove(upkeep.table.name, unneeded)
             _remove("left", plan.leftovers)
-    # The run is published, and its ledger no longer lists the expired copies. So the copies can be removed
-    # now.
+    # The published ledger no longer lists the expired copies, so these copies can be removed now.
     with name_disk_errors(root), warehouse.locked():
         archived = {row["content_hash"] for row in warehouse.rows(FILES) if row["archived"]}
         _remove("archive", [file for file in plan.expired_copies if file.path.name not in archived])
@@ -99,15 +98,17 @@ def _compact(warehouse: Warehouse, table: Table) -> None:
 
 
 def _remove(name: str, files: Iterable[StoredFile]) -> None:
+    """Remove files. `name` names the crash points around the removal: a table or a kind of files."""
     with crash_points("remove", name):
         for file in files:
             remove_file(file.path)
 
 
 def _mark_pruned_copies(plan: UpkeepPlan) -> list[LedgerRow]:
-    """Return the rows of the ledger after the removal of expired copies of raw files.
+    """Return the rows of the ledger as they are after expired copies of raw files were removed.
 
-    In the rows of removed copies, `archived` is empty and `reason` states when `maintain` removed the copy.
+    In the row of a file whose copy is removed, `archived` is empty, and `reason` gives the date of the
+    removal.
     """
     day = time.strftime("%Y-%m-%d", time.gmtime(plan.policy.now / NANOSECONDS_PER_SECOND))
     pruned = {row["content_hash"] for row in plan.pruned_rows}
@@ -120,7 +121,7 @@ def _mark_pruned_copies(plan: UpkeepPlan) -> list[LedgerRow]:
 
 
 def print_maintenance(report: MaintenanceReport, console: Console) -> None:
-    """Print what `maintain` changed or, in a dry run, would change.
+    """Print what `maintain` changed; after a dry run, print the planned changes.
 
     Parameters
     ----------

@@ -1,15 +1,15 @@
 """Plan the maintenance of a warehouse from its logs and folders, without Spark.
 
-A run is retained if readers could see its table versions at any time within the retention period. For each
-table, the version that the oldest retained run published is retained, and all later versions.
+A run is retained if readers saw the table versions of the run at any time within the retention period. Of
+each table, the version that the oldest retained run published and all later versions are retained.
 
-A data file is removed if it belongs to no retained version and was written before the retention period
-began. This includes files that a killed run has left. A commit is removed if a checkpoint replaces it, and
-this checkpoint is not later than the oldest retained version. The table `written` still has the bytes of
-removed commits.
+A data file is removed if the file belongs to no retained version and was written before the retention period
+began. This includes files that a killed run has left. A commit is removed if a checkpoint replaces the commit
+and is not later than the oldest retained version. The table `written` still contains the bytes of removed
+commits.
 
 Data files of events, golden rows, checkpoints, books and samples are never compacted. Each of these files
-holds one chunk. Later stages record the names of the files that they have read, to detect changed inputs.
+contains one chunk, and later stages detect changed inputs by the names of the files.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PARTIAL_SUFFIX = ".partial"
 
 
 class MaintenanceReport(TypedDict):
-    """Counts and sizes of everything that `maintain` changes, for its JSON output.
+    """Counts and sizes of everything that `maintain` changes, in the form of the JSON output of `maintain`.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class UpkeepPlan:
         policy : RetentionPolicy
             How long versions, files and copies of raw files are retained.
         is_locked : bool
-            Whether the caller holds the lock of the warehouse.
+            Whether the caller has locked the warehouse.
 
         Raises
         ------
@@ -131,7 +131,8 @@ class UpkeepPlan:
         records = read_run_records(root, is_locked)
         rows = cast(list[RunRow], TableReader(root).rows(RUNS))
         runs = sorted(rows, key=lambda row: int(row["finished"]))
-        # The last run before the retention period is retained too: readers saw it when the period began.
+        # The last run before the retention period is retained too: readers saw its versions when the period
+        # began.
         before = [index for index, run in enumerate(runs) if run["finished"] <= policy.cutoff]
         retained_runs = runs[before[-1] if before else 0 :]
         tables = []
@@ -155,7 +156,7 @@ class UpkeepPlan:
 
     @cached_property
     def pruned_rows(self) -> list[LedgerRow]:
-        """Rows of the ledger whose archived copies are removed."""
+        """Rows of the ledger about raw files whose archived copies are removed."""
         names = {file.path.name for file in self.expired_copies}
         return [row for row in self.ledger if row["archived"] and row["content_hash"] in names]
 
@@ -186,7 +187,7 @@ def _require_intact_log(root: Path, table: Table, records: RunRecords) -> None:
     if records.version(table) >= 0 and (faults := [*find_log_faults(root, table, records)]):
         raise WarehouseError(
             f"table {root / table.name}: {faults[0].file}: {faults[0].problem}. Nothing is removed while a "
-            "log is damaged: run `deltabook verify` to see what repairs it"
+            "log is damaged: run `deltabook verify`, which names the command that repairs the log"
         )
 
 
@@ -202,8 +203,8 @@ def _list_expired_copies(
 ) -> list[StoredFile]:
     """Return the archived copies of raw files that are older than the retention period of the archive.
 
-    The list is empty if the policy retains all copies. Copies of files that could not be ingested are never
-    in the list.
+    The list is empty if the policy retains all copies. The list never contains copies of files that could not
+    be ingested.
     """
     if policy.archive_retention is None:
         return []

@@ -1,9 +1,10 @@
 """The command `restore`: return a warehouse to the table versions that an earlier run has published.
 
-The command computes no books and no verdicts. First it repairs damaged log files, and damaged files of `runs`
-and `written`: either all of them, or none. Their content comes from second copies or from the table
-`written`. Then Delta restores each table to the version that the earlier run published. The command publishes
-the result as a new run. Replaced files move to the folder `_aside`; no file is deleted.
+The command computes no books and no verdicts. First, the command repairs damaged log files, and damaged files
+of `runs` and `written`: either all these files or none. The content of repaired files comes from second
+copies or from the table `written`. Then Delta returns each table to the version that the earlier run
+published. Last, the command publishes the result as a new run. Replaced files are moved to the folder
+`_aside`. No file is deleted.
 """
 
 from __future__ import annotations
@@ -54,20 +55,21 @@ def restore_warehouse(
     run_id : str, optional
         Id of the run to restore. None chooses the newest run whose files are all intact.
     is_meant : bool
-        Whether to apply the changes. If False, they are only reported.
+        Whether to apply the changes. If False, the changes are only reported.
     stage : callable
         Function that shows a stage; see `StageDisplay`.
 
     Returns
     -------
     RestoreReport
-        The changes that are made or, in a dry run, would be made. If a dry run finds damaged logs, it reports
-        only their repair, because the state of the tables is unknown until the logs are repaired.
+        The changes that were made or, after a dry run, the planned changes. If a dry run finds damaged logs,
+        the report has only the repair of the logs, because the state of the tables is unknown until the logs
+        are repaired.
 
     Raises
     ------
     WarehouseError
-        If no run has this id, or files of the run are missing or damaged.
+        If no run has the id `run_id`, or if files of the run are missing or damaged.
     """
     warehouse = Warehouse.without_spark(settings)
     root = warehouse.root
@@ -101,9 +103,9 @@ def restore_warehouse(
             fault for table in TABLES.values() for fault in find_unpublished_commits(root, table, records)
         ]
     audit = audit_files(root, records, stage)
-    # If logs were damaged, the dry run showed only their repair, so the user has not agreed to undo runs.
-    # Unless the user named a run, keep the newest one here, and leave damaged data files to the next
-    # `restore`.
+    # If logs were damaged, the dry run showed only the repair of the logs, so the user has not agreed to undo
+    # runs. In this case, restore the newest run unless the user named another run, and leave damaged data
+    # files to the next `restore`.
     is_chosen_by_audit = run_id is not None or not log_faults
     chosen = _choose_run(root, records, audit, run_id) if is_chosen_by_audit else records.newest
     undone = records.runs[records.runs.index(chosen) + 1 :]
@@ -113,7 +115,7 @@ def restore_warehouse(
     report["run"] = chosen["run_id"]
     report["undone"] = [run["run_id"] for run in undone]
     report["ingest_again"] = _list_later_raw_files(root, records, chosen, audit) if undone else []
-    report["files"] = [f"{RUNS.name} {file.path} (its rows are lost)" for file in damaged_runs]
+    report["files"] = [f"{RUNS.name} {file.path} (the rows in this file are lost)" for file in damaged_runs]
     has_lost_records = bool(damaged_written) or not records.is_complete
     if is_meant and (log_faults or unpublished or undone or has_lost_records or damaged_runs):
         if damaged_runs:
@@ -131,8 +133,8 @@ def _restore_tables(
 ) -> None:
     """Restore the tables to the versions of a run, publish the result, and complete the report.
 
-    `damaged_written` is None if the table `written` has lost no rows. Otherwise it lists the table's damaged
-    data files; the list is empty if rows are lost only because files are missing.
+    `damaged_written` is None if the table `written` has lost no rows. Otherwise, `damaged_written` lists the
+    damaged data files of `written`; the list is empty if rows are lost only because files are missing.
     """
     with warehouse.writing("restore") as run:
         run.always_records = True  # so that repaired logs of `runs` and `written` are recorded too
@@ -147,7 +149,7 @@ def _restore_tables(
 
 
 def _find_run(records: RunRecords, run_id: str) -> RunRow:
-    """Return the run with the given id; raise a `WarehouseError` if there is none."""
+    """Return the run with the given id; raise a `WarehouseError` if no run has this id."""
     for run in records.runs:
         if run["run_id"] == run_id:
             return run
@@ -156,9 +158,9 @@ def _find_run(records: RunRecords, run_id: str) -> RunRow:
 
 
 def _choose_run(root: Path, records: RunRecords, audit: AuditResult, run_id: str | None) -> RunRow:
-    """Return the run to restore: the run with the given id, or else the newest run whose files are intact.
+    """Return the run to restore: the run `run_id`, or, if that is None, the newest run with intact files.
 
-    If files of the run are missing or damaged, a `WarehouseError` is raised.
+    A `WarehouseError` is raised if files of the run `run_id` are missing or damaged, or if no run is intact.
     """
     known = audit.file_problems()
     if run_id is None:
@@ -181,8 +183,8 @@ def _choose_run(root: Path, records: RunRecords, audit: AuditResult, run_id: str
     if faults:
         listed = "; ".join(f"{fault.table} {fault.file}: {fault.problem}" for fault in faults[:_MAX_LISTED])
         raise WarehouseError(
-            f"run {run_id} cannot be restored, its files are damaged: {listed}. Choose another --run, or "
-            "leave out --run to restore the newest intact run"
+            f"run {run_id} cannot be restored, because files of the run are damaged: {listed}. Choose "
+            "another --run, or leave out --run to restore the newest intact run"
         )
     return run
 
@@ -205,7 +207,7 @@ def _list_later_raw_files(root: Path, records: RunRecords, chosen: RunRow, audit
 def _record_files_again(
     warehouse: Warehouse, records: RunRecords, damaged: list[ActiveFile], run_id: str
 ) -> int:
-    """Remove damaged data files from `written`, and record the present hashes of unrecorded files.
+    """Remove damaged data files from `written`, and record the present hashes of files without a record.
 
     Returns
     -------
@@ -215,8 +217,8 @@ def _record_files_again(
     warehouse.drop(WRITTEN, damaged)
     root = warehouse.root
     known_paths = {name: {*files} for name, files in records.files.items()}
-    # A repair may have replaced lost commits of `written` by new ones. The new commits differ from the
-    # recorded hashes, so they are recorded again.
+    # A repair may have replaced lost commits of `written` by new commits. The hashes of the new commits
+    # differ from the recorded hashes, so the new commits are recorded again.
     known_paths[WRITTEN.name] = {
         path
         for path, record in records.files[WRITTEN.name].items()
@@ -233,7 +235,7 @@ def _record_files_again(
 
 
 def describe_restore(report: RestoreReport) -> Iterator[str]:
-    """Yield lines of text that describe what a restore changed or would change.
+    """Yield lines of text that describe what `restore` changed, or, after a dry run, the planned changes.
 
     Parameters
     ----------
@@ -243,7 +245,7 @@ def describe_restore(report: RestoreReport) -> Iterator[str]:
     Yields
     ------
     str
-        One line of text, mostly one for each change.
+        A line of text. Most changes have one line.
     """
     for fault in report.get("logs", ()):
         yield f"repair       {fault['table']} {fault['file'] or 'rows'}: {fault['problem']}"
@@ -256,7 +258,7 @@ def describe_restore(report: RestoreReport) -> Iterator[str]:
     for chunk in report.get("judged", ()):
         yield f"validate     {chunk}"
     if report.get("logs"):
-        yield "next         run deltabook verify again after the repair: only then can it check data files"
+        yield "next         after the repair, run deltabook verify again, which can then check data files too"
     if report.get("run"):
         yield f"restore      run {report['run']}"
     for run in report.get("undone", ()):
@@ -264,5 +266,5 @@ def describe_restore(report: RestoreReport) -> Iterator[str]:
     for path in report.get("ingest_again", ()):
         yield f"ingest again {path}"
     if report.get("recorded_again"):
-        yield f"record       {report['recorded_again']:,} files as they are now: their old records are lost"
+        yield f"record       hashes of {report['recorded_again']:,} files anew: the old records are lost"
     yield "done" if report["is_done"] else "nothing changed: pass --yes to apply"

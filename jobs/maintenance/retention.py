@@ -12,7 +12,7 @@ from deltabook.schemas.names import DAY
 MIN_RETENTION = 7 * DAY
 """Shortest allowed retention period, ns.
 
-A process may still use files that a newer version has replaced. After this time, such a process has finished.
+Readers and runs may still use files that a newer version has replaced, but have finished after this time.
 """
 _DAYS = re.compile(r"(\d+)d")
 
@@ -37,14 +37,14 @@ class RetentionPolicy:
 
     @classmethod
     def parse(cls, keep: str, prune_archive: str | None) -> RetentionPolicy:
-        """Return the policy that command-line options describe; its retention periods end now.
+        """Return the policy that command-line options describe. The retention periods end now.
 
         Parameters
         ----------
         keep : str
-            Value of `--keep`: a number of days, such as 30d.
+            Value of `--keep`: a number of days, such as `30d`.
         prune_archive : str, optional
-            Value of `--prune-archive`: a number of days, such as 90d. None retains all copies of raw files.
+            Value of `--prune-archive`: a number of days, such as `90d`. None retains all copies of raw files.
 
         Raises
         ------
@@ -62,12 +62,12 @@ class RetentionPolicy:
 
 
 def _parse_days(text: str, option: str) -> int:
-    """Return the length in ns of a text such as 30d; `option` names the option in error messages."""
+    """Return the length in ns of a number of days such as `30d`; `option` is named in error messages."""
     match = _DAYS.fullmatch(text)
     length = int(match[1]) * DAY if match else 0
     if length < MIN_RETENTION:
         raise SettingsError(
             f"{option} {text}: expected a number of days, such as 30d, and at least {MIN_RETENTION // DAY}d. "
-            "Readers, runs in progress and `restore` may need files that are younger than that"
+            f"Readers, runs in progress and `restore` may need files of the last {MIN_RETENTION // DAY} days"
         )
     return length

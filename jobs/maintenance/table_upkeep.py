@@ -36,25 +36,25 @@ COMPACTED_TABLES = (
 )
 """Tables that `maintain` compacts. Each run adds a small file with a few rows, and readers read all rows."""
 MIN_FILES_TO_COMPACT = 32
-"""Number of small files in one partition from which on a table is compacted.
+"""Smallest number of small files in one partition for which a table is compacted.
 
-Compaction writes all rows of these files again, which does not pay for fewer files.
+Compaction writes all rows of the small files again. With fewer files, compaction costs more than it saves.
 """
 MAX_FILE_BYTES = 32 << 20
-"""Size in bytes below which a data file counts as small. Compacted files have about this size."""
+"""A data file counts as small if it has fewer bytes than this. Compacted files have about this size."""
 _UNFINISHED_LOG_FILE = re.compile(r"\.tmp$|#\d+$")
-"""Pattern of the endings of log file names that mark an incomplete file."""
+"""Pattern of the endings of log file names. A name with such an ending means an incomplete file."""
 
 
 class TableReport(TypedDict):
-    """Counts and sizes of the files of one table that `maintain` changes, for its JSON output.
+    """Counts and sizes of files of one table, in the form of the JSON output of `maintain`.
 
     Attributes
     ----------
     table : str
         Name of the table.
     files, files_bytes : int
-        Number of data files, and their total size in bytes.
+        Number of data files before the maintenance, and their total size in bytes.
     joined : int
         Number of small data files that are compacted.
     joined_into : int
@@ -62,7 +62,7 @@ class TableReport(TypedDict):
     removed, removed_bytes : int
         Number of data files that are removed, and their total size in bytes.
     log, log_bytes : int
-        Number of log files, and their total size in bytes.
+        Number of log files before the maintenance, and their total size in bytes.
     log_removed, log_removed_bytes : int
         Number of log files that are removed, and their total size in bytes.
     """
@@ -178,18 +178,18 @@ def plan_table(root: Path, table: Table, oldest: int, newest: int, cutoff: int) 
 
 
 def _list_needed_paths(root: Path, table: Table, oldest: int) -> set[str]:
-    """Return the paths of all data files that belong to the version `oldest` or to a later one."""
+    """Return the paths of all data files that belong to the version `oldest` or to a later version."""
     log_files = list_log_files(root, table)
     commits = {
         version: path for version, paths in log_files.items() for path in paths if path.suffix == ".json"
     }
     first = oldest
-    if 0 not in commits:  # Delta has removed old commits, so versions before the first checkpoint are lost
+    if 0 not in commits:  # Delta has removed old commits, so only versions from the first checkpoint on exist
         first = max(oldest, min(version for version, paths in log_files.items() if len(paths) > 1))
     if missing := set(range(first + 1, max(log_files) + 1)) - commits.keys():
         raise WarehouseError(
             f"table {root / table.name}: the commits of {len(missing):,} versions from {min(missing)} on are "
-            "missing: run `deltabook verify` to see what repairs them"
+            "missing: run `deltabook verify`, which names the command that restores these commits"
         )
     needed = {file.path for file in list_active_files(root, table, first)}
     for version, path in commits.items():

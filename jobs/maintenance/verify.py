@@ -1,4 +1,4 @@
-"""The command `verify`: check that the files of a warehouse are as its runs wrote them, without Spark.
+"""The command `verify`: check that no file of a warehouse has changed since a run wrote the file. No Spark.
 
 Logs and data files are compared with the hashes that runs recorded, and row counts with the ledger. Threads
 read several files in parallel, because hashing releases Python's global interpreter lock.
@@ -46,7 +46,7 @@ from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
 
 
 class Verification(TypedDict):
-    """Result of `verify`, with the fields of its JSON output.
+    """Result of `verify`, in the form of the JSON output of `verify`.
 
     Attributes
     ----------
@@ -55,8 +55,8 @@ class Verification(TypedDict):
     run : str
         Id of the newest run; empty if `runs` is lost.
     is_written : bool
-        Whether another process was writing to the warehouse, or the lock could not be tried. If True, only
-        published versions were compared.
+        Whether another process was writing to the warehouse, or may have been writing because the lock file
+        is not accessible. If True, only published versions were compared.
     log_files : int
         Number of log files that were compared.
     data_files : int
@@ -64,13 +64,13 @@ class Verification(TypedDict):
     bytes : int
         Total size of the compared data files.
     bytes_per_second : int
-        `bytes` divided by the time for checking logs, second copies and data files.
+        `bytes` divided by the seconds that it took to check logs, second copies and data files.
     seconds : float
         Duration of the whole verification in seconds.
     unread : list of str
         Names of tables whose log is damaged. Data files of these tables were not compared.
     findings : list of FaultFields
-        The faults, each with a remedy.
+        All faults, each with a remedy.
     runs : int
         Number of runs. Only a deep verification has this field.
     restorable : list of str
@@ -99,14 +99,14 @@ def verify_warehouse(warehouse: Path, is_deep: bool, console: Console) -> Verifi
     warehouse : Path
         Warehouse folder.
     is_deep : bool
-        Whether to also check raw files, their archived copies and the files of earlier runs.
+        Whether to also check raw files, archived copies of raw files, and files of earlier runs.
     console : Console
         Console that shows progress.
 
     Returns
     -------
     Verification
-        The findings, and the number, size and speed of the checks.
+        The findings, and how many files and bytes were checked at which speed.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def verify_warehouse(warehouse: Path, is_deep: bool, console: Console) -> Verifi
     """
     started = time.monotonic()
     stage = stage_display(console)
-    # All checks use these records, even if another process publishes a run in the meantime.
+    # All checks use the records that are read here, even if another process publishes a run later.
     with try_lock(warehouse / WRITE_LOCK) if had_runs(warehouse) else nullcontext() as is_idle:
         records = read_run_records(warehouse, is_locked=bool(is_idle))
         faults = [*_find_unfinished_repairs(warehouse)] if is_idle else []
@@ -164,7 +164,7 @@ def _find_unfinished_repairs(warehouse: Path) -> Iterator[Fault]:
 
 
 def _find_copy_and_commit_faults(warehouse: Path, records: RunRecords, is_idle: bool) -> Iterator[Fault]:
-    """Yield the faults of second copies and, if no process is writing, a fault for unpublished commits."""
+    """Yield faults of second copies and, if no process is writing, faults of unpublished commits."""
     for table in RUN_TABLES:
         yield from find_copy_faults(warehouse, table, records.version(table), is_idle)
     for table in SMALL_TABLES:
@@ -176,7 +176,7 @@ def _find_copy_and_commit_faults(warehouse: Path, records: RunRecords, is_idle: 
 
 
 def _report_lost_runs(warehouse: Path, records: RunRecords, faults: list[Fault]) -> Verification:
-    """Return the result for a warehouse in which no row of `runs` is readable, so nothing can be compared."""
+    """Return the result for a warehouse in which no row of `runs` is readable: nothing could be compared."""
     return {
         "warehouse": str(warehouse),
         "run": "",
@@ -194,9 +194,10 @@ def _report_lost_runs(warehouse: Path, records: RunRecords, faults: list[Fault])
 def _find_count_faults(
     warehouse: Path, records: RunRecords, audit: AuditResult, stage: StageDisplay
 ) -> Iterator[Fault]:
-    """Compare row counts and ids of intact data files with the ledger and the id boundaries (table `hours`).
+    """Yield the faults of row counts and ids in intact data files.
 
-    Nothing is compared if the ledger or the id boundaries are damaged.
+    Row counts are compared with the ledger, and ids with the id boundaries (table `hours`). Nothing is
+    compared if the ledger or the id boundaries are damaged.
     """
     if not audit.is_intact(FILES) or not audit.is_intact(HOURS):
         return
@@ -211,7 +212,7 @@ def _find_count_faults(
 def _are_books_current(runs: list[RunRow]) -> bool:
     """Return whether books were rebuilt after the last ingest.
 
-    A `restore` undoes the runs after the run that it restored, so these runs are ignored.
+    A run of `restore` undoes all runs after the run that it restores. Runs that were undone are ignored.
     """
     indices = {run["run_id"]: index for index, run in enumerate(runs)}
     index = len(runs) - 1
@@ -248,8 +249,8 @@ def _find_raw_file_faults(warehouse: Path, records: RunRecords, stage: StageDisp
             intact = [path for path in locations if has_content(path, row["content_hash"])]
             archived = get_archive_path(warehouse, row["content_hash"])
             if row["state"] == "ingested" and not intact and not row["reason"]:
-                problem = "missing, or changed since it was ingested; the raw file has no intact copy either"
-                yield Fault(FILES.name, row["path"], problem, remedy="put it back from a backup")
+                problem = "missing or changed since it was ingested, and the archive has no intact copy"
+                yield Fault(FILES.name, row["path"], problem, remedy="put the file back from a backup")
             elif row["archived"] and archived not in intact:
                 problem = f"the copy of {row['path']} is missing or damaged"
                 remedy = f"copy {row['path']} to {archived}"

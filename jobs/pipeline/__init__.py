@@ -1,1 +1,1 @@
-"""The jobs that a run consists of: ingest, reconstruct and validate. Commands run one or several in order."""
+"""The jobs `ingest`, `reconstruct` and `validate`, and the steps with which commands run these jobs."""

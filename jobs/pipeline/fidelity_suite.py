@@ -1,11 +1,12 @@
 """Run the suite `fidelity`, which compares rebuilt books with golden rows.
 
-A golden row is an independent truth about a book, such as the best bid and ask that the exchange sent itself.
+A golden row is independent data about a book, such as the best bid and ask that the exchange itself sent.
 The suite compares in two ways, for each chunk and for each whole symbol:
 
-- row by row: do prices and sizes equal those of the golden row with the same id?
-- in distribution: do samples of a metric, such as the spread, have the same distribution in rebuilt books and
-  in golden rows?
+- Row by row: do the prices and sizes of a book equal the prices and sizes of the golden row with the id of
+  the book?
+- In distribution: does a metric, such as the spread, have the same distribution in rebuilt books and in
+  golden rows?
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT
 
 
 def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Return verdicts that say whether the rebuilt books of each chunk equal their golden rows.
+    """Judge whether the rebuilt books of each chunk equal the golden rows, and return the verdicts.
 
     Parameters
     ----------
@@ -50,8 +51,8 @@ def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
     Returns
     -------
     list of SuiteVerdict
-        One verdict for each chunk, and one verdict for each symbol that has several chunks. If no golden row
-        could be compared, the verdict is `none` instead of `passed`.
+        One verdict for each chunk, and one verdict for each symbol that has several chunks. The verdict is
+        `none` instead of `passed` if no golden row of the chunk or symbol could be compared.
     """
     warehouse, settings = suite_run.warehouse, suite_run.warehouse.settings
     results = suite_run.apply(judge_groups(str(warehouse.root), settings.depth, settings.minimum_match))
@@ -88,9 +89,9 @@ def judge_fidelity_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def _compare_whole_symbols(suite_run: SuiteRun) -> list[JudgedRow]:
-    """Pool the samples of all chunks of each symbol, and return metrics of their distributions.
+    """Pool the samples of all chunks of each symbol, and return metrics of the pooled distributions.
 
-    Symbols with a single file of samples are left out, because pooling changes nothing for them.
+    Symbols with a single file of samples are left out, because pooling one file changes nothing.
     """
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
     for key, names in suite_run.warehouse.data_files(SAMPLES).items():
@@ -106,7 +107,11 @@ def _compare_whole_symbols(suite_run: SuiteRun) -> list[JudgedRow]:
 
 
 def _make_check_metrics(suite_run: SuiteRun, counts: Counts) -> list[JudgedRow]:
-    """Return a metric `match` for each row of the table `checks`, and add the row's numbers to `counts`."""
+    """Return a metric `match` for each row of the table `checks`, and add the row's counts to `counts`.
+
+    A row of `checks` says how many books were compared with the feed's own checksums or snapshots, and how
+    many of these books were equal.
+    """
     metrics = []
     minimum = suite_run.warehouse.settings.minimum_match
     for key in suite_run.keys:
@@ -128,7 +133,7 @@ def _make_check_metrics(suite_run: SuiteRun, counts: Counts) -> list[JudgedRow]:
 
 
 def _count_tests(metrics: Iterable[JudgedRow], counts: Counts) -> None:
-    """Add the number of distribution tests of each chunk to its counts, in total and by verdict."""
+    """Add to the counts of each chunk how many distribution tests it had: all tests, passed and failed."""
     for row in metrics:
         if row.hour != ALL_HOURS and row.verdict in (PASSED, FAILED) and row.matched == NOT_GIVEN:
             numbers = counts[get_key(row)]
@@ -143,7 +148,7 @@ def _write_metrics(suite_run: SuiteRun, metrics: Iterable[JudgedRow]) -> None:
 
 
 def _describe_metric(row: JudgedRow) -> str:
-    """Return the name of a metric for the reasons of a verdict, such as `book_ticker spread`."""
+    """Return the name of a metric, such as `book_ticker spread`, for use in the reasons of a verdict."""
     if row.metric == "match":
         if row.first_divergence == NOT_GIVEN:
             return row.kind

@@ -1,12 +1,12 @@
-"""The job `ingest`: read raw files into the tables `events` and `golden`, each file once.
+"""The job `ingest`: read raw files into the tables `events` and `golden`. Each file is read once.
 
 1. Workers parse each raw file and write the parsed messages, called records, to temporary files (staged
    files).
-2. A survey of each stream finds its chunks, its epochs, and the number of digits that its prices and sizes
+2. A survey of each stream finds the chunks and epochs of the stream, and how many digits the prices and sizes
    need. A stream is all messages of one type of one instrument. A chunk is a range of ids, one hour by
    default. An epoch is a range of ids between two restarts of a venue's ids.
-3. Workers sort each chunk that gains or loses messages into the feed's order. They write it as a new data
-   file, which replaces the chunk's stored events.
+3. For each chunk that gains or loses messages, workers sort the messages into the feed's order, and write the
+   chunk as a new data file, which replaces the stored events of the chunk.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class IngestOptions:
     Attributes
     ----------
     replace : bool
-        Whether a file with new content may replace an ingested file of the same path.
+        Whether a file with new content may replace the content that was ingested from the file's path.
     archive : bool
         Whether to store a copy of each raw file in the warehouse's archive.
     """
@@ -81,17 +81,17 @@ def ingest(
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse that `run` writes.
+        The warehouse to which `run` writes.
     run : Run
-        The run that this job belongs to.
+        The run to which this job belongs.
     source : str
         Name of the source that parses the files: a key of `SOURCES`.
     paths : sequence of Path
-        Raw files, and folders of raw files.
+        Raw files, and folders that contain raw files.
     progress : Progress
         The display that shows the progress of each step.
     options : IngestOptions, optional
-        None means the defaults of `IngestOptions`.
+        Options of the job; None means the defaults of `IngestOptions`.
 
     Returns
     -------
@@ -102,9 +102,11 @@ def ingest(
     Raises
     ------
     SettingsError
-        If a path does not exist, or if the settings give an instrument other scales than the warehouse has.
+        If a path does not exist, or if the settings give scales for an instrument that differ from the stored
+        scales of the instrument.
     WarehouseError
-        If a file has to be read again because another file is replaced, but is missing or has changed.
+        If the replacement of a file makes it necessary to read another file again, and this other file is
+        missing or has changed.
     """
     started = time.monotonic()
     options = options or IngestOptions()
@@ -143,7 +145,7 @@ def _ingest_new_files(
     progress: Progress,
     options: IngestOptions,
 ) -> JobSummary:
-    """Ingest the new files of a batch, and return counts of their messages and records.
+    """Ingest the new files of a batch, and return counts of the messages and records in the files.
 
     Files that cannot be ingested are added to `batch.refused`.
     """
@@ -185,7 +187,7 @@ def _ingest_new_files(
 def _find_foreign_files(
     instruments: Mapping[Instrument, InstrumentRow], source: str, staged: StagedFiles
 ) -> dict[str, str]:
-    """Return {path: reason} of the files to refuse, because their instrument belongs to another source."""
+    """Return {path: reason} of the files to refuse because their instruments belong to another source."""
     messages = staged.list_message_files()
     reasons = find_foreign_instruments(instruments, source, {(row.exchange, row.symbol) for row in messages})
     of_files = [(row.source_file, reasons.get((row.exchange, row.symbol))) for row in messages]
@@ -193,8 +195,8 @@ def _find_foreign_files(
 
 
 def _find_changed_files(batch: FileBatch) -> dict[str, str]:
-    """Return {path: reason} of the files to refuse, because their content changed after it was hashed."""
-    reason = "it changed while it was read; ingest it when it is complete"
+    """Return {path: reason} of the files to refuse because they have changed since they were hashed."""
+    reason = "the file changed while it was read; ingest the file when it is complete"
     return {str(path): reason for digest, path in batch.new.items() if hash_file(path) != digest}
 
 
@@ -273,10 +275,10 @@ def _write_other_records(
 
 
 def _may_have_others(row: SurveyRow, instrument: InstrumentRow) -> bool:
-    """Return whether a staged file of events may also give rows of `golden` or `quarantine`.
+    """Return whether a staged file of events may also contain rows for `golden` or `quarantine`.
 
-    Snapshots and checksums are golden rows too. Messages with numbers that do not fit the instrument's scales
-    go to quarantine.
+    Snapshots and checksums are golden rows too. Messages with prices or sizes that do not fit the
+    instrument's scales go to quarantine.
     """
     is_golden = row.snapshots or row.checksums
     has_unusual_numbers = row.price_digits or row.size_digits or row.wide
@@ -293,7 +295,7 @@ def _write_ledger(
     reasons: Mapping[str, str],
     options: IngestOptions,
 ) -> None:
-    """Add a row to the table `files` for each new file, read or refused, and drop rows of replaced files."""
+    """Add a row to the table `files` for each file that was read or refused; drop rows of replaced files."""
     replaced = {content_hash for content_hash, path in batch.replaced.items() if path not in reasons}
     rows = [row for row in ledger if row["content_hash"] not in {*batch.new, *replaced}]
     for content_hash, path in batch.new.items():

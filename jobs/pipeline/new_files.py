@@ -1,11 +1,11 @@
 """Find new raw files in folders: complete files whose content is not in the ledger.
 
-The ledger is the table `files`. It identifies a file by the hash of its content, so every scan needs the hash
-of every file. Hashing a month of captures takes minutes, at 1 GB/s. Therefore `_seen.json` caches the hash of
-each file together with the file's size and times. A scan reads a file again only if its size or one of its
-times has changed. One of these times is the ctime, the time of the last change of any kind. Programs can set
-the time of modification (mtime) back, but not the ctime. The cache can be deleted at any time: the next scan
-then hashes all files again.
+The ledger is the table `files`. The ledger identifies a file by the hash of the file's content, so every scan
+needs the hash of every file. Hashing a month of captures takes minutes, at 1 GB/s. Therefore the file
+`_seen.json` caches the hash of each file together with the file's size and two times: the time of
+modification (mtime) and the time of the last change of any kind (ctime). A scan hashes a file again only if
+the size, the mtime or the ctime of the file has changed. Programs can set the mtime back, but not the ctime.
+The cache can be deleted at any time: the next scan then hashes all files again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HASH_CACHE = "_seen.json"
 
 
 class CachedHash(msgspec.Struct, array_like=True, frozen=True):
-    """The content hash of a file, with the size and times that the file had when it was hashed.
+    """The content hash of a file, and the size and times of the file when the hash was computed.
 
     Attributes
     ----------
@@ -53,19 +53,19 @@ class CachedHash(msgspec.Struct, array_like=True, frozen=True):
 
 @dataclass(frozen=True)
 class FolderScan:
-    """The files that a scan has found, sorted into new, known, waiting and refused files.
+    """The result of a scan: the files that were found, sorted into new, known, waiting and refused files.
 
     Attributes
     ----------
     new : list of Path
-        Files to ingest: this source has neither ingested nor refused their content before.
+        Files to ingest: the content has neither been ingested nor been refused by the source.
     known : int
         Number of files whose content was ingested before.
     waiting : int
-        Number of files to leave for a later scan, because they may be incomplete. Such a file is empty, has
-        changed recently, or has a suffix of partial files.
+        Number of files to leave for a later scan because they may be incomplete: files that are empty, that
+        have changed recently, or that have a suffix of partial files.
     refused : list of RefusedFile
-        Files that were not refused before.
+        Files that this scan refuses and that were not refused before, or have changed since.
     refused_before : list of RefusedFile
         Files that were refused before and have not changed since.
     """
@@ -83,15 +83,15 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
     Parameters
     ----------
     root : Path
-        Folder of the warehouse; files in it are skipped.
+        Folder of the warehouse. Files in this folder are skipped.
     source : str
-        Name of the source that would ingest the files. A file that another source refused counts as new.
+        Name of the source that is to ingest the files. A file that another source refused counts as new.
     paths : sequence of Path
         Files and folders to scan.
     replace : bool
-        Whether a file with new content may replace an ingested file of the same path.
+        Whether a file with new content may replace the content that was ingested from the file's path.
     settle : int
-        A file counts as complete if it has not changed for this many seconds.
+        Seconds without a change after which a file counts as complete.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
     for file in [*unreadable, *batch.refused]:
         is_unchanged = cache.get(file.path) == hashes[file.path]
         (refused_before if is_unchanged else refused).append(file)
-    # Other scans may cover other paths. Their cache entries stay as long as the files exist.
+    # Other scans may cover other paths. Cache entries of files at other paths stay while the files exist.
     others = {path: entry for path, entry in cache.items() if path not in hashes and Path(path).exists()}
     if hashes | others != cache:
         _write_cache(root / HASH_CACHE, hashes | others)
@@ -141,7 +141,7 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
 
 
 def read_published_ledger(root: Path) -> list[LedgerRow]:
-    """Return the rows of the ledger (table `files`) at its last published version.
+    """Return the rows of the last published version of the ledger (table `files`).
 
     Parameters
     ----------
@@ -159,8 +159,8 @@ def read_published_ledger(root: Path) -> list[LedgerRow]:
 def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.stat_result], int]:
     """Return the `stat` result of each complete file, and the number of files that may be incomplete.
 
-    An empty file counts as incomplete at any age, because a recorder may open a file long before it writes
-    the first byte.
+    `settle` is the number of seconds without a change after which a file counts as complete. An empty file
+    always counts as incomplete, because a recorder may open a file long before it writes the first byte.
     """
     latest = time.time_ns() - settle * NANOSECONDS_PER_SECOND
     stats, waiting = {}, 0
@@ -179,9 +179,9 @@ def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.s
 def _hash_files(
     stats: Mapping[Path, os.stat_result], cache: Mapping[str, CachedHash]
 ) -> tuple[dict[str, CachedHash], list[RefusedFile]]:
-    """Return the hash of each file by path, and the unreadable files.
+    """Return a dict that maps the path of each file to its hash, and return the unreadable files.
 
-    If the cache has an entry with the present size and times of a file, the file is not read.
+    A file is read only if its size, mtime or ctime differs from the file's entry in the cache.
     """
     hashes: dict[str, CachedHash] = {}
     unreadable: list[RefusedFile] = []
@@ -195,12 +195,12 @@ def _hash_files(
             hashes[str(file)] = CachedHash(*state, hash_file(file))
         except OSError as error:  # go on with the other files; the next scan tries this file again
             hashes[str(file)] = CachedHash(*state, "")
-            unreadable.append(RefusedFile(str(file), f"it cannot be read: {error.strerror}"))
+            unreadable.append(RefusedFile(str(file), f"the file cannot be read: {error.strerror}"))
     return hashes, unreadable
 
 
 def _read_cache(path: Path) -> dict[str, CachedHash]:
-    """Return the cached hashes by path; an empty dict if the cache is missing or damaged."""
+    """Return a dict that maps paths to cached hashes; an empty dict if the cache is missing or damaged."""
     try:
         return msgspec.json.decode(read_file(path), type=dict[str, CachedHash])
     except (FileNotFoundError, msgspec.DecodeError):
@@ -208,7 +208,7 @@ def _read_cache(path: Path) -> dict[str, CachedHash]:
 
 
 def _write_cache(path: Path, hashes: Mapping[str, CachedHash]) -> None:
-    """Write the cache atomically: write a partial file, then rename it."""
+    """Write the cache atomically: write a file with a temporary name, then rename the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(hashes))

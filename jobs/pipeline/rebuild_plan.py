@@ -1,7 +1,7 @@
 """Plan a rebuild: choose the chunks of each instrument to process, and the checkpoint to start from.
 
 A chunk is a range of ids, one hour by default. A checkpoint is the full book before a chunk's first event.
-Chaining goes through the chunks of an instrument in order and stores the checkpoint of each one. It writes no
+Chaining processes the chunks of an instrument in order and stores the checkpoint of each chunk, but writes no
 books. Replaying writes the books of one chunk, starting from the chunk's checkpoint.
 """
 
@@ -22,7 +22,7 @@ _KINDS_WITHOUT_END = tuple(kind.label for kind in (GapKind.TRADE_GAP, GapKind.CL
 _CHAINING_COST = 0.5
 """Cost of chaining a chunk, as a share of the cost of a single pass, which also writes the chunk's books."""
 _IDLE_CORE_COST = 0.6
-"""Cost of a chunk while another core is idle, as a share of its cost while all cores are busy.
+"""Cost of a chunk while another core is idle, as a share of the chunk's cost while all cores are busy.
 
 Each task reads and writes its files in a second thread, which an idle core can run.
 """
@@ -37,7 +37,7 @@ class BookGap:
     chunk : int
         Start of the chunk that contains the gap, ns since 1970 UTC.
     resolved_time : int
-        Time of the message that resolved the gap, ns since 1970 UTC; NOT_GIVEN while the gap is open.
+        Time of the message that resolved the gap, ns since 1970 UTC; `NOT_GIVEN` while the gap is open.
     """
 
     chunk: int
@@ -52,11 +52,12 @@ class RebuildPlan:
     ----------
     chained : list of int
         Starts of all chunks to process, in order, ns since 1970 UTC. Chunks before `first_changed` are
-        included because another message may now resolve their gaps. Their books are not rewritten.
+        included if other messages may now resolve the gaps in these chunks, but the books of these chunks are
+        not rewritten.
     changed : set of int
         Starts of the chunks whose events or settings have changed, ns since 1970 UTC.
     from_checkpoint : bool
-        Whether the first chunk starts from its stored checkpoint. If false, it starts with an empty book.
+        Whether the first chunk starts from the stored checkpoint. If false, it starts with an empty book.
     """
 
     chained: list[int]
@@ -70,7 +71,7 @@ class RebuildPlan:
 
 
 def read_book_gaps(tables: TableReader) -> dict[Instrument, list[BookGap]]:
-    """Return the stored gaps of each instrument, without kinds that no later message can resolve.
+    """Return the stored gaps of each instrument that a later message can resolve.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def read_book_gaps(tables: TableReader) -> dict[Instrument, list[BookGap]]:
     Returns
     -------
     dict
-        Gaps by (exchange, symbol).
+        Maps (exchange, symbol) to a list of gaps.
     """
     gaps: dict[Instrument, list[BookGap]] = defaultdict(list)
     for row in tables.rows(GAPS, *CHUNK_KEY_COLUMNS, "kind", "resolved_time"):
@@ -96,23 +97,23 @@ def plan_rebuild(
 ) -> dict[Instrument, RebuildPlan]:
     """Return a plan for each instrument that has a changed chunk.
 
-    Changed events may resolve earlier gaps differently. Therefore the plan starts at a checkpoint before all
-    of these gaps.
+    If events have changed, other messages may now resolve earlier gaps. Therefore the plan starts at a
+    checkpoint before all gaps that other messages may resolve.
 
     Parameters
     ----------
     fingerprints : mapping
-        Fingerprint of the present inputs of each chunk, by (exchange, symbol, chunk).
+        Maps (exchange, symbol, chunk) of each chunk to the fingerprint of its present inputs.
     built : mapping
-        Stored fingerprint of each chunk that has books, by (exchange, symbol, chunk). A chunk is changed if
-        the two fingerprints differ.
+        Maps (exchange, symbol, chunk) of each chunk that has books to the stored fingerprint. A chunk has
+        changed if its two fingerprints differ.
     gaps : mapping
-        Gaps by (exchange, symbol), from `read_book_gaps`.
+        Maps (exchange, symbol) to gaps; from `read_book_gaps`.
 
     Returns
     -------
     dict
-        Plans by (exchange, symbol).
+        Maps (exchange, symbol) to the plan.
     """
     chunks_of_instrument: dict[Instrument, list[int]] = defaultdict(list)
     for exchange, symbol, chunk in sorted(fingerprints):
@@ -149,16 +150,17 @@ def is_single_pass_faster(
     Parameters
     ----------
     plans : mapping
-        Plans by (exchange, symbol).
+        Maps (exchange, symbol) to the plan.
     costs : mapping
-        Cost of each planned chunk, in bytes of events, by (exchange, symbol, chunk).
+        Maps (exchange, symbol, chunk) of each planned chunk to its cost, in bytes of events.
     cores : int
         Number of tasks that run at once.
 
     Returns
     -------
     bool
-        True if the last task of a single pass is estimated to end no later than the last replay.
+        True if the estimated end of a single pass is not later than the estimated end of chaining and then
+        replaying.
     """
     by_instrument = [float(sum(costs[*key, chunk] for chunk in plan.chained)) for key, plan in plans.items()]
     by_chunk = [float(cost) for cost in costs.values()]
@@ -169,7 +171,7 @@ def is_single_pass_faster(
 def _estimate_end(costs: list[float], cores: int) -> float:
     """Return the estimated time at which the last task ends, in units of cost.
 
-    Each core takes the most expensive remaining task when it is free.
+    A core that is free takes the most expensive remaining task.
     """
     ends = [0.0] * cores
     for cost in sorted(costs, reverse=True):

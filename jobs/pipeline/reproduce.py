@@ -37,11 +37,12 @@ class Reproduction(TypedDict):
     as_of : str
         Id of the run whose books were rebuilt.
     code_versions : list of str
-        Version of deltabook with which that run wrote its books.
+        List with one item: the version of deltabook that wrote the books of the run `as_of`.
     symbol_hours : int
         Number of chunks that have stored books.
     differing : list of str
-        Exchange, symbol and start (ns since 1970 UTC) of each chunk whose rebuilt books differ.
+        Exchange, symbol and start (ns since 1970 UTC) of each chunk whose rebuilt books differ from its
+        stored books.
     digest : str
         SHA-256 of all rebuilt books, in hex.
     """
@@ -54,14 +55,15 @@ class Reproduction(TypedDict):
 
 
 def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> Reproduction:
-    """Rebuild the books of an earlier run from its events, and return the chunks whose books differ.
+    """Rebuild the books of an earlier run from the run's events, and return the chunks whose books differ.
 
-    The warehouse's tables do not change. A temporary folder in the warehouse holds the rebuilt books.
+    The warehouse's tables do not change: the rebuilt books are written to a temporary folder in the
+    warehouse.
 
     Parameters
     ----------
     warehouse : Warehouse
-        The warehouse of the run. Its Delta logs must still have the table versions of the run.
+        The warehouse of the run. The Delta logs must still have the table versions of the run.
     run_id : str
         Id of the run, as in the table `runs`.
     progress : Progress
@@ -93,7 +95,7 @@ def reproduce(warehouse: Warehouse, run_id: str, progress: Progress) -> Reproduc
 
 
 def hash_books(file: Path | str) -> str:
-    """Return the SHA-256 of a data file's rows and columns, in their order.
+    """Return the SHA-256 of the values in a data file, in the order of the file's rows and columns.
 
     The hash does not depend on how the file is encoded or compressed.
 
@@ -139,7 +141,10 @@ def _rebuild_books(warehouse: Warehouse, inputs: RebuildInputs, progress: Progre
 
 
 def _find_run(warehouse: Warehouse, run_id: str) -> RunRow:
-    """Return the row of `runs` with the given id; raise an error if the run used other settings."""
+    """Return the row of `runs` with the given id.
+
+    Raise an error if no run has this id, or if the settings of the run differ from the present settings.
+    """
     require_published(warehouse.root)
     runs = cast(list[RunRow], sorted(warehouse.rows(RUNS), key=itemgetter("finished")))
     run = next((run for run in runs if run["run_id"] == run_id), None)
@@ -148,8 +153,8 @@ def _find_run(warehouse: Warehouse, run_id: str) -> RunRow:
         raise WarehouseError(f"no run {run_id} in {warehouse.root}; the newest runs: {newest or 'none'}")
     if run["settings_hash"] != warehouse.settings.fingerprint:
         raise WarehouseError(
-            f"run {run_id} used other settings: their hash is {run['settings_hash']}, that of the present "
-            f"settings is {warehouse.settings.fingerprint}. Give the same --config, --depth, --cadence, "
-            "--on-gap and --seed as for that run"
+            f"run {run_id} used other settings: the hash of its settings is {run['settings_hash']}, the hash "
+            f"of the present settings is {warehouse.settings.fingerprint}. Pass the --config, --depth, "
+            "--cadence, --on-gap and --seed of that run"
         )
     return run

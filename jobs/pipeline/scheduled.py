@@ -1,15 +1,17 @@
-"""Scheduled runs: ingest new raw files and rebuild their books.
+"""Scheduled runs: ingest new raw files, and rebuild the books that the new files change.
 
-`deltabook run --once` does this once, `deltabook run --watch` repeats it until the process is stopped.
+`deltabook run --once` makes one round, and `deltabook run --watch` makes rounds until the process is stopped.
+A round scans the folders, runs the stages that are due, and writes the report. A round holds the lock of
+scheduled runs from start to end, so two scheduled runs never work at the same time. As in any other command,
+each stage also locks the warehouse.
 
-The ledger (table `files`: every raw file by the hash of its content) decides which files are new. Spark's
-Structured Streaming has a similar trigger, `availableNow`. It is not used here, because its checkpoint would
-be a second ledger, of paths instead of content. Spark would commit this checkpoint separately from the run,
-so the two could disagree after a killed run. A JVM would also have to start even if no file is new.
+The ledger (table `files`) has the hash of the content of every ingested file, so it decides which files are
+new. Spark's Structured Streaming has a similar trigger, `availableNow`. This trigger is not used here for two
+reasons:
 
-A round is one scan of the folders, the stages that are due, and the report. A round holds the lock of
-scheduled runs from start to end, so two scheduled runs never work at the same time. Each stage also takes the
-warehouse's lock, as it does in a command that a person runs.
+- The checkpoint of a stream would be a second ledger, of paths instead of content. Spark would commit this
+  checkpoint separately from the run, so the checkpoint and the ledger could disagree after a killed run.
+- A JVM would have to start for each scan, even if no file is new.
 """
 
 from __future__ import annotations
@@ -63,16 +65,16 @@ from deltabook.schemas.tables import RUNS
 from deltabook.schemas.validation_tables import VERDICTS
 
 SETTLE_SECONDS = 60
-"""Default of `Schedule.settle`: a file is complete if it has not changed for this many seconds."""
+"""Default of `Schedule.settle`: seconds without a change after which a file counts as complete."""
 _LONGEST_PAUSE = 3600
 """Longest pause after a round that failed, in seconds."""
 _SHORTEST_INTERVAL, _LONGEST_INTERVAL = 1, 60
-"""Limits of the pause between two scans, in seconds. Within these limits, the pause is `Schedule.settle`."""
+"""Shortest and longest pause between two scans, in seconds. Between these limits, the pause is `settle`."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The raw files that scheduled runs ingest, and options of the ingest.
+    """The raw files that scheduled runs ingest, and options of the stage `ingest`.
 
     Attributes
     ----------
@@ -81,7 +83,7 @@ class Schedule:
     paths : sequence of Path
         Files and folders to scan.
     settle : int
-        A file counts as complete if it has not changed for this many seconds.
+        Seconds without a change after which a file counts as complete.
     replace, archive, judged : bool
         Values of the options `--replace`, `--archive` and `--validate`.
     """
@@ -95,14 +97,14 @@ class Schedule:
 
 
 class FinishedRun(NamedTuple):
-    """Columns of one row of the table `runs`.
+    """A published run: three columns of the run's row in the table `runs`.
 
     Attributes
     ----------
     run_id : str
         Id of the run.
     command : str
-        Command of the run, such as ingest.
+        Command of the run, such as `ingest`.
     finished : int
         End of the run, ns since 1970 UTC.
     """
@@ -122,12 +124,12 @@ def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
     schedule : Schedule
         The raw files to ingest.
     as_json : bool
-        Whether to print the summary, or the error, as one JSON object, the last line of standard output.
+        Whether to print the summary, or the error, as one JSON object on the last line of standard output.
 
     Raises
     ------
     typer.Exit
-        If the round failed, an expectation failed or a file was refused. The exception has the exit status.
+        If the round failed, an expectation failed, or a file was refused. The exception has the exit status.
     """
     try:
         summary = _run_round(settings, schedule, stderr_console)
@@ -146,8 +148,9 @@ def run_once(settings: Settings, schedule: Schedule, as_json: bool) -> None:
 def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
     """Scan the folders repeatedly and process new files, until SIGTERM or SIGINT.
 
-    The Spark session stays open between rounds. If a round fails with an error that may go away, the function
-    prints the error, pauses and tries again. The pause doubles with each such failure.
+    The Spark session stays open between rounds. If a round fails, the function prints the error and pauses
+    before the next round. The pause doubles with each failure. If a round failed because another process was
+    writing, the pause has the normal length.
 
     Parameters
     ----------
@@ -161,7 +164,7 @@ def watch(settings: Settings, schedule: Schedule, as_json: bool) -> None:
     Raises
     ------
     typer.Exit
-        If every later round would fail too, because a setting is wrong or Spark's JVM has died.
+        If a round failed because a setting is wrong or Spark's JVM has died, so that later rounds would fail.
     """
     with report_errors():
         if problem := describe_missing_paths(schedule.paths):
@@ -235,7 +238,7 @@ def _choose_stages(schedule: Schedule, scan: FolderScan, runs: Sequence[Finished
     """Return the stages that are due.
 
     If there are new files, all stages are due. Otherwise, a stage is due if the stage before it has finished
-    later than the stage itself. This happens if an earlier round was killed between the two.
+    more recently, which happens if an earlier round was killed between the two stages.
     """
     stages = [reconstruct_stage(schedule.judged), *([validate_stage()] if schedule.judged else [])]
     if scan.new:
@@ -267,7 +270,7 @@ def _list_new_failures(root: Path, earlier_runs: set[str]) -> list[str]:
 
 
 def _is_report_outdated(root: Path) -> bool:
-    """Return whether the warehouse's report is missing or older than the last validation."""
+    """Return whether the report of the warehouse is missing or older than the last run of `validate`."""
     validated = [run.finished for run in _read_finished_runs(root) if run.command == "validate"]
     report = root / REPORT
     return bool(validated) and (not report.exists() or report.stat().st_mtime_ns < max(validated))
@@ -275,7 +278,7 @@ def _is_report_outdated(root: Path) -> bool:
 
 @contextmanager
 def _hold_schedule_lock(root: Path) -> Iterator[None]:
-    """Hold the lock of scheduled runs; raise an error at once if another process holds it."""
+    """Hold the lock of scheduled runs in the block; raise an error if another process holds this lock."""
     root.mkdir(parents=True, exist_ok=True)
     with try_lock(root / SCHEDULE_LOCK) as is_acquired:
         if is_acquired is None:
@@ -288,16 +291,16 @@ def _hold_schedule_lock(root: Path) -> Iterator[None]:
 
 
 def _require_no_writer(root: Path) -> None:
-    """Raise BusyError if another process writes the warehouse, before the slow start of Spark."""
+    """Raise `BusyError` if another process is writing to the warehouse. This check needs no Spark."""
     with try_lock(root / WRITE_LOCK) as is_acquired:
         if is_acquired is False:
             raise BusyError(f"warehouse {root} is being written by another process; nothing was done")
 
 
 def _is_permanent(error: BaseException | None) -> bool:
-    """Return whether every later round would fail too, because a setting is wrong or the JVM has died."""
+    """Return whether the error of a round means that later rounds fail: a wrong setting, or a dead JVM."""
     if error is not None and has_jvm_died(error):
-        show_message("deltabook: Spark has stopped, so the watch ends. Start it again.", ERROR)
+        show_message("deltabook: Spark has stopped, so the watch ends. Start the watch again.", ERROR)
         return True
     return isinstance(error, SettingsError)
 

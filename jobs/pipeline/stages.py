@@ -1,4 +1,4 @@
-"""Steps that commands share: read settings, open the warehouse, run jobs, print results and report errors."""
+"""Steps of several commands: read settings, open the warehouse, run jobs, print results, report errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ REPORT = "report.html"
 
 _WAREHOUSE = "deltabook.jobs.warehouse.warehouse"
 _MODULES = {name: f"deltabook.jobs.pipeline.{name}" for name in ("ingest", "reconstruct", "validate")}
-"""Module of each job. `run_stages` imports these modules before it starts Spark."""
+"""Maps the name of each job to its module. `run_stages` imports these modules before Spark starts."""
 
 
 class Stage(NamedTuple):
@@ -56,10 +56,10 @@ class Stage(NamedTuple):
     Attributes
     ----------
     name : str
-        Name of the job. It is also the value of `command` in the table `runs`.
+        Name of the job, which is also the value of the column `command` in the table `runs`.
     work : callable
-        Function that does the job. It takes the open warehouse, the run and the progress display, and returns
-        the job's summary.
+        Function that does the job. The function takes the open warehouse, the run and the progress display,
+        and returns the job's summary.
     """
 
     name: str
@@ -68,10 +68,10 @@ class Stage(NamedTuple):
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn each expected error of the block into one message on standard error and `typer.Exit`.
+    """Report an expected error of the block in one message on standard error, and raise `typer.Exit`.
 
-    Expected errors are those for which `describe_error` has a message. Any other error is a bug and passes
-    through with its traceback.
+    An error is expected if `describe_error` returns a message for the error. Any other error is a bug and is
+    raised again unchanged.
     """
     try:
         yield
@@ -102,7 +102,8 @@ def ingest_stage(
     paths : list of Path
         Files and folders to read.
     replace : bool
-        Whether a file with new content may replace an ingested file of the same path (`--replace`).
+        Whether a file with new content may replace the content that was ingested from the file's path
+        (`--replace`).
     archive : bool
         Whether to store a copy of each raw file in the warehouse (`--archive`).
     judged : bool
@@ -139,7 +140,7 @@ def require_source(name: str) -> None:
     Raises
     ------
     SettingsError
-        If no source has this name. The message lists the sources.
+        If no source has the name `name`. The message lists the sources.
     """
     from deltabook.udfs.sources.registry import SOURCES
 
@@ -181,6 +182,7 @@ def validate_stage() -> Stage:
 
 
 def _validate(warehouse: Warehouse, run: Run, progress: Progress, *suites: str) -> JobSummary:
+    """Run the named suites, and return the summary of their verdicts."""
     from deltabook.jobs.pipeline.validate import validate
 
     return validate(warehouse, run, progress, suites)
@@ -196,7 +198,7 @@ def read_settings(config: Path | None, **flags: object) -> Settings:
     config : Path or None
         YAML file with settings.
     **flags : object
-        Values of command-line options by setting name; None means that the option was not given.
+        Maps names of settings to values of command-line options; None means that the option was not given.
 
     Returns
     -------
@@ -212,19 +214,20 @@ def read_settings(config: Path | None, **flags: object) -> Settings:
 
 
 def open_warehouse(settings: Settings, for_queries: bool = False) -> Warehouse:
-    """Start a Spark session, or use the active one, and return the warehouse that the settings name.
+    """Start a Spark session or use the active session, and return the warehouse that the settings name.
 
     Parameters
     ----------
     settings : Settings
         Settings with the folder of the warehouse and the Spark master.
     for_queries : bool
-        Whether a new session runs long queries rather than jobs. The JVM gets other options for queries.
+        Whether a new session is for long queries instead of jobs. The two kinds of sessions differ in the
+        options of the JVM.
 
     Returns
     -------
     Warehouse
-        The warehouse. Its folder and tables may not exist yet: the first write creates them.
+        The warehouse. The folder and the tables may not exist yet: the first write creates them.
     """
     from deltabook.jobs.runtime.session import spark_session
     from deltabook.jobs.warehouse.warehouse import Warehouse
@@ -233,14 +236,14 @@ def open_warehouse(settings: Settings, for_queries: bool = False) -> Warehouse:
 
 
 def run_and_exit(settings: Settings, as_json: bool, stages: list[Stage], judged: bool = True) -> None:
-    """Run jobs, print their summary, and raise `typer.Exit` if an expectation failed or a file was refused.
+    """Run jobs, print the summary, and raise `typer.Exit` if an expectation failed or a file was refused.
 
     Parameters
     ----------
     settings : Settings
         Settings of all jobs.
     as_json : bool
-        Whether to print the summary as one JSON object, the last line of standard output.
+        Whether to print the summary as one JSON object on the last line of standard output.
     stages : list of Stage
         The jobs, in order.
     judged : bool
@@ -263,9 +266,9 @@ def run_stages(
     console: Console = stderr_console,
     guard: Callable[[], AbstractContextManager[None]] = report_errors,
 ) -> JobSummary:
-    """Run jobs one after another, and return their merged summary.
+    """Run jobs one after another, and return the merged summary.
 
-    Each job is a run of its own: it publishes its tables when it ends.
+    Each job is a separate run, which publishes tables when the job ends.
 
     Parameters
     ----------
@@ -284,7 +287,7 @@ def run_stages(
     Returns
     -------
     JobSummary
-        Merged summary of the jobs. `run_id` is the id of the last run, `run_ids` has the ids by command.
+        Merged summary of the jobs. `run_id` is the id of the last run, and `run_ids` maps commands to ids.
     """
     from deltabook.jobs.console.progress import Progress
     from deltabook.jobs.process.memory import peak_memory
@@ -320,7 +323,7 @@ def _round_seconds(seconds: dict[str, float]) -> dict[str, float]:
 
 
 def _log_published(run: Run) -> None:
-    """Log that a run was published, with its duration, counts and verdicts."""
+    """Log that a run was published. The log record has the duration, counts and verdicts of the run."""
     seconds = round((time.time_ns() - run.started) / 1e9, 3)
     counts = {
         name: value
@@ -341,8 +344,8 @@ def write_last_report(settings: Settings) -> JobSummary:
     Returns
     -------
     JobSummary
-        `report`: path of the report. `drifts`: one text for each metric of the newest run that differs from
-        earlier runs.
+        `report`: path of the report. `drifts`: one text for each metric whose value in the newest run differs
+        from the values in earlier runs.
     """
     from deltabook.jobs.report.page import write_report
 
@@ -377,7 +380,7 @@ def exit_with_status(summary: JobSummary, as_json: bool) -> None:
     summary : JobSummary
         Merged summary of the jobs.
     as_json : bool
-        Whether to print the summary as one JSON object, the last line of standard output.
+        Whether to print the summary as one JSON object on the last line of standard output.
 
     Raises
     ------
@@ -395,15 +398,14 @@ def exit_with_status(summary: JobSummary, as_json: bool) -> None:
 
 
 def print_result(result: Mapping[str, object], as_json: bool) -> None:
-    """Log the exit status of a command, and print its result as JSON if `as_json` is true.
+    """Log the exit status of a command, and print the command's result as JSON if `as_json` is true.
 
     Parameters
     ----------
     result : mapping
-        Result of the command. In the JSON, keys that are missing here but are in the command's output schema
-        become null.
+        Result of the command. Keys of the command's output schema that the result lacks become null in JSON.
     as_json : bool
-        Whether to print the result as one JSON object, the last line of standard output.
+        Whether to print the result as one JSON object on the last line of standard output.
     """
     if "exit_status" in result and "error" not in result:  # `report_errors` has logged an error's status
         status = result["exit_status"]

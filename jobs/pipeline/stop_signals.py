@@ -1,4 +1,4 @@
-"""Stop signals: on SIGTERM or SIGINT, finish the current work and then end."""
+"""Handle SIGTERM and SIGINT in commands that repeat work: finish the current work, and then end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SLEEP_SECONDS = 0.2
 
 @contextmanager
 def catch_stop_signals() -> Iterator[Event]:
-    """Set an event on the first SIGTERM or SIGINT within the block, instead of interrupting the process.
+    """Make the first SIGTERM or SIGINT in the block set an event instead of interrupting the process.
 
     A second signal interrupts the process as usual.
 
     Yields
     ------
     threading.Event
-        The event. It is set after the first signal.
+        The event, which is set after the first signal.
     """
     is_stopping = Event()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -53,8 +53,9 @@ def sleep_until_stop(seconds: float, is_stopping: Event) -> None:
     is_stopping : threading.Event
         The event that `catch_stop_signals` yields.
     """
-    # Sleep in short pieces, because Python resumes a sleep that a signal interrupts. `is_stopping.wait` could
-    # deadlock: `wait` may hold the event's lock when the signal handler calls `set`, which needs this lock.
+    # Sleep in short pieces, because Python resumes a sleep that a signal has interrupted. `is_stopping.wait`
+    # could deadlock: `wait` may hold the event's lock when the signal handler calls `set`, which needs the
+    # lock too.
     end = time.monotonic() + seconds
     while not is_stopping.is_set() and time.monotonic() < end:
         time.sleep(_SLEEP_SECONDS)

@@ -71,7 +71,7 @@ class SuiteVerdict(NamedTuple):
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """One suite that runs in one run of `validate`: the chunks to judge, and the inputs of the suite.
+    """One suite in one run of `validate`, with the chunks to judge and the inputs of the suite.
 
     Attributes
     ----------
@@ -184,7 +184,7 @@ def get_key_columns(key: ChunkKey) -> dict[str, str | int]:
 
 
 def judge_raw_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Return verdicts that say whether the messages of each chunk are readable, in time and plausible.
+    """Judge whether the messages of each chunk are readable, in time and plausible, and return the verdicts.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def _compute_raw_columns(counts: Mapping[str, int]) -> dict[str, int | float]:
         names = ("diffs", "missing", "zero", *shares)
         numbers = {name: counts.get(f"{kind} {name}", 0) for name in names}
         untimed = numbers["missing"] + numbers["zero"]
-        # If no message of a stream has a time, the venue sends none: that is not an error.
+        # If no message of a stream has a time, the venue sends no times. That is not an error.
         numbers["untimed"] = untimed if untimed < numbers["diffs"] else 0
         diffs = max(numbers["diffs"], 1)
         shares = {name: max(share, numbers[name] / diffs) for name, share in shares.items()}
@@ -222,7 +222,7 @@ def _compute_raw_columns(counts: Mapping[str, int]) -> dict[str, int | float]:
 
 
 def judge_events_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Return verdicts that say whether the events of each chunk are in order and without gaps.
+    """Judge whether the events of each chunk are in order and without gaps, and return the verdicts.
 
     The suite `raw` must have run before, because this suite uses counts from its verdicts.
 
@@ -251,7 +251,9 @@ def judge_events_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
 
 
 def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
-    """Return verdicts that say whether the rows of `books` of each chunk are plausible, such as uncrossed.
+    """Judge whether the rows of `books` of each chunk are plausible, and return the verdicts.
+
+    Books are plausible if, for example, they are never crossed.
 
     Parameters
     ----------

@@ -124,6 +124,7 @@ def summary_lines(summary: JobSummary) -> Iterator[SummaryLine]:
 
 
 def _describe_reading(summary: JobSummary) -> Iterator[SummaryLine]:
+    """Yield lines about the files and messages that this run has read."""
     yield SummaryLine(
         THIS_RUN,
         "files",
@@ -149,6 +150,7 @@ def _describe_reading(summary: JobSummary) -> Iterator[SummaryLine]:
 
 
 def _describe_books(summary: JobSummary) -> Iterator[SummaryLine]:
+    """Yield lines about the books, gaps and coverage of the whole warehouse."""
     rows = _join_counts(summary["book_rows"])
     chunks = summary["symbol_hours"]
     yield SummaryLine(WAREHOUSE, "books", f"{rows} rows in {chunks:,} chunks" if rows else "none")
@@ -158,6 +160,7 @@ def _describe_books(summary: JobSummary) -> Iterator[SummaryLine]:
 
 
 def _describe_checks(summary: JobSummary) -> Iterator[SummaryLine]:
+    """Yield lines about comparisons with golden rows, distribution tests and verdicts."""
     for kind, match in summary.get("golden_matches", {}).items():
         matched, compared = match["matched"], match["compared"]
         text = f"{kind}: {matched:,} of {compared:,} books equal ({matched / compared:.4%})"

@@ -20,7 +20,7 @@ _MOST_FAILURES_SHOWN = 20
 
 
 def validate(warehouse: Warehouse, run: Run, progress: Progress, names: Sequence[str] = SUITES) -> JobSummary:
-    """Run suites on the chunks whose inputs have changed, and summarize the verdicts on all chunks.
+    """Run suites on the chunks whose inputs have changed, and return a summary of the verdicts on all chunks.
 
     A verdict is the result of one suite for one chunk: passed, failed, errored or none.
 

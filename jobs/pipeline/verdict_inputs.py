@@ -1,4 +1,4 @@
-"""Inputs of verdicts: the data files and table rows that suites check, and their fingerprint, by chunk."""
+"""Read the data files and table rows that suites check, and compute a fingerprint of them for each chunk."""
 
 from __future__ import annotations
 
@@ -107,6 +107,7 @@ class VerdictInputs:
         return make_fingerprint(suite, {"code": code, "limits": limits, "files": names})
 
     def _add_references(self, tables: TableReader) -> None:
+        """Add a row of `judge_references` to `references` for each chunk that has events."""
         events, books = tables.files_of_both(EVENTS), tables.files_of_both(BOOKS)
         golden: dict[str, list[IdRangeFile]] = defaultdict(list)
         for table in both(GOLDEN):

@@ -1,1 +1,1 @@
-"""The process and its machine: Java, memory, limits and signals, and messages for their errors."""
+"""Properties of this process and this machine: Java, memory, limits, signals, and the messages of errors."""

@@ -1,4 +1,4 @@
-"""Crash points: named points at which tests kill the process, to check what a crash leaves behind."""
+"""Crash points: named places in the code where a test kills the process, to check what a crash leaves."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from contextlib import contextmanager
 CRASH_AT = "DELTABOOK_CRASH_AT"
 """Environment variable with the name of the crash point at which this process is killed.
 
-The value `?` kills nothing: the process prints each crash point that it passes on standard error.
+With the value `?`, the process is not killed, but prints the name of each crash point that it passes on
+standard error.
 """
 
 _passed: Counter[str] = Counter()
 
 
 def crash_point(name: str) -> None:
-    """Kill this process (SIGKILL) if the environment variable `CRASH_AT` names this point.
+    """Kill this process (SIGKILL) if the environment variable DELTABOOK_CRASH_AT names this crash point.
 
     Parameters
     ----------
     name : str
-        Name of the point, in the form `action.table.when`. In the environment, `name:3` means: when the
-        process reaches this point for the third time.
+        Name of the point, in the form `action.table.when`. The value `name:3` of the environment variable
+        kills the process when it reaches the point for the third time.
     """
     wanted = os.environ.get(CRASH_AT)
     if not wanted:
@@ -45,7 +46,7 @@ def crash_points(action: str, name: str) -> Iterator[None]:
     Parameters
     ----------
     action, name : str
-        Name of the operation, such as `add`, and name of the table.
+        The two parts of the crash points' names: an operation, such as `add`, and a table.
     """
     crash_point(f"{action}.{name}.before")
     yield

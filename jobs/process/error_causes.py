@@ -1,4 +1,4 @@
-"""One-line messages for errors: the root cause, and the remedy."""
+"""Describe an error in one line: the root cause and the remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltabook.schemas.errors import DeltabookError
 from deltabook.udfs.storage.object_store import is_store_error
 
 OWN_ERRORS = f"{DeltabookError.__module__}."
-"""Start of the line that names one of deltabook's own errors in the traceback of a Spark worker."""
+"""Start of those lines in a Spark worker's traceback that name an error class of deltabook."""
 _UNPUBLISHED = "nothing of this run is published"
 _SPARK_ERROR = re.compile(r"\[[A-Z]+[A-Z_.]+\]")
 _PYTHON_ERROR = re.compile(r"[\w.]+(Error|Exception|Invalid): ")
@@ -50,7 +50,7 @@ _KNOWN_CAUSES = (
         "Free memory, or let fewer workers run at once, as with --master local[1]",
     ),
 )
-"""Pattern of a line in Spark's error text, its meaning, and the remedy. The first matching pattern counts."""
+"""Each item: a pattern of Spark's error text, the meaning and the remedy. The first match is used."""
 _FREE_MEMORY = (
     "Free memory, or raise the limit of this process (ulimit -v) or of its control group, and run again"
 )
@@ -58,7 +58,7 @@ _UNMAPPED = "failed to map segment from shared object"
 
 
 def describe_error(error: BaseException) -> tuple[str, int]:
-    """Return the message of an error and the exit status; the message is empty if the error is a bug.
+    """Return the message of an error, and the exit status. The message is empty if the error is a bug.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def find_cause(trace: str) -> str:
     Returns
     -------
     str
-        The first of these that the text has: one of deltabook's own errors that a worker raised; a known
-        cause with its remedy; the worker's Python error; Spark's own error; the innermost Java exception; any
-        line. Empty if there is no text.
+        The first item of this list that the text contains: a deltabook error that a worker raised, a known
+        cause with a remedy, the worker's Python error, Spark's own error, the innermost Java exception, or
+        any line. Empty if the text is empty.
     """
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     own = [line.split(": ", 1)[-1] for line in lines if line.startswith(OWN_ERRORS)]
@@ -130,7 +130,7 @@ def find_cause(trace: str) -> str:
 
 
 def _find_known_cause(trace: str) -> str:
-    """Return the message of the first of `_KNOWN_CAUSES` that Spark's error text shows, else empty."""
+    """Return the message of the first item of `_KNOWN_CAUSES` that matches `trace`; empty if none matches."""
     for pattern, meaning, remedy in _KNOWN_CAUSES:
         if match := pattern.search(trace):
             cause = match[0].strip()[:_MAX_CAUSE_LENGTH]
@@ -139,7 +139,7 @@ def _find_known_cause(trace: str) -> str:
 
 
 def _describe_exhaustion(error: BaseException) -> str:
-    """Return the message of an error caused by a lack of memory, threads or file descriptors, else empty."""
+    """Return the message of an error due to a lack of memory, threads or file descriptors, else empty."""
     number = getattr(error, "errno", None)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _UNMAPPED in str(error):
         return f"memory ran out ({type(error).__name__}): {_UNPUBLISHED}. {_FREE_MEMORY}"
@@ -162,15 +162,15 @@ def _describe_dead_jvm(error: BaseException) -> str:
         return ""
     with suppress(ProcessLookupError):
         os.kill(process.pid, 0)
-        # The JVM is running. This process is a fork of the JVM's parent, so `wait` cannot see the JVM.
+        # The JVM is running. `wait` cannot see that, because this process is a fork of the JVM's parent.
         return ""
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     limit = read_memory_limit()
     allowed = f" (its control group allows {limit / (1 << 20):,.0f} MiB in all)" if limit else ""
     return (
         f"Spark's JVM {how}: for lack of memory{allowed}, by another process, or by a crash. "
-        f"{_UNPUBLISHED.capitalize()}, earlier runs stay. Free memory or lower driver_memory, and run "
-        "again"
+        f"{_UNPUBLISHED.capitalize()}; earlier runs are unchanged. Free memory or lower driver_memory, and "
+        "run again"
     )
 
 
@@ -208,7 +208,7 @@ def get_jvm_process() -> subprocess.Popen[bytes] | None:
 
 
 def _is_connection_error(error: BaseException) -> bool:
-    """Return whether an error may come from a dying JVM, whose socket closes before its process ends."""
+    """Return whether an error may come from a dying JVM, which closes its socket before the process ends."""
     from py4j.protocol import Py4JError, Py4JJavaError
 
     if isinstance(error, Py4JJavaError):
@@ -217,7 +217,7 @@ def _is_connection_error(error: BaseException) -> bool:
 
 
 def _read_own_message(error: BaseException) -> str:
-    """Return an error's own message as one line; for an operating system error, as `file: reason`."""
+    """Return an error's message as one line. The message of a system error becomes `file: reason`."""
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         where = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         return f"{where}: {error.strerror.lower()}" if where else error.strerror

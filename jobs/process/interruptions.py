@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: undo unfinished work, print one line, and exit with status 128 + the signal's number.
+"""Handle Ctrl-C and SIGTERM: undo unfinished work, print one line, and exit with status 128 + signal number.
 
-This module imports little, so that its handlers are set early. Before they are set, Ctrl-C ends the process
-with Python's own traceback.
+This module imports little, so that the handlers can be set early. Before the handlers are set, Ctrl-C ends
+the process with Python's own traceback.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNDO_SECONDS = 15
-"""Longest time in seconds for undoing unfinished work. The process ends when this time is over."""
+"""Seconds after a signal in which unfinished work can be undone. After this time, the process ends anyway."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,7 +34,7 @@ class _State:
     number : int or None
         Number of the signal that asked the process to end; None if there was no signal.
     delays : int
-        Number of `delay_interruption` blocks that the process is in.
+        Number of nested `delay_interruption` blocks that the process is executing now.
     published : list of str
         Jobs of this command that have published their tables.
     timer : threading.Timer or None
@@ -52,16 +52,16 @@ _state = _State()
 
 
 def install_handlers() -> None:
-    """Make SIGINT and SIGTERM raise `Interrupted`; an ignored signal, as under nohup, stays ignored."""
+    """Make SIGINT and SIGTERM raise `Interrupted`. A signal that is ignored, as with nohup, stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
 def reinstall_handlers() -> None:
-    """Set the handlers again after the start of Spark, which replaces the handler of SIGINT.
+    """Set the handlers again after the start of Spark, because Spark replaces the handler of SIGINT.
 
-    Nothing happens if `install_handlers` has not set the handlers before.
+    Nothing happens if `install_handlers` was not called before.
     """
     if signal.getsignal(signal.SIGTERM) is _interrupt:
         install_handlers()
@@ -84,7 +84,7 @@ def note_published(job: str) -> None:
 
 
 def interruption_message() -> str:
-    """Return the message that reports the interruption and names the jobs that have published tables."""
+    """Return the message that reports an interruption and names the jobs that have published tables."""
     if not _state.published:
         return "interrupted: nothing of this run is published"
     return f"interrupted: {', '.join(_state.published)} was published, nothing after it"
@@ -109,7 +109,7 @@ def delay_interruption() -> Iterator[None]:
 
 @contextmanager
 def end_block_on_interrupt() -> Iterator[None]:
-    """Run a block until an interruption, then continue after it; for commands that run until Ctrl-C."""
+    """Run a block that ends at Ctrl-C or SIGTERM. The process then continues after the block as usual."""
     try:
         yield
     except KeyboardInterrupt:
@@ -160,7 +160,7 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 def _set_logging(is_on: bool) -> None:
     """Turn logging on or off.
 
-    Logging is off after an interruption, because py4j would then log every call to the JVM that was lost.
+    Logging is off after an interruption. If it were on, py4j would log each call to the JVM that fails.
     """
     import logging
 

@@ -1,6 +1,7 @@
-"""The Java that Spark needs, and its options.
+"""Find a Java that Spark can use, and choose the options of the JVM.
 
-This module imports only the standard library, because `make` runs it before it installs any package.
+This module imports only the standard library, because `make` runs this module before any package is
+installed.
 """
 
 from __future__ import annotations
@@ -52,17 +53,18 @@ def find_java_problem() -> str | None:
 
 
 def find_class_archive() -> Path | None:
-    """Return the path of the archive of Spark's classes that `make setup` writes; None if it is missing.
+    """Return the path of the archive of Spark's classes that `make setup` writes; None if there is none.
 
     The JVM starts faster with this archive (class data sharing).
     """
-    # A truncated archive would crash the JVM. An archive's name is therefore its size, to be checked here.
+    # A truncated archive would crash the JVM. `make setup` names each archive after the archive's size in
+    # bytes, so that this function can recognise a truncated archive.
     whole = (path for path in get_archive_folder().glob("*.jsa") if path.stem == str(path.stat().st_size))
     return next(whole, None)
 
 
 def get_archive_folder() -> Path:
-    """Return the folder of the class data sharing archive, within this Python environment."""
+    """Return the folder of the archive for class data sharing, within this Python environment."""
     return Path(sys.prefix) / "share" / "deltabook"
 
 
@@ -73,7 +75,7 @@ def format_java_options(for_queries: bool) -> str:
     ----------
     for_queries : bool
         Whether the JVM runs queries. Queries over many rows need the JVM's optimizing compiler (C2). Jobs do
-        not need it, because their rows never enter the JVM.
+        not need this compiler, because the rows that jobs process never enter the JVM.
 
     Returns
     -------

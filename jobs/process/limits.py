@@ -1,4 +1,4 @@
-"""Limits of this process and machine, checked before a command starts. Each message names the remedy."""
+"""Check limits of this process and of this machine before a command starts. Each message names a remedy."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import tempfile
 from pathlib import Path
 
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
-"""Environment variables that set the locale. The first one that is set counts."""
+"""Environment variables that set the locale. The first variable in this list that is set counts."""
 _MIB = 1 << 20
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 MIN_ADDRESS_SPACE = 3072 * _MIB
-"""Minimum address space of a command without Spark, in bytes. Arrow, pandas and numba reserve this much, but
-use only a tenth of it."""
+"""Minimum address space of a command without Spark, in bytes. Arrow, pandas and numba reserve this many
+bytes, but use only a tenth of them."""
 _JVM_BEYOND_HEAP = 3072 * _MIB
-"""Address space of a JVM beyond its heap, in bytes: classes, compiled code, threads, direct memory."""
+"""Address space in bytes that a JVM needs besides the heap, for classes, code, threads and direct memory."""
 _CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
-"""Smallest limit in bytes that means no limit: control groups of version 1 report such a number."""
+"""Limits of this many bytes or more mean no limit. Control groups of version 1 report such large limits."""
 _MIN_DESCRIPTORS_WITHOUT_SPARK = 64
-"""File descriptors that a command without Spark needs at once, with a reserve for its threads."""
+"""File descriptors that a command without Spark needs at once, with a reserve for the command's threads."""
 MIN_DESCRIPTORS = 512
 """File descriptors that the JVM needs at once: one for each JAR, and one for each connection to a worker."""
 _MIN_FREE_SPACE = 64 * _MIB
-"""Minimum free space in Spark's folder for temporary files, in bytes. Spark copies Delta's JARs there."""
+"""Minimum free space in Spark's folder for temporary files, in bytes. Spark copies Delta's JARs into this
+folder."""
 
 
 def find_process_problem() -> str:
-    """Return why no command can work in this process, with the remedy; empty if commands can work."""
+    """Return why commands cannot work in this process, with the remedy; empty if commands can work."""
     if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
         return (
             f"the locale's encoding is {sys.getfilesystemencoding()}, and paths and tables need UTF-8: set "
@@ -54,9 +55,9 @@ def find_process_problem() -> str:
 
 
 def choose_utf8_locale() -> dict[str, str]:
-    """Return the environment variables to set so that child processes read file names as UTF-8.
+    """Return {name: value} of environment variables that make child processes read file names as UTF-8.
 
-    Python reads file names as UTF-8 in any locale. A JVM does not: in an ASCII locale, as under cron, a JVM
+    Python reads file names as UTF-8 in any locale. A JVM does not: in an ASCII locale, which cron sets, a JVM
     cannot find a file whose name has characters beyond ASCII.
     """
     locale = next((os.environ[name] for name in _LOCALE if os.environ.get(name)), "C")
@@ -72,7 +73,7 @@ def find_spark_problem(driver_memory: str) -> str:
     Parameters
     ----------
     driver_memory : str
-        Heap of the JVM as a number and a unit, such as "4g".
+        Size of the JVM's heap as a number and a unit, such as "4g".
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < hard:
@@ -106,9 +107,11 @@ def read_memory_limit() -> int | None:
 
 
 def _read_limits(root: Path, below: str, name: str) -> list[int]:
-    """Return the limits of a control group and of its parents, in bytes.
+    """Return the memory limits of a control group and of the group's parents, in bytes.
 
-    A container may not see its own group. The limit of the visible root is therefore read, too.
+    `root` is the folder of all groups, `below` is the path of the group in this folder, and `name` is the
+    name of the file with a limit. A process in a container may not see its own group, so the limit of `root`
+    is read too.
     """
     folder, limits = root / below.lstrip("/"), []
     for each in {folder, *folder.parents, root}:
@@ -132,14 +135,14 @@ def _find_folder_problem(folder: Path) -> str:
         return f"{name} is not writable: fix its permissions, or {remedy}"
     free = shutil.disk_usage(folder).free
     if free < _MIN_FREE_SPACE:
-        missing = f"{free / _MIB:,.0f} MiB free, and Spark needs {_MIN_FREE_SPACE // _MIB}"
+        missing = f"{free / _MIB:,.0f} MiB free, and Spark needs {_MIN_FREE_SPACE // _MIB} MiB"
         return f"{name} has {missing}: free some space there, or {remedy}"
     return ""
 
 
 def _describe_address_space(limit: int, needed: int) -> str:
     return (
-        f"this process may use {limit / _MIB:,.0f} MiB of address space, and needs {needed / _MIB:,.0f}: "
+        f"this process may use {limit / _MIB:,.0f} MiB of address space, and needs {needed / _MIB:,.0f} MiB: "
         "raise the limit, as with ulimit -v unlimited"
     )
 

@@ -1,4 +1,4 @@
-"""Peak memory of a run's processes, read from /proc."""
+"""Read the peak memory of this process, of the JVM and of Python workers from /proc."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ _KIB = 1024
 
 
 def peak_memory() -> dict[str, int | None]:
-    """Return the peak memory of this process, of Spark's JVM and of its Python workers, in bytes.
+    """Return the peak memory of this process, of Spark's JVM and of Spark's Python workers, in bytes.
 
     Each number is the peak resident memory since the start of a process (Linux: `VmHWM`). If a process serves
-    several runs, the peak may come from an earlier run. The processes may reach their peaks at different
-    times, so the sum of the peaks is an upper bound. Memory that workers share with the daemon that forked
-    them counts in every worker. Only processes of this machine that are still running are included. Spark
+    several runs, the peak may come from an earlier run. Processes may reach their peaks at different times,
+    so the sum of the peaks is an upper bound. Memory that a worker shares with the daemon that forked the
+    worker is counted for every worker. Only processes that still run on this machine are included, and Spark
     ends a worker that has been idle for a minute.
 
     Returns
     -------
     dict
         Peak memory in bytes. `driver`: this process. `jvm`: Spark's JVM. `workers`: the sum over the JVM's
-        Python processes. `jvm` and `workers` are None where there is no /proc, or where Spark runs elsewhere.
+        Python processes. `jvm` and `workers` are None if /proc does not exist, or if Spark runs on another
+        machine.
     """
     processes, own_id = _read_processes(), os.getpid()
     own = processes.get(own_id, {})
     own_tree = [own_id, *_list_descendants(own_id, processes)]
     driver = _read_peak(own) or _read_own_peak()
-    # Under spark-submit the JVM has started this process, not the other way round.
+    # With spark-submit, the JVM is the parent of this process. Otherwise, the JVM is a descendant.
     candidates = [*own_tree, int(own.get("PPid", 0))]
     jvm = next((process for process in candidates if processes.get(process, {}).get("Name") == _JAVA), None)
     if jvm is None:
@@ -42,13 +43,13 @@ def peak_memory() -> dict[str, int | None]:
 
 
 def _read_own_peak() -> int:
-    """Return the peak memory of this process in bytes, from `getrusage`, which counts in KiB on Linux."""
+    """Return the peak memory of this process in bytes. On Linux, `getrusage` returns KiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * _KIB
 
 
 def list_child_processes() -> set[int]:
-    """Return the process ids of this process's running children; an empty set without /proc."""
+    """Return the process ids of the running children of this process; an empty set without /proc."""
     own_id = os.getpid()
     return {process for process, status in _read_processes().items() if int(status.get("PPid", 0)) == own_id}
 
@@ -76,5 +77,5 @@ def _list_descendants(process: int, processes: dict[int, dict[str, str]]) -> lis
 
 
 def _read_peak(status: dict[str, str]) -> int:
-    """Return the peak resident memory of a process in bytes, from its status fields."""
+    """Return the peak resident memory of a process in bytes; `status` has the fields of /proc/<id>/status."""
     return int(status.get("VmHWM", "0 kB").split()[0]) * _KIB

@@ -1,4 +1,4 @@
-"""Packages that only some commands need, and the extra of `pip install` that installs each package."""
+"""Packages that only some commands need, and the extras of deltabook that install these packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXTRAS = {
     "matplotlib": "plot",
     "psutil": "bench",
 }
-"""Name of the extra, by the name under which the package is imported."""
+"""Maps the name under which a package is imported to the extra of deltabook that installs the package."""
 
 
 def describe_missing_package(error: BaseException) -> str:

@@ -1,1 +1,1 @@
-"""SQL queries: views and functions, the check that statements only read, and the JDBC server."""
+"""SQL queries: define views and functions, check that statements only read, and serve JDBC clients."""

@@ -1,8 +1,8 @@
-"""Check that an SQL statement only reads the relations of its warehouse: its tables, views and functions.
+"""Check that an SQL statement only reads the tables, views and functions of one warehouse.
 
-A statement is parsed into a syntax tree, and every node of the tree must be in a list of allowed nodes. Spark
-runs SQL that is generated from the checked tree, not the typed text. A statement is refused if it cannot be
-parsed, or if a node is not in the list.
+A statement is parsed into a syntax tree. A statement is refused if it cannot be parsed, or if a node of the
+tree is not in a list of allowed nodes. Spark runs SQL that is generated from the checked tree, not the typed
+text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from deltabook.jobs.queries.views import RELATIONS
 _MODES = ("EXTENDED", "CODEGEN", "COST", "FORMATTED")
 _SUBSTITUTED = "${"
 _RECURSION = 6_000
-"""Python's recursion limit while a statement is parsed; one level of SQL takes up to 25 calls."""
+"""Python's recursion limit while a statement is parsed. Each level of nested SQL takes up to 25 calls."""
 
 
 def check_statement(text: str) -> AllowedQuery:
@@ -41,7 +41,7 @@ def check_statement(text: str) -> AllowedQuery:
     Returns
     -------
     AllowedQuery
-        The generated SQL, and the relations that it needs.
+        The generated SQL, and the relations that the SQL needs.
 
     Raises
     ------
@@ -63,14 +63,14 @@ def check_statement(text: str) -> AllowedQuery:
         first = error.errors[0] if error.errors else {}
         position = f" at line {first['line']}, column {first['col']}" if first.get("line") else ""
         raise forbidden_error(f"SQL that cannot be parsed{position}") from None
-    except Exception:  # the parser failed: the statement was not checked
+    except Exception:  # the parser itself failed, so the statement was not checked
         raise forbidden_error("SQL that cannot be parsed") from None
     finally:
         sys.setrecursionlimit(limit)
 
 
 def _check_tokens(text: str) -> AllowedQuery:
-    """Check a query, an EXPLAIN or DESCRIBE of a query, or another allowed command."""
+    """Check a query, the command EXPLAIN or DESCRIBE with a query, or another allowed command."""
     dialect = SparkQuery()
     tokens = dialect.tokenize(text)
     if tokens and tokens[-1].token_type is TokenType.SEMICOLON:
@@ -118,7 +118,7 @@ def _check_command(tokens: list[Token], words: list[str]) -> AllowedQuery | None
 
 
 def _relation_command(command: str, token: Token) -> AllowedQuery:
-    """Return the SQL of a command about one relation, such as DESCRIBE TABLE; the token is its name."""
+    """Return the SQL of a command about one relation, such as DESCRIBE TABLE; `token` is its name."""
     name = token.text.lower()
     if token.token_type is TokenType.STRING or name not in RELATIONS:
         raise forbidden_error(f"relation {token.text}")
@@ -126,7 +126,7 @@ def _relation_command(command: str, token: Token) -> AllowedQuery:
 
 
 def _function_command(command: str, token: Token) -> AllowedQuery:
-    """Return the SQL of a command about one function, such as DESCRIBE FUNCTION; the token is its name."""
+    """Return the SQL of a command about one function, such as DESCRIBE FUNCTION; `token` is its name."""
     name = token.text.lower()
     if token.token_type is TokenType.STRING or name not in {*BUILTINS, *FUNCTIONS}:
         raise forbidden_error(f"function {token.text}")

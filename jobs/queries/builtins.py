@@ -1,8 +1,8 @@
-"""Spark functions that a query may call: functions whose result depends only on their arguments.
+"""Spark functions that a query may call: the result of such a function depends only on the arguments.
 
 Clocks and random numbers are allowed, too. Three kinds of functions are not listed: functions that call Java;
-functions that read a file or a table by its path (`from_xml`, `from_avro` and `from_protobuf` can, through an
-option); and functions that return facts about the user, the session or the machine.
+functions that can read a file or a table at a given path (`from_xml`, `from_avro` and `from_protobuf` have an
+option for this); and functions that return facts about the user, the session or the machine.
 """
 
 from __future__ import annotations
@@ -85,5 +85,5 @@ HINTS = frozenset(_HINTS.split())
 ENVIRONMENT = frozenset(
     ["current_catalog", "current_database", "current_schema", "current_user", "session_user", "user"]
 )
-"""Session functions that are not allowed. Spark calls them even without parentheses, if no column has their
-name."""
+"""Functions about the session, which are not allowed. Spark calls such a function even without parentheses if
+no column has the function's name."""

@@ -1,8 +1,8 @@
-"""SQL dialect of queries: parses and generates Spark SQL without a change of meaning.
+"""SQL dialect of queries: parse Spark SQL, and generate SQL with the meaning of the parsed SQL.
 
-sqlglot's own Spark dialect translates functions and literals between databases. The SQL that it generates may
-therefore return other column names or types. In this dialect, every function keeps its name and arguments,
-and every literal keeps its type.
+sqlglot's own Spark dialect translates functions and literals between databases. SQL that sqlglot's dialect
+generates may therefore return columns with other names or types. In the dialect of this module, every
+function keeps its name and its arguments, and every literal keeps its type.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlglot.parsers.spark import SparkParser
 
 logging.getLogger("sqlglot").disabled = True  # sqlglot warns only about statements that are refused anyway
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(L|S|Y|D|F|BD)", re.IGNORECASE)
-"""Pattern of a number with a type suffix, such as 1.5BD, which sqlglot does not parse."""
+"""Pattern of a number with a type suffix, such as 1.5BD. sqlglot does not parse such numbers."""
 _ESCAPE = re.compile(
     r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([01][0-7]{2})|(.))",
     re.DOTALL,
@@ -38,11 +38,11 @@ class TypedLiteral(exp.Expression):
 
 
 class Plus(exp.Unary):
-    """A plus sign before an expression. It must be kept, because Spark makes it part of the column's name."""
+    """A plus sign before an expression. The sign must be kept: Spark makes it part of the column's name."""
 
 
 def decode_string(literal: str) -> str:
-    """Return the text that a string literal means to Spark.
+    """Return the text for which a string literal stands in Spark SQL.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def encode_string(value: str) -> str:
     Parameters
     ----------
     value : str
-        Text that the literal stands for.
+        Text for which the literal stands.
     """
     return f"'{''.join(_WRITTEN.get(char) or _escape_char(char) for char in value)}'"
 
 
 def _unescape(match: re.Match[str]) -> str:
-    """Return the character that an escape sequence stands for."""
+    """Return the character for which an escape sequence stands."""
     short, long, octal, char = match.groups()
     if octal:
         return chr(int(octal, 8))
@@ -88,14 +88,14 @@ def _typed_literal(self: SparkParser, this: exp.Expression, kind: exp.DataType) 
 
 
 def _parse_extract(self: SparkParser) -> exp.Extract:
-    """Parse EXTRACT and keep the case of its field, because Spark makes it part of the column's name."""
+    """Parse EXTRACT, and keep the case of the field, because Spark shows the field in the column's name."""
     field = self._parse_var(any_token=True)
     self._match(TokenType.FROM)
     return self.expression(exp.Extract(this=field, expression=self._parse_bitwise()))
 
 
 class SparkQuery(Spark):
-    """Spark SQL for queries. It reads tokens as Spark does, and keeps the names of functions."""
+    """Spark SQL for queries: the dialect reads tokens as Spark does, and keeps the names of functions."""
 
     NORMALIZE_NOT_NULL = False
 
@@ -126,7 +126,7 @@ class SparkQuery(Spark):
             TokenType.CURRENT_DATE: lambda: exp.Anonymous(this="current_date"),
             TokenType.CURRENT_TIMESTAMP: lambda: exp.Anonymous(this="current_timestamp"),
         }
-        # so that array(1, 2)[0] takes an element
+        # Without constructors, array(1, 2)[0] takes an element of the array.
         ARRAY_CONSTRUCTORS: ClassVar[dict[str, type[exp.Func]]] = {}
         TYPE_LITERAL_PARSERS: ClassVar[dict[exp.DType, Callable[..., exp.Expr]]] = dict.fromkeys(
             (
@@ -147,16 +147,16 @@ class SparkQuery(Spark):
             allow_identifiers: bool = True,
             with_collation: bool = False,
         ) -> exp.Expr | None:
-            """Parse `date(…)` as a function at once.
+            """Parse `date(…)` as a function without trying to parse a type.
 
-            The base class first tries to parse a type. With nested calls, each level doubles the time.
+            The base class first tries to parse a type, so each level of nested calls doubles the time.
             """
             if check_func and self._next.token_type is TokenType.L_PAREN:
                 return None
             return super()._parse_types(check_func, schema, allow_identifiers, with_collation)
 
     class Generator(SparkGenerator):
-        """Generator that writes the parsed SQL without the translations of its base class."""
+        """Generator that writes the parsed SQL without the translations of the base class."""
 
         TYPE_MAPPING: ClassVar[dict[exp.DType, str]] = {**SparkGenerator.TYPE_MAPPING, exp.DType.TIME: "TIME"}
         TABLESAMPLE_SEED_KEYWORD = "REPEATABLE"
@@ -175,7 +175,7 @@ class SparkQuery(Spark):
             return encode_string(expression.name) if expression.is_string else expression.name
 
         def lateral_sql(self, expression: exp.Lateral) -> str:
-            """Return the SQL of a lateral view with its name quoted, unlike the base class."""
+            """Return the SQL of a lateral view. The name of the view is quoted, unlike in the base class."""
             if not expression.args.get("view"):
                 return super().lateral_sql(expression)
             alias = expression.args["alias"]
@@ -187,7 +187,7 @@ class SparkQuery(Spark):
     def tokenize(self, sql: str, dialect: DialectType = None) -> list[Token]:
         """Return the tokens of an SQL text.
 
-        Strings are unescaped, and adjacent strings are joined, as Spark does. Numbers include type suffixes.
+        Strings are unescaped, and adjacent strings are joined, as in Spark. Numbers include type suffixes.
         """
         tokens: list[Token] = []
         for token in super().tokenize(sql, dialect):

@@ -1,4 +1,4 @@
-"""SQL views and functions whose text is the same in every warehouse.
+"""SQL views and functions whose text does not depend on the warehouse.
 
 A function that takes a symbol returns a table: `SELECT * FROM book_at('BTC-USDT', '2024-08-09 00:01:00')`. If
 several exchanges list the symbol, the table has rows of each exchange. A symbol-hour is one chunk, by default
@@ -11,7 +11,7 @@ PASSED = """
 SELECT shown.* FROM {0}_all AS shown LEFT ANTI JOIN failed_hours AS failed
 ON shown.exchange = failed.exchange AND shown.symbol = failed.symbol AND shown.hour = failed.hour
 """
-"""Template of a view that leaves out the symbol-hours that failed validation. `{0}` is the view's name."""
+"""Template of a view that leaves out symbol-hours that failed validation. `{0}` is the name of the view."""
 
 FEATURES = """
 SELECT exchange, symbol, time, status,
@@ -27,13 +27,13 @@ FROM (SELECT *,
     aggregate(ask_sizes, 0D, (sum, size) -> sum + double(size)) AS asks
   FROM book_all)
 """
-"""Features of each row of `book_all`. All but `spreads`, `mid` and `ofi` are doubles.
+"""Features of each row of `book_all`. All features but `spreads`, `mid` and `ofi` are doubles.
 
-`spreads`: ask price minus bid price, for each level. `microprice`: mean of the best prices, each weighted by
-the size of the other side (Gatheral and Oomen 2010). `imbalance`: ``(bid_size - ask_size) / (bid_size +
-ask_size)`` at the best level, from -1 to 1. `depth_imbalance`: the same formula with the sums of sizes over
-all levels of the row. `ofi`: order flow imbalance since the previous row, for each level, in units of size.
-`ofi_total`: sum of `ofi` over the levels.
+`spreads`: ask price minus bid price, for each level. `microprice`: mean of the best bid and the best ask,
+each weighted by the size of the other side (Gatheral and Oomen 2010). `imbalance`: ``(bid_size - ask_size) /
+(bid_size + ask_size)`` at the best level, from -1 to 1. `depth_imbalance`: the formula of `imbalance` with
+the sums of sizes over all levels of the row. `ofi`: order flow imbalance since the previous row, for each
+level, in units of size. `ofi_total`: sum of `ofi` over the levels.
 """
 
 TRADES_WITH_BOOK = """
@@ -58,8 +58,8 @@ FROM (
   )
 ) WHERE trade IS NOT NULL
 """
-"""Each trade with the best levels of the last row of `book` before the trade. If a trade and a row have the
-same time, the trade counts as earlier."""
+"""Each trade, with the best levels of the last row of `book` before the trade. A row of `book` with the
+`order_time` of the trade counts as a row after the trade."""
 
 _STEP = "(unix_micros(TIMESTAMP '1970-01-01 00:00:00Z' + step) * 1000)"  # SQL of the parameter `step` in ns
 
@@ -93,7 +93,8 @@ GROUP BY exchange, symbol, step_start
 def _bars(function: str, bar: str, start: str = "min(time)") -> str:
     """Return the SQL of a function that aggregates the trades of a symbol into bars.
 
-    `bar` is the SQL of the number of a trade's bar, and `start` the SQL of a bar's time.
+    `function` is the name of the function. `bar` is SQL that returns the number of the bar to which a trade
+    belongs. `start` is SQL that returns the time of a bar.
     """
     return f"""
 SELECT exchange, symbol, {start} AS time,
@@ -155,11 +156,11 @@ FUNCTIONS = {
         _bars("dollar_bars", "(value_with - price * size) div dollar_bars.value"),
     ),
 }
-"""Functions by name: parameters with the result type, and SQL of the result.
+"""Maps the name of each function to (parameters with the result type, SQL of the result).
 
-- `book_at`: the row of `book` that was valid at a time; no row if its symbol-hour failed validation.
-- `depth_to_size`: the number of levels, counted from the best, that an order of `size` consumes.
-  `vwap_to_size`: the average price of that order. Both are null if the row's levels cannot fill the order.
+- `book_at`: the row of `book` that was valid at a time; no row if the row's symbol-hour failed validation.
+- `depth_to_size`: the number of levels, counted from the best level, that an order of `size` consumes.
+  `vwap_to_size`: the average price of such an order. Both are null if the levels cannot fill the order.
 - `ofi`: order flow imbalance of the first `levels` levels in each time step, with the last mid of the step
   (Cont, Kukanov and Stoikov 2014; by level: Xu, Gould and Howison 2018).
 - Bars aggregate trades (Lopez de Prado 2018, chapter 2). A trade that extends beyond the end of a bar belongs

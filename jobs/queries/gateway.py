@@ -1,8 +1,8 @@
-"""Gateway between JDBC clients and Spark's Thrift server: only statements that read the warehouse pass.
+"""Gateway between JDBC clients and Spark's Thrift server, which forwards only statements that read.
 
 The gateway checks each statement as `deltabook sql` does. The server receives SQL that is generated from the
-parsed statement, not the typed text. The gateway removes a client's session settings. It forwards a message
-only after it has read the whole message.
+parsed statement, not the typed text. The gateway removes the session settings that a client sends, and reads
+a whole message before it forwards the message.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _NO_SETTINGS: Value = (MAP, (STRING, STRING, []))
 
 @contextmanager
 def run_gateway(host: str, port: int, server_port: int) -> Iterator[None]:
-    """Accept and serve clients, each in its own thread, until the block ends.
+    """Accept and serve clients until the block ends. Each client has its own thread.
 
     Parameters
     ----------
     host, port : str, int
-        Address on which clients connect.
+        Address to which clients connect.
     server_port : int
         Port of Spark's Thrift server on this machine.
     """
@@ -83,7 +83,7 @@ def run_gateway(host: str, port: int, server_port: int) -> Iterator[None]:
 
 
 def check_call(message: Message) -> tuple[Message | None, Message | None]:
-    """Return the message to forward to the server, or the answer that refuses a client's message.
+    """Check a message of a client: return the message to forward, or the answer that refuses the message.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _serve_client(client: socket.socket, server: socket.socket) -> None:
             continue
         received = received[size:]
         if received:
-            raise ValueError("a message before the answer to the last")
+            raise ValueError("a message was sent before the answer to the previous one")
         forwarded, answer = check_call(message)
         if forwarded:
             server.sendall(_frame(write_message(forwarded)))
@@ -149,7 +149,7 @@ def _serve_client(client: socket.socket, server: socket.socket) -> None:
 
 
 def _forward_login(client: socket.socket, server: socket.socket) -> None:
-    """Forward the login between client and server. The server accepts every user name."""
+    """Forward the messages of the login between client and server. The server accepts every user name."""
     _forward_login_state(client, server)
     while True:
         _forward_login_state(client, server)
@@ -178,7 +178,7 @@ def _forward_replies(server: socket.socket, client: socket.socket, lock: threadi
             with lock:
                 client.sendall(_frame(frame))
     except (OSError, EOFError, ValueError):
-        for connection in (server, client):  # also ends the thread that forwards the other direction
+        for connection in (server, client):  # this also ends the thread that forwards messages to the server
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -186,7 +186,7 @@ def _forward_replies(server: socket.socket, client: socket.socket, lock: threadi
 
 
 def _read_frame(source: socket.socket, largest: int) -> bytes:
-    """Return the next frame of a connection: bytes that follow their length."""
+    """Return the content of the next frame of a connection. A frame consists of a length and the content."""
     (size,) = struct.unpack(">I", _read_exactly(source, 4))
     if size > largest:
         raise ValueError("too long")
@@ -194,7 +194,7 @@ def _read_frame(source: socket.socket, largest: int) -> bytes:
 
 
 def _frame(data: bytes) -> bytes:
-    """Return bytes with their length before them."""
+    """Return a frame with the given content: the length of the content, and the content."""
     return struct.pack(">I", len(data)) + data
 
 

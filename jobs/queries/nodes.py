@@ -86,7 +86,7 @@ ALLOWED_ARGUMENTS: dict[type[exp.Expr], frozenset[str]] = {
     ),
     **{kind: frozenset(arguments.split()) for kind, arguments in _OTHERS.items()},
 }
-"""Names of the allowed arguments by class of node. An argument whose value is not set is always allowed."""
+"""Maps each allowed class of node to the names of allowed arguments. Unset arguments are always allowed."""
 
 ALLOWED_TYPES = frozenset(
     (

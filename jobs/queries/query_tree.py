@@ -1,4 +1,4 @@
-"""Parse a query into a syntax tree, check the tree against lists of allowed nodes, and turn it into SQL."""
+"""Parse a query into a syntax tree, check that all nodes are allowed, and generate SQL from the tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEYWORDS = re.compile(r"[A-Z]+(_[A-Z]+)*( [A-Z]+)*")
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?([lLsSyYdDfF]|[bB][dD])?", re.ASCII)
 _DIGITS = re.compile("[0-9A-Fa-f]*")
 _NAMED = (exp.Identifier, exp.Literal, exp.HexString, exp.Anonymous, exp.Var)
-"""Nodes whose argument `this` is free text. The text is checked or quoted by the kind of the node."""
+"""Nodes whose argument `this` is free text. How the text is checked or quoted depends on the kind of node."""
 _WITH_UNIT = ("dateadd", "date_add", "datediff", "date_diff", "timestampadd", "timestampdiff")
 """Functions that take a unit of time as the first of three arguments."""
 _STATEMENTS = "SELECT, WITH, FROM, VALUES, TABLE, EXPLAIN, DESCRIBE and SHOW"
@@ -31,7 +31,7 @@ _SHOWN = 80
 
 
 class ForbiddenQueryError(DeltabookError):
-    """Raised if a statement would do more than read the warehouse's relations, or cannot be parsed."""
+    """Raised if a statement does more than read the warehouse's relations, or if it cannot be parsed."""
 
 
 class UnknownRelationError(ForbiddenQueryError):
@@ -54,23 +54,23 @@ class AllowedQuery(NamedTuple):
 
 
 def check_query(dialect: SparkQuery, tokens: list[Token], text: str) -> AllowedQuery:
-    """Parse a query, check its syntax tree, and return the SQL that is generated from the tree.
+    """Parse a query, check the syntax tree, and return SQL that is generated from the tree.
 
-    The generated SQL must parse to the same tree. Otherwise the query is refused.
+    If parsing the generated SQL results in another tree, the query is refused.
 
     Parameters
     ----------
     dialect : SparkQuery
-        SQL dialect that parses and generates.
+        SQL dialect that parses and generates the SQL.
     tokens : list of Token
         Tokens of the query.
     text : str
-        Text from which the tokens were read. The parser uses it in errors.
+        Text from which the tokens were read. The parser quotes this text in errors.
 
     Raises
     ------
     ForbiddenQueryError
-        If part of the tree is not allowed.
+        If a part of the tree is not allowed.
     ParseError
         If the tokens do not form a query.
     """
@@ -97,9 +97,9 @@ def _generate(dialect: SparkQuery, tree: exp.Expr) -> str:
 
 
 def _normalize(tree: exp.Expr) -> exp.Expr:
-    """Normalize a tree in place and return it.
+    """Normalize a tree in place, and return the tree.
 
-    Identifiers become quoted, names of functions lower case, and omitted defaults explicit.
+    Identifiers become quoted, names of functions become lower case, and omitted defaults become explicit.
     """
     for node in tree.walk():
         if isinstance(node, exp.Identifier):
@@ -114,7 +114,7 @@ def _normalize(tree: exp.Expr) -> exp.Expr:
             node.set("this", exp.to_identifier(node.this.name, quoted=True))
         elif isinstance(node, exp.WindowSpec) and not node.args.get("end"):
             node.set("end", "CURRENT ROW")
-        elif isinstance(node, exp.Pivot):  # sqlglot derives both arguments from names; the SQL lacks them
+        elif isinstance(node, exp.Pivot):  # sqlglot derives both arguments; the SQL has neither
             node.set("columns", None)
             node.set("pivot_column_naming", None)
     return tree
@@ -160,7 +160,7 @@ class _Checker:
             self._check_values(value if isinstance(value, list) else [value], names)
 
     def _check_arguments(self, node: exp.Expr) -> None:
-        """Check that the kind of a node is allowed, and that each of its arguments is allowed."""
+        """Check that the kind of a node is allowed, and that all arguments of the node are allowed."""
         kind = _node_title(type(node).__name__)
         arguments = ALLOWED_ARGUMENTS.get(type(node))
         if arguments is None:
@@ -170,15 +170,16 @@ class _Checker:
                 raise forbidden_error(f"{argument.strip('_').upper()} of {kind}")
 
     def _check_values(self, values: Iterable[object], names: frozenset[str]) -> None:
-        """Check those values of an argument that are nodes of the tree."""
+        """Check all values of an argument that are nodes of the tree; other values need no check here."""
         for value in values:
             if isinstance(value, exp.Expr):
                 self.check(value, names)
 
     def _check_with(self, with_: exp.With, names: frozenset[str]) -> frozenset[str]:
-        """Check common table expressions (WITH), and return the names that are in scope after them.
+        """Check common table expressions (WITH), and return the names that the query after WITH may use.
 
-        Each expression may use the names of the expressions before it.
+        `names` are the names that the first expression may use. Each expression may also use the names of all
+        earlier expressions.
         """
         self._check_arguments(with_)
         for expression in with_.expressions:
@@ -232,7 +233,10 @@ class _Checker:
             raise forbidden_error(f"function {name}")
 
     def _check_relation(self, node: exp.Table, names: frozenset[str]) -> None:
-        """Check that the query may read a relation, and add it to `relations` if the warehouse has it."""
+        """Check that the query may read a relation, and add the warehouse's relations to `relations`.
+
+        `names` are the names of the common table expressions that the query may use.
+        """
         is_qualified = bool(node.args.get("db") or node.args.get("catalog"))
         if isinstance(node.this, exp.Anonymous) and not is_qualified:
             return
@@ -259,7 +263,7 @@ def _require_query(tree: exp.Expr) -> None:
 
 
 def _fold_case(name: str) -> str:
-    """Return a name in lower case as Spark compares names: for Spark, ſ equals s, and ı and İ equal i."""
+    """Return a name in lower case, as Spark compares names: for Spark, ſ equals s, and ı and İ equal i."""
     return "".join(char.upper().lower()[:1] for char in name)
 
 

@@ -1,4 +1,4 @@
-"""The command `sql --serve`: serves published tables, views and functions with Spark's JDBC server."""
+"""The command `sql --serve`: serve published tables, views and functions with Spark's JDBC server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _START_SECONDS, _STOP_SECONDS, _LOOK_SECONDS = 120, 30, 2
 
 
 class ServerError(DeltabookError):
-    """Raised if the server did not start or has ended, or if its views could not be created."""
+    """Raised if the server did not start or has ended, or if the server's views could not be created."""
 
 
 def serve(
@@ -45,19 +45,19 @@ def serve(
 ) -> None:
     """Serve a warehouse over JDBC until the process is interrupted.
 
-    Newly published runs become visible within seconds. Spark's server itself would run any statement.
-    Therefore it listens on a separate port of this machine only, and clients connect to the gateway. The
-    gateway forwards only statements that read the warehouse.
+    Newly published runs become visible within seconds. Spark's server runs any statement. For this reason,
+    the server listens on a separate port that only this machine can reach, and clients connect to a gateway.
+    The gateway forwards only statements that read the warehouse.
 
     Parameters
     ----------
     settings : Settings
-        Settings with the warehouse, and with Spark master, memory and JARs of the server.
+        Settings with the address of the warehouse, and with Spark master, memory and JARs of the server.
     host, port : str, int
-        Address on which clients connect.
+        Address to which clients connect.
     report : callable
-        Function that shows one line to people. It is called when clients can connect, and for each newly
-        published run.
+        Function that shows one line to people. The function is called when clients can connect, and for each
+        newly published run.
     unsafe : bool
         Whether clients connect directly to Spark's server, which runs any statement.
 
@@ -68,7 +68,7 @@ def serve(
     SettingsError
         If Java or Delta's JARs are missing, or if the port is in use.
     ServerError
-        If the server does not start, or if it ends.
+        If the server does not start, or if the server ends.
     """
     root = settings.warehouse.absolute()
     shown = require_published(root)
@@ -100,7 +100,7 @@ def serve(
 
 
 def _report_failed_hours(root: Path, versions: dict[str, int], report: Callable[[str], None]) -> None:
-    """Report how many symbol-hours the views leave out because they failed validation, if there are any."""
+    """If symbol-hours failed validation, report how many symbol-hours the views leave out."""
     if failed := TableReader(root, versions).failed_chunks():
         report(
             f"leaving out  {len(failed):,} symbol-hours that failed validation, from book, book_wide and "
@@ -122,10 +122,10 @@ def make_server_folder() -> Iterator[Path]:
     Yields
     ------
     Path
-        The new folder. This process holds a lock in the folder until the block ends.
+        The new folder. A lock file in the folder is locked by this process until the block ends.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        # The lock is free only if the process that made the folder has ended. Folders of other users stay.
+        # The lock is free only if the process that made the folder has ended. Other users' folders remain.
         if (left / _LOCK).is_file() and left.stat().st_uid == os.getuid():
             with suppress(Timeout, OSError), FileLock(left / _LOCK, timeout=0):
                 shutil.rmtree(left, ignore_errors=True)
@@ -134,9 +134,10 @@ def make_server_folder() -> Iterator[Path]:
 
 
 def _link_warehouse(root: Path, folder: Path) -> Path:
-    """Return a path to the warehouse without characters that have a meaning in SQL: a symbolic link.
+    """Create a symbolic link to the warehouse, and return the path of the link.
 
-    The URI of an object store is returned unchanged.
+    The path of the link has no characters that are special in SQL. For a warehouse in an object store, no
+    link is created, and the URI of the warehouse is returned.
     """
     if is_remote(root):
         return root
@@ -148,9 +149,9 @@ def _link_warehouse(root: Path, folder: Path) -> Path:
 def end_with_parent() -> Callable[[], None]:
     """Return a function that a child process calls before `exec`, so that the child ends with its parent.
 
-    Linux then sends SIGTERM to the child as soon as the parent has ended, even if the parent was killed. The
-    setting survives `exec`, which Spark's scripts use. On other systems, the child does not end with its
-    parent.
+    After this call, Linux sends SIGTERM to the child as soon as the parent has ended, even if the parent was
+    killed. The setting survives `exec`, which Spark's scripts use. On other systems, the child may outlive
+    the parent.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     parent = os.getpid()
@@ -184,10 +185,10 @@ def _check_requirements(settings: Settings, host: str, port: int) -> None:
 def _run_server(settings: Settings, host: str, port: int, folder: Path) -> Iterator[Callable[[], bool]]:
     """Start the server, run the block when the server listens, and stop the server after the block.
 
-    Yields a function that returns True while the server runs, and raises ServerError after it has ended.
+    Yields a function that returns True while the server runs, and raises ServerError if the server has ended.
     """
     jars = [str(jar) for jar in list_delta_jars(settings)]
-    # The catalog is in memory. All sessions share its views and functions, and nothing is left on the disk.
+    # The catalog is in memory: all sessions share the views and functions, and nothing is left on the disk.
     options = OPTIONS | {
         "spark.driver.bindAddress": LOOPBACK,
         "spark.driver.host": LOOPBACK,

@@ -1,4 +1,4 @@
-"""The command `sql`: runs queries over the published tables, views and functions."""
+"""The command `sql`: run queries over the published tables, views and functions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNSAFE_SETTINGS = ("spark.sql.runSQLOnFiles", "spark.sql.variable.substitute")
 
 
 class QueryError(DeltabookError):
-    """Raised if a query is not valid. The text is the reason, followed by the names of all relations."""
+    """Raised if a query is not valid. The message is the reason, followed by the names of all relations."""
 
 
 def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> DataFrame:
@@ -44,13 +44,13 @@ def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> Data
     text : str
         One SQL statement.
     unsafe : bool
-        If true, run the statement as typed, whatever it does. If false, check the statement, and run the SQL
+        If true, run the statement as typed, without a check. If false, check the statement, and run the SQL
         that is generated from the parsed statement.
 
     Returns
     -------
     DataFrame
-        Rows of the result. Spark computes them when they are read.
+        Rows of the result. Spark computes the rows when they are read.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def prepare_query(warehouse: Warehouse, text: str, unsafe: bool = False) -> Data
     QueryError
         If the statement is not valid. The message lists the names of all relations.
     ForbiddenQueryError
-        If the statement would do more than read the warehouse, and `unsafe` is false.
+        If the statement does more than read the warehouse, and `unsafe` is false.
     """
     try:
         checked = None if unsafe else check_statement(text)
@@ -142,9 +142,9 @@ def describe_failed_hours(warehouse: Warehouse, text: str, unsafe: bool = False)
 
 
 def _published_versions(root: Path) -> dict[str, int]:
-    """Return the published table versions; empty if nothing is published but the warehouse has live books.
+    """Return the published table versions; raise an error if the warehouse has nothing to query.
 
-    Without live books, an error is raised if nothing is published.
+    If nothing is published yet, but the warehouse has live books, the result is empty.
     """
     is_live = open_live_tables(root).exists(BOOKS)
     return published_versions(root) if is_live else require_published(root)
@@ -158,7 +158,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
     result : DataFrame
         The query, from `prepare_query`.
     form : str
-        Format: table, csv or json (one object per line).
+        Format: `table`, `csv` or `json` (one object per line).
     out : text file
         Stream to which the rows are printed.
 
@@ -187,7 +187,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
         for column, kind in zip(table.columns, kinds, strict=True):
             column.justify = "right" if isinstance(kind, NumericType) else "left"
         for row in rows:
-            # The console makes text printable, too. But column widths must be those of the printed text.
+            # The console makes text printable too, but only after the widths of columns have been measured.
             table.add_row(*(make_printable(_cell_text(value)) for value in row))
             count += 1
         width = None if out.isatty() else 10_000
@@ -196,7 +196,7 @@ def print_rows(result: DataFrame, form: str, out: IO[str]) -> int:
 
 
 def _to_plain(value: object, kind: DataType) -> object:
-    """Return a value in the form to print: decimals with all digits of their type, structs as dicts."""
+    """Return a value in the form to print: a decimal with all digits of its type, a struct as a dict."""
     if isinstance(kind, DecimalType) and isinstance(value, Decimal):
         return f"{value:.{kind.scale}f}"
     if isinstance(kind, ArrayType) and isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Messages of Thrift's binary protocol: reads messages from bytes, and writes messages as bytes."""
+"""Messages of Thrift's binary protocol: read messages from bytes, and write messages as bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ Elements: TypeAlias = "tuple[int, list[Content]]"
 Pairs: TypeAlias = "tuple[int, int, list[tuple[Content, Content]]]"
 """Content of a map: the type of the keys, the type of the items, and pairs (key, item)."""
 Content: TypeAlias = "int | float | bytes | dict[int, Value] | Elements | Pairs"
-"""A number, a text as bytes, the fields of a struct by field id, or the content of a list, set or map."""
+"""A number, a text as bytes, a dict that maps field ids to the fields of a struct, or the content of a list,
+set or map."""
 Value: TypeAlias = "tuple[int, Content]"
 """The type of a value, such as `STRING`, and its content."""
 
@@ -36,11 +37,11 @@ class Message(NamedTuple):
     name : str
         Name of the function.
     kind : int
-        CALL, REPLY or EXCEPTION.
+        `CALL`, `REPLY` or `EXCEPTION`.
     sequence : int
-        Number of the call. The reply has the same number.
+        Number of the call. A reply has the number of the call that it answers.
     fields : dict of int to Value
-        Arguments of the call, or results of the reply, by field id.
+        Maps field ids to the arguments of the call, or to the results of the reply.
     """
 
     name: str
@@ -106,7 +107,7 @@ def read_message(data: bytes) -> tuple[Message, int]:
     Parameters
     ----------
     data : bytes
-        The received bytes. They may continue after the message.
+        The received bytes. More bytes may follow after the message.
 
     Returns
     -------

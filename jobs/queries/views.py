@@ -1,4 +1,4 @@
-"""SQL of the views over published tables, with prices and sizes as exact decimals and times as timestamps.
+"""Write the SQL of views over published tables: prices and sizes as exact decimals, times as timestamps.
 
 A relation is a table, a view or a function. A symbol-hour is one chunk, by default one hour, of one
 instrument.
@@ -33,7 +33,7 @@ class Relation(NamedTuple):
     Attributes
     ----------
     kind : str
-        VIEW or FUNCTION.
+        `VIEW` or `FUNCTION`.
     head : str
         Parameters and result type of a function; empty for a view.
     text : str
@@ -62,7 +62,7 @@ class Relations:
     def needed(self, names: Iterable[str]) -> list[str]:
         """Return the given relations and all relations on which they depend, in the order of creation.
 
-        Each relation comes after the relations on which it depends.
+        Each relation comes after all relations on which it depends.
 
         Parameters
         ----------
@@ -94,8 +94,8 @@ class Relations:
     def _named_in(self, text: str) -> set[str]:
         """Return the names of the relations in an SQL text.
 
-        A function counts only if a parenthesis follows its name, because some functions and columns share a
-        name.
+        The name of a function counts only if a parenthesis follows the name, because a column may have the
+        name of a function.
         """
         words = _WORD.findall(text)
         return {name for name, call in words if name in self._names and (call or name not in FUNCTIONS)}
@@ -115,7 +115,7 @@ class Relations:
         return f"CREATE OR REPLACE {lifetime}{kind} {name}{head} {link} {text}"
 
     def with_failed_hours(self, names: Iterable[str]) -> list[str]:
-        """Return those of the given relations whose rows include symbol-hours that failed validation.
+        """Return the given relations whose rows may include symbol-hours that failed validation.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ class Relations:
         return self._made[name]
 
     def _table_sql(self, table: Table, stored: TableReader | None = None) -> str:
-        """Return the SQL of a table at its published version; a table that was not published has no rows."""
+        """Return the SQL of a table at the published version; a table that was not published has no rows."""
         stored = stored or self._stored
         if not stored.exists(table):
             columns = (f"CAST(NULL AS {column.type}) AS {column.name}" for column in table.columns)
@@ -194,13 +194,13 @@ class _Scales(NamedTuple):
 class _DecimalColumns:
     """Writes the SQL of a table's columns, with prices and sizes as exact decimals.
 
-    A scaled integer is cast to DECIMAL(19,0) and multiplied by a negative power of ten, which depends on the
-    instrument's scale. Decimals are not changed.
+    A scaled integer is cast to DECIMAL(19,0), and multiplied by 10^-scale of the instrument. Numbers that are
+    stored as decimals are not changed.
 
     Parameters
     ----------
     instruments : sequence of _Scales
-        Scales of the instruments with scaled integers; empty if the table stores decimals.
+        Scales of the instruments that store scaled integers; empty if the table stores decimals.
     wide : bool
         Whether all numbers get the type DECIMAL(38,18), for a union with rows that are stored as decimals.
     """
@@ -209,7 +209,7 @@ class _DecimalColumns:
         self._instruments, self.wide = instruments, wide
 
     def rows(self, relation: str, columns: Columns) -> str:
-        """Return the SQL of the rows of a table, or of another relation that has the table's columns."""
+        """Return the SQL of all rows of `relation`: a table, or a relation with the columns of a table."""
         listed = ", ".join(columns(self))
         if not self._instruments:
             return f"SELECT {listed} FROM {relation}"
@@ -223,14 +223,18 @@ class _DecimalColumns:
         )
 
     def value(self, number: str, name: str) -> str:
-        """Return the SQL of a number as a decimal; the column's name says whether it is a price or a size."""
+        """Return the SQL of a number as a decimal.
+
+        `number` is the SQL of the stored number. The number is a price if the column name `name` contains
+        "price", otherwise a size.
+        """
         if not self._instruments:
             return number
         is_price = "price" in name
         scale = "price_scale" if is_price else "size_scale"
         scales = sorted({row.price_scale if is_price else row.size_scale for row in self._instruments})
-        # The type is only as wide as an int64 at these scales needs. A difference of wider types would lose
-        # decimals.
+        # The type is just wide enough for an int64 at any of these scales. If the type were wider, Spark
+        # would drop decimals of the difference of two prices.
         kind = f"DECIMAL({_INT64_DIGITS - scales[0] + scales[-1]},{scales[-1]})"
         # DECIMAL(19,0) times DECIMAL(s,s) is exact in DECIMAL(20+s,s).
         exact = [
@@ -243,12 +247,12 @@ class _DecimalColumns:
         return f"CAST({exact[0]} AS {_DECIMAL})" if self.wide else exact[0]
 
     def values(self, name: str) -> str:
-        """Return the SQL of an array of numbers as decimals."""
+        """Return the SQL of the array column `name`, with its numbers as decimals."""
         return f"transform({name}, number -> {self.value('number', name)})" if self._instruments else name
 
 
 def _decimal_columns(stored: TableReader) -> _DecimalColumns:
-    """Return the writer of decimal columns for all instruments of a warehouse."""
+    """Return an object that writes the SQL of decimal columns for all instruments of a warehouse."""
     instruments = cast(list[InstrumentRow], stored.rows(INSTRUMENTS))
     scales = [
         _Scales(row["exchange"], row["symbol"], row["price_scale"], row["size_scale"])
@@ -259,7 +263,7 @@ def _decimal_columns(stored: TableReader) -> _DecimalColumns:
 
 
 Columns = Callable[[_DecimalColumns], Iterable[str]]
-"""Function from a writer of decimal columns to the SQL of each column of a view."""
+"""Function that takes a `_DecimalColumns` and returns the SQL of each column of a view."""
 
 
 def _instrument_literals(exchange: str, symbol: str) -> str:
@@ -268,12 +272,13 @@ def _instrument_literals(exchange: str, symbol: str) -> str:
 
 
 def _book_columns(exact: _DecimalColumns) -> Iterable[str]:
-    """Yield the columns of `book`: those of `books`, and the best levels with spread, mid and microprice."""
+    """Yield the columns of `book`: the columns of `books`, the best levels, spread, mid and microprice."""
     yield from ("exchange", "symbol", f"{_TIME} AS time", "status")
     for name in _BEST:
         yield f"{exact.value(f'get({name}s, 0)', name)} AS {name}"
     if exact.wide:
-        # Half of a sum must be exact in 38 digits. Prices with more digits therefore have no mid or spread.
+        # Half of the sum of two prices must be exact in 38 digits. Prices that do not fit DECIMAL(35,18)
+        # therefore have no mid and no spread.
         bid, ask = (f"try_cast({price} AS DECIMAL(35,18))" for price in ("bid_price", "ask_price"))
         yield f"CAST({ask} - {bid} AS {_DECIMAL}) AS spread"
     else:
@@ -293,7 +298,7 @@ def _book_columns(exact: _DecimalColumns) -> Iterable[str]:
 
 
 def _wide_columns(exact: _DecimalColumns) -> Iterable[str]:
-    """Yield the columns of `book_wide_all`: a row of `books` in the columns of Crypto Lake's `book`."""
+    """Yield the columns of `book_wide_all`, which are those of the table `book` of Crypto Lake."""
     yield from ("exchange", "symbol")
     for name, clock in (("origin_time", "timestamp"), ("received_time", "received")):
         yield f"timestamp_micros(nullif({clock}, -1L) div 1000) AS {name}"
@@ -331,7 +336,7 @@ _TABLE_VIEWS: dict[str, tuple[Table, Columns, str]] = {
     "trades_all": (EVENTS, _trade_columns, f" WHERE event_type = '{EventType.TRADE}'"),
     "openings": (CHECKPOINTS, _opening_columns, " WHERE event = 0"),
 }
-"""Views of one table and of its variant with decimals: the table, the columns, and a condition on rows."""
+"""Maps the name of each view of one table, and of the `_decimal` table, to (table, columns, condition)."""
 
 _TEXT_VIEWS = {name: PASSED.format(name) for name in ("book", "trades", "book_wide")} | {
     "features": FEATURES,
@@ -341,14 +346,14 @@ FAILED_HOURS = "failed_hours"
 _CHUNK_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for table in both(rows)}
 """Names of the tables whose chunks can fail validation."""
 LIVE_BOOKS = {f"live_{table.name}": table for table in both(BOOKS)}
-"""Tables of live books (command `live`), by the name of their view."""
+"""Maps the names of the views of live books (command `live`) to their tables."""
 _LIVE_ROWS = """SELECT live.* FROM {0} AS live LEFT JOIN (
     SELECT exchange, symbol, hour, max(struct(order_time, sequence)) AS last FROM {1} GROUP BY ALL
 ) USING (exchange, symbol, hour) WHERE last IS NULL OR struct(live.order_time, live.sequence) > last"""
-"""Template of the SQL of live rows that are newer than the last published row of their chunk."""
+"""Template of SQL that selects the live rows that are newer than the last published row of the chunk."""
 BOOK_LIVE = "book_live"
 VIEWS = (*_TABLE_VIEWS, *_TEXT_VIEWS, FAILED_HOURS, *LIVE_BOOKS, BOOK_LIVE)
 BY_KIND: dict[str, list[str]] = {"tables": [*TABLES], "views": [*VIEWS], "functions": [*FUNCTIONS]}
-"""Names of all relations, by kind."""
+"""Maps each kind of relation to the names of its relations."""
 RELATIONS = frozenset((*TABLES, *VIEWS, *FUNCTIONS))
 """Names of every table, view and function of a warehouse."""

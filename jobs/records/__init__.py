@@ -1,1 +1,1 @@
-"""Record the hashes of the files that runs write, keep second copies, and replace damaged files."""
+"""Hash the files that runs write, keep second copies of important files, and replace damaged files."""

@@ -26,16 +26,17 @@ class ActiveFile:
     path : str
         Path of the file below the table's folder.
     bytes : int
-        Size of the file in bytes, according to the log.
+        Size of the file in bytes, according to the Delta log.
     rows : int
-        Number of rows, according to the log.
+        Number of rows, according to the Delta log.
     partition : dict
         Values of the partition columns, by column name.
     exchange, symbol : str, optional
-        Exchange and symbol that all rows share; None if rows differ or the log has no such statistics.
+        Exchange and symbol of all rows. The exchange is None if the rows have different exchanges. A value
+        that the log does not state is None.
     hours : tuple of int, optional
-        Starts of the first and the last chunk in the file, ns since 1970 UTC; None if the log has no such
-        statistics.
+        Starts of the first and the last chunk in the file, ns since 1970 UTC; None if the log does not state
+        these times.
     """
 
     table: Table
@@ -49,7 +50,11 @@ class ActiveFile:
 
     @property
     def chunk_labels(self) -> tuple[str, ...]:
-        """Names of the chunks in the file, for messages: exchange, symbol and times; empty if unknown."""
+        """Text that names the chunks in the file, as a tuple with one item; empty if the symbol is unknown.
+
+        The text has the exchange, the symbol, and the starts of the first and the last chunk, if they are
+        known.
+        """
         if self.symbol is None:
             return ()
         instrument = " ".join(name for name in (self.exchange, self.symbol) if name)
@@ -85,7 +90,7 @@ def list_active_files(warehouse: Path, table: Table, version: int) -> list[Activ
     Raises
     ------
     WarehouseError
-        If the log cannot be read.
+        If the Delta log cannot be read.
     """
     try:
         return [_parse_action(table, action) for action in read_add_actions(warehouse, table, version)]

@@ -1,4 +1,4 @@
-"""Compare files with their second copies, and choose the intact one of each pair."""
+"""Compare files with their second copies, and choose the intact copy if a file is damaged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deltabook.schemas.tables import RUNS
 from deltabook.udfs.storage.object_store import has_matching_file
 
 NO_COPY = "has no second copy"
-"""Problem of an intact file whose second copy is missing."""
+"""Value of `Fault.problem` for an intact file whose second copy is missing."""
 
 
 def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: bool) -> Iterator[Fault]:
@@ -35,7 +35,8 @@ def find_copy_faults(warehouse: Path, table: Table, published: int, is_idle: boo
     table : Table
         Table `runs` or table `written`.
     published : int
-        Published Delta version. Every file of this version and of earlier ones must have a copy.
+        Published Delta version of the table. Every file of this version and of earlier versions must have a
+        copy.
     is_idle : bool
         Whether no process is writing to the warehouse. A run makes its copies after it has published, so
         copies may be missing while a run is in progress.
@@ -80,10 +81,10 @@ def find_small_table_faults(
     table : Table
         One of `SMALL_TABLES`.
     active_paths : set of str, optional
-        Paths of the table's active data files, relative to its folder. None if the log cannot be read; then
-        all files that have copies are compared.
+        Paths of the table's active data files, relative to its folder. If the log cannot be read, pass None:
+        all files that have copies are then compared.
     digests : dict
-        Recorded SHA-256 of the table's data files in hex, by path below the table's folder.
+        Maps the path of each data file, below the table's folder, to the recorded SHA-256 in hex.
     is_idle : bool
         Whether no process is writing to the warehouse.
 
@@ -91,7 +92,7 @@ def find_small_table_faults(
     ------
     Fault
         One damaged file with an intact copy, or one intact file whose copy is missing or damaged. Damaged
-        files without an intact copy are left out; `check_data_files` reports them.
+        files without an intact copy are left out; `check_data_files` reports these files.
     """
     copies = list_copies(warehouse, table)
     if not has_matching_file(warehouse / COPIES_FOLDER / RUNS.name, "*"):
@@ -121,9 +122,10 @@ def is_newest_commit_changed(warehouse: Path) -> bool:
 
 
 def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> dict[str, Path]:
-    """Return the data files of `runs` or `written` to read.
+    """Return the paths from which to read the data files of `runs` or `written`.
 
-    Each file is the original, or the second copy if the original is damaged and the copy is intact.
+    The path is usually that of the original. If the original is damaged and its second copy is intact, the
+    path is that of the copy.
 
     Parameters
     ----------
@@ -137,8 +139,8 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
     Returns
     -------
     dict
-        Path of the file to read, by name of the original. If the table has no copies, all originals are
-        returned. If it has copies, an original is left out if it has no copy and no commit names it.
+        Maps the name of each original to the path of the file to read. If the table has no copies, all
+        originals are returned. Otherwise, originals that have no copy and that no commit names are left out.
     """
     folder = warehouse / table.name
     copies = list_copies(warehouse, table)
@@ -149,8 +151,8 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
         if path.startswith(f"{LOG_FOLDER}/"):
             continue
         is_original_intact = not describe_damage(folder / path, copy.digest)
-        # If original and copy are both damaged, take the original. The caller checks the seals of its rows or
-        # its recorded hash, and skips it if they do not match.
+        # If original and copy are both damaged, take the original. The caller checks the seals of the rows or
+        # the recorded hash of the file, and skips the file if they do not match.
         files[path] = copy.file if not is_original_intact and copy.is_intact() else folder / path
     if is_log_copied(warehouse, table, copies):
         uncopied = {*_list_logged_paths(warehouse, table)} - files.keys()
@@ -159,7 +161,7 @@ def find_sound_data_files(warehouse: Path, table: Table, names: list[str]) -> di
 
 
 def _list_logged_paths(warehouse: Path, table: Table, last_version: int | None = None) -> Iterator[str]:
-    """Yield the paths of a table's log files up to a version, and of the data files that their commits add.
+    """Yield the paths of a table's log files up to a version, and of the data files that these log files add.
 
     Paths are relative to the table's folder. If `last_version` is None, all versions are listed.
     """

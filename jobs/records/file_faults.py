@@ -9,9 +9,9 @@ from typing import TypedDict, cast
 from deltabook.udfs.storage.raw_files import hash_file
 
 MISSING = "missing"
-"""Problem of a file that does not exist."""
+"""Value of `Fault.problem` for a file that does not exist."""
 UNKNOWN_FILE = "not written by any run"
-"""Problem of an existing file that no run has recorded."""
+"""Value of `Fault.problem` for an existing file that no run has recorded."""
 
 
 class FaultFields(TypedDict):
@@ -40,11 +40,11 @@ class Fault:
     hours : tuple of str
         Names of the affected chunks, such as `BINANCE BTC-USDT 2024-08-09T00Z`; empty if unknown.
     remedy : str
-        Command or instruction that repairs the fault; empty for the usual remedy of the table, which
-        `jobs.integrity.audit.choose_remedy` returns.
+        Command or instruction that repairs the fault. An empty text stands for the usual remedy of the table,
+        which `jobs.integrity.audit.choose_remedy` returns.
     is_copied : bool
-        Whether the file is in a small table, and the file or its second copy is intact, so that the intact
-        one can replace the other.
+        Whether the file belongs to a small table, and either the file or its second copy is intact. The
+        intact one of the two can then replace the damaged or missing one.
     """
 
     table: str
@@ -60,7 +60,7 @@ class Fault:
 
 
 def describe_damage(file: Path, digest: str, size: int = -1) -> str:
-    """Return a description of how a file differs from its recorded size and hash; empty if it is intact.
+    """Return a text that says how a file differs from its recorded size and hash; empty if both match.
 
     Parameters
     ----------

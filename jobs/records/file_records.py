@@ -1,8 +1,8 @@
 """Record the size and SHA-256 of each file that a run writes.
 
 Parquet and Delta store no checksum of their files. Each run therefore adds a row to the table `written` for
-each file that it wrote. It cannot do so for the files that hold these rows. Their hashes are in the column
-`proofs` of the run's row in `runs`.
+each file that it wrote. A run cannot add rows for the files that it adds to `written` itself. Instead, the
+run stores the hashes of these files in the column `proofs` of its row in `runs`.
 
 Workers hash the data files that they write. The driver writes the data files of small tables and all log
 files, and hashes them when it publishes the run.
@@ -27,12 +27,15 @@ from deltabook.udfs.storage.raw_files import hash_file
 LOG_FOLDER = "_delta_log"
 """Folder inside a table's folder that holds the Delta log."""
 RUN_TABLES = (RUNS, WRITTEN)
-"""Tables that describe runs and their files. Runs only append to them, and `restore` keeps all their rows."""
+"""Tables that describe runs, and the files that runs wrote.
+
+Runs only append to these tables, and `restore` keeps all rows of these tables.
+"""
 _NO_RUN: PublishedVersions = {"versions": {}, "version": -1}
-"""Stands for the run before the first run. It published no table."""
+"""Stands for the state before the first run, in which no table is published."""
 
 FileHashes = dict[tuple[str, str], str]
-"""SHA-256 of data files in hex, by table name and path below the table's folder."""
+"""Maps (table name, path of a data file below the table's folder) to the SHA-256 of the file in hex."""
 
 
 class AddedPath(TypedDict):
@@ -63,7 +66,7 @@ class CommitInfo(TypedDict, total=False):
 
 
 class LogAction(TypedDict, total=False):
-    """One action of a Delta commit, as one line of its JSON file. Other kinds of actions have other keys.
+    """One action of a Delta commit: one line of its JSON file. Other kinds of actions have other keys.
 
     Attributes
     ----------
@@ -78,7 +81,7 @@ class LogAction(TypedDict, total=False):
 
 
 def list_log_files(warehouse: Path, table: Table) -> dict[int, list[Path]]:
-    """Return the commits and checkpoints of a table's log by Delta version.
+    """Return a dict that maps each Delta version of a table to the paths of its commit and checkpoints.
 
     Parameters
     ----------
@@ -124,7 +127,7 @@ def list_written_since(
     hashes: FileHashes,
     known_paths: Container[str] = (),
 ) -> Iterator[FileRecord]:
-    """Yield the records of a table's log files from one version on, and of the data files that they add.
+    """Yield a record for each log file from a version on, and for each data file that these log files add.
 
     Parameters
     ----------
@@ -135,7 +138,7 @@ def list_written_since(
     first_version : int
         Delta version of the first commit to record.
     hashes : dict
-        Hashes that are known already. Files without a known hash are read and hashed.
+        Known hashes of data files. A file without a known hash is read and hashed.
     known_paths : container of str
         Paths of files to skip, relative to the table's folder.
 
@@ -165,7 +168,7 @@ def list_written_since(
 
 
 def _read_adding_actions(commit: Path) -> list[LogAction]:
-    """Return the actions of a commit; empty for a RESTORE commit, because it adds no new files."""
+    """Return the actions of a commit; empty for a RESTORE commit, which adds no new files."""
     try:
         actions = read_actions(commit)
     except ValueError as error:
@@ -181,7 +184,10 @@ def _read_adding_actions(commit: Path) -> list[LogAction]:
 def _record_file(
     folder: Path, table: Table, path: str, content: bytes, digest: str | None = None
 ) -> FileRecord:
-    """Return the record of one file. If `digest` is None, the file is hashed."""
+    """Return the record of one file, with the given content and SHA-256.
+
+    If `digest` is None, the file is hashed.
+    """
     return {
         "table": table.name,
         "path": path,
@@ -205,10 +211,11 @@ def published_version(table: Table, run: PublishedVersions) -> int:
 
 
 def last_recorded_run(runs: Sequence[PublishedVersions]) -> PublishedVersions:
-    """Return the newest run whose own new files of `runs` and `written` are recorded in `written`.
+    """Return the newest run whose new files of the tables `runs` and `written` are recorded in `written`.
 
     A run cannot record the files that it adds to `runs` and `written` itself. The next run that adds rows to
-    `written` records them. So the result is the run just before the newest run that added rows to `written`.
+    `written` records these files. Therefore the result is the run before the newest run that added rows to
+    `written`.
 
     Parameters
     ----------
@@ -226,8 +233,8 @@ def list_unrecorded_files(
 ) -> Iterator[FileRecord]:
     """Yield the records of all files that were written since the last run was published.
 
-    Files of `runs` and `written` are recorded later than other files. Their records start after the run that
-    `last_recorded_run` returns.
+    Files of `runs` and `written` are recorded by a later run. For these two tables, the function therefore
+    yields the records of all files that were written after the run that `last_recorded_run` returns.
 
     Parameters
     ----------
@@ -236,7 +243,7 @@ def list_unrecorded_files(
     runs : sequence of PublishedVersions
         Rows of `runs`, the newest last.
     hashes : dict
-        Hashes that are known already. Files without a known hash are read and hashed.
+        Known hashes of data files. A file without a known hash is read and hashed.
 
     Yields
     ------
@@ -256,12 +263,12 @@ def hash_new_records(warehouse: Path, recorded_version: int) -> dict[str, str]:
     warehouse : Path
         Warehouse folder.
     recorded_version : int
-        Delta version of `written` that the previous run published; -1 if there was none.
+        Delta version of `written` that the previous run published; -1 if no run has published `written`.
 
     Returns
     -------
     dict
-        SHA-256 in hex, by path below the folder of `written`.
+        Maps the path of each file, below the folder of `written`, to the SHA-256 of the file in hex.
     """
     records = list_written_since(warehouse, WRITTEN, recorded_version + 1, {})
     return {record["path"]: record["content_hash"] for record in records}

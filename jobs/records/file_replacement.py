@@ -29,7 +29,7 @@ from deltabook.udfs.storage.object_store import (
 ASIDE_FOLDER = "_aside"
 """Folder of the warehouse that keeps replaced files, in one folder for each repair."""
 _PLAN, _DONE, _REVERSED = "plan.json", "done.json", "reversed.json"
-"""Names of a repair's plan: while the repair runs, after it has succeeded, and after it was rolled back."""
+"""Names of the plan file of a repair: during the repair, after its success, and after a rollback."""
 _NEW = "_new"
 """Folder inside a repair's folder that holds the prepared new files."""
 
@@ -58,7 +58,11 @@ class _PlannedStep(TypedDict):
 
 
 class _RepairPlan(TypedDict):
-    """Content of `plan.json`: the replacements, and the file names that each folder had before the repair."""
+    """Content of `plan.json`.
+
+    `steps` lists the replacements. The block of the repair may create files in some folders. `files` maps
+    each of these folders to the names of the files that the folder had before the repair.
+    """
 
     steps: list[_PlannedStep]
     files: dict[str, list[str]]
@@ -81,7 +85,7 @@ def replacing_files(warehouse: Path, steps: Iterable[Replacement], folders: Iter
     Raises
     ------
     Exception
-        If a step or the block raises an exception, it is raised again after the rollback.
+        If a step or the block raises an exception, this exception is raised again after the rollback.
     """
     steps = [*steps]
     folder = warehouse / ASIDE_FOLDER / str(time.time_ns())
@@ -115,7 +119,10 @@ def _prepare(warehouse: Path, steps: list[Replacement], folders: Iterable[str], 
 
 
 def _replace(warehouse: Path, step: Replacement, folder: Path, number: int) -> None:
-    """Move one file aside and put its prepared replacement in its place."""
+    """Move one file aside and put its prepared replacement in its place.
+
+    `folder` is the folder of the repair, and `number` is the index of the step.
+    """
     path, prepared = warehouse / step.path, folder / _NEW / str(number)
     crash_point("repair.step.before")
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Check that nobody has edited the table `runs` by hand, before a new run relies on it."""
+"""Check that nobody has edited the table `runs` by hand, before a new run relies on this table."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def require_unchanged_runs(warehouse: Path) -> None:
     Raises
     ------
     WarehouseError
-        If the newest copied commit differs from its second copy, or a commit after that of the newest run
-        adds rows. A commit that compacts files adds no rows, so it is no error.
+        If the newest commit that has a second copy differs from this copy, or if a commit after the commit of
+        the newest run adds rows. Commits that only compact files are allowed.
     """
     rows = open_dataset(warehouse, RUNS).to_table(columns=["version"])
     newest = max(rows["version"].to_pylist(), default=0)

@@ -1,10 +1,10 @@
 """Make and list second copies: backups of important files, in the folder `_copies` of the warehouse.
 
-Every repair relies on these files. All files of `runs` and `written` have a second copy. Of the small tables
-(the ledger, the id boundaries, the epochs and the instruments), only the active data files have one. The name
-of a copy consists of the original's name and the SHA-256 of the original's bytes, so a copy can be verified
-by itself. A run makes the copies at its end. If a run is killed before that, the next run makes the missing
-copies.
+A file is important if every repair relies on it. All files of `runs` and `written` have a second copy. Of the
+small tables (the ledger, the id boundaries, the epochs and the instruments), only the active data files have
+second copies. The name of a copy consists of the original's name and the SHA-256 of the original's bytes, so
+a copy can be verified without the original. A run makes the copies at its end. If a run is killed before it
+has made all copies, the next run makes the missing copies.
 """
 
 from __future__ import annotations
@@ -81,19 +81,20 @@ def list_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
     Returns
     -------
     dict
-        Copies by path of the original below the table's folder.
+        Maps the path of each original, below the table's folder, to its second copy.
     """
     copies = list_all_copies(warehouse, table)
     return {} if are_copies_foreign(warehouse, table, copies) else copies
 
 
 def are_copies_foreign(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) -> bool:
-    """Return whether the second copies of a table belong to another warehouse, and its files to this one.
+    """Return whether a table's second copies belong to another warehouse, but the table's own files do not.
 
-    Only copies of `runs` and `written` are examined. They belong to this warehouse if a commit equals its
-    copy. Otherwise the other of these two tables decides: rows of `runs` list data files of `written`, so
-    the two tables fit together if such a list names an existing file. The result is True if the table's files
-    fit the other table, and its copies do not.
+    Only copies of `runs` and `written` are examined; for other tables, the result is False. The copies belong
+    to this warehouse if `is_log_copied` is true. Otherwise, the files of the other one of these two tables
+    decide. Rows of `runs` list data files of `written`, so files of the two tables belong together if a
+    listed file exists. The copies are foreign if the table's own files belong together with the files of the
+    other table, but the copies do not.
 
     Parameters
     ----------
@@ -119,12 +120,15 @@ def are_copies_foreign(warehouse: Path, table: Table, copies: dict[str, SecondCo
 
 
 def _select_data_copies(copies: dict[str, SecondCopy]) -> dict[str, Path]:
-    """Return the paths of the copies of data files (not of log files), by path of the original."""
+    """Return a dict that maps the path of each original data file to the path of its copy.
+
+    Copies of log files are left out.
+    """
     return {path: copy.file for path, copy in copies.items() if not path.startswith(f"{LOG_FOLDER}/")}
 
 
 def _list_data_files(warehouse: Path, table: Table) -> dict[str, Path]:
-    """Return the paths of the Parquet files in a table's folder, by file name."""
+    """Return a dict that maps the name of each Parquet file in a table's folder to its path."""
     folder = warehouse / table.name
     return {name: folder / name for name in match_file_sizes(folder, "*.parquet")}
 
@@ -142,7 +146,7 @@ def list_all_copies(warehouse: Path, table: Table) -> dict[str, SecondCopy]:
     Returns
     -------
     dict
-        Copies by path of the original below the table's folder.
+        Maps the path of each original, below the table's folder, to its second copy.
     """
     copies = {}
     for file in list_folder(warehouse / COPIES_FOLDER / table.name):
@@ -161,8 +165,8 @@ def make_copies(warehouse: Path, is_thorough: bool = False) -> None:
     warehouse : Path
         Warehouse folder. The caller holds its lock.
     is_thorough : bool
-        Whether to look for missing copies of the files of all commits. If False, only the files of commits
-        from the newest copied commit on are considered.
+        Whether to look for missing copies of the files of all commits. If False, only the newest copied
+        commit and later commits are considered.
     """
     for table in RUN_TABLES:
         if not table_exists(warehouse, table):
@@ -195,12 +199,12 @@ def _copy_active_files(warehouse: Path, table: Table) -> None:
 
 
 def newest_copied_version(copies: dict[str, SecondCopy]) -> int:
-    """Return the newest Delta version whose commit has a copy; -1 if no commit has one.
+    """Return the newest Delta version whose commit has a copy; -1 if no commit has a copy.
 
     Parameters
     ----------
     copies : dict
-        Copies of one table's files, by path of the original.
+        Maps the paths of one table's original files to the copies.
     """
     return max((copy.version for copy in copies.values()), default=-1)
 
@@ -224,7 +228,7 @@ def remove_copies(warehouse: Path, table: Table, paths: set[str]) -> None:
     warehouse : Path
         Warehouse folder. The caller holds its lock.
     table : Table
-        Table of the originals. Nothing happens if it has no copies.
+        Table of the originals. Nothing happens if the table has no copies.
     paths : set of str
         Paths of the originals below the table's folder.
     """
@@ -246,7 +250,7 @@ def is_log_copied(warehouse: Path, table: Table, copies: dict[str, SecondCopy]) 
     table : Table
         Table `runs` or table `written`.
     copies : dict
-        Second copies by path of the original, as `list_all_copies` returns them.
+        Maps the path of each original to its second copy, as the result of `list_all_copies` does.
     """
     folder = warehouse / table.name
     commits = [copy for copy in copies.values() if copy.version >= 0 and (folder / copy.path).is_file()]

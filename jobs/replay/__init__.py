@@ -1,1 +1,1 @@
-"""Replay of published books: step by step, in a terminal, and as a Gymnasium environment."""
+"""Replay published books: step by step from Python, in a terminal, or as a Gymnasium environment."""

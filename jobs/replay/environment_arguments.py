@@ -1,4 +1,4 @@
-"""Checks of the arguments of `BookEnvironment`, before any table is read. Errors list all problems."""
+"""Check the arguments of `BookEnvironment` before any table is read. One error lists all problems."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGEST_SIZE = Decimal(10**18)
 
 
 def check_arguments(given: Mapping[str, object]) -> None:
-    """Check the arguments of `BookEnvironment`; raise an error that lists all invalid ones.
+    """Check the arguments of `BookEnvironment`; raise an error that lists all invalid arguments.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def check_arguments(given: Mapping[str, object]) -> None:
     Raises
     ------
     SettingsError
-        If an argument is not valid. The message lists each invalid argument, its value and what is expected.
+        If an argument is not valid. The message lists each invalid argument with its value and the values
+        that are expected.
     """
     problems = [f"{name}={given[name]!r}: expected {expected}" for name, expected in _find_problems(given)]
     if problems:
@@ -151,6 +152,7 @@ def _find_step_problems(given: Mapping[str, object]) -> Iterator[tuple[str, str]
 
 
 def _is_name(value: object, what: str) -> bool:
+    """Return whether a value is a valid symbol or exchange name. `what` is "symbol" or "exchange"."""
     try:
         return isinstance(value, str) and valid_name(value, what) == value
     except InputError:
@@ -162,12 +164,14 @@ def _is_integer(value: object, least: int, most: int) -> TypeGuard[SupportsInt]:
 
 
 def _is_share(value: object) -> TypeGuard[float]:
+    """Return whether a value is a number above -1 and below 1."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
     return math.isfinite(value) and -1 < float(value) < 1
 
 
 def _is_size(value: object) -> bool:
+    """Return whether a value is the decimal text of a size above 0 and up to `_LARGEST_SIZE`."""
     try:
         return isinstance(value, str) and 0 < Decimal(value) <= _LARGEST_SIZE
     except InvalidOperation:  # the text is not a number, or is NaN, which cannot be compared

@@ -39,7 +39,9 @@ NAME = "deltabook/Book-v0"
 Info = dict[str, int | float | str]
 """The dict that `reset` and `step` return beside an observation; `BookEnvironment.reset` lists the keys."""
 _BOUND = 10.0
+"""Largest absolute value in an observation."""
 _FEATURES = 6
+"""Number of values in an observation besides the four values for each level."""
 _BASIS_POINTS = 10_000
 _PROCESS = os.getpid()
 """Id of the process that imported this module. A forked process has another id."""
@@ -49,14 +51,15 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     """Environment in which an agent is long, short or flat in one symbol, and trades against a replayed book.
 
     The agent's orders do not change the recorded book. An action is a target position. An order for the
-    difference to the current position reaches the book after `latency`, and then does one of two things:
+    difference between the target and the current position reaches the book after `latency`. The order then
+    does one of two things:
 
     - By default, the order takes levels of the other side, at their exact prices. A size that the book cannot
       fill stays unfilled.
-    - If `passive`, the order rests at the best price of its own side, behind the whole size at that price.
-      Trades at that price fill the size ahead of the order first. The order keeps its place in the queue as
-      long as the agent needs the same size and the price stays the best. Otherwise the order is cancelled,
-      and a new order is placed.
+    - If `passive` is true, the order rests at the best price of its own side, behind the whole size at that
+      price. Trades at that price first fill the size ahead of the order. The order keeps its place in the
+      queue as long as its open size is the size that the agent needs, and its price is the best price.
+      Otherwise the order is cancelled, and a new order is placed.
 
     The reward is the change of wealth since the last step, in units of the quote currency. Wealth is cash,
     plus the position valued at the mid, less fees. An episode is truncated after `length`.
@@ -65,11 +68,11 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     - for each bid level, best first, the distance of the price from the mid in basis points;
     - for each bid level, log(1 + size / max_size);
-    - the same two groups for the ask levels;
+    - the same two groups of numbers for the ask levels;
     - the imbalance of the best levels;
     - the distance of the microprice from the mid, in basis points;
     - the spread in basis points;
-    - bought less sold volume, divided by the sum of both, over the last step;
+    - the bought volume less the sold volume over the last step, divided by the sum of both;
     - the order flow imbalance of the best level over the last step, divided by the sum of the best sizes;
     - the position divided by `max_size`.
 
@@ -86,20 +89,21 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     max_size : str
         Largest position as decimal text, in the instrument's size unit.
     fee, passive_fee : float
-        Fees as a share of the traded value: of orders that take levels, and of orders that rest in the book.
+        Fees of orders that take levels, and of orders that rest in the book, as a share of the traded value.
         A negative passive fee is a rebate.
     latency : int
         Time from an action until its order reaches the book, ns; less than `step`.
     passive : bool
         Whether orders rest in the book.
     cancelled : str
-        Assumed place in the queue of orders that other traders cancelled: behind the agent's order, or ahead
-        of it.
+        Where cancelled orders of other traders are assumed to have been in the queue: `behind` the agent's
+        order, or `ahead` of it.
 
     Raises
     ------
     SettingsError
-        If an argument is not valid. The message lists each invalid argument, its value and what is expected.
+        If an argument is not valid. The message lists each invalid argument with its value and the values
+        that are expected.
     WarehouseError
         If the warehouse does not exist, or has no books of the symbol.
     """
@@ -151,7 +155,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         Parameters
         ----------
         seed : int, optional
-            Seed of the random choice of this and later episodes.
+            Seed with which this episode and later episodes are chosen at random.
         options : dict, optional
             The key `start` sets the start of the episode, as ns since 1970 UTC or ISO 8601 text. Default: a
             random start.
@@ -194,7 +198,8 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         Returns
         -------
         (float32[n], float, bool, bool, dict)
-            The observation, the reward, False, whether the episode is truncated, and a dict as of `reset`.
+            The observation, the reward, False (an episode never terminates), whether the episode is
+            truncated, and a dict with the same keys as the dict that `reset` returns.
 
         Raises
         ------
@@ -225,11 +230,15 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._time, self._seen = time, self._replayer.observation
 
     def _add_flow(self, seen: Observation) -> None:
+        """Add the signed volume, the volume and the order flow imbalance of `seen` to the running sums."""
         trades = seen.trades
         self._flow += int((trades.size * trades.side).sum()), int(trades.size.sum()), seen.ofi
 
     def _place_order(self, size: int) -> None:
-        """Place an order for a change of the position; first cancel a resting order that differs."""
+        """Place an order that changes the position by `size`; first cancel a different resting order.
+
+        No order is placed if `size` is 0, or if the book is suspect, unseeded or lacks a side.
+        """
         if self._quote is not None and (not size or not self._quote.matches(self._seen, size)):
             self._quote = None
         if not size or self._seen.status <= Status.SUSPECT or not self._has_both_sides():
@@ -240,6 +249,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
             self._quote = Quote(self._seen, size, self._cancelled)
 
     def _settle(self, fill: Fill, fee: float) -> None:
+        """Add a fill to the position, and its fee to the paid fees. `fee` is a share of the traded value."""
         self._position += fill
         self._fees_paid += fee * abs(fill.cost) / self._unit
 
@@ -257,6 +267,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         return value
 
     def _observe(self) -> NDArray[np.float32]:
+        """Return the present observation, in the order that the class describes."""
         seen, levels = self._seen, self._levels
         values = np.zeros(4 * levels + _FEATURES)
         if self._has_both_sides():
@@ -292,7 +303,7 @@ def _refuse_forked() -> None:
     if os.getpid() != _PROCESS:
         raise SettingsError(
             "this process was forked, and lacks the threads that read Delta tables: "
-            'spawn the processes, with AsyncVectorEnv(…, context="spawn"), or '
+            'spawn the processes with AsyncVectorEnv(…, context="spawn") or '
             'gymnasium.make_vec(…, vector_kwargs={"context": "spawn"})'
         )
 

@@ -1,4 +1,4 @@
-"""Reading of pressed keys from a terminal, without waiting for Enter."""
+"""Read pressed keys from a terminal, without waiting for Enter."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Keyboard:
     Parameters
     ----------
     descriptor : int or None
-        File descriptor of the terminal. None: there is no terminal, and no key is ever pressed.
+        File descriptor of the terminal. None means that there is no terminal; `wait` then never returns keys.
     """
 
     def __init__(self, descriptor: int | None):
@@ -88,13 +88,13 @@ def parse_keys(typed: bytes) -> list[Key]:
 
 @contextmanager
 def open_keyboard(stream: IO[str] | None = None) -> Iterator[Keyboard]:
-    """Switch a terminal to single keys while the block runs, then restore the terminal's settings.
+    """Make a terminal report each key at once while the block runs, then restore the terminal's settings.
 
     Parameters
     ----------
     stream : text file, optional
-        Input of the terminal; default: standard input. If the stream is not a terminal, no key is ever
-        pressed.
+        Input of the terminal; default: standard input. If the stream is not a terminal, the keyboard never
+        returns keys.
 
     Yields
     ------

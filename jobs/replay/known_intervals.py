@@ -1,4 +1,7 @@
-"""Known intervals: periods in which the book is neither suspect nor unseeded, and the feed is not silent."""
+"""List the known intervals of a recording.
+
+In a known interval, the book is neither suspect nor unseeded, and the feed is not silent.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,11 @@ def _silence_ids(recording: Recording) -> list[int]:
 
 
 def _is_known(recording: Recording, hour: int, sequence: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return whether the book is known after each update of a chunk, by the rows of `books`; bool[n]."""
+    """Return whether the book is known after each update of a chunk, as bool[n].
+
+    `hour` is the start of the chunk, and `sequence` has the ids of its n updates. The rows of `books` decide.
+    All values are False if the chunk has several epochs, or if its rows were written in time steps.
+    """
     columns = ("cadence", "epoch", "sequence", "status")
     rows = recording.read_books(ds.field("hour") == hour, *columns)
     if len(rows["epoch"].unique()) != 1 or rows["cadence"][0].as_py() not in _EXACT_CADENCES:

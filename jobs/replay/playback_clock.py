@@ -1,4 +1,4 @@
-"""The clock of a replay in the terminal. It has a speed, and it can be paused."""
+"""Run the clock of a replay in the terminal, whose speed can change and which can be paused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PlaybackClock:
         self._replay_time, self._set_at = 0, 0.0
 
     def set_time(self, replay_time: int) -> None:
-        """Set the time of the replay; the clock continues from there.
+        """Set the time of the replay; the clock continues from this time.
 
         Parameters
         ----------
@@ -42,19 +42,24 @@ class PlaybackClock:
         self._replay_time, self._set_at = replay_time, time.monotonic()
 
     def now(self) -> int:
-        """Return the time of the replay, ns since 1970 UTC. At infinite speed, return the last time set."""
+        """Return the present time of the replay, ns since 1970 UTC.
+
+        If the clock is paused or its speed is infinite, return the time that was set last.
+        """
         if self.is_paused or self.speed == math.inf:
             return self._replay_time
         played = (time.monotonic() - self._set_at) * self.speed * NANOSECONDS_PER_SECOND
         return self._replay_time + int(played)
 
     def seconds_until(self, replay_time: int) -> float:
-        """Return how many seconds of this computer pass until a time of the replay.
+        """Return how long to wait until the replay reaches a given time, in seconds of this computer's clock.
+
+        The result is negative if the replay has passed this time, and 0 if the speed is infinite.
 
         Parameters
         ----------
         replay_time : int
-            ns since 1970 UTC.
+            Time that the replay is to reach, ns since 1970 UTC.
         """
         if self.speed == math.inf:
             return 0.0
@@ -68,7 +73,7 @@ class PlaybackClock:
     def change_speed(self, factor: float) -> None:
         """Multiply the speed by a factor.
 
-        At infinite speed, a factor below 1 restores the last finite speed.
+        An infinite speed stays infinite, except that a factor below 1 restores the last finite speed.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ _FRAME_SECONDS = 0.05
 _TRADES_STORED = 100
 _TIME_WIDTH, _GAP_WIDTH = 12, 2
 _BESIDE_GAP, _LADDER_LEAST = 3, 40
-_OTHER_LINES = 8  # three lines of heading, one of titles, one of spread, three of notes
+_OTHER_LINES = 8  # three heading lines, a line of titles, a line with the spread, three notes
 _KEYS_HELP = "space pause, +/- speed, n step, q quit"
 _SIDE_STYLES = {1: BID, -1: ASK}
 
@@ -39,7 +39,7 @@ def parse_speed(text: str) -> float:
     Parameters
     ----------
     text : str
-        Value of `--speed`: a multiple of the recorded speed, or max.
+        Value of `--speed`: a multiple of the recorded speed, or `max`.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def require_terminal(console: Console) -> None:
         If the output is not a terminal, or the terminal cannot move its cursor.
     """
     if not console.file.isatty() or console.is_dumb_terminal:
-        raise SettingsError("--watch needs a terminal: leave it out for lines, or give --format csv or json")
+        raise SettingsError("--watch needs a terminal: omit --watch to print one line for each step instead")
 
 
 class Player:
@@ -82,7 +82,7 @@ class Player:
     console : Console
         Console of a terminal.
     levels : int
-        Maximum number of levels per side. Fewer are shown if the terminal has too few lines.
+        Maximum number of levels per side. Fewer levels are shown if the terminal has too few lines.
     speed : float
         Multiple of the recorded speed; infinity: as fast as possible.
     """
@@ -95,12 +95,12 @@ class Player:
         self._pending_steps, self._has_quit = 0, False
 
     def play(self, by: str | int) -> ReplaySummary:
-        """Play to the end, or until q or Ctrl-C. The last book stays on the terminal.
+        """Play to the end, or until the user presses q or Ctrl-C. The last book stays on the terminal.
 
         Parameters
         ----------
         by : str or int
-            Kind or length of a step, as of `Replayer.step`.
+            Kind or length of a step, as in `Replayer.step`.
 
         Returns
         -------
@@ -130,7 +130,10 @@ class Player:
         return self._summary
 
     def _wait_for_step(self, live: Live, keyboard: Keyboard, last: Observation, step_time: int) -> None:
-        """Wait until the time of the next step; handle keys while waiting."""
+        """Wait until `step_time`, the time of the next step; handle keys while waiting.
+
+        `last` is the step that the terminal shows in the meantime.
+        """
         while not self._has_quit:
             if self._pending_steps:
                 self._pending_steps -= 1
@@ -164,7 +167,7 @@ class Player:
         live.update(self._frame(step, now, is_playing=True), refresh=True)
 
     def _add_step(self, step: Observation) -> None:
-        """Count a step, and store the newest of its trades for the display."""
+        """Count a step, and store its newest trades for the display."""
         self._summary.add_step(step)
         price_scale, size_scale = self._replayer.scales
         trades = step.trades
@@ -174,6 +177,11 @@ class Player:
             self._trades.append((trade_time, side, unscale(price, price_scale), unscale(size, size_scale)))
 
     def _frame(self, step: Observation, now: int, is_playing: bool) -> RenderableType:
+        """Return what the terminal shows: the ladder of a step, and the last trades if there is room.
+
+        `now` is the time to show, ns since 1970 UTC. `is_playing` is false for the last book, which stays on
+        the terminal.
+        """
         width, height = self._console.size
         levels = max(min(self._levels, (height - _OTHER_LINES) // 2), 1)
         bids, asks = exact_levels(step, self._replayer.scales, levels)
@@ -202,6 +210,7 @@ class Player:
         return f"speed {speed}, paused" if self._clock.is_paused else f"speed {speed}"
 
     def _last_trades(self, count: int) -> Text:
+        """Return the newest trades as text, newest first, at most `count` of them."""
         price, size = self._columns.price, self._columns.size
         titles = ["trades".ljust(_TIME_WIDTH), "price".rjust(price.width), "size".rjust(size.width)]
         lines = [Text("  ".join(titles), DIM)]

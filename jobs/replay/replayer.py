@@ -1,4 +1,4 @@
-"""`Replayer`: steps through the books and trades of one symbol. Starts no Spark.
+"""Step through the books and trades of one symbol with a `Replayer`, without Spark.
 
 >>> replayer = Replayer(Path("books"), "BTC-USDT", "2024-08-09T00:00:00Z", None)  # doctest: +SKIP
 >>> for seen in replayer:  # doctest: +SKIP
@@ -38,21 +38,21 @@ class Replayer:
     Parameters
     ----------
     warehouse : Path
-        Folder of the tables. They are read at the versions of the run that built the books.
+        Folder of the tables. The tables are read at the versions of the run that built the books.
     symbol : str
         Symbol as in the tables.
     start, end : int, str or None
-        Start (inclusive) and end (exclusive) by the clock: ns since 1970 UTC, or text that `parse_time`
-        reads. None: no bound.
+        Start (inclusive) and end (exclusive) by the chosen clock: ns since 1970 UTC, or text that
+        `parse_time` reads. None: no bound.
     depth : int
         Number of levels per side in an observation.
     exchange : str, optional
-        Needed if several exchanges list the symbol.
+        Exchange of the symbol. It is required if several exchanges list the symbol.
     clock : str
         Clock that orders the messages. `received` orders by time of arrival: no message is seen before it
-        arrives. A message without a receive time comes at its `order_time`, or together with the previous
+        arrives. A message without a receive time counts as received at its `order_time`, or with the previous
         message if that message arrives later. `exchange` orders by the exchange's time, as in the rows of
-        `books`: some messages are seen before they arrive.
+        `books`: some messages are then seen before they arrive.
     suspect : str
         What to do with steps in which the book is suspect or unseeded. `skip` leaves such steps out, `mark`
         includes them with their status, and `raise` raises a GapError.
@@ -113,8 +113,8 @@ class Replayer:
         time : int or str, optional
             Time by the clock. The new position is after all messages up to this time.
         sequence : int, optional
-            Id of a book update. The new position is after this update. If the venue has restarted its ids,
-            the first update with the id counts.
+            Id of a book update. The new position is after this update. If several updates have this id,
+            because the venue has restarted its ids, the position is after the first of them.
 
         Returns
         -------
@@ -129,7 +129,7 @@ class Replayer:
             If the id is outside the range of recorded ids.
         """
         if (time is None) == (sequence is None):
-            raise SettingsError("seek: expected a time or a sequence")
+            raise SettingsError("seek: expected a time or a sequence, and not both")
         if sequence is not None:
             position = self.recording.position_of_sequence(sequence)
             now = self.recording.time_before(position)
@@ -177,12 +177,12 @@ class Replayer:
     def steps(self, by: str | int = By.EVENT) -> Iterator[Observation]:
         """Yield an observation for each step to the end.
 
-        If `seek` is called meanwhile, the iteration continues from the new position.
+        If `seek` is called during the iteration, the iteration continues from the new position.
 
         Parameters
         ----------
         by : str or int
-            Kind or length of a step, as of `step`.
+            Kind or length of a step, as in `step`.
         """
         while True:
             replay = self._replay
@@ -202,12 +202,12 @@ class Replayer:
         rows : int
             Maximum number of steps in a batch.
         by : str or int
-            Kind or length of a step, as of `step`.
+            Kind or length of a step, as in `step`.
 
         Yields
         ------
         pyarrow.RecordBatch
-            Columns as of `deltabook.udfs.replay.replay.Replay.batches`.
+            Batches with the columns that `deltabook.udfs.replay.replay.Replay.batches` describes.
         """
         return self._replay.batches(_parse_step_kind(by), rows)
 
@@ -224,8 +224,8 @@ class Replayer:
             Seed of the random choice; equal seeds give equal episodes.
         count : int
             Number of start times. The method divides each period with a known book into adjacent episodes,
-            and returns their starts in random order. If `count` exceeds the number of episodes, all of them
-            come again, in another random order.
+            and returns the starts of these episodes in random order. If `count` exceeds the number of
+            episodes, the episodes repeat in another random order.
 
         Returns
         -------
@@ -252,13 +252,16 @@ class Replayer:
 
     @cached_property
     def _known_intervals(self) -> list[tuple[int, int]]:
+        """First and last time of each period with a known book, ns since 1970 UTC."""
         return list_known_intervals(self.recording, self.start, self.end)
 
     def _from_start(self) -> Replay:
+        """Return a replay that begins with the first message at or after `start`."""
         before = self.recording.position_of_time(self.start - 1)
         return self.recording.replay(before, self.start - 1, self.start, self.end, self._suspect)
 
     def _open(self, replay: Replay) -> None:
+        """Stop the present replay, and continue with `replay`."""
         self._replay.stop()
         self._replay, self._walk = replay, None
 
@@ -271,12 +274,13 @@ def merge(replayers: Sequence[Replayer], by: str | int = By.EVENT) -> Iterator[t
     replayers : sequence of Replayer
         Replays to merge. All must have the same clock.
     by : str or int
-        Kind or length of a step, as of `Replayer.step`.
+        Kind or length of a step, as in `Replayer.step`.
 
     Yields
     ------
     (int, Observation)
-        Index of the replay, and its observation. At equal times the replay with the lower index comes first.
+        Index of a replay in `replayers`, and an observation of this replay. If several replays have an
+        observation at the same time, the replay with the lowest index comes first.
     """
 
     def numbered_steps(number: int, replayer: Replayer) -> Iterator[tuple[int, Observation]]:
@@ -286,6 +290,7 @@ def merge(replayers: Sequence[Replayer], by: str | int = By.EVENT) -> Iterator[t
 
 
 def _parse_step_kind(by: str | int) -> By | int:
+    """Return the kind of a step, or its length in ns; raise a SettingsError if `by` is not valid."""
     try:
         kind = by if isinstance(by, int) else By(by)
     except ValueError:

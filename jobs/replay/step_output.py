@@ -1,4 +1,4 @@
-"""Output of the command `replay`: one line for each step, as a table, CSV or JSON."""
+"""Write the output of the command `replay`: one line for each step, as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from deltabook.udfs.replay.replay import By
 FORMATS = ("table", "csv", "json")
 
 _WIDE_TERMINAL = 110
-"""Minimum width of a terminal, in characters, for times with date and ns."""
+"""Minimum width of a terminal, in characters, in which times have their date and nanoseconds."""
 _SAMPLE_LEVELS, _SAMPLE_STEPS = 20, 1000
 """Number of levels, and maximum number of steps, that are read to choose the widths of columns."""
 
@@ -58,8 +58,9 @@ class StepCounts(TypedDict):
 class StepRow(TypedDict):
     """One step of a replay as a row of CSV or JSON.
 
-    `time` is in ns since 1970 UTC, prices and sizes are exact. The fields from `updates` on are changes since
-    the previous step. A price or size is None if its side of the book is empty.
+    `time` is in ns since 1970 UTC; prices and sizes are exact. `updates`, `trades`, `buy_volume` and
+    `sell_volume` cover the time since the previous step. A price or size is None if its side of the book is
+    empty.
     """
 
     time: int
@@ -138,7 +139,7 @@ def open_replay(
     depth : int
         Number of levels per side in an observation.
     exchange : str or None
-        Needed if several exchanges list the symbol.
+        Exchange of the symbol. It is required if several exchanges list the symbol.
     clock, suspect : str
         Arguments of `Replayer`.
 
@@ -160,7 +161,7 @@ def open_replay(
 
 
 def parse_step(text: str) -> str | int:
-    """Return the kind of a step: `event`, `message`, `trade`, or a length of time in ns.
+    """Return the kind of a step (`event`, `message` or `trade`), or the length of a step in ns.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def write_steps(replayer: Replayer, by: str | int, form: str, out: IO[str]) -> R
     replayer : Replayer
         Replay to write, from its current position on.
     by : str or int
-        Kind or length of a step, as of `Replayer.step`.
+        Kind or length of a step, as in `Replayer.step`.
     form : str
         Format: `table`, `csv`, or `json` (one object per line). CSV and JSON have times in ns since 1970 UTC
         and exact numbers.
@@ -233,6 +234,7 @@ def write_steps(replayer: Replayer, by: str | int, form: str, out: IO[str]) -> R
 
 
 def _count_steps(steps: Iterable[Observation], seen: ReplaySummary) -> Iterator[Observation]:
+    """Yield the steps unchanged, and add each step to the counts in `seen`."""
     for step in steps:
         seen.add_step(step)
         yield step
@@ -287,12 +289,16 @@ def exact_levels(seen: Observation, scales: tuple[int, int], levels: int) -> tup
 
 
 def _table_lines(steps: Iterable[Observation], scales: tuple[int, int], width: int) -> Iterator[Text]:
-    """Yield an aligned line for each step. In a narrow terminal, times have no date and end with the ms."""
+    """Yield a line of titles, then an aligned line for each step.
+
+    `width` is the width of the terminal in characters. In a narrow terminal, times have no date and end with
+    milliseconds.
+    """
     steps, columns, mids = iter(steps), LadderColumns(), NumberColumn()
     sample: list[Observation] = []
     while len(sample) < _SAMPLE_STEPS and (step := next(steps, None)) is not None:
         sample.append(step)
-        if len(step.bid_prices) and len(step.ask_prices):  # shows how wide the numbers are
+        if len(step.bid_prices) and len(step.ask_prices):  # this step shows how wide numbers are
             bids, asks = exact_levels(step, scales, _SAMPLE_LEVELS)
             columns.fit([*bids, *asks])
             mids.fit([spread_and_mid(bids[0][0], asks[0][0])[1]])

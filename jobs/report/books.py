@@ -1,4 +1,4 @@
-"""Read the books and trades of one instrument, sampled for the figures of the report."""
+"""Read samples of the books, and the largest trades, of one instrument for the figures of the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LargestTrades:
     Attributes
     ----------
     count : int
-        Number of all trades, of which the arrays hold the largest.
+        Number of all trades. The arrays hold only the largest trades.
     times : int64[n]
         `order_time` of each trade, ns since 1970 UTC.
     prices, sizes : float64[n]
@@ -61,15 +61,15 @@ class BookSeries:
     bid_prices, bid_sizes, ask_prices, ask_sizes : float64[count, levels]
         Prices and sizes of the last book in each column, best first; NaN if there is no level or no book.
     is_suspect : bool[count]
-        Whether the column has a suspect row of `books`; or, if it has no row, whether the last row before it
-        is suspect.
+        Whether the column has a suspect row of `books`. If the column has no row, the last row before the
+        column decides.
     seconds : int64[n]
         Consecutive seconds since 1970 UTC.
     mids, flow : float64[n]
         Mid at the end of each second (NaN in a pause), and order flow imbalance of the best level, summed
         over each second.
     trades : LargestTrades
-        Trades of the same instrument.
+        Largest trades of the same instrument.
     """
 
     rows: int
@@ -171,7 +171,7 @@ def read_books(
 
 
 def read_trades(files: list[DataFile], instrument: InstrumentRow, period: Period = WHOLE) -> LargestTrades:
-    """Return the `TRADES` largest trades of an instrument within a period.
+    """Return the largest trades of an instrument within a period; `TRADES` is their maximum number.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def read_trades(files: list[DataFile], instrument: InstrumentRow, period: Period
 
 
 def _join_largest(earlier: LargestTrades, later: LargestTrades) -> LargestTrades:
-    """Return the `TRADES` largest of some earlier and later trades, ordered by time."""
+    """Return the largest of some earlier and later trades, ordered by time, at most `TRADES` in number."""
     sizes = np.concatenate([earlier.sizes, later.sizes])
     chosen = np.sort(np.argsort(-sizes, kind="stable")[:TRADES])
     return LargestTrades(
@@ -218,10 +218,11 @@ def _units(instrument: InstrumentRow) -> tuple[float, float]:
 
 
 def _last_row_of_each(steps: Integers, times: Integers, newest: Integers) -> tuple[pa.Array, Integers]:
-    """Return the steps that rows of a batch belong to, each after the index of its last row.
+    """Return the index in a batch of the last row of each step, and the step of each of these rows.
 
-    Negative steps are left out, and so are steps for which an earlier batch had a later row. `newest` has the
-    time of the last row of each step so far, and is updated in place.
+    `steps` and `times` have the step and the time of each row of the batch. Rows with a negative step are
+    left out. A step is left out if an earlier batch had a later row of this step. `newest` has the time of
+    the last row of each step in the earlier batches, and is updated in place.
     """
     rows = np.flatnonzero(np.append(np.diff(steps) != 0, True)) if len(steps) else np.empty(0, np.intp)
     rows = rows[steps[rows] >= 0]
@@ -241,13 +242,15 @@ def _level_matrix(lists: pa.ListArray, depth: int, unit: float) -> Floats:
 
 
 def _to_floats(numbers: pa.Array, unit: float) -> Floats:
+    """Return stored prices or sizes divided by `unit`, as float64."""
     return pc.cast(numbers, pa.float64(), safe=False).to_numpy(zero_copy_only=False) / unit  # type: ignore[no-any-return]
 
 
 def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, Integers]:
-    """Return the columns without a row of `books` that show an earlier book, and the columns of these books.
+    """Return the columns without a row that repeat an earlier book, and the columns of these earlier books.
 
-    A book is shown for `LONGEST` seconds after its row, or for one column if a column is longer.
+    `column_times` has the time of the last row in each column; -1: no row. `LONGEST` limits the time after
+    its row for which a book is repeated. A book is repeated for at least one column.
     """
     latest = np.maximum.accumulate(np.where(column_times >= 0, np.arange(grid.count), -1))
     age = grid.times() - column_times[np.maximum(latest, 0)]
@@ -259,7 +262,8 @@ def _carried_columns(column_times: Integers, grid: TimeGrid) -> tuple[Integers, 
 def _carry_mids(mids: Floats, second_times: Integers) -> Floats:
     """Fill each second without a row with the mid of the last second that has a row.
 
-    The mid is used for at most `LONGEST` seconds, then NaN.
+    `second_times` has the time of the last row in each second; -1: no row. `LONGEST` limits the time for
+    which a mid is used. After this time, the mid is NaN.
     """
     latest = np.maximum.accumulate(np.where(second_times >= 0, np.arange(len(mids)), -1))
     is_current = (latest >= 0) & (np.arange(len(mids)) - latest <= LONGEST)

@@ -57,7 +57,7 @@ def list_data_files(stored: TableReader, table: Table) -> dict[Instrument, list[
     Returns
     -------
     dict of (str, str) to list of DataFile
-        Files by exchange and symbol. A file with rows of two exchanges is listed under both.
+        Files by exchange and symbol. A file with rows of two exchanges is listed under both exchanges.
     """
     files: dict[Instrument, list[DataFile]] = defaultdict(list)
     if not stored.exists(table):
@@ -132,9 +132,9 @@ def _select_rows(batch: pa.RecordBatch, exchange: str, period: Period) -> pa.Rec
 
 
 def _read_row_group(opened: pq.ParquetFile, group: int, names: list[str]) -> Iterable[pa.RecordBatch]:
-    """Return the rows of a Parquet row group: one batch for a small group, several for a large one.
+    """Return the rows of a Parquet row group, as one batch if the group is small, else as several batches.
 
-    A single batch is read in half the time of several, but needs more memory.
+    Reading one batch takes half the time of reading several batches, but needs more memory.
     """
     metadata = opened.metadata.row_group(group)
     if metadata.total_byte_size <= _BATCH_BYTES:

@@ -20,11 +20,11 @@ from deltabook.jobs.report.figure_style import (
 )
 
 BAND_LEVELS = 10
-"""Default of `levels`: the band ends at the median distance of this level from the mid."""
+"""Default of the parameter `levels`: the band ends at the median distance of this level from the mid."""
 BINS = 200
 """Maximum number of price bins."""
 MOVES = 2.0
-"""If the mid moves by more than this many band heights, prices are shown relative to the mid."""
+"""If the highest and the lowest mid differ by more band heights than this, prices are relative to the mid."""
 COLOUR_SCALE = "Viridis"
 """Colour scale for sizes. It is perceptually uniform and readable without colour vision.
 
@@ -34,12 +34,14 @@ GROUND, INK, GRID = "#440154", "#f4f4f4", "rgba(255,255,255,0.14)"
 """Colours of the map. GROUND is the low end of the colour scale, and the colour of cells without size."""
 BID_COLOUR, ASK_COLOUR, SUSPECT_COLOUR = "#7fd4ff", "#ff9d5c", "#ff6b6b"
 _CODES = 65_534
+"""Largest difference between two packed sizes, which are 16-bit integers from 1 on."""
 _MARKERS = (5.0, 14.0)
+"""Smallest possible diameter of a trade's marker, and diameter of the largest trade's marker, in pixels."""
 
 
 @dataclass(frozen=True)
 class DepthMap:
-    """Numbers of a depth map.
+    """Data that a depth map shows.
 
     Attributes
     ----------
@@ -52,7 +54,7 @@ class DepthMap:
     low, width : float
         Lower end of the lowest price bin, and height of a bin, in units of price.
     sizes : float64[bins, count]
-        Resting size by price bin and column; 0 if there is none.
+        Resting size of each price bin in each column; 0 if there is no size.
     """
 
     books: BookSeries
@@ -81,14 +83,15 @@ def measure_depth(books: BookSeries, levels: int = BAND_LEVELS) -> DepthMap:
     books : BookSeries
         Books of one instrument. At least one book must have both sides.
     levels : int
-        Level that sets the height of the band on each side of the mid: the median distance of this level from
-        the mid.
+        Level that sets the height of the band. On each side of the mid, the band ends at the median distance
+        of this level from the mid.
 
     Returns
     -------
     DepthMap
-        The map. Prices are absolute, from the lowest mid minus the height of the band to the highest mid plus
-        the height of the band. If the mid moves by more than `MOVES` heights, prices are relative to the mid.
+        The map. Its prices are usually absolute, from the lowest mid minus the height of the band to the
+        highest mid plus the height of the band. If the highest and the lowest mid differ by more than the
+        limit `MOVES`, the prices of the map are relative to the mid.
     """
     mids = books.column_mids
     known = mids[np.isfinite(mids)]
@@ -111,7 +114,7 @@ def draw_depth(books: BookSeries, levels: int = BAND_LEVELS, is_packed: bool = T
     books : BookSeries
         Books of one instrument. At least one book must have both sides.
     levels : int
-        Level that sets the height of the band around the mid, as of `measure_depth`.
+        Level that sets the height of the band around the mid, as in `measure_depth`.
     is_packed : bool
         True: pack sizes as integers, which the script of the report's page decodes. False: give plain
         numbers, which plotly reads.
@@ -167,7 +170,10 @@ def _smallest_step(books: BookSeries) -> float:
 
 
 def _sum_by_price(books: BookSeries, base: Floats, low: float, width: float, bins: int) -> Floats:
-    """Return the sum of sizes by price bin and column."""
+    """Return the sum of the sizes in each price bin and column, as float64[bins, count].
+
+    `bins` is the number of price bins. `base`, `low` and `width` are as in `DepthMap`.
+    """
     sums = np.zeros((bins, len(base)))
     for prices, sizes in ((books.bid_prices, books.bid_sizes), (books.ask_prices, books.ask_sizes)):
         rows = np.floor((prices - base[:, None] - low) / width)
@@ -220,7 +226,7 @@ def colour_range(sizes: Floats) -> tuple[float, float]:
     Parameters
     ----------
     sizes : float64[...]
-        Resting sizes; 0 if there is none.
+        Resting sizes; 0 stands for no size.
     """
     logs = np.log10(sizes[sizes > 0]) if (sizes > 0).any() else np.zeros(1)
     low, high = np.quantile(logs, [0.05, 0.995]).tolist()

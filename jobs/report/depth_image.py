@@ -32,14 +32,14 @@ _MARKERS = (10.0, 90.0)  # areas of the markers of the smallest and the largest 
 
 
 def write_depth_image(books: BookSeries, levels: int, title: str, out: Path) -> None:
-    """Write the depth map of some books as an image, in the format of the file's extension.
+    """Write the depth map of some books as an image, in the format that the file's extension names.
 
     Parameters
     ----------
     books : BookSeries
         Books of one instrument. At least one book must have both sides.
     levels : int
-        Level that sets the height of the band around the mid, as of `depth.measure_depth`.
+        Level that sets the height of the band around the mid, as in `depth.measure_depth`.
     title : str
         Title above the map.
     out : Path
@@ -93,7 +93,7 @@ def _draw_heat(figure: Figure, axes: Axes, depth: DepthMap) -> None:
 
 
 def _draw_trades(axes: Axes, books: BookSeries) -> None:
-    """Draw the largest trades as triangles: up for a buy, down for a sell, with the area by size."""
+    """Draw the largest trades as triangles (up: buy, down: sell) whose area grows with the size."""
     trades = books.trades
     if not len(trades.times):
         return

@@ -107,8 +107,8 @@ def axis(title: str = "", **more: object) -> Attributes:
 def time_axis(books: BookSeries, **more: object) -> Attributes:
     """Return the time axis of the figures of one instrument.
 
-    If the recording has pauses, the values on the axis are column numbers of the time grid, with times as
-    labels. Otherwise they are times.
+    If the recording has pauses, the values on the axis are column numbers of the time grid, and the labels
+    are times. Otherwise the values are times too.
 
     Parameters
     ----------

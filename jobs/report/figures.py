@@ -1,7 +1,7 @@
 """Draw the charts of the report as plotly figures.
 
-A figure is a dict, as JSON needs it. A colour such as `@ink` is a name in `figure_style.THEMES`. The script
-of the report's page replaces such names by colours.
+A figure is a dict that can be written as JSON. A colour such as `@ink` is a name in `figure_style.THEMES`.
+The script of the report's page replaces such names by colours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 POINTS = 2_000
 """Maximum number of points of a scatter plot. If there are more, only every n-th point is drawn."""
 LINE_POINTS = 1_500
-"""Maximum number of points of a line over time. If there are more, means of neighbours are drawn."""
+"""Maximum number of points of a line over time. If there are more, means of neighbouring points are drawn."""
 RUN_LABELS = 10
 """Maximum number of labels below a chart over runs."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -41,7 +41,10 @@ _SHOWN_QUANTILES = (1, -2)  # 1 and 99 %
 
 
 class FlowFit(TypedDict):
-    """Line fitted to mid returns against order flow imbalance: seconds, correlation, bp per unit of size."""
+    """Line fitted to mid returns against order flow imbalances.
+
+    `count` is the number of seconds. `slope` is in basis points per unit of size.
+    """
 
     count: int
     correlation: float
@@ -49,6 +52,7 @@ class FlowFit(TypedDict):
 
 
 def _level_axis(count: int) -> Attributes:
+    """Return an axis of book levels from 1 to `count`."""
     return axis("level", tick0=1, dtick=max(round(count / 10), 1), range=[0.5, count + 0.5])
 
 
@@ -93,6 +97,7 @@ def draw_spread_by_level(books: BookSeries) -> Figure:
 
 
 def _stack_pairs(first: Floats, second: Floats) -> list[list[float]]:
+    """Return the elements of two arrays of equal length as pairs."""
     return [list(pair) for pair in zip(first.tolist(), second.tolist(), strict=True)]
 
 
@@ -180,7 +185,7 @@ def draw_match_by_level(metrics: MatchesByMetric) -> Figure:
     Parameters
     ----------
     metrics : dict
-        Maps `price_match` and `size_match` to lists of (level, matched, compared).
+        Maps `price_match` and `size_match` to lists of (level, number of matches, number of comparisons).
     """
     data: list[Attributes] = []
     lowest: list[float] = []

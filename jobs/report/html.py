@@ -1,4 +1,4 @@
-"""Open the templates of HTML pages in the folder `conf`. Pages need no network and escape text from data."""
+"""Open the templates of HTML pages in the folder `conf`. Text from data is escaped in the pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 def open_templates() -> Environment:
     """Return a Jinja environment that loads and renders the templates.
 
-    Its filter `sha256` hashes a script for the content security policy of a page.
+    The templates can use the filter `sha256`, which hashes a script for the content security policy of a
+    page.
     """
     environment = Environment(
         loader=PackageLoader("deltabook.conf", ""),
@@ -24,5 +25,5 @@ def open_templates() -> Environment:
 
 
 def _hash_script(script: str) -> str:
-    """Return the hash of a script as a content security policy writes it."""
+    """Return the SHA-256 of a script in the form that a content security policy expects."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

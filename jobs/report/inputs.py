@@ -1,4 +1,4 @@
-"""Read the small tables of a warehouse that the commands `report` and `status` show, as published."""
+"""Read the published versions of the small tables that the commands `report` and `status` show."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ReportInputs:
     Attributes
     ----------
     stored : TableReader
-        Reader of all other tables, at the same versions.
+        Reader of all other tables, at their published versions.
     runs : list of RunRow
         Rows of `runs`, oldest first.
     verdicts : list of VerdictRow
@@ -158,7 +158,7 @@ def list_fidelity_rows(frame: pd.DataFrame) -> list[FidelityRow]:
     Parameters
     ----------
     frame : DataFrame
-        Rows of `fidelity`. Dicts have its further columns too.
+        Rows of `fidelity`. Columns that `FidelityRow` does not name are in the dicts too.
     """
     return cast(list[FidelityRow], frame.to_dict("records"))
 
@@ -169,7 +169,7 @@ def _read_table(stored: TableReader, table: Table) -> pa.Table:
 
 
 def _read_columns(stored: TableReader, table: Table) -> pa.Table:
-    """Return all rows of a table, with the columns of its schema in their order."""
+    """Return all rows of a table, with the columns that `schemas.tables` declares, in that order."""
     return _read_table(stored, table).select(table.names)
 
 

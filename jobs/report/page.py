@@ -40,7 +40,7 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.tables import BOOKS, EVENTS, form_of
 
 SYMBOLS = 6
-"""Number of instruments that are drawn by default: those with the most rows of `books`."""
+"""Number of instruments that are drawn by default. They are the instruments with the most rows of `books`."""
 _SECTIONS = {
     "verdict": "Verdict",
     "coverage": "Coverage",
@@ -52,18 +52,19 @@ _SECTIONS = {
 }
 
 Figures = dict[str, Figure]
-"""Figures of the page, by the id of their chart."""
+"""Maps the id of each chart of the page to its figure."""
 
 PageValues = dict[str, object]
-"""Values for the template of the page, by the names that the template uses."""
+"""Maps the names that the template of the page uses to values."""
 
 
 class ReportResult(TypedDict):
     """Result of `write_report`.
 
-    `report` is the path of the file and `bytes` its size. `verdict` is the overall verdict, `verdicts` has
-    the verdict of each suite. `drifts` describes the drifts of the newest run. `symbols` lists the shown
-    instruments, and `symbols_left_out` counts the others.
+    `report` is the path of the file, `bytes` is its size, and `report_seconds` is the time in seconds that it
+    took to make the report. `verdict` is the overall verdict, and `verdicts` maps the name of each suite to
+    its verdict. `drifts` describes the drifts of the newest run. `symbols` lists the shown instruments, and
+    `symbols_left_out` counts all other instruments.
     """
 
     report: str
@@ -93,16 +94,17 @@ def write_report(
     out : Path
         File to write. Its folder is created.
     symbols : list of str, optional
-        Symbols whose books and distributions are shown, on every exchange. Default: the `SYMBOLS` instruments
-        with the most rows of `books`. The verdict always covers all instruments.
+        Symbols whose books and distributions are shown. A symbol selects the instruments of all exchanges.
+        Default: the instruments with the most rows of `books`; `SYMBOLS` is their number. The verdict always
+        covers all instruments.
     since : str, optional
-        Id of the first run to list; or a time as ISO 8601 text, to list runs that started at this time or
-        later. Default: the newest runs.
+        First run to list: the id of a run, or a time as ISO 8601 text. With a time, runs that started at this
+        time or later are listed. Default: the newest runs.
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive) of the books to draw, ns since 1970 UTC. All other parts of the
         report cover the whole recording.
     levels : int
-        Level that sets the height of the depth map's band around the mid, as of `depth.measure_depth`.
+        Level that sets the height of the depth map's band around the mid, as in `depth.measure_depth`.
 
     Raises
     ------
@@ -193,7 +195,7 @@ def _describe_all_books(
     levels: int,
     drawn: Figures,
 ) -> list[PageValues]:
-    """Read and draw the books of each instrument, and return their values for the template."""
+    """Read the books of each instrument, add their figures to `drawn`, and return the template's values."""
     forms = {bool(inputs.instruments[key]["is_decimal"]) for key in book_files}
     event_files = {form: list_data_files(inputs.stored, form_of(EVENTS, form)) for form in forms}
     entries = []
@@ -214,7 +216,7 @@ def _describe_all_books(
 def _describe_books(
     inputs: ReportInputs, key: Instrument, books: BookSeries, levels: int, drawn: Figures
 ) -> PageValues:
-    """Draw the books of one instrument, and return their values for the template."""
+    """Add the figures of one instrument's books to `drawn`, and return the template's values."""
     grid = books.grid
     entry: PageValues = {
         "rows": books.rows,
@@ -244,6 +246,10 @@ def _describe_books(
 def _describe_volatility(
     inputs: ReportInputs, key: Instrument, books: BookSeries, drawn: Figures
 ) -> PageValues | None:
+    """Add the volatility figure of one instrument to `drawn`, and return the template's values.
+
+    Return None if no GARCH parameters were reported, or if all volatilities are unknown.
+    """
     garch = find_garch(inputs, key)
     figure = figures.draw_volatility(books, conditional_volatility(books, garch)) if garch else None
     if figure is None:
@@ -252,6 +258,7 @@ def _describe_volatility(
 
 
 def _describe_golden(inputs: ReportInputs, drawn: Figures) -> PageValues:
+    """Add the figures that compare books with golden rows to `drawn`, and return the template's values."""
     compared = compare_with_golden(inputs)
     levels: list[PageValues] = []
     for kind, rows in compared["by_level"].items():
@@ -263,6 +270,7 @@ def _describe_golden(inputs: ReportInputs, drawn: Figures) -> PageValues:
 
 
 def _describe_statistics(inputs: ReportInputs, shown: list[Instrument], drawn: Figures) -> PageValues:
+    """Add the distributions of the shown instruments to `drawn`, and return the template's values."""
     groups = describe_distributions(inputs, shown)
     shown_groups: list[PageValues] = []
     for group in groups:
@@ -277,7 +285,7 @@ def _describe_statistics(inputs: ReportInputs, shown: list[Instrument], drawn: F
 def _describe_runs(
     inputs: ReportInputs, runs: list[ListedRun], drawn: Figures
 ) -> tuple[list[Drift], PageValues]:
-    """Draw the charts over runs. Return the drifts of the listed runs, and the values for the template."""
+    """Add the charts over runs to `drawn`, and return the listed runs' drifts and the template's values."""
     series = run_history.measure_runs(inputs)
     ids = [run["run_id"] for run in runs]
     labels = {run["run_id"]: run["time"] for run in reversed(runs)}
@@ -308,7 +316,10 @@ def _add_figure(drawn: Figures, figure: Figure) -> str:
 
 
 def _render(page: PageValues, drawn: Figures) -> str:
-    """Return the page as HTML. In the JSON of the figures, signs that could end its script are escaped."""
+    """Return the page as HTML.
+
+    The figures are JSON in a script of the page. Characters that could end this script are escaped.
+    """
     templates = open_templates()
     templates.filters["number"] = _format_number
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 IMAGE_FORMATS = (".png", ".svg", ".pdf")
-"""File extensions that `matplotlib` writes."""
+"""Extensions of the image files that deltabook writes with matplotlib."""
 _PAGE_FORMATS = (".html", ".htm")
 _PAGE_HEIGHT = 720
 
 
 class PlotResult(TypedDict):
-    """Path of the written file, and its size."""
+    """Result of `write_plot`: `plot` is the path of the written file, and `bytes` is its size."""
 
     plot: str
     bytes: int
@@ -58,10 +58,10 @@ def depth_figure(
         Start (inclusive) and end (exclusive): ns since 1970 UTC, or text that `parse_time` reads. None: no
         bound.
     exchange : str, optional
-        Needed if several exchanges list the symbol.
+        Exchange of the symbol. It is required if several exchanges list the symbol.
     levels : int
-        Level that sets the height of the band on each side of the mid: the median distance of this level from
-        the mid.
+        Level that sets the height of the band. On each side of the mid, the band ends at the median distance
+        of this level from the mid.
 
     Returns
     -------
@@ -116,9 +116,9 @@ def write_plot(
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive), ns since 1970 UTC.
     exchange : str, optional
-        Needed if several exchanges list the symbol.
+        Exchange of the symbol. It is required if several exchanges list the symbol.
     levels : int
-        Level that sets the height of the band around the mid, as of `depth_figure`.
+        Level that sets the height of the band around the mid, as in `depth_figure`.
 
     Raises
     ------
@@ -162,14 +162,14 @@ def read_symbol_books(
     period : (int or None, int or None)
         Start (inclusive) and end (exclusive), ns since 1970 UTC.
     exchange : str or None
-        Needed if several exchanges list the symbol.
+        Exchange of the symbol. It is required if several exchanges list the symbol.
     levels : int
         Number of levels per side to read; at least `LEVELS` are read.
 
     Raises
     ------
     WarehouseError
-        If the period has no book with both sides. The message has the period for which there are books.
+        If the period has no book with both sides. The message states the period for which books exist.
     """
     instrument = find_instrument(warehouse, symbol, exchange)
     stored = TableReader(warehouse.absolute(), require_published(warehouse))

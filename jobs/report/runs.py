@@ -1,4 +1,4 @@
-"""List the runs of a warehouse for the report: stages, fidelity from run to run, and software versions.
+"""Describe the runs of a warehouse for the report: their stages, fidelity and software versions.
 
 Fidelity measures how well rebuilt books agree with golden rows. A drift is a value of a fidelity metric that
 is far from the values of earlier runs.
@@ -27,12 +27,15 @@ from deltabook.schemas.tables import SCHEMA_VERSION
 RUNS_SHOWN = 20
 """Number of runs that are listed by default."""
 SERIES = 12
-"""Maximum number of lines in a chart over runs. Lines with the most points are drawn first."""
+"""Maximum number of lines in a chart over runs. The lines with the most points are drawn."""
 DRIFTS = 40
 """Maximum number of drifts that are listed."""
 EARLIER, DEVIATIONS = 5, 6.0
-"""A drift is more than `DEVIATIONS` robust standard deviations away from the median of at least `EARLIER`
-earlier values."""
+"""A value is a drift if it is far from the median of the values of earlier runs.
+
+`EARLIER` is the smallest number of earlier values for this comparison. `DEVIATIONS` is the distance from
+which on a value is far, in robust standard deviations.
+"""
 _TO_DEVIATION = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 _LEAST_DEVIATION = 1e-9
 _PACKAGES = {
@@ -48,7 +51,10 @@ _KEYS = ["exchange", "symbol", "kind", "metric", "level"]
 
 
 class ListedRun(RunRow):
-    """Row of `runs`, with texts and counts for the report. `expectations` has their number by verdict."""
+    """Row of `runs`, with texts and counts for the report.
+
+    `expectations` is a text with the number of expectations that got each verdict.
+    """
 
     time: str
     length: str
@@ -60,7 +66,7 @@ class ListedRun(RunRow):
 
 
 class MetricValue(TypedDict):
-    """Value of a fidelity metric in one run: a row of `measure_runs`."""
+    """Value of a fidelity metric in one run: a row of the frame that `measure_runs` returns."""
 
     exchange: str
     symbol: str
@@ -83,7 +89,7 @@ class Drift(MetricValue):
 
 
 class ChartLine(TypedDict):
-    """Line of a chart over runs. Each point has a run id, a value, and whether the value is a drift."""
+    """Line of a chart over runs. Each list has one item for each point."""
 
     name: str
     runs: list[str]
@@ -92,7 +98,11 @@ class ChartLine(TypedDict):
 
 
 class StageRow(TypedDict):
-    """A stage of a run: seconds of the stage, seconds of the whole run, and events per second."""
+    """A stage of a run.
+
+    `seconds` is the duration of the stage. `whole` is the duration of the whole run in seconds, and `rate` is
+    the number of events per second; both are texts.
+    """
 
     command: str
     stage: str
@@ -103,7 +113,11 @@ class StageRow(TypedDict):
 
 
 class Versions(TypedDict):
-    """Versions of packages, of tables (Delta), of deltabook (`code`) and of the schema."""
+    """Versions of the installed packages, and facts about the newest run.
+
+    `tables` has the Delta versions that the run published, `code` is the version of deltabook that made the
+    run, and `published` is the time at which the run ended. `schema` is the schema version of the tables.
+    """
 
     packages: dict[str, str]
     tables: list[tuple[str, int]]
@@ -122,8 +136,8 @@ def select_runs(inputs: ReportInputs, since: str | None) -> list[ListedRun]:
     inputs : ReportInputs
         Tables of a warehouse.
     since : str or None
-        Id of the first run to list; or a time that `parse_time` reads, to list runs that started at this time
-        or later. None: the last `RUNS_SHOWN` runs.
+        First run to list: the id of a run, or a time that `parse_time` reads. With a time, runs that started
+        at this time or later are listed. None lists the newest runs; `RUNS_SHOWN` is their maximum number.
 
     Raises
     ------
@@ -145,6 +159,10 @@ def select_runs(inputs: ReportInputs, since: str | None) -> list[ListedRun]:
 
 
 def _describe_run(run: RunRow, expectations: Counter[str]) -> ListedRun:
+    """Return a row of `runs` with texts for the report.
+
+    `expectations` maps each verdict to the number of expectations of the run that got this verdict.
+    """
     summary: RunSummary = json.loads(run["summary"])
     rate: int | float | None = json.loads(run["summary"]).get(f"{run['command']}_events_per_second")
     return {
@@ -163,8 +181,8 @@ def measure_runs(inputs: ReportInputs) -> pd.DataFrame:
     """Return one value per fidelity metric and run, and whether the value is a drift.
 
     If a run measured a metric over all chunks together, this value is returned. Otherwise the value is
-    computed from the values of the chunks. For a match metric, it is the share of matches over all chunks.
-    For a distribution metric, it is the largest Kolmogorov-Smirnov D of a chunk.
+    computed from the values of the chunks. The value of a match metric is then the share of matches over all
+    chunks. The value of a distribution metric is the largest Kolmogorov-Smirnov D of any chunk.
 
     Parameters
     ----------
@@ -174,8 +192,8 @@ def measure_runs(inputs: ReportInputs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `MetricValue`. `number` is the index of the run, `earlier` the number of earlier
-        values, and `median` their median.
+        The columns of `MetricValue`. `number` is the index of the run, `earlier` counts the values of earlier
+        runs, and `median` is the median of these values.
     """
     rows = inputs.fidelity
     numbers = {run["run_id"]: number for number, run in enumerate(inputs.runs)}
@@ -210,9 +228,9 @@ def find_drifts(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
     Returns
     -------
     (bool[n], float64[n])
-        True for a value more than `DEVIATIONS` robust standard deviations away from the median, and the
-        median. The standard deviation is estimated from the median absolute deviation. The first `EARLIER`
-        values are no drifts, and their medians are NaN.
+        Whether each value is a drift, and the median of the values before it. `EARLIER` and `DEVIATIONS`
+        define a drift. The standard deviation is estimated from the median absolute deviation. A value with
+        too few values before it is no drift, and its median is NaN.
     """
     is_drift, medians = np.zeros(len(values), np.bool_), np.full(len(values), np.nan)
     for index in range(EARLIER, len(values)):

@@ -1,4 +1,4 @@
-"""Describe distributions of rebuilt and golden books: tests, metrics, quantile curves, GARCH volatility."""
+"""Describe the distributions of rebuilt and golden books by tests, metrics, quantiles and volatility."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Curve:
     metric : str
         Name of the metric.
     level : int
-        Level of the book, from 1; 0 if the metric has none.
+        Level of the book, from 1; 0 if the metric has no level.
     unit : str
         Unit of the values.
     rebuilt, golden : float64[101]
-        Quantiles of rebuilt and of golden samples at `QUANTILES`.
+        Quantiles of rebuilt and of golden samples, at the probabilities `QUANTILES`.
     """
 
     metric: str
@@ -61,9 +61,10 @@ class Curve:
 
 
 class MetricRow(FidelityRow):
-    """Row of `fidelity` for a distribution metric, with its name and the difference to golden samples.
+    """Row of `fidelity` for a distribution metric, with three more fields for the report.
 
-    `is_odd` says whether a tail exponent is outside `TAIL_ALPHA`.
+    `name` consists of the metric and the level. `difference` is the value of rebuilt books less the value of
+    golden books. `is_odd` says whether the metric is a tail exponent outside the range `TAIL_ALPHA`.
     """
 
     name: str
@@ -74,9 +75,13 @@ class MetricRow(FidelityRow):
 class DistributionGroup(TypedDict):
     """Distribution metrics of one instrument, compared with one kind of golden row.
 
-    `tested` and `curves` describe the chunk `hour` (as text: `time`), `reported` the chunk `reported_time`.
-    `tested_hours` and `reported_hours` are numbers of chunks. `failed_hours` lists the chunks with a failed
-    test.
+    A tested metric has a statistical test. A reported metric has only values, for rebuilt and for golden
+    books.
+
+    `tested` and `curves` describe the chunk that starts at `hour`, and `time` is this start as text.
+    `reported` describes the chunk that starts at `reported_time`. All three may also describe all chunks
+    together. `tested_hours` counts the chunks with tested metrics, and `reported_hours` counts the chunks
+    with reported metrics. `failed_hours` lists the starts of the chunks in which a test failed.
     """
 
     exchange: str
@@ -94,7 +99,7 @@ class DistributionGroup(TypedDict):
 
 
 class _SampleRow(TypedDict):
-    """The columns of a row of `samples` that curves are drawn from."""
+    """The columns of a row of `samples` that are needed to draw curves."""
 
     hour: int
     metric: str
@@ -106,6 +111,8 @@ class _SampleRow(TypedDict):
 def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> list[DistributionGroup]:
     """Return tested metrics, reported metrics and curves for each instrument and kind of golden row.
 
+    `DistributionGroup` explains tested and reported metrics.
+
     Parameters
     ----------
     inputs : ReportInputs
@@ -116,8 +123,9 @@ def describe_distributions(inputs: ReportInputs, shown: list[Instrument]) -> lis
     Returns
     -------
     list of DistributionGroup
-        Metrics over all chunks together. If a run measured chunks only one by one, tested metrics are those
-        of the chunk with the smallest p value, and reported metrics those of the chunk with the most samples.
+        Metrics over all chunks together, if the run measured such metrics. Otherwise the tested metrics come
+        from the chunk with the smallest p value, and the reported metrics come from the chunk with the most
+        samples.
     """
     rows = inputs.latest_fidelity[~inputs.latest_fidelity["metric"].isin(MATCH_METRICS)]
     rows = rows[(rows["compared"] > 0) | rows["statistic"].notna() | (rows["verdict"] == "reported")]
@@ -182,9 +190,10 @@ def _describe_metrics(rows: pd.DataFrame) -> Iterator[MetricRow]:
 
 
 def _read_curves(inputs: ReportInputs, instrument: Instrument, kind: str, hour: int) -> list[Curve]:
-    """Return the curve of each tested metric, from the samples of one chunk, or of all chunks if it has none.
+    """Return the curve of each tested metric, from the samples of one chunk.
 
-    Of a metric that has several levels, only level 1 gets a curve.
+    `hour` is the start of the chunk. If the chunk has no samples, the samples of all chunks are used. If a
+    metric has several levels, only level 1 has a curve.
     """
     if not inputs.stored.exists(SAMPLES):
         return []
@@ -229,8 +238,8 @@ def find_garch(inputs: ReportInputs, instrument: Instrument) -> tuple[float, flo
     Returns
     -------
     (float, float, float) or None
-        omega (squared basis points), alpha and beta, fitted to all chunks together, or to the chunk with the
-        most samples if there is no such fit. None if no parameters were reported.
+        omega (squared basis points), alpha and beta. They were fitted to all chunks together or, if no such
+        fit was reported, to the chunk with the most samples. None if no parameters were reported.
     """
     rows = inputs.latest_fidelity
     rows = rows[(rows["exchange"] == instrument[0]) & (rows["symbol"] == instrument[1])]
@@ -244,10 +253,10 @@ def find_garch(inputs: ReportInputs, instrument: Instrument) -> tuple[float, flo
 
 
 def conditional_volatility(books: BookSeries, garch: tuple[float, float, float]) -> Floats:
-    """Return the conditional volatility of one-second mid returns by a GARCH(1, 1) model.
+    """Return the conditional volatility of one-second mid returns under a GARCH(1, 1) model.
 
-    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The mean squared return is the
-    first variance, and replaces each squared return that is NaN.
+    ``variance_t = omega + alpha * return_(t-1)^2 + beta * variance_(t-1)``. The first variance is the mean of
+    the squared returns. This mean also replaces each squared return that is NaN.
 
     Parameters
     ----------

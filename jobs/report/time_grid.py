@@ -17,7 +17,7 @@ COLUMNS = 600
 LONGEST = 60
 """Seconds for which a book is shown after its row. A longer time without a row is a pause."""
 PAUSES = 30
-"""Maximum number of pauses, longest first, that are cut out of a time axis."""
+"""Maximum number of pauses that are cut out of a time axis. The longest pauses are cut out."""
 _SHORTEST_STEP = 1_000_000
 
 Integers = NDArray[np.int64]
@@ -91,8 +91,9 @@ def join_stretches(stretches: Iterable[tuple[int, int]]) -> tuple[Integers, Inte
     Returns
     -------
     (int64[k], int64[k])
-        Starts and ends of the merged stretches. Between them are the long pauses: those that exceed both
-        `LONGEST` seconds and a twentieth of the recorded time; at most the `PAUSES` longest of them.
+        Starts and ends of the merged stretches. Only long pauses remain between the stretches. A pause is
+        long if it exceeds both the limit `LONGEST` and a twentieth of the recorded time. If there are more
+        long pauses than `PAUSES`, only the longest remain.
     """
     merged: list[list[int]] = []
     for start, end in sorted(stretches):

@@ -1,4 +1,4 @@
-"""Lay out the timeline of the report: the book statuses and the gaps of each instrument on a time axis."""
+"""Lay out the timeline of the report, which shows the book statuses and the gaps of each instrument."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from deltabook.jobs.report.time_grid import Integers, join_stretches
 from deltabook.schemas.names import NOT_GIVEN
 
 GAPS_SHOWN = 50
-"""Maximum number of gaps that are listed, and that are marked on the timeline of each instrument."""
+"""Maximum number of gaps that are listed, and maximum number of marks on the timeline of each instrument."""
 BARS = 6_000
 """Approximate maximum number of bars. If there are more, neighbouring chunks share a bar."""
 _WIDTH, _PAUSE, _LEAST_SHARE, _LEAST_BAR = 1000.0, 6.0, 0.03, 2.5
+"""`_WIDTH`, `_PAUSE` and `_LEAST_BAR`: width of the axis, of a pause, and of the narrowest bar.
+
+The unit of these widths is a thousandth of the axis. `_LEAST_SHARE` is the smallest weight of a stretch of
+time, as a share of the time of all stretches.
+"""
 _CLOCK_KINDS = ("silence", "clock_jump")
 """Kinds of gaps whose `expected` and `found` are times."""
 
@@ -38,7 +43,7 @@ class GapRow(TypedDict):
 
 
 class ShownGap(TypedDict):
-    """A gap as texts. `location` is file and line; `text` has all of it in one sentence."""
+    """A gap as texts. `location` is file and line, and `text` describes the gap in one line."""
 
     exchange: str
     symbol: str
@@ -54,7 +59,7 @@ class ShownGap(TypedDict):
 
 
 class Span(TypedDict):
-    """Position and width on the axis, in thousandths of it, and whether the period is still open."""
+    """Position and width of a period in thousandths of the axis, and whether the period is still open."""
 
     x: float
     width: float
@@ -77,7 +82,7 @@ class Bar(TypedDict):
 
 
 class Tick(TypedDict):
-    """Label of the axis. `is_new` says whether its date differs from the date of the label before."""
+    """Label of the axis. `is_new` says whether its date differs from the date of the previous label."""
 
     x: float
     date: str
@@ -86,7 +91,11 @@ class Tick(TypedDict):
 
 
 class TimelineRow(TypedDict):
-    """Bars, marks, shares of time (as text, by status), and number of chunks and gaps of one instrument."""
+    """One instrument on the timeline.
+
+    `shares` lists each status with its share of time as text. `hours` and `gaps` are the numbers of the
+    instrument's chunks and gaps.
+    """
 
     exchange: str
     symbol: str
@@ -98,7 +107,7 @@ class TimelineRow(TypedDict):
 
 
 class Timeline(TypedDict):
-    """Rows and labels of the timeline; `merged` is the number of neighbouring chunks that share a bar."""
+    """Rows and labels of the timeline. `merged` is the number of neighbouring chunks that share a bar."""
 
     instruments: list[TimelineRow]
     ticks: list[Tick]
@@ -106,7 +115,7 @@ class Timeline(TypedDict):
 
 
 def list_gaps(inputs: ReportInputs) -> list[ShownGap]:
-    """Return the first `GAPS_SHOWN` gaps as texts.
+    """Return the first gaps as texts; `GAPS_SHOWN` is their maximum number.
 
     Parameters
     ----------
@@ -117,6 +126,7 @@ def list_gaps(inputs: ReportInputs) -> list[ShownGap]:
 
 
 def _show_gap(row: GapRow) -> ShownGap:
+    """Return a row of `gaps` as texts."""
     expected, found = (
         format_short_time(value) if row["kind"] in _CLOCK_KINDS else "–" if value == NOT_GIVEN else str(value)
         for value in (row["expected"], row["found"])
@@ -185,7 +195,7 @@ def lay_out_timeline(inputs: ReportInputs) -> Timeline:
 
 
 def _lay_out_bars(block: dict[str, int], axis: _Axis) -> list[Bar]:
-    """Return one bar per status of a block of chunks, side by side, with widths by the shares of time.
+    """Return one bar for each status in a block of chunks, side by side, as wide as its share of time.
 
     The order of the bars has no meaning, because `coverage` does not say when the book had each status.
     """

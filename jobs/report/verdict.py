@@ -1,4 +1,4 @@
-"""Summarize verdicts, compare books with golden rows, and show the first books that differ.
+"""Summarize verdicts, compare books with golden rows, and show the first books that differ from them.
 
 A golden row is an independent truth about a book. A symbol-hour is one chunk of one instrument.
 """
@@ -26,16 +26,20 @@ REASONS = 20
 COMPARISONS = 200
 """Maximum number of symbol-hours that are listed in the golden comparison, worst first."""
 DIVERGENCES = 10
-"""Maximum number of mismatches that are shown in detail: the book beside its golden row."""
+"""Maximum number of mismatches that are shown in detail, with the book beside its golden row."""
 LEVELS_BESIDE = 2
 """Number of levels that are shown before and after the first level that differs."""
 
 MatchesByMetric = dict[str, list[tuple[int, int, int]]]
-"""For `price_match` and `size_match`: a list of (level, matched, compared)."""
+"""Maps `price_match` and `size_match` to lists of (level, number of matches, number of comparisons)."""
 
 
 class SuiteSummary(TypedDict):
-    """A suite's overall verdict; how many symbol-hours, and how many whole symbols, got each verdict."""
+    """A suite's overall verdict.
+
+    `counts` maps each verdict to the number of symbol-hours with this verdict. `totals` does the same for
+    symbols that were judged over all their chunks together.
+    """
 
     name: str
     verdict: str
@@ -57,7 +61,10 @@ class GoldenMatch(TypedDict):
 
 
 class WorstTest(FidelityRow):
-    """The distribution test with the smallest p value, its chunk as text, and the number of all tests."""
+    """The distribution test with the smallest p value.
+
+    `time` is the start of its chunk as text, and `tests` is the number of all tests.
+    """
 
     time: str
     tests: int
@@ -67,9 +74,10 @@ class VerdictSummary(TypedDict):
     """Verdicts on all books, and the numbers behind them.
 
     `not_judged` lists the suites without a verdict. `symbol_hours` counts the symbol-hours with a verdict,
-    `failed` those that failed a suite, and `failed_totals` the symbols that failed a suite as a whole.
-    `more_reasons` counts the failures that `reasons` leaves out. `gap_kinds` has the number of gaps of each
-    kind, most frequent kind first. `coverage` has the share of time of each status, as text.
+    `failed` counts the symbol-hours that failed a suite, and `failed_totals` counts the symbols that failed a
+    suite over all their chunks together. `more_reasons` counts the failures that `reasons` leaves out.
+    `gap_kinds` has the number of gaps of each kind, most frequent kind first. `coverage` lists each status
+    with its share of time as text.
     """
 
     overall: str
@@ -99,8 +107,8 @@ class ComparedChunk(FidelityRow):
 class GoldenComparison(TypedDict):
     """Comparison of books with golden rows.
 
-    `rows` are the symbol-hours, worst first, `more` is the number of rows left out, and `by_level` has the
-    matches of each kind of golden row.
+    `rows` lists the symbol-hours, worst first, and `more` is the number of symbol-hours that `rows` leaves
+    out. `by_level` maps each kind of golden row to the matches at each level.
     """
 
     rows: list[ComparedChunk]
@@ -123,7 +131,11 @@ class MismatchRow(TypedDict):
 
 
 class ShownLevel(TypedDict):
-    """One level of a mismatch: texts by column, and the columns in which book and golden row differ."""
+    """One level of a mismatch.
+
+    `number` is the level, from 1. `cells` maps column names to texts. `differs` has the names of the columns
+    in which book and golden row differ.
+    """
 
     number: int
     cells: dict[str, str]
@@ -204,7 +216,7 @@ def _count_chunks(rows: Iterable[VerdictRow]) -> int:
 
 
 def _worst_verdict(verdicts: Iterable[str]) -> str:
-    """Return the worst of the verdicts; NONE if there are no verdicts."""
+    """Return the first verdict in the order of `WORST_FIRST`; NONE if there are no verdicts."""
     return min(verdicts, key=WORST_FIRST.index, default=NONE)
 
 
@@ -241,12 +253,12 @@ def compare_with_golden(inputs: ReportInputs) -> GoldenComparison:
 
 
 def describe_levels(metrics: MatchesByMetric) -> list[str]:
-    """Return one text per metric and level, with its number and share of matches.
+    """Return one text per metric and level, with the number and the share of matches.
 
     Parameters
     ----------
     metrics : dict
-        Maps `price_match` and `size_match` to lists of (level, matched, compared).
+        Maps `price_match` and `size_match` to lists of (level, number of matches, number of comparisons).
     """
     return [
         f"level {level}: {metric.removesuffix('_match')}s {format_match(matched, compared)}"
@@ -256,7 +268,9 @@ def describe_levels(metrics: MatchesByMetric) -> list[str]:
 
 
 def list_divergences(inputs: ReportInputs) -> list[Divergence]:
-    """Return the first `DIVERGENCES` books that differ from their golden rows, beside these golden rows.
+    """Return the first books that differ from their golden rows, each together with its golden row.
+
+    `DIVERGENCES` is the maximum number of these books.
 
     Parameters
     ----------

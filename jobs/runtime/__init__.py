@@ -1,1 +1,1 @@
-"""Settings, the Spark session, and what the session prints or raises when something fails."""
+"""Load the settings, start the Spark session, and report the errors of Spark, Delta and the disk."""

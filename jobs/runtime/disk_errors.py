@@ -32,7 +32,7 @@ def guard_commit(action: str, table: Path) -> Iterator[None]:
     Parameters
     ----------
     action : str
-        Name of the commit for the crash points, such as `add`.
+        Kind of the commit, such as `add`. It is part of the names of the crash points.
     table : Path
         Folder of the table.
 

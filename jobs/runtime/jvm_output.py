@@ -1,8 +1,9 @@
-"""Show what the JVM and its workers print on standard error, after a short delay.
+"""Show the standard error of the JVM and its workers after a short delay.
 
-When the JVM dies or is interrupted, it prints stack traces. They only repeat what the command says in one
-line. The delay gives the command time to drop such traces before they are shown. Lines from the start of
-Spark are shown when Spark has started. If the start fails, the cause is read from these lines.
+When the JVM dies or is interrupted, it prints stack traces. These traces only repeat what the command itself
+reports in one line. The delay gives the command time to drop the traces before they are shown. While Spark
+starts, all lines wait until the start has succeeded. If the start fails, the cause of the failure is read
+from these lines.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _STANDARD_ERROR = 2
 
 @dataclass
 class Relay:
-    """A pipe that child processes have as standard error, and whose lines are shown after a delay.
+    """A pipe that child processes use as standard error. Its lines are shown after a delay.
 
     Attributes
     ----------

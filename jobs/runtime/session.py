@@ -45,13 +45,15 @@ _SESSION_PREFIXES = (
     "spark.sql.parquet.",
     "spark.databricks.delta.",
 )
-"""Prefixes of the `OPTIONS` that a Spark Connect client may set. The server sets all others."""
+"""Prefixes of those `OPTIONS` that a Spark Connect client may set. The server sets all other options."""
 _COMPLETE = "complete"
+"""File in the cache that is created when all of Delta's JARs were fetched."""
 _FATAL = re.compile(
     r"Could not|Cannot|cannot|insufficient memory|OutOfMemoryError|Too many open files|Unrecognized"
 )
-"""Words that occur in the line with the cause when a JVM cannot start."""
+"""Words by which to find the line with the cause in the output of a JVM that cannot start."""
 _NOT_READY = "JAVA_GATEWAY_EXITED"
+"""Text in PySpark's error if the JVM ended before it was ready."""
 _MORE_RESOURCES = (
     "Lower driver_memory, or raise the limits of this process (ulimit -v, ulimit -n, its control group)"
 )
@@ -73,7 +75,7 @@ _SHIPPED_WITH_PYSPARK = (
     "org.xerial.snappy:snappy-java",
     "software.amazon.awssdk:bundle",
 )
-"""Dependencies of Delta's JARs that are not fetched, because PySpark has them or nothing needs them.
+"""Dependencies of Delta's JARs that are not fetched, because PySpark includes them or nothing uses them.
 
 The Hadoop client would add 50 MB, and the bundle of all AWS clients 640 MB.
 """
@@ -84,7 +86,7 @@ _S3A = [
 """JARs with which Spark reads an object store.
 
 `hadoop-aws` has the version of the Hadoop client that PySpark ships. The AWS clients have the version with
-which this Hadoop was built.
+which this version of Hadoop was built.
 """
 
 
@@ -100,17 +102,16 @@ OPTIONS = {
     "spark.sql.execution.pandas.convertToArrowArraySafely": "true",
     # A damaged file must be an error. When damaged files were ignored, a test lost 98,994 of 200,000 rows.
     "spark.sql.files.ignoreCorruptFiles": "false",
-    # Zstandard makes level changes four times smaller. Its level 1 needs half the time of level 3, for files
-    # that are at most 5 % larger.
+    # Zstandard makes files of level changes four times smaller. Its setting 1 needs half the time of its
+    # setting 3, and the files are at most 5 % larger.
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.hadoop.parquet.compression.codec.zstd.level": "1",
-    # A shuffle here moves only references to files, not rows. Most of Spark's 200 default tasks would be
-    # empty.
+    # The jobs shuffle only references to files, not rows. Most of Spark's 200 default tasks would be empty.
     "spark.sql.shuffle.partitions": "8",
     # Codec of the data that Spark passes between tasks. The default is LZ4, but the LZ4 decoder that Spark
     # ships has published vulnerabilities.
     "spark.io.compression.codec": "zstd",
-    # Two tasks read a Delta log of this size faster than the default 50 tasks.
+    # Two tasks read the Delta log of a table of a warehouse faster than the default 50 tasks.
     "spark.databricks.delta.snapshotPartitions": "2",
     # Spark SQL's own tables are not used. Without this option, Spark creates a folder for them in the current
     # directory.
@@ -130,16 +131,17 @@ OPTIONS = {
 def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession:
     """Return the Spark session of this process; start a session if there is none.
 
-    The master and JARs of the settings do not apply in three cases. An active session, as in a notebook, is
-    returned as it is. Under spark-submit, the JVM that spark-submit has started is used, with its master and
-    JARs. A master `sc://…` is a Spark Connect server, which has its own JARs.
+    Usually, the master and the JARs come from the settings. There are three exceptions. An active session, as
+    in a notebook, is returned unchanged. Under spark-submit, the JVM that spark-submit has started is used,
+    with the master and the JARs of spark-submit. If the master is an address `sc://…`, the session belongs to
+    a Spark Connect server, which has its own JARs.
 
     Parameters
     ----------
     settings : Settings
         Settings with the Spark master, the memory of the driver and the folder of Delta's JARs.
     for_queries : bool
-        Whether a new JVM gets the options for long queries instead of those for jobs.
+        Whether a new JVM gets the options for long queries instead of the options for jobs.
 
     Returns
     -------
@@ -166,7 +168,8 @@ def spark_session(settings: Settings, for_queries: bool = False) -> SparkSession
     if problem := find_spark_problem(settings.driver_memory) or find_java_problem():
         raise SettingsError(problem)
     os.environ |= choose_utf8_locale()
-    # Workers, and Spark's planning of Python data sources, must use this interpreter, not the PATH's python3.
+    # Workers must use this Python interpreter, not the python3 of the PATH. So must the process in which
+    # Spark plans reads of Python data sources.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = _set_worker_options(builder, settings.master)
     builder = builder.master(_allow_retry(settings.master)).config(
@@ -223,7 +226,7 @@ def _connect(master: str) -> SparkSession:
         "install deltabook[connect] here"
     )
     address = urlsplit(master)
-    try:  # the client itself would retry for minutes
+    try:  # without this check, the client would retry for minutes
         socket.create_connection((address.hostname or "", address.port or _CONNECT_PORT), 10).close()
     except OSError as error:
         raise SettingsError(f"--master {master}: {error.strerror or error}. Remedy: {remedy}") from error
@@ -256,6 +259,7 @@ def _set_worker_options(builder: SparkSession.Builder, master: str) -> SparkSess
 
 
 def _configure_fetch(builder: SparkSession.Builder, cache: Path, packages: list[str]) -> SparkSession.Builder:
+    """Make Spark fetch Delta's JARs and `packages` into a cache folder at its start; return the builder."""
     from delta import configure_spark_with_delta_pip
 
     try:
@@ -272,6 +276,7 @@ def _configure_fetch(builder: SparkSession.Builder, cache: Path, packages: list[
 
 
 def _cache_folder(settings: Settings) -> Path:
+    """Return the folder in the user's cache for the JARs of this version of Delta."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = f"delta-{version('delta-spark')}" + ("-s3a" if is_remote(settings.warehouse) else "")
     return Path(base) / "deltabook" / name
@@ -333,11 +338,12 @@ def _start(builder: SparkSession.Builder, remedy: str, is_fetching: bool = False
 
 
 def _terminate(processes: set[int]) -> None:
-    """Terminate the processes of a JVM whose start has failed; they would otherwise wait for this process."""
+    """Terminate the processes of a JVM whose start has failed. They would otherwise wait for this process."""
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)
 
 
 def _find_disk_problem(line: str) -> str:
+    """Return the disk problem that a line of the JVM reports; empty if the line reports no problem."""
     return describe_disk_problem(OSError(line), SPARK_TEMP_FOLDER)

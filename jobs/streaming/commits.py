@@ -1,15 +1,16 @@
-"""Commit each micro-batch of a live feed exactly once, and find the last committed one.
+"""Commit each micro-batch of a live feed exactly once, and find the last committed micro-batch.
 
 A state file has everything that is needed to continue one symbol's book. Micro-batch N is committed in this
 order:
 
-1. Workers write data files and state files. No reader sees them yet.
+1. Workers write data files and state files. No reader sees these files yet.
 2. The driver writes the list of state files, `states/N.json`.
 3. The driver commits the table `quarantine`, which has the unreadable lines.
 4. The driver commits the rows of `books`, and stores the number N in this commit.
 
-The last commit decides. If the process stops before it, micro-batch N is repeated from the states of N - 1.
-If the process stops after it, N is complete, and is skipped when Spark offers it again.
+The commit of `books` decides. If the process stops before this commit, micro-batch N is repeated from the
+states of micro-batch N - 1. If the process stops after this commit, micro-batch N is complete. If Spark then
+offers micro-batch N again, the job skips this micro-batch.
 """
 
 from __future__ import annotations
@@ -38,15 +39,20 @@ from deltabook.udfs.streaming.live_books import SymbolState
 from deltabook.udfs.streaming.stream_source import START, Offset
 
 _APPLICATION = "deltabook live"
+"""Name under which a Delta commit stores the number of its micro-batch."""
 _TABLES = (QUARANTINE, *both(BOOKS)[::-1])
-"""The tables of a micro-batch, in the order of their commits. The commit of the last table decides."""
+"""The tables of a micro-batch, in the order of their commits. The last commit completes the micro-batch."""
 
 SymbolStates = dict[tuple[str, str], SymbolState]
-"""The state from which the next micro-batch continues each instrument, by (exchange, symbol)."""
+"""Maps (exchange, symbol) to the state from which the next micro-batch continues this instrument's book."""
 
 
 class _StateList(TypedDict):
-    """Content of the file `states/N.json`. `begun_as` is the earlier name of `begun_with`."""
+    """Content of the file `states/N.json`.
+
+    `begun_with` has the settings with which the live tables were created. `begun_as` is the earlier name of
+    `begun_with`.
+    """
 
     begun_with: NotRequired[dict[str, object] | str]
     begun_as: NotRequired[dict[str, object] | str]
@@ -78,7 +84,7 @@ class LiveCommits:
     clock : int
         Latest receive time of all messages, ns since 1970 UTC; NOT_GIVEN if there was no message.
     symbols : dict
-        The state from which the next micro-batch continues each instrument, by (exchange, symbol).
+        Maps (exchange, symbol) to the state from which the next micro-batch continues this instrument's book.
 
     Raises
     ------
@@ -109,7 +115,7 @@ class LiveCommits:
         offset : Offset
             Position in the feed at which the micro-batch ends.
         results : sequence of Row
-            Rows of the frame `carried`.
+            Rows that the workers returned, with the columns of `schemas.frames.CARRIED`.
         """
         rows = [CarriedRow._make(row) for row in results]
         updated: SymbolStates = {
@@ -146,7 +152,7 @@ class LiveCommits:
             partial.replace(self._get_state_list(batch))
 
     def _read_state_list(self, batch: int) -> None:
-        """Load the offset, clock and states of a committed micro-batch, from which the next one continues."""
+        """Load the offset, the clock and the states from which the micro-batch after `batch` continues."""
         values: _StateList = json.loads(self._get_state_list(batch).read_text())
         if values["begun_with"] != self._begun_with:
             raise SettingsError(
@@ -179,9 +185,11 @@ class LiveCommits:
 
     @property
     def _states(self) -> Path:
+        """Folder of the state files and of the lists of state files."""
         return self.tables.root / STATES
 
     def _get_state_list(self, batch: int) -> Path:
+        """Return the path of the list of state files of a micro-batch."""
         return self._states / f"{batch}.json"
 
 
@@ -191,5 +199,5 @@ def _mark_batch(batch: int) -> CommitProperties:
 
 
 def _list_instruments(symbols: Mapping[tuple[str, str], SymbolState]) -> list[InstrumentRow]:
-    """Return the rows of `instruments` of all symbols, sorted by exchange and symbol."""
+    """Return the rows of the table `instruments` for all symbols, sorted by exchange and symbol."""
     return [symbols[key]["instrument"] for key in sorted(symbols)]

@@ -1,4 +1,4 @@
-"""Settings of the job `live`, and what is known about instruments before their first live message."""
+"""Check the settings of the job `live`, and read the scales and id restarts that earlier runs found."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class FollowSettings:
     trigger : float
         Minimum time between the starts of two micro-batches, in seconds.
     patience : float
-        Time in seconds that a message waits before it is applied. Messages that come before it in the feed's
-        order may arrive late.
+        Time in seconds that a message waits before it is applied to its book. During this time, messages can
+        still arrive that come earlier in the feed's order.
     most_bytes : int
-        Approximate limit of what one micro-batch reads, in bytes.
+        Approximate maximum number of bytes that one micro-batch reads.
     once : bool
-        Whether to end as soon as all messages that are in the folder now have been read.
+        Whether to end as soon as the job has read all messages that the folder holds at its start.
     idle : float
-        End after this many seconds without a new message; 0 means never.
+        Number of seconds without a new message after which the job ends; 0: the job goes on.
     """
 
     source: str
@@ -58,12 +58,13 @@ class KnownInstruments(NamedTuple):
     Attributes
     ----------
     rows : dict
-        Rows of the table `instruments` by (exchange, symbol). An instrument that only the settings name has
-        only the scales.
+        Maps (exchange, symbol) to a row of the table `instruments`. If only the settings name an instrument,
+        its row has only the scales.
     restarts : dict
-        Restarts of a venue's ids by (exchange, symbol, event type), as a flat list with two numbers for each
-        restart: the time of the first message after the restart (ns since 1970 UTC), and an id. Near that
-        time, messages with lower ids than this one belong to the time after the restart.
+        Maps (exchange, symbol, event type) to the restarts of the venue's ids in this stream, as a flat list
+        with two numbers for each restart. The first number is the time of the first message after the
+        restart, ns since 1970 UTC. The second number is an id that separates the epochs: of the messages near
+        this time, those with a smaller id were sent after the restart.
     """
 
     rows: dict[Instrument, InstrumentRow]
@@ -89,8 +90,8 @@ def check_settings(settings: Settings, following: FollowSettings) -> None:
     by_lines = [name for name, source in SOURCES.items() if source.by_lines]
     if following.source not in by_lines:
         raise SettingsError(
-            f"source {following.source!r}: the job `live` reads only files of one message per line, from the "
-            f"sources {', '.join(by_lines)}"
+            f"source {following.source!r}: the job `live` reads only files with one message per line. Choose "
+            f"one of the sources {', '.join(by_lines)}"
         )
     if problem := explain_invalid_names([following.folder]):
         raise SettingsError(problem)
@@ -98,11 +99,11 @@ def check_settings(settings: Settings, following: FollowSettings) -> None:
         raise SettingsError(f"no such folder: {following.folder}")
     if policy.cadence not in tuple(Cadence) or policy.grids:
         raise SettingsError(
-            f"--cadence {settings.cadence}: live supports only change and message. For time steps, use "
-            "`deltabook run`"
+            f"--cadence {settings.cadence}: the job `live` supports only `change` and `message`. For time "
+            "steps, use `deltabook run`"
         )
     if policy.on_gap is OnGap.RAISE:
-        raise SettingsError("--on-gap raise: live does not stop at a gap; choose flag or wait")
+        raise SettingsError("--on-gap raise: the job `live` does not stop at a gap. Choose `flag` or `wait`")
     if is_remote(settings.warehouse):
         raise SettingsError(
             f"--warehouse {settings.warehouse}: live stores books only in a local folder. Choose a local "
@@ -116,9 +117,9 @@ def check_settings(settings: Settings, following: FollowSettings) -> None:
 
 
 def read_known_instruments(warehouse: Warehouse) -> KnownInstruments:
-    """Return the scales of instruments, and the restarts of ids, of the last published run.
+    """Return the scales of instruments and the restarts of ids that the last published run stored.
 
-    Scales of instruments that the run does not have come from the settings.
+    If the run has no scales of an instrument, the scales come from the settings.
 
     Parameters
     ----------
@@ -128,7 +129,8 @@ def read_known_instruments(warehouse: Warehouse) -> KnownInstruments:
     Returns
     -------
     KnownInstruments
-        The known instruments. For any other instrument, the first live messages decide the scales.
+        The known instruments. For an instrument that is not among them, the first live messages decide the
+        scales.
     """
     published = TableReader(warehouse.root, published_versions(warehouse.root))
     restarts: dict[Stream, list[int]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""The job `live`: rebuild books from capture files that are still growing, with seconds of delay.
+"""The job `live`: rebuild books from growing capture files, with a delay of a few seconds.
 
 A Spark streaming query reads new messages in micro-batches. In each micro-batch, workers continue the book of
 every symbol from the state that the previous micro-batch stored. The live tables are in the folder `live` of
@@ -57,14 +57,14 @@ def live(
     following : FollowSettings
         The feed to follow, and when to end.
     must_stop : callable
-        Function that returns true when the job must end. It has no arguments and is called several times a
-        second.
+        Function that returns true when the job must end. The function has no arguments and is called several
+        times a second.
 
     Returns
     -------
     dict
         Counts of micro-batches, messages and rows by name. `waiting` is the number of messages that are not
-        in the books yet, because messages that come before them may still arrive.
+        in the books yet, because earlier messages of the feed may still arrive.
 
     Raises
     ------
@@ -101,7 +101,7 @@ class _LiveJob:
         maintain_live_tables(tables, warehouse.root)
 
     def run(self, must_stop: Callable[[], bool]) -> None:
-        """Follow the feed; retry if a Python worker did not start within the 10 s that Spark waits for it."""
+        """Follow the feed; retry if a Python worker did not start within the 10 s for which Spark waits."""
         for starts_left in reversed(range(_MOST_STARTS)):
             try:
                 return self._follow(must_stop)
@@ -152,16 +152,17 @@ class _LiveJob:
             raise query_error
 
     def _is_idle(self) -> bool:
-        """Return whether no message has arrived for `FollowSettings.idle` seconds, and none is waiting.
+        """Return whether no message arrived in the last `FollowSettings.idle` seconds and no message waits.
 
-        A feed is never idle before its first micro-batch. There always is one, because Spark also runs a
-        micro-batch when the feed is silent.
+        A feed is never idle before its first micro-batch. Spark always runs a first micro-batch, even if the
+        feed is silent.
         """
         limit = self.following.idle
         is_silent = bool(self.counts["batches"]) and time.monotonic() - self.last_message > limit
         return limit > 0 and is_silent and not self.count_waiting()
 
     def _start_query(self) -> StreamingQuery:
+        """Start the streaming query that reads new messages and processes them in micro-batches."""
         self.spark.dataSource.register(LiveSource)
         stream = (
             self.spark.readStream.format(LiveSource.name())
@@ -181,7 +182,10 @@ class _LiveJob:
         )
 
     def _process_batch(self, frame: DataFrame, batch: int) -> None:
-        """Process one micro-batch, or skip it if it is committed: Spark may repeat it after a restart."""
+        """Process one micro-batch, or skip it if it is committed already.
+
+        After a restart, Spark may repeat a micro-batch.
+        """
         with self.is_processing:
             if self.is_ending:  # a plain return would make Spark record the micro-batch as done
                 raise WarehouseError("the stream was asked to end")
@@ -199,7 +203,7 @@ class _LiveJob:
         before = self._read_offset(batch - 1) if batch else START
         if (batch - 1, before) != (self.commits.batch, self.commits.offset):
             raise WarehouseError(
-                f"{self.checkpoint} does not match the live books beside it, which end with micro-batch "
+                f"{self.checkpoint} does not match the live books in its folder, which end with micro-batch "
                 f"{self.commits.batch}: remove the folder {self.checkpoint.parent} to start over"
             )
         continue_books = make_batch_function(
@@ -230,7 +234,7 @@ class _LiveJob:
 
         Spark's cogroup pairs new records with this frame by symbol. Therefore the books of these symbols
         continue even without new messages. A cogroup also avoids a leak of Spark 4.1: after a grouped map,
-        Spark never frees the first Arrow buffers, about 0.5 MB of direct memory a task.
+        Spark never frees the first Arrow buffers, about 0.5 MB of direct memory per task.
         """
         keys = [key for key, state in self.commits.symbols.items() if state["waiting"]]
         columns = {

@@ -17,9 +17,9 @@ _LARGEST_FILE = 128 << 20
 """Target size of a merged data file, in bytes."""
 _COMPRESSION = WriterProperties(compression="ZSTD", compression_level=1)
 _READING_HOURS = 1
-"""Hours for which replaced data files and old log files are kept, because readers may still need them."""
+"""Hours for which replaced data files and old log files are kept for readers that still use these files."""
 LOG_RETENTION = {"delta.logRetentionDuration": f"interval {_READING_HOURS} hours"}
-"""Table properties that Delta stores for live tables."""
+"""Properties of live tables in Delta: how long Delta keeps old log files."""
 
 
 def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
@@ -47,7 +47,7 @@ def maintain_live_tables(tables: Warehouse, warehouse: Path) -> None:
 
 
 def _make_published_predicate(warehouse: Path, table: Table, version: int) -> str:
-    """Return a SQL condition for the live rows that come before the last published row of their chunk."""
+    """Return an SQL condition that selects each live row before the last published row of its chunk."""
     return " OR ".join(
         f"(exchange = '{valid_name(row['min.exchange'], 'exchange')}' "
         f"AND symbol = '{valid_name(row['partition.symbol'], 'symbol')}' "

@@ -50,8 +50,8 @@ AddAction = TypedDict(
 """Entry of a Delta log for one active data file: path, size in bytes, number of rows, and statistics.
 
 `partition.NAME` is the value of a partition column. `min.NAME` and `max.NAME` are the smallest and the
-largest value of a column in the file. A table without such a column or statistics lacks the key, and a file
-without statistics may have None. Use `get` where this can happen.
+largest value of a column in the file. If a table lacks the column or its statistics, the dict lacks the key.
+If only a file lacks the statistics, the value may be None. Use `get` where a key can be missing.
 """
 
 
@@ -78,7 +78,7 @@ def open_table(
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table to open.
     version : int, optional
         Delta version to open; None opens the newest.
     any_layout : bool
@@ -133,7 +133,7 @@ def unreadable_table_error(warehouse: Path, table: Table, error: Exception) -> W
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table that cannot be read.
     error : Exception
         The exception that the reader raised.
     """
@@ -151,9 +151,9 @@ def read_add_actions(warehouse: Path, table: Table, version: int | None = None) 
     warehouse : Path
         Warehouse folder.
     table : Table
-        The table.
+        Table whose files are listed.
     version : int, optional
-        Delta version; None reads the newest.
+        Delta version to read; None reads the newest version.
 
     Returns
     -------
@@ -196,8 +196,9 @@ def open_dataset(warehouse: Path, table: Table, version: int | None = None) -> D
 
     Notes
     -----
-    Arrow's own file system reads the data files. Delta's file system is implemented in Python. Its reader
-    threads can outlive the interpreter and abort the process (seen in one of several hundred commands).
+    The data files are read with Arrow's own file system, not with Delta's file system. The latter is
+    implemented in Python, and the threads that read through it can outlive the interpreter and abort the
+    process (seen in one of several hundred commands).
     """
     file_system = open_file_system(warehouse / table.name)
     return open_table(warehouse, table, version).to_pyarrow_dataset(filesystem=file_system)

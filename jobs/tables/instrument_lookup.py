@@ -55,7 +55,7 @@ def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) 
 
 
 def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -> InstrumentRow:
-    """Return the only published instrument with a symbol.
+    """Return the published instrument with a symbol, which must be the only one.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -
     Raises
     ------
     WarehouseError
-        If no instrument matches, or if several do.
+        If no instrument matches, or if several instruments match.
     """
     matches = find_instruments(warehouse, symbol, exchange)
     if len(matches) > 1:

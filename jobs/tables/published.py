@@ -2,7 +2,7 @@
 
 Delta has no transaction over several tables. A run therefore writes its tables first and then publishes them:
 it adds one row to the table `runs` with the Delta version of each table. Readers open the versions that the
-newest row names.
+newest row of `runs` names.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _JUDGED_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for
 COPIES_FOLDER = "_copies"
 """Folder of the warehouse with second copies; see `jobs.records.second_copies`."""
 HAS_RUNS_PROPERTY = "deltabook.has_runs"
-"""Delta property of a table that was created after the table `runs`."""
+"""Delta property that marks a table as created after the table `runs`."""
 
 
 def published_table(warehouse: Path | str, name: str, exclude_failed: bool = False) -> Dataset:
@@ -62,7 +62,7 @@ def published_table(warehouse: Path | str, name: str, exclude_failed: bool = Fal
         Table name, such as `books`.
     exclude_failed : bool
         Whether rows of chunks that failed validation are left out, as in the views `book` and `trades`. If
-        False, the rows are included, and a `FailedChunksWarning` states the number of these chunks.
+        False, the rows are included, and a `FailedChunksWarning` states the number of failed chunks.
 
     Returns
     -------
@@ -140,12 +140,13 @@ def published_versions(warehouse: Path) -> dict[str, int]:
 def was_published(warehouse: Path) -> bool:
     """Return whether a warehouse without the table `runs` had this table before.
 
-    Data files and second copies of `runs` show that it existed. So does a table with the property
-    `HAS_RUNS_PROPERTY`: a run creates `runs` before all other tables, and sets the property on these.
+    A data file or a second copy of `runs` shows that `runs` existed. A table with the property
+    `HAS_RUNS_PROPERTY` shows the same, because a run creates `runs` before all other tables and sets this
+    property on all other tables.
 
-    Tables of earlier versions of deltabook lack the property. Their first run created `runs` last, right
-    after it wrote to `written`, and built no books. In such a warehouse, rows in `written` or in a
-    checkpoints table show that `runs` existed.
+    Earlier versions of deltabook did not set this property. In a warehouse of an earlier version, the first
+    run built no books, and created `runs` last, right after it wrote to `written`. There, rows in `written`
+    or in a table of checkpoints show that `runs` existed.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ def had_runs(warehouse: Path) -> bool:
 
 
 def _newest_copied_version(warehouse: Path) -> int:
-    """Return the newest version of `runs` whose commit has a second copy; -1 if there is none."""
+    """Return the newest version of `runs` whose commit has a second copy; -1 if no commit has a copy."""
     names = match_file_sizes(warehouse / COPIES_FOLDER / RUNS.name, "*.json.*")
     return max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdecimal()), default=-1)
 
@@ -222,8 +223,8 @@ def _check_log(warehouse: Path, table: str, published: int) -> None:
 def _missing_commits_error(warehouse: Path, table: str) -> WarehouseError:
     """Return the error for a table whose log lacks published commits."""
     return WarehouseError(
-        f"table {warehouse / table}: published commits are missing: run `deltabook verify` to list the files "
-        "of its _delta_log, then `deltabook restore` to put them back"
+        f"table {warehouse / table}: published commits are missing: run `deltabook verify` to list the "
+        "missing or damaged files of its _delta_log, then `deltabook restore` to put them back"
     )
 
 
@@ -261,8 +262,8 @@ def empty_warehouse_error(warehouse: Path) -> WarehouseError:
     """
     if _has_only_other_files(warehouse):
         return WarehouseError(
-            f"{warehouse}: not a warehouse: the folder has files, but no tables. Pass the folder that "
-            "`deltabook run` or `deltabook demo` has written as --warehouse"
+            f"{warehouse}: not a warehouse: the folder has files, but no tables. As --warehouse, pass the "
+            "folder that `deltabook run` or `deltabook demo` has written"
         )
     return WarehouseError(f"warehouse {warehouse} is empty: run `deltabook run` or `deltabook demo` first")
 

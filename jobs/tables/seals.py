@@ -64,13 +64,13 @@ def read_sealed_rows(file: Path) -> list[RunRow]:
 
 
 def read_proven_paths(files: Iterable[Path]) -> set[str]:
-    """Return the paths of the files of `written` whose hashes are in data files of `runs` (column `proofs`).
+    """Return the paths of those files of `written` whose hashes are in the `proofs` of data files of `runs`.
 
     Parameters
     ----------
     files : iterable of Path
-        Data files of `runs`, or second copies of such files. A file is skipped if it is unreadable or if a
-        seal in it does not match.
+        Data files of `runs`, or second copies of data files of `runs`. A file is skipped if it is unreadable,
+        or if the seal of one of its rows does not match.
 
     Returns
     -------

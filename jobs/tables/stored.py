@@ -29,7 +29,7 @@ from deltabook.udfs.storage.object_store import get_arrow_source
 ChunkKey = tuple[str, str, int]
 """Exchange, symbol and start of a chunk (column `hour`, ns since 1970 UTC).
 
-All rows of one key are replaced together.
+All rows with the same key are replaced together.
 """
 CHUNK_KEY_COLUMNS = ("exchange", "symbol", "hour")
 """Names of the columns that form a `ChunkKey`, in order."""
@@ -46,8 +46,9 @@ class TableReader:
     root : Path
         Warehouse folder.
     versions : dict, optional
-        Delta version to read, by name of the table. Tables without a version do not exist for this reader,
-        except `runs`, whose newest version is read. None reads the newest version of every table.
+        Maps the name of each table to the Delta version to read. A table that is not in this dict does not
+        exist for this reader, except `runs`, whose newest version is read. None reads the newest version of
+        every table.
     """
 
     def __init__(self, root: Path, versions: dict[str, int] | None = None):
@@ -60,12 +61,12 @@ class TableReader:
 
     def exists(self, table: Table) -> bool:
         """Return whether a table exists for this reader."""
-        # No row of `runs` names a version of `runs`: its newest version is read.
+        # No row of `runs` names a version of `runs`. The newest version of `runs` is therefore read.
         is_read = self.versions_read is None or table is RUNS or table.name in self.versions_read
         return is_read and table_exists(self.root, table)
 
     def _version_read(self, table: Table) -> int | None:
-        """Return the Delta version to read of a table; None means the newest."""
+        """Return the Delta version at which this reader reads a table; None stands for the newest version."""
         return (self.versions_read or {}).get(table.name)
 
     def open_delta_table(self, table: Table) -> DeltaTable:
@@ -97,8 +98,8 @@ class TableReader:
     def data_files(self, table: Table) -> dict[ChunkKey, list[str]]:
         """Return the data files of each chunk of a table.
 
-        The statistics in the Delta log name the chunk of a file that holds only one. A file that holds
-        several chunks is read to find them.
+        If a file holds only one chunk, the statistics in the Delta log name this chunk. If a file holds
+        several chunks, the file is read to find them.
 
         Parameters
         ----------
@@ -156,7 +157,8 @@ class TableReader:
         Parameters
         ----------
         table : Table
-            Table of scaled integers. `data_files` states what it must have.
+            Table of scaled integers. It must have the columns, the partitions and the statistics that
+            `data_files` needs.
 
         Returns
         -------

@@ -1,1 +1,1 @@
-"""Tools beside the jobs: demo, benchmarks, the last step of an install, and the audit of packages."""
+"""Tools beside the jobs: run the demo or the benchmarks, finish an install, and audit the packages."""

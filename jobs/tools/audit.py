@@ -114,7 +114,7 @@ def read_reviewed_versions() -> dict[str, str]:
 
 
 def find_stale_reviews(jars: Iterable[Path]) -> list[str]:
-    """Return one line for each reviewed JAR that is missing, or that is present in another version.
+    """Return one line for each reviewed JAR that is missing or has another version than the review.
 
     Parameters
     ----------
@@ -149,7 +149,8 @@ def read_pip_audit(report: Path) -> tuple[list[str], list[str]]:
     Returns
     -------
     (vulnerabilities, unknown) : (list of str, list of str)
-        One line per vulnerability of a package, and one per package that could not be looked up.
+        One line for each vulnerability of a package, and one line for each package that could not be looked
+        up.
     """
     if not report.is_file():
         return [], ["all packages: the list of vulnerabilities was not reachable"]
@@ -191,7 +192,7 @@ def _make_component(jar: Path) -> dict[str, Json]:
 
 
 def _read_packed(jar: Path) -> list[Artifact]:
-    """Return the artifacts whose `pom.properties` are in a JAR: its own, and those packed into it."""
+    """Return the artifacts whose `pom.properties` are in a JAR: the JAR's own artifact, and packed ones."""
     with zipfile.ZipFile(jar) as archive:
         artifacts = []
         for pom in filter(_POM.fullmatch, archive.namelist()):
@@ -207,7 +208,10 @@ def _read_packed(jar: Path) -> list[Artifact]:
 
 
 def _choose_own(jar: Path, packed: list[Artifact]) -> Artifact:
-    """Return the artifact that a JAR itself is, not one of the artifacts that are packed into it."""
+    """Return the artifact of a JAR itself, as opposed to the artifacts that are packed into the JAR.
+
+    `packed` has the result of `_read_packed`, in which the JAR's own artifact may be missing.
+    """
     parts = _FILE.fullmatch(jar.name)
     if parts is None:
         return Artifact("", jar.stem, "")
@@ -219,7 +223,7 @@ def _choose_own(jar: Path, packed: list[Artifact]) -> Artifact:
 
 
 def _read_vendor(jar: Path) -> str:
-    """Return the vendor id in a JAR's manifest, to be used as the Maven group; empty if there is none."""
+    """Return the vendor id in a JAR's manifest, to be used as the Maven group; empty if there is no id."""
     with zipfile.ZipFile(jar) as archive:
         if "META-INF/MANIFEST.MF" not in archive.namelist():
             return ""
@@ -244,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     jars = list_jars()
     given.jars.write_text(json.dumps(make_bill_of_materials(jars), indent=1))
-    print(f"{len(jars)} JARs in {given.jars}; conf/{REVIEW} reviews the vulnerabilities of some")
+    print(f"{len(jars)} JARs in {given.jars}; conf/{REVIEW} reviews the vulnerabilities of some of them")
     stale = find_stale_reviews(jars)
     vulnerabilities, unknown = read_pip_audit(given.report)
     for line in [*stale, *(f"vulnerability: {entry}" for entry in vulnerabilities)]:

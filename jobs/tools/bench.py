@@ -1,4 +1,4 @@
-"""The command `bench`: runs the project's benchmarks one after another, each in its own process."""
+"""The command `bench`: run the project's benchmarks one after another, each in its own process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BENCHMARKS = (
 
 
 def run_benchmarks(names: list[str], folder: Path, peers: Path | None) -> None:
-    """Run benchmarks. Each one prints a table and writes the table to ``FOLDER/results/NAME.json``.
+    """Run benchmarks. Each benchmark prints a table and writes it to ``FOLDER/results/NAME.json``.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def run_benchmarks(names: list[str], folder: Path, peers: Path | None) -> None:
     if find_spec("psutil") is None:
         raise SettingsError("bench needs more packages: pip install 'deltabook[bench]'")
     if not (SCRIPTS / "peers.txt").is_file():
-        raise SettingsError("the benchmarks are not installed with deltabook: run them in a checkout of it")
+        raise SettingsError("an installed deltabook has no benchmarks: run them in a checkout of the source")
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or BENCHMARKS:
         command = [sys.executable, str(SCRIPTS / f"{name}.py"), str(folder), *([str(peers)] if peers else [])]

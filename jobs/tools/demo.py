@@ -1,4 +1,4 @@
-"""Captures and query of the command `demo`. The captures are two simulated markets in Binance's format."""
+"""Write the captures of the command `demo`: two simulated markets in Binance's format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ QUERY = (
 def write_captures(folder: Path, messages: int = MESSAGES, seed: int = 7) -> list[Path]:
     """Write capture files of two simulated symbols, and return their paths.
 
-    A file has book updates, trades, tickers, a REST snapshot, and true books to compare with.
+    A file has book updates, trades, tickers, a REST snapshot, and true books with which rebuilt books are
+    compared.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """The last step of `make setup`: do slow work in advance, so that the first run is fast.
 
-This step fetches Delta's JARs and compiles the numba kernels. It also writes an archive of the Java classes
-that a short run loads. A JVM maps this archive into memory instead of loading the classes. The archive takes
-180 MB in the Python environment.
+This step fetches Delta's JARs and compiles the numba kernels. The step also writes an archive of the Java
+classes that a short run loads. A JVM maps this archive into memory instead of loading the classes. The
+archive takes 180 MB in the Python environment.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MESSAGES = 20
 
 
 def compile_kernels(folder: Path) -> None:
-    """Run every kernel on short simulated captures, so that numba compiles it and stores the code on disk.
+    """Run all kernels on short simulated captures, so that numba compiles them and stores the code on disk.
 
     Parameters
     ----------
@@ -96,10 +96,10 @@ def _rebuild(source: str, messages: pa.Table) -> None:
 
 
 def archive_classes(folder: Path) -> None:
-    """Write the archive of Java classes that `find_class_archive` finds.
+    """Write the archive of Java classes that later JVMs load.
 
-    A new process runs every job and a query on a short capture. When its JVM ends, the JVM writes all classes
-    that it has loaded to the archive.
+    A new process runs every job and a query on a short capture. When the JVM of this process ends, the JVM
+    writes all classes that it has loaded to the archive.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def archive_classes(folder: Path) -> None:
     partial.parent.mkdir(parents=True, exist_ok=True)
     for old in [*partial.parent.glob("*.jsa"), partial]:
         old.unlink(missing_ok=True)
-    # The JVM outlives its Python process while it writes the archive. With captured output, `run` waits until
-    # the JVM has ended, too.
+    # The JVM outlives its Python process while it writes the archive. Because the output is captured, `run`
+    # waits until the JVM has ended too.
     subprocess.run(
         [sys.executable, "-m", __spec__.name, str(folder)],
         env=os.environ | {"SPARK_SUBMIT_OPTS": f'"-XX:ArchiveClassesAtExit={partial}"'},

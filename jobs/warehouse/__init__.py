@@ -1,1 +1,1 @@
-"""Write to a warehouse: hold its lock, commit to Delta tables, publish runs, and run Spark tasks."""
+"""Write to a warehouse: hold the write lock, commit to Delta tables, publish runs, and run Spark tasks."""

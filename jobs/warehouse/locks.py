@@ -28,8 +28,8 @@ def hold_lock(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
     lock : Path
         Lock file, or lock object in an object store.
     seconds : float
-        Longest time to wait for a lock file, in seconds. A lock object ignores this limit: it waits until it
-        is known whether its holder is alive.
+        Longest time to wait for a lock file, in seconds. This limit does not apply to a lock object: the wait
+        then lasts until it is known whether the holder of the lock is alive.
 
     Yields
     ------
@@ -39,7 +39,7 @@ def hold_lock(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
     Raises
     ------
     filelock.Timeout
-        If another process holds the lock.
+        If another process still holds the lock after the wait.
     OSError
         If the lock file or lock object cannot be written.
     """
@@ -59,7 +59,7 @@ def hold_lock(lock: Path, seconds: float) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def try_lock(lock: Path) -> Iterator[bool | None]:
-    """Try to hold a lock while the block runs; the block also runs if the lock is not free.
+    """Try to hold a lock while the block runs. The block runs in any case, even without the lock.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def try_lock(lock: Path) -> Iterator[bool | None]:
 
 
 def is_lock_held(lock: Path) -> bool | None:
-    """Return whether any process holds a lock; None if the lock cannot be tried. This does not wait.
+    """Return whether any process holds a lock, without waiting; None if the lock cannot be tried.
 
     Parameters
     ----------

@@ -21,16 +21,16 @@ class Run:
     run_id : str
         Id of the run, as `make_run_id` returns it.
     command : str
-        Value for `runs.command`, such as ingest.
+        Value for the column `command` of `runs`, such as `ingest`.
     started : int
         Start of the run, ns since 1970 UTC.
     summary : dict
-        Values for the column `summary` of `runs`, by name, such as counts, rates and verdicts. The command
-        that makes the run fills this dict. All values must be JSON values.
+        Named values for the column `summary` of `runs`, such as counts, rates and verdicts. The command that
+        makes the run fills this dict. All values must be JSON values.
     always_records : bool
         Whether to record the files of the run in `written` even if only `runs` and `written` have new files.
     stage_seconds : dict
-        Duration of each finished stage in seconds, by name.
+        Maps the name of each finished stage to its duration in seconds.
     """
 
     run_id: str

@@ -32,11 +32,11 @@ EXPIRY_SECONDS = 30.0
 """Seconds without a renewal after which another process may take over the lock."""
 _POLL_SECONDS = 0.5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Id of a clock that also runs while the machine is suspended."""
+"""Id of a clock that also runs while the machine is suspended, if the system has such a clock."""
 
 
 class Lease:
-    """A lock in an object store, with methods named as those of `filelock.FileLock`.
+    """A lock in an object store. Its methods have the names that `filelock.FileLock` uses.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Lease:
         self.renewer: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Take the lock; if it has a holder, wait until it is known whether the holder is alive.
+        """Take the lock. If the lock has a holder, first wait until it is known whether the holder is alive.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class Lease:
             if last_tag and _now() - seen_since >= EXPIRY_SECONDS and self._put({"e_tag": last_tag}):
                 break
             time.sleep(_POLL_SECONDS)
-        if self._put("create"):  # the object exists now, so only a store that ignores conditions writes it
+        if self._put("create"):  # the object exists, so a second creation shows that conditions are ignored
             self._delete()
             raise WarehouseError(
                 f"{self.place}: this store ignores conditional writes, so it cannot prevent two writers. Use "
@@ -90,7 +90,7 @@ class Lease:
         Raises
         ------
         WarehouseError
-            If the last renewal is so long ago that another process may take the lock soon.
+            If the last renewal is so long ago that another process may soon take over the lock.
         """
         if _now() - self.renewed_at > EXPIRY_SECONDS - 2 * RENEWAL_SECONDS:
             raise WarehouseError(
@@ -137,7 +137,7 @@ class Lease:
         return True
 
     def _read_tag(self) -> str:
-        """Return the entity tag of the lock object, which changes with each write; empty if there is none."""
+        """Return the entity tag of the lock object, which each write changes; empty if there is no object."""
         with suppress(FileNotFoundError), wrap_store_errors(self.place):
             return str(self.store.head(self.key)["e_tag"])
         return ""
@@ -151,7 +151,7 @@ def _now() -> float:
 def is_lease_fresh(place: Path) -> bool:
     """Return whether a lock object was renewed within the last `EXPIRY_SECONDS`.
 
-    The local clock is compared with that of the store, so use the result for display only.
+    The local clock is compared with the store's clock, so use the result for display only.
 
     Parameters
     ----------

@@ -34,15 +34,16 @@ write files of any size.
 class TableWriter(TableReader):
     """Reads and writes the tables of one warehouse.
 
-    One method may make several commits, such as one that deletes rows and one that adds rows.
+    A method may make several commits, such as a commit that deletes rows and a commit that adds rows.
 
     Parameters
     ----------
     settings : Settings
         Settings with the address and the chunk length of the warehouse.
     versions : dict, optional
-        Delta version to read, by name of the table. Tables without a version do not exist for this reader,
-        except `runs`. None reads the newest version of every table.
+        Maps the name of each table to the Delta version to read. A table that is not in this dict does not
+        exist for this reader, except `runs`, whose newest version is read. None reads the newest version of
+        every table.
     """
 
     def __init__(self, settings: Settings, versions: dict[str, int] | None = None):
@@ -53,13 +54,15 @@ class TableWriter(TableReader):
 
     @contextmanager
     def committing(self, action: str, table: Table) -> Iterator[None]:
-        """Check that the lock is still held, run a block that commits to a table, and explain its errors.
+        """Check that the lock is still held, then run a block that commits to a table.
+
+        If Delta refuses the commit, the error says why and what to do.
 
         Parameters
         ----------
         action : str
-            Kind of the commit, such as add. It is part of the names of the crash points at which tests kill
-            the process, before and after the commit.
+            Kind of the commit, such as `add`. Tests can kill the process at crash points before and after the
+            commit. The names of these crash points contain the kind.
         table : Table
             Table that the block commits to.
         """
@@ -175,12 +178,12 @@ class TableWriter(TableReader):
     def predicate(slices: Sequence[ChunkKey]) -> str:
         """Return the SQL condition that selects the rows of some chunks.
 
-        The names in it are validated, so they cannot inject SQL.
+        The names in the condition are validated, so they cannot inject SQL.
 
         Parameters
         ----------
         slices : sequence of (exchange, symbol, chunk start)
-            Chunks to select. If there are none, the condition is empty.
+            Chunks to select. If there are no chunks, the condition is empty.
         """
         chunks: dict[tuple[str, str], list[int]] = {}
         for exchange, symbol, chunk in slices:

@@ -76,7 +76,7 @@ class GroupedWork:
 def apply_to_groups(
     spark: SparkSession, work: GroupedWork, cores: int, root: Path, scratch: Path, show: Callable[[int], None]
 ) -> list[Row]:
-    """Apply a function to each group of references and return all rows that it yields.
+    """Apply a function to each group of references and return all rows that the function yields.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def apply_to_groups(
     cores : int
         Number of tasks that run at the same time.
     root : Path
-        Folder that the function writes into. It is only named in error messages.
+        Folder that the function writes into. Error messages name this folder.
     scratch : Path
         Folder that the driver and the workers can reach. A temporary folder inside it holds the results of
         finished groups.
@@ -151,7 +151,10 @@ def _number_groups(work: GroupedWork) -> list[int]:
 
 
 def _assign_tasks(work: GroupedWork, groups: list[int], cores: int) -> list[int]:
-    """Return the task number of each reference, chosen so that all tasks cost about the same."""
+    """Return the task number of each reference, chosen so that all tasks cost about the same.
+
+    `groups` has the group number of each reference.
+    """
     costs = work.costs or [1.0] * len(work.references)
     cost_of_group = [0.0] * (max(groups) + 1)
     for group, cost in zip(groups, costs, strict=True):
@@ -165,7 +168,9 @@ def _find_lost_group(
 ) -> list[Mapping[str, object]]:
     """Return the references of the first unfinished group of a task.
 
-    If all groups of the task are finished, the result is the first reference of the task.
+    If all groups of the task are finished, the result is the first reference of the task. `groups` and
+    `tasks` have the group number and the task number of each reference. `folder` has the result files of
+    finished groups.
     """
     finished = _list_finished_groups(folder)
     lost = [

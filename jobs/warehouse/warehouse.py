@@ -59,8 +59,8 @@ class Warehouse(TableWriter):
 
     Delta has no transaction over several tables. A run therefore writes its tables first and then publishes
     them: it adds one row to the table `runs` with the Delta version of each table. Readers use the versions
-    in the newest row, so they do not see later versions. Before a run writes, it rolls back the changes of an
-    earlier run that did not finish.
+    in the newest row of `runs`, so they do not see later versions. Before a run writes, it rolls back the
+    changes of an earlier run that did not finish.
 
     Parameters
     ----------
@@ -69,8 +69,9 @@ class Warehouse(TableWriter):
     settings : Settings
         Settings with the address of the warehouse.
     versions : dict, optional
-        Delta version to read, by name of the table. Tables without a version do not exist for this reader,
-        except `runs`. None reads the newest version of every table.
+        Maps the name of each table to the Delta version to read. A table that is not in this dict does not
+        exist for this reader, except `runs`, whose newest version is read. None reads the newest version of
+        every table.
     """
 
     def __init__(self, spark: SparkSession, settings: Settings, versions: dict[str, int] | None = None):
@@ -96,7 +97,7 @@ class Warehouse(TableWriter):
         Parameters
         ----------
         command : str
-            Value for `runs.command`, such as ingest.
+            Value for the column `command` of `runs`, such as `ingest`.
 
         Yields
         ------
@@ -114,7 +115,7 @@ class Warehouse(TableWriter):
                 self.upgrade(table)
             # Create `runs` before any other table. Tables without `runs` then mean that `runs` is lost.
             self._create(RUNS)
-            make_copies(self.root)  # second copies that a killed run did not make
+            make_copies(self.root)  # make the second copies that a killed run left out
             started = time.time_ns()
             run = Run(make_run_id(started), command, started)
             yield run
@@ -201,8 +202,8 @@ class Warehouse(TableWriter):
         for cadence in (policy.cadence, *policy.grids):
             if cadence not in tuple(Cadence) and step_of(chunk) % step_of(cadence):
                 raise SettingsError(
-                    f"--cadence {cadence}: chunks of {chunk} cannot be cut into such steps; choose one that "
-                    "divides them"
+                    f"--cadence {cadence}: chunks of {chunk} cannot be cut into steps of this length. Choose "
+                    "a step that fits into a chunk a whole number of times"
                 )
         return policy
 
@@ -210,7 +211,7 @@ class Warehouse(TableWriter):
     def cores(self) -> int:
         """Number of tasks that Spark runs at the same time."""
         local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", str(self.spark.conf.get("spark.master")))
-        if local is None:  # count the partitions of a range: a cluster makes one for each core
+        if local is None:  # count the partitions of a range: a cluster makes one partition per core
             return self.spark.range(_RANGE_ROWS).select(F.spark_partition_id()).distinct().count()
         return (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
 
@@ -231,7 +232,7 @@ class Warehouse(TableWriter):
     def apply(
         self, work: GroupedWork, show: Callable[[int], None] = lambda done: None, scratch: Path | None = None
     ) -> list[Row]:
-        """Apply a function to each group of references in Spark tasks, and return all rows that it yields.
+        """Apply a function to each group of references in Spark tasks, and return all rows of the results.
 
         `GroupedWork` explains references and groups.
 
@@ -292,7 +293,7 @@ class Warehouse(TableWriter):
             for record in list_unrecorded_files(self.root, runs, self._hashes)
         ]
         self._hashes.clear()
-        # If the only new files are those of `runs` and `written`, leave their recording to the next run.
+        # If all new files belong to `runs` or `written`, leave the recording of these files to the next run.
         if run.always_records or any(TABLES[str(record["table"])] not in RUN_TABLES for record in records):
             self.append(WRITTEN, records)
             proofs = json.dumps(hash_new_records(self.root, recorded_version))
@@ -301,8 +302,8 @@ class Warehouse(TableWriter):
             "run_id": run.run_id,
             "command": run.command,
             "started": run.started,
-            # Readers use the row with the latest `finished`. So it must be later than in the previous row,
-            # even if the clock was set back.
+            # Readers use the row with the latest `finished`. So this time must be later than the time in the
+            # previous row, even if the clock was set back.
             "finished": max(time.time_ns(), last_finished + 1),
             "code_version": version("deltabook"),
             "settings_hash": self.settings.fingerprint,

@@ -1,7 +1,9 @@
-"""What the project took for granted, measured: python assumptions.py FOLDER.
+"""Measure assumptions behind the design. Usage: python assumptions.py FOLDER.
 
-Each assumption is tried on the same symbol-hour of 8 M level changes, in plain Python processes without
-Spark, both ways one after another. R-CLD-01 is `storage.py`, R-GMN-04 is `kernel.py`.
+For each assumption, two ways of doing the same work are timed in turn on one symbol-hour of 8 M level
+changes, in plain Python processes without Spark. The ids of the assumptions, such as R-CLD-01, are explained
+in `jobs/decisions`. Other scripts measure two of the assumptions: `storage.py` measures R-CLD-01, and
+`kernel.py` measures R-GMN-04.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Binance USD-M captures of the simulated market: the level changes of the Crypto Lake files, as raw JSON."""
+"""Write Binance USD-M captures with the same level changes as the simulated Crypto Lake files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The level changes that the kernel benchmark plays: real captures, and a simulated hour."""
+"""Make the level changes for the kernel benchmark, from real captures and from a simulated hour."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The book alone, on one core: deltabook's kernel beside other structures and other people's books.
+"""Time updates of an order book on one core: deltabook's kernel, other structures and other libraries.
 
-python kernel.py FOLDER [PEERS_PYTHON]: the level changes of real captures and of a simulated hour, played
-twice: with the best prices read after every message, and with 20 levels a side.
+Usage: python kernel.py FOLDER [PEERS_PYTHON]. The level changes of real captures and of a simulated hour are
+applied twice. The first time, the best prices are read after every message. The second time, 20 levels per
+side are read after every message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The simulated market's books as the vendor writes them: `book` files, 20 levels a side a message."""
+"""Write the books of the simulated market in the vendor's format: 20 levels per side after each message."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Crypto Lake files of any number of rows, for benchmarks: a seeded market whose book never crosses.
+"""Write simulated Crypto Lake files with any number of rows, for benchmarks.
 
-python tests/benchmarks/lake_data.py FOLDER ROWS
+Usage: python tests/benchmarks/lake_data.py FOLDER ROWS. The market is random with a fixed seed, and its book
+is never crossed.
 """
 
 import sys

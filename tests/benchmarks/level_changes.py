@@ -1,4 +1,7 @@
-"""Level changes as plain arrays that every program of the kernel benchmark reads; needs numpy alone."""
+"""Store level changes as plain arrays, which every program of the kernel benchmark can read.
+
+This module needs only numpy.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""How far live books are behind their feed, and how fast they catch up: python live.py FOLDER.
+"""Measure the delay of live books, and how fast they catch up. Usage: python live.py FOLDER.
 
-A process of its own writes simulated captures, one file a symbol, each line when it is due, with the time
-then as its receive time. The delay of a row is from that time to the commit that shows the row.
+A separate process writes simulated captures, one file per symbol. It writes each line when the line is due,
+with the present time as its receive time. The delay of a row of books is measured from the receive time of
+its line to the commit that makes the row visible.
 """
 
 import json

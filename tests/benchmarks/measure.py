@@ -1,4 +1,4 @@
-"""Running a command and watching it: wall time, and the most memory that its processes hold together."""
+"""Run a command, and measure its wall time and the peak memory of all its processes together."""
 
 import subprocess
 import threading

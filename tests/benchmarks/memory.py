@@ -1,6 +1,7 @@
-"""The most memory that a whole run holds: an hour of 8 M level changes, and eight, on one core and on two.
+"""Measure the peak memory of jobs on one hour and on eight hours of 8 M level changes, on one and two cores.
 
-python memory.py FOLDER: what counts is the process tree, the driver's Python, the JVM and the workers.
+Usage: python memory.py FOLDER. The memory of the whole process tree counts: the driver's Python, the JVM and
+the workers.
 """
 
 import shutil

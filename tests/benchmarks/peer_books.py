@@ -1,7 +1,8 @@
-"""Other people's order books on the same level changes: python peer_books.py NAME FILE DEPTH.
+"""Time order books of other libraries on the same level changes. Usage: python peer_books.py NAME FILE DEPTH.
 
-What is timed is the book and the reading of its top after every message; making the objects or arrays that a
-library wants as its input is not, which favours those whose input is costly to make.
+The measured time covers updating the book and reading its top after every message. The measured time does not
+cover making the objects or arrays that a library takes as input. This rule favours libraries with an
+expensive input.
 """
 
 from __future__ import annotations

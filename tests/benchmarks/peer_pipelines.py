@@ -1,7 +1,8 @@
-"""Raw files to books on disk with what people use instead: python peer_pipelines.py NAME RAW OUT CHANGES.
+"""Run other programs that people use instead of deltabook to turn raw files into books on disk.
 
-Each reads one symbol's file, keeps its book, and writes the top 20 levels to Parquet whenever they change,
-unless its name in `OMITS` of `pipeline.py` says otherwise. CHANGES: how many level changes to play at most.
+Usage: python peer_pipelines.py NAME RAW OUT CHANGES. CHANGES is the largest number of level changes to
+process. Each program reads one symbol's file, maintains the book, and writes the top 20 levels to Parquet
+whenever they change. `OMITS` in `pipeline.py` lists what a program leaves out.
 """
 
 from __future__ import annotations

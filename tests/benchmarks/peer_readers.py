@@ -1,7 +1,7 @@
-"""Reading Crypto Lake files into memory with what people use instead: python peer_readers.py NAME FOLDER.
+"""Time other libraries that read Crypto Lake files into memory. Usage: python peer_readers.py NAME FOLDER.
 
-`lakeapi` reads from the vendor's storage only; what it does to a file that it has fetched is called here
-on files that lie on the disk.
+`lakeapi` can read only from the vendor's storage. The benchmark therefore calls the function that `lakeapi`
+applies to a file after the download.
 """
 
 import json

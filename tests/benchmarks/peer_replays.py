@@ -1,6 +1,7 @@
-"""Level changes replayed message by message from Python, as other programs do it.
+"""Time other programs that replay level changes message by message from Python.
 
-python peer_replays.py NAME FILE: prints one JSON object; runs in a Python of its own, without deltabook.
+Usage: python peer_replays.py NAME FILE. The script prints one JSON object. It runs in a separate Python
+environment without deltabook.
 """
 
 from __future__ import annotations

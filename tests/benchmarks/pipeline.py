@@ -1,8 +1,9 @@
-"""Raw files to verified books on disk, on two cores: `deltabook run` beside scripts that do parts of it.
+"""Measure `deltabook run` on two cores, beside other programs that do only a part of its work.
 
-python pipeline.py FOLDER [PEERS_PYTHON]: a simulated hour of 8 M level changes of one symbol and of three, as
-Crypto Lake files and as raw Binance JSON. The same changes are in both; every program's last book, and the
-number of its rows where it writes the top 20 levels, must equal deltabook's.
+Usage: python pipeline.py FOLDER [PEERS_PYTHON]. The input is a simulated hour of 8 M level changes, for one
+symbol and for three symbols, as Crypto Lake files and as raw Binance JSON with the same changes. The last
+book of every program must equal deltabook's. If a program writes the top 20 levels, it must also write the
+same number of rows.
 """
 
 from __future__ import annotations

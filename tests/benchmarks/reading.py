@@ -1,7 +1,7 @@
-"""Crypto Lake rows into the Delta table `events`, beside peers that only read the same files into memory.
+"""Measure `deltabook ingest` on Crypto Lake rows, beside libraries that only read the files into memory.
 
-python reading.py FOLDER [PEERS_PYTHON]: three symbol-hours of 8 M rows are made in FOLDER once. Each round
-runs each program once, in a process of its own, one after another.
+Usage: python reading.py FOLDER [PEERS_PYTHON]. Three symbol-hours of 8 M rows are made in FOLDER once. Each
+round runs each program once, one after another, each in its own process.
 """
 
 import json

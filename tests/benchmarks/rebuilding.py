@@ -1,7 +1,8 @@
-"""Events into books, in a warm session: python rebuilding.py FOLDER, with the project's own Python.
+"""Measure how fast events are rebuilt into books in a warm session. Usage: python rebuilding.py FOLDER.
 
-Crypto Lake files of 1 to 16 symbol-hours of 8 M level changes are made in FOLDER once, each with the
-vendor's book that seeds it. A change of a setting that no row shows makes every hour be rebuilt.
+Run the script with the project's own Python. Crypto Lake files of 1 to 16 symbol-hours of 8 M level changes
+are made in FOLDER once, each with the vendor's book that seeds it. To force a rebuild of every hour, the
+script changes a setting that has no effect on the rows.
 """
 
 import shutil

@@ -1,7 +1,8 @@
-"""Books replayed from a warehouse: python replay.py FOLDER [PEERS_PYTHON].
+"""Measure the replay of books from a warehouse. Usage: python replay.py FOLDER [PEERS_PYTHON].
 
-Eight symbol-hours of 8 M level changes are made once, and built. Seeks go to random times among them; the
-rates are of the first hour, beside other programs that replay the same changes and end with the same book.
+Eight symbol-hours of 8 M level changes are made and rebuilt once. Seeks go to random times in these hours.
+Message rates are measured on the first hour, which other programs replay too. All programs must end with the
+same book.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A benchmark's result: a table on the screen, and JSON beside the machine and the versions it came from."""
+"""Show the result of a benchmark as a table, and write it as JSON with the machine and the versions used."""
 
 from __future__ import annotations
 

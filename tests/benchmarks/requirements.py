@@ -1,7 +1,8 @@
-"""100 M level changes and more in one command: python requirements.py FOLDER.
+"""Measure one `deltabook run` on more than 100 M level changes. Usage: python requirements.py FOLDER.
 
-Three symbols, five hours each of 8 M changes in messages of ten, and the vendor's book of 20 levels after
-every message: 120 M changes to rebuild, 12 M golden books to find again.
+The input has three symbols with five hours of 8 M level changes each, in messages of ten changes, and the
+vendor's book of 20 levels after every message. In total, 120 M changes are rebuilt and compared with 12 M
+golden books.
 """
 
 from __future__ import annotations

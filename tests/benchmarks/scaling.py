@@ -1,7 +1,8 @@
-"""What the time depends on: hours, symbols, changes an hour and a message, depth, cores; and a model of it.
+"""Measure how run time depends on input and settings, and fit a model. Usage: python scaling.py FOLDER.
 
-python scaling.py FOLDER: each size is ingested and rebuilt in a warm session; straight lines, or not, are for
-the reader to see. The model is fitted by least squares to the two-core runs.
+The sizes vary in hours, symbols, changes per hour, changes per message, depth and cores. Each size is
+ingested and rebuilt in a warm session. The model is fitted to the runs on two cores by least squares. The
+script prints a table, but does not judge whether the times grow linearly.
 """
 
 from __future__ import annotations

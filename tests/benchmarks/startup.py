@@ -1,4 +1,7 @@
-"""What a cold start costs: python startup.py FOLDER. Each command in a process of its own, best of three."""
+"""Measure how long commands take from a cold start. Usage: python startup.py FOLDER.
+
+Each command runs in its own process. The best time of three runs counts.
+"""
 
 import shutil
 import sys

@@ -1,6 +1,7 @@
-"""Room that books take: kept as events and checkpoints, or in full after every message.
+"""Measure the disk space of books, kept as events and checkpoints or in full after every message.
 
-python storage.py FOLDER: on the real captures where they are, else on simulated ones.
+Usage: python storage.py FOLDER. The input is the real captures if they are available, else simulated
+captures.
 """
 
 import shutil

@@ -1,7 +1,8 @@
-"""Ways to keep a book, each as a numba kernel that gives the top levels after every message.
+"""Data structures for an order book, each as a numba kernel that returns the top levels after every message.
 
-The product's own, ranks with a bitmap, is called as it is; the others are what it was chosen over. All take
-prices in ticks, write ``int64[m, 2, depth]`` prices and sizes, best first, and leave the book behind.
+Deltabook's structure is ranks with a bitmap; its kernel is called unchanged. The other structures are
+alternatives. All kernels take prices in ticks, write prices and sizes as ``int64[m, 2, depth]``, best first,
+and return the last book.
 """
 
 from __future__ import annotations

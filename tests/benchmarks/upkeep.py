@@ -1,8 +1,8 @@
-"""A month of hourly runs, and what `deltabook maintain` makes of it.
+"""Measure what `deltabook maintain` does to a month of hourly runs. Usage: python upkeep.py FOLDER.
 
-python upkeep.py FOLDER: one hour is read, rebuilt and validated; the others are its rows again, later,
-committed as the three stages of an hourly run commit them: the hour, and the one before it again for the
-messages that came late. Their times are those of a month that ends now.
+One hour is ingested, rebuilt and validated. The other hours have the same rows with later times, so that the
+month ends now. The script commits these hours in the way in which the three stages of an hourly run commit an
+hour. Each run writes the new hour, and rewrites the previous hour as if late messages had arrived.
 """
 
 from __future__ import annotations

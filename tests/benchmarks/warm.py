@@ -1,4 +1,7 @@
-"""`deltabook ingest` in a session that has ingested three times before: python warm.py RAW WAREHOUSE."""
+"""Time `deltabook ingest` in a session that has ingested three times before.
+
+Usage: python warm.py RAW WAREHOUSE.
+"""
 
 import json
 import shutil

@@ -1,6 +1,6 @@
-"""Kills at every crash point, within every commit, and at random times: `make test-crash`.
+"""Kill commands at every crash point, within every commit, and at random times: `make test-crash`.
 
-Not collected with the tests: some two hundred kills take half an hour of two cores.
+pytest does not collect this file, because about two hundred kills take half an hour on two cores.
 """
 
 from __future__ import annotations

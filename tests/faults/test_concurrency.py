@@ -1,4 +1,4 @@
-"""Several processes on one warehouse: one writes at a time, and readers see what was published."""
+"""Several processes on one warehouse: one process writes at a time, and readers see only published states."""
 
 from __future__ import annotations
 

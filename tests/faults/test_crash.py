@@ -1,4 +1,4 @@
-"""A few kills at named points: the next run finds its way. `make test-crash` has them all."""
+"""Kill a run at a few crash points: the next run completes the work. `make test-crash` tests all points."""
 
 from __future__ import annotations
 

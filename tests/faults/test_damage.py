@@ -1,4 +1,4 @@
-"""Every kind of file of a warehouse, damaged in every way: it is named, and the named remedy mends it."""
+"""Damage every kind of file of a warehouse: `verify` finds the damage and names a remedy that repairs it."""
 
 from __future__ import annotations
 

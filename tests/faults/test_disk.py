@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written: a line says so, readers go on, with room the run is done."""
+"""Full and read-only disks: one line reports the problem, readers still work, and a later run succeeds."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_full_disk_is_reported_and_published_tables_stay(small_disk, step, kil
     line = refused(drivers().run(small_disk.commands[step]))
     assert line.startswith(f"{small_disk.warehouse}")
     assert "no space left on device: nothing of this run is published" in line
-    assert "Free some space there" in line
+    assert "Free some space on this disk" in line
     assert_same(state(small_disk.warehouse), small_disk.states[step], "what readers see")
     mount("-o", f"remount,{PLENTY}", small_disk.warehouse)
     assert_done(small_disk, step)

@@ -1,4 +1,8 @@
-"""Faults of raw files, through the command: refused whole, quarantined with a reason, or taken as printed."""
+"""Faults of raw files, tested through the command line.
+
+A bad file is refused as a whole, a bad line is quarantined with its reason, and unusual but valid input is
+read exactly.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +84,7 @@ def test_unreadable_files_are_refused_and_others_ingested(deltabook, spark, tmp_
         "crc.gz": "CRC",
         "truncated.zip": "BadZipFile",
         "mixed.jsonl": "mix units",
-        "bomb.gz": "grows more than 200 times",
+        "bomb.gz": "more than 200 times as large",
         "line.txt": "longer than 64 MiB",
     }
     assert refused.keys() == expected.keys()

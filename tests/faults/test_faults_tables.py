@@ -1,4 +1,4 @@
-"""Faults of the warehouse, through the command: a killed run, a lost log, a full disk, another time zone."""
+"""Kill runs and damage tables: the next run rolls changes back, or names the fault and the remedy."""
 
 from __future__ import annotations
 

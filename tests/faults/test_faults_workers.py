@@ -1,4 +1,4 @@
-"""What workers must survive: being killed, an hour far longer than the usual."""
+"""Kill a worker, make its function fail, or give it a long chunk: runs recover, or publish nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Faults of a feed's order, ids and clocks, through the command: the books are right, or say they are not."""
+"""Faults in the order, the ids and the clocks of a feed, tested through the command line.
+
+The rebuilt books are right, or their status says that they may be wrong.
+"""
 
 from __future__ import annotations
 

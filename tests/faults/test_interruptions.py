@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and a JVM that dies, in real processes: one line, an exit status, nothing published."""
+"""Ctrl-C, SIGTERM and a killed JVM, in real processes.
+
+The command prints one line, ends with the right exit status and publishes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths: whatever a file system takes works, or is refused by name before anything starts."""
+"""Paths with unusual names: they work, or they are refused by name before any work starts."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_an_input_of_any_name_is_listed_or_refused_by_name(emptied, name):
     (folder / name).write_bytes(b"x")
     is_text = name.encode(errors="replace").decode() == name
     if not is_text:
-        with pytest.raises(InputError, match=r"the path has bytes that are not UTF-8\. Rename it"):
+        with pytest.raises(InputError, match=r"the path has bytes that are not UTF-8\. Rename the file"):
             list_raw_files([folder])
     elif not name.startswith((".", "_")):
         assert list_raw_files([folder]) == [folder / name]
@@ -141,7 +141,7 @@ def test_a_name_that_is_not_text_is_refused_before_anything_starts(command, tmp_
     told = invoke(*given)
     assert told.exit_status == (3 if command == "run" else 2)
     said = "".join(told.stderr.replace("│", " ").split())  # a usage error is wrapped anywhere
-    assert "b\\xff':thepathhasbytesthatarenotUTF-8.Renameit" in said
+    assert "b\\xff':thepathhasbytesthatarenotUTF-8.Renamethefile" in said
     assert not (tmp_path / "w").exists()
 
 

@@ -1,4 +1,4 @@
-"""A warehouse that was moved, and one that another user reads."""
+"""Use a warehouse after it was moved, or without permission to write to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was published is never taken for nothing: where `runs` is lost, every command says so."""
+"""A lost table `runs`: no command mistakes the warehouse for an empty one, and errors name the remedy."""
 
 from __future__ import annotations
 

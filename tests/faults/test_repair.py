@@ -1,4 +1,4 @@
-"""A repair is done whole or not at all: it is killed, or fails, at every step."""
+"""A repair that is killed or fails at any step is completed, or rolled back as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integrity: every fault of a warehouse is found and named, and its remedy, run as told, mends it."""
+"""The commands `verify` and `restore`: `verify` names each fault, and the printed remedy repairs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`verify` beside a run that writes: it compares one published state, whatever is written meanwhile."""
+"""`verify` while a run writes: it checks one published state and ignores everything that is newer."""
 
 from __future__ import annotations
 

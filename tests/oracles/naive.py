@@ -1,4 +1,4 @@
-"""The slow oracle: Binance captures of one symbol rebuilt with dicts and `Decimal`, after every message.
+"""A slow oracle: rebuild the book of one symbol from Binance captures with dicts and `Decimal`.
 
 It is read as the specification, so it imports nothing of deltabook and prefers the plain to the fast.
 Rules: Binance's "How to manage a local order book correctly" for spot and for USD-M futures.

@@ -1,4 +1,4 @@
-"""The slow oracle for feeds whose snapshots are messages of the feed and always replace the book.
+"""A slow oracle for feeds that send their own snapshots, each of which replaces the book.
 
 It is read as the specification, so it imports nothing of deltabook and prefers the plain to the fast.
 Rules: Kraken v1 `book`, OKX v5 and OKCoin v3 `books`, Bybit v5 `orderbook`, Tardis `incremental_book_L2`.

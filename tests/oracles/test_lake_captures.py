@@ -1,4 +1,4 @@
-"""The vendor's day of a small capture: its faults are there, and its truth is the books of the capture."""
+"""A Crypto Lake day made from a small capture has the intended faults, and its true books are right."""
 
 from __future__ import annotations
 

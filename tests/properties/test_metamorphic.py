@@ -1,4 +1,4 @@
-"""Feeds that are changed so that the books must stay, or change as foretold; losses that must be told."""
+"""Change a feed: the books stay equal, change in the predicted way, or show the loss of a message."""
 
 from __future__ import annotations
 

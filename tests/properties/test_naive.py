@@ -1,4 +1,4 @@
-"""The oracle against hand-made feeds, a rule each, and against the exchange's own top of book."""
+"""The Binance oracle: small feeds test each rule, and its books have the exchange's own best prices."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The oracle of feeds with snapshots of their own: a rule each, and the venues' own checksums."""
+"""The oracle of feeds with their own snapshots: small feeds test each rule, and venues' checksums match."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Test help: Binance lines of every kind, and what the source makes of them both ways."""
+"""Make Binance lines of every kind, and parse them with the fast and the strict reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated captures for tests: lines, files, and what can be done to them."""
+"""Make simulated captures for tests, parse or select their lines, and write lines to files."""
 
 import gzip
 import json

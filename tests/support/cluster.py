@@ -1,6 +1,7 @@
-"""A Spark standalone cluster on loopback: a master, and workers that share nothing with the driver but files.
+"""Start a Spark standalone cluster on loopback. Its workers share only files with the driver.
 
-Executors run a Python that has the project's dependencies and not the project, in folders of their own.
+The executors run a Python that has the dependencies of the project but not the project itself, in their own
+folders.
 """
 
 from __future__ import annotations

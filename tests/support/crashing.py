@@ -1,4 +1,4 @@
-"""Runs that are killed: scenes of commands, what each leaves behind, and what it must become."""
+"""Define scenes for crash tests: run commands, kill them, and check the state of the warehouse."""
 
 from __future__ import annotations
 

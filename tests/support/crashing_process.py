@@ -1,8 +1,9 @@
-"""A process that holds one Spark session and forks a driver for every run, so that each can be killed.
+"""A process that holds one Spark session and forks a driver for each run, so that each run can be killed.
 
-Reads one JSON object a line: commands, and where or when to kill or to hold; answers each as it ends. A fork
-has all of the driver's state, lock and open files to itself, and loses them with its death; the JVM goes on,
-its jobs are cancelled and waited for.
+The process reads one JSON object per line: the commands, and where or when to kill or pause the commands. The
+process answers each line when the commands have ended. A fork has its own copy of the driver's state, its own
+lock and its own open files. All of these are lost when the fork dies. The JVM lives on: its jobs are
+cancelled, and the process waits for the end of these jobs.
 """
 
 from __future__ import annotations

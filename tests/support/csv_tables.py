@@ -1,4 +1,4 @@
-"""Test help: CSV tables by hand, and the records that a source makes of them."""
+"""Make CSV tables for tests, and parse them into the records of a source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damage done to every kind of file of a warehouse, and what becomes of it when the named remedy is run."""
+"""Damage every kind of file of a warehouse, and run the remedy that `verify` names."""
 
 from __future__ import annotations
 
@@ -336,7 +336,7 @@ class Judge:
             return self._ingest_again(warehouse, remedy)
         if "--rebuild" in remedy or remedy.startswith("deltabook reconstruct"):
             return self._rebuild(warehouse, remedy)
-        if remedy.startswith(("copy ", "put it back")):
+        if remedy.startswith(("copy ", "put the file back")):
             return ELSEWHERE
         dry = _typed(remedy.replace(" --yes", ""))
         done = _typed(remedy)

@@ -1,4 +1,4 @@
-"""Test help: Binance lines by hand, the events a source and the ordering make of them, and their books."""
+"""Make Binance lines for tests, and turn the lines into events and the events into books."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of faults share: captures to spoil, and what the tables say of them."""
+"""Help the tests of faults: make captures to damage, and read what the tables say about these captures."""
 
 from __future__ import annotations
 

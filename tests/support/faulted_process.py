@@ -1,6 +1,6 @@
-"""A process of its own for faults that need one: its time zone, a full disk, and being killed.
+"""A separate process for faults that affect a whole process: another time zone, a full disk, and a kill.
 
-Arguments: the capture, a second capture, a folder. Prints one JSON line with what happened.
+Arguments: a capture, a second capture, and a folder. The process prints one line of JSON with the results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A live feed without Spark: micro-batches as the stream has them, and what a batch makes of the same."""
+"""Follow a live feed in micro-batches, without Spark, and rebuild the recorded feed in one batch."""
 
 import json
 from collections import defaultdict

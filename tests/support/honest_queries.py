@@ -1,4 +1,4 @@
-"""Queries that only read the warehouse, of every kind that Spark SQL has: all of them must be allowed."""
+"""Queries of every kind of Spark SQL that only read the warehouse. All of them must be allowed."""
 
 # ruff: noqa: E501  a query, a line
 

@@ -1,7 +1,8 @@
-"""Statements that try to leave the warehouse, composed from hostile parts, and what Spark makes of them.
+"""Compose statements that try to leave the warehouse, out of hostile parts, and inspect Spark's plans.
 
-`CANARY` is an environment variable and a system property that no query may show. In parts, `FILE` stands for
-the path of a file beside the warehouse, `TABLE` for that of a Delta table, `OUT` for one that is written.
+`CANARY` is an environment variable and a system property that no query may show. In the parts, `FILE` stands
+for the path of a file beside the warehouse, `TABLE` for the path of a Delta table, and `OUT` for a path that
+is written to.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A process that looks after a warehouse, or restores it, and is killed where the environment tells.
+"""A separate process that runs `maintain` or `restore`, and is killed where an environment variable says.
 
-Arguments: maintain or restore, and the warehouse. `maintain` keeps only what was published last.
+Arguments: maintain or restore, and the warehouse. `maintain` keeps only the newest published state.
 """
 
 from __future__ import annotations

@@ -1,16 +1,20 @@
-"""Turns a recorded Binance capture into a day of Crypto Lake with the vendor's faults, and keeps the truth.
+"""Turn a recorded Binance capture into a Crypto Lake day with the vendor's faults, and keep true books.
 
-An oracle: it imports nothing of deltabook. All prices and sizes are integers, scaled by 10^8; -1: not given.
+This file is an oracle, so it imports nothing of deltabook. All prices and sizes are integers, scaled by 10^8.
+A value of -1 means that the value is not given.
 
-- Capture: lines `<receive time, ns> <JSON>`. The true book starts from the REST snapshot; the diffs above its
-  id follow in the order of their ids, also those received before it. A broken chain of ids is an error.
-- Day: starts `START_NS` after the first applied diff, on the receive clock. Files are split at UTC midnight.
-- Exchange's best: the last ticker with an id up to the diff's `u`, whether or not its id is below `U` (no
-  ticker: the best is unchanged). A message is judged if the exchange's prices are those of the true book and
-  a ticker with an id of at least `u` exists. Otherwise the ticker is older than the diff's last change: this
-  leaves out 3 messages of the spot captures and none of the USD-M ones.
+- Capture: lines of the form `<receive time, ns> <JSON>`. The true book starts from the REST snapshot. All
+  diffs with ids above the snapshot's id follow in the order of their ids, even if they were received before
+  the snapshot. A broken chain of ids is an error.
+- Day: it starts `START_NS` after the first applied diff, by the receive clock. Files are split at UTC
+  midnight.
+- The exchange's best prices after a diff: those of the last ticker with an id up to the diff's `u`, even if
+  the id is below `U`. If there is no such ticker, the best prices have not changed.
+- A message is judged if the exchange's best prices equal those of the true book, and a ticker with an id of
+  at least `u` exists. Otherwise the ticker is older than the last change of the diff. This rule leaves out 3
+  messages of the spot captures, and no message of the USD-M captures.
 
-python tests/support/lake_captures.py OUT --market spot|usdm [--lost-deletes 0.01 …]
+Usage: python tests/support/lake_captures.py OUT --market spot|usdm [--lost-deletes 0.01 …]
 """
 
 from __future__ import annotations

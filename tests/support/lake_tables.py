@@ -1,4 +1,4 @@
-"""Small Crypto Lake tables, and how tests write and read them."""
+"""Make small Crypto Lake tables for tests, write them, and read them."""
 
 from decimal import Decimal
 from pathlib import Path

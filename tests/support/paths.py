@@ -1,4 +1,4 @@
-"""Names of files and folders that a file system takes and programs stumble over, for the tests of paths."""
+"""Names of files and folders that a file system accepts but programs often fail on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the project, its tests and the real captures are."""
+"""Paths of the project, its tests and the real captures."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The command as a process of its own: started, watched, sent signals to, and what it left."""
+"""Run the command in a separate process: start it, watch it, send it signals, and read its output."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How many cases a property is tried on, and whether they are the same each time.
+"""Choose the number of cases of a property test, and whether they are the same in each run.
 
-By default they are. With DELTABOOK_LONG=N a property has N times as many, drawn afresh on every run, or from
-the seed that `pytest --hypothesis-seed` names.
+By default, each run has the same cases. With DELTABOOK_LONG=N, a property test has N times as many cases.
+These cases are random in each run, or follow from the seed in `pytest --hypothesis-seed`.
 """
 
 from __future__ import annotations

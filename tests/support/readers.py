@@ -1,4 +1,7 @@
-"""Read one exported file as its format's own users do: python readers.py READER …, in their Python."""
+"""Read one exported file with the library that users of its format use. Usage: python readers.py READER ….
+
+The script runs in the Python that has this library.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A process of its own that rebuilds hours without Spark, of a warehouse and a file of references.
+"""A separate process that rebuilds chunks without Spark, from a warehouse and a file of references.
 
-Prints how much memory it took at most, in KiB, and how many data files it wrote.
+It prints its peak memory in KiB, and the number of data files that it wrote.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processes that tests start and talk to, on loopback."""
+"""Start and stop server processes on loopback for tests."""
 
 from __future__ import annotations
 

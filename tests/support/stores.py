@@ -1,4 +1,4 @@
-"""An object store on loopback: s3proxy, whose objects are files of a folder."""
+"""An object store on loopback: s3proxy, which stores objects as files in a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A venue whose book is known: its messages by the rules of any feed, as events, and the book at each."""
+"""Simulate a venue: make its messages as events of any feed, and the true book after each message."""
 
 from __future__ import annotations
 

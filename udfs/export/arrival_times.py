@@ -1,4 +1,4 @@
-"""Times at which the messages of a symbol-day reach the exchange and the recorder.
+"""Computes when each message of a symbol-day reaches the exchange, and when it reaches the recorder.
 
 This module reads only the columns with times, not the levels and trades of the messages.
 """
@@ -58,19 +58,20 @@ class Arrivals:
 def read_arrivals(day: SymbolDay) -> tuple[Iterator[tuple[ExportChunk, Arrivals]], int]:
     """Read the arrival times of all messages of a symbol-day.
 
-    A checkpoint may hold back messages that were read but not yet applied to the book. If the export leaves
-    out the chunk before, these messages come first in the chunk of the checkpoint.
+    A checkpoint may contain messages that were read but not yet applied to the book. If the export leaves out
+    the previous chunk, these messages come first in the chunk of the checkpoint.
 
     Parameters
     ----------
     day : SymbolDay
-        The symbol-day to read. The function reads the time columns of its events twice.
+        The symbol-day to read. The function reads the time columns of the symbol-day's events twice.
 
     Returns
     -------
     (iterator of (ExportChunk, Arrivals), int)
-        The chunks with their arrivals, in time order; and the shift in ns. The shift is the smallest number
-        that, added to all receive times, lets no message arrive before the exchange sends it.
+        The chunks with their arrivals, in time order; and the shift in ns. If the shift is added to all
+        receive times, no message arrives before the exchange sends the message. The shift is the smallest
+        such number, 0 or more.
     """
     shift, earliest_local = 0, []
     for _, exchange, local in _read_times(day):
@@ -114,7 +115,7 @@ def _read_times(day: SymbolDay) -> Iterator[tuple[ExportChunk, NDArray[np.int64]
 
 
 def _read_held_times(chunk: ExportChunk) -> pa.Table | None:
-    """Return the time columns of the messages that a chunk's checkpoint holds back; None if it holds none."""
+    """Return the time columns of the unapplied messages in a chunk's checkpoint; None if there are none."""
     checkpoint = read_start_checkpoint(chunk)
     held = None if checkpoint is None else read_held_events(checkpoint)
     return None if held is None else _select_times(held)

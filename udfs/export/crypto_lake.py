@@ -1,4 +1,4 @@
-"""Export to the format of Crypto Lake's table `book`: one book per row, with levels as columns of doubles.
+"""Exports books in the format of Crypto Lake's table `book`: one book per row, and levels as double columns.
 
 Folders and files have the names that Crypto Lake uses. Exchange and symbol are only in the names of the
 folders.

@@ -1,4 +1,4 @@
-"""Deletions of levels for venues that publish only the best levels of each side.
+"""Adds deletions of levels for venues that publish only the best levels of each side.
 
 When better levels push a level out of the published depth, such a venue drops the level without a message. A
 program that applies the exported level changes needs a deletion for each dropped level.
@@ -13,7 +13,7 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.orderbook.book import SideChanges
 
 NOTHING, CHANGES, WHOLE, CLEAR = range(4)
-"""Kinds of updates, by the rows that the export writes for an update.
+"""Kinds of updates. The kind of an update decides which rows the export writes.
 
 NOTHING: no rows. CHANGES: the level changes of the update. WHOLE: rows that clear the book, then the whole
 book as a snapshot. CLEAR: rows that clear the book.
@@ -50,7 +50,8 @@ class ShownPrices:
         Returns
         -------
         SideChanges
-            Level changes of the same n messages; a message's deletions follow its own changes.
+            Level changes of the same n messages. The deletions of a message come after the message's own
+            changes.
         """
         max_shown = len(self.prices) + len(side.prices)
         shown = np.empty(max_shown + 1, dtype=np.int64)

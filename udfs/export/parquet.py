@@ -1,4 +1,4 @@
-"""Export to plain Parquet: books, features, events or trades.
+"""Exports books, features, events or trades to plain Parquet.
 
 The files have the columns of the SQL views. Prices and sizes are exact decimals.
 """
@@ -60,8 +60,8 @@ def write_file(day: SymbolDay, path: Path) -> None:
 
 
 def _choose_options(schema: pa.Schema) -> ParquetOptions:
-    # Lists of levels get no dictionary: without it, books of 20 levels take 0.8 times the space and 0.8 times
-    # the time (measured).
+    # Lists of levels get no dictionary: without a dictionary, books of 20 levels take 0.8 times the space and
+    # 0.8 times the time (measured).
     scalars = [field.name for field in schema if not pa.types.is_list(field.type)]
     return {
         "compression": "zstd",
@@ -72,7 +72,7 @@ def _choose_options(schema: pa.Schema) -> ParquetOptions:
 
 
 def _make_row_groups(day: SymbolDay) -> Iterator[pa.Table]:
-    """Yield tables of at least `_ROW_GROUP_ROWS` rows, then one with the rest; update the day's tally."""
+    """Yield tables of at least `_ROW_GROUP_ROWS` rows, then the remaining rows; update the day's tally."""
     schema = make_schema(day)
     buffered: list[pa.RecordBatch] = []
     for batch in read_requested_rows(day):
@@ -131,7 +131,7 @@ def _make_exact(numbers: pa.Array, column: Column, day: SymbolDay) -> pa.Array:
 
 
 def _make_times(batch: pa.RecordBatch) -> pa.Array:
-    """Return the exchange's time of each row, else its `order_time`, as timestamps in µs."""
+    """Return each row's exchange time or, if it is missing, the row's `order_time`, as timestamps in µs."""
     timestamps, order_time = (batch[name].to_numpy() for name in ("timestamp", "order_time"))
     return pa.array(fill_missing_times(timestamps, order_time) // 1000).cast(_TIME)
 

@@ -1,4 +1,4 @@
-"""Export to the format of Tardis.dev's table `book_snapshot_N`: gzipped CSV with one book per line.
+"""Exports books in the format of Tardis.dev's table `book_snapshot_N`: gzipped CSV with one book per line.
 
 Files, exchanges and symbols have the names that Tardis.dev uses. Numbers are exact and have no exponent.
 """
@@ -73,7 +73,10 @@ def make_vendor_names(exchange: str, symbol: str) -> tuple[str, str]:
                 return venue, spelling
         except InputError:
             continue
-    raise InputError(f"{exchange} {symbol}: its name at Tardis.dev is unknown. Export it as parquet")
+    raise InputError(
+        f"{exchange} {symbol}: the name of this instrument at Tardis.dev is unknown. Export the instrument "
+        "with --format parquet"
+    )
 
 
 def _guess_spellings(venue: str, symbol: str) -> Iterator[str]:
@@ -276,7 +279,7 @@ def write_number(value, scale, out, position):
     scale : int
         Decimal digits of the number.
     out : uint8[:]
-        Written: the printed number. The array must have room for it.
+        Written: the printed number. The array must have room for the number.
     position : int
         Index of the first byte to write.
 

@@ -1,4 +1,4 @@
-"""Merging of messages into one file with two orders: the exchange's order, and the order of arrival.
+"""Merges messages into one file that has two orders: the exchange's order, and the order of arrival.
 
 hftbacktest reads the rows with the bit `TO_EXCHANGE` in file order as the exchange's order, and the rows with
 the bit `TO_LOCAL` in file order as the order of arrival at the recorder. A row may belong to both orders.
@@ -55,7 +55,7 @@ _NO_MESSAGES = _Messages(np.empty(0, dtype=EVENT_DTYPE), np.zeros(1, np.int64), 
 class TwoClockOrder:
     """Merges messages into rows that have both orders.
 
-    If a message has not arrived at the recorder yet, its rows for the recorder wait for a later call.
+    The recorder's rows of a message that has not arrived at the recorder yet wait for a later call.
     """
 
     def __init__(self) -> None:
@@ -74,8 +74,9 @@ class TwoClockOrder:
         both orders. The rows of any other message are written twice: once for the exchange, once for the
         recorder.
 
-        Between two punctual messages, the file has two parts: the exchange's rows of the messages between
-        them in the exchange's order, then the recorder's rows of the messages that have arrived by then.
+        Between two punctual messages, the file has two parts. The first part has the exchange's rows of the
+        messages between the two, in the exchange's order. The second part has the recorder's rows of the
+        messages that arrived before the second punctual message.
 
         Parameters
         ----------
@@ -115,9 +116,9 @@ class TwoClockOrder:
         delayed = np.flatnonzero(~is_punctual & (feed_rank >= n_waiting))
         arrived = np.flatnonzero(~is_punctual & ~waits)
         punctual = np.flatnonzero(is_punctual)
-        # Each part has: indices of its messages, the number of punctual messages before each of them, the
-        # turn of the part between two punctual messages, the rank that orders the part's messages, and the
-        # bits to set.
+        # Each part has: indices of the part's messages, the number of punctual messages before each of these
+        # messages, the turn of the part between two punctual messages (0, 1 or 2), the rank that orders the
+        # part's messages, and the bits to set.
         parts = (
             (delayed, sent_punctual[delayed], 0, feed_rank, TO_EXCHANGE),
             (arrived, arrived_punctual[arrived], 1, arrival_rank, TO_LOCAL),

@@ -1,7 +1,8 @@
-"""Tests whether rebuilt and golden books have the same distributions, on one time grid.
+"""Tests statistically whether rebuilt books and golden books have the same distributions.
 
-Golden books are independent records of the same book. A tested metric passes or fails. A reported metric is
-a stylized fact of both sides: it informs, and cannot fail.
+A golden book is a record of the same book by the exchange or a vendor. The rebuilt side and the golden side
+are sampled on one time grid. A metric that is tested has the verdict `passed` or `failed`. A stylized fact is
+computed for both sides but not tested, and has the verdict `reported`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from deltabook.udfs.fidelity.sampling import Grid, Series, choose_decimals
 from deltabook.udfs.fidelity.stylized_facts import compute_stylized_facts
 
 SIGNIFICANCE = 0.05
-"""Probability that one call fails at least one metric although both sides have the same distribution."""
+"""Probability that at least one metric of a call fails although both sides have the same distributions."""
 MIN_SAMPLES, MAX_SAMPLES = 8, 2_000
-"""Limits on independent samples per side. With fewer, a metric is not tested; more are thinned evenly."""
+"""Lowest and highest number of independent samples per side.
+
+With fewer samples than `MIN_SAMPLES`, a metric is not tested. More samples than `MAX_SAMPLES` are thinned
+evenly.
+"""
 REPLICATIONS, SEED = 200, 0
 """Number of resamplings of the bootstrap, and seed of the bootstrap's random numbers."""
 _SOKAL_WINDOW = 5.0
@@ -38,13 +43,13 @@ class Metric:
     metric : str
         Name of the metric.
     level : int
-        Level of the book, from 1; 0: the metric is not about one level.
+        Level of the book, from 1; 0 for a metric that does not belong to one level.
     compared : int
-        For a tested metric, the smaller of the two sides' numbers of tested samples. For a reported metric,
-        the smaller of the two sides' numbers of one-second returns.
+        For a tested metric, the number of tested samples. For a stylized fact, the number of one-second
+        returns. If the two sides have different numbers, this is the smaller number.
     value, golden_value : float
-        For a tested metric, the mean of all samples of the rebuilt and of the golden side. For a reported
-        metric, the figure of each side.
+        For a tested metric, the mean of all samples of the rebuilt side, and of the golden side. For a
+        stylized fact, the figure of each side.
     statistic : float
         Statistic D of the two-sample Kolmogorov-Smirnov test.
     p_value, adjusted_p : float
@@ -86,8 +91,8 @@ def compare_grids(rebuilt: Grid, golden: Grid, golden_depth: int) -> list[Metric
     the longer of two autocorrelation times. The first is measured on the golden series, the second on the
     absolute distances of the golden samples from their mean.
 
-    If one side lacks a level, its sample counts as larger than all other samples, so that the test can fail.
-    If both sides lack the level, there is no sample.
+    If only one side lacks a level at a step, the sample of this side counts as larger than all other samples,
+    so that missing levels can make the test fail. If both sides lack the level, the step gives no sample.
 
     Parameters
     ----------
@@ -150,14 +155,15 @@ def _measure(name: str, level: int, rebuilt: Series, golden: Series) -> Metric:
     value, golden_value = _mean(rebuilt), _mean(golden)
     low, high = _estimate_interval(rebuilt, golden, value, golden_value)
     if name == "inter_arrival":
-        # The two sides change at different steps, so NaN on one side is no missing level.
+        # The two sides change at different steps, so NaN on one side does not mean a missing level.
         samples = rebuilt[~is_missing], golden[~is_golden_missing]
     else:
         is_sample = ~(is_missing & is_golden_missing)
         samples = rebuilt[is_sample], golden[is_sample]
     present = golden[~is_golden_missing]
     # Large returns follow large returns, even if the signs of returns are independent. So the absolute
-    # distances count too: without them, 31 % of the tests of equal distributions failed (measured).
+    # distances have an autocorrelation time too. When this time was not used, 31 % of the tests of equal
+    # distributions failed (measured).
     tau = max(map(estimate_autocorrelation_time, (present, np.abs(present - golden_value))))
     stride = int(np.ceil(max(2 * tau, *(len(series) / MAX_SAMPLES for series in samples))))
     tested, golden_tested = (series[::stride] for series in samples)
@@ -285,9 +291,9 @@ def _estimate_interval(
     """Return the 95 % confidence interval of value - golden_value.
 
     The method is a circular block bootstrap over the steps of the grid. If every step has a sample on both
-    sides, the bootstrap resamples the differences of the pairs, which is exact. Otherwise both means also
-    depend on how many of the resampled steps have a sample. The bootstrap uses a linear approximation of this
-    dependence.
+    sides, the bootstrap resamples the differences of these pairs of samples, which is exact. Otherwise the
+    two means also depend on how many of the resampled steps have a sample. The bootstrap uses a linear
+    approximation of this dependence.
     """
     if np.isnan(value):
         return np.nan, np.nan

@@ -78,7 +78,7 @@ class JudgedChunk(Protocol):
 
     @property
     def files_before(self) -> Sequence[str]:
-        """Data files of `books` of the last chunk before that has rows."""
+        """Data files of `books` of the last earlier chunk that has rows."""
 
     @property
     def golden_files(self) -> Sequence[str]:
@@ -86,7 +86,10 @@ class JudgedChunk(Protocol):
 
     @property
     def golden_from(self) -> int:
-        """Lowest id of the chunk before; if its epoch differs, lowest id of the chunk itself."""
+        """Lowest id of golden rows that may be paired.
+
+        This is the lowest id of the previous chunk, or of this chunk if the previous chunk has another epoch.
+        """
 
 
 class ChunkBooks:
@@ -111,7 +114,7 @@ class ChunkBooks:
         Number of known levels by row and side. FULL_DEPTH: the side is known as a whole, because the feed's
         snapshots are whole and all its levels are known.
     has_every_change : bool[n]
-        Whether each row belongs to a table with a row for every change or message, not to a time grid.
+        True for a row of books that have a row for every change or message; False for a row of a time grid.
     is_unverifiable : bool[n]
         Whether the status of each row is `unverifiable`.
     """
@@ -228,10 +231,13 @@ def read_windows(
     """Pair a chunk's books with the golden rows of one kind, by id.
 
     A ticker states the best bid and ask. The book after each diff is paired with the newest ticker whose id
-    is not above the id of the diff. A vendor's book is paired with the book after the diff that ends with the
-    vendor's id; without such a diff there is no pair. On a time grid, where books have no row for every
-    change, a row of `books` is only paired at its own id. A window that has no ticker after its first id is
-    skipped: the recording of tickers has stopped, and the last ticker is outdated.
+    is not above the id of the diff. A window that has no ticker after its first id is skipped: the recording
+    of tickers has stopped, and the last ticker is outdated.
+
+    A vendor's book is paired with the book after the diff whose last id equals the id of the vendor's book.
+    Without such a diff there is no pair.
+
+    Books on a time grid do not have a row for every change. A row of such books is only paired at its own id.
 
     `Window.skipped` counts the pairs that are not compared, by reason; see `SKIP_REASONS`.
 

@@ -18,9 +18,9 @@ _SIDE_COLUMNS = (("bid_prices", "bid_sizes"), ("ask_prices", "ask_sizes"))
 
 
 class MatchMetric(TypedDict):
-    """Columns of `fidelity` for a share of equal values; all other columns of the row are empty.
+    """One row of `fidelity` for a share of equal values; columns of the table without a key here are empty.
 
-    `value` and `golden_value` are missing if nothing was compared.
+    The keys `value` and `golden_value` are missing if nothing was compared.
     """
 
     metric: str
@@ -125,7 +125,7 @@ def make_match_metric(
     name : str
         Name of the metric.
     level : int
-        Level of the book, from 1; 0: the metric is not about one level.
+        Level of the book, from 1; 0 for a metric of whole books.
     compared, matched : int
         Number of compared values, and number of equal values.
     minimum_match : float

@@ -88,9 +88,9 @@ class Grid:
         return np.where(self.follows(), flow, 0)
 
     def inter_arrivals(self) -> Series:
-        """Return the seconds from the previous to this change of the best prices or sizes.
+        """Return, for each step at which the best prices or sizes change, the seconds since the last change.
 
-        NaN at a step without a change, and at the first change after a pause.
+        The value is NaN at a step without a change, and at the first change after a pause.
         """
         best = np.stack([getattr(self, name)[:, 0] for name in SIDE_NAMES])
         best = np.where(np.isnan(best), -1, best)
@@ -227,10 +227,10 @@ def _carry_forward(grid: Grid, steps: Steps) -> Grid:
 
 
 def choose_decimals(rebuilt: Levels, golden: Levels) -> list[int]:
-    """Return the number of decimals to which differences of each level's numbers are rounded.
+    """Return, for each level, the number of decimals to which differences of prices or sizes are rounded.
 
-    The decimals keep about 13 significant digits. Without rounding, float errors would turn a spread of one
-    tick into many slightly different spreads.
+    About 13 significant digits remain. Without rounding, float errors would turn a spread of one tick into
+    many slightly different spreads.
 
     Parameters
     ----------

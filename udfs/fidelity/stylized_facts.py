@@ -1,4 +1,4 @@
-"""Stylized facts of a series of books: reported for rebuilt and golden books alike, without a verdict."""
+"""Computes stylized facts of a series of books, which are reported but not tested."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def compute_stylized_facts(grid: Grid) -> tuple[int, dict[tuple[str, int], float
       xmin is the best of a few candidates (Clauset, Shalizi and Newman 2009). Absolute returns usually have
       an exponent of 2 to 5.
     - `garch_omega` (squared basis points), `garch_alpha`, `garch_beta`: GARCH(1, 1) with zero mean.
-    - `return_autocorrelation`: at lag 1.
+    - `return_autocorrelation`: autocorrelation of returns at lag 1.
     - `volatility_clustering`: mean autocorrelation of absolute returns at lags 1 to 10.
     - `return_kurtosis`, `aggregated_kurtosis`: excess kurtosis of returns over 1 s and over 30 s.
     - `leverage`: correlation of a return with the mean squared return of the next 10 s.
     - `ofi_return_correlation`: correlation of order flow imbalance with the change of the mid price (Cont,
       Kukanov and Stoikov 2014).
-    - `spread_autocorrelation`: at lag 1.
+    - `spread_autocorrelation`: autocorrelation of the spread at lag 1.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ def compute_stylized_facts(grid: Grid) -> tuple[int, dict[tuple[str, int], float
     -------
     (int, dict)
         Number of one-second returns, and {(metric, level): figure}. The dict is empty if there are fewer
-        than MIN_RETURNS returns. A figure is NaN if its series is constant or its fit does not converge.
+        than MIN_RETURNS returns. A figure is NaN if it cannot be computed, because a series is constant or
+        too short, or a fit does not converge.
 
     References
     ----------
@@ -90,9 +91,9 @@ def _autocorrelation(series: Series, lag: int) -> float:
 
 
 def _correlation(first: Series, second: Series) -> float:
-    """Return the correlation over positions at which both series are finite.
+    """Return the correlation over the positions at which both series are finite.
 
-    NaN if either series is constant at these positions.
+    The result is NaN if one of the series is constant at these positions.
     """
     is_present = np.isfinite(first) & np.isfinite(second)
     first, second = first[is_present], second[is_present]
@@ -131,7 +132,7 @@ def _fit_garch(returns: Series) -> tuple[float, float, float]:
 def _fit_tail_alpha(amounts: Series) -> float:
     """Return the power-law exponent of the positive amounts from the best-fitting xmin on.
 
-    NaN if there are too few amounts.
+    The result is NaN if there are too few positive amounts, or if they are all equal.
     """
     numbers = np.sort(amounts[amounts > 0])
     if len(numbers) <= _MIN_TAIL_SAMPLES or np.ptp(numbers) == 0:

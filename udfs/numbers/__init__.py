@@ -1,1 +1,1 @@
-"""Exact conversion of prices and sizes: text, scaled integers, codes, decimals and doubles."""
+"""Converts prices and sizes exactly between text, scaled integers, codes and decimals, and to doubles."""

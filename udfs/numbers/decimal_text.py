@@ -1,4 +1,4 @@
-"""Exact conversion of decimal text to scaled int64: a fast kernel, and a strict parser in Python."""
+"""Converts decimal text exactly to scaled int64, with a fast kernel or with a strict parser in Python."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.record import Record
 
 DEFAULT_SCALE = 8
-"""Scale of a record's integers: number of decimals.
+"""Number of decimals of the scaled integers of most records.
 
-A record has a larger scale if its numbers have more decimals. It has a smaller scale if its numbers are too
-large for int64 at this scale.
+If the numbers of a record have more decimals, the record has a larger scale. If they are too large for int64
+at this scale, the record has a smaller scale.
 """
 MOST_DECIMALS, MOST_WHOLE_DIGITS = 18, 20
 """Largest number of digits after and before the decimal point that DECIMAL(38,18) holds."""
@@ -43,7 +43,7 @@ def scan_decimal(buffer, position, scale):
     Returns
     -------
     (value, position) : (int64, int64)
-        The number times 10^scale, and the index after the number. The position is -1 if the text is not
+        The number multiplied by 10^scale, and the index after the number. This index is -1 if the text is not
         ``digits[.digits]``, if a digit beyond the scale is not zero, or if the value has more than 18 digits.
     """
     value = 0
@@ -133,8 +133,9 @@ def common_scale(numbers: Sequence[tuple[int, int]]) -> int | None:
     Returns
     -------
     int or None
-        `DEFAULT_SCALE` if all numbers fit at this scale. A larger scale if a number has more decimals. The
-        largest smaller scale at which all numbers fit if a number is too large.
+        `DEFAULT_SCALE` if all numbers fit int64 at this scale. If a number has more decimals, the result is
+        the largest number of decimals. If a number is too large for int64 at this scale, the result is the
+        largest lower scale at which all numbers fit.
     """
     needed = max((decimals for _, decimals in numbers), default=0)
     for scale in range(max(needed, DEFAULT_SCALE), needed - 1, -1):
@@ -154,8 +155,8 @@ def scale_levels(bids: Sequence[Sequence[object]], asks: Sequence[Sequence[objec
     Returns
     -------
     Record
-        The columns of the levels, as scaled integers, their scales and `wide`. If no scale fits all prices
-        or all sizes, the levels are empty, and `wide` has the printed numbers.
+        The level columns with scaled integers, the columns of the two scales, and `wide`. If no scale fits
+        all prices or all sizes, the level columns are empty, and `wide` has the printed numbers.
 
     Raises
     ------
@@ -203,8 +204,8 @@ def scale_trade(price: object, size: object) -> Record:
     Returns
     -------
     Record
-        `price` and `size` as scaled integers, their scales and `wide`. If a number fits int64 at no scale,
-        both are 0, and `wide` has the printed numbers.
+        `price` and `size` as scaled integers, the columns of the two scales, and `wide`. If the price or the
+        size fits int64 at no scale, `price` and `size` are 0, and `wide` has the printed numbers.
 
     Raises
     ------

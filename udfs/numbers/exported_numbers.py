@@ -1,4 +1,4 @@
-"""Prices and sizes for export: exact decimals, nearest doubles, and arithmetic on columns of lists."""
+"""Converts prices and sizes for export to exact decimals or nearest doubles; computes with list columns."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _INT64_DIGITS = 19
 _EXACT_IN_DOUBLES = 2**53
 _HALF = pa.scalar(Decimal("0.5"), pa.decimal128(1, 1))
 _SUMMED = pa.decimal128(35, 18)
-"""Type for sums: 38 digits hold half the sum of two prices of this type exactly."""
+"""Type to which decimals are cast before they are added; half the sum of two such numbers fits 38 digits."""
 
 
 def type_of(scales: list[int], is_decimal: bool) -> pa.DataType:
-    """Return a decimal type that holds every number of several scales.
+    """Return a decimal type that can hold every number at every one of the given scales.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def decimals(numbers: pa.Array, scale: int, kind: pa.DataType) -> pa.Array:
 def doubles(numbers: pa.Array, scale: int) -> NDArray[np.float64]:
     """Return the double nearest to each number, float64[n].
 
-    The double of a number of up to 15 digits prints as the same digits.
+    If a number has at most 15 digits, its nearest double is printed with exactly these digits.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def grid(values: NDArray[_Value], starts: NDArray[np.int64], levels: int, nothin
 def difference(more: pa.Array, less: pa.Array) -> pa.Array:
     """Return `more` minus `less`.
 
-    The result is null where a value is null, or is a decimal of at least 10^17.
+    A difference is null if one of its two values is null or is a decimal of at least 10^17.
     """
     if more.type == DECIMAL:
         return pc.subtract(_cast_for_sums(more), _cast_for_sums(less)).cast(DECIMAL)
@@ -177,7 +177,7 @@ def difference(more: pa.Array, less: pa.Array) -> pa.Array:
 def add_and_halve(one: pa.Array, other: pa.Array) -> pa.Array:
     """Return half the sum of two columns, exactly, with one more decimal.
 
-    The result is null where a value is null, or is a decimal of at least 10^17.
+    A result is null if one of its two values is null or is a decimal of at least 10^17.
     """
     if one.type == DECIMAL:
         one, other = _cast_for_sums(one), _cast_for_sums(other)
@@ -192,7 +192,7 @@ def _cast_for_sums(numbers: pa.Array) -> pa.Array:
 def totals(values: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the sum of each list, float64[n].
 
-    Values are added from first to last, so that the sums are equal to the bit to those of Spark SQL.
+    Values are added from first to last, so that every bit of a sum equals the sum that Spark SQL computes.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One record as a dictionary: the columns of `schemas.frames.RECORDS` as Python types."""
+"""The type of one record: a dictionary with the columns of `schemas.frames.RECORDS` as Python values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TypedDict
 class Record(TypedDict, total=False):
     """One parsed message, {column: value}; a column that is absent counts as not given.
 
-    Functions may return a part of a record: `scale_levels` only the columns of the levels, for example.
+    Functions may return a part of a record. For example, `scale_levels` returns only the columns of the
+    levels.
     """
 
     record: str

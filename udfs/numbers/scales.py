@@ -1,4 +1,4 @@
-"""Exact conversion of numbers from a record's own scales to the instrument's scales, or to decimals."""
+"""Converts numbers exactly from a record's own scales to the instrument's scales, or to decimals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.encoding import SCALE_COLUMNS
 
 _DIGITS, _HEADROOM = 18, 1
-"""An int64 holds every number of 18 digits. One digit stays free for larger numbers, if none needs it now."""
+"""Number of digits that always fit int64, and number of digits that `choose_scale` leaves free for later.
+
+Later numbers may be larger. If the present numbers of an instrument already need the free digit, they use it.
+"""
 
 
 def choose_scale(decimals: int, digits: int) -> int | None:
@@ -33,7 +36,8 @@ def choose_scale(decimals: int, digits: int) -> int | None:
     Returns
     -------
     int or None
-        `DEFAULT_SCALE` if the numbers fit, else another scale. None if the numbers fit int64 at no scale.
+        `DEFAULT_SCALE` if the numbers fit int64 at this scale, else a scale at which they fit. None if the
+        numbers fit int64 at no scale.
     """
     scale = max(decimals, min(DEFAULT_SCALE, _DIGITS - digits - _HEADROOM))
     return scale if scale + digits <= _DIGITS else None

@@ -1,4 +1,4 @@
-"""Bitmaps of 64-bit words, and two bit operations that numba lacks: population count and highest bit."""
+"""Kernels for bitmaps of 64-bit words, and two operations that numba lacks: count bits, find highest bit."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def highest_at_or_below(words, start):
     words : uint64[:]
         The bitmap.
     start : int
-        Index of a bit. If it is below 0, the result is -1.
+        Index of a bit. If the index is below 0, the result is -1.
     """
     if start < 0:
         return -1

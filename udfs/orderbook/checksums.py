@@ -1,4 +1,4 @@
-"""Kernels of the venues' checksums of a book: CRC-32 over the best levels as the venue prints them."""
+"""Kernels that compute venues' checksums of a book: CRC-32 over the best levels as the venue prints them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def book_checksum(kind, book, digits, price_decimals, size_decimals):
 
 @kernel
 def _add_kraken_levels(book, digits, price_decimals, size_decimals, text):
-    """Return the CRC of the best 10 asks, then the best 10 bids, best first.
+    """Return the CRC of the best 10 asks and then the best 10 bids; each side starts with its best level.
 
     Each price and size is printed without its decimal point and without leading zeros.
     """
@@ -83,7 +83,7 @@ def _add_kraken_levels(book, digits, price_decimals, size_decimals, text):
 
 @kernel
 def _add_okx_levels(book, digits, text):
-    """Return the CRC of the best 25 levels per side, bid and ask in turn.
+    """Return the CRC of the best 25 levels per side: best bid, best ask, second bid, second ask, and so on.
 
     Each level is printed as ``price:size``. Colons join the levels.
     """
@@ -126,7 +126,7 @@ def _split_number(value, scale, wholes, fractions):
 
 @kernel
 def _add_fixed(crc, whole, fraction, scale, decimals, text):
-    """Return the CRC after a number with `decimals` decimals, printed without point and leading zeros."""
+    """Add a number with `decimals` decimals, printed without point and leading zeros, and return the CRC."""
     for _ in range(scale - max(decimals, 0)):
         if fraction % 10:
             break  # the number has more decimals than the venue prints, so the checksum cannot match anyway
@@ -142,7 +142,7 @@ def _add_fixed(crc, whole, fraction, scale, decimals, text):
 
 @kernel
 def _add_shortest(crc, whole, fraction, scale, text):
-    """Return the CRC after a number, printed with as few decimals as needed."""
+    """Add a number, printed with as few decimals as needed, and return the CRC."""
     while scale > 0 and fraction % 10 == 0:
         fraction //= 10
         scale -= 1
@@ -155,9 +155,9 @@ def _add_shortest(crc, whole, fraction, scale, text):
 
 @kernel
 def _add_digits(crc, value, least_digits, text):
-    """Return the CRC after the decimal digits of a value.
+    """Add the decimal digits of a value, and return the CRC.
 
-    Leading zeros pad the digits to `least_digits`. `text` is working memory.
+    Leading zeros pad the number to `least_digits` digits. `text` is working memory.
     """
     length = 0
     while value > 0 or length < least_digits:
@@ -172,5 +172,5 @@ def _add_digits(crc, value, least_digits, text):
 
 @kernel
 def _add_byte(crc, byte):
-    """Return the CRC after one more byte."""
+    """Add one byte, and return the CRC."""
     return (crc >> 8) ^ _CRC_TABLE[(crc ^ byte) & 0xFF]

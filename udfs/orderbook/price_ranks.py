@@ -1,4 +1,4 @@
-"""Ranks of prices: a price's rank is its index among the sorted distinct prices of a book and a batch."""
+"""Ranks prices: the rank of a price is its index among the sorted distinct prices of a book and a batch."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def rank_prices(parts: list[NDArray[np.int64]], tick: int) -> PriceRanks:
     parts : list of int64[:]
         Prices, scaled or codes, in any order.
     tick : int
-        The price step to try first; 0 if none is known. If some price is not a multiple of this step above
-        the lowest price, a finer step is used.
+        The price step to try first; 0 if no step is known. If the difference of some price from the lowest
+        price is not a multiple of this step, a finer step is used.
 
     Returns
     -------

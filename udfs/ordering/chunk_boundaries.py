@@ -1,8 +1,10 @@
 """Boundaries of chunks: each chunk is a range of positions in a stream.
 
-A position is an epoch and an id, combined into one number. A chunk starts at the lowest position of a message
-whose time lies in the chunk or after the chunk. A boundary with stored ids on both sides is frozen: a late
-file never moves events from which other rows were built.
+A position combines an epoch and an id in one number. Among all messages whose times lie in the chunk or
+later, the message with the lowest position starts the chunk.
+
+After ids have been stored on both sides of a boundary, the boundary never moves. So a late file never moves a
+stored event into another chunk.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from deltabook.schemas.names import HOUR, NOT_GIVEN
 
 _IDS = 2**64
 LEAST, END = -(2**127), 2**127
-"""Positions before and after all others."""
+"""`LEAST` is below every position, `END` is above every position."""
 
 
 def make_position(epoch: int, sequence: int) -> int:
@@ -30,7 +32,7 @@ def make_position(epoch: int, sequence: int) -> int:
 
 
 def split_position(position: int) -> tuple[int, int]:
-    """Return the epoch and the id of a position; for `END`, an epoch after all others and the id 0.
+    """Return the epoch and the id of a position; `END` gives an epoch above all real epochs, and the id 0.
 
     Parameters
     ----------
@@ -95,8 +97,8 @@ def merge_chunks(stored: list[IdRange], groups: list[IdGroup], length: int = HOU
     Returns
     -------
     list of IdRange
-        All chunks, ascending and disjoint; `last` includes the new messages. A new id below the first chunk
-        extends the first chunk.
+        All chunks, ascending and disjoint; the field `last` of a chunk includes the chunk's new messages. If
+        a new id lies below the first chunk, the first chunk is extended to this id.
     """
     starts = {chunk.hour: chunk.first for chunk in stored}
     reached = END
@@ -115,7 +117,7 @@ def merge_chunks(stored: list[IdRange], groups: list[IdGroup], length: int = HOU
     end = END
     for hour in reversed(hours):
         if starts[hour] >= end:
-            continue  # every id with a time in this chunk lies in a later, frozen chunk
+            continue  # the ids of all messages of this time lie in a later chunk, whose boundary is fixed
         first = starts[hour]
         if not any(starts[other] < first for other in hours if other < hour):
             first = min(least, first)

@@ -14,8 +14,8 @@ from deltabook.udfs.numba_kernel import kernel
 LONGEST_DELAY = 1800 * NANOSECONDS_PER_SECOND
 """Longest plausible delay from the exchange to the recorder, ns.
 
-If at least one timestamp is this close to its receive time, the two clocks agree. Then every timestamp that
-is further from its receive time is wrong.
+If at least one timestamp differs from its receive time by at most this delay, the clocks of exchange and
+recorder agree. Then every timestamp that differs from its receive time by more than this delay is wrong.
 """
 
 
@@ -49,8 +49,8 @@ def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.i
     Returns
     -------
     bool[n]
-        True for a timestamp that is too far away. False where a timestamp or receive time is not given, and
-        False everywhere if no timestamp is close to its receive time.
+        True for a timestamp that is too far from its receive time. False where a timestamp or receive time is
+        not given, and False everywhere if no timestamp is close to its receive time.
     """
     both = (times != NOT_GIVEN) & (received != NOT_GIVEN)
     near = both & (np.abs(times - received) <= LONGEST_DELAY)
@@ -59,7 +59,11 @@ def find_times_far_from_receipt(times: NDArray[np.int64], received: NDArray[np.i
 
 
 def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the timestamps that break the order: a smallest set without which the others never decrease.
+    """Find the timestamps that contradict the order of the feed by more than `CLOCK_TOLERANCE`.
+
+    The timestamps in the longest subsequence that never decreases are right. Any other timestamp is wrong if
+    it is more than `CLOCK_TOLERANCE` later than a right timestamp after it, or more than `CLOCK_TOLERANCE`
+    earlier than a right timestamp before it. A pause of any length is no error.
 
     Parameters
     ----------
@@ -69,9 +73,7 @@ def find_decreasing_times(times: NDArray[np.int64]) -> NDArray[np.bool_]:
     Returns
     -------
     bool[n]
-        True for a wrong timestamp. The longest subsequence that does not decrease is right. Another timestamp
-        is wrong if it is more than `CLOCK_TOLERANCE` later than a following member of that subsequence, or
-        earlier than a preceding member. A pause of any length is no error.
+        True for a wrong timestamp.
     """
     wrong = np.zeros(len(times), dtype=np.bool_)
     given = np.flatnonzero(times != NOT_GIVEN)
@@ -121,20 +123,22 @@ def _longest_rise(stamps, right):
 def find_clock_jumps(events: pa.RecordBatch, off_before: NDArray[np.bool_]) -> list[int]:
     """Find the events at which the exchange's clock jumps.
 
+    The clock is off at an event whose `timestamp` is later than its `order_time`, or more than
+    `CLOCK_TOLERANCE` earlier. The clock jumps at an event if the clock is off at this event, but was not off
+    at the previous event of the same stream. Book updates are one stream, trades another.
+
     Parameters
     ----------
     events : pyarrow.RecordBatch
         Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order.
     off_before : bool[2]
-        Whether the clock was off at the last book update, and at the last trade, of the previous batch.
-        Changed in place to the values for this batch.
+        Whether the clock was off at the last book update of the previous batch (index 0), and at its last
+        trade (index 1). Changed in place to the values for this batch.
 
     Returns
     -------
     list of int
-        Indices of events, ascending. The clock is off at an event whose `timestamp` is later than its
-        `order_time`, or more than `CLOCK_TOLERANCE` earlier. The result has the first event of each run of
-        such events; runs of book updates and runs of trades are separate.
+        Indices of the events, ascending.
     """
     timestamps, order_times = to_numpy(events["timestamp"]), to_numpy(events["order_time"])
     off = (timestamps > order_times) | (timestamps < order_times - CLOCK_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Duplicate and partial messages of feeds without ids, found by the content of the messages."""
+"""Finds messages that repeat another message's content, and joins messages that were split into parts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ _MIX = 0x9E3779B97F4A7C15
 def find_repeats(events: pa.Table, with_sequence: bool) -> NDArray[np.bool_]:
     """Find messages that repeat a message of another file.
 
+    Two messages of equal content within one file are two distinct messages. So the k-th message of some
+    content in a file repeats only the k-th message of this content in an earlier file.
+
     Parameters
     ----------
     events : pyarrow.Table
         Columns of `schemas.frames.FLAT_EVENTS`, in the feed's order.
     with_sequence : bool
-        True if a message has the same sequence in every file: the sequence is then compared too. False: only
-        time, checksum, trade and levels are compared.
+        True: compare the sequence as well as time, checksum, trade and levels. Use True only if a message has
+        the same sequence in every file.
 
     Returns
     -------
     bool[n]
-        True for a repetition. Equal messages within one file are distinct messages: the k-th occurrence of
-        some content in a file repeats the k-th occurrence of the same content in an earlier file.
+        True for a message that repeats a message of an earlier file.
     """
     n = events.num_rows
     files = to_numpy(pc.rank(events["source_file"], tiebreaker="dense"))
@@ -53,6 +55,10 @@ def find_repeats(events: pa.Table, with_sequence: bool) -> NDArray[np.bool_]:
 def join_parts(events: pa.Table) -> pa.Table:
     """Join the parts of messages that were split over several rows or files.
 
+    Book updates with equal (epoch, sequence, received, is_snapshot) are parts of one message. If an earlier
+    part from another file already has a level with the same side, price and size, the repeated level is left
+    out.
+
     Parameters
     ----------
     events : pyarrow.Table
@@ -61,9 +67,8 @@ def join_parts(events: pa.Table) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        The same events. Book updates with equal (epoch, sequence, received, is_snapshot) are joined into one.
-        Levels stay in the order of (source_file, source_row). If another file already has a level with the
-        same side, price and size, the repeated level is left out.
+        The same events, with one row per message. The levels of a message are in the order of
+        (source_file, source_row).
     """
     is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     keys = [to_numpy(events[name]) for name in ("epoch", "sequence", "received", "is_snapshot")]
@@ -71,7 +76,7 @@ def join_parts(events: pa.Table) -> pa.Table:
     starts[1:] |= ~is_update[:-1]
     in_parts = ~starts
     in_parts[:-1] |= ~starts[1:]
-    # Most messages are whole. The rows between partial messages are used without a copy.
+    # Most messages have one row only. The rows of these messages are used without a copy.
     bounds = np.flatnonzero(np.diff(in_parts, prepend=False, append=False))
     pieces, done = [], 0
     for first, end in bounds.reshape(-1, 2).tolist():
@@ -103,7 +108,7 @@ def _join_rows(events: pa.Table, starts: NDArray[np.bool_]) -> pa.Table:
 
 
 def digest_messages(events: pa.Table) -> NDArray[np.uint64]:
-    """Return a 64-bit digest of each message's content; source, ids and receive time are not included.
+    """Return a 64-bit digest of each message's content; it leaves out source, sequence and receive time.
 
     Parameters
     ----------
@@ -145,7 +150,7 @@ def _levels(events: pa.Table, side: str) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _find_changes(*columns: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Return whether each row differs from the row before in any column; True for the first row."""
+    """Return True for the first row, and for each row that differs from the previous row in some column."""
     changed = np.zeros(len(columns[0]), dtype=np.bool_)
     changed[:1] = True
     for column in columns:
@@ -189,7 +194,7 @@ def _mix_levels(content, offsets, prices, sizes):
 
 @kernel
 def _unmark_repeated_levels(offsets, prices, sizes, message, files, is_new):
-    """Set `is_new` to False for each level that an earlier part of the message, from another file, also has.
+    """Set `is_new` to False for each level that an earlier part of the message, from another file, contains.
 
     Cost: quadratic in the number of levels of a message that occurs in several files.
 
@@ -204,7 +209,7 @@ def _unmark_repeated_levels(offsets, prices, sizes, message, files, is_new):
     files : int64[p]
         Number of the file that each part comes from.
     is_new : bool[:]
-        By level, True before the call; set to False for repeated levels.
+        One value per level. The caller sets all values to True; the kernel sets repeated levels to False.
     """
     first = 0
     for part in range(1, len(message)):

@@ -1,12 +1,12 @@
-"""Sorting of one symbol's events in one chunk into the feed's order, without duplicates.
+"""Sorts one symbol's events of one chunk into the feed's order, and removes duplicates.
 
 Book updates and trades are two streams, each with its own order. Book updates are sorted by (epoch, update
-id, diff before snapshot), trades by (epoch, trade id). A feed without ids is sorted by time, and at equal
-times by the rows of its files.
+id, diff before snapshot), trades by (epoch, trade id). Messages without ids are sorted by time, then by file
+and row.
 
-The column `order_time` merges the two streams and keeps the order of each. It is the running maximum of
-`timestamp` in the stream's order, without wrong timestamps. At equal `order_time`, trades come before book
-updates.
+Sorting by the column `order_time` merges the two streams and keeps the order within each stream. The
+`order_time` of an event is the highest `timestamp` of its stream up to this event, where wrong timestamps do
+not count. At equal `order_time`, trades come before book updates.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from deltabook.udfs.ordering.duplicates import find_repeats, join_parts
 from deltabook.udfs.ordering.survey import choose_clock_times
 
 _LEAST_DIGEST = 2**53
-"""Trade ids of at least this value are digests of text ids, which have no order."""
+"""A trade id of this value or more is the digest of a text id. Digests have no order."""
 _IDS = ("epoch", "sequence", "is_snapshot", "first_sequence", "prev_sequence")
-"""Columns that order a stream with ids. Two records of one message are equal in all these columns."""
+"""Columns that order a stream with ids. Two copies of one message are equal in all these columns."""
 
 
 def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, length: int = HOUR) -> pa.Table:
@@ -62,7 +62,7 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
     timestamps = to_numpy(events["timestamp"]).copy()
     snapshots = to_numpy(events["is_snapshot"])
     if not feed.timed_snapshots:
-        # A stored snapshot got the time of a neighbor. Its neighbors may have changed, so assign it again.
+        # A stored snapshot has a neighbor's time. The neighbors may have changed, so assign the time again.
         timestamps[snapshots] = NOT_GIVEN
     order_times = np.empty(len(timestamps), dtype=np.int64)
     received = to_numpy(events["received"])
@@ -127,7 +127,7 @@ def make_events(records: pa.Table, hour: int) -> pa.Table:
 
 
 def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
-    """Return the sort keys of a stream, int64[n] each; the primary key comes first.
+    """Return the columns that sort a stream, each int64[n]; the column that counts most comes first.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
 
 
 def _sort_streams(events: pa.Table, feed: Feed) -> NDArray[np.int64]:
-    """Return the indices that sort events by stream, and by the stream's own order within each stream."""
+    """Return the indices that put trades before book updates and sort each of the two streams by its keys."""
     is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     files = pc.rank(events["source_file"], sort_keys="ascending", tiebreaker="dense")
     keys = [is_update, *sort_keys(events, feed), to_numpy(files), to_numpy(events["source_row"])]
@@ -160,7 +160,7 @@ def _take_rows(events: pa.Table, order: NDArray[np.int64]) -> pa.Table:
 
 
 def _find_repeated_ids(events: pa.Table) -> NDArray[np.bool_]:
-    """Return whether each event has the ids of the event before; the events are in stream order."""
+    """Return True for each event whose ids equal the previous event's ids; the events are in stream order."""
     is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     repeated = np.zeros(events.num_rows, dtype=np.bool_)
     repeated[1:] = is_update[1:] == is_update[:-1]
@@ -175,8 +175,9 @@ def fill_missing_times(
 ) -> NDArray[np.int64]:
     """Return the timestamps of a stream with the missing timestamps filled in.
 
-    A missing timestamp becomes the previous given timestamp. At the start of the stream, it becomes the next
-    given timestamp. If no timestamp is given, the receive times are used.
+    A missing timestamp is replaced with the last given timestamp before it. Missing timestamps at the start
+    of the stream are replaced with the first given timestamp. If no timestamp is given, the receive times are
+    used.
 
     Parameters
     ----------
@@ -199,9 +200,9 @@ def fill_missing_times(
 def _compute_order_times(
     timestamps: NDArray[np.int64], received: NDArray[np.int64], start: int, end: int
 ) -> NDArray[np.int64]:
-    """Return the running maximum of a stream's timestamps, without wrong timestamps, int64[n].
+    """Return the running maximum of a stream's timestamps, int64[n], where wrong timestamps do not count.
 
-    The chunk lasts from `start` to `end`, ns since 1970 UTC. If all timestamps are wrong, the result is
+    The chunk lasts from `start` to `end`, ns since 1970 UTC. If all timestamps are wrong, every result is
     `start`.
     """
     times = choose_clock_times(timestamps, received)

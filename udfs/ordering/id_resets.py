@@ -1,7 +1,7 @@
-"""Id epochs: finds where a venue restarts its ids, and whether a message lies before or after each restart.
+"""Finds where a venue restarts its ids, and assigns each message to an id epoch.
 
-Ids after a restart are lower than ids before the restart, and stay lower. The result does not depend on how
-messages are distributed over files, nor on the order in which files arrive.
+At a restart, the ids drop, and the ids of the next messages stay lower than before. The result does not
+depend on how messages are distributed over files, nor on the order in which files arrive.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import CLOCK_TOLERANCE, NOT_GIVEN
 
 NEIGHBORS = 8
-"""Number of messages on each side of a possible restart whose ids are compared."""
+"""Number of messages before a possible restart, and after it, whose ids are compared."""
 _FEWEST = 3
+"""Fewest messages that must stand before a restart, and after it, to recognize the restart."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Restart:
     time : int
         Time of the first message after the restart, ns since 1970 UTC.
     below : int
-        Within `CLOCK_TOLERANCE` of the restart, a message with a lower id than this value is after the
-        restart, any other message is before the restart.
+        Id that decides for messages whose times lie within `CLOCK_TOLERANCE` of the restart. A message with a
+        lower id is after the restart. A message with this id or a higher id is before the restart.
     """
 
     time: int
@@ -49,6 +50,9 @@ def unflatten_restarts(flat: Sequence[int]) -> list[Restart]:
 def find_restarts(sequence: NDArray[np.int64], times: NDArray[np.int64]) -> list[Restart]:
     """Find where the ids of a stream restart.
 
+    A wrong timestamp can also make ids decrease in the order of time. Such a decrease is not a restart. It is
+    recognized because the lower ids fill a gap between the earlier ids.
+
     Parameters
     ----------
     sequence : int64[n]
@@ -59,8 +63,7 @@ def find_restarts(sequence: NDArray[np.int64], times: NDArray[np.int64]) -> list
     Returns
     -------
     list of Restart
-        Restarts, sorted by time. A wrong timestamp can also make ids decrease. This is not counted as a
-        restart: the lower ids are then missing among the earlier ids, and fit exactly there.
+        Restarts, sorted by time.
     """
     given = np.flatnonzero(times != NOT_GIVEN)
     given = given[np.lexsort((sequence[given], times[given]))]
@@ -85,6 +88,9 @@ def assign_epochs(
 ) -> NDArray[np.int64]:
     """Return the id epoch of each message: the number of restarts before it.
 
+    The time of a message decides whether it is after a restart. If the time lies within `CLOCK_TOLERANCE` of
+    the restart, the id decides; see `Restart.below`.
+
     Parameters
     ----------
     sequence, times : int64[n]
@@ -96,8 +102,7 @@ def assign_epochs(
     Returns
     -------
     int64[n]
-        Epochs, starting with 0. The time of a message decides whether it is after a restart. Within
-        `CLOCK_TOLERANCE` of the restart, the id decides.
+        Epochs, starting with 0.
     """
     epochs = np.zeros(len(sequence), dtype=np.int64)
     for restart in restarts:

@@ -33,7 +33,7 @@ _MOST_OPEN = 256
 Many systems limit a process to 1,024 open files.
 """
 _WAITING_BYTES = 64 << 20
-"""Memory for waiting records, bytes: records of streams that have no open file."""
+"""Memory limit for waiting records, bytes. The records of a stream without an open file wait."""
 
 Key = tuple[str, str, str]
 """Key of a stream: kind of record, exchange and symbol."""
@@ -53,7 +53,11 @@ class _StagedFields(TypedDict, total=False):
 
 
 class _Part(NamedTuple):
-    """Row of `parts`: a raw file, and its first row group and end if only a part of the file is read."""
+    """Row of `parts`: a raw file, and the row groups to read from this file.
+
+    `row_groups` contains the index of the first row group to read, and the index after the last. An empty
+    list means that the whole file is read.
+    """
 
     source_file: str
     row_groups: list[int]
@@ -77,14 +81,14 @@ def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> Group
     folder : str
         Folder or object store prefix of the staged files.
     limits : Limits
-        Limits of the size of files and messages, and of the number of symbols.
+        Limits on the sizes of files and messages, and on the number of symbols.
 
     Returns
     -------
     callable
         A function for `udfs.spark.packing.make_task_function`. It takes one row of `parts` and yields rows of
-        `staged`: one for each staged file, and a last one with the outcome of the part. If the part cannot be
-        read to its end, or has too many symbols, it yields only the last row.
+        `staged`: one row for each staged file, then one row with the outcome of the part. If the part cannot
+        be read to its end, or has too many symbols, the function yields only the row with the outcome.
     """
 
     def stage(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -195,7 +199,7 @@ def _select_columns(names: tuple[str, ...]) -> pa.ipc.IpcReadOptions:
 
 
 def _read_outcome(batch: pa.RecordBatch) -> _StagedFields:
-    """Return the outcome of a part, `reason` and `failed`; an empty dict if the batch is not the last one."""
+    """Return `reason` and `failed` of a part; an empty dict if the batch is not the part's last batch."""
     # `as_py` of one value is cheaper than `to_pylist` of the row: a message may have thousands of levels.
     if batch["record"][-1].as_py() != "file":
         return {}
@@ -277,7 +281,7 @@ class _StagedFiles:
             sink.close()
 
     def _create_file(self, key: Key, first: pa.RecordBatch) -> _OpenFile:
-        """Create the staged file of a stream whose first records are `first`; add its row to `self.rows`."""
+        """Create a staged file for a stream whose first records are `first`; add a row to `self.rows`."""
         # File names sort like the parts. So the messages of one recording are read in recorded order.
         file = self.folder / f"{self.part:08}-{len(self.rows):08}-{uuid.uuid4()}.arrow"
         row: _StagedFields = {"record": key[0], "exchange": key[1], "symbol": key[2]}
@@ -306,7 +310,7 @@ class _StagedFiles:
 
 
 def _split_by_stream(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[Key, int, int]]]:
-    """Return a batch sorted by stream, and (key, first row, end row) of each stream in the batch."""
+    """Return the batch sorted by stream, and (key, first row, row after the last) of each stream in it."""
     codes = np.zeros(batch.num_rows, dtype=np.int64)
     for name in _KEYS:
         encoded = batch[name].dictionary_encode()

@@ -1,7 +1,7 @@
-"""Survey of the new messages of one stream: finds their chunks, id epochs, and digits of prices and sizes.
+"""Surveys one stream's new messages: finds their chunks and id epochs, and counts digits of prices and sizes.
 
-The survey reads all new messages of a stream, in the stream's order, before any message is written to a
-table. Wrong timestamps and restarts of ids can only be recognized in the whole stream.
+The survey reads all new messages of a stream before any message is written to a table. Wrong timestamps and
+restarts of ids can only be recognized in the whole stream.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StoredMessages:
 
 
 class _IdGroup(TypedDict):
-    """Messages of one staged file in one chunk and epoch, as columns of `survey`."""
+    """Columns of `survey` that describe the messages of one staged file in one chunk and id epoch."""
 
     # pylint: disable=duplicate-code  # the tuple in `schemas.rows` cannot inherit these fields
     epoch: int
@@ -75,7 +75,7 @@ class _IdGroup(TypedDict):
 
 
 class _Digits(TypedDict):
-    """Digits that the numbers of one staged file need, as columns of `survey`."""
+    """Columns of `survey` that contain how many digits the prices and sizes of one staged file need."""
 
     price_decimals: int
     price_digits: int
@@ -103,7 +103,7 @@ _NO_DIGITS: _Digits = {
 def survey_stream(
     files: list[str], known: StoredMessages, restarts: list[Restart], chunk: int = HOUR
 ) -> list[SurveyedGroup]:
-    """Return the chunks, the id epochs and the digits of the numbers of one stream's new messages.
+    """Group one stream's new messages by id epoch and chunk, and count the digits of prices and sizes.
 
     Parameters
     ----------
@@ -119,9 +119,10 @@ def survey_stream(
     Returns
     -------
     list of SurveyedGroup
-        One for each file, epoch and chunk.
+        One group for each combination of file, epoch and chunk that has messages.
     """
-    # Only ids and times of the whole stream are in memory: 24 bytes per message, and as much for processing.
+    # Only the ids and times of the whole stream are in memory. They need 24 bytes per message. Sorting them
+    # needs another 24 bytes per message.
     sequence, stamps, received = _read_ids_and_times(files)
     epoch_times = choose_epoch_times(stamps, received)
     restarts = add_new_restarts(restarts, known, sequence, epoch_times)
@@ -148,8 +149,8 @@ def survey_stream(
 def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the times that assign messages to chunks.
 
-    These are the exchange's timestamps. If fewer than half as many timestamps as receive times are given,
-    these are the recorder's receive times.
+    The recorder's receive times are used if they are given for more than twice as many messages as the
+    exchange's timestamps. Otherwise the exchange's timestamps are used.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
     Returns
     -------
     int64[n]
-        Times by one clock for all messages, ns since 1970 UTC; -1 where the clock's time is not given.
+        Times by the same clock for all messages, ns since 1970 UTC; -1 where that clock's time is not given.
     """
     if np.count_nonzero(stamps != NOT_GIVEN) * 2 >= np.count_nonzero(received != NOT_GIVEN):
         return stamps.copy()
@@ -169,7 +170,8 @@ def choose_clock_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
 def choose_epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the times that assign messages to id epochs.
 
-    The time is that of `choose_clock_times`. If it is not given, the other clock's time is used.
+    These are the times that `choose_clock_times` returns. Where the chosen clock's time is not given, the
+    other clock's time is used.
 
     Parameters
     ----------
@@ -190,7 +192,7 @@ def choose_epoch_times(stamps: NDArray[np.int64], received: NDArray[np.int64]) -
 def add_new_restarts(
     restarts: list[Restart], known: StoredMessages, sequence: NDArray[np.int64], times: NDArray[np.int64]
 ) -> list[Restart]:
-    """Return the known restarts, and the restarts that new messages reveal within each epoch.
+    """Return the known restarts together with the restarts that the new messages show within each epoch.
 
     Parameters
     ----------
@@ -228,7 +230,7 @@ def _read_ids_and_times(files: list[str]) -> list[NDArray[np.int64]]:
 def _group_by_chunk(
     table: pa.Table, epochs: NDArray[np.int64], times: NDArray[np.int64], chunk: int
 ) -> list[_IdGroup]:
-    """Return the id range, time range and counts of a file's messages for each epoch and chunk."""
+    """Group a file's messages by epoch and chunk; return each group's id range, time range and counts."""
     received = table["received"]
     chunk_starts = np.where(times == NOT_GIVEN, NOT_GIVEN, times // chunk * chunk)
     return (  # type: ignore[no-any-return]
@@ -265,9 +267,9 @@ def _group_by_chunk(
 
 
 def _count_digits(file: str, table: pa.Table) -> _Digits:
-    """Return the digits that a file's numbers need.
+    """Return how many digits a file's prices and sizes need.
 
-    The numbers are read only if a scale differs from `DEFAULT_SCALE`.
+    The prices and sizes are read only if a scale differs from `DEFAULT_SCALE`.
     """
     needed = []
     for what in ("price", "size"):
@@ -284,7 +286,7 @@ def _count_digits(file: str, table: pa.Table) -> _Digits:
 
 
 def find_digits_needed(file: str, what: str) -> tuple[int, int]:
-    """Return the digits after and before the decimal point that the numbers of a staged file need.
+    """Return how many digits after and before the decimal point a staged file's prices or sizes need.
 
     Parameters
     ----------

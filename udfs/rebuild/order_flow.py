@@ -1,4 +1,4 @@
-"""Flow from one row of `books` to the next: order flow imbalance by level, and traded volume."""
+"""Computes order flow imbalance by level, and traded volume, from one row of `books` to the next."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ def compute_order_flow(
 ) -> Amounts:
     """Return the order flow imbalance of each book relative to the book before it.
 
-    At each level, P is a price and q a size, of the bid (b) and of the ask (a). A prime (') marks the values
-    of the book before. The imbalance is:
+    At each level, Pb and qb are the price and the size of the bid, Pa and qa the price and the size of the
+    ask. A prime (') marks the values of the previous book. A bracket is 1 if its condition is true, otherwise
+    0. The imbalance is:
 
     ``e = [Pb >= Pb'] qb - [Pb <= Pb'] qb' - [Pa <= Pa'] qa + [Pa >= Pa'] qa'``
 
@@ -77,15 +78,16 @@ def compute_order_flow(
     books : TopLevels
         n books.
     replaced : bool[n]
-        True if a snapshot has replaced the book. The difference to the book before is then no order flow, and
-        the result is 0 at all levels.
+        True if a snapshot has replaced the book. The difference from the previous book is then not order
+        flow, so the result is 0 at all levels.
     levels : int
         Number of levels to compute.
 
     Returns
     -------
     array[n, levels]
-        Imbalance in units of size, of the dtype of `sizes`. Positive if buyers arrived or sellers left.
+        Imbalance in units of size, with the dtype of `books.sizes`. The imbalance is positive if buyers
+        arrived or sellers left.
 
     References
     ----------
@@ -207,13 +209,13 @@ class TradeFlow:
         amounts : array[t]
             Size of each trade, as numbers that can be added: int64, or Python integers.
         row_events : int64[r]
-            Index of the event that each row of `books` follows.
+            Index of the event after which each row of `books` was made.
 
         Returns
         -------
         array[r, 3]
             For each row: number of trades, volume bought by aggressors, and volume sold by aggressors, since
-            the row before. Of the dtype of `amounts`.
+            the previous row. The dtype is that of `amounts`.
         """
         is_new = (ids != self._ids_before(ids)) | (not self.has_ids)
         if len(ids):
@@ -237,5 +239,5 @@ class TradeFlow:
         return between
 
     def _ids_before(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return, for each trade id, the id of the trade before."""
+        """Return, for each trade, the id of the previous trade."""
         return np.concatenate(([self.last_id], ids[:-1])) if len(ids) else ids

@@ -18,7 +18,7 @@ class RowCadence:
     Parameters
     ----------
     policy : RowPolicy
-        Its `on_gap` says whether rows of a suspect book are left out.
+        The policy whose field `on_gap` says whether rows of a suspect book are left out.
     cadence : str
         A member of `Cadence` selects every row. A time step such as "1s" selects the last row of each step;
         this row gets the sums of trades and order flow over all rows of the step.
@@ -31,7 +31,7 @@ class RowCadence:
         self.leaves_out_suspect = policy.on_gap is OnGap.WAIT
         self.label = policy.label(cadence)
         self.step = 0 if cadence in tuple(Cadence) else step_of(cadence)
-        # The row of a step that may continue in the next batch.
+        # The row of the last step, which may continue in the next batch.
         self.last_row: pa.RecordBatch | None = None
 
     def select_rows(self, rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -53,9 +53,9 @@ class RowCadence:
         return self._label_rows(summed.slice(0, summed.num_rows - 1))
 
     def take_last_row(self) -> list[pa.RecordBatch]:
-        """Return the row of the last time step as a list; empty if there is none.
+        """Return a list with the row of the last time step; an empty list if there is no such row.
 
-        Call it after the last batch.
+        Call this method after the last batch.
         """
         return [] if self.last_row is None else [self._label_rows(self.last_row)]
 

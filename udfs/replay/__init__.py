@@ -1,1 +1,1 @@
-"""Replay of recorded books and trades, step by step, by the exchange's or the recorder's clock."""
+"""Replays recorded books and trades step by step, by the exchange's or the recorder's clock."""

@@ -1,4 +1,4 @@
-"""Fills of simulated orders against a replayed book. The orders do not change the book."""
+"""Computes how a replayed book would fill simulated orders; the orders do not change the book."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from deltabook.udfs.replay.streams import Trades
 
 
 class CancelPosition(StrEnum):
-    """Where the cancelled orders of other traders stood, as assumed: behind or ahead of the simulated order.
+    """Whether other traders' orders behind or ahead of the simulated order are assumed to be cancelled first.
 
-    A recorded book shows by how much the size at a price fell, but not where in the queue.
+    A recorded book shows by how much the size at a price fell. It does not show the queue positions of the
+    cancelled orders.
     """
 
     BEHIND = "behind"
-    """Behind the simulated order, as long as size is left there."""
+    """Orders behind the simulated order are cancelled first, then orders ahead of it."""
     AHEAD = "ahead"
-    """Ahead of the simulated order, as long as size is left there."""
+    """Orders ahead of the simulated order are cancelled first, then orders behind it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def fill_marketable_order(observation: Observation, size: int) -> Fill:
 
 
 def _take_levels(prices: NDArray[np.int64], sizes: NDArray[np.int64], size: int) -> Fill:
-    """Return the fill of an order that takes the given levels, best first, until its size is filled."""
+    """Return the fill of an order that takes the given levels, best first, until the order is filled."""
     sign, remaining, cost = (1 if size > 0 else -1), abs(size), 0
     for price, available in zip(prices.tolist(), sizes.tolist(), strict=True):
         if not remaining:
@@ -81,7 +82,8 @@ class Quote:
     - A trade at the order's price fills the orders ahead in the queue first, then this order.
     - A trade beyond the order's price, lower for a buy order or higher for a sell order, fills this order
       completely.
-    - If the other side of the book reaches the order's price, the size offered there fills this order.
+    - If the other side of the book reaches the order's price, all sizes that it offers at this price or at a
+      better price fill this order.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ class Quote:
     size : int
         Size of the order, scaled; positive to buy, negative to sell.
     cancelled : CancelPosition
-        Assumed place in the queue of orders that other traders cancelled.
+        Which orders of other traders are assumed to be cancelled first.
 
     Attributes
     ----------
@@ -117,7 +119,7 @@ class Quote:
         return size == self.sign * self.left and best == [self.price]
 
     def update(self, observation: Observation) -> Fill:
-        """Apply the changes since the previous observation to the order, and return the fill that they cause.
+        """Update the order with the changes since the previous observation, and return the resulting fill.
 
         Parameters
         ----------

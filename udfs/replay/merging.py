@@ -1,4 +1,4 @@
-"""Merging of book updates and trades into one order, and the books as arrays for fast look-up."""
+"""Merges book updates and trades into one order, and turns books into arrays for fast look-up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BookArrays:
     Parameters
     ----------
     source : ReplayFeed
-        Instrument and encoding.
+        Instrument, and encoding of its prices and sizes.
     updates : BookUpdates
         The updates.
 
@@ -72,7 +72,7 @@ class BookArrays:
 
     @cached_property
     def ofi(self) -> NDArray[np.int64]:
-        """Sum of the best level's order flow imbalances over the rows before each row, int64[rows + 1]."""
+        """For each row, sum of the best level's order flow imbalance over earlier rows, int64[rows + 1]."""
         books = self.updates.books
         flow = self.source.numbers.addends(books["ofi"].flatten())
         by_row = flow.reshape(len(books), -1)[:, 0] if len(books) else flow
@@ -88,9 +88,10 @@ class MessageBlock:
     time : int64[n]
         Time by the clock, ns since 1970 UTC.
     updates : int64[n + 1]
-        Number of updates of `books` before each message, then before the end of the block.
+        How many updates of `books` come before each of the n messages. The last element counts the updates
+        before the end of the block.
     first_trade : int
-        Number of `trades` before the block.
+        Number of trades of the batch `trades` that come before the block.
     books : BookArrays
         The books after a batch of updates, among them the block's updates.
     trades : Trades
@@ -104,7 +105,7 @@ class MessageBlock:
     trades: Trades
 
     def trades_before(self, messages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of `trades` before each message with an index in `messages`."""
+        """Return how many of `trades` come before each message whose index is in `messages`."""
         updates_before = self.updates[messages] - self.updates[0]
         counts: NDArray[np.int64] = self.first_trade + messages - updates_before
         return counts
@@ -129,7 +130,7 @@ def merge_streams(
     Yields
     ------
     MessageBlock
-        Messages of both streams, up to the time to which both have been read.
+        Messages of both streams, up to the time to which both streams have been read.
     """
     update, trade = next(updates, None), next(trades, None)
     books = BookArrays(source, update or before)

@@ -81,7 +81,7 @@ class Observation:
 
     @property
     def gap(self) -> bool:
-        """Whether the book is suspect or unseeded, or was at any time since the previous observation."""
+        """Whether the book is suspect or unseeded, or was so at any time since the previous observation."""
         return bool(self._steps.gap[self._index])
 
     @property
@@ -154,7 +154,7 @@ class Observation:
         )
 
     def full_book(self) -> dict[str, NDArray[np.int64]]:
-        """Return all levels of the book. This replays a batch of updates and takes milliseconds.
+        """Return all levels of the book; the call replays a batch of updates, which takes milliseconds.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""`Replay`: steps through one symbol's books and trades. A step shows only messages up to its time."""
+"""Replays one symbol's books and trades step by step; a step shows only the messages up to its own time."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Suspect(StrEnum):
     """What a replay does with steps in which the book is suspect or unseeded."""
 
     SKIP = "skip"
-    """Skip such steps. The next observation has `gap` set."""
+    """Skip the steps with a suspect or unseeded book. The next observation has `gap` set."""
     MARK = "mark"
-    """Yield such steps like others; their `status` shows the problem."""
+    """Yield all steps. `status` shows the steps with a suspect or unseeded book."""
     RAISE = "raise"
-    """Raise a `GapError` at the first such step."""
+    """Raise a `GapError` at the first step with a suspect or unseeded book."""
 
 
 class Replay:
@@ -123,7 +123,7 @@ class Replay:
         Parameters
         ----------
         by : By or int
-            Kind or length of the step, as of `walk`.
+            Kind of events that end the step, or length of the step in ns; see `walk`.
         """
         self._max_steps = 1
         try:
@@ -149,7 +149,7 @@ class Replay:
         Parameters
         ----------
         by : By or int
-            Kind or length of a step, as of `walk`.
+            Kind of events that end a step, or length of a step in ns; see `walk`.
         rows : int
             Maximum number of steps in a batch.
 
@@ -204,7 +204,8 @@ class Replay:
         """
         time = self._block.time[:visible]
         if not isinstance(by, By):
-            # The next block may begin at the time of this block's last message, so no step ends there yet.
+            # The next block may begin at the time of this block's last message. So no step ends at this time
+            # yet.
             count = max((int(time[-1]) - 1 - self.now) // by, 0) if len(time) else 0
             ends_at = self.now + by * np.arange(1, min(count, self._max_steps) + 1)
             return np.maximum(np.searchsorted(time, ends_at, side="right"), self._start), ends_at
@@ -223,10 +224,10 @@ class Replay:
         return self._filter_suspect(end, time)
 
     def _filter_suspect(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps | None:
-        """Return the steps that the option `suspect` allows; None if it skips all of them.
+        """Return the steps that the option `suspect` allows; None if the option skips all steps.
 
         With `Suspect.RAISE`, return the steps before the first step with a suspect or unseeded book. If there
-        is none before, raise a `GapError`.
+        is no step before it, raise a `GapError`.
         """
         steps = self._make_steps(end, time)
         if self._suspect is Suspect.SKIP:
@@ -246,5 +247,5 @@ class Replay:
         return GapError(
             f"{source.exchange} {source.symbol}: the book is {observation.status.label} at "
             f"{observation.time} ns by the {source.clock} clock, sequence {observation.sequence}: "
-            "start after it, or replay with suspect='skip' or 'mark'"
+            "start the replay after this time, or replay with suspect='skip' or 'mark'"
         )

@@ -1,4 +1,4 @@
-"""Steps through one symbol's books and trades, computed many at once, with the changes in each step."""
+"""Computes many steps of a replay at once, with the changes of books and trades in each step."""
 
 from __future__ import annotations
 
@@ -63,10 +63,11 @@ class Steps:
     time : int64[n]
         Time of each step's end by the clock, ns since 1970 UTC.
     update, trade : int64[n + 1]
-        Number of updates of `books`, and number of `trades`, before the first step; then before each step's
-        end.
+        Counts of updates in `books`, and of trades in `trades`. The first element counts the updates or
+        trades before the first step. The other elements count the updates or trades before each step's end.
     row : int64[n + 1]
-        Row of `books` before the first step; then at each step's end.
+        Row of `books`. The first element is the row before the first step. The other elements are the rows at
+        each step's end.
     """
 
     books: BookArrays
@@ -113,7 +114,7 @@ class Steps:
 
     @cached_property
     def unproven(self) -> NDArray[np.bool_]:
-        """Whether the book is suspect or unseeded after any update of a step or at its end, bool[n]."""
+        """Whether the book is suspect or unseeded after an update of a step or at the step's end, bool[n]."""
         is_unproven = (np.diff(self.books.unproven[self.update]) > 0) | (self.status <= Status.SUSPECT)
         if len(is_unproven):
             is_unproven[0] |= self.carried.unproven
@@ -146,7 +147,7 @@ class Steps:
         )
 
     def flow(self) -> NDArray[np.int64]:
-        """Return number of trades with an aggressor side, bought and sold size of each step; int64[3, n]."""
+        """Return each step's number of trades with an aggressor side, bought size, sold size; int64[3, n]."""
         flow = _measure_trades(self.trades.part(int(self.trade[0]), int(self.trade[-1])))
         sums = np.concatenate((np.zeros((3, 1), dtype=np.int64), np.cumsum(flow, axis=1)), axis=1)
         by_step = np.diff(sums[:, self.trade - self.trade[0]], axis=1)

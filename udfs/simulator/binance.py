@@ -45,7 +45,7 @@ class _Dialect:
     decimal_format : DecimalFormat
         Scales of the market's integers, and the number of printed decimals.
     stride : int
-        Factor from the market's update ids to the printed ones.
+        Factor by which the market's update ids are multiplied before they are printed.
     """
 
     symbol: str
@@ -194,8 +194,8 @@ def capture_lines(
     symbol : str
         The exchange's name of the instrument, such as ``BTCUSDT``.
     market_type : {"spot", "usdm"}
-        Dialect. It sets the fields and their order, the order of a diff's bids, and the printed decimals:
-        eight on spot, the market's scales on USD-M.
+        Market type. It decides the fields of a message and their order, the order of a diff's bids, and the
+        number of printed decimals: eight for spot, the market's scales for USD-M.
     snapshot_message : int
         Index of the diff that holds the id of the first REST snapshot. If the feed has no such diff, no
         snapshot is written.
@@ -204,8 +204,9 @@ def capture_lines(
     partial_depth : bool
         True: write the true top 20 levels after every diff as a message of the stream ``@depth20``.
     update_id_stride : int
-        Every printed update id is the market's update id times this number. If it is more than 1, U is more
-        than the previous u plus one, as in the real USD-M feed, whose diffs link by the field `pu` instead.
+        Every printed update id is the market's update id times this number. With a number above 1, a diff's U
+        is higher than the previous diff's u plus one. The real USD-M feed has such holes in its ids too, and
+        links each diff to the previous diff by `pu`.
     chunk_messages : int
         Number of messages in memory at a time. The lines do not depend on this number.
 
@@ -217,13 +218,13 @@ def capture_lines(
     Raises
     ------
     ValueError
-        If settings are invalid; the text names all of them.
+        If settings are invalid; the message lists all invalid settings.
     """
     problems = (
         [] if market_type in ("spot", "usdm") else [f"market_type must be spot or usdm, is {market_type}"]
     )
     problems += [
-        f"{name} must be from {least}, is {value}"
+        f"{name} must be at least {least}, is {value}"
         for name, value, least in (
             ("snapshot_message", snapshot_message, 0),
             ("snapshot_every", snapshot_every, 1),
@@ -272,7 +273,8 @@ def _lines(
             wanted = wanted + snapshot_every if snapshot_every else n_messages
         elif wanted < done:
             wanted = done
-        # Every later event happens at `end` or after, so its receive time is at least this.
+        # Every later event happens at `end` or after `end`. So it is received at least `LATENCY[0]` after
+        # `end`.
         yield from _printed(queue.ready(end + LATENCY[0]))
     yield from _printed(queue.ready())
 

@@ -90,8 +90,8 @@ def tables(
     Returns
     -------
     dict of str to pyarrow.Table
-        Each table by its name, with the columns of `SCHEMAS`. `trades` has one row for each maker order that
-        is hit.
+        Maps each table's name to the table, which has the columns of `SCHEMAS`. The table `trades` has one
+        row for each maker order that is hit.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def tables(
         If `book_every` is below 1.
     """
     if book_every < 1:
-        raise ValueError(f"book_every must be from 1, is {book_every}")
+        raise ValueError(f"book_every must be at least 1, is {book_every}")
     recorder, done = Recorder(), 0
     parts: dict[str, list[Columns]] = {name: [] for name in SCHEMAS}
     if seeded:
@@ -150,8 +150,8 @@ def write_tables(feed: dict[str, pa.Table], folder: Path) -> list[Path]:
 def _numbers(market: Market, prices: Int64Array, sizes: Int64Array, name: str = "size") -> Columns:
     """Return prices and sizes as doubles.
 
-    Integers below 2**53 are exact as doubles. So each quotient is the double nearest to the decimal number,
-    and prints as this number.
+    Doubles represent integers below 2**53 exactly. So each quotient is the double that is nearest to the
+    decimal number, and its printed text is the decimal number.
     """
     return {"price": prices / 10**market.price_scale, name: sizes / 10**market.size_scale}
 
@@ -172,7 +172,7 @@ def _seed_rows(market: Market, book: BookSnapshot, received: int) -> Columns:
 
 
 def _delta_rows(market: Market, chunk: MarketChunk, received: ReceiveTimes) -> Columns:
-    """Return a row for each changed level; a message's bids come before its asks, best first."""
+    """Return a row for each changed level; each message has its bids first, then its asks, best first."""
     counts = np.diff(chunk.bid_offsets), np.diff(chunk.ask_offsets)
     messages = np.concatenate([np.arange(len(chunk.timestamps)).repeat(count) for count in counts])
     order = np.argsort(messages, kind="stable")

@@ -1,4 +1,4 @@
-"""The kernels that run the simulated market, and the layout of the market's state, one int64 vector.
+"""Kernels that advance the simulated market, and the layout of its state, which is one int64 vector.
 
 Every random draw is integer arithmetic on one int64 word. A seed therefore gives the same feed with compiled
 and uncompiled kernels, and in chunks of any size.
@@ -12,11 +12,12 @@ import numpy.typing as npt
 from deltabook.udfs.numba_kernel import kernel
 
 BID, ASK = 0, 1
-# Levels per side that are output after each message; levels per side that a quiet message does not change.
+# TOP_DEPTH: levels per side that are output after each message. QUIET_DEPTH: levels per side that a quiet
+# message leaves unchanged.
 TOP_DEPTH, QUIET_DEPTH = 25, 20
 MILLISECOND, MESSAGE_INTERVAL = 1_000_000, 100_000_000
 FIRST_UPDATE_ID, FIRST_TRADE_ID = 50_093_239_189, 3_735_683_259
-# Distances from the best price are log-uniform: first a random octave k, then one of its 2**k ticks.
+# Distances from the best price are log-uniform: first an octave k is drawn, then one of the 2**k ticks in it.
 # The lowest NEAR_OCTAVES octaves count as near the best price.
 OCTAVES, NEAR_OCTAVES = 17, 5
 # An order d ticks from the best price shares a slot with the d >> 9 ticks behind it. A slot holds one level.
@@ -27,8 +28,14 @@ SIZE_OCTAVES = 14
 # Sizes are stored in a ring buffer with one entry per tick. The ring follows the mid. A level that leaves the
 # ring is cancelled.
 RING, RING_MASK = 1 << 18, (1 << 18) - 1
+# MINIMUM_LEVELS: fewest levels of a side. MOST_FILLS: most fills of a market order. MOST_INTENSITY: largest
+# value of the parameter `intensity` of `Market`.
 MINIMUM_LEVELS, MOST_FILLS, MOST_INTENSITY = 40, 64, 400
-# Probabilities, in units of 1/65,536.
+# Probabilities, in units of 1/65,536. MARKET_ORDER: an order is a market order. LARGE: a market order is
+# large. FLOW_FLIP: the direction of market orders flips. FLASH: a new level is cancelled at once.
+# REMOVE_NEAR: a limit order that finds a level near the best price removes this level. REMOVE_EATEN: replaces
+# REMOVE_NEAR on the side that market orders are hitting. REMOVE_FAR: a limit order that finds a level far
+# from the best price removes this level.
 MARKET_ORDER, LARGE, FLOW_FLIP, FLASH = 2_000, 2_500, 2_000, 20_000
 REMOVE_NEAR, REMOVE_EATEN, REMOVE_FAR = 10_000, 56_000, 34_000
 # Multiplier a of Marsaglia's multiply-with-carry generator: a * 2**32 - 1 and a * 2**31 - 1 are prime, and
@@ -47,7 +54,8 @@ def most_events(intensity: int) -> int:
 
 # The state is one vector because every array argument costs two atomic reference counts per call (with six
 # arrays: 4.1 M level changes/s, with one: 6.0 M). The scalars come first. BEST, LEVELS, CHANGED and FRONT are
-# pairs: bid, ask. SHOWN holds price and size of the best bid, then of the best ask, as of the last ticker.
+# pairs: bid, ask. SHOWN holds four values of the last ticker: price and size of the best bid, price and size
+# of the best ask.
 BEST, LEVELS, CHANGED, FRONT, SHOWN = 0, 2, 4, 6, 8
 LOW, UPDATE_ID, TRADE_ID, RANDOM, ACTIVITY, FLOW, MESSAGE, CLOCK, TRADES, TICKERS = range(12, 22)
 START, INTENSITY, QUIET, FLOOR, CEILING, SMALLEST = range(22, 28)
@@ -75,7 +83,7 @@ def new_state(
     seed : int
         Seed of the random numbers.
     mid : int
-        First mid price, ticks.
+        First best bid, ticks. The first best ask is one tick higher.
     start_time : int
         Time of the first message, ns since 1970 UTC.
     intensity : int
@@ -153,7 +161,8 @@ def _set_level(state, side, price, size):
 def _market_order(state):
     """Execute a market order, with one trade and one update id for each maker order that is hit.
 
-    The direction of the order flow flips with a small probability, so that it lasts for several orders.
+    The direction of the order flow flips with a small probability, so that several orders in a row have the
+    same direction.
     """
     if _draw(state) >> 16 < FLOW_FLIP:
         state[FLOW] = 1 - state[FLOW]
@@ -180,7 +189,11 @@ def _market_order(state):
 
 @kernel
 def _limit_order(state):
-    """Place, change or cancel an order at a random distance behind the front of a random side."""
+    """Place, change or cancel an order on a random side, at a random distance behind the front of the side.
+
+    The front of a side is the best price of the other side. In a quiet message, the front is the price of the
+    side's own level number `QUIET_DEPTH`, counted from the best, so that better levels do not change.
+    """
     choice = _draw(state)
     side, roll = choice & 1, choice >> 16
     octave = (_draw(state) * OCTAVES) >> 32
@@ -259,7 +272,10 @@ def copy_book(state, head, levels):
 
 @kernel
 def _begin_message(state):
-    """Start a message: advance the clock, draw the activity, follow the mid; return the number of changes."""
+    """Start a message: advance the clock, draw the activity and let the ring follow the mid.
+
+    Returns the number of level changes after which the message ends.
+    """
     state[MESSAGE] += 1
     state[CHANGED + BID] = state[CHANGED + ASK] = state[TRADES] = state[TICKERS] = 0
     state[CLOCK] = state[START] + (state[MESSAGE] - 1) * MESSAGE_INTERVAL
@@ -289,7 +305,8 @@ def _write_message(state, row, levels, offsets, top, counts, trades, tickers):
             levels[side, 1, start + position] = state[SIZES + (price & RING_MASK)] if behind else 0
         offsets[side, row + 1] = start + number
         counts[side, row] = _copy_side(state, side, TOP_DEPTH, top[side, 0, row], top[side, 1, row])
-    # The rows of `offsets` hold where each message starts in bid levels, ask levels, trades and tickers.
+    # The four rows of `offsets` hold where each message starts in the arrays of bid levels, ask levels,
+    # trades and tickers.
     first_trade, first_ticker = offsets[2, row], offsets[3, row]
     for position in range(state[TRADES]):
         for field in range(TRADE_FIELDS):
@@ -311,8 +328,8 @@ def advance(state, photograph, photo, photo_levels, messages, levels, offsets, t
     photograph : int
         Index of the message in whose middle the book is copied; m for no copy.
     photo, photo_levels : int64[4], int64[2, 2, :]
-        Filled with the copy of the book, as `head` and `levels` of `copy_book`. The caller sets ``photo[0]``
-        to 0.
+        Filled with the copy of the book, like the parameters `head` and `levels` of `copy_book`. The caller
+        sets ``photo[0]`` to 0.
     messages : int64[3, m]
         Filled with end time (ns since 1970 UTC), first update id and last update id of each message.
     levels : int64[2, 2, :]
@@ -324,7 +341,7 @@ def advance(state, photograph, photo, photo_levels, messages, levels, offsets, t
         Filled with the best levels after each message, best first; the axes are side, price (0) or size (1),
         message and level.
     counts : int64[2, m]
-        Filled with the number of levels in `top`, by side and message.
+        Filled with the number of levels in `top` for each side and message.
     trades : int64[TRADE_FIELDS, :]
         Filled with the fields of each trade: id, time, price, size, and 1 if the buyer is the maker.
     tickers : int64[TICKER_FIELDS, :]
@@ -356,7 +373,7 @@ def advance(state, photograph, photo, photo_levels, messages, levels, offsets, t
 
 @kernel
 def _seed_book(state, mid):
-    """Fill the first book: about five of eight slots of both sides get a level, the best prices always."""
+    """Fill the first book: give a level to each best price, and to about five in eight of the other slots."""
     for _ in range(8):
         _draw(state)
     for side in range(2):

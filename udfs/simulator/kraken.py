@@ -66,7 +66,7 @@ def dump_lines(
     Raises
     ------
     ValueError
-        If the venue does not offer a setting; the text names all such settings.
+        If the venue does not offer a setting; the message lists all such settings.
     """
     problems = [] if depth in DEPTHS else [f"depth must be one of {DEPTHS}, is {depth}"]
     problems += [
@@ -122,7 +122,8 @@ class _Side:
 
     def __init__(self, sign: int, depth: int, prices: Int64Array, sizes: Int64Array, time: int) -> None:
         self.sign, self.depth = sign, depth
-        # The time of a level's last change: each level is 997 us older than the next better level.
+        # The market does not say when a level of its first book last changed. So each level is assumed to be
+        # 997 us older than the next better level.
         self.levels = {
             sign * price: _Level(lots, time - 997 * _MICROSECOND * place)
             for place, (price, lots) in enumerate(zip(prices.tolist(), sizes.tolist(), strict=True))
@@ -266,7 +267,8 @@ def _queue_books(
         told_asks, told_bids = asks.apply(*ask_run, time), bids.apply(*bid_run, time)
         new = [change for change in told_asks + told_bids if not change.republished]
         if new:
-            # The changes are one microsecond apart. The last change has the message's own time.
+            # Each change gets a time one microsecond after the change before it. The last change gets the
+            # time of the message.
             for place, change in enumerate(reversed(new)):
                 change.level.time = time - place * _MICROSECOND
             queue.add(received, MESSAGES, printer.update(told_asks, told_bids, printer.checksum(asks, bids)))
@@ -275,13 +277,13 @@ def _queue_books(
 def _runs(
     offsets: Int64Array, prices: Int64Array, sizes: Int64Array
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the prices and sizes of the levels that each message changed."""
+    """Yield, for each message, the prices and the sizes of the levels that it changed."""
     for start, stop in pairwise(offsets.tolist()):
         yield prices[start:stop].tolist(), sizes[start:stop].tolist()
 
 
 def _queue_trades(queue: ReceiveQueue, printer: _Printer, chunk: MarketChunk, times: ReceiveTimes) -> None:
-    """Queue one message for all trades of one time, received when the last of these trades is received."""
+    """Queue one message for all trades of equal time, with the receive time of the last of these trades."""
     columns = (
         chunk.trade_timestamps,
         times.trades,

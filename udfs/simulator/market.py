@@ -57,22 +57,23 @@ class BookSnapshot:
 class MarketChunk:
     """The market's output over n consecutive messages; every array is int64.
 
-    Prices are ticks and sizes are lots. Timestamps are ns since 1970-01-01 UTC on the exchange's clock; they
-    are whole milliseconds if the market's start time is one. Message indices count from the first message of
-    this chunk.
+    Prices are ticks and sizes are lots. Timestamps are ns since 1970-01-01 UTC on the exchange's clock. If
+    the market starts at a whole millisecond, all timestamps are whole milliseconds. Message indices count
+    from the first message of this chunk.
 
     Attributes
     ----------
     inside : BookSnapshot or None
-        The book in the middle of one message, chosen by the argument `photograph` of `Market.advance`.
+        The book in the middle of one message. The argument `photograph` of `Market.advance` names the
+        message.
     timestamps, first_update_ids, last_update_ids : numpy.ndarray
         [n] Time at which a message ends, and the ids of its first (U) and last (u) order event. A message
         starts where the previous message ends.
     bid_offsets, ask_offsets : numpy.ndarray
         [n + 1] Message i changed the levels ``offsets[i]:offsets[i + 1]``.
     bid_prices, bid_sizes, ask_prices, ask_sizes : numpy.ndarray
-        [levels] Price of each changed level, best first within a message, and its size after the message; a
-        size of 0 deletes the level.
+        [levels] Price of each changed level, and the level's size after the message; a size of 0 deletes the
+        level. Within a message, the best level comes first.
     top_bid_prices, top_bid_sizes, top_ask_prices, top_ask_sizes : numpy.ndarray
         [n, 25] The true best levels after each message, best first; 0 where the side has no level.
     top_bid_counts, top_ask_counts : numpy.ndarray
@@ -136,8 +137,8 @@ class Market:
     start_time : int
         Time at which the first message begins, ns since 1970-01-01 UTC. A message takes 100 ms.
     intensity : int
-        Mean number of level changes per message, 20 to 400. A message has from half to twice this number,
-        and consecutive messages tend to have similar numbers.
+        Mean number of level changes per message, 20 to 400. A message has between half and twice this many
+        level changes, and consecutive messages tend to have similar numbers of level changes.
     quiet_share : float
         Share of quiet messages, 0 to 0.999. A quiet message changes only levels below the top 20, so that it
         has neither trades nor tickers.
@@ -147,12 +148,12 @@ class Market:
     Attributes
     ----------
     price_scale, size_scale : int
-        The parameters of these names.
+        Values of the parameters with the same names.
 
     Raises
     ------
     ValueError
-        If parameters are out of range; the text names all of them.
+        If parameters are out of range; the message lists all these parameters.
     """
 
     def __init__(
@@ -188,20 +189,20 @@ class Market:
         self._state = new_state(seed, starting_mid, start_time, intensity, quiet_share, smallest_order)
 
     def advance(self, n_messages: int, *, photograph: int | None = None) -> MarketChunk:
-        """Advance the market by a number of messages and return its output.
+        """Advance the market by `n_messages` messages and return their level changes, trades and tickers.
 
-        A call reserves about 100 kB of address space per message, and uses about a tenth of that memory. Ask
-        for a few hundred to a few thousand messages per call.
+        A call reserves about 100 kB of address space per message, and uses about 10 kB of memory per message.
+        Ask for a few hundred to a few thousand messages per call.
 
         Parameters
         ----------
         n_messages : int
             Number of messages, 0 or more.
         photograph : int, optional
-            Index, within this chunk, of a message. `MarketChunk.inside` becomes a copy of the book in the
-            middle of this message: the copy's update id L satisfies U <= L < u. The feed does not change. A
-            message of a single order has no middle; the next message is then used. If there is none,
-            `MarketChunk.inside` is None.
+            Index of a message within this chunk. In the middle of this message, the book is copied to
+            `MarketChunk.inside`. The copy's update id L satisfies U <= L < u. Copying does not change the
+            feed. A message of a single order has no middle. The book is then copied in the next message. If
+            the chunk has no next message, `MarketChunk.inside` is None.
 
         Returns
         -------
@@ -255,5 +256,5 @@ def _make_snapshot(head: Int64Array, levels: Int64Array) -> BookSnapshot:
 
 
 def _trim_levels(levels: Int64Array, counts: Int64Array) -> list[Int64Array]:
-    """Return bid prices, bid sizes, ask prices and ask sizes, each cut to its side's number of levels."""
+    """Return bid prices, bid sizes, ask prices and ask sizes, cut to the number of levels of their side."""
     return [levels[side, field, : counts[side]].copy() for side in (BID, ASK) for field in (0, 1)]

@@ -1,4 +1,4 @@
-"""Exact decimal text of scaled integers: of one number in Python, of many book levels in a kernel."""
+"""Prints scaled integers as exact decimal text: one number in Python, or many book levels in a kernel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class DecimalFormat(NamedTuple):
     Attributes
     ----------
     price_scale, size_scale : int
-        Decimal digits of the integers: a price is ``ticks / 10**price_scale``.
+        Number of decimal digits of the integers that stand after the point: a price is
+        ``ticks / 10**price_scale``, a size is ``lots / 10**size_scale``.
     price_decimals, size_decimals : int
         Number of decimals that are printed: at least the scale, at most the scale plus nine.
     """
@@ -28,8 +29,8 @@ class DecimalFormat(NamedTuple):
     size_decimals: int
 
 
-# Most bytes of one level: two numbers of at most 29 characters each (19 digits, a point, nine padding zeros),
-# and the JSON punctuation around these.
+# Largest number of bytes in the text of one level: two numbers of at most 29 characters each (19 digits, a
+# point, nine padding zeros), and the JSON punctuation around the two numbers.
 LEVEL_ROOM = 70
 _ZERO, _POINT, _COMMA, _QUOTE, _OPEN, _CLOSE = b'0.,"[]'
 
@@ -65,7 +66,9 @@ def level_texts(
     *,
     reverse: bool = False,
 ) -> list[str]:
-    """Return the text of each run of levels, as the elements of a JSON array.
+    """Print each run of levels as the elements of a JSON array, and return one text per run.
+
+    A run is a range of adjacent levels.
 
     Parameters
     ----------
@@ -123,7 +126,7 @@ def _write_levels(prices, sizes, starts, stops, decimal_format, reverse, out, en
     prices, sizes, starts, stops, decimal_format, reverse
         The parameters of `level_texts`.
     out : uint8[:]
-        Buffer, `LEVEL_ROOM` bytes per level. The text ends at its end.
+        Buffer with `LEVEL_ROOM` bytes per level. The text fills the last bytes of the buffer.
     ends : int64[runs]
         Filled with the index in `out` after the last character of each run.
 

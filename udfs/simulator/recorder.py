@@ -1,7 +1,7 @@
-"""Receive times of the simulated market's events, equal in every dialect.
+"""Assigns receive times to the simulated market's events; they are the same in every dialect.
 
-The latency of an event depends only on its stream and its id. So a dialect that prints fewer messages, or
-another size of the chunks, does not change the receive times.
+The latency of an event depends only on its stream and its id. So an event has the same receive time in a
+dialect that prints fewer messages, and with chunks of another size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, Ma
 LATENCY = (2_000_000, 9_000_000)
 """Shortest and longest latency from an event to its receive time, ns."""
 MESSAGES, PARTIALS, TRADES, TICKERS, SNAPSHOTS = range(5)
-"""Numbers of the streams. Of lines with equal receive times, the line with the lower number comes first."""
+"""Numbers of the streams. At equal receive times, the line of the lower stream number comes first."""
 _GOLDEN, _ODD, _STREAM_SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), 56
 
 
@@ -69,7 +69,7 @@ class Recorder:
         )
 
     def receive_book(self, book: BookSnapshot, happened: int, stream: int = SNAPSHOTS) -> int:
-        """Return the receive time of one whole book; no diff so far has a later receive time.
+        """Return the receive time of one whole book, at or after the receive times of all diffs so far.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ def recorded_chunks(
 
 
 class ReceiveQueue:
-    """Sorts lines by receive time, and holds a line until no later line can precede it."""
+    """Sorts lines by receive time, and keeps them until `ready` removes them."""
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, int, str]] = []

@@ -75,7 +75,8 @@ def csv_lines(market: Market, messages: int, exchange: str, symbol: str) -> dict
     Returns
     -------
     dict of str to iterator of str
-        Lines of each table in `HEADERS`, by table name. The header comes first; each line has its newline.
+        Maps each table name in `HEADERS` to the table's lines. The first line is the header. Each line ends
+        with a newline.
     """
     recorder, writer = Recorder(), _Writer(f"{exchange},{symbol}", market.price_scale, market.size_scale)
     lines: dict[str, list[str]] = {name: [f"{header}\n"] for name, header in HEADERS.items()}

@@ -1,4 +1,4 @@
-"""Source `bybit`: Bybit's order book archive, and captures of its public WebSocket v5.
+"""Source `bybit`: reads Bybit's order book archive, and captures of Bybit's public WebSocket v5.
 
 Format: one message per line. A line holds the message alone, the message after a receive time, or a
 cryptofeed dump line. Files may be plain text, gzip, or a zip with one member (as in Bybit's archive).
@@ -19,8 +19,8 @@ cryptofeed dump line. Files may be plain text, gzip, or a zip with one member (a
   folder first. If there is no such word, a book of 200 levels is spot (the archive's `ob200`), and
   everything else is a contract (the archive's `ob500`).
 - Symbols: a contract is perpetual unless its name has an expiry. BTCUSDT-26DEC25 becomes BTC-USDT-251226,
-  BTC-26DEC25 becomes BTC-USDC-251226, and BTCPERP becomes BTC-USDC-PERP. BTCUSDZ25 and options stay as they
-  are.
+  BTC-26DEC25 becomes BTC-USDC-251226, and BTCPERP becomes BTC-USDC-PERP. Symbols such as BTCUSDZ25, and the
+  symbols of options, are not changed.
 - Skipped: other topics and responses to requests.
 - Unreadable lines go to quarantine. If an unreadable line was a book update, the missing `u` shows the gap.
 
@@ -69,7 +69,7 @@ class _BybitParser(MessageParser):
         """`linear`, `inverse`, `spot`, or empty if nothing names the market."""
         self.category_is_final = False
         self.depths: dict[str, str] = {}
-        """{symbol: book depth that is read, the first depth of the symbol in the file}."""
+        """{symbol: the only book depth that is read, which is the symbol's first depth in the file}."""
 
     def connection(self, line: bytes) -> None:
         """Set the market from the first connection line, unless a message precedes the line."""
@@ -190,11 +190,11 @@ def symbol_of(venue_symbol: str, *, is_spot: bool) -> str:
 
 
 def _find_category_in_path(path: Path) -> str:
-    """Return the market named by the file name, else by the nearest folder; empty if none is named."""
+    """Return the market that the file name, or else the nearest folder, names; empty if neither does."""
     folders = [folder.lower() for folder in path.parts[-2::-1]]
     return _find_category([*re.split(r"[^a-z]+", path.name.lower()), *folders])
 
 
 def _find_category(words: list[str]) -> str:
-    """Return the first word that is the name of a market; empty if no word is."""
+    """Return the first word that is the name of a market; empty if no word names a market."""
     return next((word for word in words if word in _CATEGORIES), "")

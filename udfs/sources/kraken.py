@@ -1,24 +1,25 @@
-r"""Source `kraken`: captures of Kraken's WebSocket v1 channels `book` and `trade`.
+r"""Source `kraken`: reads captures of Kraken's WebSocket v1 channels `book` and `trade`.
 
 Format: one message per line. A line holds the message alone, the message after a receive time, or a
 cryptofeed dump line. Files may be plain text, gzip, or a zip with one member.
 
 - Order book snapshot: `[id, {"as":…,"bs":…}, "book-N", pair]`, N levels per side.
-- Order book update: `[id, {"a":…}, {"b":…,"c":"…"}, "book-N", pair]`. Asks and bids are in one part or in two
-  parts. Two parts of one message are one book update. Levels stay in the order of the message. A price that
-  occurs twice in a message is stored twice.
+- Order book update: `[id, {"a":…}, {"b":…,"c":"…"}, "book-N", pair]`. Asks and bids stand in one part (an
+  object) or in two parts. A message with two parts is one book update. Levels stay in the order of the
+  message. A price that occurs twice in a message is stored twice.
 - Level: `[price, volume, time]`. A fourth field `"r"` marks a level that Kraken sends again unchanged.
 - Depth: Kraken's book has N levels per side. After each message, Kraken drops the levels beyond the best N
   without sending a deletion.
 - Checksum: `c` is the CRC-32 of the ten best asks and bids, printed with the decimals of the message's levels
   (fixed for each pair). The checksum proves the ten best levels per side after each message, so the book is
   `checked`. The checksum proves nothing about deeper levels.
-- Time of a book message: the newest time of its levels.
-- Trades: `[id, [[price, volume, time, side, type, misc], …], "trade", pair]`. The aggressor bought (`b`) or
-  sold (`s`). Trades have no ids.
-- Order: messages have no ids. They stay in file order, and their sequence is the receive time. A receive time
-  below the previous one is raised to the previous one. A receive time far ahead of the following ones is
-  ignored. A file without receive times is ordered by the times of its messages.
+- Time of a book message: the newest of the times of its levels.
+- Trades: `[id, [[price, volume, time, side, type, misc], …], "trade", pair]`. `side` is `b` if the aggressor
+  bought, and `s` if the aggressor sold. Trades have no ids.
+- Order: messages have no ids. They stay in file order, and their sequence is the receive time. If a receive
+  time is below the previous receive time, it is raised to the previous receive time. A receive time far above
+  the following receive times is ignored. A file without receive times is ordered by the times of its
+  messages.
 - Several depths of one pair in a file: the source reads the depth that comes first in the file and skips the
   other depths.
 - Skipped: heartbeats, `systemStatus`, `ticker`, `ohlc`, `spread` and all other messages.
@@ -69,11 +70,11 @@ class _KrakenParser(MessageParser):
     def __init__(self, path: str, limits: Limits):
         super().__init__(path, limits)
         self.order_times: dict[int, int] = {}
-        """{row in the file: time that orders its message, ns since 1970 UTC}, for the current block."""
+        """{row of the current block: time that orders the row's message, ns since 1970 UTC}."""
         self.last_sequence = NOT_GIVEN
         """Sequence of the last message of the previous blocks, ns since 1970 UTC; -1 if there is none."""
         self.depths: dict[str, int] = {}
-        """{symbol: book depth that is read, the first depth of the symbol in the file}."""
+        """{symbol: the only book depth that is read, which is the symbol's first depth in the file}."""
 
     def message(self, line: Line) -> None:
         if line.received != NOT_GIVEN:
@@ -107,7 +108,7 @@ class _KrakenParser(MessageParser):
             self._add_in_order(record | {"symbol": symbol}, line)
 
     def _add_in_order(self, record: Record, line: Line) -> None:
-        """Add a record with a preliminary sequence: its receive time, or else its own time.
+        """Add a record with a preliminary sequence: the line's receive time, or else the record's timestamp.
 
         `finish_block` replaces the preliminary sequence.
         """

@@ -1,4 +1,4 @@
-r"""Source `okx`: captures of OKX's public WebSocket v5, and of OKCoin's and OKEx's v3.
+r"""Source `okx`: reads captures of OKX's public WebSocket v5, and of OKCoin's and OKEx's WebSocket v3.
 
 Format: one message per line. A line holds the message alone, the message after a receive time, or a
 cryptofeed dump line. Files may be plain text, gzip, or a zip with one member. A v3 message is plain JSON, or
@@ -97,7 +97,7 @@ class _OkxParser(MessageParser):
         self.exchange = _exchange_in(Path(path).name)
         self.exchange_is_final = False
         self.channels: dict[str, str] = {}
-        """{symbol: book channel that is read, the first book channel of the symbol in the file}."""
+        """{symbol: the only book channel that is read, which is the symbol's first channel in the file}."""
 
     def connection(self, line: bytes) -> None:
         """Set the exchange from the first connection line, unless a message precedes the line."""
@@ -133,7 +133,8 @@ class _OkxParser(MessageParser):
     ) -> Record | None:
         """Return the record of one entry of a message's `data`.
 
-        The result is None for a book channel that is not the one read for the instrument.
+        The result is None for an entry of a book channel that is skipped, because another book channel of the
+        instrument is read.
         """
         symbol = canonical_symbol(instrument or read_text(entry, "instrument_id"))
         time = self._read_time(entry)
@@ -174,7 +175,7 @@ class _OkxParser(MessageParser):
         Returns
         -------
         (exchange, symbol) or None
-            `NO_BOOK` if the line names only channels without a book; None if its book is unknown.
+            `NO_BOOK` if the line names only channels without a book; None if the line's book is unknown.
         """
         try:
             split = split_line(line)
@@ -185,7 +186,7 @@ class _OkxParser(MessageParser):
         instruments = {name.decode("ascii") for name in _NAMED_INSTRUMENT.findall(payload)}
         if channels and channels <= _CHANNELS_WITHOUT_BOOK:
             return NO_BOOK
-        if len(instruments) != 1:  # with two names, it is unclear which one the line belongs to
+        if len(instruments) != 1:  # with two names, it is unclear which instrument the line belongs to
             return None
         try:
             book = self.exchange, canonical_symbol(instruments.pop())

@@ -1,7 +1,7 @@
-"""Spark's Python daemon for local sessions. It imports the modules that workers need before it forks workers.
+"""Spark's Python daemon for local sessions, which imports the workers' modules before it forks workers.
 
 A forked worker has these modules already, so each module is imported only once. The setting
-`spark.python.daemon.module` of local sessions names this module.
+`spark.python.daemon.module` of local sessions contains the name of this module.
 """
 
 from __future__ import annotations

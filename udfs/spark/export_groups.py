@@ -46,8 +46,9 @@ def export_groups(request: ExportRequest) -> GroupFunction:
     Returns
     -------
     callable
-        Function for `make_task_function`, with groups by exchange, symbol and date. It takes rows of
-        `export_references` and yields one row of `exported`. An incomplete file has the suffix `.partial`.
+        Function for `make_task_function`; the key of a group is (exchange, symbol, date). The function takes
+        rows of `export_references` and yields one row of `exported`. While a file is incomplete, its name
+        ends with `.partial`.
     """
 
     def export(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

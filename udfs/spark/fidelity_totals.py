@@ -1,4 +1,4 @@
-"""The function that Spark applies to each symbol to run distribution tests over all its chunks together."""
+"""The function that Spark applies to each symbol, which runs distribution tests over all chunks together."""
 
 from __future__ import annotations
 

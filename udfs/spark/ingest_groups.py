@@ -32,7 +32,7 @@ from deltabook.udfs.storage.event_files import BATCH_ROWS, read_events
 
 
 def survey_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Find the chunks and id restarts of one stream's new messages, and the digits of their numbers.
+    """Find the chunks and id restarts of one stream's new messages; count digits of prices and sizes.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def survey_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.D
 
 
 def order_groups(root: str) -> GroupFunction:
-    """Return the function that puts one chunk's messages into the feed's order and writes its events.
+    """Return the function that sorts one chunk's messages into the feed's order and writes them as events.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def order_groups(root: str) -> GroupFunction:
     Returns
     -------
     callable
-        Function for `make_task_function`, with groups by exchange, symbol and hour. It takes one row of
-        `event_references` and yields one row of `added`.
+        Function for `make_task_function`; the key of a group is (exchange, symbol, hour). The function takes
+        one row of `event_references` and yields one row of `added`.
     """
 
     def order(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -113,9 +113,9 @@ def _order_chunk(reference: ChunkToOrder, exchange: str, symbol: str, hour: int)
 def extract_golden_groups(root: str) -> GroupFunction:
     """Return the function that writes one instrument's golden rows and quarantined records.
 
-    Golden rows are independent truths about a book that the feed itself contains: every snapshot, every
-    checksum and every ticker. A record is quarantined if it could not be read, or if its numbers do not fit
-    the instrument's scales.
+    Golden rows are independent truths about a book. They come from the raw files: snapshots, checksums,
+    tickers, and books of the vendor. A record is quarantined if it could not be read, or if its numbers do
+    not fit the instrument's scales.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def extract_golden_groups(root: str) -> GroupFunction:
     Returns
     -------
     callable
-        Function for `make_task_function`, with groups by exchange and symbol. It takes one row of
-        `other_references` and yields rows of `added`.
+        Function for `make_task_function`; the key of a group is (exchange, symbol). The function takes one
+        row of `other_references` and yields rows of `added`.
     """
 
     def write(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -188,7 +188,7 @@ def _compute_epochs(messages: pa.Table, restarts: list[int]) -> NDArray[np.int64
 
 
 def _renew_epochs(stored: pa.Table, reference: ChunkToOrder) -> pa.Table:
-    """Return stored events with epochs computed anew: a late file may show an id reset before them."""
+    """Return stored events with newly computed epochs, because a late file may show an earlier id reset."""
     if not reference.update_restarts and not reference.trade_restarts:
         return stored
     is_update = pc.equal(stored["event_type"], EventType.BOOK_UPDATE).to_numpy()
@@ -229,7 +229,7 @@ def _select_golden(records: pa.Table, restarts: list[int], table: Table) -> pa.T
 
 
 def _make_golden(records: pa.Table, table: Table, **constants: str | int | list[int]) -> pa.Table:
-    """Return one golden row per record. Columns in `constants` have the given value in all rows."""
+    """Return one golden row per record; a column named in `constants` has the given value in all rows."""
     if not records.num_rows:  # pyarrow cannot repeat a list zero times
         return table.arrow.empty_table()
     columns = {

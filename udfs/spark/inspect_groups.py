@@ -117,7 +117,7 @@ def _count_stream(stream: pa.Table) -> dict[str, int]:
 
     The events of `stream` are in the feed's order. The faults are:
 
-    - `late`: messages whose row of the raw file comes after the row of a later message of the feed
+    - `late`: messages that the raw file has after a message that follows them in the feed's order
     - `unordered`: ids below the previous id
     - `missing`: timestamps that are not given
     - `zero`: timestamps before `EARLIEST_TIME`

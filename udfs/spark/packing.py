@@ -1,15 +1,15 @@
-"""Packing of groups into a few Spark tasks, and one result file for each group.
+"""Packs groups into a few Spark tasks, and stores the result of each group in a file.
 
-A group is the unit of work of one function: one chunk, symbol or symbol-day. Its rows are references: each
-names the data files that a worker reads.
+A group is the unit of work of one function: one chunk, symbol or symbol-day. The rows of a group are
+references: each row names the data files that a worker reads.
 
 Every Spark task has a fixed cost: 10 ms in the JVM and a round trip to Python. So several groups share a
 task, and all tasks have about equal cost. A worker writes the result of a group to a small file as soon as
-the group is done. These files have three uses:
+the group is done. These result files have three uses:
 
-- A retried task skips the groups that have a file.
-- The driver counts the files to show progress.
-- If a task dies, the first of its groups without a file is the group that killed the task.
+- A retried task skips the groups that have a result file.
+- The driver counts the result files to show progress.
+- If a task dies, the first group of the task without a result file is the group that killed the task.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def store_results(function: GroupFunction, folder: str, schema: pa.Schema) -> Gr
     Parameters
     ----------
     function : callable
-        Processes one group.
+        Function that processes one group.
     folder : str
         Folder for the result files of finished groups.
     schema : pyarrow.Schema
@@ -84,8 +84,9 @@ def store_results(function: GroupFunction, folder: str, schema: pa.Schema) -> Gr
     Returns
     -------
     callable
-        Processes one group and yields its result as one frame. The rows of the group must have the column
-        `group`, the group's number, which is the name of the result file.
+        Function that processes one group and yields the group's result as one frame. The rows of the group
+        must have the column `group`, which contains the number of the group. The result file is named after
+        this number.
     """
 
     @wraps(function)
@@ -108,7 +109,7 @@ def make_task_function(function: GroupFunction, keys: Sequence[str], schema: pa.
     Parameters
     ----------
     function : callable
-        Processes one group. Takes the key and the frames of the group.
+        Function that processes one group. It takes the key and the frames of the group.
     keys : sequence of str
         Columns whose values are the key of a group.
     schema : pyarrow.Schema

@@ -1,1 +1,1 @@
-"""File access: folders and object stores, Parquet and Arrow files, raw files, and errors of workers."""
+"""Reads and writes files in folders and object stores, and explains the errors of Spark workers."""

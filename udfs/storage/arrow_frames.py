@@ -1,4 +1,4 @@
-"""Conversion between Arrow batches, named tuples, and the pandas frames that Spark passes to workers."""
+"""Converts between Arrow batches, named tuples, and the pandas frames that Spark passes to workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GroupKey = tuple[str | int, ...]
 GroupFunction = Callable[[GroupKey, Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]
 """A function that processes one group of rows. It takes the group's key and frames, and yields frames.
 
-The rows are references: each names the data files to read.
+The rows are references: each row names the data files to read.
 """
 
 RowT = TypeVar("RowT", bound=tuple[object, ...])

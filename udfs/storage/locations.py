@@ -1,4 +1,4 @@
-"""Locations of warehouses: local folders, and folders of object stores with the interface of S3.
+"""Reads and checks the locations of warehouses: local folders, and folders in S3-like object stores.
 
 A location in an object store is a `upath.UPath`, which behaves like a `pathlib.Path`.
 """
@@ -39,7 +39,7 @@ The client parses and decodes a path twice, so no escape of these parts helps. E
 other paths work.
 """
 _NOT_UTF8 = "bytes that are not UTF-8"
-_INSTALL_HINT = "install deltabook[s3], or name a folder"
+_INSTALL_HINT = "install deltabook[s3], or pass a local folder"
 
 
 def parse_location(text: str | Path) -> Path:
@@ -99,7 +99,7 @@ def explain_invalid_names(paths: Iterable[Path | str]) -> str:
         One line that names each path that is not UTF-8; empty if all paths are UTF-8.
     """
     invalid = [repr(os.fsencode(path))[1:] for path in paths if not _is_utf8(os.fspath(path))]
-    return f"{', '.join(invalid)}: the path has {_NOT_UTF8}. Rename it" if invalid else ""
+    return f"{', '.join(invalid)}: the path has {_NOT_UTF8}. Rename the file or folder" if invalid else ""
 
 
 def get_table_address(folder: Path) -> str:
@@ -114,7 +114,7 @@ def get_table_address(folder: Path) -> str:
     -------
     str
         An absolute path, or the URI of an object store. A path is not percent-encoded, because the client
-        does this itself.
+        encodes it.
 
     Raises
     ------

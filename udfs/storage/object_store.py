@@ -35,7 +35,7 @@ _MESSAGE_LENGTH = 300
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of a folder or an object store.
+    """A file in a folder or in an object store.
 
     Attributes
     ----------
@@ -219,7 +219,7 @@ def copy_file(file: Path, target: Path) -> None:
 
 
 def move_file(file: Path, target: Path) -> None:
-    """Move a file, and replace the target if it exists. An object store copies the file, then removes it."""
+    """Move a file, and replace an existing target; an object store copies, then removes the file."""
     if is_remote(file):
         file.rename(target)
     else:
@@ -236,7 +236,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def remove_file(file: Path) -> None:
-    """Remove a file, and then its folder if the folder is empty; an object store has no empty folders."""
+    """Remove a file, and then the file's folder if it is empty; an object store has no empty folders."""
     file.unlink(missing_ok=True)
     if not is_remote(file):
         with suppress(OSError):  # raised if the folder has other files

@@ -1,6 +1,6 @@
-"""Iteration in which a second thread fetches the next item.
+"""Fetches the next item of an iterator in a second thread.
 
-This saves time, because reading Parquet files releases Python's global lock.
+The second thread saves time, because Python's global lock is free while Parquet files are read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items of an iterator; a second thread computes the next item while the caller uses this one.
+    """Yield the items of an iterator; a second thread computes the next item while the caller uses an item.
 
     Parameters
     ----------

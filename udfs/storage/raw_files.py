@@ -1,4 +1,4 @@
-"""Listing and hashing of raw files: the files that a recorder or a vendor wrote."""
+"""Lists and hashes raw files, which are the files that a recorder or a vendor wrote."""
 
 from __future__ import annotations
 

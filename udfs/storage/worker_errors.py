@@ -1,4 +1,4 @@
-"""Messages for failures of Spark workers. Each names the instrument, position, cause and remedy."""
+"""Writes messages about failures of Spark workers, with the instrument, position, cause and remedy."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ def name_group_in_errors(function: GroupFunction, folder: str) -> GroupFunction:
     Parameters
     ----------
     function : callable
-        Processes one group. Notes that it adds to an error say where in the group the error occurred.
+        Function that processes one group. Notes that the function adds to an error say where in the group the
+        error occurred.
     folder : str
         Folder of the warehouse that the function writes to.
 
     Returns
     -------
     callable
-        Processes one group. Errors of deltabook's own classes pass unchanged. If the disk is full or not
-        writable, a `WarehouseError` is raised. Any other error becomes a `WorkError` that names the group.
+        Function that processes one group. Errors of deltabook's own classes pass unchanged. If the disk is
+        full or not writable, a `WarehouseError` is raised. Any other error becomes a `WorkError` that names
+        the group.
     """
 
     def work(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -107,7 +109,7 @@ def describe_disk_problem(error: BaseException, folder: str) -> str:
     path = getattr(error, "filename2", None) or getattr(error, "filename", None) or folder
     for reason in _DISK_FULL:
         if reason in text:
-            return f"{path}: {reason.lower()}: {_NOT_PUBLISHED}. Free some space there, and run again"
+            return f"{path}: {reason.lower()}: {_NOT_PUBLISHED}. Free some space on this disk, and run again"
     for reason in _NOT_WRITABLE:
         # If a file outside the folder could not be read, the error already names the file.
         if reason in text and Path(path).is_relative_to(folder):
@@ -135,7 +137,7 @@ def describe_batch(events: pa.RecordBatch) -> str:
 
 
 def _format_time(time: int) -> str:
-    """Return a time in ns since 1970 UTC as ISO 8601, to the second."""
+    """Return a time, given in ns since 1970 UTC, as ISO 8601 text with whole seconds."""
     return f"{np.datetime64(int(time), 'ns').astype('datetime64[s]')}Z"
 
 
@@ -150,8 +152,8 @@ def _describe_failure(function: GroupFunction, rows: Sequence[Mapping[str, objec
         line = f" ({Path(innermost.tb_frame.f_code.co_filename).name}, line {innermost.tb_lineno})"
     cause = " ".join(f"{type(error).__name__}: {error}".split())
     return (
-        f"{group}: {function.__name__} failed{line}: {cause}. {_NOT_PUBLISHED.capitalize()}. Run again; if "
-        "it fails at the same position, leave that file out, and report this line"
+        f"{group}: {function.__name__} failed{line}: {cause}. {_NOT_PUBLISHED.capitalize()}. Run again. If "
+        "the run fails at the same position, leave the raw file out, and report this line"
     )
 
 

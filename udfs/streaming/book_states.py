@@ -1,7 +1,7 @@
-"""State files: each stores one live book from one micro-batch to the next.
+"""Writes and reads state files; a state file stores one live book from one micro-batch to the next.
 
-A state file holds the book as a row of `checkpoints`, and the waiting messages, which were read but are not
-applied to the book yet (see `settled_messages`).
+A state file contains the book as a row of `checkpoints`, and the waiting messages. Waiting messages were
+read, but are not yet applied to the book (see `settled_messages`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Growing capture files of a folder, and the position up to which each file is read.
+"""Finds the unread lines of a folder's growing captures, and the position up to which each file is read.
 
 A position is always the end of a line. If a micro-batch cannot take all unread lines, it takes lines of all
-files up to the same receive time. If it read one file further than the others, the messages of the others
-would later count as late.
+files up to the same receive time. If a micro-batch read one file further than the other files, the messages
+of the other files would later count as late.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ class GrowingFolder:
         if size < read_bytes:
             raise InputError(
                 f"{path} has {size} bytes, but {read_bytes} were read: the file was truncated or replaced. "
-                "Restore or remove the file, and restart. Let the recorder begin new files under new names"
+                "Restore or remove the file, and start the command again. Let the recorder begin new files "
+                "under new names"
             )
         return size > read_bytes
 
@@ -134,7 +135,7 @@ class _UnreadLines:
     start : Position
         Position up to which the file was already read.
     share : int
-        Number of bytes to read; more if a line is longer than that.
+        Number of bytes to read. If the first line is longer, the whole line is read.
 
     Raises
     ------
@@ -151,8 +152,8 @@ class _UnreadLines:
             if zlib.crc32(self.bytes_before) != start.witness:
                 raise InputError(
                     f"{path}: the bytes before byte {start.bytes} have changed since they were read: the "
-                    "file was replaced. Restore or remove the file, and restart. Let the recorder begin new "
-                    "files under new names"
+                    "file was replaced. Restore or remove the file, and start the command again. Let the "
+                    "recorder begin new files under new names"
                 )
             data = stream.read(share)
             self.reaches_end = len(data) < share
@@ -199,8 +200,8 @@ class _UnreadLines:
     def _receive_time(self, line: int) -> int:
         """Return the receive time of a line, ns since 1970 UTC.
 
-        If the line has no receive time, the result is that of the next line with one. It is -1 if none of the
-        first `_MAX_LINES_SEARCHED` lines has one.
+        If the line has no receive time, the result is the receive time of the next line that has one. At most
+        `_MAX_LINES_SEARCHED` lines are searched; if none of these lines has a receive time, the result is -1.
         """
         for index in range(line, min(line + _MAX_LINES_SEARCHED, len(self.line_ends))) if line >= 0 else ():
             start = int(self.line_ends[index - 1]) if index else 0
@@ -220,7 +221,7 @@ def _is_packed(path: Path) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Return whether a packed file can be read to its end: if so, its recorder has closed it."""
+    """Return whether a packed file can be read to its end, because the recorder has closed the file."""
     try:
         with open_file(str(path)) as stream:
             while stream.read(1 << 20):

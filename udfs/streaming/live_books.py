@@ -1,7 +1,7 @@
-"""The function that Spark applies to each instrument of a micro-batch to continue the instrument's live book.
+"""Continues each instrument's live book with the instrument's messages in a micro-batch.
 
-The docstring of `settled_messages` defines settled, waiting, missed and late messages. A message is overdue
-if it has waited for `BatchStart.patience` or longer.
+The docstring of `settled_messages` defines settled, waiting, missed and late messages. A waiting message is
+overdue if it has waited for `BatchStart.patience` or longer, or if the whole feed is silent.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class BatchStart:
     clock : int
         Latest arrival time of a message of any instrument, ns since 1970 UTC; -1 if there was none.
     is_silent : bool
-        Whether the whole feed is silent. All waiting messages are then overdue.
+        Whether the whole feed is silent. If so, all waiting messages are overdue.
     instruments : mapping
         {(exchange, symbol): row of `instruments`}, for instruments that the warehouse or the settings define.
     restarts : mapping
@@ -232,7 +232,7 @@ class _LiveBook:
     def rows(self) -> list[AddedFile | _StateRow]:
         """Apply the settled and overdue messages; return rows of `carried`.
 
-        The rows describe the written data files, and the last row the instrument's new state.
+        The last row holds the instrument's new state. The other rows describe the written data files.
         """
         waiting = order_messages(
             self.waiting, self.progress, self.feed, self.opening.order_time, self.start.chunk
@@ -253,8 +253,9 @@ class _LiveBook:
     def _choose_instrument(self, stored: InstrumentRow | None, messages: pa.Table) -> InstrumentRow:
         """Return the instrument's row of `instruments`.
 
-        The first of these that exists: the row in the instrument's state, the row that the warehouse or the
-        settings define, a new row whose scales fit the first messages.
+        The result is the row in the instrument's state, if there is a state. Otherwise, the result is the row
+        that the warehouse or the settings define. If neither defines a row, the result is a new row whose
+        scales fit the first messages.
         """
         fixed = stored or self.start.instruments.get((self.exchange, self.symbol))
         kinds = set(pc.unique(messages["record"]).to_pylist())
@@ -295,7 +296,7 @@ class _LiveBook:
         return Codes.of(rows for rows in known if rows is not None)
 
     def _find_overdue(self, events: pa.Table) -> NDArray[np.bool_]:
-        """Return which messages have waited for `patience` or longer, bool[n]."""
+        """Return which messages are overdue (see the module's docstring), bool[n]."""
         latest_arrival = self.clock - self.start.patience
         is_overdue: NDArray[np.bool_] = get_arrival_times(events) <= latest_arrival
         return is_overdue | self.start.is_silent
@@ -304,15 +305,15 @@ class _LiveBook:
         """Apply the settled and the overdue messages to the book.
 
         If a message breaks the book, a snapshot that belongs before this message may still arrive. The
-        messages from the break on then wait for a snapshot, at most for `patience`. The same holds while a
-        book has had no snapshot yet.
+        messages from the break on then wait for a snapshot, at most for `patience`. If the book has had no
+        snapshot yet, all messages wait in this way.
 
         Parameters
         ----------
         events : pyarrow.Table
             Waiting messages in order, columns of `flat_events`.
         settled : int
-            Number of settled messages; they are the first ones in `events`.
+            Number of settled messages, which are the first messages in `events`.
 
         Returns
         -------
@@ -332,7 +333,7 @@ class _LiveBook:
         return (shorter, *self._rebuild(events.slice(0, shorter)))
 
     def _rebuild(self, events: pa.Table) -> tuple[Rebuilder, list[pa.RecordBatch]]:
-        """Return a rebuilder after all the messages, and the rows of `books`, one batch per chunk."""
+        """Apply messages to the opening book; return the rebuilder, and one batch of `books` per chunk."""
         opening, writing = self.opening, self.start.writing
         rebuilder = Rebuilder(self.exchange, self.symbol, self.feed, writing, self.numbers, opening)
         books = []
@@ -349,7 +350,7 @@ class _LiveBook:
         return rebuilder, books
 
     def _find_break(self, events: pa.Table, rebuilder: Rebuilder, books: list[pa.RecordBatch]) -> int | None:
-        """Return the index of the message that broke the book; None if the book is whole in the end.
+        """Return the index of the message that broke the book; None if the book is whole after all messages.
 
         A book is whole if its status is neither suspect nor unseeded. If the book was never whole, the result
         is 0.

@@ -1,14 +1,15 @@
-"""Order of a live feed's messages, and the number of messages that can be applied to the book already.
+"""Sorts a live feed's messages, and finds how many of them can already be applied to the book.
 
-Each instrument has two streams: trades and book updates. Both are merged by time. A message is
+Each instrument has two streams: trades and book updates. The two streams are merged by time. A message is
 
 - *waiting* from the time it is read until it is applied to the book;
-- *settled* once a message of the other stream with a later time was read. No message that belongs before it
-  can then arrive;
-- *late* if messages that belong after it were applied before it. This happens if its stream was quiet for
-  longer than `patience`: the other stream does not wait longer than that;
-- *missed* if messages of its own stream that belong after it were already applied. It is a repetition, or the
-  first message after a restart of ids (which later messages show), or a message that the live book has lost.
+- *settled* once a message of the other stream with a later time was read. From then on, no message can arrive
+  that belongs before the settled message;
+- *late* if messages that belong after this message were applied before it. This happens if the stream of the
+  message was quiet for longer than `patience`, because the other stream waits no longer than `patience`;
+- *missed* if messages of the same stream that belong after this message were already applied. A missed
+  message is a repetition, or a message that the live book can no longer apply, or the first message after a
+  restart of ids that only later messages show.
 """
 
 from __future__ import annotations
@@ -62,11 +63,11 @@ class StreamProgress:
         Sort key of the last applied message, as `sort_keys` returns it; empty before the first message.
     epoch_time : int
         Time that decided the id epoch of the last applied message, ns since 1970 UTC; -1 before the first
-        one.
+        message.
     order_time : int
         Running maximum of the stream's timestamps, ns since 1970 UTC; -1 before the first message.
     timestamp : int
-        Timestamp of the last message that has one, ns since 1970 UTC; -1 if no message has one.
+        Timestamp of the last message that has a timestamp, ns since 1970 UTC; -1 if there is no such message.
     restarts : list of int
         Restarts of the stream's ids, in the form that `flatten_restarts` returns.
     """
@@ -102,8 +103,8 @@ class WaitingMessages:
     events : pyarrow.Table
         The n waiting messages, columns of `flat_events`.
     own_times : int64[n]
-        Order time of each message in its own stream, ns since 1970 UTC. The column `order_time` may be
-        higher: it is raised to the order time of the last applied message of either stream.
+        Order time of each message in its own stream, ns since 1970 UTC. The column `order_time` may have a
+        higher value, because it is raised to the order time of the last applied message of either stream.
     missed : pyarrow.Table
         Missed messages (see the module's docstring), columns of `flat_events`.
     """
@@ -127,7 +128,7 @@ def order_messages(
     events : pyarrow.Table
         Waiting messages in any order, columns of `flat_events`.
     progress : dict
-        {event type: progress of the stream}; new restarts of ids are added to it.
+        {event type: progress of the stream}; new restarts of ids are added to these objects.
     feed : Feed
         Rules of the feed.
     last_time : int
@@ -180,7 +181,7 @@ def count_settled(waiting: WaitingMessages, progress: dict[EventType, StreamProg
     events = waiting.events
     is_update = _is_of_stream(events, EventType.BOOK_UPDATE)
     times, last = to_numpy(events["order_time"]), {}
-    # A snapshot without a time gets the time of a neighboring message, but not before such a message arrives.
+    # A snapshot without a time gets the time of a neighboring message, and waits until this message arrives.
     timed = ~(to_numpy(events["is_snapshot"]) & (to_numpy(events["timestamp"]) == NOT_GIVEN))
     for stream, chosen in zip(STREAMS, (~is_update, is_update), strict=True):
         last[stream] = int(times[chosen & timed].max(initial=progress[stream].order_time))
@@ -191,7 +192,7 @@ def count_settled(waiting: WaitingMessages, progress: dict[EventType, StreamProg
 
 
 def get_arrival_times(events: pa.Table) -> NDArray[np.int64]:
-    """Return the receive time of each message, int64[n], ns since 1970 UTC; if not given, its timestamp."""
+    """Return each message's receive time or, if not given, its timestamp, int64[n], ns since 1970 UTC."""
     received = to_numpy(events["received"])
     return np.where(received == NOT_GIVEN, to_numpy(events["timestamp"]), received)
 

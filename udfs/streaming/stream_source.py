@@ -30,11 +30,11 @@ from deltabook.udfs.streaming.growing_files import GrowingFolder, Position
 _CONTEXT_BYTES = 64 << 10
 """Largest size of each of the two earlier parts of a file that `read_lines` reads again, bytes."""
 _TASK_BYTES = 1 << 20
-"""Size from which on a task gets no further file, bytes."""
+"""A task gets no further file once its lines have this size, bytes."""
 
 
 class Offset(TypedDict):
-    """Where a micro-batch ends; stored as JSON, so the keys must not change.
+    """The end of a micro-batch; stored as JSON, so the keys must not change.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class LiveSource(DataSource):
         return RECORDS.ddl
 
     def streamReader(self, schema: object) -> DataSourceStreamReader:  # noqa: N802
-        """Return the reader of the folder; the driver asks it for offsets, and workers for records."""
+        """Return the reader of the folder, from which the driver gets offsets, and workers get records."""
         return _FolderStreamReader(dict(self.options))
 
 
@@ -96,7 +96,7 @@ class LineRange(NamedTuple):
 
 
 class _FolderStreamReader(DataSourceStreamReader):
-    """Reader of the folder: the driver asks it for offsets, and workers for records."""
+    """Reader of the folder, from which the driver gets offsets, and workers get records."""
 
     def __init__(self, options: dict[str, str]):
         self.source: FileSource = SOURCES[options["source"]](Limits.from_options(options).to_options())
@@ -136,8 +136,8 @@ def read_lines(source: FileSource, path: str, start: Position, end: Position) ->
     """Parse some lines of a file, with the same result as if the whole file were read.
 
     A parser learns from earlier lines: the unit of times, the books of the file, and the last message of each
-    book. It therefore also reads up to 64 KB from the start of the file, and up to 64 KB just before the
-    lines. The records of these earlier lines are dropped.
+    book. The parser therefore also reads up to 64 KB from the start of the file, and up to 64 KB just before
+    the lines. The records of these earlier lines are dropped.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def _read_context(stream: IO[bytes], start: Position) -> bytes:
 
 
 def _shift_rows(batch: pa.RecordBatch, shift: int) -> pa.RecordBatch:
-    """Return the records with `shift` added to `source_row`, which makes it the row in the whole file."""
+    """Return the records with `shift` added to `source_row`, so that it counts rows of the whole file."""
     index = RECORDS.names.index("source_row")
     return batch.set_column(index, RECORDS.arrow.field(index), pc.add(batch["source_row"], shift))
 

@@ -1,4 +1,4 @@
-"""The benchmarks' own parts: every structure keeps the same book, repetition ends where the feed does."""
+"""Check the benchmarks: all structures give the same book, and all inputs have the same level changes."""
 
 from __future__ import annotations
 

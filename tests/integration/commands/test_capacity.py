@@ -1,4 +1,4 @@
-"""Plans: the benchmarks' figures come out, the page computes as the command does, captures bear it out."""
+"""The capacity plan: the estimates agree with the benchmarks, and the page agrees with the command."""
 
 from __future__ import annotations
 

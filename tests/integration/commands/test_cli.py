@@ -1,4 +1,4 @@
-"""What the command line says before any Spark starts."""
+"""The command line without Spark: it prints help, reports usage errors and reads settings."""
 
 import os
 import subprocess

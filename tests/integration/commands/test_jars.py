@@ -1,4 +1,4 @@
-"""The JARs of Spark and Delta: each is listed, and what the review of their faults says of sessions holds."""
+"""The JARs of Spark and Delta: the audit lists every JAR, and sessions agree with `conf/jars.md`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upkeep: what is joined and removed, what never is, and a command that is killed at it."""
+"""The command `maintain`: it merges and removes only what it should, even if it is killed and run again."""
 
 from __future__ import annotations
 

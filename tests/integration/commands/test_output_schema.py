@@ -1,4 +1,4 @@
-"""What every command prints with --json has the published form, and the same keys always."""
+"""Output with --json: every command prints the published form, always with the same keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The raw record behind an event, and the copies that the archive keeps."""
+"""The command `raw`: it prints the raw line behind an event, also from a copy in the archive."""
 
 import pyarrow.parquet as pq
 import pytest

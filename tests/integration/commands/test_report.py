@@ -1,4 +1,4 @@
-"""The report: the page says what the tables say, nothing of the data gets loose, and a browser draws it."""
+"""The report: it shows the numbers of the tables, escapes text from data, and can be drawn by a browser."""
 
 from __future__ import annotations
 

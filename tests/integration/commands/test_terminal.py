@@ -1,4 +1,4 @@
-"""The terminal: ladders, replays and status as people and pipes see them, and the help of every command."""
+"""Ladders, replays, the status and the help are right, in terminals of any width and in pipes."""
 
 from __future__ import annotations
 
@@ -369,7 +369,7 @@ def test_suspect_books_are_marked_left_out_or_end_the_replay(asked):
         (("--suspect", "hide"), "suspect 'hide': expected one of skip, mark, raise"),
         (("--format", "xml"), "--format 'xml': expected one of table, csv, json"),
         (("--from", "2024-08-09", "--to", "2024-08-08"), "--to 2024-08-08 is not after --from 2024-08-09"),
-        (("--watch",), "--watch needs a terminal: leave it out for lines, or give --format csv or json"),
+        (("--watch",), "--watch needs a terminal: omit --watch to print one line for each step instead"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

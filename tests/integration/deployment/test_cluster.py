@@ -1,4 +1,4 @@
-"""The packaged job on a standalone cluster of two workers, one of which is lost, and by Spark Connect."""
+"""The packaged jobs give the same books on a cluster that loses a worker, and with Spark Connect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""deltabook as users get it: a wheel, a zip for Spark's workers, and an empty environment without Spark."""
+"""A wheel or zip of deltabook has all modules, and reads a warehouse in an environment without Spark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A warehouse in an object store does what one in a folder does, to the byte; one writer at a time."""
+"""A warehouse in an object store has the same bytes as a local warehouse, and one writer at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports: every format read back holds the tables' values, and an unfinished one is none."""
+"""Exports: each format, read back, has the values of the tables. An unfinished export leaves no files."""
 
 from __future__ import annotations
 
@@ -313,7 +313,7 @@ def test_tardis_names_map_back_to_the_instrument(exchange, symbol, expected):
 
 
 def test_an_instrument_without_a_tardis_name_is_refused():
-    with pytest.raises(InputError, match="Export it as parquet"):
+    with pytest.raises(InputError, match="Export the instrument with --format parquet"):
         make_vendor_names("BITMEX", "ETHBTC")
 
 

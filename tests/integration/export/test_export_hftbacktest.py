@@ -1,4 +1,4 @@
-"""Events as hftbacktest reads them: both orders hold, and every book on the way is deltabook's."""
+"""Exports for hftbacktest: events are in order by both clocks, and all replayed books equal deltabook's."""
 
 from __future__ import annotations
 

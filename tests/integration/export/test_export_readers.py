@@ -1,6 +1,7 @@
-"""Exports as those read them who have never heard of deltabook.
+"""Other programs, which know nothing of deltabook, read the exports correctly.
 
-Readers that cannot stand beside deltabook's own packages run in another Python: DELTABOOK_PEERS names it.
+Some readers cannot be installed beside deltabook's packages. They run in another Python interpreter, which
+the environment variable DELTABOOK_PEERS names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Memory over many tasks and micro-batches: `make test-memory`.
+"""Check that memory does not grow over many tasks and micro-batches: `make test-memory`.
 
-Not collected with the tests: it takes hours at its full counts. DELTABOOK_TASKS and DELTABOOK_BATCHES set
-others.
+pytest does not collect this file, because it runs for hours with its default counts. The environment
+variables DELTABOOK_TASKS and DELTABOOK_BATCHES set other counts.
 """
 
 from __future__ import annotations

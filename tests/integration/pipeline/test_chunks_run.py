@@ -1,4 +1,4 @@
-"""Real captures through the command: however a feed is cut and shared out, the same books."""
+"""Rebuild real captures by command: the chunk length and the split into files do not change the books."""
 
 from __future__ import annotations
 

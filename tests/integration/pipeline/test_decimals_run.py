@@ -1,4 +1,4 @@
-"""Instruments that no int64 holds, through the command: the same books, in DECIMAL(38,18)."""
+"""Rebuild instruments with numbers beyond int64: the books are right, and are stored as DECIMAL(38,18)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A venue that restarts its ids, from its capture to the books, whatever the files and their order."""
+"""A venue restarts its ids: the books are right, in whatever order and split the files are ingested."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The command `live`: streamed books are those of a batch run, wherever it may have been killed."""
+"""The command `live`: its books equal those of a batch run, even after a kill at any point."""
 
 import json
 import os
@@ -319,8 +319,8 @@ def test_other_settings_or_a_lost_checkpoint_are_refused(streamed, spark, batch)
     ("options", "message"),
     [
         (["crypto_lake"], "one message per line"),
-        (["binance", "--cadence", "1s"], "supports only change and message"),
-        (["binance", "--on-gap", "raise"], "flag or wait"),
+        (["binance", "--cadence", "1s"], "supports only `change` and `message`"),
+        (["binance", "--on-gap", "raise"], "`flag` or `wait`"),
     ],
 )
 def test_unsupported_settings_of_live_are_refused(options, message, deltabook, tmp_path):

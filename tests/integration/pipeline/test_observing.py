@@ -1,4 +1,4 @@
-"""What runs tell while they work, as JSON, bars and lines, and what `runs` keeps of it."""
+"""Runs report their progress as JSON, bars and lines, and the table `runs` stores times and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw files to verified books through the command line, in one shared Spark session."""
+"""The command line turns raw files into verified books. All tests of this file share one Spark session."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Scheduled runs: which files are ingested when, exit statuses, late files and killed rounds."""
+"""Scheduled runs ingest each finished file once, report each error once, and survive kills and bad files."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_unreadable_file_is_reported_once_and_blocks_no_other(folder, monkeypatc
     found = seen(folder)
     assert [path.name for path in found.new] == ["good"]
     assert [(Path(one.path).name, one.reason) for one in found.refused] == [
-        ("bad", "it cannot be read: Permission denied")
+        ("bad", "the file cannot be read: Permission denied")
     ]
     again = seen(folder)
     assert (again.refused, again.refused_before) == ([], found.refused)
@@ -158,7 +158,7 @@ def test_contradicting_options_are_refused(tmp_path):
     for how in (("--once", "--watch"), ("--settle", 5)):
         asked = invoke("run", "binance", tmp_path, *how)
         assert asked.exit_status == 2
-        assert "--once and --watch exclude each other" in asked.said
+        assert "pass at most one of --once and --watch" in asked.said
 
 
 def test_nothing_new_starts_no_spark(folder):

@@ -1,4 +1,4 @@
-"""Spark jobs over packed groups: few tasks, no memory lost with them, progress by group."""
+"""Pack groups into few Spark tasks: each group is done once, progress is shown, and no memory is lost."""
 
 from __future__ import annotations
 

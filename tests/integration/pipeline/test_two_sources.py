@@ -1,4 +1,4 @@
-"""Several sources into one warehouse, in turn and at once: each instrument is built from one of them."""
+"""Ingest from two sources, in turn and at the same time: only one source may write each instrument."""
 
 from __future__ import annotations
 

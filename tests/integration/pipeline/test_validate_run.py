@@ -1,4 +1,4 @@
-"""Verdicts through the command line: what is judged, when, and what the views show of what failed."""
+"""Validate by command: only changed chunks are judged again, and default views leave out failed chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries run in Spark: honest ones give what was typed, hostile ones read no secret and write nothing."""
+"""Allowed queries return the right rows in Spark. Hostile queries read no secret and write nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway before Spark's Thrift server: what becomes of messages, which are read as they were written."""
+"""The gateway before Spark's Thrift server: it forwards checked statements, and refuses everything else."""
 
 from __future__ import annotations
 

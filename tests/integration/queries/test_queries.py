@@ -1,4 +1,4 @@
-"""What can be asked in SQL: each example of the page, and functions and views against plain loops."""
+"""SQL queries: all examples of the documents run, and functions and views agree with plain loops."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_all_relations_can_be_queried_together(ask):
 
 def test_statement_together_with_serve_is_refused(deltabook, warehouse):
     told = deltabook("sql", "SELECT 1", "--serve", "--warehouse", warehouse)
-    assert (told.exit_status, told.stderr) == (2, "deltabook: sql: expected a statement, or --serve\n")
+    assert (told.exit_status, told.stderr) == (2, "deltabook: sql: pass a statement or --serve, not both\n")
 
 
 def test_statements_of_standard_input_run_one_after_another(spark, warehouse):

@@ -1,4 +1,4 @@
-"""`deltabook sql --serve`, asked by beeline as any JDBC client would."""
+"""`deltabook sql --serve` answers JDBC clients such as beeline, and refuses statements that write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored numbers become exact decimals, or integers, at any scale and in lists, slices and structs."""
+"""Convert stored numbers, also in lists, slices and structs, to exact decimals or integers at any scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`deltabook.run` makes what the command makes, returns its summary and raises typed errors."""
+"""`deltabook.run` makes the same tables as the command, returns its summary and raises typed errors."""
 
 from __future__ import annotations
 

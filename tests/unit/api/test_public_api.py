@@ -1,4 +1,4 @@
-"""`import deltabook`: what it loads, what it names, and that every name is documented with an example."""
+"""`import deltabook` loads little. Every public name has a docstring, every public function an example."""
 
 from __future__ import annotations
 

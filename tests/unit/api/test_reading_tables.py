@@ -1,4 +1,4 @@
-"""Results of `deltabook.open`: rows, exact numbers, ranges of times, failed chunks of a stored warehouse."""
+"""`deltabook.open` reads all rows with exact numbers, selects time ranges, and warns of failed chunks."""
 
 from __future__ import annotations
 

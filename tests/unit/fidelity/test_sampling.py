@@ -1,4 +1,4 @@
-"""Books on a grid of time, and series of them, against plain loops over rows and steps."""
+"""Sample books on a time grid: samples and metrics equal those of plain loops over rows and steps."""
 
 from __future__ import annotations
 

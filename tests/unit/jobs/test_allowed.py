@@ -1,4 +1,4 @@
-"""What a query may do is decided on its parsed form: none leaves the warehouse, and honest queries pass."""
+"""The check of queries refuses all queries that leave the warehouse, and allows honest queries."""
 
 from __future__ import annotations
 

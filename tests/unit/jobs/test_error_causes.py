@@ -1,4 +1,4 @@
-"""Messages of errors: the true cause and the remedy, or that the error is a bug."""
+"""Error messages: they give the true cause and the remedy, or say that the error is a bug."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_bug_has_a_status_of_its_own_one_line_and_a_file_with_its_traceback(fa
 @pytest.mark.parametrize(
     ("limit", "environment", "told"),
     [
-        ("ulimit -v 1000000", {}, "may use 977 MiB of address space, and needs 3,072: raise the limit"),
+        ("ulimit -v 1000000", {}, "may use 977 MiB of address space, and needs 3,072 MiB: raise the limit"),
         ("ulimit -n 16", {}, "may open 16 files at once, and needs 64: raise the limit"),
         ("", {"PYTHONUTF8": "0", "LC_ALL": "C"}, "the locale's encoding is ascii"),
     ],
@@ -134,7 +134,11 @@ def test_limits_are_told_in_one_line_before_anything_starts(limit, environment, 
     ("limit", "environment", "told"),
     [
         ("ulimit -n 64", {}, "may open 64 files at once, and needs 512: raise the limit, as with ulimit -n"),
-        ("ulimit -v 5000000", {}, "of address space, and needs 7,168: raise the limit, as with ulimit -v"),
+        (
+            "ulimit -v 5000000",
+            {},
+            "of address space, and needs 7,168 MiB: raise the limit, as with ulimit -v",
+        ),
         (
             "",
             {"HOME": "/proc/none", "XDG_CACHE_HOME": ""},

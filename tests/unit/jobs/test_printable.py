@@ -1,4 +1,4 @@
-"""Control sequences of files, paths and errors never reach a terminal."""
+"""Control sequences in files, paths and errors never reach a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys and passwords are in nothing that is printed or kept."""
+"""Keys and passwords are removed from all that is printed or stored."""
 
 import json
 

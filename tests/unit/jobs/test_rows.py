@@ -1,4 +1,4 @@
-"""Typed rows have the columns of their tables and frames, with the types that Spark and Arrow return."""
+"""Row types have the columns of their tables and frames, with the types that Spark and Arrow return."""
 
 from __future__ import annotations
 

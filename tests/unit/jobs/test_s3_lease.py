@@ -1,4 +1,4 @@
-"""A lock in an object store: of one holder at a time, whatever becomes of the last one."""
+"""The lock in an object store has one holder at a time, even if the previous holder was killed."""
 
 from __future__ import annotations
 

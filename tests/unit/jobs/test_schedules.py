@@ -1,4 +1,4 @@
-"""The ready-made schedules of `conf/schedules`: each is well formed, and its command is one that is read."""
+"""Every schedule in `conf/schedules` is well formed, and the command line accepts its command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layout of every table, pinned: changing one is a decision, with a new schema version."""
+"""Compare the layout of every table with a stored one: a change of the layout needs a new schema version."""
 
 import hashlib
 

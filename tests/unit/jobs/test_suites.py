@@ -1,4 +1,4 @@
-"""The suites on hand-made summaries: each rule can fail, alone, and says where."""
+"""Run the suites on small summaries: each rule can fail alone, and a failed rule names the chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decimal text to integers: the fast way, the strict way, that they agree, and the scale of a record."""
+"""Parse decimal text to integers: the fast and the strict parser agree, and no number is ever rounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decimals as codes, and records brought to the scales of their instrument, against plain Python."""
+"""Encode decimals as integers and rescale records: the results equal those of plain Python, and are exact."""
 
 from __future__ import annotations
 

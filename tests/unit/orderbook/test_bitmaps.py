@@ -1,4 +1,4 @@
-"""Bitmaps against sets."""
+"""Bitmaps find the same smallest and largest ranks as Python sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ids say: each rule by a tiny feed, and every random feed as the oracle judges it."""
+"""Judge books by update ids: small feeds test each rule, and random feeds get the oracle's verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of gaps by itself: what opens a row, what ends it, whether anything still can."""
+"""The log of gaps: a gap stays open until a message resolves it, and counts the updates until then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Order flow imbalance against the formula written out in pandas, row by row and level by level."""
+"""Order flow imbalance equals the published formula in pandas, for every row and every level."""
 
 import numpy as np
 import pandas as pd

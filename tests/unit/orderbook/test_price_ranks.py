@@ -1,4 +1,4 @@
-"""Prices to ranks: equal to sorting, on any prices and on either way."""
+"""Ranks of prices equal the order of sorted prices, for any prices and for both methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Books against the oracle at full depth after every message, and what no batching may change."""
+"""Rebuilt books equal the oracle's books at full depth after every message, whatever the batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feeds with snapshots of their own: the kernels against the oracle, at full depth after every message."""
+"""For feeds with their own snapshots, rebuilt books equal the oracle's books after every message."""
 
 from __future__ import annotations
 

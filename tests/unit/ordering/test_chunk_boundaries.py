@@ -1,4 +1,4 @@
-"""Hours as ranges of ids: every id has one hour, and an hour that rows were built from never moves."""
+"""Divide ids into chunks: every id has one chunk, and boundaries of chunks with stored rows never move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One hour in the feed's order: whatever order, files and portions its messages come in."""
+"""Events of a chunk are in the feed's order, whatever the order of the messages, files and batches."""
 
 from __future__ import annotations
 

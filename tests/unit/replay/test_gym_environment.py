@@ -1,4 +1,4 @@
-"""The Gymnasium environment: fills computed by hand, bounds on rewards, and Gymnasium's own checks."""
+"""The Gymnasium environment: fills equal those computed by hand, and Gymnasium's own checks pass."""
 
 from __future__ import annotations
 

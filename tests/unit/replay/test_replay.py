@@ -1,4 +1,4 @@
-"""Replaying: the books of the table at every sequence, and never a message before it had arrived."""
+"""A replay shows the stored book at every id, and shows no message before the message has arrived."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The simulated market: its messages give its true books, and resemble those of real captures."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The four dialects of one seed tell one market: plain dict books, nothing of our readers."""
+"""All dialects of one simulated market describe the same books and trades, as plain dicts compute them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each dialect has the form of its venue's own files: fields, their order and types, digits, prefixes."""
+"""Simulated files look like each venue's files: same fields, order, types, digits and prefixes."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_crypto_lake_book_rows_come_as_often_as_asked():
     every = crypto_lake.tables(Market(1), 600, "BINANCE", "X")["book"]
     some = crypto_lake.tables(Market(1), 600, "BINANCE", "X", book_every=7)["book"]
     assert some.equals(every.take(list(range(0, 600, 7))))
-    with pytest.raises(ValueError, match="book_every must be from 1"):
+    with pytest.raises(ValueError, match="book_every must be at least 1"):
         crypto_lake.tables(Market(1), 1, "BINANCE", "X", book_every=0)
 
 

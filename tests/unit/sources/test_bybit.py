@@ -1,4 +1,4 @@
-"""The Bybit source: messages field by field, what decides the market, and the real archive's 500 levels."""
+"""The Bybit source reads every field, finds the market, and keeps 500 levels per side of a real archive."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Each fault in a real capture fails the checks that are named for it, and no unrelated one.
+"""Each fault in a real capture fails the checks that must find the fault, and no unrelated check.
 
-README's table of what is caught has these figures: the fault, the check, the smallest that was caught.
+The table "What is caught" in `expectations/README.md` has these results: the fault, the check that finds it,
+and the smallest fault that is found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One true market, written in every dialect: read through every source it gives the same books."""
+"""One simulated market, written in every dialect and read through every source, gives the same books."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every registered source keeps."""
+"""Every registered source has a page, reads blocks of any size alike, and refuses or quarantines garbage."""
 
 from __future__ import annotations
 

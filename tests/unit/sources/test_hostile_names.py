@@ -1,4 +1,4 @@
-"""Names that a path, a query or an option would take for something else are no symbols and no exchanges."""
+"""No reader accepts a symbol or exchange that a path, a query or an option would misread."""
 
 from __future__ import annotations
 

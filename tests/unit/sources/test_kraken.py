@@ -1,4 +1,4 @@
-"""The Kraken source: its messages field by field, its checksums on a real capture, its order by clock."""
+"""The Kraken source reads every field, orders by receive time, and matches checksums of a real capture."""
 
 from __future__ import annotations
 

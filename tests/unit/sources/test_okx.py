@@ -1,4 +1,4 @@
-"""The OKX source: v5 and v3 messages field by field, and the checksums of real captures of OKX and OKCoin."""
+"""The OKX source reads every field of v5 and v3 messages, and matches checksums of OKX and OKCoin."""
 
 from __future__ import annotations
 

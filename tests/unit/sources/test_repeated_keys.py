@@ -1,4 +1,4 @@
-"""A message with a key given twice is quarantined, whatever its dialect, its place and the way of reading."""
+"""A message with a repeated key is quarantined, in every dialect, at every place and by both readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Books against golden rows, by id and level by level: against plain loops over the rows of both."""
+"""Compare books with golden rows, by id and level: the results equal those of plain loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted of a symbol-hour's events and books, each by hand."""
+"""Count the faults in the events and books of a chunk: each count equals a count by hand."""
 
 from __future__ import annotations
 

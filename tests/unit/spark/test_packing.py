@@ -1,4 +1,4 @@
-"""Groups packed into tasks: which task has which group, and the results of finished groups."""
+"""Pack groups into tasks: tasks cost about the same, and a repeated task skips its finished groups."""
 
 from itertools import pairwise
 from pathlib import Path

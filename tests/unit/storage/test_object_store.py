@@ -1,4 +1,4 @@
-"""Locations of warehouses: folders, and object stores."""
+"""A warehouse is in a folder or in an object store. All other locations are refused."""
 
 from __future__ import annotations
 

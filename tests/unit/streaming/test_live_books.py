@@ -1,4 +1,4 @@
-"""What a live feed consists of, without Spark: growing files, messages that wait, books carried on."""
+"""Follow live feeds without Spark: read growing files, let messages wait, and continue books."""
 
 import gzip
 import json

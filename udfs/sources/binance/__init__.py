@@ -1,1 +1,1 @@
-"""Source `binance`: captures of Binance streams, and T_DEPTH tables."""
+"""Source `binance`: reads captures of Binance streams, and T_DEPTH tables."""

@@ -51,7 +51,7 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Itera
     path : str
         Path of the raw file, as column `source_file` stores it.
     limits : Limits
-        Limits of a message.
+        Limits on the size of a message.
 
     Yields
     ------

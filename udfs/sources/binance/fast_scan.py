@@ -66,7 +66,7 @@ _SHORTEST_LEVEL = len('["1","0"]')
 
 _NEWLINE, _RETURN, _AT_SIGN, _POINT = ord("\n"), ord("\r"), ord("@"), ord(".")
 _MAX_SECONDS = 9_223_372_035
-"""Largest time in seconds whose nanoseconds fit int64."""
+"""Largest number of whole seconds that, converted to nanoseconds, fits int64."""
 
 _DEPTH_UPDATE, _TRADE_EVENT, _AGG_EVENT, _TICKER_EVENT = b"depthUpdate", b"trade", b"aggTrade", b"bookTicker"
 _MARKET, _DEPTH_SUFFIX = b"MARKET", b"@depth"
@@ -86,7 +86,7 @@ class Scan:
     symbols : list[str]
         Symbol of each SYMBOL_CODE, in upper case, from field `s` or from the name of the stream.
     bid_prices, bid_sizes, ask_prices, ask_sizes : int64[:]
-        Levels of all lines, in line order. Prices are times 10^price_scale, sizes times 10^size_scale.
+        Levels of all lines, in line order. Prices are multiplied by 10^price_scale, sizes by 10^size_scale.
     """
 
     lines: NDArray[np.int64]
@@ -147,7 +147,7 @@ def _find_depth_suffix(buffer, start, end):
 
 @kernel
 def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale, size_scale):
-    """Fill one row of `lines` from the slots of its message, and return the bounds of its symbol.
+    """Fill `line`, one row of `lines`, from a message's slots; return the bounds of the message's symbol.
 
     `json_slots` describes the slots. The result is (start, end) of the symbol in the buffer. If `end` is not
     above `start`, the line is SLOW.
@@ -166,8 +166,8 @@ def _classify(buffer, line, types, values, ends, bids, asks, counts, price_scale
         elif types[slot] != ABSENT:
             return slow
     if types[LAST_UPDATE_ID] != ABSENT:
-        # A snapshot outside a stream is rare and has no symbol: `CaptureParser` finds its book on the strict
-        # path.
+        # A snapshot that comes from no stream is rare and has no symbol. The strict path reads it, and
+        # `CaptureParser` then finds its book.
         if not partial or types[LAST_UPDATE_ID] != INTEGER or types[ord("e")] != ABSENT:
             return slow
         if types[BIDS] != ARRAY or types[ASKS] != ARRAY:
@@ -351,7 +351,8 @@ def _scan_lines(buffer, lines, bids, asks, spans, price_scale, size_scale):
 def _scan_receive_time(buffer, position):
     """Read the receive time at the start of a line, `<ns> ` or `<seconds>: `.
 
-    Return (receive time in ns since 1970 UTC, index of the message after it); (-1, -1) for any other text.
+    Return (receive time in ns since 1970 UTC, index of the message's first byte); (-1, -1) for any other
+    text.
     """
     value, start = 0, position
     while ZERO <= buffer[position] <= NINE and position - start < 19:

@@ -1,9 +1,9 @@
 """Kernel that reads one compact JSON message of a Binance stream into slots, one slot per known key.
 
-A slot is the place of one key's value in three arrays: its type in `types`, and its value or bounds in
-`values` and `ends`. The kernel reads only messages as Binance prints them: without white space, without
-escapes, and without nested values except `data` and the levels. It returns False for any other message.
-`strict_lines` then reads that message.
+A slot is the index at which three arrays hold the value of one key. `types` holds the type of the value.
+`values` and `ends` hold the value itself, or the bounds of its text. The kernel reads only messages as
+Binance prints them: without white space, without escapes, and without nested values except `data` and the
+levels. For any other message, the kernel returns False, and `strict_lines` reads the message.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from deltabook.udfs.numbers.decimal_text import scan_decimal
 # codes of control characters.
 OTHER, PREVIOUS, STREAM, DATA, LAST_UPDATE_ID, BIDS, ASKS = range(7)
 FIRST_UNKNOWN, END_UNKNOWN = 7, 32
-"""Slots from FIRST_UNKNOWN to before END_UNKNOWN hold the bounds of unknown keys, to find repeated keys."""
+"""Slots from FIRST_UNKNOWN to END_UNKNOWN - 1 hold the bounds of unknown keys, to find repeated keys."""
 SLOTS = 128
 
 ABSENT, INTEGER, STRING, ARRAY, TRUE, FALSE, NULL = range(7)
-"""Types of a slot. INTEGER: `values` holds the integer. STRING: `values` and `ends` hold its bounds."""
+"""Types of a slot. INTEGER: `values` holds the integer. STRING: `values` and `ends` bound the text."""
 
 QUOTE, COMMA, COLON = ord('"'), ord(","), ord(":")
 OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY = ord("{"), ord("}"), ord("["), ord("]")
@@ -84,7 +84,7 @@ def _is_repeated(buffer, start, end, values, ends, next_unknown):
 
 @kernel
 def _scan_string(buffer, position):
-    """Return the index of the closing quote of the string whose opening quote is at `position`, or -1."""
+    """Return the index of the quote that closes the string opened at `position`; -1 if it is unreadable."""
     position += 1
     while buffer[position] != QUOTE:
         byte = buffer[position]

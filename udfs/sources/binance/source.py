@@ -1,4 +1,4 @@
-"""Source `binance`: captures of Binance spot, USD-M and COIN-M streams, and T_DEPTH tables.
+"""Source `binance`: reads captures of Binance spot, USD-M and COIN-M streams, and T_DEPTH tables.
 
 Format: one message per line; plain text, gzip, or a zip with one member. A line is one of
 
@@ -14,15 +14,15 @@ snapshot. A file that starts with `symbol,timestamp,…` is a T_DEPTH table: a C
 - Book updates: `depthUpdate` and REST snapshots.
 - Trades: `trade` and `aggTrade`.
 - Golden rows: `bookTicker`, and the partial book streams `@depth5`, `@depth10` and `@depth20`.
-- Skipped: all other messages, other responses, and connection lines. A line that is not JSON, or lacks a
-  required field, goes to quarantine.
+- Skipped: all other messages, responses to other requests, and connection lines. A line that is not JSON, or
+  lacks a required field, goes to quarantine.
 - Market: a `depthUpdate` with `pu`, a snapshot or partial book with `T`, a trade without `M`, and a ticker
   with `e` come from a futures market. Futures with a symbol such as `BTCUSD_PERP` or `BTCUSD_241227` are
   COIN-M, all other futures are USD-M.
 - A snapshot without a symbol belongs to the symbol whose depth updates are in the same file. The file must
   contain depth updates of exactly one symbol.
-- Times: milliseconds, microseconds or nanoseconds, recognised by magnitude. All times of a file must have
-  the same unit.
+- Times: milliseconds, microseconds or nanoseconds. The magnitude of a time shows its unit. All times of a
+  file must have the same unit.
 - Update ids: on spot, `U` must be the previous `u` + 1; on futures, `pu` must be the previous `u`. A book
   with an unbroken chain is `verified`. Trade ids rise by one.
 
@@ -94,7 +94,8 @@ class BinanceSource(FileSource):
 class _UnassignedSnapshot(NamedTuple):
     """A REST snapshot without a symbol, kept until the end of the file.
 
-    At the end of the file all its books are known, so that the snapshot can be assigned to its book.
+    At the end of the file, all books of the file are known. Only then can the snapshot be assigned to one of
+    these books.
 
     Attributes
     ----------
@@ -126,7 +127,7 @@ class CaptureParser:
     path : str
         Path of the raw file, as column `source_file` stores it.
     strict : bool
-        Whether every line takes the strict path, for tests that compare the two paths.
+        True: every line takes the strict path. Tests use this value to compare the two paths.
     limits : Limits
         Limits of a message and of the file.
     """
@@ -275,7 +276,7 @@ def _instruments_of(venue_symbol: str) -> tuple[tuple[str, str], tuple[str, str]
 
 
 def _make_lists(starts: NDArray[np.int64], ends: NDArray[np.int64], values: NDArray[np.int64]) -> pa.Array:
-    """Return an Arrow array of the lists ``values[starts[i]:ends[i]]``; adjacent lists need no copy."""
+    """Return an Arrow array of the lists ``values[starts[i]:ends[i]]``; adjacent lists are not copied."""
     lengths = ends - starts
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     if np.array_equal(starts[1:], ends[:-1]):

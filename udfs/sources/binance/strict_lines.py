@@ -199,7 +199,7 @@ def _read_depth_update(message: JsonObject, venue_symbol: str, is_futures: bool)
 
 
 def _read_partial_book(message: JsonObject, venue_symbol: str, is_futures: bool) -> Record:
-    """Return the golden record of a message of a partial book stream, the best levels of the book."""
+    """Return the golden record of a partial book message, which contains the best levels of the book."""
     exchange, symbol = instrument(venue_symbol, is_futures)
     bids, asks, last = ("b", "a", "u") if message.get("e") else ("bids", "asks", _SNAPSHOT_ID)
     record: Record = {
@@ -233,7 +233,7 @@ def _read_trade(message: JsonObject, *, is_aggregate: bool) -> Record:
 
 
 def _read_ticker(message: JsonObject, is_futures: bool) -> Record:
-    """Return the golden record of a `bookTicker` message, the best bid and ask."""
+    """Return the golden record of a `bookTicker` message, which contains the best bid and ask."""
     exchange, symbol = instrument(read_text(message, "s"), is_futures)
     bids, asks = ([(message.get(price), message.get(size))] for price, size in ("bB", "aA"))
     record: Record = {
@@ -253,7 +253,7 @@ def _drop_empty_side(levels: list[tuple[object, object]]) -> list[tuple[object, 
     Raises
     ------
     ValueError
-        If a price or a size is not readable. This check includes the removed levels.
+        If a price or a size is not readable, also in a level that is removed.
     """
     for _, size in levels:
         exact(size, "size")
@@ -266,12 +266,12 @@ def _time_if_given(message: JsonObject) -> int:
 
 
 def _read_levels(message: JsonObject, bids: str, asks: str) -> Record:
-    """Return the level columns of a message; `bids` and `asks` are the names of its level fields."""
+    """Return the level columns of a message, whose fields named by `bids` and `asks` contain the levels."""
     return scale_levels(_read_side(message, bids), _read_side(message, asks))
 
 
 def _read_side(message: JsonObject, key: str) -> list[list[object]]:
-    """Return the levels of one field, as decoded; `scale_levels` checks each of them."""
+    """Return the decoded levels of one field; `scale_levels` will check each level."""
     levels = message.get(key)
     if not isinstance(levels, list):
         raise ValueError(f"field {key}: expected a list of levels, found {excerpt(levels)}")

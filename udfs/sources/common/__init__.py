@@ -1,1 +1,1 @@
-"""Code that all sources share: opening files, building records, naming symbols, and limits."""
+"""Code that all sources share: opens files, builds records, converts symbols, and checks limits."""

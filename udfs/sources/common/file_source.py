@@ -39,7 +39,7 @@ from deltabook.udfs.sources.common.limits import (
 from deltabook.udfs.sources.common.records import Records
 
 BLOCK_BYTES = 8 << 20
-"""Bytes of a block of lines. A source parses one block at a time, usually into one Arrow batch."""
+"""Size of a block of lines, bytes. A source parses one block at a time, usually into one Arrow batch."""
 _GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 _UNREADABLE = (
     OSError,
@@ -51,7 +51,7 @@ _UNREADABLE = (
 )
 
 Part = tuple[int, int] | None
-"""(first, end) row group of a part of a Parquet file, with `end` exclusive; None for the whole file."""
+"""(first row group, end) of a part of a Parquet file, where `end` is exclusive; None for the whole file."""
 
 
 class FileSource(DataSource):
@@ -59,14 +59,16 @@ class FileSource(DataSource):
 
     Options: `path` (one file) or `paths` (a JSON list of files), and the fields of `Limits`.
 
-    The last record of each part has ``record="file"``. Its `kind` is `read`, or `failed` with a `reason`.
-    A file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop the other
-    files. The code that stores the records drops all records of a failed file.
+    The last record of each part has ``record="file"``. The `kind` of this record is `read` or `failed`; with
+    `failed`, its `reason` explains why. A file that cannot be read to its end (truncated gzip, bad CRC, mixed
+    time units) does not stop the other files. The code that stores the records drops all records of a failed
+    file.
 
     Attributes
     ----------
     by_lines : bool
-        Whether each line is one whole message. Such a file can be read while a recorder appends to it.
+        Whether each line is one whole message. A file of such lines can be read while a recorder appends to
+        it.
     """
 
     by_lines: ClassVar[bool] = False
@@ -232,20 +234,20 @@ def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTE
     stream : binary file
         The decompressed content of the file.
     path : str
-        Path of the stored file. Its size times `MAX_EXPANSION` limits the decompressed size; empty for no
-        limit.
+        Path of the stored file. The size of the stored file, times `MAX_EXPANSION`, limits the decompressed
+        size. An empty path means that there is no limit.
     block_bytes : int
         Number of bytes to read at once.
 
     Yields
     ------
     bytes
-        Whole lines, about `block_bytes` together, or one longer line.
+        A block of whole lines, about `block_bytes` bytes long, or one line that is longer.
 
     Raises
     ------
     InputError
-        If a line is longer than `MAX_LINE_BYTES`, or the decompressed file is over its limit.
+        If a line is longer than `MAX_LINE_BYTES`, or the decompressed size exceeds its limit.
     """
     stored_bytes = Path(path).stat().st_size if path and Path(path).is_file() else None
     rest, read_bytes = b"", 0
@@ -253,8 +255,8 @@ def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTE
         read_bytes += len(data)
         if stored_bytes is not None and read_bytes > max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * stored_bytes):
             raise InputError(
-                f"the file grows more than {MAX_EXPANSION} times when decompressed, so it is not a capture. "
-                "Remove the file from the input"
+                f"the decompressed file is more than {MAX_EXPANSION} times as large as the stored file: the "
+                "file is not a capture. Remove the file from the input"
             )
         cut = data.rfind(b"\n") + 1
         if cut:
@@ -282,11 +284,11 @@ class TimeUnit:
     """
 
     _UNITS = ((2**63 // 10**6, 1_000_000), (2**63 // 10**3, 1_000), (2**63, 1))
-    """(exclusive upper bound of a time's magnitude, ns per unit)."""
+    """(upper bound of a time in this unit, exclusive; length of the unit in ns), for ms, µs and ns."""
 
     def __init__(self) -> None:
         self.nanoseconds_per_unit = 0
-        """Unit of the file's times, in ns; 0 until the first time of the file is converted."""
+        """Length of the unit of the file's times, ns; 0 until the first time of the file is converted."""
 
     def to_nanoseconds(self, printed_times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Convert times from the file's unit to ns.
@@ -325,5 +327,5 @@ class TimeUnit:
         return int(self.to_nanoseconds(np.array([printed_time], dtype=np.int64))[0])
 
     def _unit_of(self, time: int) -> int:
-        """Return the unit of a time, in ns, from the magnitude of the time."""
+        """Return the length in ns of a time's unit, which the magnitude of the time shows."""
         return next(unit for bound, unit in self._UNITS if time < bound)

@@ -58,10 +58,10 @@ def decode_message(payload: bytes, most_levels: int = Limits.most_levels) -> obj
     _check_size(payload, most_levels)
     try:
         message = _DECODER.decode(payload)
-        # The fast decoder silently drops repeated keys. Each member of an object has one colon. If the
-        # payload has as many colons as the decoded members and strings, no repeated key was dropped. An
-        # escape such as \u003a can hide a colon. If the counts differ or there is an escape, a slow decoder
-        # checks the keys.
+        # The fast decoder silently drops repeated keys. Each member of an object has one colon, and a string
+        # may contain colons. If the payload has exactly the colons that the decoded message accounts for, no
+        # repeated key was dropped. An escape such as \u003a can hide a colon. If the two counts differ, or
+        # the payload has an escape, a slow decoder checks the keys.
         if payload.count(b":") != _count_colons(message) or b"\\" in payload:
             json.loads(payload, object_pairs_hook=_refuse_repeated_keys, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -87,7 +87,10 @@ def _check_size(payload: bytes, most_levels: int) -> None:
 
 
 def _count_colons(value: object) -> int:
-    """Return the number of colons in the JSON of a decoded value, except colons inside arrays of arrays."""
+    """Return the number of colons in the JSON of a decoded value.
+
+    Arrays of arrays are levels. This function does not search levels, because no venue prints colons in them.
+    """
     if type(value) is dict:
         return len(value) + sum(map(_count_colons, value.values()))
     if type(value) is str:

@@ -10,7 +10,7 @@ from deltabook.udfs.numbers.record import Record
 MAX_EXPANSION = 200
 """Largest ratio of decompressed bytes to stored bytes.
 
-Captures grow 3 to 30 times when decompressed; a decompression bomb grows far more.
+A decompressed capture is 3 to 30 times as large as the stored file; a decompression bomb is far larger.
 """
 ALWAYS_ALLOWED_BYTES = 16 << 20
 """Decompressed size that is allowed for every file, bytes, even if `MAX_EXPANSION` is exceeded."""
@@ -20,7 +20,7 @@ MAX_LINE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits that the settings can change; a source receives them as options of the same names.
+    """Limits that the settings can change; a source receives each limit as the option of the same name.
 
     Attributes
     ----------

@@ -101,8 +101,8 @@ class MessageParser:
     """Parser of one file of messages; each source has a subclass that reads its messages.
 
     A line for which `message` raises ValueError or InputError goes to quarantine. If `marks_damage` is set,
-    the book of the lost line also gets a damage mark: an empty book update with ``damaged=True``.
-    `damaged_symbol` returns this book. If the result is None, every book of the file gets a damage mark.
+    the book of the unreadable line also gets a damage mark: an empty book update with ``damaged=True``. The
+    method `damaged_symbol` returns this book. If it returns None, every book of the file gets a damage mark.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class MessageParser:
     Attributes
     ----------
     marks_damage : bool
-        Whether a lost message needs a damage mark, because the feed has no ids that show the gap.
+        Whether an unreadable message needs a damage mark, because the feed has no ids that show the gap.
     records : Records
         Records of the lines since the last batch.
     unit : TimeUnit
@@ -146,12 +146,12 @@ class MessageParser:
         Returns
         -------
         (exchange, symbol) or None
-            `NO_BOOK` if the line belongs to no book; None if the line does not show its book.
+            `NO_BOOK` if the line belongs to no book; None if the line does not show which book it belongs to.
         """
         return None
 
     def connection(self, line: bytes) -> None:
-        """Read a line without a message, such as a connection or a blank line. Does nothing by default."""
+        """Read a line without a message, such as a connection or blank line; do nothing by default."""
 
     def finish_block(self) -> None:
         """Complete `records.pending`, the records of one block of lines, before they become a batch."""
@@ -208,8 +208,8 @@ class MessageParser:
     def _mark_damaged(self, book: tuple[str, str] | None) -> None:
         """Add a damage mark to one book, or to all books of the file if `book` is None.
 
-        A damage mark is an empty book update with ``damaged=True``. A book that already has a mark since its
-        last update gets no second mark.
+        A damage mark is an empty book update with ``damaged=True``. A book whose last update is older than
+        its last mark gets no second mark.
         """
         books = list(self.unmarked) if book is None else [book] if book in self.unmarked else []
         for exchange, symbol in books:
@@ -259,7 +259,8 @@ def read_integer(message: JsonObject, key: str) -> int:
     Raises
     ------
     ValueError
-        If the field is absent, or is neither such an integer nor the decimal text of such an integer.
+        If the field is absent, or is neither an integer from 0 to 2^63 - 1 nor the decimal text of such an
+        integer.
     """
     value = message.get(key)
     if isinstance(value, str) and value.isdecimal() and len(value) < 20:

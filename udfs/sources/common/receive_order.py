@@ -1,4 +1,4 @@
-"""Order of messages in feeds without ids: by receive time, which the recorder's clock gives."""
+"""Sorts messages of feeds without ids by receive time, and replaces wrong receive times of a faulty clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 
 MAX_LEAD = 600 * NANOSECONDS_PER_SECOND
-"""Largest lead of a receive time over the following ones, ns; a larger lead is a clock fault."""
+"""Largest time, ns, by which a receive time may be later than the receive times that follow it in the file.
+
+A larger difference is an error of the clock.
+"""
 LOOKAHEAD = 8
 """Number of following receive times with which a receive time is compared."""
 
@@ -17,9 +20,9 @@ LOOKAHEAD = 8
 def order_receive_times(times: NDArray[np.int64], last_time: int) -> NDArray[np.int64]:
     """Return receive times that never decrease in file order, with the errors of a faulty clock replaced.
 
-    A time counts as wild, an error of the clock, if it is more than `MAX_LEAD` ahead of the median of the
-    next `LOOKAHEAD` times. If fewer than `LOOKAHEAD` times follow, the median of the last `LOOKAHEAD` times
-    is used.
+    A time is called wild if it is an error of the clock: if it is more than `MAX_LEAD` later than the median
+    of the next `LOOKAHEAD` times. If fewer than `LOOKAHEAD` times follow, the median of the last `LOOKAHEAD`
+    times is used.
 
     Parameters
     ----------
@@ -32,8 +35,8 @@ def order_receive_times(times: NDArray[np.int64], last_time: int) -> NDArray[np.
     -------
     int64[:]
         The running maximum of the times that are not wild, starting at `last_time`. A wild time is replaced
-        by the running maximum before it. At the start of the file there is no such maximum, so the first
-        time that is not wild replaces a wild time.
+        by the running maximum before it. A wild time at the start of the file has no running maximum before
+        it, and is replaced by the first time that is not wild.
     """
     count = len(times)
     if count == 0:

@@ -18,7 +18,7 @@ from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
 from deltabook.udfs.numbers.record import Record
 
 RecordColumns: TypeAlias = dict[str, NDArray[np.generic] | pa.Array]
-"""{column of `records`: one value per record}."""
+"""{column of `records`: array with one value per record}."""
 
 _SENTINELS: dict[str, object] = {
     "BIGINT": NOT_GIVEN,

@@ -1,6 +1,6 @@
-"""Conversion of venues' symbols to canonical ones: `BTC-USDT`, `BTC-USDT-PERP`, `BTC-USD-241227`.
+"""Converts venues' symbols to canonical symbols: `BTC-USDT`, `BTC-USDT-PERP`, `BTC-USD-241227`.
 
-A canonical symbol is the name under which the tables store an instrument, whatever its source.
+A canonical symbol is the name under which the tables store an instrument, whatever source its messages have.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def split_pair(concatenated: str, quote: str = "") -> str:
     concatenated : str
         A symbol such as BTCUSDT, in upper case.
     quote : str
-        The only quote asset of the market; empty to try all known ones.
+        The only quote asset of the market; empty to try all known quote assets.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def canonical_symbol(venue_symbol: str, *, perpetual: bool = False, quote: str =
     perpetual : bool
         Whether a symbol without an expiry is a perpetual future on this market.
     quote : str
-        The only quote asset of the market; empty if it has several.
+        The only quote asset of the market; empty if the market has several quote assets.
 
     Returns
     -------

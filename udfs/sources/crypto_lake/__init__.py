@@ -1,1 +1,1 @@
-"""Source `crypto_lake`: Parquet tables of Crypto Lake."""
+"""Source `crypto_lake`: reads Parquet tables of Crypto Lake."""

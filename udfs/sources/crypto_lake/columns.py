@@ -1,4 +1,4 @@
-"""Columns of Crypto Lake files: detection of the table, names and types of columns, and instruments."""
+"""Reads the schema of Crypto Lake files: detects the table, checks its columns and names its instruments."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _TYPE_OF = {"received_time": "time", "origin_time": "time", "exchange": "name", 
 
 @dataclass(frozen=True)
 class Layout:
-    """The table that a file holds, and the names of its columns.
+    """The table that a file contains, and the names of the file's columns.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Layout:
 
 
 def detect_layout(schema: pa.Schema) -> Layout:
-    """Return the layout of a file: its table, its column names and its depth.
+    """Return the layout of a file: table, column names and depth.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def encode_labels(column: pa.Array) -> tuple[NDArray[np.int32], list[str | None]
     if column.indices.null_count:
         codes[column.indices.is_null().to_numpy(zero_copy_only=False)] = -1
     texts = column.dictionary
-    if len(texts) > len(codes):  # the dictionary is of a whole row group: keep only the used texts
+    if len(texts) > len(codes):  # the dictionary has the texts of a whole row group: keep the used texts
         used, new_codes = np.unique(codes[codes >= 0], return_inverse=True)
         codes[codes >= 0] = new_codes
         texts = texts.take(pa.array(used))
@@ -207,7 +207,7 @@ def fill_nulls(column: pa.Array, value: int) -> NDArray[np.int64]:
 
 
 class Instruments:
-    """Instruments of a file, taken from its columns, or else from the folder names of its path.
+    """Instruments of a file, taken from the file's columns, or else from the folder names of the file's path.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ class Instruments:
     Raises
     ------
     InputError
-        If neither a column nor the path names the exchange, or neither names the symbol.
+        If no column and no folder names the exchange, or no column and no folder names the symbol.
     """
 
     def __init__(self, path: str, file_columns: dict[str, str], most_symbols: int):

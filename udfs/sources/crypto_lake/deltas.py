@@ -1,7 +1,8 @@
-"""Reader of Crypto Lake's table `book_delta_v2`; it joins level changes into messages.
+"""Reads Crypto Lake's table `book_delta_v2`, and joins level changes into messages.
 
-A kernel converts almost all floats of prices and sizes to scaled integers. The reader parses the other
-numbers from their printed text. In this code, such numbers and their messages are called strict.
+A kernel converts almost all prices and sizes from floats to scaled integers. A number that the kernel cannot
+convert is called strict, and so is the message with such a number. The reader parses strict numbers from
+their printed text.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class _DeltaRows(NamedTuple):
     sides : uint8[n]
         `ASK`, `BID` or `LEFT_OUT`.
     prices, sizes : int64[n]
-        Numbers times 10^decimals.
+        Prices and sizes, each multiplied by 10^decimals.
     price_decimals, size_decimals : uint8[n]
         Decimals of each number, as `levels.fixed_point` writes them.
     """
@@ -74,18 +75,18 @@ class DeltaReader(LakeReader):
     def __init__(self, layout: Layout, path: str, limits: Limits):
         super().__init__(layout, path, limits)
         self.open: _DeltaRows | None = None
-        """Rows of the last message so far; None before the first batch. The next batch may continue it."""
+        """Rows of the last message so far, which the next batch may continue; None before the first batch."""
         self.open_row = 1
         """Row number in the file of the first row in `open`, from 1."""
         self.last_ids: dict[int, int] = {}
-        """{code of an instrument: its last id}."""
+        """{code of an instrument: last id of the instrument}."""
         self.printed: dict[int, tuple[str, str]] = {}
         """{row number in the file: printed (price, size)}, for the rows that no kernel can read."""
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.RecordBatch]:
-        """Yield the complete messages up to this batch.
+        """Yield the messages that are complete once this batch is read.
 
-        A message is complete when a row of another message follows.
+        A message is complete when a row of another message follows its rows.
 
         Raises
         ------
@@ -194,11 +195,11 @@ class DeltaReader(LakeReader):
     def _fill_ids(
         self, sequence: NDArray[np.int64], instrument: NDArray[np.int32], received: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return the id of each message; a message without an id gets the id of a neighbour.
+        """Return the id of each message; a message without an id gets the id of a neighbor.
 
-        The neighbour is the previous message of the instrument with an id, else the next one. If no message
-        of the instrument has had an id so far, receive times replace ids. In all other cases receive times
-        are not used, because ids and times cannot be compared.
+        The neighbor is the previous message of the instrument that has an id. Without such a message, the
+        neighbor is the next message of the instrument that has an id. Receive times replace ids only if no
+        message of the instrument has had an id so far, because ids and times cannot be compared.
 
         Parameters
         ----------

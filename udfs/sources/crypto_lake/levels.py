@@ -153,8 +153,8 @@ def scale_messages(
     decimals : uint8[:]
         Decimals of each number, as `fixed_point` writes them.
     integers : int64[:]
-        The numbers, each times 10^decimals; rescaled in place. If int64 cannot hold all numbers of a message
-        at one scale, the numbers of that message stay unchanged.
+        The numbers, each multiplied by 10^decimals; rescaled in place. If int64 cannot hold all numbers of a
+        message at one scale, the numbers of that message stay unchanged.
 
     Returns
     -------
@@ -174,8 +174,8 @@ def _split_sides(bounds, sides, prices, sizes, offsets, split_prices, split_size
         offsets[ASK, message] = asks
         offsets[BID, message] = bids
         for row in range(bounds[message], bounds[message + 1]):
-            # Write the row to both sides, but advance only the index of its own side. A branch takes twice
-            # the time, because sides alternate at random.
+            # Write the row to the arrays of both sides, but advance only the index of the row's own side. An
+            # `if` takes twice the time, because the CPU cannot predict the sides.
             split_prices[ASK, asks] = prices[row]
             split_sizes[ASK, asks] = sizes[row]
             split_prices[BID, bids] = prices[row]
@@ -206,8 +206,8 @@ def split_sides(
     Returns
     -------
     (offsets, prices, sizes) : (int32[2, messages + 1], int64[2, rows + 1], int64[2, rows + 1])
-        Arrays indexed by side (`ASK` or `BID`). The levels of message m are those from index
-        ``offsets[side, m]`` to before ``offsets[side, m + 1]``.
+        Arrays whose first index is the side (`ASK` or `BID`). Message m has the levels
+        ``offsets[side, m]:offsets[side, m + 1]`` of this side.
     """
     offsets = np.empty((2, bounds.size), dtype=np.int32)
     split_prices = np.empty((2, sides.size + 1), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Base class of the readers of Crypto Lake tables; it builds records and puts rows in quarantine."""
+"""Base class of the readers of Crypto Lake tables, which builds records and puts rows in quarantine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_ORDER = "expected received_time or sequence_number, found neither: the order 
 
 
 class LakeColumns(TypedDict, total=False):
-    """Columns of `records` for n records: n values, or one value for all records."""
+    """Columns of `records` for n records; a column has n values, or one value for all records."""
 
     record: str
     kind: str
@@ -56,7 +56,7 @@ class LakeReader:
     path : str
         Path of the raw file, as column `source_file` stores it.
     limits : Limits
-        Limits of the file and of a message.
+        Limits on the size of the file and of a message.
     """
 
     def __init__(self, layout: Layout, path: str, limits: Limits):
@@ -156,7 +156,8 @@ class LakeReader:
         batch : pyarrow.RecordBatch
             Records of a batch.
         left_out : bool[n]
-            Whether to drop each record, because its row is in quarantine or its record is in `self.records`.
+            True for a record to leave out of the batch: its row is in quarantine, or the list `self.records`
+            contains another record of this row.
         """
         if left_out.any():
             batch = batch.filter(pa.array(~left_out))
@@ -194,8 +195,8 @@ def level_columns(
     Returns
     -------
     LakeColumns
-        The levels and the scales of the messages. If a scale of a message is `STRICT`, its levels are not
-        valid and must be read from the printed numbers.
+        The levels and the scales of the messages. If a scale of a message is `STRICT`, the levels of this
+        message are not valid and must be read from the printed numbers.
     """
     price_scale, size_scale = (
         scale_messages(bounds, decimals, values)

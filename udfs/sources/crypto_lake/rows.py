@@ -196,13 +196,13 @@ def _read_trade_sides(column: pa.Array) -> NDArray[np.int32]:
 
 
 def _read_trade_ids(column: pa.Array) -> NDArray[np.int64]:
-    """Return trade ids as integers, int64[n]; the hash of an id that is not a number, -1 for null."""
+    """Return trade ids as integers, int64[n]; text that is no number becomes its hash, null becomes -1."""
     if pt.is_integer(column.type):
         given: NDArray[np.int64] = column.cast(pa.int64()).fill_null(NOT_GIVEN).to_numpy()
         return np.maximum(given, NOT_GIVEN)
     codes, texts = encode_labels(column)
     ids = [NOT_GIVEN if text is None else _parse_trade_id(text) for text in texts]
-    by_code: NDArray[np.int64] = np.array([*ids, NOT_GIVEN], dtype=np.int64)  # a null picks -1
+    by_code: NDArray[np.int64] = np.array([*ids, NOT_GIVEN], dtype=np.int64)  # code -1: null
     return by_code.take(codes)
 
 

@@ -1,4 +1,4 @@
-"""Source `crypto_lake`: Parquet files of Crypto Lake, tables book_delta_v2, trades and book.
+"""Source `crypto_lake`: reads Crypto Lake's Parquet tables `book_delta_v2`, `trades` and `book`.
 
 Format: Parquet. The columns show which table a file is. The path (`<table>/exchange=/symbol=/dt=/…`) is used
 only if the exchange or the symbol is not a column. A file with a missing, renamed or wrongly typed column is
@@ -6,10 +6,10 @@ refused. The vendor's older column names are accepted: `receipt_timestamp`, `tim
 
 - `book_delta_v2`: one row per level change. Consecutive rows with the same `received_time` and
   `sequence_number` form one message. Messages are ordered by `sequence_number`, then by `received_time`. If
-  no message of an instrument has a `sequence_number` above 0, its messages are ordered by `received_time`
-  only.
+  no message of an instrument has a `sequence_number` above 0, the instrument's messages are ordered only by
+  `received_time`.
 - `trades`: ordered by `received_time`. A `trade_id` that is text is replaced by its hash.
-- `book`: the vendor's top levels, stored as golden rows. A level without price or size ends its side.
+- `book`: the vendor's top levels, stored as golden rows. The first level without price or size ends a side.
 - Times: timestamps, int64 nanoseconds or float64 seconds. Whole microseconds that a float has rounded
   (…232999936 for …233000000) are restored.
 - Prices and sizes: a float is stored as the shortest decimal that reads back as the same float.
@@ -40,13 +40,16 @@ from deltabook.udfs.sources.crypto_lake.records import LakeReader
 from deltabook.udfs.sources.crypto_lake.rows import BookReader, TradeReader
 
 PART_ROWS = 4_000_000
-"""Smallest number of rows of a task, except the last one. A busy instrument's day takes several tasks."""
+"""Smallest number of rows that a task reads; only the last task of a file may read fewer.
+
+The day of a busy instrument takes several tasks.
+"""
 _READERS: dict[str, type[LakeReader]] = {DELTAS: DeltaReader, BOOK: BookReader, TRADES: TradeReader}
 _BATCH_ROWS = {DELTAS: 1 << 18, TRADES: 1 << 16, BOOK: 1 << 14}
 _BATCH_CELLS = 1 << 22
 """Largest number of values of a batch. A table with many columns is read in batches of fewer rows."""
 _COLUMN_BUFFER = 1 << 18
-"""Bytes of a column chunk that are read at once, instead of the whole chunk."""
+"""Number of bytes that are read at once from a column chunk, instead of the whole chunk."""
 _VALUE_BYTES = 8
 """Bytes that a value takes in memory: a time, an id, a float, or the dictionary index of a text."""
 
@@ -98,12 +101,15 @@ class CryptoLakeSource(FileSource):
                 use_threads=False,  # Spark already runs one task per core
             ):
                 if row + batch.num_rows > end:
-                    raise InputError("the file has more rows than its footer says")
+                    raise InputError("the file has more rows than its footer says: the file is damaged")
                 if batch.num_rows:
                     yield from reader.read(batch, row)
                 row += batch.num_rows
             if row != end:
-                raise InputError(f"the footer says that {end - row:,} more rows follow row {row - 1:,}")
+                raise InputError(
+                    f"the footer says that {end - row:,} more rows follow row {row - 1:,}, but the file ends "
+                    "there: the file is damaged"
+                )
             yield from reader.finish()
 
 
@@ -148,9 +154,9 @@ def _check_expansion(path: str, metadata: pq.FileMetaData, columns: int) -> None
     """Raise InputError for a file that needs too much memory for its size.
 
     The estimate of the memory is the size of all values plus the uncompressed size of the row groups. The
-    values count, because a column that repeats one value takes only a few bytes in the file, whatever its
-    number of rows. The estimate does not use the footer's sizes of single column chunks: if these sizes
-    contradict each other, Arrow ends the process.
+    size of the values is added because a column that repeats one value takes only a few bytes in the file,
+    however many rows it has. The estimate does not use the footer's sizes of single column chunks: if these
+    sizes contradict each other, Arrow ends the process.
     """
     stored = Path(path).stat().st_size
     most = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * stored)
@@ -162,6 +168,7 @@ def _check_expansion(path: str, metadata: pq.FileMetaData, columns: int) -> None
         needed += group.num_rows * columns * _VALUE_BYTES + group.total_byte_size
         if needed > most:
             raise InputError(
-                f"the file grows more than {MAX_EXPANSION} times when it is read: {stored:,} bytes "
-                f"claim at least {needed:,} bytes of values; the limit is {most:,}. Split or check the file"
+                f"in memory, the file would be more than {MAX_EXPANSION} times as large as on disk: it has "
+                f"{stored:,} bytes, and its values need at least {needed:,} bytes; the limit is {most:,}. "
+                "Split or check the file"
             )

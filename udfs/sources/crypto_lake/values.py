@@ -1,4 +1,4 @@
-"""Exact conversion of Crypto Lake columns to numpy: times, ids, prices and sizes."""
+"""Converts Crypto Lake's columns of times, ids, prices and sizes exactly to numpy arrays."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class NumberColumn:
     Attributes
     ----------
     integers : int64[n]
-        Each number times 10^decimals.
+        Each number, multiplied by 10^decimals.
     decimals : uint8[n]
         Decimals of each number, as `levels.fixed_point` writes them.
     absent : bool[n]
@@ -104,7 +104,7 @@ class NumberColumn:
 
     @property
     def unread(self) -> NDArray[np.bool_]:
-        """Whether each number has no exact value in `integers`: it is invalid or does not fit; bool[n]."""
+        """True for a number without an exact value in `integers`: it is invalid or does not fit; bool[n]."""
         unread: NDArray[np.bool_] = (self.decimals == BAD) | (self.decimals == STRICT)
         return unread
 
@@ -151,8 +151,8 @@ def _to_default_scale(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Rescale ``coefficients · 10^-scale`` to eight decimals; return (integers, decimals).
 
-    `decimals` is `DEFAULT_SCALE` for a converted value, `STRICT` for a value that int64 cannot hold exactly
-    with eight decimals, and `BAD` for an absent value.
+    `decimals` is `DEFAULT_SCALE` for a converted value. It is `STRICT` for a negative value, and for a value
+    that int64 cannot hold exactly with eight decimals. It is `BAD` for an absent value.
     """
     shift = DEFAULT_SCALE - scale
     if 0 <= shift <= 18:

@@ -1,4 +1,4 @@
-"""Columns of a CSV table as arrays, which kernels read from the text without a Python loop over the rows.
+"""Reads the columns of a CSV table into arrays; kernels do this without a Python loop over the rows.
 
 Slower Python code reads the rows that the kernels cannot read, and explains what is wrong with a row.
 """
@@ -18,7 +18,10 @@ from deltabook.udfs.sources.common.message_files import excerpt
 from deltabook.udfs.sources.csv.fields import read_decimals, read_integers, read_labels, split_fields
 
 MAX_LABELS = 256
-"""Largest number of distinct texts in a column of a block for the kernel; Python code handles more."""
+"""Largest number of distinct texts that the kernel encodes in a column of a block.
+
+Python code encodes a column with more texts.
+"""
 
 
 class TextRows:

@@ -117,7 +117,8 @@ def read_labels(buffer, starts, ends, codes, firsts):
     """Number the distinct texts of a column in order of appearance.
 
     The kernel returns the number of distinct texts, or -1 if there are more than `firsts` has room for. Cost:
-    one comparison with each earlier distinct text, for each text that differs from the one in the row before.
+    a text that equals the text of the previous row takes one comparison. Any other text takes one comparison
+    with each earlier distinct text.
 
     Parameters
     ----------

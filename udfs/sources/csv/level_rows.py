@@ -22,7 +22,7 @@ from deltabook.udfs.sources.csv.tables import Messages, TableParser
 Book: TypeAlias = tuple[str, str]
 """(exchange, symbol)."""
 MessageColumns: TypeAlias = dict[str, NDArray[np.int64] | NDArray[np.bool_]]
-"""{column of `records`: one value per message}."""
+"""{column of `records`: array with one value per message}."""
 
 
 class LevelParser(TableParser):
@@ -34,7 +34,8 @@ class LevelParser(TableParser):
     - If the row shows only its instrument, an empty damaged update is added at the row, with the times and
       the sequence of the book's last message. If the message just before the row belongs to the book, that
       message is marked as damaged too.
-    - If the row does not show its instrument, the same is done for every book of the file so far.
+    - If the row does not show its instrument, every book that the file has named so far gets this update and
+      this mark.
     - If the book has no message before the row, its next message is marked as damaged.
 
     Parameters
@@ -53,7 +54,7 @@ class LevelParser(TableParser):
         super().__init__(path, schema)
         self.price, self.size, self.side, self.ask = price, size, side, ask
         self.last: dict[Book, Record] = {}
-        """{book: times and sequence of its last message}."""
+        """{book: times and sequence of the book's last message}."""
         self.due: set[Book | None] = set()
         """Books whose next message must be marked as damaged; None for the next message of any book."""
         self.unmarked: set[Book] = set()
@@ -202,6 +203,10 @@ class _Damage:
         self.messages_by_book = _group_by_book(columns, self.books)
         self.damaged = np.zeros(messages.complete, np.bool_)
         self.due: set[tuple[int, Book | None]] = {(0, book) for book in parser.due}
+        """(index of a message, book): the book's first message from this index on must be marked as damaged.
+
+        The book is None if the first message of any book must be marked.
+        """
         self.passed = 0
         """Number of messages whose books are already in the parser's `unmarked`."""
 
@@ -293,7 +298,7 @@ class _Damage:
 
 
 def _group_by_book(columns: Columns, books: NDArray[np.int64]) -> dict[Book, NDArray[np.int64]]:
-    """Return {book: ascending indices of its messages}."""
+    """Return {book: ascending indices of the book's messages}."""
     order = np.argsort(books, kind="stable")
     codes, starts = np.unique(books[order], return_index=True)
     parts = np.split(order, starts[1:])

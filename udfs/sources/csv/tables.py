@@ -1,7 +1,7 @@
-"""Base class of the parsers of CSV tables; it joins rows into messages.
+"""Base class of the parsers of CSV tables, which joins rows into messages.
 
-The rows of one message may lie in two blocks of lines. The parser then keeps the first rows until it reads
-the next block.
+The rows of one message may lie in two blocks of lines. The parser then keeps the rows of the first block
+until it reads the second block.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Messages:
     first_rows : int64[m]
         First row of each message.
     complete : int
-        Number of complete messages; the first `complete` messages are complete.
+        Number of complete messages. The complete messages come before the incomplete messages.
     end_row : int
         Index after the last row of the complete messages. Later rows wait for the next block.
     """
@@ -78,7 +78,7 @@ class TableParser:
         raise NotImplementedError
 
     def waiting_count(self) -> int:
-        """Return how many messages at the end of a block stay back until the next block is read."""
+        """Return how many messages at the end of a block wait until the next block is read."""
         return 1
 
     def parse(self, blocks: Iterable[bytes], limits: Limits) -> Iterator[pa.RecordBatch]:
@@ -89,7 +89,7 @@ class TableParser:
         blocks : iterable of bytes
             Blocks of whole lines.
         limits : Limits
-            Limits of a message.
+            Limits on the size of a message.
 
         Yields
         ------
@@ -114,7 +114,10 @@ class TableParser:
                 raise InputError(too_many_levels(len(rows) - messages.end_row, limits.most_levels))
             if len(waiting) > MAX_LINE_BYTES:
                 row = self.first_row + messages.end_row
-                raise InputError(f"a message is longer than {MAX_LINE_BYTES >> 20} MiB (from row {row:,})")
+                raise InputError(
+                    f"a message is longer than {MAX_LINE_BYTES >> 20} MiB (from row {row:,}). "
+                    "Remove the file from the input"
+                )
             self.first_row += messages.end_row
 
     def _find_messages(self, columns: Columns, *, at_end: bool) -> Messages:

@@ -1,1 +1,1 @@
-"""Source `tardis`: CSV tables of Tardis.dev."""
+"""Source `tardis`: reads CSV tables of Tardis.dev."""

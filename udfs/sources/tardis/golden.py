@@ -70,7 +70,7 @@ class GoldenParser(RowParser):
         for row in np.flatnonzero(is_strict[:end]).tolist():
             reason = columns.explain_fault(row)
             if not reason and broken[row]:
-                reason = "a level has a price or an amount only, or follows an empty level"
+                reason = "a level has only a price or only an amount, or follows an empty level"
             if reason:
                 strict.quarantine(self.first_row + row, columns.rows.line(row), reason)
             else:

@@ -1,6 +1,7 @@
-"""Base class of the parsers of Tardis tables whose rows are records, and the times and sequence of rows.
+"""Base class of the parsers of Tardis tables in which each row is a record.
 
-Tardis tables have no ids, so the recorder's clock (column `local_timestamp`) gives the sequence of each row.
+The module also converts the times of a table and derives the sequence of the table's rows. Tardis tables have
+no ids, so the sequence comes from the recorder's clock, column `local_timestamp`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ class Clock:
         """Sequence of the last complete message of earlier blocks, ns since 1970 UTC; -1 if there is none."""
 
     def waiting_count(self) -> int:
-        """Return how many messages at the end of a block stay back until the next block is read.
+        """Return how many messages at the end of a block wait until the next block is read.
 
-        `order_receive_times` needs later messages to check the times of these messages.
+        `order_receive_times` needs later messages to check the times of the waiting messages.
         """
-        # A wild time of the file's first message is replaced by the time of a later message. Checking that
-        # later time needs more messages.
+        # A wild time of the file's first message is replaced by the time of a later message. To check the
+        # time of this later message, `order_receive_times` needs the messages after it.
         return LOOKAHEAD if self.before >= 0 else 2 * LOOKAHEAD
 
     def sequences(self, columns: Columns, messages: Messages) -> NDArray[np.int64]:
@@ -73,7 +74,7 @@ class RowParser(TableParser):
         return self._name_instrument(*texts)
 
     def waiting_count(self) -> int:
-        """Return how many messages at the end of a block stay back until the next block is read."""
+        """Return how many messages at the end of a block wait until the next block is read."""
         return self.clock.waiting_count()
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -141,7 +142,7 @@ class RowStamps:
         }
 
     def record_of(self, row: int) -> Record:
-        """Return the same columns of one row as a record."""
+        """Return the record of one row, with the columns that the method `columns` returns."""
         exchange, symbol = self.block.instruments[self.block.instrument_codes[row]] or ("", "")
         times = self.block.values
         return {

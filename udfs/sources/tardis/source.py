@@ -1,4 +1,4 @@
-"""Source `tardis`: CSV tables of Tardis.dev.
+"""Source `tardis`: reads CSV tables of Tardis.dev.
 
 Format: CSV, plain text, gzip, or a zip with one member. The header shows which table a file is; the file name
 does not matter.
@@ -12,13 +12,14 @@ does not matter.
 - `trades`, columns `…,id,side,price,amount`: an `id` that is not a number is replaced by its hash. Side
   `unknown` is stored as empty.
 - `book_snapshot_N`, columns `…,asks[0].price,asks[0].amount,bids[0].price,…`, and `quotes`, columns
-  `…,ask_amount,ask_price,bid_price,bid_amount`: golden rows. Empty fields end a side.
-- Order: rows stay in file order, and the sequence is `local_timestamp` in ns. A time below the previous one
-  is raised to the previous one. A time far ahead of the following ones is ignored.
+  `…,ask_amount,ask_price,bid_price,bid_amount`: golden rows. The first level with empty fields ends a side.
+- Order: rows stay in file order, and the sequence is `local_timestamp` in ns. If a `local_timestamp` is below
+  the previous `local_timestamp`, it is raised to the previous `local_timestamp`. A `local_timestamp` far
+  above the following `local_timestamp` values is ignored.
 - Times: microseconds, unless their magnitude shows another unit. All times of a file must have the same unit.
 - Rows before the first snapshot do not build a book.
-- Unreadable rows go to quarantine, and their message is marked as damaged. If a row does not show its
-  message, its book is marked as damaged.
+- Unreadable rows go to quarantine, and their message is marked as damaged. If an unreadable row does not show
+  which message it belongs to, the book of the row is marked as damaged.
 - Proof: the feed has no ids and no checksums, so books are `unverifiable`. deltabook can report snapshots
   that reset the book, silences, and books that differ from the golden rows.
 
@@ -44,7 +45,7 @@ from deltabook.udfs.sources.tardis.trades import TradeParser
 from deltabook.udfs.sources.tardis.updates import UpdateParser
 
 _PERPETUALS = {"binance-futures": "", "binance-delivery": "USD", "bitmex": "", "bybit": ""}
-"""{exchange: its only quote asset, or empty}, where a symbol without an expiry is a perpetual future."""
+"""{exchange: the only quote asset, or empty}, for exchanges where a symbol without expiry is a perpetual."""
 _DATED = re.compile(r"[FGHJKMNQUVXZ]\d\d$|-")  # XBTM20, BTCUSDH21, BTC-26NOV21
 
 _HEAD = ("exchange", "symbol", "timestamp", "local_timestamp")
@@ -68,7 +69,7 @@ class TardisSource(FileSource):
 
 
 def _parser_for(path: str, names: tuple[str, ...]) -> TableParser:
-    """Return the parser of the table with these columns; raise InputError if no table has them."""
+    """Return the parser of the table with the columns `names`; raise InputError if there is no such table."""
     if names == _UPDATES:
         return UpdateParser(path, names, instrument)
     if names == _TRADES:

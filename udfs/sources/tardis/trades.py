@@ -55,7 +55,7 @@ class TradeParser(RowParser):
             yield strict.take_batch()
 
     def _read_ids(self, columns: Columns, end: int) -> NDArray[np.int64]:
-        """Return the trade id of each row, int64[n]; the hash of an id that is a text, -1 for an empty id."""
+        """Return the trade id of each row, int64[n]; a text becomes its hash, an empty id becomes -1."""
         id_index = columns.index_of["id"]
         ids, is_integer = columns.rows.integers(id_index)
         is_text = ~(is_integer & (ids >= 0)) & columns.rows.whole & ~columns.rows.empty(id_index)

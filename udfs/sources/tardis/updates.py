@@ -1,4 +1,4 @@
-"""Parser of the Tardis table `incremental_book_L2`, book updates with one row per level change."""
+"""Parser of the Tardis table `incremental_book_L2`, which has one row per level change."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class UpdateParser(LevelParser):
         super().__init__(path, schema, "price", "amount", "side", "ask")
         self._name_instrument, self.clock = name_instrument, Clock()
         self.open: dict[Book, tuple[int, int]] = {}
-        """{book: (sequence, receive time) of its snapshot}, if later rows may belong to this snapshot."""
+        """{book: (sequence, receive time) of the book's snapshot that later rows may continue}."""
 
     def name_instrument(self, *texts: str) -> Book:
         """Convert the names that Tardis prints to the (exchange, symbol) that the tables store."""
         return self._name_instrument(*texts)
 
     def waiting_count(self) -> int:
-        """Return how many messages at the end of a block stay back until the next block is read."""
+        """Return how many messages at the end of a block wait until the next block is read."""
         return self.clock.waiting_count()
 
     def starts(self, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -110,7 +110,7 @@ def _newest_times(times: NDArray[np.int64], messages: Messages) -> NDArray[np.in
 
 
 def _previous_messages(books: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each message the index of the previous message of its book, int64[m]; -1 if none."""
+    """Return, for each message, the index of the previous message of the same book, int64[m]; -1 if none."""
     order = np.argsort(books, kind="stable")
     same = books[order[1:]] == books[order[:-1]]
     previous = np.full(len(books), -1)

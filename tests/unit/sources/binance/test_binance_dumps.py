@@ -1,4 +1,4 @@
-"""Binance in other wrappings: cryptofeed dumps, answers to requests, and T_DEPTH tables."""
+"""Read Binance messages in other envelopes: cryptofeed dumps, responses to requests, T_DEPTH tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines that are no messages of Binance: named in quarantine, never raised, alike by both ways."""
+"""Bad Binance lines are quarantined and raise no error. Both readers give the same reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of Binance captures: blocks, units of time, compression, and what refuses a file whole."""
+"""Read whole Binance files, in any blocks, time unit and compression, and refuse files with faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of Binance captures: both ways through a line agree, and every field is as printed."""
+"""Read Binance lines: the fast and the strict reader agree, and every field is read as printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of Crypto Lake files: missing, retyped, beyond int64."""
+"""Crypto Lake files are refused if a column is missing, has another type, or has values beyond int64."""
 
 import pyarrow as pa
 import pytest

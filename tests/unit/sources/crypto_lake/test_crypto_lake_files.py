@@ -1,4 +1,4 @@
-"""Crypto Lake files: parts and batches, broken files, any table at all."""
+"""Crypto Lake files give the same records in any parts and batches, and broken files are refused."""
 
 import random
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Kernels of the source crypto_lake against plain Python."""
+"""The kernels of the source `crypto_lake` give the same results as plain Python."""
 
 from decimal import Decimal
 

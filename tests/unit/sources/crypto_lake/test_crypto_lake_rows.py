@@ -1,4 +1,4 @@
-"""Trades and vendor's books of Crypto Lake, read as Spark reads them."""
+"""Read trades and the vendor's books of Crypto Lake in the way in which Spark reads them."""
 
 from decimal import Decimal
 

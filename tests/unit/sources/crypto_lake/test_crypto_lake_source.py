@@ -1,4 +1,4 @@
-"""Level changes of Crypto Lake, read as Spark reads them: spellings, types, messages, bad rows."""
+"""Read level changes of Crypto Lake: rows become messages, and bad rows are quarantined."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Tardis tables that are broken: bad rows are named and damage their book, and blocks change nothing."""
+"""Bad rows of Tardis tables are quarantined and make their book suspect, whatever the size of blocks."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ BAD_ROWS = [
     (TRADES, f"binance,BTCUSDT,{T0},-1,1,buy,1,1", "field local_timestamp"),
     (QUOTES, f"{NAMES},1,-9682,9681,1", "ask_price -9682 is negative"),
     (QUOTES, f"{NAMES},1,0,9681,1", "a level has price 0"),
-    (QUOTES, f"{NAMES},,9682,9681,1", "a price or an amount only"),
-    (QUOTES, f"{NAMES},1,,9681,1", "a price or an amount only"),
+    (QUOTES, f"{NAMES},,9682,9681,1", "only a price or only an amount"),
+    (QUOTES, f"{NAMES},1,,9681,1", "only a price or only an amount"),
     (SNAPSHOT_2, f"{NAMES},,,11,2,13,3,10,4", "follows an empty level"),
     (SNAPSHOT_2, f"{NAMES},12,1,11,2,13,3,10,inf", "bids[1].amount 'inf'"),
     (SNAPSHOT_2, f"{NAMES},12,1,11,2", "expected 12 columns, found 8"),

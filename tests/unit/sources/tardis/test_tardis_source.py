@@ -1,4 +1,4 @@
-"""The Tardis source: kinds by header, rows to messages, numbers as printed, real rows field by field."""
+"""The Tardis source turns rows into messages, keeps numbers as printed, and reads every field correctly."""
 
 from __future__ import annotations
 
