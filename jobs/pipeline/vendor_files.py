@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from deltabook.jobs.intake.streams import read_chunks
 from deltabook.jobs.tables.stored import ChunkKey, IdRangeFile, TableReader
@@ -48,10 +47,9 @@ def find_vendor_files(tables: TableReader) -> dict[ChunkKey, VendorFields]:
             chunks.setdefault((row["exchange"], row["symbol"]), []).append(row)
     found: dict[ChunkKey, VendorFields] = {}
     for (exchange, symbol), rows in chunks.items():
-        for before, row in pairwise([None, *rows]):
-            assert row is not None
-            if files := _choose_files(golden.get(symbol, []), rows, before, row):
-                found[exchange, symbol, row["hour"]] = files
+        for before, row in zip([None, *rows], rows, strict=False):
+            if chosen := _choose_files(golden.get(symbol, []), rows, before, row):
+                found[exchange, symbol, row["hour"]] = chosen
     return found
 
 

@@ -45,7 +45,7 @@ class KnownRange:
             return WHOLE
         if self.price is None:
             return len(ranks.prices)
-        return find_side_ranks(ranks, side, self.prices)[0]
+        return int(find_side_ranks(ranks, side, self.prices)[0])
 
     @classmethod
     def from_rank(cls, rank: int, ranks: PriceRanks, side: int) -> KnownRange:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -42,12 +44,12 @@ class BookRows:
         self.table = form_of(BOOKS, numbers.is_decimal)
         self.follow(None)
 
-    def follow(self, sides: tuple[Levels, Levels] | None) -> None:
+    def follow(self, sides: Sequence[Levels] | None) -> None:
         """Set the book before the next row, from which the row's order flow is counted.
 
         Parameters
         ----------
-        sides : (Levels, Levels) or None
+        sides : sequence of Levels, or None
             All bids and all asks, by rising price; None if there is no book.
         """
         depth = self.policy.depth

@@ -105,7 +105,7 @@ class Corrections(NamedTuple):
 
     Attributes
     ----------
-    count : int64[1]
+    recorded : int64[1]
         Number of corrections so far.
     message : int64[:]
         Index of the message before which the level changed; for a stranded level that a message contradicts,
@@ -118,7 +118,7 @@ class Corrections(NamedTuple):
         Index of the message after which the level may have been wrong.
     """
 
-    count: NDArray[np.int64]
+    recorded: NDArray[np.int64]
     message: NDArray[np.int64]
     side: NDArray[np.int64]
     rank: NDArray[np.int64]
@@ -157,13 +157,13 @@ def known_limit(support, number):
 @kernel
 def correct(corrections, span, side, rank, old_size, new_size, kind):
     """Record a correction; `span` holds the indices of the fields `message` and `since`."""
-    count = corrections.count[0]
+    count = corrections.recorded[0]
     if count < len(corrections.message):
         corrections.message[count], corrections.since[count] = span
         corrections.side[count], corrections.rank[count] = side, rank
         corrections.old_size[count], corrections.new_size[count] = old_size, new_size
         corrections.kind[count] = kind
-        corrections.count[0] += 1
+        corrections.recorded[0] += 1
 
 
 @kernel

@@ -230,7 +230,7 @@ class UnlinkedBook(Book):
                 words = marks[which, side]
                 np.bitwise_or.at(words, found >> 6, np.uint64(1) << (found & 63).astype(np.uint64))
                 counts[which] += len(found)
-        return Support(fields, known_from, *marks, counts)
+        return Support(fields, known_from, marks[DISPUTED], marks[DISPUTED_TWICE], marks[REMOVED], counts)
 
 
 def _read_support(support: Support, ranks: PriceRanks) -> SupportState:
@@ -259,17 +259,24 @@ def _rank_changes(side: SideChanges, ranks: PriceRanks, number: int) -> RankedCh
 
 
 def _allocate_corrections(most: int) -> Corrections:
-    integers = (np.empty(most, dtype=np.int64) for _ in range(5))
-    return Corrections(
-        np.zeros(1, dtype=np.int64), *integers, np.empty(most, dtype=np.int8), np.empty(most, dtype=np.int64)
-    )
+    message, side, rank, old_size, new_size, since = (np.empty(most, dtype=np.int64) for _ in range(6))
+    recorded, kind = np.zeros(1, dtype=np.int64), np.empty(most, dtype=np.int8)
+    return Corrections(recorded, message, side, rank, old_size, new_size, kind, since)
 
 
 def _read_corrections(corrections: Corrections, ranks: PriceRanks, last: int) -> LevelCorrections:
-    count = int(corrections.count[0])
-    message, side, rank, old_size, new_size, kind, since = (values[:count] for values in corrections[1:])
+    count = int(corrections.recorded[0])
+    side, rank = corrections.side[:count], corrections.rank[:count]
     price = ranks.prices[np.where(side == BID, rank, len(ranks.prices) - 1 - rank)]
-    return LevelCorrections(np.minimum(message, last), side, price, old_size, new_size, kind, since)
+    return LevelCorrections(
+        np.minimum(corrections.message[:count], last),
+        side,
+        price,
+        corrections.old_size[:count],
+        corrections.new_size[:count],
+        corrections.kind[:count],
+        corrections.since[:count],
+    )
 
 
 def _add_missing_rows(rows: TopOfBookRows, status: NDArray[np.int8]) -> TopOfBookRows:

@@ -55,9 +55,14 @@ class VendorBooks:
 
     def take(self, chosen: NDArray[np.intp]) -> VendorBooks:
         """Return the vendor books at some indices, intp[m]."""
-        fields = (self.epoch, self.sequence, self.received, self.most_levels)
-        sides = (_take_side(side, chosen) for side in (self.bids, self.asks))
-        return VendorBooks(*(values[chosen] for values in fields), *sides)
+        return VendorBooks(
+            self.epoch[chosen],
+            self.sequence[chosen],
+            self.received[chosen],
+            self.most_levels[chosen],
+            _take_side(self.bids, chosen),
+            _take_side(self.asks, chosen),
+        )
 
 
 @dataclass
