@@ -6,25 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from events import in_first_epoch
 
+from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.feeds import feed_of
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import HOUR, Cadence, RowPolicy
+from deltabook.schemas.names import HOUR, Cadence, RowPolicy, Seed
 from deltabook.udfs.numbers.encoding import Scaled
-from deltabook.udfs.orderbook.vendor_seed import insert_seed
 from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.rebuild.checkpoints import BookState
 from deltabook.udfs.rebuild.rebuilder import Rebuilder
 from deltabook.udfs.simulator import binance, crypto_lake, kraken, tardis
 from deltabook.udfs.simulator.market import Market
 from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.truths.vendor_books import VendorBookQueue, queue_vendor_books
 
 MESSAGES, SEED, TOP = 150, 11, 10
+NUMBERS = Scaled(8, 8)
 
 
 def market() -> Market:
@@ -69,12 +70,10 @@ def records_of(source: str, paths: Sequence[Path]) -> pa.Table:
     return pa.Table.from_batches(batches)
 
 
-def first_book(records: pa.Table) -> pd.Series:
-    """The vendor's first book, as a reference of its hour names it."""
-    golden = records.filter(pc.equal(records["kind"], "vendor_book")).sort_by("sequence")
-    row = golden.slice(0, 1).to_pylist()[0]
-    names = ("sequence", "bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
-    return pd.Series({f"seed_{name}": row[name] for name in names} | {"is_decimal": False})
+def vendor_books(records: pa.Table) -> VendorBookQueue:
+    """The vendor's books, as a rebuild reads them."""
+    golden = in_first_epoch(records.filter(pc.equal(records["kind"], "vendor_book"))).sort_by("sequence")
+    return queue_vendor_books(golden.select(["epoch", "sequence", "received", *SIDE_NAMES]), NUMBERS)
 
 
 def rebuilt(source: str, records: pa.Table) -> tuple[list[dict[str, Any]], Rebuilder]:
@@ -83,11 +82,11 @@ def rebuilt(source: str, records: pa.Table) -> tuple[list[dict[str, Any]], Rebui
     feed = feed_of(source, exchange)
     hour = pc.max(events["timestamp"]).as_py() // HOUR * HOUR
     events = order_chunk(events, FLAT_EVENTS.arrow.empty_table(), hour, feed).combine_chunks()
-    building = Rebuilder(exchange, symbol, feed, RowPolicy(TOP, Cadence.MESSAGE), Scaled(8, 8), BookState())
-    batches = iter(events.to_batches())
+    policy = RowPolicy(TOP, Cadence.MESSAGE, seed=Seed.GOLDEN)
+    building = Rebuilder(exchange, symbol, feed, policy, NUMBERS, BookState())
     if source == "crypto_lake":
-        batches = insert_seed(batches, first_book(records))
-    books = [row for batch in batches for row in building.apply_events(batch).to_pylist()]
+        building.use_vendor_books(vendor_books(records))
+    books = [row for batch in events.to_batches() for row in building.apply_events(batch).to_pylist()]
     return books, building
 
 
