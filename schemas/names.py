@@ -75,12 +75,14 @@ class Status(IntEnum):
         return self.name.lower()
 
     @property
-    def is_told(self) -> bool:
-        """Whether the book is given as right, as far as the feed allows."""
+    def is_sound(self) -> bool:
+        """Whether nothing is known that makes the book wrong or incomplete at its best levels."""
         return self >= Status.UNVERIFIABLE
 
 
 STATUS_LABELS = tuple(status.label for status in Status)
+UNSOUND_LABELS = tuple(status.label for status in Status if not status.is_sound)
+"""Labels of the statuses that say that a book may be wrong or is not complete yet."""
 
 KNOWN_DEPTHS = {"known_1": 1, "known_5": 5, "known_20": 20}
 """Columns of `coverage` for the time during which so many levels per side were known."""

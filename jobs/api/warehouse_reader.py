@@ -121,7 +121,7 @@ class WarehouseReader(WarehouseTables):
         clock : str
             `received` orders messages by their arrival at the recorder, `exchange` by the exchange's time.
         suspect : str
-            What to do with steps in which the book is suspect or unseeded: `mark`, `skip` or `raise`.
+            What to do with steps in which the book is unsound: `mark`, `skip` or `raise`.
 
         Returns
         -------

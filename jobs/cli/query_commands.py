@@ -241,7 +241,7 @@ def replay(
         typer.Option(
             "--suspect",
             metavar="ACTION",
-            help="For steps with a suspect or unseeded book: mark (show with a mark), skip, or raise (stop).",
+            help="For steps with an unsound book: mark (show with a mark), skip, or raise (stop).",
         ),
     ] = "mark",
     form: Annotated[

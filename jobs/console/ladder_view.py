@@ -22,6 +22,7 @@ STATUS_STYLES = {
     Status.CHECKED.label: "bold cyan",
     Status.UNVERIFIABLE.label: "bold yellow",
     Status.SUSPECT.label: "bold red",
+    Status.WARMING.label: "magenta",
     Status.UNSEEDED.label: "bold magenta",
 }
 ASK, BID, DIM = "red", "green", "dim"

@@ -267,9 +267,9 @@ def judge_books_suite(suite_run: SuiteRun) -> list[SuiteVerdict]:
     """
     counts = suite_run.count(inspect_books_group)
     for key, numbers in counts.items():
-        told = sum(numbers[status.label] for status in Status if status.is_told)
+        sound = sum(numbers[status.label] for status in Status if status.is_sound)
         suspect = 0 if FEEDS[suite_run.inputs.references[key]["feed"]].is_unlinked else numbers["suspect"]
-        numbers["worse"] = suspect if told else numbers["rows"]
+        numbers["worse"] = suspect if sound else numbers["rows"]
     frame = _make_summary(counts)
     return suite_run.conclude(suites.BOOKS, suite_run.keys, counts, judge_books(frame), len(frame))
 

@@ -7,11 +7,15 @@ one hour, of one instrument.
 
 from __future__ import annotations
 
+from deltabook.schemas.names import UNSOUND_LABELS
+
 PASSED = """
 SELECT shown.* FROM {0}_all AS shown LEFT ANTI JOIN failed_hours AS failed
 ON shown.exchange = failed.exchange AND shown.symbol = failed.symbol AND shown.hour = failed.hour
 """
 """Template of a view that leaves out symbol-hours that failed validation. `{0}` is the name of the view."""
+SOUND = PASSED + f"WHERE shown.status NOT IN {UNSOUND_LABELS!r}"
+"""Template of a view of books. It also leaves out the rows whose status is unsound; see `Status.is_sound`."""
 
 FEATURES = """
 SELECT exchange, symbol, time, status,

@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import NamedTuple, cast
 
-from deltabook.jobs.queries.functions import FEATURES, FUNCTIONS, PASSED, TRADES_WITH_BOOK
+from deltabook.jobs.queries.functions import FEATURES, FUNCTIONS, PASSED, SOUND, TRADES_WITH_BOOK
 from deltabook.jobs.tables.stored import TableReader, open_live_tables
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import EventType, Status, valid_name
@@ -290,7 +290,7 @@ def _book_columns(exact: _DecimalColumns) -> Iterable[str]:
         "double(bid_size) + double(ask_size)) AS microprice"
     )
     yield from (f"{exact.values(name)} AS {name}" for name in SIDE_NAMES)
-    yield from ("bid_levels", "ask_levels", "trade_count")
+    yield from ("bid_levels", "ask_levels", "bid_known_levels", "ask_known_levels", "trade_count")
     yield from (f"{exact.value(name, name)} AS {name}" for name in ("buy_volume", "sell_volume"))
     yield f"{exact.values('ofi')} AS ofi"
     yield from ("crossed", "sequence", "timestamp", "received", "order_time", "epoch", "hour", "date")
@@ -307,7 +307,7 @@ def _wide_columns(exact: _DecimalColumns) -> Iterable[str]:
         for level in range(_WIDE_LEVELS):
             for what in ("price", "size"):
                 yield f"{exact.value(f'get({side}_{what}s, {level})', what)} AS {side}_{level}_{what}"
-    yield from ("status", "order_time", "epoch", "hour", "date")
+    yield from ("bid_known_levels", "ask_known_levels", "status", "order_time", "epoch", "hour", "date")
 
 
 def _trade_columns(exact: _DecimalColumns) -> Iterable[str]:
@@ -338,7 +338,10 @@ _TABLE_VIEWS: dict[str, tuple[Table, Columns, str]] = {
 }
 """Maps the name of each view of one table, and of the `_decimal` table, to (table, columns, condition)."""
 
-_TEXT_VIEWS = {name: PASSED.format(name) for name in ("book", "trades", "book_wide")} | {
+_TEXT_VIEWS = {
+    "book": SOUND.format("book"),
+    "book_wide": SOUND.format("book_wide"),
+    "trades": PASSED.format("trades"),
     "features": FEATURES,
     "trades_with_book": TRADES_WITH_BOOK,
 }

@@ -150,7 +150,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     ) -> tuple[NDArray[np.float32], Info]:
         """Start an episode in a period in which the book is known.
 
-        A known book is neither suspect nor unseeded, and its feed is not silent.
+        A known book is sound, and its feed is not silent.
 
         Parameters
         ----------

@@ -1,6 +1,6 @@
 """List the known intervals of a recording.
 
-In a known interval, the book is neither suspect nor unseeded, and the feed is not silent.
+In a known interval, the book is sound, and the feed is not silent.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from deltabook.jobs.replay.recording import Recording
-from deltabook.schemas.names import STATUS_LABELS, Cadence, EventType, GapKind, Status
+from deltabook.schemas.names import STATUS_LABELS, UNSOUND_LABELS, Cadence, EventType, GapKind, Status
 from deltabook.schemas.tables import COVERAGE, GAPS
 
 _EXACT_CADENCES = tuple(Cadence)
-_NOT_KNOWN = (Status.UNSEEDED.label, Status.SUSPECT.label, "silent")
+_NOT_KNOWN = (*UNSOUND_LABELS, "silent")
 
 
 def list_known_intervals(recording: Recording, start: int, end: int) -> list[tuple[int, int]]:

@@ -207,7 +207,7 @@ class Recording:
         now, end : int
             Start (inclusive) and end (exclusive) of the replay by the clock, ns since 1970 UTC.
         suspect : Suspect
-            What the replay does with steps in which the book is suspect or unseeded.
+            What the replay does with steps in which the book is unsound.
         """
         index, count = position
         feed, chunk, updates = self.feed, self.chunks[index], self._updates(index)

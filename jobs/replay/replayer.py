@@ -54,7 +54,7 @@ class Replayer:
         message if that message arrives later. `exchange` orders by the exchange's time, as in the rows of
         `books`: some messages are then seen before they arrive.
     suspect : str
-        What to do with steps in which the book is suspect or unseeded. `skip` leaves such steps out, `mark`
+        What to do with steps in which the book is unsound. `skip` leaves such steps out, `mark`
         includes them with their status, and `raise` raises a GapError.
 
     Raises
@@ -156,7 +156,7 @@ class Replayer:
         Raises
         ------
         GapError
-            If the book is suspect or unseeded, and `suspect` is `raise`.
+            If the book is unsound, and `suspect` is `raise`.
         """
         if not isinstance(by, str):
             return self._replay.step(_parse_step_kind(by))
@@ -214,7 +214,7 @@ class Replayer:
     def episodes(self, length: int, seed: int, count: int) -> list[int]:
         """Return random start times of episodes in which the book is known all the time.
 
-        A known book is neither suspect nor unseeded, and its feed is not silent.
+        A known book is sound, and its feed is not silent.
 
         Parameters
         ----------

@@ -1,6 +1,6 @@
 """Export to hftbacktest's format: a structured array of events in an npz file, made from a feed's messages.
 
-A book is proven if its status is neither suspect nor unseeded. The `Rebuilder` decides what each message does
+A book is proven if its status is sound. The `Rebuilder` decides what each message does
 to the book and whether the book is proven. While the book is proven, every level change becomes a row of the
 file. When a book becomes proven, the file has rows that clear both sides, and then the whole book as a
 snapshot. When a book is no longer proven, the file has rows that clear both sides.

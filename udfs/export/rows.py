@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deltabook.schemas.exports import Form, What
-from deltabook.schemas.names import NOT_GIVEN, Status
+from deltabook.schemas.names import NOT_GIVEN, UNSOUND_LABELS
 from deltabook.udfs.arrow_arrays import count_labels
 from deltabook.udfs.storage.event_files import read_chunk_batches
 from deltabook.udfs.storage.prefetch import prefetch
 
 BATCH_ROWS = 16_384
 """Number of rows that are read at once, as one batch."""
-UNPROVEN = (Status.UNSEEDED.label, Status.SUSPECT.label)
+UNPROVEN = UNSOUND_LABELS
 """Statuses of books that are left out of formats without a status column."""
 
 
@@ -186,7 +186,7 @@ def read_requested_rows(day: SymbolDay, columns: Sequence[str] | None = None) ->
 
 
 def read_proven_rows(day: SymbolDay, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the requested rows of books that are neither suspect nor unseeded, and update the day's tally.
+    """Yield the requested rows of books that are sound, and update the day's tally.
 
     Parameters
     ----------

@@ -46,14 +46,14 @@ _BOOK_COLUMNS = (
 )
 """Columns of `books` that are read for the whole chunk at once. Levels are read window by window."""
 _GOLDEN_COLUMNS = ("epoch", "sequence", "source_row", *_TIMES, *SIDE_NAMES)
-SKIP_REASONS = ("untold", "impossible", "outdated")
+SKIP_REASONS = ("unsound", "impossible", "outdated")
 """Why a pair of a book and a golden row is not compared.
 
-untold: the status says that the book may be wrong. impossible: no exchange has such a book as the golden row;
-see `find_book_faults`. outdated: a ticker is older than a snapshot at or before the diff, so changes of the
+unsound: the status says that the book may be wrong. impossible: no exchange has such a book as the golden
+row; see `find_book_faults`. outdated: a ticker is older than a snapshot at or before the diff, so changes of the
 best prices in between may be missing.
 """
-_TOLD = pa.array([status.label for status in Status if status.is_told])
+_SOUND = pa.array([status.label for status in Status if status.is_sound])
 _FIELDS = {field.name: field for field in (*GOLDEN.arrow, *BOOKS.arrow)}
 
 
@@ -108,8 +108,8 @@ class ChunkBooks:
         The columns `_BOOK_COLUMNS` of the chunk's rows, in the feed's order.
     epoch, sequence : int64[n]
         Epoch and last update id of each row. If there is a row before the chunk, it comes first.
-    is_told : bool[n]
-        Whether the book of each row is given as right; see `Status.is_told`.
+    is_sound : bool[n]
+        Whether the status of each row is sound; see `Status.is_sound`.
     known_levels : int64[n, 2]
         Number of known levels by row and side. FULL_DEPTH: the side is known as a whole, because the feed's
         snapshots are whole and all its levels are known.
@@ -126,7 +126,7 @@ class ChunkBooks:
         before = self._read(reference.files_before, _BOOK_COLUMNS, [("hour", "<", chunk)])
         rows = pa.concat_tables([before.slice(max(before.num_rows - 1, 0)), self.rows])
         self.epoch, self.sequence = (rows[name].to_numpy() for name in ("epoch", "sequence"))
-        self.is_told = pc.is_in(rows["status"], _TOLD).to_numpy()
+        self.is_sound = pc.is_in(rows["status"], _SOUND).to_numpy()
         known, levels = (
             np.stack([rows[name].to_numpy() for name in names], axis=1).astype(np.int64)
             for names in (_KNOWN_COLUMNS, _LEVEL_COLUMNS)
@@ -292,7 +292,7 @@ def read_windows(
             is_pair &= window[diff_rows] == at_ids
             book_rows += first_book
             is_pair &= books.has_every_change[book_rows] | (books.sequence[book_rows] == at_ids)
-            reasons = [~books.is_told[book_rows], _find_impossible(golden, kind)[golden_rows]]
+            reasons = [~books.is_sound[book_rows], _find_impossible(golden, kind)[golden_rows]]
             if is_ticker:
                 reasons.append(golden_ids[golden_rows] < snapshot_ids[_find_newest(snapshot_ids, at_ids)])
             skipped = {}

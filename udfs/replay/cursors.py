@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import FLAT_EVENTS
-from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, EventType, Status
+from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, UNSOUND_LABELS, EventType, Status
 from deltabook.schemas.tables import BOOKS, form_of
 from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.rebuild.checkpoints import BookState
@@ -93,7 +93,7 @@ def apply_updates(
     Yields
     ------
     BookUpdates
-        Updates in the feed's order. While the book is neither suspect nor unseeded, a separately fetched
+        Updates in the feed's order. While the book is sound, a separately fetched
         snapshot is applied only if the next diff shows a gap. By the clock `received`, such a snapshot gets
         the time of that diff: before the diff arrives, nobody knows that the snapshot is needed.
     """
@@ -182,12 +182,12 @@ class _Messages:
     def _delay_snapshots(self, row: NDArray[np.int64], books: pa.RecordBatch, before: pa.RecordBatch) -> None:
         """Give each snapshot that replaced a known book the time of the diff that revealed the gap.
 
-        A known book is neither suspect nor unseeded. The method changes `time` in place.
+        A known book is sound. The method changes `time` in place.
         """
         applied = np.diff(row) > 0
         for index in np.flatnonzero(self.is_snapshot & applied).tolist():
             previous = books["status"][int(row[index])] if row[index] >= 0 else before["status"][0]
-            if previous.as_py() in (Status.UNSEEDED.label, Status.SUSPECT.label):
+            if previous.as_py() in UNSOUND_LABELS:
                 continue
             diffs = np.flatnonzero(applied[index:] & ~self.is_snapshot[index:])
             if len(diffs):

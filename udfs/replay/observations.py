@@ -81,7 +81,7 @@ class Observation:
 
     @property
     def gap(self) -> bool:
-        """Whether the book is suspect or unseeded, or was so at any time since the previous observation."""
+        """Whether the book is unsound, or was so at any time since the previous observation."""
         return bool(self._steps.gap[self._index])
 
     @property

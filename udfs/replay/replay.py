@@ -34,14 +34,14 @@ class By(StrEnum):
 
 
 class Suspect(StrEnum):
-    """What a replay does with steps in which the book is suspect or unseeded."""
+    """What a replay does with steps in which the book is unsound."""
 
     SKIP = "skip"
-    """Skip the steps with a suspect or unseeded book. The next observation has `gap` set."""
+    """Skip the steps with an unsound book. The next observation has `gap` set."""
     MARK = "mark"
-    """Yield all steps. `status` shows the steps with a suspect or unseeded book."""
+    """Yield all steps. `status` shows the steps with an unsound book."""
     RAISE = "raise"
-    """Raise a `GapError` at the first step with a suspect or unseeded book."""
+    """Raise a `GapError` at the first step with an unsound book."""
 
 
 class Replay:
@@ -60,7 +60,7 @@ class Replay:
     end : int
         End of the replay by the clock, exclusive, ns since 1970 UTC.
     suspect : Suspect
-        What the replay does with steps in which the book is suspect or unseeded.
+        What the replay does with steps in which the book is unsound.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Replay:
         Raises
         ------
         GapError
-            With `Suspect.RAISE`, at the first step in which the book is suspect or unseeded.
+            With `Suspect.RAISE`, at the first step in which the book is unsound.
         """
         while (steps := self._find_steps(by)) is not None:
             end, moves = steps.end.tolist(), self._moves
@@ -226,7 +226,7 @@ class Replay:
     def _filter_suspect(self, end: NDArray[np.int64], time: NDArray[np.int64]) -> Steps | None:
         """Return the steps that the option `suspect` allows; None if the option skips all steps.
 
-        With `Suspect.RAISE`, return the steps before the first step with a suspect or unseeded book. If there
+        With `Suspect.RAISE`, return the steps before the first step with an unsound book. If there
         is no step before it, raise a `GapError`.
         """
         steps = self._make_steps(end, time)

@@ -28,9 +28,9 @@ class CarriedChanges:
     ofi : int
         Order flow imbalance of the best level, scaled.
     unproven : bool
-        Whether the book was suspect or unseeded after any of the updates.
+        Whether the book was unsound after any of the updates.
     gap : bool
-        Like `unproven`, but also True if the book was suspect or unseeded before the first of the updates.
+        Like `unproven`, but also True if the book was unsound before the first of the updates.
     """
 
     trades: tuple[Trades, ...] = ()
@@ -114,7 +114,7 @@ class Steps:
 
     @cached_property
     def unproven(self) -> NDArray[np.bool_]:
-        """Whether the book is suspect or unseeded after an update of a step or at the step's end, bool[n]."""
+        """Whether the book is unsound after an update of a step or at the step's end, bool[n]."""
         is_unproven = (np.diff(self.books.unproven[self.update]) > 0) | (self.status <= Status.SUSPECT)
         if len(is_unproven):
             is_unproven[0] |= self.carried.unproven
@@ -122,7 +122,7 @@ class Steps:
 
     @cached_property
     def gap(self) -> NDArray[np.bool_]:
-        """Whether the book was suspect or unseeded at any time since the previous step's end, bool[n]."""
+        """Whether the book was unsound at any time since the previous step's end, bool[n]."""
         has_gap: NDArray[np.bool_] = self.unproven | (self.books.status[self.row[:-1]] <= Status.SUSPECT)
         if len(has_gap):
             has_gap[0] |= self.carried.gap

@@ -32,7 +32,7 @@ _EVENT_COLUMNS = ("exchange", "hour", "event_type", *_ID_COLUMNS, "data")
 _BOOK_COLUMNS = ("exchange", "hour", "order_time", "epoch", "sequence", "status", "crossed", *SIDE_NAMES)
 _BOOK_BATCH_ROWS = 65_536
 _IMPOSSIBLE = {"not_monotone": NOT_SORTED, "not_positive": NOT_POSITIVE}
-_TOLD = pa.array([status.label for status in Status if status.is_told])
+_SOUND = pa.array([status.label for status in Status if status.is_sound])
 
 
 def inspect_events_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -172,8 +172,8 @@ def inspect_books_group(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterat
         ):
             counts["rows"] += batch.num_rows
             counts["crossed"] += _count_true(batch["crossed"])
-            is_told = pc.is_in(batch["status"], _TOLD)
-            counts["crossed_unmarked"] += _count_true(pc.and_(batch["crossed"], is_told))
+            is_sound = pc.is_in(batch["status"], _SOUND)
+            counts["crossed_unmarked"] += _count_true(pc.and_(batch["crossed"], is_sound))
             counts.update(count_labels(batch["status"]))
             counts.update(_count_impossible(batch))
             positions.append(

@@ -22,7 +22,7 @@ from deltabook.schemas.columns import DECIMAL
 from deltabook.schemas.errors import DeltabookError, WarehouseError, WorkError
 from deltabook.schemas.feeds import FEEDS, feed_of
 from deltabook.schemas.frames import CARRIED, RECORDS
-from deltabook.schemas.names import NOT_GIVEN, EventType, RowPolicy, Status
+from deltabook.schemas.names import NOT_GIVEN, UNSOUND_LABELS, EventType, RowPolicy, Status
 from deltabook.schemas.rows import InstrumentRow, ScaleFields
 from deltabook.schemas.tables import BOOKS, QUARANTINE, form_of
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE
@@ -241,7 +241,7 @@ class _LiveBook:
         count, rebuilder, books = self._apply_settled(waiting.events, settled)
         update_progress(self.progress, waiting.events.slice(0, count), waiting.own_times[:count], self.feed)
         dropped = self._find_overdue(waiting.missed)
-        # A missed snapshot counts only if the book needed it, that is, if the book is suspect or unseeded.
+        # A missed snapshot counts only if the book needed it, that is, if the book is unsound.
         needed = ~waiting.missed["is_snapshot"].to_numpy() | (self.opening.status <= Status.SUSPECT)
         self.counts |= {"late": waiting.count_late(count), "missed": int(np.count_nonzero(dropped & needed))}
         self.counts |= {"rows": sum(rows.num_rows for rows in books)}
@@ -352,13 +352,13 @@ class _LiveBook:
     def _find_break(self, events: pa.Table, rebuilder: Rebuilder, books: list[pa.RecordBatch]) -> int | None:
         """Return the index of the message that broke the book; None if the book is whole after all messages.
 
-        A book is whole if its status is neither suspect nor unseeded. If the book was never whole, the result
+        A book is whole if its status is sound. If the book was never whole, the result
         is 0.
         """
         if rebuilder.capture_state().status > Status.SUSPECT:
             return None
         rows = pa.Table.from_batches(books, schema=rebuilder.rows.table.arrow)
-        unproven = pa.array([Status.UNSEEDED.label, Status.SUSPECT.label])
+        unproven = pa.array(UNSOUND_LABELS)
         whole = np.flatnonzero(~pc.is_in(rows["status"], unproven).to_numpy())
         if not len(whole) and self.opening.status <= Status.SUSPECT:
             return 0

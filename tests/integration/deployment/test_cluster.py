@@ -141,7 +141,7 @@ def test_spark_connect_has_the_same_books(captured, tmp_path):
         end(server)
 
 
-def test_a_connect_server_that_is_not_there_is_told(tmp_path):
+def test_a_connect_server_that_is_not_there_is_sound(tmp_path):
     deltabook = Path(sys.executable).with_name("deltabook")
     how = ("--warehouse", tmp_path / "w", "--master", f"sc://127.0.0.1:{free_port()}")
     asked = subprocess.run([deltabook, "reconstruct", *how], capture_output=True, text=True, check=False)

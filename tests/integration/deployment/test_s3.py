@@ -203,7 +203,7 @@ def test_a_writer_that_was_stopped_for_a_minute_is_taken_over_and_publishes_noth
     assert_same(tables(place), late, "stopped, then a late file")
 
 
-def test_what_cannot_be_reached_is_told_in_one_line(store, monkeypatch):
+def test_what_cannot_be_reached_is_sound_in_one_line(store, monkeypatch):
     told = invoke("status", "--warehouse", "s3a://no-such-bucket/w")
     assert told.exit_status == 2 and "NoSuchBucket" in told.stderr
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-but-secret")
@@ -216,7 +216,7 @@ def test_what_cannot_be_reached_is_told_in_one_line(store, monkeypatch):
     assert not list(Path(store.folder).glob("no-such-bucket"))
 
 
-def test_a_store_that_goes_away_in_mid_run_is_told(captured, tmp_path):
+def test_a_store_that_goes_away_in_mid_run_is_sound(captured, tmp_path):
     folder, *_ = captured
     with started(tmp_path) as leaving:
         place = leaving.place("left")

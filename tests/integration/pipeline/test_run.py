@@ -340,7 +340,7 @@ def test_work_of_an_unfinished_run_is_rolled_back(deltabook, spark, tmp_path):
     assert {table: digest(spark, tmp_path / "w", table) for table in before} == before
 
 
-def test_second_writer_is_told_to_wait(deltabook, tmp_path, monkeypatch):
+def test_second_writer_is_sound_to_wait(deltabook, tmp_path, monkeypatch):
     from filelock import FileLock
 
     raw = write(tmp_path / "raw.gz", simulated_lines())

@@ -74,7 +74,7 @@ def test_only_books_that_are_told_are_compared(tmp_path: Path, kind: GoldenKind)
         chunk.add_book(number, status=status)
         chunk.add_golden(number)
     assert STATUS_LABELS[:3] == ("unseeded", "warming", "suspect")
-    assert chunk.count() == ([4, 5, 6], {"untold": 3})
+    assert chunk.count() == ([4, 5, 6], {"unsound": 3})
 
 
 IMPOSSIBLE = [
@@ -139,7 +139,7 @@ def test_a_pair_is_counted_under_its_first_reason(tmp_path: Path) -> None:
     chunk.add_book(4)
     chunk.add_golden(1, *IMPOSSIBLE[0])
     chunk.add_golden(5)
-    assert chunk.count() == ([5], {"untold": 1, "impossible": 1})
+    assert chunk.count() == ([5], {"unsound": 1, "impossible": 1})
 
 
 @pytest.mark.parametrize(("feed", "is_whole"), [("binance", False), ("kraken", True), ("crypto_lake", False)])

@@ -115,8 +115,8 @@ def test_levels_are_compared_as_deep_as_the_book_is_known(
 @pytest.mark.kernel
 def test_skipped_and_unknown_are_summed_over_windows() -> None:
     counts, pairs = MatchCounts(COUNTED), [(TRUE, TRUE, (1, 3))] * 2
-    add_pairs(counts, pairs, skipped={"untold": 2, "outdated": 1}, unverifiable=2)
-    add_pairs(counts, [], skipped={"untold": 3, "impossible": 4})
+    add_pairs(counts, pairs, skipped={"unsound": 2, "outdated": 1}, unverifiable=2)
+    add_pairs(counts, [], skipped={"unsound": 3, "impossible": 4})
     add_pairs(counts, pairs[:1], unverifiable=1)
-    assert counts.skipped == {"untold": 5, "outdated": 1, "impossible": 4}
+    assert counts.skipped == {"unsound": 5, "outdated": 1, "impossible": 4}
     assert (counts.compared, counts.unknown, counts.unverifiable) == (3, 6, 3)

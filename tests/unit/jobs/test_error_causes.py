@@ -53,7 +53,7 @@ program.main()
         ("", ""),
     ],
 )
-def test_the_true_cause_of_a_trace_is_told(trace, cause):
+def test_the_true_cause_of_a_trace_is_sound(trace, cause):
     told = find_cause(trace)
     assert told.startswith(cause) if cause else not told
     assert "calling" not in told and "\n" not in told
@@ -172,7 +172,7 @@ def test_limits_of_spark_are_told_in_one_line_before_anything_starts(limit, envi
     ],
     ids=["old", "no memory", "silent", "junk"],
 )
-def test_what_is_wrong_with_java_is_told(script, told, tmp_path, monkeypatch):
+def test_what_is_wrong_with_java_is_sound(script, told, tmp_path, monkeypatch):
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
     java.write_text(script)

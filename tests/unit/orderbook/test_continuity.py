@@ -151,7 +151,7 @@ def test_spot_hole_is_one_gap_and_suspect_until_the_next_snapshot() -> None:
     assert gaps == [(SEQUENCE_GAP, 13, 14)]
 
 
-def test_futures_hole_is_told_by_the_previous_id_alone() -> None:
+def test_futures_hole_is_sound_by_the_previous_id_alone() -> None:
     updates = [snapshot(10), diff(9, 12, 8), diff(500, 510, 12), diff(511, 520, 511)]
     assert play("usdm", *updates)[1:] == (["verified"] * 3 + ["suspect"], [(SEQUENCE_GAP, 510, 511)])
 

@@ -348,7 +348,7 @@ def test_batches_tell_what_observations_tell(broken, by):
 
 
 @pytest.mark.spark
-def test_start_is_told_and_end_is_not(warehouse):
+def test_start_is_sound_and_end_is_not(warehouse):
     every = [seen.time for seen in Replayer(warehouse, SYMBOL)]
     start, end = every[300], every[700]
     some = Replayer(warehouse, SYMBOL, start=start, end=end)
@@ -530,7 +530,7 @@ def test_iterating_goes_on_from_where_a_seek_leads(warehouse):
 
 
 @pytest.mark.spark
-def test_what_cannot_be_replayed_is_told(warehouse, tmp_path):
+def test_what_cannot_be_replayed_is_sound(warehouse, tmp_path):
     for wrong in ({"clock": "sun"}, {"suspect": "ignore"}, {"depth": 0}, {"start": "yesterday"}):
         with pytest.raises(SettingsError):
             Replayer(warehouse, SYMBOL, **wrong)

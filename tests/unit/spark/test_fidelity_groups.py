@@ -114,7 +114,7 @@ def expected(kind: str, feed: str, updates: list, books: list, golden: list, at_
             continue
         snapshots = [last for (of, last), is_snapshot in updates if is_snapshot and of == epoch]
         if shown[-1]["status"] not in TOLD:
-            counts["untold"] += 1
+            counts["unsound"] += 1
         elif not is_possible(found, kind):
             counts["impossible"] += 1
         elif kind == "book_ticker" and any(found["sequence"] < last <= number for last in snapshots):

@@ -84,7 +84,7 @@ def test_snapshots_may_come_at_any_time_and_without_one(tmp_path: Path) -> None:
     assert found == {"book_update messages": 3, "book_update diffs": 2}
 
 
-def test_lateness_is_told_file_by_file_and_stream_by_stream(tmp_path: Path) -> None:
+def test_lateness_is_sound_file_by_file_and_stream_by_stream(tmp_path: Path) -> None:
     events = [update(1, source_row=2), update(2, source_row=1, source_file="b"), trade(3, source_row=1)]
     assert not any("late" in name for name in counts_of_events(tmp_path, *events))
 

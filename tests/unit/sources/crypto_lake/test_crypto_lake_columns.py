@@ -66,7 +66,7 @@ class TestColumns:
         table = pa.table(delta_rows())
         assert "have the same name" in refusal(written(tmp_path, table.append_column("price", table["size"])))
 
-    def test_the_kind_is_told_by_columns_not_by_the_path(self, tmp_path):
+    def test_the_kind_is_sound_by_columns_not_by_the_path(self, tmp_path):
         assert {r["record"] for r in all_records(written(tmp_path, trade_rows()))} == {"trade"}
         assert {r["record"] for r in all_records(written(tmp_path, delta_rows(), table="book"))} == {
             "book_update"
