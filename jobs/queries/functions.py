@@ -54,7 +54,7 @@ FROM (
     UNION ALL
     SELECT exchange, symbol, hour, date, order_time, true, epoch, sequence, NULL,
       struct(bid_size, bid_price, ask_price, ask_size, status AS book_status, sequence AS book_sequence)
-    FROM book
+    FROM book_marked
     UNION ALL
     SELECT exchange, symbol, hour, date(timestamp_micros(hour div 1000)), -1L, true, epoch, sequence, NULL,
       struct(bid_size, bid_price, ask_price, ask_size, status AS book_status, sequence AS book_sequence)
@@ -62,7 +62,7 @@ FROM (
   )
 ) WHERE trade IS NOT NULL
 """
-"""Each trade, with the best levels of the last row of `book` before the trade. A row of `book` with the
+"""Each trade, with the best levels of the last row of `book_marked` before the trade. A row with the
 `order_time` of the trade counts as a row after the trade."""
 
 _STEP = "(unix_micros(TIMESTAMP '1970-01-01 00:00:00Z' + step) * 1000)"  # SQL of the parameter `step` in ns

@@ -340,6 +340,7 @@ _TABLE_VIEWS: dict[str, tuple[Table, Columns, str]] = {
 
 _TEXT_VIEWS = {
     "book": SOUND.format("book"),
+    "book_marked": PASSED.format("book"),
     "book_wide": SOUND.format("book_wide"),
     "trades": PASSED.format("trades"),
     "features": FEATURES,

@@ -50,8 +50,8 @@ SKIP_REASONS = ("unsound", "impossible", "outdated")
 """Why a pair of a book and a golden row is not compared.
 
 unsound: the status says that the book may be wrong. impossible: no exchange has such a book as the golden
-row; see `find_book_faults`. outdated: a ticker is older than a snapshot at or before the diff, so changes of the
-best prices in between may be missing.
+row; see `find_book_faults`. outdated: a ticker is older than a snapshot at or before the diff, so changes of
+the best prices in between may be missing.
 """
 _SOUND = pa.array([status.label for status in Status if status.is_sound])
 _FIELDS = {field.name: field for field in (*GOLDEN.arrow, *BOOKS.arrow)}
