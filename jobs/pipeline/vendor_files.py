@@ -18,7 +18,7 @@ NO_VENDOR: VendorFields = {"vendor_files": [], "vendor_from": 0, "vendor_to": 0}
 def find_vendor_files(tables: TableReader) -> dict[ChunkKey, VendorFields]:
     """Return the data files of `golden` that may have vendor books of each chunk, and the ids to read.
 
-    A vendor book belongs to the chunk of the first message that it does not include. So the ids begin with
+    A vendor book belongs to the chunk of the first message that it does not include. So the ids begin after
     the last id of the chunk before.
 
     Parameters
@@ -62,7 +62,7 @@ def _choose_files(
     times instead: then all files are read. So they are at a restart of the ids.
     """
     first = before or row
-    least, most = first["last_sequence"] if before else row["first_sequence"], row["last_sequence"]
+    least, most = first["last_sequence"] + 1 if before else row["first_sequence"], row["last_sequence"]
     lowest = min(each["first_sequence"] for each in rows)
     highest = max(each["last_sequence"] for each in rows)
     is_comparable = any(low <= highest and high >= lowest for _, low, high in files)

@@ -306,6 +306,7 @@ def _scan_top(side, best, depth):
             differs = True
         count += 1
         rank = highest_at_or_below(side.words, rank - 1)
+    side.top_ranks[count:] = -1
     return count, differs
 
 

@@ -188,7 +188,7 @@ class Rebuilder:
 
     def use_vendor_books(self, books: VendorBookQueue) -> None:
         """Set the vendor books that may belong between the next messages of an unlinked feed."""
-        self.vendor_books = books
+        self.vendor_books = books if self.rules.uses_vendor else None
 
     def apply_events(self, events: pa.RecordBatch) -> pa.RecordBatch:
         """Apply a batch of events of one chunk.

@@ -64,14 +64,11 @@ class VendorLevels(NamedTuple):
     ----------
     before : int64[k]
         Index of the message before which each vendor book is used.
-    most_levels : int64[k]
-        Number of levels per side that the vendor shows at most. A side with fewer levels is whole.
     bids, asks : RankedChanges
         Levels of the vendor books, best first.
     """
 
     before: NDArray[np.int64]
-    most_levels: NDArray[np.int64]
     bids: RankedChanges
     asks: RankedChanges
 
@@ -82,7 +79,7 @@ class SupportRules(NamedTuple):
     Attributes
     ----------
     uses_vendor : bool
-        Whether vendor books are used at all.
+        Whether vendor books are used at all; see `Rebuilder.use_vendor_books`.
     warms : bool
         Whether messages alone can build a book (status `warming`). False: the book waits for a vendor book.
     repairs : bool
@@ -151,7 +148,8 @@ def known_limit(support, number):
     if support.counts[DISPUTED] == 0:
         return known_from
     words = support.disputed[number]
-    return max(known_from, highest_at_or_below(words, len(words) * 64 - 1) + 1)
+    disputed = highest_at_or_below(words, len(words) * 64 - 1)
+    return known_from if disputed < 0 else max(known_from, disputed + 1)
 
 
 @kernel

@@ -148,6 +148,16 @@ class UnlinkedBook(Book):
         self.support = support
         self.rules = rules
 
+    def count_known(self) -> int:
+        """Return the number of levels that are known on both sides; a disputed level ends them."""
+        count = super().count_known()
+        (bid_prices, _), (ask_prices, _) = self.sides
+        if len(disputed := self.support.disputed_bids):
+            count = min(count, int((bid_prices > disputed.max()).sum()))
+        if len(disputed := self.support.disputed_asks):
+            count = min(count, int((ask_prices < disputed.min()).sum()))
+        return count
+
     def apply_unlinked(
         self,
         bids: SideChanges,
@@ -190,7 +200,6 @@ class UnlinkedBook(Book):
             *(_rank_changes(side, ranks, number) for number, side in ((BID, bids), (ASK, asks))),
             VendorLevels(
                 before,
-                vendor.most_levels,
                 _rank_changes(vendor.bids, ranks, BID),
                 _rank_changes(vendor.asks, ranks, ASK),
             ),
@@ -275,7 +284,7 @@ def _read_corrections(corrections: Corrections, ranks: PriceRanks, last: int) ->
         corrections.old_size[:count],
         corrections.new_size[:count],
         corrections.kind[:count],
-        corrections.since[:count],
+        np.minimum(corrections.since[:count], last),
     )
 
 

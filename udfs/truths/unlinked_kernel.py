@@ -134,6 +134,10 @@ def apply_unlinked_messages(
         output.known,
     )
     known_depth = output.known_depth
+    bid_known = count_known(top_ranks[BID], bid_summary.top_count, known_limit(support, BID))
+    ask_known = count_known(top_ranks[ASK], ask_summary.top_count, known_limit(support, ASK))
+    if last_status <= _SUSPECT:
+        bid_known = ask_known = 0
     rows = next_vendor = supported = 0
     is_past_changed = False
     for index in range(len(status) + 1):
@@ -155,6 +159,8 @@ def apply_unlinked_messages(
                     is_past_changed |= limit_past(side, price, supported, index, rows, output, status)
             supported = index
             next_vendor += 1
+        if index > 0:
+            last_status = status[index - 1]  # a vendor book may have lowered it
         if index == len(status):
             break
         is_changed = fields[ROW_DUE] != 0
@@ -194,6 +200,7 @@ def apply_unlinked_messages(
         _follow_crossing(fields, known_from, top_ranks, n_ranks, times[index], rules.warm_time)
         bid_from = known_limit(support, BID)
         ask_from = known_limit(support, ASK)
+        known_before = (bid_known, ask_known)
         bid_known = count_known(top_ranks[BID], bid_summary.top_count, bid_from)
         ask_known = count_known(top_ranks[ASK], ask_summary.top_count, ask_from)
         status[index] = _decide_status(fields, top_ranks, bid_from, ask_from, known_from)
@@ -203,7 +210,7 @@ def apply_unlinked_messages(
         is_ask_whole = known_from[ASK] < 0 and ask_known == ask_summary.top_count
         known_depth[index] = min(_ALL if is_bid_whole else bid_known, _ALL if is_ask_whole else ask_known)
         is_seeded = status[index] != _UNSEEDED
-        has_row = is_changed or every_message
+        has_row = is_changed or every_message or (bid_known, ask_known) != known_before
         if (is_seeded and has_row) or status[index] != last_status:
             for side, top_count in ((BID, bid_summary.top_count), (ASK, ask_summary.top_count)):
                 shown = top_count if is_seeded else 0
@@ -225,7 +232,7 @@ def _use_vendor_book(vendor, number, sides, summaries, support, rules, time, spa
     Returns (summary of the bids, summary of the asks, rank of the best bid that is newly disputed or -1, rank
     of the best such ask or -1).
     """
-    fields, most = support.fields, vendor.most_levels[number]
+    fields = support.fields
     bid_side, ask_side = sides
     bids, asks = summaries
     phase, crossed_since = fields[PHASE], fields[CROSSED_SINCE]
@@ -233,10 +240,10 @@ def _use_vendor_book(vendor, number, sides, summaries, support, rules, time, spa
         kind = SEEDED if phase in (_UNSEEDED, _WARMING) else RESEEDED
         is_cleared = phase == _SUSPECT
         bids = seed_side(
-            BID, vendor.bids, number, most, bid_side, bids, support, is_cleared, kind, span, corrections
+            BID, vendor.bids, number, bid_side, bids, support, is_cleared, kind, span, corrections
         )
         asks = seed_side(
-            ASK, vendor.asks, number, most, ask_side, asks, support, is_cleared, kind, span, corrections
+            ASK, vendor.asks, number, ask_side, asks, support, is_cleared, kind, span, corrections
         )
         fields[PHASE], fields[CROSSED_SINCE], fields[UNSETTLED] = _UNVERIFIABLE, -1, 0
         fields[ROW_DUE] = 1
@@ -246,10 +253,10 @@ def _use_vendor_book(vendor, number, sides, summaries, support, rules, time, spa
     if crossed_since >= 0:
         bid_limit, ask_limit = n_ranks - 1 - ask_side.top_ranks[0], n_ranks - 1 - bid_side.top_ranks[0]
     bids, bid_dispute, is_bid_due = compare_side(
-        BID, vendor.bids, number, most, bid_side, bids, support, bid_limit, span, corrections
+        BID, vendor.bids, number, bid_side, bids, support, bid_limit, span, corrections
     )
     asks, ask_dispute, is_ask_due = compare_side(
-        ASK, vendor.asks, number, most, ask_side, asks, support, ask_limit, span, corrections
+        ASK, vendor.asks, number, ask_side, asks, support, ask_limit, span, corrections
     )
     if is_bid_due or is_ask_due:
         fields[ROW_DUE] = 1

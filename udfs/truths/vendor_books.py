@@ -36,9 +36,6 @@ class VendorBooks:
         Id epoch, and id of the last message that each vendor book includes.
     received : int64[k]
         Time at which each vendor book was received, ns since 1970 UTC.
-    most_levels : int64[k]
-        Number of levels of the longer side. A side with fewer levels is whole: the vendor cuts both sides at
-        the same number of levels.
     bids, asks : SideChanges
         Levels of the vendor books, best first.
     """
@@ -46,7 +43,6 @@ class VendorBooks:
     epoch: NDArray[np.int64]
     sequence: NDArray[np.int64]
     received: NDArray[np.int64]
-    most_levels: NDArray[np.int64]
     bids: SideChanges
     asks: SideChanges
 
@@ -59,7 +55,6 @@ class VendorBooks:
             self.epoch[chosen],
             self.sequence[chosen],
             self.received[chosen],
-            self.most_levels[chosen],
             _take_side(self.bids, chosen),
             _take_side(self.asks, chosen),
         )
@@ -116,14 +111,16 @@ class VendorBookQueue:
             times = np.maximum.accumulate(received)
             before = np.maximum.accumulate(np.searchsorted(times, rest.received, side="right"))
             is_last = rest.received == received[-1]
-            is_old = np.zeros(len(rest), dtype=np.bool_) if last else before == 0
+            # Only a message without an id says when it was received.
+            is_old = rest.received < last[1] if last and is_timed else before == 0
         else:
             before = _place(rest, epoch, sequence)
             is_last = (rest.epoch == epoch[-1]) & (rest.sequence == sequence[-1])
             is_old = before == 0
             if last is not None:
                 is_old &= (rest.epoch < last[0]) | ((rest.epoch == last[0]) & (rest.sequence < last[1]))
-        chosen = np.flatnonzero((before < len(sequence)) | is_last)
+        is_due = (before < len(sequence)) | is_last
+        chosen = np.arange(len(rest) if is_due.all() else np.argmin(is_due))
         self.used += len(chosen)
         self.rejected["older than the last message"] += int(is_old[chosen].sum())
         chosen = chosen[~is_old[chosen]]
@@ -132,7 +129,7 @@ class VendorBookQueue:
 
 _NOTHING = np.empty(0, dtype=np.int64)
 _NO_LEVELS = SideChanges(np.zeros(1, dtype=np.int64), _NOTHING, _NOTHING)
-NO_VENDOR_BOOKS = VendorBookQueue(VendorBooks(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NO_LEVELS, _NO_LEVELS))
+NO_VENDOR_BOOKS = VendorBookQueue(VendorBooks(_NOTHING, _NOTHING, _NOTHING, _NO_LEVELS, _NO_LEVELS))
 
 
 class VendorReference(Protocol):
@@ -214,9 +211,8 @@ def queue_vendor_books(rows: pa.Table, numbers: Numbers) -> VendorBookQueue:
         return VendorBookQueue(NO_VENDOR_BOOKS.books, +rejected)
     batch = encoded.combine_chunks().to_batches()[0]
     bids, asks = read_side_changes(batch, "bid"), read_side_changes(batch, "ask")
-    lengths = [np.diff(side.offsets) for side in (bids, asks)]
     epoch, sequence, received = (to_numpy(batch[name]) for name in _COLUMNS[:3])
-    books = VendorBooks(epoch, sequence, received, np.maximum(*lengths), bids, asks)
+    books = VendorBooks(epoch, sequence, received, bids, asks)
     return VendorBookQueue(books, +rejected)
 
 

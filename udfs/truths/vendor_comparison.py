@@ -22,9 +22,7 @@ from deltabook.udfs.truths.support import (
 
 
 @kernel
-def seed_side(
-    number, changes, book_index, most_levels, side, summary, support, is_cleared, kind, span, corrections
-):
+def seed_side(number, changes, book_index, side, summary, support, is_cleared, kind, span, corrections):
     """Replace the levels of one side that are not worse than the vendor's worst level by the vendor's levels.
 
     Parameters
@@ -33,8 +31,8 @@ def seed_side(
         The side.
     changes : RankedChanges
         Levels of all vendor books on this side.
-    book_index, most_levels : int
-        The vendor book, and the number of levels per side that it shows at most.
+    book_index : int
+        The vendor book. Its side has at least one level.
     side, summary : RankedSide, SideSummary
         The side of the book; changed in place.
     support : Support
@@ -54,9 +52,8 @@ def seed_side(
         Summary of the side afterwards.
     """
     start, end = changes.offsets[book_index], changes.offsets[book_index + 1]
-    is_whole = end - start < most_levels
-    worst = changes.ranks[end - 1] if end > start else len(side.sizes)
-    lowest = 0 if is_whole or is_cleared else worst
+    worst = changes.ranks[end - 1]
+    lowest = 0 if is_cleared else worst
     count, position = summary.level_count, start
     rank = highest_at_or_below(side.words, len(side.sizes) - 1)
     while rank >= lowest:
@@ -74,10 +71,7 @@ def seed_side(
             count += side.sizes[rank] == 0
             set_level(side, rank, size)
     known_from = support.known_from
-    if is_whole:
-        known_from[number] = -1
-    else:
-        known_from[number] = worst if is_cleared else min(known_from[number], worst)
+    known_from[number] = worst if is_cleared else min(known_from[number], worst)
     forget_marks(support.disputed[number], support.counts, DISPUTED)
     forget_marks(support.disputed_twice[number], support.counts, DISPUTED_TWICE)
     forget_marks(support.removed[number], support.counts, REMOVED)
@@ -85,9 +79,7 @@ def seed_side(
 
 
 @kernel
-def compare_side(
-    number, changes, book_index, most_levels, side, summary, support, crossed_from, span, corrections
-):
+def compare_side(number, changes, book_index, side, summary, support, crossed_from, span, corrections):
     """Compare one side with a vendor book; dispute, correct and add levels.
 
     Parameters
@@ -96,8 +88,8 @@ def compare_side(
         The side.
     changes : RankedChanges
         Levels of all vendor books on this side.
-    book_index, most_levels : int
-        The vendor book, and the number of levels per side that it shows at most.
+    book_index : int
+        The vendor book. Its side has at least one level.
     side, summary : RankedSide, SideSummary
         The side of the book; changed in place.
     support : Support
@@ -117,8 +109,7 @@ def compare_side(
     """
     start, end = changes.offsets[book_index], changes.offsets[book_index + 1]
     disputed, removed, counts = support.disputed[number], support.removed[number], support.counts
-    is_whole = end - start < most_levels
-    lowest = 0 if is_whole or end == start else changes.ranks[end - 1]
+    lowest = changes.ranks[end - 1]
     known_from = support.known_from[number]
     count, position, best_dispute, is_due = summary.level_count, start, -1, False
     rank = highest_at_or_below(side.words, len(side.sizes) - 1)
@@ -159,7 +150,6 @@ def compare_side(
             best_dispute = max(best_dispute, rank)
             is_due = True
         rank = highest_at_or_below(side.words, rank - 1)
-    new_from = -1 if is_whole else min(known_from, lowest)
-    is_due |= new_from < known_from
-    support.known_from[number] = new_from if known_from >= 0 else known_from
+    is_due |= lowest < known_from
+    support.known_from[number] = min(known_from, lowest)
     return rescan_side(side, count, len(side.top_ranks)), best_dispute, is_due
