@@ -292,7 +292,12 @@ class Book:
             self._empty()
         self.time = self.time if update.timestamp is None else update.timestamp
         action = self._seed(update, coming) if update.is_snapshot else self._follow(update)
-        self._know(update, action)
+        if action == "merge":
+            # Its id may be ahead of the book. The next diff takes the book there.
+            self.waiting.append(update)
+        elif action:
+            self._know(update, action)
+            self.waiting = []
         return action
 
     def _empty(self) -> None:
@@ -300,6 +305,7 @@ class Book:
         self.known_bids, self.known_asks = KnownRange.nothing(True), KnownRange.nothing(False)
         self.last = -1  # id of the last snapshot or diff applied
         self.awaits_bridge = False  # no diff was applied since the snapshot
+        self.waiting: list[Update] = []  # snapshots met by the chain since its last diff
 
     def _begins_session(self, update: Update, coming: Sequence[Update]) -> bool:
         """Return whether the recording had stopped: a long silence, and no id that connects to the book."""
@@ -335,6 +341,10 @@ class Book:
             kind: GapKind = "unbridgeable_snapshot" if self.awaits_bridge else "sequence_gap"
             self.gaps.append(Gap(kind, *broken, sequence=diff.sequence))
             self.proven = "suspect"
+        elif self.proven == "verified":
+            for snapshot in self.waiting:
+                self.known_bids = self._take_side(self.bids, snapshot.bids, self.known_bids)
+                self.known_asks = self._take_side(self.asks, snapshot.asks, self.known_asks)
         self._write(diff)
         self.awaits_bridge = False
         return "diff"
@@ -344,7 +354,7 @@ class Book:
         if self.proven != "verified":
             self.known_bids, self.known_asks = KnownRange.nothing(True), KnownRange.nothing(False)
             return
-        if action in ("merge", "reset"):
+        if action == "reset":
             self.known_bids = self._take_side(self.bids, update.bids, self.known_bids)
             self.known_asks = self._take_side(self.asks, update.asks, self.known_asks)
         bids, asks = self.best_bids(), self.best_asks()
@@ -403,7 +413,7 @@ def rebuild(
         yield State(
             sequence=update.sequence,
             is_snapshot=update.is_snapshot,
-            applied=action != "",
+            applied=action in ("diff", "reset"),
             merged=action == "merge",
             status=book.status,
             bids=bids,

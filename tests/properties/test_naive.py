@@ -420,11 +420,11 @@ def test_diff_after_a_resolving_snapshot_must_bridge_it(market: Market) -> None:
 def test_snapshot_met_while_verified_only_adds_levels_where_the_book_is_not_known(market: Market) -> None:
     seen = snapshot(115, (("10", "9"), ("9", "2"), ("1", "3")), (("10.5", "4"), ("11", "1"), ("12", "6")))
     states = play(market, *chain_seed(market), seen, diff(111, 120, 110))
-    assert (applied(states), statuses(states)) == ([True] * 4, ["verified"] * 4)
+    assert (applied(states), statuses(states)) == ([True, True, False, True], ["verified"] * 4)
     assert [state.merged for state in states] == [False, False, True, False]
-    assert states[1].bids == levels(("10", "1"), ("1", "110"))
-    assert states[2].bids == levels(("10", "1"), ("9", "2"), ("1", "110"))
-    assert states[2].asks == levels(("11", "1"), ("12", "6"))
+    assert states[1].bids == states[2].bids == levels(("10", "1"), ("1", "110"))
+    assert states[3].bids == levels(("10", "1"), ("9", "2"), ("1", "120"))
+    assert states[3].asks == levels(("11", "1"), ("12", "6"))
     assert states[-1].gaps == ()
 
 
@@ -545,13 +545,14 @@ def test_crossed_book_teaches_nothing() -> None:
 def test_snapshot_met_while_verified_is_known_to_its_worst_levels(market: Market) -> None:
     emptied = diff(111, 111, 110, asks=(("11", "0"),))
     deeper = snapshot(111, (("10", "1"), ("7", "1")), (("12", "1"), ("13", "1")))
-    states = play(market, *chain_seed(market), emptied, deeper)
-    assert statuses(states) == ["verified", "verified", "unverifiable", "verified"]
-    assert [known(state) for state in states] == [(1, 1), (1, 1), (1, 0), (2, 2)]
-    shallow = play(market, *chain_seed(market), emptied, deeper, snapshot(111, asks=(("12", "1"),)))
+    after = diff(112, 112, 111, bids=(("10", "2"),))
+    states = play(market, *chain_seed(market), emptied, deeper, after)
+    assert statuses(states) == ["verified", "verified", "unverifiable", "unverifiable", "verified"]
+    assert [known(state) for state in states] == [(1, 1), (1, 1), (1, 0), (1, 0), (2, 2)]
+    shallow = play(market, *chain_seed(market), emptied, deeper, snapshot(111, asks=(("12", "1"),)), after)
     assert known(shallow[-1]) == (2, 2)
-    whole = play(market, *chain_seed(market), emptied, snapshot(111, asks=()))
-    assert statuses(whole)[2:] == ["unverifiable", "verified"]
+    whole = play(market, *chain_seed(market), emptied, snapshot(111, asks=()), after)
+    assert statuses(whole)[2:] == ["unverifiable", "unverifiable", "verified"]
 
 
 @pytest.mark.parametrize("market", ["spot", "usdm"])

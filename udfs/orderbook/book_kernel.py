@@ -12,7 +12,7 @@ from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, GapKind, Status
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.encoding import PrintedDigits
 from deltabook.udfs.orderbook.checksums import book_checksum
-from deltabook.udfs.orderbook.continuity import IGNORE, MERGE, RESET
+from deltabook.udfs.orderbook.continuity import APPLY, IGNORE, MERGE, RESET
 from deltabook.udfs.orderbook.ranked_book import (
     ASK,
     BID,
@@ -29,6 +29,7 @@ from deltabook.udfs.orderbook.ranked_book import (
 
 _UNSEEDED, _SUSPECT, _UNVERIFIABLE = int(Status.UNSEEDED), int(Status.SUSPECT), int(Status.UNVERIFIABLE)
 _CHECKED, _CHECKSUM_FAILURE = int(Status.CHECKED), int(GapKind.CHECKSUM_FAILURE)
+_NEW_SESSION, _SEQUENCE_GAP = int(GapKind.NEW_SESSION), int(GapKind.SEQUENCE_GAP)
 _NO_CHECKSUM, _ALL = int(Checksum.NONE), FULL_DEPTH
 
 NOT_CHECKED, WRONG, RIGHT = -1, 0, 1
@@ -168,20 +169,32 @@ def apply_messages(
     bid_from, ask_from = known_from[BID], known_from[ASK]
     bid_known = count_known(top_ranks[BID], bid_summary.top_count, bid_from)
     ask_known = count_known(top_ranks[ASK], ask_summary.top_count, ask_from)
-    rows = 0
+    rows, due = 0, 0
     for index in range(len(actions)):
         is_changed = False
         action = actions[index]
         if status[index] == _UNSEEDED and last_status > _UNSEEDED:  # a new recording session
             bid_summary, ask_summary = clear_side(bid_side, depth), clear_side(ask_side, depth)
+        is_merged = False
         if action == MERGE:
-            bid_summary, is_bid_changed = merge_side(bids, index, bid_side, bid_summary, bid_from, depth)
-            ask_summary, is_ask_changed = merge_side(asks, index, ask_side, ask_summary, ask_from, depth)
-            is_changed = is_bid_changed or is_ask_changed
-            bid_from = min(bid_from, worst_rank(bids, index, n_ranks))
-            ask_from = min(ask_from, worst_rank(asks, index, n_ranks))
-        elif action != IGNORE:
-            if has_integrity and action == RESET and last_status > _SUSPECT:
+            action = IGNORE  # the snapshot may be ahead of the book; the next diff takes both to the same id
+        elif action == APPLY and status[index] > _SUSPECT and last_status > _SUSPECT:
+            for snapshot in range(due, index):
+                if actions[snapshot] == MERGE:
+                    bid_summary, is_bid_changed = merge_side(
+                        bids, snapshot, bid_side, bid_summary, bid_from, depth
+                    )
+                    ask_summary, is_ask_changed = merge_side(
+                        asks, snapshot, ask_side, ask_summary, ask_from, depth
+                    )
+                    is_changed |= is_bid_changed or is_ask_changed
+                    bid_from = min(bid_from, worst_rank(bids, snapshot, n_ranks))
+                    ask_from = min(ask_from, worst_rank(asks, snapshot, n_ranks))
+                    is_merged = True
+        if action != IGNORE:
+            due = index + 1
+            is_continued = gap[index] != _NEW_SESSION and gap[index] != _SEQUENCE_GAP
+            if has_integrity and action == RESET and last_status > _SUSPECT and is_continued:
                 is_equal = holds_exactly(bids, index, bid_side, bid_summary.level_count) and holds_exactly(
                     asks, index, ask_side, ask_summary.level_count
                 )
@@ -193,7 +206,7 @@ def apply_messages(
             ask_summary, is_ask_changed = apply_to_side(
                 action, asks, index, ask_side, ask_summary, retained, depth
             )
-            is_changed = is_bid_changed or is_ask_changed
+            is_changed |= is_bid_changed or is_ask_changed
             if action == RESET:
                 bid_from = -1 if has_whole_snapshots else worst_rank(bids, index, n_ranks)
                 ask_from = -1 if has_whole_snapshots else worst_rank(asks, index, n_ranks)
@@ -211,7 +224,7 @@ def apply_messages(
         if status[index] <= _SUSPECT:
             bid_from = ask_from = n_ranks
             bid_known = ask_known = 0
-        elif is_changed or action >= MERGE:
+        elif is_changed or is_merged or action == RESET:
             bid_best, ask_best = top_ranks[BID, 0], top_ranks[ASK, 0]
             if bid_best >= 0 and ask_best >= 0 and bid_best < n_ranks - 1 - ask_best:
                 # While the exchange has an ask at a price, it has no bid at this price or above it. So no bid

@@ -325,7 +325,7 @@ def _check_own_snapshot_feed(rules, ids, state, _final, verdicts):
                 gap[index], expected[index], found[index] = _SEQUENCE_GAP, state[LAST_SEQUENCE] + 1, last
             action[index], state[STATUS] = RESET, proven
         elif state[STATUS] == _UNSEEDED:
-            action[index] = APPLY if rule == _NONE and gap[index] == _NO_GAP else IGNORE
+            action[index] = IGNORE
         elif rule == _RISING and is_same_epoch and last <= state[LAST_SEQUENCE]:
             action[index] = IGNORE
         else:

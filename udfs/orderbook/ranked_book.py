@@ -306,7 +306,8 @@ def _scan_top(side, best, depth):
             differs = True
         count += 1
         rank = highest_at_or_below(side.words, rank - 1)
-    side.top_ranks[count:] = -1
+    if count < depth:
+        side.top_ranks[count] = -1
     return count, differs
 
 

@@ -84,6 +84,8 @@ class Oracle:
     known: list[float]
     is_whole: bool
     """Whether snapshots show every level."""
+    waiting: list[Message] = field(default_factory=list)
+    """Snapshots to merge with the next message of the batch that is applied."""
     counts: list[int] = field(default_factory=list)
     """Known levels of each side, of the top levels."""
 
@@ -115,21 +117,28 @@ class Oracle:
         if status == Status.UNSEEDED and self.status > Status.UNSEEDED:
             for book in self.sides:
                 book.clear()
-        if message.action != IGNORE:
-            for side, levels in enumerate(message.sides):
-                self.change(side, levels, message)
+        is_merged = (
+            bool(self.waiting) and message.action == APPLY and min(status, self.status) > Status.SUSPECT
+        )
+        if message.action == MERGE:
+            self.waiting.append(message)
+        elif message.action != IGNORE:
+            for one in [*(self.waiting if is_merged else []), message]:
+                for side, levels in enumerate(one.sides):
+                    self.change(side, levels, one)
+            self.waiting = []
         if self.status == Status.SUSPECT and message.action != RESET and status > Status.SUSPECT:
             status = Status.SUSPECT
-        changed = message.action != IGNORE and self.top() != before
+        changed = self.top() != before and message.action in (APPLY, RESET)
         if status <= Status.SUSPECT:
             self.known, self.counts = [math.inf, math.inf], [0, 0]
-        elif changed or message.action in (MERGE, RESET):
+        elif changed or is_merged or message.action == RESET:
             self.sweep()
             self.count()
         depth = self.known_depth()
         if depth == 0:
             status = min(status, Status.UNVERIFIABLE)
-        has_row = changed or (every and message.action != IGNORE)
+        has_row = changed or (every and message.action in (APPLY, RESET))
         written = (status != Status.UNSEEDED and has_row) or status != self.status
         self.status = status
         told = {"verdict": verdict, "known depth": depth, "status": status, "row": None}
@@ -263,6 +272,7 @@ def test_book_equals_dicts_after_every_message(
     oracle = Oracle(depth, status, (bids, asks), least, is_whole)
     for messages in batches:
         expected = []
+        oracle.waiting = []
         for message in messages:
             message.asks = [(price + apart, size) for price, size in message.asks]
             oracle.repeat(message)
