@@ -32,12 +32,7 @@ from deltabook.udfs.spark.packing import (
 )
 from deltabook.udfs.storage.arrow_frames import GroupFunction
 from deltabook.udfs.storage.locations import is_remote
-from deltabook.udfs.storage.object_store import (
-    get_file_sizes,
-    is_store_error,
-    list_folder_names,
-    remove_tree,
-)
+from deltabook.udfs.storage.object_store import get_file_sizes, list_folder_names, remove_tree
 from deltabook.udfs.storage.worker_errors import describe_dead_worker, find_dead_task, name_group_in_errors
 
 _TASKS_PER_CORE = 4
@@ -223,11 +218,10 @@ def _showing_progress(folder: Path, show: Callable[[int], None]) -> Iterator[Non
     def poll() -> None:
         while not is_ended.wait(seconds):
             try:
-                show(len(_list_finished_groups(folder)))
-            except Exception as error:
-                # The tasks use the same store and report an error that lasts.
-                if not (isinstance(error, OSError) or is_store_error(error)):
-                    raise
+                count = len(_list_finished_groups(folder))
+            except OSError:
+                continue  # the tasks use the same store, and report an error that lasts
+            show(count)
 
     poller = threading.Thread(target=poll, daemon=True)
     poller.start()
