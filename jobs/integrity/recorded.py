@@ -283,7 +283,7 @@ def _newest_committed_version(warehouse: Path) -> int:
 
 
 def _find_data_files(warehouse: Path, table: Table) -> dict[str, Path]:
-    """Return {name: path to read} of the data files of `runs` or `written`: the original, or its second copy.
+    """Return the path to read for each data file of the table, by file name: its own, or its second copy's.
 
     The log of the table is not read; see `find_sound_data_files`.
     """

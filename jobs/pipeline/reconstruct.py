@@ -318,9 +318,9 @@ def _rebuild(
 def _find_checkpoints(
     warehouse: Warehouse, plans: Mapping[Instrument, RebuildPlan], built: Mapping[ChunkKey, str]
 ) -> dict[ChunkKey, str]:
-    """Return the data file with the stored checkpoint of each built chunk.
+    """Return, for each chunk that was built before, the data file with the checkpoint at its start.
 
-    The first planned chunk of an instrument has no entry if its plan does not start from a checkpoint.
+    If the plan of an instrument does not start from a checkpoint, the first chunk of the plan has no entry.
     """
     files = warehouse.files_of_both(CHECKPOINTS)
     checkpoints = {key: names[0] for key, names in files.items() if key in built}

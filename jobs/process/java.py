@@ -53,7 +53,7 @@ def find_java_problem() -> str | None:
 
 
 def find_class_archive() -> Path | None:
-    """Return the path of the archive of Spark's classes that `make setup` writes; None if there is none.
+    """Return the path of the archive of Spark's classes, or None if `make setup` has not written an archive.
 
     The JVM starts faster with this archive (class data sharing).
     """

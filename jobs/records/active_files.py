@@ -32,8 +32,8 @@ class ActiveFile:
     partition : dict
         Values of the partition columns, by column name.
     exchange, symbol : str, optional
-        Exchange and symbol of all rows. The exchange is None if the rows have different exchanges. A value
-        that the log does not state is None.
+        Exchange and symbol of all rows. The exchange is None if the rows have different exchanges. Each
+        of the two is None if the Delta log does not state its value.
     hours : tuple of int, optional
         Starts of the first and the last chunk in the file, ns since 1970 UTC; None if the log does not state
         these times.

@@ -217,7 +217,11 @@ def _showing_progress(folder: Path, show: Callable[[int], None]) -> Iterator[Non
 
     def poll() -> None:
         while not is_ended.wait(seconds):
-            show(len(_list_finished_groups(folder)))
+            try:
+                count = len(_list_finished_groups(folder))
+            except OSError:
+                continue  # the tasks use the same store, and report an error that lasts
+            show(count)
 
     poller = threading.Thread(target=poll, daemon=True)
     poller.start()

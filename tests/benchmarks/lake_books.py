@@ -1,4 +1,4 @@
-"""Write the books of the simulated market in the vendor's format: 20 levels per side after each message."""
+"""Write the simulated market's books as Crypto Lake's table `book` has them: 20 levels a side per message."""
 
 from __future__ import annotations
 

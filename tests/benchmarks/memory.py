@@ -1,4 +1,4 @@
-"""Measure the peak memory of jobs on one hour and on eight hours of 8 M level changes, on one and two cores.
+"""Measure the peak memory of jobs for one and for eight hours of 8 M level changes each, with 1 and 2 cores.
 
 Usage: python memory.py FOLDER. The memory of the whole process tree counts: the driver's Python, the JVM and
 the workers.

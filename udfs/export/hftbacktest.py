@@ -290,7 +290,7 @@ class _Exporter:
     def _make_batch_rows(
         self, batch: _Batch, kinds: NDArray[np.int64], sides: list[SideChanges]
     ) -> NDArray[np.void]:
-        """Return the next rows of the file for a batch of events, merged into both orders.
+        """Return the next rows of the file for a batch of events, ordered by both clocks of the format.
 
         Parameters
         ----------

@@ -115,7 +115,7 @@ def _add_okx_levels(book, digits, text):
 
 @kernel
 def _split_number(value, scale, wholes, fractions):
-    """Return (digits before the decimal point, digits after the point) of a scaled integer or of a code."""
+    """Return the digits before and after the decimal point of a number: a scaled integer, or an index."""
     if len(wholes):
         return wholes[value], fractions[value]
     unit = 1

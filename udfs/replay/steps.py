@@ -114,7 +114,7 @@ class Steps:
 
     @cached_property
     def unproven(self) -> NDArray[np.bool_]:
-        """Whether the book is unsound after an update of a step or at the step's end, bool[n]."""
+        """Whether the book was unsound after any update of each step, or at its end, bool[n]."""
         is_unproven = (np.diff(self.books.unproven[self.update]) > 0) | (self.status <= Status.SUSPECT)
         if len(is_unproven):
             is_unproven[0] |= self.carried.unproven

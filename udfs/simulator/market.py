@@ -201,8 +201,8 @@ class Market:
         photograph : int, optional
             Index of a message within this chunk. In the middle of this message, the book is copied to
             `MarketChunk.inside`. The copy's update id L satisfies U <= L < u. Copying does not change the
-            feed. A message of a single order has no middle. The book is then copied in the next message. If
-            the chunk has no next message, `MarketChunk.inside` is None.
+            feed. A message of a single order has no middle. The book is then copied in the next message of
+            the chunk. `MarketChunk.inside` is None if the chunk ends before that.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Assigns receive times to the simulated market's events; they are the same in every dialect.
+"""Assigns receive times to the simulated market's events, the same times for every venue's message format.
 
 The latency of an event depends only on its stream and its id. So an event has the same receive time in a
 dialect that prints fewer messages, and with chunks of another size.

@@ -94,7 +94,8 @@ EMPTY_RESULT = {column.name: _EMPTY_VALUES.get(column.type, []) for column in JU
 def _count_out_of_range(columns: dict[str, pa.Array]) -> Counter[str]:
     """Return two counts for a batch of events: `out_of_range` and `level_changes`.
 
-    A price or trade size is out of range if it is zero or less, a level's size if it is negative.
+    A price, or the size of a trade, is out of range if it is zero or negative. The size of a level is out of
+    range only if it is negative.
     """
     is_trade = pc.equal(columns["event_type"], str(EventType.TRADE))
     out_of_range, level_changes = 0, 0

@@ -67,8 +67,7 @@ class FileSource(DataSource):
     Attributes
     ----------
     by_lines : bool
-        Whether each line is one whole message. A file of such lines can be read while a recorder appends to
-        it.
+        Whether each line is one whole message. Such a file can be read while a recorder appends lines.
     """
 
     by_lines: ClassVar[bool] = False
