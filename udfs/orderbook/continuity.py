@@ -324,9 +324,7 @@ def _check_own_snapshot_feed(rules, ids, state, _final, verdicts):
             if rule == _RISING and is_same_epoch and gap[index] == _NO_GAP and not follows:
                 gap[index], expected[index], found[index] = _SEQUENCE_GAP, state[LAST_SEQUENCE] + 1, last
             action[index], state[STATUS] = RESET, proven
-        elif state[STATUS] == _UNSEEDED:
-            action[index] = IGNORE
-        elif rule == _RISING and is_same_epoch and last <= state[LAST_SEQUENCE]:
+        elif state[STATUS] == _UNSEEDED or (rule == _RISING and is_same_epoch and last <= state[LAST_SEQUENCE]):
             action[index] = IGNORE
         else:
             action[index] = APPLY
