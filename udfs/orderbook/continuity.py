@@ -311,6 +311,7 @@ def _check_own_snapshot_feed(rules, ids, state, _final, verdicts):
         links = rule == _LINKED and is_linked[index]
         proven = rules.best_status if rule == _RISING or links else _UNVERIFIABLE
         is_same_epoch = epoch[index] == state[ROW_EPOCH]
+        is_stale = rule == _RISING and is_same_epoch and last <= state[LAST_SEQUENCE]
         follows = False
         if is_same_epoch:
             if rule == _RISING:
@@ -324,7 +325,7 @@ def _check_own_snapshot_feed(rules, ids, state, _final, verdicts):
             if rule == _RISING and is_same_epoch and gap[index] == _NO_GAP and not follows:
                 gap[index], expected[index], found[index] = _SEQUENCE_GAP, state[LAST_SEQUENCE] + 1, last
             action[index], state[STATUS] = RESET, proven
-        elif state[STATUS] == _UNSEEDED or (rule == _RISING and is_same_epoch and last <= state[LAST_SEQUENCE]):
+        elif state[STATUS] == _UNSEEDED or is_stale:
             action[index] = IGNORE
         else:
             action[index] = APPLY
