@@ -19,8 +19,6 @@ Status = Literal["unseeded", "warming", "suspect", "unverifiable"]
 Kind = Literal["seeded", "reseeded", "stranded", "crossed", "restored"]
 CONTRADICTIONS = 3
 """Number of vendor books in a row that have to contradict a level before it is corrected."""
-ALL = 2**31 - 1
-"""Known depth of a book of which no level is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +34,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class VendorBook:
-    """The best levels of both sides, best first. The vendor cuts both sides at the same number of levels."""
+    """The best levels of both sides, best first. There may be more below the last one."""
 
     bids: Levels
     asks: Levels
-
-    @property
-    def most_levels(self) -> int:
-        return max(len(self.bids), len(self.asks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +100,6 @@ class Side:
     sign: int  # 1: bids, a higher price is better; -1: asks
     levels: dict[Number, Number] = field(default_factory=dict)
     known_from: Number | None = None
-    is_whole: bool = False  # all prices are known
     disputed: dict[Number, int] = field(default_factory=dict)  # how many vendor books in a row contradict it
     removed: set[Number] = field(default_factory=set)  # these were removed, and no message has set them since
 
@@ -124,7 +117,7 @@ class Side:
 
     def knows(self, price: Number) -> bool:
         """Return whether it is known if there is a level at a price."""
-        return self.is_whole or (self.known_from is not None and self.is_at_least(price, self.known_from))
+        return self.known_from is not None and self.is_at_least(price, self.known_from)
 
     def extend_known(self, price: Number) -> None:
         if not self.knows(price):
@@ -148,7 +141,7 @@ class Side:
             self.levels[price] = size
 
     def forget(self) -> None:
-        self.known_from, self.is_whole = None, False
+        self.known_from = None
         self.disputed.clear()
         self.removed.clear()
 
@@ -215,9 +208,9 @@ class Book:
         kind: Kind = "seeded" if self.phase in ("unseeded", "warming") else "reseeded"
         is_cleared = self.phase == "suspect"
         for number, (side, levels) in enumerate(zip(self.sides, (vendor.bids, vendor.asks), strict=True)):
-            is_whole, shown = len(levels) < vendor.most_levels, dict(levels)
+            shown = dict(levels)
             for price in side.best_first():
-                is_in_range = is_whole or side.is_at_least(price, levels[-1][0])
+                is_in_range = side.is_at_least(price, levels[-1][0])
                 if price not in shown and (is_in_range or is_cleared):
                     self._correct(number, price, 0, kind)
             for price, size in levels:
@@ -227,10 +220,7 @@ class Book:
                 side.forget()
             side.disputed.clear()
             side.removed.clear()
-            if is_whole:
-                side.is_whole = True
-            else:
-                side.extend_known(levels[-1][0])
+            side.extend_known(levels[-1][0])
         self.phase, self.crossed_since, self.is_unsettled = "unverifiable", None, False
 
     def _compare(self, vendor: VendorBook) -> None:
@@ -243,11 +233,11 @@ class Book:
         ]
         contradicted: list[tuple[int, Number]] = []
         for number, (side, levels) in enumerate(zip(self.sides, (vendor.bids, vendor.asks), strict=True)):
-            is_whole, shown = len(levels) < vendor.most_levels, dict(levels)
+            shown: dict[Number, Number] = dict(levels)
             contradicted_here = []
             for price in side.best_first({*side.levels, *shown}):
                 size, true_size = side.levels.get(price, 0), shown.get(price, 0)
-                if not is_whole and not side.is_at_least(price, levels[-1][0]):
+                if not side.is_at_least(price, levels[-1][0]):
                     continue  # worse than all that the vendor shows
                 if size == true_size:
                     side.disputed.pop(price, None)
@@ -266,10 +256,7 @@ class Book:
                             side.removed.add(price)
                     else:
                         side.disputed[price] = times
-            if is_whole:
-                side.is_whole = True
-            else:
-                side.extend_known(levels[-1][0])
+            side.extend_known(levels[-1][0])
             contradicted += [(number, price) for price in contradicted_here[:1]]
         if not self.is_crossed():
             self.crossed_since = None
@@ -353,14 +340,10 @@ class Book:
         is_hidden = status == "unseeded"
         bids, asks = ([] if is_hidden else side.top(self.depth) for side in self.sides)
         counts = [0 if is_hidden else len(side.levels) for side in self.sides]
-        known, depths = [0, 0], [0, 0]
+        known = [0, 0]
         if status not in ("unseeded", "suspect"):
             known = [side.count_known(self.depth) for side in self.sides]
-            depths = [
-                ALL if side.is_whole and count == len(top) else count
-                for side, count, top in zip(self.sides, known, (bids, asks), strict=True)
-            ]
-        return State(status, bids, asks, (counts[0], counts[1]), known, min(depths))
+        return State(status, bids, asks, (counts[0], counts[1]), known, min(known))
 
     def _correct(self, number: int, price: Number, size: Number, kind: Kind) -> None:
         side, index = self.sides[number], len(self.states)

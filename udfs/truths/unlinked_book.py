@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,7 +194,7 @@ class UnlinkedBook(Book):
         support = self._rank_support(known_from, ranks)
         most = len(bids.prices) + len(asks.prices) + int(book.counts.sum())
         corrections = _allocate_corrections(most + 2 * sum(map(len, sides)))
-        n_rows, self.status, is_row_missing = apply_unlinked_messages(
+        n_rows, self.status, is_row_missing, is_first_repeated = apply_unlinked_messages(
             verdicts,
             times,
             *(_rank_changes(side, ranks, number) for number, side in ((BID, bids), (ASK, asks))),
@@ -217,6 +217,8 @@ class UnlinkedBook(Book):
         rows = trim_output(output, n_rows)
         if is_row_missing:
             rows = _add_missing_rows(rows, verdicts.status)
+        if is_first_repeated:
+            rows = _take_rows(rows, np.arange(1, len(rows.message)))
         return rows, _read_corrections(corrections, ranks, len(times) - 1)
 
     def _rank_support(self, known_from: NDArray[np.int64], ranks: PriceRanks) -> Support:
@@ -291,34 +293,38 @@ def _read_corrections(corrections: Corrections, ranks: PriceRanks, last: int) ->
 def _add_missing_rows(rows: TopOfBookRows, status: NDArray[np.int8]) -> TopOfBookRows:
     """Add a row at each message whose status was changed afterwards and that has no row.
 
-    The added row repeats the levels of the row before it. Nothing of it is known.
+    The added row repeats the levels of the row before it. Nothing of it is known. The first message has a row.
     """
     changed = np.flatnonzero((np.diff(status, prepend=status[:1]) != 0) & (status == Status.SUSPECT))
     added = np.setdiff1d(changed, rows.message)
     source = np.searchsorted(rows.message, added, side="right") - 1
-    added, source = added[source >= 0], source[source >= 0]
     order = np.argsort(np.concatenate((rows.message, added)), kind="stable")
     taken = np.concatenate((np.arange(len(rows.message)), source))[order]
-    message = np.concatenate((rows.message, added))[order]
-    is_added = order >= len(rows.message)
-    sides = [_take_levels(rows, side, taken) for side in (BID, ASK)]
-    offsets, prices, sizes = zip(*sides, strict=True)
-    known = np.where(is_added[:, None], np.int32(0), rows.known[taken])
-    return TopOfBookRows(
-        message,
-        offsets,
-        prices,
-        sizes,
-        rows.levels[taken],
-        known,
-        rows.known_depth,
-        rows.checksum_verdicts,
-        rows.snapshot_verdicts,
+    is_added = (order >= len(rows.message))[:, None]
+    with_added = _take_rows(rows, taken)
+    return replace(
+        with_added,
+        message=np.concatenate((rows.message, added))[order],
+        known=np.where(is_added, np.int32(0), with_added.known),
+    )
+
+
+def _take_rows(rows: TopOfBookRows, taken: NDArray[np.intp]) -> TopOfBookRows:
+    """Return the rows at some indices."""
+    offsets, prices, sizes = zip(*(_take_levels(rows, side, taken) for side in (BID, ASK)), strict=True)
+    return replace(
+        rows,
+        message=rows.message[taken],
+        offsets=offsets,
+        prices=prices,
+        sizes=sizes,
+        levels=rows.levels[taken],
+        known=rows.known[taken],
     )
 
 
 def _take_levels(
-    rows: TopOfBookRows, side: int, taken: NDArray[np.int64]
+    rows: TopOfBookRows, side: int, taken: NDArray[np.intp]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return offsets, prices and sizes of one side of some rows."""
     lengths = np.diff(rows.offsets[side])[taken]

@@ -110,9 +110,9 @@ def apply_unlinked_messages(
 
     Returns
     -------
-    (int, int, bool)
-        Number of rows written, the status after the last message, and whether the status of a message without
-        a row changed afterwards.
+    (int, int, bool, bool)
+        Number of rows written, the status after the last message, whether the status of a message without a
+        row changed afterwards, and whether the first row repeats the last row of the batch before.
     """
     n_ranks = len(book.prices)
     top_ranks = np.full((2, depth), -1, dtype=np.int64)
@@ -139,7 +139,8 @@ def apply_unlinked_messages(
     if last_status <= _SUSPECT:
         bid_known = ask_known = 0
     rows = next_vendor = supported = 0
-    is_past_changed = False
+    is_past_changed = is_first_repeated = False
+    first_row = (last_status, bid_known, ask_known)
     for index in range(len(status) + 1):
         while next_vendor < len(before) and before[next_vendor] == index:
             bid_summary, ask_summary, bid_dispute, ask_dispute = _use_vendor_book(
@@ -211,7 +212,11 @@ def apply_unlinked_messages(
         known_depth[index] = min(_ALL if is_bid_whole else bid_known, _ALL if is_ask_whole else ask_known)
         is_seeded = status[index] != _UNSEEDED
         has_row = is_changed or every_message or (bid_known, ask_known) != known_before
-        if (is_seeded and has_row) or status[index] != last_status:
+        is_row_due = (is_seeded and has_row) or status[index] != last_status
+        if index == 0:
+            # Write this row even if it repeats the row before the batch: `limit_past` may lower it.
+            is_first_repeated = not is_row_due
+        if is_row_due or index == 0:
             for side, top_count in ((BID, bid_summary.top_count), (ASK, ask_summary.top_count)):
                 shown = top_count if is_seeded else 0
                 write_side(side, rows, shown, top_ranks, top_sizes, prices, offsets, prices_out, sizes_out)
@@ -222,7 +227,9 @@ def apply_unlinked_messages(
             rows += 1
             fields[ROW_DUE] = 0
         last_status = status[index]
-    return rows, last_status, is_past_changed
+    if is_first_repeated:
+        is_first_repeated = first_row == (status[0], known[0, BID], known[0, ASK])
+    return rows, last_status, is_past_changed, is_first_repeated
 
 
 @kernel

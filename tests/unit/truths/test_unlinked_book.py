@@ -83,9 +83,8 @@ def apply_batch(
     vendor = [one for books in groups for one in books]
     before = [index for index, books in enumerate(groups) for _ in books]
     numbers = np.arange(len(vendor), dtype=np.int64)
-    most_levels = np.array([one.most_levels for one in vendor], dtype=np.int64)
     sides = (make_changes([getattr(one, side) for one in vendor]) for side in ("bids", "asks"))
-    books = VendorBooks(0 * numbers, numbers, numbers, most_levels, *sides)
+    books = VendorBooks(0 * numbers, numbers, numbers, *sides)
     return apply_messages(book, [message for _, message in turns], books, before, every_message)
 
 
@@ -136,7 +135,8 @@ def describe_support(book: UnlinkedBook) -> dict[str, Any]:
     )
     for (prices, sizes), known, (disputed, removed) in zip(book.sides, book.known, marks, strict=True):
         levels = dict(zip(prices.tolist(), sizes.tolist(), strict=True))
-        sides.append((levels, known.is_whole, known.price, disputed.tolist(), {*removed.tolist()}))
+        assert not known.is_whole
+        sides.append((levels, known.price, disputed.tolist(), {*removed.tolist()}))
     times = (support.crossed_since, support.warm_since)
     return {
         "phase": support.phase.label,
@@ -151,8 +151,7 @@ def describe_oracle(oracle: naive.Book) -> dict[str, Any]:
     sides = [
         (
             side.levels,
-            side.is_whole,
-            None if side.is_whole else side.known_from,
+            side.known_from,
             sorted(price for price, times in side.disputed.items() for _ in range(times)),
             side.removed,
         )

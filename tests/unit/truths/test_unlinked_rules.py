@@ -9,7 +9,7 @@ import pytest
 from naive_unlinked import Correction, Level, Message, Rules, VendorBook
 from test_unlinked_book import apply_batch, make_book, read_corrections, read_row
 
-from deltabook.schemas.names import FULL_DEPTH, Status
+from deltabook.schemas.names import Status
 from deltabook.udfs.truths.unlinked_book import UnlinkedBook
 
 pytestmark = pytest.mark.kernel
@@ -131,24 +131,15 @@ def test_a_seed_replaces_the_levels_in_the_vendors_range_alone() -> None:
     assert {one.kind for one in feed.corrections} == {"seeded"}
 
 
-def test_the_shorter_side_of_a_vendor_book_is_whole() -> None:
+def test_the_shorter_side_of_a_vendor_book_may_have_more_levels() -> None:
     feed = Feed()
     feed.message([(90, 1)], begins_session=True)
     feed.vendor([(100, 1)], ASKS)
     row = feed.last([(95, 1)])
-    assert (row["bids"], row["levels"]) == ([(100, 1), (95, 1)], [2, 3])
-    assert (row["known"], row["depth"]) == ([2, 3], 3)  # as many asks are known, and all bids
-    row = feed.last(asks=[(102, 0)])
-    assert (row["known"], row["depth"]) == ([2, 2], 2)
-
-
-def test_a_book_with_two_whole_sides_is_known_to_its_full_depth() -> None:
-    feed = Feed()
-    feed.message(begins_session=True)
-    feed.vendor([(100, 1)], ASKS)
-    feed.vendor(BIDS, [(101, 1)])
-    row = feed.last(asks=[(102, 0), (103, 0)])
-    assert row["depth"] == FULL_DEPTH
+    assert (row["bids"], row["levels"]) == ([(100, 1), (95, 1), (90, 1)], [3, 3])
+    assert (row["known"], row["depth"]) == ([1, 3], 1)
+    row = feed.last([(100, 0)])
+    assert (row["bids"][0], row["known"], row["depth"]) == ((95, 1), [0, 3], 0)
 
 
 def test_three_vendor_books_in_a_row_correct_a_level() -> None:
@@ -342,15 +333,6 @@ def test_a_side_that_messages_empty_does_not_cross() -> None:
     assert feed.corrections == []
 
 
-def test_a_dispute_on_one_side_leaves_an_empty_whole_side_known() -> None:
-    feed = Feed()
-    feed.message(begins_session=True)
-    feed.vendor([(100, 1)], ASKS)
-    feed.vendor([(100, 1)], [(101, 1), (102, 7), (103, 1)])
-    row = feed.last([(100, 0)])
-    assert (row["status"], row["bids"], row["known"]) == ("unverifiable", [], [0, 1])
-
-
 @pytest.mark.parametrize("begins_batch", [False, True])
 def test_what_is_lowered_after_the_fact_does_not_depend_on_which_rows_are_written(begins_batch: bool) -> None:
     found = []
@@ -404,22 +386,16 @@ def carry(book: UnlinkedBook, depth: int = DEPTH) -> UnlinkedBook:
     return UnlinkedBook(bids, asks, depth, book.status, known, book.support, book.rules)
 
 
-@pytest.mark.parametrize("case", ["known", "disputed", "best disputed", "suspect", "whole", "unsettled"])
+@pytest.mark.parametrize("case", ["known", "disputed", "best disputed", "suspect", "empty side", "unsettled"])
 def test_a_book_that_continues_knows_as_many_levels_as_after_the_last_message(case: str) -> None:
     feed = seeded()
     if case == "disputed":
         feed.vendor(asks=[(101, 1), (102, 7), (103, 1)])
     elif case == "best disputed":
         feed.vendor(BIDS[1:])
-    elif case == "whole":
-        feed.vendor([(100, 1)], ASKS)
-        feed.vendor(BIDS, [(101, 1)])
-    row = feed.last(
-        [(101, 1)] if case == "unsettled" else [(99, 0), (98, 0)] if case == "whole" else [],
-        [(102, 0), (103, 0)] if case == "whole" else [],
-        lacks_part=case == "suspect",
-    )
-    expected = {"known": 3, "disputed": 1, "whole": FULL_DEPTH}.get(case, 0)
+    changes = {"unsettled": [(101, 1)], "empty side": [(100, 0), (99, 0), (98, 0)]}
+    row = feed.last(changes.get(case, []), lacks_part=case == "suspect")
+    expected = {"known": 3, "disputed": 1}.get(case, 0)
     assert row["depth"] == carry(feed.book).count_known() == expected
 
 

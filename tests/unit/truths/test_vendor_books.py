@@ -89,7 +89,6 @@ def test_only_possible_books_are_queued_and_the_others_are_counted_by_their_firs
     assert found.received.tolist() == [10 * number for number, _ in trusted]
     for index, (_, book) in enumerate(trusted):
         sides = [book[f"{side}_prices"] for side in ("bid", "ask")]
-        assert found.most_levels[index] == max(map(len, sides))
         shown = [read_side(side, index) for side in (found.bids, found.asks)]
         if not is_decimal:
             assert shown == [(prices, prices) for prices in sides]
@@ -101,7 +100,7 @@ def test_books_are_taken_by_index() -> None:
         make_rows([levels([6, 5], [7]), levels([5], [7, 8]), levels([4], [9])]), Scaled(0, 0)
     ).books
     found = books.take(np.array([2, 0]))
-    assert (found.sequence.tolist(), found.most_levels.tolist(), len(found)) == ([3, 1], [1, 2], 2)
+    assert (found.sequence.tolist(), len(found)) == ([3, 1], 2)
     assert [read_side(found.bids, index)[0] for index in (0, 1)] == [[4], [6, 5]]
     assert [read_side(found.asks, index)[0] for index in (0, 1)] == [[9], [7]]
 
@@ -112,7 +111,7 @@ def make_queue(ids: list[Ids], received: list[int]) -> VendorBookQueue:
     side = SideChanges(offsets, prices, prices + 1)
     epoch, sequence = (np.array([one[part] for one in ids], dtype=np.int64) for part in (0, 1))
     received_array = np.array(received, dtype=np.int64)
-    return VendorBookQueue(VendorBooks(epoch, sequence, received_array, prices + 1, side, side))
+    return VendorBookQueue(VendorBooks(epoch, sequence, received_array, side, side))
 
 
 def take_all(
