@@ -34,3 +34,15 @@ def write(path: Path, lines, *, compress: bool = True) -> Path:
     data = b"".join(lines)
     path.write_bytes(gzip.compress(data, 1, mtime=0) if compress else data)
     return path
+
+
+def with_wrong_tickers(lines, every: int) -> list[bytes]:
+    """The lines, with another size of the best bid in one of `every` tickers."""
+    changed, tickers = [], 0
+    for line in lines:
+        if b"@bookTicker" in line[:80]:
+            tickers += 1
+            if tickers % every == 0:
+                line = line.replace(b'"B":"', b'"B":"1')
+        changed.append(line)
+    return changed

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from captures import depth_rows, simulated_lines, write
+from captures import depth_rows, simulated_lines, with_wrong_tickers, write
 from deltalake import DeltaTable, write_deltalake
 from faulted import into, rows
 
@@ -119,11 +119,11 @@ def publish(warehouse: Path, added: dict[Table, list[dict[str, Any]]], mode: str
 
 @pytest.fixture(scope="module")
 def built(spark, tmp_path_factory) -> Path:
-    """Two markets, of one of which, in decimals, a diff is lost; judged."""
+    """Two markets. One, in decimals, lacks a diff and has wrong tickers. Both are judged."""
     from conftest import invoke
 
     folder = tmp_path_factory.mktemp("report")
-    broken = list(simulated_lines(400, symbol="ETHUSDT", seed=4))
+    broken = with_wrong_tickers(simulated_lines(400, symbol="ETHUSDT", seed=4), every=20)
     del broken[depth_rows(broken)[60]]
     files = [write(folder / "btc.gz", simulated_lines(400)), write(folder / "eth.gz", broken)]
     config = folder / "config.yaml"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import depth_rows, simulated_lines, write
+from captures import depth_rows, simulated_lines, with_wrong_tickers, write
 from faulted import into, rows
 
 from deltabook.expectations.suites import SUITES
@@ -31,11 +31,11 @@ def asked(deltabook: Any, warehouse: Path, query: str) -> tuple[Any, str]:
 
 @pytest.fixture(scope="module")
 def one_of_two(spark, tmp_path_factory):
-    """Two markets, of one of which a diff is lost; with the run."""
+    """Two markets, of one of which a diff is lost and some tickers are wrong; with the run."""
     from conftest import invoke
 
     folder = tmp_path_factory.mktemp("verdicts")
-    broken = list(simulated_lines(symbol="ETHUSDT", seed=4))
+    broken = with_wrong_tickers(simulated_lines(symbol="ETHUSDT", seed=4), every=20)
     del broken[depth_rows(broken)[60]]
     files = [write(folder / "btc.gz", simulated_lines()), write(folder / "eth.gz", broken)]
     return folder / "w", files, invoke("run", "binance", *files, *into(folder / "w"))
@@ -64,6 +64,8 @@ def test_verdicts_have_reasons_and_counts(one_of_two):
     events = found["ETH-USDT", "events"]
     assert (events["verdict"], events["reasons"]) == ("failed", "no gaps: 1")
     assert dict(events["counts"])["gaps"] == 1
+    assert (found["ETH-USDT", "fidelity"]["verdict"], events["hides"]) == ("failed", False)
+    assert [suite for suite in SUITES if found["ETH-USDT", suite]["hides"]] == ["fidelity"]
     assert found["ETH-USDT", "raw"]["verdict"] == "passed"
     assert dict(found["ETH-USDT", "raw"]["counts"])["book_update late"] == 0
 
