@@ -87,6 +87,8 @@ COLUMNS = {
         *SIDES,
         _BOOKS["bid_levels"],
         _BOOKS["ask_levels"],
+        _BOOKS["bid_known_levels"],
+        _BOOKS["ask_known_levels"],
         *_TRADES_SINCE,
         _BOOKS["ofi"],
         _BOOKS["crossed"],

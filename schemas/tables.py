@@ -155,6 +155,7 @@ CHECKPOINTS = Table(
         Column(
             "rules", "STRING", "Unlinked feed: settings seed, repair and reseed-after (ns); empty otherwise."
         ),
+        Column("silence", "BIGINT", "Setting silence_seconds, in ns."),
         Column("trade_count", "BIGINT", "Trades since the last row of `books`."),
         scaled("buy_volume", "Buying volume since the last row of `books`", "size_scale"),
         scaled("sell_volume", "Selling volume since the last row of `books`", "size_scale"),

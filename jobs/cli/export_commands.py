@@ -93,7 +93,7 @@ def export(
         ),
     ] = None,
     all_hours: Annotated[
-        bool, typer.Option("--all", help="Export chunks that failed validation too.")
+        bool, typer.Option("--all", help="Export chunks that failed validation, and unsound books, too.")
     ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an earlier export in the folder.")

@@ -161,7 +161,7 @@ class Relations:
             if live.exists(both(BOOKS)[1]):
                 rest = _LIVE_ROWS.format("live_books_decimal", both(BOOKS)[1].name)
                 forms.append(_DecimalColumns(()).rows(f"({rest})", _book_columns))
-            return " UNION ALL ".join(["SELECT * FROM book", *forms])
+            return " UNION ALL ".join(["SELECT * FROM book_marked", *forms])
         table, columns, condition = _TABLE_VIEWS[name]
         scaled, decimal = both(table)
         forms = [f"{self._decimals.rows(scaled.name, columns)}{condition}"]

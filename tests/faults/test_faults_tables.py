@@ -130,7 +130,7 @@ def test_a_table_of_another_schema_version_is_refused(deltabook, spark, copied):
     spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('deltabook.schema_version' = '1')")
     run = deltabook("reconstruct", "--warehouse", copied)
     assert run.exit_status == 2
-    assert "has schema version 1, this deltabook needs" in run.said and "new --warehouse" in run.said
+    assert "has schema version 1, and this deltabook reads" in run.said and "new --warehouse" in run.said
 
 
 def test_a_process_in_another_zone_with_a_full_disk_and_killed_leaves_the_same_tables(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from deltabook.schemas.columns import SIDE_NAMES
-from deltabook.udfs.export.rows import ParquetOptions, SymbolDay, read_proven_rows, write_parquet_file
+from deltabook.udfs.export.rows import ParquetOptions, SymbolDay, read_sound_rows, write_parquet_file
 from deltabook.udfs.numbers.exported_numbers import bounds, doubles, grid
 
 _COLUMNS = ("order_time", "timestamp", "received", "sequence", "status", *SIDE_NAMES)
@@ -48,7 +48,7 @@ def _choose_options(schema: pa.Schema) -> ParquetOptions:
 
 
 def _make_tables(day: SymbolDay) -> Iterator[pa.Table]:
-    for batch in read_proven_rows(day, _COLUMNS):
+    for batch in read_sound_rows(day, _COLUMNS):
         yield pa.Table.from_batches([_make_rows(batch, day)])
 
 

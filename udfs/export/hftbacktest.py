@@ -52,7 +52,6 @@ BUY, SELL = 1 << 29, 1 << 28
 """Bits of the column `ev`. BUY: bids, and trades of a buying aggressor. SELL: asks, and of a selling one."""
 _COMPRESSION_LEVEL = 1
 _COPY_BYTES = 1 << 20
-_BEST_LEVEL_ONLY = RowPolicy(depth=1, ofi_levels=1)
 
 
 def make_path(day: SymbolDay) -> str:
@@ -179,7 +178,8 @@ class _Exporter:
 
     def _make_rebuilder(self, state: BookState) -> _RecordingRebuilder:
         key = self.day.instrument
-        return _RecordingRebuilder(key.exchange, key.symbol, self.feed, _BEST_LEVEL_ONLY, self.numbers, state)
+        policy = RowPolicy(depth=1, silence=state.silence, ofi_levels=1)
+        return _RecordingRebuilder(key.exchange, key.symbol, self.feed, policy, self.numbers, state)
 
     def _read_state(self, chunk: ExportChunk) -> BookState:
         checkpoint = read_start_checkpoint(chunk)
@@ -244,7 +244,7 @@ class _Exporter:
         is_requested, is_proven = batch.is_requested[update_rows], verdicts.status > Status.SUSPECT
         is_shown = np.concatenate(([self.is_book_shown], is_proven & is_requested))
         was_shown = is_shown[:-1]
-        is_changed_otherwise = verdicts.action == MERGE
+        is_changed_otherwise = _find_merging_diffs(verdicts.action)
         if self.rebuilder.corrections is not None:
             is_changed_otherwise[self.rebuilder.corrections.message] = True
         begins = is_requested & is_proven & (~was_shown | is_changed_otherwise) & (verdicts.action != RESET)
@@ -358,6 +358,18 @@ class _Exporter:
         if len(times):
             tally.first_time = int(times[0]) if tally.first_time == NOT_GIVEN else tally.first_time
             tally.last_time = int(times[-1])
+
+
+def _find_merging_diffs(action: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Return whether each update is the first diff applied after a snapshot that is merged into the book.
+
+    The merge takes effect at this diff.
+    """
+    applied = np.flatnonzero(action == APPLY)
+    following = np.searchsorted(applied, np.flatnonzero(action == MERGE))
+    is_first = np.zeros(len(action), dtype=np.bool_)
+    is_first[applied[following[following < len(applied)]]] = True
+    return is_first
 
 
 def _read_side(updates: pa.RecordBatch, name: str) -> SideChanges:

@@ -16,7 +16,13 @@ from deltabook.schemas.columns import SIDE_NAMES, Column
 from deltabook.schemas.exports import COLUMNS, MID, What
 from deltabook.schemas.names import EventType
 from deltabook.udfs.arrow_arrays import count_labels
-from deltabook.udfs.export.rows import ParquetOptions, SymbolDay, read_requested_rows, write_parquet_file
+from deltabook.udfs.export.rows import (
+    ParquetOptions,
+    SymbolDay,
+    read_requested_rows,
+    read_sound_rows,
+    write_parquet_file,
+)
 from deltabook.udfs.numbers.exported_numbers import (
     add_and_halve,
     bounds,
@@ -75,13 +81,16 @@ def _make_row_groups(day: SymbolDay) -> Iterator[pa.Table]:
     """Yield tables of at least `_ROW_GROUP_ROWS` rows, then the remaining rows; update the day's tally."""
     schema = make_schema(day)
     buffered: list[pa.RecordBatch] = []
-    for batch in read_requested_rows(day):
+    is_sound = day.request.what is What.BOOKS and not day.request.has_unsound
+    for batch in read_sound_rows(day) if is_sound else read_requested_rows(day):
         rows = _make_rows(batch, day, schema)
-        if rows.num_rows:
+        if not rows.num_rows:
+            continue
+        if not is_sound:
             day.tally.add(rows.num_rows, rows["order_time"].to_numpy())
             if "status" in schema.names:
                 day.tally.statuses.update(count_labels(rows["status"]))
-            buffered.append(rows)
+        buffered.append(rows)
         if sum(part.num_rows for part in buffered) >= _ROW_GROUP_ROWS:
             yield pa.Table.from_batches(buffered)
             buffered = []

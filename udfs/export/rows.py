@@ -23,8 +23,6 @@ from deltabook.udfs.storage.prefetch import prefetch
 
 BATCH_ROWS = 16_384
 """Number of rows that are read at once, as one batch."""
-UNPROVEN = UNSOUND_LABELS
-"""Statuses of books that are left out of formats without a status column."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,8 @@ class ExportRequest:
         Number of levels per side, for formats in which each level has columns of its own.
     since, until : int
         Requested range of `order_time`, ns since 1970 UTC; `since` is inclusive, `until` is exclusive.
+    has_unsound : bool
+        Whether books with an unsound status are exported too, in formats that have a status column.
     price_type, size_type : pyarrow.DataType
         Decimal types that hold all prices and all sizes of the export.
     """
@@ -53,6 +53,7 @@ class ExportRequest:
     levels: int
     since: int
     until: int
+    has_unsound: bool
     price_type: pa.DataType
     size_type: pa.DataType
 
@@ -185,15 +186,15 @@ def read_requested_rows(day: SymbolDay, columns: Sequence[str] | None = None) ->
                     yield batch
 
 
-def read_proven_rows(day: SymbolDay, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def read_sound_rows(day: SymbolDay, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Yield the requested rows of books that are sound, and update the day's tally.
 
     Parameters
     ----------
     day : SymbolDay
         The symbol-day to read.
-    columns : sequence of str
-        Columns to read, which must include `order_time` and `status`.
+    columns : sequence of str, optional
+        Columns to read, which must include `order_time` and `status`; None for all columns.
 
     Yields
     ------
@@ -201,9 +202,9 @@ def read_proven_rows(day: SymbolDay, columns: Sequence[str]) -> Iterator[pa.Reco
         Rows as the data files store them. A batch is never empty.
     """
     for batch in read_requested_rows(day, columns):
-        is_unproven = pc.is_in(batch["status"], pa.array(UNPROVEN))
-        day.tally.left_out.update(count_labels(batch["status"].filter(is_unproven)))
-        batch = batch.filter(pc.invert(is_unproven))
+        is_unsound = pc.is_in(batch["status"], pa.array(UNSOUND_LABELS))
+        day.tally.left_out.update(count_labels(batch["status"].filter(is_unsound)))
+        batch = batch.filter(pc.invert(is_unsound))
         if batch.num_rows:
             day.tally.statuses.update(count_labels(batch["status"]))
             day.tally.add(batch.num_rows, batch["order_time"].to_numpy())

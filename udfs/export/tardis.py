@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.export.rows import SymbolDay, read_proven_rows
+from deltabook.udfs.export.rows import SymbolDay, read_sound_rows
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.exported_numbers import bounds
 from deltabook.udfs.replay.clocks import fill_missing_times
@@ -134,7 +134,7 @@ def _print_batches(day: SymbolDay) -> Iterator[bytes]:
     """Yield the lines of the file, many lines in one bytes object."""
     exchange, symbol = make_vendor_names(day.instrument.exchange, day.instrument.symbol)
     prefix = np.frombuffer(f"{exchange},{symbol},".encode(), dtype=np.uint8)
-    for batch in read_proven_rows(day, _COLUMNS):
+    for batch in read_sound_rows(day, _COLUMNS):
         times = _make_times(batch)
         if day.instrument.is_decimal:
             yield _print_decimals(prefix.tobytes(), times, batch, day.request.levels)

@@ -46,12 +46,12 @@ _BOOK_COLUMNS = (
 )
 """Columns of `books` that are read for the whole chunk at once. Levels are read window by window."""
 _GOLDEN_COLUMNS = ("epoch", "sequence", "source_row", *_TIMES, *SIDE_NAMES)
-SKIP_REASONS = ("unsound", "impossible", "outdated")
+SKIP_REASONS = ("unsound", "impossible", "unknown", "outdated")
 """Why a pair of a book and a golden row is not compared.
 
 unsound: the status says that the book may be wrong. impossible: no exchange has such a book as the golden
-row; see `find_book_faults`. outdated: a ticker is older than a snapshot at or before the diff, so changes of
-the best prices in between may be missing.
+row; see `find_book_faults`. unknown: no level of the book is known, on either side. outdated: a ticker is
+older than a snapshot at or before the diff, so changes of the best prices in between may be missing.
 """
 _SOUND = pa.array([status.label for status in Status if status.is_sound])
 _FIELDS = {field.name: field for field in (*GOLDEN.arrow, *BOOKS.arrow)}
@@ -292,7 +292,11 @@ def read_windows(
             is_pair &= window[diff_rows] == at_ids
             book_rows += first_book
             is_pair &= books.has_every_change[book_rows] | (books.sequence[book_rows] == at_ids)
-            reasons = [~books.is_sound[book_rows], _find_impossible(golden, kind)[golden_rows]]
+            reasons = [
+                ~books.is_sound[book_rows],
+                _find_impossible(golden, kind)[golden_rows],
+                (books.known_levels[book_rows] == 0).all(axis=1),
+            ]
             if is_ticker:
                 reasons.append(golden_ids[golden_rows] < snapshot_ids[_find_newest(snapshot_ids, at_ids)])
             skipped = {}

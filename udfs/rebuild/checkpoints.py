@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 
-from deltabook.schemas.names import NOT_GIVEN, Status
+from deltabook.schemas.names import HOUR, NOT_GIVEN, Status
 from deltabook.schemas.tables import CHECKPOINTS, form_of
 from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook.book import Levels
@@ -26,6 +26,7 @@ _SCALARS = (
     "updates_seen",
     "epoch",
     "trade_count",
+    "silence",
 )
 _VOLUMES = ("buy_volume", "sell_volume")
 _NO_LEVELS: Levels = (np.empty(0, np.int64), np.empty(0, np.int64))
@@ -74,6 +75,8 @@ class BookState:
         Number of trades since the last row of `books`, and the traded volume by aggressor side.
     epoch : int
         Id epoch of the last book update.
+    silence : int
+        Setting `silence` with which the book is built; see `RowPolicy`.
     held : pyarrow.RecordBatch or None
         Events that are not applied yet, or None. The first is a snapshot. Whether the snapshot replaces the
         book depends on the next diff, which has not arrived yet.
@@ -96,6 +99,7 @@ class BookState:
     buy_volume: int = 0
     sell_volume: int = 0
     epoch: int = 0
+    silence: int = HOUR
     held: pa.RecordBatch | None = None
 
 

@@ -183,6 +183,7 @@ class Rebuilder:
             buy_volume=buy_volume,
             sell_volume=sell_volume,
             epoch=int(self.id_state[continuity.ROW_EPOCH]) if updates_seen else 0,
+            silence=self.policy.silence,
             held=self.held,
         )
 

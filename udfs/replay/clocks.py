@@ -119,7 +119,8 @@ class ReplayFeed:
             Number of levels per side in a row; 0: the depth of the replay.
         """
         depth = depth or self.depth
-        policy = RowPolicy(depth, Cadence.MESSAGE, ofi_levels=min(_OFI_LEVELS, depth))
+        ofi_levels = min(_OFI_LEVELS, depth)
+        policy = RowPolicy(depth, Cadence.MESSAGE, silence=state.silence, ofi_levels=ofi_levels)
         return Rebuilder(self.exchange, self.symbol, self.feed, policy, self.numbers, state)
 
 

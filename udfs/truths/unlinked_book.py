@@ -293,7 +293,8 @@ def _read_corrections(corrections: Corrections, ranks: PriceRanks, last: int) ->
 def _add_missing_rows(rows: TopOfBookRows, status: NDArray[np.int8]) -> TopOfBookRows:
     """Add a row at each message whose status was changed afterwards and that has no row.
 
-    The added row repeats the levels of the row before it. Nothing of it is known. The first message has a row.
+    The added row repeats the levels of the row before it, and nothing of it is known. The first message must
+    have a row.
     """
     changed = np.flatnonzero((np.diff(status, prepend=status[:1]) != 0) & (status == Status.SUSPECT))
     added = np.setdiff1d(changed, rows.message)

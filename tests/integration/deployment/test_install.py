@@ -25,7 +25,7 @@ rows, seen = warehouse.books("BTC-USDT"), next(iter(warehouse.replay("BTC-USDT")
 assert "pyspark" not in sys.modules
 print(deltabook.__version__, len(rows), book.bids[0][0], seen.status.label, deltabook.__file__)
 """
-EXPECTED = ["0.1.0", "51", "61837.32000000", "unseeded"]
+EXPECTED = ["0.1.0", "51", "61837.09000000", "unseeded"]
 WITHOUT_SPARK = """
 import sys
 class Missing:

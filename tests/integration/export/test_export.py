@@ -190,6 +190,7 @@ def test_failed_chunks_are_left_out_and_listed_in_the_manifest(spark, built, del
     run = deltabook("export", "books", "--out", tmp_path / "e", *into(built))
     assert "left out 1 chunks that failed validation; --all exports them" in run.said
     assert f"rows in {run.summary['files']} files" in run.said
+    assert run.summary["books_left_out"] == {"unseeded": 1}
     (view,) = asked(spark, built, "SELECT count(*) AS rows FROM book")
     (every,) = asked(spark, built, "SELECT count(*) AS rows FROM book_all")
     manifest = manifest_of(tmp_path / "e")

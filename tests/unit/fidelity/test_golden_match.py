@@ -103,6 +103,15 @@ def test_golden_rows_that_no_exchange_has_are_skipped(tmp_path: Path, kind: Gold
         assert chunk.count() == ([10], {"impossible": 9})
 
 
+def test_a_book_of_which_nothing_is_known_is_not_compared(tmp_path: Path) -> None:
+    chunk = Chunk(tmp_path, GoldenKind.BOOK_TICKER)
+    for number, known in enumerate([(0, 0), (1, 0), (0, 2)], 1):
+        chunk.diffs.append(number)
+        chunk.add_book(number, bid_known_levels=known[0], ask_known_levels=known[1])
+        chunk.add_golden(number)
+    assert chunk.count() == ([2, 3], {"unknown": 1})
+
+
 def test_a_ticker_older_than_a_snapshot_is_outdated(tmp_path: Path) -> None:
     chunk = Chunk(tmp_path, GoldenKind.BOOK_TICKER)
     chunk.diffs, chunk.snapshots = [1, 3, 5, 6, 7, 9], [4, 7]

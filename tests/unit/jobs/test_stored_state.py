@@ -115,9 +115,8 @@ def test_a_warehouse_of_an_earlier_version_is_upgraded_from_its_events(spark, ea
     assert rows_of(earlier, UNCHANGED) == before
     again = invoke("reconstruct", "--warehouse", earlier, *OF_BOOKS, "--json")
     assert again.summary["symbol_hours_rebuilt"] == 0
-    assert {finding["kind"] for finding in found_in(earlier, deep=True)} == {
-        "raw"
-    }  # they are not in the archive
+    found = found_in(earlier, deep=True)
+    assert {finding["table"] for finding in found} == {"files"}  # the raw files are gone
 
 
 @pytest.mark.spark

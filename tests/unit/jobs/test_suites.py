@@ -46,7 +46,7 @@ SUITES: list[tuple[Callable[..., list[Judgement]], dict[str, str]]] = [
         judge_books,
         {
             "out_of_order": "books in order",
-            "crossed": "no crossed books",
+            "crossed_unmarked": "no crossed books",
             "not_monotone": "prices worse level by level",
             "not_positive": "prices and sizes above zero",
             "worse": "no status worse than the feed can prove",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ def levels(bids: list[int], asks: list[int]) -> dict[str, list[int]]:
     return {"bid_prices": bids, "bid_sizes": bids, "ask_prices": asks, "ask_sizes": asks}
 
 
+def count_known(book: dict[str, Any], side: str, feed: str) -> float:
+    known: int = book[f"{side}_known_levels"]
+    is_whole = known == book[f"{side}_levels"] and feed == "kraken"
+    return math.inf if is_whole else known  # every level that a whole side lacks is known to be absent
+
+
 def compare(book: dict[str, Any], golden: dict[str, Any], depth: int, feed: str) -> tuple[bool, int]:
     """Return whether the known levels are equal, and how many golden levels the book does not know.
 
@@ -69,12 +76,10 @@ def compare(book: dict[str, Any], golden: dict[str, Any], depth: int, feed: str)
             list(zip(*(row[f"{side}_{what}"] for what in ("prices", "sizes")), strict=True))
             for row in (book, golden)
         )
-        known = book[f"{side}_known_levels"]
-        if known == book[f"{side}_levels"] and feed == "kraken":
-            known = len(true)  # every level that the book lacks is known to be absent
-        wanted = min(len(true), depth)
-        equal &= shown[: min(wanted, known)] == true[: min(wanted, known)] and bool(true or not shown)
-        unknown += max(wanted - known, 0)
+        known, wanted = count_known(book, side, feed), min(len(true), depth)
+        count = int(min(wanted, known))
+        equal &= shown[:count] == true[:count] and bool(true or not shown)
+        unknown += wanted - count
     return equal, unknown
 
 
@@ -117,6 +122,8 @@ def expected(kind: str, feed: str, updates: list, books: list, golden: list, at_
             counts["unsound"] += 1
         elif not is_possible(found, kind):
             counts["impossible"] += 1
+        elif not any(count_known(shown[-1], side, feed) for side in ("bid", "ask")):
+            counts["unknown"] += 1
         elif kind == "book_ticker" and any(found["sequence"] < last <= number for last in snapshots):
             counts["outdated"] += 1
         else:
