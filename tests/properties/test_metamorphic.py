@@ -70,7 +70,7 @@ def proves_the_loss(name: str, events: list[Any], lost: int) -> bool:
 @pytest.mark.parametrize("name", WITH_IDS)
 @cases(100, uncompiled=25)
 @given(steps=STEPS, data=st.data())
-def test_any_one_diff_lost_is_sound_and_a_stale_one_or_none_is_not(
+def test_any_one_lost_diff_is_reported_and_a_stale_one_or_none_is_not(
     name: str, steps: Any, data: st.DataObject
 ) -> None:
     venue = told_by(name, steps)
