@@ -222,6 +222,18 @@ REBUILD_REFERENCES = Table(
     ),
 )
 
+RECORDING_COLUMNS = (
+    Column("recordings", "ARRAY<STRING>", "Name of the recording of each of `recorded_files`."),
+    Column("recorded_feeds", "ARRAY<STRING>", "Feed of each of `recorded_files`."),
+    Column(
+        "recorded_files",
+        "ARRAY<STRING>",
+        "Data files of `books` of other recordings of the instrument that may belong to the chunk.",
+    ),
+    Column("ticker_files", "ARRAY<STRING>", "Data files of `golden` of these recordings."),
+)
+"""Columns of a reference that name the data files of other recordings of an instrument."""
+
 JUDGE_REFERENCES = Table(
     "judge_references",
     "One chunk to judge: the files to read.",
@@ -241,6 +253,7 @@ JUDGE_REFERENCES = Table(
             "BIGINT",
             "Lowest id of the chunk before, or of the chunk itself if their epochs differ.",
         ),
+        *RECORDING_COLUMNS,
         *SCALES,
     ),
 )

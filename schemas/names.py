@@ -142,6 +142,27 @@ class GoldenKind(StrEnum):
     """The venue's checksum of the best levels after a message."""
 
 
+SKIPPED = (
+    "unsound",
+    "impossible",
+    "unknown",
+    "outdated",
+    "unpaired",
+    "recording unsound",
+    "recording unknown",
+    "recording wrong",
+)
+"""Why a book is not compared with a golden row.
+
+unsound: the status says that the book may be wrong. impossible: no exchange has such a book as the golden
+row. unknown: no level of the book is known, on either side. outdated: a ticker is older than a snapshot at
+or before the diff, so changes of the best prices in between may be missing. The other reasons concern another
+recording. unpaired: it has no message at this id or time. recording unsound, recording unknown: its book may
+be wrong, or one of its sides is not known. recording wrong: the exchange's own best bid and ask equal those
+of the book and not those of the recording.
+"""
+
+
 class Seed(StrEnum):
     """Setting: how to start the book of a feed that sends no snapshot."""
 

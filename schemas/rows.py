@@ -92,7 +92,16 @@ class RebuildReference(ScaleFields, VendorFields):
     replayed: bool
 
 
-class JudgeReference(ScaleFields):
+class RecordingFields(TypedDict):
+    """Columns of a reference that name the data files of other recordings of an instrument."""
+
+    recordings: list[str]
+    recorded_feeds: list[str]
+    recorded_files: list[str]
+    ticker_files: list[str]
+
+
+class JudgeReference(ScaleFields, RecordingFields):
     """Row of the frame `judge_references`."""
 
     exchange: str

@@ -74,11 +74,17 @@ MISMATCHES = Table(
         TIMESTAMP,
         RECEIVED,
         Column("level", "BIGINT", "First level that differs on either side, from 1."),
+        Column(
+            "wrong",
+            "STRING",
+            "The side that the exchange's tickers contradict: book or recording; empty if undecided.",
+        ),
         *SIDES,
         *(replace(side, name=f"golden_{side.name}", doc=f"Golden: {side.doc}") for side in SIDES),
     ),
     partition_by=("symbol",),
     statistics=("exchange", "hour", "sequence"),
+    layout=8,
 )
 
 VERDICTS = Table(

@@ -149,6 +149,41 @@ def validate(
 
 
 @command(
+    "deltabook golden binance my-captures/ --warehouse books",
+    "deltabook golden tardis csv/ --name bought --warehouse books",
+)
+def golden(
+    source: Source,
+    paths: Paths,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help=with_default("Name of the recording.", "SOURCE")),
+    ] = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    master: MasterOption = None,
+    jars: JarsOption = None,
+    log: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the books with another recording of the same instruments, which is rebuilt apart."""
+    from deltabook.jobs.intake.recording import make_recording_settings, require_common_instruments
+
+    settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, log=log)
+    with report_errors():
+        recording = make_recording_settings(settings, source if name is None else name)
+    stages = [ingest_stage(source, paths, judged=False), reconstruct_stage(judged=False)]
+    recorded = run_stages(recording, stages, judged=False)
+    print_summary(recorded)
+    with report_errors():
+        require_common_instruments(settings, recording)
+    summary = run_stages(settings, [validate_stage()])
+    summary |= write_last_report(settings) | {"refused": recorded["refused"]}
+    print_summary(summary)
+    exit_with_status(summary, as_json)
+
+
+@command(
     "deltabook run binance captures/",
     "deltabook run crypto_lake lake/ --depth full --warehouse books",
     "deltabook run binance captures/ --once --json",

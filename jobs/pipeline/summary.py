@@ -13,10 +13,14 @@ A line is about the present run, about the whole warehouse, or about a problem.
 
 
 class GoldenMatches(TypedDict):
-    """Number of books that were compared with golden rows, and number of books that were equal."""
+    """Number of books that were compared with golden rows, that were equal, and that were left out.
+
+    The keys of `left_out` are reasons, of `schemas.names.SKIPPED`.
+    """
 
     compared: int
     matched: int
+    left_out: dict[str, int]
 
 
 class JobSummary(TypedDict, total=False):
@@ -164,7 +168,8 @@ def _describe_checks(summary: JobSummary) -> Iterator[SummaryLine]:
     for kind, match in summary.get("golden_matches", {}).items():
         matched, compared = match["matched"], match["compared"]
         text = f"{kind}: {matched:,} of {compared:,} books equal ({matched / compared:.4%})"
-        yield SummaryLine(WAREHOUSE, "golden", text)
+        left_out = f"; not compared: {_join_counts(match['left_out'])}" if match["left_out"] else ""
+        yield SummaryLine(WAREHOUSE, "golden", text + left_out)
     if (tests := summary.get("distribution_tests", {})).get("tested"):
         text = f"{tests['passed']:,} of {tests['tested']:,} Kolmogorov-Smirnov tests passed"
         yield SummaryLine(WAREHOUSE, "distribution", text)

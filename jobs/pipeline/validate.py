@@ -13,7 +13,7 @@ from deltabook.jobs.pipeline.summary import JobSummary
 from deltabook.jobs.pipeline.verdicts import judge_chunks
 from deltabook.jobs.warehouse.run import Run
 from deltabook.jobs.warehouse.warehouse import Warehouse
-from deltabook.schemas.names import ALL_HOURS
+from deltabook.schemas.names import ALL_HOURS, SKIPPED
 from deltabook.schemas.rows import VerdictRow
 
 _MOST_FAILURES_SHOWN = 20
@@ -63,7 +63,13 @@ def validate(warehouse: Warehouse, run: Run, progress: Progress, names: Sequence
             {(row["exchange"], row["symbol"], row["hour"]) for row in rows if row["hides"]}
         ),
         "golden_matches": {
-            kind: {"compared": counts[f"{kind} compared"], "matched": counts[f"{kind} matched"]}
+            kind: {
+                "compared": counts[f"{kind} compared"],
+                "matched": counts[f"{kind} matched"],
+                "left_out": {
+                    reason: counts[f"{kind} {reason}"] for reason in SKIPPED if counts[f"{kind} {reason}"]
+                },
+            }
             for kind in kinds
             if counts[f"{kind} compared"]
         },

@@ -15,6 +15,7 @@ from deltabook.expectations import suites
 from deltabook.jobs.intake.instruments import Instrument, get_scales, read_instruments
 from deltabook.jobs.intake.streams import read_chunks
 from deltabook.jobs.runtime.settings import Settings
+from deltabook.jobs.tables.recordings import Recordings, read_update_times
 from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey, IdRangeFile, TableReader
 from deltabook.schemas.fingerprints import make_fingerprint
 from deltabook.schemas.names import EventType
@@ -101,6 +102,7 @@ class VerdictInputs:
         else:
             files = {"event_files": events, "book_files": books}
             files |= {"files_before": reference["files_before"], "golden_files": golden}
+            files |= {"recorded": reference["recorded_files"], "tickers": reference["ticker_files"]}
             limits = (settings.depth, settings.minimum_match, self.checks[key])
         names = {column: [file.rsplit("/", 1)[-1] for file in paths] for column, paths in files.items()}
         code = version("deltabook")
@@ -115,6 +117,7 @@ class VerdictInputs:
                 golden[symbol] += files
         instruments = read_instruments(tables)
         bounds = _read_id_bounds(tables)
+        recordings, times = Recordings(tables.root), dict(read_update_times(tables))
         instrument: Instrument
         for instrument, keys in groupby(events, itemgetter(0, 1)):
             files_before: list[str] = []  # data files of the latest earlier chunk that has books
@@ -135,6 +138,7 @@ class VerdictInputs:
                     "files_before": files_before,
                     "golden_files": golden_files,
                     "golden_from": golden_from,
+                    **recordings.find_files(instruments[instrument], times.get(key, (0, 0))),
                     **get_scales(instruments[instrument]),
                 }
                 files_before = books.get(key) or files_before

@@ -7,19 +7,29 @@ million golden rows of 80 numbers each.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
-from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, Cadence, GoldenKind, Status
-from deltabook.schemas.tables import BOOKS, GOLDEN
+from deltabook.schemas.names import NOT_GIVEN, SKIPPED, Cadence, Status
+from deltabook.udfs.fidelity.golden_rows import (
+    GOLDEN_COLUMNS,
+    KNOWN_COLUMNS,
+    TIMES,
+    Filter,
+    GoldenReader,
+    GoldenRows,
+    Ids,
+    JudgedChunk,
+    count_known_levels,
+    find_sound,
+    make_empty_table,
+    read_matching_rows,
+)
 from deltabook.udfs.numbers.book_faults import (
     CROSSED,
     EMPTY_SIDE,
@@ -27,69 +37,9 @@ from deltabook.udfs.numbers.book_faults import (
     NOT_SORTED,
     find_book_faults,
 )
-from deltabook.udfs.storage.object_store import open_input
 
-Ids = NDArray[np.int64]
-Filter = tuple[str, str, str | int]
-"""A condition on rows: column, operator, value."""
-_TIMES = ("timestamp", "received")
-_KNOWN_COLUMNS, _LEVEL_COLUMNS = ("bid_known_levels", "ask_known_levels"), ("bid_levels", "ask_levels")
-_BOOK_COLUMNS = (
-    "epoch",
-    "sequence",
-    "order_time",
-    "status",
-    "cadence",
-    "crossed",
-    *_KNOWN_COLUMNS,
-    *_LEVEL_COLUMNS,
-)
+_BOOK_COLUMNS = ("epoch", "sequence", "order_time", "cadence", "crossed", *KNOWN_COLUMNS)
 """Columns of `books` that are read for the whole chunk at once. Levels are read window by window."""
-_GOLDEN_COLUMNS = ("epoch", "sequence", "source_row", *_TIMES, *SIDE_NAMES)
-SKIP_REASONS = ("unsound", "impossible", "unknown", "outdated")
-"""Why a pair of a book and a golden row is not compared.
-
-unsound: the status says that the book may be wrong. impossible: no exchange has such a book as the golden
-row; see `find_book_faults`. unknown: no level of the book is known, on either side. outdated: a ticker is
-older than a snapshot at or before the diff, so changes of the best prices in between may be missing.
-"""
-_SOUND = pa.array([status.label for status in Status if status.is_sound])
-_FIELDS = {field.name: field for field in (*GOLDEN.arrow, *BOOKS.arrow)}
-
-
-class JudgedChunk(Protocol):
-    """A chunk whose books are compared: columns of `judge_references`."""
-
-    @property
-    def exchange(self) -> str:
-        """Exchange of the chunk."""
-
-    @property
-    def hour(self) -> int:
-        """Start of the chunk, ns since 1970 UTC."""
-
-    @property
-    def feed(self) -> str:
-        """Feed of the instrument."""
-
-    @property
-    def book_files(self) -> Sequence[str]:
-        """Data files of `books` of the chunk."""
-
-    @property
-    def files_before(self) -> Sequence[str]:
-        """Data files of `books` of the last earlier chunk that has rows."""
-
-    @property
-    def golden_files(self) -> Sequence[str]:
-        """Data files of `golden` that may have ids of the chunk."""
-
-    @property
-    def golden_from(self) -> int:
-        """Lowest id of golden rows that may be paired.
-
-        This is the lowest id of the previous chunk, or of this chunk if the previous chunk has another epoch.
-        """
 
 
 class ChunkBooks:
@@ -126,13 +76,8 @@ class ChunkBooks:
         before = self._read(reference.files_before, _BOOK_COLUMNS, [("hour", "<", chunk)])
         rows = pa.concat_tables([before.slice(max(before.num_rows - 1, 0)), self.rows])
         self.epoch, self.sequence = (rows[name].to_numpy() for name in ("epoch", "sequence"))
-        self.is_sound = pc.is_in(rows["status"], _SOUND).to_numpy()
-        known, levels = (
-            np.stack([rows[name].to_numpy() for name in names], axis=1).astype(np.int64)
-            for names in (_KNOWN_COLUMNS, _LEVEL_COLUMNS)
-        )
-        is_whole = (known == levels) & FEEDS[reference.feed].whole_snapshots
-        self.known_levels = np.where(is_whole, FULL_DEPTH, known)
+        self.is_sound = find_sound(rows)
+        self.known_levels = count_known_levels(rows, reference.feed)
         self.is_unverifiable = pc.equal(rows["status"], Status.UNVERIFIABLE.label).to_numpy()
         self.has_every_change = pc.is_in(rows["cadence"], pa.array([*map(str, Cadence)])).to_numpy()
 
@@ -156,29 +101,29 @@ class ChunkBooks:
             ("sequence", "<=", int(self.sequence[last])),
         ]
         files = [*self.reference.files_before, *self.reference.book_files]
-        rows = self._read(files, (*_TIMES, *SIDE_NAMES), filters)
+        rows = self._read(files, (*TIMES, *SIDE_NAMES), filters)
         # Rows before `first` that have the same id match the filters too, and are cut off.
         return rows.slice(rows.num_rows - (last + 1 - first))
 
     def pair(
         self,
-        golden: pa.Table,
+        golden: GoldenRows,
         book_rows: Ids,
         golden_rows: Ids,
         ids: Ids,
         depth: int,
         skipped: dict[str, int],
     ) -> Window:
-        """Return the window that compares rows of books, in order, with rows of `golden`; see `Window`."""
+        """Return the window that compares rows of books, in order, with golden rows; see `Window`."""
         first, last = (int(book_rows[0]), int(book_rows[-1])) if len(book_rows) else (0, -1)
         return Window(
-            self.read_levels(first, last) if len(book_rows) else _make_empty_table((*_TIMES, *SIDE_NAMES)),
-            golden,
+            self.read_levels(first, last) if len(book_rows) else make_empty_table((*TIMES, *SIDE_NAMES)),
+            golden.rows,
             book_rows - first,
             golden_rows,
             ids,
-            self.known_levels[book_rows],
-            int(self.is_unverifiable[book_rows].sum()),
+            np.minimum(self.known_levels[book_rows], golden.known_levels[golden_rows]),
+            self.is_unverifiable[book_rows],
             depth,
             skipped,
         )
@@ -201,12 +146,12 @@ class Window:
         Update id at which each pair is compared.
     known_levels : int64[n, 2]
         Known bids and asks of each pair's book.
-    unverifiable : int
-        Number of pairs whose book has the status `unverifiable`.
+    is_unverifiable : bool[n]
+        Whether the book of each pair has the status `unverifiable`.
     depth : int
         Maximum number of levels per side to compare.
     skipped : dict of str to int
-        Number of pairs that are not compared, by reason; see `SKIP_REASONS`.
+        Number of pairs that are not compared, by reason; see `schemas.names.SKIPPED`.
     """
 
     books: pa.Table
@@ -215,14 +160,37 @@ class Window:
     golden_rows: Ids
     ids: Ids
     known_levels: Ids
-    unverifiable: int
+    is_unverifiable: NDArray[np.bool_]
     depth: int
     skipped: dict[str, int]
+
+    def without(self, left_out: NDArray[np.bool_], reason: str) -> Window:
+        """Return the window without some pairs, and count them as skipped.
+
+        Parameters
+        ----------
+        left_out : bool[n]
+            The pairs to leave out.
+        reason : str
+            Reason under which they are counted.
+        """
+        if not left_out.any():
+            return self
+        kept = ~left_out
+        return replace(
+            self,
+            book_rows=self.book_rows[kept],
+            golden_rows=self.golden_rows[kept],
+            ids=self.ids[kept],
+            known_levels=self.known_levels[kept],
+            is_unverifiable=self.is_unverifiable[kept],
+            skipped=self.skipped | {reason: int(left_out.sum())},
+        )
 
 
 def read_windows(
     reference: JudgedChunk,
-    kind: GoldenKind,
+    reader: GoldenReader,
     depth: int,
     updates: pa.Table,
     books: ChunkBooks,
@@ -234,23 +202,24 @@ def read_windows(
     is not above the id of the diff. A window that has no ticker after its first id is skipped: the recording
     of tickers has stopped, and the last ticker is outdated.
 
-    A vendor's book is paired with the book after the diff whose last id equals the id of the vendor's book.
-    Without such a diff there is no pair.
+    A vendor's book, or a book of another recording, is paired with the book after the diff whose last id
+    equals its id. Without such a diff there is no pair.
 
     Books on a time grid do not have a row for every change. A row of such books is only paired at its own id.
 
-    `Window.skipped` counts the pairs that are not compared, by reason; see `SKIP_REASONS`.
+    `Window.skipped` counts the pairs that are not compared, by reason; see `schemas.names.SKIPPED`.
 
     Parameters
     ----------
     reference : JudgedChunk
         The chunk and its files.
-    kind : GoldenKind
-        `book_ticker` or `vendor_book`.
+    reader : GoldenReader
+        Reads the golden rows.
     depth : int
         Maximum number of levels per side to compare.
     updates : pyarrow.Table
-        Columns `epoch`, `sequence` and `is_snapshot` of the chunk's book updates, ascending.
+        Columns `epoch`, `sequence`, `is_snapshot` and those that the reader needs, of the chunk's book
+        updates, ascending.
     books : ChunkBooks
         The chunk's books.
     window_diffs : int
@@ -261,7 +230,7 @@ def read_windows(
     Window
         Each window has at least one pair, or skipped pairs.
     """
-    is_ticker = kind is GoldenKind.BOOK_TICKER
+    is_ticker = reader.is_ticker
     snapshots, diffs = (updates.filter(pc.equal(updates["is_snapshot"], value)) for value in (True, False))
     epochs, ids = (diffs[name].to_numpy() for name in ("epoch", "sequence"))
     # The newest ticker before the first diff may belong to the previous chunk.
@@ -271,18 +240,19 @@ def read_windows(
         first_book, last_book = np.searchsorted(books.epoch, [epoch, epoch + 1])
         snapshot_ids = snapshots.filter(pc.equal(snapshots["epoch"], epoch))["sequence"].to_numpy()
         snapshot_ids = np.append(np.int64(NOT_GIVEN), snapshot_ids)
-        last_golden = _make_empty_table(_GOLDEN_COLUMNS)
+        last_golden = make_empty_table(GOLDEN_COLUMNS)
         for begin in range(start, end if first_book < last_book else start, window_diffs):
             window = ids[begin : min(begin + window_diffs, end)]
             low = int(window[0]) if begin == start else int(ids[begin - 1]) + 1
             if is_ticker and begin == start:
                 low = earliest_id
-            golden = _read_golden(reference, kind, epoch, low, int(window[-1]))
+            found = reader.read(epoch, low, int(window[-1]), diffs.slice(begin, len(window)))
             if is_ticker and last_golden.num_rows:
-                golden = pa.concat_tables([last_golden, golden])
+                found = GoldenRows.of(pa.concat_tables([last_golden, found.rows]))
+            golden, skipped = found.rows, {**found.skipped}
             last_golden = golden.slice(max(golden.num_rows - 1, 0)) if golden.num_rows else last_golden
             golden_ids = golden["sequence"].to_numpy()
-            if not len(golden_ids) or (is_ticker and not golden_ids[-1] > window[0]):
+            if (not len(golden_ids) and not skipped) or (is_ticker and not golden_ids[-1] > window[0]):
                 continue
             at_ids = window if is_ticker else golden_ids
             golden_rows = _find_newest(golden_ids, at_ids) if is_ticker else np.arange(len(golden_ids))
@@ -294,68 +264,24 @@ def read_windows(
             is_pair &= books.has_every_change[book_rows] | (books.sequence[book_rows] == at_ids)
             reasons = [
                 ~books.is_sound[book_rows],
-                _find_impossible(golden, kind)[golden_rows],
+                _find_impossible(golden, is_ticker)[golden_rows],
                 (books.known_levels[book_rows] == 0).all(axis=1),
             ]
             if is_ticker:
                 reasons.append(golden_ids[golden_rows] < snapshot_ids[_find_newest(snapshot_ids, at_ids)])
-            skipped = {}
-            for reason, has_reason in zip(SKIP_REASONS, reasons, strict=False):
+            for reason, has_reason in zip(SKIPPED, reasons, strict=False):
                 skipped[reason] = int((is_pair & has_reason).sum())
                 is_pair &= ~has_reason
             if is_pair.any() or any(skipped.values()):
                 pairs = np.flatnonzero(is_pair)
-                yield books.pair(golden, book_rows[pairs], golden_rows[pairs], at_ids[pairs], depth, skipped)
+                yield books.pair(found, book_rows[pairs], golden_rows[pairs], at_ids[pairs], depth, skipped)
 
 
-def _find_impossible(golden: pa.Table, kind: GoldenKind) -> NDArray[np.bool_]:
+def _find_impossible(golden: pa.Table, is_ticker: bool) -> NDArray[np.bool_]:
     """Return which golden rows cannot be right; a ticker with one side can."""
     faults = find_book_faults(golden)
     is_impossible = faults[NOT_POSITIVE] | faults[NOT_SORTED] | faults[CROSSED]
-    return is_impossible | faults[EMPTY_SIDE] if kind is GoldenKind.VENDOR_BOOK else is_impossible
-
-
-def _read_golden(reference: JudgedChunk, kind: GoldenKind, epoch: int, low: int, high: int) -> pa.Table:
-    """Return the golden rows of one kind and epoch with ids from `low` to `high`, in the feed's order."""
-    filters: list[Filter] = [
-        ("exchange", "=", reference.exchange),
-        ("kind", "=", str(kind)),
-        ("epoch", "=", epoch),
-        ("sequence", ">=", low),
-        ("sequence", "<=", high),
-    ]
-    golden = read_matching_rows(reference.golden_files, _GOLDEN_COLUMNS, filters)
-    return golden.sort_by([("sequence", "ascending"), ("source_row", "ascending")])
-
-
-def read_matching_rows(files: Sequence[str], columns: tuple[str, ...], filters: Sequence[Filter]) -> pa.Table:
-    """Read the rows of data files that match all filters; row groups without matching rows are not read.
-
-    Parameters
-    ----------
-    files : sequence of str
-        URIs of the data files.
-    columns : tuple of str
-        Columns to read.
-    filters : sequence of (str, str, value)
-        Conditions that every row meets: column, operator, value.
-
-    Returns
-    -------
-    pyarrow.Table
-        Matching rows, in the order of the files.
-    """
-    tables = []
-    for file in files:
-        # Pass a file object, not a path: pyarrow would parse `symbol=…` in a path as a column.
-        with open_input(file) as stream:
-            tables.append(pq.read_table(stream, columns=list(columns), filters=list(filters)))
-    tables = [table for table in tables if table.num_rows] or tables[:1]
-    return pa.concat_tables(tables) if tables else _make_empty_table(columns)
-
-
-def _make_empty_table(columns: tuple[str, ...]) -> pa.Table:
-    return pa.schema([_FIELDS[name] for name in columns]).empty_table()
+    return is_impossible if is_ticker else is_impossible | faults[EMPTY_SIDE]
 
 
 def _find_newest(ids: Ids, at_ids: Ids) -> Ids:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deltabook.schemas.names import NOT_GIVEN
-from deltabook.udfs.fidelity.golden_match import Ids, Window
+from deltabook.udfs.fidelity.golden_match import Window
+from deltabook.udfs.fidelity.golden_rows import Ids
 from deltabook.udfs.numba_kernel import kernel
 from deltabook.udfs.numbers.encoding import words
 
@@ -51,7 +52,7 @@ class MatchCounts:
         Number of golden levels within the compared depth that are not compared, because the book does not
         know its side so deep; see `known_range`.
     skipped : Counter
-        Number of pairs that are not compared, by reason; see `golden_match.SKIP_REASONS`.
+        Number of pairs that are not compared, by reason; see `schemas.names.SKIPPED`.
     first_divergence : int
         Smallest id of a pair that differs; -1 if there is none.
     levels, prices, sizes : int64[depth]
@@ -89,7 +90,7 @@ class MatchCounts:
         self.skipped.update(window.skipped)
         self.compared += len(first)
         self.matched += int(is_equal.sum())
-        self.unverifiable += window.unverifiable
+        self.unverifiable += int(window.is_unverifiable.sum())
         if not is_equal.all():
             least = int(window.ids[~is_equal].min())
             is_first = self.first_divergence == NOT_GIVEN
@@ -113,6 +114,17 @@ class MatchCounts:
             if levels
         ]
         return [whole, *by_level]
+
+
+def find_differing_levels(window: Window) -> Ids:
+    """Return for each pair of a window the first level that differs; see `MatchCounts.add`.
+
+    Parameters
+    ----------
+    window : Window
+        The window.
+    """
+    return MatchCounts(0).add(window)
 
 
 def make_match_metric(

@@ -8,6 +8,7 @@ times as long (measured on 16 M level changes).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
@@ -23,8 +24,17 @@ from deltabook.schemas.names import NOT_GIVEN, EventType, GoldenKind
 from deltabook.schemas.tables import form_of
 from deltabook.schemas.validation_tables import FIDELITY, MISMATCHES, SAMPLES
 from deltabook.udfs.fidelity.distribution_tests import Metric, compare_grids
-from deltabook.udfs.fidelity.golden_match import ChunkBooks, Filter, Window, read_matching_rows, read_windows
-from deltabook.udfs.fidelity.match_counts import MatchCounts
+from deltabook.udfs.fidelity.golden_match import ChunkBooks, Window, read_windows
+from deltabook.udfs.fidelity.golden_rows import Filter, GoldenReader, StoredGolden, read_matching_rows
+from deltabook.udfs.fidelity.match_counts import MatchCounts, find_differing_levels
+from deltabook.udfs.fidelity.recorded_books import (
+    RECORDING,
+    UNDECIDED,
+    UPDATE_COLUMNS,
+    RecordedBooks,
+    Recording,
+    decide_wrong,
+)
 from deltabook.udfs.fidelity.sampling import Sampler, align_grids
 from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT, make_counts_frame
 from deltabook.udfs.spark.references import ChunkToJudge
@@ -34,7 +44,6 @@ from deltabook.udfs.storage.prefetch import prefetch
 
 _MAX_LEVELS = 20
 """Maximum number of levels per side that have their own metrics."""
-_ID_COLUMNS = ("epoch", "sequence")
 
 
 def judge_groups(root: str, depth: int, minimum_match: float, window_diffs: int = 65_536) -> GroupFunction:
@@ -63,7 +72,10 @@ def judge_groups(root: str, depth: int, minimum_match: float, window_diffs: int 
         reference = get_single_row(groups, ChunkToJudge)
         chunk = _ChunkComparison(root, depth, minimum_match, window_diffs, key, reference)
         for kind, levels in ((GoldenKind.BOOK_TICKER, 1), (GoldenKind.VENDOR_BOOK, depth)):
-            chunk.compare(kind, levels)
+            chunk.compare(kind, StoredGolden(reference, kind), levels)
+        for recording in _list_recordings(reference):
+            books = RecordedBooks(reference.exchange, recording, chunk.updates)
+            chunk.compare(f"recording_{recording.name}", books, depth)
         yield make_counts_frame(key, chunk.counts)
         yield to_frame(pa.RecordBatch.from_pylist(chunk.close(), schema=JUDGED.arrow))
 
@@ -92,20 +104,28 @@ class _ChunkComparison:
         self.updates, self.books = _read_update_ids(reference), ChunkBooks(reference)
         self.mismatches = DataFile(root, form_of(MISMATCHES, bool(reference.is_decimal)))
         self.samples = DataFile(root, SAMPLES)
+        self.ticker_files = [*reference.golden_files, *reference.ticker_files]
         self.counts: dict[str, int] = {}
         self.metrics: list[dict[str, object]] = []
 
-    def compare(self, kind: GoldenKind, levels: int) -> None:
+    def compare(self, kind: str, golden: GoldenReader, levels: int) -> None:
         """Compare the books with the golden rows of one kind, on at most `levels` levels per side."""
         matches = MatchCounts(min(levels, _MAX_LEVELS))
         grids = _GridPair(min(self.depth, _MAX_LEVELS), self.reference)
         kind_columns = {"kind": str(kind)}
-        windows = read_windows(self.reference, kind, levels, self.updates, self.books, self.window_diffs)
+        windows = read_windows(self.reference, golden, levels, self.updates, self.books, self.window_diffs)
+        schema, columns = self.mismatches.table.arrow, self.chunk | kind_columns
         for window in prefetch(windows):
-            differing_levels = matches.add(window)
-            grids.add(window)
-            schema = self.mismatches.table.arrow
-            self.mismatches.add(_make_mismatches(window, differing_levels, schema, self.chunk | kind_columns))
+            wrong, compared = np.full(len(window.ids), UNDECIDED, dtype=object), window
+            if isinstance(golden, RecordedBooks):
+                pairs = np.flatnonzero(find_differing_levels(window) < window.depth)
+                wrong[pairs] = decide_wrong(window, pairs, self.reference.exchange, self.ticker_files)
+                compared = window.without(wrong == RECORDING, "recording wrong")
+            differing_levels = matches.add(compared)
+            grids.add(compared)
+            if compared is not window:
+                differing_levels = find_differing_levels(window)
+            self.mismatches.add(_make_mismatches(window, differing_levels, wrong, schema, columns))
         self.counts |= {f"{kind} compared": matches.compared, f"{kind} matched": matches.matched}
         self.counts |= {f"{kind} {reason}": count for reason, count in matches.skipped.items() if count}
         if matches.unknown:
@@ -179,27 +199,41 @@ def make_metric_row(metric: Metric) -> dict[str, object]:
 
 
 def _read_update_ids(reference: ChunkToJudge) -> pa.Table:
-    """Return epoch, sequence and is_snapshot of the chunk's book updates, in the feed's order."""
+    """Return `UPDATE_COLUMNS` and is_snapshot of the chunk's book updates, in the feed's order."""
     filters: list[Filter] = [
         ("exchange", "=", reference.exchange),
         ("hour", "=", int(reference.hour)),
         ("event_type", "=", str(EventType.BOOK_UPDATE)),
     ]
-    return read_matching_rows(reference.event_files, (*_ID_COLUMNS, "data.is_snapshot"), filters)
+    return read_matching_rows(reference.event_files, (*UPDATE_COLUMNS, "data.is_snapshot"), filters)
+
+
+def _list_recordings(reference: ChunkToJudge) -> list[Recording]:
+    """Return the recordings of the chunk's instrument, with their data files in order."""
+    files: dict[tuple[str, str], list[str]] = defaultdict(list)
+    names = zip(reference.recordings, reference.recorded_feeds, reference.recorded_files, strict=True)
+    for name, feed, file in names:
+        files[name, feed].append(file)
+    return [Recording(name, feed, of_name) for (name, feed), of_name in files.items()]
 
 
 def _make_mismatches(
-    window: Window, differing_levels: NDArray[np.int64], schema: pa.Schema, constants: Mapping[str, str | int]
+    window: Window,
+    differing_levels: NDArray[np.int64],
+    wrong: NDArray[np.object_],
+    schema: pa.Schema,
+    constants: Mapping[str, str | int],
 ) -> pa.RecordBatch:
     """Return rows of `mismatches`: one for each pair of book and golden row that differ.
 
-    Both sides of a row are cut to the compared depth.
+    Both sides of a row are cut to the compared depth. `wrong` says for each pair which side is wrong.
     """
     pairs = np.flatnonzero(differing_levels < window.depth)
     golden = window.golden.take(pa.array(window.golden_rows[pairs]))
     book = window.books.take(pa.array(window.book_rows[pairs]))
     columns = {name: pa.repeat(pa.scalar(value), len(pairs)) for name, value in constants.items()}
     columns |= {"sequence": pa.array(window.ids[pairs]), "level": pa.array(differing_levels[pairs] + 1)}
+    columns |= {"wrong": pa.array(wrong[pairs], pa.string())}
     columns |= {name: golden[name] for name in ("epoch", "timestamp", "received")}
     columns |= {name: pc.list_slice(book[name], 0, window.depth) for name in SIDE_NAMES}
     columns |= {f"golden_{side.name}": pc.list_slice(golden[side.name], 0, window.depth) for side in SIDES}

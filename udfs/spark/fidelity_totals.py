@@ -13,7 +13,7 @@ from deltabook.schemas.frames import JUDGED
 from deltabook.schemas.names import ALL_HOURS
 from deltabook.schemas.validation_tables import FIDELITY
 from deltabook.udfs.fidelity.distribution_tests import compare_pooled
-from deltabook.udfs.fidelity.golden_match import read_matching_rows
+from deltabook.udfs.fidelity.golden_rows import read_matching_rows
 from deltabook.udfs.fidelity.sampling import Series
 from deltabook.udfs.spark.fidelity_groups import make_metric_row
 from deltabook.udfs.spark.inspect_groups import EMPTY_RESULT

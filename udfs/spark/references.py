@@ -110,6 +110,10 @@ class ChunkToJudge(NamedTuple):
     files_before: list[str]
     golden_files: list[str]
     golden_from: int
+    recordings: list[str]
+    recorded_feeds: list[str]
+    recorded_files: list[str]
+    ticker_files: list[str]
 
 
 class EventsToInspect(NamedTuple):

@@ -174,6 +174,15 @@ def list_folder_names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
+def list_subfolder_names(folder: Path) -> list[str]:
+    """Return the names of a folder's subfolders, sorted; an empty list if there is no such folder."""
+    if is_remote(folder):
+        selector = fs.FileSelector(_s3_key(folder), allow_not_found=True)
+        entries = _s3_file_system().get_file_info(selector)
+        return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
 def match_file_sizes(folder: Path, *patterns: str) -> dict[str, int]:
     """Return {name: size in bytes} of a folder's files that match any glob pattern, sorted by name."""
     sizes = {file.path.name: file.bytes for file in list_folder(folder)}

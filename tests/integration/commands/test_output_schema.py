@@ -64,6 +64,7 @@ def test_every_command_of_a_warehouse_has_the_published_form(spark, tmp_path, mo
     checked("ingest", "binance", btc, "--archive", "--no-validate")
     checked("reconstruct", "--no-validate")
     checked("validate")
+    checked("golden", "binance", btc)
     run = checked("run", "binance", btc, eth, "--archive").summary
     assert (run["files_new"], run["files_known"], run["run_id"]) == (1, 1, run["run_ids"]["validate"])
     assert [*run["run_ids"]] == ["ingest", "reconstruct", "validate"]

@@ -15,6 +15,7 @@ from test_fidelity_groups import START, file_of, levels
 from deltabook.schemas.names import FULL_DEPTH, STATUS_LABELS, GoldenKind
 from deltabook.schemas.tables import BOOKS, GOLDEN
 from deltabook.udfs.fidelity.golden_match import ChunkBooks, Window, read_windows
+from deltabook.udfs.fidelity.golden_rows import StoredGolden
 
 BIDS, ASKS = [9, 8], [11, 12]
 
@@ -55,7 +56,9 @@ class Chunk:
         }
         depth = 1 if self.kind is GoldenKind.BOOK_TICKER else 2
         books = ChunkBooks(reference)
-        return [*read_windows(reference, self.kind, depth, pa.table(columns), books, 100)]
+        return [
+            *read_windows(reference, StoredGolden(reference, self.kind), depth, pa.table(columns), books, 100)
+        ]
 
     def count(self) -> tuple[list[int], dict[str, int]]:
         """Return the ids of the compared pairs, and the number of pairs that are not, by reason."""

@@ -130,7 +130,7 @@ def find_failed(rebuilt: DenseBook, golden: DenseBook, rows: NDArray[np.int64]) 
     pairs, known = np.arange(len(rows)), np.full((len(rows), 2), DEPTH)
     tables = (make_table(book, rows) for book in (rebuilt, golden))
     matches = MatchCounts(DEPTH)
-    matches.add(Window(*tables, pairs, pairs, rows, known, 0, DEPTH, {}))
+    matches.add(Window(*tables, pairs, pairs, rows, known, np.zeros(len(rows), np.bool_), DEPTH, {}))
     failed = {metric["metric"] for metric in matches.metrics(MINIMUM_MATCH) if metric["verdict"] == "failed"}
     return failed | name_failed(compare_distributions(rebuilt, golden, rows))
 

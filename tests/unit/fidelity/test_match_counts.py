@@ -44,7 +44,7 @@ def add_pairs(counts: MatchCounts, pairs: list[Pair], is_decimal: bool = False, 
     """Count some pairs, whose ids are 1, 2, …"""
     books, golden = (make_table([pair[at] for pair in pairs], is_decimal) for at in (0, 1))
     rows, known = np.arange(len(pairs)), np.array([pair[2] for pair in pairs]).reshape(-1, 2)
-    usual = {"unverifiable": 0, "skipped": {}} | fields
+    usual = {"is_unverifiable": np.zeros(len(pairs), np.bool_), "skipped": {}} | fields
     window = Window(books, golden, rows, rows, rows + 1, known.astype(np.int64), depth=DEPTH, **usual)
     return counts.add(window)
 
@@ -115,8 +115,8 @@ def test_levels_are_compared_as_deep_as_the_book_is_known(
 @pytest.mark.kernel
 def test_skipped_and_unknown_are_summed_over_windows() -> None:
     counts, pairs = MatchCounts(COUNTED), [(TRUE, TRUE, (1, 3))] * 2
-    add_pairs(counts, pairs, skipped={"unsound": 2, "outdated": 1}, unverifiable=2)
+    add_pairs(counts, pairs, skipped={"unsound": 2, "outdated": 1}, is_unverifiable=np.ones(2, np.bool_))
     add_pairs(counts, [], skipped={"unsound": 3, "impossible": 4})
-    add_pairs(counts, pairs[:1], unverifiable=1)
+    add_pairs(counts, pairs[:1], is_unverifiable=np.ones(1, np.bool_))
     assert counts.skipped == {"unsound": 5, "outdated": 1, "impossible": 4}
     assert (counts.compared, counts.unknown, counts.unverifiable) == (3, 6, 3)

@@ -85,6 +85,7 @@ def test_the_fields_of_a_result_have_the_order_of_its_columns(row, table: Table)
 
 
 def test_every_typed_row_belongs_to_a_table_or_to_the_rows_of_several():
-    shared = {rows.ScaleFields, rows.VendorFields, rows.PublishedVersions, rows.UnsealedRun, rows.FileRecord}
+    shared = {rows.ScaleFields, rows.VendorFields, rows.RecordingFields, rows.PublishedVersions}
+    shared |= {rows.UnsealedRun, rows.FileRecord}
     defined = {value for value in vars(rows).values() if getattr(value, "__module__", "") == rows.__name__}
     assert defined == {*DICTIONARIES, *TUPLES, *shared}

@@ -212,6 +212,8 @@ def counts_of(found: list[dict[str, Any]]) -> dict[str, int]:
 def judged(reference: dict[str, Any], root: Path, at_once: int = 100) -> list[dict[str, Any]]:
     reference = {"exchange": "BINANCE", "symbol": "BTC-USDT", "hour": START, "feed": "binance"} | reference
     reference |= {"is_decimal": False, "price_scale": 0, "size_scale": 0}
+    lists = ("recordings", "recorded_feeds", "recorded_files", "ticker_files")
+    reference |= {name: [] for name in lists}
     key = (reference["exchange"], reference["symbol"], reference["hour"])
     judge = judge_groups(str(root), DEPTH, 0.5, at_once)
     return [
