@@ -21,7 +21,6 @@ from deltabook.udfs.storage.object_store import list_subfolder_names
 
 RECORDINGS_FOLDER = "recordings"
 """Folder of a warehouse that holds its recordings."""
-_SCALES = ("price_scale", "size_scale", "is_decimal")
 
 
 class _RecordedChunk(NamedTuple):
@@ -70,7 +69,7 @@ class Recordings:
         """
         key = (instrument["exchange"], instrument["symbol"])
         for name, recorded in self.instruments[key].items():
-            if any(recorded[scale] != instrument[scale] for scale in _SCALES):
+            if _get_scales(recorded) != _get_scales(instrument):
                 raise WarehouseError(
                     f"recording {name} stores {' '.join(key)} at other scales than the warehouse: remove the "
                     f"folder {RECORDINGS_FOLDER}/{name} and run `deltabook golden` again"
@@ -93,8 +92,8 @@ class Recordings:
         for row in cast(list[InstrumentRow], tables.rows(INSTRUMENTS)):
             self.instruments[row["exchange"], row["symbol"]][name] = row
         for golden in both(GOLDEN):
-            for symbol, files in tables.files_by_symbol(golden).items():
-                self.golden_files[symbol] += [file for file, _, _ in files]
+            for symbol, ranges in tables.files_by_symbol(golden).items():
+                self.golden_files[symbol] += [file for file, _, _ in ranges]
         times = dict(read_update_times(tables))
         for key, files in tables.files_of_both(BOOKS).items():
             if key in times:
@@ -113,3 +112,7 @@ def read_update_times(tables: TableReader) -> Iterator[tuple[ChunkKey, tuple[int
     for row in cast(list[ChunkRow], tables.rows(HOURS)):
         if row["event_type"] == EventType.BOOK_UPDATE:
             yield (row["exchange"], row["symbol"], row["hour"]), (row["first_time"], row["last_time"])
+
+
+def _get_scales(row: InstrumentRow) -> tuple[int, int, bool]:
+    return row["price_scale"], row["size_scale"], row["is_decimal"]
