@@ -15,6 +15,7 @@ BENCHMARKS = (
     "kernel",
     "pipeline",
     "requirements",
+    "lake_day",
     "reading",
     "rebuilding",
     "memory",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,29 @@ from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, Ma
 from deltabook.udfs.simulator.recorder import MESSAGES, ReceiveTimes, Recorder, recorded_chunks
 
 Columns = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class LakeFaults:
+    """What is wrong with the vendor's tables. Buyers of the data have measured each of these faults.
+
+    Attributes
+    ----------
+    lost_deletes : float
+        Share of the deletes without a row in `book_delta_v2`, 0 to 1. Such a level is stranded.
+    crossed_books : float
+        Share of the rows of `book` whose best bid is above the best ask, 0 to 1.
+    book_delay : int
+        Time, ns, by which `book` is behind `book_delta_v2`.
+    seed : int
+        Seed of the random choices.
+    """
+
+    lost_deletes: float = 0.0
+    crossed_books: float = 0.0
+    book_delay: int = 0
+    seed: int = 0
+
 
 BOOK_DEPTH = 20
 """Levels per side of a row of the table `book`."""
@@ -68,6 +93,7 @@ def tables(
     seeded: bool = False,
     book_every: int = 1,
     float_times: bool = False,
+    faults: LakeFaults | None = None,
 ) -> dict[str, pa.Table]:
     """Advance a market and return its feed as Crypto Lake's tables.
 
@@ -86,6 +112,8 @@ def tables(
     float_times : bool
         True: round all times to float64, as in some of the vendor's files. The times are then multiples of
         256 ns.
+    faults : LakeFaults, optional
+        What is wrong with the tables; None: nothing.
 
     Returns
     -------
@@ -98,22 +126,70 @@ def tables(
     ValueError
         If `book_every` is below 1.
     """
-    if book_every < 1:
-        raise ValueError(f"book_every must be at least 1, is {book_every}")
-    recorder, done = Recorder(), 0
+    recorder = Recorder()
     parts: dict[str, list[Columns]] = {name: [] for name in SCHEMAS}
     if seeded:
         book = market.snapshot(limit=None)
         received = recorder.receive_book(book, book.timestamp, MESSAGES)
         parts["book_delta_v2"].append(_seed_rows(market, book, received))
-    for chunk, times in recorded_chunks(market, messages, recorder):
-        parts["book_delta_v2"].append(_delta_rows(market, chunk, times))
-        parts["trades"].append(_trade_rows(market, chunk, times))
-        first = -done % book_every
-        parts["book"].append(_book_rows(market, chunk, times, slice(first, None, book_every)))
-        done += len(chunk.timestamps)
+    for rows, _ in day_chunks(market, messages, recorder, book_every, faults or LakeFaults()):
+        for name, columns in rows.items():
+            parts[name].append(columns)
     where = {"exchange": exchange, "symbol": symbol}
-    return {name: _table(name, rows, where, float_times) for name, rows in parts.items()}
+    return {name: make_table(name, rows, where, float_times) for name, rows in parts.items()}
+
+
+def day_chunks(
+    market: Market,
+    messages: int,
+    recorder: Recorder,
+    book_every: int,
+    faults: LakeFaults,
+    chunk_messages: int = 256,
+) -> Iterator[tuple[dict[str, Columns], MarketChunk]]:
+    """Advance a market chunk by chunk, and yield the columns of the vendor's tables.
+
+    Parameters
+    ----------
+    market : Market
+        The market. It is advanced by `messages`.
+    messages : int
+        Number of diffs.
+    recorder : Recorder
+        Assigns the receive times.
+    book_every : int
+        See `tables`.
+    faults : LakeFaults
+        What is wrong with the tables.
+    chunk_messages : int
+        Number of messages per chunk; only one chunk is in memory at a time.
+
+    Yields
+    ------
+    (rows, chunk) : (dict of str to Columns, MarketChunk)
+        Columns by table, and what is true.
+
+    Raises
+    ------
+    ValueError
+        If `book_every` is below 1.
+    """
+    if book_every < 1:
+        raise ValueError(f"book_every must be at least 1, is {book_every}")
+    random, done = np.random.default_rng(faults.seed), 0
+    for chunk, times in recorded_chunks(market, messages, recorder, chunk_messages):
+        which = slice(-done % book_every, None, book_every)
+        yield (
+            {
+                "book_delta_v2": _lose_deletes(_delta_rows(market, chunk, times), faults, random),
+                "trades": _trade_rows(market, chunk, times),
+                "book": _spoil_books(
+                    _book_rows(market, chunk, times, which), faults, random, market.price_scale
+                ),
+            },
+            chunk,
+        )
+        done += len(chunk.timestamps)
 
 
 def write_tables(feed: dict[str, pa.Table], folder: Path) -> list[Path]:
@@ -216,7 +292,41 @@ def _book_rows(market: Market, chunk: MarketChunk, received: ReceiveTimes, which
     return rows
 
 
-def _table(name: str, parts: list[Columns], where: dict[str, str], float_times: bool) -> pa.Table:
+def _lose_deletes(rows: Columns, faults: LakeFaults, random: np.random.Generator) -> Columns:
+    """Return the rows of `book_delta_v2` without a share of the deletes."""
+    if not faults.lost_deletes:
+        return rows
+    is_lost = (rows["size"] == 0) & (random.random(len(rows["size"])) < faults.lost_deletes)
+    return {name: values[~is_lost] for name, values in rows.items()}
+
+
+def _spoil_books(rows: Columns, faults: LakeFaults, random: np.random.Generator, price_scale: int) -> Columns:
+    """Return the rows of `book`, later by the delay; in a share of them, all bids are above the best ask."""
+    for name in ("received_time", "origin_time"):
+        rows[name] = rows[name] + faults.book_delay
+    if faults.crossed_books:
+        is_crossed = random.random(len(rows["ask_0_price"])) < faults.crossed_books
+        distance = (rows["ask_19_price"] - rows["bid_19_price"]) * is_crossed
+        for level in range(BOOK_DEPTH):
+            name = f"bid_{level}_price"
+            rows[name] = np.round(rows[name] + distance, price_scale)
+    return rows
+
+
+def make_table(name: str, parts: list[Columns], where: dict[str, str], float_times: bool) -> pa.Table:
+    """Return a table of the vendor.
+
+    Parameters
+    ----------
+    name : str
+        Name of the table, a key of `SCHEMAS`.
+    parts : list of Columns
+        The columns, part by part.
+    where : dict of str to str
+        Exchange and symbol.
+    float_times : bool
+        See `tables`.
+    """
     length = sum(len(part["origin_time"]) for part in parts)
     columns = {}
     for field in SCHEMAS[name]:

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -203,6 +204,30 @@ LAKE_TYPES = {
         "exchange": pa.string(), "symbol": pa.string(),
     },
 }  # fmt: skip
+
+
+def test_crypto_lake_faults_have_their_shares():
+    def make(faults: crypto_lake.LakeFaults) -> dict[str, pa.Table]:
+        return crypto_lake.tables(Market(2), 2_000, "BINANCE", "X", book_every=2, faults=faults)
+
+    sound = make(crypto_lake.LakeFaults())
+    spoilt = make(crypto_lake.LakeFaults(lost_deletes=0.1, crossed_books=0.2, book_delay=5_000_000))
+    deletes = [pc.sum(pc.equal(day["book_delta_v2"]["size"], 0)).as_py() for day in (sound, spoilt)]
+    assert deletes[1] / deletes[0] == pytest.approx(0.9, abs=0.01)
+    changes = [
+        day["book_delta_v2"].num_rows - count for day, count in zip((sound, spoilt), deletes, strict=True)
+    ]
+    assert changes[0] == changes[1]
+    assert spoilt["trades"] == sound["trades"]
+    crossed = [
+        pc.mean(pc.greater(day["book"]["bid_0_price"], day["book"]["ask_0_price"])).as_py()
+        for day in (sound, spoilt)
+    ]
+    assert crossed == [0, pytest.approx(0.2, abs=0.04)]
+    delays = pc.subtract(spoilt["book"]["received_time"], sound["book"]["received_time"]).unique()
+    assert delays.cast(pa.int64()).to_pylist() == [5_000_000]
+    prices = spoilt["book"]["bid_0_price"].to_pylist()
+    assert prices == [round(price, 2) for price in prices]
 
 
 def test_crypto_lake_tables_have_the_documented_columns_and_types():
