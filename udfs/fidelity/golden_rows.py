@@ -139,7 +139,10 @@ class StoredGolden:
             ("sequence", "<=", high),
         ]
         rows = read_matching_rows(self.reference.golden_files, GOLDEN_COLUMNS, filters)
-        return GoldenRows.of(rows.sort_by([("sequence", "ascending"), ("source_row", "ascending")]))
+        # Of rows with the same id, the deepest comes last, because the last row of a time step is sampled.
+        rows = rows.append_column("levels", pc.list_value_length(rows["bid_prices"]))
+        order = [(name, "ascending") for name in ("sequence", "levels", "source_row")]
+        return GoldenRows.of(rows.sort_by(order).select(GOLDEN_COLUMNS))
 
 
 def find_sound(rows: pa.Table) -> NDArray[np.bool_]:

@@ -175,10 +175,14 @@ class _GridPair:
             (self.golden, window.golden, window.golden_rows),
         )
         times = np.maximum(*(rows[self.clock_column].to_numpy()[chosen] for _, rows, chosen in pairs))
+        lengths = np.stack(
+            [pc.list_value_length(window.golden[side.name]).to_numpy() for side in SIDES[::2]], axis=1
+        )
+        # Golden rows of several tables may have different numbers of levels.
+        limits = np.minimum(window.known_levels, lengths[window.golden_rows])
         for sampler, rows, chosen in pairs:
-            sampler.add(times, rows, chosen, window.known_levels)
-        lengths = (pc.max(pc.list_value_length(window.golden[name])).as_py() for name in SIDE_NAMES)
-        self.golden_depth = max(self.golden_depth, *lengths)
+            sampler.add(times, rows, chosen, limits)
+        self.golden_depth = max(self.golden_depth, int(lengths.max()))
 
     def compare(self) -> list[Metric]:
         """Return the metrics that compare both grids; an empty list if the grids have no step in common."""

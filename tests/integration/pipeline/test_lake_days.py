@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.real_data, pytest.mark.spark]
 
 ALONE = ("book_delta_v2", "trades")
 WITH_BOOKS = (*ALONE, "book")
+EVERY = (*WITH_BOOKS, "level_1", "book_1m", "deep_book_1m")
 DEPTH = 20
 
 
@@ -89,6 +90,16 @@ def test_books_with_known_best_levels_equal_the_exchanges(spark, captures, tmp_p
     if not is_contradicted and "without_ids" not in faults:
         assert judgement.levels_right == judgement.told
     assert gap_kinds(tmp_path / "w") <= GAPS
+
+
+@pytest.mark.parametrize("tables", [(*ALONE, "level_1"), (*ALONE, "deep_book_1m"), EVERY], ids=len)
+def test_other_tables_of_the_vendors_books_support_a_book_too(spark, captures, tmp_path, tables):
+    run, _, judgement = rebuild(captures, tmp_path, tables=tables)
+    assert run.exit_status == 0, run.said
+    match = run.summary["golden_matches"]["vendor_book"]
+    assert match["compared"] == match["matched"] > 10
+    assert run.summary["distribution_tests"]["tested"] == run.summary["distribution_tests"]["passed"] > 0
+    assert judgement.right == judgement.told >= 0.96 * judgement.judged
 
 
 @pytest.mark.parametrize(("market", "name"), [*cases(["clean", "ids are 0"])])

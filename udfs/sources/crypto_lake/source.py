@@ -1,4 +1,4 @@
-"""Source `crypto_lake`: reads Crypto Lake's Parquet tables `book_delta_v2`, `trades` and `book`.
+"""Source `crypto_lake`: reads Crypto Lake's Parquet tables of level changes, trades and the vendor's books.
 
 Format: Parquet. The columns show which table a file is. The path (`<table>/exchange=/symbol=/dt=/…`) is used
 only if the exchange or the symbol is not a column. A file with a missing, renamed or wrongly typed column is
@@ -9,7 +9,8 @@ refused. The vendor's older column names are accepted: `receipt_timestamp`, `tim
   no message of an instrument has a `sequence_number` above 0, the instrument's messages are ordered only by
   `received_time`.
 - `trades`: ordered by `received_time`. A `trade_id` that is text is replaced by its hash.
-- `book`: the vendor's top levels, stored as golden rows. The first level without price or size ends a side.
+- `book`, `level_1`, `book_1m`, `deep_book_1m`: the vendor's own books, stored as golden rows. The first level
+  without price or size ends a side.
 - Times: timestamps, int64 nanoseconds or float64 seconds. Whole microseconds that a float has rounded
   (…232999936 for …233000000) are restored.
 - Prices and sizes: a float is stored as the shortest decimal that reads back as the same float.
@@ -17,9 +18,14 @@ refused. The vendor's older column names are accepted: `receipt_timestamp`, `tim
   is marked as damaged. A file with a level change that has neither `received_time` nor `sequence_number` is
   refused.
 - Proof: the ids prove the order of messages, but not that messages are complete, because ids are not linked
-  and snapshots are not marked. Books are `unverifiable`. Golden rows of `book` can seed books.
+  and there are no snapshots. Books are `unverifiable`.
+- Books: a day begins in mid-stream. The book starts from the levels that messages set (status `warming`), and
+  the vendor's books, where they are possible, seed it, extend it and correct it. A level that a later message
+  or three vendor's books in a row contradict was stranded: its delete was lost. Each correction is a row of
+  `gaps`.
 
-Rules: Crypto Lake documentation, data schema of book_delta_v2, book and trades.
+Rules: Crypto Lake documentation, data schema. The source was never run on files from the vendor itself: it is
+tested on files made in the vendor's shape from recorded captures of exchanges.
 """
 
 from __future__ import annotations
