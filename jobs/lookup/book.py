@@ -41,6 +41,8 @@ class BookRow(TypedDict):
     ask_sizes: Numbers
     bid_levels: int
     ask_levels: int
+    bid_known_levels: int
+    ask_known_levels: int
     status: str
 
 
@@ -93,7 +95,11 @@ class BookAtTime:
     def ladder(self) -> Ladder:
         """Return the book with name, time and notes, in the form that `draw_ladder` draws."""
         row = self.row
-        notes = [f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels"]
+        notes = [
+            f"update {row['sequence']}, {row['bid_levels']:,} bid and {row['ask_levels']:,} ask levels",
+            f"known: the best {row['bid_known_levels']:,} of {len(self.bids):,} bids, "
+            f"{row['ask_known_levels']:,} of {len(self.asks):,} asks",
+        ]
         if self.asked_time is not None and not self.is_after_the_end:
             notes.append(f"{format_duration(self.age)} old at {format_time(self.asked_time)}")
         name = f"{row['exchange']} {row['symbol']}"

@@ -17,6 +17,35 @@ ON shown.exchange = failed.exchange AND shown.symbol = failed.symbol AND shown.h
 SOUND = PASSED + f"WHERE shown.status NOT IN {UNSOUND_LABELS!r}"
 """Template of a view of books. It also leaves out the rows whose status is unsound; see `Status.is_sound`."""
 
+BOOK_KNOWN = """
+SELECT book.* EXCEPT (bid_size, bid_price, ask_price, ask_size, spread, mid, microprice,
+    bid_prices, bid_sizes, ask_prices, ask_sizes),
+  CASE WHEN bid_known_levels > 0 THEN bid_size END AS bid_size,
+  CASE WHEN bid_known_levels > 0 THEN bid_price END AS bid_price,
+  CASE WHEN ask_known_levels > 0 THEN ask_price END AS ask_price,
+  CASE WHEN ask_known_levels > 0 THEN ask_size END AS ask_size,
+  CASE WHEN least(bid_known_levels, ask_known_levels) > 0 THEN spread END AS spread,
+  CASE WHEN least(bid_known_levels, ask_known_levels) > 0 THEN mid END AS mid,
+  CASE WHEN least(bid_known_levels, ask_known_levels) > 0 THEN microprice END AS microprice,
+  slice(bid_prices, 1, bid_known_levels) AS bid_prices, slice(bid_sizes, 1, bid_known_levels) AS bid_sizes,
+  slice(ask_prices, 1, ask_known_levels) AS ask_prices, slice(ask_sizes, 1, ask_known_levels) AS ask_sizes
+FROM book
+"""
+"""The rows of `book`, cut to the known levels. A best price that is not known is null."""
+
+SESSIONS = """
+SELECT exchange, symbol, row_number() OVER (PARTITION BY exchange, symbol ORDER BY begin) AS session,
+  timestamp_micros(begin DIV 1000) AS time, begin AS order_time, epoch, sequence
+FROM (
+  SELECT exchange, symbol, min(first_time) AS begin, min(first_epoch) AS epoch,
+    min_by(first_sequence, first_time) AS sequence
+  FROM hours WHERE event_type = 'book_update' GROUP BY exchange, symbol
+  UNION ALL
+  SELECT exchange, symbol, from_time, epoch, sequence FROM gaps WHERE kind = 'new_session'
+)
+"""
+"""The first book update of each recording session of an instrument."""
+
 FEATURES = """
 SELECT exchange, symbol, time, status,
   slice(zip_with(ask_prices, bid_prices, (ask, bid) -> ask - bid), 1,

@@ -12,7 +12,15 @@ from decimal import Decimal
 from functools import cached_property
 from typing import NamedTuple, cast
 
-from deltabook.jobs.queries.functions import FEATURES, FUNCTIONS, PASSED, SOUND, TRADES_WITH_BOOK
+from deltabook.jobs.queries.functions import (
+    BOOK_KNOWN,
+    FEATURES,
+    FUNCTIONS,
+    PASSED,
+    SESSIONS,
+    SOUND,
+    TRADES_WITH_BOOK,
+)
 from deltabook.jobs.tables.stored import TableReader, open_live_tables
 from deltabook.schemas.columns import SIDE_NAMES, Table
 from deltabook.schemas.names import EventType, Status, valid_name
@@ -340,11 +348,13 @@ _TABLE_VIEWS: dict[str, tuple[Table, Columns, str]] = {
 
 _TEXT_VIEWS = {
     "book": SOUND.format("book"),
+    "book_known": BOOK_KNOWN,
     "book_marked": PASSED.format("book"),
     "book_wide": SOUND.format("book_wide"),
     "trades": PASSED.format("trades"),
     "features": FEATURES,
     "trades_with_book": TRADES_WITH_BOOK,
+    "sessions": SESSIONS,
 }
 FAILED_HOURS = "failed_hours"
 _CHUNK_TABLES = {table.name for rows in (BOOKS, GRIDS, EVENTS, CHECKPOINTS) for table in both(rows)}
