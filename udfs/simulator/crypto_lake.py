@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from deltabook.udfs.simulator.market import BookSnapshot, Int64Array, Market, MarketChunk
 from deltabook.udfs.simulator.recorder import MESSAGES, ReceiveTimes, Recorder, recorded_chunks
 
-Columns = dict[str, npt.NDArray[np.generic]]
+Columns = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
