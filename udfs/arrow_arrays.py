@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from deltabook.schemas.columns import SIDE_NAMES
 
 
 def to_numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
@@ -33,3 +36,36 @@ def count_labels(labels: pa.Array) -> dict[str, int]:
     """
     values, counts = pc.value_counts(labels).flatten()
     return dict(zip(values.to_pylist(), counts.to_pylist(), strict=True))
+
+
+def cut_lists(lists: pa.ListArray, lengths: NDArray[np.int64]) -> pa.ListArray:
+    """Return the first elements of each list.
+
+    Parameters
+    ----------
+    lists : pyarrow.ListArray
+        n lists without nulls.
+    lengths : int64[n]
+        Largest number of elements of each list that remain, 0 or more.
+    """
+    starts = lists.offsets.to_numpy().astype(np.int64)
+    counts = np.minimum(np.diff(starts), lengths)
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    chosen = np.repeat(starts[:-1] - offsets[:-1], counts) + np.arange(offsets[-1])
+    values = lists.values.take(pa.array(chosen))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=lists.type)
+
+
+def cut_to_known(books: pa.RecordBatch) -> pa.RecordBatch:
+    """Return rows of `books` without the levels that are not known; other columns do not change.
+
+    Parameters
+    ----------
+    books : pyarrow.RecordBatch
+        Rows of `books` or `books_decimal`, with the columns of levels and of known levels.
+    """
+    columns = dict(zip(books.schema.names, books.columns, strict=True))
+    for name in SIDE_NAMES:
+        known = to_numpy(columns[f"{name[:3]}_known_levels"]).astype(np.int64)
+        columns[name] = cut_lists(columns[name], known)
+    return pa.RecordBatch.from_arrays([*columns.values()], schema=books.schema)

@@ -105,6 +105,7 @@ class WarehouseReader(WarehouseTables):
         exchange: str | None = None,
         clock: str = "received",
         suspect: str = "mark",
+        known_only: bool = False,
     ) -> Replayer:
         """Return a replayer that steps through the books and trades of one symbol.
 
@@ -122,6 +123,8 @@ class WarehouseReader(WarehouseTables):
             `received` orders messages by their arrival at the recorder, `exchange` by the exchange's time.
         suspect : str
             What to do with steps in which the book is unsound: `mark`, `skip` or `raise`.
+        known_only : bool
+            Whether books are cut to their known levels.
 
         Returns
         -------
@@ -142,7 +145,7 @@ class WarehouseReader(WarehouseTables):
         from deltabook.jobs.replay.replayer import Replayer
 
         first, last = to_range(start, end)
-        replayer = Replayer(self.path, symbol, first, last, depth, exchange, clock, suspect)
+        replayer = Replayer(self.path, symbol, first, last, depth, exchange, clock, suspect, known_only)
         warn_of_failed(self._failed_between(str(replayer.exchange), symbol, first, last), 2)
         return replayer
 

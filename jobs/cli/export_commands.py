@@ -98,6 +98,7 @@ def export(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an earlier export in the folder.")
     ] = False,
+    known: Annotated[bool, typer.Option("--known", help="Cut books to their known levels.")] = False,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
@@ -124,6 +125,7 @@ def export(
             levels=levels,
             all_hours=all_hours,
             replace=replace,
+            known_only=known,
         )
         opened = open_warehouse(settings)
         result = export(opened, options, Progress(opened.spark, stderr_console))

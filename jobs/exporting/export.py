@@ -111,6 +111,7 @@ def _make_request(
         since=options.since,
         until=options.until,
         has_unsound=options.all_hours,
+        known_only=options.known_only,
         price_type=type_of([row["price_scale"] for row in scaled] or [0], is_wide),
         size_type=type_of([row["size_scale"] for row in scaled] or [0], is_wide),
     )

@@ -38,6 +38,8 @@ class ExportOptions:
         Whether to export chunks that failed validation too.
     replace : bool
         Whether to replace an earlier export in the folder.
+    known_only : bool
+        Whether books and features are cut to the known levels.
     """
 
     what: What
@@ -50,6 +52,7 @@ class ExportOptions:
     levels: int | None = None
     all_hours: bool = False
     replace: bool = False
+    known_only: bool = False
 
     @property
     def has_time_limits(self) -> bool:
@@ -73,6 +76,7 @@ def make_export_options(
     levels: int | None = None,
     all_hours: bool = False,
     replace: bool = False,
+    known_only: bool = False,
 ) -> ExportOptions:
     """Check the options of a user, and return them as `ExportOptions`.
 
@@ -96,6 +100,8 @@ def make_export_options(
         Whether to export chunks that failed validation too.
     replace : bool
         Whether to replace an earlier export in the folder.
+    known_only : bool
+        Whether books and features are cut to the known levels.
 
     Returns
     -------
@@ -120,6 +126,8 @@ def make_export_options(
         )
     if since >= until:
         raise SettingsError("--from is not before --to: pass an earlier --from or a later --to")
+    if known_only and what not in (What.BOOKS, What.FEATURES):
+        raise SettingsError(f"--known: {what} have no levels of books: leave out --known")
     return ExportOptions(
-        What(what), Form(form), out, symbols, exchange, since, until, levels, all_hours, replace
+        What(what), Form(form), out, symbols, exchange, since, until, levels, all_hours, replace, known_only
     )

@@ -92,6 +92,8 @@ class Recording:
         Number of levels per side in an observation.
     clock : Clock
         Clock that orders the messages.
+    known_only : bool
+        Whether books are cut to their known levels.
 
     Raises
     ------
@@ -99,7 +101,15 @@ class Recording:
         If the symbol does not exist, or its books were not built yet.
     """
 
-    def __init__(self, warehouse: Path, symbol: str, exchange: str | None, depth: int, clock: Clock):
+    def __init__(
+        self,
+        warehouse: Path,
+        symbol: str,
+        exchange: str | None,
+        depth: int,
+        clock: Clock,
+        known_only: bool = False,
+    ):
         self.stored = TableReader(warehouse.absolute(), _book_versions(warehouse))
         instrument = _read_instrument(self.stored, symbol, exchange)
         self.is_decimal = bool(instrument["is_decimal"])
@@ -108,7 +118,7 @@ class Recording:
         if self.is_decimal:
             numbers = Codes.of([])
         feed = FEEDS[instrument["feed"]]
-        self.feed = ReplayFeed(instrument["exchange"], symbol, feed, numbers, depth, clock)
+        self.feed = ReplayFeed(instrument["exchange"], symbol, feed, numbers, depth, clock, known_only)
         self.chunks = self._list_chunks()
         if self.is_decimal:
             self.feed = replace(self.feed, numbers=Codes.of(self._all_numbers()))

@@ -56,6 +56,9 @@ class Replayer:
     suspect : str
         What to do with steps in which the book is unsound. `skip` leaves such steps out, `mark`
         includes them with their status, and `raise` raises a GapError.
+    known_only : bool
+        Whether books are cut to their known levels. By default, a book shows levels that may be preceded by a
+        missing one too.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class Replayer:
         exchange: str | None = None,
         clock: str = Clock.RECEIVED,
         suspect: str = Suspect.MARK,
+        known_only: bool = False,
     ):
         for option, value, known in (("clock", clock, Clock), ("suspect", suspect, Suspect)):
             if value not in list(known):
@@ -83,7 +87,9 @@ class Replayer:
         if depth < 1:
             raise SettingsError(f"depth {depth}: expected 1 or more")
         self.symbol, self.clock, self.depth = symbol, chosen_clock, depth
-        self.recording = Recording(parse_location(warehouse), symbol, exchange, depth, chosen_clock)
+        self.recording = Recording(
+            parse_location(warehouse), symbol, exchange, depth, chosen_clock, known_only
+        )
         self.exchange = self.recording.feed.exchange
         self.start = self.recording.first_time() if start is None else _to_nanoseconds(start)
         self.end = INT64_MAX if end is None else _to_nanoseconds(end)

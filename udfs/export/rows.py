@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.exports import Form, What
 from deltabook.schemas.names import NOT_GIVEN, UNSOUND_LABELS
-from deltabook.udfs.arrow_arrays import count_labels
+from deltabook.udfs.arrow_arrays import count_labels, cut_to_known
 from deltabook.udfs.storage.event_files import read_chunk_batches
 from deltabook.udfs.storage.prefetch import prefetch
 
@@ -43,6 +43,8 @@ class ExportRequest:
         Requested range of `order_time`, ns since 1970 UTC; `since` is inclusive, `until` is exclusive.
     has_unsound : bool
         Whether books with an unsound status are exported too, in formats that have a status column.
+    known_only : bool
+        Whether books are cut to their known levels.
     price_type, size_type : pyarrow.DataType
         Decimal types that hold all prices and all sizes of the export.
     """
@@ -54,6 +56,7 @@ class ExportRequest:
     since: int
     until: int
     has_unsound: bool
+    known_only: bool
     price_type: pa.DataType
     size_type: pa.DataType
 
@@ -176,6 +179,9 @@ def read_requested_rows(day: SymbolDay, columns: Sequence[str] | None = None) ->
     pyarrow.RecordBatch
         Rows as the data files store them. A batch is never empty.
     """
+    is_cut = day.request.known_only
+    if is_cut and columns is not None:
+        columns = [*columns, *(f"{side}_known_levels" for side in ("bid", "ask"))]
     for chunk in day.chunks:
         for file in chunk.data_files:
             batches = read_chunk_batches(file, chunk.exchange, int(chunk.hour), BATCH_ROWS, columns)
@@ -183,7 +189,7 @@ def read_requested_rows(day: SymbolDay, columns: Sequence[str] | None = None) ->
                 is_requested = day.request.contains(batch["order_time"].to_numpy())
                 batch = batch if is_requested.all() else batch.filter(pa.array(is_requested))
                 if batch.num_rows:
-                    yield batch
+                    yield cut_to_known(batch) if is_cut else batch
 
 
 def read_sound_rows(day: SymbolDay, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -176,18 +176,25 @@ class Book:
 
     def count_known(self) -> int:
         """Return the number of levels that are known on both sides, as `TopOfBookRows.known_depth`."""
+        if self.status <= Status.SUSPECT:
+            return 0
+        counts = self.count_known_levels()
+        return min(
+            FULL_DEPTH if known.is_whole and count == min(len(prices), self.depth) else count
+            for known, count, (prices, _) in zip(self.known, counts, self.sides, strict=True)
+        )
+
+    def count_known_levels(self) -> list[int]:
+        """Return the number of known bids and of known asks among the top levels; see `TopOfBookRows`."""
         (bid_prices, _), (ask_prices, _) = self.sides
         bids, asks = self.known
         counts = []
         for known, prices, sign in ((bids, bid_prices[::-1], 1), (asks, ask_prices, -1)):
             top = prices[: self.depth]
             is_out = sign * top < sign * known.price if known.price is not None else top != top
-            counts.append(int(np.argmax(is_out)) if is_out.any() else len(top))
-            if known.is_whole:
-                counts[-1] = FULL_DEPTH
-            elif known.price is None:
-                counts[-1] = 0
-        return min(counts) if self.status > Status.SUSPECT else 0
+            count = int(np.argmax(is_out)) if is_out.any() else len(top)
+            counts.append(count if known.is_whole or known.price is not None else 0)
+        return counts if self.status > Status.SUSPECT else [0, 0]
 
     def rank_prices(self, *prices: NDArray[np.int64]) -> PriceRanks:
         """Return ranks for some prices, int64[:] each, and for those that the book holds."""

@@ -93,6 +93,8 @@ class ReplayFeed:
         Number of levels per side in an observation.
     clock : Clock
         The clock that orders the messages.
+    known_only : bool
+        Whether books are cut to their known levels.
     """
 
     exchange: str
@@ -101,6 +103,7 @@ class ReplayFeed:
     numbers: Numbers
     depth: int
     clock: Clock
+    known_only: bool = False
 
     @cached_property
     def scales(self) -> tuple[int, int]:

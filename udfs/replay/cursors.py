@@ -15,7 +15,8 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, UNSOUND_LABELS, EventType, Status
 from deltabook.schemas.tables import BOOKS, form_of
-from deltabook.udfs.arrow_arrays import to_numpy
+from deltabook.udfs.arrow_arrays import cut_to_known, to_numpy
+from deltabook.udfs.orderbook.ranked_book import ASK, BID
 from deltabook.udfs.rebuild.checkpoints import BookState
 from deltabook.udfs.replay.clocks import ChunkFiles, Clock, ReplayFeed, compute_times
 from deltabook.udfs.replay.streams import read_updates, use_vendor_books
@@ -110,7 +111,7 @@ def apply_updates(
             count += events.num_rows
             events = _set_numbers(events, messages.number)
             state_before = rebuilder.capture_state()
-            books = rebuilder.apply_events(events)
+            books = _cut(source, rebuilder.apply_events(events))
             rebuilder.gaps.closed.clear()
             messages = messages if pending is None else pending.append(messages)
             first_held = count if rebuilder.held is None else int(rebuilder.held["received"][0].as_py())
@@ -221,7 +222,7 @@ def rebuild_full_book(source: ReplayFeed, updates: BookUpdates, count: int) -> d
     state = shallow.capture_state()
     deep, book = source.rebuilder(state, FULL_DEPTH), _make_book_row(source, state, FULL_DEPTH)
     for index in range(start, events.num_rows):
-        rows = deep.apply_events(events.slice(index, 1))
+        rows = _cut(source, deep.apply_events(events.slice(index, 1)))
         rows = rows.filter(pc.less_equal(rows["received"], number))
         book = rows.slice(rows.num_rows - 1) if rows.num_rows else book
         if deep.held is None:
@@ -272,8 +273,15 @@ def _make_book_row(source: ReplayFeed, state: BookState, depth: int) -> pa.Recor
     for side, (prices, sizes), step in (("bid", state.bids, -1), ("ask", state.asks, 1)):
         row |= {f"{side}_prices": prices[::step][:shown], f"{side}_sizes": sizes[::step][:shown]}
         row[f"{side}_levels"] = len(prices) if shown else 0
+    known = source.rebuilder(state, depth).book.count_known_levels()
+    row |= {"bid_known_levels": known[BID], "ask_known_levels": known[ASK]}
     scaled = pa.RecordBatch.from_pylist([row], schema=BOOKS.arrow)
-    return source.numbers.decode(scaled).cast(_make_no_books(source).schema)
+    return _cut(source, source.numbers.decode(scaled).cast(_make_no_books(source).schema))
+
+
+def _cut(source: ReplayFeed, books: pa.RecordBatch) -> pa.RecordBatch:
+    """Return rows of books, cut to the known levels if the replay shows only these."""
+    return cut_to_known(books) if source.known_only else books
 
 
 def _make_no_books(source: ReplayFeed) -> pa.RecordBatch:

@@ -148,15 +148,15 @@ class UnlinkedBook(Book):
         self.support = support
         self.rules = rules
 
-    def count_known(self) -> int:
-        """Return the number of levels that are known on both sides; a disputed level ends them."""
-        count = super().count_known()
+    def count_known_levels(self) -> list[int]:
+        """Return the number of known bids and asks among the top levels; a disputed level ends a side's."""
+        bids, asks = super().count_known_levels()
         (bid_prices, _), (ask_prices, _) = self.sides
         if len(disputed := self.support.disputed_bids):
-            count = min(count, int((bid_prices > disputed.max()).sum()))
+            bids = min(bids, int((bid_prices > disputed.max()).sum()))
         if len(disputed := self.support.disputed_asks):
-            count = min(count, int((ask_prices < disputed.min()).sum()))
-        return count
+            asks = min(asks, int((ask_prices < disputed.min()).sum()))
+        return [bids, asks]
 
     def apply_unlinked(
         self,

@@ -27,8 +27,6 @@ from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.names import EventType
-from deltabook.udfs.simulator import crypto_lake
-from deltabook.udfs.simulator.market import Market
 
 pytestmark = pytest.mark.spark
 PAGE = (PROJECT / "jobs" / "queries" / "README.md").read_text()
@@ -260,43 +258,3 @@ def test_statements_of_standard_input_run_one_after_another(spark, warehouse):
     wrong = CliRunner().invoke(app, arguments, input="SELECT nothing FROM nowhere;\nSELECT 1;")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "nowhere" in wrong.stderr
-
-
-@pytest.fixture(scope="module")
-def unlinked(spark, tmp_path_factory):
-    """Return a function that queries two sessions of a Crypto Lake feed, whose books are partly known."""
-    folder = tmp_path_factory.mktemp("unlinked")
-    files = []
-    for number, start in enumerate((1_723_161_255, 1_723_161_255 + 86_400)):
-        market = Market(5 + number, start_time=start * SECOND)
-        day = crypto_lake.tables(market, 150, "BINANCE", "ETH-USDT", book_every=40)
-        files += crypto_lake.write_tables(day, folder / str(number))
-    run = build("crypto_lake", files, folder / "w")
-    assert run.exit_status == 0, run.said
-    opened = Warehouse(spark, load_settings(None, {"warehouse": folder / "w"}))
-    return lambda text: [row.asDict() for row in prepare_query(opened, text).collect()]
-
-
-def test_book_known_is_the_book_cut_to_the_known_levels(unlinked):
-    order = " ORDER BY order_time, sequence"
-    shown, cut = (unlinked(f"SELECT * FROM {view}{order}") for view in ("book", "book_known"))
-    assert len(cut) == len(shown) > 100
-    assert {row["bid_known_levels"] for row in shown} > {20}
-    for row, known in zip(shown, cut, strict=True):
-        counts = {side: row[f"{side}_known_levels"] for side in ("bid", "ask")}
-        for side, count in counts.items():
-            for what in ("price", "size"):
-                assert known[f"{side}_{what}s"] == row[f"{side}_{what}s"][:count]
-                assert known[f"{side}_{what}"] == (row[f"{side}_{what}"] if count else None)
-        for name in ("spread", "mid", "microprice"):
-            assert known[name] == (row[name] if all(counts.values()) else None)
-        assert {*known} == {*row}
-
-
-def test_sessions_are_listed(unlinked):
-    found = unlinked("SELECT * FROM sessions ORDER BY session")
-    firsts = unlinked(
-        "SELECT to_date(time) AS day, min(order_time) AS first FROM book_all GROUP BY 1 ORDER BY 1"
-    )
-    assert [row["session"] for row in found] == [1, 2]
-    assert [row["order_time"] for row in found] == [row["first"] for row in firsts]
