@@ -51,6 +51,7 @@ DAYS = {
     "one delete in 100 lost": {"lost_deletes": 0.01},
     "one delete in 1,000 lost": {"lost_deletes": 0.001},
     "vendor's books: 30 % crossed": {"vendor_crossed": 0.3},
+    "vendor's books: 40 % crossed": {"vendor_crossed": 0.4},
     "vendor's books: 10 % wrong": {"vendor_wrong": 0.1},
     "begins late": {"late_ns": 60 * 10**9},
     "ids restart": {"restart_ids_at": 0.5},
@@ -90,6 +91,13 @@ def test_books_with_known_best_levels_equal_the_exchanges(spark, captures, tmp_p
     if not is_contradicted and "without_ids" not in faults:
         assert judgement.levels_right == judgement.told
     assert gap_kinds(tmp_path / "w") <= GAPS
+
+
+@pytest.mark.parametrize("market", ["spot", pytest.param("usdm", marks=pytest.mark.long)])
+def test_many_wrong_books_of_the_vendor_make_no_best_level_wrong(spark, captures, tmp_path, market):
+    _, _, judgement = rebuild(captures, tmp_path, market=market, vendor_wrong=0.4)
+    assert judgement.right == judgement.told > 0.5 * judgement.judged
+    assert judgement.levels_right > 0.99 * judgement.told
 
 
 @pytest.mark.parametrize("tables", [(*ALONE, "level_1"), (*ALONE, "deep_book_1m"), EVERY], ids=len)
