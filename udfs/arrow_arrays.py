@@ -9,8 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from deltabook.schemas.columns import SIDE_NAMES
-
 
 def to_numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
     """Return a column's values as a NumPy array.
@@ -54,18 +52,3 @@ def cut_lists(lists: pa.ListArray, lengths: NDArray[np.int64]) -> pa.ListArray:
     chosen = np.repeat(starts[:-1] - offsets[:-1], counts) + np.arange(offsets[-1])
     values = lists.values.take(pa.array(chosen))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=lists.type)
-
-
-def cut_to_known(books: pa.RecordBatch) -> pa.RecordBatch:
-    """Return rows of `books` without the levels that are not known; other columns do not change.
-
-    Parameters
-    ----------
-    books : pyarrow.RecordBatch
-        Rows of `books` or `books_decimal`, with the columns of levels and of known levels.
-    """
-    columns = dict(zip(books.schema.names, books.columns, strict=True))
-    for name in SIDE_NAMES:
-        known = to_numpy(columns[f"{name[:3]}_known_levels"]).astype(np.int64)
-        columns[name] = cut_lists(columns[name], known)
-    return pa.RecordBatch.from_arrays([*columns.values()], schema=books.schema)

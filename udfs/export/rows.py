@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.exports import Form, What
 from deltabook.schemas.names import NOT_GIVEN, UNSOUND_LABELS
-from deltabook.udfs.arrow_arrays import count_labels, cut_to_known
+from deltabook.udfs.arrow_arrays import count_labels
+from deltabook.udfs.rebuild.book_rows import cut_to_known
 from deltabook.udfs.storage.event_files import read_chunk_batches
 from deltabook.udfs.storage.prefetch import prefetch
 

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.names import STATUS_LABELS, RowPolicy
 from deltabook.schemas.tables import BOOKS, form_of
+from deltabook.udfs.arrow_arrays import cut_lists, to_numpy
 from deltabook.udfs.numbers.encoding import Numbers
 from deltabook.udfs.orderbook.book import Levels, TopOfBookRows
 from deltabook.udfs.orderbook.ranked_book import ASK, BID
@@ -126,3 +128,18 @@ class BookRows:
 
 def _repeat_text(value: str, count: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, pa.string()), count)
+
+
+def cut_to_known(books: pa.RecordBatch) -> pa.RecordBatch:
+    """Return rows of `books` without the levels that are not known; other columns do not change.
+
+    Parameters
+    ----------
+    books : pyarrow.RecordBatch
+        Rows of `books` or `books_decimal`, with the columns of levels and of known levels.
+    """
+    columns = dict(zip(books.schema.names, books.columns, strict=True))
+    for name in SIDE_NAMES:
+        known = to_numpy(columns[f"{name[:3]}_known_levels"]).astype(np.int64)
+        columns[name] = cut_lists(columns[name], known)
+    return pa.RecordBatch.from_arrays([*columns.values()], schema=books.schema)

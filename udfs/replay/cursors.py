@@ -15,8 +15,9 @@ from deltabook.schemas.columns import SIDE_NAMES
 from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import FULL_DEPTH, NOT_GIVEN, UNSOUND_LABELS, EventType, Status
 from deltabook.schemas.tables import BOOKS, form_of
-from deltabook.udfs.arrow_arrays import cut_to_known, to_numpy
+from deltabook.udfs.arrow_arrays import to_numpy
 from deltabook.udfs.orderbook.ranked_book import ASK, BID
+from deltabook.udfs.rebuild.book_rows import cut_to_known
 from deltabook.udfs.rebuild.checkpoints import BookState
 from deltabook.udfs.replay.clocks import ChunkFiles, Clock, ReplayFeed, compute_times
 from deltabook.udfs.replay.streams import read_updates, use_vendor_books
