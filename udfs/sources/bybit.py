@@ -35,10 +35,10 @@ from pathlib import Path
 from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources.common.envelopes import Line
 from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (
-    Line,
     MessageParser,
     MessageSource,
     excerpt,
@@ -68,15 +68,19 @@ class _BybitParser(MessageParser):
         self.category = _find_category_in_path(Path(path))
         """`linear`, `inverse`, `spot`, or empty if nothing names the market."""
         self.category_is_final = False
+        self.category_of: dict[str, str] = {}
+        """{name of a connection: its market}, from connection lines that name both."""
         self.depths: dict[str, str] = {}
         """{symbol: the only book depth that is read, which is the symbol's first depth in the file}."""
 
-    def connection(self, line: bytes) -> None:
-        """Set the market from the first connection line, unless a message precedes the line."""
-        if line.strip() and not self.category_is_final:
+    def connection(self, line: Line) -> None:
+        """Set the market of a connection, and of the file unless a message precedes the line."""
+        category = _find_category(re.split(r"[^a-z]+", line.url.lower()))
+        if category and line.connection:
+            self.category_of[line.connection] = category
+        if line.url and not self.category_is_final:
             self.category_is_final = True
-            url = line.split(b" ", 1)[0].decode("ascii", "replace").lower()
-            self.category = _find_category(re.split(r"[^a-z]+", url)) or self.category
+            self.category = category or self.category
 
     def message(self, line: Line) -> None:
         self.category_is_final = True
@@ -84,12 +88,18 @@ class _BybitParser(MessageParser):
         if not isinstance(message, dict):
             raise ValueError(f"expected an object, found {excerpt(message)}")
         if "topic" not in message:
-            return
+            return self.skip("answer")
         topic = read_text(message, "topic")
         if match := _BOOK.fullmatch(topic):
             self._add_book_update(message, match[1], line)
         elif _TRADES.fullmatch(topic):
             self._add_trades(message, line)
+        else:
+            self.skip(topic.rpartition(".")[0] or topic)
+
+    def _category(self, line: Line) -> str:
+        """Return the market of the connection that received a line; empty if nothing names it."""
+        return self.category_of.get(line.connection, self.category)
 
     def _add_book_update(self, message: JsonObject, depth: str, line: Line) -> None:
         """Add the book update of an `orderbook` message; skip a message of a depth that is not read."""
@@ -98,7 +108,8 @@ class _BybitParser(MessageParser):
             raise ValueError(f"field data: expected an object, found {excerpt(data)}")
         if kind not in ("snapshot", "delta"):
             raise ValueError(f"field type: expected snapshot or delta, found {excerpt(kind)}")
-        is_spot = self.category == "spot" or (not self.category and depth == _SPOT_DEPTH)
+        category = self._category(line)
+        is_spot = category == "spot" or (not category and depth == _SPOT_DEPTH)
         symbol = symbol_of(read_text(data, "s"), is_spot=is_spot)
         sequence = read_integer(data, "u")
         levels = scale_levels(read_level_list(data, "b"), read_level_list(data, "a"))
@@ -111,21 +122,23 @@ class _BybitParser(MessageParser):
             "sequence": sequence,
             "is_snapshot": kind == "snapshot" or sequence == 1,
         }
-        if self.depths.setdefault(symbol, depth) == depth:
-            self.add(record | levels)
+        if self.depths.setdefault(symbol, depth) != depth:
+            return self.skip(f"orderbook.{depth}")
+        self.add(record | levels)
 
     def _add_trades(self, message: JsonObject, line: Line) -> None:
         """Add the trades of a `publicTrade` message."""
         data = message.get("data")
         if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
             raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
+        is_spot = self._category(line) == "spot"
         # Read all trades before adding the first: one unreadable trade puts the whole line in quarantine.
-        for record in [self._read_trade(entry) for entry in data]:
+        for record in [self._read_trade(entry, is_spot) for entry in data]:
             self.add(record | {"received": line.received})
 
-    def _read_trade(self, entry: JsonObject) -> Record:
+    def _read_trade(self, entry: JsonObject, is_spot: bool) -> Record:
         """Return the record of one trade, without its receive time."""
-        symbol = symbol_of(read_text(entry, "s"), is_spot=self.category == "spot")
+        symbol = symbol_of(read_text(entry, "s"), is_spot=is_spot)
         time = self.unit.time_to_nanoseconds(read_integer(entry, "T"))
         if time == NOT_GIVEN:
             raise ValueError("field T: expected a time after 1970, found 0")
@@ -151,6 +164,13 @@ class BybitSource(MessageSource):
     """Spark data source for Bybit's archive and captures; the module's docstring describes the format."""
 
     parser = _BybitParser
+    hosts = ("bybit.com", "bytick.com")
+
+    @classmethod
+    def recognizes(cls, message: object) -> bool:
+        """Return whether a message has one of Bybit's topics; see `MessageSource.recognizes`."""
+        topic = message.get("topic") if isinstance(message, dict) else None
+        return isinstance(topic, str) and topic.partition(".")[0] in ("orderbook", "publicTrade", "tickers")
 
     @classmethod
     def name(cls) -> str:

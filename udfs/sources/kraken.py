@@ -40,11 +40,11 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import MOST_DECIMALS, scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources.common.envelopes import Line
 from deltabook.udfs.sources.common.json_decoding import decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (
     NO_BOOK,
-    Line,
     MessageParser,
     MessageSource,
     excerpt,
@@ -81,7 +81,7 @@ class _KrakenParser(MessageParser):
             self.order_times[self.row] = line.received
         message = decode_message(line.payload, self.limits.most_levels)
         if isinstance(message, dict):
-            return
+            return self.skip(str(message.get("event", "answer")))
         if not isinstance(message, list) or len(message) < 4:
             raise ValueError(f"expected an object or [id, …, channel, pair], found {excerpt(message)}")
         *parts, channel, pair_name = message[1:]
@@ -92,12 +92,14 @@ class _KrakenParser(MessageParser):
             self._add_trades(parts, canonical_symbol(pair_name), line)
         elif match := _BOOK.fullmatch(channel):
             self._add_book_update(parts, canonical_symbol(pair_name), int(match[1]), line)
+        else:
+            self.skip(channel)
 
     def _add_book_update(self, parts: list[object], symbol: str, depth: int, line: Line) -> None:
         """Add a snapshot or an update; skip a message of a depth that is not read."""
         record = _read_book_update(parts)
         if self.depths.setdefault(symbol, depth) != depth:
-            return
+            return self.skip(f"book-{depth}")
         self._add_in_order(record | {"symbol": symbol, "kept_levels": depth}, line)
 
     def _add_trades(self, parts: list[object], symbol: str, line: Line) -> None:
@@ -158,6 +160,15 @@ class KrakenSource(MessageSource):
     """Spark data source for Kraken captures; the module's docstring describes the format."""
 
     parser = _KrakenParser
+    hosts = ("kraken.com",)
+
+    @classmethod
+    def recognizes(cls, message: object) -> bool:
+        """Return whether a message names a channel of WebSocket v1; see `MessageSource.recognizes`."""
+        if not isinstance(message, list) or len(message) < 4:
+            return False
+        channel = message[-2]
+        return isinstance(channel, str) and bool(_BOOK.fullmatch(channel) or channel in ("trade", "ticker"))
 
     @classmethod
     def name(cls) -> str:

@@ -38,11 +38,11 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources.common.envelopes import Line, split_line
 from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (
     NO_BOOK,
-    Line,
     MessageParser,
     MessageSource,
     excerpt,
@@ -50,7 +50,6 @@ from deltabook.udfs.sources.common.message_files import (
     read_integer,
     read_level_list,
     read_text,
-    split_line,
 )
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
@@ -99,23 +98,23 @@ class _OkxParser(MessageParser):
         self.channels: dict[str, str] = {}
         """{symbol: the only book channel that is read, which is the symbol's first channel in the file}."""
 
-    def connection(self, line: bytes) -> None:
+    def connection(self, line: Line) -> None:
         """Set the exchange from the first connection line, unless a message precedes the line."""
-        if line.strip() and not self.exchange_is_final:
+        if line.url and not self.exchange_is_final:
             self.exchange_is_final = True
-            if _exchange_in(line.split(b" ", 1)[0].decode("ascii", "replace")) == "OKCOIN":
+            if _exchange_in(line.url) == "OKCOIN":
                 self.exchange = "OKCOIN"
 
     def message(self, line: Line) -> None:
         self.exchange_is_final = True
         if line.payload.strip() in _KEEP_ALIVE:
-            return
+            return self.skip("ping or pong")
         message = decode_message(_inflate(line.payload), self.limits.most_levels)
         if not isinstance(message, dict):
             raise ValueError(f"expected an object, found {excerpt(message)}")
         channel, instrument = _read_channel(message)
         if "event" in message or channel not in _CHANNELS:
-            return
+            return self.skip(channel if channel and "event" not in message else "answer")
         data = message.get("data")
         if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
             raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
@@ -127,6 +126,8 @@ class _OkxParser(MessageParser):
         ]
         for record in records:
             self.add(record)
+        if data and not records:
+            self.skip(channel)
 
     def _read_entry(
         self, message: JsonObject, channel: str, instrument: str, entry: JsonObject, line: Line
@@ -179,7 +180,7 @@ class _OkxParser(MessageParser):
         """
         try:
             split = split_line(line)
-            payload = _inflate(split.payload) if split else line
+            payload = _inflate(split.payload) or line
         except ValueError:
             payload = line
         channels = {name.decode("ascii") for name in _NAMED_CHANNEL.findall(payload)}
@@ -199,6 +200,17 @@ class OkxSource(MessageSource):
     """Spark data source for OKX and OKCoin captures; the module's docstring describes the format."""
 
     parser = _OkxParser
+    hosts = ("okx.com", "okex.com", "okcoin.com")
+
+    @classmethod
+    def recognizes(cls, message: object) -> bool:
+        """Return whether a message has a channel of OKX or a table of OKCoin; see `MessageSource`."""
+        if not isinstance(message, dict):
+            return False
+        argument, table = message.get("arg"), message.get("table")
+        if isinstance(argument, dict):
+            return "channel" in argument and "instType" not in argument and "data" in message
+        return isinstance(table, str) and "/" in table and "data" in message
 
     @classmethod
     def name(cls) -> str:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
+from deltabook.udfs.sources.common.envelopes import split_line
 from deltabook.udfs.sources.common.file_source import open_file
 from deltabook.udfs.sources.common.limits import MAX_LINE_BYTES
-from deltabook.udfs.sources.common.message_files import split_line
 from deltabook.udfs.storage.raw_files import PARTIAL_SUFFIXES, list_raw_files
 
 _PACKED = (b"\x1f\x8b", b"PK")
@@ -209,7 +209,7 @@ class _UnreadLines:
                 split = split_line(self.data[start : int(self.line_ends[index])])
             except ValueError:
                 continue
-            if split is not None and split.received != NOT_GIVEN:
+            if split.received != NOT_GIVEN:
                 return split.received
         return NOT_GIVEN
 

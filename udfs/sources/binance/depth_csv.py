@@ -8,7 +8,7 @@ previous update. Times are milliseconds unless their magnitude shows another uni
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.binance.strict_lines import instrument
-from deltabook.udfs.sources.common.file_source import TimeUnit
+from deltabook.udfs.sources.common.file_source import LineCounts, TimeUnit
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.csv.columns import Columns, TableSchema
 from deltabook.udfs.sources.csv.level_rows import LevelParser, MessageColumns
@@ -41,8 +41,10 @@ def is_depth_csv(block: bytes) -> bool:
     return block.removeprefix(b"\xef\xbb\xbf").startswith(b"symbol,")
 
 
-def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Iterator[pa.RecordBatch]:
-    """Yield the records of a T_DEPTH table.
+def parse_depth_csv(
+    blocks: Iterable[bytes], path: str, limits: Limits
+) -> Generator[pa.RecordBatch, None, LineCounts]:
+    """Yield the records of a T_DEPTH table, and return the number of rows by kind.
 
     Parameters
     ----------
@@ -66,7 +68,7 @@ def parse_depth_csv(blocks: Iterable[bytes], path: str, limits: Limits) -> Itera
     names, rows = split_header(blocks)
     if tuple(names) != SHAPE.names:
         raise InputError(f"expected the columns {HEADER}, found {','.join(names)[:400]}")
-    yield from _DepthParser(path).parse(rows, limits)
+    return (yield from _DepthParser(path).parse(rows, limits))
 
 
 class _DepthParser(LevelParser):

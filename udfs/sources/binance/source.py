@@ -31,7 +31,8 @@ Rules: github binance/binance-spot-api-docs, web-socket-streams; Binance derivat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterable
 from itertools import chain
 from typing import IO, NamedTuple
 
@@ -46,20 +47,31 @@ from deltabook.udfs.sources.binance import fast_scan as scan
 from deltabook.udfs.sources.binance.depth_csv import is_depth_csv, parse_depth_csv
 from deltabook.udfs.sources.binance.strict_lines import (
     SPOT,
+    Skipped,
     SnapshotWithoutSymbol,
     instrument,
     read_line,
     snapshot_record,
 )
-from deltabook.udfs.sources.common.file_source import FileSource, TimeUnit, line_blocks
+from deltabook.udfs.sources.common.envelopes import Line, split_line
+from deltabook.udfs.sources.common.file_source import (
+    BLANK,
+    CONNECTION,
+    QUARANTINED,
+    TAKEN,
+    FileSource,
+    LineCounts,
+    TimeUnit,
+    line_blocks,
+)
 from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits, check_levels
-from deltabook.udfs.sources.common.message_files import Line, split_line
 from deltabook.udfs.sources.common.records import RecordColumns, Records, build_batch, label_column
 from deltabook.udfs.sources.csv.tables import short_blocks
 
 _MAX_LINES = 1 << 20
 """Largest number of lines that are scanned at once."""
+_EVENTS = ("depthUpdate", "trade", "aggTrade", "bookTicker")
 _NO_INSTRUMENTS = ("", ""), ("", "")
 _RECORD_OF = {
     scan.DEPTH: ("book_update", ""),
@@ -74,21 +86,33 @@ class BinanceSource(FileSource):
     """Spark data source for Binance captures; the module's docstring describes the format."""
 
     by_lines = True
+    hosts = ("binance.com", "binance.us", "binance.vision", "binance.me")
 
     @classmethod
     def name(cls) -> str:
         """Return the name for `spark.read.format`."""
         return "binance"
 
-    def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
+    @classmethod
+    def recognizes(cls, message: object) -> bool:
+        """Return whether a message is an event of a market stream, or a depth snapshot."""
+        if not isinstance(message, dict):
+            return False
+        data = message.get("data", message)
+        if not isinstance(data, dict):
+            return False
+        is_event = data.get("e") in _EVENTS and "s" in data
+        is_ticker = {"u", "s", "b", "B", "a", "A"} <= data.keys()
+        return is_event or is_ticker or ("lastUpdateId" in data and "bids" in data)
+
+    def parse(self, stream: IO[bytes], path: str) -> Generator[pa.RecordBatch, None, LineCounts]:
         """Yield the records of one capture file (see `FileSource.parse`)."""
         blocks = short_blocks(line_blocks(stream, path), _MAX_LINES)
         first_block = next(blocks, b"")
         blocks = chain([first_block], blocks)
         if is_depth_csv(first_block):
-            yield from parse_depth_csv(blocks, path, self.limits)
-        else:
-            yield from CaptureParser(path, limits=self.limits).parse(blocks)
+            return (yield from parse_depth_csv(blocks, path, self.limits))
+        return (yield from CaptureParser(path, limits=self.limits).parse(blocks))
 
 
 class _UnassignedSnapshot(NamedTuple):
@@ -137,12 +161,14 @@ class CaptureParser:
         self.limits = limits
         self.strict = strict
         self.unit = TimeUnit()
+        self.lines: LineCounts = Counter()
+        """Number of lines by kind, so far."""
         self.books: set[tuple[str, str]] = set()
         """(exchange, symbol) of each book with a depth update so far."""
         self.unassigned: list[_UnassignedSnapshot] = []
 
-    def parse(self, blocks: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
-        """Yield the records of blocks of whole lines."""
+    def parse(self, blocks: Iterable[bytes]) -> Generator[pa.RecordBatch, None, LineCounts]:
+        """Yield the records of blocks of whole lines; return the number of lines by kind."""
         rows = 0
         for block in blocks:
             scanned = scan.scan_block(block, DEFAULT_SCALE, DEFAULT_SCALE)
@@ -162,11 +188,14 @@ class CaptureParser:
             if len(slow):
                 yield slow.take_batch()
             rows += len(kinds)
+            taken, blank = int((kinds > scan.BLANK).sum()), int((kinds == scan.BLANK).sum())
+            self.lines.update({TAKEN: taken, BLANK: blank})
         if self.unassigned:
             snapshots = Records(self.path)
             for unassigned in self.unassigned:
                 self._assign_snapshot(snapshots, unassigned)
             yield snapshots.take_batch()
+        return self.lines
 
     def _make_fast_batch(
         self,
@@ -232,21 +261,31 @@ class CaptureParser:
         """Read one line on the strict path: add its record, or put the line in quarantine."""
         try:
             line = split_line(raw)
-            record = read_line(line, self.limits.most_levels) if line else None
-            if line is None or record is None:
+            if not line.payload:
+                self.lines[CONNECTION] += 1
+                return
+            record = read_line(line, self.limits.most_levels)
+            if isinstance(record, Skipped):
+                self.lines[f"other: {record.kind[:40]}"] += 1
                 return
             if isinstance(record, SnapshotWithoutSymbol):
                 self.unassigned.append(_UnassignedSnapshot(row, raw, line, record.message))
                 return
             check_levels(record, self.limits.most_levels)
         except (ValueError, InputError) as error:
-            records.quarantine(row, raw, str(error))
+            self._quarantine(records, row, raw, str(error))
             return
+        self.lines[TAKEN] += 1
         if record["record"] == "book_update":
             self.books.add((record["exchange"], record["symbol"]))
         records.add(
             record | {"source_row": row, "timestamp": self.unit.time_to_nanoseconds(record["timestamp"])}
         )
+
+    def _quarantine(self, records: Records, row: int, raw: bytes, reason: str) -> None:
+        """Put a line in quarantine, and count it."""
+        self.lines[QUARANTINED] += 1
+        records.quarantine(row, raw, reason)
 
     def _assign_snapshot(self, records: Records, snapshot: _UnassignedSnapshot) -> None:
         """Add a snapshot without a symbol, now that all books of the file are known."""
@@ -255,14 +294,15 @@ class CaptureParser:
         if len(candidates) != 1:
             symbols = ", ".join(symbol for _, symbol in candidates[:5]) or "none"
             reason = "a snapshot without a symbol needs a file with the depth updates of exactly one symbol"
-            records.quarantine(row, raw, f"{reason}: found {symbols}")
+            self._quarantine(records, row, raw, f"{reason}: found {symbols}")
             return
         try:
             record = snapshot_record(message, *candidates[0])
             check_levels(record, self.limits.most_levels)
         except ValueError as error:
-            records.quarantine(row, raw, str(error))
+            self._quarantine(records, row, raw, str(error))
             return
+        self.lines[TAKEN] += 1
         time = self.unit.time_to_nanoseconds(record["timestamp"])
         records.add(record | {"source_row": row, "received": line.received, "timestamp": time})
 

@@ -14,9 +14,10 @@ from deltabook.schemas.names import NOT_GIVEN, valid_name
 from deltabook.udfs.numbers.decimal_text import exact, scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common import symbols
+from deltabook.udfs.sources.common.envelopes import Line
 from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.common.message_files import Line, excerpt, read_integer, read_text
+from deltabook.udfs.sources.common.message_files import excerpt, read_integer, read_text
 
 SPOT, USD_M, COIN_M = "BINANCE", "BINANCE_FUTURES", "BINANCE_DELIVERY"
 _COIN_MARGINED = re.compile(r".+USD_(PERP|\d{6})")
@@ -36,6 +37,18 @@ class SnapshotWithoutSymbol(NamedTuple):
     """
 
     message: JsonObject
+
+
+class Skipped(NamedTuple):
+    """A message that this source does not read.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the stream or kind of message.
+    """
+
+    kind: str
 
 
 def instrument(venue_symbol: str, is_futures: bool) -> tuple[str, str]:
@@ -66,22 +79,22 @@ def instrument(venue_symbol: str, is_futures: bool) -> tuple[str, str]:
     return USD_M, symbols.canonical_symbol(venue_symbol, perpetual=True)
 
 
-def read_line(line: Line, most_levels: int = Limits.most_levels) -> Record | SnapshotWithoutSymbol | None:
+def read_line(line: Line, most_levels: int = Limits.most_levels) -> Record | SnapshotWithoutSymbol | Skipped:
     """Read one capture line.
 
     Parameters
     ----------
     line : Line
-        A line as `message_files.split_line` returns it.
+        A line as `envelopes.split_line` returns it.
     most_levels : int
         Largest number of level changes of a message.
 
     Returns
     -------
-    Record, SnapshotWithoutSymbol or None
+    Record, SnapshotWithoutSymbol or Skipped
         The record of the message, with `received` in ns since 1970 UTC and `timestamp` in the unit that the
-        message uses. A `SnapshotWithoutSymbol` for a snapshot whose symbol the line does not show. None for a
-        message that this source skips.
+        message uses. A `SnapshotWithoutSymbol` for a snapshot whose symbol the line does not show. A
+        `Skipped` for a message that this source does not read.
 
     Raises
     ------
@@ -90,7 +103,7 @@ def read_line(line: Line, most_levels: int = Limits.most_levels) -> Record | Sna
     """
     if line.url:
         response = _read_response(line, most_levels)
-        return None if response is None else {"received": line.received, **response}
+        return response if isinstance(response, Skipped) else {"received": line.received, **response}
     message = decode_message(line.payload, most_levels)
     if not isinstance(message, dict):
         raise ValueError("expected a JSON object")
@@ -98,7 +111,7 @@ def read_line(line: Line, most_levels: int = Limits.most_levels) -> Record | Sna
     if isinstance(message.get("data"), dict):
         message = message["data"]
     record = _read_message(message, stream if isinstance(stream, str) else "")
-    if record is None or isinstance(record, SnapshotWithoutSymbol):
+    if isinstance(record, Skipped | SnapshotWithoutSymbol):
         return record
     return {"received": line.received, **record}
 
@@ -134,20 +147,20 @@ def snapshot_record(message: JsonObject, exchange: str, symbol: str) -> Record:
     return record | _read_levels(message, "bids", "asks")
 
 
-def _read_response(line: Line, most_levels: int) -> Record | None:
-    """Return the record of a response to a depth request; None for any other response.
+def _read_response(line: Line, most_levels: int) -> Record | Skipped:
+    """Return the record of a response to a depth request; `Skipped` for any other response.
 
     The URL of the request names the market and the symbol.
     """
     url = urlsplit(line.url)
     path = _DEPTH_PATH.fullmatch(url.path)
     if path is None:
-        return None
+        return Skipped(f"response of {url.path.rpartition('/')[2]}")
     message = decode_message(line.payload, most_levels)
     if not isinstance(message, dict):
         raise ValueError("expected a JSON object")
     if "code" in message and _SNAPSHOT_ID not in message:
-        return None  # Binance returned an error instead of a snapshot
+        return Skipped("error response")
     requested = parse_qs(url.query).get("symbol", [""])
     if len(requested) > 1:
         raise ValueError(f"the URL asks for several symbols: {excerpt(requested)}")
@@ -155,8 +168,8 @@ def _read_response(line: Line, most_levels: int) -> Record | None:
     return snapshot_record(message, _MARKETS[path[1]], symbol)
 
 
-def _read_message(message: JsonObject, stream: str) -> Record | SnapshotWithoutSymbol | None:
-    """Return the record of a message; None for a message that this source skips.
+def _read_message(message: JsonObject, stream: str) -> Record | SnapshotWithoutSymbol | Skipped:
+    """Return the record of a message; `Skipped` for a message that this source does not read.
 
     The event type `e` and the name of the stream decide what the message is.
     """
@@ -177,7 +190,8 @@ def _read_message(message: JsonObject, stream: str) -> Record | SnapshotWithoutS
         return _read_trade(message, is_aggregate=event == "aggTrade")
     if event == "bookTicker" or (not event and {"u", "b", "B", "a", "A"} <= message.keys()):
         return _read_ticker(message, bool(event))
-    return None
+    kind = event if event and isinstance(event, str) else stream.partition("@")[2] or "answer"
+    return Skipped(kind)
 
 
 def _read_depth_update(message: JsonObject, venue_symbol: str, is_futures: bool) -> Record:

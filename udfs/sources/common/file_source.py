@@ -15,10 +15,11 @@ import json
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, ClassVar, cast
+from typing import IO, ClassVar, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,15 @@ _UNREADABLE = (
     pa.ArrowException,
 )
 
+LineCounts: TypeAlias = Counter[str]
+"""{kind of line: number of lines}. For a table, rows are counted.
+
+The kinds are `TAKEN`, `QUARANTINED`, `BLANK`, `CONNECTION`, `HEADER`, ``other: NAME`` (a channel or kind of
+message that the source does not read) and ``dropped: RULE`` (a message that a rule of the source leaves out).
+The sum is the number of lines of the file.
+"""
+TAKEN, QUARANTINED, BLANK, CONNECTION, HEADER = "taken", "quarantined", "blank", "connection", "header"
+
 Part = tuple[int, int] | None
 """(first row group, end) of a part of a Parquet file, where `end` is exclusive; None for the whole file."""
 
@@ -59,10 +69,10 @@ class FileSource(DataSource):
 
     Options: `path` (one file) or `paths` (a JSON list of files), and the fields of `Limits`.
 
-    The last record of each part has ``record="file"``. The `kind` of this record is `read` or `failed`; with
-    `failed`, its `reason` explains why. A file that cannot be read to its end (truncated gzip, bad CRC, mixed
-    time units) does not stop the other files. The code that stores the records drops all records of a failed
-    file.
+    The last record of each part has ``record="file"``. The `kind` of this record is `read` or `failed`. With
+    `failed`, its `reason` explains why; with `read`, its `reason` has the `LineCounts` of the part as JSON. A
+    file that cannot be read to its end (truncated gzip, bad CRC, mixed time units) does not stop the other
+    files. The code that stores the records drops all records of a failed file.
 
     Attributes
     ----------
@@ -90,12 +100,18 @@ class FileSource(DataSource):
         """Return the parts into which a file is split, one for each Spark task; called on the driver."""
         return [None]
 
-    def read_part(self, path: str, part: Part) -> Iterator[pa.RecordBatch]:
-        """Yield the records of one part of a file; raise InputError to refuse the whole file."""
-        with open_file(path) as stream:
-            yield from self.parse(stream, path)
+    def read_part(self, path: str, part: Part) -> Generator[pa.RecordBatch, None, LineCounts]:
+        """Yield the records of one part of a file, and return the number of its lines by kind.
 
-    def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
+        Raises
+        ------
+        InputError
+            If the whole file must be refused.
+        """
+        with open_file(path) as stream:
+            return (yield from self.parse(stream, path))
+
+    def parse(self, stream: IO[bytes], path: str) -> Generator[pa.RecordBatch, None, LineCounts]:
         """Yield the records of one file.
 
         Parameters
@@ -109,6 +125,11 @@ class FileSource(DataSource):
         ------
         pyarrow.RecordBatch
             Records in the schema of `records`.
+
+        Returns
+        -------
+        LineCounts
+            Number of lines by kind.
 
         Raises
         ------
@@ -144,11 +165,10 @@ class _FileReader(DataSourceReader):
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         path, part = partition.value
-        outcome, reason = "read", ""
+        outcome, most_levels = "read", self.source.limits.most_levels
         try:
-            most_levels = self.source.limits.most_levels
-            for batch in self.source.read_part(path, part):
-                yield _fill_level_changes(batch, most_levels)
+            batches = self.source.read_part(path, part)
+            reason = json.dumps((yield from _fill_level_changes(batches, most_levels)))
         except InputError as error:
             outcome, reason = "failed", str(error)
         except _UNREADABLE as error:
@@ -158,7 +178,25 @@ class _FileReader(DataSourceReader):
         yield end.take_batch()
 
 
-def _fill_level_changes(batch: pa.RecordBatch, most_levels: int) -> pa.RecordBatch:
+def _fill_level_changes(
+    batches: Generator[pa.RecordBatch, None, LineCounts], most_levels: int
+) -> Generator[pa.RecordBatch, None, LineCounts]:
+    """Yield all batches with their level changes counted, and return what `batches` returns."""
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration as end:
+            lines: LineCounts = end.value
+            return lines
+        yield _count_level_changes(batch, most_levels)
+
+
+def count_quarantined(batch: pa.RecordBatch) -> int:
+    """Return the number of quarantine records of a batch."""
+    return pc.sum(pc.equal(batch["record"], "quarantine")).as_py() or 0
+
+
+def _count_level_changes(batch: pa.RecordBatch, most_levels: int) -> pa.RecordBatch:
     """Return the batch with column `level_changes`, the number of level changes of each message.
 
     Later code can then sum the column instead of reading the levels.

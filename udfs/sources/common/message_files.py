@@ -1,100 +1,35 @@
-"""Base classes of sources whose files have one message per line, and readers of message fields.
-
-A line is one of
-
-- `<receive time> <message>`: the receive time in ns, an integer;
-- `<receive time>: <message>`: the receive time in seconds with decimals (a cryptofeed dump, `.ws.` files);
-- `<URL> -> <receive time>: <message>`: a response to a request (a cryptofeed dump, `.http.` files);
-- `wss://… <-> …`, `wss://… <- …`, `<URL> <- …`: a connection or a request, without a message;
-- the message alone.
-"""
+"""Base classes of sources whose files have one message per line, and readers of message fields."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from decimal import Decimal
+from collections import Counter
+from collections.abc import Generator
 from hashlib import blake2b
 from typing import IO, ClassVar
 
 import pyarrow as pa
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
+from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.numbers.record import Record
-from deltabook.udfs.sources.common.file_source import FileSource, MixedUnitsError, TimeUnit, line_blocks
+from deltabook.udfs.sources.common.envelopes import Line, split_line
+from deltabook.udfs.sources.common.file_source import (
+    BLANK,
+    CONNECTION,
+    QUARANTINED,
+    TAKEN,
+    FileSource,
+    LineCounts,
+    MixedUnitsError,
+    TimeUnit,
+    line_blocks,
+)
 from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits, check_levels
 from deltabook.udfs.sources.common.records import Records
 
-_NANOSECONDS = re.compile(rb"(\d{19}) ")
-_SECONDS = re.compile(rb"(\d{9,11}(?:\.\d{1,12})?): ")
-_RESPONSE = re.compile(rb"(https?://\S+) -> (\d{9,11}(?:\.\d{1,12})?): ")
-_CONNECTION = re.compile(rb"(?:wss?|https?)://\S+ (?:<->|<-|->)")
-
-
 NO_BOOK = ("", "")
 """Result of `damaged_symbol` for a line that belongs to no book, such as a trade."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line, split into its receive time and its message.
-
-    Attributes
-    ----------
-    received : int
-        Receive time, ns since 1970 UTC; -1 if not given.
-    payload : bytes
-        The message.
-    url : str
-        URL of the request that the message responds to; empty for a message of a stream.
-    """
-
-    received: int
-    payload: bytes
-    url: str = ""
-
-
-def split_line(line: bytes) -> Line | None:
-    """Split a line into its receive time and its message.
-
-    Parameters
-    ----------
-    line : bytes
-        The line without its newline.
-
-    Returns
-    -------
-    Line or None
-        The receive time, the message and the URL; None for a line without a message.
-
-    Raises
-    ------
-    ValueError
-        If the receive time does not fit int64.
-    """
-    if match := _NANOSECONDS.match(line):
-        received = int(match[1])
-        if received > INT64_MAX:
-            raise ValueError(f"receive time {received} does not fit int64")
-        return Line(received, line[match.end() :])
-    if match := _SECONDS.match(line):
-        return Line(_parse_seconds(match[1]), line[match.end() :])
-    if match := _RESPONSE.match(line):
-        return Line(_parse_seconds(match[2]), line[match.end() :], match[1].decode("ascii", "replace"))
-    if not line.strip() or _CONNECTION.match(line):
-        return None
-    return Line(NOT_GIVEN, line)
-
-
-def _parse_seconds(seconds: bytes) -> int:
-    """Convert a time in seconds, printed as decimal text, to ns."""
-    received = int(Decimal(seconds.decode()) * NANOSECONDS_PER_SECOND)
-    if received > INT64_MAX:
-        raise ValueError(f"receive time {seconds.decode()} s does not fit int64 in ns")
-    return received
 
 
 class MessageParser:
@@ -121,6 +56,8 @@ class MessageParser:
         Unit of the file's event times.
     row : int
         Row of the current line in the file, from 1.
+    lines : Counter
+        Number of lines by kind, so far; see `file_source.LineCounts`.
     """
 
     marks_damage: ClassVar[bool] = False
@@ -131,14 +68,32 @@ class MessageParser:
         self.records = Records(path)
         self.unit = TimeUnit()
         self.row = 0
+        self.lines: LineCounts = Counter()
+        self._kind = ""
         self.books: dict[tuple[str, str], Record] = {}
         """{(exchange, symbol): times and sequence of the book's last update}."""
         self.unmarked: dict[tuple[str, str], None] = {}
         """Books, as (exchange, symbol) keys, that have an update after their last damage mark."""
 
     def message(self, line: Line) -> None:
-        """Read one message and `add` its records; raise ValueError or InputError if it is unreadable."""
+        """Read one message and `add` its records, or `skip` it.
+
+        Raises
+        ------
+        ValueError, InputError
+            If the message is unreadable.
+        """
         raise NotImplementedError
+
+    def skip(self, kind: str) -> None:
+        """Count the current line as a line of a kind that this source does not read.
+
+        Parameters
+        ----------
+        kind : str
+            Name of the channel or kind of message, such as ``ticker`` or ``answer to a subscription``.
+        """
+        self._kind = f"other: {kind[:40]}"
 
     def damaged_symbol(self, line: bytes) -> tuple[str, str] | None:
         """Return the (exchange, symbol) of the book that an unreadable line belongs to.
@@ -150,8 +105,8 @@ class MessageParser:
         """
         return None
 
-    def connection(self, line: bytes) -> None:
-        """Read a line without a message, such as a connection or blank line; do nothing by default."""
+    def connection(self, line: Line) -> None:
+        """Read a line about a connection or a request, which has no message; do nothing by default."""
 
     def finish_block(self) -> None:
         """Complete `records.pending`, the records of one block of lines, before they become a batch."""
@@ -178,8 +133,8 @@ class MessageParser:
             }
             self.unmarked[key] = None
 
-    def parse(self, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
-        """Yield the records of a file, one batch per block of lines."""
+    def parse(self, stream: IO[bytes]) -> Generator[pa.RecordBatch, None, LineCounts]:
+        """Yield the records of a file, one batch per block of lines; return the number of lines by kind."""
         for block in line_blocks(stream, self.path):
             for line in block.splitlines():
                 self.row += 1
@@ -190,17 +145,27 @@ class MessageParser:
         self.finish()
         if len(self.records):
             yield self.records.take_batch()
+        return self.lines
 
     def _read_line(self, line: bytes) -> None:
-        """Read one line; put an unreadable line in quarantine."""
+        """Read one line and count it; put an unreadable line in quarantine."""
+        self._kind = TAKEN
+        if self.marks_damage and line[:1] == b"\0" and self.row > 1:
+            self._mark_damaged(None)  # NUL bytes stand for lines that were lost
         try:
-            if split := split_line(line):
+            split = split_line(line)
+            if split.payload:
                 self.message(split)
+            elif line.strip():
+                self._kind = CONNECTION
+                self.connection(split)
             else:
-                self.connection(line)
+                self._kind = BLANK
+            self.lines[self._kind] += 1
         except MixedUnitsError:
             raise
         except (ValueError, InputError, RecursionError) as error:
+            self.lines[QUARANTINED] += 1
             self.records.quarantine(self.row, line, str(error))
             if self.marks_damage:
                 self._mark_damaged(self.damaged_symbol(line))
@@ -231,14 +196,28 @@ class MessageSource(FileSource):
     ----------
     parser : type of MessageParser
         Class that parses one file.
+    hosts : tuple of str
+        Ends of the host names of the venue, which connection lines and responses show.
     """
 
     parser: ClassVar[type[MessageParser]]
     by_lines = True
+    hosts: ClassVar[tuple[str, ...]]
 
-    def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
+    @classmethod
+    def recognizes(cls, message: object) -> bool:
+        """Return whether a decoded message has the form of a book, trade or ticker message of the venue.
+
+        Parameters
+        ----------
+        message : object
+            The decoded JSON of one line, without its envelope.
+        """
+        raise NotImplementedError
+
+    def parse(self, stream: IO[bytes], path: str) -> Generator[pa.RecordBatch, None, LineCounts]:
         """Yield the records of one file (see `FileSource.parse`)."""
-        yield from self.parser(path, self.limits).parse(stream)
+        return (yield from self.parser(path, self.limits).parse(stream))
 
 
 def read_integer(message: JsonObject, key: str) -> int:

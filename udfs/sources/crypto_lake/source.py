@@ -30,7 +30,8 @@ tested on files made in the vendor's shape from recorded captures of exchanges.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,7 +39,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.sources.common.file_source import FileSource, Part
+from deltabook.udfs.sources.common.file_source import (
+    QUARANTINED,
+    TAKEN,
+    FileSource,
+    LineCounts,
+    Part,
+    count_quarantined,
+)
 from deltabook.udfs.sources.common.limits import ALWAYS_ALLOWED_BYTES, MAX_EXPANSION
 from deltabook.udfs.sources.crypto_lake.columns import BOOK, DELTAS, TRADES, Layout, detect_layout, is_text
 from deltabook.udfs.sources.crypto_lake.deltas import DeltaReader
@@ -80,8 +88,8 @@ class CryptoLakeSource(FileSource):
                 rows = 0
         return list(pairwise(bounds)) if len(bounds) > 2 else [None]
 
-    def read_part(self, path: str, part: Part) -> Iterator[pa.RecordBatch]:
-        """Yield the records of some row groups of a file (see `FileSource.read_part`).
+    def read_part(self, path: str, part: Part) -> Generator[pa.RecordBatch, None, LineCounts]:
+        """Yield the records of some row groups, and return the number of rows by kind (see `FileSource`).
 
         Raises
         ------
@@ -98,7 +106,7 @@ class CryptoLakeSource(FileSource):
         _check_expansion(path, metadata, len(file_columns))
         with _open_parquet(path, metadata, texts, _COLUMN_BUFFER) as file:
             reader = _READERS[layout.table](layout, path, self.limits)
-            row = 1 + sum(sizes[:first])
+            row, quarantined = 1 + sum(sizes[:first]), 0
             end = row + sum(sizes[first:last])
             for batch in file.iter_batches(
                 max(1, min(_BATCH_ROWS[layout.table], _BATCH_CELLS // len(file_columns))),
@@ -108,15 +116,20 @@ class CryptoLakeSource(FileSource):
             ):
                 if row + batch.num_rows > end:
                     raise InputError("the file has more rows than its footer says: the file is damaged")
-                if batch.num_rows:
-                    yield from reader.read(batch, row)
+                for records in reader.read(batch, row) if batch.num_rows else ():
+                    quarantined += count_quarantined(records)
+                    yield records
                 row += batch.num_rows
             if row != end:
                 raise InputError(
                     f"the footer says that {end - row:,} more rows follow row {row - 1:,}, but the file ends "
                     "there: the file is damaged"
                 )
-            yield from reader.finish()
+            for records in reader.finish():
+                quarantined += count_quarantined(records)
+                yield records
+        rows = sum(sizes[first:last])
+        return Counter({TAKEN: rows - quarantined, QUARANTINED: quarantined})
 
 
 def _open_parquet(

@@ -6,7 +6,8 @@ until it reads the second block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,6 +17,13 @@ from numpy.typing import NDArray
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
+from deltabook.udfs.sources.common.file_source import (
+    HEADER,
+    QUARANTINED,
+    TAKEN,
+    LineCounts,
+    count_quarantined,
+)
 from deltabook.udfs.sources.common.limits import MAX_LINE_BYTES, Limits, too_many_levels
 from deltabook.udfs.sources.csv.columns import Columns, TableSchema, TextRows
 
@@ -81,8 +89,8 @@ class TableParser:
         """Return how many messages at the end of a block wait until the next block is read."""
         return 1
 
-    def parse(self, blocks: Iterable[bytes], limits: Limits) -> Iterator[pa.RecordBatch]:
-        """Yield the records of the lines after the header.
+    def parse(self, blocks: Iterable[bytes], limits: Limits) -> Generator[pa.RecordBatch, None, LineCounts]:
+        """Yield the records of the lines after the header, and return the number of lines by kind.
 
         Parameters
         ----------
@@ -101,12 +109,14 @@ class TableParser:
         InputError
             If a message has more rows or bytes than the limits allow.
         """
-        waiting = b""
+        waiting, quarantined = b"", 0
         for block in chain(short_blocks(blocks, max(1, MAX_FIELDS // len(self.schema.names))), [None]):
             rows = TextRows(waiting + (block or b""), len(self.schema.names))
             columns = Columns(rows, self.schema, self.name_instrument)
             messages = self._find_messages(columns, at_end=block is None)
-            yield from self.records(columns, messages)
+            for batch in self.records(columns, messages):
+                quarantined += count_quarantined(batch)
+                yield batch
             waiting = (
                 rows.block[rows.line_starts[messages.end_row] :] if messages.end_row < len(rows) else b""
             )
@@ -119,6 +129,8 @@ class TableParser:
                     "Remove the file from the input"
                 )
             self.first_row += messages.end_row
+        taken = self.first_row - 2 - quarantined
+        return Counter({HEADER: 1, TAKEN: taken, QUARANTINED: quarantined})
 
     def _find_messages(self, columns: Columns, *, at_end: bool) -> Messages:
         """Return the messages of a block; at the end of the file, all messages count as complete."""

@@ -29,7 +29,7 @@ Rules: docs.tardis.dev, downloadable CSV files.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import lru_cache
 from typing import IO
 
@@ -38,7 +38,7 @@ import pyarrow as pa
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import valid_name
 from deltabook.udfs.sources.common import symbols
-from deltabook.udfs.sources.common.file_source import FileSource, line_blocks
+from deltabook.udfs.sources.common.file_source import FileSource, LineCounts, line_blocks
 from deltabook.udfs.sources.csv.tables import TableParser, split_header
 from deltabook.udfs.sources.tardis.golden import GoldenParser
 from deltabook.udfs.sources.tardis.trades import TradeParser
@@ -62,10 +62,10 @@ class TardisSource(FileSource):
         """Return the name for `spark.read.format`."""
         return "tardis"
 
-    def parse(self, stream: IO[bytes], path: str) -> Iterator[pa.RecordBatch]:
+    def parse(self, stream: IO[bytes], path: str) -> Generator[pa.RecordBatch, None, LineCounts]:
         """Yield the records of one table (see `FileSource.parse`)."""
         names, blocks = split_header(line_blocks(stream, path))
-        yield from _parser_for(path, tuple(names)).parse(blocks, self.limits)
+        return (yield from _parser_for(path, tuple(names)).parse(blocks, self.limits))
 
 
 def _parser_for(path: str, names: tuple[str, ...]) -> TableParser:
