@@ -78,6 +78,7 @@ PARTS = Table(
             "ARRAY<BIGINT>",
             "First row group of the part, and end (exclusive); empty: the whole file.",
         ),
+        Column("source", "STRING", "Name of the source that reads the file."),
     ),
 )
 

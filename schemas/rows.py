@@ -34,6 +34,7 @@ class PartReference(TypedDict):
     part: int
     source_file: str
     row_groups: list[int]
+    source: str
 
 
 class StreamReference(TypedDict):

@@ -325,6 +325,22 @@ FILES = Table(
     ),
 )
 
+FILE_LINES = Table(
+    "file_lines",
+    "How many lines of one raw file are of one kind. The sum over all kinds is the number of lines.",
+    (
+        SOURCE_FILE,
+        Column("content_hash", "STRING", "SHA-256 of the file's bytes."),
+        Column(
+            "kind",
+            "STRING",
+            "taken, quarantined, blank, connection, header, `other: NAME` (a channel or kind of message that "
+            "the source does not read) or `dropped: RULE`. For a table, rows are counted.",
+        ),
+        Column("lines", "BIGINT", "Number of lines."),
+    ),
+)
+
 QUARANTINE = Table(
     "quarantine",
     "One record that could not be read.",
@@ -402,6 +418,7 @@ TABLES = {
         HOURS,
         EPOCHS,
         FILES,
+        FILE_LINES,
         QUARANTINE,
         WRITTEN,
         RUNS,

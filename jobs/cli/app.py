@@ -138,10 +138,22 @@ def with_default(text: str, default: str) -> str:
 Paths = Annotated[
     list[Path], typer.Argument(metavar="PATHS", help="Files and folders to read.", show_default=False)
 ]
+MorePaths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="PATHS", help="Files and folders to read.", show_default=False),
+]
 Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE", help="Kind of feed; `deltabook sources` lists them.", show_default=False
+    ),
+]
+AnySource = Annotated[
+    str,
+    typer.Argument(
+        metavar="[SOURCE]",
+        help="Kind of feed; `deltabook sources` lists them. auto, or none: recognized by content.",
+        show_default=False,
     ),
 ]
 WarehouseOption = Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deltabook.jobs.cli.app import (
+    AnySource,
     ArchiveOption,
     CadenceOption,
     CheckpointOption,
@@ -18,13 +19,12 @@ from deltabook.jobs.cli.app import (
     JsonOption,
     LogOption,
     MasterOption,
+    MorePaths,
     OnGapOption,
-    Paths,
     RepairOption,
     ReplaceOption,
     ReseedOption,
     SeedOption,
-    Source,
     ValidateOption,
     WarehouseOption,
     command,
@@ -43,6 +43,7 @@ from deltabook.jobs.pipeline.stages import (
     report_errors,
     run_and_exit,
     run_stages,
+    split_source,
     stderr_console,
     validate_stage,
     write_last_report,
@@ -55,8 +56,8 @@ from deltabook.schemas.errors import SettingsError
     "deltabook ingest okx 2024-08-09.gz --archive --chunk 10m --warehouse books",
 )
 def ingest(
-    source: Source,
-    paths: Paths,
+    source: AnySource,
+    paths: MorePaths = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
@@ -70,7 +71,9 @@ def ingest(
 ) -> None:
     """Read new raw files into messages and golden rows (independent data with which books are compared)."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk, log=log)
-    run_and_exit(settings, as_json, [ingest_stage(source, paths, replace, archive, validated)], validated)
+    with report_errors():
+        name, files = split_source(source, paths or [])
+    run_and_exit(settings, as_json, [ingest_stage(name, files, replace, archive, validated)], validated)
 
 
 @command(
@@ -153,8 +156,8 @@ def validate(
     "deltabook golden tardis csv/ --name bought --warehouse books",
 )
 def golden(
-    source: Source,
-    paths: Paths,
+    source: AnySource,
+    paths: MorePaths = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help=with_default("Name of the recording.", "SOURCE")),
@@ -171,8 +174,9 @@ def golden(
 
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, log=log)
     with report_errors():
-        recording = make_recording_settings(settings, source if name is None else name)
-    stages = [ingest_stage(source, paths, judged=False), reconstruct_stage(judged=False)]
+        kind, files = split_source(source, paths or [])
+        recording = make_recording_settings(settings, kind if name is None else name)
+    stages = [ingest_stage(kind, files, judged=False), reconstruct_stage(judged=False)]
     recorded = run_stages(recording, stages, judged=False)
     print_summary(recorded)
     with report_errors():
@@ -184,14 +188,14 @@ def golden(
 
 
 @command(
-    "deltabook run binance captures/",
+    "deltabook run captures/",
     "deltabook run crypto_lake lake/ --depth full --warehouse books",
     "deltabook run binance captures/ --once --json",
     "deltabook run binance captures/ --watch --settle 120",
 )
 def run(
-    source: Source,
-    paths: Paths,
+    source: AnySource,
+    paths: MorePaths = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     master: MasterOption = None,
@@ -235,6 +239,7 @@ def run(
     with report_errors():
         if (once and watch) or (settle is not None and not (once or watch)):
             raise SettingsError("run: pass at most one of --once and --watch; --settle needs one of them")
+        name, files = split_source(source, paths or [])
     settings = read_settings(
         config,
         warehouse=warehouse,
@@ -254,9 +259,9 @@ def run(
         from deltabook.jobs.pipeline import scheduled
 
         seconds = scheduled.SETTLE_SECONDS if settle is None else settle
-        schedule = scheduled.Schedule(source, paths, seconds, replace, archive, validated)
+        schedule = scheduled.Schedule(name, files, seconds, replace, archive, validated)
         return (scheduled.watch if watch else scheduled.run_once)(settings, schedule, as_json)
-    stages = [ingest_stage(source, paths, replace, archive, validated), reconstruct_stage(validated)]
+    stages = [ingest_stage(name, files, replace, archive, validated), reconstruct_stage(validated)]
     if not validated:
         return run_and_exit(settings, as_json, stages, judged=False)
     summary = run_stages(settings, [*stages, validate_stage()])

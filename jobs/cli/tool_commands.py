@@ -1,4 +1,4 @@
-"""Commands that need no existing warehouse: `demo`, `bench`, `plan` and `sources`."""
+"""Commands that need no existing warehouse: `demo`, `bench`, `plan`, `inspect` and `sources`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Annotated
 import typer
 
 from deltabook.jobs.cli.app import (
+    AnySource,
     CadenceOption,
     ConfigOption,
     DepthOption,
     JarsOption,
     JsonOption,
     MasterOption,
+    MorePaths,
     check_out_path,
     command,
     with_default,
 )
 from deltabook.jobs.pipeline.stages import (
+    REFUSED,
     exit_with_status,
     ingest_stage,
     open_warehouse,
@@ -29,6 +32,7 @@ from deltabook.jobs.pipeline.stages import (
     reconstruct_stage,
     report_errors,
     run_stages,
+    split_source,
     stderr_console,
     validate_stage,
     write_last_report,
@@ -143,6 +147,30 @@ def plan(
         typer.echo(f"{name:{name_width}}  {value:{value_width}}  {reason}".rstrip())
     typer.echo(f"\n{capacity.describe_limits(estimate)}")
     print_result(estimate | ({"page": str(out)} if out else {}), as_json)
+
+
+@command("deltabook inspect captures/", "deltabook inspect okx capture.gz --json")
+def inspect(
+    source: AnySource,
+    paths: MorePaths = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what raw files are, what they have, and what would be skipped or refused; write nothing."""
+    from deltabook.jobs.lookup.inspection import describe_inspection, inspect_files
+
+    problems = 0
+    with report_errors():
+        name, files = split_source(source, paths or [])
+        shown = []
+        for inspection in inspect_files(files, name):
+            problems += bool(inspection.problem)
+            shown.append(inspection.to_json())
+            if not as_json:
+                typer.echo(describe_inspection(inspection))
+    status = REFUSED if problems else 0
+    print_result({"files": shown, "exit_status": status}, as_json)
+    if status:
+        raise typer.Exit(status)
 
 
 @command("deltabook sources", "deltabook sources binance")

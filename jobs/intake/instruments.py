@@ -72,39 +72,38 @@ def get_scales(instrument: InstrumentRow) -> ScaleFields:
 
 
 def find_foreign_instruments(
-    instruments: Mapping[Instrument, InstrumentRow], source: str, keys: Iterable[Instrument]
-) -> dict[Instrument, str]:
-    """Return the instruments to refuse, because the warehouse already has them from another source.
+    instruments: Mapping[Instrument, InstrumentRow], named: Iterable[tuple[Instrument, str]]
+) -> tuple[dict[Instrument, str], dict[tuple[Instrument, str], str]]:
+    """Return the source of each instrument, and what to refuse, because it comes from another source.
 
     Parameters
     ----------
     instruments : mapping
         Maps (exchange, symbol) to the row of `instruments`.
-    source : str
-        Name of the source whose files are ingested.
-    keys : iterable of (exchange, symbol)
-        Instruments that occur in the files.
+    named : iterable of ((exchange, symbol), source)
+        Instruments that occur in the files, with the source that reads the file.
 
     Returns
     -------
-    dict
-        Maps (exchange, symbol) of each refused instrument to the reason.
+    (sources, reasons) : (dict, dict)
+        {(exchange, symbol): source from which the instrument is built}, and {((exchange, symbol), source):
+        reason} for what is refused. Of several sources of a new instrument, the first by name is used.
     """
+    sources = {key: FEEDS[row["feed"]].source for key, row in instruments.items()}
     reasons = {}
-    for key in sorted({*keys} & instruments.keys()):
-        recorded = FEEDS[instruments[key]["feed"]]
-        if recorded.source != source:
-            reasons[key] = (
-                f"{' '.join(key)} is built from source {recorded.source} here, and its ids cannot be mixed "
+    for key, source in sorted(set(named)):
+        if sources.setdefault(key, source) != source:
+            reasons[key, source] = (
+                f"{' '.join(key)} is built from source {sources[key]} here, and its ids cannot be mixed "
                 f"with those of source {source}: use another --warehouse"
             )
-    return reasons
+    return sources, reasons
 
 
 def add_new_instruments(
     instruments: dict[Instrument, InstrumentRow],
     settings: Settings,
-    source: str,
+    sources: Mapping[Instrument, str],
     surveyed: Iterable[SurveyRow],
 ) -> None:
     """Add new instruments to `instruments`, and choose a trade stream for each instrument that has none.
@@ -115,8 +114,8 @@ def add_new_instruments(
         Maps (exchange, symbol) to the row of `instruments`. The function changes this dict in place.
     settings : Settings
         Settings, whose field `instruments` may give the scales of new instruments.
-    source : str
-        Name of the source whose files are ingested.
+    sources : mapping
+        Maps (exchange, symbol) to the name of the source from which the instrument is built.
     surveyed : iterable of SurveyRow
         Rows of the frame `survey` that describe the new messages; see `survey_streams`.
 
@@ -137,7 +136,7 @@ def add_new_instruments(
             instruments[key] = {
                 "exchange": exchange,
                 "symbol": symbol,
-                "feed": feed_of(source, exchange).name,
+                "feed": feed_of(sources[key], exchange).name,
                 **scales,
                 "trade_stream": "",
             }

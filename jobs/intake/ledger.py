@@ -17,11 +17,15 @@ from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.rows import LedgerRow
 from deltabook.schemas.tables import FILES
 from deltabook.udfs.storage.locations import parse_location
-from deltabook.udfs.storage.object_store import copy_file, move_file
-from deltabook.udfs.storage.raw_files import hash_file, list_raw_files
+from deltabook.udfs.storage.object_store import move_file
+from deltabook.udfs.storage.raw_files import copy_raw_file, hash_file, list_raw_files
 
 ARCHIVE_FOLDER = "_archive"
 """Folder of the warehouse that contains archived copies of raw files."""
+
+
+EMPTY_FILE = "the file has no message"
+"""Value of the column `reason` of a file that was read and has nothing to take."""
 
 
 class RefusedFile(NamedTuple):
@@ -45,6 +49,21 @@ def read_ledger(tables: TableReader) -> list[LedgerRow]:
         Rows of the ledger; empty if no file was ingested yet.
     """
     return cast(list[LedgerRow], tables.rows(FILES))
+
+
+def is_ingested(row: LedgerRow) -> bool:
+    """Return whether a file of the ledger was read, and gave something or was empty.
+
+    A file of which nothing was taken may be the file of another source, so it can be read again. (Earlier
+    versions called such a file ingested.)
+
+    Parameters
+    ----------
+    row : LedgerRow
+        Row of the table `files`.
+    """
+    taken = row["events"] + row["golden"] + row["quarantined"]
+    return row["state"] == "ingested" and (taken > 0 or bool(row["reason"]))
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -140,7 +159,7 @@ def classify_files(
         The sorted files. Each file is in exactly one of `new`, `known` and `refused`. `replaced` has a part
         of the files in `new`.
     """
-    ingested = {row["content_hash"]: row["path"] for row in ledger if row["state"] == "ingested"}
+    ingested = {row["content_hash"]: row["path"] for row in ledger if is_ingested(row)}
     hash_of_path = {path: content_hash for content_hash, path in ingested.items()}
     batch = FileBatch()
     for file in files:
@@ -181,7 +200,7 @@ def archive_file(path: Path, content_hash: str, warehouse: Path) -> str:
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         partial = copy.with_suffix(".partial")
-        copy_file(path, partial)
+        copy_raw_file(path, partial)
         with crash_points("archive", "file"):
             move_file(partial, copy)
     return copy.relative_to(warehouse).as_posix()

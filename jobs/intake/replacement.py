@@ -14,7 +14,7 @@ from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.rows import LedgerRow
 from deltabook.schemas.tables import EVENTS, GOLDEN, QUARANTINE, both
-from deltabook.udfs.storage.raw_files import hash_file
+from deltabook.udfs.storage.raw_files import has_content
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def find_invalidated_work(
         if row["state"] != "ingested" or row["path"] in replaced or has_all_events:
             continue
         path = Path(row["path"])
-        if not path.is_file() or hash_file(path) != row["content_hash"]:
+        if not has_content(path, row["content_hash"]):
             raise WarehouseError(
                 f"{path}: missing or changed. The file has to be read again, because it may have messages of "
                 "the file that is replaced. Restore the file, or ingest all files into a new --warehouse"

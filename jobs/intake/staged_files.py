@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,11 @@ from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.frames import PARTS, STAGED, STREAM_REFERENCES, SURVEY
 from deltabook.schemas.rows import PartReference, StagedRow, StreamReference, SurveyRow
 from deltabook.udfs.ordering.staged_records import stage_groups
+from deltabook.udfs.sources.common.file_source import LineCounts
 from deltabook.udfs.sources.common.limits import too_many_symbols
 from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.spark.ingest_groups import survey_group
+from deltabook.udfs.storage.raw_files import get_stored_file
 
 
 class StoredBounds(NamedTuple):
@@ -103,6 +105,14 @@ class StagedFiles:
             counts[row.source_file][table.get(row.record, "events")] += row.records
         return {path: RecordCounts(**numbers) for path, numbers in counts.items()}
 
+    def count_lines(self) -> dict[str, LineCounts]:
+        """Return {path of a raw file: number of its lines by kind}; a file that failed has no counts."""
+        lines: dict[str, LineCounts] = defaultdict(Counter)
+        for row in self._part_ends:
+            if not row.failed:
+                lines[row.source_file].update(json.loads(row.reason))
+        return lines
+
     def find_failures(self, most_symbols: int) -> dict[str, str]:
         """Return the raw files to refuse as a whole, each with the reason.
 
@@ -134,7 +144,7 @@ class StagedFiles:
 
 
 def stage_files(
-    warehouse: Warehouse, run_id: str, source: str, paths: list[Path], progress: Progress
+    warehouse: Warehouse, run_id: str, sources: Mapping[str, str], progress: Progress
 ) -> StagedFiles:
     """Parse raw files into staged files. Spark workers parse parts of the files in parallel.
 
@@ -144,10 +154,8 @@ def stage_files(
         The warehouse, with the Spark session, the limits of input and the staging folder.
     run_id : str
         Id of the run. The staged files are written to a folder with this name in the staging folder.
-    source : str
-        Name of the source that parses the raw files.
-    paths : list of Path
-        Raw files to parse.
+    sources : mapping
+        {path of a raw file: name of the source that parses the file}.
     progress : Progress
         Display that shows how many parts are done.
 
@@ -156,14 +164,19 @@ def stage_files(
     StagedFiles
         The staged files, and whether each raw file could be parsed to the end of the file.
     """
-    reader = SOURCES[source]({"paths": json.dumps([str(path) for path in paths])}).reader(None)
-    parts: list[PartReference] = [
-        {"part": number, "source_file": path, "row_groups": list(row_groups or ())}
-        for number, (path, row_groups) in enumerate(part.value for part in reader.partitions())
+    planned = [
+        (source, *part.value)
+        for path, source in sources.items()
+        for part in SOURCES[source]({"path": path}).reader(None).partitions()
     ]
-    parse = stage_groups(SOURCES[source], str(warehouse.staging / run_id), warehouse.settings.limits)
+    parts: list[PartReference] = [
+        {"part": number, "source_file": path, "row_groups": list(row_groups or ()), "source": source}
+        for number, (source, path, row_groups) in enumerate(planned)
+    ]
+    parse = stage_groups(SOURCES, str(warehouse.staging / run_id), warehouse.settings.limits)
     parts_of_file = Counter(part["source_file"] for part in parts)
-    costs = [Path(part["source_file"]).stat().st_size / parts_of_file[part["source_file"]] for part in parts]
+    sizes = {path: get_stored_file(Path(path)).stat().st_size for path in sources}
+    costs = [sizes[part["source_file"]] / parts_of_file[part["source_file"]] for part in parts]
     with progress.stage("reading", "parts of files", len(parts)) as show:
         rows = warehouse.apply(GroupedWork(PARTS, parts, ("part",), parse, STAGED, costs), show)
     return StagedFiles(map(StagedRow._make, rows))

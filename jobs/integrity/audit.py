@@ -24,7 +24,6 @@ from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import BOOKS, CHECKPOINTS, CHECKS, COVERAGE, GAPS, GRIDS, RUNS, TABLES, both
 from deltabook.schemas.validation_tables import FIDELITY, MISMATCHES, SAMPLES, VALIDATIONS, VERDICTS
-from deltabook.udfs.storage.raw_files import hash_file
 
 REBUILT_TABLES = (*both(CHECKPOINTS), *both(BOOKS), *both(GRIDS), GAPS, CHECKS, COVERAGE)
 """Tables that `reconstruct` computes from events."""
@@ -229,16 +228,3 @@ def choose_remedy(fault: Fault, warehouse: Path) -> str:
     if table in VALIDATION_TABLES:
         return f"deltabook restore --rebuild --yes {option}; {validating}"
     return f"deltabook restore --from-archive --into NEW_WAREHOUSE {option}"
-
-
-def has_content(file: Path, digest: str) -> bool:
-    """Return whether a file exists and has content with a given SHA-256.
-
-    Parameters
-    ----------
-    file : Path
-        The file.
-    digest : str
-        SHA-256 in hex.
-    """
-    return file.is_file() and hash_file(file) == digest

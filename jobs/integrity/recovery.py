@@ -20,7 +20,6 @@ from deltabook.jobs.integrity.audit import (
     StageDisplay,
     audit_files,
     find_run_faults,
-    has_content,
     read_run_records,
 )
 from deltabook.jobs.integrity.recount import count_rows
@@ -37,6 +36,7 @@ from deltabook.schemas.tables import EVENTS, FILES, HOURS, RUNS, TABLES, both
 from deltabook.schemas.validation_tables import VERDICTS
 from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.object_store import copy_file
+from deltabook.udfs.storage.raw_files import has_content
 
 RAW_FOLDER = "_raw"
 """Folder in a new warehouse for copies of lost raw files; the original paths are repeated in this folder."""

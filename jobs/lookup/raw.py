@@ -27,10 +27,12 @@ from deltabook.schemas.columns import Table
 from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.rows import LedgerRow
 from deltabook.schemas.tables import EVENTS, FILES, both
-from deltabook.udfs.sources.common.file_source import open_file
+from deltabook.udfs.sources.common.documents import one_message_per_line
+from deltabook.udfs.sources.common.file_source import line_blocks
+from deltabook.udfs.storage.containers import open_file
 from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.object_store import copy_file
-from deltabook.udfs.storage.raw_files import hash_file
+from deltabook.udfs.storage.raw_files import has_content
 
 _TABULAR = ("crypto_lake", "tardis")
 """Sources whose files have one row per level change."""
@@ -131,7 +133,7 @@ def _read_rows(
 def _read_record(warehouse: Path, event: EventRow, file: LedgerRow) -> RawRecord:
     """Read the raw record of an event from the raw file, or from a copy if the file is not intact."""
     for location in list_raw_file_locations(warehouse, file):
-        if location.is_file() and hash_file(location) == file["content_hash"]:
+        if has_content(location, file["content_hash"]):
             levels = len(event["data"]["bid_prices"]) + len(event["data"]["ask_prices"])
             with _local_copy(location) as path:
                 rows = max(levels, 1) if _is_table(path, file["source"]) else 1
@@ -169,4 +171,6 @@ def _read_lines(path: str, row: int, rows: int) -> list[bytes]:
             table = pq.ParquetFile(path).read().slice(row - 1, rows)
             return [json.dumps(record, default=str).encode() for record in table.to_pylist()]
     with open_file(path) as stream:
-        return [line.rstrip(b"\r\n") for line in islice(stream, row - 1, row - 1 + rows)]
+        blocks = one_message_per_line(line_blocks(stream))
+        lines = (line for block in blocks for line in block.splitlines())
+        return list(islice(lines, row - 1, row - 1 + rows))

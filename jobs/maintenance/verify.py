@@ -24,7 +24,6 @@ from deltabook.jobs.integrity.audit import (
     audit_files,
     choose_remedy,
     find_run_faults,
-    has_content,
     read_run_records,
     stage_display,
 )
@@ -43,6 +42,7 @@ from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.locks import WRITE_LOCK, try_lock
 from deltabook.schemas.rows import RunRow
 from deltabook.schemas.tables import FILES, HOURS, RUNS, TABLES
+from deltabook.udfs.storage.raw_files import has_content
 
 
 class Verification(TypedDict):
@@ -285,3 +285,6 @@ def print_verification(result: Verification, console: Console) -> None:
     files = f"{result['data_files']:,} data files ({size}, {rate}/s) and {result['log_files']:,} log files"
     count = len(result["findings"])
     show(f"{files}: {count or 'no'} {'finding' if count == 1 else 'findings'}")
+
+
+# FIXME

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deltabook.jobs.console.progress import Progress
+from deltabook.jobs.intake.assignment import AUTO, assign_sources, explain_nothing_taken
 from deltabook.jobs.intake.chunk_assignment import ChunkAssignment
 from deltabook.jobs.intake.instruments import (
     DEFAULT_SCALES,
@@ -28,6 +29,7 @@ from deltabook.jobs.intake.instruments import (
     read_instruments,
 )
 from deltabook.jobs.intake.ledger import (
+    EMPTY_FILE,
     FileBatch,
     RefusedFile,
     archive_file,
@@ -46,10 +48,21 @@ from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.rows import EventReference, InstrumentRow, LedgerRow, OtherReference, SurveyRow
-from deltabook.schemas.tables import EPOCHS, EVENTS, FILES, GOLDEN, HOURS, INSTRUMENTS, QUARANTINE, both
+from deltabook.schemas.tables import (
+    EPOCHS,
+    EVENTS,
+    FILE_LINES,
+    FILES,
+    GOLDEN,
+    HOURS,
+    INSTRUMENTS,
+    QUARANTINE,
+    both,
+)
 from deltabook.udfs.ordering.id_resets import Restart, flatten_restarts
+from deltabook.udfs.sources.common.file_source import LineCounts
 from deltabook.udfs.spark.ingest_groups import extract_golden_groups, order_groups
-from deltabook.udfs.storage.raw_files import hash_file
+from deltabook.udfs.storage.raw_files import get_stored_file, hash_file
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ def ingest(
     run : Run
         The run to which this job belongs.
     source : str
-        Name of the source that parses the files: a key of `SOURCES`.
+        Name of the source that parses the files: a key of `SOURCES`, or `AUTO`.
     paths : sequence of Path
         Raw files, and folders that contain raw files.
     progress : Progress
@@ -117,6 +130,9 @@ def ingest(
         "files_known": len(batch.known),
         "files_replaced": len(batch.replaced),
         "refused": [],
+        "passed_over": [],
+        "taken_for": {},
+        "lines": {},
         "files_read": 0,
         "events": 0,
         "level_changes": 0,
@@ -149,19 +165,29 @@ def _ingest_new_files(
 
     Files that cannot be ingested are added to `batch.refused`.
     """
+    assigned = assign_sources(batch.new.values(), source)
+    passed_over = {file.path for file in assigned.passed_over}
+    for content_hash in [key for key, path in batch.new.items() if str(path) in passed_over]:
+        del batch.new[content_hash]
     chunks = ChunkAssignment(warehouse)
     instruments = read_instruments(warehouse)
     invalidated = find_invalidated_work(warehouse, batch, ledger)
-    staged = stage_files(warehouse, run.run_id, source, [*batch.new.values(), *invalidated.files], progress)
+    source_of_path = {row["path"]: row["source"] for row in ledger}
+    sources = assigned.sources | {str(path): source_of_path[str(path)] for path in invalidated.files}
+    staged = stage_files(warehouse, run.run_id, sources, progress)
+    lines = staged.count_lines()
+    built_from, foreign = _find_foreign_files(instruments, sources, staged)
     reasons = (
-        staged.find_failures(warehouse.settings.most_symbols)
-        | _find_foreign_files(instruments, source, staged)
+        dict(assigned.refused)
+        | _find_files_without_messages(sources, staged, lines)
+        | staged.find_failures(warehouse.settings.most_symbols)
+        | foreign
         | _find_changed_files(batch)
     )
     batch.refused.extend(RefusedFile(*item) for item in sorted(reasons.items()))
     staged = staged.without(reasons)
     surveyed = survey_streams(warehouse, staged, chunks.get_bounds, progress)
-    add_new_instruments(instruments, warehouse.settings, source, surveyed)
+    add_new_instruments(instruments, warehouse.settings, built_from, surveyed)
     references = chunks.assign(surveyed, instruments)
     for key in invalidated.chunks:
         if key not in references:
@@ -177,21 +203,46 @@ def _ingest_new_files(
     if instruments:
         warehouse.overwrite(INSTRUMENTS, list(instruments.values()))
     records_of_file = staged.count_records()
-    _write_ledger(warehouse, run, source, batch, ledger, records_of_file, reasons, options)
+    read_by = {str(path): sources.get(str(path), source) for path in batch.new.values()}
+    _write_ledger(warehouse, run, read_by, batch, ledger, records_of_file, reasons, options)
+    _write_lines(warehouse, batch, lines, {*invalidated.files})
     records_of_new = [
         records for path, records in records_of_file.items() if Path(path) not in invalidated.files
     ]
-    return _count(surveyed, instruments, records_of_new, len(batch.new) - len(reasons))
+    new = {path for path in read_by if path not in reasons}
+    counts = _count(surveyed, instruments, records_of_new, len(new))
+    total: LineCounts = sum((lines[path] for path in read_by), Counter())
+    return counts | {
+        "passed_over": [file._asdict() for file in assigned.passed_over],
+        "taken_for": dict(Counter(read_by[path] for path in sorted(new))) if source == AUTO else {},
+        "lines": dict(total.most_common()),
+    }
 
 
 def _find_foreign_files(
-    instruments: Mapping[Instrument, InstrumentRow], source: str, staged: StagedFiles
+    instruments: Mapping[Instrument, InstrumentRow], sources: Mapping[str, str], staged: StagedFiles
+) -> tuple[dict[Instrument, str], dict[str, str]]:
+    """Return the source of each instrument, and {path: reason} of the files with those of another source."""
+    pairs = {((row.exchange, row.symbol), sources[row.source_file]) for row in staged.list_message_files()}
+    built_from, reasons = find_foreign_instruments(instruments, pairs)
+    of_files = {
+        row.source_file: reasons.get(((row.exchange, row.symbol), sources[row.source_file]))
+        for row in staged.list_message_files()
+    }
+    return built_from, {path: reason for path, reason in of_files.items() if reason}
+
+
+def _find_files_without_messages(
+    sources: Mapping[str, str], staged: StagedFiles, lines: Mapping[str, LineCounts]
 ) -> dict[str, str]:
-    """Return {path: reason} of the files to refuse because their instruments belong to another source."""
-    messages = staged.list_message_files()
-    reasons = find_foreign_instruments(instruments, source, {(row.exchange, row.symbol) for row in messages})
-    of_files = [(row.source_file, reasons.get((row.exchange, row.symbol))) for row in messages]
-    return {path: reason for path, reason in of_files if reason}
+    """Return {path: reason} of the files that have messages, of which their source took none."""
+    read = {row.source_file for row in staged.list_message_files()}
+    reasons = {
+        path: explain_nothing_taken(path, sources[path], of_file)
+        for path, of_file in lines.items()
+        if path not in read
+    }
+    return {path: reason for path, reason in reasons.items() if reason}
 
 
 def _find_changed_files(batch: FileBatch) -> dict[str, str]:
@@ -288,7 +339,7 @@ def _may_have_others(row: SurveyRow, instrument: InstrumentRow) -> bool:
 def _write_ledger(
     warehouse: Warehouse,
     run: Run,
-    source: str,
+    read_by: Mapping[str, str],
     batch: FileBatch,
     ledger: Sequence[LedgerRow],
     records_of_file: Mapping[str, RecordCounts],
@@ -303,11 +354,11 @@ def _write_ledger(
         row: LedgerRow = {
             "content_hash": content_hash,
             "path": str(path),
-            "bytes": path.stat().st_size,
-            "source": source,
+            "bytes": get_stored_file(path).stat().st_size,
+            "source": read_by[str(path)],
             "archived": archive_file(path, content_hash, warehouse.root) if options.archive else "",
             "state": "failed" if reason else "ingested",
-            "reason": reason,
+            "reason": reason or ("" if any(records) else EMPTY_FILE),
             "events": records.events,
             "golden": records.golden,
             "quarantined": records.quarantined,
@@ -315,6 +366,23 @@ def _write_ledger(
         }
         rows.append(row)
     warehouse.overwrite(FILES, rows)
+
+
+def _write_lines(
+    warehouse: Warehouse, batch: FileBatch, lines: Mapping[str, LineCounts], kept: set[Path]
+) -> None:
+    """Replace the rows of the table `file_lines` of the new files."""
+    hash_of_path = {str(path): content_hash for content_hash, path in batch.new.items()}
+    new = {*hash_of_path, *batch.replaced.values()} - set(map(str, kept))
+    rows = [row for row in warehouse.rows(FILE_LINES) if row["source_file"] not in new]
+    rows += [
+        {"source_file": path, "content_hash": hash_of_path[path], "kind": kind, "lines": count}
+        for path, of_file in sorted(lines.items())
+        if path in hash_of_path
+        for kind, count in sorted(of_file.items())
+        if count
+    ]
+    warehouse.overwrite(FILE_LINES, rows)
 
 
 def _count(

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import msgspec
 
+from deltabook.jobs.intake.assignment import AUTO, is_document
 from deltabook.jobs.intake.ledger import RefusedFile, classify_files, describe_missing_paths, read_ledger
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.rows import LedgerRow
 from deltabook.udfs.storage.object_store import move_file, read_file
-from deltabook.udfs.storage.raw_files import PARTIAL_SUFFIXES, hash_file, list_raw_files
+from deltabook.udfs.storage.raw_files import PARTIAL_SUFFIXES, get_stored_file, hash_file, list_raw_files
 
 HASH_CACHE = "_seen.json"
 """File of the warehouse that caches the hashes of raw files."""
@@ -108,7 +109,7 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
         raise FileNotFoundError(problem)
     ledger = read_published_ledger(root)
     cache = _read_cache(root / HASH_CACHE)
-    files = [file for file in list_raw_files(paths) if root not in file.parents]
+    files = [file for file in list_raw_files(paths) if root not in file.parents and not is_document(file)]
     stats, waiting = _select_settled(files, settle)
     hashes, unreadable = _hash_files(stats, cache)
     readable = [file for file in stats if hashes[str(file)].content_hash]
@@ -116,7 +117,7 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
     failed = {
         row["content_hash"]: row["reason"]
         for row in ledger
-        if row["state"] == "failed" and row["source"] == source
+        if row["state"] == "failed" and source in (row["source"], AUTO)
     }
     refused: list[RefusedFile] = []
     refused_before: list[RefusedFile] = [
@@ -166,7 +167,7 @@ def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.s
     stats, waiting = {}, 0
     for file in files:
         try:
-            stat = file.stat()
+            stat = get_stored_file(file).stat()
         except FileNotFoundError:  # the file was renamed or removed after it was listed
             continue
         if stat.st_size == 0 or stat.st_ctime_ns > latest or file.name.lower().endswith(PARTIAL_SUFFIXES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from logging import ERROR, INFO, WARNING
@@ -129,13 +129,41 @@ def ingest_stage(
     return Stage("ingest", work)
 
 
+def split_source(first: str, paths: Sequence[Path]) -> tuple[str, list[Path]]:
+    """Return the source and the paths of a command line, whose source may be left out.
+
+    Parameters
+    ----------
+    first : str
+        Name of a source, `auto`, or a path.
+    paths : sequence of Path
+        The other paths.
+
+    Raises
+    ------
+    SettingsError
+        If `first` is neither a source nor a path that exists, or if there are no paths.
+    """
+    from deltabook.udfs.sources.registry import SOURCES
+
+    is_source = first == "auto" or first in SOURCES
+    if not is_source and Path(first).exists():
+        return "auto", [Path(first), *paths]
+    if not is_source:
+        names = ", ".join(("auto", *SOURCES))
+        raise SettingsError(f"{first!r} is neither a source nor a path: expected one of {names}, or a path")
+    if not paths:
+        raise SettingsError(f"no paths: pass the files and folders that source {first} is to read")
+    return first, [*paths]
+
+
 def require_source(name: str) -> None:
     """Raise an error if no source has the given name.
 
     Parameters
     ----------
     name : str
-        Name of the source, such as "binance".
+        Name of the source, such as "binance", or `auto`.
 
     Raises
     ------
@@ -144,8 +172,8 @@ def require_source(name: str) -> None:
     """
     from deltabook.udfs.sources.registry import SOURCES
 
-    if name not in SOURCES:
-        raise SettingsError(f"source {name!r}: expected one of {', '.join(SOURCES)}")
+    if name != "auto" and name not in SOURCES:
+        raise SettingsError(f"source {name!r}: expected one of {', '.join(('auto', *SOURCES))}")
 
 
 def reconstruct_stage(judged: bool = True) -> Stage:

@@ -36,6 +36,9 @@ class JobSummary(TypedDict, total=False):
     files_replaced: int
     files_waiting: int
     refused: list[dict[str, str]]
+    passed_over: list[dict[str, str]]
+    taken_for: dict[str, int]
+    lines: dict[str, int]
     refused_before: list[dict[str, str]]
     files_read: int
     events: int
@@ -135,6 +138,16 @@ def _describe_reading(summary: JobSummary) -> Iterator[SummaryLine]:
         f"{summary['files_read']:,} read, {summary['files_known']:,} already known, "
         f"{len(summary['refused']):,} refused",
     )
+    if summary["taken_for"]:
+        read_as = ", ".join(f"{count:,} as {name}" for name, count in summary["taken_for"].items())
+        yield SummaryLine(THIS_RUN, "", f"recognized by content: {read_as}")
+    for file in summary["passed_over"]:
+        yield SummaryLine(THIS_RUN, "", f"passed over: {file['path']} is no data")
+    others = {kind: count for kind, count in summary["lines"].items() if kind != "taken"}
+    if summary["lines"]:
+        shown = f"; not taken: {_join_counts(others)}" if others else ""
+        taken = summary["lines"].get("taken", 0)
+        yield SummaryLine(THIS_RUN, "lines", f"{sum(summary['lines'].values()):,}, {taken:,} taken{shown}")
     yield SummaryLine(
         THIS_RUN,
         "messages",

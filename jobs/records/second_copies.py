@@ -20,7 +20,7 @@ from deltabook.jobs.tables.delta_tables import read_add_actions, table_exists
 from deltabook.jobs.tables.published import COPIES_FOLDER
 from deltabook.jobs.tables.seals import read_proven_paths
 from deltabook.schemas.columns import Table
-from deltabook.schemas.tables import EPOCHS, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN
+from deltabook.schemas.tables import EPOCHS, FILE_LINES, FILES, HOURS, INSTRUMENTS, RUNS, WRITTEN
 from deltabook.udfs.storage.object_store import (
     copy_file,
     list_folder,
@@ -30,7 +30,7 @@ from deltabook.udfs.storage.object_store import (
 )
 from deltabook.udfs.storage.raw_files import hash_file
 
-SMALL_TABLES = (FILES, HOURS, EPOCHS, INSTRUMENTS)
+SMALL_TABLES = (FILES, FILE_LINES, HOURS, EPOCHS, INSTRUMENTS)
 """Tables whose published data files have second copies."""
 _COPY_NAME = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{64})")
 _LOG_FILE_NAME = re.compile(r"\d{20}\.")

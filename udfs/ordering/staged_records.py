@@ -7,7 +7,7 @@ stream, from one part of one raw file. If a raw file is refused, its staged file
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -53,7 +53,7 @@ class _StagedFields(TypedDict, total=False):
 
 
 class _Part(NamedTuple):
-    """Row of `parts`: a raw file, and the row groups to read from this file.
+    """Row of `parts`: a raw file, the row groups to read from this file, and the name of its source.
 
     `row_groups` contains the index of the first row group to read, and the index after the last. An empty
     list means that the whole file is read.
@@ -61,6 +61,7 @@ class _Part(NamedTuple):
 
     source_file: str
     row_groups: list[int]
+    source: str
 
 
 class _OpenFile(NamedTuple):
@@ -71,13 +72,13 @@ class _OpenFile(NamedTuple):
     sink: pa.NativeFile
 
 
-def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> GroupFunction:
+def stage_groups(sources: Mapping[str, type[FileSource]], folder: str, limits: Limits) -> GroupFunction:
     """Return the function with which Spark parses one part of a raw file into staged files.
 
     Parameters
     ----------
-    source : subclass of FileSource
-        The source that reads the raw file.
+    sources : mapping
+        {name: source}.
     folder : str
         Folder or object store prefix of the staged files.
     limits : Limits
@@ -94,7 +95,7 @@ def stage_groups(source: type[FileSource], folder: str, limits: Limits) -> Group
     def stage(key: GroupKey, groups: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         part = get_single_row(groups, _Part)
         path, rows = str(part.source_file), [int(row) for row in part.row_groups]
-        reader = source({"path": path} | limits.to_options()).reader(None)
+        reader = sources[str(part.source)]({"path": path} | limits.to_options()).reader(None)
         files = _StagedFiles(folder, int(key[0]), limits.most_symbols)
         end: _StagedFields = {
             "record": "file",

@@ -168,7 +168,7 @@ class BybitSource(MessageSource):
 
     @classmethod
     def recognizes(cls, message: object) -> bool:
-        """Return whether a message has one of Bybit's topics; see `MessageSource.recognizes`."""
+        """Return whether a message has one of Bybit's topics; see `FileSource.recognizes`."""
         topic = message.get("topic") if isinstance(message, dict) else None
         return isinstance(topic, str) and topic.partition(".")[0] in ("orderbook", "publicTrade", "tickers")
 

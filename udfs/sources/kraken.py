@@ -81,7 +81,7 @@ class _KrakenParser(MessageParser):
             self.order_times[self.row] = line.received
         message = decode_message(line.payload, self.limits.most_levels)
         if isinstance(message, dict):
-            return self.skip(str(message.get("event", "answer")))
+            return self.skip(str(message.get("event") or message.get("channel") or "answer"))
         if not isinstance(message, list) or len(message) < 4:
             raise ValueError(f"expected an object or [id, …, channel, pair], found {excerpt(message)}")
         *parts, channel, pair_name = message[1:]
@@ -164,7 +164,7 @@ class KrakenSource(MessageSource):
 
     @classmethod
     def recognizes(cls, message: object) -> bool:
-        """Return whether a message names a channel of WebSocket v1; see `MessageSource.recognizes`."""
+        """Return whether a message names a channel of WebSocket v1; see `FileSource.recognizes`."""
         if not isinstance(message, list) or len(message) < 4:
             return False
         channel = message[-2]

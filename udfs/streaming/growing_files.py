@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.envelopes import split_line
-from deltabook.udfs.sources.common.file_source import open_file
 from deltabook.udfs.sources.common.limits import MAX_LINE_BYTES
+from deltabook.udfs.storage.containers import open_file
 from deltabook.udfs.storage.raw_files import PARTIAL_SUFFIXES, list_raw_files
 
 _PACKED = (b"\x1f\x8b", b"PK")

@@ -21,10 +21,11 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.binance.depth_csv import is_depth_csv
-from deltabook.udfs.sources.common.file_source import FileSource, open_file
+from deltabook.udfs.sources.common.file_source import FileSource
 from deltabook.udfs.sources.common.limits import Limits, too_many_symbols
 from deltabook.udfs.sources.common.records import Records
 from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.storage.containers import open_file
 from deltabook.udfs.streaming.growing_files import GrowingFolder, Position
 
 _CONTEXT_BYTES = 64 << 10

@@ -53,6 +53,7 @@ from deltabook.udfs.sources.binance.strict_lines import (
     read_line,
     snapshot_record,
 )
+from deltabook.udfs.sources.common.documents import one_message_per_line
 from deltabook.udfs.sources.common.envelopes import Line, split_line
 from deltabook.udfs.sources.common.file_source import (
     BLANK,
@@ -107,7 +108,7 @@ class BinanceSource(FileSource):
 
     def parse(self, stream: IO[bytes], path: str) -> Generator[pa.RecordBatch, None, LineCounts]:
         """Yield the records of one capture file (see `FileSource.parse`)."""
-        blocks = short_blocks(line_blocks(stream, path), _MAX_LINES)
+        blocks = short_blocks(one_message_per_line(line_blocks(stream, path)), _MAX_LINES)
         first_block = next(blocks, b"")
         blocks = chain([first_block], blocks)
         if is_depth_csv(first_block):

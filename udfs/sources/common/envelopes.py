@@ -123,6 +123,29 @@ def split_line(line: bytes) -> Line:
     return Line(NOT_GIVEN, line if line.strip() else b"")
 
 
+def describe_envelope(line: bytes) -> str:
+    """Return the name of a line's envelope, such as ``receive time, ns``; empty for a message alone.
+
+    Parameters
+    ----------
+    line : bytes
+        The line without its newline.
+    """
+    if match := _STAMPED.match(line) or _SECONDS.match(line):
+        printed = match[1]
+        unit = {13: "ms", 16: "µs", 19: "ns"}.get(len(printed)) if printed.isdigit() else None
+        return f"receive time, {unit or ('ISO 8601' if b'-' in printed else 's')}"
+    if _RESPONSE.match(line):
+        return "responses to requests"
+    if _JSON_ENVELOPE.match(line) and split_line(line).payload != line:
+        if _FRAME.match(line):
+            return "cryptofeed frames"
+        names = ", ".join(name for name in _MEMBERS.decode(line) if name in _KEYS)
+        clock = "" if split_line(line).received != NOT_GIVEN else " (the clock does not count from 1970)"
+        return f"JSON object with {names}{clock}"
+    return ""
+
+
 def _open_json(line: bytes) -> Line:
     """Return the content of a line that may be a JSON envelope; the whole line if it is a message."""
     try:

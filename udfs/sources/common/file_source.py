@@ -1,4 +1,4 @@
-"""Base class of all sources, and functions that open files and split them into blocks of lines.
+"""Base class of all sources, and a function that splits files into blocks of lines.
 
 One Spark task reads one part of a file. The last record of the part says whether the part could be read.
 
@@ -10,16 +10,11 @@ state the rules of the feed there. Then list the class in `registry` and its fee
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, ClassVar, TypeAlias, cast
+from typing import IO, ClassVar, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -38,18 +33,10 @@ from deltabook.udfs.sources.common.limits import (
     too_many_levels,
 )
 from deltabook.udfs.sources.common.records import Records
+from deltabook.udfs.storage.containers import UNREADABLE, open_file, split_member
 
 BLOCK_BYTES = 8 << 20
 """Size of a block of lines, bytes. A source parses one block at a time, usually into one Arrow batch."""
-_GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    pa.ArrowException,
-)
 
 LineCounts: TypeAlias = Counter[str]
 """{kind of line: number of lines}. For a table, rows are counted.
@@ -78,9 +65,23 @@ class FileSource(DataSource):
     ----------
     by_lines : bool
         Whether each line is one whole message. Such a file can be read while a recorder appends lines.
+    hosts : tuple of str
+        Ends of the host names of the venue, which connection lines and responses show.
     """
 
     by_lines: ClassVar[bool] = False
+    hosts: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def recognizes(cls, message: object) -> bool:
+        """Return whether a decoded message has the form of a book, trade or ticker message of the venue.
+
+        Parameters
+        ----------
+        message : object
+            The decoded JSON of one line, without its envelope.
+        """
+        return False
 
     def schema(self) -> str:
         """Return the columns of `records` as DDL."""
@@ -168,10 +169,11 @@ class _FileReader(DataSourceReader):
         outcome, most_levels = "read", self.source.limits.most_levels
         try:
             batches = self.source.read_part(path, part)
-            reason = json.dumps((yield from _fill_level_changes(batches, most_levels)))
+            lines = yield from _fill_level_changes(batches, most_levels)
+            reason = json.dumps({kind: count for kind, count in lines.items() if count})
         except InputError as error:
             outcome, reason = "failed", str(error)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             outcome, reason = "failed", f"{type(error).__name__}: {error}"
         end = Records(path)
         end.add({"record": "file", "kind": outcome, "reason": reason})
@@ -217,52 +219,6 @@ def _count_level_changes(batch: pa.RecordBatch, most_levels: int) -> pa.RecordBa
     return batch.set_column(index, batch.schema.field(index), pa.array(counts))
 
 
-@contextmanager
-def open_file(path: str) -> Iterator[IO[bytes]]:
-    """Open a file for reading, and decompress a gzip or zip file.
-
-    The first bytes of the file show whether the file is gzip or zip. The name of the file does not matter.
-
-    Parameters
-    ----------
-    path : str
-        Path of a plain, gzip or zip file.
-
-    Yields
-    ------
-    binary file
-        The decompressed content.
-
-    Raises
-    ------
-    InputError
-        If a zip does not have exactly one member, or the member has a password or an unsupported compression.
-    """
-    with Path(path).open("rb") as raw:
-        magic = raw.read(4)
-    if magic.startswith(_GZIP_MAGIC):
-        with gzip.open(path) as decompressed:
-            yield cast(IO[bytes], decompressed)
-    elif magic == _ZIP_MAGIC:
-        with ExitStack() as opened:
-            yield _open_zip_member(path, opened)
-    else:
-        with Path(path).open("rb") as stream:
-            yield stream
-
-
-def _open_zip_member(path: str, opened: ExitStack) -> IO[bytes]:
-    """Open the only member of a zip file; the caller's `opened` closes the member and the zip."""
-    try:
-        archive = opened.enter_context(zipfile.ZipFile(path))
-        members = [member for member in archive.infolist() if not member.is_dir()]
-        if len(members) == 1:
-            return opened.enter_context(archive.open(members[0]))
-    except (RuntimeError, ValueError) as error:  # the member has a password or an unsupported compression
-        raise InputError(f"the zip cannot be unpacked: {error}. Unpack the zip and pass its file") from error
-    raise InputError(f"expected one file in the zip, found {len(members)}. Unpack the zip and pass its files")
-
-
 def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Yield blocks of whole lines; only the last line of the stream may lack its newline.
 
@@ -286,7 +242,8 @@ def line_blocks(stream: IO[bytes], path: str = "", block_bytes: int = BLOCK_BYTE
     InputError
         If a line is longer than `MAX_LINE_BYTES`, or the decompressed size exceeds its limit.
     """
-    stored_bytes = Path(path).stat().st_size if path and Path(path).is_file() else None
+    stored = Path(split_member(path)[0])
+    stored_bytes = stored.stat().st_size if path and stored.is_file() else None
     rest, read_bytes = b"", 0
     while data := stream.read(block_bytes):
         read_bytes += len(data)

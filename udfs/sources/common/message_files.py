@@ -12,6 +12,7 @@ import pyarrow as pa
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources.common.documents import one_message_per_line
 from deltabook.udfs.sources.common.envelopes import Line, split_line
 from deltabook.udfs.sources.common.file_source import (
     BLANK,
@@ -135,7 +136,7 @@ class MessageParser:
 
     def parse(self, stream: IO[bytes]) -> Generator[pa.RecordBatch, None, LineCounts]:
         """Yield the records of a file, one batch per block of lines; return the number of lines by kind."""
-        for block in line_blocks(stream, self.path):
+        for block in one_message_per_line(line_blocks(stream, self.path)):
             for line in block.splitlines():
                 self.row += 1
                 self._read_line(line)
@@ -196,24 +197,10 @@ class MessageSource(FileSource):
     ----------
     parser : type of MessageParser
         Class that parses one file.
-    hosts : tuple of str
-        Ends of the host names of the venue, which connection lines and responses show.
     """
 
     parser: ClassVar[type[MessageParser]]
     by_lines = True
-    hosts: ClassVar[tuple[str, ...]]
-
-    @classmethod
-    def recognizes(cls, message: object) -> bool:
-        """Return whether a decoded message has the form of a book, trade or ticker message of the venue.
-
-        Parameters
-        ----------
-        message : object
-            The decoded JSON of one line, without its envelope.
-        """
-        raise NotImplementedError
 
     def parse(self, stream: IO[bytes], path: str) -> Generator[pa.RecordBatch, None, LineCounts]:
         """Yield the records of one file (see `FileSource.parse`)."""
