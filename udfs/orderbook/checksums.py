@@ -12,7 +12,8 @@ from deltabook.udfs.orderbook.ranked_book import ASK, BID, price_of_rank
 
 KRAKEN_LEVELS, OKX_LEVELS = 10, 25
 """Number of levels per side that each venue's checksum covers."""
-_KRAKEN = int(Checksum.KRAKEN)
+_KRAKEN, _OKX = int(Checksum.KRAKEN), int(Checksum.OKX)
+_AS_NEEDED = -1
 _ZERO, _POINT, _COLON = ord("0"), ord("."), ord(":")
 _POLYNOMIAL = 0xEDB88320
 _MOST_DIGITS = 40
@@ -47,13 +48,15 @@ def book_checksum(kind, book, digits, price_decimals, size_decimals):
     Returns
     -------
     int64
-        The CRC-32 by the formula in the venue's documentation: Kraken WebSocket v1, or OKX v5.
+        The CRC-32 by the formula in the venue's documentation: Kraken WebSocket v1, OKX v5, or Bitget.
     """
     text = np.empty(_MOST_DIGITS, dtype=np.int64)
     if kind == _KRAKEN:
         crc = _add_kraken_levels(book, digits, price_decimals, size_decimals, text)
+    elif kind == _OKX:
+        crc = _add_okx_levels(book, digits, _AS_NEEDED, _AS_NEEDED, text)
     else:
-        crc = _add_okx_levels(book, digits, text)
+        crc = _add_okx_levels(book, digits, price_decimals, size_decimals, text)
     return crc ^ np.int64(0xFFFFFFFF)
 
 
@@ -82,10 +85,11 @@ def _add_kraken_levels(book, digits, price_decimals, size_decimals, text):
 
 
 @kernel
-def _add_okx_levels(book, digits, text):
+def _add_okx_levels(book, digits, price_decimals, size_decimals, text):
     """Return the CRC of the best 25 levels per side: best bid, best ask, second bid, second ask, and so on.
 
-    Each level is printed as ``price:size``. Colons join the levels.
+    Each level is printed as ``price:size``. Colons join the levels. OKX prints as few decimals as needed.
+    Bitget prints the same number of decimals for all prices, and for all sizes, of an instrument.
     """
     prices, sizes, words, _ = book
     price_scale, size_scale, (price_wholes, size_wholes), (price_fractions, size_fractions) = digits
@@ -103,11 +107,11 @@ def _add_okx_levels(book, digits, text):
             is_first = False
             price = price_of_rank(prices, side, rank)
             whole, fraction = _split_number(price, price_scale, price_wholes, price_fractions)
-            crc = _add_shortest(crc, whole, fraction, price_scale, text)
+            crc = _add_printed(crc, whole, fraction, price_scale, price_decimals, text)
             crc = _add_byte(crc, _COLON)
             size = sizes[side, rank]
             whole, fraction = _split_number(size, size_scale, size_wholes, size_fractions)
-            crc = _add_shortest(crc, whole, fraction, size_scale, text)
+            crc = _add_printed(crc, whole, fraction, size_scale, size_decimals, text)
         bid = highest_at_or_below(words[BID], bid - 1)
         ask = highest_at_or_below(words[ASK], ask - 1)
     return crc
@@ -141,11 +145,14 @@ def _add_fixed(crc, whole, fraction, scale, decimals, text):
 
 
 @kernel
-def _add_shortest(crc, whole, fraction, scale, text):
-    """Add a number, printed with as few decimals as needed, and return the CRC."""
-    while scale > 0 and fraction % 10 == 0:
+def _add_printed(crc, whole, fraction, scale, decimals, text):
+    """Add a number with `decimals` decimals, or with more if it needs them, and return the CRC."""
+    while scale > max(decimals, 0) and fraction % 10 == 0:
         fraction //= 10
         scale -= 1
+    for _ in range(decimals - scale):
+        fraction *= 10
+        scale += 1
     crc = _add_digits(crc, whole, 1, text)
     if scale:
         crc = _add_byte(crc, _POINT)

@@ -47,7 +47,7 @@ from deltabook.udfs.sources.common.message_files import (
     read_level_list,
     read_text,
 )
-from deltabook.udfs.sources.common.symbols import canonical_symbol, split_pair
+from deltabook.udfs.sources.common.symbols import canonical_symbol, expand_expiry, split_pair
 
 _EXCHANGE = "BYBIT"
 _BOOK = re.compile(r"orderbook\.([1-9][0-9]{0,4})\..+")
@@ -55,8 +55,7 @@ _TRADES = re.compile(r"publicTrade\..+")
 _SPOT_DEPTH = "200"
 _SIDES = {"Buy": "buy", "Sell": "sell"}
 _CATEGORIES = ("linear", "inverse", "spot")
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_EXPIRY = re.compile(rf"([A-Z0-9]+)-([0-9]{{1,2}})({'|'.join(_MONTHS)})([0-9]{{2}})")
+_EXPIRY = re.compile(r"([A-Z0-9]+)-([0-9]{1,2}[A-Z]{3}[0-9]{2})")
 _UNCHANGED = re.compile(r"[A-Z0-9]+USD[FGHJKMNQUVXZ][0-9]{2}|[A-Z0-9]+-[A-Z0-9]+-[0-9.]+-[CP](-[A-Z]+)?")
 
 
@@ -201,9 +200,9 @@ def symbol_of(venue_symbol: str, *, is_spot: bool) -> str:
     if is_spot or _UNCHANGED.fullmatch(venue_symbol):
         return canonical_symbol(venue_symbol)
     if match := _EXPIRY.fullmatch(venue_symbol):
-        base, day, month, year = match.groups()
+        base, expiry = match.groups()
         base_and_quote = split_pair(base) if split_pair(base) != base else f"{base}-USDC"
-        return canonical_symbol(f"{base_and_quote}-{year}{_MONTHS.index(month) + 1:02}{int(day):02}")
+        return canonical_symbol(f"{base_and_quote}-{expand_expiry(expiry)}")
     if venue_symbol.endswith("PERP") and not venue_symbol.endswith("-PERP"):
         venue_symbol = venue_symbol.removesuffix("PERP") + "USDC"
     return canonical_symbol(venue_symbol, perpetual=True)

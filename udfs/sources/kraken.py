@@ -34,24 +34,23 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-import numpy as np
-
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import MOST_DECIMALS, scale_levels, scale_trade
+from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources import kraken_v2
 from deltabook.udfs.sources.common.envelopes import Line
-from deltabook.udfs.sources.common.json_decoding import decode_message
+from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
 from deltabook.udfs.sources.common.message_files import (
     NO_BOOK,
-    MessageParser,
     MessageSource,
+    count_digits,
     excerpt,
     read_integer,
     read_level_list,
 )
-from deltabook.udfs.sources.common.receive_order import order_receive_times
+from deltabook.udfs.sources.common.receive_ordered import ReceiveOrderedParser
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
 _EXCHANGE = "KRAKEN"
@@ -62,26 +61,23 @@ _LINE_END = re.compile(rb'"(trade|book-[0-9]+)" *, *"([!-~]{1,80})" *\] *$')
 _MAX_CHECKSUM = 2**32 - 1
 
 
-class _KrakenParser(MessageParser):
+class _KrakenParser(ReceiveOrderedParser):
     """Parser of one Kraken file."""
 
     marks_damage = True
 
     def __init__(self, path: str, limits: Limits):
         super().__init__(path, limits)
-        self.order_times: dict[int, int] = {}
-        """{row of the current block: time that orders the row's message, ns since 1970 UTC}."""
-        self.last_sequence = NOT_GIVEN
-        """Sequence of the last message of the previous blocks, ns since 1970 UTC; -1 if there is none."""
+        self.subscribed: dict[str, int] = {}
+        """{symbol as Kraken prints it: depth that the answer to a subscription of WebSocket v2 names}."""
         self.depths: dict[str, int] = {}
         """{symbol: the only book depth that is read, which is the symbol's first depth in the file}."""
 
     def message(self, line: Line) -> None:
-        if line.received != NOT_GIVEN:
-            self.order_times[self.row] = line.received
+        self.note_receive_time(line)
         message = decode_message(line.payload, self.limits.most_levels)
         if isinstance(message, dict):
-            return self.skip(str(message.get("event") or message.get("channel") or "answer"))
+            return self._read_v2(message, line)
         if not isinstance(message, list) or len(message) < 4:
             raise ValueError(f"expected an object or [id, …, channel, pair], found {excerpt(message)}")
         *parts, channel, pair_name = message[1:]
@@ -95,46 +91,41 @@ class _KrakenParser(MessageParser):
         else:
             self.skip(channel)
 
+    def _read_v2(self, message: JsonObject, line: Line) -> None:
+        """Add the records of a message of WebSocket v2, or note the depth that an answer names."""
+        channel, result = message.get("channel"), message.get("result")
+        if isinstance(result, dict) and isinstance(result.get("depth"), int):
+            self.subscribed[str(result.get("symbol"))] = int(str(result["depth"]))
+        if channel not in (kraken_v2.BOOK, kraken_v2.TRADE):
+            return self.skip(str(channel or message.get("event") or "answer"))
+        records = list(kraken_v2.read_message(message))
+        for record in records:
+            symbol = record["symbol"]
+            if record["record"] == "book_update":
+                self._note_depth(record)
+                record |= {"kept_levels": self.depths.get(symbol, NOT_GIVEN)}
+            self.add_in_order(record | {"exchange": _EXCHANGE}, line)
+
+    def _note_depth(self, record: Record) -> None:
+        """Set the depth of a book of WebSocket v2: the subscribed depth, else that of the first snapshot."""
+        named = {canonical_symbol(name): depth for name, depth in self.subscribed.items()}
+        length = max(len(record["bid_prices"]), len(record["ask_prices"]))
+        if record["is_snapshot"]:
+            self.depths.setdefault(record["symbol"], named.get(record["symbol"], length))
+
     def _add_book_update(self, parts: list[object], symbol: str, depth: int, line: Line) -> None:
         """Add a snapshot or an update; skip a message of a depth that is not read."""
         record = _read_book_update(parts)
         if self.depths.setdefault(symbol, depth) != depth:
             return self.skip(f"book-{depth}")
-        self._add_in_order(record | {"symbol": symbol, "kept_levels": depth}, line)
+        self.add_in_order(record | {"exchange": _EXCHANGE, "symbol": symbol, "kept_levels": depth}, line)
 
     def _add_trades(self, parts: list[object], symbol: str, line: Line) -> None:
         """Add the trades of a message."""
         if len(parts) != 1 or not isinstance(parts[0], list):
             raise ValueError(f"expected one list of trades, found {excerpt(parts)}")
         for record in [_read_trade(trade) for trade in parts[0]]:
-            self._add_in_order(record | {"symbol": symbol}, line)
-
-    def _add_in_order(self, record: Record, line: Line) -> None:
-        """Add a record with a preliminary sequence: the line's receive time, or else the record's timestamp.
-
-        `finish_block` replaces the preliminary sequence.
-        """
-        time = self.order_times.setdefault(self.row, record["timestamp"])
-        if time == NOT_GIVEN:
-            del self.order_times[self.row]
-            raise ValueError("the line has no receive time and no level with a time: its order is unknown")
-        self.add(record | {"exchange": _EXCHANGE, "received": line.received, "sequence": time})
-
-    def finish_block(self) -> None:
-        """Set the final sequence of the block's records.
-
-        This step runs at the end of a block, because only later lines show that a clock jumped ahead.
-        """
-        times = np.fromiter(self.order_times.values(), dtype=np.int64)
-        sequences = order_receive_times(times, self.last_sequence).tolist()
-        sequence_by_row = dict(zip(self.order_times, sequences, strict=True))
-        latest = self.last_sequence
-        for record in self.records.pending:
-            latest = sequence_by_row.get(record["source_row"], latest)
-            if record["record"] != "quarantine":
-                record["sequence"] = latest
-        self.last_sequence = sequences[-1] if sequences else self.last_sequence
-        self.order_times.clear()
+            self.add_in_order(record | {"exchange": _EXCHANGE, "symbol": symbol}, line)
 
     def damaged_symbol(self, line: bytes) -> tuple[str, str] | None:
         """Return the (exchange, symbol) of the book that an unreadable line names at its end.
@@ -164,7 +155,10 @@ class KrakenSource(MessageSource):
 
     @classmethod
     def recognizes(cls, message: object) -> bool:
-        """Return whether a message names a channel of WebSocket v1; see `FileSource.recognizes`."""
+        """Return whether a message names a channel of WebSocket v1 or v2; see `FileSource.recognizes`."""
+        if isinstance(message, dict):
+            is_v2 = message.get("channel") in (kraken_v2.BOOK, kraken_v2.TRADE) and "data" in message
+            return is_v2 and message.get("type") in ("snapshot", "update")
         if not isinstance(message, list) or len(message) < 4:
             return False
         channel = message[-2]
@@ -201,8 +195,8 @@ def _read_book_update(parts: list[object]) -> Record:
         "is_snapshot": is_snapshot == {True},
         "timestamp": max(times, default=NOT_GIVEN),
         "checksum": checksum,
-        "price_digits": _count_decimals([price for price, _ in printed_levels]),
-        "size_digits": _count_decimals([size for _, size in printed_levels]),
+        "price_digits": count_digits([price for price, _ in printed_levels]),
+        "size_digits": count_digits([size for _, size in printed_levels]),
     }
     return record | levels
 
@@ -228,12 +222,3 @@ def _read_time(fields: list[object]) -> int:
     if time > INT64_MAX:
         raise ValueError(f"time {seconds} s does not fit int64 in ns")
     return time
-
-
-def _count_decimals(numbers: list[object]) -> int:
-    """Return the largest number of decimals that any of the printed numbers has; -1 for an empty list."""
-    exponents = [int(Decimal(str(number)).as_tuple().exponent) for number in numbers]
-    digits = max((max(0, -exponent) for exponent in exponents), default=NOT_GIVEN)
-    if digits > MOST_DECIMALS:
-        raise ValueError(f"expected a level with at most {MOST_DECIMALS} decimals, found {digits}")
-    return digits

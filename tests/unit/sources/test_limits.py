@@ -135,8 +135,8 @@ def staged(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Stage a file as a worker does; return the staged files, and how each part ended."""
     folder.mkdir(exist_ok=True)
-    stage = staged_records.stage_groups(SOURCES[source], str(folder), limits)
-    reference = pd.DataFrame({"part": [0], "source_file": [str(path)], "row_groups": [[]]})
+    stage = staged_records.stage_groups(SOURCES, str(folder), limits)
+    reference = pd.DataFrame({"part": [0], "source_file": [str(path)], "row_groups": [[]], "source": [source]})
     told = [row for frame in stage((0,), iter([reference])) for row in frame.to_dict("records")]
     return [row for row in told if row["file"]], [row for row in told if not row["file"]]
 
@@ -199,17 +199,17 @@ def test_streams_that_have_no_open_file_are_staged_to_the_same_records(tmp_path,
 
 def test_lines_of_many_small_values_are_quarantined_before_they_are_decoded(tmp_path):
     lines = [
+        b'{"topic":"other"}',
         b"[" * 30 + b"]" * 30,
         b"[" + b"1," * 190 + b"1]",
         b"[" + b"{}," * 90 + b"{}]",
-        b'{"topic":"other"}',
     ]
     path = write(tmp_path / "raw", [line + b"\n" for line in lines])
     files, _ = staged("bybit", path, tmp_path / "staged", Limits(most_levels=20))
     found = {row["source_row"]: row["reason"] for row in records_in(files)}
-    assert "at least 22 level changes" in found[1]
-    assert all("values; the limit is 80" in found[row] for row in (2, 3))
-    assert 4 not in found
+    assert "at least 22 level changes" in found[2]
+    assert all("values; the limit is 80" in found[row] for row in (3, 4))
+    assert 1 not in found
 
 
 def test_parquet_that_grows_out_of_proportion_is_refused_before_it_is_read(tmp_path, monkeypatch):

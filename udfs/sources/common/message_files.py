@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
+from decimal import Decimal
 from hashlib import blake2b
 from typing import IO, ClassVar
 
 import pyarrow as pa
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import INT64_MAX
+from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
+from deltabook.udfs.numbers.decimal_text import MOST_DECIMALS
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.documents import one_message_per_line
 from deltabook.udfs.sources.common.envelopes import Line, split_line
@@ -286,6 +288,27 @@ def read_level_list(message: JsonObject, key: str) -> list[list[object]]:
     if not isinstance(value, list) or not all(isinstance(level, list) for level in value):
         raise ValueError(f"field {key}: expected a list of levels, found {excerpt(value)}")
     return [level[:2] for level in value]
+
+
+def count_digits(numbers: list[object]) -> int:
+    """Return the largest number of decimals that any of the printed numbers has; -1 for an empty list.
+
+    Parameters
+    ----------
+    numbers : list of (str, int or Decimal)
+        Numbers as the venue prints them.
+
+    Raises
+    ------
+    ValueError
+        If a number has more than `MOST_DECIMALS` decimals.
+    """
+    digits = max(
+        (max(0, -int(Decimal(str(number)).as_tuple().exponent)) for number in numbers), default=NOT_GIVEN
+    )
+    if digits > MOST_DECIMALS:
+        raise ValueError(f"expected a level with at most {MOST_DECIMALS} decimals, found {digits}")
+    return digits
 
 
 def hash_id(text: str) -> int:

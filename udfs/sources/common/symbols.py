@@ -34,6 +34,23 @@ _QUOTES = sorted((*_DOLLARS, *_MONEY, *_COINS), key=len, reverse=True)
 """Quote assets, longest first. BTCUSDT is split before USDT, the longest quote asset at its end."""
 _SLASH = re.compile(r"(?<=[A-Z0-9])/(?=[A-Z0-9])")
 _EXPIRY = re.compile(r"\d{6}")
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAY = re.compile(rf"([0-9]{{1,2}})({'|'.join(_MONTHS)})([0-9]{{2}})")
+
+
+def expand_expiry(text: str) -> str:
+    """Return an expiry such as 24SEP21 as yymmdd, such as 210924; any other text unchanged.
+
+    Parameters
+    ----------
+    text : str
+        The expiry as a venue prints it, in upper case.
+    """
+    match = _DAY.fullmatch(text)
+    if match is None:
+        return text
+    day, month, year = match.groups()
+    return f"{year}{_MONTHS.index(month) + 1:02}{int(day):02}"
 
 
 def canonical_asset(name: str) -> str:
