@@ -259,7 +259,7 @@ FEEDS = {
             whole_snapshots=True,
             is_unlinked=False,
             timed_snapshots=True,
-            trade_ids=False,
+            trade_ids=True,
             rules="Deribit API: subscription book.(instrument_name).(interval)",
         ),
         Feed(
@@ -313,7 +313,7 @@ FEEDS = {
             ("BITMEX",),
             Continuity.NONE,
             Checksum.NONE,
-            Repeats.BY_CONTENT,
+            Repeats.JOINED,
             Status.UNVERIFIABLE,
             own_snapshots=True,
             whole_snapshots=True,

@@ -18,8 +18,8 @@ from deltabook.udfs.numbers.scales import rescale
 from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.rebuild.checkpoints import BookState
 from deltabook.udfs.rebuild.rebuilder import Rebuilder
-from deltabook.udfs.storage.containers import open_file
 from deltabook.udfs.sources.registry import SOURCES
+from deltabook.udfs.storage.containers import open_file
 from deltabook.udfs.streaming.live_books import BatchStart, make_batch_function
 from deltabook.udfs.streaming.stream_source import START, LiveSource
 

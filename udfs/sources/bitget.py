@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import NOT_GIVEN
+from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line
@@ -80,17 +80,20 @@ class _BitgetParser(MessageParser):
         read = self._read_trade if channel == "trade" else self._read_book_update
         action = message.get("action")
         # Read all entries before adding the first: one unreadable entry puts the whole line in quarantine.
-        for record in [read(entry, action) for entry in data]:
+        records = [read(entry, action) for entry in data]
+        for record in records:
             if record["record"] == "book_update":
                 record |= self._widen_digits((exchange, symbol), record)
             self.add({"exchange": exchange, "symbol": symbol, "received": line.received} | record)
+        if not records:
+            self.skip(f"empty {channel}")
 
     def _widen_digits(self, key: tuple[str, str], record: Record) -> Record:
-        """Return the decimals of an instrument's prices and sizes, which every message may widen.
+        """Return the decimals of an instrument's prices and sizes, counted since the last snapshot.
 
         Bitget prints all prices, and all sizes but 0, of an instrument with the same number of decimals.
         """
-        digits = self.digits.get(key, (0, 0))
+        digits = (0, 0) if record["is_snapshot"] else self.digits.get(key, (0, 0))
         digits = max(digits[0], record["price_digits"]), max(digits[1], record["size_digits"])
         self.digits[key] = digits
         return {"price_digits": digits[0], "size_digits": digits[1]}
@@ -128,7 +131,7 @@ class _BitgetParser(MessageParser):
             "record": "trade",
             "timestamp": time,
             "sequence": time,
-            "trade_id": hash_id(read_text(entry, "tradeId")) if "tradeId" in entry else NOT_GIVEN,
+            "trade_id": _read_trade_id(entry),
             "side": str(side),
         }
         return record | scale_trade(entry.get("price"), entry.get("size"))
@@ -171,7 +174,7 @@ def instrument(venue_symbol: str, instrument_type: str) -> tuple[str, str]:
     Parameters
     ----------
     venue_symbol : str
-        The symbol as Bitget prints it: BTCUSDT, BTCUSDT_UMCBL, BTCUSDU26.
+        The symbol as Bitget prints it: BTCUSDT, BTCUSDT_UMCBL, BTCPERP, BTCUSDU26.
     instrument_type : str
         The field `instType`.
 
@@ -188,6 +191,8 @@ def instrument(venue_symbol: str, instrument_type: str) -> tuple[str, str]:
     name = _SUFFIX.sub("", venue_symbol.upper()) if venue_symbol.isascii() else venue_symbol
     if instrument_type in _SPOT:
         return "BITGET", canonical_symbol(name)
+    if name.endswith("PERP") and name != "PERP":  # margined in USDC
+        name = name.removesuffix("PERP") + "USDC"
     return "BITGET_FUTURES", canonical_symbol(name, perpetual=_DATED.fullmatch(name) is None)
 
 
@@ -199,3 +204,12 @@ def _read_checksum(entry: JsonObject) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**32:
         raise ValueError(f"field checksum: expected a CRC-32, found {excerpt(value)}")
     return value & 0xFFFFFFFF
+
+
+def _read_trade_id(entry: JsonObject) -> int:
+    """Return the id of a trade, or the hash of an id that is not a number; -1 if it has none, as in v1."""
+    if "tradeId" not in entry:
+        return NOT_GIVEN
+    printed = read_text(entry, "tradeId")
+    is_number = printed.isdecimal() and len(printed) < 20 and int(printed) <= INT64_MAX
+    return int(printed) if is_number else hash_id(printed)

@@ -5,18 +5,20 @@ known way.
 
 - Order book, tables `orderBookL2` and `orderBookL2_25`: `action` is `partial` (replaces the whole book),
   `insert`, `update` or `delete`. A row names its level by `id`. Rows of `update` and `delete` may lack the
-  price; the source knows it from the row that inserted the level. A row with an unknown `id` is unreadable.
+  price; the source knows it from the row that inserted the level. After a `partial`, an `update` or `delete`
+  of an unknown `id` shows that a message is missing, and is unreadable. Before the first `partial`, as in a
+  file that continues another one, the printed price is used (given since April 2023).
 - Both tables of one instrument in a file: the source reads the table that comes first and skips the other.
 - Order: messages have no ids. They stay in file order, and their sequence is the receive time (see
   `common.receive_order`), or `timestamp` if a line has none. No id shows a lost message, so the book is
   `unverifiable`.
-- Trades, table `trade`: `side` is the aggressor side, `trdMatchID` the id. The trades of `partial` happened
-  before the subscription.
+- Trades, table `trade`: `side` is the aggressor side; the hash of `trdMatchID` is the id. The trades of
+  `partial` happened before the subscription. Those that the file already has are left out.
 - Sizes are contracts, as printed.
 - Symbols: XBTUSD is BTC-USD-PERP, XBTUSDT is BTC-USDT-PERP, XBT_USDT (spot) is BTC-USDT. Symbols with an
-  expiry such as XRPU21 are not changed.
+  expiry such as XRPU21 are not changed, as in the source `tardis`.
 - Skipped: `quote` (it has no id; a quote may be sent before the change of the book), `instrument` and all
-  other tables, and answers.
+  other tables, prices of indices such as .BXBT in the table `trade`, answers, `ping` and `pong`.
 - Unreadable lines go to quarantine, and their book is marked as damaged. If an unreadable line does not show
   its symbol, every book of the file is marked as damaged.
 
@@ -50,7 +52,10 @@ _BOOKS = ("orderBookL2", "orderBookL2_25")
 _ACTIONS = ("partial", "insert", "update", "delete")
 _SIDES = {"Buy": "buy", "Sell": "sell"}
 _DATED = re.compile(r"[A-Z0-9]+[FGHJKMNQUVXZ][0-9]{2}")
-_NAMED = re.compile(rb'"table"\s*:\s*"([A-Za-z0-9_]+)".*?"symbol"\s*:\s*"([A-Z0-9_]{1,40})"', re.DOTALL)
+_SPOT = re.compile(r"(?![A-Z0-9]{2,}USDT?_)[A-Z0-9]+_[A-Z0-9]+")
+"""XBT_USDT; not ETHUSD_ETH, which is a perpetual contract with another margin asset than ETHUSD."""
+_NAMED_TABLE = re.compile(rb'"table"\s*:\s*"([A-Za-z0-9_]+)"')
+_NAMED_SYMBOL = re.compile(rb'"symbol"\s*:\s*"([A-Z0-9_]{1,40})"')
 
 
 class _BitmexParser(ReceiveOrderedParser):
@@ -64,9 +69,15 @@ class _BitmexParser(ReceiveOrderedParser):
         """{symbol: {id of a level: its price as printed}}."""
         self.tables: dict[str, str] = {}
         """{symbol: the only book table that is read, which is the symbol's first table in the file}."""
+        self.seeded: set[str] = set()
+        """Symbols whose levels are all in `prices`, because the file has a `partial` of them."""
+        self.last_trades: dict[str, int] = {}
+        """{symbol: id of its last trade}."""
 
     def message(self, line: Line) -> None:
         self.note_receive_time(line)
+        if line.payload.strip() in (b"ping", b"pong"):
+            return self.skip("ping or pong")
         message = decode_message(line.payload, self.limits.most_levels)
         if not isinstance(message, dict):
             raise ValueError(f"expected an object, found {excerpt(message)}")
@@ -80,67 +91,93 @@ class _BitmexParser(ReceiveOrderedParser):
         if not all(isinstance(row, dict) for row in data):
             raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
         if table == "trade":
-            records = [_read_trade(row) for row in data]
+            self._add_trades(str(action), data, line)
         else:
-            records = self._read_book_update(str(table), str(action), message, data)
-        for record in records:
-            self.add_in_order(record | {"exchange": _EXCHANGE}, line)
+            self._add_book_updates(str(table), str(action), message, data, line)
 
-    def _read_book_update(
-        self, table: str, action: str, message: JsonObject, rows: list[JsonObject]
-    ) -> list[Record]:
-        """Return one record for each symbol of a message of a book table."""
+    def _add_trades(self, action: str, rows: list[JsonObject], line: Line) -> None:
+        """Add the trades of a message; leave out prices of indices, and trades that a `partial` repeats."""
+        trades = [_read_trade(row) for row in rows if not read_text(row, "symbol").startswith(".")]
+        if action == "partial":
+            trades = [trade for trade in trades if self.last_trades.get(trade["symbol"]) != trade["trade_id"]]
+        for trade in trades:
+            self.add_in_order(trade | {"exchange": _EXCHANGE}, line)
+            self.last_trades[trade["symbol"]] = trade["trade_id"]
+        if not trades:
+            self.skip("trade that is empty, repeated or of an index")
+
+    def _add_book_updates(
+        self, table: str, action: str, message: JsonObject, rows: list[JsonObject], line: Line
+    ) -> None:
+        """Add one record for each symbol of a message of a book table."""
         rows_of: dict[str, list[JsonObject]] = {}
         for row in rows:
             rows_of.setdefault(symbol_of(read_text(row, "symbol")), []).append(row)
         selected = message.get("filter")
         if not rows and isinstance(selected, dict) and "symbol" in selected:  # the partial of an empty book
             rows_of[symbol_of(read_text(selected, "symbol"))] = []
-        records = []
-        for symbol, of_symbol in rows_of.items():
-            if self.tables.setdefault(symbol, table) != table:
-                self.skip(f"{table} beside {self.tables[symbol]}")
-                continue
-            records.append(self._read_levels(symbol, action, of_symbol))
-        return records
+        # Read all symbols before adding the first: one unreadable row puts the whole line in quarantine.
+        read = [
+            (symbol, *self._read_levels(symbol, action, of_symbol))
+            for symbol, of_symbol in rows_of.items()
+            if self.tables.get(symbol, table) == table
+        ]
+        for symbol, record, prices in read:
+            self.add_in_order(record | {"exchange": _EXCHANGE}, line)
+            self.tables[symbol] = table
+            self._note_prices(symbol, action, prices)
+        if not read:
+            self.skip(f"{table} beside another table" if rows_of else f"empty {table}")
 
-    def _read_levels(self, symbol: str, action: str, rows: list[JsonObject]) -> Record:
-        """Return the record of one symbol's rows, and note the prices of their levels."""
-        prices: dict[int, object] = {} if action == "partial" else self.prices.get(symbol, {}).copy()
+    def _read_levels(
+        self, symbol: str, action: str, rows: list[JsonObject]
+    ) -> tuple[Record, dict[int, object]]:
+        """Return the record of one symbol's rows, and the printed price of each row's level."""
+        known = self.prices.get(symbol, {})
+        uses_printed = action in ("partial", "insert") or symbol not in self.seeded
+        prices: dict[int, object] = {}
         sides: dict[str, list[tuple[object, object]]] = {"Buy": [], "Sell": []}
         times = []
         for row in rows:
             level, side = read_integer(row, "id"), read_text(row, "side")
             if side not in sides:
                 raise ValueError(f"field side: expected Buy or Sell, found {excerpt(side)}")
-            if "price" in row and action != "delete":
-                prices[level] = row["price"]
-            if level not in prices:
+            price = row["price"] if uses_printed and "price" in row else known.get(level)
+            if price is None:
                 raise ValueError(f"field id: level {level} of {symbol} is not known: a message is missing")
-            sides[side].append((prices[level], 0 if action == "delete" else row.get("size")))
+            prices[level] = price
+            sides[side].append((price, 0 if action == "delete" else row.get("size")))
             if "timestamp" in row:
                 times.append(parse_iso_time(read_text(row, "timestamp")))
-            if action == "delete":
-                del prices[level]
         record: Record = {
             "record": "book_update",
             "symbol": symbol,
             "timestamp": max(times, default=NOT_GIVEN),
             "is_snapshot": action == "partial",
         }
-        record |= scale_levels(sides["Buy"], sides["Sell"])
-        self.prices[symbol] = prices
-        return record
+        return record | scale_levels(sides["Buy"], sides["Sell"]), prices
+
+    def _note_prices(self, symbol: str, action: str, prices: dict[int, object]) -> None:
+        """Keep the prices of the levels of a message that was read."""
+        if action == "partial":
+            self.seeded.add(symbol)
+            self.prices[symbol] = {}
+        known = self.prices.setdefault(symbol, {})
+        if action != "delete":
+            known.update(prices)
+        else:
+            for level in prices:
+                known.pop(level, None)
 
     def damaged_symbol(self, line: bytes) -> tuple[str, str] | None:
         """Return the (exchange, symbol) of the book that an unreadable line names; see `MessageParser`."""
-        match = _NAMED.search(line)
-        if match is None:
-            return None
-        if match[1].decode() not in _BOOKS:
+        table, symbols = _NAMED_TABLE.search(line), set(_NAMED_SYMBOL.findall(line))
+        if table is not None and table[1].decode() not in _BOOKS:
             return NO_BOOK
+        if len(symbols) != 1:  # with two names, it is unclear which books the line changes
+            return None
         try:
-            return _EXCHANGE, symbol_of(match[2].decode("ascii"))
+            return _EXCHANGE, symbol_of(symbols.pop().decode("ascii"))
         except InputError:
             return None
 
@@ -182,7 +219,7 @@ def symbol_of(venue_symbol: str) -> str:
     InputError
         If the symbol has characters that a name must not have.
     """
-    is_perpetual = "_" not in venue_symbol and _DATED.fullmatch(venue_symbol) is None
+    is_perpetual = not _SPOT.fullmatch(venue_symbol) and not _DATED.fullmatch(venue_symbol)
     return canonical_symbol(venue_symbol, perpetual=is_perpetual)
 
 

@@ -15,7 +15,8 @@ known way.
 - A count that falls is a new connection. A file without names of connections is one connection.
 - A symbol that two connections of a file carry is read from the connection that comes first.
 - Trades, channel `market_trades`: `side` is the side of the maker's order, so the aggressor is on the other
-  side. Trades are ordered by id.
+  side. Trades are ordered by id. The trades of a snapshot happened before the subscription, so they have no
+  receive time.
 - Times: the time of a message (`timestamp`) for books, `time` for trades.
 - Skipped: `ticker` (it has no id, and its best prices belong to a moment between two book messages),
   `candles`, `heartbeats`, `subscriptions`, `status` and all other channels.
@@ -80,7 +81,11 @@ class _CoinbaseParser(MessageParser):
         common: Record = {"exchange": _EXCHANGE, "received": line.received}
         # Read all events before adding the first: one unreadable event puts the whole line in quarantine.
         if channel == _TRADES:
-            records = [_read_trade(trade) for event in events for trade in _list_items(event, "trades")]
+            records = [
+                _read_trade(trade) | ({"received": NOT_GIVEN} if event.get("type") == "snapshot" else {})
+                for event in events
+                for trade in _list_items(event, "trades")
+            ]
         else:
             records = [_read_book_update(event) | {"timestamp": time} for event in events]
         self._count(line, sequence)

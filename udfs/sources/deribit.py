@@ -12,9 +12,10 @@ known way.
   skips the others.
 - Top of book, channel `ticker.INSTRUMENT.*`: golden rows of kind `vendor_book`. A ticker has no id. It
   describes the last book message whose `timestamp` is not above the ticker's. A price of 0 means that the
-  side is empty.
-- Trades, channel `trades.*`: `direction` is the aggressor side, `trade_seq` orders the trades of an
-  instrument.
+  side is empty. Beside a book at another interval than `raw`, whose messages may be older than the ticker,
+  tickers are skipped.
+- Trades, channel `trades.*`: `direction` is the aggressor side; it is stored as empty for a block trade
+  (`block_trade_id`), which happened outside the book. `trade_seq` of an instrument rises by one.
 - Symbols: BTC-PERPETUAL is BTC-USD-PERP, BTC-24SEP21 is BTC-USD-210924. The symbols of options are not
   changed.
 - Skipped: grouped books (`book.INSTRUMENT.GROUP.DEPTH.INTERVAL`), `quote`, all other channels, and answers.
@@ -46,6 +47,7 @@ from deltabook.udfs.sources.common.symbols import canonical_symbol, expand_expir
 
 _EXCHANGE = "DERIBIT"
 _BOOK = re.compile(r"book\.([^.]+)\.(raw|100ms|agg2)")
+_EVERY_CHANGE = "raw"
 _OPTION = re.compile(r".+-[0-9d]+-[CP]")
 _ACTIONS = ("new", "change", "delete")
 _SIDES = ("buy", "sell")
@@ -101,6 +103,8 @@ class _DeribitParser(MessageParser):
         if self.channels.setdefault(symbol, interval) != interval:
             return self.skip(f"book at interval {interval}")
         self.add(record)
+        if interval != _EVERY_CHANGE:
+            return
         for ticker in self.tickers.add_message(symbol, time, record["sequence"]):
             self.add(ticker)
 
@@ -120,7 +124,10 @@ class _DeribitParser(MessageParser):
             "received": line.received,
             "source_row": self.row,
         }
-        for ticker in self.tickers.add_ticker(symbol, time, record | scale_levels(bids, asks)):
+        record |= scale_levels(bids, asks)
+        if self.channels.get(symbol, _EVERY_CHANGE) != _EVERY_CHANGE:
+            return self.skip("ticker beside a book that is not raw")
+        for ticker in self.tickers.add_ticker(symbol, time, record):
             self.add(ticker)
 
     def _add_trades(self, data: object, line: Line) -> None:
@@ -142,7 +149,7 @@ class _DeribitParser(MessageParser):
             "timestamp": self._read_time(entry),
             "sequence": read_integer(entry, "trade_seq"),
             "trade_id": hash_id(read_text(entry, "trade_id")),
-            "side": str(side),
+            "side": "" if entry.get("block_trade_id") is not None else str(side),
         }
         return record | scale_trade(entry.get("price"), entry.get("amount"))
 

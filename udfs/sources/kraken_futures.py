@@ -6,7 +6,8 @@ known way.
 - Order book, feeds `book_snapshot` (replaces the whole book) and `book` (one level: `side`, `price`, `qty`;
   quantity 0 deletes the level).
 - Update ids: `seq` of a product rises by one. A book with an unbroken chain is `verified`.
-- Trades, feeds `trade_snapshot` and `trade`: `side` is the aggressor side, `uid` the id, `seq` the order.
+- Trades, feeds `trade_snapshot` and `trade`: `side` is the aggressor side, `uid` the id, `seq` the order. The
+  trades of `trade_snapshot` happened before the subscription, so they have no receive time.
 - Symbols: PI_XBTUSD (inverse) is BTC-USD-PERP. PF_XBTUSD (margined in several assets, another market) is
   BTC-USD-LINEAR-PERP. FI_XBTUSD_210924 is BTC-USD-210924, FF_XBTUSD_240927 is BTC-USD-LINEAR-240927.
 - Times: `timestamp` of books, `time` of trades, in milliseconds.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import re
 
 from deltabook.schemas.errors import InputError
+from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line
@@ -58,11 +60,13 @@ class _KrakenFuturesParser(MessageParser):
             trades = message.get("trades")
             if not isinstance(trades, list) or not all(isinstance(trade, dict) for trade in trades):
                 raise ValueError(f"field trades: expected a list of objects, found {excerpt(trades)}")
-            records = [self._read_trade(trade) for trade in trades]
+            # Kraken lists the newest trade first.
+            records = sorted(map(self._read_trade, trades), key=lambda record: record["sequence"])
         else:
             records = [self._read_book_update(message, feed == "book_snapshot")]
+        received = NOT_GIVEN if feed == "trade_snapshot" else line.received
         for record in records:
-            self.add(record | {"exchange": _EXCHANGE, "received": line.received})
+            self.add(record | {"exchange": _EXCHANGE, "received": received})
 
     def _read_book_update(self, message: JsonObject, is_snapshot: bool) -> Record:
         """Return the record of a snapshot or of a change of one level."""

@@ -16,9 +16,9 @@ from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.bybit import BybitSource, symbol_of
 from deltabook.udfs.sources.common.file_source import MixedUnitsError
-from deltabook.udfs.storage.containers import open_file
 from deltabook.udfs.sources.common.message_files import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
+from deltabook.udfs.storage.containers import open_file
 
 MS = 10**6
 TIME = 1733011200691

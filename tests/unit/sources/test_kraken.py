@@ -18,10 +18,10 @@ from properties import cases
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.common import message_files
 from deltabook.udfs.sources.common.file_source import line_blocks
-from deltabook.udfs.storage.containers import open_file
 from deltabook.udfs.sources.common.receive_order import MAX_LEAD, order_receive_times
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 from deltabook.udfs.sources.kraken import KrakenSource
+from deltabook.udfs.storage.containers import open_file
 
 SECOND = 10**9
 START = 1618678133 * SECOND

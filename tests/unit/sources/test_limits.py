@@ -136,7 +136,9 @@ def staged(
     """Stage a file as a worker does; return the staged files, and how each part ended."""
     folder.mkdir(exist_ok=True)
     stage = staged_records.stage_groups(SOURCES, str(folder), limits)
-    reference = pd.DataFrame({"part": [0], "source_file": [str(path)], "row_groups": [[]], "source": [source]})
+    reference = pd.DataFrame(
+        {"part": [0], "source_file": [str(path)], "row_groups": [[]], "source": [source]}
+    )
     told = [row for frame in stage((0,), iter([reference])) for row in frame.to_dict("records")]
     return [row for row in told if row["file"]], [row for row in told if not row["file"]]
 

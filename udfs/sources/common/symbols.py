@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from deltabook.schemas.names import valid_name
+from deltabook.udfs.sources.common.assets import ASSETS
 
 _ASSETS = {"XBT": "BTC", "XDG": "DOGE"}
 _DOLLARS = (
@@ -32,6 +33,8 @@ _MONEY = (
 _COINS = ("BTC", "XBT", "ETH", "BNB", "TRX", "XRP", "DOGE", "DOT", "SOL")
 _QUOTES = sorted((*_DOLLARS, *_MONEY, *_COINS), key=len, reverse=True)
 """Quote assets, longest first. BTCUSDT is split before USDT, the longest quote asset at its end."""
+_BASES_OF = {"AEUR": ("BTC", "ETH", "EUR", "BNB", "SOL")}
+"""{quote asset: the only base assets that it has}; GALAEUR is GALA-EUR, although GAL is an asset."""
 _SLASH = re.compile(r"(?<=[A-Z0-9])/(?=[A-Z0-9])")
 _EXPIRY = re.compile(r"\d{6}")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
@@ -71,14 +74,27 @@ def split_pair(concatenated: str, quote: str = "") -> str:
     Returns
     -------
     str
-        A symbol such as BTC-USDT; the symbol unchanged if it ends with no known quote asset.
+        A symbol such as BTC-USDT; the symbol unchanged if it ends with no known quote asset. If it ends with
+        several, a pair whose base is one of `ASSETS` is preferred, then the longest quote asset.
     """
     if concatenated.startswith("XBT") and concatenated[3:] in _QUOTES:
         quote = concatenated[3:]
-    for candidate in [quote] if quote else _QUOTES:
-        if concatenated.endswith(candidate) and len(concatenated) > len(candidate):
-            return f"{canonical_asset(concatenated.removesuffix(candidate))}-{canonical_asset(candidate)}"
-    return concatenated
+    pairs = [
+        (concatenated.removesuffix(candidate), candidate)
+        for candidate in ([quote] if quote else _QUOTES)
+        if concatenated.endswith(candidate) and len(concatenated) > len(candidate)
+    ]
+    if not pairs:
+        return concatenated
+    # ADAEUR ends with AEUR and with EUR. ADA is an asset, AD is none.
+    known = [(base, quoted) for base, quoted in pairs if base in ASSETS and _is_market(base, quoted)]
+    base, quoted = (known or pairs)[0]
+    return f"{canonical_asset(base)}-{canonical_asset(quoted)}"
+
+
+def _is_market(base: str, quote: str) -> bool:
+    """Return whether a quote asset of few markets has a market of this base asset."""
+    return quote not in _BASES_OF or base in _BASES_OF[quote]
 
 
 def canonical_symbol(venue_symbol: str, *, perpetual: bool = False, quote: str = "") -> str:
