@@ -47,6 +47,7 @@ from deltabook.udfs.sources.common.message_files import (
     MessageSource,
     count_digits,
     excerpt,
+    is_foreign_name,
     read_integer,
     read_level_list,
 )
@@ -57,7 +58,7 @@ _EXCHANGE = "KRAKEN"
 _BOOK = re.compile(r"book-([1-9][0-9]{0,5})")
 _TIME = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _SIDES = {"b": "buy", "s": "sell"}
-_LINE_END = re.compile(rb'"(trade|book-[0-9]+)" *, *"([!-~]{1,80})" *\] *$')
+_LINE_END = re.compile(rb'"(trade|book-[0-9]+)" *, *"([^"\\]{1,200})" *\] *$')
 _MAX_CHECKSUM = 2**32 - 1
 
 
@@ -140,9 +141,11 @@ class _KrakenParser(ReceiveOrderedParser):
             return None
         if match[1] == b"trade":
             return NO_BOOK
+        if is_foreign_name(match[2]):
+            return NO_BOOK  # no book has such a name
         try:
             book = _EXCHANGE, canonical_symbol(match[2].decode("ascii"))
-        except InputError:
+        except (InputError, UnicodeDecodeError):
             return None
         return book if book in self.books else None
 

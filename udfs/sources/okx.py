@@ -7,6 +7,9 @@ JSON compressed with raw deflate and printed as a Python bytes literal: `b'…'`
 - Order book, v5 channels `books`, `books-l2-tbt` and `books50-l2-tbt`: `action` is `snapshot` (replaces the
   whole book) or `update` (changes levels). v3 uses the tables `…/depth_l2_tbt` and `…/depth`, and calls a
   snapshot `partial`. A level is `[price, size, …]`.
+- Archive of order books (`BTC-USDT-L2orderbook-400lv-….tar.gz`): lines
+  `{"instId","action","ts","asks","bids"}`, with a snapshot every 15 minutes. They have no ids and no
+  checksum: each snapshot is compared with the book before it.
 - Several book channels of one instrument in a file: the source reads the channel that comes first in the file
   and skips the other channels.
 - Top of book, channels `books5` and `bbo-tbt`, and v3 `…/depth5`: golden rows of kind `vendor_book`.
@@ -47,6 +50,7 @@ from deltabook.udfs.sources.common.message_files import (
     MessageSource,
     excerpt,
     hash_id,
+    is_foreign_name,
     read_integer,
     read_level_list,
     read_text,
@@ -83,7 +87,7 @@ _DEFLATED = re.compile(
 _ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED_CHANNEL = re.compile(rb'"(?:channel"\s*:\s*"|table"\s*:\s*"[a-z]+/)([a-z0-9_-]+)"')
-_NAMED_INSTRUMENT = re.compile(rb'"(?:instId|instrument_id)"\s*:\s*"([!-~]{1,80}?)"')
+_NAMED_INSTRUMENT = re.compile(rb'"(?:instId|instrument_id)"\s*:\s*"([^"\\]{1,200})"')
 
 
 class _OkxParser(MessageParser):
@@ -112,6 +116,9 @@ class _OkxParser(MessageParser):
         message = decode_message(_inflate(line.payload), self.limits.most_levels)
         if not isinstance(message, dict):
             raise ValueError(f"expected an object, found {excerpt(message)}")
+        if _is_archived(message):
+            record = self._read_entry(message, "books", read_text(message, "instId"), message, line)
+            return self.skip("books beside another depth") if record is None else self.add(record)
         channel, instrument = _read_channel(message)
         if "event" in message or channel not in _CHANNELS:
             return self.skip(channel if channel and "event" not in message else "answer")
@@ -184,14 +191,17 @@ class _OkxParser(MessageParser):
         except ValueError:
             payload = line
         channels = {name.decode("ascii") for name in _NAMED_CHANNEL.findall(payload)}
-        instruments = {name.decode("ascii") for name in _NAMED_INSTRUMENT.findall(payload)}
+        instruments = set(_NAMED_INSTRUMENT.findall(payload))
         if channels and channels <= _CHANNELS_WITHOUT_BOOK:
             return NO_BOOK
         if len(instruments) != 1:  # with two names, it is unclear which instrument the line belongs to
             return None
+        name = instruments.pop()
+        if is_foreign_name(name):
+            return NO_BOOK  # no book has such a name
         try:
-            book = self.exchange, canonical_symbol(instruments.pop())
-        except InputError:
+            book = self.exchange, canonical_symbol(name.decode("ascii"))
+        except (InputError, UnicodeDecodeError):
             return None
         return book if book in self.books else None
 
@@ -207,6 +217,8 @@ class OkxSource(MessageSource):
         """Return whether a message has a channel of OKX or a table of OKCoin; see `MessageSource`."""
         if not isinstance(message, dict):
             return False
+        if _is_archived(message):
+            return True
         argument, table = message.get("arg"), message.get("table")
         if isinstance(argument, dict):
             return "channel" in argument and "instType" not in argument and "data" in message
@@ -216,6 +228,11 @@ class OkxSource(MessageSource):
     def name(cls) -> str:
         """Return the name for `spark.read.format`."""
         return "okx"
+
+
+def _is_archived(message: JsonObject) -> bool:
+    """Return whether a message is a line of OKX's archive of order books."""
+    return "arg" not in message and {"instId", "action", "ts", "asks", "bids"} <= message.keys()
 
 
 def _exchange_in(name: str) -> str:

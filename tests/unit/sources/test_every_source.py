@@ -6,12 +6,14 @@ import gzip
 import inspect
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from test_dialects import market
+from venue_lines import VENUE_LINES
 
 from deltabook.jobs.lookup.sources import describe_source, describe_sources
 from deltabook.schemas.errors import SettingsError
@@ -60,7 +62,7 @@ SAMPLES = {
     "kraken": lambda folder: write_lines(folder, list(kraken.dump_lines(market(), 60, "XBT/USD"))),
     "okx": lambda folder: write_lines(folder, OKX),
     "bybit": lambda folder: write_lines(folder, BYBIT),
-}
+} | {name: partial(write_lines, lines=lines) for name, lines in VENUE_LINES.items()}
 
 
 def read(name: str, path: Path) -> pa.Table:

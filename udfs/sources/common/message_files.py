@@ -301,14 +301,33 @@ def count_digits(numbers: list[object]) -> int:
     Raises
     ------
     ValueError
-        If a number has more than `MOST_DECIMALS` decimals.
+        If a number is no plain number, or has more than `MOST_DECIMALS` decimals.
     """
-    digits = max(
-        (max(0, -int(Decimal(str(number)).as_tuple().exponent)) for number in numbers), default=NOT_GIVEN
-    )
+    try:
+        exponents = [int(Decimal(str(number)).as_tuple().exponent) for number in numbers]
+    except (ArithmeticError, ValueError):
+        raise ValueError(f"expected plain numbers, found {excerpt(numbers)}") from None
+    digits = max((max(0, -exponent) for exponent in exponents), default=NOT_GIVEN)
     if digits > MOST_DECIMALS:
         raise ValueError(f"expected a level with at most {MOST_DECIMALS} decimals, found {digits}")
     return digits
+
+
+def is_foreign_name(name: bytes) -> bool:
+    """Return whether a name is readable text that is not ASCII, so that it is refused and names no book.
+
+    A damaged name is seldom valid UTF-8 of letters and digits, and may have been that of any book.
+
+    Parameters
+    ----------
+    name : bytes
+        The name of an instrument as an unreadable line shows it.
+    """
+    try:
+        text = name.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return not text.isascii() and all(letter.isalnum() or letter in "-_./" for letter in text)
 
 
 def hash_id(text: str) -> int:
