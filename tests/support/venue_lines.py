@@ -192,7 +192,8 @@ VENUE_LINES: dict[str, list[bytes]] = {
         )
     ],
     "gate": [
-        b"https://api.gateio.ws/api/v4/futures/usdt/order_book?contract=BTC_USDT&with_id=true -> 1723161255.1: "
+        b"https://api.gateio.ws/api/v4/futures/usdt/order_book?contract=BTC_USDT&with_id=true"
+        b" -> 1723161255.1: "
         + _line(
             {
                 "id": 5,

@@ -73,14 +73,16 @@ class _DeribitParser(MessageParser):
         kind = channel.partition(".")[0]
         if kind == "trades":
             self._add_trades(data, line)
-        elif kind in ("book", "ticker") and not isinstance(data, dict):
+        elif kind not in ("book", "ticker"):
+            self.skip(kind)
+        elif not isinstance(data, dict):
             raise ValueError(f"field data: expected an object, found {excerpt(data)}")
         elif kind == "ticker":
             self._add_ticker(data, line)
         elif match := _BOOK.fullmatch(channel):
             self._add_book_update(data, match[2], line)
         else:
-            self.skip("grouped book" if kind == "book" else kind)
+            self.skip("grouped book")
 
     def _add_book_update(self, data: JsonObject, interval: str, line: Line) -> None:
         """Add a snapshot or a change; skip a message of an interval that is not read."""

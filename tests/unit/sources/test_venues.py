@@ -108,7 +108,7 @@ _DELETES = {
     b'"price":2,"qty":0': b'"price":"two","qty":0',
     b'["delete",2,0]': b'["delete","two",0]',
     b'["2","0"]': b'["two","0"]',
-    b'"action":"delete","data":[{"symbol":"XBTUSD","id":2': b'"action":"delete","data":[{"symbol":"XBTUSD","id":9',
+    b'"delete","data":[{"symbol":"XBTUSD","id":2': b'"delete","data":[{"symbol":"XBTUSD","id":9',
     b'{"p":"2","s":0}': b'{"p":"two","s":0}',
 }
 """{the deleted level of each venue's update: the same, unreadable}."""
