@@ -230,7 +230,7 @@ def _check_fetched_snapshot_feed(rules, ids, state, final, verdicts):
             or is_snapshot[index]
             or (
                 not _is_stale(rule, last, state)
-                and not _connects(rule, first[index], previous[index], last, state)
+                and (rule == _NONE or not _connects(rule, first[index], previous[index], last, state))
             )
         ):
             # A snapshot shows no id of the message before it; the next diff may still connect to the book.
@@ -241,6 +241,7 @@ def _check_fetched_snapshot_feed(rules, ids, state, final, verdicts):
                 is_restart
                 or following == n_messages
                 or epoch[following] != epoch[index]
+                or rule == _NONE
                 or not _connects(rule, first[following], previous[following], sequence[following], state)
             ):
                 gap[index], expected[index] = _NEW_SESSION, state[LAST_SEQUENCE]

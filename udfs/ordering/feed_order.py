@@ -136,10 +136,15 @@ def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
     feed : Feed
         Rules of the feed.
     """
-    ids: tuple[str, ...] = _IDS
+    column = {name: to_numpy(events[name]).astype(np.int64) for name in (*_IDS, "received", "timestamp")}
     if feed.continuity is Continuity.NONE:
-        ids = ("epoch", "sequence", "received")  # snapshots are sorted by receive time
-    columns = [to_numpy(events[name]).astype(np.int64) for name in ids]
+        # Messages of one time, such as two snapshots, are sorted by receive time, unless the clock fell.
+        columns = [column["epoch"], column["sequence"], np.maximum(column["received"], column["sequence"])]
+    else:
+        # The sequence of a message without an id is its time: such messages stay in file order.
+        is_time = column["sequence"] == column["timestamp"]
+        columns = [column["epoch"], column["sequence"]]
+        columns += [np.where(is_time, NOT_GIVEN, column[name]) for name in _IDS[2:]]
     if not feed.trade_ids:
         trade_ids = to_numpy(events["trade_id"])
         columns.append(np.where(trade_ids < _LEAST_DIGEST, trade_ids, NOT_GIVEN))

@@ -6,7 +6,7 @@ known way.
 - Order book, channel `diff_order_book_PAIR`: changed levels `[price, amount]`; 0 deletes.
 - Snapshots: responses of `https://www.bitstamp.net/api/v2/order_book/PAIR`; the URL names the pair.
 - Order: `microtimestamp`, the only number of a message. A diff whose `microtimestamp` is not above that of
-  the snapshot is already in it. No id shows a lost message, so the book is `unverifiable`.
+  the snapshot is already in it, and is dropped. No id shows a lost message, so the book is `unverifiable`.
 - Trades, channel `live_trades_PAIR`: `type` 0 means that the aggressor bought, 1 that it sold.
 - Skipped: `order_book_PAIR` and `detail_order_book_PAIR` (the best 100 levels only), `live_orders_PAIR`,
   answers, and responses to other requests.
@@ -22,7 +22,7 @@ import re
 from urllib.parse import urlsplit
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import NANOSECONDS_PER_SECOND
+from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line
@@ -40,8 +40,9 @@ from deltabook.udfs.sources.common.symbols import canonical_symbol
 
 _EXCHANGE = "BITSTAMP"
 _DIFF, _TRADES = "diff_order_book_", "live_trades_"
-_REST = re.compile(r"/api/v2/order_book/([a-z0-9]+)/?")
-_CHANNEL = re.compile(rb'"(diff_order_book|live_trades)_([a-z0-9]{1,40})"')
+_REST = re.compile(r"/api/v2/order_book/([a-z0-9-]+)/?")
+_CHANNEL = re.compile(rb'"(diff_order_book|live_trades)_([a-z0-9-]{1,40})"')
+_REQUEST = re.compile(rb"https?://[^ ]+/api/v2/order_book/([a-z0-9-]{1,40})/? -> ")
 _SIDES = ("buy", "sell")
 _MICROSECOND = NANOSECONDS_PER_SECOND // 10**6
 
@@ -78,7 +79,7 @@ class _BitstampParser(MessageParser):
 
     def _add_levels(self, data: JsonObject, pair: str, line: Line, *, is_snapshot: bool) -> None:
         """Add a snapshot or a diff."""
-        time = read_integer(data, "microtimestamp")
+        time = _read_time(data)
         record: Record = {
             "record": "book_update",
             "exchange": _EXCHANGE,
@@ -100,7 +101,7 @@ class _BitstampParser(MessageParser):
             "record": "trade",
             "exchange": _EXCHANGE,
             "symbol": canonical_symbol(pair),
-            "timestamp": read_integer(data, "microtimestamp") * _MICROSECOND,
+            "timestamp": _read_time(data) * _MICROSECOND,
             "received": line.received,
             "sequence": trade_id,
             "trade_id": trade_id,
@@ -111,14 +112,24 @@ class _BitstampParser(MessageParser):
     def damaged_symbol(self, line: bytes) -> tuple[str, str] | None:
         """Return the (exchange, symbol) of the book that an unreadable line names; see `MessageParser`."""
         match = _CHANNEL.search(line)
-        if match is None:
-            return None
-        if match[1] == b"live_trades":
+        if match and match[1] == b"live_trades":
             return NO_BOOK
+        pair = match[2] if match else request[1] if (request := _REQUEST.match(line)) else b""
         try:
-            return _EXCHANGE, canonical_symbol(match[2].decode("ascii"))
+            book = _EXCHANGE, canonical_symbol(pair.decode("ascii"))
         except InputError:
             return None
+        return book if book in self.books else None
+
+    def add(self, record: Record) -> None:
+        """Add a record; see `MessageParser.add`.
+
+        A damage mark of the book gets a sequence above that of the book's last update. A mark with the same
+        sequence would be dropped, like a diff that the book already includes.
+        """
+        super().add(record)
+        if record["record"] == "book_update":
+            self.books[record["exchange"], record["symbol"]]["sequence"] += 1
 
 
 class BitstampSource(MessageSource):
@@ -137,3 +148,13 @@ class BitstampSource(MessageSource):
         """Return whether a message has a channel of an order book or of trades; see `FileSource`."""
         channel = message.get("channel") if isinstance(message, dict) else None
         return isinstance(channel, str) and channel.startswith((_DIFF, _TRADES, "order_book_"))
+
+
+def _read_time(data: JsonObject) -> int:
+    """Return the field `microtimestamp`, µs since 1970 UTC."""
+    time = read_integer(data, "microtimestamp")
+    if not 0 < time <= INT64_MAX // _MICROSECOND:
+        raise ValueError(
+            f"field microtimestamp: expected a time after 1970 that fits int64 in ns, found {time}"
+        )
+    return time

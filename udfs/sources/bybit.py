@@ -8,7 +8,9 @@ cryptofeed dump line. Files may be plain text, gzip, or a zip with one member (a
   a deletion for each level that drops out of the best N.
 - Update ids: `u` rises by one with each message. A book with an unbroken chain of ids is `verified`.
 - Several depths of one instrument in a file: the source reads the depth that comes first in the file and
-  skips the other depths.
+  skips the other depths. Depth 1 is an exception: it is the book only if the file has no deeper book.
+- Depth 1 beside a deeper book, topic `orderbook.1.SYMBOL`: golden rows of kind `vendor_book`, compared where
+  a message of the deeper book has the same cross sequence `seq`. Other messages of depth 1 are not compared.
 - Trades, topic `publicTrade.SYMBOL`: `S` is the aggressor side. A block trade (`BT`) happened outside the
   book, so its side is stored as empty. Trades are ordered by time. A trade id that is not a number (a UUID)
   is replaced by its hash.
@@ -21,7 +23,8 @@ cryptofeed dump line. Files may be plain text, gzip, or a zip with one member (a
 - Symbols: a contract is perpetual unless its name has an expiry. BTCUSDT-26DEC25 becomes BTC-USDT-251226,
   BTC-26DEC25 becomes BTC-USDC-251226, and BTCPERP becomes BTC-USDC-PERP. Symbols such as BTCUSDZ25, and the
   symbols of options, are not changed.
-- Skipped: other topics and responses to requests.
+- Skipped: `tickers`, other topics and responses to requests. A ticker has a cross sequence `cs`. At the last
+  book message whose `seq` is not above `cs`, prices are equal, but sizes may be newer than those of the book.
 - Unreadable lines go to quarantine. If an unreadable line was a book update, the missing `u` shows the gap.
 
 Rules: Bybit API v5, Orderbook, process snapshot and delta; Trade.
@@ -30,11 +33,13 @@ Rules: Bybit API v5, Orderbook, process snapshot and delta; Trade.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
+from deltabook.udfs.sources.bybit_tops import TopsOfBook
 from deltabook.udfs.sources.common.envelopes import Line
 from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
@@ -53,6 +58,7 @@ _EXCHANGE = "BYBIT"
 _BOOK = re.compile(r"orderbook\.([1-9][0-9]{0,4})\..+")
 _TRADES = re.compile(r"publicTrade\..+")
 _SPOT_DEPTH = "200"
+_TOP_DEPTH = "1"
 _SIDES = {"Buy": "buy", "Sell": "sell"}
 _CATEGORIES = ("linear", "inverse", "spot")
 _EXPIRY = re.compile(r"([A-Z0-9]+)-([0-9]{1,2}[A-Z]{3}[0-9]{2})")
@@ -70,7 +76,9 @@ class _BybitParser(MessageParser):
         self.category_of: dict[str, str] = {}
         """{name of a connection: its market}, from connection lines that name both."""
         self.depths: dict[str, str] = {}
-        """{symbol: the only book depth that is read, which is the symbol's first depth in the file}."""
+        """{symbol: the only book depth that is read, once it is decided}."""
+        self.tops: dict[str, TopsOfBook] = {}
+        """{symbol: its messages of depth 1}."""
 
     def connection(self, line: Line) -> None:
         """Set the market of a connection, and of the file unless a message precedes the line."""
@@ -101,7 +109,7 @@ class _BybitParser(MessageParser):
         return self.category_of.get(line.connection, self.category)
 
     def _add_book_update(self, message: JsonObject, depth: str, line: Line) -> None:
-        """Add the book update of an `orderbook` message; skip a message of a depth that is not read."""
+        """Add the book update of an `orderbook` message; hold or skip a message of another depth."""
         data, kind = message.get("data"), message.get("type")
         if not isinstance(data, dict):
             raise ValueError(f"field data: expected an object, found {excerpt(data)}")
@@ -118,12 +126,38 @@ class _BybitParser(MessageParser):
             "symbol": symbol,
             "timestamp": self.unit.time_to_nanoseconds(read_integer(message, "ts")),
             "received": line.received,
+            "source_row": self.row,
             "sequence": sequence,
             "is_snapshot": kind == "snapshot" or sequence == 1,
         }
-        if self.depths.setdefault(symbol, depth) != depth:
-            return self.skip(f"orderbook.{depth}")
-        self.add(record | levels)
+        record |= levels
+        cross_sequence = data["seq"] if isinstance(data.get("seq"), int) else None
+        tops = self.tops.setdefault(symbol, TopsOfBook())
+        if depth == _TOP_DEPTH and symbol not in self.depths:
+            if tops.hold(cross_sequence, record):
+                self._read_depth_1(symbol)
+        elif depth == _TOP_DEPTH != self.depths[symbol]:
+            self._add_all(tops.add_top(cross_sequence, record))
+        elif self.depths.setdefault(symbol, depth) != depth:
+            self.skip(f"orderbook.{depth}")
+        else:
+            self.add(record)
+            self._add_all(tops.take_golden_rows())
+            self._add_all(tops.add_message(cross_sequence, sequence))
+
+    def _read_depth_1(self, symbol: str) -> None:
+        """Decide that the book of a symbol has depth 1, and add the messages that are held."""
+        self.depths[symbol] = _TOP_DEPTH
+        self._add_all(self.tops[symbol].take_updates())
+
+    def _add_all(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self.add(record)
+
+    def finish(self) -> None:
+        """Add the books of the symbols that have messages of depth 1 alone."""
+        for symbol in self.tops.keys() - self.depths.keys():
+            self._read_depth_1(symbol)
 
     def _add_trades(self, message: JsonObject, line: Line) -> None:
         """Add the trades of a `publicTrade` message."""

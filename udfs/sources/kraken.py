@@ -58,7 +58,8 @@ _EXCHANGE = "KRAKEN"
 _BOOK = re.compile(r"book-([1-9][0-9]{0,5})")
 _TIME = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _SIDES = {"b": "buy", "s": "sell"}
-_LINE_END = re.compile(rb'"(trade|book-[0-9]+)" *, *"([^"\\]{1,200})" *\] *$')
+_LINE_END = re.compile(rb'"(trade|book-[0-9]+)" *, *"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,200})" *\] *$')
+_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 _MAX_CHECKSUM = 2**32 - 1
 
 
@@ -141,10 +142,11 @@ class _KrakenParser(ReceiveOrderedParser):
             return None
         if match[1] == b"trade":
             return NO_BOOK
-        if is_foreign_name(match[2]):
+        name = _unescape(match[2])
+        if is_foreign_name(name):
             return NO_BOOK  # no book has such a name
         try:
-            book = _EXCHANGE, canonical_symbol(match[2].decode("ascii"))
+            book = _EXCHANGE, canonical_symbol(name.decode("ascii"))
         except (InputError, UnicodeDecodeError):
             return None
         return book if book in self.books else None
@@ -171,6 +173,11 @@ class KrakenSource(MessageSource):
     def name(cls) -> str:
         """Return the name for `spark.read.format`."""
         return "kraken"
+
+
+def _unescape(name: bytes) -> bytes:
+    r"""Return a printed name with its JSON escapes, such as \u72d7, replaced by their letters in UTF-8."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "surrogatepass"), name)
 
 
 def _read_book_update(parts: list[object]) -> Record:

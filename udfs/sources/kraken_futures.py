@@ -78,10 +78,10 @@ class _KrakenFuturesParser(MessageParser):
                     raise ValueError(f"field {side}: expected a list of levels, found {excerpt(levels)}")
                 sides[side] = [(level.get("price"), level.get("qty")) for level in levels]
         else:
-            side = message.get("side")
-            if side not in _SIDES:
-                raise ValueError(f"field side: expected buy or sell, found {excerpt(side)}")
-            sides[_SIDES[str(side)]].append((message.get("price"), message.get("qty")))
+            changed = read_text(message, "side")
+            if changed not in _SIDES:
+                raise ValueError(f"field side: expected buy or sell, found {excerpt(changed)}")
+            sides[_SIDES[changed]].append((message.get("price"), message.get("qty")))
         record: Record = {
             "record": "book_update",
             "symbol": symbol_of(read_text(message, "product_id")),

@@ -87,7 +87,8 @@ _DEFLATED = re.compile(
 _ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED_CHANNEL = re.compile(rb'"(?:channel"\s*:\s*"|table"\s*:\s*"[a-z]+/)([a-z0-9_-]+)"')
-_NAMED_INSTRUMENT = re.compile(rb'"(?:instId|instrument_id)"\s*:\s*"([^"\\]{1,200})"')
+_NAMED_INSTRUMENT = re.compile(rb'"(?:instId|instrument_id)"\s*:\s*"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,200})"')
+_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 
 
 class _OkxParser(MessageParser):
@@ -196,7 +197,7 @@ class _OkxParser(MessageParser):
             return NO_BOOK
         if len(instruments) != 1:  # with two names, it is unclear which instrument the line belongs to
             return None
-        name = instruments.pop()
+        name = _unescape(instruments.pop())
         if is_foreign_name(name):
             return NO_BOOK  # no book has such a name
         try:
@@ -238,6 +239,11 @@ def _is_archived(message: JsonObject) -> bool:
 def _exchange_in(name: str) -> str:
     """Return OKCOIN if a file name or a URL contains `okcoin`, else OKX."""
     return "OKCOIN" if "okcoin" in name.lower() else "OKX"
+
+
+def _unescape(name: bytes) -> bytes:
+    r"""Return a printed name with its JSON escapes, such as \u72d7, replaced by their letters in UTF-8."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "surrogatepass"), name)
 
 
 def _inflate(payload: bytes) -> bytes:

@@ -250,7 +250,7 @@ def _open_member(stored: str, member: str, opened: ExitStack) -> IO[bytes]:
     for entry in tar:
         content = tar.extractfile(entry) if entry.name == member and entry.isfile() else None
         if content is not None:
-            return cast(IO[bytes], opened.enter_context(content))
+            return opened.enter_context(content)
     raise InputError(f"the tar has no file {member}")
 
 

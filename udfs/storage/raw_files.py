@@ -14,6 +14,7 @@ from deltabook.udfs.storage.containers import list_members, open_member, split_m
 from deltabook.udfs.storage.locations import explain_invalid_names
 from deltabook.udfs.storage.object_store import copy_file, open_input
 
+_BLOCK_BYTES = 1 << 20
 PARTIAL_SUFFIXES = (".tmp", ".part", ".partial")
 """Endings of incomplete files. A recorder renames such a file when the file is complete."""
 
@@ -65,7 +66,10 @@ def hash_file(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex; a file of an archive counts as it is stored."""
     with ExitStack() as opened:
         if split_member(str(file))[1]:
-            return hashlib.file_digest(opened.enter_context(open_member(str(file))), "sha256").hexdigest()
+            content, digest = opened.enter_context(open_member(str(file))), hashlib.sha256()
+            while data := content.read(_BLOCK_BYTES):
+                digest.update(data)
+            return digest.hexdigest()
         return hashlib.file_digest(opened.enter_context(open_input(file)), "sha256").hexdigest()
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from properties import cases
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
+from deltabook.udfs.sources import bybit_tops
 from deltabook.udfs.sources.bybit import BybitSource, symbol_of
 from deltabook.udfs.sources.common.file_source import MixedUnitsError
 from deltabook.udfs.sources.common.message_files import hash_id
@@ -184,9 +188,65 @@ def test_other_messages_are_skipped(line):
     assert read(line) == []
 
 
-def test_only_the_first_depth_of_an_instrument_is_read():
-    records = read(book(50), book(1), book(50, "delta"), book(1, s="BTCUSDT"))
+def test_only_the_first_of_several_depths_of_an_instrument_is_read():
+    records = read(book(50), book(100), book(50, "delta"), book(100, s="BTCUSDT"))
     assert [record["source_row"] for record in records] == [1, 3, 4]
+
+
+def top(seq: object, kind: str = "snapshot", **fields: Any) -> bytes:
+    return book(1, kind, **({"b": [["1.9531", "7"]], "a": [], "u": 900, "seq": seq} | fields))
+
+
+def test_depth_1_beside_a_deeper_book_is_golden_where_the_cross_sequence_is_the_same():
+    records = read(top(70), book(50, u=5, seq=70), top(70, u=901), top(71), top(72), book(50, u=6, seq=72))
+    names = ("record", "kind", "source_row", "sequence", "is_snapshot")
+    assert [only(record, *names) for record in records] == [
+        ("book_update", "", 2, 5, True),
+        ("golden", "vendor_book", 1, 5, False),
+        ("golden", "vendor_book", 3, 5, False),
+        ("book_update", "", 6, 6, True),
+        ("golden", "vendor_book", 5, 6, False),
+    ]
+    levels = ("bid_prices", "bid_sizes", "ask_prices", "ask_sizes")
+    assert {only(record, "symbol", "timestamp") for record in records} == {("XRP-USDT-PERP", TIME * MS)}
+    assert only(records[1], *levels) == ([195310000], [7 * 10**8], [], [])
+
+
+@pytest.mark.parametrize("line", [top(None), top("70"), top(70, "delta"), top(69), top(71)])
+def test_depth_1_without_a_message_of_the_same_cross_sequence_is_not_compared(line):
+    records = read(line, book(50, u=5, seq=70), line, book(50, "delta", u=6, seq=75))
+    assert [only(record, "record", "source_row") for record in records] == [
+        ("book_update", 2),
+        ("book_update", 4),
+    ]
+
+
+def test_a_file_of_depth_1_alone_has_a_book_of_depth_1():
+    records = read(top(70), top(71, u=901), book(50, s="BTCUSDT"))
+    names = ("record", "symbol", "source_row", "sequence", "is_snapshot")
+    assert sorted(only(record, *names) for record in records) == [
+        ("book_update", "BTC-USDT-PERP", 3, 20254869, True),
+        ("book_update", "XRP-USDT-PERP", 1, 900, True),
+        ("book_update", "XRP-USDT-PERP", 2, 901, True),
+    ]
+
+
+def test_after_many_messages_depth_1_is_the_book_and_a_later_depth_is_skipped(monkeypatch):
+    monkeypatch.setattr(bybit_tops, "_MOST_HELD", 2)
+    records = read(top(70), top(71), book(50), top(72))
+    assert [only(record, "record", "source_row") for record in records] == [
+        ("book_update", 1),
+        ("book_update", 2),
+        ("book_update", 4),
+    ]
+
+
+def test_few_messages_wait_at_once(monkeypatch):
+    monkeypatch.setattr(bybit_tops, "_MOST_KNOWN", 1)
+    waiting = read(book(50, u=5, seq=70), top(71), top(72), book(50, u=6, seq=71), book(50, u=7, seq=72))
+    assert [row["sequence"] for row in waiting if row["record"] == "golden"] == [7]
+    known = read(book(50, u=5, seq=70), book(50, u=6, seq=71), top(70), top(71))
+    assert [row["sequence"] for row in known if row["record"] == "golden"] == [6]
 
 
 BAD = {
@@ -238,6 +298,7 @@ def test_times_of_two_units_refuse_the_file():
 
 
 LINES = [book(), book(kind="delta"), trades(TRADE, TRADE), b"1733011200.5: " + book(200), LINEAR]
+LINES += [top(DATA["seq"]), top(7)]
 
 
 @st.composite
@@ -263,7 +324,7 @@ def test_any_bytes_give_records_or_quarantine(content):
     except MixedUnitsError:  # the file is refused whole
         return
     for record in records:
-        assert record["record"] in ("book_update", "trade", "quarantine")
+        assert record["record"] in ("book_update", "trade", "golden", "quarantine")
         assert (record["record"] == "quarantine") == bool(record["reason"])
         if record["record"] != "quarantine":
             assert record["sequence"] >= 0
@@ -291,3 +352,71 @@ def test_the_real_archive_has_500_levels_a_side_after_every_message(real_data: P
             assert len(levels[side]) == 500
         assert max(levels["bid"]) < min(levels["ask"])
     assert records[1]["timestamp"] == 1733011200693 * MS
+
+
+def ticker_prices(line: bytes, state: dict[str, dict[str, str]]) -> tuple[str, int, tuple[int, ...]] | None:
+    """Return (symbol, `cs`, best bid and ask with sizes) of a ticker that changes them; else None."""
+    message = json.loads(json.loads(line).get("data", "{}"))
+    if not message.get("topic", "").startswith("tickers."):
+        return None
+    fields = state.setdefault(message["data"]["symbol"], {})
+    fields |= message["data"]
+    names = ("bid1Price", "bid1Size", "ask1Price", "ask1Size")
+    if not set(names) & message["data"].keys():
+        return None
+    numbers = tuple(int(Decimal(fields[name]) * 10**8) for name in names)
+    return symbol_of(message["data"]["symbol"], is_spot=False), message["cs"], numbers
+
+
+@pytest.mark.real_data
+def test_ids_of_a_real_capture_connect_and_tickers_equal_the_book_in_prices_alone(
+    real_data: Path, tmp_path: Path
+):
+    packed = real_data / "venues" / "BYBIT.first-900.jsonl.zst"
+    with pa.input_stream(str(packed), compression="zstd") as stream:
+        content = stream.read()
+    path = tmp_path / "capture.jsonl"
+    path.write_bytes(content)
+    lines = content.splitlines()
+    with path.open("rb") as stream:
+        records = [row for batch in BybitSource({}).parse(stream, str(path)) for row in batch.to_pylist()]
+    assert Counter(record["record"] for record in records) == {"book_update": 553, "trade": 26}
+    updates = [record for record in records if record["record"] == "book_update"]
+    last: dict[str, int] = {}
+    books: dict[str, dict[str, dict[int, int]]] = {}
+    tops: dict[str, list[tuple[int, tuple[int, ...]]]] = {}
+    counts: Counter[str] = Counter()
+    for record in updates:
+        symbol, sequence = only(record, "symbol", "sequence")
+        counts["snapshots"] += record["is_snapshot"]
+        counts["linked"] += sequence == last.get(symbol, -1) + 1
+        last[symbol] = sequence
+        if record["is_snapshot"]:
+            books[symbol] = {"bid": {}, "ask": {}}
+        for side, levels in books[symbol].items():
+            for price, size in zip(record[f"{side}_prices"], record[f"{side}_sizes"], strict=True):
+                counts["changes"] += not record["is_snapshot"]
+                counts["deletes"] += not size
+                counts["absent"] += not size and price not in levels
+                if size:
+                    levels[price] = size
+                else:
+                    levels.pop(price, None)
+            assert len(levels) == 200
+        bid, ask = max(books[symbol]["bid"]), min(books[symbol]["ask"])
+        assert bid < ask
+        cross_sequence = json.loads(json.loads(lines[record["source_row"] - 1])["data"])["data"]["seq"]
+        top = bid, books[symbol]["bid"][bid], ask, books[symbol]["ask"][ask]
+        tops.setdefault(symbol, []).append((cross_sequence, top))
+    state: dict[str, dict[str, str]] = {}
+    for ticker in filter(None, (ticker_prices(line, state) for line in lines)):
+        symbol, clock, numbers = ticker
+        below = [top for cross_sequence, top in tops[symbol] if cross_sequence <= clock]
+        if below:
+            counts["tickers"] += 1
+            counts["prices"] += numbers[::2] == below[-1][::2]
+            counts["sizes"] += numbers == below[-1]
+    assert counts["prices"] == counts["tickers"] == 225
+    del counts["prices"], counts["tickers"]
+    assert counts.pop("sizes") < 225  # so a ticker is no golden row
+    assert counts == {"snapshots": 4, "linked": 549, "changes": 6_001, "deletes": 757, "absent": 0}

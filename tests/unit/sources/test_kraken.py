@@ -242,6 +242,20 @@ def test_a_bad_line_that_names_no_known_book_damages_all(line):
     assert {record["sequence"] >= START + SECOND for record in marks} == {True}
 
 
+@pytest.mark.parametrize("pair", [b'"\xe7\x8b\x97/USD"', b'"\\u72d7/USD"'])
+def test_a_name_that_is_not_ascii_damages_no_book(pair):
+    line = dumped([1, BOOK, "book-10", "XMR/USD"], 2).replace(b'"XMR/USD"', pair)
+    records = read(dumped(SNAPSHOT), dumped(TWO_PARTS, 1), line)
+    assert [record["record"] for record in records] == ["book_update", "book_update", "quarantine"]
+
+
+def test_an_escaped_name_damages_its_book():
+    line = dumped(changed(c="x"), 2).replace(b'"XBT/CHF"', b'"\\u0058BT/CHF"')
+    *_, bad, mark = read(dumped(SNAPSHOT), dumped(TWO_PARTS, 1), line)
+    assert only(bad, "record") == ("quarantine",)
+    assert only(mark, "symbol", "damaged") == ("BTC-CHF", True)
+
+
 def test_a_bad_trade_damages_no_book():
     records = read(dumped(SNAPSHOT), dumped([1, {}, "trade", "XBT/CHF"]))
     assert [record["damaged"] for record in records] == [False, False]

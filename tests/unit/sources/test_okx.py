@@ -329,6 +329,56 @@ def test_a_bad_line_damages_the_book_it_names_else_all(line, damaged):
     assert all(only(mark, "sequence", "source_row") == (TIME * MS, 3) for mark in marks)
 
 
+def archived(action: str = "update", **fields: Any) -> bytes:
+    levels = {"asks": [["30238.8", "2", "1"]], "bids": [["30210.4", "0", "0"]]}
+    line = {"instId": "BTC-USDT", "action": action, "ts": str(TIME)} | levels | fields
+    return json.dumps(line, separators=(",", ":")).encode()
+
+
+def test_lines_of_the_archive_are_book_updates_ordered_by_their_time():
+    whole, change = read(archived("snapshot"), archived(ts=str(TIME + 10)))
+    names = (
+        "record",
+        "exchange",
+        "symbol",
+        "is_snapshot",
+        "sequence",
+        "timestamp",
+        "prev_sequence",
+        "checksum",
+    )
+    head = "book_update", "OKX", "BTC-USDT"
+    assert only(whole, *names) == (*head, True, TIME * MS, TIME * MS, -1, -1)
+    assert only(change, *names) == (*head, False, (TIME + 10) * MS, (TIME + 10) * MS, -1, -1)
+    levels = ("ask_prices", "ask_sizes", "bid_prices", "bid_sizes")
+    assert only(change, *levels) == ([3023880000000], [2 * 10**8], [3021040000000], [0])
+    assert OkxSource.recognizes(json.loads(archived()))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (archived("insert"), "field action"),
+        (archived(bids={}), "field bids"),
+        (archived(ts="now"), "field ts"),
+        (archived(instId=None), "field instId"),
+        (archived(asks=[["1", "-1", "1"]]), "negative"),
+    ],
+)
+def test_an_unreadable_line_of_the_archive_is_quarantined_and_damages_its_book(line, reason):
+    records = read(archived("snapshot"), line)
+    assert reason in records[1]["reason"]
+    assert [only(record, "symbol", "damaged") for record in records[2:]] == [("BTC-USDT", True)]
+
+
+@pytest.mark.parametrize("line", [archived(instId="狗狗-USDT"), v5("books", ENTRY, instrument="狗狗-USDT")])
+@pytest.mark.parametrize("is_escaped", [True, False])
+def test_a_name_that_is_not_ascii_damages_no_other_book(line, is_escaped):
+    printed = line if is_escaped else json.dumps(json.loads(line), ensure_ascii=False).encode()
+    records = read(SNAPSHOT, OTHER, printed)
+    assert [record["record"] for record in records] == ["book_update", "book_update", "quarantine"]
+
+
 def test_only_the_first_channel_of_an_instrument_is_read():
     records = read(SNAPSHOT, v5("books-l2-tbt", ENTRY, action="snapshot"), v5("books5", ENTRY), UPDATE)
     assert [record["source_row"] for record in records] == [1, 3, 4]
