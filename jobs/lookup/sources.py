@@ -10,6 +10,14 @@ from deltabook.schemas.feeds import FEEDS, Checksum, Continuity, Feed
 from deltabook.schemas.names import Status
 from deltabook.udfs.sources.registry import SOURCES
 
+_IDS = {
+    Continuity.NONE: "none that prove completeness",
+    Continuity.FIRST_ID: "first id follows the last",
+    Continuity.PREVIOUS_ID: "name the previous id",
+    Continuity.LINKED: "name the previous id",
+    Continuity.RISING: "rise by one",
+}
+"""Maps the rule of a feed's ids to a short text."""
 _PROOFS = {
     Status.VERIFIED: "the ids of messages prove an unbroken chain from a snapshot",
     Status.CHECKED: "no ids, but the venue's checksum is compared after every message",
@@ -19,12 +27,12 @@ _PROOFS = {
 
 
 def describe_sources(name: str | None) -> str:
-    """Return the description of one source, or of all sources.
+    """Return the description of one source, or a table of all sources.
 
     Parameters
     ----------
     name : str or None
-        Name of a source, such as `binance`; None: all sources.
+        Name of a source, such as `binance`; None: a table of all sources.
 
     Raises
     ------
@@ -33,7 +41,20 @@ def describe_sources(name: str | None) -> str:
     """
     if name is not None and name not in SOURCES:
         raise SettingsError(f"source {name!r}: expected one of {', '.join(SOURCES)}")
-    return "\n\n".join(describe_source(source) for source in ([name] if name else SOURCES))
+    return describe_source(name) if name else _make_table()
+
+
+def _make_table() -> str:
+    """Return one line for each feed: source, exchanges, ids, best status of books."""
+    rows = [("SOURCE", "EXCHANGES", "IDS", "CHECKSUM", "BOOKS AT BEST")]
+    for feed in FEEDS.values():
+        checksum = "-" if feed.checksum is Checksum.NONE else "yes"
+        exchanges = ", ".join(feed.exchanges) or "any"
+        rows.append((feed.source, exchanges, _IDS[feed.continuity], checksum, feed.best_status.label))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    more = "deltabook sources SOURCE prints the page of one source: its format, its rules, what is skipped."
+    return "\n".join([*lines, "", more])
 
 
 def describe_source(name: str) -> str:
@@ -57,8 +78,8 @@ def _describe_proof(feed: Feed) -> str:
         also = "; the checksum of a message without an id makes the book checked"
     if not feed.own_snapshots or feed.best_status is Status.VERIFIED:
         seeded = "a snapshot starts a book"
-    elif feed.name == "crypto_lake":
-        seeded = "no snapshots: --seed golden starts a book from the vendor's first book"
+    elif feed.is_unlinked:
+        seeded = "no snapshots: the book starts from its messages, and the vendor's books support it"
     else:
         seeded = "the feed's own snapshot starts a book"
     return f"  {exchanges}: {feed.best_status.label} at best ({_PROOFS[feed.best_status]}{also}); {seeded}."
