@@ -89,7 +89,8 @@ class WarehouseReader(WarehouseTables):
         """
         from deltabook.jobs.lookup.book import read_book
 
-        venue = str(self._instrument(symbol, exchange)["exchange"])
+        instrument = self._instrument(symbol, exchange)
+        venue, symbol = instrument["exchange"], instrument["symbol"]
         book = read_book(self.path, symbol, None if time is None else to_nanoseconds(time), venue)
         chunk = venue, symbol, book.row["hour"]
         warn_of_failed(select_failed(self._reader().failed_chunks(), [chunk]), 2)
@@ -201,7 +202,8 @@ class WarehouseReader(WarehouseTables):
         """
         from deltabook.jobs.report.plot import depth_figure
 
-        venue = str(self._instrument(symbol, exchange)["exchange"])
+        instrument = self._instrument(symbol, exchange)
+        venue, symbol = instrument["exchange"], instrument["symbol"]
         first, last = to_range(start, end)
         figure = depth_figure(self.path, symbol, first, last, venue)
         warn_of_failed(self._failed_between(venue, symbol, first, last), 2)

@@ -351,6 +351,8 @@ class WarehouseTables:
     def _instrument(self, symbol: str, exchange: str | None) -> InstrumentRow:
         """Return a symbol's row of `instruments`; raise an error if several exchanges list the symbol."""
         rows = find_instruments(self.path, symbol, exchange)
+        if len(symbols := sorted({row["symbol"] for row in rows})) > 1:
+            raise WarehouseError(f"{symbol} may be {' or '.join(symbols)}: name one of them")
         if len(rows) > 1:
             venues = sorted(row["exchange"] for row in rows)
             raise WarehouseError(

@@ -337,10 +337,11 @@ def report(
     settings = read_settings(config, warehouse=warehouse)
     with report_errors():
         period = parse_period(start, end)
-        for symbol in symbols or ():
-            find_instruments(settings.warehouse, symbol)
+        named = [
+            row["symbol"] for symbol in symbols or () for row in find_instruments(settings.warehouse, symbol)
+        ]
         path = out or settings.warehouse / REPORT
-        summary = write_report(settings.warehouse, path, symbols, since, period, levels)
+        summary = write_report(settings.warehouse, path, named or symbols, since, period, levels)
     stderr_console.print(f"report       {summary['report']}", markup=False, soft_wrap=True)
     print_result(summary, as_json)
 

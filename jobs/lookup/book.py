@@ -134,7 +134,7 @@ def read_book(warehouse: Path, symbol: str, time: int | None, exchange: str | No
     instrument = find_instrument(warehouse, symbol, exchange)
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
     table = form_of(BOOKS, instrument["is_decimal"])
-    key = (instrument["exchange"], symbol)
+    key = (instrument["exchange"], instrument["symbol"])
     chunks = [chunk for *own, chunk in stored.data_files(table) if tuple(own) == key]
     if not chunks:
         raise WarehouseError(f"{' '.join(key)} has no books yet: run `deltabook reconstruct`")

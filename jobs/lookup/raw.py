@@ -104,7 +104,7 @@ def read_raw_records(warehouse: Path, symbol: str, sequence: int, exchange: str 
         the raw file is missing or changed and has no copy.
     """
     versions = require_published(warehouse)
-    find_instruments(warehouse, symbol, exchange)
+    symbol = find_instruments(warehouse, symbol, exchange)[0]["symbol"]
     wanted = (pc.field("symbol") == symbol) & (pc.field("sequence") == sequence)
     if exchange is not None:
         wanted &= pc.field("exchange") == exchange

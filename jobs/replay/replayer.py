@@ -18,6 +18,7 @@ import pyarrow as pa
 from deltabook.jobs.console.formats import parse_time
 from deltabook.jobs.replay.known_intervals import list_known_intervals
 from deltabook.jobs.replay.recording import Recording
+from deltabook.jobs.tables.instrument_lookup import resolve_symbol
 from deltabook.schemas.errors import SettingsError
 from deltabook.schemas.names import INT64_MAX
 from deltabook.udfs.replay.clocks import Clock
@@ -86,10 +87,9 @@ class Replayer:
         self._suspect, chosen_clock = Suspect(suspect), Clock(clock)
         if depth < 1:
             raise SettingsError(f"depth {depth}: expected 1 or more")
-        self.symbol, self.clock, self.depth = symbol, chosen_clock, depth
-        self.recording = Recording(
-            parse_location(warehouse), symbol, exchange, depth, chosen_clock, known_only
-        )
+        folder = parse_location(warehouse)
+        self.symbol, self.clock, self.depth = resolve_symbol(folder, symbol, exchange), chosen_clock, depth
+        self.recording = Recording(folder, self.symbol, exchange, depth, chosen_clock, known_only)
         self.exchange = self.recording.feed.exchange
         self.start = self.recording.first_time() if start is None else _to_nanoseconds(start)
         self.end = INT64_MAX if end is None else _to_nanoseconds(end)

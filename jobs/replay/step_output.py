@@ -156,8 +156,8 @@ def open_replay(
         If the symbol does not exist, or has no books.
     """
     first, last = parse_period(start, end)
-    venue = find_instrument(warehouse, symbol, exchange)["exchange"]
-    return Replayer(warehouse, symbol, first, last, depth, venue, clock, suspect)
+    found = find_instrument(warehouse, symbol, exchange)
+    return Replayer(warehouse, found["symbol"], first, last, depth, found["exchange"], clock, suspect)
 
 
 def parse_step(text: str) -> str | int:

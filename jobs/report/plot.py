@@ -173,7 +173,7 @@ def read_symbol_books(
     """
     instrument = find_instrument(warehouse, symbol, exchange)
     stored = TableReader(warehouse.absolute(), require_published(warehouse))
-    key = (instrument["exchange"], symbol)
+    key = (instrument["exchange"], instrument["symbol"])
     name = " ".join(key)
     files: dict[str, list[DataFile]] = {}
     for table in (BOOKS, EVENTS):

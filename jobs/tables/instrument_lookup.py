@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,16 @@ _MAX_LISTED = 40
 """Largest number of instruments that an error message lists."""
 
 
+def _join(symbol: str) -> str:
+    """Return a symbol in upper case without separators: BTCUSDT for btc/usdt and BTC-USDT."""
+    return symbol.upper().translate(_SEPARATORS)
+
+
+_SEPARATORS = str.maketrans("", "", "-_/: ")
+_SPELLINGS: tuple[Callable[[str], str], ...] = (str, _join, lambda symbol: _join(symbol).removesuffix("PERP"))
+"""Functions that make two spellings of one symbol equal; the first that finds an instrument counts."""
+
+
 def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) -> list[InstrumentRow]:
     """Return the published instruments with a symbol, one for each exchange that lists it.
 
@@ -24,7 +35,8 @@ def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) 
     warehouse : Path
         Warehouse folder.
     symbol : str
-        Symbol as the tables spell it, such as BTC-USDT.
+        Symbol as the tables spell it, such as BTC-USDT, or as people and venues do: BTCUSDT, btc/usdt. A
+        spelling without PERP also stands for a perpetual, if there is no other instrument of that name.
     exchange : str, optional
         Exchange whose instrument is returned. None returns the instruments of all exchanges.
 
@@ -40,9 +52,11 @@ def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) 
     """
     tables = TableReader(warehouse.absolute(), require_published(warehouse))
     rows = cast(list[InstrumentRow], tables.rows(INSTRUMENTS))
-    matches = [row for row in rows if row["symbol"] == symbol and exchange in (None, row["exchange"])]
-    if matches:
-        return matches
+    candidates = [row for row in rows if exchange in (None, row["exchange"])]
+    for spell in _SPELLINGS:
+        matches = [row for row in candidates if spell(row["symbol"]) == spell(symbol)]
+        if matches:
+            return matches
     existing = sorted(f"{row['exchange']} {row['symbol']}" for row in rows)
     closest = get_close_matches(symbol.upper(), sorted({row["symbol"] for row in rows}), n=1)
     is_typo = bool(closest) and closest[0] != symbol
@@ -52,6 +66,25 @@ def find_instruments(warehouse: Path, symbol: str, exchange: str | None = None) 
     more = f" and {unlisted:,} more: see `deltabook status`" if unlisted > 0 else ""
     wanted = " ".join(filter(None, (exchange, symbol)))
     raise WarehouseError(f"no {wanted} in {warehouse}{introduction}: {listed}{more}")
+
+
+def resolve_symbol(warehouse: Path, symbol: str, exchange: str | None = None) -> str:
+    """Return a symbol as the tables spell it; unchanged if no instrument, or several, may be meant.
+
+    Parameters
+    ----------
+    warehouse : Path
+        Warehouse folder.
+    symbol : str
+        Symbol in any spelling; see `find_instruments`.
+    exchange : str, optional
+        Exchange of the instrument.
+    """
+    try:
+        symbols = {row["symbol"] for row in find_instruments(warehouse, symbol, exchange)}
+    except WarehouseError:
+        return symbol  # the code that reads the tables says what is wrong
+    return symbols.pop() if len(symbols) == 1 else symbol
 
 
 def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -> InstrumentRow:
@@ -78,6 +111,8 @@ def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -
     """
     matches = find_instruments(warehouse, symbol, exchange)
     if len(matches) > 1:
+        if len(symbols := sorted({row["symbol"] for row in matches})) > 1:
+            raise WarehouseError(f"{symbol} may be {' or '.join(symbols)}: name one of them")
         exchanges = sorted(row["exchange"] for row in matches)
         raise WarehouseError(
             f"{symbol} is listed on {', '.join(exchanges)}: choose one, such as --exchange {exchanges[0]}"
