@@ -51,8 +51,8 @@ def order_chunk(records: pa.Table, stored: pa.Table, chunk: int, feed: Feed, len
     -------
     pyarrow.Table
         Columns of `schemas.frames.FLAT_EVENTS`. If a message occurs twice (see `schemas.feeds.Repeats`), the
-        copy with the lower (source_file, source_row) is kept. So the result does not depend on which copy was
-        stored first.
+        copy with the lower (source_file, source_row) is kept; of snapshots with one id, the deepest. So the
+        result does not depend on which copy was stored first.
     """
     events = pa.concat_tables([stored.select(FLAT_EVENTS.names), make_events(records, chunk)])
     if events.num_rows == 0:
@@ -151,11 +151,23 @@ def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
     return columns
 
 
+def _count_levels(events: pa.Table) -> NDArray[np.int64]:
+    """Return the number of levels of each event."""
+    counts: NDArray[np.int64] = to_numpy(
+        pc.add(*(pc.list_value_length(events[f"{side}_prices"]) for side in ("bid", "ask")))
+    ).astype(np.int64)
+    return counts
+
+
 def _sort_streams(events: pa.Table, feed: Feed) -> NDArray[np.int64]:
     """Return the indices that put trades before book updates and sort each of the two streams by its keys."""
     is_update = to_numpy(pc.equal(events["event_type"], EventType.BOOK_UPDATE))
     files = pc.rank(events["source_file"], sort_keys="ascending", tiebreaker="dense")
-    keys = [is_update, *sort_keys(events, feed), to_numpy(files), to_numpy(events["source_row"])]
+    keys = [is_update, *sort_keys(events, feed)]
+    is_snapshot = to_numpy(events["is_snapshot"])
+    if feed.repeats is Repeats.BY_IDS and is_snapshot.any():  # of snapshots with one id, the deepest is kept
+        keys.append(np.where(is_snapshot, -_count_levels(events), 0))
+    keys += [to_numpy(files), to_numpy(events["source_row"])]
     return np.lexsort(keys[::-1])  # a stable sort: several trades of one row keep their order
 
 

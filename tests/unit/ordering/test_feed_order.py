@@ -236,3 +236,11 @@ def test_no_stream_is_reordered_and_no_message_lost(files: Any) -> None:
     for one, other in itertools.pairwise(events):
         if one["order_time"] == other["order_time"]:
             assert (one["event_type"], other["event_type"]) != ("book_update", "trade")
+
+
+def test_of_two_snapshots_with_one_id_the_deepest_is_kept() -> None:
+    shallow = snapshot("spot", 5, [("1", "1")], [("2", "1")])
+    deep = snapshot("spot", 5, [("1", "1"), ("0.9", "1")], [("2", "1")])
+    for snapshots in ([shallow, deep], [deep, shallow]):
+        kept = [event for event in order_lines(*snapshots, depth("spot", 6, 6)) if event["is_snapshot"]]
+        assert [len(event["bid_prices"]) for event in kept] == [2]

@@ -132,7 +132,7 @@ def test_garbage_is_quarantined_or_refused_and_an_empty_file_is_neither(sample, 
     refused = "failed" in records["kind"].to_pylist()
     assert refused or "quarantine" in records["record"].to_pylist()
     garbage.write_bytes(b"")
-    if name not in ("crypto_lake", "tardis"):  # which lack a footer, or a header
+    if name != "crypto_lake":  # a Parquet file without a footer is cut off
         assert read(name, garbage)["kind"].to_pylist() == ["read"]
 
 

@@ -29,8 +29,10 @@ Rules: docs.tardis.dev, downloadable CSV files.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator
 from functools import lru_cache
+from itertools import chain
 from typing import IO
 
 import pyarrow as pa
@@ -64,7 +66,11 @@ class TardisSource(FileSource):
 
     def parse(self, stream: IO[bytes], path: str) -> Generator[pa.RecordBatch, None, LineCounts]:
         """Yield the records of one table (see `FileSource.parse`)."""
-        names, blocks = split_header(line_blocks(stream, path))
+        blocks = line_blocks(stream, path)
+        first = next(blocks, b"")
+        if not first.strip():
+            return Counter()  # Tardis has an empty file for a day without data
+        names, blocks = split_header(chain([first], blocks))
         return (yield from _parser_for(path, tuple(names)).parse(blocks, self.limits))
 
 
