@@ -151,8 +151,8 @@ Source = Annotated[
 AnySource = Annotated[
     str,
     typer.Argument(
-        metavar="[SOURCE]",
-        help="Kind of feed; `deltabook sources` lists them. auto, or none: recognized by content.",
+        metavar="SOURCE",
+        help="Kind of feed; `deltabook sources` lists them. auto, or left out: recognized by content.",
         show_default=False,
     ),
 ]

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from deltabook.jobs.intake.ledger import RefusedFile
+from deltabook.jobs.intake.ledger import AUTO, RefusedFile
 from deltabook.udfs.sources.common.file_source import BLANK, CONNECTION, HEADER, QUARANTINED, LineCounts
-from deltabook.udfs.sources.recognition import Recognition, has_name_of_document, recognize_file
+from deltabook.udfs.sources.recognition import Recognition, recognize_file
+from deltabook.udfs.storage.raw_files import has_name_of_document
 
-AUTO = "auto"
-"""Name that stands for the source that the content of each file shows."""
 _WITHOUT_MESSAGE = (BLANK, CONNECTION, HEADER)
 _MOST_KINDS = 6
 
@@ -58,17 +57,6 @@ def assign_sources(files: Iterable[Path], source: str) -> Assignment:
         else:
             assigned.refused.append(RefusedFile(path, found.reason))
     return assigned
-
-
-def is_document(path: Path) -> bool:
-    """Return whether a raw file is no data, such as a README or a picture.
-
-    Parameters
-    ----------
-    path : Path
-        A raw file.
-    """
-    return has_name_of_document(str(path)) and recognize_file(str(path)).is_document
 
 
 def explain_nothing_taken(path: str, source: str, lines: LineCounts) -> str:

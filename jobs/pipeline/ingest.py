@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deltabook.jobs.console.progress import Progress
-from deltabook.jobs.intake.assignment import AUTO, assign_sources, explain_nothing_taken
+from deltabook.jobs.intake.assignment import assign_sources, explain_nothing_taken
 from deltabook.jobs.intake.chunk_assignment import ChunkAssignment
 from deltabook.jobs.intake.instruments import (
     DEFAULT_SCALES,
@@ -29,6 +29,7 @@ from deltabook.jobs.intake.instruments import (
     read_instruments,
 )
 from deltabook.jobs.intake.ledger import (
+    AUTO,
     EMPTY_FILE,
     FileBatch,
     RefusedFile,
@@ -205,13 +206,13 @@ def _ingest_new_files(
     records_of_file = staged.count_records()
     read_by = {str(path): sources.get(str(path), source) for path in batch.new.values()}
     _write_ledger(warehouse, run, read_by, batch, ledger, records_of_file, reasons, options)
-    _write_lines(warehouse, batch, lines, {*invalidated.files})
+    _write_lines(warehouse, batch, {path: lines[path] for path in lines if path not in reasons})
     records_of_new = [
         records for path, records in records_of_file.items() if Path(path) not in invalidated.files
     ]
     new = {path for path in read_by if path not in reasons}
     counts = _count(surveyed, instruments, records_of_new, len(new))
-    total: LineCounts = sum((lines[path] for path in read_by), Counter())
+    total: LineCounts = sum((lines[path] for path in new), Counter())
     return counts | {
         "passed_over": [file._asdict() for file in assigned.passed_over],
         "taken_for": dict(Counter(read_by[path] for path in sorted(new))) if source == AUTO else {},
@@ -368,13 +369,10 @@ def _write_ledger(
     warehouse.overwrite(FILES, rows)
 
 
-def _write_lines(
-    warehouse: Warehouse, batch: FileBatch, lines: Mapping[str, LineCounts], kept: set[Path]
-) -> None:
+def _write_lines(warehouse: Warehouse, batch: FileBatch, lines: Mapping[str, LineCounts]) -> None:
     """Replace the rows of the table `file_lines` of the new files."""
     hash_of_path = {str(path): content_hash for content_hash, path in batch.new.items()}
-    new = {*hash_of_path, *batch.replaced.values()} - set(map(str, kept))
-    rows = [row for row in warehouse.rows(FILE_LINES) if row["source_file"] not in new]
+    rows = [row for row in warehouse.rows(FILE_LINES) if row["source_file"] not in hash_of_path]
     rows += [
         {"source_file": path, "content_hash": hash_of_path[path], "kind": kind, "lines": count}
         for path, of_file in sorted(lines.items())
@@ -382,7 +380,7 @@ def _write_lines(
         for kind, count in sorted(of_file.items())
         if count
     ]
-    warehouse.overwrite(FILE_LINES, rows)
+    warehouse.overwrite(FILE_LINES, sorted(rows, key=lambda row: (row["source_file"], row["kind"])))
 
 
 def _count(

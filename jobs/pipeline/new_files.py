@@ -18,14 +18,25 @@ from pathlib import Path
 
 import msgspec
 
-from deltabook.jobs.intake.assignment import AUTO, is_document
-from deltabook.jobs.intake.ledger import RefusedFile, classify_files, describe_missing_paths, read_ledger
+from deltabook.jobs.intake.ledger import (
+    AUTO,
+    RefusedFile,
+    classify_files,
+    describe_missing_paths,
+    read_ledger,
+)
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import TableReader
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.rows import LedgerRow
 from deltabook.udfs.storage.object_store import move_file, read_file
-from deltabook.udfs.storage.raw_files import PARTIAL_SUFFIXES, get_stored_file, hash_file, list_raw_files
+from deltabook.udfs.storage.raw_files import (
+    PARTIAL_SUFFIXES,
+    get_stored_file,
+    has_name_of_document,
+    hash_file,
+    list_raw_files,
+)
 
 HASH_CACHE = "_seen.json"
 """File of the warehouse that caches the hashes of raw files."""
@@ -109,7 +120,7 @@ def scan_folders(root: Path, source: str, paths: Sequence[Path], replace: bool, 
         raise FileNotFoundError(problem)
     ledger = read_published_ledger(root)
     cache = _read_cache(root / HASH_CACHE)
-    files = [file for file in list_raw_files(paths) if root not in file.parents and not is_document(file)]
+    files = [file for file in list_raw_files(paths) if root not in file.parents and not _is_document(file)]
     stats, waiting = _select_settled(files, settle)
     hashes, unreadable = _hash_files(stats, cache)
     readable = [file for file in stats if hashes[str(file)].content_hash]
@@ -155,6 +166,15 @@ def read_published_ledger(root: Path) -> list[LedgerRow]:
         The rows; empty if no run has published yet.
     """
     return read_ledger(TableReader(root, published_versions(root)))
+
+
+def _is_document(file: Path) -> bool:
+    """Return whether a file is no data, such as a README or a picture."""
+    if not has_name_of_document(str(file)):
+        return False
+    from deltabook.udfs.sources.recognition import recognize_file  # it imports pyspark
+
+    return recognize_file(str(file)).is_document
 
 
 def _select_settled(files: Sequence[Path], settle: int) -> tuple[dict[Path, os.stat_result], int]:

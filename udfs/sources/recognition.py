@@ -22,12 +22,11 @@ from deltabook.udfs.sources.common.documents import is_by_lines, one_message_per
 from deltabook.udfs.sources.common.envelopes import Line, describe_envelope, split_line
 from deltabook.udfs.sources.registry import SOURCES
 from deltabook.udfs.storage.containers import UNREADABLE, describe_container, open_file, split_member
+from deltabook.udfs.storage.raw_files import has_name_of_document
 
 _MOST_BYTES = 1 << 20
 _ENOUGH = 200
 """Number of recognized messages after which the rest of the beginning is not looked at."""
-_DOCUMENTS = (".md", ".rst", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ico")
-_DOCUMENT_NAMES = ("readme", "license", "copying", "changelog", "notice", "provenance", "license.")
 _TARDIS_HEAD = b"exchange,symbol,timestamp,local_timestamp,"
 _DEFLATED = (b"b'", b'b"')
 
@@ -97,18 +96,6 @@ def recognize_file(path: str) -> Recognition:
         return Recognition("binance", container, "T_DEPTH table", Counter(binance=1), 1)
     found = replace(_recognize_messages(head), container=container)
     return found if found.source else replace(found, is_document=is_document)
-
-
-def has_name_of_document(path: str) -> bool:
-    """Return whether a file's name says that the file is no data, but a README or a picture.
-
-    Parameters
-    ----------
-    path : str
-        Path of the file.
-    """
-    name = Path(path).name.lower()
-    return name.endswith(_DOCUMENTS) or name.partition(".")[0] in _DOCUMENT_NAMES
 
 
 def _is_parquet(path: str) -> bool:

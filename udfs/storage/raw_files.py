@@ -15,6 +15,8 @@ from deltabook.udfs.storage.locations import explain_invalid_names
 from deltabook.udfs.storage.object_store import copy_file, open_input
 
 _BLOCK_BYTES = 1 << 20
+_DOCUMENTS = (".md", ".rst", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ico")
+_DOCUMENT_NAMES = ("readme", "license", "copying", "changelog", "notice", "provenance", "license.")
 PARTIAL_SUFFIXES = (".tmp", ".part", ".partial")
 """Endings of incomplete files. A recorder renames such a file when the file is complete."""
 
@@ -117,3 +119,15 @@ def copy_raw_file(file: Path, target: Path) -> None:
         with unpacked.open("wb") as output:
             shutil.copyfileobj(stream, output)
         copy_file(unpacked, target)
+
+
+def has_name_of_document(path: str) -> bool:
+    """Return whether a file's name says that the file is no data, but a README or a picture.
+
+    Parameters
+    ----------
+    path : str
+        Path of the file.
+    """
+    name = Path(path).name.lower()
+    return name.endswith(_DOCUMENTS) or name.partition(".")[0] in _DOCUMENT_NAMES

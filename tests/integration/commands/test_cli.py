@@ -167,7 +167,7 @@ def test_a_folder_of_captures_is_no_warehouse(tmp_path):
 def test_help_names_arguments_in_capitals_flags_without_types_and_defaults(monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     lines = invoke("run", "--help").stdout.splitlines()
-    assert any("run [OPTIONS] SOURCE PATHS…" in line for line in lines)
+    assert any("run [OPTIONS] SOURCE [PATHS…]" in line for line in lines)
     assert not any("<bool>" in line for line in lines)
     shipped = load_settings(None, {})
     for option, default in (
