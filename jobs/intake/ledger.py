@@ -64,8 +64,9 @@ def is_ingested(row: LedgerRow) -> bool:
     row : LedgerRow
         Row of the table `files`.
     """
-    taken = row["events"] + row["golden"] + row["quarantined"]
-    return row["state"] == "ingested" and (taken > 0 or bool(row["reason"]))
+    if row["state"] != "ingested":
+        return False
+    return row["events"] + row["golden"] + row["quarantined"] > 0 or bool(row["reason"])
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:

@@ -32,6 +32,7 @@ from deltabook.jobs.process.interruptions import Interrupted, is_interrupted
 from deltabook.jobs.runtime.jvm_output import drop
 from deltabook.jobs.runtime.settings import Settings, load_settings
 from deltabook.schemas.errors import SettingsError
+from deltabook.schemas.feeds import FEEDS
 from deltabook.udfs.storage.object_store import check_reachable
 
 if TYPE_CHECKING:  # these modules import Spark, which commands load only when they need it
@@ -144,14 +145,13 @@ def split_source(first: str, paths: Sequence[Path]) -> tuple[str, list[Path]]:
     SettingsError
         If `first` is neither a source nor a path that exists, or if there are no paths.
     """
-    from deltabook.udfs.sources.registry import SOURCES
-
-    is_source = first == "auto" or first in SOURCES
+    names = ("auto", *dict.fromkeys(feed.source for feed in FEEDS.values()))
+    is_source = first in names
     if not is_source and Path(first).exists():
         return "auto", [Path(first), *paths]
     if not is_source:
-        names = ", ".join(("auto", *SOURCES))
-        raise SettingsError(f"{first!r} is neither a source nor a path: expected one of {names}, or a path")
+        expected = f"expected one of {', '.join(names)}, or a path"
+        raise SettingsError(f"{first!r} is neither a source nor a path: {expected}")
     if not paths:
         raise SettingsError(f"no paths: pass the files and folders that source {first} is to read")
     return first, [*paths]

@@ -363,7 +363,7 @@ def test_wrong_path_is_a_usage_error(deltabook, tmp_path):
 def test_unknown_source_lists_the_known_ones(deltabook, tmp_path):
     run = deltabook("run", "nowhere", tmp_path, "--warehouse", tmp_path / "w")
     assert run.exit_status == 2
-    assert "expected one of auto, crypto_lake, tardis, binance" in run.said
+    assert "expected one of auto, binance, crypto_lake, tardis" in run.said
 
 
 def test_query_of_an_empty_warehouse_says_what_to_do(deltabook, tmp_path):

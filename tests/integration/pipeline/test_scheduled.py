@@ -26,7 +26,7 @@ from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 HISTORY = {"validations", "mismatches", "samples", "fidelity", "golden, bytes"}
 """What tells of each run, so that two runs leave more than one; golden rows are the same, in other files."""
 
-NAMING = ("files", "events", "events, bytes", "golden")
+NAMING = ("files", "file_lines", "events", "events, bytes", "golden")
 """What names raw files, which each test has in a folder of its own."""
 
 
