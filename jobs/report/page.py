@@ -43,6 +43,7 @@ SYMBOLS = 6
 """Number of instruments that are drawn by default. They are the instruments with the most rows of `books`."""
 _SECTIONS = {
     "verdict": "Verdict",
+    "files": "Raw files",
     "coverage": "Coverage",
     "books": "Books",
     "golden": "Golden",
@@ -127,6 +128,7 @@ def write_report(
         "statuses": STATUSES,
         "verdict_words": WORST_FIRST,
         "summary": summary,
+        "files": run_history.describe_raw_files(inputs),
         "timeline": lay_out_timeline(inputs),
         "gaps": list_gaps(inputs),
         "gaps_shown": GAPS_SHOWN,

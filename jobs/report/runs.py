@@ -1,4 +1,4 @@
-"""Describe the runs of a warehouse for the report: their stages, fidelity and software versions.
+"""Describe the runs of a warehouse for the report: raw files, stages, fidelity and software versions.
 
 Fidelity measures how well rebuilt books agree with golden rows. A drift is a value of a fidelity metric that
 is far from the values of earlier runs.
@@ -21,8 +21,11 @@ from deltabook.jobs.report.books import Floats
 from deltabook.jobs.report.inputs import ReportInputs, RunSummary
 from deltabook.jobs.report.statistics import MATCH_METRICS
 from deltabook.schemas.names import ALL_HOURS, NANOSECONDS_PER_SECOND
-from deltabook.schemas.rows import RunRow
-from deltabook.schemas.tables import SCHEMA_VERSION
+from deltabook.schemas.rows import LedgerRow, RunRow
+from deltabook.schemas.tables import FILE_LINES, FILES, SCHEMA_VERSION
+
+_MOST_SHOWN = 50
+"""Number of refused files that the report lists."""
 
 RUNS_SHOWN = 20
 """Number of runs that are listed by default."""
@@ -352,4 +355,51 @@ def collect_versions(inputs: ReportInputs) -> Versions:
         "schema": SCHEMA_VERSION,
         "run_id": newest["run_id"],
         "published": format_short_time(newest["finished"])[:19] + "Z",
+    }
+
+
+class RefusedRow(TypedDict):
+    """A refused file, the source that was to read it, and the reason."""
+
+    path: str
+    source: str
+    reason: str
+
+
+class RawFilesPart(TypedDict):
+    """Values of the section about raw files.
+
+    `sources` has (source, number of files) of the files that were read, `kinds` has (kind, number of lines),
+    most frequent first. `more_refused` is the number of refused files that `refused` leaves out.
+    """
+
+    sources: list[tuple[str, int]]
+    kinds: list[tuple[str, int]]
+    refused: list[RefusedRow]
+    more_refused: int
+
+
+def describe_raw_files(inputs: ReportInputs) -> RawFilesPart:
+    """Return the values of the section about raw files.
+
+    Parameters
+    ----------
+    inputs : ReportInputs
+        Tables of the warehouse.
+    """
+    ledger = cast(list[LedgerRow], inputs.stored.rows(FILES))
+    sources = Counter(row["source"] for row in ledger if row["state"] == "ingested")
+    kinds: Counter[str] = Counter()
+    for row in inputs.stored.rows(FILE_LINES, "kind", "lines"):
+        kinds[row["kind"]] += row["lines"]
+    refused = [
+        cast(RefusedRow, {name: row[name] for name in RefusedRow.__annotations__})  # type: ignore[literal-required]
+        for row in sorted(ledger, key=lambda row: row["path"])
+        if row["state"] == "failed"
+    ]
+    return {
+        "sources": sources.most_common(),
+        "kinds": kinds.most_common(),
+        "refused": refused[:_MOST_SHOWN],
+        "more_refused": max(0, len(refused) - _MOST_SHOWN),
     }

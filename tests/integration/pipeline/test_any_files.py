@@ -113,3 +113,14 @@ def test_neither_a_source_nor_a_path_is_an_error_that_lists_the_sources(deltaboo
     assert found.exit_status == 2
     assert "neither a source nor a path" in found.said and "binance" in found.said
     assert json.dumps("no paths")[1:-1] in deltabook("run", "binance").said
+
+
+def test_the_report_lists_refused_files_and_lines_by_kind(deltabook, tmp_path):
+    folder, warehouse = tmp_path / "captures", tmp_path / "w"
+    fill(folder)
+    deltabook("ingest", folder, "--warehouse", warehouse)
+    assert deltabook("report", "--warehouse", warehouse, "--out", tmp_path / "r.html").exit_status == 0
+    page = (tmp_path / "r.html").read_text()
+    section = page[page.index('<section id="files"') : page.index('<section id="coverage"')]
+    assert "kucoin.jsonl" in section and "known venue" in section
+    assert "2 as binance" in section and " taken" in section
