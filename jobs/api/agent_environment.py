@@ -39,7 +39,7 @@ def make_env(
         exchange times if the argument `clock` is `"exchange"`.
     **arguments : Any
         Other arguments of `deltabook.jobs.replay.gym_environment.BookEnvironment`, such as `fee`, `step`,
-        `length` and `latency`.
+        `length`, `latency` and `known_only`.
 
     Returns
     -------

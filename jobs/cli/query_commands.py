@@ -42,6 +42,8 @@ DepthMapLevelsOption = Annotated[
     typer.Option("--levels", min=1, max=100, help="Levels on each side of the mid price in the depth map."),
 ]
 
+KnownOption = Annotated[bool, typer.Option("--known", help="Cut books to their known levels.")]
+
 
 @command(
     'deltabook sql "SELECT time, bid_price, ask_price, status FROM book LIMIT 5"',
@@ -319,6 +321,7 @@ def report(
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help=f"Draw books before this time: {_TIME}.")] = None,
     levels: DepthMapLevelsOption = 10,
+    known: KnownOption = False,
     since: Annotated[
         str | None,
         typer.Option(
@@ -341,7 +344,7 @@ def report(
             row["symbol"] for symbol in symbols or () for row in find_instruments(settings.warehouse, symbol)
         ]
         path = out or settings.warehouse / REPORT
-        summary = write_report(settings.warehouse, path, named or symbols, since, period, levels)
+        summary = write_report(settings.warehouse, path, named or symbols, since, period, levels, known)
     stderr_console.print(f"report       {summary['report']}", markup=False, soft_wrap=True)
     print_result(summary, as_json)
 
@@ -362,6 +365,7 @@ def plot(
         str | None, typer.Option("--to", help=f"Draw up to this time (exclusive): {_TIME}; default: the end.")
     ] = None,
     levels: DepthMapLevelsOption = 10,
+    known: KnownOption = False,
     exchange: ExchangeOption = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -374,7 +378,7 @@ def plot(
     settings = read_settings(config, warehouse=warehouse)
     with report_errors():
         period = parse_period(start, end)
-        summary = write_plot(settings.warehouse, symbol, out, period, exchange, levels)
+        summary = write_plot(settings.warehouse, symbol, out, period, exchange, levels, known)
     stderr_console.print(f"plot         {summary['plot']}", markup=False, soft_wrap=True)
     print_result(summary, as_json)
 

@@ -110,8 +110,9 @@ def _find_problems(given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         yield "fee", "a share of what is traded, from 0 to less than 1"
     if not _is_share(given["passive_fee"]):
         yield "passive_fee", "a share of what is traded, above -1 (less than 0: a rebate) and less than 1"
-    if not isinstance(given["passive"], bool):
-        yield "passive", "True or False"
+    for name in ("passive", "known_only"):
+        if not isinstance(given[name], bool):
+            yield name, "True or False"
     for name, choices in (("clock", Clock), ("cancelled", CancelPosition)):
         if given[name] not in tuple(choices):
             yield name, " or ".join(choices)

@@ -98,6 +98,10 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
     cancelled : str
         Where cancelled orders of other traders are assumed to have been in the queue: `behind` the agent's
         order, or `ahead` of it.
+    known_only : bool
+        Whether observations are cut to the known levels, as in `Replayer`: a level that is not known counts
+        as missing. While the best level of a side is not known, no order is placed. An order that takes more
+        levels than the observation shows is still filled from the full book.
 
     Raises
     ------
@@ -125,6 +129,7 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
         latency: int = 0,
         passive: bool = False,
         cancelled: str = CancelPosition.BEHIND,
+        known_only: bool = False,
     ):
         check_arguments(
             {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -139,7 +144,14 @@ class BookEnvironment(gymnasium.Env[NDArray[np.float32], np.int64]):
             return
         check_instrument(parse_location(warehouse), symbol, exchange)
         self._replayer = Replayer(
-            parse_location(warehouse), symbol, start, end, self._levels, exchange, clock
+            parse_location(warehouse),
+            symbol,
+            start,
+            end,
+            self._levels,
+            exchange,
+            clock,
+            known_only=known_only,
         )
         price_scale, size_scale = self._replayer.scales
         self._max_size = scale_size(max_size, size_scale)

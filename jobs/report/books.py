@@ -96,7 +96,11 @@ class BookSeries:
 
 
 def read_books(
-    files: list[DataFile], instrument: InstrumentRow, period: Period = WHOLE, levels: int = LEVELS
+    files: list[DataFile],
+    instrument: InstrumentRow,
+    period: Period = WHOLE,
+    levels: int = LEVELS,
+    known_only: bool = False,
 ) -> BookSeries | None:
     """Return the last book of each time step within a period, and the mid and order flow of each second.
 
@@ -112,6 +116,8 @@ def read_books(
         Start (inclusive) and end (exclusive), ns since 1970 UTC.
     levels : int
         Number of levels per side to read.
+    known_only : bool
+        Whether books are cut to their known levels.
 
     Returns
     -------
@@ -142,8 +148,13 @@ def read_books(
     second_times = np.full(count, -1, np.int64)
     ends_suspect = np.zeros(grid.count, np.bool_)
     price_unit, size_unit = _units(instrument)
-    names = ("order_time", "status", "ofi", *SIDE_NAMES)
+    names: tuple[str, ...] = ("order_time", "status", "ofi", *SIDE_NAMES)
+    if known_only:
+        from deltabook.udfs.rebuild.book_rows import cut_to_known  # imports numba
+
+        names += ("bid_known_levels", "ask_known_levels")
     for batch in read_batches(files, instrument["exchange"], names, period):
+        batch = cut_to_known(batch) if known_only else batch
         books.rows += batch.num_rows
         times = batch["order_time"].to_numpy()
         rows, columns = _last_row_of_each(grid.steps(times), times, column_times)

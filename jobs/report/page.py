@@ -85,6 +85,7 @@ def write_report(
     since: str | None = None,
     period: Period = WHOLE,
     levels: int = BAND_LEVELS,
+    known_only: bool = False,
 ) -> ReportResult:
     """Write the report of a warehouse as one HTML file that needs no other files.
 
@@ -106,6 +107,8 @@ def write_report(
         report cover the whole recording.
     levels : int
         Level that sets the height of the depth map's band around the mid, as in `depth.measure_depth`.
+    known_only : bool
+        Whether the drawn books are cut to their known levels.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def write_report(
     shown, left_out, book_files = _choose_instruments(inputs, symbols)
     drawn: Figures = {}
     summary = summarize_verdict(inputs)
-    books = _describe_all_books(inputs, book_files, period, levels, drawn)
+    books = _describe_all_books(inputs, book_files, period, levels, known_only, drawn)
     page: PageValues = {
         "name": inputs.stored.root.name,
         "sections": list(_SECTIONS.items()),
@@ -134,6 +137,7 @@ def write_report(
         "gaps_shown": GAPS_SHOWN,
         "levels": LEVELS,
         "band_levels": levels,
+        "known_only": known_only,
         "period": _describe_period(period),
         "shown": shown,
         "named": bool(symbols),
@@ -195,6 +199,7 @@ def _describe_all_books(
     book_files: dict[Instrument, list[DataFile]],
     period: Period,
     levels: int,
+    known_only: bool,
     drawn: Figures,
 ) -> list[PageValues]:
     """Read the books of each instrument, add their figures to `drawn`, and return the template's values."""
@@ -203,7 +208,7 @@ def _describe_all_books(
     entries = []
     for key, own_files in book_files.items():
         instrument = inputs.instruments[key]
-        books = read_books(own_files, instrument, period, max(levels, LEVELS))
+        books = read_books(own_files, instrument, period, max(levels, LEVELS), known_only)
         entry: PageValues = {"id": f"book-{len(drawn)}", "exchange": key[0], "symbol": key[1]}
         if books is not None:
             trade_files = event_files[bool(instrument["is_decimal"])].get(key, [])

@@ -42,6 +42,7 @@ def depth_figure(
     end: int | str | None = None,
     exchange: str | None = None,
     levels: int = BAND_LEVELS,
+    known_only: bool = False,
 ) -> Figure:
     """Return the depth map of a symbol as an interactive plotly figure.
 
@@ -62,6 +63,8 @@ def depth_figure(
     levels : int
         Level that sets the height of the band. On each side of the mid, the band ends at the median distance
         of this level from the mid.
+    known_only : bool
+        Whether books are cut to their known levels.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def depth_figure(
 
     bounds = [parse_time(time) if isinstance(time, str) else time for time in (start, end)]
     books, title = read_symbol_books(
-        parse_location(warehouse), symbol, (bounds[0], bounds[1]), exchange, levels
+        parse_location(warehouse), symbol, (bounds[0], bounds[1]), exchange, levels, known_only
     )
     figure, _ = draw_depth(books, levels, is_packed=False)
     theme = THEMES["light"]
@@ -102,6 +105,7 @@ def write_plot(
     period: Period = WHOLE,
     exchange: str | None = None,
     levels: int = BAND_LEVELS,
+    known_only: bool = False,
 ) -> PlotResult:
     """Write the depth map of a symbol to a file.
 
@@ -119,6 +123,8 @@ def write_plot(
         Exchange of the symbol. It is required if several exchanges list the symbol.
     levels : int
         Level that sets the height of the band around the mid, as in `depth_figure`.
+    known_only : bool
+        Whether books are cut to their known levels.
 
     Raises
     ------
@@ -131,7 +137,7 @@ def write_plot(
     if extension not in (*_PAGE_FORMATS, *IMAGE_FORMATS):
         raise SettingsError(f"--out {out}: expected a file that ends in .html, {', '.join(IMAGE_FORMATS)}")
     if extension in _PAGE_FORMATS:
-        figure = depth_figure(warehouse, symbol, *period, exchange, levels)
+        figure = depth_figure(warehouse, symbol, *period, exchange, levels, known_only)
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.write_html(out, include_plotlyjs=True, div_id="depth", config={"displaylogo": False})
     else:
@@ -142,14 +148,19 @@ def write_plot(
                 f"--out {out}: images need matplotlib: run `pip install 'deltabook[plot]'`, or choose a file "
                 "that ends in .html"
             ) from None
-        books, title = read_symbol_books(warehouse, symbol, period, exchange, levels)
+        books, title = read_symbol_books(warehouse, symbol, period, exchange, levels, known_only)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_depth_image(books, levels, title, out)
     return {"plot": str(out), "bytes": out.stat().st_size}
 
 
 def read_symbol_books(
-    warehouse: Path, symbol: str, period: Period, exchange: str | None, levels: int
+    warehouse: Path,
+    symbol: str,
+    period: Period,
+    exchange: str | None,
+    levels: int,
+    known_only: bool = False,
 ) -> tuple[BookSeries, str]:
     """Return the books and largest trades of a symbol within a period, and a title for their figure.
 
@@ -165,6 +176,8 @@ def read_symbol_books(
         Exchange of the symbol. It is required if several exchanges list the symbol.
     levels : int
         Number of levels per side to read; at least `LEVELS` are read.
+    known_only : bool
+        Whether books are cut to their known levels.
 
     Raises
     ------
@@ -180,7 +193,7 @@ def read_symbol_books(
         files[table.name] = list_data_files(stored, form_of(table, instrument["is_decimal"])).get(key, [])
     if not files[BOOKS.name]:
         raise WarehouseError(f"{name} has no books yet: run `deltabook reconstruct`")
-    books = read_books(files[BOOKS.name], instrument, period, max(levels, LEVELS))
+    books = read_books(files[BOOKS.name], instrument, period, max(levels, LEVELS), known_only)
     if books is None or not np.isfinite(books.column_mids).any():
         first = min(file.first for file in files[BOOKS.name])
         last = max(file.last for file in files[BOOKS.name])

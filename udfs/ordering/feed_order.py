@@ -136,15 +136,12 @@ def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
     feed : Feed
         Rules of the feed.
     """
-    column = {name: to_numpy(events[name]).astype(np.int64) for name in (*_IDS, "received", "timestamp")}
+    column = {name: to_numpy(events[name]).astype(np.int64) for name in (*_IDS, "received")}
     if feed.continuity is Continuity.NONE:
         # Messages of one time, such as two snapshots, are sorted by receive time, unless the clock fell.
         columns = [column["epoch"], column["sequence"], np.maximum(column["received"], column["sequence"])]
     else:
-        # The sequence of a message without an id is its time: such messages stay in file order.
-        is_time = column["sequence"] == column["timestamp"]
-        columns = [column["epoch"], column["sequence"]]
-        columns += [np.where(is_time, NOT_GIVEN, column[name]) for name in _IDS[2:]]
+        columns = [column[name] for name in _IDS]
     if not feed.trade_ids:
         trade_ids = to_numpy(events["trade_id"])
         columns.append(np.where(trade_ids < _LEAST_DIGEST, trade_ids, NOT_GIVEN))
@@ -165,6 +162,11 @@ def _sort_streams(events: pa.Table, feed: Feed) -> NDArray[np.int64]:
     files = pc.rank(events["source_file"], sort_keys="ascending", tiebreaker="dense")
     keys = [is_update, *sort_keys(events, feed)]
     is_snapshot = to_numpy(events["is_snapshot"])
+    if feed.continuity is Continuity.LINKED and len(pc.unique(events["source_file"])) == 1:
+        # The sequence of a message without an id is its time. In one file such messages stay in file order.
+        # In several recordings, a snapshot has the time of the last change that it includes.
+        is_time = to_numpy(pc.equal(events["sequence"], events["timestamp"]))
+        keys[3] = np.where(is_time, 0, is_snapshot)
     if feed.repeats is Repeats.BY_IDS and is_snapshot.any():  # of snapshots with one id, the deepest is kept
         keys.append(np.where(is_snapshot, -_count_levels(events), 0))
     keys += [to_numpy(files), to_numpy(events["source_row"])]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import invoke
@@ -14,7 +15,12 @@ from faulted import build, into, rows
 import deltabook
 from deltabook.jobs.queries.sql import prepare_query
 from deltabook.jobs.replay.replayer import Replayer
+from deltabook.jobs.report.books import read_books
+from deltabook.jobs.report.data_files import list_data_files
+from deltabook.jobs.report.depth import measure_depth
 from deltabook.jobs.runtime.settings import load_settings
+from deltabook.jobs.tables.published import require_published
+from deltabook.jobs.tables.stored import TableReader
 from deltabook.jobs.warehouse.warehouse import Warehouse
 from deltabook.schemas import tables
 from deltabook.udfs.simulator import crypto_lake
@@ -100,6 +106,37 @@ def test_exports_can_be_cut(warehouse: Path, tmp_path: Path) -> None:
     refused = invoke("export", "trades", "--known", "--out", tmp_path / "trades", *into(warehouse))
     assert refused.exit_status == 2
     assert "--known: trades have no levels of books: leave out --known" in refused.said
+
+
+def test_reports_and_plots_can_be_cut(warehouse: Path, tmp_path: Path) -> None:
+    (instrument,) = rows(warehouse, tables.INSTRUMENTS)
+    files = list_data_files(TableReader(warehouse, require_published(warehouse)), tables.BOOKS)
+    whole, cut = (
+        read_books(files["BINANCE", SYMBOL], instrument, levels=25, known_only=known_only)
+        for known_only in (False, True)
+    )
+    assert whole is not None and cut is not None
+    unit = 10.0 ** instrument["price_scale"]
+    stored = sorted(rows(warehouse, tables.BOOKS), key=lambda row: (row["order_time"], row["sequence"]))
+    last = {int(whole.grid.steps(np.array([row["order_time"]]))[0]): row for row in stored}
+    for column, row in last.items():
+        known = row["bid_known_levels"]
+        own = [price / unit for price in row["bid_prices"][:25]]
+        assert whole.bid_prices[column][: len(own)].tolist() == pytest.approx(own)
+        assert cut.bid_prices[column][:known].tolist() == pytest.approx(own[:known])
+        assert np.isnan(cut.bid_prices[column][known:]).all()
+    sizes = [measure_depth(books).sizes.sum() for books in (whole, cut)]
+    assert 0 < sizes[1] < sizes[0]
+    for command, file in (("report", "report.html"), ("plot", "plot.html")):
+        symbol = [SYMBOL] if command == "plot" else []
+        pages = []
+        for options in ([], ["--known"]):
+            run = invoke(command, *symbol, "--out", tmp_path / file, *options, "--warehouse", warehouse)
+            assert run.exit_status == 0, run.said
+            pages.append((tmp_path / file).read_text())
+        assert pages[0] != pages[1]
+        if command == "report":
+            assert ["cut to their known levels" in page for page in pages] == [False, True]
 
 
 def test_replays_can_be_cut(warehouse: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from typing import Any
 
@@ -24,8 +25,10 @@ from hypothesis import strategies as st
 from naive import in_feed_order, parse_lines
 from properties import cases
 
+from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
 from deltabook.udfs.ordering.feed_order import order_chunk
+from deltabook.udfs.sources.okx import OkxSource
 
 NOTHING = FLAT_EVENTS.arrow.empty_table()
 MS = 1_000_000
@@ -244,3 +247,29 @@ def test_of_two_snapshots_with_one_id_the_deepest_is_kept() -> None:
     for snapshots in ([shallow, deep], [deep, shallow]):
         kept = [event for event in order_lines(*snapshots, depth("spot", 6, 6)) if event["is_snapshot"]]
         assert [len(event["bid_prices"]) for event in kept] == [2]
+
+
+def okx_line(action: str, time: int, bids: str) -> bytes:
+    """A line of OKX's archive: it has no id, only a time."""
+    return f'{{"instId":"BTC-USDT","action":"{action}","ts":"{time}","asks":[],"bids":{bids}}}\n'.encode()
+
+
+def order_okx(*files: list[bytes]) -> list[dict[str, Any]]:
+    batches = [
+        batch
+        for number, lines in enumerate(files)
+        for batch in OkxSource({}).parse(io.BytesIO(b"".join(lines)), f"file {number}")
+    ]
+    records = pa.Table.from_batches(batches)
+    records = records.append_column("epoch", pa.array(np.zeros(records.num_rows, np.int64)))
+    return order_chunk(records, NOTHING, HOUR_NS, FEEDS["okx"]).to_pylist()
+
+
+def test_messages_of_one_time_without_ids_stay_in_the_order_of_their_file() -> None:
+    snapshot_line = okx_line("snapshot", START_MS, '[["1","1","0"]]')
+    update = okx_line("update", START_MS, '[["1","2","0"]]')
+    events = order_okx([snapshot_line, update])
+    assert [event["is_snapshot"] for event in events] == [True, False]
+    # A snapshot of another recording has the time of the last change that it includes.
+    events = order_okx([snapshot_line], [update])
+    assert [event["is_snapshot"] for event in events] == [False, True]

@@ -13,6 +13,7 @@ from captures import write
 from events import START_MS, depth, snapshot, trade
 from faulted import build
 
+import deltabook
 from deltabook.schemas.errors import SettingsError, WarehouseError
 from deltabook.udfs.replay.fills import CancelPosition, Fill, Quote, fill_marketable_order
 from deltabook.udfs.replay.streams import NO_TRADES, Trades
@@ -218,6 +219,32 @@ def test_observation_has_the_documented_numbers(warehouse):
     assert environment.step(1)[0][-3] == 0  # as much was bought as sold
 
 
+def lines_below_the_snapshot():
+    """A capture of three bids, of which the snapshot shows two: the third level is not known."""
+    start = snapshot("spot", 1000, [("100", "1"), ("99", "2")], [("101", "1"), ("102", "2")])
+    yield b"%d %s\n" % (START, start.encode())
+    for tenth in range(200):
+        text = depth("spot", 1001 + tenth, 1001 + tenth, [("98", "4")], E=START_MS + tenth * 100)
+        yield b"%d %s\n" % (START + tenth * SECOND // 10 + LATE, text.encode())
+
+
+@pytest.mark.spark
+def test_levels_that_are_not_known_are_absent_on_request(spark, tmp_path):
+    run = build("binance", [write(tmp_path / "raw.gz", lines_below_the_snapshot())], tmp_path / "w")
+    assert (run.exit_status, run.summary["gaps"]) == (0, 0), run.said
+    options = {"levels": 3, "max_size": "2", "length": 5 * SECOND}
+    whole, cut = (
+        make(tmp_path / "w", known_only=known_only, **options).reset(options=start_at(5))[0]
+        for known_only in (False, True)
+    )
+    assert whole[3:6] == pytest.approx(np.log1p([0.5, 1, 2]))
+    assert cut[3:6] == pytest.approx([*np.log1p([0.5, 1]), 0])
+    assert (whole[2], cut[2]) == (-10, 0)
+    assert np.delete(cut, [2, 5]).tolist() == np.delete(whole, [2, 5]).tolist()
+    made = deltabook.make_env(tmp_path / "w", "BTC-USDT", known_only=True, **options)
+    assert made.reset(options=start_at(5))[0].tolist() == cut.tolist()
+
+
 @pytest.mark.spark
 @pytest.mark.parametrize("passive", [False, True])
 def test_decimals_give_the_same_episodes_as_scaled_integers(warehouse, tmp_path, passive):
@@ -310,6 +337,7 @@ WRONG = {
     "fee": [-0.001, 1, 1.5, float("nan"), float("inf"), "0.1", None, True],
     "passive_fee": [-1, 1, float("nan"), float("-inf"), "0.1", None],
     "passive": [1, "yes", None],
+    "known_only": [1, "yes", None],
     "cancelled": ["beside", "", None],
 }
 
