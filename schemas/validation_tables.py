@@ -77,7 +77,7 @@ MISMATCHES = Table(
         Column(
             "wrong",
             "STRING",
-            "The side that the exchange's tickers contradict: book or recording; empty if undecided.",
+            "Side that the exchange's tickers or checksums contradict: book or recording; empty: undecided.",
         ),
         *SIDES,
         *(replace(side, name=f"golden_{side.name}", doc=f"Golden: {side.doc}") for side in SIDES),

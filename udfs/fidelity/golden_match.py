@@ -40,6 +40,8 @@ from deltabook.udfs.numbers.book_faults import (
 
 _BOOK_COLUMNS = ("epoch", "sequence", "order_time", "cadence", "crossed", *KNOWN_COLUMNS)
 """Columns of `books` that are read for the whole chunk at once. Levels are read window by window."""
+_LEVEL_COLUMNS = ("epoch", "sequence", "status", *TIMES, *SIDE_NAMES)
+"""Columns of `books` that are read window by window."""
 
 
 class ChunkBooks:
@@ -93,7 +95,7 @@ class ChunkBooks:
         Returns
         -------
         pyarrow.Table
-            Columns of times and levels; last + 1 - first rows.
+            Ids, status, times and levels; last + 1 - first rows.
         """
         filters = [
             ("epoch", "=", int(self.epoch[first])),
@@ -101,7 +103,7 @@ class ChunkBooks:
             ("sequence", "<=", int(self.sequence[last])),
         ]
         files = [*self.reference.files_before, *self.reference.book_files]
-        rows = self._read(files, (*TIMES, *SIDE_NAMES), filters)
+        rows = self._read(files, _LEVEL_COLUMNS, filters)
         # Rows before `first` that have the same id match the filters too, and are cut off.
         return rows.slice(rows.num_rows - (last + 1 - first))
 
@@ -117,7 +119,7 @@ class ChunkBooks:
         """Return the window that compares rows of books, in order, with golden rows; see `Window`."""
         first, last = (int(book_rows[0]), int(book_rows[-1])) if len(book_rows) else (0, -1)
         return Window(
-            self.read_levels(first, last) if len(book_rows) else make_empty_table((*TIMES, *SIDE_NAMES)),
+            self.read_levels(first, last) if len(book_rows) else make_empty_table(_LEVEL_COLUMNS),
             golden.rows,
             book_rows - first,
             golden_rows,
@@ -139,7 +141,7 @@ class Window:
     Attributes
     ----------
     books, golden : pyarrow.Table
-        Times and levels, in the feed's order.
+        Ids, times and levels, in the feed's order; status too, if the rows are of `books`.
     book_rows, golden_rows : int64[n]
         Row of `books` and row of `golden` of each pair.
     ids : int64[n]

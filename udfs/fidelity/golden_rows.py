@@ -24,6 +24,8 @@ Filter = tuple[str, str, str | int]
 TIMES = ("timestamp", "received")
 GOLDEN_COLUMNS = ("epoch", "sequence", "source_row", *TIMES, *SIDE_NAMES)
 """Columns of golden rows that a comparison reads."""
+RECORDED_COLUMNS = ("recorded_epoch", "recorded_sequence", "status")
+"""Columns of a recording's books as golden rows: their own ids and status in the recording."""
 KNOWN_COLUMNS = ("status", "bid_known_levels", "ask_known_levels", "bid_levels", "ask_levels")
 """Columns of `books` that say what is known of a book."""
 _SOUND = pa.array([status.label for status in Status if status.is_sound])
@@ -72,7 +74,7 @@ class GoldenRows:
     Attributes
     ----------
     rows : pyarrow.Table
-        Columns `GOLDEN_COLUMNS`.
+        Columns `GOLDEN_COLUMNS`; if they are books of a recording, `RECORDED_COLUMNS` too.
     known_levels : int64[k, 2]
         Number of levels of each row and side that are compared; FULL_DEPTH: all.
     skipped : dict of str to int

@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deltabook.schemas.columns import SIDE_NAMES
-from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.names import CLOCK_TOLERANCE, GoldenKind
+from deltabook.schemas.feeds import FEEDS, Checksum
+from deltabook.schemas.names import CLOCK_TOLERANCE, GoldenKind, Status
 from deltabook.udfs.fidelity.golden_match import Window
 from deltabook.udfs.fidelity.golden_rows import (
     GOLDEN_COLUMNS,
     KNOWN_COLUMNS,
+    RECORDED_COLUMNS,
     TIMES,
     Filter,
     GoldenRows,
@@ -25,11 +26,21 @@ from deltabook.udfs.fidelity.golden_rows import (
     find_sound,
     read_matching_rows,
 )
+from deltabook.udfs.orderbook.checksums import KRAKEN_LEVELS, OKX_LEVELS
 
 UPDATE_COLUMNS = ("epoch", "sequence", "order_time", *TIMES)
 """Columns of book updates that pair them with a recording."""
 UNDECIDED, BOOK, RECORDING = "", "book", "recording"
-"""Which of a book and a recorded book is wrong, by the exchange's tickers."""
+"""Which of a book and a recorded book is wrong, by the exchange's tickers and checksums."""
+_CHECKSUM_LEVELS = {
+    Checksum.NONE: 0,
+    Checksum.KRAKEN: KRAKEN_LEVELS,
+    Checksum.OKX: OKX_LEVELS,
+    Checksum.BITGET: OKX_LEVELS,
+}
+"""Number of levels per side that each checksum covers."""
+_PROVEN = pa.array([Status.CHECKED.label, Status.VERIFIED.label])
+"""Statuses of a book whose checksum, if the message has one, has matched."""
 _MOST_DISTANCE = 360 * CLOCK_TOLERANCE
 """Largest time, ns, between messages with the same id in two recordings. The same ids can return later."""
 
@@ -120,7 +131,9 @@ class RecordedBooks:
         columns_of = {name: rows[name].filter(chosen) for name in (*TIMES, *SIDE_NAMES)}
         columns_of |= {"epoch": pa.array(np.full(len(sequence), epoch))}
         columns_of |= {"sequence": pa.array(sequence), "source_row": pa.array(np.zeros_like(sequence))}
-        golden = pa.table({name: columns_of[name] for name in GOLDEN_COLUMNS})
+        own_columns = [rows[name].filter(chosen) for name in ("epoch", "sequence", "status")]
+        columns_of |= dict(zip(RECORDED_COLUMNS, own_columns, strict=True))
+        golden = pa.table({name: columns_of[name] for name in (*GOLDEN_COLUMNS, *RECORDED_COLUMNS)})
         return GoldenRows(golden, known[is_known], {name: count for name, count in skipped.items() if count})
 
     def _choose_rows(self, rows: pa.Table) -> pa.Table:
@@ -134,12 +147,19 @@ class RecordedBooks:
 
 
 def decide_wrong(
-    window: Window, pairs: Ids, exchange: str, ticker_files: Sequence[str]
+    window: Window,
+    pairs: Ids,
+    levels: Ids,
+    exchange: str,
+    feeds: tuple[str, str],
+    golden_files: tuple[Sequence[str], Sequence[str]],
 ) -> NDArray[np.object_]:
-    """Return which side of each differing pair is wrong, by the exchange's own best bid and ask.
+    """Return which side of each differing pair is wrong, by the exchange's own tickers and checksums.
 
-    A side is wrong if the other one has the best levels of the newest ticker whose id is not above the id of
-    the pair, and this side has not.
+    By a ticker, a side is wrong if the other one has the best levels of the newest ticker whose id is not
+    above the id of the pair, and this side has not. By a checksum, a side is wrong if the exchange's checksum
+    of the other one matched, covers the level that differs, and this side has no such checksum. A pair is
+    undecided if neither a ticker nor a checksum decides, or if they contradict each other.
 
     Parameters
     ----------
@@ -147,16 +167,65 @@ def decide_wrong(
         Compared pairs.
     pairs : intp[k]
         Indices of the pairs that differ.
+    levels : int64[k]
+        First level that differs in each of these pairs, from 0.
     exchange : str
         Exchange of the instrument.
-    ticker_files : sequence of str
-        Data files of `golden` that may have tickers with these ids.
+    feeds : (str, str)
+        Feed of the books, and feed of the recording.
+    golden_files : (sequence of str, sequence of str)
+        Data files of `golden` that may have tickers and checksums with these ids: those of the warehouse, and
+        those of its recordings.
 
     Returns
     -------
     object[k]
         UNDECIDED, BOOK or RECORDING.
     """
+    by_ticker = _decide_by_tickers(window, pairs, exchange, [*golden_files[0], *golden_files[1]])
+    book = window.books.select(["epoch", "sequence", "status"]).take(pa.array(window.book_rows[pairs]))
+    recorded = window.golden.select(RECORDED_COLUMNS).take(pa.array(window.golden_rows[pairs]))
+    recorded = recorded.rename_columns(book.schema.names)
+    is_book_right, is_recording_right = (
+        levels < _count_checked_levels(rows, exchange, feed, files)
+        for rows, feed, files in zip((book, recorded), feeds, golden_files, strict=True)
+    )
+    by_checksum = np.full(len(pairs), UNDECIDED, dtype=object)
+    by_checksum[is_book_right & ~is_recording_right] = RECORDING
+    by_checksum[is_recording_right & ~is_book_right] = BOOK
+    wrong = np.where(by_ticker == UNDECIDED, by_checksum, by_ticker)
+    wrong[(by_checksum != UNDECIDED) & (by_checksum != wrong)] = UNDECIDED
+    return wrong
+
+
+def _count_checked_levels(rows: pa.Table, exchange: str, feed: str, golden_files: Sequence[str]) -> Ids:
+    """Return, for each row of books, the number of levels per side that a matched checksum covers; 0: none.
+
+    `rows` has the columns epoch, sequence and status.
+    """
+    checked = np.zeros(rows.num_rows, dtype=np.int64)
+    levels = _CHECKSUM_LEVELS[FEEDS[feed].checksum]
+    if not levels or not rows.num_rows:
+        return checked
+    ids = rows["sequence"].to_numpy()
+    filters: list[Filter] = [
+        ("exchange", "=", exchange),
+        ("kind", "=", str(GoldenKind.CHECKSUM)),
+        ("sequence", ">=", int(ids.min())),
+        ("sequence", "<=", int(ids.max())),
+    ]
+    given = read_matching_rows(golden_files, ("epoch", "sequence"), filters)
+    places = set(zip(given["epoch"].to_pylist(), given["sequence"].to_pylist(), strict=True))
+    own = zip(rows["epoch"].to_pylist(), ids.tolist(), strict=True)
+    is_proven = pc.is_in(rows["status"], _PROVEN).to_numpy()
+    checked[is_proven & np.array([place in places for place in own])] = levels
+    return checked
+
+
+def _decide_by_tickers(
+    window: Window, pairs: Ids, exchange: str, ticker_files: Sequence[str]
+) -> NDArray[np.object_]:
+    """Return which side of each differing pair is wrong, by the exchange's own best bid and ask."""
     wrong = np.full(len(pairs), UNDECIDED, dtype=object)
     filters: list[Filter] = [
         ("exchange", "=", exchange),

@@ -104,7 +104,7 @@ class _ChunkComparison:
         self.updates, self.books = _read_update_ids(reference), ChunkBooks(reference)
         self.mismatches = DataFile(root, form_of(MISMATCHES, bool(reference.is_decimal)))
         self.samples = DataFile(root, SAMPLES)
-        self.ticker_files = [*reference.golden_files, *reference.ticker_files]
+        self.golden_files = (reference.golden_files, reference.ticker_files)
         self.counts: dict[str, int] = {}
         self.metrics: list[dict[str, object]] = []
 
@@ -118,8 +118,17 @@ class _ChunkComparison:
         for window in prefetch(windows):
             wrong, compared = np.full(len(window.ids), UNDECIDED, dtype=object), window
             if isinstance(golden, RecordedBooks):
-                pairs = np.flatnonzero(find_differing_levels(window) < window.depth)
-                wrong[pairs] = decide_wrong(window, pairs, self.reference.exchange, self.ticker_files)
+                differing_levels = find_differing_levels(window)
+                pairs = np.flatnonzero(differing_levels < window.depth)
+                feeds = (self.reference.feed, golden.recording.feed)
+                wrong[pairs] = decide_wrong(
+                    window,
+                    pairs,
+                    differing_levels[pairs],
+                    self.reference.exchange,
+                    feeds,
+                    self.golden_files,
+                )
                 compared = window.without(wrong == RECORDING, "recording wrong")
             differing_levels = matches.add(compared)
             grids.add(compared)

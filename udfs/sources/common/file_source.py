@@ -318,6 +318,8 @@ class TimeUnit:
 
     def time_to_nanoseconds(self, printed_time: int) -> int:
         """Convert one time to ns; see `to_nanoseconds`."""
+        if printed_time > 0 and self._unit_of(printed_time) == self.nanoseconds_per_unit:
+            return printed_time * self.nanoseconds_per_unit
         return int(self.to_nanoseconds(np.array([printed_time], dtype=np.int64))[0])
 
     def _unit_of(self, time: int) -> int:

@@ -6,6 +6,7 @@ A canonical symbol is the name under which the tables store an instrument, whate
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from deltabook.schemas.names import valid_name
 from deltabook.udfs.sources.common.assets import ASSETS
@@ -97,6 +98,7 @@ def _is_market(base: str, quote: str) -> bool:
     return quote not in _BASES_OF or base in _BASES_OF[quote]
 
 
+@lru_cache(maxsize=1 << 12)
 def canonical_symbol(venue_symbol: str, *, perpetual: bool = False, quote: str = "") -> str:
     """Return the canonical symbol of an instrument.
 
