@@ -224,13 +224,12 @@ def _find_foreign_files(
     instruments: Mapping[Instrument, InstrumentRow], sources: Mapping[str, str], staged: StagedFiles
 ) -> tuple[dict[Instrument, str], dict[str, str]]:
     """Return the source of each instrument, and {path: reason} of the files with those of another source."""
-    pairs = {((row.exchange, row.symbol), sources[row.source_file]) for row in staged.list_message_files()}
-    built_from, reasons = find_foreign_instruments(instruments, pairs)
-    of_files = {
-        row.source_file: reasons.get(((row.exchange, row.symbol), sources[row.source_file]))
+    named = [
+        (row.source_file, ((row.exchange, row.symbol), sources[row.source_file]))
         for row in staged.list_message_files()
-    }
-    return built_from, {path: reason for path, reason in of_files.items() if reason}
+    ]
+    built_from, reasons = find_foreign_instruments(instruments, (pair for _, pair in named))
+    return built_from, {path: reasons[pair] for path, pair in named if pair in reasons}
 
 
 def _find_files_without_messages(
